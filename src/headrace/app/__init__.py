@@ -1,0 +1,1 @@
+"""Composition root: CLI, project loading, settings, local services."""

@@ -1,0 +1,1 @@
+"""Real Kafka and Valkey on this machine, from Python packages alone."""

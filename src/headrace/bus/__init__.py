@@ -1,0 +1,1 @@
+"""Kafka: records, codecs, topics, producer, batch consumer, dead letters, CloudEvents."""

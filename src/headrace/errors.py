@@ -1,0 +1,127 @@
+"""What can go wrong, in one tree.
+
+::
+
+    HeadraceError
+    ├── TerminalError                 the same call fails again: change something first
+    │   ├── DefinitionError           a stream, view, service or model says something impossible
+    │   ├── ProjectError              headrace.toml or a module it names does not load
+    │   ├── SettingsError             a setting is unknown, malformed or contradictory
+    │   ├── MissingExtraError         a part of headrace that is not installed (also an ImportError)
+    │   ├── DataFolderInUseError      another process runs its services on this data folder
+    │   ├── DownloadError             a jar is needed, is not cached, and cannot be fetched
+    │   ├── CodecError                bytes that are not what their format promises
+    │   ├── DataLossError             the topic starts beyond the event log: an operator decides
+    │   ├── FencedError               another owner writes here now: drop the memory, acquire again
+    │   └── ArtifactError             a model's bytes, digest or types are not what its event says
+    └── TransientError                the same call may succeed later, unchanged
+        ├── ServiceStartError         a local service did not come up (its log is named)
+        └── UnavailableError          Kafka, Redis or the store does not answer
+            ├── BusUnavailableError       Kafka
+            ├── OnlineStoreUnavailableError   Redis
+            └── OfflineStoreUnavailableError  Delta
+
+A message says where it happened, what came, what was wanted and what to do.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+class HeadraceError(Exception):
+    """Any error that headrace raises on purpose."""
+
+
+class TerminalError(HeadraceError):
+    """The same call fails again: something has to change first."""
+
+
+class TransientError(HeadraceError):
+    """The same call may succeed later, unchanged."""
+
+
+class DefinitionError(TerminalError):
+    """A definition says something impossible; the message names the object, the field and the choices."""
+
+
+class ProjectError(TerminalError):
+    """`headrace.toml`, or a module that it names, does not load."""
+
+
+class SettingsError(TerminalError):
+    """A setting is unknown, malformed or contradicts another one."""
+
+
+class MissingExtraError(TerminalError, ImportError):
+    """A part of headrace is used whose extra is not installed."""
+
+
+class DataFolderInUseError(TerminalError):
+    """Another process runs its local services on the same data folder."""
+
+
+class DownloadError(TerminalError):
+    """Something has to be downloaded once and cannot be."""
+
+
+class CodecError(TerminalError):
+    """Bytes are not what their format promises."""
+
+
+class DataLossError(TerminalError):
+    """The topic starts beyond what the event log holds; an operator accepts the gap or restores the data."""
+
+
+class FencedError(TerminalError):
+    """Another owner writes here now; this writer drops its memory and acquires again."""
+
+
+class ArtifactError(TerminalError):
+    """A model's bytes, digest or types are not what its event says."""
+
+
+class ServiceStartError(TransientError):
+    """A local service did not come up in time; the message names its log."""
+
+
+class UnavailableError(TransientError):
+    """Kafka, Redis or the offline store does not answer."""
+
+
+class BusUnavailableError(UnavailableError):
+    """Kafka does not answer."""
+
+
+class OnlineStoreUnavailableError(UnavailableError):
+    """Redis does not answer."""
+
+
+class OfflineStoreUnavailableError(UnavailableError):
+    """The event log's storage does not answer."""
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import `module`, which the extra `extra` installs; without it MissingExtraError names the pip command.
+
+    An ImportError from *inside* an installed module is not a missing extra and passes through.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
+            raise
+        raise missing_extra(module, extra) from error
+
+
+def missing_extra(module: str, extra: str) -> MissingExtraError:
+    """The error for an absent `module` that the extra `extra` would install."""
+    command = f'pip install "headrace[{extra}]"'
+    return MissingExtraError(
+        f"the package {module!r} is not installed; this part of headrace needs the extra {extra!r}: {command}",
+        name=module,
+    )

@@ -1,0 +1,1 @@
+"""Artifacts, registry, manifests and model events."""

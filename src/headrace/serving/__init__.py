@@ -1,0 +1,1 @@
+"""For applications: feature client, model subscriber, predictor, prediction log."""

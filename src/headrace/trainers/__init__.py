@@ -1,0 +1,1 @@
+"""Triggers and drift, training runner, gate and publisher."""
