@@ -1,0 +1,80 @@
+# Everything runs from a clean clone with only Python >= 3.11 and make: each target does its own set-up.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV ?= .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.8
+STAMP := $(VENV)/.installed
+PYTHONS := 3.11 3.12 3.13
+TEST_ARGS ?=
+DEMO_ARGS ?=
+
+# The first interpreter that is new enough and really runs (pyenv leaves names that do not).
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 $(HOME)/.pyenv/versions/3.1[123].*/bin/python python; do \
+	"$$p" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo "$$p" && break; done)
+
+.PHONY: help
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sort | awk -F ':.*  ## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml requirements.lock
+	@test -n "$(PYTHON)" || { echo "headrace needs Python 3.11, 3.12 or 3.13 with the venv module; none found. Say which: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "== set-up in $(VENV) with $$("$(PYTHON)" -V) (once; about 1.5 GB) =="
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check "uv==$(UV_VERSION)" || echo "uv is not available: pip does the same, slower"
+	@if test -x $(BIN)/uv; then \
+		VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --require-hashes -r requirements.lock && \
+		VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install -q --no-deps -e . ; \
+	else \
+		$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock && \
+		$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e . ; \
+	fi
+	@touch $@
+
+.PHONY: setup
+setup: $(STAMP)  ## create .venv from the locked dependencies (every target does it when needed)
+
+.PHONY: demo
+demo: $(STAMP)  ## replay January to June of real flights through the whole loop (DEMO_ARGS="--months 12")
+	@$(BIN)/headrace demo $(DEMO_ARGS)
+
+.PHONY: test
+test: $(STAMP)  ## all tests (TEST_ARGS="-m 'not slow'" for the quick ones)
+	@$(BIN)/python -m pytest $(TEST_ARGS)
+
+.PHONY: lint
+lint: $(STAMP)  ## ruff, mypy, pyright, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
+
+.PHONY: format
+format: $(STAMP)  ## format the code and fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: build
+build: $(STAMP)  ## wheel and sdist into dist/
+	@rm -rf dist && $(BIN)/uv build --no-build-isolation --python $(BIN)/python --out-dir dist -q && ls -l dist
+
+.PHONY: test-all
+test-all: $(STAMP)  ## the tests on Python 3.11, 3.12 and 3.13, each in a virtual environment of its own
+	@missing=""; for v in $(PYTHONS); do \
+		found=""; for p in "python$$v" $(HOME)/.pyenv/versions/$$v.*/bin/python $(HOME)/.local/share/uv/python/cpython-$$v.*/bin/python; do \
+			"$$p" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$$v')" 2>/dev/null && found="$$p" && break; done; \
+		if test -z "$$found"; then echo "== no Python $$v on this machine =="; missing="$$missing $$v"; continue; fi; \
+		echo "== Python $$v ($$found) =="; \
+		$(MAKE) --no-print-directory test VENV=.venv-$$v PYTHON="$$found" || exit 1; \
+	done; test -z "$$missing" || { echo "not tested, interpreter missing:$$missing"; exit 1; }
+
+.PHONY: lock
+lock: $(STAMP)  ## resolve the dependencies again into requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra demo --group dev --universal --python-version 3.11 --upgrade \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" -o requirements.lock -q
+
+.PHONY: clean
+clean:  ## remove what the targets made (not .headrace/, the data)
+	rm -rf .venv .venv-* dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src streams features trainers tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
