@@ -1,0 +1,76 @@
+"""Kafka's jars: fetched once through jgo, then known by a list of paths, so that later starts need no network."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headrace.errors import DownloadError, require
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KAFKA_VERSION = "4.3.1"
+KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.slf4j:slf4j-simple:1.7.36"  # without a binding it logs nothing
+
+
+def kafka_jars(cache: Path | None = None) -> list[Path]:
+    """The class path of Kafka; downloads about 120 MB the first time on a machine, else needs no network.
+
+    `cache` is the folder of the list (default: the user's cache folder). DownloadError if it has to be fetched and cannot.
+    """
+    folder = cache or user_cache()
+    listing = folder / f"kafka-{KAFKA_VERSION}.json"
+    known = _known(listing)
+    if known:
+        return known
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder / "jars.lock"):
+        jars = _known(listing) or _resolve()
+        _write(listing, jars)
+        return jars
+
+
+def user_cache() -> Path:
+    """Where this user's caches live: `$XDG_CACHE_HOME/headrace` or `~/.cache/headrace`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headrace"
+
+
+def _known(listing: Path) -> list[Path]:
+    """The listed jars if the list is there and every file still is; else nothing."""
+    try:
+        jars = [Path(name) for name in json.loads(listing.read_text())]
+    except (OSError, ValueError):
+        return []
+    return jars if jars and all(jar.is_file() for jar in jars) else []
+
+
+def _resolve() -> list[Path]:
+    jgo = require("jgo", "local")
+    try:
+        jars = list(jgo.build(KAFKA).all_jars)  # jgo parts them into class path and module path
+    except Exception as error:
+        raise DownloadError(
+            f"local Kafka needs its jars ({KAFKA}) from Maven Central once, and they could not be fetched: {error}. "
+            "Connect this machine once and try again, or set bootstrap_servers (HEADRACE_BOOTSTRAP_SERVERS) "
+            "to a Kafka that runs already."
+        ) from error
+    return [Path(jar).resolve() for jar in jars]
+
+
+def _write(listing: Path, jars: list[Path]) -> None:
+    draft = listing.with_suffix(f".{os.getpid()}.draft")
+    draft.write_text(json.dumps([str(jar) for jar in jars], indent=0))
+    draft.replace(listing)
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """One process at a time fetches."""
+    with lock.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,113 @@
+"""A data folder's services run once: the lock, and where the running ones are found."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from headrace.errors import DataFolderInUseError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_FILE = "services.lock"
+
+
+class Addresses(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the services of a data folder listen, and the process that runs them."""
+
+    pid: int
+    bootstrap_servers: str | None = None
+    redis_url: str | None = None
+
+
+class FolderLock:
+    """The right to run the services of one data folder.
+
+    The guards of the services keep the file open too, so the folder stays locked until the last service is dead, also
+    after the owner was killed.
+    """
+
+    def __init__(self, folder: Path, *, wait_seconds: float = 20.0) -> None:
+        """Take the lock; wait for the services of a dead owner to end; a living owner is DataFolderInUseError."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / _FILE
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self._take(time.monotonic() + wait_seconds)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self.publish(Addresses(pid=os.getpid()))
+
+    @property
+    def fd(self) -> int:
+        """The descriptor that holds the lock."""
+        return self._fd
+
+    def publish(self, addresses: Addresses) -> None:
+        """Let other processes of this machine find the services."""
+        data = msgspec.json.encode(addresses)
+        os.pwrite(self._fd, data, 0)
+        os.ftruncate(self._fd, len(data))
+
+    def release(self) -> None:
+        """Give the folder back."""
+        os.ftruncate(self._fd, 0)
+        os.close(self._fd)
+
+    def _take(self, deadline: float) -> None:
+        while not _try_lock(self._fd):
+            owner = _read(self._path)
+            if (owner is not None and _alive(owner.pid)) or time.monotonic() > deadline:
+                raise DataFolderInUseError(_in_use(self._path.parent, owner))
+            time.sleep(0.05)
+
+
+def running(folder: Path) -> Addresses | None:
+    """The services that run on this data folder now, started by whichever process; None if there are none."""
+    try:
+        fd = os.open(folder / _FILE, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        return None if _try_lock(fd) else _read(folder / _FILE)
+    finally:
+        os.close(fd)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(path: Path) -> Addresses | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Addresses)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _in_use(folder: Path, owner: Addresses | None) -> str:
+    who = "another process" if owner is None else f"process {owner.pid}"
+    return (
+        f"the data folder {folder} is in use: {who} runs Kafka and Valkey on it. Stop it first, use its services "
+        "(they are found by themselves in this folder), or choose another folder with --data-dir."
+    )

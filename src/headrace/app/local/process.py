@@ -1,0 +1,159 @@
+"""A service of this machine that ends with the process that started it, also after kill -9."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Self
+
+from headrace.errors import ServiceStartError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_GUARD = Path(__file__).with_name("guard.py")
+_LOG_TAIL_LINES = 15
+
+
+class GuardedProcess:
+    """One running command behind its guard (see guard.py)."""
+
+    def __init__(self, command: Sequence[str], log: Path, *, grace_seconds: float, keep_fds: Sequence[int] = ()) -> None:
+        """Start it; output goes to the end of `log`; `keep_fds` stay open until the command is dead (a lock)."""
+        guard = [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), str(grace_seconds), *command]
+        with log.open("ab") as output:
+            self._guard = subprocess.Popen(  # noqa: S603 - our own guard and the service's command
+                guard,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C is for the parent, which stops its services in order
+                pass_fds=tuple(keep_fds),
+            )
+        line = _pipe(self._guard.stdout).readline()
+        if not line:
+            self.stop()
+            raise ServiceStartError(f"{command[0]} could not be started; see {log}")
+        self.pid = int(line)
+
+    @property
+    def running(self) -> bool:
+        """Whether the command still runs."""
+        return self._guard.poll() is None
+
+    def stop(self) -> None:
+        """Ask the command to end and wait; after the grace it is killed."""
+        _pipe(self._guard.stdin).close()
+        self._guard.wait()
+        _pipe(self._guard.stdout).close()
+
+    def kill(self) -> None:
+        """End it at once as a crash would: SIGKILL."""
+        if self.running:
+            os.kill(self.pid, signal.SIGKILL)
+        self.stop()
+
+
+class LocalService(ABC):
+    """A server in a data folder: started, asked whether it is ready, stopped, killed and restarted on the same port."""
+
+    name: str
+    grace_seconds = 15.0
+
+    def __init__(self, folder: Path, *, keep_fds: Sequence[int] = ()) -> None:
+        """`folder` is made when needed; nothing runs before `launch`."""
+        self.folder = folder.resolve()
+        self.log = self.folder / f"{self.name}.log"
+        self._keep_fds = tuple(keep_fds)
+        self._process: GuardedProcess | None = None
+
+    @abstractmethod
+    def _command(self) -> list[str]:
+        """The command line; may write configuration files first."""
+
+    @abstractmethod
+    def _ready(self) -> bool:
+        """Whether a client gets an answer now; must return within about a second."""
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the server, None while it does not run."""
+        return self._process.pid if self._process is not None and self._process.running else None
+
+    def launch(self) -> None:
+        """Start the process and return at once."""
+        if self.pid is not None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        command = self._command()
+        self._process = GuardedProcess(command, self.log, grace_seconds=self.grace_seconds, keep_fds=self._keep_fds)
+
+    def await_ready(self, timeout_seconds: float = 60.0) -> Self:
+        """Wait until a client gets an answer; ServiceStartError shows the end of the log."""
+        deadline = time.monotonic() + timeout_seconds
+        while not self._ready():
+            if self.pid is None:
+                raise ServiceStartError(f"{self.name} ended while starting; the end of {self.log}:\n{self._log_tail()}")
+            if time.monotonic() > deadline:
+                raise ServiceStartError(
+                    f"{self.name} did not answer within {timeout_seconds:g} s; the end of {self.log}:\n{self._log_tail()}"
+                )
+            time.sleep(0.02)
+        return self
+
+    def stop(self) -> None:
+        """End it in good order; the data stays in the folder."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.stop()
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+
+    def restart(self, *, crash: bool = False) -> None:
+        """Stop it (or kill it, with `crash`) if it runs, and start it again on the same port and data."""
+        if crash:
+            self.kill()
+        else:
+            self.stop()
+        self.launch()
+        self.await_ready()
+
+    def _log_tail(self) -> str:
+        if not self.log.exists():
+            return "(no output)"
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:])
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nothing listens on now; all different."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(closing(socket.socket())) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+
+
+def listens(port: int) -> bool:
+    """Whether something accepts connections on that port of 127.0.0.1."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 0.2).close()
+    except OSError:
+        return False
+    return True
+
+
+def _pipe(end: IO[bytes] | None) -> IO[bytes]:
+    if end is None:
+        raise RuntimeError("the guard is always started with pipes")
+    return end

@@ -1,0 +1,113 @@
+"""Kafka and Valkey of one data folder, started together, gone together."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from headrace.app.local.kafka import LocalKafka
+from headrace.app.local.lock import Addresses, FolderLock
+from headrace.app.local.valkey import SNAPSHOT_ON_STOP, LocalValkey
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from headrace.app.local.process import LocalService
+
+START_SECONDS = 60.0
+
+
+class LocalServices:
+    """A context in which Kafka and Redis are there.
+
+    ::
+
+        with LocalServices(".headrace") as services:
+            services.bootstrap_servers, services.redis_url
+
+    A given `bootstrap_servers` or `redis_url` is used as it is and that service is not started. What was started ends
+    with the context, and with this process however it dies; the data stays in `data_dir`/local. `kafka` and `valkey`
+    can be killed and restarted one by one. DataFolderInUseError: another process runs services on this folder.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path | str = ".headrace",
+        *,
+        bootstrap_servers: str | None = None,
+        redis_url: str | None = None,
+        redis_save: str = SNAPSHOT_ON_STOP,
+    ) -> None:
+        """Nothing starts before the context is entered."""
+        self.data_dir = Path(data_dir).resolve()
+        self._given = (bootstrap_servers, redis_url)
+        self._redis_save = redis_save
+        self._stack = ExitStack()
+        self._kafka: LocalKafka | None = None
+        self._valkey: LocalValkey | None = None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Where Kafka listens."""
+        return self._given[0] or self.kafka.bootstrap_servers
+
+    @property
+    def redis_url(self) -> str:
+        """Where Redis listens."""
+        return self._given[1] or self.valkey.url
+
+    @property
+    def kafka(self) -> LocalKafka:
+        """The Kafka that was started here; RuntimeError if an existing one is used or nothing runs."""
+        if self._kafka is None:
+            raise RuntimeError("no local Kafka runs in this context")
+        return self._kafka
+
+    @property
+    def valkey(self) -> LocalValkey:
+        """The Valkey that was started here; RuntimeError if an existing one is used or nothing runs."""
+        if self._valkey is None:
+            raise RuntimeError("no local Valkey runs in this context")
+        return self._valkey
+
+    def start(self) -> Self:
+        """Start what is not given, both at once, and return when both answer."""
+        if all(self._given):
+            return self
+        with ExitStack() as stack:
+            lock = FolderLock(self.data_dir)
+            stack.callback(lock.release)
+            for service in self._choose(lock):
+                stack.callback(service.stop)
+                service.launch()
+            for service in (self._valkey, self._kafka):
+                if service is not None:
+                    service.await_ready(START_SECONDS)
+            lock.publish(
+                Addresses(pid=os.getpid(), bootstrap_servers=self.bootstrap_servers, redis_url=self.redis_url)
+            )
+            self._stack = stack.pop_all()
+        return self
+
+    def stop(self) -> None:
+        """Stop what was started; harmless twice."""
+        self._stack.close()
+        self._kafka = self._valkey = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _choose(self, lock: FolderLock) -> list[LocalService]:
+        folder = self.data_dir / "local"
+        if self._given[1] is None:
+            self._valkey = LocalValkey(folder / "valkey", save=self._redis_save, keep_fds=[lock.fd])
+        if self._given[0] is None:
+            self._kafka = LocalKafka(folder / "kafka", keep_fds=[lock.fd])
+        return [service for service in (self._valkey, self._kafka) if service is not None]
