@@ -1,0 +1,158 @@
+"""A fitted scikit-learn estimator as bytes: skops, never pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from headrace.errors import ArtifactError, TransientError, require
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_LARGEST = 1 << 30  # bytes unpacked: a zip can promise far more than it holds
+_NOT_CONTENT = frozenset({"__id__", "_skops_version", "protocol"})
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """The stored bytes of an estimator, their digest, and a hash of what they mean.
+
+    ``digest`` guards transport and differs on every save; ``content_hash`` is equal for equal estimators.
+    """
+
+    data: bytes
+    digest: str
+    content_hash: str
+
+
+def dump(estimator: Any) -> Artifact:
+    """Store an estimator. Raises ArtifactError for one that holds what skops cannot store, such as a lambda."""
+    skops_io = require("skops.io", "serving")
+    try:
+        data: bytes = skops_io.dumps(estimator, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
+    except Exception as error:
+        message = f"{type(estimator).__name__} cannot be stored by skops: {error}; use importable functions and classes"
+        raise ArtifactError(message) from error
+    return Artifact(data, digest(data), content_hash(data))
+
+
+def load(data: bytes, trusted: Sequence[str]) -> Any:
+    """The estimator in these bytes, if every type in it is safe by itself or in ``trusted``, the deployment's own list.
+
+    Raises ArtifactError for other types (naming them) and for bytes that are truncated or malformed.
+    """
+    skops_io = require("skops.io", "serving")
+    _members(data)
+    try:
+        foreign = [name for name in skops_io.get_untrusted_types(data=data) if name not in set(trusted)]
+        if not foreign:
+            return skops_io.loads(data, trusted=list(trusted))
+    except (Exception, RecursionError) as error:  # hostile bytes can raise anything, anywhere
+        message = f"the artifact does not load: {type(error).__name__}: {error}; publish it again from its run"
+        raise ArtifactError(message) from error
+    message = (
+        f"the artifact holds types that this deployment does not trust: {', '.join(foreign)}; "
+        "if you reviewed them, add them to the setting `trusted_types`"
+    )
+    raise ArtifactError(message)
+
+
+def digest(data: bytes) -> str:
+    """``sha256:…`` of the stored bytes."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def verify(data: bytes, expected: str) -> None:
+    """Raises ArtifactError unless the bytes have this digest."""
+    found = digest(data)
+    if found != expected:
+        message = f"the artifact's digest is {found}, its event says {expected}: these are not the published bytes"
+        raise ArtifactError(message)
+
+
+def store(artifact: Artifact, path: Path) -> str:
+    """Write the bytes as a new file, complete or not at all, and return its ``file://`` URI."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".part")
+    draft.write_bytes(artifact.data)
+    draft.replace(path)
+    return path.resolve().as_uri()
+
+
+def fetch(uri: str) -> bytes:
+    """The bytes at a ``file://`` URI. A file that is not there (yet) is a TransientError: a share may lag behind."""
+    parts = urlsplit(uri)
+    if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
+        message = (
+            f"cannot fetch {uri!r}: only file:// is built in; for {parts.scheme or 'plain paths'} hand the subscriber "
+            "a `fetch` function, for example fsspec's (pip install fsspec and its package for that store)"
+        )
+        raise ArtifactError(message)
+    try:
+        return Path(unquote(parts.path)).read_bytes()
+    except OSError as error:
+        message = f"the artifact {uri!r} cannot be read: {error.strerror}; is its folder shared with this host?"
+        raise TransientError(message) from error
+
+
+def content_hash(data: bytes) -> str:
+    """``sha256:…`` of what the bytes mean: the same for two saves of one estimator. Raises ArtifactError."""
+    members = _members(data)
+    try:
+        schema = json.loads(members["schema.json"])
+        return "sha256:" + _Canonical(members).hash(schema)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        message = f"the artifact has no readable schema: {type(error).__name__}: {error}"
+        raise ArtifactError(message) from error
+
+
+class _Canonical:
+    """Merkle hashes of a skops schema: memory ids resolved, array files by their bytes, sets in no order."""
+
+    def __init__(self, members: dict[str, bytes]) -> None:
+        self._members = members
+        self._seen: dict[int, str] = {}
+
+    def hash(self, node: Any) -> str:
+        if not isinstance(node, dict):
+            return _sha([self.hash(item) for item in node] if isinstance(node, list) else node)
+        identity = node.get("__id__", 0)
+        if node.get("__loader__") == "CachedNode":
+            return self._seen.get(identity, "circular")
+        parts = {key: self._part(key, value) for key, value in node.items() if key not in _NOT_CONTENT}
+        if node.get("__loader__") == "SetNode":
+            parts["content"] = _sha(sorted(self.hash(item) for item in node["content"]))
+        result = _sha(parts)
+        self._seen[identity] = result
+        return result
+
+    def _part(self, key: str, value: Any) -> str:
+        if key == "file" and isinstance(value, str):
+            return _sha(hashlib.sha256(self._members[value]).hexdigest())
+        return self.hash(value)
+
+
+def _sha(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _members(data: bytes) -> dict[str, bytes]:
+    """The unpacked files, checked against their checksums and a bound on their size."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            size = sum(item.file_size for item in archive.infolist())
+            members = {item.filename: archive.read(item) for item in archive.infolist()} if size <= _LARGEST else None
+    except Exception as error:  # BadZipFile, zlib.error, EOFError, ...: hostile bytes can raise anything
+        message = f"the artifact is no skops file or is truncated ({len(data):,} bytes): {error}"
+        raise ArtifactError(message) from error
+    if members is None:
+        message = f"the artifact unpacks to {size:,} bytes, the bound is {_LARGEST:,}: a zip bomb?"
+        raise ArtifactError(message)
+    return members

@@ -1,0 +1,102 @@
+"""The log of model events: one partition, kept for ever. A port and its in-memory double; Kafka's is beside it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from headrace.errors import CodecError
+from headrace.models.events import ModelEvent, Record, decode, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from headrace.models.acknowledgement import Acknowledgement
+
+TOPIC = "headrace.models"
+ACKNOWLEDGEMENTS_TOPIC = "headrace.model-acks"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One record of the log: its event, or why it has none. An unreadable record changes nothing for anyone."""
+
+    offset: int
+    event: ModelEvent | None
+    error: str = ""
+
+
+class ModelEventLog(Protocol):
+    """All model events in their one order."""
+
+    def append(self, event: ModelEvent) -> int:
+        """The event's offset, once it is durable. Raises BusUnavailableError: then it may be in the log or not."""
+
+    def read(self, start: int = 0, *, wait_s: float = 0.0) -> list[Entry]:
+        """The entries from ``start`` to the end of the log; if there is none yet, the first to come within ``wait_s``.
+
+        Continue from the last entry's offset + 1. Raises BusUnavailableError.
+        """
+
+    def close(self) -> None:
+        """Let go of the connections. The log itself stays."""
+
+
+class Acknowledgements(Protocol):
+    """Where applications say what they made of a model event."""
+
+    def send(self, acknowledgement: Acknowledgement) -> None:
+        """Returns once it is durable. Raises BusUnavailableError."""
+
+
+def entry(offset: int, record: Record) -> Entry:
+    """The entry of a record, readable or not."""
+    try:
+        return Entry(offset, decode(record))
+    except CodecError as error:
+        return Entry(offset, None, str(error))
+
+
+def events(entries: Iterable[Entry], model: str) -> list[ModelEvent]:
+    """The readable events of one model, ready to fold."""
+    return [e.event for e in entries if e.event is not None and e.event.model == model]
+
+
+class MemoryModelEventLog:
+    """The double: the same bytes in a list. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._records: list[Record] = []
+        self._grown = threading.Condition()
+
+    def append(self, event: ModelEvent) -> int:
+        """Add the event's record."""
+        return self.append_record(encode(event))
+
+    def append_record(self, record: Record) -> int:
+        """Add any record, also one that is no model event."""
+        with self._grown:
+            self._records.append(record)
+            self._grown.notify_all()
+            return len(self._records) - 1
+
+    def read(self, start: int = 0, *, wait_s: float = 0.0) -> list[Entry]:
+        """The entries from ``start``."""
+        with self._grown:
+            self._grown.wait_for(lambda: len(self._records) > start, wait_s)
+            return [entry(offset, record) for offset, record in enumerate(self._records) if offset >= start]
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class MemoryAcknowledgements:
+    """The double: acknowledgements in a list."""
+
+    def __init__(self) -> None:
+        self.sent: list[Acknowledgement] = []
+
+    def send(self, acknowledgement: Acknowledgement) -> None:
+        """Keep it."""
+        self.sent.append(acknowledgement)

@@ -1,0 +1,78 @@
+"""The manifest: exactly which rows, definitions and versions made a model. It outlives compaction and vacuum."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from headrace.errors import CodecError
+
+FORMAT = 1
+
+
+class StreamPin(msgspec.Struct, frozen=True, kw_only=True):
+    """The rows of one topic incarnation that could be read: those below ``offsets`` (partition → next offset)."""
+
+    topic: str
+    topic_id: str
+    offsets: dict[int, int]
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """A span [from, to) in microseconds that was marked bad and left out."""
+
+    from_us: int
+    to_us: int
+    reason: str
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a training run used. Times are microseconds UTC; hashes are ``sha256:…``."""
+
+    format: int = FORMAT
+    model: str
+    request_id: str
+    streams: list[StreamPin]
+    rows: int
+    content_hash: str
+    row_order: list[str]
+    service: str
+    spec_hashes: dict[str, str]
+    feature_columns: list[str]
+    request_features: list[str]
+    label: dict[str, Any]
+    seeds: dict[str, int]
+    libraries: dict[str, str]
+    code: str
+    trained_from_us: int
+    trained_to_us: int
+    excluded: list[Span] = []
+    params: dict[str, Any] = {}
+
+
+_DECODER = msgspec.json.Decoder(Manifest)
+
+
+def encode(manifest: Manifest) -> bytes:
+    """The manifest as JSON, byte for byte the same for equal manifests."""
+    return msgspec.json.encode(manifest, order="deterministic")
+
+
+def decode(data: bytes) -> Manifest:
+    """The manifest in these bytes. Raises CodecError for malformed ones and for a format newer than this release's."""
+    try:
+        manifest = _DECODER.decode(data)
+    except msgspec.MsgspecError as error:
+        message = f"not a manifest: {error}"
+        raise CodecError(message) from error
+    if manifest.format > FORMAT:
+        message = f"the manifest has format {manifest.format}, this release reads up to {FORMAT}: upgrade headrace"
+        raise CodecError(message)
+    return manifest
+
+
+def hash_of(manifest: Manifest) -> str:
+    """``sha256:…`` of the encoded manifest."""
+    return "sha256:" + hashlib.sha256(encode(manifest)).hexdigest()
