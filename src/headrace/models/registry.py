@@ -1,0 +1,134 @@
+"""The registry keeps every training run, passed or not, and numbers the versions. A port and its in-memory double."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from headrace.errors import TerminalError
+from headrace.models import artifact
+from headrace.models.manifest import hash_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from headrace.models.artifact import Artifact
+    from headrace.models.manifest import Manifest
+
+MODEL_FILE = "model.skops"
+CHALLENGER_FILE = "challenger.skops"
+MANIFEST_FILE = "manifest.json"
+GATE_FILE = "gate.json"
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a training run hands in. ``model`` is the refit to publish: given if and only if the gate passed.
+
+    ``challenger`` is the fit that was gated. Times are microseconds UTC on the injected clock.
+    """
+
+    name: str
+    request_id: str
+    manifest: Manifest
+    gate: Mapping[str, Any]
+    started_us: int
+    finished_us: int
+    challenger: Artifact | None = None
+    model: Artifact | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Where a run is kept. ``version`` and ``artifact_uri`` are None for a run that did not pass."""
+
+    name: str
+    request_id: str
+    run_id: str
+    version: int | None
+    artifact_uri: str | None
+    manifest_uri: str
+    manifest_hash: str
+
+
+class Registry(Protocol):
+    """Runs under their request id; versions 1, 2, … of those that passed."""
+
+    def record(self, run: FinishedRun) -> Registration:
+        """Keep a run and, if it passed, give it a version. The same request id again returns what is kept of it."""
+
+    def find(self, name: str, request_id: str) -> Registration | None:
+        """What is kept under a request id, complete, or None."""
+
+    def version(self, name: str, version: int) -> Registration:
+        """A version's registration. Raises UnknownVersionError."""
+
+    def promote(self, name: str, version: int) -> None:
+        """Name a version the champion. Raises UnknownVersionError."""
+
+    def champion(self, name: str) -> int | None:
+        """The version named champion, or None."""
+
+
+class UnknownVersionError(TerminalError):
+    """The registry has no such version."""
+
+    def __init__(self, name: str, version: int) -> None:
+        super().__init__(f"the registry has no version {version} of model {name!r}; `headrace models list` shows them")
+
+
+class MemoryRegistry:
+    """The double: registrations in a dict, artifacts as files in a folder so that their URIs work."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._runs: dict[tuple[str, str], Registration] = {}
+        self._champions: dict[str, int] = {}
+
+    def record(self, run: FinishedRun) -> Registration:
+        """Keep the run."""
+        known = self.find(run.name, run.request_id)
+        if known is not None:
+            return known
+        folder = self._folder / run.name / run.request_id
+        registration = Registration(
+            name=run.name,
+            request_id=run.request_id,
+            run_id=f"run-{len(self._runs) + 1}",
+            version=None,
+            artifact_uri=None,
+            manifest_uri=(folder / MANIFEST_FILE).resolve().as_uri(),
+            manifest_hash=hash_of(run.manifest),
+        )
+        if run.model is not None:
+            uri = artifact.store(run.model, folder / MODEL_FILE)
+            registration = replace(registration, version=self._next_version(run.name), artifact_uri=uri)
+        self._runs[run.name, run.request_id] = registration
+        return registration
+
+    def find(self, name: str, request_id: str) -> Registration | None:
+        """Look the run up."""
+        return self._runs.get((name, request_id))
+
+    def version(self, name: str, version: int) -> Registration:
+        """Look the version up."""
+        for run in self._runs.values():
+            if run.name == name and run.version == version:
+                return run
+        raise UnknownVersionError(name, version)
+
+    def promote(self, name: str, version: int) -> None:
+        """Remember the champion."""
+        self.version(name, version)
+        self._champions[name] = version
+
+    def champion(self, name: str) -> int | None:
+        """The champion."""
+        return self._champions.get(name)
+
+    def _next_version(self, name: str) -> int:
+        return 1 + sum(run.name == name and run.version is not None for run in self._runs.values())
