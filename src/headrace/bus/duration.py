@@ -1,0 +1,43 @@
+"""Durations and instants as int64 microseconds, the one unit of time inside headrace."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from headrace.errors import DefinitionError
+
+Duration = str | timedelta
+SECOND = 1_000_000
+_UNITS = {"ms": 1_000, "s": SECOND, "m": 60 * SECOND, "h": 3_600 * SECOND, "d": 86_400 * SECOND}
+_FORM = re.compile(r"(\d+)(ms|s|m|h|d)")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def micros(duration: Duration) -> int:
+    """Microseconds of ``"90s"``, ``"5m"``, ``"1h"``, ``"7d"``, ``"250ms"`` or a timedelta. Raises DefinitionError."""
+    if isinstance(duration, timedelta):
+        return duration // timedelta(microseconds=1)
+    match = _FORM.fullmatch(duration)
+    if match is None:
+        message = f"{duration!r} is no duration: write a whole number and a unit (ms, s, m, h, d), such as '90s' or '7d'"
+        raise DefinitionError(message)
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def text(micros: int) -> str:
+    """The shortest text of a duration: 5_400_000_000 is ``"90m"``."""
+    for unit in ("d", "h", "m", "s", "ms"):
+        if micros and micros % _UNITS[unit] == 0:
+            return f"{micros // _UNITS[unit]}{unit}"
+    return f"{micros // 1_000}ms"
+
+
+def instant(moment: datetime) -> int:
+    """Microseconds since the epoch of a time with zone. Exact: no floats on the way."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def moment(micros: int) -> datetime:
+    """The UTC datetime of an instant in microseconds."""
+    return _EPOCH + timedelta(microseconds=micros)

@@ -1,0 +1,64 @@
+"""Typed events: what one record of a topic says."""
+
+from __future__ import annotations
+
+import types
+import typing
+from datetime import datetime
+from typing import Any, Literal, get_args, get_origin
+
+import msgspec
+
+from headrace.errors import DefinitionError
+
+Kind = Literal["int", "float", "bool", "str", "datetime"]
+_KINDS: dict[type, Kind] = {int: "int", float: "float", bool: "bool", str: "str", datetime: "datetime"}
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Base of all events. Fields are int, float, bool, str, datetime with zone, or a list of one of these, each perhaps ``| None``.
+
+    On the wire an event is one JSON object; times are RFC 3339. Fields that the type does not name are ignored.
+    """
+
+
+class Field(msgspec.Struct, frozen=True):
+    """One field of an event: its name, kind, whether it is a list of that kind, and whether null is allowed."""
+
+    name: str
+    kind: Kind
+    many: bool = False
+    nullable: bool = False
+    nullable_items: bool = False
+
+
+def fields(event: type[Event]) -> tuple[Field, ...]:
+    """The fields of an event type in order. Raises DefinitionError for a type that has no column form."""
+    hints = typing.get_type_hints(event)
+    return tuple(_field(event, name, hints[name]) for name in event.__struct_fields__)
+
+
+def _field(event: type[Event], name: str, hint: Any) -> Field:
+    inner, nullable = _without_none(hint)
+    many = get_origin(inner) is list
+    item, nullable_items = _without_none(get_args(inner)[0]) if many else (inner, False)
+    kind = _KINDS.get(item)
+    if kind is None:
+        message = (
+            f"{event.__name__}.{name} is declared as {hint}: an event field is int, float, bool, str, datetime, "
+            "a list of one of these, or one of these with '| None'"
+        )
+        raise DefinitionError(message)
+    return Field(name, kind, many, nullable, nullable_items)
+
+
+def _without_none(hint: Any) -> tuple[Any, bool]:
+    if get_origin(hint) not in {types.UnionType, typing.Union}:
+        return hint, False
+    rest = [arm for arm in get_args(hint) if arm is not type(None)]
+    return (rest[0] if len(rest) == 1 else hint), len(rest) < len(get_args(hint))
+
+
+def encode(event: msgspec.Struct) -> bytes:
+    """The JSON bytes of an event or a control message."""
+    return msgspec.json.encode(event)

@@ -1,0 +1,201 @@
+"""What is remembered: entities, feature views and feature services, compiled to a plain JSON spec with a hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from headrace.bus.duration import Duration, micros, text
+from headrace.bus.stream import Stream
+from headrace.errors import DefinitionError
+from headrace.features.aggregates import Aggregate
+from headrace.features.expression import Expression, kind
+from headrace.features.windows import tile_size
+
+SPEC_VERSION = 1
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_KEY_KINDS = {str: "str", int: "int"}
+
+
+def spec_hash(spec: Mapping[str, Any]) -> str:
+    """16 hex digits of SHA-256 over the canonical JSON of a spec."""
+    canonical = json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _checked_name(what: str, name: str) -> None:
+    if not _NAME.fullmatch(name) or "__" in name:
+        message = f"{what} name {name!r}: use letters, digits and single underscores, beginning with a letter"
+        raise DefinitionError(message)
+
+
+@dataclass(frozen=True)
+class Entity:
+    """What features belong to: ``Entity("origin", str)``, or ``Entity("route", keys=["origin", "dest"])``.
+
+    The join keys are str or int fields of every stream whose views use the entity.
+    """
+
+    name: str
+    type: type = str
+    keys: Sequence[str] | Mapping[str, type] | None = None
+
+    def __post_init__(self) -> None:
+        _checked_name("entity", self.name)
+        for key, key_type in self.join_keys.items():
+            if key_type not in _KEY_KINDS:
+                message = f"entity {self.name!r}: join key {key!r} is {key_type.__name__}; a join key is str or int"
+                raise DefinitionError(message)
+
+    @cached_property
+    def join_keys(self) -> dict[str, type]:
+        """The join keys with their types, in order."""
+        if self.keys is None:
+            return {self.name: self.type}
+        return dict(self.keys) if isinstance(self.keys, Mapping) else dict.fromkeys(self.keys, self.type)
+
+    def spec(self) -> dict[str, Any]:
+        """The entity as plain JSON."""
+        return {"name": self.name, "keys": [[key, _KEY_KINDS[kind_]] for key, kind_ in self.join_keys.items()]}
+
+
+@dataclass(frozen=True)
+class FeatureView:
+    """Aggregates of one stream for one entity over one or more windows.
+
+    ``where`` keeps the rows on which it is true; ``derived`` names further columns. ``max_age`` makes a value ``stale``
+    when its newest event is older. ``history`` says how far back of the partition clock a look-up may ask. ``delay`` is
+    what a training set assumes between an event's ``available_at`` and its look-up. ``clock`` is what ages the tiles:
+    ``"wall"`` (``available_at``) or ``"stream"`` (event time).
+    """
+
+    name: str
+    entity: Entity
+    source: Stream
+    windows: Sequence[Duration]
+    features: Mapping[str, Aggregate]
+    max_age: Duration | None = None
+    where: Expression | None = None
+    derived: Mapping[str, Expression] = field(default_factory=dict)
+    history: Duration = "0s"
+    delay: Duration = "1ms"
+    clock: Literal["wall", "stream"] = "wall"
+
+    def __post_init__(self) -> None:
+        _checked_name("view", self.name)
+        for name in self.features:
+            _checked_name(f"view {self.name!r}: feature", name)
+        if not self.windows or not self.features:
+            message = f"view {self.name!r} needs at least one window and one feature"
+            raise DefinitionError(message)
+        if micros(self.delay) < 1_000:  # noqa: PLR2004 - record timestamps are milliseconds
+            message = f"view {self.name!r}: delay {self.delay!r} is too short: at least 1ms, or a row would see itself"
+            raise DefinitionError(message)
+        self._check_fields()
+
+    def _check_fields(self) -> None:
+        for key, key_type in self.entity.join_keys.items():
+            found = self.source.field(key)
+            if found.kind != _KEY_KINDS[key_type] or found.many:
+                message = (
+                    f"view {self.name!r}: join key {key!r} of entity {self.entity.name!r} is {key_type.__name__}, "
+                    f"the field in {self.source.topic!r} is {found.kind}"
+                )
+                raise DefinitionError(message)
+        kinds = {f.name: f.kind for f in self.source.fields if not f.many}
+        for name, expression in self.derived.items():
+            kinds[name] = kind(expression.tree, kinds)  # type: ignore[assignment]
+        for name, aggregate in self.features.items():
+            self._check_aggregate(name, aggregate, dict(kinds))
+        if self.where is not None:
+            self._check_filter("where", self.where.tree, dict(kinds))
+
+    def _check_aggregate(self, name: str, aggregate: Aggregate, kinds: dict[str, str]) -> None:
+        spec = aggregate.spec()
+        numeric = {"int", "float", "bool"} if spec["aggregate"] != "count" else {*kinds.values(), "bool"}
+        found = kind(spec["value"], kinds) if spec["value"] is not None else "int"
+        if found not in numeric:
+            message = f"view {self.name!r}: feature {name!r} is a {spec['aggregate']} of {found}; it takes {sorted(numeric)}"
+            raise DefinitionError(message)
+        if spec["where"] is not None:
+            self._check_filter(f"feature {name!r}: where", spec["where"], kinds)
+
+    def _check_filter(self, place: str, tree: Any, kinds: dict[str, str]) -> None:
+        found = kind(tree, kinds)
+        if found != "bool":
+            message = f"view {self.name!r}: {place} is {found}; a filter is bool, such as col('delay') > 15"
+            raise DefinitionError(message)
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """The view as plain JSON: all that workers, the log's readers and applications need."""
+        return {
+            "spec_version": SPEC_VERSION,
+            "view": self.name,
+            "entity": self.entity.spec(),
+            "source": self.source.spec(),
+            "where": None if self.where is None else self.where.tree,
+            "derived": [[name, expression.tree] for name, expression in self.derived.items()],
+            "windows": [{"name": text(w), "length_us": w, "tile_us": tile_size(w)} for w in map(micros, self.windows)],
+            "features": [{"name": name, **aggregate.spec()} for name, aggregate in self.features.items()],
+            "max_age_us": None if self.max_age is None else micros(self.max_age),
+            "history_us": micros(self.history),
+            "delay_us": micros(self.delay),
+            "clock": self.clock,
+        }
+
+    @cached_property
+    def version(self) -> str:
+        """The spec's hash: a changed definition is a new version of the view."""
+        return spec_hash(self.spec)
+
+
+@dataclass(frozen=True)
+class FeatureService:
+    """The list of features that one model uses: all columns of its views, in order."""
+
+    name: str
+    views: Sequence[FeatureView]
+
+    def __post_init__(self) -> None:
+        _checked_name("service", self.name)
+        names = [view.name for view in self.views]
+        if not names or len(set(names)) != len(names):
+            message = f"service {self.name!r} lists views {names}: at least one, each once"
+            raise DefinitionError(message)
+
+    def columns(self) -> list[str]:
+        """The names of the feature columns in order, such as ``airport__mean_delay_1h``."""
+        return [column for view in self.views for column in column_names(view.spec)]
+
+    @cached_property
+    def spec(self) -> dict[str, Any]:
+        """The service as plain JSON: its views by name and version."""
+        return {"spec_version": SPEC_VERSION, "service": self.name, "views": [[v.name, v.version] for v in self.views]}
+
+    @cached_property
+    def version(self) -> str:
+        """The spec's hash."""
+        return spec_hash(self.spec)
+
+
+def feature_columns(feature: Mapping[str, Any]) -> list[str]:
+    """The column names of one feature in a spec, without view and window: one, or one a bucket of a histogram."""
+    if feature["aggregate"] == "histogram":
+        return [f"{feature['name']}_b{bucket}" for bucket in range(len(feature["edges"]) + 1)]
+    return [feature["name"]]
+
+
+def column_names(spec: Mapping[str, Any]) -> list[str]:
+    """The column names of a view spec: features outside, windows inside."""
+    return [
+        f"{spec['view']}__{column}_{window['name']}"
+        for feature in spec["features"]
+        for column in feature_columns(feature)
+        for window in spec["windows"]
+    ]

@@ -1,0 +1,38 @@
+"""Entity keys as bytes, in Feast's serialisation version 3, so that both speak of the same Redis keys.
+
+``n``, then per join key in sorted order ``type=STRING, length, name``, then per value ``type, length, value``; all
+integers little-endian unsigned 32 bit, an int64 value 8 bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from headrace.errors import DefinitionError
+
+_STRING, _INT64 = 2, 4
+
+
+def serializer(keys: Sequence[Sequence[str]]) -> Callable[[Sequence[Any]], bytes]:
+    """A function from values, in the order of ``keys`` (pairs of name and kind), to the bytes of the entity key."""
+    order = sorted(range(len(keys)), key=lambda index: keys[index][0])
+    names = [keys[index][0].encode() for index in order]
+    prefix = struct.pack("<I", len(keys)) + b"".join(struct.pack("<II", _STRING, len(name)) + name for name in names)
+    kinds = [keys[index][1] for index in order]
+
+    def serialize(values: Sequence[Any]) -> bytes:
+        return prefix + b"".join(_value(kind, values[index]) for kind, index in zip(kinds, order, strict=True))
+
+    return serialize
+
+
+def _value(kind: str, value: Any) -> bytes:
+    if kind == "str" and isinstance(value, str):
+        encoded = value.encode()
+        return struct.pack("<II", _STRING, len(encoded)) + encoded
+    if kind == "int" and isinstance(value, int) and not isinstance(value, bool):
+        return struct.pack("<IIq", _INT64, 8, value)
+    message = f"join key value {value!r} is {type(value).__name__}; wanted {kind}"
+    raise DefinitionError(message)

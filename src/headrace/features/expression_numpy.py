@@ -1,0 +1,117 @@
+"""Expressions in numpy: for applications, which need no Polars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from headrace.bus.duration import instant
+from headrace.features.expression import TIME_PARTS, Json
+
+_DAY = 86_400_000_000
+
+
+class Column:
+    """A numpy column with a mask: ``values`` and where they are ``present``."""
+
+    __slots__ = ("present", "values")
+
+    def __init__(self, values: np.ndarray, present: np.ndarray) -> None:
+        self.values = values
+        self.present = present
+
+    def to_list(self) -> list[Any]:
+        """Python values, None where missing."""
+        return [value if there else None for value, there in zip(self.values.tolist(), self.present.tolist(), strict=True)]
+
+
+def column(values: Iterable[Any]) -> Column:
+    """A Column of Python scalars; None is missing. Times are datetimes with zone."""
+    given = list(values)
+    present = np.array([value is not None for value in given], bool)
+    known = [instant(value) if isinstance(value, datetime) else value for value in given if value is not None]
+    compact = np.array(known) if known else np.zeros(0)
+    full = np.zeros(len(given), object if compact.dtype.kind in "US" else compact.dtype)
+    full[present] = compact
+    return Column(full, present)
+
+
+def to_numpy(tree: Json, table: Mapping[str, Column], rows: int) -> Column:
+    """Evaluate over numpy columns of ``rows`` rows; times are int64 microseconds."""
+    operator, *arms = tree
+    if operator == "col":
+        return table[arms[0]]
+    if operator == "lit":
+        missing = arms[0] is None
+        return Column(np.full(rows, 0 if missing else arms[0], object if isinstance(arms[0], str) else None), np.full(rows, not missing))
+    if operator == "is_in":
+        inner = to_numpy(arms[0], table, rows)
+        members = {member for member in arms[1] if member is not None}
+        return Column(np.array([value in members for value in inner.values.tolist()], bool), inner.present)
+    with np.errstate(all="ignore"):
+        return _numpy_step(operator, [to_numpy(arm, table, rows) for arm in arms])
+
+
+_UFUNCS = {
+    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.true_divide,
+}  # fmt: skip
+
+
+def _numpy_step(operator: str, arms: list[Column]) -> Column:
+    left, right = arms[0], arms[-1]
+    if operator in TIME_PARTS:
+        return Column(_time_part(operator, left.values), left.present)
+    match operator:
+        case "and" | "or":
+            return _kleene(operator, left, right)
+        case "not":
+            return Column(~left.values.astype(bool), left.present)
+        case "neg":
+            return Column(-left.values, left.present)
+        case "is_null":
+            return Column(~left.present, np.ones_like(left.present))
+        case "fill_null":
+            return Column(np.where(left.present, left.values, right.values), left.present | right.present)
+        case _:
+            both = left.present & right.present
+            result = _apply(operator, left.values, right.values, both)
+            return Column(result, both & np.isfinite(result) if result.dtype.kind == "f" else both)
+
+
+def _apply(operator: str, left: np.ndarray, right: np.ndarray, both: np.ndarray) -> np.ndarray:
+    if object not in (left.dtype, right.dtype):
+        return _UFUNCS[operator](left, right)
+    result = np.zeros(len(both), bool)
+    result[both] = _UFUNCS[operator](left[both], right[both]).astype(bool)
+    return result
+
+
+def _kleene(operator: str, left: Column, right: Column) -> Column:
+    deciding = operator == "or"
+    truths = [arm.present & (arm.values.astype(bool) == deciding) for arm in (left, right)]
+    decided = truths[0] | truths[1]
+    return Column(np.where(decided, deciding, not deciding), decided | (left.present & right.present))
+
+
+def _time_part(part: str, micros: np.ndarray) -> np.ndarray:
+    days = np.floor_divide(micros, _DAY)
+    match part:
+        case "hour":
+            return np.floor_divide(micros, 3_600_000_000) % 24
+        case "minute":
+            return np.floor_divide(micros, 60_000_000) % 60
+        case "weekday":
+            return (days + 3) % 7 + 1
+    dates = days.astype("datetime64[D]")
+    months = dates.astype("datetime64[M]")
+    match part:
+        case "year":
+            return dates.astype("datetime64[Y]").astype(np.int64) + 1970
+        case "month":
+            return months.astype(np.int64) % 12 + 1
+        case _:
+            return (dates - months).astype(np.int64) + 1

@@ -1,0 +1,203 @@
+"""The event log: one Delta table a stream, the truth and the only restart point.
+
+A commit carries its rows and, as Delta transactions ``<topic id>-<partition>``, the offsets up to which the log is complete.
+Columns beside the event's own fields are in :data:`META`; a rejected row keeps its bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from headrace.bus.codec import schema
+from headrace.bus.stream import Stream
+from headrace.errors import FencedError, OfflineStoreUnavailableError
+from headrace.features.online import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_TIME = pl.Datetime("us", "UTC")
+META: dict[str, Any] = {
+    "__topic_id": pl.Binary(),
+    "__partition": pl.Int32(),
+    "__offset": pl.Int64(),
+    "__record_timestamp": _TIME,
+    "__available_at": _TIME,
+    "__verdict": pl.String(),
+    "__reason": pl.String(),
+    "__error": pl.String(),
+    "__key": pl.Binary(),
+    "__value": pl.Binary(),
+}
+ACCEPTED, REJECTED = "accepted", "rejected"
+
+
+def log_schema(stream: Stream) -> dict[str, Any]:
+    """The Polars schema of a stream's table: :data:`META`, then the event's fields."""
+    return META | schema(stream)
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Offsets by source partition: the log is complete below them."""
+
+    offsets: Mapping[Source, int]
+
+    def of(self, source: Source) -> int | None:
+        """The position of one source partition, or None if the log has nothing of it."""
+        return self.offsets.get(source)
+
+
+class EventLog:
+    """The tables of all streams under one folder or URL."""
+
+    def __init__(self, url: str | Path, storage_options: Mapping[str, str] | None = None) -> None:
+        self._url = str(url).rstrip("/")
+        self._options = dict(storage_options or {}) or None
+
+    def path(self, topic: str) -> str:
+        """Where the table of a topic lies."""
+        return f"{self._url}/{topic}"
+
+    def create(self, stream: Stream) -> None:
+        """Make the stream's table if there is none; several workers may do so at once."""
+        try:
+            DeltaTable(self.path(stream.topic), storage_options=self._options)
+        except TableNotFoundError:
+            empty = pl.DataFrame(schema=log_schema(stream)).to_arrow(compat_level=pl.CompatLevel.oldest())
+            write_deltalake(self.path(stream.topic), empty, mode="ignore", storage_options=self._options)
+
+    def table(self, topic: str) -> DeltaTable:
+        """A fresh handle. Raises OfflineStoreUnavailableError."""
+        try:
+            return DeltaTable(self.path(topic), storage_options=self._options)
+        except (DeltaError, OSError) as error:
+            message = f"the event log of {topic!r} at {self.path(topic)} does not open: {error}"
+            raise OfflineStoreUnavailableError(message) from error
+
+    def reader(self, topic: str) -> LogReader:
+        """A reader that remembers what it has read."""
+        return LogReader(self, topic)
+
+    def read(self, stream: Stream, sources: Iterable[Source] | None = None, start: Mapping[Source, int] | None = None) -> pl.DataFrame:
+        """All rows of one snapshot in order of (partition, offset), perhaps of some partitions from some offsets on."""
+        frame = self.reader(stream.topic).read()
+        if sources is not None:
+            low = start or {}
+            keep = [_of(source) & (pl.col("__offset") >= low.get(source, 0)) for source in sources]
+            frame = frame.filter(pl.any_horizontal(keep) if keep else pl.lit(value=False))
+        return frame.sort("__partition", "__topic_id", "__offset")
+
+
+def _of(source: Source) -> pl.Expr:
+    return (pl.col("__partition") == source.partition) & (pl.col("__topic_id") == source.topic_id)
+
+
+class LogReader:
+    """Reads a table's rows once each: every call of :meth:`read` returns what came since the last one.
+
+    Compaction rewrites files; rows are told apart by their offsets, so no row comes twice or is missed.
+    """
+
+    def __init__(self, log: EventLog, topic: str) -> None:
+        self._log = log
+        self._topic = topic
+        self._table: DeltaTable | None = None
+        self._seen: set[str] = set()
+        self._next: dict[Source, int] = {}
+
+    def read(self) -> pl.DataFrame:
+        """The rows that came since the last call, each source partition's in order."""
+        if self._table is None:
+            self._table = self._log.table(self._topic)
+        else:
+            self._table.update_incremental()
+        files = set(self._table.file_uris())
+        fresh = sorted(files - self._seen)
+        self._seen = files
+        frame = pl.concat([_read_file(file) for file in fresh]) if fresh else self._nothing()
+        if frame.is_empty():
+            return frame
+        return self._only_new(frame.sort("__partition", "__topic_id", "__offset"))
+
+    def positions(self) -> Mapping[Source, int]:
+        """The offsets below which everything was read."""
+        return dict(self._next)
+
+    def _nothing(self) -> pl.DataFrame:
+        assert self._table is not None  # noqa: S101 - read() opened it
+        empty = pa.schema(self._table.schema().to_arrow()).empty_table()
+        return pl.DataFrame(empty)
+
+    def _only_new(self, frame: pl.DataFrame) -> pl.DataFrame:
+        parts = []
+        for (partition, topic_id), part in frame.partition_by("__partition", "__topic_id", as_dict=True).items():
+            source = Source(partition, topic_id)
+            new = part.filter(pl.col("__offset") >= self._next.get(source, 0))
+            if not new.is_empty():
+                self._next[source] = new.get_column("__offset").item(-1) + 1
+            parts.append(new)
+        return pl.concat(parts)
+
+
+def _read_file(uri: str) -> pl.DataFrame:
+    """One Parquet file of a table."""
+    return pl.DataFrame(pq.read_table(uri.removeprefix("file://")))
+
+
+class LogWriter:
+    """The handle through which one process appends to one stream's table.
+
+    A fence: what another process committed of a partition since this handle saw it makes the append fail, and
+    :meth:`append` raises FencedError. The handle follows its own commits.
+    """
+
+    def __init__(self, log: EventLog, stream: Stream) -> None:
+        log.create(stream)
+        self._log = log
+        self._topic = stream.topic
+        self._table = log.table(stream.topic)
+
+    def position(self, source: Source) -> int | None:
+        """D: the offset below which this snapshot of the log is complete; None where it holds nothing of the partition."""
+        return self._table.transaction_version(source.text)
+
+    def refresh(self) -> None:
+        """See what others committed."""
+        self._table.update_incremental()
+
+    def append(self, rows: pl.DataFrame, expected: Mapping[Source, int | None], positions: Mapping[Source, int]) -> None:
+        """Commit rows with the new positions. Raises FencedError unless the log stands at ``expected``."""
+        for source, position in expected.items():
+            found = self.position(source)
+            if found != position:
+                raise self._fenced(f"partition {source.text} stands at {found}, expected {position}")
+        transactions = [Transaction(source.text, position) for source, position in positions.items()]
+        try:
+            write_deltalake(
+                self._table,
+                rows.to_arrow(compat_level=pl.CompatLevel.oldest()),
+                mode="append",
+                commit_properties=CommitProperties(app_transactions=transactions),
+            )
+        except CommitFailedError as error:
+            raise self._fenced(str(error)) from error
+        except (DeltaError, OSError) as error:
+            message = f"the event log of {self._topic!r} cannot be written: {error}"
+            raise OfflineStoreUnavailableError(message) from error
+
+    def _fenced(self, why: str) -> FencedError:
+        return FencedError(f"append to the event log of {self._topic!r}: {why}; another worker owns it now")
+
+    def reopen(self) -> None:
+        """Take a fresh handle after a conflict."""
+        self._table = self._log.table(self._topic)

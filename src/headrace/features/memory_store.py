@@ -1,0 +1,83 @@
+"""The in-memory double of the online store: public, for tests of applications; it passes the same contract suite."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from headrace.bus.clock import Clock, wall_clock
+from headrace.features.online import FENCE, Answer, Cursor, Source, Write
+
+
+class MemoryOnlineStore:
+    """An :class:`~headrace.features.online.OnlineStore` in this process. Fields never expire."""
+
+    def __init__(self, clock: Clock = wall_clock) -> None:
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._cursors: dict[str, dict[Source, Cursor]] = defaultdict(dict)
+        self._fields: dict[tuple[str, bytes], dict[Source, bytes]] = defaultdict(dict)
+        self._documents: dict[str, dict[str, Any]] = {}
+
+    def acquire(self, view: str, source: Source, owner: bytes, partitions: int) -> Cursor | None:
+        """See the port."""
+        with self._lock:
+            stored = self._cursors[view].get(source)
+            if stored is None:
+                return None
+            taken = replace(stored, owner=owner, partitions=partitions)
+            self._cursors[view][source] = taken
+            return taken
+
+    def write(self, writes: Sequence[Write]) -> list[bool]:
+        """See the port."""
+        with self._lock:
+            return [self._write(write) for write in writes]
+
+    def _write(self, write: Write) -> bool:
+        stored = self._cursors[write.view].get(write.source)
+        found = b"" if stored is None else stored.pack()[:FENCE]
+        wanted = b"" if write.before.next_offset < 0 else write.before.fence
+        if found != wanted:
+            return found == write.after.fence
+        for key, field in zip(write.keys, write.fields, strict=True):
+            self._fields[write.view, key][write.source] = field
+        self._cursors[write.view][write.source] = replace(write.after, heartbeat_us=self._clock())
+        return True
+
+    def read(self, view: str, source: Source, keys: Sequence[bytes]) -> list[bytes | None]:
+        """See the port."""
+        with self._lock:
+            return [self._fields[view, key].get(source) for key in keys]
+
+    def look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> tuple[int, list[Answer]]:
+        """See the port."""
+        with self._lock:
+            answers = [
+                Answer(dict(self._cursors[view]), [dict(self._fields[view, key]) for key in keys])
+                for view, keys in wanted
+            ]
+            return self._clock(), answers
+
+    def cursors(self, views: Sequence[str]) -> list[Mapping[Source, Cursor]]:
+        """See the port."""
+        with self._lock:
+            return [dict(self._cursors[view]) for view in views]
+
+    def put_document(self, name: str, document: Mapping[str, Any]) -> None:
+        """See the port."""
+        self._documents[name] = dict(document)
+
+    def get_document(self, name: str) -> dict[str, Any] | None:
+        """See the port."""
+        return self._documents.get(name)
+
+    def clear(self) -> None:
+        """Lose everything, as a Redis that was emptied."""
+        with self._lock:
+            self._cursors.clear()
+            self._fields.clear()
+            self._documents.clear()

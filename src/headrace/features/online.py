@@ -1,0 +1,164 @@
+"""The online store: a port, and the words that its adapters share.
+
+The store is a fenced materialisation of the event log. It holds one *cursor* per (view version, source partition) and one
+*field* per (view version, entity, source partition). A write is a compare-and-set on the cursor.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Any, Protocol
+
+from headrace.errors import CodecError
+
+_SOURCE = struct.Struct("<16sI")
+_CURSOR = struct.Struct("<16sqqqBBHIq")
+"""owner · next_offset · rows_total · clock · format · state · reserved · partitions · heartbeat"""
+CURSOR_FORMAT = 1
+FENCE = 24
+"""The first bytes of a cursor, owner and next_offset, are what a write compares."""
+NO_CLOCK = -(2**62)
+"""The clock of a partition that has no record yet."""
+
+
+@dataclass(frozen=True, order=True)
+class Source:
+    """A partition of one incarnation of a topic: the name that survives nothing but itself."""
+
+    partition: int
+    topic_id: bytes
+
+    @property
+    def field(self) -> bytes:
+        """Its name as a field in the online store: topic id, then partition."""
+        return _SOURCE.pack(self.topic_id, self.partition)
+
+    @property
+    def text(self) -> str:
+        """``<topic id as 32 hex digits>-<partition>``, as in Delta transactions and logged offsets."""
+        return f"{self.topic_id.hex()}-{self.partition}"
+
+    @staticmethod
+    def from_field(field: bytes) -> Source:
+        """Read a field name. Raises CodecError."""
+        if len(field) != _SOURCE.size:
+            message = f"{field!r} is no source partition: wanted {_SOURCE.size} bytes, topic id and partition"
+            raise CodecError(message)
+        topic_id, partition = _SOURCE.unpack(field)
+        return Source(partition, topic_id)
+
+    @staticmethod
+    def from_text(text: str) -> Source:
+        """Read :attr:`text`."""
+        topic_id, _, partition = text.rpartition("-")
+        return Source(int(partition), bytes.fromhex(topic_id))
+
+
+class CursorState(IntEnum):
+    """Whether what a cursor covers may be served."""
+
+    LIVE = 0
+    REBUILDING = 1
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """How far one view has folded one source partition, by whom."""
+
+    owner: bytes
+    next_offset: int
+    rows_total: int = 0
+    clock: int = NO_CLOCK
+    state: CursorState = CursorState.LIVE
+    partitions: int = 1
+    heartbeat_us: int = 0
+
+    @property
+    def fence(self) -> bytes:
+        """What the stored cursor must begin with for this owner's next write to be applied."""
+        return self.pack()[:FENCE]
+
+    def pack(self) -> bytes:
+        """The cursor's bytes."""
+        return _CURSOR.pack(
+            self.owner, self.next_offset, self.rows_total, self.clock, CURSOR_FORMAT, self.state, 0, self.partitions,
+            self.heartbeat_us,
+        )  # fmt: skip
+
+    @staticmethod
+    def unpack(data: bytes) -> Cursor:
+        """Read a cursor's bytes. Raises CodecError for another format."""
+        if len(data) != _CURSOR.size or data[40] != CURSOR_FORMAT:
+            message = f"a cursor of {len(data)} bytes is not of format {CURSOR_FORMAT} ({_CURSOR.size} bytes)"
+            raise CodecError(message)
+        owner, next_offset, rows_total, clock, _, state, _, partitions, heartbeat = _CURSOR.unpack(data)
+        return Cursor(owner, next_offset, rows_total, clock, CursorState(state), partitions, heartbeat)
+
+    def moved(self, next_offset: int, rows: int, clock: int, state: CursorState = CursorState.LIVE) -> Cursor:
+        """The cursor after a batch that ends below ``next_offset``."""
+        return replace(self, next_offset=next_offset, rows_total=self.rows_total + rows, clock=clock, state=state)
+
+
+@dataclass(frozen=True)
+class Write:
+    """A compare-and-set: from the cursor written last to the next one, with the fields that change with it."""
+
+    view: str
+    source: Source
+    before: Cursor
+    after: Cursor
+    keys: Sequence[bytes] = ()
+    fields: Sequence[bytes] = ()
+    expiry_ms: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one look-up read of one view: its cursors, and the fields by key and source. Cursors were read first."""
+
+    cursors: Mapping[Source, Cursor]
+    fields: Sequence[Mapping[Source, bytes]]
+
+
+class OnlineStore(Protocol):
+    """What the worker and the applications ask of an online store.
+
+    ``view`` is always ``name@version``. All methods raise OnlineStoreUnavailableError when the store does not answer.
+    """
+
+    def acquire(self, view: str, source: Source, owner: bytes, partitions: int) -> Cursor | None:
+        """Take a cursor over, whatever it holds; return its position under the new owner, or None if there was none.
+
+        Where there was none nothing is written: the owner's first write, with ``before.next_offset`` < 0, creates it.
+        """
+        ...
+
+    def write(self, writes: Sequence[Write]) -> list[bool]:
+        """Apply each write iff the stored cursor's fence is that of ``before``; also True if it was applied already.
+
+        A write whose ``before.next_offset`` is negative asks that there be no cursor. Each write is atomic.
+        """
+        ...
+
+    def read(self, view: str, source: Source, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The fields of one source partition, for a worker that does not have them in memory."""
+        ...
+
+    def look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> tuple[int, list[Answer]]:
+        """The store's time (us) and an answer a view, in one round trip."""
+        ...
+
+    def cursors(self, views: Sequence[str]) -> list[Mapping[Source, Cursor]]:
+        """The cursors of each view."""
+        ...
+
+    def put_document(self, name: str, document: Mapping[str, Any]) -> None:
+        """Keep a JSON document: a spec under ``view:<name@version>``, a service under ``service:<name@version>``."""
+        ...
+
+    def get_document(self, name: str) -> dict[str, Any] | None:
+        """The JSON document of that name, or None."""
+        ...

@@ -1,0 +1,208 @@
+"""value(V, t) over the event log, for many (entity, t, V) at once: training sets, audits and tests.
+
+The rows of a view become tiles by (source partition, entity, k). A tile whose rows all lie below a query's V counts as a
+whole; one that V cuts is rebuilt from its rows. So the same kernel answers as answered online.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from headrace.features.kernel import Kernel, Values, kernel, run_starts
+from headrace.features.log import ACCEPTED
+from headrace.features.online import Source
+
+_CHUNK = 4_000_000
+"""Pairs of query and tile held at once: bounds the memory."""
+_K_SPAN = 2**38
+"""More tiles than any clock has: a second's tiles of 4,000 years, twice."""
+ALL = 2**62
+"""A V that hides nothing."""
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What is asked: entity keys (one column a join key), t in us, and V: one offset a query and source partition."""
+
+    keys: pl.DataFrame
+    at_us: np.ndarray
+    offsets: np.ndarray
+    sources: Sequence[Source]
+
+
+@dataclass
+class _Tiles:
+    """The tiles of one size: sorted by (entity, source, k), with the runs of sorted rows that they were made of."""
+
+    tiles: np.ndarray
+    order: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    lowest: np.ndarray
+    highest: np.ndarray
+    group: np.ndarray
+
+
+class ViewHistory:
+    """The accepted rows of one view's stream, indexed for point-in-time queries."""
+
+    def __init__(self, spec: Mapping[str, Any], rows: pl.DataFrame) -> None:
+        self.kernel: Kernel = kernel(spec)
+        accepted = rows.filter(pl.col("__verdict") == ACCEPTED)
+        kept = self.kernel.keep(with_time(accepted, spec["source"]["event_time"]))
+        self.sources = _sources(rows)
+        self._names = [key for key, _ in self.kernel.entity_keys]
+        self._entities = kept.select(self._names).unique(maintain_order=True).with_row_index("__entity")
+        self._time = kept.get_column("__time").to_numpy()
+        self._offset = kept.get_column("offset").to_numpy()
+        self._group = self._groups(kept)
+        self._partials = self.kernel.lift(kept)
+        self._available = {s: _available(rows, s) for s in self.sources}
+        self._tiles = [self._tile(size) for size in self.kernel.sizes]
+
+    def _groups(self, kept: pl.DataFrame) -> np.ndarray:
+        """Entity code × number of sources + source code, a row."""
+        entity = kept.join(self._entities, on=self._names, how="left", maintain_order="left").get_column("__entity")
+        source = np.zeros(kept.height, np.int64)
+        for code, one in enumerate(self.sources):
+            source[(kept.select(_is(one)).to_series()).to_numpy()] = code
+        return entity.to_numpy().astype(np.int64) * max(len(self.sources), 1) + source
+
+    def _tile(self, size: int) -> _Tiles:
+        k = np.floor_divide(self._time, size)
+        order = np.lexsort((self._offset, k, self._group))
+        group, k = self._group[order], k[order]
+        if not len(order):
+            none = np.zeros(0, np.int64)
+            return _Tiles(np.zeros(0, self.kernel.tile), order, none, none, none, none, none)
+        starts = run_starts(group, k)
+        ends = np.append(starts[1:], len(order))
+        tiles = self.kernel.reduce(self._partials[order], starts)
+        tiles["k"] = k[starts]
+        offset = self._offset[order]
+        return _Tiles(tiles, order, starts, ends, offset[starts], offset[ends - 1], group[starts])
+
+    def known_at(self, t_us: np.ndarray, delay_us: int) -> np.ndarray:
+        """V by availability: per query and source, the offset after the last row with ``available_at <= t - delay``."""
+        columns = []
+        for source in self.sources:
+            available, offsets = self._available[source]
+            count = np.searchsorted(available, t_us - delay_us, side="right")
+            columns.append(np.append(offsets, offsets[-1:] + 1)[count] if len(offsets) else np.zeros(len(t_us), np.int64))
+        return np.stack(columns, axis=1) if columns else np.zeros((len(t_us), 0), np.int64)
+
+    def values(self, queries: Queries) -> list[Values]:
+        """One Values a column of the kernel, a row a query. A source that a query does not name counts as not read."""
+        offsets = self._align(queries)
+        entity = queries.keys.select(self._names).join(self._entities, on=self._names, how="left", maintain_order="left")
+        entity_codes = entity.get_column("__entity").cast(pl.Int64).fill_null(-1).to_numpy()
+        asked = np.column_stack([entity_codes, queries.at_us, offsets])
+        distinct, back = np.unique(asked, axis=0, return_inverse=True)
+        answers = self._distinct(distinct[:, 0], distinct[:, 1], distinct[:, 2:])
+        back = back.reshape(-1)
+        return [(values[back], present[back]) for values, present in answers]
+
+    def _align(self, queries: Queries) -> np.ndarray:
+        aligned = np.zeros((len(queries.at_us), len(self.sources)), np.int64)
+        for column, source in enumerate(queries.sources):
+            if source in self.sources:
+                aligned[:, self.sources.index(source)] = queries.offsets[:, column]
+        return aligned
+
+    def _distinct(self, entity: np.ndarray, at_us: np.ndarray, offsets: np.ndarray) -> list[Values]:
+        parts: list[list[Values]] = []
+        most = max((window.tiles for window in self.kernel.windows), default=1) * max(len(self.sources), 1)
+        step = max(1, _CHUNK // most)
+        for start in range(0, len(at_us), step):
+            chunk = slice(start, start + step)
+            parts.append(self._chunk(entity[chunk], at_us[chunk], offsets[chunk]))
+        if not parts:
+            parts.append(self._chunk(entity, at_us, offsets))
+        return [
+            (np.concatenate([part[c][0] for part in parts]), np.concatenate([part[c][1] for part in parts]))
+            for c in range(len(self.kernel.columns))
+        ]
+
+    def _chunk(self, entity: np.ndarray, at_us: np.ndarray, offsets: np.ndarray) -> list[Values]:
+        found = [self._select(resolution, entity, at_us, offsets) for resolution in range(len(self.kernel.sizes))]
+        tiles, query, rank = ([one[part] for one in found] for part in range(3))
+        return self.kernel.evaluate(tiles, query, rank, at_us)
+
+    def _select(
+        self, resolution: int, entity: np.ndarray, at_us: np.ndarray, offsets: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The tiles of one size that each query may see below its V, sorted by query."""
+        of = self._tiles[resolution]
+        newest = np.floor_divide(at_us, self.kernel.sizes[resolution])
+        tiles_back = max(w.tiles for w in self.kernel.windows if w.resolution == resolution)
+        tiles, query, rank = [], [], []
+        for code in range(len(self.sources)):
+            low, high = _ranges(of, entity * len(self.sources) + code, newest - tiles_back + 1, newest)
+            which, pair = _expand(low, high)
+            below = offsets[pair, code]
+            whole = of.highest[which] < below
+            cut = ~whole & (of.lowest[which] < below)
+            tiles.append(of.tiles[which[whole]])
+            query.append(pair[whole])
+            rebuilt, its_query = self._rebuild(of, which[cut], pair[cut], below[cut])
+            tiles.append(rebuilt)
+            query.append(its_query)
+            rank.append(np.full(len(tiles[-2]) + len(rebuilt), code, np.int64))
+        if not tiles:
+            return of.tiles[:0], np.zeros(0, np.int64), np.zeros(0, np.int64)
+        owners = np.concatenate(query)
+        order = np.argsort(owners, kind="stable")
+        return np.concatenate(tiles)[order], owners[order], np.concatenate(rank)[order]
+
+    def _rebuild(self, of: _Tiles, which: np.ndarray, pair: np.ndarray, below: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tiles that V cuts, from their rows below it."""
+        position, tile = _expand(of.starts[which], of.ends[which])
+        rows = of.order[position]
+        seen = self._offset[rows] < below[tile]
+        rows, tile = rows[seen], tile[seen]
+        if not len(rows):
+            return of.tiles[:0], pair[:0]
+        starts = run_starts(tile)
+        tiles = self.kernel.reduce(self._partials[rows], starts)
+        tiles["k"] = of.tiles["k"][which[tile[starts]]]
+        return tiles, pair[tile[starts]]
+
+
+def _ranges(of: _Tiles, group: np.ndarray, first_k: np.ndarray, last_k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The range of tiles of each query's group with first_k <= k <= last_k."""
+    flat = of.group * _K_SPAN + of.tiles["k"]
+    low = np.searchsorted(flat, group * _K_SPAN + first_k, side="left")
+    return low, np.searchsorted(flat, group * _K_SPAN + last_k, side="right")
+
+
+def _expand(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All positions of the ranges [low, high), and the index of the range that each belongs to."""
+    length = np.maximum(high - low, 0)
+    owner = np.repeat(np.arange(len(low)), length)
+    first = np.repeat(np.cumsum(length) - length, length)
+    return np.arange(len(owner)) - first + low[owner], owner
+
+
+def with_time(frame: pl.DataFrame, event_time: str) -> pl.DataFrame:
+    """The frame with ``__time`` (event time in us) and ``offset``, as the kernel wants it."""
+    return frame.with_columns(pl.col(event_time).dt.epoch("us").alias("__time"), pl.col("__offset").alias("offset"))
+
+
+def _is(source: Source) -> pl.Expr:
+    return (pl.col("__partition") == source.partition) & (pl.col("__topic_id") == source.topic_id)
+
+
+def _sources(rows: pl.DataFrame) -> list[Source]:
+    pairs = rows.select("__partition", "__topic_id").unique()
+    return sorted(Source(partition, topic_id) for partition, topic_id in pairs.iter_rows())
+
+
+def _available(rows: pl.DataFrame, source: Source) -> tuple[np.ndarray, np.ndarray]:
+    """The available_at (us) and offset of a source partition's rows, both ascending."""
+    own = rows.filter(_is(source)).sort("__offset")
+    return own.get_column("__available_at").dt.epoch("us").to_numpy(), own.get_column("__offset").to_numpy()

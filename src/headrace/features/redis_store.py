@@ -1,0 +1,150 @@
+"""The online store in Redis or Valkey. Keys and bytes are a public format: docs/reference/online-format.md.
+
+Keys, with the hash tag of the shard (one shard on a single node)::
+
+    hr:{0}:<namespace>:<view>@<version>:cursors            HASH  source partition → cursor
+    hr:{0}:<namespace>:<view>@<version>:e:<entity key>     HASH  source partition → field
+    hr:{0}:<namespace>:doc:<name>                          STRING  JSON
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from headrace.errors import OnlineStoreUnavailableError
+from headrace.features.online import Answer, Cursor, Source, Write
+
+T = TypeVar("T")
+
+_ACQUIRE = """
+local stored = redis.call('HGET', KEYS[1], ARGV[1])
+if not stored then return false end
+local taken = ARGV[2] .. string.sub(stored, 17, 44) .. ARGV[3] .. string.sub(stored, 49)
+redis.call('HSET', KEYS[1], ARGV[1], taken)
+return taken
+"""
+"""KEYS cursors; ARGV source, owner, partitions (u32)."""
+
+_WRITE = """
+local stored = redis.call('HGET', KEYS[1], ARGV[1])
+local found = stored and string.sub(stored, 1, 24) or ''
+if found ~= ARGV[2] then
+  return found == string.sub(ARGV[3], 1, 24) and 2 or 0
+end
+local expiry = tonumber(ARGV[4])
+for i = 2, #KEYS do
+  redis.call('HSET', KEYS[i], ARGV[1], ARGV[i + 3])
+  if expiry > 0 then redis.call('PEXPIRE', KEYS[i], expiry) end
+end
+local time = redis.call('TIME')
+redis.call('HSET', KEYS[1], ARGV[1], string.sub(ARGV[3], 1, 48) .. struct.pack('<i8', time[1] * 1000000 + time[2]))
+return 1
+"""
+"""KEYS cursors, entities…; ARGV source, fence wanted ('' for absent), cursor, expiry in ms, fields…"""
+
+
+class RedisOnlineStore:
+    """An :class:`~headrace.features.online.OnlineStore` over redis-py. Safe to share between threads."""
+
+    def __init__(self, url: str, namespace: str = "headrace", *, timeout_s: float = 5.0) -> None:
+        import redis  # noqa: PLC0415 - keeps `import headrace.serving` light
+
+        exceptions = redis.exceptions
+        self._errors = (
+            exceptions.ConnectionError, exceptions.TimeoutError, exceptions.BusyLoadingError,
+            exceptions.ReadOnlyError, exceptions.MasterDownError, exceptions.OutOfMemoryError,
+        )  # fmt: skip
+        self._redis = redis.Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+        self._url = url
+        self._prefix = f"hr:{{0}}:{namespace}:".encode()
+        self._acquire = self._redis.register_script(_ACQUIRE)
+        self._write = self._redis.register_script(_WRITE)
+
+    def acquire(self, view: str, source: Source, owner: bytes, partitions: int) -> Cursor | None:
+        """See the port."""
+        arguments = [source.field, owner, partitions.to_bytes(4, "little")]
+        taken = self._call(lambda: self._acquire(keys=[self._cursors_key(view)], args=arguments))
+        return None if taken is None else Cursor.unpack(taken)
+
+    def write(self, writes: Sequence[Write]) -> list[bool]:
+        """See the port. One round trip for all writes."""
+        return [bool(result) for result in self._call(lambda: self._send(writes))]
+
+    def _send(self, writes: Sequence[Write]) -> list[int]:
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for write in writes:
+                fence = b"" if write.before.next_offset < 0 else write.before.fence
+                keys = [self._cursors_key(write.view), *self._entity_keys(write.view, write.keys)]
+                self._write(keys, [write.source.field, fence, write.after.pack(), write.expiry_ms, *write.fields], pipeline)
+            return pipeline.execute()
+
+    def read(self, view: str, source: Source, keys: Sequence[bytes]) -> list[bytes | None]:
+        """See the port."""
+        return self._call(lambda: self._read(self._entity_keys(view, keys), source.field))
+
+    def _read(self, keys: Sequence[bytes], field: bytes) -> list[bytes | None]:
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.hget(key, field)
+            return pipeline.execute()
+
+    def look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> tuple[int, list[Answer]]:
+        """See the port."""
+        now, *replies = self._call(lambda: self._look_up(wanted))
+        answers, position = [], 0
+        for _, keys in wanted:
+            fields = replies[position + 1 : position + 1 + len(keys)]
+            answers.append(Answer(_cursors(replies[position]), [_by_source(field) for field in fields]))
+            position += 1 + len(keys)
+        return now[0] * 1_000_000 + now[1], answers
+
+    def _look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[Any]:
+        with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.time()
+            for view, keys in wanted:
+                pipeline.hgetall(self._cursors_key(view))
+                for key in self._entity_keys(view, keys):
+                    pipeline.hgetall(key)
+            return pipeline.execute()
+
+    def cursors(self, views: Sequence[str]) -> list[Mapping[Source, Cursor]]:
+        """See the port."""
+        return [answer.cursors for answer in self.look_up([(view, ()) for view in views])[1]]
+
+    def put_document(self, name: str, document: Mapping[str, Any]) -> None:
+        """See the port."""
+        self._call(lambda: self._redis.set(self._prefix + b"doc:" + name.encode(), msgspec.json.encode(document)))
+
+    def get_document(self, name: str) -> dict[str, Any] | None:
+        """See the port."""
+        data = self._call(lambda: self._redis.get(self._prefix + b"doc:" + name.encode()))
+        return None if data is None else msgspec.json.decode(data)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._redis.close()
+
+    def _cursors_key(self, view: str) -> bytes:
+        return self._prefix + view.encode() + b":cursors"
+
+    def _entity_keys(self, view: str, keys: Sequence[bytes]) -> list[bytes]:
+        prefix = self._prefix + view.encode() + b":e:"
+        return [prefix + key for key in keys]
+
+    def _call(self, action: Callable[[], T]) -> T:
+        try:
+            return action()
+        except self._errors as error:
+            message = f"the online store at {self._url} does not answer: {error}"
+            raise OnlineStoreUnavailableError(message) from error
+
+
+def _cursors(reply: Mapping[bytes, bytes]) -> dict[Source, Cursor]:
+    return {Source.from_field(field): Cursor.unpack(data) for field, data in reply.items()}
+
+
+def _by_source(reply: Mapping[bytes, bytes]) -> dict[Source, bytes]:
+    return {Source.from_field(field): data for field, data in reply.items()}

@@ -1,0 +1,219 @@
+"""value(V, t): folded live in any batch cut, over the log at any V, and by a naive loop: the same."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace.bus.duration import instant
+from headrace.bus.event import Event
+from headrace.bus.stream import Stream
+from headrace.features.aggregates import Count, Histogram, Last, Max, Mean, Min, Sum
+from headrace.features.definitions import Entity, FeatureView
+from headrace.features.expression import col
+from headrace.features.field import unpack
+from headrace.features.folded import FoldedView
+from headrace.features.kernel import kernel
+from headrace.features.log import log_schema
+from headrace.features.online import Source
+from headrace.features.point_in_time import Queries, ViewHistory, with_time
+from tests.property.naive import naive_values
+
+START = datetime(2013, 1, 1, tzinfo=UTC)
+
+
+class Sale(Event):
+    """An event with every kind of field that an aggregate may take."""
+
+    shop: str
+    till: int
+    at: datetime
+    amount: float | None
+    pieces: int
+    cash: bool
+
+
+sales = Stream("sales", Sale, event_time="at", tolerance="10m")
+view = FeatureView(
+    "sales",
+    entity=Entity("place", keys={"shop": str, "till": int}),
+    source=sales,
+    windows=["10m", "1h", "1d"],
+    derived={"each": col("amount") / col("pieces")},
+    where=col("pieces") >= 0,
+    features={
+        "n": Count(),
+        "n_paid": Count("amount"),
+        "amount": Sum("amount"),
+        "pieces": Sum("pieces"),
+        "mean": Mean("amount"),
+        "each": Mean("each"),
+        "cash_share": Mean("cash", where=col("amount") > 5),
+        "low": Min("amount"),
+        "high": Max("pieces"),
+        "last": Last("amount"),
+        "last_cash": Last("cash"),
+        "sizes": Histogram("amount", [0.0, 5.0, 10.0]),
+    },
+)
+KERNEL = kernel(view.spec)
+SOURCES = [Source(p, bytes([7]) * 16) for p in range(2)]
+
+rows_strategy = st.lists(
+    st.tuples(
+        st.integers(0, 1),  # partition
+        st.integers(-200, 10),  # minutes that the event lies before (or after) its record
+        st.integers(0, 60),  # seconds since the previous record of all
+        st.sampled_from(["a", "b"]),
+        st.integers(0, 1),
+        st.none() | st.integers(-40, 40).map(lambda n: n / 4),
+        st.integers(-1, 3),
+        st.booleans(),
+    ),
+    max_size=40,
+)
+
+
+def build(raw: list[tuple]) -> list[dict[str, Any]]:
+    """Rows with offsets, record timestamps and event times."""
+    record_us, offsets, rows = instant(START), [0, 0], []
+    for partition, minutes, seconds, shop, till, amount, pieces, cash in raw:
+        record_us += seconds * 60_000_000
+        time_us = record_us + minutes * 60_000_000
+        event = {"shop": shop, "till": till, "amount": amount, "pieces": pieces, "cash": cash}
+        rows.append(
+            {"partition": partition, "offset": offsets[partition], "record_us": record_us, "time_us": time_us, "event": event}
+        )
+        offsets[partition] += 1
+    return rows
+
+
+def frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """The rows as the event log has them."""
+    at = [START + timedelta(microseconds=row["time_us"] - instant(START)) for row in rows]
+    records = [START + timedelta(microseconds=row["record_us"] - instant(START)) for row in rows]
+    data = {
+        "__topic_id": [SOURCES[0].topic_id] * len(rows),
+        "__partition": [row["partition"] for row in rows],
+        "__offset": [row["offset"] for row in rows],
+        "__record_timestamp": records,
+        "__available_at": records,
+        "__verdict": ["accepted"] * len(rows),
+        "at": at,
+    } | {name: [row["event"][name] for row in rows] for name in ("shop", "till", "amount", "pieces", "cash")}
+    return pl.DataFrame(data, schema_overrides={k: v for k, v in log_schema(sales).items() if k in data})
+
+
+def same(found: Any, wanted: Any) -> bool:
+    """Equal, floats in the tolerance of the law."""
+    if found is None or wanted is None:
+        return found is wanted
+    return math.isclose(found, wanted, rel_tol=1e-9, abs_tol=1e-9)
+
+
+def listed(values: list[tuple[np.ndarray, np.ndarray]], row: int) -> list[Any]:
+    """One row of an evaluation as Python values."""
+    return [v[row].item() if p[row] else None for v, p in values]
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows_strategy, st.data())
+def test_the_log_at_any_v_answers_as_a_naive_loop(raw: list[tuple], data: st.DataObject) -> None:
+    rows = build(raw)
+    history = ViewHistory(view.spec, frame(rows))
+    at_us = instant(START) + data.draw(st.integers(-600, 3000)) * 30_000_000
+    below = [data.draw(st.integers(0, 42)) for _ in SOURCES]
+    seen = [row for row in rows if row["offset"] < below[row["partition"]]]
+    keys = [("a", 0), ("a", 1), ("b", 0), ("zz", 5)]
+    queries = Queries(
+        pl.DataFrame(keys, schema=["shop", "till"], orient="row"), np.full(4, at_us), np.tile(below, (4, 1)), SOURCES
+    )
+    found = history.values(queries)
+    for row, key in enumerate(keys):
+        wanted = naive_values(view.spec, seen, key, at_us)
+        assert all(map(same, listed(found, row), wanted)), (key, listed(found, row), wanted)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows_strategy, st.lists(st.integers(1, 7), max_size=40), st.integers(0, 3000))
+def test_folding_in_any_batch_cut_answers_as_a_naive_loop(raw: list[tuple], cuts: list[int], later: int) -> None:
+    rows = build(raw)
+    folded, fields, clocks = FoldedView(KERNEL), {}, {}
+    for batch in batches(rows, cuts):
+        fields |= fold(folded, batch, clocks)
+        if len(batch) % 3 == 0:
+            folded = reloaded(fields)
+    at_us = max(clocks.values(), default=instant(START)) + later * 30_000_000
+    for key in (("a", 0), ("a", 1), ("b", 0), ("b", 1)):
+        found = look_up(fields, key, at_us)
+        wanted = naive_values(view.spec, rows, key, at_us)
+        assert all(map(same, found, wanted)), (key, found, wanted)
+
+
+def batches(rows: list[dict[str, Any]], cuts: list[int]) -> list[list[dict[str, Any]]]:
+    """The rows cut into batches of the given sizes, the rest in one."""
+    parts, start = [], 0
+    for size in [*cuts, len(rows)]:
+        parts.append(rows[start : start + size])
+        start += size
+    return [part for part in parts if part]
+
+
+def fold(folded: FoldedView, batch: list[dict[str, Any]], clocks: dict[int, int]) -> dict[tuple, bytes]:
+    """Fold a batch; the fields that changed."""
+    for row in batch:
+        clocks[row["partition"]] = max(clocks.get(row["partition"], 0), row["record_us"])
+    data = KERNEL.keep(with_time(frame(batch), "at"))
+    if data.is_empty():
+        return {}
+    partitions = data["__partition"].to_list()
+    names = list(zip(partitions, data["shop"].to_list(), data["till"].to_list(), strict=True))
+    slots = np.array([folded.slot(name) for name in names])
+    clock = np.array([clocks[p] for p in partitions])
+    folded.fold(slots, data["__time"].to_numpy(), KERNEL.lift(data), clock)
+    touched = np.unique(slots)
+    own = np.array([clocks[folded.names[slot][0]] for slot in touched])
+    return dict(
+        zip([folded.names[slot] for slot in touched], folded.fields(touched, np.full(len(touched), 1), own), strict=True)
+    )
+
+
+def reloaded(fields: dict[tuple, bytes]) -> FoldedView:
+    """A worker that restarted and has the fields only."""
+    folded = FoldedView(KERNEL)
+    for name, field in fields.items():
+        folded.load(name, field)
+    return folded
+
+
+def look_up(fields: dict[tuple, bytes], key: tuple, at_us: int) -> list[Any]:
+    """What a look-up makes of the fields of one entity."""
+    tiles: list[list[np.ndarray]] = [[] for _ in KERNEL.sizes]
+    rank: list[list[np.ndarray]] = [[] for _ in KERNEL.sizes]
+    for partition in range(2):
+        field = fields.get((partition, *key))
+        if field is None:
+            continue
+        for index, of_size in enumerate(unpack(field, KERNEL.tile, len(KERNEL.sizes))[1]):
+            tiles[index].append(of_size)
+            rank[index].append(np.full(len(of_size), partition))
+    joined = [np.concatenate([KERNEL.empty[:0], *part]) for part in tiles]
+    ranks = [np.concatenate([np.zeros(0, np.int64), *part]) for part in rank]
+    values = KERNEL.evaluate(joined, [np.zeros(len(part), np.int64) for part in joined], ranks, np.array([at_us]))
+    return listed(values, 0)
+
+
+@pytest.mark.parametrize("window", ["10m", "1h", "1d"])
+def test_an_empty_view_answers_nothing_at_all(window: str) -> None:
+    found = dict(zip(KERNEL.columns, look_up({}, ("a", 0), instant(START)), strict=True))
+    assert found[f"sales__n_{window}"] == 0
+    assert found[f"sales__amount_{window}"] == 0.0
+    assert found[f"sales__mean_{window}"] is None
+    assert found[f"sales__last_{window}"] is None
