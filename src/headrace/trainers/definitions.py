@@ -1,0 +1,237 @@
+"""What is learnt, and when: a model, its label and its gate. The triggers' names are here too, for one import."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from headrace.bus.duration import Duration, micros, text
+from headrace.errors import DefinitionError
+from headrace.features.definitions import FeatureService, spec_hash
+from headrace.features.expression import Expression, kind
+from headrace.trainers.observation import DAY_US
+from headrace.trainers.trigger_state import Policy
+from headrace.trainers.triggers import Rule, all_of, any_of, at_least, drift, performance, schedule, volume
+
+if TYPE_CHECKING:
+    from headrace.bus.stream import Stream
+    from headrace.trainers.metrics import Metric
+
+__all__ = [
+    "Gate", "Label", "Model", "Run", "all_of", "any_of", "at_least", "drift", "performance", "schedule", "volume",
+]  # fmt: skip
+
+SPEC_VERSION = 1
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_METRICS = ("auc", "logloss")
+_RULES = ("better", "not_worse")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a fit is told of its run. Take every random choice from ``seed``, so that the run can be reproduced."""
+
+    model: str
+    request_id: str
+    seed: int
+    trained_from_us: int
+    trained_to_us: int
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+Fit = Callable[..., Any]
+"""``fit(X: DataFrame, y: Series, run: Run) -> fitted estimator`` with ``predict_proba``."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """How a request's outcome is known: the event of ``source`` with the same value in the field ``on``.
+
+    ``value`` is a boolean expression over it. A label that is not there ``within`` that long after the request never
+    comes: the row is then dropped (``missing="drop"``) or counts as false (``missing="false"``).
+    """
+
+    source: Stream
+    value: Expression
+    on: str
+    within: Duration
+    missing: Literal["drop", "false"] = "drop"
+
+    def __post_init__(self) -> None:
+        where = f"label on {self.source.topic!r}"
+        self.source.field(self.on)
+        kinds: dict[str, str] = {f.name: f.kind for f in self.source.fields if not f.many}
+        found = kind(self.value.tree, kinds)
+        if found != "bool":
+            message = f"{where}: value is {found}; a label is bool, such as col('delay_minutes') > 15"
+            raise DefinitionError(message)
+        if micros(self.within) <= 0:
+            message = f"{where}: within={self.within!r} must be longer than nothing"
+            raise DefinitionError(message)
+        _one_of(where, "missing", self.missing, ("drop", "false"))
+
+    @property
+    def within_us(self) -> int:
+        """How long a label may take, in microseconds."""
+        return micros(self.within)
+
+    def spec(self) -> dict[str, Any]:
+        """The label as plain JSON."""
+        return {
+            "topic": self.source.topic,
+            "value": self.value.tree,
+            "on": self.on,
+            "within_us": self.within_us,
+            "missing": self.missing,
+        }
+
+
+@dataclass(frozen=True)
+class Gate:
+    """How a challenger is judged: on the newest ``holdout`` of matured days, by the bound of its gain in ``metric``.
+
+    ``better``: the lower bound is above ``margin``; ``not_worse``: above ``-margin``, which then must be given.
+    """
+
+    metric: Metric
+    rule: Literal["better", "not_worse"] = "better"
+    holdout: Duration = "14d"
+    margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        _one_of("gate", "metric", self.metric, _METRICS)
+        _one_of("gate", "rule", self.rule, _RULES)
+        if micros(self.holdout) < 14 * DAY_US or micros(self.holdout) % DAY_US:
+            message = f"gate: holdout={self.holdout!r} must be 14 or more whole days: days are what is resampled"
+            raise DefinitionError(message)
+        if self.margin < 0 or (self.rule == "not_worse" and self.margin == 0):
+            message = (
+                f"gate: margin={self.margin!r} with rule={self.rule!r}; give one of at least 0, above 0 for not_worse"
+            )
+            raise DefinitionError(message)
+
+    @property
+    def holdout_us(self) -> int:
+        """The holdout's length in microseconds."""
+        return micros(self.holdout)
+
+    def spec(self) -> dict[str, Any]:
+        """The gate as plain JSON."""
+        return {
+            "metric": self.metric,
+            "rule": self.rule,
+            "holdout": text(self.holdout_us),
+            "margin": self.margin,
+        }
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model: the requests it answers, what it sees, what it predicts, how it is fitted, and when again.
+
+    ``requests`` is the stream of rows to predict: ``key`` names the field that tells them apart, ``at`` the time of the
+    look-up. ``first``: matured rows for version 1. ``cooldown``: event time from a finished run to the next request.
+    """
+
+    name: str
+    requests: Stream
+    key: str
+    at: str
+    features: FeatureService
+    label: Label
+    fit: Fit
+    triggers: Rule
+    gate: Gate
+    request_features: Sequence[str] = ()
+    first: int = 20_000
+    cooldown: Duration = "7d"
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            message = f"model name {self.name!r}: use letters, digits, _ and -, beginning with a letter"
+            raise DefinitionError(message)
+        if not callable(self.fit):
+            message = (
+                f"model {self.name!r}: fit is {self.fit!r}; give a function fit(X, y, run) that returns an estimator"
+            )
+            raise DefinitionError(message)
+        self._check_requests()
+        self._check_features()
+        self._check_label()
+        _ = self.policy  # its own checks
+
+    def _check_requests(self) -> None:
+        self._request_field("key", self.key, ("int", "str"))
+        self._request_field("at", self.at, ("datetime",))
+        for name in self.request_features:
+            self._request_field("request_features", name, ("int", "float", "bool", "str"))
+        if len(set(self.request_features)) != len(self.request_features):
+            message = f"model {self.name!r}: request_features={list(self.request_features)} names a field twice"
+            raise DefinitionError(message)
+
+    def _request_field(self, what: str, name: str, kinds: tuple[str, ...]) -> None:
+        choices = [f.name for f in self.requests.fields if f.kind in kinds and not f.many]
+        if name not in choices:
+            stream = f"{self.requests.event.__name__} ({self.requests.topic!r})"
+            message = (
+                f"model {self.name!r}: {what} names {name!r}; the {'/'.join(kinds)} fields of {stream} are {choices}"
+            )
+            raise DefinitionError(message)
+
+    def _check_features(self) -> None:
+        for view in self.features.views:
+            for key in view.entity.join_keys:
+                if key not in {f.name for f in self.requests.fields}:
+                    message = (
+                        f"model {self.name!r}: view {view.name!r} is looked up by {key!r}, which "
+                        f"{self.requests.event.__name__} ({self.requests.topic!r}) does not have; "
+                        f"it has {[f.name for f in self.requests.fields]}"
+                    )
+                    raise DefinitionError(message)
+
+    def _check_label(self) -> None:
+        ours, theirs = self.requests.field(self.label.on), self.label.source.field(self.label.on)
+        if ours.kind != theirs.kind:
+            message = (
+                f"model {self.name!r}: the label joins on {self.label.on!r}, which is {ours.kind} in "
+                f"{self.requests.topic!r} and {theirs.kind} in {self.label.source.topic!r}"
+            )
+            raise DefinitionError(message)
+
+    @cached_property
+    def policy(self) -> Policy:
+        """The triggers with what surrounds them."""
+        return Policy(self.name, self.triggers, self.first, micros(self.cooldown))
+
+    def to_spec(self) -> dict[str, Any]:
+        """The model as plain JSON: all but the code of ``fit``, which is named."""
+        return {
+            "spec_version": SPEC_VERSION,
+            "model": self.name,
+            "requests": self.requests.topic,
+            "key": self.key,
+            "at": self.at,
+            "features": self.features.name,
+            "views": [[view.name, view.version] for view in self.features.views],
+            "request_features": list(self.request_features),
+            "label": self.label.spec(),
+            "fit": f"{getattr(self.fit, '__module__', '?')}:{getattr(self.fit, '__qualname__', repr(self.fit))}",
+            "first": self.first,
+            "cooldown": text(micros(self.cooldown)),
+            "triggers": self.triggers.spec(),
+            "gate": self.gate.spec(),
+        }
+
+    @cached_property
+    def version(self) -> str:
+        """The spec's hash."""
+        return spec_hash(self.to_spec())
+
+
+def _one_of(where: str, field_: str, value: object, choices: Sequence[str]) -> None:
+    if value not in choices:
+        message = f"{where}: {field_}={value!r}; choose one of {list(choices)}"
+        raise DefinitionError(message)
