@@ -44,9 +44,10 @@ class ModelState:
         return None if self.live is None else self.live.id
 
     @property
-    def publication(self) -> ModelEvent | None:
-        """The publication of the live version: its artifact, service and manifest."""
-        return None if self.version is None else self.published(self.version)
+    def published_live(self) -> Published | None:
+        """What was published as the live version: its artifact, service and manifest."""
+        found = None if self.version is None else self.published(self.version)
+        return found.data if found is not None and isinstance(found.data, Published) else None
 
     @property
     def retired(self) -> frozenset[int]:

@@ -153,11 +153,6 @@ class Model:
         if not _NAME.fullmatch(self.name):
             message = f"model name {self.name!r}: use letters, digits, _ and -, beginning with a letter"
             raise DefinitionError(message)
-        if not callable(self.fit):
-            message = (
-                f"model {self.name!r}: fit is {self.fit!r}; give a function fit(X, y, run) that returns an estimator"
-            )
-            raise DefinitionError(message)
         self._check_requests()
         self._check_features()
         self._check_label()

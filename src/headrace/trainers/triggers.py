@@ -184,7 +184,7 @@ class Performance:
         lost = (reference - bound) if higher_is_better(self.metric) else (bound - reference)
         reason = (
             f"{self.metric} {inputs['value']:.4f} (at best {bound:.4f}) over {inputs['days']} days, "
-            f"{reference:.4f} in the first {LIVE_DAYS} live days: surely lost {max(lost, 0.0):.4f}, asked {self.drop:.4f}"
+            f"{reference:.4f} in the first {LIVE_DAYS} live days: lost {max(lost, 0.0):.4f} of {self.drop:.4f}"
         )
         return [_verdict(self.name, lost > self.drop, reason, lost / self.drop)]
 

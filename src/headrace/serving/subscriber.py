@@ -1,0 +1,188 @@
+"""Follows model events: fold, fetch, verify, load, warm up, swap, acknowledge. On failure the old one serves on.
+
+Nothing heavy is imported with this module: scikit-learn and skops come with the first artifact, Kafka with its log.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from headrace.errors import HeadraceError, TransientError
+from headrace.models import artifact
+from headrace.models.acknowledgement import Acknowledgement
+from headrace.models.state import ModelState, advance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from headrace.bus.clock import Clock
+    from headrace.models.event_log import Acknowledgements, ModelEventLog
+    from headrace.models.events import ModelEvent, Published, ServiceRef
+
+_WAIT_S = 0.5
+_RETRY_S = 1.0
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A version that serves: never changed, only replaced. ``event`` made it live, ``published`` describes it."""
+
+    version: int
+    estimator: Any
+    event: ModelEvent
+    published: Published
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What a deployment decides of loading. ``trusted``: its own list of types, never one from an artifact.
+
+    ``sample`` makes a few rows for a service, to run a new estimator once before it serves; ``fetch`` gets the bytes of
+    a URI, and raises TransientError where trying again may help.
+    """
+
+    trusted: Sequence[str]
+    sample: Callable[[ServiceRef], Any] | None = None
+    fetch: Callable[[str], bytes] = field(default=artifact.fetch)
+
+    def load(self, published: Published) -> Any:
+        """The estimator of a publication, verified and warm. Raises ArtifactError or TransientError."""
+        data = self.fetch(published.artifact.uri)
+        artifact.verify(data, published.artifact.digest)
+        estimator = artifact.load(data, self.trusted)
+        if self.sample is not None:
+            estimator.predict_proba(self.sample(published.service))
+        return estimator
+
+
+class ModelSubscriber:
+    """Keeps one model's live version loaded. Read ``current`` once for each prediction: it is swapped as one reference.
+
+    ``poll_once`` does one round in the caller's thread; ``start`` does rounds in a thread of its own. Use one of them.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        log: ModelEventLog,
+        acknowledgements: Acknowledgements,
+        loading: Loading,
+        *,
+        application: str,
+        clock: Clock,
+    ) -> None:
+        self._model = model
+        self._log = log
+        self._acknowledgements = acknowledgements
+        self._loading = loading
+        self._application = application
+        self._clock = clock
+        self._offset = 0
+        self._state = ModelState()
+        self._current: LoadedModel | None = None
+        self._settled: str | None = None  # the live event that was loaded, or that can never be
+        self._unsent: Acknowledgement | None = None
+        self._said: tuple[str, bool, str] | None = None
+        self._stopping = threading.Event()
+        self._swapped = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self.error: HeadraceError | None = None
+
+    @property
+    def current(self) -> LoadedModel | None:
+        """The version that serves, or None before the first."""
+        return self._current
+
+    @property
+    def state(self) -> ModelState:
+        """The fold of the events read so far."""
+        return self._state
+
+    def poll_once(self, wait_s: float = 0.0) -> LoadedModel | None:
+        """Read what is new (waiting at most ``wait_s`` for it), make the live version current if it can be, say so.
+
+        Raises BusUnavailableError; the next call goes on from there.
+        """
+        for entry in self._log.read(self._offset, wait_s=wait_s):
+            if entry.event is not None and entry.event.model == self._model:
+                self._state = advance(self._state, entry.event)
+            self._offset = entry.offset + 1
+        live, published = self._state.live, self._state.published_live
+        if live is not None and published is not None and live.id != self._settled:
+            self._follow(live, published)
+        self._send()
+        return self._current
+
+    def start(self) -> None:
+        """Follow in a background thread until ``stop``."""
+        if self._thread is None:
+            self._stopping.clear()
+            self._thread = threading.Thread(target=self._run, name=f"headrace-{self._model}-subscriber", daemon=True)
+            self._thread.start()
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """End the thread; the version that serves stays loaded."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+            self._thread = None
+
+    def wait_for(self, version: int, timeout_s: float) -> bool:
+        """Whether that version serves, or comes to within the time. For use beside ``start``."""
+        with self._swapped:
+            return self._swapped.wait_for(lambda: self._serves(version), timeout_s)
+
+    def _serves(self, version: int) -> bool:
+        return self._current is not None and self._current.version == version
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.poll_once(_WAIT_S)
+                self.error = None
+            except HeadraceError as error:
+                self.error = error
+                self._stopping.wait(_RETRY_S)
+
+    def _follow(self, live: ModelEvent, published: Published) -> None:
+        try:
+            loaded = LoadedModel(published.version, self._estimator(published), live, published)
+        except TransientError as error:  # tried again with the next round
+            self._say(live, published, str(error))
+        except Exception as error:  # noqa: BLE001 - a sample or an estimator may raise anything; the old version serves on
+            self._settled = live.id
+            self._say(live, published, f"{type(error).__name__}: {error}")
+        else:
+            self._settled = live.id
+            self._say(live, published, "")
+            with self._swapped:
+                self._current = loaded
+                self._swapped.notify_all()
+
+    def _estimator(self, published: Published) -> Any:
+        now = self._current
+        if now is not None and now.published == published:  # a rollback to what serves, or a pin taken off
+            return now.estimator
+        return self._loading.load(published)
+
+    def _say(self, live: ModelEvent, published: Published, reason: str) -> None:
+        said = (live.id, not reason, reason)
+        if said == self._said:
+            return
+        self._said = said
+        self._unsent = Acknowledgement(
+            application=self._application,
+            model=self._model,
+            version=published.version,
+            event_id=live.id,
+            ok=not reason,
+            reason=reason,
+            at_us=self._clock(),
+        )
+
+    def _send(self) -> None:
+        if self._unsent is not None:
+            self._acknowledgements.send(self._unsent)
+            self._unsent = None
