@@ -14,20 +14,11 @@ if TYPE_CHECKING:
     from headrace.app.local.services import LocalServices
     from headrace.app.project import Project, load_project
     from headrace.app.settings import Settings
+    from headrace.app.settings_sources import load_settings
     from headrace.bus.event import Event
     from headrace.bus.stream import Stream
-    from headrace.features.definitions import (
-        Count,
-        Entity,
-        FeatureService,
-        FeatureView,
-        Histogram,
-        Last,
-        Max,
-        Mean,
-        Min,
-        Sum,
-    )
+    from headrace.features.aggregates import Count, Histogram, Last, Max, Mean, Min, Sum
+    from headrace.features.definitions import Entity, FeatureService, FeatureView
     from headrace.features.expression import col
     from headrace.serving import FeatureClient, ModelSubscriber, Predictor
     from headrace.trainers.definitions import (
@@ -50,11 +41,11 @@ _MODULES = {
     "headrace.app.local.services": ("LocalServices",),
     "headrace.app.project": ("Project", "load_project"),
     "headrace.app.settings": ("Settings",),
+    "headrace.app.settings_sources": ("load_settings",),
     "headrace.bus.event": ("Event",),
     "headrace.bus.stream": ("Stream",),
-    "headrace.features.definitions": (
-        "Count", "Entity", "FeatureService", "FeatureView", "Histogram", "Last", "Max", "Mean", "Min", "Sum",
-    ),
+    "headrace.features.aggregates": ("Count", "Histogram", "Last", "Max", "Mean", "Min", "Sum"),
+    "headrace.features.definitions": ("Entity", "FeatureService", "FeatureView"),
     "headrace.features.expression": ("col",),
     "headrace.serving": ("FeatureClient", "ModelSubscriber", "Predictor"),
     "headrace.trainers.definitions": (
@@ -80,7 +71,7 @@ __all__ = [
     "Count", "Entity", "Event", "FeatureClient", "FeatureService", "FeatureView", "Gate", "HeadraceError",
     "Histogram", "Label", "Last", "LocalServices", "Max", "Mean", "Min", "MissingExtraError", "Model",
     "ModelSubscriber", "Predictor", "Project", "Run", "Settings", "Stream", "Sum", "TerminalError", "TransientError",
-    "all_of", "any_of", "at_least", "col", "drift", "load_project", "performance", "schedule", "volume",
+    "all_of", "any_of", "at_least", "col", "drift", "load_project", "load_settings", "performance", "schedule", "volume",
 ]  # fmt: skip
 
 

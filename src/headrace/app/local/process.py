@@ -99,14 +99,18 @@ class LocalService(ABC):
         """Wait until a client gets an answer; ServiceStartError shows the end of the log."""
         deadline = time.monotonic() + timeout_seconds
         while not self._ready():
-            if self.pid is None:
-                raise ServiceStartError(f"{self.name} ended while starting; the end of {self.log}:\n{self._log_tail()}")
+            self.check()
             if time.monotonic() > deadline:
                 raise ServiceStartError(
                     f"{self.name} did not answer within {timeout_seconds:g} s; the end of {self.log}:\n{self._log_tail()}"
                 )
             time.sleep(0.02)
         return self
+
+    def check(self) -> None:
+        """ServiceStartError with the end of the log if it does not run."""
+        if self.pid is None:
+            raise ServiceStartError(f"{self.name} has ended by itself; the end of {self.log}:\n{self._log_tail()}")
 
     def stop(self) -> None:
         """End it in good order; the data stays in the folder."""

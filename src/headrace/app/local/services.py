@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from headrace.app.local.kafka import LocalKafka
-from headrace.app.local.lock import Addresses, FolderLock
+from headrace.app.local.lock import Addresses, FolderLock, running
 from headrace.app.local.valkey import SNAPSHOT_ON_STOP, LocalValkey
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from headrace.app.local.process import LocalService
+    from headrace.app.settings import Settings
 
 START_SECONDS = 60.0
 
@@ -96,6 +98,12 @@ class LocalServices:
         self._stack.close()
         self._kafka = self._valkey = None
 
+    def check(self) -> None:
+        """ServiceStartError if a service that was started here has ended by itself; its log is named."""
+        for service in (self._valkey, self._kafka):
+            if service is not None:
+                service.check()
+
     def __enter__(self) -> Self:
         return self.start()
 
@@ -111,3 +119,17 @@ class LocalServices:
         if self._given[0] is None:
             self._kafka = LocalKafka(folder / "kafka", keep_fds=[lock.fd])
         return [service for service in (self._valkey, self._kafka) if service is not None]
+
+
+@contextmanager
+def services_for(settings: Settings) -> Iterator[Addresses]:
+    """Where Kafka and Redis are for these settings, for as long as the context lasts.
+
+    In this order: the servers that are set; those that another process (`headrace up`) runs on the same data folder;
+    else local ones, started here and stopped at the end.
+    """
+    found = running(settings.data_dir)
+    kafka = settings.bootstrap_servers or (found.bootstrap_servers if found else None)
+    redis = settings.redis_url or (found.redis_url if found else None)
+    with LocalServices(settings.data_dir, bootstrap_servers=kafka, redis_url=redis) as services:
+        yield Addresses(pid=os.getpid(), bootstrap_servers=services.bootstrap_servers, redis_url=services.redis_url)

@@ -1,0 +1,63 @@
+"""The command `headrace`.
+
+Each module of `headrace.app.commands` has a `register(app)` that adds its command; at its top it imports nothing heavy,
+so that `headrace --help` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Annotated
+
+import typer
+
+from headrace import __version__
+from headrace.app import commands
+from headrace.errors import HeadraceError, TransientError
+
+EXIT_ERROR = 1
+EXIT_TRY_LATER = 75
+EXIT_INTERRUPTED = 130
+
+
+def main() -> None:
+    """The entry point: errors of ours become one line and an exit code, everything else a traceback."""
+    try:
+        build()()
+    except HeadraceError as error:
+        typer.secho(f"headrace: {error}", err=True, fg=typer.colors.RED)
+        sys.exit(EXIT_TRY_LATER if isinstance(error, TransientError) else EXIT_ERROR)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def build() -> typer.Typer:
+    """The CLI with every command there is."""
+    app = typer.Typer(
+        name="headrace",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        help="Events in, features fresh, models that retrain themselves and tell the application.",
+        epilog="Exit codes: 0 done, 1 something has to be fixed first, 2 wrong usage, 75 try again later, 130 interrupted.",
+    )
+    app.callback()(_root)
+    for found in sorted(iter_modules(commands.__path__), key=lambda module: module.name):
+        import_module(f"{commands.__name__}.{found.name}").register(app)
+    return app
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Events in, features fresh, models that retrain themselves and tell the application."""

@@ -1,0 +1,57 @@
+"""`headrace config`: the settings in force."""
+
+from __future__ import annotations
+
+import json as codec
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headrace.app.options import BootstrapServers, DataDir, Json, RedisUrl, settings_from
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Explain = Annotated[bool, typer.Option("--explain", help="Also where each value came from, and what it means.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(config)
+
+
+def config(
+    explain: Explain = False,
+    json: Json = False,
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Show the settings in force: flag > environment HEADRACE_… > headrace.toml > default."""
+    from headrace.app.settings import explain as rows_of  # noqa: PLC0415 - pydantic is not needed for --help
+
+    rows = rows_of(settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url))
+    if json:
+        typer.echo(codec.dumps(rows if explain else {row["name"]: row["value"] for row in rows}, indent=2))
+    elif explain:
+        _print(_table(rows))
+    else:
+        for row in rows:
+            typer.echo(f"{row['name']} = {codec.dumps(row['value'])}")
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    from rich.table import Table  # noqa: PLC0415 - only for tables
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table("setting", "value", "from", "meaning", header_style="bold", box=None, pad_edge=False)
+    for row in rows:
+        value = row["value"] if isinstance(row["value"], str) else codec.dumps(row["value"])
+        table.add_row(*(Text(text) for text in (row["name"], value, row["origin"], row["description"])))
+    return table
+
+
+def _print(table: Table) -> None:
+    from rich.console import Console  # noqa: PLC0415
+
+    Console().print(table)

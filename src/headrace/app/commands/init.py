@@ -1,0 +1,24 @@
+"""`headrace init DIR`: a new project that runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Folder = Annotated[Path, typer.Argument(help="Where the new project goes; made when needed.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="init")(init)
+
+
+def init(folder: Folder) -> None:
+    """Write a project to start from: headrace.toml, streams/, features/, trainers/ of the flights example."""
+    from headrace.app.template import write_template  # noqa: PLC0415 - only this command needs it
+
+    for path in write_template(folder):
+        typer.echo(f"wrote {path}")
+    typer.echo(f"next: cd {folder} && headrace up")

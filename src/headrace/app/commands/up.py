@@ -1,0 +1,56 @@
+"""`headrace up`: Kafka and Valkey on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import json as codec
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import typer
+
+from headrace.app.options import BootstrapServers, DataDir, Json, RedisUrl, settings_from
+
+if TYPE_CHECKING:
+    from headrace.app.local.services import LocalServices
+
+_CHECK_SECONDS = 0.5
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(up)
+
+
+def up(
+    json: Json = False,
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Run a real Kafka and Valkey for this project, without Docker, until Ctrl-C.
+
+    Other commands of the project find them by themselves. A server that is set already is used, not started.
+    """
+    from headrace.app.local.services import LocalServices  # noqa: PLC0415 - --help needs no Kafka client
+
+    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    typer.echo("starting Kafka and Valkey (the first start downloads Kafka, about 120 MB) …", err=True)
+    with LocalServices(
+        settings.data_dir, bootstrap_servers=settings.bootstrap_servers, redis_url=settings.redis_url
+    ) as services:
+        asked = _asked_to_stop()  # before that, Ctrl-C interrupts the start
+        addresses = {"bootstrap_servers": services.bootstrap_servers, "redis_url": services.redis_url}
+        typer.echo(codec.dumps(addresses) if json else "\n".join(f"{k} = {v}" for k, v in addresses.items()))
+        typer.echo("ready; Ctrl-C stops them", err=True)
+        while not asked.wait(_CHECK_SECONDS):
+            services.check()
+    typer.echo("stopped; the data stays in " + str(settings.data_dir), err=True)
+
+
+def _asked_to_stop() -> threading.Event:
+    """Set by Ctrl-C or a polite kill."""
+    asked = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked.set())
+    return asked

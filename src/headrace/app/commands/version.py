@@ -1,0 +1,38 @@
+"""`headrace version`: what is installed."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+
+import typer
+
+from headrace import __version__
+from headrace.app.options import Json
+
+_TOLD = ("confluent-kafka", "redis", "deltalake", "faust-streaming", "feast", "mlflow", "scikit-learn", "skops")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(version)
+
+
+def version(json: Json = False) -> None:
+    """The version of headrace, of Python and of the parts it stands on."""
+    versions = {"headrace": __version__, "python": platform.python_version(), **{name: _installed(name) for name in _TOLD}}
+    if json:
+        import json as codec  # noqa: PLC0415 - shadowed by the option's name
+
+        typer.echo(codec.dumps(versions))
+        return
+    for name, number in versions.items():
+        typer.echo(f"{name:<16} {number or 'not installed'}")
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return installed(name)
+    except PackageNotFoundError:
+        return None
