@@ -6,10 +6,9 @@ Columns beside the event's own fields are in :data:`META`; a rejected row keeps 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -21,9 +20,6 @@ from headrace.bus.codec import schema
 from headrace.bus.stream import Stream
 from headrace.errors import FencedError, OfflineStoreUnavailableError
 from headrace.features.online import Source
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _TIME = pl.Datetime("us", "UTC")
 META: dict[str, Any] = {
@@ -44,17 +40,6 @@ ACCEPTED, REJECTED = "accepted", "rejected"
 def log_schema(stream: Stream) -> dict[str, Any]:
     """The Polars schema of a stream's table: :data:`META`, then the event's fields."""
     return META | schema(stream)
-
-
-@dataclass(frozen=True)
-class Positions:
-    """Offsets by source partition: the log is complete below them."""
-
-    offsets: Mapping[Source, int]
-
-    def of(self, source: Source) -> int | None:
-        """The position of one source partition, or None if the log has nothing of it."""
-        return self.offsets.get(source)
 
 
 class EventLog:
@@ -88,18 +73,24 @@ class EventLog:
         """A reader that remembers what it has read."""
         return LogReader(self, topic)
 
-    def read(self, stream: Stream, sources: Iterable[Source] | None = None, start: Mapping[Source, int] | None = None) -> pl.DataFrame:
-        """All rows of one snapshot in order of (partition, offset), perhaps of some partitions from some offsets on."""
-        frame = self.reader(stream.topic).read()
-        if sources is not None:
-            low = start or {}
-            keep = [_of(source) & (pl.col("__offset") >= low.get(source, 0)) for source in sources]
-            frame = frame.filter(pl.any_horizontal(keep) if keep else pl.lit(value=False))
-        return frame.sort("__partition", "__topic_id", "__offset")
+    def read(self, topic: str) -> pl.DataFrame:
+        """All rows of one snapshot, each source partition's in order."""
+        return self.reader(topic).read()
 
+    def read_from(
+        self, topic: str, source: Source, start: int, columns: Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        """The rows of one source partition from an offset on, in order, of one snapshot; files that end before are not read."""
+        import pyarrow.dataset as ds  # noqa: PLC0415
 
-def _of(source: Source) -> pl.Expr:
-    return (pl.col("__partition") == source.partition) & (pl.col("__topic_id") == source.topic_id)
+        keep = (ds.field("__partition") == source.partition) & (ds.field("__offset") >= start)
+        found = self.table(topic).to_pyarrow_dataset().to_table(filter=keep)
+        frame = pl.DataFrame(found).filter(pl.col("__topic_id") == source.topic_id).sort("__offset")
+        return frame.select(columns) if columns else frame
+
+    def empty(self, topic: str) -> pl.DataFrame:
+        """No rows, with all columns of the table."""
+        return pl.DataFrame(pa.schema(self.table(topic).schema().to_arrow()).empty_table())
 
 
 class LogReader:

@@ -1,0 +1,139 @@
+"""Records to rows: the verdict on each record, and its row in the event log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from headrace.bus.codec import Decoder, schema
+from headrace.features.log import ACCEPTED, REJECTED
+from headrace.features.online import NO_CLOCK
+
+if TYPE_CHECKING:
+    from confluent_kafka import Message
+
+    from headrace.bus.stream import Stream
+
+DECODE, MISSING_KEY, FUTURE = "decode", "missing_key", "future"
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of one source partition, in order."""
+
+    offsets: np.ndarray
+    timestamps_us: np.ndarray
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+
+    @staticmethod
+    def of(messages: Sequence[Message]) -> Records:
+        """Read the messages of one partition."""
+        count = len(messages)
+        return Records(
+            np.fromiter((message.offset() for message in messages), np.int64, count),
+            np.fromiter((message.timestamp()[1] for message in messages), np.int64, count) * 1_000,
+            [message.key() for message in messages],
+            [message.value() for message in messages],
+        )
+
+
+class Judge:
+    """Gives each record of a stream its verdict, which depends on the record and the stream's spec alone."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._decoder = Decoder(stream)
+        self._columns = schema(stream)
+
+    def rows(self, topic_id: bytes, partition: int, records: Records, clock_us: int) -> pl.DataFrame:
+        """The log's rows of the records. ``clock_us`` is the partition's ``available_at`` so far."""
+        events, positions, errors = self._decoder.decode(records.values)
+        fields = self._decoder.columns(events)
+        if errors:
+            fields = self._spread(fields, positions, len(records.values))
+        reasons, problems = self._verdicts(fields, records, errors)
+        available = self._available(fields, records, clock_us)
+        return self._frame(topic_id, partition, records, fields, available, reasons, problems)
+
+    def _spread(self, fields: pl.DataFrame, positions: np.ndarray, count: int) -> pl.DataFrame:
+        places = pl.DataFrame({"__row": np.arange(count)})
+        return places.join(
+            fields.with_columns(pl.Series("__row", positions)), on="__row", how="left", maintain_order="left"
+        ).drop("__row")
+
+    def _verdicts(
+        self, fields: pl.DataFrame, records: Records, errors: dict[int, str]
+    ) -> tuple[dict[int, str], dict[int, str]]:
+        """Reason and error by position, of the rejected records."""
+        reasons = dict.fromkeys(errors, DECODE)
+        problems = dict(errors)
+        for name in self._stream.key_fields:
+            if fields.get_column(name).null_count():
+                for row in np.flatnonzero(fields.get_column(name).is_null().to_numpy()).tolist():
+                    reasons.setdefault(row, MISSING_KEY)
+                    problems.setdefault(row, f"key field {name!r} is null")
+        times = fields.get_column(self._stream.event_time).dt.epoch("us").to_numpy()
+        late = times > records.timestamps_us + self._stream.tolerance_us
+        for row in np.flatnonzero(late).tolist():
+            ahead = (times[row] - records.timestamps_us[row]) / 1e6
+            reasons.setdefault(row, FUTURE)
+            problems.setdefault(row, f"event time lies {ahead:.3f} s after the record's own timestamp")
+        return reasons, problems
+
+    def _available(self, fields: pl.DataFrame, records: Records, clock_us: int) -> np.ndarray:
+        """The running maximum, never less than the partition's clock so far."""
+        how = self._stream.available_at
+        if how == "record":
+            own = records.timestamps_us
+        else:
+            delay = self._stream.bulk_delay_us
+            name = how if delay is None else self._stream.event_time
+            own = (fields.get_column(name).dt.epoch("us") + (delay or 0)).fill_null(NO_CLOCK).to_numpy()
+        return np.maximum.accumulate(np.maximum(own, clock_us))
+
+    def _frame(
+        self,
+        topic_id: bytes,
+        partition: int,
+        records: Records,
+        fields: pl.DataFrame,
+        available: np.ndarray,
+        reasons: dict[int, str],
+        problems: dict[int, str],
+    ) -> pl.DataFrame:
+        count = len(records.offsets)
+        bad = [row in reasons for row in range(count)] if reasons else [False] * count
+        meta = pl.DataFrame(
+            [
+                pl.repeat(topic_id, count, dtype=pl.Binary, eager=True).alias("__topic_id"),
+                pl.repeat(partition, count, dtype=pl.Int32, eager=True).alias("__partition"),
+                pl.Series("__offset", records.offsets),
+                _time("__record_timestamp", records.timestamps_us),
+                _time("__available_at", available),
+                pl.Series("__verdict", [REJECTED if b else ACCEPTED for b in bad], dtype=pl.String)
+                if reasons
+                else pl.repeat(ACCEPTED, count, dtype=pl.String, eager=True).alias("__verdict"),
+                _sparse("__reason", reasons, count, pl.String()),
+                _sparse("__error", problems, count, pl.String()),
+                _sparse("__key", {row: records.keys[row] for row in reasons}, count, pl.Binary()),
+                _sparse("__value", {row: records.values[row] for row in reasons}, count, pl.Binary()),
+            ]
+        )
+        return meta.hstack(fields.select(list(self._columns)))
+
+
+def _time(name: str, micros: np.ndarray) -> pl.Series:
+    return pl.Series(name, micros).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+
+
+def _sparse(name: str, found: dict[int, object], count: int, dtype: pl.DataType) -> pl.Series:
+    if not found:
+        return pl.repeat(None, count, dtype=dtype, eager=True).alias(name)
+    return pl.Series(name, [found.get(row) for row in range(count)], dtype=dtype)
+
+

@@ -1,0 +1,148 @@
+"""The unflushed rows of one stream, and their way into the event log beside the running folds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import polars as pl
+
+from headrace.errors import FencedError, OfflineStoreUnavailableError
+from headrace.features.log import LogWriter
+from headrace.features.online import Source
+from headrace.streams.failpoints import failpoint
+
+
+@dataclass
+class Tail:
+    """What one source partition has beyond the log: the rows of [flushed, consumed)."""
+
+    flushed: int | None
+    consumed: int
+    rows: list[pl.DataFrame]
+
+    @property
+    def count(self) -> int:
+        """The number of rows not flushed yet."""
+        return sum(part.height for part in self.rows)
+
+
+@dataclass(frozen=True)
+class _Commit:
+    """One append under way: what was expected, what is to be, and the parts of each tail that go with it."""
+
+    expected: Mapping[Source, int | None]
+    positions: Mapping[Source, int]
+    parts: Mapping[Source, int]
+
+
+class Flusher:
+    """Buffers rows by source partition and appends them as one commit at a time, on a thread of its own.
+
+    ``fenced`` is called, on the caller's thread, with the partitions that another worker has flushed further or not at all
+    as expected: their rows here are void, and they have to be acquired again.
+    """
+
+    def __init__(self, writer: LogWriter, fenced: Callable[[Source], None]) -> None:
+        self._writer = writer
+        self._fenced = fenced
+        self._tails: dict[Source, Tail] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="flush")
+        self._running: tuple[_Commit, Future[None]] | None = None
+
+    @property
+    def pending(self) -> int:
+        """The number of rows not in the log yet."""
+        return sum(tail.count for tail in self._tails.values())
+
+    def open(self, source: Source) -> int | None:
+        """Begin with a partition; D, the offset from which it is to be consumed, or None if the log has nothing of it."""
+        self.settle()
+        self._writer.refresh()
+        position = self._writer.position(source)
+        self._tails[source] = Tail(position, position or 0, [])
+        return position
+
+    def close(self, source: Source) -> None:
+        """Forget a partition with its unflushed rows."""
+        self.settle()
+        self._tails.pop(source, None)
+
+    def add(self, source: Source, rows: pl.DataFrame, next_offset: int) -> None:
+        """Take rows of a partition that end below ``next_offset``."""
+        tail = self._tails[source]
+        tail.rows.append(rows)
+        tail.consumed = next_offset
+
+    def tail(self, source: Source) -> list[pl.DataFrame]:
+        """The unflushed rows of a partition, in order."""
+        return list(self._tails[source].rows)
+
+    def positions(self) -> dict[Source, int]:
+        """D of each open partition."""
+        return {source: tail.flushed or 0 for source, tail in self._tails.items()}
+
+    def start(self) -> None:
+        """Begin a commit of everything buffered, unless one is under way or nothing is there."""
+        self.collect()
+        due = {source: tail for source, tail in self._tails.items() if tail.rows}
+        if self._running is not None or not due:
+            return
+        commit = _Commit(
+            {source: tail.flushed for source, tail in due.items()},
+            {source: tail.consumed for source, tail in due.items()},
+            {source: len(tail.rows) for source, tail in due.items()},
+        )
+        rows = pl.concat([part for tail in due.values() for part in tail.rows])
+        self._running = commit, self._thread.submit(self._append, rows, commit)
+
+    def _append(self, rows: pl.DataFrame, commit: _Commit) -> None:
+        failpoint("before-delta")
+        self._writer.append(rows, commit.expected, commit.positions)
+        failpoint("after-delta")
+
+    def collect(self) -> bool:
+        """Take in a commit that has ended, if one has. Raises OfflineStoreUnavailableError; the rows stay buffered."""
+        if self._running is None or not self._running[1].done():
+            return False
+        commit, future = self._running
+        self._running = None
+        try:
+            future.result()
+        except FencedError:
+            self._judge(commit)
+            return False
+        for source, parts in commit.parts.items():
+            tail = self._tails[source]
+            del tail.rows[:parts]
+            tail.flushed = commit.positions[source]
+        return True
+
+    def settle(self) -> bool:
+        """Wait for the commit under way, if any."""
+        if self._running is None:
+            return False
+        self._running[1].exception()
+        return self.collect()
+
+    def flush(self) -> None:
+        """Commit everything and wait. Raises OfflineStoreUnavailableError."""
+        self.settle()
+        self.start()
+        self.settle()
+
+    def _judge(self, commit: _Commit) -> None:
+        """After a conflict: each partition by what the log says of it now."""
+        self._writer.reopen()
+        for source, expected in commit.expected.items():
+            if source in self._tails and self._writer.position(source) != expected:
+                self._fenced(source)
+
+    def shutdown(self) -> None:
+        """End the thread."""
+        try:
+            self.settle()
+        except OfflineStoreUnavailableError:
+            pass
+        self._thread.shutdown(wait=True)

@@ -1,0 +1,31 @@
+"""What a worker says of itself each second: positions, never increments, so that replaying one changes nothing."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class PartitionObservation(msgspec.Struct, frozen=True):
+    """One source partition: consumed below ``next_offset``, in the log below ``logged_offset``, each view below its own."""
+
+    topic: str
+    source: str
+    next_offset: int
+    logged_offset: int
+    available_us: int
+    rows: int
+    rejected: int
+    views: dict[str, int]
+
+
+class Observation(msgspec.Struct, frozen=True, tag_field="type", tag="observation"):
+    """All partitions of a worker. ``observed_us`` is the worker's clock."""
+
+    worker: str
+    observed_us: int
+    partitions: list[PartitionObservation]
+    format: int = 1
+
+    def encode(self) -> bytes:
+        """JSON bytes."""
+        return msgspec.json.encode(self)

@@ -1,0 +1,370 @@
+"""The data plane: exactly once from Kafka to Redis and the event log. docs/reference/exactly-once.md states the protocol.
+
+One thread reads, folds and writes; appends to the log run beside it. The log is the truth: Kafka is read from the log's
+position D; a view whose cursor is behind D catches up from the log; one that is ahead leaves out what it has.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import polars as pl
+import structlog
+
+from headrace.bus.clock import Clock, wall_clock
+from headrace.bus.consumer import BatchConsumer
+from headrace.bus.producer import EventProducer
+from headrace.bus.topics import OBSERVATIONS, TopicIncarnation, admin, dead_letters, incarnations
+from headrace.errors import TransientError
+from headrace.features.log import REJECTED, EventLog, LogWriter
+from headrace.features.online import NO_CLOCK, CursorState, OnlineStore, Source, Write
+from headrace.streams.batch import Judge, Records
+from headrace.streams.failpoints import failpoint
+from headrace.streams.flusher import Flusher
+from headrace.streams.observation import Observation, PartitionObservation
+from headrace.streams.partition import OwnedPartition
+from headrace.streams.view_partition import ViewPartition
+
+if TYPE_CHECKING:
+    from confluent_kafka import Message
+
+    from headrace.bus.stream import Stream
+
+T = TypeVar("T")
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class PlaneConfig:
+    """How the data plane runs; durations in seconds, bounds in rows."""
+
+    bootstrap_servers: str
+    group: str = "headrace-worker"
+    worker: str = "worker"
+    batch_rows: int = 20_000
+    poll_s: float = 0.05
+    flush_s: float = 1.0
+    flush_rows: int = 200_000
+    most_pending: int = 1_000_000
+    heartbeat_s: float = 1.0
+    catch_up_rows: int = 200_000
+    reacquire_s: float = 0.2
+
+
+class DataPlane:
+    """Runs in one thread: :meth:`run` until :meth:`stop`. Owns every partition that Kafka assigns to it."""
+
+    def __init__(
+        self,
+        config: PlaneConfig,
+        streams: Sequence[Stream],
+        view_specs: Sequence[Mapping[str, Any]],
+        store: OnlineStore,
+        log: EventLog,
+        new_owner: Callable[[], bytes],
+        *,
+        monotonic: Callable[[], float],
+        clock: Clock = wall_clock,
+    ) -> None:
+        self._config = config
+        self._streams = {stream.topic: stream for stream in streams}
+        self._specs: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+        for spec in view_specs:
+            self._specs[spec["source"]["topic"]].append(spec)
+        self._store, self._log, self._new_owner = store, log, new_owner
+        self._monotonic, self._clock = monotonic, clock
+        self._judges = {topic: Judge(stream) for topic, stream in self._streams.items()}
+        self._flushers: dict[str, Flusher] = {}
+        self._owned: dict[tuple[str, int], OwnedPartition] = {}
+        self._to_acquire: dict[tuple[str, int], float] = {}
+        self._incarnations: dict[str, TopicIncarnation] = {}
+        self._stop, self._flush_now = threading.Event(), threading.Event()
+        self._next_flush = self._next_beat = 0.0
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Consume until stopped. Leaves everything flushed, or raises what made that impossible."""
+        config = self._config
+        self._admin = admin(config.bootstrap_servers)
+        self._producer = EventProducer(config.bootstrap_servers)
+        self._flushers = {
+            topic: Flusher(LogWriter(self._log, stream), lambda source, topic=topic: self._on_fenced(topic, source))
+            for topic, stream in self._streams.items()
+        }
+        self._consumer = BatchConsumer(config.bootstrap_servers, config.group, list(self._streams), self)
+        try:
+            while not self._stop.is_set():
+                self.step()
+        finally:
+            self._consumer.close()
+            for flusher in self._flushers.values():
+                flusher.shutdown()
+
+    def stop(self) -> None:
+        """Ask the loop to end; safe from any thread."""
+        self._stop.set()
+
+    def flush_soon(self) -> None:
+        """Ask for a commit of everything buffered; safe from any thread."""
+        self._flush_now.set()
+
+    def step(self) -> None:
+        """One turn: read, fold, write, buffer; now and then flush and beat."""
+        messages = self._consumer.poll(self._config.batch_rows, self._config.poll_s)
+        if messages:
+            self._take(messages)
+        self._flush_if_due()
+        self._beat_if_due()
+        self._acquire_again()
+
+    # -- partitions come and go (called by the consumer) ----------------------------------------------------------------
+
+    def assigned(self, topic: str, partition: int) -> int | None:
+        """Open the log, take the views' cursors, and bring them up to the log's position D."""
+        self._incarnations[topic] = incarnations(self._admin, [topic])[topic]
+        source = Source(partition, self._incarnations[topic].topic_id)
+        position = self._flushers[topic].open(source) or 0
+        low = self._consumer.low_watermark(topic, partition)
+        if low > position:
+            self._gap(topic, source, position, low)
+            return None
+        views = [ViewPartition(spec, source, self._store) for spec in self._specs[topic]]
+        owned = OwnedPartition(topic, source, views, position, self._available(topic, source, position))
+        self._owned[owned.place] = owned
+        self._patiently(lambda: self._acquire(owned))
+        logger.info("partition taken", topic=topic, partition=partition, position=position)
+        return position
+
+    def _gap(self, topic: str, source: Source, position: int, low: int) -> None:
+        self._flushers[topic].close(source)
+        logger.error(
+            "the topic begins beyond the event log: this partition stays stopped",
+            topic=topic, partition=source.partition, log_ends=position, topic_begins=low,
+            do="restore the topic, or accept the loss with `headrace repair --accept-loss`",
+        )  # fmt: skip
+
+    def revoked(self, partitions: Sequence[tuple[str, int]]) -> None:
+        """Flush, then forget."""
+        for topic in {topic for topic, _ in partitions}:
+            self._patiently(self._flushers[topic].flush)
+        self.lost(partitions)
+
+    def lost(self, partitions: Sequence[tuple[str, int]]) -> None:
+        """Forget."""
+        for place in partitions:
+            owned = self._owned.pop(place, None)
+            self._to_acquire.pop(place, None)
+            if owned is not None:
+                self._flushers[owned.topic].close(owned.source)
+
+    def failed(self, topic: str, partition: int, error: str) -> None:
+        """Log it: the partition stays where it is until the topic is repaired."""
+        logger.error("partition cannot be read on", topic=topic, partition=partition, error=error)
+
+    def _available(self, topic: str, source: Source, position: int) -> int:
+        if position == 0:
+            return NO_CLOCK
+        last = self._log.read_from(topic, source, position - 1, columns=["__available_at"])
+        return last.get_column("__available_at").dt.epoch("us").max()  # type: ignore[return-value]
+
+    # -- acquiring and catching up --------------------------------------------------------------------------------------
+
+    def _acquire(self, owned: OwnedPartition) -> None:
+        """Take every cursor of the partition, then fold what the log and the buffer have beyond it."""
+        owner = self._new_owner()
+        for view in owned.views:
+            view.acquire(owner, self._incarnations[owned.topic].partitions)
+        flusher = self._flushers[owned.topic]
+        end_of_log, tail = flusher.positions()[owned.source], flusher.tail(owned.source)
+        caught_up = [self._catch_up(view, owned, end_of_log, tail) for view in owned.views]
+        if all(caught_up):
+            self._to_acquire.pop(owned.place, None)
+        else:
+            self._acquire_later(owned)
+
+    def _catch_up(self, view: ViewPartition, owned: OwnedPartition, end_of_log: int, tail: list[pl.DataFrame]) -> bool:
+        """Fold [cursor, D) of the log, then the buffer; False as soon as a write is refused."""
+        if view.cursor.next_offset >= owned.next_offset and view.cursor.state is CursorState.LIVE:
+            return True
+        logged = self._log.read_from(owned.topic, owned.source, view.position) if view.position < end_of_log else None
+        parts = [*([] if logged is None else [logged.filter(pl.col("__offset") < end_of_log)]), *tail]
+        for piece in (piece for part in parts for piece in part.iter_slices(self._config.catch_up_rows)):
+            next_offset = piece.get_column("__offset").item(-1) + 1
+            if next_offset > view.position and not self._commit(view, piece, next_offset, CursorState.REBUILDING):
+                return False
+        end = max(view.position, owned.next_offset)
+        return self._commit(view, self._log.empty(owned.topic), end, CursorState.LIVE)
+
+    def _commit(self, view: ViewPartition, rows: pl.DataFrame, next_offset: int, state: CursorState) -> bool:
+        write = view.fold(rows, next_offset, state)
+        applied = self._store.write([write])[0]
+        if applied:
+            view.cursor = write.after
+        return applied
+
+    def _acquire_later(self, owned: OwnedPartition) -> None:
+        """After the next polls, which tell whether the partition is still ours."""
+        self._to_acquire[owned.place] = self._monotonic() + self._config.reacquire_s
+
+    def _acquire_again(self) -> None:
+        now = self._monotonic()
+        for place in [place for place, due in self._to_acquire.items() if due <= now]:
+            owned = self._owned[place]
+            logger.info("acquiring again", topic=owned.topic, partition=owned.source.partition)
+            self._patiently(lambda owned=owned: self._acquire(owned))
+
+    def _on_fenced(self, topic: str, source: Source) -> None:
+        """The log went on without us: read again from where it stands."""
+        owned = self._owned.get((topic, source.partition))
+        if owned is None:
+            return
+        position = self._flushers[topic].open(source) or 0
+        logger.warning("fenced by the event log", topic=topic, partition=source.partition, position=position)
+        owned.next_offset, owned.available_us = position, self._available(topic, source, position)
+        self._consumer.seek(topic, source.partition, position)
+        self._acquire_later(owned)
+
+    # -- a batch ----------------------------------------------------------------------------------------------------
+
+    def _take(self, messages: Sequence[Message]) -> None:
+        by_place: dict[tuple[str, int], list[Message]] = defaultdict(list)
+        for message in messages:
+            by_place[str(message.topic()), int(message.partition() or 0)].append(message)
+        writes: list[tuple[OwnedPartition, ViewPartition, Write]] = []
+        for place, own in by_place.items():
+            if place in self._owned:
+                writes += self._fold(self._owned[place], own)
+        failpoint("before-redis")
+        self._patiently(lambda: self._write(writes))
+        failpoint("after-redis")
+
+    def _fold(
+        self, owned: OwnedPartition, messages: Sequence[Message]
+    ) -> list[tuple[OwnedPartition, ViewPartition, Write]]:
+        messages = [message for message in messages if (message.offset() or 0) >= owned.next_offset]
+        if not messages:
+            return []
+        records = Records.of(messages)
+        rows = self._judges[owned.topic].rows(owned.source.topic_id, owned.source.partition, records, owned.available_us)
+        owned.available_us = rows.get_column("__available_at").dt.epoch("us").item(-1)
+        owned.next_offset = int(records.offsets[-1]) + 1
+        self._count(owned, rows)
+        self._flushers[owned.topic].add(owned.source, rows, owned.next_offset)
+        if owned.place in self._to_acquire:
+            return []
+        behind = [view for view in owned.views if view.position < owned.next_offset]
+        return [(owned, view, self._patiently(lambda view=view: view.fold(rows, owned.next_offset))) for view in behind]
+
+    def _write(self, writes: Sequence[tuple[OwnedPartition, ViewPartition, Write]]) -> None:
+        """One round trip; a refused write means that the memory is no longer the store's: acquire again."""
+        if not writes:
+            return
+        applied = self._store.write([write for _, _, write in writes])
+        for (owned, view, write), done in zip(writes, applied, strict=True):
+            if done:
+                view.cursor = write.after
+            else:
+                logger.warning("write refused", view=view.view, partition=owned.source.partition)
+                self._acquire_later(owned)
+
+    def _count(self, owned: OwnedPartition, rows: pl.DataFrame) -> None:
+        rejected = rows.filter(pl.col("__verdict") == REJECTED)
+        owned.counts["rows"] += rows.height
+        owned.counts["rejected"] += rejected.height
+        for row in rejected.iter_rows(named=True):
+            self._dead_letter(owned, row)
+
+    def _dead_letter(self, owned: OwnedPartition, row: Mapping[str, Any]) -> None:
+        headers = {
+            "headrace_id": f"{owned.source.text}-{row['__offset']}",
+            "headrace_reason": row["__reason"],
+            "headrace_error": row["__error"],
+        }
+        self._producer.put(
+            dead_letters(owned.topic), row["__key"], row["__value"], headers={k: v.encode() for k, v in headers.items()}
+        )
+
+    # -- now and then -------------------------------------------------------------------------------------------------
+
+    def _flush_if_due(self) -> None:
+        now = self._monotonic()
+        asked = self._flush_now.is_set()
+        pending = max((flusher.pending for flusher in self._flushers.values()), default=0)
+        if asked or now >= self._next_flush or pending >= self._config.flush_rows:
+            self._flush_now.clear()
+            self._next_flush = now + self._config.flush_s
+            self._patiently(lambda: self._start_flushes(wait=asked or pending >= self._config.most_pending))
+        else:
+            self._patiently(lambda: [flusher.collect() for flusher in self._flushers.values()])
+
+    def _start_flushes(self, *, wait: bool) -> None:
+        self._producer.flush()
+        for flusher in self._flushers.values():
+            flusher.settle() if wait else flusher.collect()
+            flusher.start()
+        if wait:
+            for flusher in self._flushers.values():
+                flusher.settle()
+        self._commit_offsets()
+
+    def _commit_offsets(self) -> None:
+        positions = [
+            (topic, source.partition, position)
+            for topic, flusher in self._flushers.items()
+            for source, position in flusher.positions().items()
+            if (topic, source.partition) in self._owned
+        ]
+        if positions:
+            self._consumer.commit(positions)
+
+    def _beat_if_due(self) -> None:
+        now = self._monotonic()
+        if now < self._next_beat:
+            return
+        self._next_beat = now + self._config.heartbeat_s
+        beats = [
+            (owned, view, view.heartbeat())
+            for place, owned in self._owned.items()
+            for view in owned.views
+            if place not in self._to_acquire
+        ]
+        self._patiently(lambda: self._write(beats))
+        self._producer.put(OBSERVATIONS, self._config.worker.encode(), self._observation().encode())
+
+    def _observation(self) -> Observation:
+        positions = {topic: flusher.positions() for topic, flusher in self._flushers.items()}
+        return Observation(
+            worker=self._config.worker,
+            observed_us=self._clock(),
+            partitions=[
+                PartitionObservation(
+                    topic=owned.topic,
+                    source=owned.source.text,
+                    next_offset=owned.next_offset,
+                    logged_offset=positions[owned.topic].get(owned.source, 0),
+                    available_us=owned.available_us,
+                    rows=owned.counts["rows"],
+                    rejected=owned.counts["rejected"],
+                    views={view.view: view.position for view in owned.views},
+                )
+                for owned in self._owned.values()
+            ],
+        )
+
+    def _patiently(self, action: Callable[[], T]) -> T:
+        """Do it; while a store does not answer, read nothing (back-pressure) and try again."""
+        wait = 0.05
+        while True:
+            try:
+                return action()
+            except TransientError as error:
+                if self._stop.is_set():
+                    raise
+                logger.warning("waiting for a store", error=str(error))
+                self._stop.wait(wait)
+                wait = min(wait * 2, 1.0)

@@ -1,0 +1,98 @@
+"""One view over one source partition: its memory, its cursor, and the writes that keep both in step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from headrace.features.entity_key import serializer
+from headrace.features.folded import FoldedView
+from headrace.features.kernel import kernel
+from headrace.features.log import ACCEPTED
+from headrace.features.online import NO_CLOCK, Cursor, CursorState, OnlineStore, Source, Write
+from headrace.features.point_in_time import with_time
+
+
+def view_name(spec: Mapping[str, Any], version: str) -> str:
+    """The name of a view version in the online store."""
+    return f"{spec['view']}@{version}"
+
+
+def expiry_ms(spec: Mapping[str, Any]) -> int:
+    """How long a field outlives its last write: 0 is for ever, for views that age by event time."""
+    if spec["clock"] != "wall":
+        return 0
+    source = spec["source"]
+    slack = spec["history_us"] + source["lateness_us"] + source["tolerance_us"]
+    return max(window["length_us"] + window["tile_us"] + slack for window in spec["windows"]) // 1_000
+
+
+class ViewPartition:
+    """Folds the rows of one source partition into one view. The owner of the partition is the only one that does."""
+
+    def __init__(self, spec: Mapping[str, Any], source: Source, store: OnlineStore) -> None:
+        self.kernel = kernel(spec)
+        self.view = view_name(spec, self.kernel.version)
+        self.source = source
+        self.cursor = Cursor(b"", -1)
+        self._store = store
+        self._folded = FoldedView(self.kernel)
+        self._serialize = serializer(self.kernel.entity_keys)
+        self._names = [name for name, _ in self.kernel.entity_keys]
+        self._expiry_ms = expiry_ms(spec)
+        self._event_time: str = spec["source"]["event_time"]
+        self._by_event_time = spec["clock"] == "stream"
+
+    def acquire(self, owner: bytes, partitions: int) -> None:
+        """Take the cursor over and start from what it says; the memory is dropped."""
+        self._folded = FoldedView(self.kernel)
+        found = self._store.acquire(self.view, self.source, owner, partitions)
+        self.cursor = found or Cursor(owner, -1, partitions=partitions, clock=NO_CLOCK)
+
+    @property
+    def position(self) -> int:
+        """The offset below which all rows are folded."""
+        return max(self.cursor.next_offset, 0)
+
+    def heartbeat(self) -> Write:
+        """The empty compare-and-set that says: alive, and still the owner."""
+        return Write(self.view, self.source, self.cursor, self.cursor)
+
+    def fold(self, rows: pl.DataFrame, next_offset: int, state: CursorState = CursorState.LIVE) -> Write:
+        """Fold rows of the log that end below ``next_offset``; the write that makes it so in the store.
+
+        Rows below the cursor, and below an entity's own field, were folded before and are left out.
+        """
+        rows = rows.filter(pl.col("__offset") >= self.position)
+        accepted = with_time(rows.filter(pl.col("__verdict") == ACCEPTED), self._event_time)
+        clock = max([self.cursor.clock, *self._clock(rows, accepted)])
+        data = self.kernel.keep(accepted)
+        slots, names = self._slots(data)
+        fresh = data.get_column("offset").to_numpy() >= self._folded.next_offset[slots]
+        times, partials = data.get_column("__time").to_numpy()[fresh], self.kernel.lift(data)[fresh]
+        slots = slots[fresh]
+        self._folded.fold(slots, times, partials, np.full(len(slots), clock))
+        touched = np.unique(slots)
+        fields = self._folded.fields(touched, np.full(len(touched), next_offset), np.full(len(touched), clock))
+        after = self.cursor.moved(next_offset, accepted.height, clock, state)
+        keys = [self._serialize(names[slot]) for slot in touched.tolist()]
+        return Write(self.view, self.source, self.cursor, after, keys, fields, self._expiry_ms)
+
+    def _clock(self, rows: pl.DataFrame, accepted: pl.DataFrame) -> Iterator[int]:
+        times = accepted.get_column("__time") if self._by_event_time else rows.get_column("__available_at").dt.epoch("us")
+        if len(times):
+            yield times.max()  # type: ignore[misc]
+
+    def _slots(self, data: pl.DataFrame) -> tuple[np.ndarray, list[tuple[Any, ...]]]:
+        """Each row's slot; entities that are not in memory are loaded from the store first."""
+        names = list(zip(*(data.get_column(name).to_list() for name in self._names), strict=True))
+        unknown = list(dict.fromkeys(name for name in names if name not in self._folded.slots))
+        if unknown:
+            stored = self._store.read(self.view, self.source, [self._serialize(name) for name in unknown])
+            for name, field in zip(unknown, stored, strict=True):
+                self._folded.load(name, field)
+        slots = self._folded.slots
+        return np.fromiter((slots[name] for name in names), np.int64, len(names)), self._folded.names
