@@ -33,10 +33,14 @@ class Artifact:
 
 
 def dump(estimator: Any) -> Artifact:
-    """Store an estimator. Raises ArtifactError for one that holds what skops cannot store, such as a lambda."""
+    """Store an estimator that this process fitted itself, and see that it loads.
+
+    Raises ArtifactError for one that holds what skops cannot store, or stores and cannot load, such as a lambda.
+    """
     skops_io = require("skops.io", "serving")
     try:
         data: bytes = skops_io.dumps(estimator, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
+        skops_io.loads(data, trusted=skops_io.get_untrusted_types(data=data))
     except Exception as error:
         message = f"{type(estimator).__name__} cannot be stored by skops: {error}; use importable functions and classes"
         raise ArtifactError(message) from error

@@ -13,11 +13,14 @@ FORMAT = 1
 
 
 class StreamPin(msgspec.Struct, frozen=True, kw_only=True):
-    """The rows of one topic incarnation that could be read: those below ``offsets`` (partition → next offset)."""
+    """The rows of one topic incarnation that could be read: those below ``offsets``.
+
+    These map a partition, as text since it is a key in JSON, to its next offset.
+    """
 
     topic: str
     topic_id: str
-    offsets: dict[int, int]
+    offsets: dict[str, int]
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace.errors import TerminalError
 from headrace.models import artifact
-from headrace.models.manifest import hash_of
+from headrace.models.manifest import encode, hash_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +82,7 @@ class UnknownVersionError(TerminalError):
 
 
 class MemoryRegistry:
-    """The double: registrations in a dict, artifacts as files in a folder so that their URIs work."""
+    """The double: registrations in a dict, artifact and manifest as files in a folder, so that their URIs work."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -107,6 +107,8 @@ class MemoryRegistry:
         if run.model is not None:
             uri = artifact.store(run.model, folder / MODEL_FILE)
             registration = replace(registration, version=self._next_version(run.name), artifact_uri=uri)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MANIFEST_FILE).write_bytes(encode(run.manifest))
         self._runs[run.name, run.request_id] = registration
         return registration
 

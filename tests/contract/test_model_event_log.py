@@ -1,0 +1,107 @@
+"""One body on every log of model events: the double keeps the promises of Kafka."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from headrace.errors import BusUnavailableError, DefinitionError
+from headrace.models.event_log import MemoryModelEventLog, ModelEventLog, events
+from headrace.models.events import Record, encode
+from headrace.models.kafka_event_log import KafkaModelEventLog, ensure_topic
+from headrace.models.state import fold
+from tests.model_events import published
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Other = tuple[ModelEventLog, "Callable[[Record], object]"]
+
+
+@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.integration)])
+def log(request: pytest.FixtureRequest) -> Iterator[Other]:
+    if request.param == "memory":
+        memory = MemoryModelEventLog()
+        yield memory, memory.append_record
+        return
+    servers, topic = request.getfixturevalue("services").bootstrap_servers, f"models-{uuid.uuid4()}"
+    ensure_topic(servers, topic)
+    kafka = KafkaModelEventLog(servers, topic)
+    yield kafka, lambda record: kafka._writer.write(record.key, record.value, record.headers)
+    kafka.close()
+
+
+FIRST = published("a", 1, expects=None)
+SECOND = published("b", 2, expects="a")
+
+
+def test_events_come_back_in_their_order_and_whole(log: Other) -> None:
+    ours, _ = log
+    assert [ours.append(FIRST), ours.append(SECOND)] == [0, 1]
+    assert [(entry.offset, entry.event) for entry in ours.read()] == [(0, FIRST), (1, SECOND)]
+
+
+def test_reading_goes_on_from_any_offset_as_often_as_one_likes(log: Other) -> None:
+    ours, _ = log
+    assert ours.read() == []
+    many = [published(f"e{n}", n + 1, expects=f"e{n - 1}" if n else None) for n in range(30)]
+    for event in many:
+        ours.append(event)
+    assert [entry.event for entry in ours.read(28)] == many[28:]
+    assert [entry.event for entry in ours.read()] == many
+    assert ours.read(30) == []
+    ours.append(FIRST)
+    assert [entry.offset for entry in ours.read(30)] == [30]
+    assert ours.read(31) == []
+    assert fold(many).version == 30
+
+
+def test_a_reader_that_waits_is_woken_by_an_append(log: Other) -> None:
+    ours, _ = log
+    ours.append(FIRST)
+    later = threading.Timer(0.2, ours.append, [SECOND])
+    later.start()
+    found = ours.read(1, wait_s=20.0)
+    later.join()
+    assert [entry.event for entry in found] == [SECOND]
+
+
+def test_what_is_no_event_is_an_entry_with_its_error_and_changes_nothing(log: Other) -> None:
+    ours, append_record = log
+    ours.append(FIRST)
+    append_record(Record(b"delay", {}, b"not an event"))
+    other = encode(FIRST)
+    append_record(Record(b"fraud", other.headers, other.value))
+    ours.append(SECOND)
+    entries = ours.read()
+    assert [entry.event is None for entry in entries] == [False, True, False, False]
+    assert "no model event" in entries[1].error
+    assert fold(events(entries, "delay")).version == 2
+
+
+@pytest.mark.integration
+def test_the_topic_is_kept_for_ever_and_another_shape_is_refused(request: pytest.FixtureRequest) -> None:
+    servers, topic = request.getfixturevalue("services").bootstrap_servers, f"models-{uuid.uuid4()}"
+    ensure_topic(servers, topic)
+    ensure_topic(servers, topic)
+    from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+    admin = AdminClient({"bootstrap.servers": servers})
+    wrong = f"{topic}-wrong"
+    admin.create_topics([NewTopic(wrong, num_partitions=2, replication_factor=1)])[wrong].result(30)
+    with pytest.raises(DefinitionError, match=r"2 partitions.*retention\.ms"):
+        ensure_topic(servers, wrong)
+
+
+def test_no_broker_is_a_transient_error_that_names_the_address() -> None:
+    log = KafkaModelEventLog("127.0.0.1:1", timeout_s=0.3)
+    with pytest.raises(BusUnavailableError, match=r"127\.0\.0\.1:1"):
+        log.append(FIRST)
+    with pytest.raises(BusUnavailableError, match=r"127\.0\.0\.1:1"):
+        log.read()
+    with pytest.raises(BusUnavailableError, match=r"127\.0\.0\.1:1"):
+        ensure_topic("127.0.0.1:1", timeout_s=0.3)
+    log.close()

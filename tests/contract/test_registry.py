@@ -1,0 +1,111 @@
+"""One body on every registry."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from headrace.models import artifact, manifest
+from headrace.models.mlflow_registry import MlflowRegistry
+from headrace.models.registry import FinishedRun, MemoryRegistry, Registry, UnknownVersionError
+from tests.model_events import MANIFEST
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(params=["memory", pytest.param("mlflow", marks=pytest.mark.integration)])
+def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Registry:
+    if request.param == "memory":
+        return MemoryRegistry(tmp_path / "models")
+    return MlflowRegistry(f"sqlite:///{tmp_path}/mlflow.db", (tmp_path / "a folder").as_uri())
+
+
+ESTIMATOR = artifact.dump(LogisticRegression().fit([[0.0], [1.0]], [0, 1]))
+PASSED = FinishedRun(
+    name="delay",
+    request_id="delay-1",
+    manifest=MANIFEST,
+    gate={"verdict": "passed", "reason": "gain +0.02"},
+    started_us=1_360_000_000_000_000,
+    finished_us=1_360_000_060_000_000,
+    challenger=ESTIMATOR,
+    model=ESTIMATOR,
+    params={"max_iter": 200},
+    metrics={"auc": 0.74},
+    tags={"code": "git:0123abc"},
+)
+REFUSED = replace(PASSED, request_id="delay-2", gate={"verdict": "refused"}, model=None)
+
+
+def test_a_run_that_passed_is_a_version_whose_files_are_at_its_uris(registry: Registry) -> None:
+    kept = registry.record(PASSED)
+    assert (kept.version, kept.request_id, kept.manifest_hash) == (1, "delay-1", manifest.hash_of(MANIFEST))
+    assert kept.artifact_uri is not None
+    artifact.verify(artifact.fetch(kept.artifact_uri), ESTIMATOR.digest)
+    assert manifest.decode(artifact.fetch(kept.manifest_uri)) == MANIFEST
+    assert registry.version("delay", 1) == registry.find("delay", "delay-1") == kept
+
+
+def test_a_run_that_did_not_pass_is_kept_without_a_version(registry: Registry) -> None:
+    kept = registry.record(REFUSED)
+    assert (kept.version, kept.artifact_uri) == (None, None)
+    assert registry.find("delay", "delay-2") == kept
+    assert registry.record(PASSED).version == 1
+
+
+def test_recording_a_request_again_changes_nothing(registry: Registry) -> None:
+    first = registry.record(PASSED)
+    assert registry.record(PASSED) == first
+    assert registry.record(replace(PASSED, request_id="delay-3")).version == 2
+
+
+def test_models_count_their_own_versions(registry: Registry) -> None:
+    registry.record(PASSED)
+    assert registry.record(replace(PASSED, name="fraud")).version == 1
+    assert registry.find("fraud", "delay-9") is None
+
+
+def test_the_champion_is_who_was_promoted(registry: Registry) -> None:
+    assert registry.champion("delay") is None
+    registry.record(PASSED)
+    registry.record(replace(PASSED, request_id="delay-3"))
+    assert registry.champion("delay") is None
+    registry.promote("delay", 2)
+    registry.promote("delay", 1)
+    assert registry.champion("delay") == 1
+    with pytest.raises(UnknownVersionError, match="no version 9 of model 'delay'"):
+        registry.promote("delay", 9)
+    with pytest.raises(UnknownVersionError, match="headrace models list"):
+        registry.version("fraud", 1)
+
+
+@pytest.mark.integration
+def test_mlflow_shows_a_failed_run_with_all_that_explains_it(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    kept = MlflowRegistry(uri, (tmp_path / "artifacts").as_uri()).record(REFUSED)
+    import mlflow
+
+    run = mlflow.MlflowClient(uri).get_run(kept.run_id)
+    assert (run.info.status, run.info.run_name, run.info.end_time) == ("FINISHED", "delay-2", 1_360_000_060_000)
+    assert (run.data.params, run.data.metrics) == ({"max_iter": "200"}, {"auc": 0.74})
+    assert run.data.tags["code"] == "git:0123abc"
+    folder = artifact.fetch(kept.manifest_uri.replace("manifest.json", "gate.json"))
+    assert json.loads(folder) == {"verdict": "refused"}
+    challenger = artifact.fetch(kept.manifest_uri.replace("manifest.json", "challenger.skops"))
+    assert challenger == ESTIMATOR.data
+
+
+@pytest.mark.integration
+def test_a_run_cut_short_is_recorded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = MlflowRegistry(f"sqlite:///{tmp_path}/mlflow.db", (tmp_path / "artifacts").as_uri())
+    with monkeypatch.context() as cut:
+        cut.setattr(registry, "_register", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            registry.record(PASSED)
+    assert registry.find("delay", "delay-1") is None
+    assert registry.record(PASSED).version == 1

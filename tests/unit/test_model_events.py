@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from headrace.errors import CodecError
+from headrace.models import acknowledgement, manifest
+from headrace.models.acknowledgement import Acknowledgement
+from headrace.models.events import Record, decode, encode
+from tests.model_events import MANIFEST, published, retired, rolled_back
+
+GOLDEN = Record(
+    key=b"delay",
+    headers={
+        "ce_specversion": b"1.0",
+        "ce_id": b"a",
+        "ce_source": b"/headrace/models/delay",
+        "ce_type": b"headrace.model.published",
+        "ce_subject": b"1",
+        "ce_time": b"2013-02-04T17:46:40Z",
+        "content-type": b"application/json",
+    },
+    value=(
+        b'{"format":1,"version":1,'
+        b'"artifact":{"uri":"file:///models/1.skops","digest":"sha256:00","content_hash":"sha256:11"},'
+        b'"service":{"name":"delay","hash":"5e1f",'
+        b'"views":[{"name":"airport","spec_hash":"a1b2","keys":["origin"]}],'
+        b'"columns":["airport__mean_delay_1h","airport__mean_delay_6h"],'
+        b'"request_features":["hour","distance"],"key":"flight_id","at":"requested_at"},'
+        b'"manifest":{"uri":"file:///models/1.json","hash":"sha256:22"},'
+        b'"metrics":{"auc":0.74},"gate":{"gain_low":0.01,"verdict":"passed"},'
+        b'"cause":{"rule":"first","reason":"20,000 of 20,000 matured labels for the first version","decision":"d-1"},'
+        b'"request_id":"delay-1","trained_to_us":1360000000000000,"expects":null,"run":"run-1"}'
+    ),
+)
+EVENT = published("a", 1, expects=None, request_id="delay-1")
+
+
+def test_a_publication_is_these_bytes() -> None:
+    assert encode(EVENT) == GOLDEN
+
+
+def test_these_bytes_are_that_publication() -> None:
+    assert decode(GOLDEN) == EVENT
+
+
+@pytest.mark.parametrize("event", [rolled_back("b", 3), rolled_back("b", 3, pin=False), retired("c", 1)])
+def test_other_events_come_back_as_they_went(event: object) -> None:
+    assert decode(encode(event)) == event  # type: ignore[arg-type]
+
+
+def test_a_field_that_a_later_release_added_is_ignored() -> None:
+    later = json.loads(GOLDEN.value) | {"shadow": True}
+    assert decode(replace(GOLDEN, value=json.dumps(later).encode())) == EVENT
+
+
+@pytest.mark.parametrize(
+    ("headers", "value", "said"),
+    [
+        ({"ce_type": b"com.example.other"}, None, "com.example.other"),
+        ({"ce_specversion": b"0.3"}, None, "specversion"),
+        ({"ce_id": b""}, None, "'id'"),
+        ({"ce_time": b"yesterday"}, None, "Expected 4 digits"),
+        ({"ce_type": b"\xff"}, None, "utf-8"),
+        ({}, b"", "JSON|truncated"),
+        ({}, b'{"version": "one"}', "int"),
+        ({}, GOLDEN.value.replace(b'"format":1', b'"format":2'), "upgrade headrace"),
+    ],
+)
+def test_what_is_no_model_event_is_refused_with_its_reason(
+    headers: dict[str, bytes], value: bytes | None, said: str
+) -> None:
+    record = Record(GOLDEN.key, GOLDEN.headers | headers, GOLDEN.value if value is None else value)
+    with pytest.raises(CodecError, match=said):
+        decode(record)
+
+
+def test_an_event_without_a_time_is_not_given_one() -> None:
+    headers = {name: value for name, value in GOLDEN.headers.items() if name != "ce_time"}
+    with pytest.raises(CodecError, match="ce_time"):
+        decode(replace(GOLDEN, headers=headers))
+
+
+def test_an_acknowledgement_is_these_bytes() -> None:
+    ack = Acknowledgement(
+        application="web", model="delay", version=2, event_id="b", ok=False, reason="bad digest", at_us=5
+    )
+    golden = (
+        b'{"format":1,"application":"web","model":"delay","version":2,"event_id":"b","ok":false,'
+        b'"reason":"bad digest","at_us":5}'
+    )
+    assert acknowledgement.encode(ack) == golden
+    assert acknowledgement.decode(golden) == ack
+    with pytest.raises(CodecError, match="acknowledgement"):
+        acknowledgement.decode(b"{}")
+
+
+def test_a_manifest_is_these_bytes() -> None:
+    golden = (
+        b'{"format":1,"model":"delay","request_id":"delay-1",'
+        b'"streams":[{"topic":"flights.departed","topic_id":"AAECAw","offsets":{"0":120,"1":98}}],'
+        b'"rows":20000,"content_hash":"sha256:33","row_order":["requested_at","flight_id"],"service":"delay",'
+        b'"spec_hashes":{"airport":"a1b2"},"feature_columns":["airport__mean_delay_1h"],"request_features":["hour"],'
+        b'"label":{"topic":"flights.arrived","value":["gt",["col","delay_minutes"],15]},"seeds":{"fit":7},'
+        b'"libraries":{"scikit-learn":"1.9.1"},"code":"git:0123abc","trained_from_us":1357000000000000,'
+        b'"trained_to_us":1360000000000000,"excluded":[{"from_us":1,"to_us":2,"reason":"sensor broken"}],'
+        b'"params":{"max_iter":200}}'
+    )
+    assert manifest.encode(MANIFEST) == golden
+    assert manifest.decode(golden) == MANIFEST
+    assert manifest.hash_of(MANIFEST) == "sha256:af379fd074ce9d423a2b7c5ebc21db86615ccf67c947c9c128aa6b887f87922f"
+
+
+@pytest.mark.parametrize(("change", "said"), [(b'"format":9', "upgrade headrace"), (b'"format":"x"', "not a manifest")])
+def test_a_manifest_of_another_kind_is_refused(change: bytes, said: str) -> None:
+    with pytest.raises(CodecError, match=said):
+        manifest.decode(manifest.encode(MANIFEST).replace(b'"format":1', change))
