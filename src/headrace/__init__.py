@@ -71,7 +71,8 @@ __all__ = [
     "Count", "Entity", "Event", "FeatureClient", "FeatureService", "FeatureView", "Gate", "HeadraceError",
     "Histogram", "Label", "Last", "LocalServices", "Max", "Mean", "Min", "MissingExtraError", "Model",
     "ModelSubscriber", "Predictor", "Project", "Run", "Settings", "Stream", "Sum", "TerminalError", "TransientError",
-    "all_of", "any_of", "at_least", "col", "drift", "load_project", "load_settings", "performance", "schedule", "volume",
+    "all_of", "any_of", "at_least", "col", "drift", "load_project", "load_settings", "performance", "schedule",
+    "volume",
 ]  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def build() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
         help="Events in, features fresh, models that retrain themselves and tell the application.",
-        epilog="Exit codes: 0 done, 1 something has to be fixed first, 2 wrong usage, 75 try again later, 130 interrupted.",
+        epilog="Exit codes: 0 done, 1 something has to be fixed, 2 wrong usage, 75 try again later, 130 interrupted.",
     )
     app.callback()(_root)
     for found in sorted(iter_modules(commands.__path__), key=lambda module: module.name):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.errors import DefinitionError, HeadraceError, ProjectError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from types import ModuleType
 
     from headrace.app.settings import Settings
@@ -100,14 +99,15 @@ def _import(name: str, root: Path) -> ModuleType:
     except ModuleNotFoundError as error:
         raise ProjectError(_absent(name, root, error)) from error
     except Exception as error:
-        raise ProjectError(f"the module {name!r} of this project does not import: {type(error).__name__}: {error}") from error
+        raise ProjectError(f"the project's module {name!r} does not import: {type(error).__name__}: {error}") from error
     _refuse_shadow(module, root)
     return module
 
 
 def _absent(name: str, root: Path, error: ModuleNotFoundError) -> str:
     if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-        return f"headrace.toml names the module {name!r}, but {root} has no {name.replace('.', '/')}.py or folder of that name"
+        place = name.replace(".", "/")
+        return f"headrace.toml names the module {name!r}, but {root} has no {place}.py and no folder {place}/"
     return f"the module {name!r} of this project needs {error.name!r}, which is not installed"
 
 
@@ -118,8 +118,8 @@ def _refuse_shadow(module: ModuleType, root: Path) -> None:
     is_own = any(place.is_relative_to(root) for place in places)
     if (top.is_dir() or top.with_suffix(".py").is_file()) and not is_own:
         raise ProjectError(
-            f"the module {module.__name__!r} of {root} is shadowed by {places[0] if places else 'another module'} of the "
-            "same name; rename the project's module and say so in headrace.toml"
+            f"the module {module.__name__!r} of {root} is shadowed by {places[0] if places else 'another module'} "
+            "of the same name; rename the project's module and say so in headrace.toml"
         )
 
 

@@ -87,18 +87,23 @@ class Settings(BaseModel):
         default=None, description="Redis or Valkey to use, redis://… Not set: a local Valkey is started."
     )
     event_log: str = Field(
-        default="{data_dir}/events", description="Where the event log's Delta tables live: a folder or an object store URL."
+        default="{data_dir}/events",
+        description="Where the event log's Delta tables live: a folder or an object store URL.",
     )
     registry_uri: str = Field(
         default="sqlite:///{data_dir}/registry/mlflow.db", description="MLflow tracking and registry URI."
     )
-    artifacts: str = Field(default="{data_dir}/artifacts", description="Where model artifacts are kept: a folder or a URL.")
+    artifacts: str = Field(
+        default="{data_dir}/artifacts", description="Where model artifacts are kept: a folder or a URL."
+    )
     trusted_types: list[str] = Field(
         default=[],
-        description="Types that a model artifact may hold besides scikit-learn's own safe ones. This deployment's list: "
-        "it is never taken from an artifact.",
+        description="Types that a model artifact may hold besides scikit-learn's own safe ones. This deployment's "
+        "list: it is never taken from an artifact.",
     )
-    flush_interval: Duration = Field(default="1s", description="Longest time an accepted row waits for its Delta commit.")
+    flush_interval: Duration = Field(
+        default="1s", description="Longest time an accepted row waits for its Delta commit."
+    )
     batch_size: PositiveInt = Field(default=10_000, description="Most records that one fold of the worker takes.")
     heartbeat_bound: Duration = Field(
         default="5s", description="Age of a worker's heartbeat beyond which look-ups answer `stale`."

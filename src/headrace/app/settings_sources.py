@@ -28,9 +28,9 @@ def load_settings(
 ) -> Settings:
     """The settings in force for `folder` (default: the working directory), each with its origin.
 
-    `flags` maps setting paths ("data_dir", "demo.months") to values; None means not given. `headrace.toml` is looked for
-    in `folder` and then in its parents; without one, `folder` is the project's root. SettingsError names the setting,
-    what came, where it came from and what was wanted.
+    `flags` maps setting paths ("data_dir", "demo.months") to values; None means not given. `headrace.toml` is
+    looked for in `folder` and then in its parents; without one, `folder` is the project's root. SettingsError
+    names the setting, what came, where it came from and what was wanted.
     """
     start = (folder or Path.cwd()).resolve()
     file = find_file(start)

@@ -16,17 +16,21 @@ def template_folder() -> Path:
     for folder in (package / "template", package.parents[1]):
         if all((folder / part).exists() for part in PARTS):
             return folder
-    raise ProjectError(f"this installation of headrace has no template: neither in {package} nor in its checkout; reinstall it")
+    raise ProjectError(
+        f"this installation of headrace has no template: neither in {package} nor in its checkout; reinstall it"
+    )
 
 
 def write_template(target: Path) -> list[Path]:
-    """Copy the template into `target` and return what was written; nothing is written if a file would be overwritten."""
+    """Copy the template into `target`; returns what was written: nothing if a file would be overwritten."""
     source = template_folder()
     files = [path for part in PARTS for path in _files(source / part)]
     wanted = {path: target / path.relative_to(source) for path in files}
     taken = [str(path) for path in wanted.values() if path.exists()]
     if taken:
-        raise ProjectError(f"headrace init would overwrite {', '.join(taken)}; choose an empty folder or move them away")
+        raise ProjectError(
+            f"headrace init would overwrite {', '.join(taken)}; choose an empty folder or move them away"
+        )
     for path, copy in wanted.items():
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())

@@ -5,14 +5,10 @@ from __future__ import annotations
 import json as codec
 import signal
 import threading
-from typing import TYPE_CHECKING
 
 import typer
 
 from headrace.app.options import BootstrapServers, DataDir, Json, RedisUrl, settings_from
-
-if TYPE_CHECKING:
-    from headrace.app.local.services import LocalServices
 
 _CHECK_SECONDS = 0.5
 

@@ -21,7 +21,11 @@ def register(app: typer.Typer) -> None:
 
 def version(json: Json = False) -> None:
     """The version of headrace, of Python and of the parts it stands on."""
-    versions = {"headrace": __version__, "python": platform.python_version(), **{name: _installed(name) for name in _TOLD}}
+    versions = {
+        "headrace": __version__,
+        "python": platform.python_version(),
+        **{name: _installed(name) for name in _TOLD},
+    }
     if json:
         import json as codec  # noqa: PLC0415 - shadowed by the option's name
 

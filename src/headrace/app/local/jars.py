@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KAFKA_VERSION = "4.3.1"
-KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.slf4j:slf4j-simple:1.7.36"  # without a binding it logs nothing
+# Without a binding for its logs Kafka says nothing at all.
+KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.slf4j:slf4j-simple:1.7.36"
 
 
 def kafka_jars(cache: Path | None = None) -> list[Path]:
     """The class path of Kafka; downloads about 120 MB the first time on a machine, else needs no network.
 
-    `cache` is the folder of the list (default: the user's cache folder). DownloadError if it has to be fetched and cannot.
+    `cache` is the folder of the list (default: the user's cache folder). DownloadError if
+    it has to be fetched and cannot be.
     """
     folder = cache or user_cache()
     listing = folder / f"kafka-{KAFKA_VERSION}.json"

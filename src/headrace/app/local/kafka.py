@@ -32,7 +32,8 @@ _JVM = (
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
 )
-_QUIET = logging.Logger("headrace.local.kafka.ready", logging.CRITICAL)
+_QUIET = logging.getLogger("headrace.app.local.kafka.ready")
+_QUIET.disabled = True  # a broker that is not there yet is no news
 
 
 class LocalKafka(LocalService):
@@ -44,9 +45,14 @@ class LocalKafka(LocalService):
     name = "kafka"
 
     def __init__(
-        self, folder: Path, *, ports: tuple[int, int] | None = None, keep_fds: Sequence[int] = (), jars: Path | None = None
+        self,
+        folder: Path,
+        *,
+        ports: tuple[int, int] | None = None,
+        keep_fds: Sequence[int] = (),
+        jars: Path | None = None,
     ) -> None:
-        """`ports` are those of clients and of the controller, free ones by default; `jars` is the folder of the jar list."""
+        """`ports`: of clients and of the controller, free ones by default; `jars`: the folder of the jar list."""
         super().__init__(folder, keep_fds=keep_fds)
         self.port, self.controller_port = ports if ports is not None else free_ports(2)
         self._jars = jars
@@ -84,7 +90,9 @@ class LocalKafka(LocalService):
         command = [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
         if done.returncode:
-            raise ServiceStartError(f"Kafka's storage in {self.folder} could not be formatted:\n{done.stdout}{done.stderr}")
+            raise ServiceStartError(
+                f"Kafka's storage in {self.folder} could not be formatted:\n{done.stdout}{done.stderr}"
+            )
 
     def _ready(self) -> bool:
         """A metadata answer with a broker in it; an open port alone comes earlier."""
@@ -124,7 +132,7 @@ _ONE_NODE: dict[str, object] = {
     # A killed broker registers again only after its old session is over.
     "broker.heartbeat.interval.ms": 500,
     "broker.session.timeout.ms": 2000,
-    # Groups move fast: a partition that changes hands pauses for up to a heartbeat; a dead member is noticed in seconds.
+    # A partition that changes hands pauses for up to a heartbeat; a dead member is noticed in seconds.
     "group.initial.rebalance.delay.ms": 0,
     "group.min.session.timeout.ms": 1000,
     "group.consumer.min.heartbeat.interval.ms": 200,

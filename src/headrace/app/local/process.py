@@ -25,7 +25,9 @@ _LOG_TAIL_LINES = 15
 class GuardedProcess:
     """One running command behind its guard (see guard.py)."""
 
-    def __init__(self, command: Sequence[str], log: Path, *, grace_seconds: float, keep_fds: Sequence[int] = ()) -> None:
+    def __init__(
+        self, command: Sequence[str], log: Path, *, grace_seconds: float, keep_fds: Sequence[int] = ()
+    ) -> None:
         """Start it; output goes to the end of `log`; `keep_fds` stay open until the command is dead (a lock)."""
         guard = [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), str(grace_seconds), *command]
         with log.open("ab") as output:
@@ -102,7 +104,7 @@ class LocalService(ABC):
             self.check()
             if time.monotonic() > deadline:
                 raise ServiceStartError(
-                    f"{self.name} did not answer within {timeout_seconds:g} s; the end of {self.log}:\n{self._log_tail()}"
+                    f"{self.name} did not answer in {timeout_seconds:g} s; see {self.log}:\n{self._log_tail()}"
                 )
             time.sleep(0.02)
         return self

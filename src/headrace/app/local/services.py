@@ -84,12 +84,9 @@ class LocalServices:
             for service in self._choose(lock):
                 stack.callback(service.stop)
                 service.launch()
-            for service in (self._valkey, self._kafka):
-                if service is not None:
-                    service.await_ready(START_SECONDS)
-            lock.publish(
-                Addresses(pid=os.getpid(), bootstrap_servers=self.bootstrap_servers, redis_url=self.redis_url)
-            )
+            for service in self._started:
+                service.await_ready(START_SECONDS)
+            lock.publish(Addresses(pid=os.getpid(), bootstrap_servers=self.bootstrap_servers, redis_url=self.redis_url))
             self._stack = stack.pop_all()
         return self
 
@@ -100,9 +97,8 @@ class LocalServices:
 
     def check(self) -> None:
         """ServiceStartError if a service that was started here has ended by itself; its log is named."""
-        for service in (self._valkey, self._kafka):
-            if service is not None:
-                service.check()
+        for service in self._started:
+            service.check()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -118,7 +114,12 @@ class LocalServices:
             self._valkey = LocalValkey(folder / "valkey", save=self._redis_save, keep_fds=[lock.fd])
         if self._given[0] is None:
             self._kafka = LocalKafka(folder / "kafka", keep_fds=[lock.fd])
-        return [service for service in (self._valkey, self._kafka) if service is not None]
+        return self._started
+
+    @property
+    def _started(self) -> list[LocalService]:
+        services: tuple[LocalService | None, ...] = (self._valkey, self._kafka)
+        return [service for service in services if service is not None]
 
 
 @contextmanager

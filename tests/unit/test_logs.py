@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+import structlog
+
+from headrace.app.logs import configure_logs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def test_a_pipe_gets_json_lines_from_ours_and_from_other_libraries(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs()
+    structlog.get_logger("headrace.worker").info("folded", rows=3)
+    logging.getLogger("another").warning("odd %s", "thing")
+    ours, theirs = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert (ours["event"], ours["rows"], ours["logger"], ours["level"]) == ("folded", 3, "headrace.worker", "info")
+    assert (theirs["event"], theirs["logger"], theirs["level"]) == ("odd thing", "another", "warning")
+
+
+def test_no_color_and_levels(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("warning", json=False, colors=False)
+    structlog.get_logger("headrace").info("unseen")
+    structlog.get_logger("headrace").warning("seen")
+    shown = capsys.readouterr().err
+    assert "seen" in shown
+    assert "unseen" not in shown
+    assert "\x1b" not in shown
