@@ -122,15 +122,21 @@ class LocalServices:
         return [service for service in services if service is not None]
 
 
+def known_addresses(settings: Settings) -> Addresses:
+    """The servers that are set, else those that a process (`headrace up`) runs on the data folder, else None."""
+    found = running(settings.data_dir)
+    return Addresses(
+        pid=os.getpid(),
+        bootstrap_servers=settings.bootstrap_servers or (found.bootstrap_servers if found else None),
+        redis_url=settings.redis_url or (found.redis_url if found else None),
+    )
+
+
 @contextmanager
 def services_for(settings: Settings) -> Iterator[Addresses]:
-    """Where Kafka and Redis are for these settings, for as long as the context lasts.
-
-    In this order: the servers that are set; those that another process (`headrace up`) runs on the same data folder;
-    else local ones, started here and stopped at the end.
-    """
-    found = running(settings.data_dir)
-    kafka = settings.bootstrap_servers or (found.bootstrap_servers if found else None)
-    redis = settings.redis_url or (found.redis_url if found else None)
-    with LocalServices(settings.data_dir, bootstrap_servers=kafka, redis_url=redis) as services:
+    """Where Kafka and Redis are, for as long as the context lasts: what is not known is started here, and stopped."""
+    known = known_addresses(settings)
+    with LocalServices(
+        settings.data_dir, bootstrap_servers=known.bootstrap_servers, redis_url=known.redis_url
+    ) as services:
         yield Addresses(pid=os.getpid(), bootstrap_servers=services.bootstrap_servers, redis_url=services.redis_url)

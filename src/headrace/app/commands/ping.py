@@ -1,0 +1,61 @@
+"""`headrace ping`: do Kafka and Redis answer from here?"""
+
+from __future__ import annotations
+
+import json as codec
+
+import typer
+
+from headrace.app.options import BootstrapServers, DataDir, Json, RedisUrl, settings_from
+from headrace.errors import UnavailableError
+
+_TIMEOUT_SECONDS = 3.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(ping)
+
+
+def ping(
+    json: Json = False,
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Ask Kafka and Redis for an answer: exit code 0 if both give one, 75 if not. Starts nothing."""
+    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    from headrace.app.local.services import known_addresses  # noqa: PLC0415 - --help needs no clients
+
+    addresses = known_addresses(settings)
+    answers = {"kafka": _kafka(addresses.bootstrap_servers), "redis": _redis(addresses.redis_url)}
+    typer.echo(
+        codec.dumps(answers) if json else "\n".join(f"{name}: {_word(ok=ok)}" for name, ok in answers.items())
+    )
+    if not all(answers.values()):
+        raise UnavailableError(
+            f"asked Kafka at {addresses.bootstrap_servers or 'nowhere'} and Redis at {addresses.redis_url or 'nowhere'}; "
+            "start them with `headrace up` or set bootstrap_servers and redis_url"
+        )
+
+
+def _word(*, ok: bool) -> str:
+    return "answers" if ok else "does not answer"
+
+
+def _kafka(bootstrap_servers: str | None) -> bool:
+    from headrace.app.local.kafka import has_broker  # noqa: PLC0415
+
+    return bootstrap_servers is not None and has_broker(bootstrap_servers, _TIMEOUT_SECONDS)
+
+
+def _redis(url: str | None) -> bool:
+    from redis import Redis, RedisError  # noqa: PLC0415
+
+    if url is None:
+        return False
+    with Redis.from_url(url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS) as redis:
+        try:
+            return bool(redis.ping())
+        except RedisError:
+            return False
