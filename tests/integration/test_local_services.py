@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +25,7 @@ from headrace.errors import DataFolderInUseError, DownloadError, ServiceStartErr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 pytestmark = pytest.mark.integration
 
@@ -214,7 +214,7 @@ def test_a_download_that_is_impossible_is_told_with_the_way_out(
         def build(_endpoint: str) -> object:
             raise OSError("Network is unreachable")
 
-    monkeypatch.setitem(sys.modules, "jgo", Offline)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "jgo", Offline)
     with pytest.raises(DownloadError, match=r"Network is unreachable.*HEADRACE_BOOTSTRAP_SERVERS"):
         kafka_jars(tmp_path)
 

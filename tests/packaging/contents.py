@@ -46,9 +46,13 @@ def complaints(dist: Path) -> list[str]:
     in_wheel, in_sdist = wheel_names(wheel), sdist_names(sdist)
     found = [f"{wheel.name} lacks {name}" for name in sorted(WHEEL - in_wheel)]
     found += [f"{sdist.name} lacks {name}" for name in sorted(SDIST - in_sdist)]
-    found += [f"{name} does not belong there" for name in sorted(in_wheel | in_sdist) if any(bad in name for bad in NEVER)]
+    found += [
+        f"{name} does not belong there" for name in sorted(in_wheel | in_sdist) if any(bad in name for bad in NEVER)
+    ]
     tops = {name.partition("/")[0] for name in in_wheel} - {"headrace"}
-    found += [f"{wheel.name} installs {top} beside the package" for top in sorted(tops) if not top.endswith(".dist-info")]
+    found += [
+        f"{wheel.name} installs {top} beside the package" for top in sorted(tops) if not top.endswith(".dist-info")
+    ]
     if not any(name.endswith("licenses/LICENSE") for name in in_wheel):
         found.append(f"{wheel.name} lacks the licence")
     return found

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from typer.testing import CliRunner
@@ -11,6 +11,9 @@ from typer.testing import CliRunner
 from headrace import __version__
 from headrace.app.cli import build, main
 from headrace.errors import BusUnavailableError, SettingsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 run = CliRunner()
 
@@ -72,6 +75,17 @@ def test_the_cli_imports_nothing_heavy() -> None:
         "import sys; from headrace.app.cli import build; build();"
         "print(sorted({m.split('.')[0] for m in sys.modules} & set(sys.argv[1:])))"
     )
-    heavy = ["numpy", "pandas", "polars", "pyarrow", "deltalake", "sklearn", "mlflow", "feast", "faust", "confluent_kafka"]
+    heavy = [
+        "numpy",
+        "pandas",
+        "polars",
+        "pyarrow",
+        "deltalake",
+        "sklearn",
+        "mlflow",
+        "feast",
+        "faust",
+        "confluent_kafka",
+    ]
     done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -3,12 +3,16 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 import headrace
 from headrace import errors
 from headrace.errors import HeadraceError, MissingExtraError, TerminalError, TransientError, require
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def every_error() -> set[type[HeadraceError]]:
@@ -30,8 +34,8 @@ def test_a_missing_extra_names_the_pip_command() -> None:
         require("no_such_package_of_ours", "worker")
 
 
-def test_a_broken_package_is_no_missing_extra(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "broken_package_of_ours.py").write_text("import another_one_that_is_absent\n")  # type: ignore[operator]
+def test_a_broken_package_is_no_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_package_of_ours.py").write_text("import another_one_that_is_absent\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ModuleNotFoundError, match="another_one") as caught:
         require("broken_package_of_ours", "worker")
@@ -51,6 +55,17 @@ def test_an_unknown_name_lists_the_public_ones() -> None:
 
 def test_importing_headrace_imports_nothing_heavy() -> None:
     code = "import sys, headrace; print(sorted(m for m in sys.modules if m.split('.')[0] in sys.argv[1:]))"
-    heavy = ["numpy", "pandas", "polars", "pyarrow", "deltalake", "sklearn", "mlflow", "feast", "faust", "confluent_kafka"]
+    heavy = [
+        "numpy",
+        "pandas",
+        "polars",
+        "pyarrow",
+        "deltalake",
+        "sklearn",
+        "mlflow",
+        "feast",
+        "faust",
+        "confluent_kafka",
+    ]
     done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import uuid
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from headrace.app.project import Project, load_project
 from headrace.app.settings import ProjectSettings, Settings
 from headrace.errors import DefinitionError, ProjectError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ARRIVES = """
 from datetime import datetime
@@ -56,7 +59,9 @@ def test_definitions_of_submodules_are_found_once_each(tmp_path: Path) -> None:
 
 def test_two_things_of_one_name_are_refused(tmp_path: Path) -> None:
     settings = write(tmp_path, {"arrives.py": ARRIVES, "again.py": ARRIVES})
-    with pytest.raises(DefinitionError, match=r"arrives\.pings and .*again\.pings are two|again\.pings and .*arrives\.pings"):
+    with pytest.raises(
+        DefinitionError, match=r"arrives\.pings and .*again\.pings are two|again\.pings and .*arrives\.pings"
+    ):
         load_project(settings)
 
 
@@ -86,7 +91,7 @@ def test_a_module_shadowed_by_another_of_its_name_is_refused(tmp_path: Path) -> 
     (tmp_path / "json").mkdir()
     (tmp_path / "json" / "__init__.py").write_text("")
     settings = Settings(root=tmp_path, project=ProjectSettings(streams=["json"], features=[], trainers=[]))
-    with pytest.raises(ProjectError, match="is shadowed by .*json"):
+    with pytest.raises(ProjectError, match=r"is shadowed by .*json"):
         load_project(settings)
 
 

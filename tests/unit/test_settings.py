@@ -1,12 +1,15 @@
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from headrace.app.settings import Settings, explain, leaves
 from headrace.app.settings_sources import load_settings
 from headrace.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def project(tmp_path: Path, text: str = "") -> Path:

@@ -1,4 +1,4 @@
-"""`headrace ping`: do Kafka and Redis answer from here?"""
+"""`headrace ping`: whether Kafka and Redis answer from here."""
 
 from __future__ import annotations
 
@@ -29,12 +29,11 @@ def ping(
 
     addresses = known_addresses(settings)
     answers = {"kafka": _kafka(addresses.bootstrap_servers), "redis": _redis(addresses.redis_url)}
-    typer.echo(
-        codec.dumps(answers) if json else "\n".join(f"{name}: {_word(ok=ok)}" for name, ok in answers.items())
-    )
+    typer.echo(codec.dumps(answers) if json else "\n".join(f"{name}: {_word(ok=ok)}" for name, ok in answers.items()))
     if not all(answers.values()):
+        kafka, redis = addresses.bootstrap_servers or "nowhere", addresses.redis_url or "nowhere"
         raise UnavailableError(
-            f"asked Kafka at {addresses.bootstrap_servers or 'nowhere'} and Redis at {addresses.redis_url or 'nowhere'}; "
+            f"asked Kafka at {kafka} and Redis at {redis}: no answer; "
             "start them with `headrace up` or set bootstrap_servers and redis_url"
         )
 

@@ -1,0 +1,66 @@
+"""docker-compose.yml against the Compose specification; no engine is needed, and none is promised to have run it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from compose_spec import PyCompose
+
+from headrace.app.cli import build
+from headrace.app.settings_sources import load_settings
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docker-compose.yml").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+ROLES = ("worker", "trainer", "application")
+
+
+def test_it_follows_the_specification() -> None:
+    parsed = PyCompose.from_yaml(yaml.safe_dump(COMPOSE))
+    parsed.validate()
+    assert set(parsed.service_names()) == {"kafka", "redis", *ROLES}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_has_a_health_check_and_keeps_its_data(name: str) -> None:
+    service = SERVICES[name]
+    assert service["healthcheck"]["test"]
+    assert service["restart"] == "unless-stopped"
+    for volume in service["volumes"]:
+        assert volume.partition(":")[0] in COMPOSE["volumes"]
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_a_role_waits_for_healthy_servers(name: str) -> None:
+    conditions = SERVICES[name]["depends_on"]
+    assert conditions == {"kafka": {"condition": "service_healthy"}, "redis": {"condition": "service_healthy"}}
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_a_role_is_a_command_and_its_environment_settings(name: str, tmp_path: Path) -> None:
+    commands = typer.main.get_group(build()).commands
+    assert SERVICES[name]["command"][0] in commands
+    assert SERVICES[name]["healthcheck"]["test"][2] in commands
+    settings = load_settings(environ=SERVICES[name]["environment"], folder=tmp_path)
+    assert settings.bootstrap_servers == "kafka:19092"
+
+
+def test_no_secret_and_nothing_open_to_the_world() -> None:
+    assert not re.search(r"(?i)password|secret:|token|api_key", TEXT)
+    for service in SERVICES.values():
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:")
+
+
+def test_the_image_copies_only_what_exists() -> None:
+    for line in (ROOT / "deploy" / "Dockerfile").read_text().splitlines():
+        words = line.split()
+        if words[:1] == ["COPY"] and not words[1].startswith("--"):
+            for source in words[1:-1]:
+                assert (ROOT / source).exists(), line
