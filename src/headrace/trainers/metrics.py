@@ -130,9 +130,9 @@ def bounds(point: float, draws: Floats, days: int) -> Interval:
     draws = draws[np.isfinite(draws)]
     if days < 2 or not len(draws) or not np.isfinite(point):  # noqa: PLR2004 - one day says nothing of days
         return Interval(point, float("nan"), float("nan"))
-    low, high = np.quantile(draws, [_TAIL, 1 - _TAIL])
-    widening = _t(days - 1) / _Z * np.sqrt(days / (days - 1))
-    return Interval(point, point + (float(low) - point) * widening, point + (float(high) - point) * widening)
+    low, high = np.quantile(draws, [_TAIL, 1 - _TAIL]).tolist()
+    widening = float(_t(days - 1) / _Z * np.sqrt(days / (days - 1)))
+    return Interval(point, point + (low - point) * widening, point + (high - point) * widening)
 
 
 def value(scores: DayScores, metric: Metric, *, seed: int, draws: int = DRAWS) -> Interval:

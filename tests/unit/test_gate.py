@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+
+from headrace.trainers.gate import GateReport, judge, judge_first
+
+Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def logistic(x: np.ndarray) -> np.ndarray:
+    return np.asarray(1 / (1 + np.exp(-x)))
+
+
+def world(seed: int, days: int = 14, per_day: int = 200) -> Rows:
+    """Days with a level of their own, rows with a signal; returns day, label and the true logit."""
+    generator = np.random.default_rng(seed)
+    day = np.repeat(np.arange(days), per_day)
+    logit = np.repeat(generator.normal(-1.2, 0.7, days), per_day) + generator.normal(0, 1, days * per_day)
+    return day, (generator.random(len(day)) < logistic(logit)).astype(int), logit
+
+
+def fitted(logit: np.ndarray, day: np.ndarray, seed: int, noise: float = 0.5) -> np.ndarray:
+    """A model's score: the truth, its own errors by row, and an error it makes on all rows of a day."""
+    generator = np.random.default_rng(seed)
+    return logistic(logit + generator.normal(0, noise, len(day)) + generator.normal(0, 0.2, day.max() + 1)[day])
+
+
+def test_two_models_that_are_equally_good_pass_in_at_most_5_of_100() -> None:
+    passed = 0
+    for seed in range(100):
+        day, label, logit = world(seed)
+        report = judge(
+            day, label, fitted(logit, day, 1_000 + seed), fitted(logit, day, 2_000 + seed), seed=seed, draws=1_000
+        )
+        passed += report.verdict == "passed"
+    assert passed <= 5
+
+
+def test_a_real_improvement_passes_and_says_by_how_much() -> None:
+    day, label, logit = world(1, days=21)
+    report = judge(day, label, fitted(logit, day, 1, noise=1.5), fitted(logit, day, 2, noise=0.3))
+    assert report.verdict == "passed"
+    assert report.metrics["auc"].gain_low > 0
+    assert report.reason.startswith("auc 0.")
+    assert report.reason.endswith("the lower bound is above +0.0000")
+    assert (report.rows, report.days, report.positives + report.negatives) == (4_200, 21, 4_200)
+
+
+def test_a_challenger_trained_on_nothing_is_refused_with_its_numbers() -> None:
+    day, label, logit = world(1)
+    shuffled = np.random.default_rng(3).permutation(fitted(logit, day, 2))
+    report = judge(day, label, fitted(logit, day, 1), shuffled)
+    assert report.verdict == "refused"
+    assert report.metrics["auc"].challenger == pytest.approx(0.5, abs=0.05)
+    assert "not above" in report.reason
+
+
+def test_not_worse_takes_its_margin_and_better_asks_for_it() -> None:
+    day, label, logit = world(1)
+    score = fitted(logit, day, 1)
+    slightly = score + np.random.default_rng(1).normal(0, 1e-3, len(score))
+    assert judge(day, label, score, slightly, rule="not_worse", margin=0.01).verdict == "passed"
+    assert judge(day, label, score, slightly, rule="not_worse", margin=1e-6).verdict == "refused"
+    strong = fitted(logit, day, 2, noise=0.1)
+    weak = fitted(logit, day, 3, noise=2.0)
+    assert judge(day, label, weak, strong, margin=0.01).verdict == "passed"
+    assert judge(day, label, weak, strong, margin=0.3).verdict == "refused"
+
+
+def test_logloss_can_decide() -> None:
+    day, label, logit = world(2)
+    bold = logistic(4 * logit)  # the same order, badly calibrated
+    report = judge(day, label, bold, logistic(logit), metric="logloss")
+    assert report.verdict == "passed"
+    assert report.metrics["auc"].gain == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("days", "per_day", "missing"),
+    [
+        (13, 400, "13 of 14 days"),
+        (14, 142, "1,988 of 2,000 rows"),
+    ],
+)
+def test_too_little_evidence_postpones(days: int, per_day: int, missing: str) -> None:
+    day, label, logit = world(1, days, per_day)
+    report = judge(day, label, logistic(-logit), logistic(logit))
+    assert (report.verdict, report.reason) == ("postponed", f"not enough evidence: {missing}")
+    assert report.metrics == {}
+
+
+def test_too_few_of_a_class_postpones() -> None:
+    day, _, logit = world(1)
+    label = np.zeros(len(day), int)
+    label[:99] = 1
+    assert "99 of 100 positives" in judge(day, label, logistic(logit), logistic(logit)).reason
+    assert "99 of 100 negatives" in judge(day, 1 - label, logistic(logit), logistic(logit)).reason
+
+
+def test_the_first_version_must_beat_both_constants() -> None:
+    day, label, logit = world(4, days=28)
+    rate = label.mean()
+    good = judge_first(day, label, logistic(logit), label_rate=rate, last_rate=rate + 0.02)
+    assert good.verdict == "passed"
+    assert set(good.metrics) == {"logloss against the label rate", "logloss against the last period's rate"}
+    noise = logistic(np.random.default_rng(1).normal(-1.2, 1, len(day)))
+    bad = judge_first(day, label, noise, label_rate=rate, last_rate=0.9)
+    assert bad.verdict == "refused"
+    assert "label rate" in bad.reason
+    assert judge_first(day[:500], label[:500], noise[:500], label_rate=rate, last_rate=rate).verdict == "postponed"
+
+
+def test_the_report_counts_looks_and_survives_json() -> None:
+    day, label, logit = world(1)
+    looks = np.where(day < 7, 2, 1)
+    report = judge(day, label, logistic(-logit), logistic(logit), looks=looks)
+    assert (report.looks_mean, report.looks_max) == (1.5, 2)
+    assert msgspec.json.decode(msgspec.json.encode(report), type=GateReport) == report
+    assert judge(day, label, logistic(-logit), logistic(logit), looks=looks) == report

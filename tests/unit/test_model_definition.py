@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from headrace.bus.event import Event
+from headrace.bus.stream import Stream
+from headrace.errors import DefinitionError
+from headrace.features.aggregates import Count
+from headrace.features.definitions import Entity, FeatureService, FeatureView
+from headrace.features.expression import col
+from headrace.trainers.definitions import Gate, Label, Model, any_of, drift, performance, volume
+
+
+class Payment(Event, frozen=True):
+    payment_id: int
+    card: str
+    amount: float
+    tags: list[str]
+    paid_at: datetime
+
+
+class Chargeback(Event, frozen=True):
+    payment_id: int
+    reason: str
+    fraud: bool
+    reported_at: datetime
+
+
+class Terminal(Event, frozen=True):
+    terminal: str
+    visits: int
+    seen_at: datetime
+
+
+payments = Stream("payments", Payment, event_time="paid_at")
+chargebacks = Stream("chargebacks", Chargeback, event_time="reported_at")
+terminals = Stream("terminals", Terminal, event_time="seen_at")
+card = FeatureView("card", entity=Entity("card", str), source=payments, windows=["1h"], features={"count": Count()})
+by_terminal = FeatureView(
+    "terminal", entity=Entity("terminal", str), source=terminals, windows=["1h"], features={"count": Count()}
+)
+
+
+def fit(x: Any, y: Any, run: Any) -> Any:
+    raise NotImplementedError
+
+
+fraud = Model(
+    "fraud",
+    requests=payments,
+    key="payment_id",
+    at="paid_at",
+    features=FeatureService("fraud", [card]),
+    request_features=["amount"],
+    label=Label(chargebacks, value=col("fraud"), on="payment_id", within="30d", missing="false"),
+    fit=fit,
+    first=5_000,
+    cooldown="7d",
+    triggers=any_of(volume(labels=2_000), drift("score", psi=0.2, sample="14d"), performance("auc", drop=0.03)),
+    gate=Gate("auc", rule="better", holdout="14d"),
+)
+
+
+def test_a_model_is_this_spec() -> None:
+    spec = fraud.to_spec()
+    assert json.loads(json.dumps(spec)) == spec
+    assert spec == {
+        "spec_version": 1,
+        "model": "fraud",
+        "requests": "payments",
+        "key": "payment_id",
+        "at": "paid_at",
+        "features": "fraud",
+        "views": [["card", card.version]],
+        "request_features": ["amount"],
+        "label": {
+            "topic": "chargebacks",
+            "value": col("fraud").tree,
+            "on": "payment_id",
+            "within_us": 30 * 86_400_000_000,
+            "missing": "false",
+        },
+        "fit": f"{__name__}:fit",
+        "first": 5_000,
+        "cooldown": "7d",
+        "triggers": {
+            "rule": "at_least",
+            "count": 1,
+            "rules": {
+                "volume": {"rule": "volume", "labels": 2_000},
+                "drift": {"rule": "drift", "on": "score", "psi": 0.2, "sample": "14d"},
+                "performance": {"rule": "performance", "metric": "auc", "drop": 0.03},
+            },
+        },
+        "gate": {"metric": "auc", "rule": "better", "holdout": "14d", "margin": 0.0},
+    }
+
+
+def test_the_version_follows_the_definition() -> None:
+    assert replace(fraud).version == fraud.version
+    assert replace(fraud, first=5_001).version != fraud.version
+
+
+def test_the_policy_is_the_models() -> None:
+    assert (fraud.policy.first, fraud.policy.cooldown_us, fraud.policy.enough_labels) == (5_000, 604_800_000_000, 2_000)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"name": "1st model"}, "model name '1st model'"),
+        (
+            {"key": "amount"},
+            r"key names 'amount'; the int/str fields of Payment \('payments'\) are \['payment_id', 'card'\]",
+        ),
+        ({"at": "card"}, r"at names 'card'; the datetime fields .* \['paid_at'\]"),
+        ({"request_features": ["amuont"]}, "request_features names 'amuont'.*'amount'"),
+        ({"request_features": ["tags"]}, "request_features names 'tags'"),
+        ({"request_features": ["amount", "amount"]}, "twice"),
+        (
+            {"features": FeatureService("f", [by_terminal])},
+            "view 'terminal' is looked up by 'terminal'.*it has.*'card'",
+        ),
+        ({"first": 0}, "first=0"),
+        ({"cooldown": "a week"}, "'a week' is no duration"),
+        ({"label": Label(terminals, col("terminal") == "x", on="terminal", within="1d")}, "no field 'terminal'"),
+    ],
+)
+def test_a_wrong_model_names_the_object_the_field_and_the_choices(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(DefinitionError, match=said):
+        replace(fraud, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"value": col("reason")}, "value is str; a label is bool"),
+        ({"value": col("late")}, "late"),
+        ({"on": "flight"}, "no field 'flight'"),
+        ({"within": "0s"}, "within"),
+        ({"missing": "zero"}, r"choose one of \['drop', 'false'\]"),
+    ],
+)
+def test_a_wrong_label_is_refused(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(DefinitionError, match=said):
+        replace(fraud.label, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"metric": "f1"}, r"choose one of \['auc', 'logloss'\]"),
+        ({"rule": "best"}, r"choose one of \['better', 'not_worse'\]"),
+        ({"holdout": "13d"}, "14 or more whole days"),
+        ({"holdout": "350h"}, "14 or more whole days"),
+        ({"rule": "not_worse"}, "above 0 for not_worse"),
+        ({"margin": -0.1}, "at least 0"),
+    ],
+)
+def test_a_wrong_gate_is_refused(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(DefinitionError, match=said):
+        replace(fraud.gate, **change)

@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import pytest
+
+from headrace.bus.duration import instant
+from headrace.errors import DefinitionError
+from headrace.trainers.observation import DAY_US, Observation, Outcomes, Scores
+from headrace.trainers.trigger_state import (
+    Baseline,
+    Decision,
+    Policy,
+    RunOutcome,
+    TriggerState,
+    finished,
+    pinned,
+    request_id,
+    unpinned,
+)
+from headrace.trainers.triggers import all_of, any_of, at_least, drift, performance, schedule, volume
+
+if TYPE_CHECKING:
+    from headrace.trainers.triggers import Rule
+
+T0 = instant(datetime(2013, 2, 15, tzinfo=UTC))
+WEEK = 7 * DAY_US
+
+
+def never() -> Scores:
+    raise AssertionError("scores were looked at where the answer cannot depend on them")
+
+
+def see(days: float, labels: int) -> Observation:
+    return Observation(T0 + int(days * DAY_US), labels, scores=never, outcomes=never)  # type: ignore[arg-type]
+
+
+def policy(rule: Rule | None = None) -> Policy:
+    return Policy("delay", rule or volume(labels=20_000), first=20_000, cooldown_us=WEEK)
+
+
+def after(outcome: RunOutcome, labels: int = 50_000, *, live: bool = True) -> TriggerState:
+    run = Baseline(run="r1", outcome=outcome, t_us=T0, matured_labels=labels)
+    return finished(TriggerState(request="r1", live=live), run)
+
+
+def test_the_first_version_waits_for_its_rows() -> None:
+    decision = policy().evaluate(TriggerState(), see(0, 13_204))
+    assert (decision.fired, decision.rule) == (False, "first")
+    assert decision.reason == "13,204 of 20,000 matured labels for the first version"
+    assert decision.progress == pytest.approx(0.6602)
+    fired = policy().evaluate(TriggerState(), see(1, 20_000))
+    assert (fired.fired, fired.rule, fired.progress) == (True, "first", 1.0)
+    assert fired.after.request == fired.request == request_id("delay", "first", None)
+
+
+def test_volume_counts_from_the_last_finished_run_and_says_how_far_it_is() -> None:
+    decision = policy().evaluate(after("published"), see(10, 63_204))
+    assert (decision.fired, decision.rule) == (False, "volume")
+    assert decision.reason == "13,204 of 20,000 matured labels since the run of 2013-02-15"
+    assert decision.progress == pytest.approx(0.6602)
+    assert policy().evaluate(after("published"), see(10, 69_999)).fired is False
+    assert policy().evaluate(after("published"), see(10, 70_000)).fired is True
+
+
+def test_a_run_that_was_asked_for_is_not_asked_for_again() -> None:
+    fired = policy().evaluate(after("published"), see(10, 70_000))
+    again = policy().evaluate(fired.after, see(11, 99_000))
+    assert (again.fired, again.rule) == (False, "open_request")
+    assert str(fired.request) in again.reason
+    done = finished(
+        fired.after, Baseline(run=str(fired.request), outcome="published", t_us=T0 + 12 * DAY_US, matured_labels=99_000)
+    )
+    assert done.request is None
+    assert policy().evaluate(done, see(30, 119_000)).fired
+
+
+@pytest.mark.parametrize("outcome", ["published", "refused", "postponed", "failed"])
+def test_the_cooldown_holds_after_any_run(outcome: RunOutcome) -> None:
+    held = policy().evaluate(after(outcome), see(6.99, 99_000))
+    assert (held.fired, held.rule) == (False, "cooldown")
+    assert held.reason == "cooldown: 7.0 of 7.0 days since the run of 2013-02-15"
+    assert policy().evaluate(after(outcome), see(7, 99_000)).fired
+
+
+@pytest.mark.parametrize("outcome", ["refused", "postponed", "failed"])
+def test_after_a_refusal_no_rule_asks_before_a_quarter_of_the_volume(outcome: RunOutcome) -> None:
+    often = policy(any_of(volume(labels=20_000), schedule(every="1d")))
+    held = often.evaluate(after(outcome), see(8, 54_999))
+    assert (held.fired, held.rule) == (False, "after_refusal")
+    assert held.reason == f"the run of 2013-02-15 was {outcome}: 4,999 of 5,000 matured labels before asking again"
+    assert often.evaluate(after(outcome), see(8, 55_000)).rule == "schedule"
+    assert often.evaluate(after("published"), see(8, 50_001)).fired
+
+
+def test_a_refused_first_version_is_tried_again_after_both() -> None:
+    refused = after("refused", 20_000, live=False)
+    assert not refused.live
+    assert policy().evaluate(refused, see(8, 24_999)).rule == "after_refusal"
+    assert policy().evaluate(refused, see(8, 25_000)).rule == "first"
+    assert policy().evaluate(refused, see(8, 25_000)).fired
+
+
+def test_a_pin_holds_until_it_is_off_or_there_are_enough_new_labels() -> None:
+    state = pinned(after("published"), T0 + 8 * DAY_US, 60_000)
+    held = policy(schedule(every="1d")).evaluate(state, see(10, 79_999))
+    assert (held.rule, held.reason) == ("pinned", "pinned by a rollback: 19,999 of 20,000 matured labels since")
+    assert policy(schedule(every="1d")).evaluate(state, see(10, 80_000)).fired
+    assert policy(schedule(every="1d")).evaluate(unpinned(state), see(10, 60_001)).fired
+
+
+def test_a_publication_takes_the_pin_off_and_a_refusal_does_not() -> None:
+    state = pinned(after("published"), T0 + 8 * DAY_US, 60_000)
+    for outcome, held in (("published", False), ("refused", True)):
+        run = Baseline(run="r2", outcome=outcome, t_us=T0 + 9 * DAY_US, matured_labels=70_000)  # type: ignore[arg-type]
+        assert (finished(state, run).pin is not None) is held
+
+
+def test_finishing_the_same_run_twice_changes_nothing() -> None:
+    once = after("refused")
+    late = Baseline(run="r1", outcome="refused", t_us=T0 + WEEK, matured_labels=99_999)
+    assert finished(once, late) == once
+
+
+def test_the_request_id_depends_on_model_rule_and_baseline_alone() -> None:
+    first = policy().evaluate(after("published"), see(10, 70_000))
+    later = policy().evaluate(after("published"), see(20, 90_000))
+    assert first.request == later.request
+    others = {
+        request_id("fraud", "volume", None),
+        request_id("delay", "volume", None),
+        request_id("delay", "drift", None),
+        first.request,
+    }
+    assert len(others) == 4
+
+
+def test_combinations_count_and_name_who_decided() -> None:
+    week, month, labels = schedule(every="7d"), schedule(every="28d", name="monthly"), volume(labels=20_000)
+    state = after("published")
+
+    def decide(rule: Rule, days: float, count: int) -> tuple[bool, str]:
+        decision = policy(rule).evaluate(state, see(days, count))
+        return decision.fired, decision.rule
+
+    assert decide(any_of(week, month, labels), 10, 50_000) == (True, "schedule")
+    assert decide(any_of(week, month, labels), 30, 70_000) == (True, "schedule+monthly+volume")
+    assert decide(all_of(week, labels), 10, 69_999) == (False, "volume")
+    assert decide(all_of(week, labels), 10, 70_000) == (True, "schedule+volume")
+    assert decide(at_least(2, week, month, labels), 10, 60_000) == (False, "volume")
+    assert decide(at_least(2, week, month, labels), 28, 60_000) == (True, "schedule+monthly")
+    assert decide(any_of(all_of(week, labels, name="both"), month), 10, 69_000) == (False, "volume")
+    progress = policy(all_of(week, labels)).evaluate(state, see(10, 55_000)).progress
+    assert progress == pytest.approx(0.25)
+
+
+def test_each_rule_has_its_own_verdict_in_the_decision() -> None:
+    decision = policy(any_of(volume(labels=20_000), schedule(every="40d"))).evaluate(
+        after("published"), see(10, 55_000)
+    )
+    assert [(v.rule, v.fired, v.progress) for v in decision.verdicts] == [
+        ("any_of", False, 0.25),
+        ("volume", False, 0.25),
+        ("schedule", False, 0.25),
+    ]
+    assert decision.reason == "volume: 5,000 of 20,000 matured labels since the run of 2013-02-15"
+
+
+def scores(days: int, shift: float) -> Scores:
+    generator = np.random.default_rng(0)
+    day = np.repeat(np.arange(T0 // DAY_US, T0 // DAY_US + days), 100)
+    newest = day >= T0 // DAY_US + days - 14
+    return Scores(day, 1 / (1 + np.exp(-generator.normal(np.where(newest, shift, 0.0), 1))))
+
+
+def test_drift_waits_for_its_reference_then_weighs_both_thresholds() -> None:
+    rule = policy(drift("score", psi=0.2, sample="14d"))
+    early = rule.evaluate(after("published"), replace(see(30, 60_000), scores=lambda: scores(30, 2.0)))
+    assert early.reason == "not enough reference: 16 of 56 served days before a complete sample of 14d"
+    calm = rule.evaluate(after("published"), replace(see(90, 60_000), scores=lambda: scores(90, 0.0)))
+    assert (calm.fired, calm.rule) == (False, "drift")
+    assert 0 < calm.progress < 0.2
+    shifted = rule.evaluate(after("published"), replace(see(90, 60_000), scores=lambda: scores(90, 1.5)))
+    assert shifted.fired
+    assert shifted.reason.startswith("score PSI ")
+
+
+def outcomes(days: int, noise_after: float, rows: int = 500) -> Outcomes:
+    """A live version that gets worse after its first 14 days."""
+    generator = np.random.default_rng(1)
+    day = np.repeat(np.arange(T0 // DAY_US, T0 // DAY_US + days), rows)
+    logit = generator.normal(-1, 1.2, len(day))
+    label = (generator.random(len(day)) < 1 / (1 + np.exp(-logit))).astype(np.int8)
+    noise = np.where(day < T0 // DAY_US + 14, 0.1, noise_after)
+    return Outcomes(day, 1 / (1 + np.exp(-(logit + generator.normal(0, 1, len(day)) * noise))), label)
+
+
+def test_performance_fires_on_a_sure_loss_only() -> None:
+    def decide(days: int, noise: float, rows: int = 500, metric: str = "auc") -> Decision:
+        rule = policy(performance(metric, drop=0.03))  # type: ignore[arg-type]
+        return rule.evaluate(
+            after("published"), replace(see(days, 60_000), outcomes=lambda: outcomes(days, noise, rows))
+        )
+
+    early = decide(27, 3.0)
+    assert early.reason == ("not enough outcomes after the first 14 live days: 13 of 14 days, 6,500 of 5,000 outcomes")
+    assert "4,900 of 5,000" in decide(28, 3.0, rows=350).reason
+    assert decide(28, 3.0).fired
+    assert decide(28, 3.0, metric="logloss").fired
+    same = decide(60, 0.1)
+    assert not same.fired
+    assert same.inputs["rules"]["days"] == 14
+    assert decide(60, 3.0, rows=200).inputs["rules"]["outcomes"] == 5_000
+
+
+def test_a_decision_survives_json_and_means_the_same_again() -> None:
+    rule = policy(any_of(volume(labels=20_000), drift("score", psi=0.2, sample="14d")))
+    decision = rule.evaluate(after("published"), replace(see(90, 60_000), scores=lambda: scores(90, 1.5)))
+    back = msgspec.json.decode(msgspec.json.encode(decision), type=Decision)
+    assert back == decision
+    assert rule.judge(back.state, back.t_us, back.inputs) == decision
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: volume(labels=0), r"volume\(labels"),
+        (lambda: drift("delay_minutes", psi=0.2, sample="14d"), "only 'score'"),
+        (lambda: drift("score", psi=-1, sample="14d"), "psi"),
+        (lambda: drift("score", psi=0.2, sample="36h"), "whole number of days"),
+        (lambda: performance("accuracy", drop=0.1), "choose 'auc' or 'logloss'"),  # type: ignore[arg-type]
+        (lambda: performance("auc", drop=0.0), "drop"),
+        (lambda: schedule(every="0s"), "every"),
+        (lambda: any_of(volume(labels=1), volume(labels=2)), "each name once"),
+        (lambda: at_least(3, volume(labels=1)), "can never be"),
+        (any_of, "can never be"),
+        (lambda: Policy("delay", volume(labels=1), first=0, cooldown_us=0), "first=0"),
+    ],
+)
+def test_a_rule_that_makes_no_sense_is_refused(make: object, said: str) -> None:
+    with pytest.raises(DefinitionError, match=said):
+        make()  # type: ignore[operator]
