@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from headrace.features.aggregates import Count, Histogram, Last, Max, Mean, Min, Sum
     from headrace.features.definitions import Entity, FeatureService, FeatureView
     from headrace.features.expression import col
-    from headrace.serving import FeatureClient, ModelSubscriber, Predictor
+    from headrace.serving.features import FeatureClient
+    from headrace.serving.predictor import Predictor
+    from headrace.serving.subscriber import ModelSubscriber
     from headrace.trainers.definitions import (
         Gate,
         Label,
@@ -47,7 +49,9 @@ _MODULES = {
     "headrace.features.aggregates": ("Count", "Histogram", "Last", "Max", "Mean", "Min", "Sum"),
     "headrace.features.definitions": ("Entity", "FeatureService", "FeatureView"),
     "headrace.features.expression": ("col",),
-    "headrace.serving": ("FeatureClient", "ModelSubscriber", "Predictor"),
+    "headrace.serving.features": ("FeatureClient",),
+    "headrace.serving.predictor": ("Predictor",),
+    "headrace.serving.subscriber": ("ModelSubscriber",),
     "headrace.trainers.definitions": (
         "Gate", "Label", "Model", "Run", "all_of", "any_of", "at_least", "drift", "performance", "schedule", "volume",
     ),
@@ -76,19 +80,21 @@ __all__ = [
 ]  # fmt: skip
 
 
-def __getattr__(name: str) -> object:
-    """Import a public name from its home on first use (PEP 562)."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'headrace' has no attribute {name!r}; it has {', '.join(__all__)}")
-    try:
-        value: object = getattr(import_module(_HOME[name]), name)
-    except ModuleNotFoundError as error:
-        extra = _EXTRA.get((error.name or "").partition(".")[0])
-        if extra is None or isinstance(error, MissingExtraError):
-            raise
-        raise missing_extra(str(error.name), extra) from error
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # type checkers know the names above, and only those
+
+    def __getattr__(name: str) -> object:
+        """Import a public name from its home on first use (PEP 562)."""
+        if name not in _HOME:
+            raise AttributeError(f"module 'headrace' has no attribute {name!r}; it has {', '.join(__all__)}")
+        try:
+            value: object = getattr(import_module(_HOME[name]), name)
+        except ModuleNotFoundError as error:
+            extra = _EXTRA.get((error.name or "").partition(".")[0])
+            if extra is None or isinstance(error, MissingExtraError):
+                raise
+            raise missing_extra(str(error.name), extra) from error
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
