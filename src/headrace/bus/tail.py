@@ -1,0 +1,70 @@
+"""Reads a low-rate topic from its beginning or its end, without a group: for control-plane messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from headrace.errors import BusUnavailableError
+
+if TYPE_CHECKING:
+    from confluent_kafka import Message
+
+_TIMEOUT_S = 10.0
+
+
+class TopicTail:
+    """Follows all partitions of some topics. ``from_beginning=False`` starts at what comes after the construction."""
+
+    def __init__(self, bootstrap_servers: str, topics: Sequence[str], *, from_beginning: bool) -> None:
+        from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition  # noqa: PLC0415
+
+        self._servers = bootstrap_servers
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "group.id": "headrace-tail",  # never joined: the partitions are assigned by hand
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+                "fetch.wait.max.ms": 10,
+            }
+        )
+        try:
+            places = [
+                TopicPartition(topic, partition)
+                for topic in topics
+                for partition in self._consumer.list_topics(topic, _TIMEOUT_S).topics[topic].partitions
+            ]
+            for place in places:
+                low, high = self._consumer.get_watermark_offsets(place, _TIMEOUT_S)
+                place.offset = OFFSET_BEGINNING if from_beginning and low == 0 else low if from_beginning else high
+            self._consumer.assign(places)
+        except KafkaException as error:
+            message = f"topics {list(topics)} at {bootstrap_servers} cannot be read: {error}"
+            raise BusUnavailableError(message) from error
+
+    def poll(self, timeout_s: float) -> list[Message]:
+        """What has come: at once if there is something, else after up to the timeout."""
+        messages = self._consumer.consume(1, timeout_s)
+        if messages:
+            messages += self._consumer.consume(1_000, 0)
+        return [message for message in messages if message.error() is None]
+
+    def drain(self) -> list[Message]:
+        """Everything up to the present end of the topics."""
+        found: list[Message] = []
+        while self._behind():
+            found += self.poll(0.05)
+        return found
+
+    def _behind(self) -> bool:
+        for place in self._consumer.position(self._consumer.assignment()):
+            low, high = self._consumer.get_watermark_offsets(place, _TIMEOUT_S)
+            at = place.offset if place.offset >= 0 else low
+            if at < high:
+                return True
+        return False
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._consumer.close()

@@ -1,0 +1,299 @@
+"""Look-ups: value(V, t) of many entities over many views in one pipelined round trip, with V, t, age and status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from headrace.bus.clock import Clock, wall_clock
+from headrace.errors import DefinitionError
+from headrace.features.entity_key import serializer
+from headrace.features.field import Header, unpack
+from headrace.features.kernel import Kernel, Values, kernel
+from headrace.features.online import NO_CLOCK, Answer, Cursor, CursorState, OnlineStore, Source
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_HEARTBEAT_BOUND_US = 5_000_000
+
+
+class Status(StrEnum):
+    """What is known of one entity in one view, worst first."""
+
+    OUT_OF_RANGE = "out_of_range"
+    """The time asked for is older than what the store still knows: there is no value."""
+    REBUILDING = "rebuilding"
+    """A source partition is missing or catching up: the value may lack events."""
+    STALE = "stale"
+    """No sign of life of a worker, or the newest event is older than the view's ``max_age``."""
+    MISSING = "missing"
+    """The store knows no event of this entity."""
+    PRESENT = "present"
+    """The value is complete at V."""
+
+
+@dataclass(frozen=True)
+class ViewAnswer:
+    """One view's part of a look-up; arrays have one item a row. ``age_us`` is -1 where no event is known."""
+
+    view: str
+    version: str
+    columns: Sequence[str]
+    values: Sequence[Values]
+    statuses: Sequence[Status]
+    age_us: np.ndarray
+    offsets: Sequence[Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class Features:
+    """The answer to a look-up of ``rows`` rows at ``at_us`` (t, microseconds UTC)."""
+
+    rows: int
+    at_us: int
+    views: Sequence[ViewAnswer]
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """The names of the feature columns, in the service's order."""
+        return [column for view in self.views for column in view.columns]
+
+    def to_lists(self) -> list[list[Any]]:
+        """One list of values a row; None where there is no value."""
+        columns = [_to_list(values) for view in self.views for values in view.values]
+        return [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in range(self.rows)]
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dict a row, by column name."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.to_lists()]
+
+    def to_numpy(self) -> np.ndarray:
+        """A float64 matrix, rows × columns, NaN where there is no value."""
+        columns = [np.where(present, values, np.nan) for view in self.views for values, present in view.values]
+        return np.column_stack(columns) if columns else np.zeros((self.rows, 0))
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A float64 DataFrame."""
+        import pandas as pd  # noqa: PLC0415 - comes with headrace[serving]
+
+        return pd.DataFrame(self.to_numpy(), columns=self.columns)
+
+    def statuses(self, row: int = 0) -> dict[str, Status]:
+        """View → status of one row."""
+        return {view.view: view.statuses[row] for view in self.views}
+
+    def ages_us(self, row: int = 0) -> dict[str, int | None]:
+        """View → microseconds from the newest known event to t, None where there is none."""
+        return {view.view: int(view.age_us[row]) if view.age_us[row] >= 0 else None for view in self.views}
+
+    def offsets(self, row: int = 0) -> dict[str, Mapping[str, int]]:
+        """V of one row: view → source partition → next offset."""
+        return {view.view: view.offsets[row] for view in self.views}
+
+
+def _to_list(values: Values) -> list[Any]:
+    found, present = values
+    return [value if there else None for value, there in zip(found.tolist(), present.tolist(), strict=True)]
+
+
+class FeatureClient:
+    """Looks features up for an application, which needs no definition code: the specs travel through the store.
+
+    ``clock`` gives t: a function returning microseconds (default the wall clock), or ``"stream"`` for the largest
+    partition clock that the look-up finds. A heartbeat older than ``heartbeat_bound_us`` makes values ``stale``.
+    Safe to share between threads if the store is.
+    """
+
+    def __init__(
+        self,
+        store: OnlineStore,
+        *,
+        clock: Clock | Literal["stream"] = wall_clock,
+        heartbeat_bound_us: int = _HEARTBEAT_BOUND_US,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._bound_us = heartbeat_bound_us
+        self._readers: dict[str, _ViewReader] = {}
+
+    @classmethod
+    def from_url(cls, redis_url: str, namespace: str = "headrace", **options: Any) -> FeatureClient:
+        """A client of the store at a Redis URL."""
+        from headrace.features.redis_store import RedisOnlineStore  # noqa: PLC0415
+
+        return cls(RedisOnlineStore(redis_url, namespace), **options)
+
+    def get(
+        self, features: str | Sequence[str], entities: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, as_of_us: int | None = None
+    ) -> Features:
+        """Look up a feature service by name, or a list of views ``name@version``, for one or many entities.
+
+        Each entity is a mapping that holds the join keys (and perhaps more). A join key that is absent or None gives
+        ``missing``. ``as_of_us`` asks for another t than the clock's. Raises DefinitionError (unknown service or view, wrong key type) and
+        OnlineStoreUnavailableError.
+        """
+        rows = [entities] if isinstance(entities, Mapping) else list(entities)
+        readers = [self._reader(view) for view in (self._views(features) if isinstance(features, str) else features)]
+        plans = [reader.plan(rows) for reader in readers]
+        now_us, answers = self._store.look_up([(reader.name, plan.keys) for reader, plan in zip(readers, plans, strict=True)])
+        founds = [reader.decode(answer) for reader, answer in zip(readers, answers, strict=True)]
+        at_us = self._at(founds, as_of_us)
+        views = [
+            reader.answer(plan, found, at_us, now_us - self._bound_us)
+            for reader, plan, found in zip(readers, plans, founds, strict=True)
+        ]
+        return Features(len(rows), at_us, views)
+
+    def _at(self, founds: Sequence[_Found], as_of_us: int | None) -> int:
+        if as_of_us is not None:
+            return as_of_us
+        if self._clock == "stream":
+            return max((found.clock for found in founds), default=0)
+        return self._clock()  # type: ignore[operator]
+
+    def _views(self, service: str) -> Sequence[str]:
+        document = self._store.get_document(f"service:{service}")
+        if document is None:
+            message = f"no feature service {service!r} in the online store: has a worker with this definition been started?"
+            raise DefinitionError(message)
+        return [f"{name}@{version}" for name, version in document["views"]]
+
+    def _reader(self, view: str) -> _ViewReader:
+        reader = self._readers.get(view)
+        if reader is None:
+            spec = self._store.get_document(f"view:{view}")
+            if spec is None:
+                message = f"no feature view {view!r} in the online store: has a worker with this definition been started?"
+                raise DefinitionError(message)
+            reader = self._readers[view] = _ViewReader(view, kernel(spec))
+        return reader
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which distinct keys to read, and which of them each row means; -1 for a row without a key."""
+
+    keys: Sequence[bytes]
+    which: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What was read: tiles by size with the key that each is of, headers, cursors and the largest partition clock."""
+
+    tiles: Sequence[np.ndarray]
+    owner: Sequence[np.ndarray]
+    rank: Sequence[np.ndarray]
+    headers: Sequence[Mapping[Source, Header]]
+    cursors: Mapping[Source, Cursor]
+    clock: int
+
+
+class _ViewReader:
+    """Reads one view version."""
+
+    def __init__(self, name: str, compiled: Kernel) -> None:
+        self.name = name
+        self._kernel = compiled
+        self._serialize = serializer(compiled.entity_keys)
+        self._history_us: int = compiled.spec["history_us"]
+        self._max_age_us: int | None = compiled.spec["max_age_us"]
+
+    def plan(self, rows: Sequence[Mapping[str, Any]]) -> _Plan:
+        places: dict[tuple[Any, ...], int] = {}
+        names = [name for name, _ in self._kernel.entity_keys]
+        which = [self._place(tuple(row.get(name) for name in names), places) for row in rows]
+        return _Plan([self._serialize(values) for values in places], np.array(which, np.int64))
+
+    @staticmethod
+    def _place(values: tuple[Any, ...], places: dict[tuple[Any, ...], int]) -> int:
+        return -1 if None in values else places.setdefault(values, len(places))
+
+    def decode(self, answer: Answer) -> _Found:
+        sizes = len(self._kernel.sizes)
+        tiles: list[list[np.ndarray]] = [[] for _ in range(sizes)]
+        owner: list[list[np.ndarray]] = [[] for _ in range(sizes)]
+        rank: list[list[np.ndarray]] = [[] for _ in range(sizes)]
+        headers: list[dict[Source, Header]] = []
+        for key, fields in enumerate(answer.fields):
+            headers.append({})
+            for order, source in enumerate(sorted(fields)):
+                header, found = unpack(fields[source], self._kernel.tile, sizes)
+                headers[-1][source] = header
+                for size, of_size in enumerate(found):
+                    tiles[size].append(of_size)
+                    owner[size].append(np.full(len(of_size), key))
+                    rank[size].append(np.full(len(of_size), order))
+        clocks = [cursor.clock for cursor in answer.cursors.values()]
+        clocks += [header.clock for of_key in headers for header in of_key.values()]
+        nothing = np.zeros(0, np.int64)
+        return _Found(
+            [np.concatenate([self._kernel.empty[:0], *parts]) for parts in tiles],
+            [np.concatenate([nothing, *parts]) for parts in owner],
+            [np.concatenate([nothing, *parts]) for parts in rank],
+            headers,
+            answer.cursors,
+            max(clocks, default=NO_CLOCK),
+        )
+
+    def answer(self, plan: _Plan, found: _Found, at_us: int, alive_since_us: int) -> ViewAnswer:
+        """The values of each row, fanned out from the distinct keys; the last distinct one is no entity at all."""
+        keys = len(plan.keys)
+        values = self._kernel.evaluate(found.tiles, found.owner, found.rank, np.full(keys + 1, at_us))
+        if at_us < found.clock - self._history_us:
+            values = [(column, np.zeros(keys + 1, bool)) for column, _ in values]
+        common = self._common_status(found, at_us, alive_since_us)
+        newest = [max((header.newest for header in of_key.values()), default=None) for of_key in found.headers]
+        statuses = [self._status(common, last, at_us) for last in newest] + [common or Status.MISSING]
+        ages = np.array([-1 if last is None else max(at_us - last, 0) for last in newest] + [-1])
+        offsets = [_offsets(found.cursors, of_key) for of_key in found.headers] + [_offsets(found.cursors, {})]
+        return ViewAnswer(
+            self._kernel.spec["view"],
+            self._kernel.version,
+            self._kernel.columns,
+            [(column[plan.which], present[plan.which]) for column, present in values],
+            [statuses[key] for key in plan.which.tolist()],
+            ages[plan.which],
+            [offsets[key] for key in plan.which.tolist()],
+        )
+
+    def _common_status(self, found: _Found, at_us: int, alive_since_us: int) -> Status | None:
+        """What holds for all entities of the view."""
+        if at_us < found.clock - self._history_us:
+            return Status.OUT_OF_RANGE
+        current = _incarnation(found.cursors)
+        if not current or len(current) < current[0].partitions:
+            return Status.REBUILDING
+        if any(cursor.state is not CursorState.LIVE for cursor in current):
+            return Status.REBUILDING
+        return Status.STALE if min(cursor.heartbeat_us for cursor in current) < alive_since_us else None
+
+    def _status(self, common: Status | None, newest: int | None, at_us: int) -> Status:
+        if common is not None:
+            return common
+        if newest is None:
+            return Status.MISSING
+        too_old = self._max_age_us is not None and at_us - newest > self._max_age_us
+        return Status.STALE if too_old else Status.PRESENT
+
+
+def _incarnation(cursors: Mapping[Source, Cursor]) -> list[Cursor]:
+    """The cursors of the topic's present incarnation: the one with the newest sign of life."""
+    if not cursors:
+        return []
+    newest = max(cursors.items(), key=lambda item: item[1].heartbeat_us)[0].topic_id
+    return [cursor for source, cursor in cursors.items() if source.topic_id == newest]
+
+
+def _offsets(cursors: Mapping[Source, Cursor], headers: Mapping[Source, Header]) -> dict[str, int]:
+    """V of one entity: of each partition the larger of cursor and field header."""
+    offsets = {source.text: cursor.next_offset for source, cursor in cursors.items()}
+    for source, header in headers.items():
+        offsets[source.text] = max(offsets.get(source.text, 0), header.next_offset)
+    return offsets

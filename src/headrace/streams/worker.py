@@ -1,0 +1,92 @@
+"""The worker process: a Faust app around the data plane."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from headrace.bus.control import Flush, decode_control
+from headrace.bus.shell import ThreadService, listen, run_shell, shell
+from headrace.bus.stream import Stream
+from headrace.bus.topics import CONTROL, FOR_EVER, OBSERVATIONS, TopicPlan, dead_letters, ensure_topics
+from headrace.features.definitions import FeatureService, FeatureView
+from headrace.features.log import EventLog
+from headrace.features.redis_store import RedisOnlineStore
+from headrace.models.predictions import PREDICTIONS, VECTORS
+from headrace.streams.plane import DataPlane, PlaneConfig
+
+if TYPE_CHECKING:
+    from headrace.features.online import OnlineStore
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """Where a worker works. ``partitions`` is for topics that have to be made; existing ones stay as they are."""
+
+    bootstrap_servers: str
+    redis_url: str
+    event_log: str
+    data_dir: str
+    namespace: str = "headrace"
+    partitions: int = 4
+    batch_rows: int = 10_000
+    flush_s: float = 1.0
+
+
+def own_streams(streams: Sequence[Stream]) -> list[Stream]:
+    """The project's streams and those of what was served: all that workers log."""
+    return [*streams, VECTORS, PREDICTIONS]
+
+
+def make_topics(bootstrap_servers: str, streams: Sequence[Stream], partitions: int) -> None:
+    """Make the topics of all streams, their dead letters, and the control plane's."""
+    plans = [TopicPlan(stream.topic, partitions, {"retention.ms": "-1"}) for stream in own_streams(streams)]
+    plans += [TopicPlan(dead_letters(stream.topic), 1, FOR_EVER) for stream in own_streams(streams)]
+    plans += [TopicPlan(CONTROL), TopicPlan(OBSERVATIONS)]
+    ensure_topics(bootstrap_servers, plans)
+
+
+def publish_definitions(store: OnlineStore, views: Sequence[FeatureView], services: Sequence[FeatureService]) -> None:
+    """Put the specs into the store, so that applications need no definition code."""
+    for view in views:
+        store.put_document(f"view:{view.name}@{view.version}", view.spec)
+    for service in services:
+        store.put_document(f"service:{service.name}", service.spec)
+
+
+def run_worker(
+    config: WorkerConfig, streams: Sequence[Stream], views: Sequence[FeatureView], services: Sequence[FeatureService]
+) -> None:
+    """Run until a signal stops it."""
+    make_topics(config.bootstrap_servers, streams, config.partitions)
+    store = RedisOnlineStore(config.redis_url, config.namespace)
+    publish_definitions(store, views, services)
+    name = f"{config.namespace}-worker-{uuid.uuid4().hex[:8]}"
+    plane = DataPlane(
+        PlaneConfig(
+            config.bootstrap_servers,
+            group=f"{config.namespace}-workers",
+            worker=name,
+            batch_rows=config.batch_rows,
+            flush_s=config.flush_s,
+        ),
+        own_streams(streams),
+        [view.spec for view in views],
+        store,
+        EventLog(config.event_log),
+        lambda: uuid.uuid4().bytes,
+        monotonic=time.monotonic,
+    )
+    app = shell(name, config.bootstrap_servers, config.data_dir)
+
+    async def on_control(value: bytes) -> None:
+        if isinstance(decode_control(value), Flush):
+            plane.flush_soon()
+        await asyncio.sleep(0)
+
+    listen(app, CONTROL, on_control)
+    run_shell(app, ThreadService(plane.run, plane.stop))

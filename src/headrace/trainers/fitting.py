@@ -1,0 +1,124 @@
+"""The user's fit in a child process of a warm forkserver: it may crash, leak or hang, and the trainer goes on."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import time
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headrace.errors import TerminalError
+from headrace.models import artifact
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    import pandas as pd
+
+    from headrace.models.artifact import Artifact
+    from headrace.trainers.definitions import Fit, Run
+
+_PRELOAD = [
+    "numpy",
+    "pandas",
+    "sklearn.ensemble",
+    "sklearn.pipeline",
+    "sklearn.linear_model",
+    "skops.io",
+    "headrace.trainers.fitting",
+]
+
+
+class FitError(TerminalError):
+    """The user's fit raised, or ended without a result, or took too long."""
+
+
+@dataclass(frozen=True)
+class FitTask:
+    """What a child is to do: fit on ``frame`` and ``label``, then score ``holdout`` if there is one."""
+
+    fit: Fit
+    frame: pd.DataFrame
+    label: pd.Series
+    run: Run
+    holdout: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The stored estimator and its scores of the holdout."""
+
+    artifact: Artifact
+    scores: np.ndarray
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FitLimits:
+    """Bounds on one fit: seconds of wall time, and bytes of address space (0: no bound)."""
+
+    seconds: float = 3_600.0
+    memory: int = 0
+
+
+class FitPool:
+    """Starts children from a forkserver that has the libraries loaded, so that a start takes milliseconds."""
+
+    def __init__(self, limits: FitLimits | None = None) -> None:
+        self._limits = limits or FitLimits()
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(_PRELOAD)
+
+    def fit(self, task: FitTask) -> FitResult:
+        """Run one task. Raises FitError with the child's traceback."""
+        ours, theirs = self._context.Pipe()
+        child = self._context.Process(
+            target=_child, args=(theirs, self._limits.memory), name="headrace-fit", daemon=True
+        )
+        child.start()
+        theirs.close()
+        try:
+            ours.send(task)
+            if not ours.poll(self._limits.seconds):
+                message = f"the fit of {task.run.model!r} took longer than {self._limits.seconds:.0f} s and was stopped"
+                raise FitError(message)
+            answer = ours.recv()
+        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
+            child.join(5)
+            message = (
+                f"the fit of {task.run.model!r} died without a result (exit code {child.exitcode}): out of memory?"
+            )
+            raise FitError(message) from error
+        finally:
+            ours.close()
+            child.kill()
+            child.join()
+        if isinstance(answer, str):
+            message = f"the fit of {task.run.model!r} failed:\n{answer}"
+            raise FitError(message)
+        return answer
+
+
+def _child(connection: Connection, memory: int) -> None:
+    if memory:
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    try:
+        connection.send(_run(connection.recv()))
+    except Exception:  # noqa: BLE001 - the parent words it
+        connection.send(traceback.format_exc())
+
+
+def _run(task: FitTask) -> FitResult:
+    started = time.perf_counter()
+    estimator = task.fit(task.frame, task.label, task.run)
+    scores = np.zeros(0) if task.holdout is None else predict(estimator, task.holdout)
+    return FitResult(artifact.dump(estimator), scores, time.perf_counter() - started)
+
+
+def predict(estimator: Any, frame: pd.DataFrame) -> np.ndarray:
+    """The probability of a true label, a row."""
+    return np.asarray(estimator.predict_proba(frame), np.float64)[:, 1] if len(frame) else np.zeros(0)

@@ -1,0 +1,139 @@
+"""What the event log knows of one model: its requests, their labels, what was served and predicted. Read once each."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from headrace.features.expression_polars import to_polars
+from headrace.features.log import ACCEPTED, EventLog, LogReader
+from headrace.models.predictions import PREDICTIONS, VECTORS
+from headrace.trainers.definitions import Model
+from headrace.trainers.observation import DAY_US, Observation, Outcomes, Scores
+
+_ORDER = ["__available_at", "__partition", "__offset"]
+
+
+class _Table:
+    """The accepted rows of one stream that some selection keeps, growing."""
+
+    def __init__(self, reader: LogReader, selection: list[pl.Expr], where: pl.Expr | None = None) -> None:
+        self._reader = reader
+        self._selection = selection
+        self._where = pl.col("__verdict") == ACCEPTED if where is None else (pl.col("__verdict") == ACCEPTED) & where
+        self._parts: list[pl.DataFrame] = []
+
+    def frame(self) -> pl.DataFrame:
+        """All rows so far."""
+        new = self._reader.read()
+        if not self._parts or not new.is_empty():
+            self._parts.append(new.filter(self._where).select(self._selection))
+        if len(self._parts) > 1:
+            self._parts = [pl.concat(self._parts)]
+        return self._parts[0]
+
+
+class ModelLog:
+    """Reads the log of one model incrementally. Times are microseconds UTC; a row is *matured* when its label's limit is over.
+
+    Not for several threads at once. Every method takes the clock's time ``t_us`` and sees what was available by then.
+    """
+
+    def __init__(self, model: Model, log: EventLog) -> None:
+        self._model = model
+        label = model.label
+        fields = [pl.col(f.name) for f in model.requests.fields]
+        self._requests = _Table(log.reader(model.requests.topic), [*fields, *map(pl.col, _ORDER), pl.col("__topic_id")])
+        self._labels = _Table(
+            log.reader(label.source.topic),
+            [pl.col(label.on).alias("__on"), to_polars(label.value.tree).alias("__label"), *map(pl.col, _ORDER)],
+        )
+        own = pl.col("model") == model.name
+        self._vectors = _Table(
+            log.reader(VECTORS.topic),
+            [pl.col("vector_id", "key", "served_at", "offsets", "values"), *map(pl.col, _ORDER)],
+            own,
+        )
+        self._predictions = _Table(
+            log.reader(PREDICTIONS.topic),
+            [
+                pl.col("prediction_id", "vector_id", "key", "version", "role", "requested_at", "served_at", "score"),
+                *map(pl.col, _ORDER),
+            ],
+            own,
+        )
+
+    def requests(self) -> pl.DataFrame:
+        """All requests in order of availability."""
+        return self._requests.frame().sort(_ORDER)
+
+    def labels(self) -> pl.DataFrame:
+        """The first label of each key: ``__on``, ``__label``, ``__labelled_at``."""
+        first = self._labels.frame().sort(_ORDER).unique("__on", keep="first", maintain_order=True)
+        return first.select("__on", "__label", pl.col("__available_at").alias("__labelled_at"))
+
+    def vectors(self) -> pl.DataFrame:
+        """The first vector served for each key."""
+        return self._vectors.frame().sort(_ORDER).unique("key", keep="first", maintain_order=True)
+
+    def predictions(self) -> pl.DataFrame:
+        """The first prediction of each key and version."""
+        return self._predictions.frame().sort(_ORDER).unique(["key", "version"], keep="first", maintain_order=True)
+
+    def spine(self, t_us: int) -> pl.DataFrame:
+        """The matured requests with their labels, in order; ``__label`` is null where none came in time.
+
+        Adds ``__key`` (text), ``__requested_us``, ``__day`` (of the request, since the epoch), and of the served vector, where there was
+        one, ``__served_us`` and ``__offsets``.
+        """
+        model = self._model
+        within = pl.duration(microseconds=model.label.within_us)
+        at = pl.col(model.at)
+        rows = self.requests().filter(at.dt.epoch("us") + model.label.within_us <= t_us)
+        joined = rows.join(self.labels(), left_on=model.label.on, right_on="__on", how="left", maintain_order="left")
+        in_time = pl.col("__labelled_at") <= at + within
+        missing = pl.lit(value=False) if model.label.missing == "false" else pl.lit(None, pl.Boolean)
+        joined = joined.with_columns(
+            pl.when(in_time).then(pl.col("__label")).otherwise(missing).alias("__label"),
+            at.dt.epoch("us").alias("__requested_us"),
+            (at.dt.epoch("us") // DAY_US).alias("__day"),
+            pl.col(model.key).cast(pl.String).alias("__key"),
+        )
+        served = self.vectors().select(
+            pl.col("key").alias("__key"),
+            pl.col("served_at").dt.epoch("us").alias("__served_us"),
+            pl.col("offsets").alias("__offsets"),
+        )
+        return joined.join(served, on="__key", how="left", maintain_order="left")
+
+    def outcomes(self, t_us: int, version: int, role: str | None = None) -> pl.DataFrame:
+        """Matured predictions of a version with their labels: ``key day score label requested_us``, in order of the request."""
+        labels = self.spine(t_us).filter(pl.col("__label").is_not_null())
+        labels = labels.select(pl.col("__key").alias("key"), "__label", "__day", "__requested_us")
+        wanted = pl.col("version") == version
+        chosen = self.predictions().filter(wanted if role is None else wanted & (pl.col("role") == role))
+        return chosen.select("key", "score").join(labels, on="key", how="inner").sort("__requested_us", "key")
+
+    def matured_labels(self, t_us: int) -> int:
+        """How many matured rows have a label."""
+        return self.spine(t_us).get_column("__label").count()
+
+    def observation(self, t_us: int, version: int | None) -> Observation:
+        """What the rules look at; scores and outcomes of the live version are worked out when asked for."""
+        labels = self.matured_labels(t_us)
+        if version is None:
+            return Observation(t_us, labels)
+        return Observation(t_us, labels, lambda: self._scores(version), lambda: self._outcomes(t_us, version))
+
+    def _scores(self, version: int) -> Scores:
+        own = self.predictions().filter((pl.col("version") == version) & (pl.col("role") == "live"))
+        day = own.get_column("requested_at").dt.epoch("us") // DAY_US
+        return Scores(day.to_numpy(), own.get_column("score").to_numpy())
+
+    def _outcomes(self, t_us: int, version: int) -> Outcomes:
+        own = self.outcomes(t_us, version, "live")
+        return Outcomes(
+            own.get_column("__day").to_numpy(),
+            own.get_column("score").to_numpy(),
+            own.get_column("__label").to_numpy().astype(np.int8),
+        )

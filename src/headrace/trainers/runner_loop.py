@@ -1,0 +1,92 @@
+"""The runner's own consumer: takes one request at a time, keeps its membership while it fits, commits when it has answered."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from headrace.bus.topics import RETRAIN_REQUESTS
+from headrace.trainers.messages import RetrainRequest, RunFinished
+
+if TYPE_CHECKING:
+    from confluent_kafka import Message
+
+    from headrace.trainers.runner import TrainingRunner
+
+logger = structlog.get_logger(__name__)
+_POLL_S = 0.1
+_DECODER = msgspec.json.Decoder(RetrainRequest)
+
+
+class RunnerLoop:
+    """Runs in a thread of its own: :meth:`run` until :meth:`stop`.
+
+    A request is committed after its answer is on the bus: a trainer that dies in a run takes the request again, and the
+    request id keeps the version single.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        group: str,
+        runners: Callable[[], Mapping[str, TrainingRunner]],
+        answer: Callable[[RunFinished], None],
+    ) -> None:
+        self._servers = bootstrap_servers
+        self._group = group
+        self._make_runners = runners
+        self._answer = answer
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Ask the loop to end; a run under way is finished first."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Answer requests until stopped."""
+        from confluent_kafka import Consumer  # noqa: PLC0415
+
+        runners = self._make_runners()
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self._servers,
+                "group.id": self._group,
+                "group.protocol": "consumer",
+                "auto.offset.reset": "earliest",
+                "enable.auto.commit": False,
+                "fetch.wait.max.ms": 10,
+            }
+        )
+        consumer.subscribe([RETRAIN_REQUESTS])
+        with ThreadPoolExecutor(1, thread_name_prefix="run") as pool:
+            while not self._stopping.is_set():
+                message = consumer.poll(_POLL_S)
+                if message is None or message.error() is not None:
+                    continue
+                self._take(consumer, pool, runners, message)
+        consumer.close()
+
+    def _take(self, consumer, pool: ThreadPoolExecutor, runners: Mapping[str, TrainingRunner], message: Message) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+        try:
+            request = _DECODER.decode(message.value() or b"")
+        except msgspec.MsgspecError as error:
+            logger.warning("a retrain request does not decode", error=str(error), offset=message.offset())
+            consumer.commit(message, asynchronous=False)
+            return
+        runner = runners.get(request.model)
+        if runner is not None:
+            logger.info("run begins", request=request.request_id, rule=request.rule)
+            consumer.pause(consumer.assignment())
+            future: Future[RunFinished] = pool.submit(runner.run, request)
+            while not future.done():
+                consumer.poll(_POLL_S)
+            finished = future.result()
+            logger.info("run ended", outcome=finished.outcome, reason=finished.reason, seconds=finished.seconds)
+            self._answer(finished)
+            consumer.resume(consumer.assignment())
+        consumer.commit(message, asynchronous=False)

@@ -1,0 +1,108 @@
+"""The trigger consumer: calls the pure rules at each tick, records every decision with its reason, asks for runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from headrace.bus.topics import DECISIONS, RETRAIN_REQUESTS
+from headrace.models.event_log import ModelEventLog, events
+from headrace.models.state import fold
+from headrace.trainers.messages import DecisionRecord, RetrainRequest, RunFinished
+from headrace.trainers.model_log import ModelLog
+from headrace.trainers.trigger_state import Baseline, Decision, TriggerState, finished
+
+if TYPE_CHECKING:
+    from headrace.features.log import EventLog
+    from headrace.trainers.definitions import Model
+
+logger = structlog.get_logger(__name__)
+Send = Callable[[str, bytes, bytes], None]
+"""Produces (topic, key, value) durably before it returns."""
+
+
+class TriggerConsumer:
+    """Decides for all models of a project. Not for several threads at once.
+
+    The state is in the decision records: hand the old records and the ends of runs to :meth:`restore` first.
+    """
+
+    def __init__(self, models: Sequence[Model], log: EventLog, model_events: ModelEventLog, send: Send) -> None:
+        self._models = {model.name: model for model in models}
+        self._logs = {model.name: ModelLog(model, log) for model in models}
+        self._events = model_events
+        self._send = send
+        self._states: dict[str, TriggerState] = {model.name: TriggerState() for model in models}
+        self._ticked_us: dict[str, int] = {}
+
+    def restore(self, records: Sequence[DecisionRecord], runs: Sequence[RunFinished]) -> None:
+        """Go on from the last record of each model, and hear of the runs that ended since."""
+        for record in records:
+            if record.model in self._states:
+                self._states[record.model] = record.state
+                self._ticked_us[record.model] = max(record.t_us, self._ticked_us.get(record.model, 0))
+        for run in runs:
+            state = self._states.get(run.model)
+            if state is not None and (state.baseline is None or run.t_us > state.baseline_t_us):
+                self.finished(run)
+
+    def tick(self, t_us: int) -> None:
+        """Evaluate every model's rules at ``t_us``; a tick that was evaluated before changes nothing."""
+        for name, model in self._models.items():
+            if t_us > self._ticked_us.get(name, -1):
+                self._evaluate(model, t_us)
+                self._ticked_us[name] = t_us
+
+    def _evaluate(self, model: Model, t_us: int) -> None:
+        live = fold(events(self._events.read(), model.name)).version
+        observation = self._logs[model.name].observation(t_us, live)
+        decision = model.policy.evaluate(self._states[model.name], observation)
+        self._states[model.name] = decision.after
+        if decision.fired and decision.request is not None:
+            self._ask(model.name, decision, decision.request)
+        self._record(
+            DecisionRecord(
+                model=model.name, kind="evaluated", t_us=t_us, reason=decision.reason, state=decision.after, decision=decision
+            )
+        )
+
+    def _ask(self, model: str, decision: Decision, request_id: str) -> None:
+        logger.info("asking for a run", model=model, rule=decision.rule, reason=decision.reason)
+        request = RetrainRequest(
+            request_id=request_id,
+            model=model,
+            rule=decision.rule,
+            reason=decision.reason,
+            t_us=decision.t_us,
+            matured_labels=decision.inputs["matured_labels"],
+        )
+        self._send(RETRAIN_REQUESTS, model.encode(), msgspec.json.encode(request))
+
+    def finished(self, run: RunFinished) -> None:
+        """A run ended: it is the new baseline."""
+        state = self._states.get(run.model)
+        if state is None or (state.baseline is not None and state.baseline.run == run.request_id):
+            return
+        baseline = Baseline(run=run.request_id, outcome=run.outcome, t_us=run.t_us, matured_labels=run.matured_labels)
+        self._states[run.model] = finished(state, baseline)
+        self._record(
+            DecisionRecord(
+                model=run.model,
+                kind="finished",
+                t_us=run.t_us,
+                reason=f"{run.outcome}: {run.reason}",
+                state=self._states[run.model],
+                run=run.request_id,
+            )
+        )
+
+    def _record(self, record: DecisionRecord) -> None:
+        self._send(DECISIONS, record.model.encode(), msgspec.json.encode(record))
+
+    @property
+    def states(self) -> Mapping[str, TriggerState]:
+        """The memory of each model's triggers."""
+        return dict(self._states)
