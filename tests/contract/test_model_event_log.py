@@ -88,7 +88,7 @@ def test_the_topic_is_kept_for_ever_and_another_shape_is_refused(request: pytest
     servers, topic = request.getfixturevalue("services").bootstrap_servers, f"models-{uuid.uuid4()}"
     ensure_topic(servers, topic)
     ensure_topic(servers, topic)
-    from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+    from confluent_kafka.admin import AdminClient, NewTopic
 
     admin = AdminClient({"bootstrap.servers": servers})
     wrong = f"{topic}-wrong"

@@ -8,7 +8,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import (  # type: ignore[attr-defined] # they are its public names all the same
+from confluent_kafka.admin import (
     AdminClient,
     ConfigResource,
     NewTopic,
