@@ -31,7 +31,7 @@ def up(
     from headrace.app.local.services import LocalServices  # noqa: PLC0415 - --help needs no Kafka client
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    typer.echo("starting Kafka and Valkey (the first start downloads Kafka, about 120 MB) …", err=True)
+    typer.echo("starting Kafka and Valkey (the first start downloads Kafka, about 50 MB) …", err=True)
     with LocalServices(
         settings.data_dir, bootstrap_servers=settings.bootstrap_servers, redis_url=settings.redis_url
     ) as services:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +15,14 @@ from headrace.errors import DownloadError, require
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_log = logging.getLogger(__name__)
 KAFKA_VERSION = "4.3.1"
 # Without a binding for its logs Kafka says nothing at all.
 KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.slf4j:slf4j-simple:1.7.36"
 
 
 def kafka_jars(cache: Path | None = None) -> list[Path]:
-    """The class path of Kafka; downloads about 120 MB the first time on a machine, else needs no network.
+    """The class path of Kafka; downloads about 50 MB the first time on a machine, else needs no network.
 
     `cache` is the folder of the list (default: the user's cache folder). DownloadError if
     it has to be fetched and cannot be.
@@ -53,6 +55,7 @@ def _known(listing: Path) -> list[Path]:
 
 def _resolve() -> list[Path]:
     jgo = require("jgo", "local")
+    _log.info("fetching Kafka %s once (about 50 MB)", KAFKA_VERSION)
     try:
         jars = list(jgo.build(KAFKA).all_jars)  # jgo parts them into class path and module path
     except Exception as error:
