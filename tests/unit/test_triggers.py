@@ -87,7 +87,15 @@ def test_the_cooldown_holds_after_any_run(outcome: RunOutcome) -> None:
     assert policy().evaluate(after(outcome), see(7, 99_000)).fired
 
 
-@pytest.mark.parametrize("outcome", ["refused", "postponed", "failed"])
+def test_a_postponed_run_has_judged_nothing_so_the_volume_goes_on_counting() -> None:
+    asked = policy().evaluate(after("published"), see(10, 70_000)).after
+    run = Baseline(run=str(asked.request), outcome="postponed", t_us=T0 + 10 * DAY_US, matured_labels=70_000)
+    state = finished(asked, run)
+    assert policy().evaluate(state, see(16, 80_000)).rule == "cooldown"
+    assert policy().evaluate(state, see(17, 70_001)).fired
+
+
+@pytest.mark.parametrize("outcome", ["refused", "failed"])
 def test_after_a_refusal_no_rule_asks_before_a_quarter_of_the_volume(outcome: RunOutcome) -> None:
     often = policy(any_of(volume(labels=20_000), schedule(every="1d")))
     held = often.evaluate(after(outcome), see(8, 54_999))

@@ -15,7 +15,7 @@ Kind = Literal["int", "float", "bool", "str", "datetime"]
 _KINDS: dict[type, Kind] = {int: "int", float: "float", bool: "bool", str: "str", datetime: "datetime"}
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Event(msgspec.Struct, gc=False):
     """Base of all events. Fields are int, float, bool, str, datetime with zone, or a list of one of these, each perhaps ``| None``.
 
     On the wire an event is one JSON object; times are RFC 3339. Fields that the type does not name are ignored.

@@ -117,10 +117,10 @@ class FeatureView:
 
     def _check_aggregate(self, name: str, aggregate: Aggregate, kinds: dict[str, str]) -> None:
         spec = aggregate.spec()
-        numeric = {"int", "float", "bool"} if spec["aggregate"] != "count" else {*kinds.values(), "bool"}
+        numeric = ["bool", "float", "int"]
         found = kind(spec["value"], kinds) if spec["value"] is not None else "int"
-        if found not in numeric:
-            message = f"view {self.name!r}: feature {name!r} is a {spec['aggregate']} of {found}; it takes {sorted(numeric)}"
+        if spec["aggregate"] != "count" and found not in numeric:
+            message = f"view {self.name!r}: feature {name!r} is a {spec['aggregate']} of {found}; it takes {numeric}"
             raise DefinitionError(message)
         if spec["where"] is not None:
             self._check_filter(f"feature {name!r}: where", spec["where"], kinds)

@@ -160,9 +160,14 @@ class Policy:
 
 
 def finished(state: TriggerState, run: Baseline) -> TriggerState:
-    """The state after a run finished, whatever came of it. The same run twice changes nothing."""
+    """The state after a run finished, whatever came of it. The same run twice changes nothing.
+
+    A postponed run has judged nothing: the cooldown begins, and the volume goes on from the baseline before it.
+    """
     if state.baseline is not None and state.baseline.run == run.run:
         return state
+    if run.outcome == "postponed":
+        run = msgspec.structs.replace(run, matured_labels=state.baseline_labels)
     published = run.outcome == "published"
     request = None if state.request == run.run else state.request
     pin = None if published else state.pin

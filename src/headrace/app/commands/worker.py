@@ -1,0 +1,34 @@
+"""`headrace worker`: the data plane."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from headrace.app.options import BootstrapServers, DataDir, LogLevel, RedisUrl, settings_from
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(worker)
+
+
+def worker(
+    partitions: Annotated[int, typer.Option(min=1, help="Partitions of topics that have to be made.")] = 4,
+    log_level: LogLevel = "info",
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Keep features fresh in Redis and the event log complete, exactly once, until stopped.
+
+    Start as many as there is work; they share the partitions.
+    """
+    from headrace.app import run  # noqa: PLC0415 - --help needs none of it
+    from headrace.app.logs import configure_logs  # noqa: PLC0415
+    from headrace.app.project import load_project  # noqa: PLC0415
+
+    configure_logs(log_level)
+    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    run.worker(settings, load_project(settings), partitions=partitions)

@@ -1,0 +1,170 @@
+"""The processes of a project, from its settings: worker, trainer, scorer."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from headrace.app.local.lock import Addresses, running
+from headrace.bus.duration import micros
+from headrace.errors import SettingsError
+
+if TYPE_CHECKING:
+    from headrace.app.project import Project
+    from headrace.app.settings import Settings
+    from headrace.serving.follower import RequestFollower
+    from headrace.serving.subscriber import ModelSubscriber
+
+
+def addresses(settings: Settings) -> tuple[str, str]:
+    """Kafka's and Redis' address: those that are set, else those of the services that run on the data folder."""
+    if settings.bootstrap_servers and settings.redis_url:
+        return settings.bootstrap_servers, settings.redis_url
+    found: Addresses | None = running(settings.data_dir)
+    if found is None or found.bootstrap_servers is None or found.redis_url is None:
+        message = (
+            f"no Kafka and Redis: `bootstrap_servers` and `redis_url` are not set, and no services run on "
+            f"{settings.data_dir}; start them with `headrace up`"
+        )
+        raise SettingsError(message)
+    return settings.bootstrap_servers or found.bootstrap_servers, settings.redis_url or found.redis_url
+
+
+def worker(settings: Settings, project: Project, *, partitions: int) -> None:
+    """Run a worker until a signal."""
+    from headrace.streams.worker import WorkerConfig, run_worker  # noqa: PLC0415 - each process imports its own part
+
+    servers, redis_url = addresses(settings)
+    config = WorkerConfig(
+        servers,
+        redis_url,
+        settings.event_log,
+        str(settings.data_dir / "faust"),
+        namespace=settings.namespace,
+        partitions=partitions,
+        batch_rows=settings.batch_size,
+        flush_s=micros(settings.flush_interval) / 1e6,
+    )
+    run_worker(
+        config, list(project.streams.values()), list(project.views.values()), list(project.services.values())
+    )
+
+
+def trainer(settings: Settings, project: Project, *, seed: int) -> None:
+    """Run a trainer until a signal."""
+    from headrace.trainers.trainer import TrainerConfig, run_trainer  # noqa: PLC0415
+
+    servers, _ = addresses(settings)
+    _make_parent(settings.registry_uri)
+    Path(settings.artifacts).mkdir(parents=True, exist_ok=True)
+    config = TrainerConfig(
+        servers,
+        settings.event_log,
+        settings.registry_uri,
+        Path(settings.artifacts).as_uri() if "://" not in settings.artifacts else settings.artifacts,
+        str(settings.data_dir / "faust"),
+        namespace=settings.namespace,
+        seed=seed,
+        tick_us=0 if settings.clock == "control" else micros(settings.tick),
+    )
+    run_trainer(config, list(project.models.values()))
+
+
+def _make_parent(uri: str) -> None:
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """An application that follows one model and predicts its request stream."""
+
+    follower: RequestFollower
+    subscriber: ModelSubscriber
+
+
+def scorer(settings: Settings, project: Project, model_name: str, *, application: str, shadow_first: bool) -> Scorer:
+    """Make the parts of an application that predicts a model's request stream."""
+    from headrace.bus.clock import wall_clock  # noqa: PLC0415
+    from headrace.bus.producer import EventProducer  # noqa: PLC0415
+    from headrace.bus.tail import TopicTail  # noqa: PLC0415
+    from headrace.models.kafka_event_log import KafkaAcknowledgements, KafkaModelEventLog  # noqa: PLC0415
+    from headrace.serving.features import FeatureClient  # noqa: PLC0415
+    from headrace.serving.follower import RequestFollower  # noqa: PLC0415
+    from headrace.serving.predictor import Predictor  # noqa: PLC0415
+    from headrace.serving.subscriber import Loading, ModelSubscriber  # noqa: PLC0415
+
+    servers, redis_url = addresses(settings)
+    model = project.model(model_name)
+    subscriber = ModelSubscriber(
+        model_name,
+        KafkaModelEventLog(servers),
+        KafkaAcknowledgements(servers),
+        Loading(settings.trusted_types),
+        application=application,
+        clock=wall_clock,
+    )
+    clock = wall_clock if settings.clock == "wall" else "stream"
+    features = FeatureClient.from_url(
+        redis_url, settings.namespace, clock=clock, heartbeat_bound_us=micros(settings.heartbeat_bound)
+    )
+    producer = EventProducer(servers, linger_ms=0)
+    counter = itertools.count(1)
+    predictor = Predictor(subscriber, features, producer, new_id=lambda: f"{application}-{next(counter)}")
+    tail = TopicTail(servers, [model.requests.topic], from_beginning=True)
+    follower = RequestFollower(
+        model.requests, model.at, tail, subscriber, predictor, producer, shadow_first=shadow_first
+    )
+    return Scorer(follower, subscriber)
+
+
+class Command(msgspec.Struct):
+    """A line on a lockstep scorer's standard input: serve all of ``requests`` at ``t_us``, or swap to ``event``."""
+
+    t_us: int = 0
+    requests: int = 0
+    event: str | None = None
+
+
+def obey(app: Scorer) -> None:
+    """Serve in lockstep: one command a line on standard input, one answer a line on standard output, until it ends."""
+    decoder = msgspec.json.Decoder(Command)
+    _answer({"ready": True})
+    for line in sys.stdin.buffer:
+        command = decoder.decode(line)
+        if command.event is not None:
+            _answer(_swap(app.subscriber, command.event))
+        else:
+            app.follower.receive_all(command.requests)
+            _answer(_served(app, command.t_us))
+
+
+def _served(app: Scorer, t_us: int) -> dict[str, int]:
+    served = app.follower.serve(t_us)
+    return {"predicted": served.predicted, "logged": served.logged, "version": served.version}
+
+
+def _swap(subscriber: ModelSubscriber, event_id: str) -> dict[str, Any]:
+    """Follow the model events until this one is settled, one way or the other."""
+    while subscriber.state.live_id != event_id and all(void.event.id != event_id for void in subscriber.state.void):
+        subscriber.poll_once(1.0)
+    current = subscriber.current
+    return {"version": 0 if current is None else current.version}
+
+
+def _answer(content: dict[str, Any]) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(content) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def follow(app: Scorer) -> None:
+    """Serve as the requests come, until interrupted."""
+    app.subscriber.start()
+    while True:
+        app.follower.receive(0.2)
+        app.follower.serve()

@@ -1,0 +1,87 @@
+"""Predicts every request of a stream as it comes: the simplest application, and the one that the demo runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+
+from headrace.bus.duration import instant
+
+if TYPE_CHECKING:
+    from headrace.bus.producer import EventProducer
+    from headrace.bus.stream import Stream
+    from headrace.bus.tail import TopicTail
+    from headrace.serving.predictor import Predicted, Predictor
+    from headrace.serving.subscriber import LoadedModel, ModelSubscriber
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Served:
+    """What one round did. ``version`` is the live one, 0 before there is one."""
+
+    requests: int
+    predicted: int
+    logged: int
+    version: int
+
+
+class RequestFollower:
+    """Reads a request stream from its beginning and predicts what is pending when told to.
+
+    ``shadow_first`` keeps the first version that was live, and has it predict beside the live one for ever.
+    """
+
+    def __init__(
+        self,
+        requests: Stream,
+        at: str,
+        tail: TopicTail,
+        subscriber: ModelSubscriber,
+        predictor: Predictor,
+        producer: EventProducer,
+        *,
+        shadow_first: bool = False,
+    ) -> None:
+        self._decoder = msgspec.json.Decoder(requests.event)
+        self._at = at
+        self._tail = tail
+        self._subscriber = subscriber
+        self._predictor = predictor
+        self._producer = producer
+        self._shadow_first = shadow_first
+        self._first: LoadedModel | None = None
+        self._pending: list[dict[str, Any]] = []
+        self.received = 0
+
+    def receive(self, timeout_s: float) -> None:
+        """Take what has come; at once if there is something."""
+        for message in self._tail.poll(timeout_s):
+            self.received += 1
+            try:
+                event = self._decoder.decode(message.value() or b"")
+            except msgspec.MsgspecError as error:  # the workers keep it as a dead letter
+                logger.warning("a request does not decode", error=str(error), offset=message.offset())
+            else:
+                self._pending.append(msgspec.structs.asdict(event))
+
+    def receive_all(self, total: int) -> None:
+        """Take what comes until ``total`` requests were received since the start."""
+        while self.received < total:
+            self.receive(1.0)
+
+    def serve(self, as_of_us: int | None = None) -> Served:
+        """Predict what is pending, in order of the requests' time, and log it durably."""
+        pending, self._pending = sorted(self._pending, key=lambda request: instant(request[self._at])), []
+        current = self._subscriber.current
+        if current is None or not pending:
+            return Served(len(pending), 0, 0, 0 if current is None else current.version)
+        self._first = self._first or current
+        shadows = [self._first] if self._shadow_first and self._first.version != current.version else []
+        answers: list[Predicted] = self._predictor.predict_many(pending, as_of_us=as_of_us, shadows=shadows)
+        self._producer.flush()
+        return Served(len(pending), len(answers), sum(len(answer.shadows) for answer in answers), current.version)
