@@ -1,6 +1,5 @@
-"""`python -m headrace` is `headrace`."""
+"""``python -m headrace`` is the command ``headrace``."""
 
 from headrace.app.cli import main
 
-if __name__ == "__main__":
-    main()
+main()

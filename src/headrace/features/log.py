@@ -61,6 +61,10 @@ class EventLog:
             empty = pl.DataFrame(schema=log_schema(stream)).to_arrow(compat_level=pl.CompatLevel.oldest())
             write_deltalake(self.path(stream.topic), empty, mode="ignore", storage_options=self._options)
 
+    def exists(self, topic: str) -> bool:
+        """Whether the topic has a table."""
+        return DeltaTable.is_deltatable(self.path(topic), self._options)
+
     def table(self, topic: str) -> DeltaTable:
         """A fresh handle. Raises OfflineStoreUnavailableError."""
         try:

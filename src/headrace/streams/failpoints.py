@@ -1,4 +1,4 @@
-"""Named places where a test may let the process die: ``HEADRACE_FAILPOINT=after-redis:3`` kills at the third pass.
+"""Named places where a test may let the process die: ``FAILPOINT=after-redis:3`` kills at the third pass.
 
 Without the variable a failpoint costs one dictionary look-up.
 """

@@ -91,7 +91,9 @@ def judge_first(
     seed: int = 0,
     draws: int = DRAWS,
 ) -> GateReport:
-    """The gate of version 1: in log-loss it must beat two constants known before the holdout.
+    """The gate of version 1: in log-loss it must beat two constants known before the holdout, by the point estimate.
+
+    There is no champion to protect, so the bound is reported but does not decide (docs/adr/0005-first-version.md).
 
     ``label_rate``: the rate of positives in the training rows; ``last_rate``: that of their last period.
     """
@@ -104,8 +106,8 @@ def judge_first(
         for name, rate in (("label rate", label_rate), ("last period's rate", last_rate)):
             constant = DayScores(day, label, np.full(shape, rate))
             compared[f"logloss against the {name}"] = _compare(constant, ours, "logloss", seed, draws)
-        hardest = min(compared, key=lambda name: compared[name].gain_low)
-        decided = _bound_decides(compared[hardest], hardest, 0.0)
+        hardest = min(compared, key=lambda name: compared[name].gain)
+        decided = _point_decides(compared[hardest], hardest)
     how = _How(rule="first", metric="logloss", margin=0.0, seed=seed, draws=draws)
     return _report(ours, decided, compared, looks, how)
 
@@ -137,6 +139,15 @@ def _bound_decides(found: Comparison, name: str, need: float) -> tuple[Verdict, 
         f"{'above' if passed else 'not above'} {need:+.4f}"
     )
     return ("passed" if passed else "refused"), reason
+
+
+def _point_decides(found: Comparison, name: str) -> tuple[Verdict, str]:
+    beaten = found.gain > 0
+    reason = (
+        f"{name} {found.champion:.4f} → {found.challenger:.4f}, gain {found.gain:+.4f} "
+        f"[{found.gain_low:+.4f}, {found.gain_high:+.4f}]: {'beaten' if beaten else 'not beaten'}"
+    )
+    return ("passed" if beaten else "refused"), reason
 
 
 class _How(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -28,7 +29,9 @@ def worker(
     from headrace.app import run  # noqa: PLC0415 - --help needs none of it
     from headrace.app.logs import configure_logs  # noqa: PLC0415
     from headrace.app.project import load_project  # noqa: PLC0415
+    from headrace.streams.failpoints import arm  # noqa: PLC0415
 
     configure_logs(log_level)
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    arm(os.environ.get("FAILPOINT"))
     run.worker(settings, load_project(settings), partitions=partitions)

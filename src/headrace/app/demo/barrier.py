@@ -1,0 +1,149 @@
+"""The barriers of a lockstep replay: nothing goes on before everybody has seen everything."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+from deltalake import DeltaTable
+
+from headrace.bus.control import Flush, Tick
+from headrace.bus.event import encode
+from headrace.bus.tail import TopicTail
+from headrace.bus.topics import CONTROL, DECISIONS
+from headrace.errors import TransientError
+from headrace.trainers.messages import DecisionRecord
+
+if TYPE_CHECKING:
+    from headrace.bus.producer import EventProducer
+    from headrace.features.log import EventLog
+    from headrace.features.online import OnlineStore, Source
+
+T = TypeVar("T")
+_AGAIN_S = 2.0
+
+
+class BarrierError(TransientError):
+    """Somebody did not get there in time; the message says who waits for what."""
+
+
+class Barriers:
+    """Waits for workers, log and trainer. ``check`` is called while waiting: it raises if a process died."""
+
+    def __init__(
+        self,
+        store: OnlineStore,
+        log: EventLog,
+        producer: EventProducer,
+        decisions: TopicTail,
+        views: Mapping[str, Sequence[str]],
+        sources: Mapping[str, Sequence[Source]],
+        check: Callable[[], None],
+        *,
+        patience_s: float = 600.0,
+    ) -> None:
+        self._store, self._log, self._producer, self._tail = store, log, producer, decisions
+        self._views, self._sources = views, sources  # topic → views name@version; topic → source partitions
+        self._check = check
+        self._patience_s = patience_s
+        self._tables: dict[str, DeltaTable] = {}
+        self._unread: deque[DecisionRecord] = deque()
+
+    def ready(self) -> None:
+        """The workers have taken every partition: each view has all its cursors, and each topic its table."""
+        names = [view for views in self._views.values() for view in views]
+        counts = [len(self._sources[topic]) for topic, views in self._views.items() for _ in views]
+
+        def taken() -> bool | None:
+            have = [len(cursors) for cursors in self._store.cursors(names)]
+            return True if have == counts and all(map(self._log.exists, self._sources)) else None
+
+        self._wait("the workers to take their partitions", taken, poll_s=0.1)
+
+    def folded(self, produced: Counter[str], topics: Iterable[str]) -> None:
+        """All cursors of the views of these topics are past everything produced."""
+        wanted = [(view, produced[topic]) for topic in topics for view in self._views.get(topic, ())]
+        if wanted:
+            names = [view for view, _ in wanted]
+            self._wait("the workers to fold", lambda: self._behind(names, wanted), poll_s=0.001)
+
+    def _behind(self, names: Sequence[str], wanted: Sequence[tuple[str, int]]) -> bool | None:
+        found = self._store.cursors(names)
+        reached = all(
+            sum(cursor.next_offset for cursor in cursors.values()) >= count
+            for cursors, (_, count) in zip(found, wanted, strict=True)
+        )
+        return True if reached else None
+
+    def logged(self, produced: Counter[str]) -> None:
+        """The event log holds everything produced: asks the workers to flush, and again if need be."""
+        self._producer.put(CONTROL, None, encode(Flush("barrier")))
+        self._producer.flush()
+        asked = [time.monotonic()]
+
+        def complete() -> bool | None:
+            if time.monotonic() - asked[0] > _AGAIN_S:
+                asked[0] = time.monotonic()
+                self._producer.put(CONTROL, None, encode(Flush("barrier, again")))
+                self._producer.flush()
+            return True if all(self._position(topic) >= count for topic, count in produced.items()) else None
+
+        self._wait("the event log", complete, poll_s=0.005)
+
+    def _position(self, topic: str) -> int:
+        """The number of records of a topic below the log's offsets."""
+        table = self._tables.get(topic)
+        if table is None:
+            table = self._tables[topic] = self._log.table(topic)
+        else:
+            table.update_incremental()
+        return sum(table.transaction_version(source.text) or 0 for source in self._sources[topic])
+
+    def decided(self, t_us: int, model: str) -> DecisionRecord:
+        """The decision of a model at ``t_us``, after the trainer has been told that it is that time."""
+        self._tick(t_us)
+        asked = [time.monotonic()]
+
+        def decision() -> DecisionRecord | None:
+            if time.monotonic() - asked[0] > _AGAIN_S * 5:
+                asked[0] = time.monotonic()
+                self._tick(t_us)
+            return self._next(lambda record: record.kind == "evaluated" and record.t_us == t_us and record.model == model)
+
+        return self._wait("the trainer to decide", decision)
+
+    def finished(self, request: str) -> DecisionRecord:
+        """The end of a run."""
+        return self._wait(f"run {request}", lambda: self._next(lambda r: r.kind == "finished" and r.run == request))
+
+    def _tick(self, t_us: int) -> None:
+        self._producer.put(CONTROL, None, encode(Tick(t_us)))
+        self._producer.flush()
+
+    def _next(self, fits: Callable[[DecisionRecord], bool]) -> DecisionRecord | None:
+        """The next record that fits; those before it are over."""
+        self._unread += [
+            msgspec.json.decode(message.value() or b"", type=DecisionRecord) for message in self._tail.poll(0.05)
+        ]
+        while self._unread:
+            record = self._unread.popleft()
+            if fits(record):
+                return record
+        return None
+
+    def _wait(self, what: str, attempt: Callable[[], T | None], *, poll_s: float = 0.0) -> T:
+        """Try until there is a result."""
+        started = checked = time.monotonic()
+        while (result := attempt()) is None:
+            now = time.monotonic()
+            if now - checked > 0.5:  # noqa: PLR2004 - seconds between two looks at the processes
+                self._check()
+                checked = now
+            if now - started > self._patience_s:
+                message = f"waited {self._patience_s:.0f} s for {what}; the logs beside the data tell more"
+                raise BarrierError(message)
+            time.sleep(poll_s)
+        return result

@@ -1,0 +1,101 @@
+"""What the demo reports of the models: live against frozen on the same matured rows."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from headrace.trainers.metrics import DayScores, auc, auc_within_day, gain, logloss
+
+if TYPE_CHECKING:
+    from headrace.trainers.model_log import ModelLog
+
+_ROLLING_DAYS = 14
+_FEWEST = 200
+
+
+def duel(log: ModelLog, t_us: int) -> pl.DataFrame:
+    """Matured rows that both models predicted, in order: ``key day label live frozen``. Frozen is the first version."""
+    predictions = log.predictions()
+    if predictions.is_empty():
+        return pl.DataFrame(schema={"key": pl.String, "day": pl.Int64, "label": pl.Int8, "live": pl.Float64, "frozen": pl.Float64})
+    first = predictions.get_column("version").min()
+    live = predictions.filter(pl.col("role") == "live").select("key", pl.col("score").alias("live"))
+    frozen = predictions.filter(pl.col("version") == first).select("key", pl.col("score").alias("frozen"))
+    labels = log.spine(t_us).filter(pl.col("__label").is_not_null())
+    labels = labels.select(
+        pl.col("__key").alias("key"), pl.col("__day").alias("day"), pl.col("__label").cast(pl.Int8).alias("label"), "__requested_us"
+    )
+    joined = live.join(frozen, on="key").join(labels, on="key").sort("__requested_us", "key")
+    return joined.select("key", "day", "label", "live", "frozen")
+
+
+def scores(rows: pl.DataFrame, *, seed: int) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    """The report's ``auc`` and ``logloss``."""
+    day, label, live, frozen = (rows.get_column(name).to_numpy() for name in ("day", "label", "live", "frozen"))
+    if len(np.unique(label)) < 2:  # noqa: PLR2004 - two classes
+        names = ("frozen", "live", "gain", "gain_low", "frozen_within_day", "live_within_day")
+        return dict.fromkeys(names), {"frozen": None, "live": None}
+    won = gain(DayScores(day, label, frozen), DayScores(day, label, live), "auc", seed=seed)
+    found = {
+        "frozen": auc(label, frozen),
+        "live": auc(label, live),
+        "gain": won.point,
+        "gain_low": won.low,
+        "frozen_within_day": auc_within_day(day, label, frozen),
+        "live_within_day": auc_within_day(day, label, live),
+    }
+    return _plain(found), _plain({"frozen": logloss(label, frozen), "live": logloss(label, live)})
+
+
+def _plain(found: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else round(float(value), 6) for name, value in found.items()}
+
+
+def rolling(rows: pl.DataFrame) -> tuple[list[int], list[float], list[float]]:
+    """Days, and at the end of each the AUC of live and frozen over the 14 days before; NaN where there is too little."""
+    if rows.is_empty():
+        return [], [], []
+    day, label, live, frozen = (rows.get_column(name).to_numpy() for name in ("day", "label", "live", "frozen"))
+    days = list(range(int(day.min()), int(day.max()) + 1))
+    windows = [(day > end - _ROLLING_DAYS) & (day <= end) for end in days]
+    return days, [_auc(label[w], live[w]) for w in windows], [_auc(label[w], frozen[w]) for w in windows]
+
+
+def _auc(label: np.ndarray, score: np.ndarray) -> float:
+    return auc(label, score) if len(label) >= _FEWEST else math.nan
+
+
+def unlabelled(log: ModelLog, t_us: int, reasons: Mapping[str, str], within_us: int) -> dict[str, int]:
+    """Why predicted rows have no matured label: the source's reason, ``not matured``, or ``no label in time``."""
+    predicted = log.predictions().filter(pl.col("role") == "live").select("key", pl.col("requested_at").dt.epoch("us").alias("at"))
+    labels = log.spine(t_us).select(pl.col("__key").alias("key"), "__label")
+    rows = predicted.join(labels, on="key", how="left").filter(pl.col("__label").is_null())
+    counts: Counter[str] = Counter()
+    for key, at, _ in rows.iter_rows():
+        matured = at + within_us <= t_us
+        counts[reasons.get(key, "no label in time" if matured else "not matured")] += 1
+    return dict(sorted(counts.items()))
+
+
+def decisions(records: list[Any], runs: list[Any]) -> dict[str, dict[str, int]]:
+    """Per simple rule: how often it was evaluated, fired, and was refused by the gate."""
+    found: dict[str, Counter[str]] = {}
+    for record in records:
+        if record.decision is None:
+            continue
+        verdicts = record.decision.verdicts
+        for verdict in verdicts[1:] or verdicts:
+            counts = found.setdefault(verdict.rule, Counter(evaluated=0, fired=0, refused=0))
+            counts["evaluated"] += 1
+            counts["fired"] += verdict.fired
+    for run in runs:
+        if run.outcome == "refused":
+            for rule in run.rule.split("+"):
+                found.setdefault(rule, Counter(evaluated=0, fired=0, refused=0))["refused"] += 1
+    return {rule: dict(counts) for rule, counts in sorted(found.items())}

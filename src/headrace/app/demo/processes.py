@@ -1,0 +1,122 @@
+"""The processes of the demo: worker, trainer and application, each a command of headrace, gone with the demo."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import msgspec
+
+from headrace.app.local.process import GuardedProcess
+from headrace.errors import TransientError
+
+_STOP_S = 20.0
+_HEADRACE = [sys.executable, "-m", "headrace"]
+
+
+class ProcessDiedError(TransientError):
+    """A process of the demo ended while it was needed; its log is named."""
+
+
+class Processes:
+    """Starts commands of headrace in a working directory and environment of their own. Everything ends with the context.
+
+    None survives this process, even a kill -9: the guarded ones watch a pipe, the application its standard input.
+    """
+
+    def __init__(self, logs: Path, root: Path, environment: dict[str, str]) -> None:
+        self._logs = logs
+        self._command = ["env", "-C", str(root), *(f"{name}={value}" for name, value in environment.items()), *_HEADRACE]
+        self._guarded: dict[str, GuardedProcess] = {}
+        self._application: subprocess.Popen[bytes] | None = None
+        logs.mkdir(parents=True, exist_ok=True)
+
+    def log(self, name: str) -> Path:
+        """Where a process writes what it has to say."""
+        return self._logs / f"{name}.log"
+
+    def start(self, name: str, *arguments: str) -> None:
+        """Start ``headrace …`` under a name; its log is ``<name>.log``."""
+        self._guarded[name] = GuardedProcess([*self._command, *arguments], self.log(name), grace_seconds=_STOP_S)
+
+    def start_lockstep(self, *arguments: str) -> LockstepApplication:
+        """Start an application that obeys commands."""
+        with self.log("application").open("ab") as log:
+            self._application = subprocess.Popen(  # noqa: S603 - our own command
+                [*self._command, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the demo, which stops them in order
+            )
+        return LockstepApplication(self._application, self.log("application"))
+
+    def check(self) -> None:
+        """Raises ProcessDiedError if one has ended by itself."""
+        for name, process in self._guarded.items():
+            if not process.running:
+                tail = self.log(name).read_text(errors="replace").strip().splitlines()[-5:]
+                message = f"the {name} has ended; see {self.log(name)}:\n" + "\n".join(tail)
+                raise ProcessDiedError(message)
+
+    def kill(self, name: str) -> None:
+        """Kill -9."""
+        self._guarded.pop(name).kill()
+
+    def stop(self) -> None:
+        """Stop all, politely first."""
+        if self._application is not None and self._application.stdin is not None:
+            self._application.stdin.close()
+        for process in self._guarded.values():
+            process.stop()
+        self._guarded.clear()
+        if self._application is not None:
+            try:
+                self._application.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                self._application.kill()
+                self._application.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class LockstepApplication:
+    """Talks to ``headrace score --lockstep``: one command, one answer."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self._process = process
+        self._log = log
+        self._answer()
+
+    def serve(self, t_us: int, requests: int) -> dict[str, Any]:
+        """Predict everything pending of the first ``requests`` requests, as of ``t_us``."""
+        return self._ask({"t_us": t_us, "requests": requests})
+
+    def swap(self, event_id: str) -> int:
+        """Follow the model events up to this one; the version that serves then."""
+        return self._ask({"event": event_id})["version"]
+
+    def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
+        pipe: IO[bytes] = self._process.stdin  # type: ignore[assignment]
+        try:
+            pipe.write(msgspec.json.encode(command) + b"\n")
+            pipe.flush()
+        except OSError as error:
+            raise ProcessDiedError(f"the application is gone; see {self._log}") from error
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        line = self._process.stdout.readline()  # type: ignore[union-attr]
+        if not line:
+            raise ProcessDiedError(f"the application ended; see {self._log}")
+        return msgspec.json.decode(line)

@@ -1,0 +1,81 @@
+"""The demo's report, worked out from the event log and the source data. Its keys are fixed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from headrace.app.demo import evaluation
+from headrace.app.demo.completeness import lost_and_duplicated
+from headrace.bus.duration import moment
+from headrace.features.log import ACCEPTED, REJECTED, EventLog
+from headrace.features.training import FeatureHistory
+from headrace.models.predictions import VECTORS
+from headrace.trainers.audit import audit, lag_records, skew
+from headrace.trainers.model_log import ModelLog
+
+if TYPE_CHECKING:
+    from headrace.app.demo.driver import Tally
+    from headrace.app.demo.history import History
+    from headrace.app.project import Project
+    from headrace.app.settings import Settings
+    from headrace.trainers.definitions import Model
+
+Curves = tuple[list[int], list[float], list[float]]
+
+
+def build(
+    settings: Settings, project: Project, model: Model, history: History, tally: Tally, seed: int
+) -> tuple[dict[str, Any], Curves]:
+    """The report without its ``seconds``, and the curves of its chart."""
+    log = EventLog(settings.event_log)
+    model_log = ModelLog(model, log)
+    rows = evaluation.duel(model_log, history.to_us)
+    auc, logloss = evaluation.scores(rows, seed=seed)
+    live = model_log.predictions().filter(pl.col("role") == "live")
+    lost, duplicated = lost_and_duplicated(history, project.streams, log)
+    report = {
+        "events": sum(tally.produced[topic] for topic in project.streams),
+        "predictions": live.height,
+        "unlabelled": evaluation.unlabelled(model_log, history.to_us, history.unlabelled, model.label.within_us),
+        "versions": _versions(tally),
+        "decisions": evaluation.decisions(tally.records, tally.runs),
+        "auc": auc,
+        "logloss": logloss,
+        **_audited(model, log),
+        "dead_letters": sum(log.read(topic).filter(pl.col("__verdict") == REJECTED).height for topic in project.streams),
+        "lost": lost,
+        "duplicated": duplicated,
+    }
+    return report, evaluation.rolling(rows)
+
+
+def _versions(tally: Tally) -> list[dict[str, Any]]:
+    return [
+        {
+            "version": run.version,
+            "cause": run.rule,
+            "gate": run.reason,
+            "published_at": moment(run.t_us).isoformat(),
+            "swapped_at": moment(tally.swapped[run.version]).isoformat() if run.version in tally.swapped else None,
+        }
+        for run in tally.runs
+        if run.version is not None
+    ]
+
+
+def _audited(model: Model, log: EventLog) -> dict[str, Any]:
+    specs = [view.spec for view in model.features.views]
+    vectors = log.read(VECTORS.topic).filter((pl.col("__verdict") == ACCEPTED) & (pl.col("model") == model.name))
+    history = FeatureHistory(specs, log)
+    history.refresh()
+    checked, skewed = audit(specs, history, vectors), skew(specs, history, vectors)
+    return {
+        "audit": {"checked": checked.checked, "mismatched": checked.different, "examples": list(checked.examples)},
+        "skew": {
+            "checked": skewed.checked,
+            "equal": skewed.checked - skewed.different,
+            "lag_records": lag_records(history, vectors, specs),
+        },
+    }

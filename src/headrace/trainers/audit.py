@@ -1,0 +1,132 @@
+"""Audit and skew of served vectors, recomputed from the event log.
+
+The audit asks for value(V, t) at the logged V: equal, or it is a bug. Skew asks what a training set would have seen at the
+same (key, t) without knowing V: the share that is equal is a statistic of how far serving lagged behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from headrace.features.kernel import kernel
+from headrace.features.training import FeatureHistory
+
+_KINDS = {"str": pl.String(), "int": pl.Int64()}
+_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Vectors compared: how many, in how many some value differs, by column, and a few examples."""
+
+    checked: int
+    different: int
+    by_column: Mapping[str, int] = field(default_factory=dict)
+    examples: Sequence[Mapping[str, Any]] = ()
+
+
+def audit(specs: Sequence[Mapping[str, Any]], history: FeatureHistory, vectors: pl.DataFrame) -> Comparison:
+    """Recompute each served vector at its logged V and t. ``vectors`` are rows of the log of ``headrace.vectors``."""
+    return _compare(specs, history, vectors, vectors.get_column("offsets").to_list())
+
+
+def skew(specs: Sequence[Mapping[str, Any]], history: FeatureHistory, vectors: pl.DataFrame) -> Comparison:
+    """Recompute each served vector from what was available at its t minus the views' delays."""
+    return _compare(specs, history, vectors, None)
+
+
+def lag_records(history: FeatureHistory, vectors: pl.DataFrame, specs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Quantiles of how many records a served V was behind (above 0) or ahead of what was available at its t."""
+    served = pl.DataFrame({"offsets": vectors.get_column("offsets")})
+    behind: list[np.ndarray] = []
+    at_us = vectors.get_column("served_at").dt.epoch("us").to_numpy()
+    for spec in specs:
+        view = history.view(spec)
+        known = view.known_at(at_us, spec["delay_us"])
+        logged = _logged(served, spec["view"], [source.text for source in view.sources])
+        behind.append((known - logged).sum(axis=1))
+    rows = np.concatenate(behind) if behind else np.zeros(1)
+    return {f"p{q}": float(np.quantile(rows, q / 100)) for q in (1, 50, 90, 99)} if len(rows) else {}
+
+
+def _logged(served: pl.DataFrame, view: str, sources: Sequence[str]) -> np.ndarray:
+    decode = msgspec.json.Decoder(dict[str, dict[str, int]]).decode
+    found = [decode(text).get(view, {}) for text in served.get_column("offsets").to_list()]
+    return np.array([[offsets.get(source, 0) for source in sources] for offsets in found], np.int64).reshape(-1, len(sources))
+
+
+def _compare(
+    specs: Sequence[Mapping[str, Any]], history: FeatureHistory, vectors: pl.DataFrame, offsets: list[str | None] | None
+) -> Comparison:
+    if vectors.is_empty():
+        return Comparison(0, 0)
+    keys = vectors.get_column("request").str.json_decode(pl.Struct(_key_schema(specs))).struct.unnest()
+    at_us = vectors.get_column("served_at").dt.epoch("us").to_numpy()
+    recomputed = history.features(keys, at_us, offsets)
+    served = vectors.select(pl.col("values").list.to_struct(fields=recomputed.columns)).unnest("values")
+    unknown = _out_of_range(vectors, specs)
+    wrong = pl.DataFrame(
+        {
+            name: _differ(recomputed.get_column(name), served.get_column(name), exact=exact) & ~unknown[view]
+            for name, view, exact in _columns(specs)
+        }
+    )
+    rows = wrong.select(pl.any_horizontal(pl.all())).to_series()
+    return Comparison(
+        vectors.height,
+        int(rows.sum()),
+        {name: count for name, count in wrong.sum().row(0, named=True).items() if count},
+        _examples(vectors, recomputed, served, wrong, rows),
+    )
+
+
+def _key_schema(specs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: _KINDS[kind] for spec in specs for name, kind in spec["entity"]["keys"]}
+
+
+def _columns(specs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, bool]]:
+    """Column, view, and whether it must be equal to the bit; sums and means of floats are in a tolerance."""
+    return [
+        (column, spec["view"], output.kind not in {"sum", "mean"})
+        for spec in specs
+        for compiled in [kernel(spec)]
+        for column, output in zip(
+            compiled.columns, [o for o in compiled.outputs for _ in compiled.windows], strict=True
+        )
+    ]
+
+
+def _differ(one: pl.Series, other: pl.Series, *, exact: bool) -> pl.Series:
+    left, right = one.cast(pl.Float64), other.cast(pl.Float64)
+    bound = 0.0 if exact else _TOLERANCE
+    far = (left - right).abs() > bound * pl.Series(np.maximum(1.0, np.abs(left.fill_null(0.0).to_numpy())))
+    return (far.fill_null(value=False)) | (left.is_null() != right.is_null())
+
+
+def _out_of_range(vectors: pl.DataFrame, specs: Sequence[Mapping[str, Any]]) -> dict[str, pl.Series]:
+    """Views that answered no number, by rule: they cannot differ."""
+    schema = pl.Struct({spec["view"]: pl.String() for spec in specs})
+    statuses = vectors.get_column("statuses").str.json_decode(schema).struct.unnest()
+    return {name: (statuses.get_column(name) == "out_of_range").fill_null(value=False) for name in statuses.columns}
+
+
+def _examples(
+    vectors: pl.DataFrame, recomputed: pl.DataFrame, served: pl.DataFrame, wrong: pl.DataFrame, rows: pl.Series
+) -> list[dict[str, Any]]:
+    found = []
+    for row in np.flatnonzero(rows.to_numpy())[:5].tolist():
+        columns = [name for name in wrong.columns if wrong.get_column(name)[row]]
+        found.append(
+            {
+                "key": vectors.get_column("key")[row],
+                "served_at": str(vectors.get_column("served_at")[row]),
+                "values": {name: [served.get_column(name)[row], recomputed.get_column(name)[row]] for name in columns[:5]},
+            }
+        )
+    return found
