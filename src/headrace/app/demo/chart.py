@@ -69,6 +69,7 @@ def _frame(axes: Any, title: str, ylabel: str) -> None:
     axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator, offset_formats=["", *["%Y"] * 5]))
     axes.set_title(title, loc="left", fontsize=14, color=_TEXT, pad=34)
     axes.set_ylabel(ylabel, color=_TEXT)
+    axes.set_axisbelow(True)
     axes.grid(visible=True, color="#e6e8ec", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=_TEXT)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LIVE, FROZEN = "bold green", "yellow"
 _WIDE = 84
-_HEADER, _MIDDLE_SHARE, _MIDDLE_MOST = 3, 0.3, 14
+_MIDDLE_SHARE, _MIDDLE_MOST = 0.3, 14
 _LABEL = 6
 _DAY_US = 86_400_000_000
 
@@ -40,29 +40,29 @@ class Entry:
 
 def screen(state: DemoState, width: int, height: int, elapsed_s: float) -> Group:
     """The whole screen, at most ``height`` rows of ``width`` columns. Every section starts with its title."""
-    rest = height - _HEADER
+    header = _header(state, width, elapsed_s)
+    rest = height - len(header)
     middle, middle_rows = _middle(state, width, min(_MIDDLE_MOST, max(4, int(height * _MIDDLE_SHARE))))
     versions_rows = max(0, min(2 + max(len(state.versions), 1), (rest - middle_rows) // 2))
     return Group(
-        *_header(state, width, elapsed_s),
+        *header,
         middle,
         _section("decisions", _decisions(state, rest - middle_rows - versions_rows - 1)),
         _section("versions", _versions(state, versions_rows - 2)),
     )
 
 
-def _header(state: DemoState, width: int, elapsed_s: float) -> Iterable[RenderableType]:
-    title = f"[bold]headrace demo[/] · {state.mode} · [bold cyan]{state.phase}[/] · {wording.elapsed(elapsed_s)}"
-    yield Rule(title, style="cyan", align="left")
+def _header(state: DemoState, width: int, elapsed_s: float) -> list[RenderableType]:
+    words = (("headrace demo", "bold"), state.mode, (state.phase, "bold cyan"), wording.elapsed(elapsed_s))
+    title = Text(" · ").join(Text.assemble(word) for word in words)
     done = wording.share_done(state)
     bar = ProgressBar(total=1.0, completed=done, width=max(10, width - 39), complete_style="cyan")
     line = Table.grid(padding=(0, 2))
     line.add_row(Text(f"{wording.clock(state)} UTC", "bold"), bar, f"{done:4.0%}", wording.day(state.to_us))
-    yield line
-    yield _numbers(state)
+    return [Rule(title, style="cyan", align="left"), line, *_numbers(state, width)]
 
 
-def _numbers(state: DemoState) -> Text:
+def _numbers(state: DemoState, width: int) -> list[Text]:
     numbers = {
         "events": f"{state.events:,} ({state.events_per_s:,.0f}/s)",
         "features": f"{state.features:,}",
@@ -71,7 +71,8 @@ def _numbers(state: DemoState) -> Text:
         "step": wording.milliseconds(state.step_ms),
     }
     parts = [Text.assemble((name, "dim"), " ", (number, "bold")) for name, number in numbers.items()]
-    return _one_line(Text("   ").join(parts))
+    rows = [parts] if width >= _WIDE else [parts[:3], parts[3:]]
+    return [_one_line(Text("   ").join(row)) for row in rows]
 
 
 def _middle(state: DemoState, width: int, rows: int) -> tuple[RenderableType, int]:
@@ -163,7 +164,7 @@ def entries(decisions: Iterable[DecisionLine]) -> list[Entry]:
 
 
 def _decisions(state: DemoState, rows: int) -> RenderableType:
-    grid = _grid(10, 9, 4, 14, None)
+    grid = _grid(10, 9, 4, 13, None)
     shown = entries(state.decisions)[-rows:] if rows > 0 else []
     for entry in shown:
         line, style = entry.decision, STYLES.get(entry.decision.what, "")
@@ -174,7 +175,7 @@ def _decisions(state: DemoState, rows: int) -> RenderableType:
 
 
 def _versions(state: DemoState, rows: int) -> RenderableType:
-    grid = _grid(7, 10, 22, None)
+    grid = _grid(7, 10, 14, None)
     grid.add_row(*(Text(name, "dim") for name in ("version", "published", "cause", "gate")))
     for line in state.versions[-rows:] if rows > 0 else []:
         cause, gate = Text(line.cause), Text(line.gate)

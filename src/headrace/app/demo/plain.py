@@ -29,6 +29,7 @@ class PlainLines:
         self._versions = 0
         self._decision: DecisionLine | None = None
         self._next_s: float | None = None
+        self._numbers = ""
 
     def tell(self, now_s: float) -> None:
         """Print the news, and the numbers if ten seconds have gone by. Cheap when there is nothing to say."""
@@ -43,7 +44,7 @@ class PlainLines:
             self.tell_numbers()
 
     def tell_numbers(self) -> None:
-        """Print the main numbers."""
+        """Print the main numbers, unless they are still those of the last time."""
         state = self._state
         live, frozen = (wording.last_finite(values) for values in (state.auc_live, state.auc_frozen))
         parts = [
@@ -55,7 +56,10 @@ class PlainLines:
             f"AUC live {wording.number(live, '.3f')} frozen {wording.number(frozen, '.3f')}",
             *(f"{rule} {share:.0%}" for rule, (share, _) in state.progress.items()),
         ]
-        self._print(f"{wording.share_done(state):.0%}", ", ".join(parts))
+        numbers = ", ".join(parts)
+        if numbers != self._numbers:
+            self._numbers = numbers
+            self._print(f"{wording.share_done(state):.0%}", numbers)
 
     def _tell_decisions(self) -> None:
         decisions = self._state.decisions

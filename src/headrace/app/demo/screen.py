@@ -124,7 +124,8 @@ def _decisions(report: Report, words: Words) -> Table:
 
 
 def _versions(report: Report, words: Words) -> RenderableType:
-    versions = report.get("versions") or []
+    found = report.get("versions")
+    versions = found if isinstance(found, list) else []
     if not versions:
         return Text("none was published", "yellow")
     grid = _grid("version", "published", "swapped", "cause", "gate")
