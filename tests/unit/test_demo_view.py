@@ -141,6 +141,14 @@ def test_a_terminal_is_drawn_four_times_a_second_at_most() -> None:
         assert len(output(console)) == drawn_once
 
 
+def test_a_new_phase_is_drawn_at_once() -> None:
+    state, console = running(), terminal()
+    with DemoView(state, console, now=Clock()) as view:
+        state.phase = "auditing every served vector"
+        view.refresh()
+        assert "auditing every served vector" in output(console)
+
+
 def test_after_the_view_the_terminal_is_as_it_was_also_after_an_exception() -> None:
     console = terminal()
     message = "in the middle"

@@ -33,6 +33,7 @@ class DemoView:
         self._state = state
         self._console = console
         self._now = now
+        self._phase = state.phase
         self._start_s = self._drawn_s = now()
         self._plain = None if is_drawable(console) else PlainLines(state, console)
         self._live = Live(console=console, screen=True, auto_refresh=False, get_renderable=self._screen)
@@ -55,12 +56,15 @@ class DemoView:
             self._plain.tell_numbers()
 
     def refresh(self) -> None:
-        """Show what is new. Costs a clock reading where the last frame is younger than a quarter of a second."""
+        """Show what is new. Costs a clock reading where the last frame is younger than a quarter of a second.
+
+        A new phase is drawn at once: a long one may begin with the next line.
+        """
         now_s = self._now()
         if self._plain is not None:
             self._plain.tell(now_s)
-        elif now_s - self._drawn_s >= FRAME_S:
-            self._drawn_s = now_s
+        elif now_s - self._drawn_s >= FRAME_S or self._state.phase != self._phase:
+            self._drawn_s, self._phase = now_s, self._state.phase
             self._live.refresh()
 
     def _screen(self) -> RenderableType:
