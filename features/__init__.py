@@ -1,1 +1,5 @@
 """What is remembered."""
+
+from features.services import delay_features
+
+__all__ = ["delay_features"]

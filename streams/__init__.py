@@ -1,1 +1,6 @@
 """What arrives."""
+
+from streams.flights import arrivals, departures, scheduled
+from streams.weather import weather
+
+__all__ = ["arrivals", "departures", "scheduled", "weather"]

@@ -50,7 +50,9 @@ def _aggregate(feature: dict[str, Any], rows: list[dict[str, Any]]) -> list[Any]
     rows = [row for row in rows if _true(feature["where"], row["event"])]
     if feature["value"] is None:
         return [len(rows)]
-    pairs = [(row["time_us"], row["partition"], row["offset"], value_of(feature["value"], row["event"])) for row in rows]
+    pairs = [
+        (row["time_us"], row["partition"], row["offset"], value_of(feature["value"], row["event"])) for row in rows
+    ]
     pairs = [pair for pair in pairs if pair[3] is not None]
     values = [pair[3] for pair in pairs]
     match feature["aggregate"]:

@@ -89,7 +89,13 @@ def build(raw: list[tuple]) -> list[dict[str, Any]]:
         time_us = record_us + minutes * 60_000_000
         event = {"shop": shop, "till": till, "amount": amount, "pieces": pieces, "cash": cash}
         rows.append(
-            {"partition": partition, "offset": offsets[partition], "record_us": record_us, "time_us": time_us, "event": event}
+            {
+                "partition": partition,
+                "offset": offsets[partition],
+                "record_us": record_us,
+                "time_us": time_us,
+                "event": event,
+            }
         )
         offsets[partition] += 1
     return rows
@@ -181,7 +187,9 @@ def fold(folded: FoldedView, batch: list[dict[str, Any]], clocks: dict[int, int]
     touched = np.unique(slots)
     own = np.array([clocks[folded.names[slot][0]] for slot in touched])
     return dict(
-        zip([folded.names[slot] for slot in touched], folded.fields(touched, np.full(len(touched), 1), own), strict=True)
+        zip(
+            [folded.names[slot] for slot in touched], folded.fields(touched, np.full(len(touched), 1), own), strict=True
+        )
     )
 
 

@@ -50,9 +50,7 @@ def worker(settings: Settings, project: Project, *, partitions: int) -> None:
         batch_rows=settings.batch_size,
         flush_s=micros(settings.flush_interval) / 1e6,
     )
-    run_worker(
-        config, list(project.streams.values()), list(project.views.values()), list(project.services.values())
-    )
+    run_worker(config, list(project.streams.values()), list(project.views.values()), list(project.services.values()))
 
 
 def trainer(settings: Settings, project: Project, *, seed: int) -> None:

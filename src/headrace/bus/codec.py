@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from datetime import datetime
 from operator import attrgetter
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import msgspec
 import numpy as np
 import polars as pl
 
 from headrace.bus.duration import instant
-from headrace.bus.event import Event, Field, Kind
-from headrace.bus.stream import Stream
+
+if TYPE_CHECKING:
+    from headrace.bus.stream import Stream
+    from headrace.bus.event import Event, Field, Kind
+    from collections.abc import Callable, Iterable, Sequence
 
 _TYPES: dict[Kind, Any] = {
     "int": pl.Int64(),
@@ -23,6 +25,7 @@ _TYPES: dict[Kind, Any] = {
     "datetime": pl.Datetime("us", "UTC"),
 }
 _INT64 = range(-(2**63), 2**63)
+_MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _FLOAT_SECONDS = 2.0**32  # below it a double of seconds still tells microseconds apart
 
 
@@ -42,8 +45,9 @@ class Decoder:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._decoder = msgspec.json.Decoder(stream.event)
-        self._times = [field.name for field in stream.fields if field.kind == "datetime" and not field.many]
-        self._ints = [field.name for field in stream.fields if field.kind == "int" and not field.many]
+        self._checks = [
+            (field.name, _CHECKS[field.kind], field.many) for field in stream.fields if field.kind in _CHECKS
+        ]
 
     def decode(self, payloads: Sequence[bytes | None]) -> tuple[list[Event], np.ndarray, dict[int, str]]:
         """The events that decode, their positions, and the error of each other position."""
@@ -61,18 +65,16 @@ class Decoder:
         if None in payloads:
             return None
         lines = b"\n".join(payloads)  # type: ignore[arg-type]
-        if lines.count(b"\n") != len(payloads) - 1:  # a payload with a line end of its own
+        if not _an_object_a_line(lines, len(payloads)):
             return None
         try:
             events = self._decoder.decode_lines(lines)
-        except msgspec.MsgspecError:
+        except _MALFORMED:
             return None
         return events if len(events) == len(payloads) and self._fit(events) else None
 
     def _fit(self, events: list[Event]) -> bool:
-        times = (all(map(_zoned, map(attrgetter(name), events))) for name in self._times)
-        ints = (_within_int64(list(map(attrgetter(name), events))) for name in self._ints)
-        return all(times) and all(ints)
+        return all(fits(_scalars(map(attrgetter(name), events), many)) for name, (fits, _), many in self._checks)
 
     def _one_by_one(self, payloads: Sequence[bytes | None]) -> tuple[list[Event], np.ndarray, dict[int, str]]:
         events: list[Event] = []
@@ -92,34 +94,45 @@ class Decoder:
             return None, "the record has no value (a tombstone)"
         try:
             event = self._decoder.decode(payload)
-        except msgspec.MsgspecError as error:
-            return None, str(error)
         except RecursionError:
             return None, "JSON is nested too deeply"
-        for field in self._stream.fields:
-            problem = _problem(field, getattr(event, field.name))
-            if problem:
-                return None, f"{problem} - at `$.{field.name}`"
+        except _MALFORMED as error:
+            return None, str(error)
+        for name, (fits, problem), many in self._checks:
+            if not fits(_scalars([getattr(event, name)], many)):
+                return None, f"{problem} - at `$.{name}`"
         return event, ""
 
 
-def _problem(field: Field, value: Any) -> str:
-    """Why a decoded value has no place in its column; empty if it has."""
-    items = value if field.many and value is not None else [value]
-    if field.kind == "int" and not all(item is None or item in _INT64 for item in items):
-        return "The integer does not fit into 64 bits"
-    if field.kind == "datetime" and not all(_zoned(item) for item in items):
-        return "The time has no zone: write it with an offset or Z"
-    return ""
+def _an_object_a_line(lines: bytes, count: int) -> bool:
+    """Whether ``count`` payloads, joined by line ends, each begin with ``{`` and end with ``}``.
+
+    JSON has no bare line end in a string, and after a ``}`` within an object no ``{``: so lines that decode hold whole
+    objects each, and as many events as lines means one a line. Records thus cannot misalign their neighbours.
+    """
+    enclosed = lines.startswith(b"{") and lines.endswith(b"}")
+    return enclosed and lines.count(b"\n") == count - 1 == lines.count(b"}\n{")
 
 
-def _zoned(value: datetime | None) -> bool:
-    return value is None or value.tzinfo is not None
+def _scalars(values: Iterable[Any], many: bool) -> list[Any]:  # noqa: FBT001 - a field's own property
+    """The values that are not null; of lists their items."""
+    present = [value for value in values if value is not None]
+    return [item for value in present for item in value if item is not None] if many else present
 
 
-def _within_int64(values: list[int | None]) -> bool:
-    present = [value for value in values if value is not None] if None in values else values
-    return not present or (min(present) in _INT64 and max(present) in _INT64)  # type: ignore[type-var]
+def _zoned(moments: list[datetime]) -> bool:
+    return all(moment.tzinfo is not None for moment in moments)
+
+
+def _within_int64(numbers: list[int]) -> bool:
+    return not numbers or (min(numbers) in _INT64 and max(numbers) in _INT64)
+
+
+_CHECKS: dict[Kind, tuple[Callable[[list[Any]], bool], str]] = {
+    "int": (_within_int64, "The integer does not fit into 64 bits"),
+    "datetime": (_zoned, "The time has no zone: write it with an offset or Z"),
+}
+"""What msgspec lets pass and a column does not hold, by kind: the test of many values, and what is said."""
 
 
 def _column(field: Field, events: Sequence[Event]) -> pl.Series:

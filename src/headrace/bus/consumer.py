@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 logger = structlog.get_logger(__name__)

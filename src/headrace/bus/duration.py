@@ -20,7 +20,9 @@ def micros(duration: Duration) -> int:
         return duration // timedelta(microseconds=1)
     match = _FORM.fullmatch(duration)
     if match is None:
-        message = f"{duration!r} is no duration: write a whole number and a unit (ms, s, m, h, d), such as '90s' or '7d'"
+        message = (
+            f"{duration!r} is no duration: write a whole number and a unit (ms, s, m, h, d), such as '90s' or '7d'"
+        )
         raise DefinitionError(message)
     return int(match[1]) * _UNITS[match[2]]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from headrace.bus.event import encode
 from headrace.errors import BusUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     import msgspec
 
     from headrace.bus.stream import Stream
@@ -66,7 +66,9 @@ class EventProducer:
         try:
             self._producer.produce(topic, value, key, on_delivery=self._delivered, **more)
         except BufferError as error:
-            message = f"the producer's queue to {self._servers} is full for {self._timeout_s:.0f} s: the broker takes nothing"
+            message = (
+                f"the producer's queue to {self._servers} is full for {self._timeout_s:.0f} s: the broker takes nothing"
+            )
             raise BusUnavailableError(message) from error
 
     def flush(self) -> None:

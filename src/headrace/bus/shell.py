@@ -62,7 +62,7 @@ class ThreadService(Service):
     def _guarded(self) -> None:
         try:
             self._run()
-        except BaseException as error:  # noqa: BLE001 - handed to the supervisor
+        except BaseException as error:
             logger.exception("the loop failed")
             self._error = error
 

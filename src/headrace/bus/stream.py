@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from headrace.bus.duration import Duration, micros
 from headrace.bus.event import Event, Field, fields
 from headrace.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _EVENT_TIME_PLUS = re.compile(r"event_time\+(\d+(?:ms|s|m|h|d))")
 
@@ -35,8 +37,14 @@ class Stream:
     available_at: str = "record"
 
     def __post_init__(self) -> None:
-        times = [field.name for field in self.fields if field.kind == "datetime" and not field.many and not field.nullable]
-        wanted = [self.event_time] if self.available_at == "record" or self.bulk_delay_us is not None else [self.event_time, self.available_at]
+        times = [
+            field.name for field in self.fields if field.kind == "datetime" and not field.many and not field.nullable
+        ]
+        wanted = (
+            [self.event_time]
+            if self.available_at == "record" or self.bulk_delay_us is not None
+            else [self.event_time, self.available_at]
+        )
         for name in wanted:
             if name not in times:
                 message = (

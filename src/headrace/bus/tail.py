@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from headrace.errors import BusUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from confluent_kafka import Message
 
 _TIMEOUT_S = 10.0

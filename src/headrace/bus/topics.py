@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from headrace.errors import BusUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from confluent_kafka.admin import AdminClient
 
 OBSERVATIONS = "headrace.observations"

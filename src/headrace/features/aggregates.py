@@ -6,12 +6,14 @@ rows Count is 0, Sum is 0, a histogram is all 0, and everything else is null.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TYPE_CHECKING
 
 from headrace.errors import DefinitionError
 from headrace.features.expression import Expression, as_expression
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Value = Expression | str
 

@@ -8,14 +8,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TYPE_CHECKING
 
 from headrace.bus.duration import Duration, micros, text
-from headrace.bus.stream import Stream
 from headrace.errors import DefinitionError
-from headrace.features.aggregates import Aggregate
 from headrace.features.expression import Expression, kind
 from headrace.features.windows import tile_size
+
+if TYPE_CHECKING:
+    from headrace.bus.stream import Stream
+    from headrace.features.aggregates import Aggregate
 
 SPEC_VERSION = 1
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")

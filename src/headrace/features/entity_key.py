@@ -7,10 +7,12 @@ integers little-endian unsigned 32 bit, an int64 value 8 bytes.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from headrace.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 _STRING, _INT64 = 2, 4
 

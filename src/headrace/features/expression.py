@@ -8,10 +8,12 @@ arithmetic wraps at 64 bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from headrace.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 Json = Any
 Scalar = bool | int | float | str | None
@@ -150,7 +152,9 @@ def _tree(value: object) -> Json:
 def _literal(value: object) -> Scalar:
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    message = f"{value!r} ({type(value).__name__}) cannot stand in an expression: write a number, a string, a bool or None"
+    message = (
+        f"{value!r} ({type(value).__name__}) cannot stand in an expression: write a number, a string, a bool or None"
+    )
     raise DefinitionError(message)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
 from headrace.bus.duration import instant
 from headrace.features.expression import TIME_PARTS, Json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 _DAY = 86_400_000_000
 
@@ -25,7 +27,9 @@ class Column:
 
     def to_list(self) -> list[Any]:
         """Python values, None where missing."""
-        return [value if there else None for value, there in zip(self.values.tolist(), self.present.tolist(), strict=True)]
+        return [
+            value if there else None for value, there in zip(self.values.tolist(), self.present.tolist(), strict=True)
+        ]
 
 
 def column(values: Iterable[Any]) -> Column:
@@ -46,7 +50,10 @@ def to_numpy(tree: Json, table: Mapping[str, Column], rows: int) -> Column:
         return table[arms[0]]
     if operator == "lit":
         missing = arms[0] is None
-        return Column(np.full(rows, 0 if missing else arms[0], object if isinstance(arms[0], str) else None), np.full(rows, not missing))
+        return Column(
+            np.full(rows, 0 if missing else arms[0], object if isinstance(arms[0], str) else None),
+            np.full(rows, not missing),
+        )
     if operator == "is_in":
         inner = to_numpy(arms[0], table, rows)
         members = {member for member in arms[1] if member is not None}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from headrace.features.expression import Json, Scalar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headrace.features.expression import Json, Scalar
 
 
 def to_polars(tree: Json) -> pl.Expr:

@@ -13,12 +13,15 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from headrace.errors import CodecError
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FORMAT = 1
 _HEADER = struct.Struct("<BBHIqqq")

@@ -6,13 +6,15 @@ that all tiles that may live at one time have places of their own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
 from headrace.features.field import Header, pack, unpack
 from headrace.features.kernel import NEVER, Kernel, run_starts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _FIRST_SLOTS = 64
 
@@ -119,5 +121,3 @@ def _split(tiles: np.ndarray, counts: np.ndarray) -> Sequence[bytes]:
     flat = tiles.tobytes()
     ends = (np.cumsum(counts) * tiles.dtype.itemsize).tolist()
     return [flat[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-
-

@@ -6,7 +6,6 @@ folding, look-ups, training sets, audits and rebuilds are all lift, reduce, merg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -16,8 +15,10 @@ import numpy as np
 
 from headrace.features.definitions import column_names, spec_hash
 from headrace.features.expression import Json, kind, nullable
+import itertools
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
     import polars as pl
 
 NEVER = -(2**63)
@@ -281,11 +282,13 @@ def inline(tree: Json, derived: Mapping[str, Json]) -> Json:
         return tree
     if tree[0] == "col":
         return derived.get(tree[1], tree)
-    return [tree[0], *(inline(arm, derived) if isinstance(arm, list) and tree[0] != "is_in" or index == 0 else arm
+    return [tree[0], *(inline(arm, derived) if (isinstance(arm, list) and tree[0] != "is_in") or index == 0 else arm
                        for index, arm in enumerate(tree[1:]))]  # fmt: skip
 
 
-def _features(feature: Mapping[str, Any], shape: tuple[Json, str, bool]) -> list[tuple[dict[str, Any], list[Component]]]:
+def _features(
+    feature: Mapping[str, Any], shape: tuple[Json, str, bool]
+) -> list[tuple[dict[str, Any], list[Component]]]:
     """The outputs of one feature of a spec with the components that each reads."""
     value, found, may_be_null = shape
     where, name, aggregate = feature["where"], feature["name"], feature["aggregate"]
@@ -312,7 +315,7 @@ def _buckets(name: str, value: Json, where: Json, edges: list[float]) -> list[tu
             {"feature": f"{name}_b{index}", "kind": "count", "result": "int"},
             [Component("count", "add", "<i8", value, where, low, high)],
         )
-        for index, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False))
+        for index, (low, high) in enumerate(itertools.pairwise(bounds))
     ]
 
 

@@ -6,9 +6,7 @@ Columns beside the event's own fields are in :data:`META`; a rejected row keeps 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import polars as pl
 import pyarrow as pa
@@ -17,9 +15,13 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from headrace.bus.codec import schema
-from headrace.bus.stream import Stream
 from headrace.errors import FencedError, OfflineStoreUnavailableError
 from headrace.features.online import Source
+
+if TYPE_CHECKING:
+    from headrace.bus.stream import Stream
+    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
 _TIME = pl.Datetime("us", "UTC")
 META: dict[str, Any] = {
@@ -81,9 +83,7 @@ class EventLog:
         """All rows of one snapshot, each source partition's in order."""
         return self.reader(topic).read()
 
-    def read_from(
-        self, topic: str, source: Source, start: int, columns: Sequence[str] | None = None
-    ) -> pl.DataFrame:
+    def read_from(self, topic: str, source: Source, start: int, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """The rows of one source partition from an offset on, in order, of one snapshot; files that end before are not read."""
         import pyarrow.dataset as ds  # noqa: PLC0415
 
@@ -170,7 +170,9 @@ class LogWriter:
         """See what others committed."""
         self._table.update_incremental()
 
-    def append(self, rows: pl.DataFrame, expected: Mapping[Source, int | None], positions: Mapping[Source, int]) -> None:
+    def append(
+        self, rows: pl.DataFrame, expected: Mapping[Source, int | None], positions: Mapping[Source, int]
+    ) -> None:
         """Commit rows with the new positions. Raises FencedError unless the log stands at ``expected``."""
         for source, position in expected.items():
             found = self.position(source)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from headrace.bus.clock import Clock, wall_clock
 from headrace.features.online import FENCE, Answer, Cursor, Source, Write
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 class MemoryOnlineStore:

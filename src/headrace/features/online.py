@@ -7,12 +7,14 @@ The store is a fenced materialisation of the event log. It holds one *cursor* pe
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, TYPE_CHECKING
 
 from headrace.errors import CodecError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _SOURCE = struct.Struct("<16sI")
 _CURSOR = struct.Struct("<16sqqqBBHIq")

@@ -6,9 +6,8 @@ whole; one that V cuts is rebuilt from its rows. So the same kernel answers as a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -16,6 +15,9 @@ import polars as pl
 from headrace.features.kernel import Kernel, Values, kernel, run_starts
 from headrace.features.log import ACCEPTED
 from headrace.features.online import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _CHUNK = 4_000_000
 """Pairs of query and tile held at once: bounds the memory."""
@@ -93,13 +95,17 @@ class ViewHistory:
         for source in self.sources:
             available, offsets = self._available[source]
             count = np.searchsorted(available, t_us - delay_us, side="right")
-            columns.append(np.append(offsets, offsets[-1:] + 1)[count] if len(offsets) else np.zeros(len(t_us), np.int64))
+            columns.append(
+                np.append(offsets, offsets[-1:] + 1)[count] if len(offsets) else np.zeros(len(t_us), np.int64)
+            )
         return np.stack(columns, axis=1) if columns else np.zeros((len(t_us), 0), np.int64)
 
     def values(self, queries: Queries) -> list[Values]:
         """One Values a column of the kernel, a row a query. A source that a query does not name counts as not read."""
         offsets = self._align(queries)
-        entity = queries.keys.select(self._names).join(self._entities, on=self._names, how="left", maintain_order="left")
+        entity = queries.keys.select(self._names).join(
+            self._entities, on=self._names, how="left", maintain_order="left"
+        )
         entity_codes = entity.get_column("__entity").cast(pl.Int64).fill_null(-1).to_numpy()
         asked = np.column_stack([entity_codes, queries.at_us, offsets])
         distinct, back = np.unique(asked, axis=0, return_inverse=True)
@@ -159,7 +165,9 @@ class ViewHistory:
         order = np.argsort(owners, kind="stable")
         return np.concatenate(tiles)[order], owners[order], np.concatenate(rank)[order]
 
-    def _rebuild(self, of: _Tiles, which: np.ndarray, pair: np.ndarray, below: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _rebuild(
+        self, of: _Tiles, which: np.ndarray, pair: np.ndarray, below: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Tiles that V cuts, from their rows below it."""
         position, tile = _expand(of.starts[which], of.ends[which])
         rows = of.order[position]

@@ -9,13 +9,15 @@ Keys, with the hash tag of the shard (one shard on a single node)::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TYPE_CHECKING
 
 import msgspec
 
 from headrace.errors import OnlineStoreUnavailableError
 from headrace.features.online import Answer, Cursor, Source, Write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 T = TypeVar("T")
 
@@ -78,7 +80,9 @@ class RedisOnlineStore:
             for write in writes:
                 fence = b"" if write.before.next_offset < 0 else write.before.fence
                 keys = [self._cursors_key(write.view), *self._entity_keys(write.view, write.keys)]
-                self._write(keys, [write.source.field, fence, write.after.pack(), write.expiry_ms, *write.fields], pipeline)
+                self._write(
+                    keys, [write.source.field, fence, write.after.pack(), write.expiry_ms, *write.fields], pipeline
+                )
             return pipeline.execute()
 
     def read(self, view: str, source: Source, keys: Sequence[bytes]) -> list[bytes | None]:

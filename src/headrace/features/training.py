@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import msgspec
 import numpy as np
 import polars as pl
 
 from headrace.features.kernel import kernel
-from headrace.features.log import EventLog, LogReader
-from headrace.features.online import Source
 from headrace.features.point_in_time import Queries, ViewHistory
+
+if TYPE_CHECKING:
+    from headrace.features.online import Source
+    from headrace.features.log import EventLog, LogReader
+    from collections.abc import Mapping, Sequence
 
 
 class FeatureHistory:
@@ -23,7 +25,9 @@ class FeatureHistory:
 
     def __init__(self, specs: Sequence[Mapping[str, Any]], log: EventLog) -> None:
         self._specs = list(specs)
-        self._readers: dict[str, LogReader] = {spec["source"]["topic"]: log.reader(spec["source"]["topic"]) for spec in specs}
+        self._readers: dict[str, LogReader] = {
+            spec["source"]["topic"]: log.reader(spec["source"]["topic"]) for spec in specs
+        }
         self._rows: dict[str, list[pl.DataFrame]] = {topic: [] for topic in self._readers}
         self._views: dict[str, ViewHistory] = {}
 
@@ -47,7 +51,9 @@ class FeatureHistory:
             self._views[spec["view"]] = ViewHistory(spec, self._rows[spec["source"]["topic"]][0])
         return self._views[spec["view"]]
 
-    def features(self, keys: pl.DataFrame, at_us: np.ndarray, served: Sequence[str | None] | None = None) -> pl.DataFrame:
+    def features(
+        self, keys: pl.DataFrame, at_us: np.ndarray, served: Sequence[str | None] | None = None
+    ) -> pl.DataFrame:
         """All feature columns of the views for each row of ``keys``, in order; null where there is no value.
 
         ``served`` is a row's V as logged (JSON: view → source partition → next offset). Where it is None, or is not given

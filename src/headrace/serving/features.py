@@ -130,7 +130,11 @@ class FeatureClient:
         return cls(RedisOnlineStore(redis_url, namespace), **options)
 
     def get(
-        self, features: str | Sequence[str], entities: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, as_of_us: int | None = None
+        self,
+        features: str | Sequence[str],
+        entities: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        *,
+        as_of_us: int | None = None,
     ) -> Features:
         """Look up a feature service by name, or a list of views ``name@version``, for one or many entities.
 
@@ -141,7 +145,9 @@ class FeatureClient:
         rows = [entities] if isinstance(entities, Mapping) else list(entities)
         readers = [self._reader(view) for view in (self._views(features) if isinstance(features, str) else features)]
         plans = [reader.plan(rows) for reader in readers]
-        now_us, answers = self._store.look_up([(reader.name, plan.keys) for reader, plan in zip(readers, plans, strict=True)])
+        now_us, answers = self._store.look_up(
+            [(reader.name, plan.keys) for reader, plan in zip(readers, plans, strict=True)]
+        )
         founds = [reader.decode(answer) for reader, answer in zip(readers, answers, strict=True)]
         at_us = self._at(founds, as_of_us)
         views = [
@@ -160,7 +166,9 @@ class FeatureClient:
     def _views(self, service: str) -> Sequence[str]:
         document = self._store.get_document(f"service:{service}")
         if document is None:
-            message = f"no feature service {service!r} in the online store: has a worker with this definition been started?"
+            message = (
+                f"no feature service {service!r} in the online store: has a worker with this definition been started?"
+            )
             raise DefinitionError(message)
         return [f"{name}@{version}" for name, version in document["views"]]
 
@@ -169,7 +177,9 @@ class FeatureClient:
         if reader is None:
             spec = self._store.get_document(f"view:{view}")
             if spec is None:
-                message = f"no feature view {view!r} in the online store: has a worker with this definition been started?"
+                message = (
+                    f"no feature view {view!r} in the online store: has a worker with this definition been started?"
+                )
                 raise DefinitionError(message)
             reader = self._readers[view] = _ViewReader(view, kernel(spec))
         return reader

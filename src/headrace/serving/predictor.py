@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,6 +12,8 @@ from headrace.errors import TransientError
 from headrace.models.predictions import PREDICTIONS, VECTORS, Prediction, ServedVector
 
 if TYPE_CHECKING:
+    from datetime import datetime
+    from collections.abc import Callable, Mapping, Sequence
     import pandas as pd
 
     from headrace.bus.producer import EventProducer
@@ -77,7 +77,9 @@ class Predictor:
         if not requests:
             return []
         service = model.published.service
-        found = self._features.get([f"{view.name}@{view.spec_hash}" for view in service.views], requests, as_of_us=as_of_us)
+        found = self._features.get(
+            [f"{view.name}@{view.spec_hash}" for view in service.views], requests, as_of_us=as_of_us
+        )
         matrix = model_frame(service, requests, found)
         scores = {loaded.version: _scores(loaded, matrix) for loaded in (*shadows, model)}
         answers = [self._answer(row, found, model.version, scores) for row in range(len(requests))]
@@ -108,7 +110,9 @@ class Predictor:
             vector = _vector(model, request, found, row, answer, values[row], served_at)
             producer.send(VECTORS, vector, timestamp_ms=timestamp)
             for version, score in answer.shadows.items():
-                producer.send(PREDICTIONS, _prediction(vector, version, score, version == model.version), timestamp_ms=timestamp)
+                producer.send(
+                    PREDICTIONS, _prediction(vector, version, score, version == model.version), timestamp_ms=timestamp
+                )
 
 
 def model_frame(service: ServiceRef, requests: Sequence[Mapping[str, Any]], found: Features) -> pd.DataFrame:

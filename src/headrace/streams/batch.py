@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from headrace.features.log import ACCEPTED, REJECTED
 from headrace.features.online import NO_CLOCK
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from confluent_kafka import Message
 
     from headrace.bus.stream import Stream
@@ -57,7 +58,7 @@ class Judge:
         if errors:
             fields = self._spread(fields, positions, len(records.values))
         reasons, problems = self._verdicts(fields, records, errors)
-        available = self._available(fields, records, clock_us)
+        available = self._available(fields, records, clock_us, reasons)
         return self._frame(topic_id, partition, records, fields, available, reasons, problems)
 
     def _spread(self, fields: pl.DataFrame, positions: np.ndarray, count: int) -> pl.DataFrame:
@@ -77,23 +78,30 @@ class Judge:
                 for row in np.flatnonzero(fields.get_column(name).is_null().to_numpy()).tolist():
                     reasons.setdefault(row, MISSING_KEY)
                     problems.setdefault(row, f"key field {name!r} is null")
-        times = fields.get_column(self._stream.event_time).dt.epoch("us").to_numpy()
-        late = times > records.timestamps_us + self._stream.tolerance_us
-        for row in np.flatnonzero(late).tolist():
-            ahead = (times[row] - records.timestamps_us[row]) / 1e6
-            reasons.setdefault(row, FUTURE)
-            problems.setdefault(row, f"event time lies {ahead:.3f} s after the record's own timestamp")
+        for name in self._clocks:
+            times = _micros(fields, name)
+            for row in np.flatnonzero(times > records.timestamps_us + self._stream.tolerance_us).tolist():
+                ahead = (times[row] - records.timestamps_us[row]) / 1e6
+                reasons.setdefault(row, FUTURE)
+                problems.setdefault(row, f"{name!r} lies {ahead:.3f} s after the record's own timestamp")
         return reasons, problems
 
-    def _available(self, fields: pl.DataFrame, records: Records, clock_us: int) -> np.ndarray:
-        """The running maximum, never less than the partition's clock so far."""
+    @cached_property
+    def _clocks(self) -> list[str]:
+        """The fields that may not lie in the future: the event time, and ``available_at`` where it is a field."""
         how = self._stream.available_at
-        if how == "record":
+        by_field = how != "record" and self._stream.bulk_delay_us is None
+        return list(dict.fromkeys([self._stream.event_time, how])) if by_field else [self._stream.event_time]
+
+    def _available(
+        self, fields: pl.DataFrame, records: Records, clock_us: int, rejected: Mapping[int, str]
+    ) -> np.ndarray:
+        """The running maximum, never less than the partition's clock so far. What a rejected row says moves no clock."""
+        if self._stream.available_at == "record":
             own = records.timestamps_us
         else:
-            delay = self._stream.bulk_delay_us
-            name = how if delay is None else self._stream.event_time
-            own = (fields.get_column(name).dt.epoch("us") + (delay or 0)).fill_null(NO_CLOCK).to_numpy()
+            own = _micros(fields, self._clocks[-1]) + (self._stream.bulk_delay_us or 0)
+            own[list(rejected)] = NO_CLOCK
         return np.maximum.accumulate(np.maximum(own, clock_us))
 
     def _frame(
@@ -127,6 +135,11 @@ class Judge:
         return meta.hstack(fields.select(list(self._columns)))
 
 
+def _micros(fields: pl.DataFrame, name: str) -> np.ndarray:
+    """A time column in microseconds; NO_CLOCK where there is none. Never floats, which round."""
+    return fields.get_column(name).dt.epoch("us").fill_null(NO_CLOCK).to_numpy().copy()
+
+
 def _time(name: str, micros: np.ndarray) -> pl.Series:
     return pl.Series(name, micros).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
 
@@ -135,5 +148,3 @@ def _sparse(name: str, found: dict[int, object], count: int, dtype: pl.DataType)
     if not found:
         return pl.repeat(None, count, dtype=dtype, eager=True).alias(name)
     return pl.Series(name, [found.get(row) for row in range(count)], dtype=dtype)
-
-

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import polars as pl
 
 from headrace.errors import FencedError, OfflineStoreUnavailableError
-from headrace.features.log import LogWriter
-from headrace.features.online import Source
 from headrace.streams.failpoints import failpoint
+from typing import TYPE_CHECKING
+import contextlib
+
+if TYPE_CHECKING:
+    from headrace.features.online import Source
+    from headrace.features.log import LogWriter
+    from collections.abc import Callable, Mapping
 
 
 @dataclass
@@ -141,8 +145,6 @@ class Flusher:
 
     def shutdown(self) -> None:
         """End the thread."""
-        try:
+        with contextlib.suppress(OfflineStoreUnavailableError):
             self.settle()
-        except OfflineStoreUnavailableError:
-            pass
         self._thread.shutdown(wait=True)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from headrace.features.online import NO_CLOCK, Source
-from headrace.streams.view_partition import ViewPartition
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headrace.streams.view_partition import ViewPartition
 
 
 @dataclass

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,11 +29,13 @@ from headrace.streams.partition import OwnedPartition
 from headrace.streams.view_partition import ViewPartition
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
     from confluent_kafka import Message
 
     from headrace.bus.stream import Stream
 
 T = TypeVar("T")
+_LETTER = ["__offset", "__reason", "__error", "__key", "__value"]
 logger = structlog.get_logger(__name__)
 
 
@@ -250,7 +251,9 @@ class DataPlane:
         if not messages:
             return []
         records = Records.of(messages)
-        rows = self._judges[owned.topic].rows(owned.source.topic_id, owned.source.partition, records, owned.available_us)
+        rows = self._judges[owned.topic].rows(
+            owned.source.topic_id, owned.source.partition, records, owned.available_us
+        )
         owned.available_us = rows.get_column("__available_at").dt.epoch("us").item(-1)
         owned.next_offset = int(records.offsets[-1]) + 1
         self._count(owned, rows)
@@ -273,7 +276,7 @@ class DataPlane:
                 self._acquire_later(owned)
 
     def _count(self, owned: OwnedPartition, rows: pl.DataFrame) -> None:
-        rejected = rows.filter(pl.col("__verdict") == REJECTED)
+        rejected = rows.filter(pl.col("__verdict") == REJECTED).select(_LETTER)
         owned.counts["rows"] += rows.height
         owned.counts["rejected"] += rejected.height
         for row in rejected.iter_rows(named=True):

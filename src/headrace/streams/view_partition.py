@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -14,6 +13,9 @@ from headrace.features.kernel import kernel
 from headrace.features.log import ACCEPTED
 from headrace.features.online import NO_CLOCK, Cursor, CursorState, OnlineStore, Source, Write
 from headrace.features.point_in_time import with_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 
 def view_name(spec: Mapping[str, Any], version: str) -> str:
@@ -82,7 +84,9 @@ class ViewPartition:
         return Write(self.view, self.source, self.cursor, after, keys, fields, self._expiry_ms)
 
     def _clock(self, rows: pl.DataFrame, accepted: pl.DataFrame) -> Iterator[int]:
-        times = accepted.get_column("__time") if self._by_event_time else rows.get_column("__available_at").dt.epoch("us")
+        times = (
+            accepted.get_column("__time") if self._by_event_time else rows.get_column("__available_at").dt.epoch("us")
+        )
         if len(times):
             yield times.max()  # type: ignore[misc]
 

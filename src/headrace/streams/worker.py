@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headrace.bus.control import Flush, decode_control
 from headrace.bus.shell import ThreadService, listen, run_shell, shell
-from headrace.bus.stream import Stream
 from headrace.bus.topics import CONTROL, FOR_EVER, OBSERVATIONS, TopicPlan, dead_letters, ensure_topics
-from headrace.features.definitions import FeatureService, FeatureView
 from headrace.features.log import EventLog
 from headrace.features.redis_store import RedisOnlineStore
 from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.streams.plane import DataPlane, PlaneConfig
 
 if TYPE_CHECKING:
+    from headrace.bus.stream import Stream
+    from headrace.features.definitions import FeatureService, FeatureView
+    from collections.abc import Sequence
     from headrace.features.online import OnlineStore
 
 

@@ -6,16 +6,18 @@ same (key, t) without knowing V: the share that is equal is a statistic of how f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import msgspec
 import numpy as np
 import polars as pl
 
 from headrace.features.kernel import kernel
-from headrace.features.training import FeatureHistory
+
+if TYPE_CHECKING:
+    from headrace.features.training import FeatureHistory
+    from collections.abc import Mapping, Sequence
 
 _KINDS = {"str": pl.String(), "int": pl.Int64()}
 _TOLERANCE = 1e-9
@@ -58,7 +60,9 @@ def lag_records(history: FeatureHistory, vectors: pl.DataFrame, specs: Sequence[
 def _logged(served: pl.DataFrame, view: str, sources: Sequence[str]) -> np.ndarray:
     decode = msgspec.json.Decoder(dict[str, dict[str, int]]).decode
     found = [decode(text).get(view, {}) for text in served.get_column("offsets").to_list()]
-    return np.array([[offsets.get(source, 0) for source in sources] for offsets in found], np.int64).reshape(-1, len(sources))
+    return np.array([[offsets.get(source, 0) for source in sources] for offsets in found], np.int64).reshape(
+        -1, len(sources)
+    )
 
 
 def _compare(
@@ -126,7 +130,9 @@ def _examples(
             {
                 "key": vectors.get_column("key")[row],
                 "served_at": str(vectors.get_column("served_at")[row]),
-                "values": {name: [served.get_column(name)[row], recomputed.get_column(name)[row]] for name in columns[:5]},
+                "values": {
+                    name: [served.get_column(name)[row], recomputed.get_column(name)[row]] for name in columns[:5]
+                },
             }
         )
     return found

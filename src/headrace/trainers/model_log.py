@@ -8,8 +8,11 @@ import polars as pl
 from headrace.features.expression_polars import to_polars
 from headrace.features.log import ACCEPTED, EventLog, LogReader
 from headrace.models.predictions import PREDICTIONS, VECTORS
-from headrace.trainers.definitions import Model
 from headrace.trainers.observation import DAY_US, Observation, Outcomes, Scores
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headrace.trainers.definitions import Model
 
 _ORDER = ["__available_at", "__partition", "__offset"]
 

@@ -7,7 +7,6 @@ import inspect
 import platform
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,6 @@ import numpy as np
 import structlog
 
 from headrace.errors import HeadraceError
-from headrace.features.expression import Json
 from headrace.models.event_log import ModelEventLog, events
 from headrace.models.events import ArtifactRef, Cause, ManifestRef, ModelEvent, Published, ServiceRef, ViewRef
 from headrace.models.manifest import Manifest, StreamPin
@@ -31,6 +29,8 @@ from headrace.trainers.observation import DAY_US
 from headrace.trainers.training_set import TrainingSet, TrainingSets
 
 if TYPE_CHECKING:
+    from headrace.features.expression import Json
+    from collections.abc import Callable, Mapping, Sequence
     from headrace.features.log import EventLog
 
 logger = structlog.get_logger(__name__)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from headrace.bus.topics import RETRAIN_REQUESTS
 from headrace.trainers.messages import RetrainRequest, RunFinished
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from confluent_kafka import Message
 
     from headrace.trainers.runner import TrainingRunner
@@ -71,7 +71,9 @@ class RunnerLoop:
                 self._take(consumer, pool, runners, message)
         consumer.close()
 
-    def _take(self, consumer, pool: ThreadPoolExecutor, runners: Mapping[str, TrainingRunner], message: Message) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    def _take(
+        self, consumer, pool: ThreadPoolExecutor, runners: Mapping[str, TrainingRunner], message: Message
+    ) -> None:  # type: ignore[no-untyped-def]
         try:
             request = _DECODER.decode(message.value() or b"")
         except msgspec.MsgspecError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -36,6 +35,7 @@ from headrace.trainers.runner_loop import RunnerLoop
 from headrace.trainers.trigger_consumer import TriggerConsumer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from headrace.trainers.definitions import Model
 
 T = TypeVar("T")
@@ -70,9 +70,7 @@ class Trainer:
         self._models = models
         self._log = EventLog(config.event_log)
         self._producer = EventProducer(config.bootstrap_servers)
-        self._decided = TriggerConsumer(
-            models, self._log, KafkaModelEventLog(config.bootstrap_servers), self._send
-        )
+        self._decided = TriggerConsumer(models, self._log, KafkaModelEventLog(config.bootstrap_servers), self._send)
         self._runs = _history(config.bootstrap_servers, RUNS, RunFinished)
         self._decided.restore(_history(config.bootstrap_servers, DECISIONS, DecisionRecord), self._runs)
         self._next_tick_us = 0

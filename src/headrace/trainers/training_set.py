@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from headrace.features.log import EventLog
 from headrace.features.training import FeatureHistory
 from headrace.trainers.model_log import ModelLog
 
 if TYPE_CHECKING:
+    from headrace.features.log import EventLog
     import pandas as pd
 
     from headrace.trainers.definitions import Model

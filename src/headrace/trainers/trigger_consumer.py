@@ -65,7 +65,12 @@ class TriggerConsumer:
             self._ask(model.name, decision, decision.request)
         self._record(
             DecisionRecord(
-                model=model.name, kind="evaluated", t_us=t_us, reason=decision.reason, state=decision.after, decision=decision
+                model=model.name,
+                kind="evaluated",
+                t_us=t_us,
+                reason=decision.reason,
+                state=decision.after,
+                decision=decision,
             )
         )
 

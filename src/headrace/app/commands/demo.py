@@ -19,7 +19,9 @@ def demo(
     months: Annotated[int, typer.Option(min=1, max=12, help="Months of 2013 to replay, from January on.")] = 6,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same report.")] = 0,
     days: Annotated[int | None, typer.Option(min=1, help="Stop after so many days.")] = None,
-    data_dir: Annotated[Path, typer.Option(help="Emptied first: services, event log, registry.")] = Path(".headrace/demo"),
+    data_dir: Annotated[Path, typer.Option(help="Emptied first: services, event log, registry.")] = Path(
+        ".headrace/demo"
+    ),
     output: Annotated[Path, typer.Option(help="Where demo-report.json and demo-auc.png go.")] = Path(),
     json: Json = False,
 ) -> None:

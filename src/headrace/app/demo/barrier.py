@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
-from deltalake import DeltaTable
 
 from headrace.bus.control import Flush, Tick
 from headrace.bus.event import encode
-from headrace.bus.tail import TopicTail
-from headrace.bus.topics import CONTROL, DECISIONS
+from headrace.bus.topics import CONTROL
 from headrace.errors import TransientError
 from headrace.trainers.messages import DecisionRecord
 
 if TYPE_CHECKING:
+    from headrace.bus.tail import TopicTail
+    from deltalake import DeltaTable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from headrace.bus.producer import EventProducer
     from headrace.features.log import EventLog
     from headrace.features.online import OnlineStore, Source
@@ -111,7 +111,9 @@ class Barriers:
             if time.monotonic() - asked[0] > _AGAIN_S * 5:
                 asked[0] = time.monotonic()
                 self._tick(t_us)
-            return self._next(lambda record: record.kind == "evaluated" and record.t_us == t_us and record.model == model)
+            return self._next(
+                lambda record: record.kind == "evaluated" and record.t_us == t_us and record.model == model
+            )
 
         return self._wait("the trainer to decide", decision)
 

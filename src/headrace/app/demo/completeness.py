@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -12,6 +11,7 @@ from headrace.bus.codec import Decoder
 from headrace.features.log import ACCEPTED
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from headrace.app.demo.history import History
     from headrace.bus.stream import Stream
     from headrace.features.log import EventLog
@@ -25,8 +25,12 @@ def lost_and_duplicated(history: History, streams: Mapping[str, Stream], log: Ev
         logged = log.read(topic).filter(pl.col("__verdict") == ACCEPTED).select(names)
         if history.counts[topic] != source.height:
             lost += history.counts[topic] - source.height  # the replay itself left rows out
-        counted = _count(source, names, "source").join(_count(logged, names, "logged"), on=names, how="full", nulls_equal=True, coalesce=True)
-        surplus = counted.get_column("logged").fill_null(0).cast(pl.Int64) - counted.get_column("source").fill_null(0).cast(pl.Int64)
+        counted = _count(source, names, "source").join(
+            _count(logged, names, "logged"), on=names, how="full", nulls_equal=True, coalesce=True
+        )
+        surplus = counted.get_column("logged").fill_null(0).cast(pl.Int64) - counted.get_column("source").fill_null(
+            0
+        ).cast(pl.Int64)
         lost += -int(surplus.filter(surplus < 0).sum())
         duplicated += int(surplus.filter(surplus > 0).sum())
     return lost, duplicated

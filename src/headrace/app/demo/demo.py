@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from rich.console import Console
 
 from headrace.app.demo import chart
 from headrace.app.demo.barrier import Barriers
@@ -35,8 +32,12 @@ from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.streams.worker import make_topics
 from headrace.trainers import trainer
 from headrace.trainers.model_log import ModelLog
+from headrace.trainers.observation import DAY_US
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from pathlib import Path
+    from collections.abc import Callable
     from headrace.app.demo.history import History
     from headrace.app.settings import Settings
     from headrace.trainers.definitions import Model
@@ -85,8 +86,14 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
         report, curves = build(settings, project, project.model(MODEL), history, tally, options.seed)
     report["seconds"] = round(time.monotonic() - started, 1)
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "demo-report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
-    versions = [(version["version"], tally.swapped[version["version"]]) for version in report["versions"] if version["version"] in tally.swapped]
+    (options.output / "demo-report.json").write_bytes(
+        msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+    )
+    versions = [
+        (version["version"], tally.swapped[version["version"]] // DAY_US)
+        for version in report["versions"]
+        if version["version"] in tally.swapped
+    ]
     chart.draw(options.output / "demo-auc.png", *curves, versions)
     final_screen(report, console)
     return report
@@ -170,8 +177,4 @@ class _Stage:
         }
         store = RedisOnlineStore(str(self._settings.redis_url), self._settings.namespace)
         decisions = TopicTail(self._servers, [DECISIONS], from_beginning=False)
-        return Barriers(
-            store, self._log, EventProducer(self._servers, linger_ms=0), decisions, views, sources, check
-        )
-
-
+        return Barriers(store, self._log, EventProducer(self._servers, linger_ms=0), decisions, views, sources, check)

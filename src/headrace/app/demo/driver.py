@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from headrace.trainers.messages import DecisionRecord, RunFinished
 from headrace.trainers.observation import DAY_US
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from headrace.app.demo.barrier import Barriers
     from headrace.app.demo.history import History
     from headrace.app.demo.processes import LockstepApplication
@@ -113,7 +113,9 @@ class Lockstep:
         self.tally.records.append(record)
         decision = record.decision
         if decision is None:
-            self._state.decisions.append(DecisionLine(record.t_us, record.reason.partition(":")[0], "run", record.reason))
+            self._state.decisions.append(
+                DecisionLine(record.t_us, record.reason.partition(":")[0], "run", record.reason)
+            )
             return
         what = "fired" if decision.fired else "not now"
         self._state.decisions.append(DecisionLine(record.t_us, what, decision.rule, decision.reason))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import polars as pl
 from headrace.trainers.metrics import DayScores, auc, auc_within_day, gain, logloss
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from headrace.trainers.model_log import ModelLog
 
 _ROLLING_DAYS = 14
@@ -23,13 +23,18 @@ def duel(log: ModelLog, t_us: int) -> pl.DataFrame:
     """Matured rows that both models predicted, in order: ``key day label live frozen``. Frozen is the first version."""
     predictions = log.predictions()
     if predictions.is_empty():
-        return pl.DataFrame(schema={"key": pl.String, "day": pl.Int64, "label": pl.Int8, "live": pl.Float64, "frozen": pl.Float64})
+        return pl.DataFrame(
+            schema={"key": pl.String, "day": pl.Int64, "label": pl.Int8, "live": pl.Float64, "frozen": pl.Float64}
+        )
     first = predictions.get_column("version").min()
     live = predictions.filter(pl.col("role") == "live").select("key", pl.col("score").alias("live"))
     frozen = predictions.filter(pl.col("version") == first).select("key", pl.col("score").alias("frozen"))
     labels = log.spine(t_us).filter(pl.col("__label").is_not_null())
     labels = labels.select(
-        pl.col("__key").alias("key"), pl.col("__day").alias("day"), pl.col("__label").cast(pl.Int8).alias("label"), "__requested_us"
+        pl.col("__key").alias("key"),
+        pl.col("__day").alias("day"),
+        pl.col("__label").cast(pl.Int8).alias("label"),
+        "__requested_us",
     )
     joined = live.join(frozen, on="key").join(labels, on="key").sort("__requested_us", "key")
     return joined.select("key", "day", "label", "live", "frozen")
@@ -73,7 +78,11 @@ def _auc(label: np.ndarray, score: np.ndarray) -> float:
 
 def unlabelled(log: ModelLog, t_us: int, reasons: Mapping[str, str], within_us: int) -> dict[str, int]:
     """Why predicted rows have no matured label: the source's reason, ``not matured``, or ``no label in time``."""
-    predicted = log.predictions().filter(pl.col("role") == "live").select("key", pl.col("requested_at").dt.epoch("us").alias("at"))
+    predicted = (
+        log.predictions()
+        .filter(pl.col("role") == "live")
+        .select("key", pl.col("requested_at").dt.epoch("us").alias("at"))
+    )
     labels = log.spine(t_us).select(pl.col("__key").alias("key"), "__label")
     rows = predicted.join(labels, on="key", how="left").filter(pl.col("__label").is_null())
     counts: Counter[str] = Counter()

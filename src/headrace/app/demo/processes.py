@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TYPE_CHECKING
 
 import msgspec
 
 from headrace.app.local.process import GuardedProcess
 from headrace.errors import TransientError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from pathlib import Path
 
 _STOP_S = 20.0
 _HEADRACE = [sys.executable, "-m", "headrace"]
@@ -30,7 +31,13 @@ class Processes:
 
     def __init__(self, logs: Path, root: Path, environment: dict[str, str]) -> None:
         self._logs = logs
-        self._command = ["env", "-C", str(root), *(f"{name}={value}" for name, value in environment.items()), *_HEADRACE]
+        self._command = [
+            "env",
+            "-C",
+            str(root),
+            *(f"{name}={value}" for name, value in environment.items()),
+            *_HEADRACE,
+        ]
         self._guarded: dict[str, GuardedProcess] = {}
         self._application: subprocess.Popen[bytes] | None = None
         logs.mkdir(parents=True, exist_ok=True)

@@ -44,7 +44,9 @@ def build(
         "auc": auc,
         "logloss": logloss,
         **_audited(model, log),
-        "dead_letters": sum(log.read(topic).filter(pl.col("__verdict") == REJECTED).height for topic in project.streams),
+        "dead_letters": sum(
+            log.read(topic).filter(pl.col("__verdict") == REJECTED).height for topic in project.streams
+        ),
         "lost": lost,
         "duplicated": duplicated,
     }

@@ -1,0 +1,8 @@
+"""What features belong to."""
+
+from headrace import Entity
+
+origin = Entity("origin", str)
+carrier = Entity("carrier", str)
+dest = Entity("dest", str)
+route = Entity("route", keys=["origin", "dest"])
