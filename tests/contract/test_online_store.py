@@ -51,10 +51,11 @@ def cursor_of(store: OnlineStore, source: Source = ZERO, view: str = VIEW) -> Cu
 
 def following(write: Write, next_offset: int, **changes: object) -> Write:
     """A write of the same owner from where ``write`` ended."""
-    return replace(write, before=write.after, after=write.after.moved(next_offset, 1, 99), **changes)  # type: ignore[arg-type]
+    after = write.after.moved(next_offset, 1, 99)
+    return replace(write, before=write.after, after=after, **changes)  # type: ignore[arg-type]
 
 
-# -- acquiring ----------------------------------------------------------------------------------------------------------
+# -- acquiring --------------------------------------------------------------------------------------------------------
 
 
 def test_acquiring_what_is_absent_finds_nothing_and_writes_nothing(store: OnlineStore) -> None:
@@ -77,7 +78,7 @@ def test_a_negative_clock_and_every_state_survive(store: OnlineStore) -> None:
     assert cursor_of(store) == after
 
 
-# -- compare-and-set ----------------------------------------------------------------------------------------------------
+# -- compare-and-set --------------------------------------------------------------------------------------------------
 
 
 def test_a_write_follows_the_one_before_it(store: OnlineStore) -> None:
@@ -142,7 +143,7 @@ def test_a_heartbeat_is_an_empty_write_that_moves_the_time_only(store: OnlineSto
     assert cursor_of(store) == FIRST.after
 
 
-# -- look-ups -----------------------------------------------------------------------------------------------------------
+# -- look-ups ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_look_up_answers_in_the_order_asked_with_the_cursors_of_each_view(store: OnlineStore) -> None:
@@ -177,7 +178,7 @@ def test_documents_are_kept_by_name(store: OnlineStore) -> None:
     assert store.get_document("service:delay") == {"views": []}
 
 
-# -- Redis alone --------------------------------------------------------------------------------------------------------
+# -- Redis alone ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.integration
@@ -220,7 +221,7 @@ def test_a_redis_that_does_not_answer_is_a_typed_error() -> None:
     nowhere.close()
 
 
-# -- bytes --------------------------------------------------------------------------------------------------------------
+# -- bytes ------------------------------------------------------------------------------------------------------------
 
 
 def test_the_cursor_has_these_bytes() -> None:

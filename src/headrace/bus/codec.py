@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -13,9 +13,10 @@ import polars as pl
 from headrace.bus.duration import instant
 
 if TYPE_CHECKING:
-    from headrace.bus.stream import Stream
-    from headrace.bus.event import Event, Field, Kind
     from collections.abc import Callable, Iterable, Sequence
+
+    from headrace.bus.event import Event, Field, Kind
+    from headrace.bus.stream import Stream
 
 _TYPES: dict[Kind, Any] = {
     "int": pl.Int64(),

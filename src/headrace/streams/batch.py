@@ -15,6 +15,7 @@ from headrace.features.online import NO_CLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
     from confluent_kafka import Message
 
     from headrace.bus.stream import Stream
