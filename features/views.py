@@ -4,7 +4,8 @@ from features.entities import carrier, dest, origin, route
 from headrace import Count, FeatureView, Last, Mean, col
 from streams import arrivals, departures, weather
 
-delays = {"mean_delay": Mean("delay_minutes"), "late_share": Mean(col("delay_minutes") > 15)}
+LATE = 15  # minutes
+delays = {"mean_delay": Mean("delay_minutes"), "late_share": Mean(col("delay_minutes") > LATE)}
 
 at_airport = FeatureView(
     "airport", entity=origin, source=departures, windows=["1h", "3h"], features={"departures": Count(), **delays}
@@ -16,13 +17,13 @@ conditions = FeatureView(
     "weather",
     entity=origin,
     source=weather,
-    windows=["3h"],
+    windows=["3h", "12h"],
     max_age="3h",
     features={
-        "temperature": Last("temperature"),
-        "humidity": Last("humidity"),
         "wind_speed": Last("wind_speed"),
         "visibility": Last("visibility"),
         "pressure": Last("pressure"),
+        "mean_temperature": Mean("temperature"),
+        "mean_humidity": Mean("humidity"),
     },
 )
