@@ -6,7 +6,7 @@ Columns beside the event's own fields are in :data:`META`; a rejected row keeps 
 
 from __future__ import annotations
 
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow as pa
@@ -19,9 +19,11 @@ from headrace.errors import FencedError, OfflineStoreUnavailableError
 from headrace.features.online import Source
 
 if TYPE_CHECKING:
-    from headrace.bus.stream import Stream
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
-    from collections.abc import Mapping, Sequence
+
+    from headrace.bus.stream import Stream
+from contextlib import contextmanager
 
 _TIME = pl.Datetime("us", "UTC")
 META: dict[str, Any] = {
@@ -56,12 +58,29 @@ class EventLog:
         return f"{self._url}/{topic}"
 
     def create(self, stream: Stream) -> None:
-        """Make the stream's table if there is none; several workers may do so at once."""
+        """Make the table if there is none; several workers may do so at once. Raises OfflineStoreUnavailableError."""
+        with self.storage(stream.topic):
+            try:
+                DeltaTable(self.path(stream.topic), storage_options=self._options)
+            except TableNotFoundError:
+                self._create(stream)
+
+    def _create(self, stream: Stream) -> None:
+        empty = pl.DataFrame(schema=log_schema(stream)).to_arrow(compat_level=pl.CompatLevel.oldest())
         try:
-            DeltaTable(self.path(stream.topic), storage_options=self._options)
-        except TableNotFoundError:
-            empty = pl.DataFrame(schema=log_schema(stream)).to_arrow(compat_level=pl.CompatLevel.oldest())
             write_deltalake(self.path(stream.topic), empty, mode="ignore", storage_options=self._options)
+        except DeltaError:
+            if not self.exists(stream.topic):  # else another worker was first
+                raise
+
+    @contextmanager
+    def storage(self, topic: str) -> Iterator[None]:
+        """Whatever the storage raises within, as OfflineStoreUnavailableError."""
+        try:
+            yield
+        except (DeltaError, OSError) as error:
+            message = f"the event log of {topic!r} at {self.path(topic)} does not answer: {error}"
+            raise OfflineStoreUnavailableError(message) from error
 
     def exists(self, topic: str) -> bool:
         """Whether the topic has a table."""
@@ -69,11 +88,8 @@ class EventLog:
 
     def table(self, topic: str) -> DeltaTable:
         """A fresh handle. Raises OfflineStoreUnavailableError."""
-        try:
+        with self.storage(topic):
             return DeltaTable(self.path(topic), storage_options=self._options)
-        except (DeltaError, OSError) as error:
-            message = f"the event log of {topic!r} at {self.path(topic)} does not open: {error}"
-            raise OfflineStoreUnavailableError(message) from error
 
     def reader(self, topic: str) -> LogReader:
         """A reader that remembers what it has read."""
@@ -88,7 +104,8 @@ class EventLog:
         import pyarrow.dataset as ds  # noqa: PLC0415
 
         keep = (ds.field("__partition") == source.partition) & (ds.field("__offset") >= start)
-        found = self.table(topic).to_pyarrow_dataset().to_table(filter=keep)
+        with self.storage(topic):
+            found = self.table(topic).to_pyarrow_dataset().to_table(filter=keep)
         frame = pl.DataFrame(found).filter(pl.col("__topic_id") == source.topic_id).sort("__offset")
         return frame.select(columns) if columns else frame
 
@@ -112,26 +129,23 @@ class LogReader:
 
     def read(self) -> pl.DataFrame:
         """The rows that came since the last call, each source partition's in order."""
+        with self._log.storage(self._topic):
+            files = self._files()
+            fresh = sorted(files - self._seen)
+            frame = pl.concat([_read_file(file) for file in fresh]) if fresh else self._log.empty(self._topic)
+        self._seen = files  # only now: a storage that failed is read again
+        return frame if frame.is_empty() else self._only_new(frame.sort("__partition", "__topic_id", "__offset"))
+
+    def _files(self) -> set[str]:
         if self._table is None:
             self._table = self._log.table(self._topic)
         else:
             self._table.update_incremental()
-        files = set(self._table.file_uris())
-        fresh = sorted(files - self._seen)
-        self._seen = files
-        frame = pl.concat([_read_file(file) for file in fresh]) if fresh else self._nothing()
-        if frame.is_empty():
-            return frame
-        return self._only_new(frame.sort("__partition", "__topic_id", "__offset"))
+        return set(self._table.file_uris())
 
     def positions(self) -> Mapping[Source, int]:
         """The offsets below which everything was read."""
         return dict(self._next)
-
-    def _nothing(self) -> pl.DataFrame:
-        assert self._table is not None  # noqa: S101 - read() opened it
-        empty = pa.schema(self._table.schema().to_arrow()).empty_table()
-        return pl.DataFrame(empty)
 
     def _only_new(self, frame: pl.DataFrame) -> pl.DataFrame:
         parts = []
@@ -164,11 +178,13 @@ class LogWriter:
 
     def position(self, source: Source) -> int | None:
         """D: the offset below which this snapshot of the log is complete; None where it holds nothing of the partition."""
-        return self._table.transaction_version(source.text)
+        with self._log.storage(self._topic):
+            return self._table.transaction_version(source.text)
 
     def refresh(self) -> None:
         """See what others committed."""
-        self._table.update_incremental()
+        with self._log.storage(self._topic):
+            self._table.update_incremental()
 
     def append(
         self, rows: pl.DataFrame, expected: Mapping[Source, int | None], positions: Mapping[Source, int]
@@ -179,18 +195,16 @@ class LogWriter:
             if found != position:
                 raise self._fenced(f"partition {source.text} stands at {found}, expected {position}")
         transactions = [Transaction(source.text, position) for source, position in positions.items()]
-        try:
-            write_deltalake(
-                self._table,
-                rows.to_arrow(compat_level=pl.CompatLevel.oldest()),
-                mode="append",
-                commit_properties=CommitProperties(app_transactions=transactions),
-            )
-        except CommitFailedError as error:
-            raise self._fenced(str(error)) from error
-        except (DeltaError, OSError) as error:
-            message = f"the event log of {self._topic!r} cannot be written: {error}"
-            raise OfflineStoreUnavailableError(message) from error
+        with self._log.storage(self._topic):
+            try:
+                write_deltalake(
+                    self._table,
+                    rows.to_arrow(compat_level=pl.CompatLevel.oldest()),
+                    mode="append",
+                    commit_properties=CommitProperties(app_transactions=transactions),
+                )
+            except CommitFailedError as error:
+                raise self._fenced(str(error)) from error
 
     def _fenced(self, why: str) -> FencedError:
         return FencedError(f"append to the event log of {self._topic!r}: {why}; another worker owns it now")

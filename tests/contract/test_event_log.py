@@ -1,0 +1,248 @@
+"""The event log: positions with rows, a fence on each handle, and readers that see each row once."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pytest
+
+from headrace.bus.duration import instant
+from headrace.bus.event import Event, encode
+from headrace.bus.stream import Stream
+from headrace.errors import FencedError, OfflineStoreUnavailableError
+from headrace.features.log import META, EventLog, LogWriter, log_schema
+from headrace.features.online import NO_CLOCK, Source
+from headrace.streams.batch import Judge, Records
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Ping(Event):
+    """A number at a time."""
+
+    n: int
+    at: datetime
+
+
+pings = Stream("pings", Ping, event_time="at")
+START = datetime(2020, 1, 1, tzinfo=UTC)
+ZERO, ONE = Source(0, bytes([1]) * 16), Source(1, bytes([1]) * 16)
+REBORN = Source(0, bytes([2]) * 16)
+
+
+def rows(source: Source, start: int, end: int) -> pl.DataFrame:
+    """Rows of [start, end); every tenth record does not decode."""
+    offsets = np.arange(start, end)
+    values = [b"?" if n % 10 == 9 else encode(Ping(n, START + timedelta(seconds=n))) for n in offsets.tolist()]
+    records = Records(offsets, instant(START) + offsets * 1_000_000, [None] * len(values), values)
+    return Judge(pings).rows(source.topic_id, source.partition, records, NO_CLOCK)
+
+
+def append(writer: LogWriter, source: Source, end: int) -> None:
+    """The next rows of a partition, from where the writer's handle stands."""
+    position = writer.position(source)
+    writer.append(rows(source, position or 0, end), {source: position}, {source: end})
+
+
+def offsets(frame: pl.DataFrame, source: Source = ZERO) -> list[int]:
+    mine = (pl.col("__partition") == source.partition) & (pl.col("__topic_id") == source.topic_id)
+    return frame.filter(mine)["__offset"].to_list()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> EventLog:
+    return EventLog(tmp_path / "events")
+
+
+# -- appending --------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_log_has_its_columns_and_no_position(log: EventLog) -> None:
+    writer = LogWriter(log, pings)
+    assert writer.position(ZERO) is None
+    assert log.read("pings").is_empty()
+    assert dict(log.empty("pings").schema) == dict(log.read("pings").schema) == log_schema(pings)
+    assert list(META) == list(log_schema(pings))[: len(META)]
+
+
+def test_many_workers_may_create_it_at_once(tmp_path: Path) -> None:
+    for attempt in range(5):
+        log = EventLog(tmp_path / str(attempt))
+        with ThreadPoolExecutor(8) as pool:
+            writers = list(pool.map(lambda _: LogWriter(log, pings), range(8)))  # noqa: B023 - used within the turn
+        append(writers[0], ZERO, 3)
+        assert offsets(log.read("pings")) == [0, 1, 2]
+
+
+def test_rows_and_position_come_together(log: EventLog) -> None:
+    writer = LogWriter(log, pings)
+    append(writer, ZERO, 20)
+    assert (writer.position(ZERO), writer.position(ONE)) == (20, None)
+    assert log.read("pings").equals(rows(ZERO, 0, 20))
+    later = LogWriter(log, pings)
+    append(later, ZERO, 21)
+    assert later.position(ZERO) == 21
+    assert offsets(log.read("pings")) == list(range(21))
+
+
+def test_partitions_share_a_commit(log: EventLog) -> None:
+    writer = LogWriter(log, pings)
+    both = pl.concat([rows(ONE, 0, 3), rows(ZERO, 0, 2)])
+    writer.append(both, {ZERO: None, ONE: None}, {ZERO: 2, ONE: 3})
+    assert (writer.position(ZERO), writer.position(ONE)) == (2, 3)
+    assert log.table("pings").version() == 1
+
+
+def test_a_stale_handle_is_fenced(log: EventLog) -> None:
+    mine, other = LogWriter(log, pings), LogWriter(log, pings)
+    append(other, ZERO, 5)
+    with pytest.raises(FencedError, match="another worker owns it"):
+        append(mine, ZERO, 7)
+    assert offsets(log.read("pings")) == list(range(5))
+    mine.reopen()
+    assert mine.position(ZERO) == 5
+    append(mine, ZERO, 7)
+    assert offsets(log.read("pings")) == list(range(7))
+
+
+def test_a_wrong_expectation_is_fenced_before_anything_is_written(log: EventLog) -> None:
+    writer = LogWriter(log, pings)
+    append(writer, ZERO, 5)
+    for expected in (None, 4, 6):
+        with pytest.raises(FencedError, match=f"stands at 5, expected {expected}"):
+            writer.append(rows(ZERO, 5, 6), {ZERO: expected}, {ZERO: 6})
+    assert log.table("pings").version() == 1
+
+
+def test_another_partition_is_no_conflict(log: EventLog) -> None:
+    mine, other = LogWriter(log, pings), LogWriter(log, pings)
+    append(other, ONE, 5)
+    append(mine, ZERO, 7)
+    append(mine, ZERO, 8)
+    append(other, ONE, 6)
+    found = log.read("pings")
+    assert (offsets(found, ZERO), offsets(found, ONE)) == (list(range(8)), list(range(6)))
+
+
+def test_one_fenced_partition_takes_its_commit_along(log: EventLog) -> None:
+    mine, other = LogWriter(log, pings), LogWriter(log, pings)
+    append(other, ONE, 5)
+    both = pl.concat([rows(ZERO, 0, 3), rows(ONE, 0, 3)])
+    with pytest.raises(FencedError):
+        mine.append(both, {ZERO: None, ONE: None}, {ZERO: 3, ONE: 3})
+    mine.reopen()
+    assert (mine.position(ZERO), mine.position(ONE)) == (None, 5)
+
+
+def test_refresh_sees_what_others_committed(log: EventLog) -> None:
+    mine, other = LogWriter(log, pings), LogWriter(log, pings)
+    append(other, ZERO, 5)
+    assert mine.position(ZERO) is None
+    mine.refresh()
+    assert mine.position(ZERO) == 5
+    append(mine, ZERO, 6)
+
+
+def test_a_recreated_topic_is_another_source(log: EventLog) -> None:
+    writer = LogWriter(log, pings)
+    append(writer, ZERO, 5)
+    append(writer, REBORN, 3)
+    assert (writer.position(ZERO), writer.position(REBORN)) == (5, 3)
+    assert offsets(log.read_from("pings", REBORN, 0), REBORN) == [0, 1, 2]
+    assert offsets(log.read_from("pings", ZERO, 4)) == [4]
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_reader_sees_each_row_once(log: EventLog) -> None:
+    writer, reader = LogWriter(log, pings), log.reader("pings")
+    assert reader.read().is_empty()
+    append(writer, ZERO, 5)
+    assert offsets(reader.read()) == [0, 1, 2, 3, 4]
+    assert reader.read().is_empty()
+    append(writer, ZERO, 7)
+    append(writer, ONE, 2)
+    fresh = reader.read()
+    assert (offsets(fresh), offsets(fresh, ONE)) == ([5, 6], [0, 1])
+    assert reader.positions() == {ZERO: 7, ONE: 2}
+
+
+def test_a_reader_sees_each_row_once_after_compaction_too(log: EventLog) -> None:
+    writer, reader = LogWriter(log, pings), log.reader("pings")
+    for end in (3, 6, 9):
+        append(writer, ZERO, end)
+    assert offsets(reader.read()) == list(range(9))
+    append(writer, ZERO, 12)
+    log.table("pings").optimize.compact()
+    assert offsets(reader.read()) == [9, 10, 11]
+    assert reader.read().is_empty()
+    assert offsets(log.read("pings")) == list(range(12))
+
+
+def test_a_writer_goes_on_after_compaction(log: EventLog) -> None:
+    writer = LogWriter(log, pings)
+    append(writer, ZERO, 3)
+    append(writer, ZERO, 6)
+    log.table("pings").optimize.compact()
+    append(writer, ZERO, 9)
+    assert LogWriter(log, pings).position(ZERO) == 9
+    assert offsets(log.read("pings")) == list(range(9))
+
+
+def test_reading_a_partition_from_an_offset_is_in_order(log: EventLog) -> None:
+    writer = LogWriter(log, pings)
+    for end in (4, 8, 12):
+        append(writer, ZERO, end)
+        append(writer, ONE, end)
+    assert log.read_from("pings", ZERO, 5).equals(rows(ZERO, 5, 12))
+    assert log.read_from("pings", ONE, 11, columns=["__offset", "n"]).rows() == [(11, 11)]
+    nothing = log.read_from("pings", ZERO, 12)
+    assert nothing.is_empty()
+    assert dict(nothing.schema) == log_schema(pings)
+
+
+def test_rejected_rows_keep_key_value_and_reason(log: EventLog) -> None:
+    append(LogWriter(log, pings), ZERO, 10)
+    row = log.read_from("pings", ZERO, 9).row(0, named=True)
+    assert (row["__verdict"], row["__reason"], row["__value"], row["n"]) == ("rejected", "decode", b"?", None)
+
+
+# -- when the storage does not answer ---------------------------------------------------------------------------------
+
+
+def test_a_log_that_is_not_there_is_a_typed_error(log: EventLog) -> None:
+    with pytest.raises(OfflineStoreUnavailableError, match="'nothing'"):
+        log.read("nothing")
+
+
+def test_a_storage_that_is_gone_is_a_typed_error_and_nothing_is_lost(log: EventLog, tmp_path: Path) -> None:
+    writer, reader = LogWriter(log, pings), log.reader("pings")
+    append(writer, ZERO, 3)
+    reader.read()
+    table = tmp_path / "events" / "pings"
+    table.rename(tmp_path / "away")
+    table.write_text("a file where the folder was")
+    for call in (lambda: append(writer, ZERO, 6), writer.refresh, reader.read, lambda: log.read_from("pings", ZERO, 0)):
+        with pytest.raises(OfflineStoreUnavailableError, match="'pings'"):
+            call()
+    table.unlink()
+    (tmp_path / "away").rename(table)
+    append(writer, ZERO, 6)
+    assert offsets(log.read("pings")) == list(range(6))
+    assert offsets(reader.read()) == [3, 4, 5]
+
+
+def test_a_reader_that_failed_reads_again(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = log.reader("pings")
+    append(LogWriter(log, pings), ZERO, 3)
+    with monkeypatch.context() as broken:
+        broken.setattr("headrace.features.log._read_file", lambda _: (_ for _ in ()).throw(OSError("gone")))
+        with pytest.raises(OfflineStoreUnavailableError, match="gone"):
+            reader.read()
+    assert offsets(reader.read()) == [0, 1, 2]
