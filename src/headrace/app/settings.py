@@ -61,8 +61,10 @@ class DemoSettings(BaseModel):
 
     model_config = _STRICT
     months: PositiveInt = Field(default=6, le=12, description="Months of 2013 to replay, from January on.")
-    history: Duration = Field(
-        default="0s", description="How far behind a partition's own clock a look-up of the demo may still ask."
+    source: str = Field(
+        default="streams.history:history",
+        pattern=r"^[\w.]+:\w+$",
+        description="What to replay: module:function of the project, called with the number of months.",
     )
     seed: NonNegativeInt = Field(default=0, description="Seed of everything random: the same seed, the same report.")
 

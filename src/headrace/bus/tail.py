@@ -65,6 +65,12 @@ class TopicTail:
                 return True
         return False
 
+    def end(self, topic: str, partition: int) -> int:
+        """The high watermark of any partition."""
+        from confluent_kafka import TopicPartition  # noqa: PLC0415
+
+        return self._consumer.get_watermark_offsets(TopicPartition(topic, partition), _TIMEOUT_S)[1]
+
     def close(self) -> None:
         """Let go of the connection."""
         self._consumer.close()

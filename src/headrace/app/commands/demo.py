@@ -16,9 +16,11 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    months: Annotated[int, typer.Option(min=1, max=12, help="Months of 2013 to replay, from January on.")] = 6,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same report.")] = 0,
+    months: Annotated[int | None, typer.Option(min=1, max=12, help="Months of 2013 to replay [default: 6].")] = None,
     days: Annotated[int | None, typer.Option(min=1, help="Stop after so many days.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="The same seed gives the same report [default: 0].")] = None,
+    free_run: Annotated[bool, typer.Option("--free-run", help="No lockstep: two workers, one is killed.")] = False,
+    days_per_second: Annotated[float, typer.Option(min=0.01, help="The pace of a free run.")] = 1.0,
     data_dir: Annotated[Path, typer.Option(help="Emptied first: services, event log, registry.")] = Path(
         ".headrace/demo"
     ),
@@ -27,12 +29,22 @@ def demo(
 ) -> None:
     """Replay real flights through worker, trainer and application, and report what came of it.
 
-    Everything runs on this machine and stops with the command: a real Kafka, a real Valkey, three processes.
+    Everything runs on this machine and stops with the command: a real Kafka, a real Valkey, three processes. In
+    lockstep, the default, one injected clock makes every run give the same numbers.
     """
     from rich.console import Console  # noqa: PLC0415 - --help needs none of it
 
     from headrace.app.demo.demo import DemoOptions, run_demo  # noqa: PLC0415
 
-    run_demo(DemoOptions(months, data_dir.resolve(), output.resolve(), seed, days), Console(stderr=json))
+    options = DemoOptions(
+        data_dir.resolve(),
+        output.resolve(),
+        months=months,
+        seed=seed,
+        days=days,
+        free_run=free_run,
+        days_per_second=days_per_second,
+    )
+    run_demo(options, Console(stderr=json))
     if json:
         typer.echo((output / "demo-report.json").read_text())

@@ -15,10 +15,12 @@ from headrace.errors import TransientError
 from headrace.trainers.messages import DecisionRecord
 
 if TYPE_CHECKING:
-    from headrace.bus.tail import TopicTail
-    from deltalake import DeltaTable
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from deltalake import DeltaTable
+
     from headrace.bus.producer import EventProducer
+    from headrace.bus.tail import TopicTail
     from headrace.features.log import EventLog
     from headrace.features.online import OnlineStore, Source
 
@@ -43,11 +45,12 @@ class Barriers:
         sources: Mapping[str, Sequence[Source]],
         check: Callable[[], None],
         *,
+        refresh: Callable[[], None],
         patience_s: float = 600.0,
     ) -> None:
         self._store, self._log, self._producer, self._tail = store, log, producer, decisions
         self._views, self._sources = views, sources  # topic → views name@version; topic → source partitions
-        self._check = check
+        self._check, self._refresh = check, refresh
         self._patience_s = patience_s
         self._tables: dict[str, DeltaTable] = {}
         self._unread: deque[DecisionRecord] = deque()
@@ -77,6 +80,10 @@ class Barriers:
             for cursors, (_, count) in zip(found, wanted, strict=True)
         )
         return True if reached else None
+
+    def ends(self, topics: Sequence[str]) -> list[int]:
+        """How many records each topic has."""
+        return [sum(self._tail.end(topic, source.partition) for source in self._sources[topic]) for topic in topics]
 
     def logged(self, produced: Counter[str]) -> None:
         """The event log holds everything produced: asks the workers to flush, and again if need be."""
@@ -143,6 +150,7 @@ class Barriers:
             now = time.monotonic()
             if now - checked > 0.5:  # noqa: PLR2004 - seconds between two looks at the processes
                 self._check()
+                self._refresh()
                 checked = now
             if now - started > self._patience_s:
                 message = f"waited {self._patience_s:.0f} s for {what}; the logs beside the data tell more"

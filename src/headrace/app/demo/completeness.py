@@ -12,6 +12,7 @@ from headrace.features.log import ACCEPTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
     from headrace.app.demo.history import History
     from headrace.bus.stream import Stream
     from headrace.features.log import EventLog

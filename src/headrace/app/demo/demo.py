@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from headrace.app.demo import chart
 from headrace.app.demo.barrier import Barriers
-from headrace.app.demo.driver import Lockstep, Tally
+from headrace.app.demo.driver import Cast, FreeRun, Lockstep, Tally
+from headrace.app.demo.history import FirstDays
 from headrace.app.demo.processes import Processes
 from headrace.app.demo.report import build
 from headrace.app.demo.screen import final_screen
@@ -20,11 +23,12 @@ from headrace.app.demo.state import DemoState
 from headrace.app.demo.view import DemoView
 from headrace.app.local.services import LocalServices
 from headrace.app.project import Project, load_project
-from headrace.app.settings_sources import load_settings
+from headrace.app.settings_sources import find_file, load_settings
 from headrace.app.template import template_folder
 from headrace.bus.producer import EventProducer
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import DECISIONS, RUNS, admin, incarnations
+from headrace.errors import ProjectError
 from headrace.features.log import EventLog
 from headrace.features.online import Source
 from headrace.features.redis_store import RedisOnlineStore
@@ -35,73 +39,72 @@ from headrace.trainers.model_log import ModelLog
 from headrace.trainers.observation import DAY_US
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from pathlib import Path
     from collections.abc import Callable
+
+    from rich.console import Console
+
     from headrace.app.demo.history import History
     from headrace.app.settings import Settings
     from headrace.trainers.definitions import Model
 
-MODEL = "delay"
-_HISTORY = "streams.history"
+APPLICATION = "demo"
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What to run. ``folder`` is emptied first; the report and the chart are written to ``output``."""
+    """What to run. ``folder`` is emptied first; report and chart go to ``output``. None: as the settings say."""
 
-    months: int
     folder: Path
     output: Path
-    seed: int = 0
+    months: int | None = None
+    seed: int | None = None
     days: int | None = None
+    free_run: bool = False
+    days_per_second: float = 1.0
 
 
 def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
-    """Run the demo in lockstep and return its report."""
+    """Run the demo and return its report. The project is that of the working directory, else the reference system."""
     started = time.monotonic()
     shutil.rmtree(options.folder, ignore_errors=True)
-    root = template_folder()
-    base = load_settings({"data_dir": options.folder}, folder=root)
-    project = load_project(base)
-    history = _history(options)
-    state = DemoState("lockstep", history.from_us, history.to_us)
-    with DemoView(state, console) as view, LocalServices(options.folder) as services:
-        state.phase = "starting worker, trainer and application"
-        view.refresh()
-        settings = load_settings(
-            {
-                "data_dir": options.folder,
-                "bootstrap_servers": services.bootstrap_servers,
-                "redis_url": services.redis_url,
-                "clock": "control",
-            },
-            folder=root,
-        )
-        stage = _Stage(settings, project, history, options, state, view.refresh)
+    root = find_root()
+    flags = {"data_dir": options.folder, "demo.months": options.months, "demo.seed": options.seed, "clock": "control"}
+    settings = load_settings(flags, folder=root)
+    project = load_project(settings)
+    history = _history(settings, options.days)
+    state = DemoState("free run" if options.free_run else "lockstep", history.from_us, history.to_us)
+    with ExitStack() as stack:
+        view = stack.enter_context(DemoView(state, console))
+        _enter(state, view, "starting Kafka and Valkey")
+        services = stack.enter_context(LocalServices(options.folder))
+        addresses = {"bootstrap_servers": services.bootstrap_servers, "redis_url": services.redis_url}
+        settings = load_settings(flags | addresses, folder=root)
+        stage = Stage(settings, project, history, state, lambda: view.refresh())
         with Processes(options.folder / "logs", root, _environment(settings)) as processes:
-            tally = stage.play(processes)
-        state.phase = "auditing every served vector"
-        view.refresh()
-        report, curves = build(settings, project, project.model(MODEL), history, tally, options.seed)
+            tally = stage.free_run(processes, options) if options.free_run else stage.lockstep(processes)
+        _enter(state, view, "auditing every served vector")
+        report, curves = build(settings, project, stage.model, history, tally)
     report["seconds"] = round(time.monotonic() - started, 1)
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "demo-report.json").write_bytes(
-        msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
-    )
-    versions = [
-        (version["version"], tally.swapped[version["version"]] // DAY_US)
-        for version in report["versions"]
-        if version["version"] in tally.swapped
-    ]
-    chart.draw(options.output / "demo-auc.png", *curves, versions)
+    _write(options.output, report, curves, tally)
     final_screen(report, console)
     return report
 
 
-def _history(options: DemoOptions) -> History:
-    made: History = import_module(_HISTORY).history(options.months)
-    return made if options.days is None else made.first_days(options.days)  # type: ignore[attr-defined]
+def find_root() -> Path:
+    """The folder of the nearest headrace.toml, else that of the reference system."""
+    file = find_file(Path.cwd())
+    return template_folder() if file is None else file.parent
+
+
+def _enter(state: DemoState, view: DemoView, phase: str) -> None:
+    state.phase = phase
+    view.refresh()
+
+
+def _history(settings: Settings, days: int | None) -> History:
+    module, _, function = settings.demo.source.partition(":")
+    made: History = getattr(import_module(module), function)(settings.demo.months)
+    return made if days is None else FirstDays(made, days)
 
 
 def _environment(settings: Settings) -> dict[str, str]:
@@ -109,72 +112,97 @@ def _environment(settings: Settings) -> dict[str, str]:
         "HEADRACE_DATA_DIR": str(settings.data_dir),
         "HEADRACE_BOOTSTRAP_SERVERS": str(settings.bootstrap_servers),
         "HEADRACE_REDIS_URL": str(settings.redis_url),
-        "HEADRACE_CLOCK": "control",
-        "HEADRACE_FLUSH_INTERVAL": "30s",
-        "HEADRACE_HEARTBEAT_BOUND": "60s",
-        "MALLOC_ARENA_MAX": "2",
+        "HEADRACE_CLOCK": settings.clock,
+        "HEADRACE_FLUSH_INTERVAL": "30s",  # the barriers ask for it
+        "HEADRACE_HEARTBEAT_BOUND": "60s",  # two cores, five processes
+        "POLARS_MAX_THREADS": "1",  # batches are small, cores are few
         "OMP_WAIT_POLICY": "PASSIVE",
     }
 
 
-class _Stage:
-    """Everything that a lockstep replay needs around it."""
+def _write(output: Path, report: dict[str, Any], curves: Any, tally: Tally) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    content = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+    (output / "demo-report.json").write_bytes(content)
+    chart.draw(output / "demo-auc.png", *curves, [(v, at // DAY_US) for v, at in tally.swapped.items()])
+
+
+class Stage:
+    """Everything that a replay needs around it."""
 
     def __init__(
-        self,
-        settings: Settings,
-        project: Project,
-        history: History,
-        options: DemoOptions,
-        state: DemoState,
-        refresh: Callable[[], None],
+        self, settings: Settings, project: Project, history: History, state: DemoState, refresh: Callable[[], None]
     ) -> None:
         self._settings, self._project, self._history = settings, project, history
-        self._options, self._state, self._refresh = options, state, refresh
+        self._state, self._refresh = state, refresh
         self._servers = str(settings.bootstrap_servers)
-        self._model: Model = project.model(MODEL)
         self._log = EventLog(settings.event_log)
+        if len(project.models) != 1:
+            raise ProjectError(f"the demo replays one model; the project has {sorted(project.models) or 'none'}")
+        self.model: Model = next(iter(project.models.values()))
 
-    def play(self, processes: Processes) -> Tally:
-        """Start the processes, replay the history through them."""
-        make_topics(self._servers, list(self._project.streams.values()), partitions=1)
+    def lockstep(self, processes: Processes) -> Tally:
+        """Replay with one clock: worker, trainer and application."""
+        self._topics(1)
+        processes.start("worker", "worker")
+        processes.start("trainer", "trainer", "--seed", str(self._settings.demo.seed))
+        application = processes.start_lockstep(*self._score(), "--lockstep")
+        return Lockstep(self._cast(processes), application).run()
+
+    def free_run(self, processes: Processes, options: DemoOptions) -> Tally:
+        """Replay at a pace: two workers, one of which is killed, trainer and application."""
+        self._topics(4)
+        for name in ("worker", "worker-2"):
+            processes.start(name, "worker")
+        processes.start("trainer", "trainer", "--seed", str(self._settings.demo.seed))
+        processes.start("application", *self._score())
+        return FreeRun(
+            self._cast(processes),
+            days_per_second=options.days_per_second,
+            disturb=lambda: processes.kill("worker-2"),
+        ).run()
+
+    def _score(self) -> list[str]:
+        return ["score", self.model.name, "--shadow-first", "--application", APPLICATION]
+
+    def _topics(self, partitions: int) -> None:
+        make_topics(self._servers, list(self._project.streams.values()), partitions)
         trainer.make_topics(self._servers)
-        processes.start("worker", "worker", "--partitions", "1")
-        processes.start("trainer", "trainer", "--seed", str(self._options.seed))
-        application = processes.start_lockstep("score", MODEL, "--lockstep", "--shadow-first", "--application", "demo")
+
+    def _cast(self, processes: Processes) -> Cast:
+        self._state.phase = "starting worker, trainer and application"
+        self._refresh()
         barriers = self._barriers(processes.check)
-        self._wait_for_worker(barriers)
+        barriers.ready()
         self._state.phase = "replaying"
-        lockstep = Lockstep(
+        return Cast(
             self._history,
-            self._model,
+            self.model,
             EventProducer(self._servers, linger_ms=0),
             barriers,
-            application,
             TopicTail(self._servers, [RUNS], from_beginning=False),
-            ModelLog(self._model, self._log),
+            ModelLog(self.model, self._log),
             self._state,
             self._refresh,
         )
-        tally = lockstep.run()
-        barriers.logged(tally.produced)
-        return tally
-
-    def _wait_for_worker(self, barriers: Barriers) -> None:
-        """The tables of the log are there, and every view has a cursor."""
-        barriers.ready()
 
     def _barriers(self, check: Callable[[], None]) -> Barriers:
+        client = admin(self._servers)
         streams = [*self._project.streams.values(), VECTORS, PREDICTIONS]
-        found = incarnations(admin(self._servers), [stream.topic for stream in streams])
-        views = {
-            stream.topic: [f"{v.name}@{v.version}" for v in self._project.views.values() if v.source is stream]
-            for stream in streams
-        }
-        sources = {
-            topic: [Source(partition, incarnation.topic_id) for partition in range(incarnation.partitions)]
-            for topic, incarnation in found.items()
-        }
-        store = RedisOnlineStore(str(self._settings.redis_url), self._settings.namespace)
-        decisions = TopicTail(self._servers, [DECISIONS], from_beginning=False)
-        return Barriers(store, self._log, EventProducer(self._servers, linger_ms=0), decisions, views, sources, check)
+        found = incarnations(client, [stream.topic for stream in streams])
+        return Barriers(
+            RedisOnlineStore(str(self._settings.redis_url), self._settings.namespace),
+            self._log,
+            EventProducer(self._servers, linger_ms=0),
+            TopicTail(self._servers, [DECISIONS], from_beginning=False),
+            {
+                stream.topic: [f"{v.name}@{v.version}" for v in self._project.views.values() if v.source is stream]
+                for stream in streams
+            },
+            {
+                topic: [Source(partition, incarnation.topic_id) for partition in range(incarnation.partitions)]
+                for topic, incarnation in found.items()
+            },
+            check,
+            refresh=self._refresh,
+        )

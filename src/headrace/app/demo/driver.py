@@ -18,6 +18,7 @@ from headrace.trainers.observation import DAY_US
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
     from headrace.app.demo.barrier import Barriers
     from headrace.app.demo.history import History
     from headrace.app.demo.processes import LockstepApplication
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 HOUR_US = 3_600_000_000
 _CURVE_DAYS = 7
+_REST_S = 3.0
 
 
 @dataclass
@@ -40,94 +42,61 @@ class Tally:
     swapped: dict[int, int] = field(default_factory=dict)
 
 
-class Lockstep:
-    """One clock T in steps of an hour: produce what happened before T, wait, predict as of T; at midnight, decide."""
+@dataclass(frozen=True)
+class Cast:
+    """Whom a replay plays with."""
 
-    def __init__(
-        self,
-        history: History,
-        model: Model,
-        producer: EventProducer,
-        barriers: Barriers,
-        application: LockstepApplication,
-        runs: TopicTail,
-        log: ModelLog,
-        state: DemoState,
-        refresh: Callable[[], None],
-    ) -> None:
-        self._history, self._model, self._log = history, model, log
-        self._replay = Replay(history)
-        self._producer, self._barriers, self._application, self._runs = producer, barriers, application, runs
-        self._state, self._refresh = state, refresh
-        self._width = len(model.features.columns())
+    history: History
+    model: Model
+    producer: EventProducer
+    barriers: Barriers
+    runs: TopicTail
+    log: ModelLog
+    state: DemoState
+    refresh: Callable[[], None]
+
+
+class _Replayer:
+    """What both ways of replaying share: producing, remembering, showing."""
+
+    def __init__(self, cast: Cast) -> None:
+        self._cast = cast
+        self._state = cast.state
+        self._replay = Replay(cast.history)
         self.tally = Tally()
-
-    def run(self) -> Tally:
-        """Replay everything."""
-        for t_us in range(self._history.from_us, self._history.to_us + 1, HOUR_US):
-            self.step(t_us)
-        return self.tally
-
-    def step(self, t_us: int) -> None:
-        """One hour."""
-        started = time.perf_counter()
-        fresh = self._produce(t_us)
-        self._barriers.folded(self.tally.produced, fresh)
-        self._state.lag_ms = (time.perf_counter() - started) * 1e3
-        if self._model.requests.topic in fresh:
-            self._serve(t_us)
-        if t_us % DAY_US == 0:
-            self._tick(t_us)
-        self._show(t_us, started, sum(fresh.values()))
 
     def _produce(self, t_us: int) -> Counter[str]:
         fresh: Counter[str] = Counter()
         for at_ms, topic, key, value in self._replay.before(t_us):
-            self._producer.put(topic, key, value, timestamp_ms=at_ms)
+            self._cast.producer.put(topic, key, value, timestamp_ms=at_ms)
             fresh[topic] += 1
         if fresh:
-            self._producer.flush()
+            self._cast.producer.flush()
             self.tally.produced += fresh
         return fresh
-
-    def _serve(self, t_us: int) -> None:
-        served = self._application.serve(t_us, self.tally.produced[self._model.requests.topic])
-        self.tally.produced[VECTORS.topic] += served["predicted"]
-        self.tally.produced[PREDICTIONS.topic] += served["logged"]
-        self._state.predictions += served["predicted"]
-        self._state.features += served["predicted"] * self._width
-
-    def _tick(self, t_us: int) -> None:
-        """A day is over: log complete, rules evaluated, run finished, version swapped. Then time goes on."""
-        self._barriers.logged(self.tally.produced)
-        record = self._barriers.decided(t_us, self._model.name)
-        self._remember(record)
-        if record.decision is not None and record.decision.request is not None:
-            end = self._barriers.finished(record.decision.request)
-            self._remember(end)
-            self._swap(t_us)
-        if t_us // DAY_US % _CURVE_DAYS == 0 and self.tally.swapped:
-            self._state.auc_days, self._state.auc_live, self._state.auc_frozen = rolling(duel(self._log, t_us))
 
     def _remember(self, record: DecisionRecord) -> None:
         self.tally.records.append(record)
         decision = record.decision
         if decision is None:
-            self._state.decisions.append(
-                DecisionLine(record.t_us, record.reason.partition(":")[0], "run", record.reason)
-            )
-            return
-        what = "fired" if decision.fired else "not now"
-        self._state.decisions.append(DecisionLine(record.t_us, what, decision.rule, decision.reason))
-        self._state.progress = {v.rule: (v.progress, v.reason) for v in decision.verdicts[1:] or decision.verdicts}
+            line = DecisionLine(record.t_us, record.reason.partition(":")[0], "run", record.reason)
+        else:
+            line = DecisionLine(record.t_us, "fired" if decision.fired else "not now", decision.rule, decision.reason)
+            self._state.progress = {v.rule: (v.progress, v.reason) for v in decision.verdicts[1:] or decision.verdicts}
+        self._state.decisions.append(line)
 
-    def _swap(self, t_us: int) -> None:
-        for run in (msgspec.json.decode(m.value() or b"", type=RunFinished) for m in self._runs.drain()):
-            self.tally.runs.append(run)
-            if run.event_id is not None and run.version is not None:
-                served = self._application.swap(run.event_id)
-                self.tally.swapped[served] = t_us
-                self._state.versions.append(VersionLine(run.version, run.rule, t_us, run.reason))
+    def _ended_runs(self) -> list[RunFinished]:
+        """The runs that have ended since the last call."""
+        ended = [msgspec.json.decode(m.value() or b"", type=RunFinished) for m in self._cast.runs.drain()]
+        self.tally.runs += ended
+        self._state.versions += [
+            VersionLine(run.version, run.rule, run.t_us, run.reason) for run in ended if run.version is not None
+        ]
+        return ended
+
+    def _draw_curves(self, t_us: int) -> None:
+        if t_us // DAY_US % _CURVE_DAYS == 0 and self._state.versions:
+            self._state.auc_days, self._state.auc_live, self._state.auc_frozen = rolling(duel(self._cast.log, t_us))
 
     def _show(self, t_us: int, started: float, fresh: int) -> None:
         state = self._state
@@ -135,4 +104,99 @@ class Lockstep:
         state.event_us, state.step_ms = t_us, took * 1e3
         state.events += fresh
         state.events_per_s = 0.98 * state.events_per_s + 0.02 * fresh / max(took, 1e-6)
-        self._refresh()
+        self._cast.refresh()
+
+    def _hours(self) -> range:
+        return range(self._cast.history.from_us, self._cast.history.to_us + 1, HOUR_US)
+
+
+class Lockstep(_Replayer):
+    """One clock T in steps of an hour: produce what happened before T, wait, predict as of T; at midnight, decide."""
+
+    def __init__(self, cast: Cast, application: LockstepApplication) -> None:
+        super().__init__(cast)
+        self._application = application
+        self._width = len(cast.model.features.columns())
+
+    def run(self) -> Tally:
+        """Replay everything."""
+        for t_us in self._hours():
+            self.step(t_us)
+        self._cast.barriers.logged(self.tally.produced)
+        return self.tally
+
+    def step(self, t_us: int) -> None:
+        """One hour."""
+        started = time.perf_counter()
+        fresh = self._produce(t_us)
+        self._cast.barriers.folded(self.tally.produced, fresh)
+        self._state.lag_ms = (time.perf_counter() - started) * 1e3
+        if self._cast.model.requests.topic in fresh:
+            self._serve(t_us)
+        if t_us % DAY_US == 0:
+            self._tick(t_us)
+        self._show(t_us, started, sum(fresh.values()))
+
+    def _serve(self, t_us: int) -> None:
+        served = self._application.serve(t_us, self.tally.produced[self._cast.model.requests.topic])
+        self.tally.produced[VECTORS.topic] += served["predicted"]
+        self.tally.produced[PREDICTIONS.topic] += served["logged"]
+        self._state.predictions += served["predicted"]
+        self._state.features += served["predicted"] * self._width
+
+    def _tick(self, t_us: int) -> None:
+        """A day is over: log complete, rules evaluated, run finished, version swapped. Then time goes on."""
+        self._cast.barriers.logged(self.tally.produced)
+        record = self._cast.barriers.decided(t_us, self._cast.model.name)
+        self._remember(record)
+        if record.decision is not None and record.decision.request is not None:
+            self._remember(self._cast.barriers.finished(record.decision.request))
+            for run in self._ended_runs():
+                if run.event_id is not None:
+                    self.tally.swapped[self._application.swap(run.event_id)] = t_us
+        self._draw_curves(t_us)
+
+
+class FreeRun(_Replayer):
+    """Produces at a pace and waits for nobody, but for version 1; half-way ``disturb`` is called, to kill a worker."""
+
+    def __init__(self, cast: Cast, *, days_per_second: float, disturb: Callable[[], None]) -> None:
+        super().__init__(cast)
+        self._hour_s = 1 / (24 * days_per_second)
+        self._disturb = disturb
+
+    def run(self) -> Tally:
+        """Replay everything, then let the processes come to rest."""
+        hours = self._hours()
+        for index, t_us in enumerate(hours):
+            started = time.perf_counter()
+            fresh = self._produce(t_us)
+            if t_us % DAY_US == 0:
+                self._tick(t_us)
+            if index == len(hours) // 2:
+                self._disturb()
+            time.sleep(max(0.0, self._hour_s - (time.perf_counter() - started)))
+            self._show(t_us, started, sum(fresh.values()))
+        self._rest()
+        return self.tally
+
+    def _tick(self, t_us: int) -> None:
+        record = self._cast.barriers.decided(t_us, self._cast.model.name)
+        self._remember(record)
+        if record.decision is not None and record.decision.request is not None and not self._state.versions:
+            self._remember(self._cast.barriers.finished(record.decision.request))
+        for run in self._ended_runs():
+            if run.version is not None:
+                self.tally.swapped[run.version] = t_us
+        self._draw_curves(t_us)
+
+    def _rest(self) -> None:
+        """Until the application logs nothing more, and the event log holds everything."""
+        topics = [VECTORS.topic, PREDICTIONS.topic]
+        before: list[int] = []
+        while (now := self._cast.barriers.ends(topics)) != before:
+            before = now
+            time.sleep(_REST_S)
+        self.tally.produced |= Counter(dict(zip(topics, before, strict=True)))
+        self._cast.barriers.logged(self.tally.produced)
+        self._ended_runs()

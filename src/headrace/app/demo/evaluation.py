@@ -13,6 +13,7 @@ from headrace.trainers.metrics import DayScores, auc, auc_within_day, gain, logl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
     from headrace.trainers.model_log import ModelLog
 
 _ROLLING_DAYS = 14

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import islice
-from typing import Protocol, TYPE_CHECKING
+from collections import Counter
+from functools import cached_property
+from itertools import islice, takewhile
+from typing import TYPE_CHECKING, Protocol
+
+from headrace.trainers.observation import DAY_US
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,6 +37,25 @@ class History(Protocol):
 
     def records(self) -> Iterator[Record]:
         """All events."""
+
+
+class FirstDays:
+    """The first days of a history."""
+
+    def __init__(self, history: History, days: int) -> None:
+        self._history = history
+        self.from_us = history.from_us
+        self.to_us = min(history.to_us, history.from_us + days * DAY_US)
+        self.unlabelled = history.unlabelled
+
+    @cached_property
+    def counts(self) -> Mapping[str, int]:
+        """Topic → events in these days."""
+        return Counter(topic for _, topic, _, _ in self.records())
+
+    def records(self) -> Iterator[Record]:
+        """The events in these days."""
+        return takewhile(lambda record: record[0] * 1_000 < self.to_us, self._history.records())
 
 
 class Replay:

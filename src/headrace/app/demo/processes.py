@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import IO, Any, Self, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -12,8 +12,8 @@ from headrace.app.local.process import GuardedProcess
 from headrace.errors import TransientError
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from pathlib import Path
+    from types import TracebackType
 
 _STOP_S = 20.0
 _HEADRACE = [sys.executable, "-m", "headrace"]

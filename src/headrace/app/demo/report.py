@@ -26,13 +26,13 @@ Curves = tuple[list[int], list[float], list[float]]
 
 
 def build(
-    settings: Settings, project: Project, model: Model, history: History, tally: Tally, seed: int
+    settings: Settings, project: Project, model: Model, history: History, tally: Tally
 ) -> tuple[dict[str, Any], Curves]:
     """The report without its ``seconds``, and the curves of its chart."""
     log = EventLog(settings.event_log)
     model_log = ModelLog(model, log)
     rows = evaluation.duel(model_log, history.to_us)
-    auc, logloss = evaluation.scores(rows, seed=seed)
+    auc, logloss = evaluation.scores(rows, seed=settings.demo.seed)
     live = model_log.predictions().filter(pl.col("role") == "live")
     lost, duplicated = lost_and_duplicated(history, project.streams, log)
     report = {
