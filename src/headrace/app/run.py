@@ -116,7 +116,13 @@ def scorer(settings: Settings, project: Project, model_name: str, *, application
     predictor = Predictor(subscriber, features, producer, new_id=lambda: f"{application}-{next(counter)}")
     tail = TopicTail(servers, [model.requests.topic], from_beginning=True)
     follower = RequestFollower(
-        model.requests, model.at, tail, subscriber, predictor, producer, shadow_first=shadow_first
+        model.requests,
+        model.at,
+        tail=tail,
+        subscriber=subscriber,
+        predictor=predictor,
+        producer=producer,
+        shadow_first=shadow_first,
     )
     return Scorer(follower, subscriber)
 

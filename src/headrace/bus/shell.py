@@ -6,6 +6,7 @@ Not for the data path. An agent here never raises: an exception in Faust acknowl
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -86,6 +87,8 @@ class ThreadService(Service):
 def run_shell(app: faust.App, service: ThreadService) -> None:
     """Run until a signal; returns when everything has stopped. Exits the process with 1 if the loop failed."""
     app.service(service)
-    worker = faust.Worker(app, loglevel="warn", redirect_stdouts=False, quiet=True)
+    for library in ("faust", "mode", "aiokafka"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    worker = faust.Worker(app, override_logging=False, redirect_stdouts=False, quiet=True)
     worker.spinner = None  # it would draw over the log lines
     worker.execute_from_commandline()

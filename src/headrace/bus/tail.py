@@ -23,6 +23,7 @@ class TopicTail:
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap_servers,
+                "log_level": 2,  # connections come and go: what matters is raised or returned
                 "group.id": "headrace-tail",  # never joined: the partitions are assigned by hand
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",

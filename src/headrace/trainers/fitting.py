@@ -7,6 +7,7 @@ import resource
 import time
 import traceback
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,6 +73,7 @@ class FitPool:
         self._limits = limits or FitLimits()
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(_PRELOAD)
+        forkserver.ensure_running()
 
     def fit(self, task: FitTask) -> FitResult:
         """Run one task. Raises FitError with the child's traceback."""
@@ -86,7 +88,7 @@ class FitPool:
             if not ours.poll(self._limits.seconds):
                 message = f"the fit of {task.run.model!r} took longer than {self._limits.seconds:.0f} s and was stopped"
                 raise FitError(message)
-            answer = ours.recv()
+            answer: FitResult | str = ours.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
             child.join(5)
             message = (

@@ -1,4 +1,4 @@
-"""The runner's own consumer: takes one request at a time, keeps its membership while it fits, commits when it has answered."""
+"""The runner's own consumer: one request at a time; stays a member while it fits, commits when it has answered."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from headrace.trainers.messages import RetrainRequest, RunFinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from confluent_kafka import Message
+
+    from confluent_kafka import Consumer, Message
 
     from headrace.trainers.runner import TrainingRunner
 
@@ -55,6 +56,7 @@ class RunnerLoop:
         consumer = Consumer(
             {
                 "bootstrap.servers": self._servers,
+                "log_level": 2,  # connections come and go: what matters is raised or returned
                 "group.id": self._group,
                 "group.protocol": "consumer",
                 "auto.offset.reset": "earliest",
@@ -72,13 +74,13 @@ class RunnerLoop:
         consumer.close()
 
     def _take(
-        self, consumer, pool: ThreadPoolExecutor, runners: Mapping[str, TrainingRunner], message: Message
-    ) -> None:  # type: ignore[no-untyped-def]
+        self, consumer: Consumer, pool: ThreadPoolExecutor, runners: Mapping[str, TrainingRunner], message: Message
+    ) -> None:
         try:
             request = _DECODER.decode(message.value() or b"")
         except msgspec.MsgspecError as error:
             logger.warning("a retrain request does not decode", error=str(error), offset=message.offset())
-            consumer.commit(message, asynchronous=False)
+            consumer.commit(message=message, asynchronous=False)
             return
         runner = runners.get(request.model)
         if runner is not None:
@@ -91,4 +93,4 @@ class RunnerLoop:
             logger.info("run ended", outcome=finished.outcome, reason=finished.reason, seconds=finished.seconds)
             self._answer(finished)
             consumer.resume(consumer.assignment())
-        consumer.commit(message, asynchronous=False)
+        consumer.commit(message=message, asynchronous=False)

@@ -12,6 +12,7 @@ from headrace.bus.control import Flush, Tick
 from headrace.bus.event import encode
 from headrace.bus.topics import CONTROL
 from headrace.errors import TransientError
+from headrace.models import acknowledgement
 from headrace.trainers.messages import DecisionRecord
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from headrace.bus.producer import EventProducer
     from headrace.bus.tail import TopicTail
     from headrace.features.log import EventLog
+    from headrace.models.acknowledgement import Acknowledgement
     from headrace.features.online import OnlineStore, Source
 
 T = TypeVar("T")
@@ -41,6 +43,7 @@ class Barriers:
         log: EventLog,
         producer: EventProducer,
         decisions: TopicTail,
+        acks: TopicTail,
         views: Mapping[str, Sequence[str]],
         sources: Mapping[str, Sequence[Source]],
         check: Callable[[], None],
@@ -48,7 +51,8 @@ class Barriers:
         refresh: Callable[[], None],
         patience_s: float = 600.0,
     ) -> None:
-        self._store, self._log, self._producer, self._tail = store, log, producer, decisions
+        self._store, self._log, self._producer = store, log, producer
+        self._tail, self._acks = decisions, acks
         self._views, self._sources = views, sources  # topic → views name@version; topic → source partitions
         self._check, self._refresh = check, refresh
         self._patience_s = patience_s
@@ -127,6 +131,15 @@ class Barriers:
     def finished(self, request: str) -> DecisionRecord:
         """The end of a run."""
         return self._wait(f"run {request}", lambda: self._next(lambda r: r.kind == "finished" and r.run == request))
+
+    def acknowledged(self, event_id: str) -> Acknowledgement:
+        """What the application made of a model event."""
+
+        def answer() -> Acknowledgement | None:
+            found = [acknowledgement.decode(m.value() or b"") for m in self._acks.poll(0.05)]
+            return next((one for one in found if one.event_id == event_id), None)
+
+        return self._wait("the application to follow", answer)
 
     def _tick(self, t_us: int) -> None:
         self._producer.put(CONTROL, None, encode(Tick(t_us)))

@@ -27,7 +27,7 @@ from headrace.app.settings_sources import find_file, load_settings
 from headrace.app.template import template_folder
 from headrace.bus.producer import EventProducer
 from headrace.bus.tail import TopicTail
-from headrace.bus.topics import DECISIONS, RUNS, admin, incarnations
+from headrace.bus.topics import DECISIONS, MODEL_ACKS, RUNS, admin, incarnations
 from headrace.errors import ProjectError
 from headrace.features.log import EventLog
 from headrace.features.online import Source
@@ -80,7 +80,8 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
         addresses = {"bootstrap_servers": services.bootstrap_servers, "redis_url": services.redis_url}
         settings = load_settings(flags | addresses, folder=root)
         stage = Stage(settings, project, history, state, lambda: view.refresh())
-        with Processes(options.folder / "logs", root, _environment(settings)) as processes:
+        environment = _environment(settings, flush="1s" if options.free_run else "30s")  # the barriers ask for more
+        with Processes(options.folder / "logs", root, environment) as processes:
             tally = stage.free_run(processes, options) if options.free_run else stage.lockstep(processes)
         _enter(state, view, "auditing every served vector")
         report, curves = build(settings, project, stage.model, history, tally)
@@ -107,13 +108,13 @@ def _history(settings: Settings, days: int | None) -> History:
     return made if days is None else FirstDays(made, days)
 
 
-def _environment(settings: Settings) -> dict[str, str]:
+def _environment(settings: Settings, *, flush: str) -> dict[str, str]:
     return {
         "HEADRACE_DATA_DIR": str(settings.data_dir),
         "HEADRACE_BOOTSTRAP_SERVERS": str(settings.bootstrap_servers),
         "HEADRACE_REDIS_URL": str(settings.redis_url),
         "HEADRACE_CLOCK": settings.clock,
-        "HEADRACE_FLUSH_INTERVAL": "30s",  # the barriers ask for it
+        "HEADRACE_FLUSH_INTERVAL": flush,
         "HEADRACE_HEARTBEAT_BOUND": "60s",  # two cores, five processes
         "POLARS_MAX_THREADS": "1",  # batches are small, cores are few
         "OMP_WAIT_POLICY": "PASSIVE",
@@ -195,6 +196,7 @@ class Stage:
             self._log,
             EventProducer(self._servers, linger_ms=0),
             TopicTail(self._servers, [DECISIONS], from_beginning=False),
+            TopicTail(self._servers, [MODEL_ACKS], from_beginning=False),
             {
                 stream.topic: [f"{v.name}@{v.version}" for v in self._project.views.values() if v.source is stream]
                 for stream in streams

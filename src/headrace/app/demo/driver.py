@@ -158,7 +158,7 @@ class Lockstep(_Replayer):
 
 
 class FreeRun(_Replayer):
-    """Produces at a pace and waits for nobody, but for version 1; half-way ``disturb`` is called, to kill a worker."""
+    """Produces at a pace and waits for nobody, but for version 1 to serve; half-way ``disturb`` is called, to kill a worker."""
 
     def __init__(self, cast: Cast, *, days_per_second: float, disturb: Callable[[], None]) -> None:
         super().__init__(cast)
@@ -181,12 +181,15 @@ class FreeRun(_Replayer):
         return self.tally
 
     def _tick(self, t_us: int) -> None:
+        first = not self._state.versions
         record = self._cast.barriers.decided(t_us, self._cast.model.name)
         self._remember(record)
-        if record.decision is not None and record.decision.request is not None and not self._state.versions:
+        if first and record.decision is not None and record.decision.request is not None:
             self._remember(self._cast.barriers.finished(record.decision.request))
         for run in self._ended_runs():
-            if run.version is not None:
+            if run.event_id is not None and run.version is not None:
+                if first:
+                    self._cast.barriers.acknowledged(run.event_id)
                 self.tally.swapped[run.version] = t_us
         self._draw_curves(t_us)
 
