@@ -32,22 +32,26 @@ class ModelEventLog(Protocol):
 
     def append(self, event: ModelEvent) -> int:
         """The event's offset, once it is durable. Raises BusUnavailableError: then it may be in the log or not."""
+        ...
 
     def read(self, start: int = 0, *, wait_s: float = 0.0) -> list[Entry]:
         """The entries from ``start`` to the end of the log; if there is none yet, the first to come within ``wait_s``.
 
         Continue from the last entry's offset + 1. Raises BusUnavailableError.
         """
+        ...
 
     def close(self) -> None:
         """Let go of the connections. The log itself stays."""
+        ...
 
 
 class Acknowledgements(Protocol):
     """Where applications say what they made of a model event."""
 
-    def send(self, acknowledgement: Acknowledgement) -> None:
+    def send(self, message: Acknowledgement) -> None:
         """Returns once it is durable. Raises BusUnavailableError."""
+        ...
 
 
 def entry(offset: int, record: Record) -> Entry:
@@ -97,6 +101,6 @@ class MemoryAcknowledgements:
     def __init__(self) -> None:
         self.sent: list[Acknowledgement] = []
 
-    def send(self, acknowledgement: Acknowledgement) -> None:
+    def send(self, message: Acknowledgement) -> None:
         """Keep it."""
-        self.sent.append(acknowledgement)
+        self.sent.append(message)

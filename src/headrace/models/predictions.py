@@ -28,7 +28,10 @@ class ServedVector(Event):
 
 
 class Prediction(Event):
-    """One model version's answer to one vector. ``role`` is live or shadow; ``acted`` and ``control`` are the application's."""
+    """One model version's answer to one vector.
+
+    ``role`` is live or shadow; ``acted`` and ``control`` are the application's.
+    """
 
     prediction_id: str
     vector_id: str

@@ -60,18 +60,23 @@ class Registry(Protocol):
 
     def record(self, run: FinishedRun) -> Registration:
         """Keep a run and, if it passed, give it a version. The same request id again returns what is kept of it."""
+        ...
 
     def find(self, name: str, request_id: str) -> Registration | None:
         """What is kept under a request id, complete, or None."""
+        ...
 
     def version(self, name: str, version: int) -> Registration:
         """A version's registration. Raises UnknownVersionError."""
+        ...
 
     def promote(self, name: str, version: int) -> None:
         """Name a version the champion. Raises UnknownVersionError."""
+        ...
 
     def champion(self, name: str) -> int | None:
         """The version named champion, or None."""
+        ...
 
 
 class UnknownVersionError(TerminalError):

@@ -74,7 +74,7 @@ class Features:
         return [dict(zip(self.columns, row, strict=True)) for row in self.to_lists()]
 
     def to_numpy(self) -> np.ndarray:
-        """A float64 matrix, rows × columns, NaN where there is no value."""
+        """A float64 matrix, one column a feature, NaN where there is no value."""
         columns = [np.where(present, values, np.nan) for view in self.views for values, present in view.values]
         return np.column_stack(columns) if columns else np.zeros((self.rows, 0))
 
@@ -139,8 +139,8 @@ class FeatureClient:
         """Look up a feature service by name, or a list of views ``name@version``, for one or many entities.
 
         Each entity is a mapping that holds the join keys (and perhaps more). A join key that is absent or None gives
-        ``missing``. ``as_of_us`` asks for another t than the clock's. Raises DefinitionError (unknown service or view, wrong key type) and
-        OnlineStoreUnavailableError.
+        ``missing``. ``as_of_us`` asks for another t than the clock's. Raises DefinitionError (unknown service or view,
+        wrong key type) and OnlineStoreUnavailableError.
         """
         rows = [entities] if isinstance(entities, Mapping) else list(entities)
         readers = [self._reader(view) for view in (self._views(features) if isinstance(features, str) else features)]
@@ -161,7 +161,7 @@ class FeatureClient:
             return as_of_us
         if self._clock == "stream":
             return max((found.clock for found in founds), default=0)
-        return self._clock()  # type: ignore[operator]
+        return self._clock()
 
     def _views(self, service: str) -> Sequence[str]:
         document = self._store.get_document(f"service:{service}")

@@ -40,11 +40,11 @@ class RequestFollower:
         self,
         requests: Stream,
         at: str,
+        *,
         tail: TopicTail,
         subscriber: ModelSubscriber,
         predictor: Predictor,
         producer: EventProducer,
-        *,
         shadow_first: bool = False,
     ) -> None:
         self._decoder = msgspec.json.Decoder(requests.event)

@@ -12,8 +12,8 @@ from headrace.errors import TransientError
 from headrace.models.predictions import PREDICTIONS, VECTORS, Prediction, ServedVector
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from collections.abc import Callable, Mapping, Sequence
+
     import pandas as pd
 
     from headrace.bus.producer import EventProducer
@@ -41,8 +41,8 @@ class Predicted:
 class Predictor:
     """Predicts with the live version of one model.
 
-    ``subscriber`` keeps the version, ``features`` looks up, ``producer`` takes the log of served vectors and predictions
-    (None: nothing is logged). ``fallback`` answers before version 1. ``new_id`` makes the ids of vectors.
+    ``subscriber`` keeps the version, ``features`` looks up, ``producer`` takes the log of served vectors and
+    predictions (None: nothing is logged). ``fallback`` answers before version 1. ``new_id`` makes the ids of vectors.
     """
 
     def __init__(
@@ -104,15 +104,13 @@ class Predictor:
         found: Features,
         answers: Sequence[Predicted],
     ) -> None:
-        values = found.to_lists()
-        served_at, timestamp = moment(found.at_us), found.at_us // 1_000
-        for row, (request, answer) in enumerate(zip(requests, answers, strict=True)):
-            vector = _vector(model, request, found, row, answer, values[row], served_at)
-            producer.send(VECTORS, vector, timestamp_ms=timestamp)
+        timestamp_ms = found.at_us // 1_000
+        for row, (request, answer, values) in enumerate(zip(requests, answers, found.to_lists(), strict=True)):
+            vector = _vector(model, request, answer, values=values, offsets=found.offsets(row))
+            producer.send(VECTORS, vector, timestamp_ms=timestamp_ms)
             for version, score in answer.shadows.items():
-                producer.send(
-                    PREDICTIONS, _prediction(vector, version, score, version == model.version), timestamp_ms=timestamp
-                )
+                prediction = _prediction(vector, version, score, live=version == model.version)
+                producer.send(PREDICTIONS, prediction, timestamp_ms=timestamp_ms)
 
 
 def model_frame(service: ServiceRef, requests: Sequence[Mapping[str, Any]], found: Features) -> pd.DataFrame:
@@ -124,19 +122,19 @@ def model_frame(service: ServiceRef, requests: Sequence[Mapping[str, Any]], foun
 
 
 def _scores(model: LoadedModel, frame: pd.DataFrame) -> Sequence[float]:
-    return model.estimator.predict_proba(frame)[:, 1].tolist()
+    scores: list[float] = model.estimator.predict_proba(frame)[:, 1].tolist()
+    return scores
 
 
 def _vector(
     model: LoadedModel,
     request: Mapping[str, Any],
-    found: Features,
-    row: int,
     answer: Predicted,
-    values: list[Any],
-    served_at: datetime,
+    *,
+    values: Sequence[Any],
+    offsets: Mapping[str, Mapping[str, int]],
 ) -> ServedVector:
-    service = model.published.service
+    service, served_at = model.published.service, moment(answer.at_us)
     return ServedVector(
         vector_id=answer.vector_id,
         model=model.event.model,
@@ -146,12 +144,12 @@ def _vector(
         service=service.hash,
         values=[None if value is None else float(value) for value in values],
         statuses=_json(answer.statuses),
-        offsets=_json(found.offsets(row)),
+        offsets=_json(offsets),
         request=_json(request),
     )
 
 
-def _prediction(vector: ServedVector, version: int, score: float, live: bool) -> Prediction:  # noqa: FBT001 - private
+def _prediction(vector: ServedVector, version: int, score: float, *, live: bool) -> Prediction:
     return Prediction(
         prediction_id=f"{vector.vector_id}-{version}",
         vector_id=vector.vector_id,

@@ -1,13 +1,13 @@
 """Audit and skew of served vectors, recomputed from the event log.
 
-The audit asks for value(V, t) at the logged V: equal, or it is a bug. Skew asks what a training set would have seen at the
-same (key, t) without knowing V: the share that is equal is a statistic of how far serving lagged behind.
+The audit asks for value(V, t) at the logged V: equal, or it is a bug. Skew asks what a training set would have seen at
+the same (key, t) without knowing V: the share that is equal is a statistic of how far serving lagged behind.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -16,8 +16,9 @@ import polars as pl
 from headrace.features.kernel import kernel
 
 if TYPE_CHECKING:
-    from headrace.features.training import FeatureHistory
     from collections.abc import Mapping, Sequence
+
+    from headrace.features.training import FeatureHistory
 
 _KINDS = {"str": pl.String(), "int": pl.Int64()}
 _TOLERANCE = 1e-9

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import polars as pl
 
@@ -9,7 +11,6 @@ from headrace.features.expression_polars import to_polars
 from headrace.features.log import ACCEPTED, EventLog, LogReader
 from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.trainers.observation import DAY_US, Observation, Outcomes, Scores
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from headrace.trainers.definitions import Model
@@ -37,9 +38,10 @@ class _Table:
 
 
 class ModelLog:
-    """Reads the log of one model incrementally. Times are microseconds UTC; a row is *matured* when its label's limit is over.
+    """Reads the log of one model incrementally. Times are microseconds UTC.
 
-    Not for several threads at once. Every method takes the clock's time ``t_us`` and sees what was available by then.
+    A row is *matured* when its label's limit is over. Not for several threads at once. Every method takes the clock's
+    time ``t_us`` and sees what was available by then.
     """
 
     def __init__(self, model: Model, log: EventLog) -> None:
@@ -86,8 +88,8 @@ class ModelLog:
     def spine(self, t_us: int) -> pl.DataFrame:
         """The matured requests with their labels, in order; ``__label`` is null where none came in time.
 
-        Adds ``__key`` (text), ``__requested_us``, ``__day`` (of the request, since the epoch), and of the served vector, where there was
-        one, ``__served_us`` and ``__offsets``.
+        Adds ``__key`` (text), ``__requested_us``, ``__day`` (of the request, since the epoch), and of the served
+        vector, where there was one, ``__served_us`` and ``__offsets``.
         """
         model = self._model
         within = pl.duration(microseconds=model.label.within_us)
@@ -110,7 +112,7 @@ class ModelLog:
         return joined.join(served, on="__key", how="left", maintain_order="left")
 
     def outcomes(self, t_us: int, version: int, role: str | None = None) -> pl.DataFrame:
-        """Matured predictions of a version with their labels: ``key day score label requested_us``, in order of the request."""
+        """Matured predictions of a version that have a label, in request order: ``key score __label __day …``."""
         labels = self.spine(t_us).filter(pl.col("__label").is_not_null())
         labels = labels.select(pl.col("__key").alias("key"), "__label", "__day", "__requested_us")
         wanted = pl.col("version") == version

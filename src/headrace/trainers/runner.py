@@ -29,10 +29,11 @@ from headrace.trainers.observation import DAY_US
 from headrace.trainers.training_set import TrainingSet, TrainingSets
 
 if TYPE_CHECKING:
-    from headrace.features.expression import Json
     from collections.abc import Callable, Mapping, Sequence
-    from headrace.features.log import EventLog
 
+    from headrace.features.expression import Json
+    from headrace.features.log import EventLog
+    from headrace.trainers.trigger_state import RunOutcome
 logger = structlog.get_logger(__name__)
 _LIBRARIES = ("headrace", "scikit-learn", "numpy", "pandas", "polars", "skops")
 
@@ -109,17 +110,21 @@ class TrainingRunner:
             model = timer.measure("refit", lambda: self._fit(data, everything, request, None))
         registration = timer.measure("register", lambda: self._register(request, data, report, fitted, model))
         if model is None:
-            outcome = "refused" if report.verdict == "refused" else "postponed"
-            return self._finished(request, timer, outcome, report.reason, report, rows=len(data), days=split.days)
-        event = timer.measure("publish", lambda: self._publish(request, state, registration, model, report, data))
+            outcome: RunOutcome = "refused" if report.verdict == "refused" else "postponed"
+            return self._finished(
+                request, timer, outcome, report.reason, report=report, rows=len(data), days=split.days
+            )
+        event = timer.measure(
+            "publish", lambda: self._publish(request, state, registration, model=model, report=report, data=data)
+        )
         void = next((v for v in self._state().void if v.event.id == event.id), None)
         if void is not None:
             return self._finished(
-                request, timer, "failed", f"void: {void.reason}", report, rows=len(data), days=split.days
+                request, timer, "failed", f"void: {void.reason}", report=report, rows=len(data), days=split.days
             )
         self._registry.promote(self._model.name, event.data.version)
         return self._finished(
-            request, timer, "published", report.reason, report, event, rows=len(data), days=split.days
+            request, timer, "published", report.reason, report=report, event=event, rows=len(data), days=split.days
         )
 
     def _state(self) -> ModelState:
@@ -235,6 +240,7 @@ class TrainingRunner:
         request: RetrainRequest,
         state: ModelState,
         registration: Registration,
+        *,
         model: FitResult,
         report: gate.GateReport,
         data: TrainingSet,
@@ -270,11 +276,11 @@ class TrainingRunner:
         self,
         request: RetrainRequest,
         timer: _Timer,
-        outcome: Any,
+        outcome: RunOutcome,
         reason: str,
+        *,
         report: gate.GateReport | None = None,
         event: ModelEvent | None = None,
-        *,
         rows: int = 0,
         days: tuple[int, int] | None = None,
     ) -> RunFinished:

@@ -36,6 +36,7 @@ from headrace.trainers.trigger_consumer import TriggerConsumer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
     from headrace.trainers.definitions import Model
 
 T = TypeVar("T")
@@ -43,7 +44,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """Where a trainer works. ``tick_us`` is how often rules are evaluated; 0: at the ticks on ``headrace.control`` only."""
+    """Where a trainer works.
+
+    ``tick_us`` is how often rules are evaluated, by the wall clock; 0: at the ticks on ``headrace.control`` only.
+    """
 
     bootstrap_servers: str
     event_log: str

@@ -13,9 +13,9 @@ from headrace.features.training import FeatureHistory
 from headrace.trainers.model_log import ModelLog
 
 if TYPE_CHECKING:
-    from headrace.features.log import EventLog
     import pandas as pd
 
+    from headrace.features.log import EventLog
     from headrace.trainers.definitions import Model
 
 

@@ -43,18 +43,23 @@ class Rule(Protocol):
     @property
     def name(self) -> str:
         """What decisions and reports call it."""
+        ...
 
     def measure(self, observation: Observation) -> Inputs:
         """The numbers to judge by, as plain JSON. May be slow where it has to look at scores or outcomes."""
+        ...
 
     def judge(self, state: TriggerState, t_us: int, inputs: Inputs) -> list[Verdict]:
         """The rule's own verdict first, then those of the simple rules in it."""
+        ...
 
     def spec(self) -> dict[str, Any]:
         """The rule as plain JSON."""
+        ...
 
     def labels(self) -> int | None:
         """The label volume it asks for, or None: the measure of how much is 'enough new'."""
+        ...
 
 
 @dataclass(frozen=True)
