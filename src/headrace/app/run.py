@@ -92,9 +92,9 @@ def scorer(settings: Settings, project: Project, model_name: str, *, application
     from headrace.bus.producer import EventProducer  # noqa: PLC0415
     from headrace.bus.tail import TopicTail  # noqa: PLC0415
     from headrace.models.kafka_event_log import KafkaAcknowledgements, KafkaModelEventLog  # noqa: PLC0415
+    from headrace.serving.answerer import Answerer  # noqa: PLC0415
     from headrace.serving.features import FeatureClient  # noqa: PLC0415
     from headrace.serving.follower import RequestFollower  # noqa: PLC0415
-    from headrace.serving.predictor import Predictor  # noqa: PLC0415
     from headrace.serving.subscriber import Loading, ModelSubscriber  # noqa: PLC0415
 
     servers, redis_url = addresses(settings)
@@ -113,14 +113,14 @@ def scorer(settings: Settings, project: Project, model_name: str, *, application
     )
     producer = EventProducer(servers, linger_ms=0)
     counter = itertools.count(1)
-    predictor = Predictor(subscriber, features, producer, new_id=lambda: f"{application}-{next(counter)}")
+    answerer = Answerer(subscriber, features, producer, new_id=lambda: f"{application}-{next(counter)}")
     tail = TopicTail(servers, [model.requests.topic], from_beginning=True)
     follower = RequestFollower(
         model.requests,
         model.at,
         tail=tail,
         subscriber=subscriber,
-        predictor=predictor,
+        answerer=answerer,
         producer=producer,
         shadow_first=shadow_first,
     )

@@ -1,1 +1,23 @@
-"""For applications: feature client, model subscriber, predictor, prediction log."""
+"""For applications: look features up, follow model events, predict, and log what was served.
+
+Importing it is light: neither scikit-learn nor pandas nor a Kafka client is loaded before it is used.
+"""
+
+from headrace.serving.answerer import NoModelError, Predicted
+from headrace.serving.connection import Connection
+from headrace.serving.features import FeatureClient, Features, Status
+from headrace.serving.predictor import Predictor
+from headrace.serving.subscriber import LoadedModel, Loading, ModelSubscriber
+
+__all__ = [
+    "Connection",
+    "FeatureClient",
+    "Features",
+    "LoadedModel",
+    "Loading",
+    "ModelSubscriber",
+    "NoModelError",
+    "Predicted",
+    "Predictor",
+    "Status",
+]

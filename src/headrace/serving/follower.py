@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from headrace.bus.producer import EventProducer
     from headrace.bus.stream import Stream
     from headrace.bus.tail import TopicTail
-    from headrace.serving.predictor import Predicted, Predictor
+    from headrace.serving.answerer import Answerer, Predicted
     from headrace.serving.subscriber import LoadedModel, ModelSubscriber
 
 logger = structlog.get_logger(__name__)
@@ -43,7 +43,7 @@ class RequestFollower:
         *,
         tail: TopicTail,
         subscriber: ModelSubscriber,
-        predictor: Predictor,
+        answerer: Answerer,
         producer: EventProducer,
         shadow_first: bool = False,
     ) -> None:
@@ -51,7 +51,7 @@ class RequestFollower:
         self._at = at
         self._tail = tail
         self._subscriber = subscriber
-        self._predictor = predictor
+        self._answerer = answerer
         self._producer = producer
         self._shadow_first = shadow_first
         self._first: LoadedModel | None = None
@@ -82,6 +82,6 @@ class RequestFollower:
             return Served(len(pending), 0, 0, 0 if current is None else current.version)
         self._first = self._first or current
         shadows = [self._first] if self._shadow_first and self._first.version != current.version else []
-        answers: list[Predicted] = self._predictor.predict_many(pending, as_of_us=as_of_us, shadows=shadows)
+        answers: list[Predicted] = self._answerer.predict_many(pending, as_of_us=as_of_us, shadows=shadows)
         self._producer.flush()
         return Served(len(pending), len(answers), sum(len(answer.shadows) for answer in answers), current.version)

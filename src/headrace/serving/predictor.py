@@ -1,167 +1,76 @@
-"""The predictor of an application: follows model events, looks features up, predicts, and logs what it served."""
+"""The predictor of an application, in one line: ``Predictor("delay")``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
-import msgspec
-
-from headrace.bus.duration import moment
-from headrace.errors import TransientError
-from headrace.models.predictions import PREDICTIONS, VECTORS, Prediction, ServedVector
+from headrace.bus.clock import Clock, wall_clock
+from headrace.bus.producer import EventProducer
+from headrace.serving.answerer import Answerer
+from headrace.serving.connection import Connection
+from headrace.serving.features import FeatureClient
+from headrace.serving.subscriber import Loading, ModelSubscriber
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    import pandas as pd
-
-    from headrace.bus.producer import EventProducer
-    from headrace.models.events import ServiceRef
-    from headrace.serving.features import FeatureClient, Features, Status
-    from headrace.serving.subscriber import LoadedModel, ModelSubscriber
-
-
-class NoModelError(TransientError):
-    """There is no live version yet, and the predictor has no ``fallback``."""
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """One answer: the score, the version that gave it (0: the fallback), the views' statuses, and t in microseconds."""
-
-    value: float
-    version: int
-    statuses: Mapping[str, Status]
-    at_us: int
-    vector_id: str
-    shadows: Mapping[int, float]
+    from headrace.serving.answerer import Predicted
 
 
 class Predictor:
-    """Predicts with the live version of one model.
+    """Follows the model events of one model in the background and predicts with its live version.
 
-    ``subscriber`` keeps the version, ``features`` looks up, ``producer`` takes the log of served vectors and
-    predictions (None: nothing is logged). ``fallback`` answers before version 1. ``new_id`` makes the ids of vectors.
+    ``connection`` says where Kafka and Redis are (None: :meth:`Connection.find`). ``application`` is the name under
+    which versions are acknowledged. ``fallback`` answers before version 1; without it NoModelError is raised. Served
+    vectors and predictions are logged to the bus. Use it as a context, or ``close`` it.
     """
 
     def __init__(
         self,
-        subscriber: ModelSubscriber,
-        features: FeatureClient,
-        producer: EventProducer | None,
+        model: str,
+        connection: Connection | None = None,
         *,
-        new_id: Callable[[], str],
+        application: str = "application",
         fallback: float | None = None,
+        clock: Clock = wall_clock,
+        new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
-        self._subscriber = subscriber
-        self._features = features
-        self._producer = producer
-        self._new_id = new_id
-        self._fallback = fallback
+        from headrace.models.kafka_event_log import KafkaAcknowledgements, KafkaModelEventLog  # noqa: PLC0415
 
-    def predict(self, request: Mapping[str, Any], *, as_of_us: int | None = None) -> Predicted:
-        """Predict one request: a mapping with the model's key, its join keys and its request features."""
-        return self.predict_many([request], as_of_us=as_of_us)[0]
-
-    def predict_many(
-        self, requests: Sequence[Mapping[str, Any]], *, as_of_us: int | None = None, shadows: Sequence[LoadedModel] = ()
-    ) -> list[Predicted]:
-        """Predict many requests at one t with one version; ``shadows`` see the same vectors and are logged as such.
-
-        Raises NoModelError before version 1 without a fallback, and OnlineStoreUnavailableError.
-        """
-        model = self._subscriber.current
-        if model is None:
-            return [self._without_model() for _ in requests]
-        if not requests:
-            return []
-        service = model.published.service
-        found = self._features.get(
-            [f"{view.name}@{view.spec_hash}" for view in service.views], requests, as_of_us=as_of_us
+        found = connection or Connection.find()
+        self._producer = EventProducer(found.bootstrap_servers)
+        self._events = KafkaModelEventLog(found.bootstrap_servers)
+        self.features = FeatureClient.from_url(found.redis_url, found.namespace, clock=clock)
+        self.subscriber = ModelSubscriber(
+            model,
+            self._events,
+            KafkaAcknowledgements(found.bootstrap_servers),
+            Loading(found.trusted_types),
+            application=application,
+            clock=clock,
         )
-        matrix = model_frame(service, requests, found)
-        scores = {loaded.version: _scores(loaded, matrix) for loaded in (*shadows, model)}
-        answers = [self._answer(row, found, model.version, scores) for row in range(len(requests))]
-        if self._producer is not None:
-            self._log(self._producer, model, requests, found, answers)
-        return answers
+        self._answerer = Answerer(self.subscriber, self.features, self._producer, new_id=new_id, fallback=fallback)
+        self.subscriber.start()
 
-    def _without_model(self) -> Predicted:
-        if self._fallback is None:
-            raise NoModelError("no version of the model is live yet: wait, or give the predictor a fallback")
-        return Predicted(self._fallback, 0, {}, 0, "", {})
+    def predict(self, request: Mapping[str, Any]) -> Predicted:
+        """Predict one request: a mapping with the model's key, its join keys and its request features."""
+        return self._answerer.predict(request)
 
-    def _answer(self, row: int, found: Features, version: int, scores: Mapping[int, Sequence[float]]) -> Predicted:
-        by_version = {v: float(column[row]) for v, column in scores.items()}
-        return Predicted(by_version[version], version, found.statuses(row), found.at_us, self._new_id(), by_version)
+    def predict_many(self, requests: Sequence[Mapping[str, Any]]) -> list[Predicted]:
+        """Predict many requests at one time with one version."""
+        return self._answerer.predict_many(requests)
 
-    def _log(
-        self,
-        producer: EventProducer,
-        model: LoadedModel,
-        requests: Sequence[Mapping[str, Any]],
-        found: Features,
-        answers: Sequence[Predicted],
+    def close(self) -> None:
+        """Stop following, and wait until everything logged is on the bus."""
+        self.subscriber.stop()
+        self._producer.flush()
+        self._events.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        timestamp_ms = found.at_us // 1_000
-        for row, (request, answer, values) in enumerate(zip(requests, answers, found.to_lists(), strict=True)):
-            vector = _vector(model, request, answer, values=values, offsets=found.offsets(row))
-            producer.send(VECTORS, vector, timestamp_ms=timestamp_ms)
-            for version, score in answer.shadows.items():
-                prediction = _prediction(vector, version, score, live=version == model.version)
-                producer.send(PREDICTIONS, prediction, timestamp_ms=timestamp_ms)
-
-
-def model_frame(service: ServiceRef, requests: Sequence[Mapping[str, Any]], found: Features) -> pd.DataFrame:
-    """What the estimator sees: the feature columns, then the request features; float64 where they are numbers."""
-    frame = found.to_pandas()
-    for name in service.request_features:
-        frame[name] = [request[name] for request in requests]
-    return frame[[*service.columns, *service.request_features]]
-
-
-def _scores(model: LoadedModel, frame: pd.DataFrame) -> Sequence[float]:
-    scores: list[float] = model.estimator.predict_proba(frame)[:, 1].tolist()
-    return scores
-
-
-def _vector(
-    model: LoadedModel,
-    request: Mapping[str, Any],
-    answer: Predicted,
-    *,
-    values: Sequence[Any],
-    offsets: Mapping[str, Mapping[str, int]],
-) -> ServedVector:
-    service, served_at = model.published.service, moment(answer.at_us)
-    return ServedVector(
-        vector_id=answer.vector_id,
-        model=model.event.model,
-        key=str(request[service.key]),
-        requested_at=request.get(service.at) or served_at,
-        served_at=served_at,
-        service=service.hash,
-        values=[None if value is None else float(value) for value in values],
-        statuses=_json(answer.statuses),
-        offsets=_json(offsets),
-        request=_json(request),
-    )
-
-
-def _prediction(vector: ServedVector, version: int, score: float, *, live: bool) -> Prediction:
-    return Prediction(
-        prediction_id=f"{vector.vector_id}-{version}",
-        vector_id=vector.vector_id,
-        model=vector.model,
-        version=version,
-        role="live" if live else "shadow",
-        key=vector.key,
-        requested_at=vector.requested_at,
-        served_at=vector.served_at,
-        score=score,
-    )
-
-
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+        self.close()

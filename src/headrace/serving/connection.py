@@ -1,0 +1,69 @@
+"""Where an application finds Kafka and Redis, with the standard library alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headrace.errors import SettingsError
+
+_FILE = "headrace.toml"
+_NAMES = ("bootstrap_servers", "redis_url", "namespace", "trusted_types")
+
+
+@dataclass(frozen=True)
+class Connection:
+    """The addresses and the deployment's list of types that a model artifact may hold."""
+
+    bootstrap_servers: str
+    redis_url: str
+    namespace: str = "headrace"
+    trusted_types: Sequence[str] = ()
+
+    @staticmethod
+    def find(environ: Mapping[str, str] | None = None, folder: Path | None = None) -> Connection:
+        """From ``HEADRACE_…`` variables, else the nearest headrace.toml, else the services that ``headrace up`` runs for it.
+
+        Raises SettingsError where no address is to be found.
+        """
+        variables = os.environ if environ is None else environ
+        file = _nearest((folder or Path.cwd()).resolve())
+        values = {} if file is None else tomllib.loads(file.read_text("utf-8"))
+        data_dir = Path(variables.get("HEADRACE_DATA_DIR") or str(values.get("data_dir", ".headrace")))
+        found = _running((file.parent if file else Path.cwd()) / data_dir)
+        found |= {name: values[name] for name in _NAMES if name in values}
+        found |= _from_environment(variables)
+        missing = [name for name in _NAMES[:2] if not found.get(name)]
+        if missing:
+            raise SettingsError(
+                f"an application needs {' and '.join(missing)}: set HEADRACE_{missing[0].upper()}, write it into "
+                f"{_FILE}, or start `headrace up` in the project's folder"
+            )
+        return Connection(**found)
+
+
+def _nearest(start: Path) -> Path | None:
+    return next((folder / _FILE for folder in (start, *start.parents) if (folder / _FILE).is_file()), None)
+
+
+def _running(data_dir: Path) -> dict[str, Any]:
+    """What the lock file of local services says; stale where they have died, and then connecting fails clearly."""
+    try:
+        content = json.loads((data_dir / "services.lock").read_text())
+    except (OSError, ValueError):
+        return {}
+    return {name: content[name] for name in _NAMES[:2] if content.get(name)}
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    given = {name: environ.get(f"HEADRACE_{name.upper()}", "") for name in _NAMES}
+    found: dict[str, Any] = {name: value for name, value in given.items() if value}
+    if "trusted_types" in found:
+        text: str = found["trusted_types"]
+        found["trusted_types"] = json.loads(text) if text.startswith("[") else [part.strip() for part in text.split(",")]
+    return found

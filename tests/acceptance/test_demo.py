@@ -1,0 +1,117 @@
+"""The demo on forty days: enough for version 1 and for 10,000 vectors served by it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+
+from headrace.features.log import ACCEPTED, EventLog
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+DAYS = 40
+ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a demo that has run, with its data."""
+    folder = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, "-m", "headrace", "demo", "--days", str(DAYS)]
+    places = ["--data-dir", str(folder / "data"), "--output", str(folder)]
+    done = subprocess.run([*command, *places], cwd=ROOT, capture_output=True, text=True, check=False)
+    logs = "".join(f"\n== {log.name}\n{log.read_text()[-2000:]}" for log in sorted(folder.glob("data/logs/*.log")))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:] + logs
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(finished: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((finished / "demo-report.json").read_text())
+    return content
+
+
+def test_nothing_is_lost_and_nothing_comes_twice(report: dict[str, Any]) -> None:
+    assert (report["lost"], report["duplicated"], report["dead_letters"]) == (0, 0, 0)
+    assert report["events"] > 100_000
+
+
+def test_the_first_version_is_published_and_predicts_the_same_hour(report: dict[str, Any]) -> None:
+    first = report["versions"][0]
+    assert (first["version"], first["cause"]) == (1, "first")
+    assert first["swapped_at"] == first["published_at"]
+    assert report["predictions"] > 10_000
+    assert report["auc"]["live"] > 0.65
+
+
+def test_every_served_vector_is_what_the_event_log_says(report: dict[str, Any]) -> None:
+    assert report["audit"]["checked"] == report["predictions"]
+    assert report["audit"]["mismatched"] == 0, report["audit"]["examples"]
+
+
+def test_in_lockstep_serving_and_training_see_the_same(report: dict[str, Any]) -> None:
+    assert report["skew"]["equal"] == report["skew"]["checked"] == report["predictions"]
+
+
+def test_every_predicted_flight_without_a_label_has_a_reason(report: dict[str, Any]) -> None:
+    assert set(report["unlabelled"]) <= {"cancelled", "diverted", "not matured"}
+
+
+def test_decisions_are_counted_by_rule(report: dict[str, Any]) -> None:
+    assert report["decisions"]["first"]["fired"] == 1
+    assert report["decisions"]["first"]["evaluated"] >= 20
+
+
+def test_ten_thousand_served_vectors_are_those_of_a_plain_loop_over_the_csv(finished: Path) -> None:
+    naive = load("naive_flights")
+    vectors = EventLog(finished / "data" / "events").read("headrace.vectors")
+    vectors = vectors.filter(pl.col("__verdict") == ACCEPTED).sample(10_000, seed=7)
+    asked = list(
+        zip(
+            vectors.get_column("key").cast(pl.Int64).to_list(),
+            vectors.get_column("served_at").dt.epoch("us").to_list(),
+            strict=True,
+        )
+    )
+    expected = naive.expected_vectors(asked)
+    served = vectors.get_column("values").to_list()
+    different = [
+        (place, found, expected[place])
+        for place, found in zip(asked, served, strict=True)
+        if not same(found, expected[place])
+    ]
+    assert len(served) == 10_000
+    assert different == []
+
+
+def same(found: list[float | None], wanted: list[float | None]) -> bool:
+    """Equal; sums and means in the tolerance of the law."""
+    return len(found) == len(wanted) and all(
+        one is other if one is None or other is None else abs(one - other) <= 1e-9 * max(1.0, abs(other))
+        for one, other in zip(found, wanted, strict=True)
+    )
+
+
+def load(name: str) -> ModuleType:
+    """A module beside this one, which must not import what it checks."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_plain_loop_imports_nothing_of_what_it_checks() -> None:
+    lines = Path(__file__).with_name("naive_flights.py").read_text().splitlines()
+    imported = {line.split()[1].split(".")[0] for line in lines if line.startswith(("import ", "from "))}
+    assert imported.isdisjoint({"headrace", "streams", "features", "trainers"})
