@@ -111,7 +111,7 @@ def scorer(settings: Settings, project: Project, model_name: str, *, application
     features = FeatureClient.from_url(
         redis_url, settings.namespace, clock=clock, heartbeat_bound_us=micros(settings.heartbeat_bound)
     )
-    producer = EventProducer(servers, linger_ms=0)
+    producer = EventProducer(servers)
     counter = itertools.count(1)
     answerer = Answerer(subscriber, features, producer, new_id=lambda: f"{application}-{next(counter)}")
     tail = TopicTail(servers, [model.requests.topic], from_beginning=True)

@@ -1,11 +1,13 @@
-"""The tile kernel: lift rows to partials, reduce and merge partials, finish them to values. Pure, vectorised, the only one.
+"""The tile kernel: lift rows to partials, reduce and merge partials, finish them to values.
 
-A *partial* is one structured record of physical columns ``c0, c1, …``; a *tile* is a partial with its index ``k``. Live
-folding, look-ups, training sets, audits and rebuilds are all lift, reduce, merge and finish over the same records.
+It is pure, vectorised, and the only one. A *partial* is one structured record of physical columns ``c0, c1, …``; a
+*tile* is a partial with its index ``k``. Live folding, look-ups, training sets, audits and rebuilds are all lift,
+reduce, merge and finish over the same records.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -15,10 +17,10 @@ import numpy as np
 
 from headrace.features.definitions import column_names, spec_hash
 from headrace.features.expression import Json, kind, nullable
-import itertools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
     import polars as pl
 
 NEVER = -(2**63)
@@ -150,20 +152,28 @@ class Kernel:
 
     def keep(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The rows that this view folds: join keys present and the view's filter true."""
-        return frame.filter(self._filter)
+        return frame if self._filter is None else frame.filter(self._filter)
 
     @cached_property
-    def _filter(self) -> pl.Expr:
+    def _filter(self) -> pl.Expr | None:
+        """None where every row is kept."""
         import polars as pl  # noqa: PLC0415
 
         from headrace.features.expression_polars import to_polars  # noqa: PLC0415
 
         where = self.spec["where"]
-        present = pl.all_horizontal(pl.col(key).is_not_null() for key, _ in self.entity_keys)
-        return present if where is None else present & to_polars(inline(where, self._derived))
+        keys = {key for key, _ in self.entity_keys}
+        conditions = [
+            pl.col(field["name"]).is_not_null()
+            for field in self.spec["source"]["fields"]
+            if field["name"] in keys and field["nullable"]
+        ]
+        if where is not None:
+            conditions.append(to_polars(inline(where, self._derived)))
+        return pl.all_horizontal(conditions) if conditions else None
 
     def lift(self, frame: pl.DataFrame) -> np.ndarray:
-        """One partial a row (``k`` unset). The frame has the event's fields, ``__time`` (event time, us) and ``offset``."""
+        """One partial a row (``k`` unset). The frame has the event's fields, ``__time`` (event, us) and ``offset``."""
         lifted = frame.select("offset", *self._lift)
         partials = np.empty(frame.height, self.tile)
         for name, _, _ in self._physical:
@@ -183,7 +193,7 @@ class Kernel:
 
         ``rank`` orders the source partitions where runs mix them: it breaks ties between equal event times.
         """
-        merged = partials[starts]
+        merged: np.ndarray = partials[starts]
         for name, ufunc in self._simple:
             merged[name] = ufunc.reduceat(partials[name], starts)
         for names in self._lasts:
@@ -198,7 +208,8 @@ class Kernel:
         run[starts[1:]] = 1
         tie = np.zeros(len(partials), np.int8) if rank is None else rank
         order = np.lexsort((partials[names[1]], tie, partials[names[0]], np.cumsum(run)))
-        return order[np.append(starts[1:], len(partials)) - 1]
+        latest: np.ndarray = order[np.append(starts[1:], len(partials)) - 1]
+        return latest
 
     def merge(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Merge elementwise, both of one source partition. ``k`` is the right one's."""
@@ -215,7 +226,8 @@ class Kernel:
     def _earlier(one: np.ndarray, other: np.ndarray, names: Sequence[str]) -> np.ndarray:
         time, offset, _ = names
         same = one[time] == other[time]
-        return (one[time] < other[time]) | (same & (one[offset] < other[offset]))
+        earlier: np.ndarray = (one[time] < other[time]) | (same & (one[offset] < other[offset]))
+        return earlier
 
     # -- partials to values -----------------------------------------------------------------------------------------
 
@@ -246,15 +258,19 @@ class Kernel:
 
     def finish(self, merged: np.ndarray) -> list[Values]:
         """The values of each output of merged partials."""
-        return [_FINISH[output.kind](output, [merged[self._places[c]] for c in output.components], self._seen(output, merged))
-                for output in self.outputs]  # fmt: skip
+        return [self._finish(output, merged) for output in self.outputs]
+
+    def _finish(self, output: Output, merged: np.ndarray) -> Values:
+        parts = [merged[self._places[component]] for component in output.components]
+        return _FINISH[output.kind](output, parts, self._seen(output, merged))
 
     def _seen(self, output: Output, merged: np.ndarray) -> np.ndarray:
         """Whether a ``last`` has seen a value; all true for others."""
         if output.kind != "last":
             return np.ones(len(merged), bool)
         time = next(names[0] for names in self._lasts if names[2] == self._places[output.components[0]])
-        return merged[time] != NEVER
+        seen: np.ndarray = merged[time] != NEVER
+        return seen
 
 
 @lru_cache(maxsize=256)

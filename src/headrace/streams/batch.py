@@ -50,7 +50,7 @@ class Judge:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._decoder = Decoder(stream)
-        self._columns = schema(stream)
+        self._columns = list(schema(stream))
 
     def rows(self, topic_id: bytes, partition: int, records: Records, clock_us: int) -> pl.DataFrame:
         """The log's rows of the records. ``clock_us`` is the partition's ``available_at`` so far."""
@@ -116,36 +116,46 @@ class Judge:
         problems: dict[int, str],
     ) -> pl.DataFrame:
         count = len(records.offsets)
-        bad = [row in reasons for row in range(count)] if reasons else [False] * count
         meta = pl.DataFrame(
-            [
-                pl.repeat(topic_id, count, dtype=pl.Binary, eager=True).alias("__topic_id"),
-                pl.repeat(partition, count, dtype=pl.Int32, eager=True).alias("__partition"),
-                pl.Series("__offset", records.offsets),
-                _time("__record_timestamp", records.timestamps_us),
-                _time("__available_at", available),
-                pl.Series("__verdict", [REJECTED if b else ACCEPTED for b in bad], dtype=pl.String)
-                if reasons
-                else pl.repeat(ACCEPTED, count, dtype=pl.String, eager=True).alias("__verdict"),
-                _sparse("__reason", reasons, count, pl.String()),
-                _sparse("__error", problems, count, pl.String()),
-                _sparse("__key", {row: records.keys[row] for row in reasons}, count, pl.Binary()),
-                _sparse("__value", {row: records.values[row] for row in reasons}, count, pl.Binary()),
-            ]
+            {
+                "__offset": records.offsets,
+                "__record_timestamp": records.timestamps_us.astype("datetime64[us]"),
+                "__available_at": available.astype("datetime64[us]"),
+            }
+        ).select(
+            pl.lit(topic_id).alias("__topic_id"),
+            pl.lit(partition, pl.Int32).alias("__partition"),
+            "__offset",
+            pl.col("__record_timestamp", "__available_at").dt.replace_time_zone("UTC"),
+            pl.lit(ACCEPTED).alias("__verdict"),
+            *(pl.lit(None, dtype).alias(name) for name, dtype in _OF_REJECTED.items()),
         )
-        return meta.hstack(fields.select(list(self._columns)))
+        if reasons:
+            meta = meta.with_columns(_rejections(reasons, problems, records, count))
+        return meta.hstack(fields.select(self._columns))
+
+
+_OF_REJECTED: dict[str, pl.DataType] = {
+    "__reason": pl.String(),
+    "__error": pl.String(),
+    "__key": pl.Binary(),
+    "__value": pl.Binary(),
+}
+
+
+def _rejections(reasons: dict[int, str], problems: dict[int, str], records: Records, count: int) -> list[pl.Series]:
+    """The columns in which rejected rows differ."""
+    found: dict[str, Mapping[int, object]] = {
+        "__reason": reasons,
+        "__error": problems,
+        "__key": {row: records.keys[row] for row in reasons},
+        "__value": {row: records.values[row] for row in reasons},
+    }
+    verdicts = [REJECTED if row in reasons else ACCEPTED for row in range(count)]
+    sparse = [pl.Series(n, [found[n].get(row) for row in range(count)], dtype=t) for n, t in _OF_REJECTED.items()]
+    return [pl.Series("__verdict", verdicts, dtype=pl.String), *sparse]
 
 
 def _micros(fields: pl.DataFrame, name: str) -> np.ndarray:
     """A time column in microseconds; NO_CLOCK where there is none. Never floats, which round."""
-    return fields.get_column(name).dt.epoch("us").fill_null(NO_CLOCK).to_numpy().copy()
-
-
-def _time(name: str, micros: np.ndarray) -> pl.Series:
-    return pl.Series(name, micros).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-
-
-def _sparse(name: str, found: dict[int, object], count: int, dtype: pl.DataType) -> pl.Series:
-    if not found:
-        return pl.repeat(None, count, dtype=dtype, eager=True).alias(name)
-    return pl.Series(name, [found.get(row) for row in range(count)], dtype=dtype)
+    return np.maximum(fields.get_column(name).to_numpy().astype("datetime64[us]").astype(np.int64), NO_CLOCK)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from headrace.errors import FencedError, OfflineStoreUnavailableError
 from headrace.streams.failpoints import failpoint
-from typing import TYPE_CHECKING
-import contextlib
 
 if TYPE_CHECKING:
-    from headrace.features.online import Source
-    from headrace.features.log import LogWriter
     from collections.abc import Callable, Mapping
+
+    from headrace.features.log import LogWriter
+    from headrace.features.online import Source
 
 
 @dataclass

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from headrace.features.online import NO_CLOCK, Source
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from headrace.streams.view_partition import ViewPartition
@@ -13,13 +13,17 @@ if TYPE_CHECKING:
 
 @dataclass
 class OwnedPartition:
-    """A source partition: where it is read, its ``available_at`` so far, its views, and counts since it was taken."""
+    """A source partition: where it is read, its ``available_at`` so far, its views, and counts since it was taken.
+
+    ``rewind``: Kafka has yet to be told to go on from ``next_offset``; what it brings before that is dropped.
+    """
 
     topic: str
     source: Source
     views: list[ViewPartition]
     next_offset: int
     available_us: int = NO_CLOCK
+    rewind: bool = False
     counts: dict[str, int] = field(default_factory=lambda: {"rows": 0, "rejected": 0, "late": 0})
 
     @property

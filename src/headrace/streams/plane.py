@@ -24,12 +24,14 @@ from headrace.features.online import NO_CLOCK, CursorState, OnlineStore, Source,
 from headrace.streams.batch import Judge, Records
 from headrace.streams.failpoints import failpoint
 from headrace.streams.flusher import Flusher
+from headrace.streams.logged_rows import LoggedRows
 from headrace.streams.observation import Observation, PartitionObservation
 from headrace.streams.partition import OwnedPartition
 from headrace.streams.view_partition import ViewPartition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
     from confluent_kafka import Message
 
     from headrace.bus.stream import Stream
@@ -70,14 +72,16 @@ class DataPlane:
         *,
         monotonic: Callable[[], float],
         clock: Clock = wall_clock,
+        publish: Callable[[], None] = lambda: None,
     ) -> None:
+        """``publish`` puts the definitions into the store: at the start and at each acquisition, for a store may lose them."""
         self._config = config
         self._streams = {stream.topic: stream for stream in streams}
         self._specs: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         for spec in view_specs:
             self._specs[spec["source"]["topic"]].append(spec)
         self._store, self._log, self._new_owner = store, log, new_owner
-        self._monotonic, self._clock = monotonic, clock
+        self._monotonic, self._clock, self._publish = monotonic, clock, publish
         self._judges = {topic: Judge(stream) for topic, stream in self._streams.items()}
         self._flushers: dict[str, Flusher] = {}
         self._owned: dict[tuple[str, int], OwnedPartition] = {}
@@ -93,10 +97,8 @@ class DataPlane:
         config = self._config
         self._admin = admin(config.bootstrap_servers)
         self._producer = EventProducer(config.bootstrap_servers)
-        self._flushers = {
-            topic: Flusher(LogWriter(self._log, stream), lambda source, topic=topic: self._on_fenced(topic, source))
-            for topic, stream in self._streams.items()
-        }
+        self._patiently(self._publish)
+        self._flushers = {topic: self._patiently(lambda topic=topic: self._flusher(topic)) for topic in self._streams}
         self._consumer = BatchConsumer(config.bootstrap_servers, config.group, list(self._streams), self)
         try:
             while not self._stop.is_set():
@@ -105,6 +107,9 @@ class DataPlane:
             self._consumer.close()
             for flusher in self._flushers.values():
                 flusher.shutdown()
+
+    def _flusher(self, topic: str) -> Flusher:
+        return Flusher(LogWriter(self._log, self._streams[topic]), lambda source: self._on_fenced(topic, source))
 
     def stop(self) -> None:
         """Ask the loop to end; safe from any thread."""
@@ -127,6 +132,9 @@ class DataPlane:
 
     def assigned(self, topic: str, partition: int) -> int | None:
         """Open the log, take the views' cursors, and bring them up to the log's position D."""
+        return self._patiently(lambda: self._take_over(topic, partition))
+
+    def _take_over(self, topic: str, partition: int) -> int | None:
         self._incarnations[topic] = incarnations(self._admin, [topic])[topic]
         source = Source(partition, self._incarnations[topic].topic_id)
         position = self._flushers[topic].open(source) or 0
@@ -136,8 +144,8 @@ class DataPlane:
             return None
         views = [ViewPartition(spec, source, self._store) for spec in self._specs[topic]]
         owned = OwnedPartition(topic, source, views, position, self._available(topic, source, position))
+        self._acquire(owned)
         self._owned[owned.place] = owned
-        self._patiently(lambda: self._acquire(owned))
         logger.info("partition taken", topic=topic, partition=partition, position=position)
         return position
 
@@ -150,18 +158,21 @@ class DataPlane:
         )  # fmt: skip
 
     def revoked(self, partitions: Sequence[tuple[str, int]]) -> None:
-        """Flush, then forget."""
-        for topic in {topic for topic, _ in partitions}:
+        """Flush, then forget. They are fenced no more from here on: what the log has of them is the next owner's."""
+        leaving = [self._owned.pop(place) for place in partitions if place in self._owned]
+        self._patiently(self._producer.flush)
+        for topic in {owned.topic for owned in leaving}:
             self._patiently(self._flushers[topic].flush)
-        self.lost(partitions)
+        self._forget(leaving)
 
     def lost(self, partitions: Sequence[tuple[str, int]]) -> None:
         """Forget."""
-        for place in partitions:
-            owned = self._owned.pop(place, None)
-            self._to_acquire.pop(place, None)
-            if owned is not None:
-                self._flushers[owned.topic].close(owned.source)
+        self._forget([self._owned.pop(place) for place in partitions if place in self._owned])
+
+    def _forget(self, leaving: Sequence[OwnedPartition]) -> None:
+        for owned in leaving:
+            self._to_acquire.pop(owned.place, None)
+            self._patiently(lambda owned=owned: self._flushers[owned.topic].close(owned.source))
 
     def failed(self, topic: str, partition: int, error: str) -> None:
         """Log it: the partition stays where it is until the topic is repaired."""
@@ -178,6 +189,7 @@ class DataPlane:
     def _acquire(self, owned: OwnedPartition) -> None:
         """Take every cursor of the partition, then fold what the log and the buffer have beyond it."""
         owner = self._new_owner()
+        self._publish()
         for view in owned.views:
             view.acquire(owner, self._incarnations[owned.topic].partitions)
         flusher = self._flushers[owned.topic]
@@ -202,7 +214,7 @@ class DataPlane:
         return self._commit(view, self._log.empty(owned.topic), end, CursorState.LIVE)
 
     def _commit(self, view: ViewPartition, rows: pl.DataFrame, next_offset: int, state: CursorState) -> bool:
-        write = view.fold(rows, next_offset, state)
+        write = view.fold(LoggedRows.of(rows, view.event_time), next_offset, state)
         applied = self._store.write([write])[0]
         if applied:
             view.cursor = write.after
@@ -216,18 +228,22 @@ class DataPlane:
         now = self._monotonic()
         for place in [place for place, due in self._to_acquire.items() if due <= now]:
             owned = self._owned[place]
+            if owned.rewind and not self._consumer.seek(*place, owned.next_offset):
+                self._acquire_later(owned)
+                continue
+            owned.rewind = False
             logger.info("acquiring again", topic=owned.topic, partition=owned.source.partition)
             self._patiently(lambda owned=owned: self._acquire(owned))
 
     def _on_fenced(self, topic: str, source: Source) -> None:
-        """The log went on without us: read again from where it stands."""
+        """The log went on without us: read again from where it stands, once the next polls have left it with us."""
         owned = self._owned.get((topic, source.partition))
         if owned is None:
             return
         position = self._flushers[topic].open(source) or 0
         logger.warning("fenced by the event log", topic=topic, partition=source.partition, position=position)
         owned.next_offset, owned.available_us = position, self._available(topic, source, position)
-        self._consumer.seek(topic, source.partition, position)
+        owned.rewind = True
         self._acquire_later(owned)
 
     # -- a batch ----------------------------------------------------------------------------------------------------
@@ -248,7 +264,7 @@ class DataPlane:
         self, owned: OwnedPartition, messages: Sequence[Message]
     ) -> list[tuple[OwnedPartition, ViewPartition, Write]]:
         messages = [message for message in messages if (message.offset() or 0) >= owned.next_offset]
-        if not messages:
+        if not messages or owned.rewind:
             return []
         records = Records.of(messages)
         rows = self._judges[owned.topic].rows(
@@ -261,7 +277,8 @@ class DataPlane:
         if owned.place in self._to_acquire:
             return []
         behind = [view for view in owned.views if view.position < owned.next_offset]
-        return [(owned, view, self._patiently(lambda view=view: view.fold(rows, owned.next_offset))) for view in behind]
+        logged = LoggedRows.of(rows, self._streams[owned.topic].event_time)
+        return [(owned, view, self._patiently(lambda view=view: view.fold(logged, owned.next_offset))) for view in behind]
 
     def _write(self, writes: Sequence[tuple[OwnedPartition, ViewPartition, Write]]) -> None:
         """One round trip; a refused write means that the memory is no longer the store's: acquire again."""
@@ -288,9 +305,8 @@ class DataPlane:
             "headrace_reason": row["__reason"],
             "headrace_error": row["__error"],
         }
-        self._producer.put(
-            dead_letters(owned.topic), row["__key"], row["__value"], headers={k: v.encode() for k, v in headers.items()}
-        )
+        topic, encoded = dead_letters(owned.topic), {name: text.encode() for name, text in headers.items()}
+        self._patiently(lambda: self._producer.put(topic, row["__key"], row["__value"], headers=encoded))
 
     # -- now and then -------------------------------------------------------------------------------------------------
 
@@ -337,7 +353,14 @@ class DataPlane:
             if place not in self._to_acquire
         ]
         self._patiently(lambda: self._write(beats))
-        self._producer.put(OBSERVATIONS, self._config.worker.encode(), self._observation().encode())
+        self._observe()
+
+    def _observe(self) -> None:
+        """An observation that Kafka does not take is no loss: the next one says the same and more."""
+        try:
+            self._producer.put(OBSERVATIONS, self._config.worker.encode(), self._observation().encode())
+        except TransientError as error:
+            logger.warning("no observation sent", error=str(error))
 
     def _observation(self) -> Observation:
         positions = {topic: flusher.positions() for topic, flusher in self._flushers.items()}

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 
 from headrace.features.entity_key import serializer
 from headrace.features.folded import FoldedView
 from headrace.features.kernel import kernel
-from headrace.features.log import ACCEPTED
 from headrace.features.online import NO_CLOCK, Cursor, CursorState, OnlineStore, Source, Write
-from headrace.features.point_in_time import with_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
+
+    import polars as pl
+
+    from headrace.streams.logged_rows import LoggedRows
 
 
 def view_name(spec: Mapping[str, Any], version: str) -> str:
@@ -45,7 +46,7 @@ class ViewPartition:
         self._serialize = serializer(self.kernel.entity_keys)
         self._names = [name for name, _ in self.kernel.entity_keys]
         self._expiry_ms = expiry_ms(spec)
-        self._event_time: str = spec["source"]["event_time"]
+        self.event_time: str = spec["source"]["event_time"]
         self._by_event_time = spec["clock"] == "stream"
 
     def acquire(self, owner: bytes, partitions: int) -> None:
@@ -63,15 +64,14 @@ class ViewPartition:
         """The empty compare-and-set that says: alive, and still the owner."""
         return Write(self.view, self.source, self.cursor, self.cursor)
 
-    def fold(self, rows: pl.DataFrame, next_offset: int, state: CursorState = CursorState.LIVE) -> Write:
+    def fold(self, rows: LoggedRows, next_offset: int, state: CursorState = CursorState.LIVE) -> Write:
         """Fold rows of the log that end below ``next_offset``; the write that makes it so in the store.
 
         Rows below the cursor, and below an entity's own field, were folded before and are left out.
         """
-        rows = rows.filter(pl.col("__offset") >= self.position)
-        accepted = with_time(rows.filter(pl.col("__verdict") == ACCEPTED), self._event_time)
-        clock = max([self.cursor.clock, *self._clock(rows, accepted)])
-        data = self.kernel.keep(accepted)
+        rows = rows.since(self.position)
+        clock = max(self.cursor.clock, rows.clock(by_event_time=self._by_event_time))
+        data = self.kernel.keep(rows.accepted)
         slots, names = self._slots(data)
         fresh = data.get_column("offset").to_numpy() >= self._folded.next_offset[slots]
         times, partials = data.get_column("__time").to_numpy()[fresh], self.kernel.lift(data)[fresh]
@@ -79,16 +79,9 @@ class ViewPartition:
         self._folded.fold(slots, times, partials, np.full(len(slots), clock))
         touched = np.unique(slots)
         fields = self._folded.fields(touched, np.full(len(touched), next_offset), np.full(len(touched), clock))
-        after = self.cursor.moved(next_offset, accepted.height, clock, state)
+        after = self.cursor.moved(next_offset, rows.accepted.height, clock, state)
         keys = [self._serialize(names[slot]) for slot in touched.tolist()]
         return Write(self.view, self.source, self.cursor, after, keys, fields, self._expiry_ms)
-
-    def _clock(self, rows: pl.DataFrame, accepted: pl.DataFrame) -> Iterator[int]:
-        times = (
-            accepted.get_column("__time") if self._by_event_time else rows.get_column("__available_at").dt.epoch("us")
-        )
-        if len(times):
-            yield times.max()  # type: ignore[misc]
 
     def _slots(self, data: pl.DataFrame) -> tuple[np.ndarray, list[tuple[Any, ...]]]:
         """Each row's slot; entities that are not in memory are loaded from the store first."""

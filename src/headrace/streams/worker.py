@@ -17,9 +17,10 @@ from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.streams.plane import DataPlane, PlaneConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from headrace.bus.stream import Stream
     from headrace.features.definitions import FeatureService, FeatureView
-    from collections.abc import Sequence
     from headrace.features.online import OnlineStore
 
 
@@ -64,7 +65,6 @@ def run_worker(
     """Run until a signal stops it."""
     make_topics(config.bootstrap_servers, streams, config.partitions)
     store = RedisOnlineStore(config.redis_url, config.namespace)
-    publish_definitions(store, views, services)
     name = f"{config.namespace}-worker-{uuid.uuid4().hex[:8]}"
     plane = DataPlane(
         PlaneConfig(
@@ -80,6 +80,7 @@ def run_worker(
         EventLog(config.event_log),
         lambda: uuid.uuid4().bytes,
         monotonic=time.monotonic,
+        publish=lambda: publish_definitions(store, views, services),
     )
     app = shell(name, config.bootstrap_servers, config.data_dir)
 

@@ -179,7 +179,7 @@ class Stage:
         return Cast(
             self._history,
             self.model,
-            EventProducer(self._servers, linger_ms=0),
+            EventProducer(self._servers, linger_ms=5),
             barriers,
             TopicTail(self._servers, [RUNS], from_beginning=False),
             ModelLog(self.model, self._log),
@@ -194,7 +194,7 @@ class Stage:
         return Barriers(
             RedisOnlineStore(str(self._settings.redis_url), self._settings.namespace),
             self._log,
-            EventProducer(self._servers, linger_ms=0),
+            EventProducer(self._servers, linger_ms=5),
             TopicTail(self._servers, [DECISIONS], from_beginning=False),
             TopicTail(self._servers, [MODEL_ACKS], from_beginning=False),
             {
