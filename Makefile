@@ -42,6 +42,10 @@ demo: $(STAMP)  ## replay January to June of real flights through the whole loop
 test: $(STAMP)  ## all tests (TEST_ARGS="-m 'not slow'" for the quick ones)
 	@$(BIN)/python -m pytest $(TEST_ARGS)
 
+.PHONY: bench
+bench: $(STAMP)  ## ingest rate against a floor in the same run; writes bench.json
+	$(BIN)/python benchmarks/ingest.py
+
 .PHONY: lint
 lint: $(STAMP)  ## ruff, mypy, pyright, import contracts
 	$(BIN)/ruff check .
