@@ -7,7 +7,7 @@ rows Count is 0, Sum is 0, a histogram is all 0, and everything else is null.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from headrace.errors import DefinitionError
 from headrace.features.expression import Expression, as_expression

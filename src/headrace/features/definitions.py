@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from headrace.bus.duration import Duration, micros, text
 from headrace.errors import DefinitionError
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 SPEC_VERSION = 1
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_KEY_KINDS = {str: "str", int: "int"}
+KeyType = type[str] | type[int]
+_KEY_KINDS: dict[KeyType, str] = {str: "str", int: "int"}
 
 
 def spec_hash(spec: Mapping[str, Any]) -> str:
@@ -44,8 +45,8 @@ class Entity:
     """
 
     name: str
-    type: type = str
-    keys: Sequence[str] | Mapping[str, type] | None = None
+    type: KeyType = str
+    keys: Sequence[str] | Mapping[str, KeyType] | None = None
 
     def __post_init__(self) -> None:
         _checked_name("entity", self.name)
@@ -55,7 +56,7 @@ class Entity:
                 raise DefinitionError(message)
 
     @cached_property
-    def join_keys(self) -> dict[str, type]:
+    def join_keys(self) -> dict[str, KeyType]:
         """The join keys with their types, in order."""
         if self.keys is None:
             return {self.name: self.type}

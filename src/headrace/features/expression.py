@@ -1,14 +1,14 @@
 """``col(...)``: a small expression tree that runs the same in Polars (batches and the log) and in numpy (applications).
 
 The tree is plain data: nested lists ``[operator, argument, ...]``, hashed and stored in specs, never another library's
-serialisation. Null handling is Kleene's: a comparison or an arithmetic step with null is null, ``False & null`` is False.
-A float step whose result is not finite (division by zero, overflow) is null, so no NaN enters a tile; integer
+serialisation. Null handling is Kleene's: a comparison or an arithmetic step with null is null, ``False & null`` is
+False. A float step whose result is not finite (division by zero, overflow) is null, so no NaN enters a tile; integer
 arithmetic wraps at 64 bits.
 """
 
 from __future__ import annotations
 
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headrace.errors import DefinitionError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from headrace.features.expression import TIME_PARTS, Json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
 
 _DAY = 86_400_000_000
 
@@ -75,10 +77,8 @@ def _numpy_step(operator: str, arms: list[Column]) -> Column:
     match operator:
         case "and" | "or":
             return _kleene(operator, left, right)
-        case "not":
-            return Column(~left.values.astype(bool), left.present)
-        case "neg":
-            return Column(-left.values, left.present)
+        case "not" | "neg":
+            return Column(~left.values.astype(bool) if operator == "not" else -left.values, left.present)
         case "is_null":
             return Column(~left.present, np.ones_like(left.present))
         case "fill_null":
@@ -90,10 +90,12 @@ def _numpy_step(operator: str, arms: list[Column]) -> Column:
 
 
 def _apply(operator: str, left: np.ndarray, right: np.ndarray, both: np.ndarray) -> np.ndarray:
+    step = _UFUNCS[operator]
     if object not in (left.dtype, right.dtype):
-        return _UFUNCS[operator](left, right)
-    result = np.zeros(len(both), bool)
-    result[both] = _UFUNCS[operator](left[both], right[both]).astype(bool)
+        result: np.ndarray = step(left, right)
+    else:
+        result = np.zeros(len(both), bool)
+        result[both] = step(left[both], right[both]).astype(bool)
     return result
 
 
@@ -104,17 +106,17 @@ def _kleene(operator: str, left: Column, right: Column) -> Column:
     return Column(np.where(decided, deciding, not deciding), decided | (left.present & right.present))
 
 
-def _time_part(part: str, micros: np.ndarray) -> np.ndarray:
-    days = np.floor_divide(micros, _DAY)
+def _time_part(part: str, micros: NDArray[np.int64]) -> NDArray[np.int64]:
+    days = micros // _DAY
     match part:
         case "hour":
-            return np.floor_divide(micros, 3_600_000_000) % 24
+            return micros // 3_600_000_000 % 24
         case "minute":
-            return np.floor_divide(micros, 60_000_000) % 60
+            return micros // 60_000_000 % 60
         case "weekday":
             return (days + 3) % 7 + 1
-    dates = days.astype("datetime64[D]")
-    months = dates.astype("datetime64[M]")
+    dates: NDArray[np.datetime64] = days.astype("datetime64[D]")
+    months: NDArray[np.datetime64] = dates.astype("datetime64[M]")
     match part:
         case "year":
             return dates.astype("datetime64[Y]").astype(np.int64) + 1970

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import polars as pl
 
-from typing import TYPE_CHECKING
+from headrace.features.expression import TIME_PARTS
 
 if TYPE_CHECKING:
     from headrace.features.expression import Json, Scalar
@@ -25,23 +27,19 @@ def to_polars(tree: Json) -> pl.Expr:
 
 
 def _polars_step(operator: str, arms: list[pl.Expr]) -> pl.Expr:
-    left, right = arms[0], arms[-1]
+    left, *right = arms
+    step: pl.Expr
     match operator:
-        case "eq" | "ne" | "lt" | "le" | "gt" | "ge":
-            return getattr(left, operator)(right)
         case "add" | "sub" | "mul" | "div":
-            result = getattr(left, "truediv" if operator == "div" else operator)(right)
-            return pl.when(result.is_finite()).then(result)
-        case "and":
-            return left.and_(right)
-        case "or":
-            return left.or_(right)
-        case "not":
-            return left.not_()
-        case "fill_null" | "is_null" | "neg":
-            return getattr(left, operator)(*arms[1:])
+            result: pl.Expr = getattr(left, "truediv" if operator == "div" else operator)(*right)
+            step = pl.when(result.is_finite()).then(result)
+        case "and" | "or" | "not":
+            step = getattr(left, f"{operator}_")(*right)
+        case _ if operator in TIME_PARTS:
+            step = getattr(left.dt, operator)().cast(pl.Int64)
         case _:
-            return getattr(left.dt, operator)().cast(pl.Int64)
+            step = getattr(left, operator)(*right)
+    return step
 
 
 def _polars_type(value: Scalar) -> pl.DataType | None:

@@ -6,19 +6,20 @@
     i64 next_offset   every accepted row below it is folded in
     i64 clock         the partition clock (us) that the tiles were pruned by
     i64 newest        the largest event time (us) of a row of this entity
-    u32 count × n     tiles of each size, padded to a multiple of 8 bytes
-    tiles             each: i64 k, then the physical columns of the view (8 bytes each), smallest size first, k ascending
+    u32 count[n]      tiles of each size, padded to a multiple of 8 bytes
+    tiles             each: i64 k, then the physical columns of the view (8 bytes each); smallest size first,
+                      k ascending
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from headrace.errors import CodecError
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,7 +6,7 @@ that all tiles that may live at one time have places of their own.
 
 from __future__ import annotations
 
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -65,7 +65,10 @@ class FoldedView:
         return slot
 
     def fold(self, slots: np.ndarray, time_us: np.ndarray, partials: np.ndarray, clock: np.ndarray) -> None:
-        """Fold rows into their slots. ``clock`` is each row's partition clock after the batch: tiles gone by then stay out."""
+        """Fold rows into their slots.
+
+        ``clock`` is each row's partition clock after the batch: tiles gone by then stay out.
+        """
         for resolution, size in enumerate(self.kernel.sizes):
             k = np.floor_divide(time_us, size)
             alive = (k + self._tiles[resolution]) * size > clock - self._history
@@ -88,7 +91,7 @@ class FoldedView:
         ring[rows, places] = merged
 
     def fields(self, slots: np.ndarray, next_offset: np.ndarray, clock: np.ndarray) -> list[bytes]:
-        """The bytes of the fields of these slots, folded below ``next_offset`` under ``clock`` (both a value a slot)."""
+        """The bytes of these slots' fields, folded below ``next_offset`` under ``clock`` (both a value a slot)."""
         self.next_offset[slots] = next_offset
         counts, pieces = [], []
         for resolution, size in enumerate(self.kernel.sizes):

@@ -9,8 +9,9 @@ import polars as pl
 from headrace.features.expression_polars import to_polars
 
 if TYPE_CHECKING:
-    from headrace.features.expression import Json
     from collections.abc import Iterable, Sequence
+
+    from headrace.features.expression import Json
     from headrace.features.kernel import Component
 
 _TYPES = {"<i8": pl.Int64(), "<f8": pl.Float64()}

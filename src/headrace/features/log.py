@@ -1,11 +1,12 @@
 """The event log: one Delta table a stream, the truth and the only restart point.
 
-A commit carries its rows and, as Delta transactions ``<topic id>-<partition>``, the offsets up to which the log is complete.
-Columns beside the event's own fields are in :data:`META`; a rejected row keeps its bytes.
+A commit carries its rows and, as Delta transactions ``<topic id>-<partition>``, the offsets up to which the log is
+complete. Columns beside the event's own fields are in :data:`META`; a rejected row keeps its bytes.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from headrace.bus.stream import Stream
-from contextlib import contextmanager
 
 _TIME = pl.Datetime("us", "UTC")
 META: dict[str, Any] = {
@@ -100,7 +100,10 @@ class EventLog:
         return self.reader(topic).read()
 
     def read_from(self, topic: str, source: Source, start: int, columns: Sequence[str] | None = None) -> pl.DataFrame:
-        """The rows of one source partition from an offset on, in order, of one snapshot; files that end before are not read."""
+        """The rows of one source partition from an offset on, in order, of one snapshot.
+
+        Files that end before it are not read.
+        """
         import pyarrow.dataset as ds  # noqa: PLC0415
 
         keep = (ds.field("__partition") == source.partition) & (ds.field("__offset") >= start)
@@ -177,7 +180,7 @@ class LogWriter:
         self._table = log.table(stream.topic)
 
     def position(self, source: Source) -> int | None:
-        """D: the offset below which this snapshot of the log is complete; None where it holds nothing of the partition."""
+        """D: the offset below which this snapshot of the log is complete; None where it has none of the partition."""
         with self._log.storage(self._topic):
             return self._table.transaction_version(source.text)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from dataclasses import replace
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headrace.bus.clock import Clock, wall_clock
 from headrace.features.online import FENCE, Answer, Cursor, Source, Write

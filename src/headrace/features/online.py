@@ -1,7 +1,7 @@
 """The online store: a port, and the words that its adapters share.
 
-The store is a fenced materialisation of the event log. It holds one *cursor* per (view version, source partition) and one
-*field* per (view version, entity, source partition). A write is a compare-and-set on the cursor.
+The store is a fenced materialisation of the event log. It holds one *cursor* per (view version, source partition) and
+one *field* per (view version, entity, source partition). A write is a compare-and-set on the cursor.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any, Protocol, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace.errors import CodecError
 

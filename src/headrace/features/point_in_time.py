@@ -1,13 +1,13 @@
 """value(V, t) over the event log, for many (entity, t, V) at once: training sets, audits and tests.
 
-The rows of a view become tiles by (source partition, entity, k). A tile whose rows all lie below a query's V counts as a
-whole; one that V cuts is rebuilt from its rows. So the same kernel answers as answered online.
+The rows of a view become tiles by (source partition, entity, k). A tile whose rows all lie below a query's V counts as
+a whole; one that V cuts is rebuilt from its rows. So the same kernel answers as answered online.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -68,7 +68,7 @@ class ViewHistory:
         self._tiles = [self._tile(size) for size in self.kernel.sizes]
 
     def _groups(self, kept: pl.DataFrame) -> np.ndarray:
-        """Entity code × number of sources + source code, a row."""
+        """Entity code times number of sources plus source code, a row."""
         entity = kept.join(self._entities, on=self._names, how="left", maintain_order="left").get_column("__entity")
         source = np.zeros(kept.height, np.int64)
         for code, one in enumerate(self.sources):

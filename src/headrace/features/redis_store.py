@@ -9,7 +9,7 @@ Keys, with the hash tag of the shard (one shard on a single node)::
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -52,14 +52,14 @@ class RedisOnlineStore:
     """An :class:`~headrace.features.online.OnlineStore` over redis-py. Safe to share between threads."""
 
     def __init__(self, url: str, namespace: str = "headrace", *, timeout_s: float = 5.0) -> None:
-        import redis  # noqa: PLC0415 - keeps `import headrace.serving` light
+        from redis import Redis, exceptions  # noqa: PLC0415 - keeps `import headrace.serving` light
 
-        exceptions = redis.exceptions
         self._errors = (
             exceptions.ConnectionError, exceptions.TimeoutError, exceptions.BusyLoadingError,
             exceptions.ReadOnlyError, exceptions.MasterDownError, exceptions.OutOfMemoryError,
         )  # fmt: skip
-        self._redis = redis.Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+        # Any: redis-py's types tell neither replies from awaitables nor that keys may be bytes.
+        self._redis: Any = Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
         self._url = url
         self._prefix = f"hr:{{0}}:{namespace}:".encode()
         self._acquire = self._redis.register_script(_ACQUIRE)
@@ -83,7 +83,8 @@ class RedisOnlineStore:
                 self._write(
                     keys, [write.source.field, fence, write.after.pack(), write.expiry_ms, *write.fields], pipeline
                 )
-            return pipeline.execute()
+            results: list[int] = pipeline.execute()
+        return results
 
     def read(self, view: str, source: Source, keys: Sequence[bytes]) -> list[bytes | None]:
         """See the port."""
@@ -93,7 +94,8 @@ class RedisOnlineStore:
         with self._redis.pipeline(transaction=False) as pipeline:
             for key in keys:
                 pipeline.hget(key, field)
-            return pipeline.execute()
+            fields: list[bytes | None] = pipeline.execute()
+        return fields
 
     def look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> tuple[int, list[Answer]]:
         """See the port."""
@@ -112,7 +114,8 @@ class RedisOnlineStore:
                 pipeline.hgetall(self._cursors_key(view))
                 for key in self._entity_keys(view, keys):
                     pipeline.hgetall(key)
-            return pipeline.execute()
+            replies: list[Any] = pipeline.execute()
+        return replies
 
     def cursors(self, views: Sequence[str]) -> list[Mapping[Source, Cursor]]:
         """See the port."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -12,9 +12,10 @@ from headrace.features.kernel import kernel
 from headrace.features.point_in_time import Queries, ViewHistory
 
 if TYPE_CHECKING:
-    from headrace.features.online import Source
-    from headrace.features.log import EventLog, LogReader
     from collections.abc import Mapping, Sequence
+
+    from headrace.features.log import EventLog, LogReader
+    from headrace.features.online import Source
 
 
 class FeatureHistory:
@@ -56,8 +57,8 @@ class FeatureHistory:
     ) -> pl.DataFrame:
         """All feature columns of the views for each row of ``keys``, in order; null where there is no value.
 
-        ``served`` is a row's V as logged (JSON: view → source partition → next offset). Where it is None, or is not given
-        at all, V is what was available at t minus the view's delay.
+        ``served`` is a row's V as logged (JSON: view → source partition → next offset). Where it is None, or is not
+        given at all, V is what was available at t minus the view's delay.
         """
         logged = [None if text is None else _DECODE(text) for text in served] if served is not None else None
         columns: list[pl.Series] = []
@@ -82,4 +83,4 @@ def _overlay(offsets: np.ndarray, sources: Sequence[Source], logged: Sequence[Ma
     rows = np.array([row for row, found in enumerate(logged) if found is not None], np.int64)
     for column, source in enumerate(sources):
         name = source.text
-        offsets[rows, column] = [logged[row].get(name, 0) for row in rows.tolist()]  # type: ignore[union-attr]
+        offsets[rows, column] = [logged[row].get(name, 0) for row in rows.tolist()]
