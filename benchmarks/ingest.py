@@ -2,7 +2,7 @@
 
 usage: python benchmarks/ingest.py [EVENTS]     (default 200,000; prints a table and writes bench.json)
 
-60 s window with 10 s hop over 10,000 users: sum, count, max; four partitions, one worker, real Kafka and Valkey beside it.
+60 s windows over 10,000 users: sum, count, max; four partitions, one worker, real Kafka and Valkey beside it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headrace import Count, Entity, Event, FeatureView, LocalServices, Max, Stream, Sum
 from headrace.bus.codec import Decoder
@@ -26,6 +26,9 @@ from headrace.bus.topics import FOR_EVER, OBSERVATIONS, TopicPlan, dead_letters,
 from headrace.features.log import EventLog
 from headrace.features.redis_store import RedisOnlineStore
 from headrace.streams.plane import DataPlane, PlaneConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 PARTITIONS, USERS, BATCH = 4, 10_000, 20_000
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -53,15 +56,17 @@ spending = FeatureView(
 class FromTheStart:
     """Reads every partition from its beginning."""
 
-    def assigned(self, topic: str, partition: int) -> int | None:
+    def assigned(self, _topic: str, _partition: int) -> int | None:
+        """From offset 0."""
         return 0
 
-    def revoked(self, partitions: Sequence[tuple[str, int]]) -> None:
+    def revoked(self, _partitions: Sequence[tuple[str, int]]) -> None:
         """Nothing to finish."""
 
     lost = revoked
 
     def failed(self, topic: str, partition: int, error: str) -> None:
+        """End the benchmark."""
         raise RuntimeError(f"{topic}-{partition}: {error}")
 
 
