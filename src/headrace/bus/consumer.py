@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from headrace.errors import BusUnavailableError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
@@ -45,6 +47,7 @@ class BatchConsumer:
         self._consumer: Consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap_servers,
+                "log_level": 2,  # connections come and go: what matters is raised or returned
                 "group.id": group,
                 "group.protocol": "consumer",
                 "auto.offset.reset": "error",
@@ -79,10 +82,13 @@ class BatchConsumer:
         return False
 
     def low_watermark(self, topic: str, partition: int, *, timeout_s: float = 10.0) -> int:
-        """The oldest offset that the partition still holds."""
-        from confluent_kafka import TopicPartition  # noqa: PLC0415
+        """The oldest offset that the partition still holds. Raises BusUnavailableError."""
+        from confluent_kafka import KafkaException, TopicPartition  # noqa: PLC0415
 
-        low, _ = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout_s)
+        try:
+            low, _ = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout_s)
+        except KafkaException as error:
+            raise BusUnavailableError(f"the start of {topic}-{partition} is not known: {error}") from error
         return low
 
     def commit(self, positions: Sequence[tuple[str, int, int]]) -> None:
@@ -91,11 +97,16 @@ class BatchConsumer:
 
         self._consumer.commit(offsets=[TopicPartition(*position) for position in positions], asynchronous=True)
 
-    def seek(self, topic: str, partition: int, offset: int) -> None:
-        """Read the partition from there on."""
-        from confluent_kafka import TopicPartition  # noqa: PLC0415
+    def seek(self, topic: str, partition: int, offset: int) -> bool:
+        """Read the partition from there on; False while Kafka does not fetch it. Not from within a callback."""
+        from confluent_kafka import KafkaException, TopicPartition  # noqa: PLC0415
 
-        self._consumer.seek(TopicPartition(topic, partition, offset))
+        try:
+            self._consumer.seek(TopicPartition(topic, partition, offset))
+        except KafkaException as error:
+            logger.warning("cannot seek", topic=topic, partition=partition, error=str(error))
+            return False
+        return True
 
     def close(self) -> None:
         """Give the partitions back and leave the group."""

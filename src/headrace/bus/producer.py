@@ -29,8 +29,10 @@ class EventProducer:
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap_servers,
+                "log_level": 2,  # connections come and go: what matters is raised or returned
                 "enable.idempotence": True,
                 "linger.ms": linger_ms,
+                "message.timeout.ms": 0,  # the queue is the bound, not time: a broker that is away loses nothing
                 "queue.buffering.max.kbytes": 262_144,
                 "queue.buffering.max.messages": 500_000,
             }

@@ -47,7 +47,7 @@ def admin(bootstrap_servers: str) -> AdminClient:
     """An admin client."""
     from confluent_kafka.admin import AdminClient  # noqa: PLC0415 - keeps `import headrace.serving` light
 
-    return AdminClient({"bootstrap.servers": bootstrap_servers})
+    return AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 2})
 
 
 def ensure_topics(bootstrap_servers: str, plans: Iterable[TopicPlan], *, timeout_s: float = 30.0) -> None:
@@ -74,7 +74,7 @@ def incarnations(client: AdminClient, topics: Iterable[str], *, timeout_s: float
     for name, future in client.describe_topics(TopicCollection(list(topics)), request_timeout=timeout_s).items():
         try:
             description = future.result(timeout_s)
-        except KafkaException as error:
+        except (KafkaException, TimeoutError) as error:
             message = f"topic {name!r} cannot be described: {error}"
             raise BusUnavailableError(message) from error
         found[name] = TopicIncarnation(_bytes(description.topic_id), len(description.partitions))

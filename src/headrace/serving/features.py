@@ -121,6 +121,7 @@ class FeatureClient:
         self._clock = clock
         self._bound_us = heartbeat_bound_us
         self._readers: dict[str, _ViewReader] = {}
+        self._services: dict[str, Sequence[str]] = {}
 
     @classmethod
     def from_url(cls, redis_url: str, namespace: str = "headrace", **options: Any) -> FeatureClient:
@@ -165,12 +166,14 @@ class FeatureClient:
 
     def _views(self, service: str) -> Sequence[str]:
         document = self._store.get_document(f"service:{service}")
-        if document is None:
+        if document is not None:
+            self._services[service] = [f"{name}@{version}" for name, version in document["views"]]
+        elif service not in self._services:  # a store that was emptied is filled again: what it said still holds
             message = (
                 f"no feature service {service!r} in the online store: has a worker with this definition been started?"
             )
             raise DefinitionError(message)
-        return [f"{name}@{version}" for name, version in document["views"]]
+        return self._services[service]
 
     def _reader(self, view: str) -> _ViewReader:
         reader = self._readers.get(view)
