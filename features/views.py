@@ -20,10 +20,10 @@ conditions = FeatureView(
     windows=["3h", "12h"],
     max_age="3h",
     features={
-        "wind_speed": Last("wind_speed"),
+        "temperature": Last("temperature"),
         "visibility": Last("visibility"),
+        "wind_speed": Last("wind_speed"),
         "pressure": Last("pressure"),
-        "mean_temperature": Mean("temperature"),
         "mean_humidity": Mean("humidity"),
     },
 )

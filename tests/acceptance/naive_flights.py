@@ -70,8 +70,8 @@ def count(rows: list[Values]) -> float:
     return float(len(rows))
 
 
-MEASURED = ["wind_speed", "visib", "pressure", "temp", "humid"]
-SKY = [last("wind_speed"), last("visib"), last("pressure"), mean("temp"), mean("humid")]
+MEASURED = ["temp", "visib", "wind_speed", "pressure", "humid"]
+SKY = [last("temp"), last("visib"), last("wind_speed"), last("pressure"), mean("humid")]
 DEPARTURE = [mean("dep_delay"), share_above("dep_delay", 15)]
 ARRIVAL = [mean("arr_delay"), share_above("arr_delay", 15)]
 # view: what happened, its key, windows, features; a vector holds features outside, windows inside
