@@ -114,7 +114,7 @@ def look_up(store: OnlineStore, *rows: dict[str, Any], minute: float = 4, **opti
 A1, A2, B1 = {"shop": "a", "till": 1}, {"shop": "a", "till": 2}, {"shop": "b", "till": 1}
 
 
-# -- values -------------------------------------------------------------------------------------------------------------
+# -- values -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("worker")
@@ -171,7 +171,7 @@ def test_the_clock_may_be_the_streams(store: OnlineStore) -> None:
     assert FeatureClient(store, clock=lambda: found.at_us + 5).get("risk", A1).at_us == found.at_us + 5
 
 
-# -- statuses -----------------------------------------------------------------------------------------------------------
+# -- statuses ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("worker")
@@ -216,7 +216,7 @@ def test_a_partition_that_catches_up_is_rebuilding(store: OnlineStore, worker: W
     assert look_up(store, A1).statuses()["shop"] is Status.PRESENT
 
 
-# -- errors -------------------------------------------------------------------------------------------------------------
+# -- errors -----------------------------------------------------------------------------------------------------------
 
 
 def test_an_unknown_service_or_view_says_what_to_do(store: OnlineStore) -> None:
@@ -248,7 +248,7 @@ def test_a_store_that_does_not_answer_is_a_typed_error() -> None:
         client.get("risk", A1)
 
 
-# -- what an application needs ------------------------------------------------------------------------------------------
+# -- what an application needs ----------------------------------------------------------------------------------------
 
 HEAVY = ["feast", "mlflow", "faust", "sklearn", "pandas", "pyarrow", "polars", "deltalake", "skops", "confluent_kafka"]
 PROBE = f"""

@@ -67,11 +67,11 @@ boolean = st.recursive(
 
 OPERATORS = {
     "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge,
-    "add": operator.add, "sub": operator.sub, "mul": operator.mul,
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv,
 }  # fmt: skip
 
 
-def plain(tree: Any, row: dict[str, Any]) -> Any:
+def plain(tree: Any, row: dict[str, Any]) -> Any:  # noqa: PLR0911 - one line a kind of step
     """The meaning of a tree over one row, as the documentation says it."""
     name, *arms = tree
     if name == "col":
@@ -80,7 +80,7 @@ def plain(tree: Any, row: dict[str, Any]) -> Any:
         return arms[0]
     if name == "is_in":
         value = plain(arms[0], row)
-        return None if value is None else value in [member for member in arms[1] if member is not None]
+        return None if value is None else value in set(arms[1]) - {None}
     values = [plain(arm, row) for arm in arms]
     if name in {"and", "or"}:
         return kleene(name, values)
@@ -122,10 +122,7 @@ def arithmetic(name: str, values: list[Any], of: str) -> Any:
     numbers = [float(value) for value in values]
     if name == "neg":
         return -numbers[0]
-    if name == "div":
-        found = numbers[0] / numbers[1] if numbers[1] else math.inf
-    else:
-        found = OPERATORS[name](*numbers)
+    found = OPERATORS[name](*numbers) if name != "div" or numbers[1] else math.inf
     return found if math.isfinite(found) else None
 
 

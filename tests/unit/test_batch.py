@@ -169,7 +169,7 @@ def test_times_are_exact_microseconds_whatever_their_neighbours() -> None:
         assert judged(*values)["seen"][0] == datetime(2299, 12, 31, 23, 59, 59, 999_999, UTC)
 
 
-# -- available_at ----------------------------------------------------------------------------------------------------
+# -- available_at -----------------------------------------------------------------------------------------------------
 
 
 def available(rows: pl.DataFrame) -> list[float]:

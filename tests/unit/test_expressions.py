@@ -40,7 +40,7 @@ KINDS = {"a": "int", "b": "float", "s": "str", "t": "datetime", "c": "bool"}
 
 
 def test_the_tree_is_plain_json_that_never_changes() -> None:
-    assert GOLDEN == EVERYTHING.tree
+    assert EVERYTHING.tree == GOLDEN
     canonical = json.dumps(EVERYTHING.tree, separators=(",", ":")).encode()
     assert hashlib.sha256(canonical).hexdigest()[:16] == "a5bf2b5f7668b845"
     assert json.loads(canonical) == EVERYTHING.tree
@@ -94,13 +94,13 @@ def test_trees_of_another_version_are_refused(tree: Any) -> None:
 
 
 def test_an_expression_has_no_truth_value() -> None:
-    with pytest.raises(DefinitionError, match="& | ~"):
+    with pytest.raises(DefinitionError, match="combine with"):
         bool(col("a") > 1)
 
 
 def test_only_plain_values_stand_in_an_expression() -> None:
     with pytest.raises(DefinitionError, match="bytes"):
-        col("a") == b"x"
+        _ = col("a") == b"x"
 
 
 def test_where_null_may_come_from() -> None:

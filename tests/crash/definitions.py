@@ -1,0 +1,130 @@
+"""A stream and a view that a plain loop can follow: whole numbers, so that totals are exact."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from headrace.bus.duration import instant
+from headrace.bus.event import Event
+from headrace.bus.stream import Stream
+from headrace.features.aggregates import Count, Last, Max, Mean, Sum
+from headrace.features.definitions import Entity, FeatureService, FeatureView
+
+START = datetime(2020, 1, 1, tzinfo=UTC)
+START_US = instant(START)
+PARTITIONS = 2
+USERS = [f"u{n}" for n in range(150)]
+STEP_MS = 10
+
+
+class Payment(Event):
+    """Someone pays."""
+
+    user: str
+    at: datetime
+    cents: int
+
+
+def payments(namespace: str) -> Stream:
+    """The stream, with a topic of its own for each test."""
+    return Stream(f"{namespace}.payments", Payment, event_time="at", key="user")
+
+
+def users(namespace: str) -> FeatureView:
+    """What is remembered of a user; also at times up to 20 minutes ago."""
+    return FeatureView(
+        "user",
+        entity=Entity("user", str),
+        source=payments(namespace),
+        windows=["10m", "1h", "1d"],
+        features={"n": Count(), "cents": Sum("cents"), "mean": Mean("cents"), "most": Max("cents"), "last": Last("cents")},
+        history="20m",
+    )
+
+
+def service(namespace: str) -> FeatureService:
+    """What look-ups ask for."""
+    return FeatureService("risk", [users(namespace)])
+
+
+@dataclass(frozen=True)
+class Produced:
+    """One record as it was produced."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    value: bytes
+
+    @property
+    def event(self) -> dict[str, Any] | None:
+        """Its fields with ``at`` in microseconds, None if it does not decode."""
+        if not self.value.startswith(b"{"):
+            return None
+        fields = json.loads(self.value)
+        return fields | {"at": instant(datetime.fromisoformat(fields["at"]))}
+
+
+class Till:
+    """Makes seeded records: mostly in time, some late, one in a hundred broken."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._offsets = [0] * PARTITIONS
+        self.produced: list[Produced] = []
+
+    def take(self, count: int) -> list[Produced]:
+        """The next records."""
+        new = [self._next() for _ in range(count)]
+        self.produced += new
+        return new
+
+    def _next(self) -> Produced:
+        choose = self._random
+        partition = choose.randrange(PARTITIONS)
+        self._offsets[partition] += 1
+        now_ms = sum(self._offsets) * STEP_MS
+        at = START + timedelta(milliseconds=max(0, now_ms - choose.choice([0, 1, 900, 30_000])))
+        text = json.dumps({"user": choose.choice(USERS), "at": at.isoformat(), "cents": choose.randrange(-50, 10_000)})
+        value = b"broken" if choose.random() < 0.01 else text.encode()
+        return Produced(partition, self._offsets[partition] - 1, START_US // 1_000 + now_ms, value)
+
+    @property
+    def end_us(self) -> int:
+        """The record timestamp of the last record."""
+        return self.produced[-1].timestamp_ms * 1_000
+
+    def ends(self) -> list[int]:
+        """The high watermark of each partition."""
+        return list(self._offsets)
+
+
+WINDOWS = [(600_000_000, 10_000_000), (3_600_000_000, 60_000_000), (86_400_000_000, 1_800_000_000)]
+
+
+def naive(produced: list[Produced], below: list[int], at_us: int) -> dict[str, list[Any]]:
+    """value(V, t) of every user, by a loop over what was produced."""
+    rows: dict[str, list[tuple[int, int, int, int]]] = {user: [] for user in USERS}
+    for record in produced:
+        event = record.event
+        if event is not None and record.offset < below[record.partition]:
+            rows[event["user"]].append((event["at"], record.partition, record.offset, event["cents"]))
+    return {user: _values(own, at_us) for user, own in rows.items()}
+
+
+def _values(rows: list[tuple[int, int, int, int]], at_us: int) -> list[Any]:
+    inside = [
+        [row for row in rows if at_us // tile - length // tile < row[0] // tile <= at_us // tile] for length, tile in WINDOWS
+    ]
+    cents = [[row[3] for row in part] for part in inside]
+    return [
+        *map(len, cents),
+        *map(sum, cents),
+        *(sum(part) / len(part) if part else None for part in cents),
+        *(max(part, default=None) for part in cents),
+        *(max(part)[3] if part else None for part in inside),
+    ]
