@@ -16,7 +16,7 @@ from headrace.features.expression import col
 from headrace.trainers.definitions import Gate, Label, Model, any_of, drift, performance, volume
 
 
-class Payment(Event, frozen=True):
+class Payment(Event):
     payment_id: int
     card: str
     amount: float
@@ -24,14 +24,14 @@ class Payment(Event, frozen=True):
     paid_at: datetime
 
 
-class Chargeback(Event, frozen=True):
+class Chargeback(Event):
     payment_id: int
     reason: str
     fraud: bool
     reported_at: datetime
 
 
-class Terminal(Event, frozen=True):
+class Terminal(Event, frozen=True):  # type: ignore[misc]  # ADR 7: it works, type checkers refuse it
     terminal: str
     visits: int
     seen_at: datetime

@@ -22,4 +22,5 @@ class SettableClock:
     now_us: int = 0
 
     def __call__(self) -> int:
+        """Where it stands."""
         return self.now_us

@@ -10,6 +10,7 @@ from headrace.errors import BusUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
     from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 logger = structlog.get_logger(__name__)

@@ -20,7 +20,7 @@ class Flush(msgspec.Struct, frozen=True, tag_field="type", tag="flush"):
 
 
 Control = Tick | Flush
-_DECODER = msgspec.json.Decoder(Control)
+_DECODER: msgspec.json.Decoder[Control] = msgspec.json.Decoder(Control)
 
 
 def decode_control(data: bytes) -> Control | None:

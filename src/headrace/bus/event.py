@@ -16,9 +16,10 @@ _KINDS: dict[type, Kind] = {int: "int", float: "float", bool: "bool", str: "str"
 
 
 class Event(msgspec.Struct, gc=False):
-    """Base of all events. Fields are int, float, bool, str, datetime with zone, or a list of one of these, each perhaps ``| None``.
+    """Base of all events.
 
-    On the wire an event is one JSON object; times are RFC 3339. Fields that the type does not name are ignored.
+    Fields are int, float, bool, str, datetime with zone, or a list of one of these, each perhaps ``| None``. On the
+    wire an event is one JSON object; times are RFC 3339. Fields that the type does not name are ignored.
     """
 
 

@@ -9,6 +9,7 @@ from headrace.errors import BusUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
     import msgspec
 
     from headrace.bus.stream import Stream
@@ -52,7 +53,7 @@ class EventProducer:
         timestamp_ms: int = 0,
         headers: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Produce bytes. Raises BusUnavailableError when the queue stays full or an earlier message could not be sent."""
+        """Produce bytes. Raises BusUnavailableError when the queue stays full or an earlier message was not sent."""
         more: dict[str, Any] = {"timestamp": timestamp_ms} if timestamp_ms else {}
         if headers:
             more["headers"] = list(headers.items())

@@ -37,7 +37,7 @@ def shell(name: str, bootstrap_servers: str, data_dir: str) -> faust.App:
 
 
 def listen(app: faust.App, topic: str, handler: Handler) -> None:
-    """Call ``handler`` with each record's value, one after the other; what it raises is logged and the next one comes."""
+    """Call ``handler`` with each record's value, one after the other; what it raises is logged, and the next comes."""
 
     async def agent(stream: Any) -> None:
         async for value in stream:
@@ -50,7 +50,7 @@ def listen(app: faust.App, topic: str, handler: Handler) -> None:
     app.agent(channel, name=f"headrace.{topic}")(agent)
 
 
-class ThreadService(Service):
+class ThreadService(Service):  # type: ignore[misc]  # mode has no types
     """Runs a blocking loop in a thread beside the agents; if it raises, the process ends with that error."""
 
     def __init__(self, run: Callable[[], None], stop: Callable[[], None], **kwargs: Any) -> None:
@@ -71,7 +71,7 @@ class ThreadService(Service):
         """Start the thread."""
         self._thread.start()
 
-    @Service.task
+    @Service.task  # type: ignore[untyped-decorator]
     async def _watch(self) -> None:
         while not self.should_stop:
             if not self._thread.is_alive():
@@ -86,7 +86,7 @@ class ThreadService(Service):
 
 def run_shell(app: faust.App, service: ThreadService) -> None:
     """Run until a signal; returns when everything has stopped. Exits the process with 1 if the loop failed."""
-    app.service(service)
+    app.service(service)  # pyright: ignore[reportArgumentType]  # it takes an instance too
     for library in ("faust", "mode", "aiokafka"):
         logging.getLogger(library).setLevel(logging.WARNING)
     worker = faust.Worker(app, override_logging=False, redirect_stdouts=False, quiet=True)

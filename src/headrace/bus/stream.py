@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headrace.bus.duration import Duration, micros
 from headrace.bus.event import Event, Field, fields
@@ -48,13 +48,13 @@ class Stream:
         for name in wanted:
             if name not in times:
                 message = (
-                    f"stream {self.topic!r}: {name!r} is no datetime field of {self.event.__name__} that is always there; "
-                    f"it has {times or 'none'}"
+                    f"stream {self.topic!r}: {name!r} is no datetime field of {self.event.__name__} that is always "
+                    f"there; it has {times or 'none'}"
                 )
                 raise DefinitionError(message)
         for name in self.key_fields:
             self.field(name)
-        micros(self.lateness), micros(self.tolerance)
+        _ = self.lateness_us, self.tolerance_us  # their own checks
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:

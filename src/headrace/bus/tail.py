@@ -8,6 +8,7 @@ from headrace.errors import BusUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
     from confluent_kafka import Message
 
 _TIMEOUT_S = 10.0

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headrace.errors import BusUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
     from confluent_kafka.admin import AdminClient
 
 OBSERVATIONS = "headrace.observations"
@@ -81,6 +82,7 @@ def incarnations(client: AdminClient, topics: Iterable[str], *, timeout_s: float
     return found
 
 
-def _bytes(topic_id: object) -> bytes:
-    high, low = topic_id.get_most_significant_bits(), topic_id.get_least_significant_bits()  # type: ignore[attr-defined]
+def _bytes(topic_id: Any) -> bytes:
+    high: int = topic_id.get_most_significant_bits()
+    low: int = topic_id.get_least_significant_bits()
     return (high % 2**64).to_bytes(8, "big") + (low % 2**64).to_bytes(8, "big")
