@@ -41,7 +41,13 @@ def users(namespace: str) -> FeatureView:
         entity=Entity("user", str),
         source=payments(namespace),
         windows=["10m", "1h", "1d"],
-        features={"n": Count(), "cents": Sum("cents"), "mean": Mean("cents"), "most": Max("cents"), "last": Last("cents")},
+        features={
+            "n": Count(),
+            "cents": Sum("cents"),
+            "mean": Mean("cents"),
+            "most": Max("cents"),
+            "last": Last("cents"),
+        },
         history="20m",
     )
 
@@ -118,7 +124,8 @@ def naive(produced: list[Produced], below: list[int], at_us: int) -> dict[str, l
 
 def _values(rows: list[tuple[int, int, int, int]], at_us: int) -> list[Any]:
     inside = [
-        [row for row in rows if at_us // tile - length // tile < row[0] // tile <= at_us // tile] for length, tile in WINDOWS
+        [row for row in rows if at_us // tile - length // tile < row[0] // tile <= at_us // tile]
+        for length, tile in WINDOWS
     ]
     cents = [[row[3] for row in part] for part in inside]
     return [

@@ -5,9 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from confluent_kafka import Producer
@@ -22,13 +20,17 @@ from tests.crash.definitions import PARTITIONS, USERS, Produced, Till, naive, pa
 from tests.crash.worker import Setting, work
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from multiprocessing.process import BaseProcess
+    from pathlib import Path
 
     from headrace.app.local.services import LocalServices
 
 T = TypeVar("T")
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.crash.worker", "deltalake", "pyarrow.dataset", "redis", "confluent_kafka.admin"])
+PROCESSES.set_forkserver_preload(
+    ["tests.crash.worker", "deltalake", "pyarrow.dataset", "redis", "confluent_kafka.admin"]
+)
 
 
 class Scene:
@@ -41,13 +43,17 @@ class Scene:
         self.store = RedisOnlineStore(services.redis_url, namespace, timeout_s=2.0)
         self.client = FeatureClient(self.store)
         self._view = f"user@{users(namespace).version}"
-        self._setting = Setting(services.bootstrap_servers, services.redis_url, str(folder), namespace, f"{namespace}-all")
+        self._setting = Setting(
+            services.bootstrap_servers, services.redis_url, str(folder), namespace, f"{namespace}-all"
+        )
         self._producer = Producer({"bootstrap.servers": services.bootstrap_servers, "enable.idempotence": True})
         self._workers: list[BaseProcess] = []
         never = {"retention.ms": "-1"}
         topics = [(self.topic, PARTITIONS), (dead_letters(self.topic), 1), (OBSERVATIONS, 1)]
         ensure_topics(services.bootstrap_servers, [TopicPlan(name, count, never) for name, count in topics])
-        topic_id = eventually(lambda: incarnations(admin(services.bootstrap_servers), [self.topic])[self.topic].topic_id)
+        topic_id = eventually(
+            lambda: incarnations(admin(services.bootstrap_servers), [self.topic])[self.topic].topic_id
+        )
         self._sources = [Source(partition, topic_id) for partition in range(PARTITIONS)]
 
     def start(self, *, own_group: bool = True, failpoint: str | None = None) -> BaseProcess:
@@ -66,7 +72,12 @@ class Scene:
 
     def _put(self, record: Produced) -> None:
         self._producer.produce(
-            self.topic, record.value, b"k", partition=record.partition, timestamp=record.timestamp_ms, on_delivery=_delivered
+            self.topic,
+            record.value,
+            b"k",
+            partition=record.partition,
+            timestamp=record.timestamp_ms,
+            on_delivery=_delivered,
         )
 
     def look_up(self, at_us: int | None = None) -> Features:
@@ -89,7 +100,15 @@ class Scene:
     def await_end(self, timeout_s: float = 60.0) -> None:
         """Until cursors and log are at the high watermarks."""
         ends = self.till.ends()
-        until(lambda: self.folded() == ends and self.logged() == ends, timeout_s, lambda: (ends, self.folded(), self.logged()))
+        until(
+            lambda: self.folded() == ends == self.logged() and self._served(),
+            timeout_s,
+            lambda: (ends, self.folded(), self.logged()),
+        )
+
+    def _served(self) -> bool:
+        found = self.look_up()
+        return {found.statuses(row)["user"] for row in range(len(USERS))} <= {Status.PRESENT, Status.MISSING}
 
     def check_look_ups(self) -> None:
         """Every online value at several t is that of a plain loop over all that was produced."""
@@ -98,7 +117,6 @@ class Scene:
             found = self.look_up(at_us)
             wanted = naive(self.till.produced, self.till.ends(), at_us)
             assert dict(zip(USERS, found.to_lists(), strict=True)) == wanted
-            assert {found.statuses(row)["user"] for row in range(len(USERS))} <= {Status.PRESENT, Status.MISSING}
 
     def check_consistent(self, found: Features) -> list[int]:
         """The values are those of their own V, whatever that is; V of the partitions, the least of all users."""
@@ -115,7 +133,9 @@ class Scene:
 
     def check_log(self) -> None:
         """The rows of the log are what was produced, each once, with their content."""
-        frame = self.log.read(self.topic).select("__partition", "__offset", "__verdict", "__value", "user", "at", "cents")
+        frame = self.log.read(self.topic).select(
+            "__partition", "__offset", "__verdict", "__value", "user", "at", "cents"
+        )
         found = [
             (partition, offset, verdict, value, user, None if at is None else round(at.timestamp() * 1e6), cents)
             for partition, offset, verdict, value, user, at, cents in frame.iter_rows()

@@ -1,4 +1,4 @@
-"""Exactly once: whatever dies, however often, each record counts once in the online store and stands once in the log."""
+"""Exactly once: whatever dies, however often, each record counts once online and stands once in the event log."""
 
 from __future__ import annotations
 

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _BATCH = 500
+_NEW_TOPIC_S = 5.0
+_NOT_YET = frozenset(
+    {KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART}  # noqa: SLF001
+)
 _FOREVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 
 
@@ -33,7 +37,7 @@ def ensure_topic(bootstrap_servers: str, topic: str = TOPIC, *, replication: int
     Raises DefinitionError for an existing topic that has more partitions or forgets, BusUnavailableError without a
     broker.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 2})
     new = NewTopic(topic, num_partitions=1, replication_factor=replication, config=_FOREVER)
     try:
         admin.create_topics([new], operation_timeout=timeout_s, request_timeout=timeout_s)[topic].result(timeout_s)
@@ -80,7 +84,7 @@ class KafkaModelEventLog:
         with self._reading:
             consumer = self._assigned(start)
             try:
-                _, end = consumer.get_watermark_offsets(TopicPartition(self._topic, 0), timeout=self._timeout_s)
+                end = self._end(consumer)
                 entries = (self._until(consumer, end) if end > start else []) or self._next(consumer, wait_s)
             except KafkaException as error:
                 self._position = None
@@ -101,6 +105,7 @@ class KafkaModelEventLog:
             self._consumer = Consumer(
                 {
                     "bootstrap.servers": self._servers,
+                    "log_level": 2,  # connections come and go: what matters is raised or returned
                     "group.id": f"{self._topic}-{uuid.uuid4()}",  # never joined, never committed
                     "enable.auto.commit": False,
                     "enable.partition.eof": True,
@@ -111,6 +116,17 @@ class KafkaModelEventLog:
         if self._position != start:
             self._consumer.assign([TopicPartition(self._topic, 0, start)])
         return self._consumer
+
+    def _end(self, consumer: Consumer) -> int:
+        """The high watermark; a topic that was just made may be unknown to its broker for a moment."""
+        deadline = time.monotonic() + min(self._timeout_s, _NEW_TOPIC_S)
+        while True:
+            try:
+                return consumer.get_watermark_offsets(TopicPartition(self._topic, 0), timeout=self._timeout_s)[1]
+            except KafkaException as error:
+                if error.args[0].code() not in _NOT_YET or time.monotonic() >= deadline:
+                    raise
+            time.sleep(0.05)
 
     def _until(self, consumer: Consumer, end: int) -> list[Entry]:
         """All up to ``end``; transaction markers hold offsets too, so the end is known by its EOF or a later record."""
@@ -161,6 +177,7 @@ class _Writer:
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap_servers,
+                "log_level": 2,  # connections come and go: what matters is raised or returned
                 "enable.idempotence": True,
                 "linger.ms": 0,
                 "message.timeout.ms": int(timeout_s * 1000),
@@ -186,10 +203,10 @@ def _into(done: list[tuple[Any, Any]]) -> Callable[[Any, Any], None]:
 
 
 def _entry(message: Any) -> Entry | None:
-    """The entry of a polled message, None for an end of partition. Raises KafkaException."""
+    """The entry of a polled message, None for an end of partition or one that is not known yet. Raises KafkaException."""
     error = message.error()
     if error is not None:
-        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+        if error.code() in _NOT_YET or error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
             return None
         raise KafkaException(error)
     headers = {name: value or b"" for name, value in message.headers() or ()}
