@@ -40,7 +40,7 @@ class BatchConsumer:
     """Consumes the topics for one :class:`Assignee`. Auto-commit and auto-reset are off."""
 
     def __init__(
-        self, bootstrap_servers: str, group: str, topics: Sequence[str], assignee: Assignee, *, fetch_wait_ms: int = 10
+        self, bootstrap_servers: str, group: str, topics: Sequence[str], assignee: Assignee, *, fetch_wait_ms: int = 100
     ) -> None:
         from confluent_kafka import Consumer  # noqa: PLC0415 - keeps `import headrace.serving` light
 

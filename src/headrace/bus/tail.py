@@ -28,7 +28,7 @@ class TopicTail:
                 "group.id": "headrace-tail",  # never joined: the partitions are assigned by hand
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
-                "fetch.wait.max.ms": 10,
+                "fetch.wait.max.ms": 100,  # answered at once when there is something
             }
         )
         try:

@@ -19,22 +19,34 @@ _ORDER = ["__available_at", "__partition", "__offset"]
 
 
 class _Table:
-    """The accepted rows of one stream that some selection keeps, growing."""
+    """The accepted rows of one stream that some selection keeps, in order of availability; of equal keys the first."""
 
-    def __init__(self, reader: LogReader, selection: list[pl.Expr], where: pl.Expr | None = None) -> None:
+    def __init__(
+        self,
+        reader: LogReader,
+        selection: list[pl.Expr],
+        *,
+        unique: list[str] | None = None,
+        where: pl.Expr | None = None,
+    ) -> None:
         self._reader = reader
-        self._selection = selection
-        self._where = pl.col("__verdict") == ACCEPTED if where is None else (pl.col("__verdict") == ACCEPTED) & where
-        self._parts: list[pl.DataFrame] = []
+        self._selection = [*selection, *map(pl.col, _ORDER)]
+        self._unique = unique
+        accepted = pl.col("__verdict") == ACCEPTED
+        self._where = accepted if where is None else accepted & where
+        self._frame: pl.DataFrame | None = None
 
     def frame(self) -> pl.DataFrame:
         """All rows so far."""
         new = self._reader.read()
-        if not self._parts or not new.is_empty():
-            self._parts.append(new.filter(self._where).select(self._selection))
-        if len(self._parts) > 1:
-            self._parts = [pl.concat(self._parts)]
-        return self._parts[0]
+        if self._frame is None or not new.is_empty():
+            kept = new.filter(self._where).select(self._selection)
+            self._frame = self._in_order(kept if self._frame is None else pl.concat([self._frame, kept]))
+        return self._frame
+
+    def _in_order(self, frame: pl.DataFrame) -> pl.DataFrame:
+        ordered = frame.sort(_ORDER)
+        return ordered if self._unique is None else ordered.unique(self._unique, keep="first", maintain_order=True)
 
 
 class ModelLog:
@@ -47,49 +59,43 @@ class ModelLog:
     def __init__(self, model: Model, log: EventLog) -> None:
         self._model = model
         label = model.label
-        fields = [pl.col(f.name) for f in model.requests.fields]
-        self._requests = _Table(log.reader(model.requests.topic), [*fields, *map(pl.col, _ORDER), pl.col("__topic_id")])
+        self._requests = _Table(log.reader(model.requests.topic), [pl.col(f.name) for f in model.requests.fields])
         self._labels = _Table(
             log.reader(label.source.topic),
-            [pl.col(label.on).alias("__on"), to_polars(label.value.tree).alias("__label"), *map(pl.col, _ORDER)],
+            [pl.col(label.on).alias("__on"), to_polars(label.value.tree).alias("__label")],
+            unique=["__on"],
         )
         own = pl.col("model") == model.name
         self._vectors = _Table(
-            log.reader(VECTORS.topic),
-            [pl.col("vector_id", "key", "served_at", "offsets", "values"), *map(pl.col, _ORDER)],
-            own,
+            log.reader(VECTORS.topic), [pl.col("key", "served_at", "offsets")], unique=["key"], where=own
         )
         self._predictions = _Table(
             log.reader(PREDICTIONS.topic),
-            [
-                pl.col("prediction_id", "vector_id", "key", "version", "role", "requested_at", "served_at", "score"),
-                *map(pl.col, _ORDER),
-            ],
-            own,
+            [pl.col("key", "version", "role", "requested_at", "served_at", "score")],
+            unique=["key", "version"],
+            where=own,
         )
 
     def requests(self) -> pl.DataFrame:
         """All requests in order of availability."""
-        return self._requests.frame().sort(_ORDER)
+        return self._requests.frame()
 
     def labels(self) -> pl.DataFrame:
         """The first label of each key: ``__on``, ``__label``, ``__labelled_at``."""
-        first = self._labels.frame().sort(_ORDER).unique("__on", keep="first", maintain_order=True)
-        return first.select("__on", "__label", pl.col("__available_at").alias("__labelled_at"))
+        return self._labels.frame().select("__on", "__label", pl.col("__available_at").alias("__labelled_at"))
 
     def vectors(self) -> pl.DataFrame:
         """The first vector served for each key."""
-        return self._vectors.frame().sort(_ORDER).unique("key", keep="first", maintain_order=True)
+        return self._vectors.frame()
 
     def predictions(self) -> pl.DataFrame:
         """The first prediction of each key and version."""
-        return self._predictions.frame().sort(_ORDER).unique(["key", "version"], keep="first", maintain_order=True)
+        return self._predictions.frame()
 
-    def spine(self, t_us: int) -> pl.DataFrame:
+    def labelled(self, t_us: int) -> pl.DataFrame:
         """The matured requests with their labels, in order; ``__label`` is null where none came in time.
 
-        Adds ``__key`` (text), ``__requested_us``, ``__day`` (of the request, since the epoch), and of the served
-        vector, where there was one, ``__served_us`` and ``__offsets``.
+        Adds ``__key`` (text), ``__requested_us`` and ``__day`` (of the request, since the epoch).
         """
         model = self._model
         within = pl.duration(microseconds=model.label.within_us)
@@ -98,22 +104,25 @@ class ModelLog:
         joined = rows.join(self.labels(), left_on=model.label.on, right_on="__on", how="left", maintain_order="left")
         in_time = pl.col("__labelled_at") <= at + within
         missing = pl.lit(value=False) if model.label.missing == "false" else pl.lit(None, pl.Boolean)
-        joined = joined.with_columns(
+        return joined.with_columns(
             pl.when(in_time).then(pl.col("__label")).otherwise(missing).alias("__label"),
             at.dt.epoch("us").alias("__requested_us"),
             (at.dt.epoch("us") // DAY_US).alias("__day"),
             pl.col(model.key).cast(pl.String).alias("__key"),
         )
+
+    def spine(self, t_us: int) -> pl.DataFrame:
+        """:meth:`labelled`, with ``__served_us`` and ``__offsets`` of the served vector where there was one."""
         served = self.vectors().select(
             pl.col("key").alias("__key"),
             pl.col("served_at").dt.epoch("us").alias("__served_us"),
             pl.col("offsets").alias("__offsets"),
         )
-        return joined.join(served, on="__key", how="left", maintain_order="left")
+        return self.labelled(t_us).join(served, on="__key", how="left", maintain_order="left")
 
     def outcomes(self, t_us: int, version: int, role: str | None = None) -> pl.DataFrame:
         """Matured predictions of a version that have a label, in request order: ``key score __label __day …``."""
-        labels = self.spine(t_us).filter(pl.col("__label").is_not_null())
+        labels = self.labelled(t_us).filter(pl.col("__label").is_not_null())
         labels = labels.select(pl.col("__key").alias("key"), "__label", "__day", "__requested_us")
         wanted = pl.col("version") == version
         chosen = self.predictions().filter(wanted if role is None else wanted & (pl.col("role") == role))
@@ -121,7 +130,7 @@ class ModelLog:
 
     def matured_labels(self, t_us: int) -> int:
         """How many matured rows have a label."""
-        return self.spine(t_us).get_column("__label").count()
+        return self.labelled(t_us).get_column("__label").count()
 
     def observation(self, t_us: int, version: int | None) -> Observation:
         """What the rules look at; scores and outcomes of the live version are worked out when asked for."""

@@ -61,7 +61,7 @@ class RunnerLoop:
                 "group.protocol": "consumer",
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,
-                "fetch.wait.max.ms": 10,
+                "fetch.wait.max.ms": 100,  # answered at once when there is something
             }
         )
         consumer.subscribe([RETRAIN_REQUESTS])

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _AGAIN_S = 2.0
+_FOLD_POLL_S = 0.003
 
 
 class BarrierError(TransientError):
@@ -75,7 +76,7 @@ class Barriers:
         wanted = [(view, produced[topic]) for topic in topics for view in self._views.get(topic, ())]
         if wanted:
             names = [view for view, _ in wanted]
-            self._wait("the workers to fold", lambda: self._behind(names, wanted), poll_s=0.001)
+            self._wait("the workers to fold", lambda: self._behind(names, wanted), poll_s=_FOLD_POLL_S)
 
     def _behind(self, names: Sequence[str], wanted: Sequence[tuple[str, int]]) -> bool | None:
         found = self._store.cursors(names)

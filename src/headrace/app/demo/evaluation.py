@@ -30,7 +30,7 @@ def duel(log: ModelLog, t_us: int) -> pl.DataFrame:
     first = predictions.get_column("version").min()
     live = predictions.filter(pl.col("role") == "live").select("key", pl.col("score").alias("live"))
     frozen = predictions.filter(pl.col("version") == first).select("key", pl.col("score").alias("frozen"))
-    labels = log.spine(t_us).filter(pl.col("__label").is_not_null())
+    labels = log.labelled(t_us).filter(pl.col("__label").is_not_null())
     labels = labels.select(
         pl.col("__key").alias("key"),
         pl.col("__day").alias("day"),
@@ -84,7 +84,7 @@ def unlabelled(log: ModelLog, t_us: int, reasons: Mapping[str, str], within_us: 
         .filter(pl.col("role") == "live")
         .select("key", pl.col("requested_at").dt.epoch("us").alias("at"))
     )
-    labels = log.spine(t_us).select(pl.col("__key").alias("key"), "__label")
+    labels = log.labelled(t_us).select(pl.col("__key").alias("key"), "__label")
     rows = predicted.join(labels, on="key", how="left").filter(pl.col("__label").is_null())
     counts: Counter[str] = Counter()
     for key, at, _ in rows.iter_rows():
