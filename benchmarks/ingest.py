@@ -130,7 +130,13 @@ def ingest(servers: str, redis_url: str, folder: str, events: int) -> None:
     store, log = RedisOnlineStore(redis_url), EventLog(Path(folder) / "events")
     config = PlaneConfig(servers, group=f"bench-{uuid.uuid4().hex}", batch_rows=BATCH)
     plane = DataPlane(
-        config, [payments], [spending.spec], store, log, lambda: uuid.uuid4().bytes, monotonic=time.monotonic
+        config,
+        [payments],
+        [spending.spec],
+        store,
+        log,
+        new_owner=lambda: uuid.uuid4().bytes,
+        monotonic=time.monotonic,
     )
     thread = threading.Thread(target=plane.run)
     thread.start()

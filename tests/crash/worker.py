@@ -46,7 +46,7 @@ def work(setting: Setting) -> None:
         [users(namespace).spec],
         store,
         EventLog(setting.event_log),
-        lambda: uuid.uuid4().bytes,
+        new_owner=lambda: uuid.uuid4().bytes,
         monotonic=time.monotonic,
         publish=lambda: publish_definitions(store, [users(namespace)], [service(namespace)]),
     )

@@ -60,7 +60,10 @@ class Judge:
             fields = self._spread(fields, positions, len(records.values))
         reasons, problems = self._verdicts(fields, records, errors)
         available = self._available(fields, records, clock_us, reasons)
-        return self._frame(topic_id, partition, records, fields, available, reasons, problems)
+        frame = _accepted(topic_id, partition, records, available)
+        if reasons:
+            frame = frame.with_columns(_rejections(reasons, problems, records))
+        return frame.hstack(fields.select(self._columns))
 
     def _spread(self, fields: pl.DataFrame, positions: np.ndarray, count: int) -> pl.DataFrame:
         places = pl.DataFrame({"__row": np.arange(count)})
@@ -97,42 +100,13 @@ class Judge:
     def _available(
         self, fields: pl.DataFrame, records: Records, clock_us: int, rejected: Mapping[int, str]
     ) -> np.ndarray:
-        """The running maximum, never less than the partition's clock so far. What a rejected row says moves no clock."""
+        """The running maximum, never less than the clock so far. What a rejected row says moves no clock."""
         if self._stream.available_at == "record":
             own = records.timestamps_us
         else:
             own = _micros(fields, self._clocks[-1]) + (self._stream.bulk_delay_us or 0)
             own[list(rejected)] = NO_CLOCK
         return np.maximum.accumulate(np.maximum(own, clock_us))
-
-    def _frame(
-        self,
-        topic_id: bytes,
-        partition: int,
-        records: Records,
-        fields: pl.DataFrame,
-        available: np.ndarray,
-        reasons: dict[int, str],
-        problems: dict[int, str],
-    ) -> pl.DataFrame:
-        count = len(records.offsets)
-        meta = pl.DataFrame(
-            {
-                "__offset": records.offsets,
-                "__record_timestamp": records.timestamps_us.astype("datetime64[us]"),
-                "__available_at": available.astype("datetime64[us]"),
-            }
-        ).select(
-            pl.lit(topic_id).alias("__topic_id"),
-            pl.lit(partition, pl.Int32).alias("__partition"),
-            "__offset",
-            pl.col("__record_timestamp", "__available_at").dt.replace_time_zone("UTC"),
-            pl.lit(ACCEPTED).alias("__verdict"),
-            *(pl.lit(None, dtype).alias(name) for name, dtype in _OF_REJECTED.items()),
-        )
-        if reasons:
-            meta = meta.with_columns(_rejections(reasons, problems, records, count))
-        return meta.hstack(fields.select(self._columns))
 
 
 _OF_REJECTED: dict[str, pl.DataType] = {
@@ -143,8 +117,26 @@ _OF_REJECTED: dict[str, pl.DataType] = {
 }
 
 
-def _rejections(reasons: dict[int, str], problems: dict[int, str], records: Records, count: int) -> list[pl.Series]:
+def _accepted(topic_id: bytes, partition: int, records: Records, available: np.ndarray) -> pl.DataFrame:
+    """The log's own columns, as if all records were accepted."""
+    columns = {
+        "__offset": records.offsets,
+        "__record_timestamp": records.timestamps_us.astype("datetime64[us]"),
+        "__available_at": available.astype("datetime64[us]"),
+    }
+    return pl.DataFrame(columns).select(
+        pl.lit(topic_id).alias("__topic_id"),
+        pl.lit(partition, pl.Int32).alias("__partition"),
+        "__offset",
+        pl.col("__record_timestamp", "__available_at").dt.replace_time_zone("UTC"),
+        pl.lit(ACCEPTED).alias("__verdict"),
+        *(pl.lit(None, dtype).alias(name) for name, dtype in _OF_REJECTED.items()),
+    )
+
+
+def _rejections(reasons: Mapping[int, str], problems: Mapping[int, str], records: Records) -> list[pl.Series]:
     """The columns in which rejected rows differ."""
+    count = len(records.offsets)
     found: dict[str, Mapping[int, object]] = {
         "__reason": reasons,
         "__error": problems,
@@ -158,4 +150,6 @@ def _rejections(reasons: dict[int, str], problems: dict[int, str], records: Reco
 
 def _micros(fields: pl.DataFrame, name: str) -> np.ndarray:
     """A time column in microseconds; NO_CLOCK where there is none. Never floats, which round."""
-    return np.maximum(fields.get_column(name).to_numpy().astype("datetime64[us]").astype(np.int64), NO_CLOCK)
+    times = fields.get_column(name).to_numpy().astype("datetime64[us]")
+    micros: np.ndarray = np.maximum(times.astype(np.int64), NO_CLOCK)
+    return micros

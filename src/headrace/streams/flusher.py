@@ -45,8 +45,8 @@ class _Commit:
 class Flusher:
     """Buffers rows by source partition and appends them as one commit at a time, on a thread of its own.
 
-    ``fenced`` is called, on the caller's thread, with the partitions that another worker has flushed further or not at all
-    as expected: their rows here are void, and they have to be acquired again.
+    ``fenced`` is called, on the caller's thread, with the partitions that another worker has flushed further or not at
+    all as expected: their rows here are void, and they have to be acquired again.
     """
 
     def __init__(self, writer: LogWriter, fenced: Callable[[Source], None]) -> None:
@@ -62,7 +62,7 @@ class Flusher:
         return sum(tail.count for tail in self._tails.values())
 
     def open(self, source: Source) -> int | None:
-        """Begin with a partition; D, the offset from which it is to be consumed, or None if the log has nothing of it."""
+        """Begin with a partition; D, the offset from which it is to be consumed, or None if the log has none of it."""
         self.settle()
         self._writer.refresh()
         position = self._writer.position(source)

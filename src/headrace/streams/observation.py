@@ -6,7 +6,7 @@ import msgspec
 
 
 class PartitionObservation(msgspec.Struct, frozen=True):
-    """One source partition: consumed below ``next_offset``, in the log below ``logged_offset``, each view below its own."""
+    """One source partition: consumed below ``next_offset``, in the log below ``logged_offset``, views below theirs."""
 
     topic: str
     source: str

@@ -1,7 +1,8 @@
-"""The data plane: exactly once from Kafka to Redis and the event log. docs/reference/exactly-once.md states the protocol.
+"""The data plane: exactly once from Kafka to Redis and the event log.
 
-One thread reads, folds and writes; appends to the log run beside it. The log is the truth: Kafka is read from the log's
-position D; a view whose cursor is behind D catches up from the log; one that is ahead leaves out what it has.
+docs/reference/exactly-once.md states the protocol. One thread reads, folds and writes; appends to the log run beside
+it. The log is the truth: Kafka is read from the log's position D; a view whose cursor is behind D catches up from the
+log; one that is ahead leaves out what it has.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
@@ -68,13 +70,13 @@ class DataPlane:
         view_specs: Sequence[Mapping[str, Any]],
         store: OnlineStore,
         log: EventLog,
-        new_owner: Callable[[], bytes],
         *,
+        new_owner: Callable[[], bytes],
         monotonic: Callable[[], float],
         clock: Clock = wall_clock,
         publish: Callable[[], None] = lambda: None,
     ) -> None:
-        """``publish`` puts the definitions into the store: at the start and at each acquisition, for a store may lose them."""
+        """``publish`` puts the definitions into the store: first, and at each acquisition, as a store may lose them."""
         self._config = config
         self._streams = {stream.topic: stream for stream in streams}
         self._specs: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
@@ -98,7 +100,7 @@ class DataPlane:
         self._admin = admin(config.bootstrap_servers)
         self._producer = EventProducer(config.bootstrap_servers)
         self._patiently(self._publish)
-        self._flushers = {topic: self._patiently(lambda topic=topic: self._flusher(topic)) for topic in self._streams}
+        self._flushers = {topic: self._patiently(partial(self._flusher, topic)) for topic in self._streams}
         self._consumer = BatchConsumer(config.bootstrap_servers, config.group, list(self._streams), self)
         try:
             while not self._stop.is_set():
@@ -128,7 +130,7 @@ class DataPlane:
         self._beat_if_due()
         self._acquire_again()
 
-    # -- partitions come and go (called by the consumer) ----------------------------------------------------------------
+    # -- partitions come and go (called by the consumer) -----------------------------------------------------------
 
     def assigned(self, topic: str, partition: int) -> int | None:
         """Open the log, take the views' cursors, and bring them up to the log's position D."""
@@ -172,7 +174,7 @@ class DataPlane:
     def _forget(self, leaving: Sequence[OwnedPartition]) -> None:
         for owned in leaving:
             self._to_acquire.pop(owned.place, None)
-            self._patiently(lambda owned=owned: self._flushers[owned.topic].close(owned.source))
+            self._patiently(partial(self._flushers[owned.topic].close, owned.source))
 
     def failed(self, topic: str, partition: int, error: str) -> None:
         """Log it: the partition stays where it is until the topic is repaired."""
@@ -184,7 +186,7 @@ class DataPlane:
         last = self._log.read_from(topic, source, position - 1, columns=["__available_at"])
         return last.get_column("__available_at").dt.epoch("us").max()  # type: ignore[return-value]
 
-    # -- acquiring and catching up --------------------------------------------------------------------------------------
+    # -- acquiring and catching up ----------------------------------------------------------------------------------
 
     def _acquire(self, owned: OwnedPartition) -> None:
         """Take every cursor of the partition, then fold what the log and the buffer have beyond it."""
@@ -233,7 +235,7 @@ class DataPlane:
                 continue
             owned.rewind = False
             logger.info("acquiring again", topic=owned.topic, partition=owned.source.partition)
-            self._patiently(lambda owned=owned: self._acquire(owned))
+            self._patiently(partial(self._acquire, owned))
 
     def _on_fenced(self, topic: str, source: Source) -> None:
         """The log went on without us: read again from where it stands, once the next polls have left it with us."""
@@ -278,7 +280,8 @@ class DataPlane:
             return []
         behind = [view for view in owned.views if view.position < owned.next_offset]
         logged = LoggedRows.of(rows, self._streams[owned.topic].event_time)
-        return [(owned, view, self._patiently(lambda view=view: view.fold(logged, owned.next_offset))) for view in behind]
+        folds = [partial(view.fold, logged, owned.next_offset) for view in behind]
+        return [(owned, view, self._patiently(fold)) for view, fold in zip(behind, folds, strict=True)]
 
     def _write(self, writes: Sequence[tuple[OwnedPartition, ViewPartition, Write]]) -> None:
         """One round trip; a refused write means that the memory is no longer the store's: acquire again."""

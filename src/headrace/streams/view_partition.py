@@ -29,8 +29,9 @@ def expiry_ms(spec: Mapping[str, Any]) -> int:
     if spec["clock"] != "wall":
         return 0
     source = spec["source"]
-    slack = spec["history_us"] + source["lateness_us"] + source["tolerance_us"]
-    return max(window["length_us"] + window["tile_us"] + slack for window in spec["windows"]) // 1_000
+    slack: int = spec["history_us"] + source["lateness_us"] + source["tolerance_us"]
+    longest: int = max(window["length_us"] + window["tile_us"] for window in spec["windows"])
+    return (longest + slack) // 1_000
 
 
 class ViewPartition:

@@ -78,7 +78,7 @@ def run_worker(
         [view.spec for view in views],
         store,
         EventLog(config.event_log),
-        lambda: uuid.uuid4().bytes,
+        new_owner=lambda: uuid.uuid4().bytes,
         monotonic=time.monotonic,
         publish=lambda: publish_definitions(store, views, services),
     )
