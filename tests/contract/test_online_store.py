@@ -14,7 +14,7 @@ from headrace.features.online import NO_CLOCK, Cursor, CursorState, OnlineStore,
 from headrace.features.redis_store import RedisOnlineStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from headrace.app.local.services import LocalServices
 
@@ -206,7 +206,7 @@ def test_namespaces_see_nothing_of_each_other(
 
 def test_a_redis_that_does_not_answer_is_a_typed_error() -> None:
     nowhere = RedisOnlineStore("redis://127.0.0.1:1/0", timeout_s=0.2)
-    calls = [
+    calls: list[Callable[[], object]] = [
         lambda: nowhere.acquire(VIEW, ZERO, ME, 1),
         lambda: nowhere.write([FIRST]),
         lambda: nowhere.read(VIEW, ZERO, [b"a"]),

@@ -71,7 +71,7 @@ class Produced:
         """Its fields with ``at`` in microseconds, None if it does not decode."""
         if not self.value.startswith(b"{"):
             return None
-        fields = json.loads(self.value)
+        fields: dict[str, Any] = json.loads(self.value)
         return fields | {"at": instant(datetime.fromisoformat(fields["at"]))}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from headrace.features.expression_numpy import column, to_numpy
@@ -12,7 +13,7 @@ def value_of(tree: Any, event: dict[str, Any]) -> Any:
     return to_numpy(tree, {name: column([value]) for name, value in event.items()}, 1).to_list()[0]
 
 
-def naive_values(spec: dict[str, Any], rows: list[dict[str, Any]], key: tuple, at_us: int) -> list[Any]:
+def naive_values(spec: dict[str, Any], rows: list[dict[str, Any]], key: tuple[Any, ...], at_us: int) -> list[Any]:
     """The values of one entity at t over ``rows`` (dicts with time_us, partition, offset, event), windows inside."""
     names = [name for name, _ in spec["entity"]["keys"]]
     own = [row for row in rows if tuple(row["event"][name] for name in names) == key]
@@ -55,18 +56,21 @@ def _aggregate(feature: dict[str, Any], rows: list[dict[str, Any]]) -> list[Any]
     ]
     pairs = [pair for pair in pairs if pair[3] is not None]
     values = [pair[3] for pair in pairs]
+    found: list[Any]
     match feature["aggregate"]:
         case "count":
-            return [len(values)]
+            found = [len(values)]
         case "sum":
-            return [sum(values)]
+            found = [sum(values)]
         case "mean":
-            return [sum(values) / len(values) if values else None]
+            found = [sum(values) / len(values) if values else None]
         case "min":
-            return [min(values, default=None)]
+            found = [min(values, default=None)]
         case "max":
-            return [max(values, default=None)]
+            found = [max(values, default=None)]
         case "last":
-            return [max(pairs, key=lambda pair: pair[:3])[3] if pairs else None]
-    bounds = [float("-inf"), *feature["edges"], float("inf")]
-    return [sum(low <= value < high for value in values) for low, high in zip(bounds, bounds[1:], strict=False)]
+            found = [max(pairs, key=lambda pair: pair[:3])[3] if pairs else None]
+        case _:
+            bounds = [float("-inf"), *feature["edges"], float("inf")]
+            found = [sum(low <= value < high for value in values) for low, high in itertools.pairwise(bounds)]
+    return found

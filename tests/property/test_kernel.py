@@ -64,6 +64,7 @@ view = FeatureView(
     },
 )
 KERNEL = kernel(view.spec)
+Name = tuple[Any, ...]
 SOURCES = [Source(p, bytes([7]) * 16) for p in range(2)]
 
 rows_strategy = st.lists(
@@ -81,7 +82,7 @@ rows_strategy = st.lists(
 )
 
 
-def build(raw: list[tuple]) -> list[dict[str, Any]]:
+def build(raw: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
     """Rows with offsets, record timestamps and event times."""
     record_us, offsets, rows = instant(START), [0, 0], []
     for partition, minutes, seconds, shop, till, amount, pieces, cash in raw:
@@ -131,7 +132,7 @@ def listed(values: list[tuple[np.ndarray, np.ndarray]], row: int) -> list[Any]:
 
 @settings(max_examples=60, deadline=None)
 @given(rows_strategy, st.data())
-def test_the_log_at_any_v_answers_as_a_naive_loop(raw: list[tuple], data: st.DataObject) -> None:
+def test_the_log_at_any_v_answers_as_a_naive_loop(raw: list[tuple[Any, ...]], data: st.DataObject) -> None:
     rows = build(raw)
     history = ViewHistory(view.spec, frame(rows))
     at_us = instant(START) + data.draw(st.integers(-600, 3000)) * 30_000_000
@@ -149,9 +150,13 @@ def test_the_log_at_any_v_answers_as_a_naive_loop(raw: list[tuple], data: st.Dat
 
 @settings(max_examples=60, deadline=None)
 @given(rows_strategy, st.lists(st.integers(1, 7), max_size=40), st.integers(0, 3000))
-def test_folding_in_any_batch_cut_answers_as_a_naive_loop(raw: list[tuple], cuts: list[int], later: int) -> None:
+def test_folding_in_any_batch_cut_answers_as_a_naive_loop(
+    raw: list[tuple[Any, ...]], cuts: list[int], later: int
+) -> None:
     rows = build(raw)
-    folded, fields, clocks = FoldedView(KERNEL), {}, {}
+    folded = FoldedView(KERNEL)
+    fields: dict[Name, bytes] = {}
+    clocks: dict[int, int] = {}
     for batch in batches(rows, cuts):
         fields |= fold(folded, batch, clocks)
         if len(batch) % 3 == 0:
@@ -172,7 +177,7 @@ def batches(rows: list[dict[str, Any]], cuts: list[int]) -> list[list[dict[str, 
     return [part for part in parts if part]
 
 
-def fold(folded: FoldedView, batch: list[dict[str, Any]], clocks: dict[int, int]) -> dict[tuple, bytes]:
+def fold(folded: FoldedView, batch: list[dict[str, Any]], clocks: dict[int, int]) -> dict[Name, bytes]:
     """Fold a batch; the fields that changed."""
     for row in batch:
         clocks[row["partition"]] = max(clocks.get(row["partition"], 0), row["record_us"])
@@ -193,7 +198,7 @@ def fold(folded: FoldedView, batch: list[dict[str, Any]], clocks: dict[int, int]
     )
 
 
-def reloaded(fields: dict[tuple, bytes]) -> FoldedView:
+def reloaded(fields: dict[Name, bytes]) -> FoldedView:
     """A worker that restarted and has the fields only."""
     folded = FoldedView(KERNEL)
     for name, field in fields.items():
@@ -201,7 +206,7 @@ def reloaded(fields: dict[tuple, bytes]) -> FoldedView:
     return folded
 
 
-def look_up(fields: dict[tuple, bytes], key: tuple, at_us: int) -> list[Any]:
+def look_up(fields: dict[Name, bytes], key: Name, at_us: int) -> list[Any]:
     """What a look-up makes of the fields of one entity."""
     tiles: list[list[np.ndarray]] = [[] for _ in KERNEL.sizes]
     rank: list[list[np.ndarray]] = [[] for _ in KERNEL.sizes]

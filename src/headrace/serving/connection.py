@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _FILE = "headrace.toml"
 _NAMES = ("bootstrap_servers", "redis_url", "namespace", "trusted_types")
@@ -27,7 +29,7 @@ class Connection:
 
     @staticmethod
     def find(environ: Mapping[str, str] | None = None, folder: Path | None = None) -> Connection:
-        """From ``HEADRACE_…`` variables, else the nearest headrace.toml, else the services that ``headrace up`` runs for it.
+        """From ``HEADRACE_…`` variables, else the nearest headrace.toml, else the services that ``headrace up`` runs.
 
         Raises SettingsError where no address is to be found.
         """
@@ -65,5 +67,6 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {name: value for name, value in given.items() if value}
     if "trusted_types" in found:
         text: str = found["trusted_types"]
-        found["trusted_types"] = json.loads(text) if text.startswith("[") else [part.strip() for part in text.split(",")]
+        listed = text.startswith("[")
+        found["trusted_types"] = json.loads(text) if listed else [part.strip() for part in text.split(",")]
     return found

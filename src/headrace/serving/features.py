@@ -118,7 +118,7 @@ class FeatureClient:
         heartbeat_bound_us: int = _HEARTBEAT_BOUND_US,
     ) -> None:
         self._store = store
-        self._clock = clock
+        self._clock: Clock | Literal["stream"] = clock
         self._bound_us = heartbeat_bound_us
         self._readers: dict[str, _ViewReader] = {}
         self._services: dict[str, Sequence[str]] = {}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from headrace.bus.clock import Clock, wall_clock
@@ -15,6 +13,9 @@ from headrace.serving.features import FeatureClient
 from headrace.serving.subscriber import Loading, ModelSubscriber
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
+
     from headrace.serving.answerer import Predicted
 
 
