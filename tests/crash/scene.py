@@ -98,13 +98,17 @@ class Scene:
         return [table.transaction_version(source.text) or 0 for source in self._sources]
 
     def await_end(self, timeout_s: float = 60.0) -> None:
-        """Until cursors and log are at the high watermarks."""
+        """Until cursors and log are at the high watermarks; AssertionError as soon as no worker is left."""
         ends = self.till.ends()
         until(
-            lambda: self.folded() == ends == self.logged() and self._served(),
+            lambda: self._alive() and self.folded() == ends == self.logged() and self._served(),
             timeout_s,
             lambda: (ends, self.folded(), self.logged()),
         )
+
+    def _alive(self) -> bool:
+        assert any(worker.is_alive() for worker in self._workers), [worker.exitcode for worker in self._workers]
+        return True
 
     def _served(self) -> bool:
         found = self.look_up()

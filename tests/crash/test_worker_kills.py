@@ -177,3 +177,47 @@ def test_a_stopped_worker_leaves_everything_in_the_log(scene: Scene) -> None:
     assert scene.logged() == scene.till.ends()
     scene.check_log()
     scene.check_look_ups()
+
+
+def test_a_worker_waits_for_a_store_that_is_away_at_any_time(scene: Scene, services: LocalServices) -> None:
+    services.valkey.kill()
+    worker = scene.start()
+    scene.produce(2_000)
+    time.sleep(1.0)
+    services.valkey.restart()
+    scene.await_end()
+    services.valkey.restart(crash=True)  # nothing was saved
+    scene.produce(500)
+    scene.await_end()
+    assert worker.is_alive()
+    scene.check_look_ups()
+    scene.check_log()
+
+
+def test_a_worker_waits_for_a_broker_that_is_away(scene: Scene, services: LocalServices) -> None:
+    worker = scene.start()
+    scene.produce(2_000)
+    scene.await_end()
+    services.kafka.restart(crash=True)
+    scene.produce(2_000)
+    scene.await_end()
+    assert worker.is_alive()
+    scene.check_look_ups()
+    scene.check_log()
+
+
+def test_a_worker_waits_for_an_event_log_that_is_away(scene: Scene, tmp_path: Path) -> None:
+    worker = scene.start()
+    scene.produce(2_000)
+    scene.await_end()
+    (tmp_path / "events").rename(tmp_path / "away")
+    (tmp_path / "events").write_text("a file where the folder was")
+    scene.produce(1_000)
+    until(lambda: scene.folded() == scene.till.ends(), 30)  # online goes on
+    time.sleep(0.5)
+    (tmp_path / "events").unlink()
+    (tmp_path / "away").rename(tmp_path / "events")
+    scene.await_end()
+    assert worker.is_alive()
+    scene.check_look_ups()
+    scene.check_log()
