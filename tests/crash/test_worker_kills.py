@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -42,7 +43,7 @@ def test_a_worker_killed_anywhere_any_number_of_times_loses_and_doubles_nothing(
         if failpoint is None:
             time.sleep(chance.uniform(0.0, 0.5))
             worker.kill()
-        until(lambda worker=worker: died(worker, scene), 60, lambda failpoint=failpoint: failpoint)
+        until(partial(died, worker, scene), 60, partial(str, failpoint))
         assert worker.exitcode == -signal.SIGKILL
     for _ in range(6):
         worker = scene.start()

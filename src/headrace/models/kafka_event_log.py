@@ -203,7 +203,7 @@ def _into(done: list[tuple[Any, Any]]) -> Callable[[Any, Any], None]:
 
 
 def _entry(message: Any) -> Entry | None:
-    """The entry of a polled message, None for an end of partition or one that is not known yet. Raises KafkaException."""
+    """The entry of a polled message; None for an end of partition, or one not known yet. Raises KafkaException."""
     error = message.error()
     if error is not None:
         if error.code() in _NOT_YET or error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001

@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
+    *,
     months: Annotated[int | None, typer.Option(min=1, max=12, help="Months of 2013 to replay [default: 6].")] = None,
     days: Annotated[int | None, typer.Option(min=1, help="Stop after so many days.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="The same seed gives the same report [default: 0].")] = None,

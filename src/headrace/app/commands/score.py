@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
 
 def score(
     model: Annotated[str, typer.Argument(help="The model to follow.")],
+    *,
     application: Annotated[str, typer.Option(help="The name under which it acknowledges versions.")] = "score",
     shadow_first: Annotated[bool, typer.Option(help="Let the first version predict beside the live one.")] = False,
     lockstep: Annotated[bool, typer.Option(hidden=True, help="Obey commands on standard input.")] = False,

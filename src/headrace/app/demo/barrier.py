@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from headrace.bus.producer import EventProducer
     from headrace.bus.tail import TopicTail
     from headrace.features.log import EventLog
-    from headrace.models.acknowledgement import Acknowledgement
     from headrace.features.online import OnlineStore, Source
+    from headrace.models.acknowledgement import Acknowledgement
 
 T = TypeVar("T")
 _AGAIN_S = 2.0
@@ -45,10 +45,10 @@ class Barriers:
         producer: EventProducer,
         decisions: TopicTail,
         acks: TopicTail,
+        *,
         views: Mapping[str, Sequence[str]],
         sources: Mapping[str, Sequence[Source]],
         check: Callable[[], None],
-        *,
         refresh: Callable[[], None],
         patience_s: float = 600.0,
     ) -> None:

@@ -79,7 +79,7 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
         services = stack.enter_context(LocalServices(options.folder))
         addresses = {"bootstrap_servers": services.bootstrap_servers, "redis_url": services.redis_url}
         settings = load_settings(flags | addresses, folder=root)
-        stage = Stage(settings, project, history, state, lambda: view.refresh())
+        stage = Stage(settings, project, history, state, view.refresh)
         environment = _environment(settings, flush="1s" if options.free_run else "30s")  # the barriers ask for more
         with Processes(options.folder / "logs", root, environment) as processes:
             tally = stage.free_run(processes, options) if options.free_run else stage.lockstep(processes)
@@ -125,7 +125,8 @@ def _write(output: Path, report: dict[str, Any], curves: Any, tally: Tally) -> N
     output.mkdir(parents=True, exist_ok=True)
     content = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
     (output / "demo-report.json").write_bytes(content)
-    chart.draw(output / "demo-auc.png", *curves, [(v, at // DAY_US) for v, at in tally.swapped.items()])
+    days, live, frozen = curves
+    chart.draw(output / "demo-auc.png", days, live, frozen, [(v, at // DAY_US) for v, at in tally.swapped.items()])
 
 
 class Stage:
@@ -197,14 +198,14 @@ class Stage:
             EventProducer(self._servers, linger_ms=5),
             TopicTail(self._servers, [DECISIONS], from_beginning=False),
             TopicTail(self._servers, [MODEL_ACKS], from_beginning=False),
-            {
+            views={
                 stream.topic: [f"{v.name}@{v.version}" for v in self._project.views.values() if v.source is stream]
                 for stream in streams
             },
-            {
+            sources={
                 topic: [Source(partition, incarnation.topic_id) for partition in range(incarnation.partitions)]
                 for topic, incarnation in found.items()
             },
-            check,
+            check=check,
             refresh=self._refresh,
         )

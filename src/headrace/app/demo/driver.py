@@ -158,7 +158,10 @@ class Lockstep(_Replayer):
 
 
 class FreeRun(_Replayer):
-    """Produces at a pace and waits for nobody, but for version 1 to serve; half-way ``disturb`` is called, to kill a worker."""
+    """Produces at a pace and waits for nobody, but for version 1 to serve.
+
+    Half-way ``disturb`` is called, to kill a worker.
+    """
 
     def __init__(self, cast: Cast, *, days_per_second: float, disturb: Callable[[], None]) -> None:
         super().__init__(cast)

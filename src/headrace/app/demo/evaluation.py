@@ -64,7 +64,7 @@ def _plain(found: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def rolling(rows: pl.DataFrame) -> tuple[list[int], list[float], list[float]]:
-    """Days, and at the end of each the AUC of live and frozen over the 14 days before; NaN where there is too little."""
+    """Days, and at the end of each the AUC of live and frozen over 14 days; NaN where there is too little."""
     if rows.is_empty():
         return [], [], []
     day, label, live, frozen = (rows.get_column(name).to_numpy() for name in ("day", "label", "live", "frozen"))

@@ -22,21 +22,26 @@ class History(Protocol):
     @property
     def from_us(self) -> int:
         """The first whole hour, microseconds UTC."""
+        ...
 
     @property
     def to_us(self) -> int:
         """The whole hour after the last event."""
+        ...
 
     @property
     def counts(self) -> Mapping[str, int]:
         """Topic → source rows that are events of it: what the event log must hold in the end."""
+        ...
 
     @property
     def unlabelled(self) -> Mapping[str, str]:
         """Request key → why it will never have a label, such as ``cancelled``."""
+        ...
 
     def records(self) -> Iterator[Record]:
         """All events."""
+        ...
 
 
 class FirstDays:
@@ -48,9 +53,13 @@ class FirstDays:
         self.to_us = min(history.to_us, history.from_us + days * DAY_US)
         self.unlabelled = history.unlabelled
 
-    @cached_property
+    @property
     def counts(self) -> Mapping[str, int]:
         """Topic → events in these days."""
+        return self._counted
+
+    @cached_property
+    def _counted(self) -> Counter[str]:
         return Counter(topic for _, topic, _, _ in self.records())
 
     def records(self) -> Iterator[Record]:

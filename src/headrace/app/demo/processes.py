@@ -24,9 +24,10 @@ class ProcessDiedError(TransientError):
 
 
 class Processes:
-    """Starts commands of headrace in a working directory and environment of their own. Everything ends with the context.
+    """Starts commands of headrace in a working directory and environment of their own.
 
-    None survives this process, even a kill -9: the guarded ones watch a pipe, the application its standard input.
+    Everything ends with the context; none survives this process, even a kill -9: the guarded ones watch a pipe, the
+    application its standard input.
     """
 
     def __init__(self, logs: Path, root: Path, environment: dict[str, str]) -> None:
@@ -111,7 +112,8 @@ class LockstepApplication:
 
     def swap(self, event_id: str) -> int:
         """Follow the model events up to this one; the version that serves then."""
-        return self._ask({"event": event_id})["version"]
+        version: int = self._ask({"event": event_id})["version"]
+        return version
 
     def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
         pipe: IO[bytes] = self._process.stdin  # type: ignore[assignment]
@@ -126,4 +128,4 @@ class LockstepApplication:
         line = self._process.stdout.readline()  # type: ignore[union-attr]
         if not line:
             raise ProcessDiedError(f"the application ended; see {self._log}")
-        return msgspec.json.decode(line)
+        return msgspec.json.decode(line, type=dict[str, Any])

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class DecisionLine:
-    """One evaluation of the rules, or the end of a run. ``what``: fired, not now, published, refused, postponed, failed."""
+    """One evaluation of the rules, or the end of a run.
+
+    ``what``: fired, not now, published, refused, postponed, failed.
+    """
 
     t_us: int
     what: str
@@ -28,7 +31,10 @@ class VersionLine:
 
 @dataclass
 class DemoState:
-    """Times are microseconds UTC in event time; ``lag_ms`` is from the last produced event to its fold, ``step_ms`` a whole step."""
+    """Times are microseconds UTC in event time.
+
+    ``lag_ms`` is from the last produced event to its fold, ``step_ms`` a whole step.
+    """
 
     mode: str
     from_us: int
