@@ -103,7 +103,7 @@ class Barriers:
                 self._producer.flush()
             return True if all(self._position(topic) >= count for topic, count in produced.items()) else None
 
-        self._wait("the event log", complete, poll_s=0.005)
+        self._wait("the event log", complete, poll_s=0.015)
 
     def _position(self, topic: str) -> int:
         """The number of records of a topic below the log's offsets."""
