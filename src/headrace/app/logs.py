@@ -12,8 +12,6 @@ import structlog
 if TYPE_CHECKING:
     from structlog.typing import Processor
 
-LEVELS = ("debug", "info", "warning", "error", "critical")
-
 
 def configure_logs(level: str = "info", *, json: bool | None = None, colors: bool | None = None) -> None:
     """Send the log lines of headrace, and of every library that uses `logging`, through one format.

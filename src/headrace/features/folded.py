@@ -115,10 +115,6 @@ class FoldedView:
         live = np.take_along_axis(live, ascending, axis=1)
         return rings[live], live.sum(axis=1)
 
-    def forget(self) -> None:
-        """Lose everything: after a refused write memory and store may differ."""
-        self.__init__(self.kernel)  # type: ignore[misc]
-
 
 def _split(tiles: np.ndarray, counts: np.ndarray) -> Sequence[bytes]:
     flat = tiles.tobytes()

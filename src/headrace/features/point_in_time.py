@@ -23,8 +23,6 @@ _CHUNK = 4_000_000
 """Pairs of query and tile held at once: bounds the memory."""
 _K_SPAN = 2**38
 """More tiles than any clock has: a second's tiles of 4,000 years, twice."""
-ALL = 2**62
-"""A V that hides nothing."""
 
 
 @dataclass(frozen=True)

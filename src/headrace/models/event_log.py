@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
     from headrace.models.acknowledgement import Acknowledgement
 
-TOPIC = "headrace.models"
-ACKNOWLEDGEMENTS_TOPIC = "headrace.model-acks"
-
 
 @dataclass(frozen=True)
 class Entry:

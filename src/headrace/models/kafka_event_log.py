@@ -15,9 +15,10 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from headrace.bus.topics import MODEL_ACKS, MODELS
 from headrace.errors import BusUnavailableError, DefinitionError
 from headrace.models import acknowledgement
-from headrace.models.event_log import ACKNOWLEDGEMENTS_TOPIC, TOPIC, Entry, entry
+from headrace.models.event_log import Entry, entry
 from headrace.models.events import ModelEvent, Record, encode
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _NOT_YET = frozenset(
 _FOREVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 
 
-def ensure_topic(bootstrap_servers: str, topic: str = TOPIC, *, replication: int = 1, timeout_s: float = 30.0) -> None:
+def ensure_topic(bootstrap_servers: str, topic: str = MODELS, *, replication: int = 1, timeout_s: float = 30.0) -> None:
     """Create the topic with one partition, kept for ever, unless it is there.
 
     Raises DefinitionError for an existing topic that has more partitions or forgets, BusUnavailableError without a
@@ -65,7 +66,7 @@ def _check_topic(admin: AdminClient, topic: str, timeout_s: float) -> None:
 class KafkaModelEventLog:
     """Appends with an idempotent producer, reads partition 0 to its end. One thread may read while others append."""
 
-    def __init__(self, bootstrap_servers: str, topic: str = TOPIC, *, timeout_s: float = 30.0) -> None:
+    def __init__(self, bootstrap_servers: str, topic: str = MODELS, *, timeout_s: float = 30.0) -> None:
         self._servers = bootstrap_servers
         self._topic = topic
         self._timeout_s = timeout_s
@@ -156,7 +157,7 @@ class KafkaAcknowledgements:
     def __init__(
         self,
         bootstrap_servers: str,
-        topic: str = ACKNOWLEDGEMENTS_TOPIC,
+        topic: str = MODEL_ACKS,
         *,
         timeout_s: float = 30.0,
     ) -> None:
