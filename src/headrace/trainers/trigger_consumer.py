@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -106,8 +106,3 @@ class TriggerConsumer:
 
     def _record(self, record: DecisionRecord) -> None:
         self._send(DECISIONS, record.model.encode(), msgspec.json.encode(record))
-
-    @property
-    def states(self) -> Mapping[str, TriggerState]:
-        """The memory of each model's triggers."""
-        return dict(self._states)
