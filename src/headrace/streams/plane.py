@@ -123,12 +123,17 @@ class DataPlane:
 
     def step(self) -> None:
         """One turn: read, fold, write, buffer; now and then flush and beat."""
-        messages = self._consumer.poll(self._config.batch_rows, self._config.poll_s)
-        if messages:
-            self._take(messages)
+        self._read()
+        if self._flush_now.is_set():
+            self._read()  # what was sent before the request may still be on its way
         self._flush_if_due()
         self._beat_if_due()
         self._acquire_again()
+
+    def _read(self) -> None:
+        messages = self._consumer.poll(self._config.batch_rows, self._config.poll_s)
+        if messages:
+            self._take(messages)
 
     # -- partitions come and go (called by the consumer) -----------------------------------------------------------
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from headrace.models.acknowledgement import Acknowledgement
 
 T = TypeVar("T")
-_AGAIN_S = 2.0
+_FLUSH_AGAIN_S = 0.15
+_TICK_AGAIN_S = 10.0
 _FOLD_POLL_S = 0.003
 
 
@@ -97,7 +98,7 @@ class Barriers:
         asked = [time.monotonic()]
 
         def complete() -> bool | None:
-            if time.monotonic() - asked[0] > _AGAIN_S:
+            if time.monotonic() - asked[0] > _FLUSH_AGAIN_S:
                 asked[0] = time.monotonic()
                 self._producer.put(CONTROL, None, encode(Flush("barrier, again")))
                 self._producer.flush()
@@ -120,7 +121,7 @@ class Barriers:
         asked = [time.monotonic()]
 
         def decision() -> DecisionRecord | None:
-            if time.monotonic() - asked[0] > _AGAIN_S * 5:
+            if time.monotonic() - asked[0] > _TICK_AGAIN_S:
                 asked[0] = time.monotonic()
                 self._tick(t_us)
             return self._next(
