@@ -36,6 +36,6 @@ delay = Model(
     fit=train,
     first=20_000,
     cooldown="7d",
-    triggers=any_of(volume(labels=15_000), drift("score", psi=0.2, sample="14d")),
+    triggers=any_of(volume(labels=20_000), drift("score", psi=0.2, sample="14d")),
     gate=Gate("auc", rule="better", holdout="14d"),
 )

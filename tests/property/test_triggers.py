@@ -5,16 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.trainers.observation import DAY_US, Observation
-from headrace.trainers.trigger_state import (
-    Baseline,
-    Decision,
-    Policy,
-    RunOutcome,
-    TriggerState,
-    finished,
-    pinned,
-    unpinned,
-)
+from headrace.trainers.policy import Decision, Policy
+from headrace.trainers.trigger_state import Baseline, RunOutcome, TriggerState, finished, pinned, unpinned
 from headrace.trainers.triggers import Rule, all_of, any_of, at_least, schedule, volume
 
 LEAVES: st.SearchStrategy[Rule] = st.one_of(

@@ -11,17 +11,8 @@ import pytest
 from headrace.bus.duration import instant
 from headrace.errors import DefinitionError
 from headrace.trainers.observation import DAY_US, Observation, Outcomes, Scores
-from headrace.trainers.trigger_state import (
-    Baseline,
-    Decision,
-    Policy,
-    RunOutcome,
-    TriggerState,
-    finished,
-    pinned,
-    request_id,
-    unpinned,
-)
+from headrace.trainers.policy import Decision, Policy, request_id
+from headrace.trainers.trigger_state import Baseline, RunOutcome, TriggerState, finished, pinned, unpinned
 from headrace.trainers.triggers import all_of, any_of, at_least, drift, performance, schedule, volume
 
 if TYPE_CHECKING:

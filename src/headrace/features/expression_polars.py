@@ -23,7 +23,12 @@ def to_polars(tree: Json) -> pl.Expr:
         inner = to_polars(arms[0])
         members = [member for member in arms[1] if member is not None]
         return pl.when(inner.is_not_null()).then(inner.is_in(members))
+    if operator in _MIRRORED and arms[0][0] == "lit":  # Polars loses the height of a literal compared with all nulls
+        operator, arms = _MIRRORED[operator], arms[::-1]
     return _polars_step(operator, [to_polars(arm) for arm in arms])
+
+
+_MIRRORED = {"eq": "eq", "ne": "ne", "lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
 
 
 def _polars_step(operator: str, arms: list[pl.Expr]) -> pl.Expr:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from headrace.features.component import Component
 from headrace.features.definitions import column_names, spec_hash
 from headrace.features.expression import Json, kind, nullable
 
@@ -35,19 +36,6 @@ _IDENTITY: dict[tuple[str, str], Any] = {
     ("max", "<f8"): -np.inf,
 }
 _UFUNC = {"add": np.add, "min": np.minimum, "max": np.maximum}
-
-
-@dataclass(frozen=True)
-class Component:
-    """One physical aggregate: what it measures of a row, and how two of it merge."""
-
-    measure: str  # count | value | last
-    op: str  # add | min | max | last
-    dtype: str
-    value: Json = None
-    where: Json = None
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True)

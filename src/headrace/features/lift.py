@@ -11,8 +11,8 @@ from headrace.features.expression_polars import to_polars
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from headrace.features.component import Component
     from headrace.features.expression import Json
-    from headrace.features.kernel import Component
 
 _TYPES = {"<i8": pl.Int64(), "<f8": pl.Float64()}
 _IDENTITY: dict[tuple[str, str], Any] = {

@@ -13,7 +13,7 @@ from headrace.errors import DefinitionError
 from headrace.features.definitions import FeatureService, spec_hash
 from headrace.features.expression import Expression, kind
 from headrace.trainers.observation import DAY_US
-from headrace.trainers.trigger_state import Policy
+from headrace.trainers.policy import Policy
 from headrace.trainers.triggers import Rule, all_of, any_of, at_least, drift, performance, schedule, volume
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from headrace.trainers.trigger_state import Decision, RunOutcome, TriggerState
+from headrace.trainers.policy import Decision
+from headrace.trainers.trigger_state import RunOutcome, TriggerState
 
 FORMAT = 1
 

@@ -16,6 +16,7 @@ import numpy as np
 import structlog
 
 from headrace.errors import HeadraceError
+from headrace.models import artifact
 from headrace.models.event_log import ModelEventLog, events
 from headrace.models.events import ArtifactRef, Cause, ManifestRef, ModelEvent, Published, ServiceRef, ViewRef
 from headrace.models.manifest import Manifest, StreamPin
@@ -91,9 +92,9 @@ class TrainingRunner:
             return self._finished(request, timer, "published", "published before", event=published)
         try:
             return self._attempt(request, timer)
-        except HeadraceError as error:
-            logger.warning("run failed", request=request.request_id, error=str(error))
-            return self._finished(request, timer, "failed", str(error))
+        except Exception as error:  # whatever it was, the next request is another one
+            logger.exception("run failed", request=request.request_id)
+            return self._finished(request, timer, "failed", f"{type(error).__name__}: {error}")
 
     def _attempt(self, request: RetrainRequest, timer: _Timer) -> RunFinished:
         data: TrainingSet = timer.measure("training_set", lambda: self._sets.build(request.t_us))
@@ -114,9 +115,7 @@ class TrainingRunner:
             return self._finished(
                 request, timer, outcome, report.reason, report=report, rows=len(data), days=split.days
             )
-        event = timer.measure(
-            "publish", lambda: self._publish(request, state, registration, model=model, report=report, data=data)
-        )
+        event = timer.measure("publish", lambda: self._publish(request, state, registration, report, data))
         void = next((v for v in self._state().void if v.event.id == event.id), None)
         if void is not None:
             return self._finished(
@@ -240,8 +239,6 @@ class TrainingRunner:
         request: RetrainRequest,
         state: ModelState,
         registration: Registration,
-        *,
-        model: FitResult,
         report: gate.GateReport,
         data: TrainingSet,
     ) -> ModelEvent:
@@ -250,9 +247,7 @@ class TrainingRunner:
             raise HeadraceError(message)
         published = Published(
             version=registration.version,
-            artifact=ArtifactRef(
-                uri=registration.artifact_uri, digest=model.artifact.digest, content_hash=model.artifact.content_hash
-            ),
+            artifact=_stored(registration.artifact_uri),
             service=service_ref(self._model),
             manifest=ManifestRef(uri=registration.manifest_uri, hash=registration.manifest_hash),
             metrics=_metrics(report),
@@ -315,6 +310,12 @@ def service_ref(model: Model) -> ServiceRef:
         key=model.key,
         at=model.at,
     )
+
+
+def _stored(uri: str) -> ArtifactRef:
+    """What is in the registry: of a run that was cut short and done again, the first attempt's bytes."""
+    data = artifact.fetch(uri)
+    return ArtifactRef(uri=uri, digest=artifact.digest(data), content_hash=artifact.content_hash(data))
 
 
 def _pin(topic: str, positions: Mapping[Any, int]) -> StreamPin:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ class RunnerLoop:
         self._make_runners = runners
         self._answer = answer
         self._stopping = threading.Event()
+        self._waiting: deque[Message] = deque()
 
     def stop(self) -> None:
         """Ask the loop to end; a run under way is finished first."""
@@ -67,10 +69,9 @@ class RunnerLoop:
         consumer.subscribe([RETRAIN_REQUESTS])
         with ThreadPoolExecutor(1, thread_name_prefix="run") as pool:
             while not self._stopping.is_set():
-                message = consumer.poll(_POLL_S)
-                if message is None or message.error() is not None:
-                    continue
-                self._take(consumer, pool, runners, message)
+                message = self._waiting.popleft() if self._waiting else consumer.poll(_POLL_S)
+                if message is not None and message.error() is None:
+                    self._take(consumer, pool, runners, message)
         consumer.close()
 
     def _take(
@@ -80,7 +81,7 @@ class RunnerLoop:
             request = _DECODER.decode(message.value() or b"")
         except msgspec.MsgspecError as error:
             logger.warning("a retrain request does not decode", error=str(error), offset=message.offset())
-            consumer.commit(message=message, asynchronous=False)
+            _commit(consumer, message)
             return
         runner = runners.get(request.model)
         if runner is not None:
@@ -88,9 +89,21 @@ class RunnerLoop:
             consumer.pause(consumer.assignment())
             future: Future[RunFinished] = pool.submit(runner.run, request)
             while not future.done():
-                consumer.poll(_POLL_S)
+                other = consumer.poll(_POLL_S)  # only keeps the membership; a rebalance may end the pause
+                if other is not None:
+                    self._waiting.append(other)
             finished = future.result()
             logger.info("run ended", outcome=finished.outcome, reason=finished.reason, seconds=finished.seconds)
             self._answer(finished)
             consumer.resume(consumer.assignment())
+        _commit(consumer, message)
+
+
+def _commit(consumer: Consumer, message: Message) -> None:
+    """Say that the request was answered. Where that fails it is taken again, and its id keeps that harmless."""
+    from confluent_kafka import KafkaException  # noqa: PLC0415
+
+    try:
         consumer.commit(message=message, asynchronous=False)
+    except KafkaException as error:
+        logger.warning("a retrain request could not be committed", error=str(error), offset=message.offset())

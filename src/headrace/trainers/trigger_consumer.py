@@ -13,9 +13,10 @@ from headrace.models.event_log import ModelEventLog, events
 from headrace.models.state import fold
 from headrace.trainers.messages import DecisionRecord, RetrainRequest, RunFinished
 from headrace.trainers.model_log import ModelLog
-from headrace.trainers.trigger_state import Baseline, Decision, TriggerState, finished
+from headrace.trainers.trigger_state import Baseline, TriggerState, finished
 
 if TYPE_CHECKING:
+    from headrace.trainers.policy import Decision
     from headrace.features.log import EventLog
     from headrace.trainers.definitions import Model
 

@@ -1,26 +1,12 @@
-"""What a model's triggers remember, and the policy around its rule: first run, cooldown, after a refusal, pins.
-
-Everything is pure. The state is kept in each decision record: the last record is the state after a restart.
-"""
+"""What a model's triggers remember. It is kept in each decision record: the last one is the state after a restart."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import msgspec
 
 from headrace.bus.duration import moment
-from headrace.errors import DefinitionError
-from headrace.trainers.observation import DAY_US
-from headrace.trainers.triggers import Rule, Verdict
-
-if TYPE_CHECKING:
-    from headrace.trainers.observation import Observation
-
-FIRST = "first"
-_SHARE_AFTER_REFUSAL = 4
 
 RunOutcome = Literal["published", "refused", "postponed", "failed"]
 
@@ -65,100 +51,6 @@ class TriggerState(msgspec.Struct, frozen=True, kw_only=True):
         return "the beginning" if self.baseline is None else f"the run of {moment(self.baseline.t_us):%Y-%m-%d}"
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """One evaluation at a tick. ``rule`` names what fired, or what is nearest or holds; ``request`` the run asked for.
-
-    ``inputs`` are all that the verdict rests on beside ``state`` and ``t_us``; ``progress`` is the distance to firing.
-    """
-
-    fired: bool
-    rule: str
-    reason: str
-    progress: float
-    t_us: int
-    inputs: dict[str, Any]
-    verdicts: list[Verdict]
-    state: TriggerState
-    after: TriggerState
-    request: str | None
-
-
-@dataclass(frozen=True)
-class Policy:
-    """A model's rule and what surrounds it. ``first``: matured rows for version 1; ``cooldown_us`` is event time."""
-
-    model: str
-    rule: Rule
-    first: int
-    cooldown_us: int
-
-    def __post_init__(self) -> None:
-        if self.first <= 0 or self.cooldown_us < 0:
-            message = f"model {self.model!r}: first={self.first} must be above 0, cooldown={self.cooldown_us} not below"
-            raise DefinitionError(message)
-
-    @property
-    def enough_labels(self) -> int:
-        """How many labels are 'enough new' ones: the rule's volume, else ``first``."""
-        return self.rule.labels() or self.first
-
-    def evaluate(self, state: TriggerState, observation: Observation) -> Decision:
-        """Measure and judge. Scores and outcomes are looked at only where the answer can depend on them."""
-        inputs: dict[str, Any] = {"matured_labels": observation.matured_labels}
-        if self._hold(state, observation.t_us, inputs) is None and state.live:
-            inputs["rules"] = self.rule.measure(observation)
-        return self.judge(state, observation.t_us, inputs)
-
-    def judge(self, state: TriggerState, t_us: int, inputs: dict[str, Any]) -> Decision:
-        """The decision that these inputs mean: the same for ever, so that a record can be judged again."""
-        verdicts = [self._hold(state, t_us, inputs) or self._first(inputs)]
-        if "rules" in inputs:
-            verdicts = self.rule.judge(state, t_us, inputs["rules"])
-        own = verdicts[0]
-        rule = _leaves(verdicts)
-        request = request_id(self.model, rule, state.baseline) if own.fired else None
-        return Decision(
-            fired=own.fired,
-            rule=rule,
-            reason=own.reason,
-            progress=own.progress,
-            t_us=t_us,
-            inputs=inputs,
-            verdicts=verdicts,
-            state=state,
-            after=msgspec.structs.replace(state, request=request) if request else state,
-            request=request,
-        )
-
-    def _first(self, inputs: dict[str, Any]) -> Verdict:
-        have = inputs["matured_labels"]
-        reason = f"{have:,} of {self.first:,} matured labels for the first version"
-        return Verdict(rule=FIRST, fired=have >= self.first, reason=reason, progress=min(1.0, have / self.first))
-
-    def _hold(self, state: TriggerState, t_us: int, inputs: dict[str, Any]) -> Verdict | None:
-        """Why nothing may fire now, whatever the rules say; None if they may."""
-        if state.request is not None:
-            return _held("open_request", f"run {state.request} is not finished", 1.0)
-        if state.pin is not None:
-            new = inputs["matured_labels"] - state.pin.matured_labels
-            if new < self.enough_labels:
-                reason = f"pinned by a rollback: {new:,} of {self.enough_labels:,} matured labels since"
-                return _held("pinned", reason, new / self.enough_labels)
-        return None if state.baseline is None else self._hold_after(state.baseline, t_us, inputs)
-
-    def _hold_after(self, baseline: Baseline, t_us: int, inputs: dict[str, Any]) -> Verdict | None:
-        waited = t_us - baseline.t_us
-        day = f"{moment(baseline.t_us):%Y-%m-%d}"
-        if waited < self.cooldown_us:
-            reason = f"cooldown: {waited / DAY_US:.1f} of {self.cooldown_us / DAY_US:.1f} days since the run of {day}"
-            return _held("cooldown", reason, waited / self.cooldown_us)
-        new, need = inputs["matured_labels"] - baseline.matured_labels, self.enough_labels // _SHARE_AFTER_REFUSAL
-        if baseline.outcome != "published" and new < need:
-            reason = f"the run of {day} was {baseline.outcome}: {new:,} of {need:,} matured labels before asking again"
-            return _held("after_refusal", reason, new / need)
-        return None
-
-
 def finished(state: TriggerState, run: Baseline) -> TriggerState:
     """The state after a run finished, whatever came of it. The same run twice changes nothing.
 
@@ -182,22 +74,3 @@ def pinned(state: TriggerState, t_us: int, matured_labels: int) -> TriggerState:
 def unpinned(state: TriggerState) -> TriggerState:
     """The state after the pin was taken off."""
     return msgspec.structs.replace(state, pin=None)
-
-
-def request_id(model: str, rule: str, baseline: Baseline | None) -> str:
-    """The id of the run a rule asks for: from model, rule and baseline alone, so that asking twice is harmless."""
-    content = "\n".join([model, rule, "" if baseline is None else baseline.run])
-    return f"{model}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
-
-
-def _held(rule: str, reason: str, progress: float) -> Verdict:
-    return Verdict(rule=rule, fired=False, reason=reason, progress=max(0.0, min(1.0, progress)))
-
-
-def _leaves(verdicts: list[Verdict]) -> str:
-    """The names of the simple rules that decided: those that fired together, else the nearest of those that did not."""
-    simple = verdicts[1:] or verdicts
-    fired = [verdict.rule for verdict in simple if verdict.fired]
-    if verdicts[0].fired:
-        return "+".join(fired)
-    return max((verdict for verdict in simple if not verdict.fired), key=lambda verdict: verdict.progress).rule

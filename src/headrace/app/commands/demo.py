@@ -17,9 +17,9 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     *,
-    months: Annotated[int | None, typer.Option(min=1, max=12, help="Months of 2013 to replay [default: 6].")] = None,
+    months: Annotated[int | None, typer.Option(min=1, max=12, help="Months of 2013 to replay (default 6).")] = None,
     days: Annotated[int | None, typer.Option(min=1, help="Stop after so many days.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="The same seed gives the same report [default: 0].")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="The same seed gives the same report (default 0).")] = None,
     free_run: Annotated[bool, typer.Option("--free-run", help="No lockstep: two workers, one is killed.")] = False,
     days_per_second: Annotated[float, typer.Option(min=0.01, help="The pace of a free run.")] = 1.0,
     data_dir: Annotated[Path, typer.Option(help="Emptied first: services, event log, registry.")] = Path(
