@@ -9,7 +9,7 @@ import polars as pl
 from headrace.features.expression import TIME_PARTS
 
 if TYPE_CHECKING:
-    from headrace.features.expression import Json, Scalar
+    from headrace.features.expression import Json, Scalar, columns
 
 
 def to_polars(tree: Json) -> pl.Expr:
@@ -23,7 +23,7 @@ def to_polars(tree: Json) -> pl.Expr:
         inner = to_polars(arms[0])
         members = [member for member in arms[1] if member is not None]
         return pl.when(inner.is_not_null()).then(inner.is_in(members))
-    if operator in _MIRRORED and arms[0][0] == "lit":  # Polars loses the height of a literal compared with all nulls
+    if operator in _MIRRORED and not columns(arms[0]):  # Polars loses the height of a constant compared with all nulls
         operator, arms = _MIRRORED[operator], arms[::-1]
     return _polars_step(operator, [to_polars(arm) for arm in arms])
 
