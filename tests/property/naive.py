@@ -10,7 +10,11 @@ from headrace.features.expression_numpy import column, to_numpy
 
 def value_of(tree: Any, event: dict[str, Any]) -> Any:
     """An expression over one row."""
-    return to_numpy(tree, {name: column([value]) for name, value in event.items()}, 1).to_list()[0]
+    return to_numpy(tree, {name: column([value], _kind(value)) for name, value in event.items()}, 1).to_list()[0]
+
+
+def _kind(value: Any) -> str:
+    return "float" if value is None else type(value).__name__
 
 
 def naive_values(spec: dict[str, Any], rows: list[dict[str, Any]], key: tuple[Any, ...], at_us: int) -> list[Any]:

@@ -135,7 +135,8 @@ def frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
 
 
 def in_numpy(tree: Any, rows: list[dict[str, Any]]) -> list[Any]:
-    return to_numpy(tree, {name: column([row[name] for row in rows]) for name in KINDS}, len(rows)).to_list()
+    table = {name: column([row[name] for row in rows], of) for name, of in KINDS.items()}
+    return to_numpy(tree, table, len(rows)).to_list()
 
 
 def check_all_three(tree: Any, rows: list[dict[str, Any]]) -> None:

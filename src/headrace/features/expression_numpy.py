@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,14 +33,16 @@ class Column:
         ]
 
 
-def column(values: Iterable[Any]) -> Column:
-    """A Column of Python scalars; None is missing. Times are datetimes with zone."""
+_DTYPES: dict[str, Any] = {"int": np.int64, "float": np.float64, "bool": np.bool_, "str": object, "datetime": np.int64}
+
+
+def column(values: Iterable[Any], kind: str) -> Column:
+    """A Column of Python values of one kind: int, float, bool, str, datetime. None is missing; times become microseconds."""
     given = list(values)
     present = np.array([value is not None for value in given], bool)
-    known = [instant(value) if isinstance(value, datetime) else value for value in given if value is not None]
-    compact = np.array(known) if known else np.zeros(0)
-    full = np.zeros(len(given), object if compact.dtype.kind in "US" else compact.dtype)
-    full[present] = compact
+    full = np.zeros(len(given), _DTYPES[kind])
+    known = [value for value in given if value is not None]
+    full[present] = [instant(value) for value in known] if kind == "datetime" else known
     return Column(full, present)
 
 

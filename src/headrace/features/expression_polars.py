@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from headrace.features.expression import TIME_PARTS
+from headrace.features.expression import TIME_PARTS, columns
 
 if TYPE_CHECKING:
-    from headrace.features.expression import Json, Scalar, columns
+    from headrace.features.expression import Json, Scalar
 
 
 def to_polars(tree: Json) -> pl.Expr:
