@@ -16,9 +16,9 @@ from headrace.trainers.model_log import ModelLog
 from headrace.trainers.trigger_state import Baseline, TriggerState, finished
 
 if TYPE_CHECKING:
-    from headrace.trainers.policy import Decision
     from headrace.features.log import EventLog
     from headrace.trainers.definitions import Model
+    from headrace.trainers.policy import Decision
 
 logger = structlog.get_logger(__name__)
 Send = Callable[[str, bytes, bytes], None]
