@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from headrace.errors import BusUnavailableError
@@ -12,10 +13,14 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
 _TIMEOUT_S = 10.0
+_NEW_TOPIC_S = 5.0
 
 
 class TopicTail:
-    """Follows all partitions of some topics. ``from_beginning=False`` starts at what comes after the construction."""
+    """Follows all partitions of some topics. ``from_beginning=False`` starts at what comes after the construction.
+
+    Raises BusUnavailableError for a topic that is not there: else it would follow nothing, for ever.
+    """
 
     def __init__(self, bootstrap_servers: str, topics: Sequence[str], *, from_beginning: bool) -> None:
         from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition  # noqa: PLC0415
@@ -32,11 +37,7 @@ class TopicTail:
             }
         )
         try:
-            places = [
-                TopicPartition(topic, partition)
-                for topic in topics
-                for partition in self._consumer.list_topics(topic, _TIMEOUT_S).topics[topic].partitions
-            ]
+            places = [TopicPartition(topic, number) for topic in topics for number in self._partitions(topic)]
             for place in places:
                 low, high = self._consumer.get_watermark_offsets(place, _TIMEOUT_S)
                 place.offset = OFFSET_BEGINNING if from_beginning and low == 0 else low if from_beginning else high
@@ -44,6 +45,15 @@ class TopicTail:
         except KafkaException as error:
             message = f"topics {list(topics)} at {bootstrap_servers} cannot be read: {error}"
             raise BusUnavailableError(message) from error
+
+    def _partitions(self, topic: str) -> list[int]:
+        """The topic's partitions; one that was just made may be unknown for a moment. Raises BusUnavailableError."""
+        deadline = time.monotonic() + _NEW_TOPIC_S
+        while not (found := list(self._consumer.list_topics(topic, _TIMEOUT_S).topics[topic].partitions)):
+            if time.monotonic() > deadline:
+                raise BusUnavailableError(f"there is no topic {topic!r} at {self._servers}: has a worker been started?")
+            time.sleep(0.05)
+        return found
 
     def poll(self, timeout_s: float) -> list[Message]:
         """What has come: at once if there is something, else after up to the timeout."""

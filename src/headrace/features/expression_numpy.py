@@ -37,7 +37,7 @@ _DTYPES: dict[str, Any] = {"int": np.int64, "float": np.float64, "bool": np.bool
 
 
 def column(values: Iterable[Any], kind: str) -> Column:
-    """A Column of Python values of one kind: int, float, bool, str, datetime. None is missing; times become microseconds."""
+    """A Column of Python values of a kind (int, float, bool, str, datetime). None is missing; times become us."""
     given = list(values)
     present = np.array([value is not None for value in given], bool)
     full = np.zeros(len(given), _DTYPES[kind])
