@@ -160,6 +160,8 @@ class ViewHistory:
         if not tiles:
             return of.tiles[:0], np.zeros(0, np.int64), np.zeros(0, np.int64)
         owners = np.concatenate(query)
+        if (owners[1:] >= owners[:-1]).all():  # one source, no tile cut: in order as it is
+            return np.concatenate(tiles), owners, np.concatenate(rank)
         order = np.argsort(owners, kind="stable")
         return np.concatenate(tiles)[order], owners[order], np.concatenate(rank)[order]
 

@@ -6,7 +6,7 @@ the same (key, t) without knowing V: the share that is equal is a statistic of h
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,7 +16,9 @@ import polars as pl
 from headrace.features.kernel import kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from headrace.features.training import FeatureHistory
 
@@ -40,30 +42,36 @@ def audit(specs: Sequence[Mapping[str, Any]], history: FeatureHistory, vectors: 
 
 
 def skew(specs: Sequence[Mapping[str, Any]], history: FeatureHistory, vectors: pl.DataFrame) -> Comparison:
-    """Recompute each served vector from what was available at its t minus the views' delays."""
-    return _compare(specs, history, vectors, None)
+    """Recompute each served vector from what was available at its t minus the views' delays.
+
+    Where that is the very V that was logged the audit has compared already; only the others are worked out again.
+    """
+    moved = np.zeros(vectors.height, bool)
+    for behind in _behind(specs, history, vectors):
+        moved |= (behind != 0).any(axis=1)
+    found = _compare(specs, history, vectors.filter(pl.Series(moved)), None)
+    return replace(found, checked=vectors.height)
 
 
-def lag_records(history: FeatureHistory, vectors: pl.DataFrame, specs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def lag_records(specs: Sequence[Mapping[str, Any]], history: FeatureHistory, vectors: pl.DataFrame) -> dict[str, float]:
     """Quantiles of how many records a served V was behind (above 0) or ahead of what was available at its t."""
-    served = pl.DataFrame({"offsets": vectors.get_column("offsets")})
-    behind: list[np.ndarray] = []
+    behind = np.concatenate([one.sum(axis=1) for one in _behind(specs, history, vectors)])
+    return {f"p{q}": float(np.quantile(behind, q / 100)) for q in (1, 50, 90, 99)} if len(behind) else {}
+
+
+def _behind(
+    specs: Sequence[Mapping[str, Any]], history: FeatureHistory, vectors: pl.DataFrame
+) -> Iterator[NDArray[np.int64]]:
+    """A view after the other: by how many records each served V was behind, a row a vector, a column a source."""
     at_us = vectors.get_column("served_at").dt.epoch("us").to_numpy()
+    decode = msgspec.json.Decoder(dict[str, dict[str, int]]).decode
+    logged = [decode(text) for text in vectors.get_column("offsets").to_list()]
     for spec in specs:
         view = history.view(spec)
-        known = view.known_at(at_us, spec["delay_us"])
-        logged = _logged(served, spec["view"], [source.text for source in view.sources])
-        behind.append((known - logged).sum(axis=1))
-    rows = np.concatenate(behind) if behind else np.zeros(1)
-    return {f"p{q}": float(np.quantile(rows, q / 100)) for q in (1, 50, 90, 99)} if len(rows) else {}
-
-
-def _logged(served: pl.DataFrame, view: str, sources: Sequence[str]) -> np.ndarray:
-    decode = msgspec.json.Decoder(dict[str, dict[str, int]]).decode
-    found = [decode(text).get(view, {}) for text in served.get_column("offsets").to_list()]
-    return np.array([[offsets.get(source, 0) for source in sources] for offsets in found], np.int64).reshape(
-        -1, len(sources)
-    )
+        names = [source.text for source in view.sources]
+        own = [found.get(spec["view"], {}) for found in logged]
+        served = np.array([[offsets.get(name, 0) for name in names] for offsets in own], np.int64)
+        yield view.known_at(at_us, spec["delay_us"]) - served.reshape(len(own), len(names))
 
 
 def _compare(

@@ -64,6 +64,7 @@ class TrainingSets:
     def __init__(self, model: Model, log: EventLog) -> None:
         self._model = model
         self._history = FeatureHistory([view.spec for view in model.features.views], log)
+        self._known: pl.DataFrame | None = None
         self.log = ModelLog(model, log)
 
     @property
@@ -79,16 +80,29 @@ class TrainingSets:
         """
         model = self._model
         spine = self.log.spine(t_us).filter(pl.col("__label").is_not_null())
-        self._history.refresh()
-        at_us = spine.get_column("__served_us").fill_null(spine.get_column("__requested_us")).to_numpy()
-        features = self._history.features(spine, at_us, spine.get_column("__offsets").to_list())
+        spine = spine.with_columns(pl.col("__served_us").fill_null(pl.col("__requested_us")).alias("__at_us"))
         return TrainingSet(
-            model_matrix(features, spine.select(list(model.request_features))),
+            model_matrix(self._features(spine), spine.select(list(model.request_features))),
             spine.get_column("__label").to_numpy().astype(np.int8),
             spine.get_column("__key").to_numpy(),
             spine.get_column("__day").to_numpy(),
             spine.get_column("__requested_us").to_numpy(),
         )
+
+    def _features(self, spine: pl.DataFrame) -> pl.DataFrame:
+        """The feature columns of each row, in order. value(V, t) never changes, so each row is worked out once."""
+        known = self._known
+        new = spine if known is None else spine.join(known.select(_ROW), on=_ROW, how="anti", maintain_order="left")
+        if known is None or not new.is_empty():
+            self._history.refresh()
+            at_us, offsets = new.get_column("__at_us").to_numpy(), new.get_column("__offsets").to_list()
+            found = new.select(_ROW).hstack(self._history.features(new, at_us, offsets))
+            self._known = known = found if known is None else pl.concat([known, found])
+        return spine.select(_ROW).join(known, on=_ROW, how="left", maintain_order="left").drop(_ROW)
+
+
+_ROW = ["__partition", "__offset", "__available_at", "__at_us"]
+"""What tells two rows of a spine apart."""
 
 
 def model_matrix(features: pl.DataFrame, request: pl.DataFrame) -> pd.DataFrame:

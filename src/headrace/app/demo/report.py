@@ -78,6 +78,6 @@ def _audited(model: Model, log: EventLog) -> dict[str, Any]:
         "skew": {
             "checked": skewed.checked,
             "equal": skewed.checked - skewed.different,
-            "lag_records": lag_records(history, vectors, specs),
+            "lag_records": lag_records(specs, history, vectors),
         },
     }
