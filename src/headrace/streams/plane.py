@@ -301,8 +301,10 @@ class DataPlane:
                 self._acquire_later(owned)
 
     def _count(self, owned: OwnedPartition, rows: pl.DataFrame) -> None:
-        rejected = rows.filter(pl.col("__verdict") == REJECTED).select(_LETTER)
         owned.counts["rows"] += rows.height
+        if rows.get_column("__reason").null_count() == rows.height:
+            return
+        rejected = rows.filter(pl.col("__verdict") == REJECTED)
         owned.counts["rejected"] += rejected.height
         for row in rejected.iter_rows(named=True):
             self._dead_letter(owned, row)
