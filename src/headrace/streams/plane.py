@@ -304,7 +304,7 @@ class DataPlane:
         owned.counts["rows"] += rows.height
         if rows.get_column("__reason").null_count() == rows.height:
             return
-        rejected = rows.filter(pl.col("__verdict") == REJECTED)
+        rejected = rows.filter(pl.col("__verdict") == REJECTED).select(_LETTER)
         owned.counts["rejected"] += rejected.height
         for row in rejected.iter_rows(named=True):
             self._dead_letter(owned, row)
