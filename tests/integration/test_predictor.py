@@ -1,0 +1,125 @@
+"""An application from a model event to a logged prediction, on real Kafka and Valkey."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from headrace import Count, Entity, Event, FeatureService, FeatureView, Predictor, Stream
+from headrace.bus.tail import TopicTail
+from headrace.bus.topics import MODEL_ACKS, TopicPlan, ensure_topics
+from headrace.features.online import Cursor, Source, Write
+from headrace.features.redis_store import RedisOnlineStore
+from headrace.models import artifact
+from headrace.models.events import ArtifactRef, Cause, ManifestRef, ModelEvent, Published, ServiceRef, ViewRef
+from headrace.models.kafka_event_log import KafkaModelEventLog, ensure_topic
+from headrace.models.predictions import PREDICTIONS, VECTORS, Prediction, ServedVector
+from headrace.serving import Connection, NoModelError
+from headrace.streams.worker import publish_definitions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from headrace.app.local.services import LocalServices
+
+pytestmark = pytest.mark.integration
+
+
+class Seen(Event):
+    """Something seen at a place."""
+
+    place: str
+    at: datetime
+
+
+view = FeatureView(
+    "seen",
+    entity=Entity("place"),
+    source=Stream("seen", Seen, event_time="at"),
+    windows=["1h"],
+    features={"n": Count()},
+)
+service = FeatureService("seen", [view])
+
+
+def test_a_predictor_waits_for_a_version_then_predicts_and_logs(
+    services: LocalServices, namespace: str, tmp_path: Path
+) -> None:
+    model, servers = f"m-{namespace}", services.bootstrap_servers
+    ensure_topics(servers, [TopicPlan(VECTORS.topic), TopicPlan(PREDICTIONS.topic), TopicPlan(MODEL_ACKS)])
+    ensure_topic(servers)
+    prepare(RedisOnlineStore(services.redis_url, namespace))
+    logged = TopicTail(servers, [VECTORS.topic, PREDICTIONS.topic], from_beginning=False)
+    request = {"id": 7, "at": datetime.now(UTC), "place": "here", "size": 2.0}
+    with Predictor(model, Connection(servers, services.redis_url, namespace), application="test") as predictor:
+        with pytest.raises(NoModelError):
+            predictor.predict(request)
+        KafkaModelEventLog(servers).append(published(model, tmp_path))
+        assert predictor.subscriber.wait_for(1, 20)
+        answer = predictor.predict(request)
+    assert answer.version == 1
+    assert 0.0 < answer.value < 1.0
+    assert answer.statuses["seen"] in {"missing", "stale"}  # stale: nobody beats the heart of this store
+    vector, prediction = read_both(logged, model)
+    assert (vector.key, vector.values) == ("7", [0.0])  # noqa: PD011 - an event, no frame
+    assert (prediction.score, prediction.role) == (answer.value, "live")
+    assert prediction.vector_id == vector.vector_id == answer.vector_id
+
+
+def prepare(store: RedisOnlineStore) -> None:
+    """What a worker would have written for an empty topic."""
+    publish_definitions(store, [view], [service])
+    cursor = Cursor(uuid.uuid4().bytes, -1)
+    written = store.write([Write(f"seen@{view.version}", Source(0, bytes(16)), cursor, cursor.moved(0, 0, 0))])
+    assert written == [True]
+
+
+def published(model: str, folder: Path) -> ModelEvent:
+    """Version 1, with its artifact."""
+    frame = pd.DataFrame({"seen__n_1h": np.arange(8.0), "size": [0.0, 1.0] * 4})
+    stored = artifact.dump(LogisticRegression().fit(frame, [0, 1] * 4))
+    uri = artifact.store(stored, folder / "model.skops")
+    data = Published(
+        version=1,
+        artifact=ArtifactRef(uri=uri, digest=stored.digest, content_hash=stored.content_hash),
+        service=ServiceRef(
+            name="seen",
+            hash=service.version,
+            views=[ViewRef(name="seen", spec_hash=view.version, keys=["place"])],
+            columns=service.columns(),
+            request_features=["size"],
+            key="id",
+            at="at",
+        ),
+        manifest=ManifestRef(uri="file:///none", hash="sha256:0"),
+        metrics={},
+        gate={},
+        cause=Cause(rule="manual", reason="a test"),
+        request_id=uuid.uuid4().hex,
+        trained_to_us=0,
+        expects=None,
+    )
+    return ModelEvent(id=uuid.uuid4().hex, model=model, at_us=time.time_ns() // 1_000, data=data)
+
+
+def read_both(tail: TopicTail, model: str) -> tuple[ServedVector, Prediction]:
+    """The logged vector and prediction of the model."""
+    vectors: list[ServedVector] = []
+    predictions: list[Prediction] = []
+    until = time.monotonic() + 20
+    while not (vectors and predictions) and time.monotonic() < until:
+        for message in tail.poll(0.2):
+            value = message.value() or b""
+            if message.topic() == VECTORS.topic:
+                vectors += [v for v in [msgspec.json.decode(value, type=ServedVector)] if v.model == model]
+            else:
+                predictions += [p for p in [msgspec.json.decode(value, type=Prediction)] if p.model == model]
+    return vectors[0], predictions[0]
