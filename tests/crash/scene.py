@@ -121,6 +121,8 @@ class Scene:
             found = self.look_up(at_us)
             wanted = naive(self.till.produced, self.till.ends(), at_us)
             assert dict(zip(USERS, found.to_lists(), strict=True)) == wanted
+        cursors = self.store.cursors([self._view])[0].values()
+        assert sum(cursor.rows_total for cursor in cursors) == sum(r.event is not None for r in self.till.produced)
 
     def check_consistent(self, found: Features) -> list[int]:
         """The values are those of their own V, whatever that is; V of the partitions, the least of all users."""

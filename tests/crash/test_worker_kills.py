@@ -73,6 +73,7 @@ def test_a_redis_that_is_emptied_is_noticed_and_rebuilt(scene: Scene) -> None:
     before = scene.folded()
     scene.store._redis.flushall()
     noticed_within(2.0, scene, before)
+    scene.await_end(10)  # by the heartbeat alone: nothing new came
     scene.produce(1_000)
     scene.await_end()
     scene.check_look_ups()
@@ -92,10 +93,10 @@ def test_a_redis_restored_to_an_old_snapshot_is_noticed_and_caught_up(scene: Sce
     valkey.kill()
     with pytest.raises(OnlineStoreUnavailableError):
         scene.look_up()
-    scene.produce(500)  # the worker folds while the store is away
     (valkey.folder / "dump.rdb").write_bytes(snapshot)
     valkey.restart()
-    noticed_within(5.0, scene, before)
+    noticed_within(3.0, scene, before)
+    scene.await_end(10)
     scene.produce(500)
     scene.await_end()
     scene.check_look_ups()
