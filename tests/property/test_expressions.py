@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -158,3 +159,11 @@ def test_conditions_mean_the_same_everywhere(tree: Any, rows: list[dict[str, Any
 @given(numeric, rows_strategy)
 def test_numbers_are_the_same_everywhere(tree: Any, rows: list[dict[str, Any]]) -> None:
     check_all_three(tree, rows)
+
+
+@pytest.mark.parametrize("divisor", [["lit", 1e6], ["lit", 10**6], ["fill_null", ["lit", 1e6], ["col", "j"]]])
+@pytest.mark.parametrize("count", [1, 2, 50])
+def test_a_quotient_does_not_depend_on_the_height_of_its_batch(divisor: Any, count: int) -> None:
+    row: dict[str, Any] = dict.fromkeys(KINDS) | {"i": 10, "f": 10.0}
+    for name in ("i", "f"):
+        check_all_three(["div", ["col", name], divisor], [row] * count)

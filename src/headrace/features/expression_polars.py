@@ -25,9 +25,17 @@ def to_polars(tree: Json) -> pl.Expr:
         return pl.when(inner.is_not_null()).then(inner.is_in(members))
     if operator in _MIRRORED and not columns(arms[0]):  # Polars loses the height of a constant compared with all nulls
         operator, arms = _MIRRORED[operator], arms[::-1]
-    return _polars_step(operator, [to_polars(arm) for arm in arms])
+    steps = [to_polars(arm) for arm in arms]
+    if operator == "div" and arms[1][0] != "col":
+        steps[1] += _ZEROS
+    return _polars_step(operator, steps)
 
 
+_ZEROS = pl.int_range(pl.len()).cast(pl.Float64) * 0.0
+"""Makes a column of a divisor that may be constant.
+
+Polars divides by one constant as by its reciprocal, which rounds twice, but not in a batch of one row.
+"""
 _MIRRORED = {"eq": "eq", "ne": "ne", "lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
 
 
