@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,7 +87,9 @@ class Scorer:
     subscriber: ModelSubscriber
 
 
-def scorer(settings: Settings, project: Project, model_name: str, *, application: str, shadow_first: bool) -> Scorer:
+def scorer(
+    settings: Settings, project: Project, model_name: str, *, application: str, shadow_first: bool, lockstep: bool
+) -> Scorer:
     """Make the parts of an application that predicts a model's request stream."""
     from headrace.bus.clock import wall_clock  # noqa: PLC0415
     from headrace.bus.producer import EventProducer  # noqa: PLC0415
@@ -113,8 +116,9 @@ def scorer(settings: Settings, project: Project, model_name: str, *, application
     )
     producer = EventProducer(servers)
     counter = itertools.count(1)
-    answerer = Answerer(subscriber, features, producer, new_id=lambda: f"{application}-{next(counter)}")
-    tail = TopicTail(servers, [model.requests.topic], from_beginning=True)
+    in_order = lambda: f"{application}-{next(counter)}"  # noqa: E731 - a replay gives the same ids
+    answerer = Answerer(subscriber, features, producer, new_id=in_order if lockstep else lambda: uuid.uuid4().hex)
+    tail = TopicTail(servers, [model.requests.topic], from_beginning=lockstep)
     follower = RequestFollower(
         model.requests,
         model.at,

@@ -77,7 +77,7 @@ class Settings(BaseModel):
     namespace: str = Field(
         default="headrace",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="Prefix of Redis keys and consumer groups, so that projects can share servers.",
+        description="Prefix of Redis keys and consumer groups, so that projects can share a Redis.",
     )
     data_dir: Path = Field(
         default=Path(".headrace"), description="Folder of local services, event log, registry and artifacts."

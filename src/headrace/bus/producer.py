@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headrace.bus.event import encode
-from headrace.errors import BusUnavailableError
+from headrace.errors import BusUnavailableError, TerminalError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,16 +54,22 @@ class EventProducer:
         headers: Mapping[str, bytes] | None = None,
     ) -> None:
         """Produce bytes. Raises BusUnavailableError when the queue stays full or an earlier message was not sent."""
+        from confluent_kafka import KafkaException  # noqa: PLC0415
+
         more: dict[str, Any] = {"timestamp": timestamp_ms} if timestamp_ms else {}
         if headers:
             more["headers"] = list(headers.items())
+        self._producer.poll(0)
+        self._check()
         try:
             self._producer.produce(topic, value, key, on_delivery=self._delivered, **more)
         except BufferError:
             self._producer.poll(self._timeout_s)
             self._retry(topic, key, value, more)
-        self._producer.poll(0)
-        self._check()
+        except KafkaException as error:
+            size = len(value or b"") + len(key or b"")
+            message = f"a message of {size} bytes to {topic!r} cannot be produced: {error}"
+            raise TerminalError(message) from error
 
     def _retry(self, topic: str, key: bytes | None, value: bytes | None, more: dict[str, Any]) -> None:
         try:

@@ -9,6 +9,7 @@ Keys, with the hash tag of the shard (one shard on a single node)::
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -60,7 +61,7 @@ class RedisOnlineStore:
         )  # fmt: skip
         # Any: redis-py's types tell neither replies from awaitables nor that keys may be bytes.
         self._redis: Any = Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
-        self._url = url
+        self._url = re.sub(r"(?<=:)[^:@/]+(?=@)", "***", url)  # errors name it
         self._prefix = f"hr:{{0}}:{namespace}:".encode()
         self._acquire = self._redis.register_script(_ACQUIRE)
         self._write = self._redis.register_script(_WRITE)

@@ -281,7 +281,7 @@ class _ViewReader:
         if at_us < found.clock - self._history_us:
             return Status.OUT_OF_RANGE
         current = _incarnation(found.cursors)
-        if not current or len(current) < current[0].partitions:
+        if not current or len(current) < max(cursor.partitions for cursor in current):
             return Status.REBUILDING
         if any(cursor.state is not CursorState.LIVE for cursor in current):
             return Status.REBUILDING

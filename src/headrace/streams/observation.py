@@ -5,6 +5,14 @@ from __future__ import annotations
 import msgspec
 
 
+class ViewObservation(msgspec.Struct, frozen=True):
+    """One view over one source partition, as its cursor says: folded below ``next_offset``, rows so far, its clock."""
+
+    next_offset: int
+    rows_total: int
+    clock_us: int
+
+
 class PartitionObservation(msgspec.Struct, frozen=True):
     """One source partition: consumed below ``next_offset``, in the log below ``logged_offset``, views below theirs."""
 
@@ -13,9 +21,8 @@ class PartitionObservation(msgspec.Struct, frozen=True):
     next_offset: int
     logged_offset: int
     available_us: int
-    rows: int
     rejected: int
-    views: dict[str, int]
+    views: dict[str, ViewObservation]
 
 
 class Observation(msgspec.Struct, frozen=True, tag_field="type", tag="observation"):

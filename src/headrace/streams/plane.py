@@ -20,14 +20,14 @@ from headrace.bus.clock import Clock, wall_clock
 from headrace.bus.consumer import BatchConsumer
 from headrace.bus.producer import EventProducer
 from headrace.bus.topics import OBSERVATIONS, TopicIncarnation, admin, dead_letters, incarnations
-from headrace.errors import TransientError
+from headrace.errors import TerminalError, TransientError
 from headrace.features.log import REJECTED, EventLog, LogWriter
 from headrace.features.online import NO_CLOCK, CursorState, OnlineStore, Source, Write
 from headrace.streams.batch import Judge, Records
 from headrace.streams.failpoints import failpoint
 from headrace.streams.flusher import Flusher
 from headrace.streams.logged_rows import LoggedRows
-from headrace.streams.observation import Observation, PartitionObservation
+from headrace.streams.observation import Observation, PartitionObservation, ViewObservation
 from headrace.streams.partition import OwnedPartition
 from headrace.streams.view_partition import ViewPartition
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from headrace.bus.stream import Stream
 
 T = TypeVar("T")
+_ON_ITS_WAY_S = 0.01
 _LETTER = ["__offset", "__reason", "__error", "__key", "__value"]
 logger = structlog.get_logger(__name__)
 
@@ -51,7 +52,7 @@ class PlaneConfig:
     group: str = "headrace-worker"
     worker: str = "worker"
     batch_rows: int = 20_000
-    poll_s: float = 0.05
+    poll_s: float = 0.02
     flush_s: float = 1.0
     flush_rows: int = 200_000
     most_pending: int = 1_000_000
@@ -123,15 +124,15 @@ class DataPlane:
 
     def step(self) -> None:
         """One turn: read, fold, write, buffer; now and then flush and beat."""
-        self._read()
+        self._read(self._config.poll_s)
         if self._flush_now.is_set():
-            self._read()  # what was sent before the request may still be on its way
+            self._read(_ON_ITS_WAY_S)  # what was sent before the request
         self._flush_if_due()
         self._beat_if_due()
         self._acquire_again()
 
-    def _read(self) -> None:
-        messages = self._consumer.poll(self._config.batch_rows, self._config.poll_s)
+    def _read(self, timeout_s: float) -> None:
+        messages = self._consumer.poll(self._config.batch_rows, timeout_s)
         if messages:
             self._take(messages)
 
@@ -316,7 +317,11 @@ class DataPlane:
             "headrace_error": row["__error"],
         }
         topic, encoded = dead_letters(owned.topic), {name: text.encode() for name, text in headers.items()}
-        self._patiently(lambda: self._producer.put(topic, row["__key"], row["__value"], headers=encoded))
+        try:
+            self._patiently(lambda: self._producer.put(topic, row["__key"], row["__value"], headers=encoded))
+        except TerminalError as error:  # too large with its headers: the log has the bytes
+            logger.warning("dead letter without its value", topic=topic, error=str(error))
+            self._patiently(lambda: self._producer.put(topic, None, None, headers=encoded))
 
     # -- now and then -------------------------------------------------------------------------------------------------
 
@@ -384,9 +389,11 @@ class DataPlane:
                     next_offset=owned.next_offset,
                     logged_offset=positions[owned.topic].get(owned.source, 0),
                     available_us=owned.available_us,
-                    rows=owned.counts["rows"],
                     rejected=owned.counts["rejected"],
-                    views={view.view: view.position for view in owned.views},
+                    views={
+                        view.view: ViewObservation(view.position, view.cursor.rows_total, view.cursor.clock)
+                        for view in owned.views
+                    },
                 )
                 for owned in self._owned.values()
             ],

@@ -94,6 +94,9 @@ class TrainingRunner:
             return self._attempt(request, timer)
         except Exception as error:  # whatever it was, the next request is another one
             logger.exception("run failed", request=request.request_id)
+            published = self._state().request(request.request_id)  # it may have failed after it was published
+            if published is not None:
+                return self._finished(request, timer, "published", f"published, then {error}", event=published)
             return self._finished(request, timer, "failed", f"{type(error).__name__}: {error}")
 
     def _attempt(self, request: RetrainRequest, timer: _Timer) -> RunFinished:

@@ -75,10 +75,20 @@ class Trainer:
         self._log = EventLog(config.event_log)
         self._producer = EventProducer(config.bootstrap_servers)
         self._decided = TriggerConsumer(models, self._log, KafkaModelEventLog(config.bootstrap_servers), self._send)
-        self._runs = _history(config.bootstrap_servers, RUNS, RunFinished)
+        self._run_tail = TopicTail(config.bootstrap_servers, [RUNS], from_beginning=True)
+        self._runs = self._ended_runs()
         self._decided.restore(_history(config.bootstrap_servers, DECISIONS, DecisionRecord), self._runs)
         self._next_tick_us = 0
         self._busy = asyncio.Lock()
+
+    def _ended_runs(self) -> list[RunFinished]:
+        """The ends of runs since the last call: none is missed between the history and the agent's first message."""
+        return [msgspec.json.decode(message.value() or b"", type=RunFinished) for message in self._run_tail.drain()]
+
+    def _tick(self, t_us: int) -> None:
+        for run in self._ended_runs():
+            self._decided.finished(run)
+        self._decided.tick(t_us)
 
     def _send(self, topic: str, key: bytes, value: bytes) -> None:
         self._producer.put(topic, key, value)
@@ -89,7 +99,7 @@ class Trainer:
         message = decode_control(value)
         if isinstance(message, Tick):
             async with self._busy:
-                await asyncio.to_thread(self._decided.tick, message.t_us)
+                await asyncio.to_thread(self._tick, message.t_us)
 
     async def on_observation(self, _: bytes) -> None:
         """A worker's sign of life: with the wall clock, now and then it is time for a tick."""
@@ -97,7 +107,7 @@ class Trainer:
         if self._config.tick_us and now_us >= self._next_tick_us:
             self._next_tick_us = now_us + self._config.tick_us
             async with self._busy:
-                await asyncio.to_thread(self._decided.tick, now_us)
+                await asyncio.to_thread(self._tick, now_us)
 
     async def on_run(self, value: bytes) -> None:
         """The end of a run."""

@@ -13,10 +13,11 @@ from headrace.models.event_log import ModelEventLog, events
 from headrace.models.state import fold
 from headrace.trainers.messages import DecisionRecord, RetrainRequest, RunFinished
 from headrace.trainers.model_log import ModelLog
-from headrace.trainers.trigger_state import Baseline, TriggerState, finished
+from headrace.trainers.trigger_state import Baseline, TriggerState, finished, pinned, unpinned
 
 if TYPE_CHECKING:
     from headrace.features.log import EventLog
+    from headrace.models.state import ModelState
     from headrace.trainers.definitions import Model
     from headrace.trainers.policy import Decision
 
@@ -58,10 +59,10 @@ class TriggerConsumer:
                 self._ticked_us[name] = t_us
 
     def _evaluate(self, model: Model, t_us: int) -> None:
-        live = fold(events(self._events.read(), model.name)).version
-        observation = self._logs[model.name].observation(t_us, live)
-        decision = model.policy.evaluate(self._states[model.name], observation)
-        self._states[model.name] = decision.after
+        model_state = fold(events(self._events.read(), model.name))
+        observation = self._logs[model.name].observation(t_us, model_state.version)
+        state = _as_published(self._states[model.name], model_state, t_us, observation.matured_labels)
+        decision = model.policy.evaluate(state, observation)
         if decision.fired and decision.request is not None:
             self._ask(model.name, decision, decision.request)
         self._record(
@@ -74,6 +75,7 @@ class TriggerConsumer:
                 decision=decision,
             )
         )
+        self._states[model.name] = decision.after  # only what was said is remembered: else it is said again
 
     def _ask(self, model: str, decision: Decision, request_id: str) -> None:
         logger.info("asking for a run", model=model, rule=decision.rule, reason=decision.reason)
@@ -107,3 +109,12 @@ class TriggerConsumer:
 
     def _record(self, record: DecisionRecord) -> None:
         self._send(DECISIONS, record.model.encode(), msgspec.json.encode(record))
+
+
+def _as_published(state: TriggerState, model: ModelState, t_us: int, matured_labels: int) -> TriggerState:
+    """The memory in step with the model events: whether a version is live, and whether a rollback pins it."""
+    if model.pinned and state.pin is None:
+        return pinned(state, t_us, matured_labels)
+    if state.pin is not None and not model.pinned:
+        state = unpinned(state)
+    return msgspec.structs.replace(state, live=model.version is not None)

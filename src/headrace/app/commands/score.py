@@ -32,7 +32,9 @@ def score(
 
     configure_logs(log_level)
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    scorer = run.scorer(settings, load_project(settings), model, application=application, shadow_first=shadow_first)
+    project = load_project(settings)
+    how = {"shadow_first": shadow_first, "lockstep": lockstep}
+    scorer = run.scorer(settings, project, model, application=application, **how)
     if lockstep:
         run.obey(scorer)
     else:

@@ -21,6 +21,7 @@ from headrace.app.demo.report import build
 from headrace.app.demo.screen import final_screen
 from headrace.app.demo.state import DemoState
 from headrace.app.demo.view import DemoView
+from headrace.app.local.lock import running
 from headrace.app.local.services import LocalServices
 from headrace.app.project import Project, load_project
 from headrace.app.settings_sources import find_file, load_settings
@@ -28,7 +29,7 @@ from headrace.app.template import template_folder
 from headrace.bus.producer import EventProducer
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import DECISIONS, MODEL_ACKS, RUNS, admin, incarnations
-from headrace.errors import ProjectError
+from headrace.errors import DataFolderInUseError, ProjectError, SettingsError
 from headrace.features.log import EventLog
 from headrace.features.online import Source
 from headrace.features.redis_store import RedisOnlineStore
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from headrace.trainers.definitions import Model
 
 APPLICATION = "demo"
+_MARKER = "made-by-headrace-demo"
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,17 @@ class DemoOptions:
 def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
     """Run the demo and return its report. The project is that of the working directory, else the reference system."""
     started = time.monotonic()
-    shutil.rmtree(options.folder, ignore_errors=True)
+    prepare(options.folder)
     root = find_root()
-    flags = {"data_dir": options.folder, "demo.months": options.months, "demo.seed": options.seed, "clock": "control"}
+    flags = {
+        "data_dir": options.folder,
+        "event_log": "{data_dir}/events",  # the demo's own, whatever the project has
+        "registry_uri": "sqlite:///{data_dir}/registry/mlflow.db",
+        "artifacts": "{data_dir}/artifacts",
+        "demo.months": options.months,
+        "demo.seed": options.seed,
+        "clock": "control",
+    }
     settings = load_settings(flags, folder=root)
     project = load_project(settings)
     history = _history(settings, options.days)
@@ -89,6 +99,19 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
     _write(options.output, report, curves, tally)
     final_screen(report, console)
     return report
+
+
+def prepare(folder: Path) -> None:
+    """Empty the demo's folder. SettingsError for one that holds anything else, DataFolderInUseError while one runs."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / _MARKER).exists():
+        raise SettingsError(
+            f"the demo empties its data folder, and {folder} holds what no demo made: choose another --data-dir"
+        )
+    if running(folder) is not None:
+        raise DataFolderInUseError(f"services run on {folder}: stop that demo first, or choose another --data-dir")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / _MARKER).touch()
 
 
 def find_root() -> Path:
@@ -113,6 +136,9 @@ def _environment(settings: Settings, *, flush: str) -> dict[str, str]:
         "HEADRACE_DATA_DIR": str(settings.data_dir),
         "HEADRACE_BOOTSTRAP_SERVERS": str(settings.bootstrap_servers),
         "HEADRACE_REDIS_URL": str(settings.redis_url),
+        "HEADRACE_EVENT_LOG": settings.event_log,
+        "HEADRACE_REGISTRY_URI": settings.registry_uri,
+        "HEADRACE_ARTIFACTS": settings.artifacts,
         "HEADRACE_CLOCK": settings.clock,
         "HEADRACE_FLUSH_INTERVAL": flush,
         "HEADRACE_HEARTBEAT_BOUND": "60s",  # two cores, five processes
