@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from headrace.app.provenance import choose, describe, manifest_of, summarize, versions
+from headrace.errors import ArtifactError, HeadraceError
+from headrace.models.events import ManifestRef
+from headrace.models.manifest import encode, hash_of
+from headrace.models.state import ModelState, fold
+from tests.model_events import MANIFEST, PUBLISHED, published, retired, rolled_back
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_version_tells_all_that_made_it() -> None:
+    told = describe(fold([published("a", 1, expects=None)]), 1, MANIFEST)
+    assert json.loads(json.dumps(told)) == told
+    assert (told["model"], told["version"], told["status"]) == ("delay", 1, "live")
+    assert told["published_at"] == "2013-02-04T17:46:40Z"
+    assert told["cause"]["rule"] == "first"
+    assert told["cause"]["reason"].startswith("20,000 of 20,000")
+    assert told["data"] == {
+        "topics": [{"topic": "flights.departed", "topic_id": "AAECAw", "offsets": {"0": 120, "1": 98}}],
+        "rows": 20_000,
+        "content_hash": "sha256:33",
+        "trained_from": "2013-01-01T00:26:40Z",
+        "trained_to": "2013-02-04T17:46:40Z",
+        "excluded": [
+            {"from": "1970-01-01T00:00:00.000001Z", "to": "1970-01-01T00:00:00.000002Z", "reason": "sensor broken"}
+        ],
+    }
+    assert (told["code"], told["seeds"], told["libraries"]) == ("git:0123abc", {"fit": 7}, {"scikit-learn": "1.9.1"})
+    assert told["spec_hashes"] == {"airport": "a1b2"}
+    assert told["gate"] == PUBLISHED.gate
+    assert told["metrics"] == {"auc": 0.74}
+    assert told["run"] == "run-1"
+    assert told["artifact"] == {"uri": "file:///models/1.skops", "digest": "sha256:00", "content_hash": "sha256:11"}
+    assert told["void"] == []
+
+
+def test_a_version_is_live_published_retired_or_void() -> None:
+    events = [
+        published("a", 1, expects=None),
+        published("b", 2, expects="a"),
+        published("c", 3, expects="a"),  # judged against what is not live any more
+        published("d", 2, expects="b"),  # a version that exists
+        published("e", 4, expects="b"),
+        rolled_back("f", 2),
+        retired("g", 1),
+    ]
+    state = fold(events)
+    assert versions(state) == [1, 2, 3, 4]
+    assert [summarize(state, each)["status"] for each in versions(state)] == ["retired", "live", "void", "published"]
+    assert [describe(state, each, MANIFEST)["status"] for each in versions(state)] == [
+        summarize(state, each)["status"] for each in versions(state)
+    ]
+    void = describe(state, 3, MANIFEST)["void"]
+    assert void == [{"event": "c", "reason": "it was judged against a, live is b"}]
+    twice = describe(state, 2, MANIFEST)
+    assert twice["event"] == "b"
+    assert twice["void"] == [{"event": "d", "reason": "version 2 exists"}]
+
+
+def test_an_unknown_version_or_model_names_those_there_are() -> None:
+    state = fold([published("a", 1, expects=None), published("b", 2, expects="a"), retired("r", 9)])
+    with pytest.raises(HeadraceError, match=r"no version 9 .* published versions: 1, 2"):
+        describe(state, 9, MANIFEST)
+    with pytest.raises(HeadraceError, match="published versions: none"):
+        summarize(ModelState(), 1)
+    assert choose({"delay": state}, None) == "delay"
+    with pytest.raises(HeadraceError, match=r"--model; .*: delay, price"):
+        choose({"price": state, "delay": state}, None)
+    with pytest.raises(HeadraceError, match=r"'other' has no events; .*: delay"):
+        choose({"delay": state}, "other")
+
+
+def test_a_manifest_is_the_one_its_event_names(tmp_path: Path) -> None:
+    path = tmp_path / "1.json"
+    path.write_bytes(encode(MANIFEST))
+    data = msgspec.structs.replace(PUBLISHED, manifest=ManifestRef(uri=path.as_uri(), hash=hash_of(MANIFEST)))
+    assert manifest_of(data) == MANIFEST
+    path.write_bytes(encode(msgspec.structs.replace(MANIFEST, rows=1)))
+    with pytest.raises(ArtifactError, match="it was changed after version 1"):
+        manifest_of(data)
