@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from headrace.app.settings import Settings
     from headrace.app.settings_sources import load_settings
     from headrace.bus.event import Event
+    from headrace.bus.producer import EventProducer
     from headrace.bus.stream import Stream
     from headrace.features.aggregates import Count, Histogram, Last, Max, Mean, Min, Sum
     from headrace.features.definitions import Entity, FeatureService, FeatureView
@@ -45,6 +46,7 @@ _MODULES = {
     "headrace.app.settings": ("Settings",),
     "headrace.app.settings_sources": ("load_settings",),
     "headrace.bus.event": ("Event",),
+    "headrace.bus.producer": ("EventProducer",),
     "headrace.bus.stream": ("Stream",),
     "headrace.features.aggregates": ("Count", "Histogram", "Last", "Max", "Mean", "Min", "Sum"),
     "headrace.features.definitions": ("Entity", "FeatureService", "FeatureView"),
@@ -72,8 +74,8 @@ _EXTRA = {  # which extra brings a package that one of the modules above may lac
 }
 
 __all__ = [
-    "Count", "Entity", "Event", "FeatureClient", "FeatureService", "FeatureView", "Gate", "HeadraceError",
-    "Histogram", "Label", "Last", "LocalServices", "Max", "Mean", "Min", "MissingExtraError", "Model",
+    "Count", "Entity", "Event", "EventProducer", "FeatureClient", "FeatureService", "FeatureView", "Gate",
+    "HeadraceError", "Histogram", "Label", "Last", "LocalServices", "Max", "Mean", "Min", "MissingExtraError", "Model",
     "ModelSubscriber", "Predictor", "Project", "Run", "Settings", "Stream", "Sum", "TerminalError", "TransientError",
     "all_of", "any_of", "at_least", "col", "drift", "load_project", "load_settings", "performance", "schedule",
     "volume",

@@ -27,9 +27,11 @@ A message says where it happened, what came, what was wanted and what to do.
 from __future__ import annotations
 
 import importlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
 
@@ -103,6 +105,15 @@ class OnlineStoreUnavailableError(UnavailableError):
 
 class OfflineStoreUnavailableError(UnavailableError):
     """The event log's storage does not answer."""
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Put the place, such as ``view 'airport': feature 'mean_delay'``, before the message of a DefinitionError."""
+    try:
+        yield
+    except DefinitionError as error:
+        raise DefinitionError(f"{place}: {error}") from error
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -18,7 +18,7 @@ def micros(duration: Duration) -> int:
     """Microseconds of ``"90s"``, ``"5m"``, ``"1h"``, ``"7d"``, ``"250ms"`` or a timedelta. Raises DefinitionError."""
     if isinstance(duration, timedelta):
         return duration // timedelta(microseconds=1)
-    match = _FORM.fullmatch(duration)
+    match = _FORM.fullmatch(str(duration))  # a bare number has no unit: it is refused like any other text
     if match is None:
         message = (
             f"{duration!r} is no duration: write a whole number and a unit (ms, s, m, h, d), such as '90s' or '7d'"

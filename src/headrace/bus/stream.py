@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.bus.duration import Duration, micros
 from headrace.bus.event import Event, Field, fields
-from headrace.errors import DefinitionError
+from headrace.errors import DefinitionError, naming
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +54,9 @@ class Stream:
                 raise DefinitionError(message)
         for name in self.key_fields:
             self.field(name)
-        _ = self.lateness_us, self.tolerance_us  # their own checks
+        for name, duration in (("lateness", self.lateness), ("tolerance", self.tolerance)):
+            with naming(f"stream {self.topic!r}: {name}"):
+                micros(duration)
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:

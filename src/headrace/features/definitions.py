@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from headrace.bus.duration import Duration, micros, text
-from headrace.errors import DefinitionError
+from headrace.errors import DefinitionError, naming
 from headrace.features.expression import Expression, kind
 from headrace.features.windows import tile_size
 
@@ -96,14 +96,29 @@ class FeatureView:
         if not self.windows or not self.features:
             message = f"view {self.name!r} needs at least one window and one feature"
             raise DefinitionError(message)
+        self._check_durations()
+        self._check_fields()
+
+    def _check_durations(self) -> None:
+        for name, duration in (("max_age", self.max_age), ("history", self.history), ("delay", self.delay)):
+            with naming(f"view {self.name!r}: {name}"):
+                micros("0s" if duration is None else duration)
         if micros(self.delay) < 1_000:  # noqa: PLR2004 - record timestamps are milliseconds
             message = f"view {self.name!r}: delay {self.delay!r} is too short: at least 1ms, or a row would see itself"
             raise DefinitionError(message)
-        self._check_fields()
+        names = []
+        for window in self.windows:
+            with naming(f"view {self.name!r}: window {window!r}"):
+                tile_size(micros(window))
+                names.append(text(micros(window)))
+        if len(set(names)) != len(names):
+            message = f"view {self.name!r}: windows {names} name a length twice; each length once"
+            raise DefinitionError(message)
 
     def _check_fields(self) -> None:
         for key, key_type in self.entity.join_keys.items():
-            found = self.source.field(key)
+            with naming(f"view {self.name!r}: join key {key!r} of entity {self.entity.name!r}"):
+                found = self.source.field(key)
             if found.kind != _KEY_KINDS[key_type] or found.many:
                 message = (
                     f"view {self.name!r}: join key {key!r} of entity {self.entity.name!r} is {key_type.__name__}, "
@@ -112,7 +127,8 @@ class FeatureView:
                 raise DefinitionError(message)
         kinds = {f.name: f.kind for f in self.source.fields if not f.many}
         for name, expression in self.derived.items():
-            kinds[name] = kind(expression.tree, kinds)  # type: ignore[assignment]
+            with naming(f"view {self.name!r}: derived {name!r}"):
+                kinds[name] = kind(expression.tree, kinds)  # type: ignore[assignment]
         for name, aggregate in self.features.items():
             self._check_aggregate(name, aggregate, dict(kinds))
         if self.where is not None:
@@ -121,7 +137,8 @@ class FeatureView:
     def _check_aggregate(self, name: str, aggregate: Aggregate, kinds: dict[str, str]) -> None:
         spec = aggregate.spec()
         numeric = ["bool", "float", "int"]
-        found = kind(spec["value"], kinds) if spec["value"] is not None else "int"
+        with naming(f"view {self.name!r}: feature {name!r}"):
+            found = kind(spec["value"], kinds) if spec["value"] is not None else "int"
         if spec["aggregate"] != "count" and found not in numeric:
             message = f"view {self.name!r}: feature {name!r} is a {spec['aggregate']} of {found}; it takes {numeric}"
             raise DefinitionError(message)
@@ -129,7 +146,8 @@ class FeatureView:
             self._check_filter(f"feature {name!r}: where", spec["where"], kinds)
 
     def _check_filter(self, place: str, tree: Any, kinds: dict[str, str]) -> None:
-        found = kind(tree, kinds)
+        with naming(f"view {self.name!r}: {place}"):
+            found = kind(tree, kinds)
         if found != "bool":
             message = f"view {self.name!r}: {place} is {found}; a filter is bool, such as col('delay') > 15"
             raise DefinitionError(message)

@@ -15,7 +15,7 @@ _FRIENDLY = [micros(size) for size in (
 def tile_size(window_us: int) -> int:
     """The tile size of a window in microseconds: the smallest friendly size that divides it into at most 60 tiles."""
     for size in _FRIENDLY:
-        if window_us % size == 0 and window_us // size <= MOST_TILES:
+        if window_us > 0 and window_us % size == 0 and window_us // size <= MOST_TILES:
             return size
     message = (
         f"a window of {text(window_us)} does not divide into at most {MOST_TILES} tiles of a round size "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headrace.bus.duration import moment
-from headrace.errors import TransientError
+from headrace.errors import DefinitionError, TransientError
 from headrace.models.predictions import PREDICTIONS, VECTORS, Prediction, ServedVector
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ class Answerer:
     ) -> list[Predicted]:
         """Predict many requests at one t with one version; ``shadows`` see the same vectors and are logged as such.
 
-        Raises NoModelError before version 1 without a fallback, and OnlineStoreUnavailableError.
+        Raises NoModelError before version 1 without a fallback, DefinitionError for a request that lacks a field that
+        the model wants, and OnlineStoreUnavailableError.
         """
         model = self._subscriber.current
         if model is None:
@@ -114,7 +115,19 @@ class Answerer:
 
 
 def model_frame(service: ServiceRef, requests: Sequence[Mapping[str, Any]], found: Features) -> pd.DataFrame:
-    """What the estimator sees: the feature columns, then the request features; float64 where they are numbers."""
+    """What the estimator sees: the feature columns, then the request features; float64 where they are numbers.
+
+    Raises DefinitionError for a request that lacks the model's key or a request feature. None is a value too.
+    """
+    wanted = [service.key, *service.request_features]
+    for row, request in enumerate(requests):
+        lacking = [name for name in wanted if name not in request]
+        if lacking:
+            message = (
+                f"request {row} of {len(requests)} lacks {lacking}: service {service.name!r} wants the key and the "
+                f"request features {wanted}; the request has {sorted(request)}"
+            )
+            raise DefinitionError(message)
     frame = found.to_pandas()
     for name in service.request_features:
         frame[name] = [request[name] for request in requests]

@@ -129,13 +129,13 @@ class ModelSubscriber:
             self._thread.join(timeout_s)
             self._thread = None
 
-    def wait_for(self, version: int, timeout_s: float) -> bool:
-        """Whether that version serves, or comes to within the time. For use beside ``start``."""
+    def wait_for(self, version: int | None, timeout_s: float) -> bool:
+        """Whether that version (None: any) serves, or comes to within the time. For use beside ``start``."""
         with self._swapped:
             return self._swapped.wait_for(lambda: self._serves(version), timeout_s)
 
-    def _serves(self, version: int) -> bool:
-        return self._current is not None and self._current.version == version
+    def _serves(self, version: int | None) -> bool:
+        return self._current is not None and version in {None, self._current.version}
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from headrace.bus.duration import Duration, micros, text
-from headrace.errors import DefinitionError
+from headrace.errors import DefinitionError, naming
 from headrace.features.definitions import FeatureService, spec_hash
 from headrace.features.expression import Expression, kind
 from headrace.trainers.observation import DAY_US
@@ -62,13 +62,17 @@ class Label:
 
     def __post_init__(self) -> None:
         where = f"label on {self.source.topic!r}"
-        self.source.field(self.on)
+        with naming(f"{where}: on"):
+            self.source.field(self.on)
         kinds: dict[str, str] = {f.name: f.kind for f in self.source.fields if not f.many}
-        found = kind(self.value.tree, kinds)
+        with naming(f"{where}: value"):
+            found = kind(self.value.tree, kinds)
         if found != "bool":
             message = f"{where}: value is {found}; a label is bool, such as col('delay_minutes') > 15"
             raise DefinitionError(message)
-        if micros(self.within) <= 0:
+        with naming(f"{where}: within"):
+            within_us = micros(self.within)
+        if within_us <= 0:
             message = f"{where}: within={self.within!r} must be longer than nothing"
             raise DefinitionError(message)
         _one_of(where, "missing", self.missing, ("drop", "false"))
@@ -104,7 +108,9 @@ class Gate:
     def __post_init__(self) -> None:
         _one_of("gate", "metric", self.metric, _METRICS)
         _one_of("gate", "rule", self.rule, _RULES)
-        if micros(self.holdout) < 14 * DAY_US or micros(self.holdout) % DAY_US:
+        with naming("gate: holdout"):
+            holdout_us = micros(self.holdout)
+        if holdout_us < 14 * DAY_US or holdout_us % DAY_US:
             message = f"gate: holdout={self.holdout!r} must be 14 or more whole days: days are what is resampled"
             raise DefinitionError(message)
         if self.margin < 0 or (self.rule == "not_worse" and self.margin == 0):
@@ -156,6 +162,8 @@ class Model:
         self._check_requests()
         self._check_features()
         self._check_label()
+        with naming(f"model {self.name!r}: cooldown"):
+            micros(self.cooldown)
         _ = self.policy  # its own checks
 
     def _check_requests(self) -> None:

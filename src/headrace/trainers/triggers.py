@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from headrace.bus.duration import Duration, micros, text
-from headrace.errors import DefinitionError
+from headrace.errors import DefinitionError, naming
 from headrace.trainers.drift import score_drift
 from headrace.trainers.metrics import DayScores, Metric, higher_is_better, value
 from headrace.trainers.observation import DAY_US, Observation
@@ -210,7 +210,9 @@ class Schedule:
     name: str = "schedule"
 
     def __post_init__(self) -> None:
-        _positive(f"{self.name}(every=…)", micros(self.every))
+        with naming(f"{self.name}(every=…)"):
+            every_us = micros(self.every)
+        _positive(f"{self.name}(every=…)", every_us)
 
     def measure(self, observation: Observation) -> Inputs:
         """Nothing but the clock, which is handed to ``judge``."""
@@ -340,6 +342,8 @@ def _positive(where: str, value_: float) -> None:
 
 
 def _whole_days(where: str, duration: Duration) -> None:
-    if micros(duration) < DAY_US or micros(duration) % DAY_US:
+    with naming(where):
+        length_us = micros(duration)
+    if length_us < DAY_US or length_us % DAY_US:
         message = f"{where}: {duration!r} is not a whole number of days, such as '14d': days are what is compared"
         raise DefinitionError(message)

@@ -1,0 +1,141 @@
+"""Every Python block of the README runs unchanged, on real Kafka and Valkey."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pytest
+
+import headrace
+from features import delay_features
+from headrace import Run
+from headrace.bus.tail import TopicTail
+from headrace.bus.topics import MODEL_ACKS, TopicPlan, ensure_topics
+from headrace.features.online import Cursor, Source, Write
+from headrace.features.redis_store import RedisOnlineStore
+from headrace.models import artifact
+from headrace.models.events import ArtifactRef, Cause, ManifestRef, ModelEvent, Published, ServiceRef, ViewRef
+from headrace.models.kafka_event_log import KafkaModelEventLog, ensure_topic
+from headrace.models.predictions import PREDICTIONS, VECTORS
+from headrace.streams.worker import publish_definitions
+from streams import arrivals, departures, scheduled
+from streams.flights import Departure
+from trainers.delay import delay, train
+
+if TYPE_CHECKING:
+    from headrace.app.local.services import LocalServices
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+
+
+def run(block: str) -> dict[str, Any]:
+    """What the block leaves behind."""
+    world: dict[str, Any] = {}
+    exec(compile(block, "README.md", "exec", dont_inherit=True), world)
+    return world
+
+
+def the_block(text: str) -> str:
+    """The one block that says so."""
+    (found,) = (block for block in BLOCKS if text in block)
+    return found
+
+
+@pytest.fixture
+def online(services: LocalServices, namespace: str, monkeypatch: pytest.MonkeyPatch) -> LocalServices:
+    """Services where the topics are made and every view of the demo is there, as of a worker that saw no event."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("HEADRACE_BOOTSTRAP_SERVERS", services.bootstrap_servers)
+    monkeypatch.setenv("HEADRACE_REDIS_URL", services.redis_url)
+    monkeypatch.setenv("HEADRACE_NAMESPACE", namespace)
+    topics = [departures.topic, VECTORS.topic, PREDICTIONS.topic, MODEL_ACKS]
+    ensure_topics(services.bootstrap_servers, [TopicPlan(topic) for topic in topics])
+    ensure_topic(services.bootstrap_servers)
+    store = RedisOnlineStore(services.redis_url, namespace)
+    publish_definitions(store, delay_features.views, [delay_features])
+    for view in delay_features.views:
+        first = Cursor(uuid.uuid4().bytes, -1)
+        written = store.write([Write(f"{view.name}@{view.version}", Source(0, bytes(16)), first, first.moved(0, 0, 0))])
+        assert written == [True]
+    return services
+
+
+def test_there_are_five_blocks_and_all_of_them_run_here() -> None:
+    texts = ("class Departure(Event)", "EventProducer(", "FeatureClient.from_url(", "Predictor(", "KafkaModelEventLog(")
+    assert [the_block(text) for text in texts] == BLOCKS
+
+
+def test_the_program() -> None:
+    names = {name: getattr(headrace, name) for name in headrace.__all__ if name != "LocalServices"}
+    world = names | {"scheduled": scheduled, "arrivals": arrivals, "train": train}
+    program = "from datetime import datetime\n" + the_block("class Departure(Event)")
+    exec(compile(program, "README.md", "exec", dont_inherit=True), world)
+    assert world["delay"].name == "delay"
+
+
+def test_producing_an_event(online: LocalServices) -> None:
+    tail = TopicTail(online.bootstrap_servers, [departures.topic], from_beginning=False)
+    run(the_block("EventProducer("))
+    until, found = time.monotonic() + 20, []
+    while not found and time.monotonic() < until:
+        found = [msgspec.json.decode(message.value() or b"", type=Departure) for message in tail.poll(0.2)]
+    assert [(event.flight_id, event.delay_minutes) for event in found] == [(7, 23.0)]
+
+
+def test_looking_features_up(online: LocalServices) -> None:
+    found = run(the_block("FeatureClient.from_url("))["found"]
+    assert found.columns == delay_features.columns()
+    assert found.to_dicts()[0]["airport__departures_1h"] == 0
+    assert set(found.statuses()) == set(found.offsets()) == {view.name for view in delay_features.views}
+
+
+def test_predicting_and_following_model_events(online: LocalServices, tmp_path: Path) -> None:
+    KafkaModelEventLog(online.bootstrap_servers).append(version_one(tmp_path))
+    world = run(the_block("Predictor("))
+    assert world["p"].version == world["live"].version == 1
+    assert 0.0 < world["p"].value < 1.0
+    assert set(world["p"].statuses) == {view.name for view in delay_features.views}
+    (*_, last) = run(the_block("KafkaModelEventLog("))["seen"]
+    assert last == (1, "a test", world["live"].published.artifact.uri)
+
+
+def version_one(folder: Path) -> ModelEvent:
+    """Version 1 of the demo's model, fitted by its own code on noise."""
+    columns = [*delay_features.columns(), *delay.request_features]
+    noise = np.random.default_rng(0)
+    frame = pd.DataFrame(noise.random((200, len(columns))), columns=columns)
+    estimator = train(frame, pd.Series(noise.random(200) > 0.5), Run("delay", "r", 0, 0, 0))
+    stored = artifact.dump(estimator)
+    uri = artifact.store(stored, folder / "model.skops")
+    views = [ViewRef(name=v.name, spec_hash=v.version, keys=list(v.entity.join_keys)) for v in delay_features.views]
+    data = Published(
+        version=1,
+        artifact=ArtifactRef(uri=uri, digest=stored.digest, content_hash=stored.content_hash),
+        service=ServiceRef(
+            name="delay",
+            hash=delay_features.version,
+            views=views,
+            columns=delay_features.columns(),
+            request_features=list(delay.request_features),
+            key=delay.key,
+            at=delay.at,
+        ),
+        manifest=ManifestRef(uri="file:///none", hash="sha256:0"),
+        metrics={},
+        gate={},
+        cause=Cause(rule="manual", reason="a test"),
+        request_id=uuid.uuid4().hex,
+        trained_to_us=0,
+        expects=None,
+    )
+    return ModelEvent(id=uuid.uuid4().hex, model="delay", at_us=time.time_ns() // 1_000, data=data)

@@ -1,0 +1,175 @@
+"""A wrong definition fails when it loads, and says which object, which field and what it may be."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from headrace import (
+    Count,
+    Entity,
+    Event,
+    FeatureView,
+    Gate,
+    Histogram,
+    Label,
+    Last,
+    Max,
+    Mean,
+    Min,
+    Stream,
+    Sum,
+    col,
+    drift,
+    schedule,
+)
+from headrace.app.project import collect
+from headrace.errors import DefinitionError
+from headrace.features.windows import tile_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Sale(Event):
+    shop: str
+    amount: float
+    tags: list[str]
+    at: datetime
+    paid_at: datetime | None
+
+
+sales = Stream("sales", Sale, event_time="at")
+
+
+def view(name: str = "turnover", **changes: Any) -> FeatureView:
+    """A view that is right but for the changes."""
+    right = {"entity": Entity("shop"), "source": sales, "windows": ["1h"], "features": {"n": Count()}}
+    return FeatureView(name, **(right | changes))
+
+
+def label(**changes: Any) -> Label:
+    right = {"source": sales, "value": col("amount") > 9, "on": "shop", "within": "1d"}
+    return Label(**(right | changes))
+
+
+def refusal(make: Callable[[], object]) -> str:
+    with pytest.raises(DefinitionError) as caught:
+        make()
+    return str(caught.value)
+
+
+def test_the_right_ones_load() -> None:
+    assert view().version == view().version
+    assert label().within_us == 86_400_000_000
+
+
+WRONG_VIEWS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({"features": {"mean": Mean("amont")}}, ("feature 'mean'", "'amont'", "'amount'", "'shop'")),
+    ({"features": {"n": Count(where=col("amont") > 1)}}, ("feature 'n': where", "'amont'", "'amount'")),
+    ({"where": col("amont") > 1}, ("where", "'amont'", "'amount'")),
+    ({"derived": {"net": col("amont") * 2}}, ("derived 'net'", "'amont'", "'amount'")),
+    ({"derived": {"net": col("shop") * 2}}, ("derived 'net'", "mul", "str")),
+    ({"features": {"mean": Mean("tags")}}, ("feature 'mean'", "'tags'", "'amount'")),
+    ({"entity": Entity("store")}, ("join key 'store'", "entity 'store'", "'sales'", "'shop'", "'amount'")),
+    ({"entity": Entity("shop", int)}, ("join key 'shop'", "int", "str", "'sales'")),
+    ({"where": col("amount")}, ("where is float", "bool")),
+    ({"features": {"n": Count(where=col("amount"))}}, ("feature 'n'", "where is float", "bool")),
+    ({"features": {}}, ("one feature",)),
+    ({"features": {"a__b": Count()}}, ("feature name 'a__b'", "single underscores")),
+    ({"windows": []}, ("one window",)),
+    ({"windows": ["3601s"]}, ("window '3601s'", "60 tiles", "1h", "30d")),
+    ({"windows": ["1h", "100d 1h"]}, ("window '100d 1h'", "ms, s, m, h, d")),
+    ({"windows": ["0s"]}, ("window '0s'", "60 tiles")),
+    ({"windows": [timedelta(milliseconds=100)]}, ("window", "100ms", "1s")),
+    ({"windows": [3600]}, ("window 3600", "ms, s, m, h, d")),
+    ({"windows": ["1h", "60m"]}, ("windows", "'1h', '1h'", "once")),
+    ({"max_age": "1 hour"}, ("max_age", "'1 hour'", "ms, s, m, h, d")),
+    ({"history": "long"}, ("history", "'long'", "ms, s, m, h, d")),
+    ({"delay": "soon"}, ("delay", "'soon'", "ms, s, m, h, d")),
+    ({"delay": "0s"}, ("delay '0s'", "at least 1ms")),
+]
+
+
+@pytest.mark.parametrize(("changes", "said"), WRONG_VIEWS, ids=lambda case: "-".join(case) if case else "")
+def test_a_wrong_view_is_refused_when_it_is_made(changes: dict[str, Any], said: tuple[str, ...]) -> None:
+    message = refusal(lambda: view(**changes))
+    for part in ("view 'turnover'", *said):
+        assert part in message
+
+
+@pytest.mark.parametrize("aggregate", [Sum, Mean, Min, Max, Last, lambda of: Histogram(of, [1.0])])
+def test_an_aggregate_of_text_is_refused(aggregate: Callable[[str], Any]) -> None:
+    message = refusal(lambda: view(features={"of_text": aggregate("shop")}))
+    assert "view 'turnover': feature 'of_text'" in message
+    assert "of str; it takes ['bool', 'float', 'int']" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"event_time": "when"}, ("'when'", "Sale", "['at']")),
+        ({"event_time": "amount"}, ("'amount'", "Sale", "['at']")),
+        ({"event_time": "paid_at"}, ("'paid_at'", "always there", "['at']")),
+        ({"available_at": "later"}, ("'later'", "['at']")),
+        ({"key": "id"}, ("'id'", "'shop'", "'amount'")),
+        ({"lateness": "an hour"}, ("lateness", "'an hour'", "ms, s, m, h, d")),
+        ({"tolerance": "5"}, ("tolerance", "'5'", "ms, s, m, h, d")),
+    ],
+)
+def test_a_wrong_stream_is_refused(changes: dict[str, Any], said: tuple[str, ...]) -> None:
+    message = refusal(lambda: Stream("sales", Sale, **({"event_time": "at"} | changes)))
+    for part in ("stream 'sales'", *said):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"on": "id"}, ("on", "'id'", "'shop'", "'amount'")),
+        ({"value": col("late") > 1}, ("value", "'late'", "'amount'")),
+        ({"value": col("amount")}, ("value is float", "bool")),
+        ({"within": "soon"}, ("within", "'soon'", "ms, s, m, h, d")),
+        ({"within": "0s"}, ("within='0s'", "longer")),
+        ({"missing": "guess"}, ("missing='guess'", "['drop', 'false']")),
+    ],
+)
+def test_a_wrong_label_is_refused(changes: dict[str, Any], said: tuple[str, ...]) -> None:
+    message = refusal(lambda: label(**changes))
+    for part in ("label on 'sales'", *said):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("make", "place"),
+    [
+        (lambda: Gate("auc", holdout="a while"), "gate: holdout"),
+        (lambda: drift("score", psi=0.2, sample="a while"), "drift(sample=…)"),
+        (lambda: schedule(every="a while"), "schedule(every=…)"),
+    ],
+)
+def test_a_duration_of_a_trainer_is_refused_by_name(make: Callable[[], object], place: str) -> None:
+    message = refusal(make)
+    assert message.startswith(f"{place}: 'a while' is no duration")
+
+
+def test_two_views_of_one_name_are_refused_with_both_places() -> None:
+    ours, theirs = ModuleType("features.ours"), ModuleType("features.theirs")
+    vars(ours)["turnover"], vars(theirs)["other"] = view(), view(windows=["2h"])
+    message = refusal(lambda: collect([ours, theirs]))
+    for part in ("features.ours.turnover", "features.theirs.other", "views", "'turnover'"):
+        assert part in message
+
+
+def test_one_view_seen_from_two_modules_is_one() -> None:
+    ours, theirs = ModuleType("features.ours"), ModuleType("features.theirs")
+    vars(ours)["turnover"] = vars(theirs)["imported"] = view()
+    assert list(collect([ours, theirs]).views) == ["turnover"]
+
+
+@pytest.mark.parametrize("window_us", [0, -3_600_000_000, 1, 3_601_000_000])
+def test_no_tile_size_for_a_window_that_is_not_round(window_us: int) -> None:
+    assert "choose a rounder window" in refusal(lambda: tile_size(window_us))
