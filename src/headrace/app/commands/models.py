@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT_SECONDS = 10.0
 _RETRY_SECONDS = 0.2
+_LISTED = ("model", "version", "status", "published_at", "cause", "gate", "run")  # the metrics are in JSON and `show`
 _UNWRAPPED = 10_000  # columns: what is no terminal gets whole lines
 
 Model = Annotated[str | None, typer.Option(help="The model; needed where several have events.")]
@@ -152,10 +153,9 @@ def _listing(rows: list[dict[str, Any]]) -> Table:
     from rich.table import Table  # noqa: PLC0415 - only for tables
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(*rows[0], header_style="bold", box=None, pad_edge=False)
+    table = Table(*_LISTED, header_style="bold", box=None, pad_edge=False)
     for row in rows:
-        cells = row | {"metrics": ", ".join(f"{name} {value:.4g}" for name, value in row["metrics"].items())}
-        table.add_row(*(Text(_word(value), overflow="fold") for value in cells.values()))
+        table.add_row(*(Text(_word(row[name]), overflow="fold") for name in _LISTED))
     return table
 
 
