@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+BLOCKS: list[str] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
 
 
 def run(block: str) -> dict[str, Any]:
@@ -86,7 +86,8 @@ def test_the_program() -> None:
 def test_producing_an_event(online: LocalServices) -> None:
     tail = TopicTail(online.bootstrap_servers, [departures.topic], from_beginning=False)
     run(the_block("EventProducer("))
-    until, found = time.monotonic() + 20, []
+    found: list[Departure] = []
+    until = time.monotonic() + 20
     while not found and time.monotonic() < until:
         found = [msgspec.json.decode(message.value() or b"", type=Departure) for message in tail.poll(0.2)]
     assert [(event.flight_id, event.delay_minutes) for event in found] == [(7, 23.0)]

@@ -47,12 +47,12 @@ sales = Stream("sales", Sale, event_time="at")
 
 def view(name: str = "turnover", **changes: Any) -> FeatureView:
     """A view that is right but for the changes."""
-    right = {"entity": Entity("shop"), "source": sales, "windows": ["1h"], "features": {"n": Count()}}
+    right: dict[str, Any] = {"entity": Entity("shop"), "source": sales, "windows": ["1h"], "features": {"n": Count()}}
     return FeatureView(name, **(right | changes))
 
 
 def label(**changes: Any) -> Label:
-    right = {"source": sales, "value": col("amount") > 9, "on": "shop", "within": "1d"}
+    right: dict[str, Any] = {"source": sales, "value": col("amount") > 9, "on": "shop", "within": "1d"}
     return Label(**(right | changes))
 
 
