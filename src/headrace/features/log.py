@@ -39,6 +39,8 @@ META: dict[str, Any] = {
     "__value": pl.Binary(),
 }
 ACCEPTED, REJECTED = "accepted", "rejected"
+_METADATA = "Metadata changed"
+"""What Delta says of a commit that met another worker's making of the table, which is no fence."""
 
 
 def log_schema(stream: Stream) -> dict[str, Any]:
@@ -74,10 +76,12 @@ class EventLog:
                 raise
 
     @contextmanager
-    def storage(self, topic: str) -> Iterator[None]:
-        """Whatever the storage raises within, as OfflineStoreUnavailableError."""
+    def storage(self, topic: str, *, passing: type[Exception] | tuple[()] = ()) -> Iterator[None]:
+        """Whatever the storage raises within, as OfflineStoreUnavailableError; ``passing`` is let through."""
         try:
             yield
+        except passing:
+            raise
         except (DeltaError, OSError) as error:
             message = f"the event log of {topic!r} at {self.path(topic)} does not answer: {error}"
             raise OfflineStoreUnavailableError(message) from error
@@ -193,21 +197,32 @@ class LogWriter:
         self, rows: pl.DataFrame, expected: Mapping[Source, int | None], positions: Mapping[Source, int]
     ) -> None:
         """Commit rows with the new positions. Raises FencedError unless the log stands at ``expected``."""
+        try:
+            self._commit(rows, expected, positions)
+        except CommitFailedError as error:
+            if _METADATA not in str(error):
+                raise self._fenced(str(error)) from error
+            self.refresh()  # another worker made the table at the same time: the offsets say whose turn it is
+            try:
+                self._commit(rows, expected, positions)
+            except CommitFailedError as again:
+                raise self._fenced(str(again)) from again
+
+    def _commit(
+        self, rows: pl.DataFrame, expected: Mapping[Source, int | None], positions: Mapping[Source, int]
+    ) -> None:
         for source, position in expected.items():
             found = self.position(source)
             if found != position:
                 raise self._fenced(f"partition {source.text} stands at {found}, expected {position}")
         transactions = [Transaction(source.text, position) for source, position in positions.items()]
-        with self._log.storage(self._topic):
-            try:
-                write_deltalake(
-                    self._table,
-                    rows.to_arrow(compat_level=pl.CompatLevel.oldest()),
-                    mode="append",
-                    commit_properties=CommitProperties(app_transactions=transactions),
-                )
-            except CommitFailedError as error:
-                raise self._fenced(str(error)) from error
+        with self._log.storage(self._topic, passing=CommitFailedError):
+            write_deltalake(
+                self._table,
+                rows.to_arrow(compat_level=pl.CompatLevel.oldest()),
+                mode="append",
+                commit_properties=CommitProperties(app_transactions=transactions),
+            )
 
     def _fenced(self, why: str) -> FencedError:
         return FencedError(f"append to the event log of {self._topic!r}: {why}; another worker owns it now")
