@@ -24,7 +24,7 @@ class OwnedPartition:
     next_offset: int
     available_us: int = NO_CLOCK
     rewind: bool = False
-    counts: dict[str, int] = field(default_factory=lambda: {"rows": 0, "rejected": 0})
+    counts: dict[str, int] = field(default_factory=lambda: {"rejected": 0})
 
     @property
     def place(self) -> tuple[str, int]:

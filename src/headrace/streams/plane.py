@@ -302,7 +302,6 @@ class DataPlane:
                 self._acquire_later(owned)
 
     def _count(self, owned: OwnedPartition, rows: pl.DataFrame) -> None:
-        owned.counts["rows"] += rows.height
         if rows.get_column("__reason").null_count() == rows.height:
             return
         rejected = rows.filter(pl.col("__verdict") == REJECTED).select(_LETTER)
