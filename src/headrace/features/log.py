@@ -118,7 +118,7 @@ class EventLog:
 
     def empty(self, topic: str) -> pl.DataFrame:
         """No rows, with all columns of the table."""
-        return pl.DataFrame(pa.schema(self.table(topic).schema().to_arrow()).empty_table())
+        return _no_rows(self.table(topic))
 
 
 class LogReader:
@@ -137,18 +137,19 @@ class LogReader:
     def read(self) -> pl.DataFrame:
         """The rows that came since the last call, each source partition's in order."""
         with self._log.storage(self._topic):
-            files = self._files()
+            table = self._newest()
+            files = set(table.file_uris())
             fresh = sorted(files - self._seen)
-            frame = pl.concat([_read_file(file) for file in fresh]) if fresh else self._log.empty(self._topic)
+            frame = pl.concat([_read_file(file) for file in fresh]) if fresh else _no_rows(table)
         self._seen = files  # only now: a storage that failed is read again
         return frame if frame.is_empty() else self._only_new(frame.sort("__partition", "__topic_id", "__offset"))
 
-    def _files(self) -> set[str]:
+    def _newest(self) -> DeltaTable:
         if self._table is None:
             self._table = self._log.table(self._topic)
         else:
             self._table.update_incremental()
-        return set(self._table.file_uris())
+        return self._table
 
     def positions(self) -> Mapping[Source, int]:
         """The offsets below which everything was read."""
@@ -163,6 +164,10 @@ class LogReader:
                 self._next[source] = new.get_column("__offset").item(-1) + 1
             parts.append(new)
         return pl.concat(parts)
+
+
+def _no_rows(table: DeltaTable) -> pl.DataFrame:
+    return pl.DataFrame(pa.schema(table.schema().to_arrow()).empty_table())
 
 
 def _read_file(uri: str) -> pl.DataFrame:
