@@ -25,7 +25,6 @@ _TYPES: dict[Kind, Any] = {
     "str": pl.String(),
     "datetime": pl.Datetime("us", "UTC"),
 }
-_NAIVE = pl.Datetime("us")
 _INT64 = range(-(2**63), 2**63)
 _MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _FLOAT_SECONDS = 2.0**32  # below it a double of seconds still tells microseconds apart
@@ -60,9 +59,7 @@ class Decoder:
 
     def columns(self, events: Sequence[Event]) -> pl.DataFrame:
         """One column a field, typed as in :func:`schema`."""
-        frame = pl.DataFrame([_column(field, events) for field in self._stream.fields])
-        naive = [name for name, dtype in frame.schema.items() if dtype == _NAIVE]
-        return frame.with_columns(pl.col(naive).dt.replace_time_zone("UTC")) if naive else frame
+        return pl.DataFrame([_column(field, events) for field in self._stream.fields])
 
     def _together(self, payloads: Sequence[bytes | None]) -> list[Event] | None:
         """All events at once, or None where one of them needs a closer look."""
@@ -142,7 +139,7 @@ _CHECKS: dict[Kind, tuple[Callable[[list[Any]], bool], str]] = {
 def _column(field: Field, events: Sequence[Event]) -> pl.Series:
     values = list(map(attrgetter(field.name), events))
     if field.kind == "datetime" and not field.many and None not in values and values:
-        return pl.Series(field.name, instants(values).astype("datetime64[us]"))  # the zone comes with all of them
+        return pl.Series(field.name, instants(values)).cast(column_type(field))
     return pl.Series(field.name, values, dtype=column_type(field))
 
 

@@ -198,7 +198,8 @@ def _expand(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def with_time(frame: pl.DataFrame, event_time: str) -> pl.DataFrame:
     """The frame with ``__time`` (event time in us) and ``offset``, as the kernel wants it."""
-    return frame.with_columns(pl.col(event_time).dt.epoch("us").alias("__time"), pl.col("__offset").alias("offset"))
+    time, offset = frame.get_column(event_time).cast(pl.Int64), frame.get_column("__offset")
+    return frame.hstack([time.alias("__time"), offset.alias("offset")])
 
 
 def _is(source: Source) -> pl.Expr:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from headrace.bus.codec import Decoder, schema
+from headrace.bus.codec import Decoder
 from headrace.features.log import ACCEPTED, REJECTED
 from headrace.features.online import NO_CLOCK
 
@@ -50,7 +50,6 @@ class Judge:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._decoder = Decoder(stream)
-        self._columns = list(schema(stream))
 
     def rows(self, topic_id: bytes, partition: int, records: Records, clock_us: int) -> pl.DataFrame:
         """The log's rows of the records. ``clock_us`` is the partition's ``available_at`` so far."""
@@ -63,7 +62,7 @@ class Judge:
         frame = _accepted(topic_id, partition, records, available)
         if reasons:
             frame = frame.with_columns(_rejections(reasons, problems, records))
-        return frame.hstack(fields.select(self._columns))
+        return frame.hstack(fields)
 
     def _spread(self, fields: pl.DataFrame, positions: np.ndarray, count: int) -> pl.DataFrame:
         places = pl.DataFrame({"__row": np.arange(count)})
@@ -119,19 +118,25 @@ _OF_REJECTED: dict[str, pl.DataType] = {
 
 def _accepted(topic_id: bytes, partition: int, records: Records, available: np.ndarray) -> pl.DataFrame:
     """The log's own columns, as if all records were accepted."""
-    columns = {
-        "__offset": records.offsets,
-        "__record_timestamp": records.timestamps_us.astype("datetime64[us]"),
-        "__available_at": available.astype("datetime64[us]"),
-    }
-    return pl.DataFrame(columns).select(
-        pl.lit(topic_id).alias("__topic_id"),
-        pl.lit(partition, pl.Int32).alias("__partition"),
-        "__offset",
-        pl.col("__record_timestamp", "__available_at").dt.replace_time_zone("UTC"),
-        pl.lit(ACCEPTED).alias("__verdict"),
-        *(pl.lit(None, dtype).alias(name) for name, dtype in _OF_REJECTED.items()),
+    return pl.DataFrame(
+        [
+            _same("__topic_id", topic_id, pl.Binary(), len(available)),
+            _same("__partition", partition, pl.Int32(), len(available)),
+            pl.Series("__offset", records.offsets),
+            _times("__record_timestamp", records.timestamps_us),
+            _times("__available_at", available),
+            _same("__verdict", ACCEPTED, pl.String(), len(available)),
+            *(_same(name, None, dtype, len(available)) for name, dtype in _OF_REJECTED.items()),
+        ]
     )
+
+
+def _same(name: str, value: object, dtype: pl.DataType, count: int) -> pl.Series:
+    return pl.Series(name, [value], dtype).new_from_index(0, count)
+
+
+def _times(name: str, micros: np.ndarray) -> pl.Series:
+    return pl.Series(name, micros).cast(pl.Datetime("us", "UTC"))
 
 
 def _rejections(reasons: Mapping[int, str], problems: Mapping[int, str], records: Records) -> list[pl.Series]:
