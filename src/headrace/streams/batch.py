@@ -114,25 +114,25 @@ _OF_REJECTED: dict[str, pl.DataType] = {
     "__key": pl.Binary(),
     "__value": pl.Binary(),
 }
+_OF_ACCEPTED = [
+    pl.Series("__verdict", [ACCEPTED], pl.String()),
+    *(pl.Series(name, [None], dtype) for name, dtype in _OF_REJECTED.items()),
+]
+"""What all accepted rows share, once each."""
 
 
 def _accepted(topic_id: bytes, partition: int, records: Records, available: np.ndarray) -> pl.DataFrame:
     """The log's own columns, as if all records were accepted."""
     return pl.DataFrame(
         [
-            _same("__topic_id", topic_id, pl.Binary(), len(available)),
-            _same("__partition", partition, pl.Int32(), len(available)),
+            pl.Series("__topic_id", [topic_id], pl.Binary()).new_from_index(0, len(available)),
+            pl.Series("__partition", [partition], pl.Int32()).new_from_index(0, len(available)),
             pl.Series("__offset", records.offsets),
             _times("__record_timestamp", records.timestamps_us),
             _times("__available_at", available),
-            _same("__verdict", ACCEPTED, pl.String(), len(available)),
-            *(_same(name, None, dtype, len(available)) for name, dtype in _OF_REJECTED.items()),
+            *(column.new_from_index(0, len(available)) for column in _OF_ACCEPTED),
         ]
     )
-
-
-def _same(name: str, value: object, dtype: pl.DataType, count: int) -> pl.Series:
-    return pl.Series(name, [value], dtype).new_from_index(0, count)
 
 
 def _times(name: str, micros: np.ndarray) -> pl.Series:

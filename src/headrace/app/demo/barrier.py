@@ -95,14 +95,16 @@ class Barriers:
         """The event log holds everything produced: asks the workers to flush, and again if need be."""
         self._producer.put(CONTROL, None, encode(Flush("barrier")))
         self._producer.flush()
-        asked = [time.monotonic()]
+        asked, behind = [time.monotonic()], list(produced)
 
         def complete() -> bool | None:
             if time.monotonic() - asked[0] > _FLUSH_AGAIN_S:
                 asked[0] = time.monotonic()
                 self._producer.put(CONTROL, None, encode(Flush("barrier, again")))
                 self._producer.flush()
-            return True if all(self._position(topic) >= count for topic, count in produced.items()) else None
+            for topic in [topic for topic in behind if self._position(topic) >= produced[topic]]:
+                behind.remove(topic)
+            return None if behind else True
 
         self._wait("the event log", complete, poll_s=0.015)
 
