@@ -82,7 +82,7 @@ class ViewHistory:
             return _Tiles(np.zeros(0, self.kernel.tile), order, none, none, none, none, none)
         starts = run_starts(group, k)
         ends = np.append(starts[1:], len(order))
-        tiles = self.kernel.reduce(self._partials[order], starts)
+        tiles = self.kernel.reduce(self._partials.take(order), starts)
         tiles["k"] = k[starts]
         offset = self._offset[order]
         return _Tiles(tiles, order, starts, ends, offset[starts], offset[ends - 1], group[starts])
@@ -151,7 +151,7 @@ class ViewHistory:
             below = offsets[pair, code]
             whole = of.highest[which] < below
             cut = ~whole & (of.lowest[which] < below)
-            tiles.append(of.tiles[which[whole]])
+            tiles.append(of.tiles.take(which[whole]))  # five times as quick as indexing records
             query.append(pair[whole])
             rebuilt, its_query = self._rebuild(of, which[cut], pair[cut], below[cut])
             tiles.append(rebuilt)
@@ -163,7 +163,7 @@ class ViewHistory:
         if (owners[1:] >= owners[:-1]).all():  # one source, no tile cut: in order as it is
             return np.concatenate(tiles), owners, np.concatenate(rank)
         order = np.argsort(owners, kind="stable")
-        return np.concatenate(tiles)[order], owners[order], np.concatenate(rank)[order]
+        return np.concatenate(tiles).take(order), owners[order], np.concatenate(rank)[order]
 
     def _rebuild(
         self, of: _Tiles, which: np.ndarray, pair: np.ndarray, below: np.ndarray
@@ -176,7 +176,7 @@ class ViewHistory:
         if not len(rows):
             return of.tiles[:0], pair[:0]
         starts = run_starts(tile)
-        tiles = self.kernel.reduce(self._partials[rows], starts)
+        tiles = self.kernel.reduce(self._partials.take(rows), starts)
         tiles["k"] = of.tiles["k"][which[tile[starts]]]
         return tiles, pair[tile[starts]]
 
