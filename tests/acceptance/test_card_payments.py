@@ -49,6 +49,8 @@ FIRST, SECOND = START_US + 28 * DAY_US, START_US + 47 * DAY_US
 A_DAY = 220
 CARDS = [f"card-{n}" for n in range(60)]
 BATCH_US = DAY_US // 4
+TRUSTED = ["numpy.dtype"]
+"""What the imputer of the model holds."""
 TILES = {"1d": (DAY_US, DAY_US // 48), "7d": (7 * DAY_US, DAY_US // 8)}
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -190,7 +192,8 @@ def test_version_1_is_published_and_a_challenger_that_learnt_nothing_is_refused(
     scene.send(FIRST)
     check_look_ups(scene, FIRST)
     scene.logged(predictions=0)
-    first = TrainingRunner(model, scene.log, model_events, registry, pool).run(request(scene, "first", FIRST))
+    trainer = TrainingRunner(model, scene.log, model_events, registry, pool, trusted=TRUSTED)
+    first = trainer.run(request(scene, "first", FIRST))
     assert (first.outcome, first.version, state().version) == ("published", 1, 1), first.reason
     assert first.gate is not None
     assert (first.gate["verdict"], first.gate["rule"], first.rows) == ("passed", "first", 24 * A_DAY)
@@ -203,8 +206,9 @@ def test_version_1_is_published_and_a_challenger_that_learnt_nothing_is_refused(
     scene.logged(predictions)
     worse = replace(model, fit=fit_on_shuffled_labels)
     assert first.holdout_days is not None
-    runner = TrainingRunner(worse, scene.log, model_events, registry, pool, looks=[first.holdout_days])
-    second = runner.run(request(scene, "volume", SECOND))
+    looks = [first.holdout_days]
+    trainer = TrainingRunner(worse, scene.log, model_events, registry, pool, looks=looks, trusted=TRUSTED)
+    second = trainer.run(request(scene, "volume", SECOND))
     check_refused(second)
     after = state()
     assert (after.version, len(after.history), after.void) == (1, 1, ())
@@ -216,8 +220,8 @@ def test_version_1_is_published_and_a_challenger_that_learnt_nothing_is_refused(
 
 
 def subscriber(model: str, model_events: KafkaModelEventLog) -> ModelSubscriber:
-    """What an application follows the model with; version 1 is loaded. Its imputer holds a dtype, which needs trust."""
-    loading, said = Loading(trusted=["numpy.dtype"]), MemoryAcknowledgements()
+    """What an application follows the model with; version 1 is loaded."""
+    loading, said = Loading(trusted=TRUSTED), MemoryAcknowledgements()
     following = ModelSubscriber(model, model_events, said, loading, application="till", clock=lambda: FIRST)
     loaded = following.poll_once(5.0)
     assert loaded is not None, said.sent

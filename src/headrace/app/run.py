@@ -70,6 +70,7 @@ def trainer(settings: Settings, project: Project, *, seed: int) -> None:
         namespace=settings.namespace,
         seed=seed,
         tick_us=0 if settings.clock == "control" else micros(settings.tick),
+        trusted_types=settings.trusted_types,
     )
     run_trainer(config, list(project.models.values()))
 

@@ -13,9 +13,10 @@ FORMAT = 1
 
 
 class StreamPin(msgspec.Struct, frozen=True, kw_only=True):
-    """The rows of one topic incarnation that could be read: those below ``offsets``.
+    """The rows of one topic that could be read: those below ``offsets``.
 
-    These map a partition, as text since it is a key in JSON, to its next offset.
+    These map a source partition, ``<topic id>-<partition>``, to its next offset. ``topic_id`` names the topic's
+    incarnations, joined by commas where there were several.
     """
 
     topic: str

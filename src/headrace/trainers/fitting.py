@@ -8,14 +8,15 @@ import time
 import traceback
 from dataclasses import dataclass
 from multiprocessing import forkserver
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from headrace.errors import TerminalError
+from headrace.errors import ArtifactError, TerminalError
 from headrace.models import artifact
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from multiprocessing.connection import Connection
 
     import pandas as pd
@@ -32,6 +33,9 @@ _PRELOAD = [
     "skops.io",
     "headrace.trainers.fitting",
 ]
+_COMPARED_ROWS = 20
+_TOLERANCE = 1e-9
+"""Some estimators sum over threads: their last bits are not the same twice."""
 
 
 class FitError(TerminalError):
@@ -40,13 +44,17 @@ class FitError(TerminalError):
 
 @dataclass(frozen=True)
 class FitTask:
-    """What a child is to do: fit on ``frame`` and ``label``, then score ``holdout`` if there is one."""
+    """What is to be done: fit on ``frame`` and ``label``, then score ``holdout`` if there is one.
+
+    ``trusted`` are the types that the deployment loads: an estimator with others could serve nowhere.
+    """
 
     fit: Fit
     frame: pd.DataFrame
     label: pd.Series
     run: Run
     holdout: pd.DataFrame | None = None
+    trusted: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,25 @@ class FitLimits:
 
     seconds: float = 3_600.0
     memory: int = 0
+
+
+class Fits(Protocol):
+    """Who does fits."""
+
+    def fit(self, task: FitTask) -> FitResult:
+        """Do one task. Raises FitError."""
+        ...
+
+
+class InlineFits:
+    """The double: fits in the caller's process."""
+
+    def fit(self, task: FitTask) -> FitResult:
+        """Do one task here; what the user's fit raises comes through as it is."""
+        try:
+            return _perform(task)
+        except ArtifactError as error:
+            raise FitError(_failed(task, str(error))) from error
 
 
 class FitPool:
@@ -100,8 +127,7 @@ class FitPool:
             child.kill()
             child.join()
         if isinstance(answer, str):
-            message = f"the fit of {task.run.model!r} failed:\n{answer}"
-            raise FitError(message)
+            raise FitError(_failed(task, answer))
         return answer
 
 
@@ -109,16 +135,37 @@ def _child(connection: Connection, memory: int) -> None:
     if memory:
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     try:
-        connection.send(_run(connection.recv()))
+        connection.send(_perform(connection.recv()))
+    except ArtifactError as error:
+        connection.send(str(error))
     except Exception:  # noqa: BLE001 - the parent words it
         connection.send(traceback.format_exc())
 
 
-def _run(task: FitTask) -> FitResult:
+def _failed(task: FitTask, why: str) -> str:
+    return f"the fit of {task.run.model!r} failed:\n{why}"
+
+
+def _perform(task: FitTask) -> FitResult:
     started = time.perf_counter()
     estimator = task.fit(task.frame, task.label, task.run)
     scores = np.zeros(0) if task.holdout is None else predict(estimator, task.holdout)
-    return FitResult(artifact.dump(estimator), scores, time.perf_counter() - started)
+    stored = artifact.dump(estimator)
+    _check_loads(stored, estimator, task)
+    return FitResult(stored, scores, time.perf_counter() - started)
+
+
+def _check_loads(stored: Artifact, estimator: Any, task: FitTask) -> None:
+    """Raises ArtifactError unless an application of this deployment can load the artifact and predicts the same."""
+    rows = task.frame.head(_COMPARED_ROWS)
+    ours, theirs = predict(estimator, rows), predict(artifact.load(stored.data, task.trusted), rows)
+    if not np.allclose(ours, theirs, rtol=0.0, atol=_TOLERANCE, equal_nan=True):
+        row = int(np.argmax(~np.isclose(ours, theirs, rtol=0.0, atol=_TOLERANCE, equal_nan=True)))
+        message = (
+            f"{type(estimator).__name__} predicts otherwise once it was stored and loaded: {theirs[row]!r} instead of "
+            f"{ours[row]!r} for row {row} of its training set; keep all that it predicts by in its fitted attributes"
+        )
+        raise ArtifactError(message)
 
 
 def predict(estimator: Any, frame: pd.DataFrame) -> np.ndarray:

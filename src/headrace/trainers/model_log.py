@@ -13,6 +13,9 @@ from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.trainers.observation import DAY_US, Observation, Outcomes, Scores
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from headrace.features.online import Source
     from headrace.trainers.definitions import Model
 
 _ORDER = ["__available_at", "__partition", "__offset"]
@@ -35,6 +38,10 @@ class _Table:
         accepted = pl.col("__verdict") == ACCEPTED
         self._where = accepted if where is None else accepted & where
         self._frame: pl.DataFrame | None = None
+
+    def positions(self) -> Mapping[Source, int]:
+        """The offsets below which everything was read."""
+        return self._reader.positions()
 
     def frame(self) -> pl.DataFrame:
         """All rows so far."""
@@ -75,6 +82,12 @@ class ModelLog:
             unique=["key", "version"],
             where=own,
         )
+
+    def positions(self) -> dict[str, Mapping[Source, int]]:
+        """Topic → source partition → the offset below which everything was read, of requests, labels and vectors."""
+        topics = (self._model.requests.topic, self._model.label.source.topic, VECTORS.topic)
+        tables = (self._requests, self._labels, self._vectors)
+        return {topic: table.positions() for topic, table in zip(topics, tables, strict=True)}
 
     def requests(self) -> pl.DataFrame:
         """All requests in order of availability."""

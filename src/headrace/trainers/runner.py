@@ -1,42 +1,39 @@
-"""A training run: build, fit, gate, refit, register, publish. Its own consumer; one run per model at a time."""
+"""A training run: build, fit, gate, refit, register, publish. One run per model at a time."""
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import platform
 import time
-import zlib
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import numpy as np
 import structlog
 
-from headrace.errors import HeadraceError
-from headrace.models import artifact
 from headrace.models.event_log import ModelEventLog, events
-from headrace.models.events import ArtifactRef, Cause, ManifestRef, ModelEvent, Published, ServiceRef, ViewRef
-from headrace.models.manifest import Manifest, StreamPin
 from headrace.models.registry import FinishedRun, Registration, Registry
 from headrace.models.state import ModelState, fold
-from headrace.trainers import gate
 from headrace.trainers.definitions import Model, Run
-from headrace.trainers.fitting import FitPool, FitResult, FitTask
+from headrace.trainers.fitting import Fits, FitTask
+from headrace.trainers.judging import Judge, Split, split
 from headrace.trainers.messages import RetrainRequest, RunFinished
-from headrace.trainers.observation import DAY_US
+from headrace.trainers.provenance import make_manifest, metrics, publication, run_seed
 from headrace.trainers.training_set import TrainingSet, TrainingSets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from headrace.features.expression import Json
     from headrace.features.log import EventLog
+    from headrace.models.events import ModelEvent
+    from headrace.trainers.fitting import FitResult
+    from headrace.trainers.gate import GateReport
     from headrace.trainers.trigger_state import RunOutcome
+
+T = TypeVar("T")
 logger = structlog.get_logger(__name__)
-_LIBRARIES = ("headrace", "scikit-learn", "numpy", "pandas", "polars", "skops")
+_PUBLICATIONS = 3
+"""How often a challenger may meet a new champion before its run ends."""
 
 
 @dataclass
@@ -45,25 +42,36 @@ class _Timer:
 
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def measure(self, step: str, action: Callable[[], Any]) -> Any:
+    def measure(self, step: str, action: Callable[[], T]) -> T:
         started = time.perf_counter()
         try:
             return action()
         finally:
-            self.seconds[step] = round(time.perf_counter() - started, 3)
+            spent = self.seconds.get(step, 0.0) + time.perf_counter() - started
+            self.seconds[step] = round(spent, 3)
 
 
 @dataclass(frozen=True)
-class _Split:
-    """Rows to fit on and rows to judge by: whole days, the fit's rows matured before the first of them."""
+class _Attempt:
+    """What one run works on."""
 
-    train: np.ndarray
-    holdout: np.ndarray
-    days: tuple[int, int]
+    request: RetrainRequest
+    timer: _Timer
+    data: TrainingSet
+    rows: Split
+
+    @property
+    def held(self) -> TrainingSet:
+        """The rows to judge by."""
+        return self.data.take(self.rows.holdout)
 
 
 class TrainingRunner:
-    """Answers retrain requests of one model. ``looks`` are the holdout spans that earlier runs have looked at."""
+    """Answers retrain requests of one model.
+
+    ``looks`` are the holdout spans that earlier runs have looked at; ``trusted`` are the types that this deployment's
+    applications load: a fit that holds others is a failed run.
+    """
 
     def __init__(
         self,
@@ -71,18 +79,21 @@ class TrainingRunner:
         log: EventLog,
         model_events: ModelEventLog,
         registry: Registry,
-        pool: FitPool,
+        pool: Fits,
         *,
         seed: int = 0,
         looks: Sequence[tuple[int, int]] = (),
+        trusted: Sequence[str] = (),
     ) -> None:
         self._model = model
         self._sets = TrainingSets(model, log)
         self._events = model_events
         self._registry = registry
         self._pool = pool
+        self._judge = Judge(model, self._sets.log, seed)
         self._seed = seed
         self._looks = list(looks)
+        self._trusted = tuple(trusted)
 
     def run(self, request: RetrainRequest) -> RunFinished:
         """Do what was asked, or say why not. Asked again with the same id, it publishes nothing new."""
@@ -100,175 +111,113 @@ class TrainingRunner:
             return self._finished(request, timer, "failed", f"{type(error).__name__}: {error}")
 
     def _attempt(self, request: RetrainRequest, timer: _Timer) -> RunFinished:
-        data: TrainingSet = timer.measure("training_set", lambda: self._sets.build(request.t_us))
-        split = self._split(data, request.t_us)
-        if not split.train.any() or not split.holdout.any():
+        data = timer.measure("training_set", lambda: self._sets.build(request.t_us))
+        run = _Attempt(request, timer, data, split(self._model, data, request.t_us))
+        if run.rows.empty:
             return self._finished(request, timer, "postponed", "no rows to fit on, or none to judge by", rows=len(data))
         state = self._state()
-        fitted = timer.measure("fit", lambda: self._fit(data, split.train, request, data.take(split.holdout)))
-        report = timer.measure("gate", lambda: self._judge(data, split, state, fitted.scores, request.t_us))
-        self._looks.append(split.days)
-        model = None
+        fitted = timer.measure("fit", lambda: self._fit(data.take(run.rows.train), request, run.held))
+        report = self._judged(run, state, fitted.scores)
+        model: FitResult | None = None
         if report.verdict == "passed":
-            everything = np.ones(len(data), bool)
-            model = timer.measure("refit", lambda: self._fit(data, everything, request, None))
-        registration = timer.measure("register", lambda: self._register(request, data, report, fitted, model))
-        if model is None:
-            outcome: RunOutcome = "refused" if report.verdict == "refused" else "postponed"
-            return self._finished(
-                request, timer, outcome, report.reason, report=report, rows=len(data), days=split.days
-            )
-        event = timer.measure("publish", lambda: self._publish(request, state, registration, report, data))
-        void = next((v for v in self._state().void if v.event.id == event.id), None)
-        if void is not None:
-            return self._finished(
-                request, timer, "failed", f"void: {void.reason}", report=report, rows=len(data), days=split.days
-            )
-        self._registry.promote(self._model.name, event.data.version)
-        return self._finished(
-            request, timer, "published", report.reason, report=report, event=event, rows=len(data), days=split.days
-        )
+            model = timer.measure("refit", lambda: self._fit(data, request, None))
+        registration = timer.measure("register", lambda: self._register(run, report, fitted, model))
+        return self._settle(run, state, registration, report, fitted.scores)
+
+    def _settle(
+        self, run: _Attempt, state: ModelState, registration: Registration, report: GateReport, scores: np.ndarray
+    ) -> RunFinished:
+        """Publish what passed. Where another champion came first, the challenger is judged against that one."""
+        reason = ""
+        for _ in range(_PUBLICATIONS):
+            if report.verdict != "passed":
+                break
+            event = run.timer.measure("publish", partial(self._publish, run, state, registration, report))
+            after = self._state()
+            settled = after.request(run.request.request_id)
+            if settled is not None:
+                self._registry.promote(self._model.name, settled.data.version)
+                return self._ended(run, "published", report.reason, report, event=settled)
+            reason = next(void.reason for void in reversed(after.void) if void.event.id == event.id)
+            if after.live_id == state.live_id:  # no other champion: it would be void again
+                return self._ended(run, "failed", f"void: {reason}", report)
+            logger.info("void: judged again", request=run.request.request_id, reason=reason)
+            state, report = after, self._judged(run, after, scores)
+        if report.verdict == "passed":
+            reason = f"void {_PUBLICATIONS} times, as others published meanwhile; at last: {reason}"
+            return self._ended(run, "postponed", reason, report)
+        return self._ended(run, report.verdict, report.reason, report)
 
     def _state(self) -> ModelState:
         return fold(events(self._events.read(), self._model.name))
 
-    def _split(self, data: TrainingSet, t_us: int) -> _Split:
-        """The newest whole matured days for the gate; for the fit what was matured when the first of them began."""
-        within = self._model.label.within_us
-        last = (t_us - within) // DAY_US
-        first = last - self._model.gate.holdout_us // DAY_US
-        holdout = (data.day >= first) & (data.day < last)
-        return _Split(data.requested_us + within <= first * DAY_US, holdout, (int(first), int(last)))
-
-    def _fit(
-        self, data: TrainingSet, rows: np.ndarray, request: RetrainRequest, holdout: TrainingSet | None
-    ) -> FitResult:
+    def _fit(self, data: TrainingSet, request: RetrainRequest, holdout: TrainingSet | None) -> FitResult:
         import pandas as pd  # noqa: PLC0415
 
-        own = data.take(rows)
         run = Run(
             model=self._model.name,
             request_id=request.request_id,
-            seed=zlib.crc32(request.request_id.encode()) ^ self._seed,
-            trained_from_us=int(own.requested_us.min()),
-            trained_to_us=int(own.requested_us.max()),
+            seed=run_seed(request.request_id, self._seed),
+            trained_from_us=int(data.requested_us.min()),
+            trained_to_us=int(data.requested_us.max()),
         )
-        label = pd.Series(own.label, name="label")
-        return self._pool.fit(
-            FitTask(self._model.fit, own.frame, label, run, None if holdout is None else holdout.frame)
-        )
+        label = pd.Series(data.label, name="label")
+        rows = None if holdout is None else holdout.frame
+        return self._pool.fit(FitTask(self._model.fit, data.frame, label, run, rows, self._trusted))
 
-    def _judge(
-        self, data: TrainingSet, split: _Split, state: ModelState, scores: np.ndarray, t_us: int
-    ) -> gate.GateReport:
-        held, label = data.take(split.holdout), data.label[split.train]
+    def _judged(self, run: _Attempt, state: ModelState, scores: np.ndarray) -> GateReport:
+        """The gate's word on the challenger against what is live. The days count as looked at from now on."""
+        held, champion = run.held, state.published_live
         looks = np.array([1 + sum(first <= day < last for first, last in self._looks) for day in held.day.tolist()])
-        champion = state.published_live
+        self._looks.append(run.rows.days)
         if champion is None:
-            newest = data.day[split.train] >= split.days[0] - 7
-            return gate.judge_first(
-                held.day,
-                held.label,
-                scores,
-                label_rate=float(label.mean()),
-                last_rate=float(label[newest].mean()) if newest.any() else float(label.mean()),
-                looks=looks,
-                seed=self._seed,
-            )
-        served = self._sets.log.outcomes(t_us, champion.version, "live")
-        of_key = dict(zip(served.get_column("key").to_list(), served.get_column("score").to_list(), strict=True))
-        theirs = np.array([of_key.get(key, np.nan) for key in held.key.tolist()])
-        both = ~np.isnan(theirs) & (held.requested_us >= champion.trained_to_us)
-        rule = self._model.gate
-        return gate.judge(
-            held.day[both],
-            held.label[both],
-            theirs[both],
-            scores[both],
-            metric=rule.metric,
-            rule=rule.rule,
-            margin=rule.margin,
-            looks=looks[both],
-            seed=self._seed,
-        )
+            return run.timer.measure("gate", lambda: self._judge.first(run.data, run.rows, scores, looks))
+        return run.timer.measure("gate", lambda: self._judge.against(champion, run.request.t_us, held, scores, looks))
 
-    def _register(
-        self,
-        request: RetrainRequest,
-        data: TrainingSet,
-        report: gate.GateReport,
-        fitted: FitResult,
-        model: FitResult | None,
-    ) -> Registration:
+    def _register(self, run: _Attempt, report: GateReport, fitted: FitResult, model: FitResult | None) -> Registration:
+        request = run.request
+        positions = self._sets.positions()
         return self._registry.record(
             FinishedRun(
                 name=self._model.name,
                 request_id=request.request_id,
-                manifest=self._manifest(request, data),
+                manifest=make_manifest(self._model, request.request_id, run.data, positions, seed=self._seed),
                 gate=msgspec.to_builtins(report),
                 started_us=request.t_us,
                 finished_us=request.t_us,
                 challenger=fitted.artifact,
                 model=None if model is None else model.artifact,
-                params={"rule": request.rule, "rows": len(data)},
-                metrics=_metrics(report),
+                params={"rule": request.rule, "rows": len(run.data)},
+                metrics=metrics(report),
             )
         )
 
-    def _manifest(self, request: RetrainRequest, data: TrainingSet) -> Manifest:
-        model = self._model
-        views = model.features.views
-        return Manifest(
-            model=model.name,
-            request_id=request.request_id,
-            streams=[_pin(topic, dict(positions)) for topic, positions in self._sets.history.positions().items()],
-            rows=len(data),
-            content_hash=data.content_hash(),
-            row_order=["available_at", "partition", "offset"],
-            service=model.features.version,
-            spec_hashes={view.name: view.version for view in views},
-            feature_columns=model.features.columns(),
-            request_features=list(model.request_features),
-            label=model.label.spec(),
-            seeds={"run": zlib.crc32(request.request_id.encode()) ^ self._seed, "gate": self._seed},
-            libraries={name: _version(name) for name in _LIBRARIES} | {"python": platform.python_version()},
-            code="sha256:" + hashlib.sha256(_source(model.fit).encode()).hexdigest(),
-            trained_from_us=int(data.requested_us.min()),
-            trained_to_us=int(data.requested_us.max()),
-        )
-
-    def _publish(
-        self,
-        request: RetrainRequest,
-        state: ModelState,
-        registration: Registration,
-        report: gate.GateReport,
-        data: TrainingSet,
-    ) -> ModelEvent:
-        if registration.version is None or registration.artifact_uri is None:
-            message = f"run {request.request_id} passed its gate and has no version in the registry"
-            raise HeadraceError(message)
-        published = Published(
-            version=registration.version,
-            artifact=_stored(registration.artifact_uri),
-            service=service_ref(self._model),
-            manifest=ManifestRef(uri=registration.manifest_uri, hash=registration.manifest_hash),
-            metrics=_metrics(report),
-            gate=msgspec.to_builtins(report),
-            cause=Cause(rule=request.rule, reason=request.reason),
-            request_id=request.request_id,
-            trained_to_us=int(data.requested_us.max()),
-            expects=state.live_id,
-            run=registration.run_id,
-        )
-        event = ModelEvent(
-            id=f"{request.request_id}-v{registration.version}",
-            model=self._model.name,
-            at_us=request.t_us,
-            data=published,
-        )
+    def _publish(self, run: _Attempt, state: ModelState, registration: Registration, report: GateReport) -> ModelEvent:
+        trained_to_us = int(run.data.requested_us.max())
+        event = publication(self._model, run.request, state, registration, report, trained_to_us=trained_to_us)
         self._events.append(event)
         return event
+
+    def _ended(
+        self,
+        run: _Attempt,
+        outcome: RunOutcome,
+        reason: str,
+        report: GateReport,
+        *,
+        event: ModelEvent | None = None,
+    ) -> RunFinished:
+        """The end of a run that was judged."""
+        return self._finished(
+            run.request,
+            run.timer,
+            outcome,
+            reason,
+            report=report,
+            event=event,
+            rows=len(run.data),
+            days=run.rows.days,
+        )
 
     def _finished(
         self,
@@ -277,7 +226,7 @@ class TrainingRunner:
         outcome: RunOutcome,
         reason: str,
         *,
-        report: gate.GateReport | None = None,
+        report: GateReport | None = None,
         event: ModelEvent | None = None,
         rows: int = 0,
         days: tuple[int, int] | None = None,
@@ -297,57 +246,3 @@ class TrainingRunner:
             holdout_days=days,
             seconds=timer.seconds,
         )
-
-
-def service_ref(model: Model) -> ServiceRef:
-    """What a model event says of the features, so that applications need no definitions."""
-    return ServiceRef(
-        name=model.features.name,
-        hash=model.features.version,
-        views=[
-            ViewRef(name=view.name, spec_hash=view.version, keys=list(view.entity.join_keys))
-            for view in model.features.views
-        ],
-        columns=model.features.columns(),
-        request_features=list(model.request_features),
-        key=model.key,
-        at=model.at,
-    )
-
-
-def _stored(uri: str) -> ArtifactRef:
-    """What is in the registry: of a run that was cut short and done again, the first attempt's bytes."""
-    data = artifact.fetch(uri)
-    return ArtifactRef(uri=uri, digest=artifact.digest(data), content_hash=artifact.content_hash(data))
-
-
-def _pin(topic: str, positions: Mapping[Any, int]) -> StreamPin:
-    topic_ids = sorted({source.topic_id.hex() for source in positions})
-    offsets = {source.text: offset for source, offset in sorted(positions.items())}
-    return StreamPin(topic=topic, topic_id=",".join(topic_ids), offsets=offsets)
-
-
-def _metrics(report: gate.GateReport) -> dict[str, float]:
-    found: dict[str, Json] = {}
-    for name, compared in report.metrics.items():
-        slug = name.replace(" ", "_").replace("'", "")
-        found |= {
-            f"{slug}_challenger": compared.challenger,
-            f"{slug}_champion": compared.champion,
-            f"{slug}_gain_low": compared.gain_low,
-        }
-    return found
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def _source(function: Callable[..., Any]) -> str:
-    try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):
-        return f"{function.__module__}.{function.__qualname__}"

@@ -47,6 +47,7 @@ class TrainerConfig:
     """Where a trainer works.
 
     ``tick_us`` is how often rules are evaluated, by the wall clock; 0: at the ticks on ``headrace.control`` only.
+    ``trusted_types`` are those that the deployment's applications load beside what is safe by itself.
     """
 
     bootstrap_servers: str
@@ -57,6 +58,7 @@ class TrainerConfig:
     namespace: str = "headrace"
     seed: int = 0
     tick_us: int = 0
+    trusted_types: Sequence[str] = ()
 
 
 def make_topics(bootstrap_servers: str) -> None:
@@ -129,6 +131,7 @@ class Trainer:
                 pool,
                 seed=config.seed,
                 looks=[run.holdout_days for run in self._runs if run.model == model.name and run.holdout_days],
+                trusted=config.trusted_types,
             )
             for model in self._models
         }

@@ -13,9 +13,12 @@ from headrace.features.training import FeatureHistory
 from headrace.trainers.model_log import ModelLog
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
     from headrace.features.log import EventLog
+    from headrace.features.online import Source
     from headrace.trainers.definitions import Model
 
 
@@ -67,10 +70,9 @@ class TrainingSets:
         self._known: pl.DataFrame | None = None
         self.log = ModelLog(model, log)
 
-    @property
-    def history(self) -> FeatureHistory:
-        """The streams of the model's views."""
-        return self._history
+    def positions(self) -> dict[str, Mapping[Source, int]]:
+        """Topic → source partition → the offset below which all was read, of every stream that rows are made of."""
+        return {**self._history.positions(), **self.log.positions()}
 
     def build(self, t_us: int) -> TrainingSet:
         """The labelled rows that are matured at ``t_us``.

@@ -1,0 +1,166 @@
+"""What made a version, for its manifest and its event: data, definitions, code, seeds, libraries, gate."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import platform
+import zlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from headrace.errors import TerminalError
+from headrace.models import artifact
+from headrace.models.events import ArtifactRef, Cause, ManifestRef, ModelEvent, Published, ServiceRef, ViewRef
+from headrace.models.manifest import Manifest, StreamPin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from headrace.features.online import Source
+    from headrace.models.registry import Registration
+    from headrace.models.state import ModelState
+    from headrace.trainers.definitions import Model
+    from headrace.trainers.gate import GateReport
+    from headrace.trainers.messages import RetrainRequest
+    from headrace.trainers.training_set import TrainingSet
+
+_LIBRARIES = ("headrace", "scikit-learn", "numpy", "pandas", "polars", "skops")
+
+
+def run_seed(request_id: str, seed: int) -> int:
+    """The seed of a run's random choices: its own, and the same whenever the request is taken again."""
+    return zlib.crc32(request_id.encode()) ^ seed
+
+
+def make_manifest(
+    model: Model,
+    request_id: str,
+    data: TrainingSet,
+    positions: Mapping[str, Mapping[Source, int]],
+    *,
+    seed: int,
+) -> Manifest:
+    """The manifest of a run on ``data``; ``positions``: topic → source partition → offset below which all was read."""
+    views = model.features.views
+    return Manifest(
+        model=model.name,
+        request_id=request_id,
+        streams=[_pin(topic, found) for topic, found in positions.items()],
+        rows=len(data),
+        content_hash=data.content_hash(),
+        row_order=["available_at", "partition", "offset"],
+        service=model.features.version,
+        spec_hashes={view.name: view.version for view in views},
+        feature_columns=model.features.columns(),
+        request_features=list(model.request_features),
+        label=model.label.spec(),
+        seeds={"run": run_seed(request_id, seed), "gate": seed},
+        libraries=libraries(),
+        code=code_hash(model.fit),
+        trained_from_us=int(data.requested_us.min()),
+        trained_to_us=int(data.requested_us.max()),
+    )
+
+
+def publication(
+    model: Model,
+    request: RetrainRequest,
+    state: ModelState,
+    registration: Registration,
+    report: GateReport,
+    *,
+    trained_to_us: int,
+) -> ModelEvent:
+    """The event that publishes a registered version as judged against ``state``.
+
+    Of a request whose publications were void so far, each gets an event id of its own. Raises TerminalError for a run
+    without a version.
+    """
+    if registration.version is None or registration.artifact_uri is None:
+        message = f"run {request.request_id} passed its gate and has no version in the registry"
+        raise TerminalError(message)
+    published = Published(
+        version=registration.version,
+        artifact=_stored(registration.artifact_uri),
+        service=service_ref(model),
+        manifest=ManifestRef(uri=registration.manifest_uri, hash=registration.manifest_hash),
+        metrics=metrics(report),
+        gate=msgspec.to_builtins(report),
+        cause=Cause(rule=request.rule, reason=request.reason),
+        request_id=request.request_id,
+        trained_to_us=trained_to_us,
+        expects=state.live_id,
+        run=registration.run_id,
+    )
+    return ModelEvent(id=_event_id(published, state), model=model.name, at_us=request.t_us, data=published)
+
+
+def _event_id(published: Published, state: ModelState) -> str:
+    mine = (void.event.data for void in state.void if isinstance(void.event.data, Published))
+    earlier = sum(data.request_id == published.request_id for data in mine)
+    return f"{published.request_id}-v{published.version}" + (f"-{earlier + 1}" if earlier else "")
+
+
+def service_ref(model: Model) -> ServiceRef:
+    """What a model event says of the features, so that applications need no definitions."""
+    return ServiceRef(
+        name=model.features.name,
+        hash=model.features.version,
+        views=[
+            ViewRef(name=view.name, spec_hash=view.version, keys=list(view.entity.join_keys))
+            for view in model.features.views
+        ],
+        columns=model.features.columns(),
+        request_features=list(model.request_features),
+        key=model.key,
+        at=model.at,
+    )
+
+
+def metrics(report: GateReport) -> dict[str, float]:
+    """The gate's numbers under flat names."""
+    found: dict[str, float] = {}
+    for name, compared in report.metrics.items():
+        slug = name.replace(" ", "_").replace("'", "")
+        found |= {
+            f"{slug}_challenger": compared.challenger,
+            f"{slug}_champion": compared.champion,
+            f"{slug}_gain_low": compared.gain_low,
+        }
+    return found
+
+
+def libraries() -> dict[str, str]:
+    """The versions of what a fit stands on, as installed here."""
+    return {name: _version(name) for name in _LIBRARIES} | {"python": platform.python_version()}
+
+
+def code_hash(function: Callable[..., Any]) -> str:
+    """``sha256:…`` of a function's source, or of its name where there is no source."""
+    try:
+        source = inspect.getsource(function)
+    except (OSError, TypeError):
+        source = f"{function.__module__}.{function.__qualname__}"
+    return "sha256:" + hashlib.sha256(source.encode()).hexdigest()
+
+
+def _stored(uri: str) -> ArtifactRef:
+    """What is in the registry: of a run that was cut short and done again, the first attempt's bytes."""
+    data = artifact.fetch(uri)
+    return ArtifactRef(uri=uri, digest=artifact.digest(data), content_hash=artifact.content_hash(data))
+
+
+def _pin(topic: str, positions: Mapping[Source, int]) -> StreamPin:
+    topic_ids = sorted({source.topic_id.hex() for source in positions})
+    offsets = {source.text: offset for source, offset in sorted(positions.items())}
+    return StreamPin(topic=topic, topic_id=",".join(topic_ids), offsets=offsets)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

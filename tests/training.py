@@ -1,0 +1,192 @@
+"""A model whose data is at hand: 60 days of orders with their labels in an event log, and what was served of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from headrace.bus.duration import moment
+from headrace.bus.event import Event, encode
+from headrace.bus.stream import Stream
+from headrace.features.aggregates import Count
+from headrace.features.definitions import Entity, FeatureService, FeatureView
+from headrace.features.expression import col
+from headrace.features.log import EventLog, LogWriter
+from headrace.features.online import NO_CLOCK, Source
+from headrace.models.event_log import MemoryModelEventLog, events
+from headrace.models.predictions import PREDICTIONS, VECTORS, Prediction, ServedVector
+from headrace.models.registry import MemoryRegistry
+from headrace.models.state import fold
+from headrace.streams.batch import Judge, Records
+from headrace.trainers.definitions import Gate, Label, Model, volume
+from headrace.trainers.fitting import InlineFits
+from headrace.trainers.messages import RetrainRequest
+from headrace.trainers.observation import DAY_US
+from headrace.trainers.runner import TrainingRunner
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from headrace.models.event_log import ModelEventLog
+    from headrace.models.state import ModelState
+    from headrace.trainers.fitting import Fits
+
+DAYS, A_DAY, LIVE_FROM = 60, 150, 30
+START_US = 20_000 * DAY_US
+SOURCE = Source(0, bytes([7]) * 16)
+
+
+class Order(Event):
+    """What is predicted."""
+
+    order_id: int
+    shop: str
+    amount: float
+    ordered_at: datetime
+
+
+class Return(Event):
+    """Whether it came back."""
+
+    order_id: int
+    back: bool
+    known_at: datetime
+
+
+orders = Stream("orders", Order, event_time="ordered_at")
+returns = Stream("returns", Return, event_time="known_at")
+shop = FeatureView("shop", entity=Entity("shop"), source=orders, windows=["1d"], features={"orders": Count()})
+
+
+def fit(X: Any, y: Any, run: Any) -> LogisticRegression:  # noqa: N803 - what everyone calls it
+    """Fit on everything given."""
+    return LogisticRegression(random_state=run.seed).fit(X, y)
+
+
+model = Model(
+    "returns",
+    requests=orders,
+    key="order_id",
+    at="ordered_at",
+    features=FeatureService("shops", [shop]),
+    request_features=["amount"],
+    label=Label(returns, value=col("back"), on="order_id", within="1d"),
+    fit=fit,
+    first=2_000,
+    triggers=volume(labels=2_000),
+    gate=Gate("auc", holdout="14d"),
+)
+
+
+def day(number: float) -> int:
+    """The time at which a day of the scene begins, in microseconds."""
+    return START_US + int(number * DAY_US)
+
+
+@cache
+def made() -> tuple[list[Order], list[Return]]:
+    """The dearer the order, the likelier its return."""
+    rng = np.random.default_rng(11)
+    bought: list[Order] = []
+    back: list[Return] = []
+    for number in range(DAYS):
+        for offset in np.sort(rng.integers(0, DAY_US // 1_000, A_DAY)).tolist():
+            at, amount = day(number) + offset * 1_000, float(rng.normal())
+            bought.append(Order(len(bought), f"shop-{rng.integers(5)}", amount, moment(at)))
+            risk = 1 / (1 + np.exp(-1.5 * amount))
+            back.append(Return(len(back), bool(rng.random() < risk), moment(at + DAY_US // 2)))
+    return bought, back
+
+
+def write(log: EventLog, stream: Stream, rows: Sequence[Event]) -> None:
+    """Append events to the log, each available at its own time."""
+    writer = LogWriter(log, stream)
+    position = writer.position(SOURCE)
+    first = position or 0
+    times = [int(getattr(row, stream.event_time).timestamp() * 1e6) for row in rows]
+    records = Records(
+        np.arange(first, first + len(rows)), np.array(times), [None] * len(rows), [encode(r) for r in rows]
+    )
+    frame = Judge(stream).rows(SOURCE.topic_id, SOURCE.partition, records, NO_CLOCK)
+    writer.append(frame, {SOURCE: position}, {SOURCE: first + len(rows)})
+
+
+def vector(order: Order, served: float) -> ServedVector:
+    """A vector as an application logs it; the feature's value says that it was served."""
+    return ServedVector(
+        vector_id=str(order.order_id),
+        model=model.name,
+        key=str(order.order_id),
+        requested_at=order.ordered_at,
+        served_at=order.ordered_at,
+        service=model.features.version,
+        values=[served],
+        statuses='{"shop":"present"}',
+        offsets='{"shop":{}}',
+        request="{}",
+    )
+
+
+def predictions(orders_: Sequence[Order], version: int, *, seed: int) -> list[Prediction]:
+    """Answers of a version that knows little."""
+    noise = np.random.default_rng(seed).normal(size=len(orders_))
+    return [
+        Prediction(
+            prediction_id=f"{order.order_id}-{version}",
+            vector_id=str(order.order_id),
+            model=model.name,
+            version=version,
+            role="live",
+            key=str(order.order_id),
+            requested_at=order.ordered_at,
+            served_at=order.ordered_at,
+            score=float(1 / (1 + np.exp(-0.1 * order.amount - each))),
+        )
+        for order, each in zip(orders_, noise, strict=True)
+    ]
+
+
+def request(name: str, t_us: int) -> RetrainRequest:
+    """Asks for a run."""
+    return RetrainRequest(
+        request_id=f"returns-{name}", model=model.name, rule="volume", reason=name, t_us=t_us, matured_labels=3_000
+    )
+
+
+@dataclass
+class Shop:
+    """The data, an event log of it, and what a trainer writes to."""
+
+    folder: Path
+    model_events: ModelEventLog = field(default_factory=MemoryModelEventLog)
+    pool: Fits = field(default_factory=InlineFits)
+
+    def __post_init__(self) -> None:
+        self.log = EventLog(self.folder / "log")
+        self.registry = MemoryRegistry(self.folder / "registry")
+        self.orders, self.returns = made()
+        write(self.log, orders, self.orders)
+        write(self.log, returns, self.returns)
+        for stream in (VECTORS, PREDICTIONS):
+            self.log.create(stream)
+
+    def serve(self, version: int, *, until: int = DAYS) -> None:
+        """Predict everything from the day on which a version went live."""
+        chosen = [o for o in self.orders if day(LIVE_FROM) <= int(o.ordered_at.timestamp() * 1e6) < day(until)]
+        write(self.log, VECTORS, [vector(order, 3.0) for order in chosen])
+        write(self.log, PREDICTIONS, predictions(chosen, version, seed=version))
+
+    def runner(self, of: Model = model, **changes: Any) -> TrainingRunner:
+        """A runner of this model."""
+        return TrainingRunner(of, self.log, self.model_events, self.registry, self.pool, **changes)
+
+    @property
+    def state(self) -> ModelState:
+        """What the model events amount to."""
+        return fold(events(self.model_events.read(), model.name))
