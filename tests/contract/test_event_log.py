@@ -202,6 +202,7 @@ def test_reading_a_partition_from_an_offset_is_in_order(log: EventLog) -> None:
         append(writer, ONE, end)
     assert log.read_from("pings", ZERO, 5).equals(rows(ZERO, 5, 12))
     assert log.read_from("pings", ONE, 11, columns=["__offset", "n"]).rows() == [(11, 11)]
+    assert log.read_from("pings", ZERO, 3, 9).equals(rows(ZERO, 3, 9))
     nothing = log.read_from("pings", ZERO, 12)
     assert nothing.is_empty()
     assert dict(nothing.schema) == log_schema(pings)

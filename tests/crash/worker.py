@@ -27,6 +27,7 @@ class Setting:
     failpoint: str | None = None
     batch_rows: int = 500
     flush_s: float = 0.1
+    catch_up_rows: int = 700
 
 
 def work(setting: Setting) -> None:
@@ -41,6 +42,7 @@ def work(setting: Setting) -> None:
             worker=uuid.uuid4().hex,
             batch_rows=setting.batch_rows,
             flush_s=setting.flush_s,
+            catch_up_rows=setting.catch_up_rows,
         ),
         [payments(namespace)],
         [users(namespace).spec],

@@ -103,14 +103,18 @@ class EventLog:
         """All rows of one snapshot, each source partition's in order."""
         return self.reader(topic).read()
 
-    def read_from(self, topic: str, source: Source, start: int, columns: Sequence[str] | None = None) -> pl.DataFrame:
-        """The rows of one source partition from an offset on, in order, of one snapshot.
+    def read_from(
+        self, topic: str, source: Source, start: int, end: int | None = None, columns: Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        """The rows of one source partition at offsets from ``start`` to below ``end``, in order, of one snapshot.
 
-        Files that end before it are not read.
+        Files that lie outside of it are not read.
         """
         import pyarrow.dataset as ds  # noqa: PLC0415
 
         keep = (ds.field("__partition") == source.partition) & (ds.field("__offset") >= start)
+        if end is not None:
+            keep &= ds.field("__offset") < end
         with self.storage(topic):
             found = self.table(topic).to_pyarrow_dataset().to_table(filter=keep)
         frame = pl.DataFrame(found).filter(pl.col("__topic_id") == source.topic_id).sort("__offset")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 class OwnedPartition:
     """A source partition: where it is read, its ``available_at`` so far, its views, and counts since it was taken.
 
+    ``partitions`` is how many the topic has, which its cursors tell look-ups.
     ``rewind``: Kafka has yet to be told to go on from ``next_offset``; what it brings before that is dropped.
     """
 
@@ -22,6 +23,7 @@ class OwnedPartition:
     source: Source
     views: list[ViewPartition]
     next_offset: int
+    partitions: int
     available_us: int = NO_CLOCK
     rewind: bool = False
     counts: dict[str, int] = field(default_factory=lambda: {"rejected": 0})

@@ -7,11 +7,12 @@ log; one that is ahead leaves out what it has.
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import structlog
@@ -19,16 +20,19 @@ import structlog
 from headrace.bus.clock import Clock, wall_clock
 from headrace.bus.consumer import BatchConsumer
 from headrace.bus.producer import EventProducer
-from headrace.bus.topics import OBSERVATIONS, TopicIncarnation, admin, dead_letters, incarnations
+from headrace.bus.topics import OBSERVATIONS, admin, dead_letters, incarnations
 from headrace.errors import TerminalError, TransientError
 from headrace.features.log import REJECTED, EventLog, LogWriter
-from headrace.features.online import NO_CLOCK, CursorState, OnlineStore, Source, Write
+from headrace.features.online import NO_CLOCK, OnlineStore, Source, Write
+from headrace.streams.acquisition import Acquisition
 from headrace.streams.batch import Judge, Records
 from headrace.streams.failpoints import failpoint
 from headrace.streams.flusher import Flusher
 from headrace.streams.logged_rows import LoggedRows
 from headrace.streams.observation import Observation, PartitionObservation, ViewObservation
 from headrace.streams.partition import OwnedPartition
+from headrace.streams.patience import Patience
+from headrace.streams.retries import Retries
 from headrace.streams.view_partition import ViewPartition
 
 if TYPE_CHECKING:
@@ -38,7 +42,6 @@ if TYPE_CHECKING:
 
     from headrace.bus.stream import Stream
 
-T = TypeVar("T")
 _ON_ITS_WAY_S = 0.01
 _LETTER = ["__offset", "__reason", "__error", "__key", "__value"]
 logger = structlog.get_logger(__name__)
@@ -59,6 +62,7 @@ class PlaneConfig:
     heartbeat_s: float = 1.0
     catch_up_rows: int = 200_000
     reacquire_s: float = 0.2
+    reacquire_most_s: float = 5.0
 
 
 class DataPlane:
@@ -75,22 +79,34 @@ class DataPlane:
         new_owner: Callable[[], bytes],
         monotonic: Callable[[], float],
         clock: Clock = wall_clock,
+        chance: Callable[[], float] = random.random,
         publish: Callable[[], None] = lambda: None,
     ) -> None:
-        """``publish`` puts the definitions into the store: first, and at each acquisition, as a store may lose them."""
+        """``publish`` puts the definitions into the store: first, and at each acquisition, as a store may lose them.
+
+        ``chance`` gives numbers in [0, 1), for the jitter of retries.
+        """
         self._config = config
         self._streams = {stream.topic: stream for stream in streams}
         self._specs: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         for spec in view_specs:
             self._specs[spec["source"]["topic"]].append(spec)
-        self._store, self._log, self._new_owner = store, log, new_owner
+        self._store, self._log = store, log
         self._monotonic, self._clock, self._publish = monotonic, clock, publish
         self._judges = {topic: Judge(stream) for topic, stream in self._streams.items()}
         self._flushers: dict[str, Flusher] = {}
         self._owned: dict[tuple[str, int], OwnedPartition] = {}
-        self._to_acquire: dict[tuple[str, int], float] = {}
-        self._incarnations: dict[str, TopicIncarnation] = {}
         self._stop, self._flush_now = threading.Event(), threading.Event()
+        self._patiently = Patience(self._stop)
+        self._acquisition = Acquisition(
+            store,
+            log,
+            self._flushers,
+            Retries(config.reacquire_s, config.reacquire_most_s, monotonic=monotonic, chance=chance),
+            new_owner=new_owner,
+            publish=publish,
+            catch_up_rows=config.catch_up_rows,
+        )
         self._next_flush = self._next_beat = 0.0
 
     # -- life -------------------------------------------------------------------------------------------------------
@@ -101,7 +117,8 @@ class DataPlane:
         self._admin = admin(config.bootstrap_servers)
         self._producer = EventProducer(config.bootstrap_servers)
         self._patiently(self._publish)
-        self._flushers = {topic: self._patiently(partial(self._flusher, topic)) for topic in self._streams}
+        for topic in self._streams:
+            self._flushers[topic] = self._patiently(partial(self._flusher, topic))
         self._consumer = BatchConsumer(config.bootstrap_servers, config.group, list(self._streams), self)
         try:
             while not self._stop.is_set():
@@ -143,16 +160,17 @@ class DataPlane:
         return self._patiently(lambda: self._take_over(topic, partition))
 
     def _take_over(self, topic: str, partition: int) -> int | None:
-        self._incarnations[topic] = incarnations(self._admin, [topic])[topic]
-        source = Source(partition, self._incarnations[topic].topic_id)
+        incarnation = incarnations(self._admin, [topic])[topic]
+        source = Source(partition, incarnation.topic_id)
         position = self._flushers[topic].open(source) or 0
         low = self._consumer.low_watermark(topic, partition)
         if low > position:
             self._gap(topic, source, position, low)
             return None
         views = [ViewPartition(spec, source, self._store) for spec in self._specs[topic]]
-        owned = OwnedPartition(topic, source, views, position, self._available(topic, source, position))
-        self._acquire(owned)
+        available = self._available(topic, source, position)
+        owned = OwnedPartition(topic, source, views, position, incarnation.partitions, available)
+        self._acquisition.acquire(owned)
         self._owned[owned.place] = owned
         logger.info("partition taken", topic=topic, partition=partition, position=position)
         return position
@@ -179,7 +197,7 @@ class DataPlane:
 
     def _forget(self, leaving: Sequence[OwnedPartition]) -> None:
         for owned in leaving:
-            self._to_acquire.pop(owned.place, None)
+            self._acquisition.forget(owned.place)
             self._patiently(partial(self._flushers[owned.topic].close, owned.source))
 
     def failed(self, topic: str, partition: int, error: str) -> None:
@@ -192,56 +210,17 @@ class DataPlane:
         last = self._log.read_from(topic, source, position - 1, columns=["__available_at"])
         return last.get_column("__available_at").dt.epoch("us").max()  # type: ignore[return-value]
 
-    # -- acquiring and catching up ----------------------------------------------------------------------------------
-
-    def _acquire(self, owned: OwnedPartition) -> None:
-        """Take every cursor of the partition, then fold what the log and the buffer have beyond it."""
-        owner = self._new_owner()
-        self._publish()
-        for view in owned.views:
-            view.acquire(owner, self._incarnations[owned.topic].partitions)
-        flusher = self._flushers[owned.topic]
-        end_of_log, tail = flusher.positions()[owned.source], flusher.tail(owned.source)
-        caught_up = [self._catch_up(view, owned, end_of_log, tail) for view in owned.views]
-        if all(caught_up):
-            self._to_acquire.pop(owned.place, None)
-        else:
-            self._acquire_later(owned)
-
-    def _catch_up(self, view: ViewPartition, owned: OwnedPartition, end_of_log: int, tail: list[pl.DataFrame]) -> bool:
-        """Fold [cursor, D) of the log, then the buffer; False as soon as a write is refused."""
-        if view.cursor.next_offset >= owned.next_offset and view.cursor.state is CursorState.LIVE:
-            return True
-        logged = self._log.read_from(owned.topic, owned.source, view.position) if view.position < end_of_log else None
-        parts = [*([] if logged is None else [logged.filter(pl.col("__offset") < end_of_log)]), *tail]
-        for piece in (piece for part in parts for piece in part.iter_slices(self._config.catch_up_rows)):
-            next_offset = piece.get_column("__offset").item(-1) + 1
-            if next_offset > view.position and not self._commit(view, piece, next_offset, CursorState.REBUILDING):
-                return False
-        end = max(view.position, owned.next_offset)
-        return self._commit(view, self._log.empty(owned.topic), end, CursorState.LIVE)
-
-    def _commit(self, view: ViewPartition, rows: pl.DataFrame, next_offset: int, state: CursorState) -> bool:
-        write = view.fold(LoggedRows.of(rows, view.event_time), next_offset, state)
-        applied = self._store.write([write])[0]
-        if applied:
-            view.cursor = write.after
-        return applied
-
-    def _acquire_later(self, owned: OwnedPartition) -> None:
-        """After the next polls, which tell whether the partition is still ours."""
-        self._to_acquire[owned.place] = self._monotonic() + self._config.reacquire_s
+    # -- again ------------------------------------------------------------------------------------------------------
 
     def _acquire_again(self) -> None:
-        now = self._monotonic()
-        for place in [place for place, due in self._to_acquire.items() if due <= now]:
+        for place in self._acquisition.due():
             owned = self._owned[place]
             if owned.rewind and not self._consumer.seek(*place, owned.next_offset):
-                self._acquire_later(owned)
+                self._acquisition.later(owned)
                 continue
             owned.rewind = False
             logger.info("acquiring again", topic=owned.topic, partition=owned.source.partition)
-            self._patiently(partial(self._acquire, owned))
+            self._patiently(partial(self._acquisition.acquire, owned))
 
     def _on_fenced(self, topic: str, source: Source) -> None:
         """The log went on without us: read again from where it stands, once the next polls have left it with us."""
@@ -252,7 +231,7 @@ class DataPlane:
         logger.warning("fenced by the event log", topic=topic, partition=source.partition, position=position)
         owned.next_offset, owned.available_us = position, self._available(topic, source, position)
         owned.rewind = True
-        self._acquire_later(owned)
+        self._acquisition.later(owned)
 
     # -- a batch ----------------------------------------------------------------------------------------------------
 
@@ -282,7 +261,7 @@ class DataPlane:
         owned.next_offset = int(records.offsets[-1]) + 1
         self._count(owned, rows)
         self._flushers[owned.topic].add(owned.source, rows, owned.next_offset)
-        if owned.place in self._to_acquire:
+        if self._acquisition.waiting(owned.place):
             return []
         behind = [view for view in owned.views if view.position < owned.next_offset]
         logged = LoggedRows.of(rows, self._streams[owned.topic].event_time)
@@ -299,7 +278,7 @@ class DataPlane:
                 view.cursor = write.after
             else:
                 logger.warning("write refused", view=view.view, partition=owned.source.partition)
-                self._acquire_later(owned)
+                self._acquisition.later(owned)
 
     def _count(self, owned: OwnedPartition, rows: pl.DataFrame) -> None:
         if rows.get_column("__reason").null_count() == rows.height:
@@ -364,9 +343,11 @@ class DataPlane:
             (owned, view, view.heartbeat())
             for place, owned in self._owned.items()
             for view in owned.views
-            if place not in self._to_acquire
+            if not self._acquisition.waiting(place)
         ]
         self._patiently(lambda: self._write(beats))
+        for owned, _, _ in beats:
+            self._acquisition.held(owned)
         self._observe()
 
     def _observe(self) -> None:
@@ -397,16 +378,3 @@ class DataPlane:
                 for owned in self._owned.values()
             ],
         )
-
-    def _patiently(self, action: Callable[[], T]) -> T:
-        """Do it; while a store does not answer, read nothing (back-pressure) and try again."""
-        wait = 0.05
-        while True:
-            try:
-                return action()
-            except TransientError as error:
-                if self._stop.is_set():
-                    raise
-                logger.warning("waiting for a store", error=str(error))
-                self._stop.wait(wait)
-                wait = min(wait * 2, 1.0)
