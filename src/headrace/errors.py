@@ -11,6 +11,7 @@
     │   ├── DataFolderInUseError      another process runs its services on this data folder
     │   ├── DownloadError             a jar is needed, is not cached, and cannot be fetched
     │   ├── CodecError                bytes that are not what their format promises
+    │   │   └── NewerFormatError      a message of a later release: upgrade
     │   ├── DataLossError             the topic starts beyond the event log: an operator decides
     │   ├── FencedError               another owner writes here now: drop the memory, acquire again
     │   └── ArtifactError             a model's bytes, digest or types are not what its event says
@@ -73,6 +74,10 @@ class DownloadError(TerminalError):
 
 class CodecError(TerminalError):
     """Bytes are not what their format promises."""
+
+
+class NewerFormatError(CodecError):
+    """A message is in a format that a later release made; an upgraded reader takes it."""
 
 
 class DataLossError(TerminalError):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from headrace.errors import BusUnavailableError, DefinitionError
 from headrace.models.event_log import MemoryModelEventLog, ModelEventLog, events
@@ -95,6 +96,28 @@ def test_the_topic_is_kept_for_ever_and_another_shape_is_refused(request: pytest
     admin.create_topics([NewTopic(wrong, num_partitions=2, replication_factor=1)])[wrong].result(30)
     with pytest.raises(DefinitionError, match=r"2 partitions.*retention\.ms"):
         ensure_topic(servers, wrong)
+
+
+class Starting:
+    """A consumer whose broker leads no partition yet."""
+
+    def __init__(self, code: int) -> None:
+        self.answers: list[Any] = [KafkaException(KafkaError(code)), KafkaException(KafkaError(code)), (0, 7)]
+
+    def get_watermark_offsets(self, *_: Any, **__: Any) -> tuple[int, int]:
+        answer = self.answers.pop(0)
+        if isinstance(answer, KafkaException):
+            raise answer
+        return answer  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("code", [KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE])
+def test_a_partition_without_a_leader_is_asked_again(code: int) -> None:
+    log = KafkaModelEventLog("127.0.0.1:1")
+    assert log._end(Starting(code)) == 7  # type: ignore[arg-type]
+    with pytest.raises(KafkaException):
+        log._end(Starting(KafkaError.TOPIC_AUTHORIZATION_FAILED))  # type: ignore[arg-type]
+    log.close()
 
 
 def test_no_broker_is_a_transient_error_that_names_the_address() -> None:

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import msgspec
 
+from headrace.bus import message
+from headrace.errors import CodecError, NewerFormatError
+
+FORMAT = 1
+
 
 class Tick(msgspec.Struct, frozen=True, tag_field="type", tag="tick"):
     """It is ``t_us`` (microseconds UTC, event time) now: rules are evaluated at this time."""
 
     t_us: int
-    format: int = 1
+    format: int = FORMAT
 
 
 class Flush(msgspec.Struct, frozen=True, tag_field="type", tag="flush"):
     """Every worker commits to the event log what it has folded."""
 
     reason: str = ""
-    format: int = 1
+    format: int = FORMAT
 
 
 Control = Tick | Flush
-_DECODER: msgspec.json.Decoder[Control] = msgspec.json.Decoder(Control)
 
 
 def decode_control(data: bytes) -> Control | None:
-    """The message, or None for one of a type that this version does not know."""
+    """The message, or None for one of a type that this version does not know. Raises NewerFormatError."""
     try:
-        return _DECODER.decode(data)
-    except msgspec.MsgspecError:
+        return message.decode(data, Control, FORMAT, "a control message")
+    except NewerFormatError:
+        raise
+    except CodecError:
         return None

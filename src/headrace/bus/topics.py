@@ -19,7 +19,7 @@ RUNS = "headrace.runs"
 MODELS = "headrace.models"
 MODEL_ACKS = "headrace.model-acks"
 CONTROL = "headrace.control"
-FOR_EVER = {"retention.ms": "-1"}
+FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 
 
 def dead_letters(topic: str) -> str:

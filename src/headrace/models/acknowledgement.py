@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from headrace.errors import CodecError
+from headrace.bus import message
 
 FORMAT = 1
 
@@ -22,9 +22,6 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
     at_us: int
 
 
-_DECODER = msgspec.json.Decoder(Acknowledgement)
-
-
 def encode(acknowledgement: Acknowledgement) -> bytes:
     """The JSON of an acknowledgement."""
     return msgspec.json.encode(acknowledgement, order="deterministic")
@@ -32,8 +29,4 @@ def encode(acknowledgement: Acknowledgement) -> bytes:
 
 def decode(data: bytes) -> Acknowledgement:
     """The acknowledgement in these bytes. Raises CodecError."""
-    try:
-        return _DECODER.decode(data)
-    except msgspec.MsgspecError as error:
-        message = f"not an acknowledgement of a model event: {error}"
-        raise CodecError(message) from error
+    return message.decode(data, Acknowledgement, FORMAT, "an acknowledgement of a model event")

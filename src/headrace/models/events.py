@@ -7,7 +7,7 @@ model's name as the record key. Types: ``headrace.model.published``, ``.rolled_b
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from cloudevents.core.bindings import kafka
@@ -15,8 +15,9 @@ from cloudevents.core.exceptions import BaseCloudEventException
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
+from headrace.bus import message
 from headrace.bus.duration import instant, moment
-from headrace.errors import CodecError
+from headrace.errors import CodecError, NewerFormatError
 
 FORMAT = 1
 _PREFIX = "headrace.model."
@@ -147,31 +148,30 @@ def encode(event: ModelEvent) -> Record:
         },
         msgspec.json.encode(event.data, order="deterministic"),
     )
-    message = kafka.to_binary(cloud_event, JSONFormat(), key_mapper=lambda _: event.model)
-    return Record(event.model.encode(), message.headers, message.value)
+    binary = kafka.to_binary(cloud_event, JSONFormat(), key_mapper=lambda _: event.model)
+    return Record(event.model.encode(), binary.headers, binary.value)
 
 
 def decode(record: Record) -> ModelEvent:
     """The event in a record. Raises CodecError for anything else, saying what is wrong with it."""
     try:
         cloud_event = kafka.from_binary(kafka.KafkaMessage(record.headers, None, b""), JSONFormat(), CloudEvent)
-        data = msgspec.json.decode(record.value, type=_data_type(cloud_event.get_type()))
+        kind = _data_type(cloud_event.get_type())
+        data = cast("Data", message.decode(record.value, kind, FORMAT, f"model event {cloud_event.get_id()}"))
         at = cloud_event.get_time()
         if at is None or "ce_time" not in record.headers:  # the library fills an absent time with now
             raise ValueError("it has no ce_time")  # noqa: TRY301 - one place that words it
-        event = ModelEvent(id=cloud_event.get_id(), model=record.key.decode(), at_us=instant(at), data=data)
-    except (BaseCloudEventException, msgspec.MsgspecError, ValueError, TypeError) as error:
-        message = f"a record of model {record.key!r} is no model event that this release reads: {error}"
-        raise CodecError(message) from error
-    if data.format > FORMAT:
-        message = f"model event {event.id} has format {data.format}, this release reads {FORMAT}: upgrade headrace"
-        raise CodecError(message)
-    return event
+        return ModelEvent(id=cloud_event.get_id(), model=record.key.decode(), at_us=instant(at), data=data)
+    except NewerFormatError:
+        raise
+    except (BaseCloudEventException, CodecError, ValueError, TypeError) as error:
+        said = f"a record of model {record.key!r} is no model event that this release reads: {error}"
+        raise CodecError(said) from error
 
 
 def _data_type(name: str) -> type[Data]:
     kind = _KINDS.get(name.removeprefix(_PREFIX)) if name.startswith(_PREFIX) else None
     if kind is None:
-        message = f"its type is {name!r}, known are {[_PREFIX + known for known in _KINDS]}"
-        raise ValueError(message)
+        said = f"its type is {name!r}, known are {[_PREFIX + known for known in _KINDS]}"
+        raise ValueError(said)
     return kind

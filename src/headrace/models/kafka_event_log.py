@@ -15,7 +15,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from headrace.bus.topics import MODEL_ACKS, MODELS
+from headrace.bus.topics import FOR_EVER, MODEL_ACKS, MODELS
 from headrace.errors import BusUnavailableError, DefinitionError
 from headrace.models import acknowledgement
 from headrace.models.event_log import Entry, entry
@@ -27,9 +27,14 @@ if TYPE_CHECKING:
 _BATCH = 500
 _NEW_TOPIC_S = 5.0
 _NOT_YET = frozenset(
-    {KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART}  # noqa: SLF001
+    {
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - librdkafka's names for them
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+    }
 )
-_FOREVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 
 
 def ensure_topic(bootstrap_servers: str, topic: str = MODELS, *, replication: int = 1, timeout_s: float = 30.0) -> None:
@@ -39,7 +44,7 @@ def ensure_topic(bootstrap_servers: str, topic: str = MODELS, *, replication: in
     broker.
     """
     admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 2})
-    new = NewTopic(topic, num_partitions=1, replication_factor=replication, config=_FOREVER)
+    new = NewTopic(topic, num_partitions=1, replication_factor=replication, config=FOR_EVER)
     try:
         admin.create_topics([new], operation_timeout=timeout_s, request_timeout=timeout_s)[topic].result(timeout_s)
     except KafkaException as error:
@@ -54,11 +59,11 @@ def _check_topic(admin: AdminClient, topic: str, timeout_s: float) -> None:
     partitions = len(admin.list_topics(topic, timeout=timeout_s).topics[topic].partitions)
     resource = ConfigResource(ResourceType.TOPIC, topic)
     config = admin.describe_configs([resource])[resource].result(timeout_s)
-    found = {name: config[name].value for name in _FOREVER}
-    if partitions != 1 or found != _FOREVER:
+    found = {name: config[name].value for name in FOR_EVER}
+    if partitions != 1 or found != FOR_EVER:
         message = (
             f"topic {topic!r} has {partitions} partitions and {found}; the log of model events needs one order and is "
-            f"never forgotten: 1 partition and {_FOREVER}. Alter its configuration, or name another topic"
+            f"never forgotten: 1 partition and {FOR_EVER}. Alter its configuration, or name another topic"
         )
         raise DefinitionError(message)
 
@@ -119,7 +124,7 @@ class KafkaModelEventLog:
         return self._consumer
 
     def _end(self, consumer: Consumer) -> int:
-        """The high watermark; a topic that was just made may be unknown to its broker for a moment."""
+        """The high watermark; a new topic, or a broker that has just started, has no leader for a moment."""
         deadline = time.monotonic() + min(self._timeout_s, _NEW_TOPIC_S)
         while True:
             try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.errors import CodecError
+from headrace.bus import message
 
 FORMAT = 1
 
@@ -56,9 +56,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     params: dict[str, Any] = {}
 
 
-_DECODER = msgspec.json.Decoder(Manifest)
-
-
 def encode(manifest: Manifest) -> bytes:
     """The manifest as JSON, byte for byte the same for equal manifests."""
     return msgspec.json.encode(manifest, order="deterministic")
@@ -66,15 +63,7 @@ def encode(manifest: Manifest) -> bytes:
 
 def decode(data: bytes) -> Manifest:
     """The manifest in these bytes. Raises CodecError for malformed ones and for a format newer than this release's."""
-    try:
-        manifest = _DECODER.decode(data)
-    except msgspec.MsgspecError as error:
-        message = f"not a manifest: {error}"
-        raise CodecError(message) from error
-    if manifest.format > FORMAT:
-        message = f"the manifest has format {manifest.format}, this release reads up to {FORMAT}: upgrade headrace"
-        raise CodecError(message)
-    return manifest
+    return message.decode(data, Manifest, FORMAT, "a manifest")
 
 
 def hash_of(manifest: Manifest) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from headrace.bus import message
 from headrace.trainers.policy import Decision
 from headrace.trainers.trigger_state import RunOutcome, TriggerState
 
@@ -57,3 +58,16 @@ class RunFinished(msgspec.Struct, frozen=True, kw_only=True):
     holdout_days: tuple[int, int] | None = None
     seconds: dict[str, float] = {}
     format: int = FORMAT
+
+
+T = TypeVar("T", DecisionRecord, RetrainRequest, RunFinished)
+_NAMES: dict[type, str] = {
+    DecisionRecord: "a decision record",
+    RetrainRequest: "a retrain request",
+    RunFinished: "the end of a run",
+}
+
+
+def decode(data: bytes | None, kind: type[T]) -> T:
+    """The message of this kind in these bytes. Raises CodecError, and NewerFormatError for one of a later release."""
+    return message.decode(data, kind, FORMAT, _NAMES[kind])

@@ -7,11 +7,11 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-import msgspec
 import structlog
 
 from headrace.bus.topics import RETRAIN_REQUESTS
-from headrace.trainers.messages import RetrainRequest, RunFinished
+from headrace.errors import CodecError, NewerFormatError
+from headrace.trainers.messages import RetrainRequest, RunFinished, decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger(__name__)
 _POLL_S = 0.1
-_DECODER = msgspec.json.Decoder(RetrainRequest)
 
 
 class RunnerLoop:
@@ -78,8 +77,10 @@ class RunnerLoop:
         self, consumer: Consumer, pool: ThreadPoolExecutor, runners: Mapping[str, TrainingRunner], message: Message
     ) -> None:
         try:
-            request = _DECODER.decode(message.value() or b"")
-        except msgspec.MsgspecError as error:
+            request = decode(message.value(), RetrainRequest)
+        except NewerFormatError:  # not committed: an upgraded trainer takes it
+            raise
+        except CodecError as error:
             logger.warning("a retrain request does not decode", error=str(error), offset=message.offset())
             _commit(consumer, message)
             return

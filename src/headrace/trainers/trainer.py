@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -29,7 +29,7 @@ from headrace.features.log import EventLog
 from headrace.models.kafka_event_log import KafkaModelEventLog, ensure_topic
 from headrace.models.mlflow_registry import MlflowRegistry
 from headrace.trainers.fitting import FitPool
-from headrace.trainers.messages import DecisionRecord, RunFinished
+from headrace.trainers.messages import DecisionRecord, RunFinished, decode
 from headrace.trainers.runner import TrainingRunner
 from headrace.trainers.runner_loop import RunnerLoop
 from headrace.trainers.trigger_consumer import TriggerConsumer
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from headrace.trainers.definitions import Model
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -79,13 +77,13 @@ class Trainer:
         self._decided = TriggerConsumer(models, self._log, KafkaModelEventLog(config.bootstrap_servers), self._send)
         self._run_tail = TopicTail(config.bootstrap_servers, [RUNS], from_beginning=True)
         self._runs = self._ended_runs()
-        self._decided.restore(_history(config.bootstrap_servers, DECISIONS, DecisionRecord), self._runs)
+        self._decided.restore(_decisions(config.bootstrap_servers), self._runs)
         self._next_tick_us = 0
         self._busy = asyncio.Lock()
 
     def _ended_runs(self) -> list[RunFinished]:
         """The ends of runs since the last call: none is missed between the history and the agent's first message."""
-        return [msgspec.json.decode(message.value() or b"", type=RunFinished) for message in self._run_tail.drain()]
+        return [decode(message.value(), RunFinished) for message in self._run_tail.drain()]
 
     def _tick(self, t_us: int) -> None:
         for run in self._ended_runs():
@@ -114,7 +112,7 @@ class Trainer:
     async def on_run(self, value: bytes) -> None:
         """The end of a run."""
         async with self._busy:
-            await asyncio.to_thread(self._decided.finished, msgspec.json.decode(value, type=RunFinished))
+            await asyncio.to_thread(self._decided.finished, decode(value, RunFinished))
 
     def runners(self) -> dict[str, TrainingRunner]:
         """A runner a model; made in the runner's thread, as MLflow takes seconds to import."""
@@ -148,9 +146,9 @@ class Trainer:
         return RunnerLoop(config.bootstrap_servers, f"{config.namespace}-trainers", self.runners, answer)
 
 
-def _history(bootstrap_servers: str, topic: str, kind: type[T]) -> list[T]:
-    tail = TopicTail(bootstrap_servers, [topic], from_beginning=True)
-    found = [msgspec.json.decode(message.value() or b"", type=kind) for message in tail.drain()]
+def _decisions(bootstrap_servers: str) -> list[DecisionRecord]:
+    tail = TopicTail(bootstrap_servers, [DECISIONS], from_beginning=True)
+    found = [decode(message.value(), DecisionRecord) for message in tail.drain()]
     tail.close()
     return found
 

@@ -6,14 +6,12 @@ import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING, TypeVar
 
-import msgspec
-
 from headrace.bus.control import Flush, Tick
 from headrace.bus.event import encode
 from headrace.bus.topics import CONTROL
 from headrace.errors import TransientError
 from headrace.models import acknowledgement
-from headrace.trainers.messages import DecisionRecord
+from headrace.trainers.messages import DecisionRecord, decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -151,9 +149,7 @@ class Barriers:
 
     def _next(self, fits: Callable[[DecisionRecord], bool]) -> DecisionRecord | None:
         """The next record that fits; those before it are over."""
-        self._unread += [
-            msgspec.json.decode(message.value() or b"", type=DecisionRecord) for message in self._tail.poll(0.05)
-        ]
+        self._unread += [decode(message.value(), DecisionRecord) for message in self._tail.poll(0.05)]
         while self._unread:
             record = self._unread.popleft()
             if fits(record):

@@ -7,13 +7,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from headrace.app.demo.evaluation import duel, rolling
 from headrace.app.demo.history import Replay
 from headrace.app.demo.state import DecisionLine, DemoState, VersionLine
 from headrace.models.predictions import PREDICTIONS, VECTORS
-from headrace.trainers.messages import DecisionRecord, RunFinished
+from headrace.trainers.messages import DecisionRecord, RunFinished, decode
 from headrace.trainers.observation import DAY_US
 
 if TYPE_CHECKING:
@@ -87,7 +85,7 @@ class _Replayer:
 
     def _ended_runs(self) -> list[RunFinished]:
         """The runs that have ended since the last call."""
-        ended = [msgspec.json.decode(m.value() or b"", type=RunFinished) for m in self._cast.runs.drain()]
+        ended = [decode(m.value(), RunFinished) for m in self._cast.runs.drain()]
         self.tally.runs += ended
         self._state.versions += [
             VersionLine(run.version, run.rule, run.t_us, run.reason) for run in ended if run.version is not None

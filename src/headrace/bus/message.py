@@ -1,0 +1,47 @@
+"""Reading the house's own messages: JSON with a ``format`` number, which a reader of an older release refuses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import msgspec
+
+from headrace.errors import CodecError, NewerFormatError
+
+if TYPE_CHECKING:
+    from types import UnionType
+
+
+class Formatted(Protocol):
+    """A message that says in which format it is."""
+
+    @property
+    def format(self) -> int:
+        """Counted from 1; it moves when an older reader would misread the message."""
+        ...
+
+
+class _Format(msgspec.Struct):
+    format: int = 1
+
+
+T = TypeVar("T", bound=Formatted)
+_FORMAT = msgspec.json.Decoder(_Format)
+
+
+def decode(data: bytes | None, kind: type[T] | UnionType, newest: int, what: str) -> T:
+    """The message of this kind in these bytes; ``newest`` is the latest format that this release reads.
+
+    ``what`` names it in errors, such as "a retrain request". Raises NewerFormatError for a later format, whatever else
+    is in the bytes, and CodecError for bytes that are no such message.
+    """
+    try:
+        found = _FORMAT.decode(data or b"").format
+        if found > newest:
+            message = f"{what} has format {found}, this release reads formats up to {newest}: upgrade headrace"
+            raise NewerFormatError(message)
+        decoded: T = msgspec.json.decode(data or b"", type=kind)
+    except msgspec.MsgspecError as error:
+        message = f"these bytes are not {what}: {error}"
+        raise CodecError(message) from error
+    return decoded

@@ -1,0 +1,87 @@
+"""The bytes of control-plane messages, and what their readers make of a later release's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from headrace.bus.control import Tick, decode_control
+from headrace.errors import CodecError, NewerFormatError
+from headrace.models import acknowledgement, events, manifest
+from headrace.models.acknowledgement import Acknowledgement
+from headrace.trainers.messages import DecisionRecord, RetrainRequest, RunFinished, decode
+from headrace.trainers.trigger_state import TriggerState
+from tests.model_events import MANIFEST, published
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RECORD = events.encode(published("a", 1, expects=None))
+MESSAGES: dict[str, tuple[object, bytes, Callable[[bytes], object]]] = {
+    "decision": (
+        DecisionRecord(model="m", kind="finished", t_us=5, reason="refused: …", state=TriggerState(), run="r"),
+        '{"model":"m","kind":"finished","t_us":5,"reason":"refused: …","state":{"baseline":null,"request":null,'
+        '"pin":null,"live":false},"decision":null,"run":"r","format":1}'.encode(),
+        lambda data: decode(data, DecisionRecord),
+    ),
+    "request": (
+        RetrainRequest(request_id="m-1", model="m", rule="volume", reason="enough", t_us=5, matured_labels=7),
+        b'{"request_id":"m-1","model":"m","rule":"volume","reason":"enough","t_us":5,"matured_labels":7,"format":1}',
+        lambda data: decode(data, RetrainRequest),
+    ),
+    "run": (
+        RunFinished(request_id="m-1", model="m", outcome="failed", reason="no", rule="first", t_us=5, matured_labels=7),
+        (
+            b'{"request_id":"m-1","model":"m","outcome":"failed","reason":"no","rule":"first","t_us":5,'
+            b'"matured_labels":7,"version":null,"event_id":null,"gate":null,"rows":0,"holdout_days":null,"seconds":{},'
+            b'"format":1}'
+        ),
+        lambda data: decode(data, RunFinished),
+    ),
+    "tick": (Tick(5), b'{"type":"tick","t_us":5,"format":1}', decode_control),
+    "acknowledgement": (
+        Acknowledgement(application="web", model="m", version=2, event_id="b", ok=True, at_us=5),
+        b'{"format":1,"application":"web","model":"m","version":2,"event_id":"b","ok":true,"reason":"","at_us":5}',
+        acknowledgement.decode,
+    ),
+    "manifest": (MANIFEST, manifest.encode(MANIFEST), manifest.decode),
+    "model event": (
+        published("a", 1, expects=None).data,
+        RECORD.value,
+        lambda data: events.decode(replace(RECORD, value=data)).data,
+    ),
+}
+
+
+@pytest.fixture(params=MESSAGES)
+def message(request: pytest.FixtureRequest) -> tuple[object, bytes, Callable[[bytes], object]]:
+    return MESSAGES[request.param]
+
+
+def test_a_message_is_these_bytes(message: tuple[object, bytes, Callable[[bytes], object]]) -> None:
+    value, golden, read = message
+    assert msgspec.json.encode(value) == golden or msgspec.json.encode(value, order="deterministic") == golden
+    assert read(golden) == value
+
+
+def test_readers_ignore_what_a_later_release_added(message: tuple[object, bytes, Callable[[bytes], object]]) -> None:
+    value, golden, read = message
+    assert read(golden[:-1] + b',"later":1}') == value
+
+
+@pytest.mark.parametrize("rest", [b"", b',"model":["changed"]'])
+def test_readers_refuse_a_newer_format(message: tuple[object, bytes, Callable[[bytes], object]], rest: bytes) -> None:
+    """Also where they could not have read it."""
+    _, golden, read = message
+    with pytest.raises(NewerFormatError, match=r"has format 2, this release reads formats up to 1: upgrade headrace"):
+        read(golden.replace(b'"format":1', b'"format":2' + rest))
+
+
+@pytest.mark.parametrize("kind", [DecisionRecord, RetrainRequest, RunFinished])
+@pytest.mark.parametrize("data", [None, b"?", b"{}"])
+def test_what_is_no_message_is_refused_by_its_name(kind: type[RunFinished], data: bytes | None) -> None:
+    with pytest.raises(CodecError, match=r"these bytes are not (a|the) (decision|retrain|end of)"):
+        decode(data, kind)
