@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         any_of,
         at_least,
         drift,
+        hysteresis,
         performance,
         schedule,
         volume,
@@ -55,7 +56,8 @@ _MODULES = {
     "headrace.serving.predictor": ("Predictor",),
     "headrace.serving.subscriber": ("ModelSubscriber",),
     "headrace.trainers.definitions": (
-        "Gate", "Label", "Model", "Run", "all_of", "any_of", "at_least", "drift", "performance", "schedule", "volume",
+        "Gate", "Label", "Model", "Run", "all_of", "any_of", "at_least", "drift", "hysteresis", "performance",
+        "schedule", "volume",
     ),
 }  # fmt: skip
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -77,8 +79,8 @@ __all__ = [
     "Count", "Entity", "Event", "EventProducer", "FeatureClient", "FeatureService", "FeatureView", "Gate",
     "HeadraceError", "Histogram", "Label", "Last", "LocalServices", "Max", "Mean", "Min", "MissingExtraError", "Model",
     "ModelSubscriber", "Predictor", "Project", "Run", "Settings", "Stream", "Sum", "TerminalError", "TransientError",
-    "all_of", "any_of", "at_least", "col", "drift", "load_project", "load_settings", "performance", "schedule",
-    "volume",
+    "all_of", "any_of", "at_least", "col", "drift", "hysteresis", "load_project", "load_settings", "performance",
+    "schedule", "volume",
 ]  # fmt: skip
 
 

@@ -1,17 +1,46 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.errors import DefinitionError
+from headrace.trainers.hysteresis import check_names, hysteresis
 from headrace.trainers.observation import DAY_US, Observation
 from headrace.trainers.policy import Decision, Policy
 from headrace.trainers.trigger_state import Baseline, RunOutcome, TriggerState, finished, pinned, unpinned
-from headrace.trainers.triggers import Rule, all_of, any_of, at_least, schedule, volume
+from headrace.trainers.triggers import Inputs, Rule, Verdict, all_of, any_of, at_least, schedule, volume
+
+
+@dataclass(frozen=True)
+class Tide:
+    """A rule that rises and falls with the count of labels, whatever was asked."""
+
+    name: str
+
+    def measure(self, observation: Observation) -> Inputs:
+        return {"height": observation.matured_labels % 17}
+
+    def judge(self, state: TriggerState, t_us: int, inputs: Inputs) -> list[Verdict]:
+        del state, t_us
+        height = inputs["height"]
+        reason = f"height {height}"
+        return [Verdict(rule=self.name, fired=height >= 10, reason=reason, progress=min(1.0, height / 10))]
+
+    def spec(self) -> dict[str, Any]:
+        return {"rule": "tide"}
+
+    def labels(self) -> int | None:
+        return None
+
 
 LEAVES: st.SearchStrategy[Rule] = st.one_of(
     st.integers(1, 3_000).map(lambda n: volume(labels=n, name=f"volume{n}")),
     st.integers(1, 40).map(lambda n: schedule(every=f"{n}d", name=f"schedule{n}")),
+    st.integers(0, 9).map(lambda n: hysteresis(Tide(f"tide{n}"), rearm=n / 10)),
 )
 
 
@@ -32,7 +61,15 @@ DAYS = st.lists(
 )
 
 
-@given(RULES, st.integers(1, 3_000), st.integers(0, 9), DAYS)
+def distinct(rule: Rule) -> bool:
+    try:
+        check_names(rule)
+    except DefinitionError:
+        return False
+    return True
+
+
+@given(RULES.filter(distinct), st.integers(1, 3_000), st.integers(0, 9), DAYS)
 def test_a_life_of_decisions_keeps_the_law_and_replays(
     rule: Rule, first: int, cooldown: int, days: list[tuple[int, int, RunOutcome, str]]
 ) -> None:
@@ -61,7 +98,7 @@ def test_a_life_of_decisions_keeps_the_law_and_replays(
 def check(policy: Policy, state: TriggerState, decision: Decision, labels: int) -> None:
     assert decision.reason
     assert 0 <= decision.progress <= 1
-    assert decision.fired == (decision.request is not None) == (decision.after != state)
+    assert decision.fired == (decision.request is not None) == (decision.after.request != state.request)
     if not decision.fired:
         return
     assert decision.progress == 1
@@ -70,3 +107,40 @@ def check(policy: Policy, state: TriggerState, decision: Decision, labels: int) 
         assert decision.t_us - state.baseline.t_us >= policy.cooldown_us
         if state.baseline.outcome != "published":
             assert labels - state.baseline.matured_labels >= policy.enough_labels // 4
+
+
+@given(
+    st.sampled_from([0.0, 0.3, 0.5, 0.9]),
+    st.lists(st.tuples(st.integers(0, 16), OUTCOMES), max_size=60),
+)
+def test_hysteresis_is_a_loop_with_one_flag(rearm: float, days: list[tuple[int, RunOutcome]]) -> None:
+    policy = Policy("m", hysteresis(Tide("tide"), rearm=rearm), first=1, cooldown_us=0)
+    state = finished(TriggerState(), Baseline(run="r0", outcome="published", t_us=0, matured_labels=0))
+    armed = True
+    for day, (height, outcome) in enumerate(days, 1):
+        decision = policy.evaluate(state, Observation(day * DAY_US, 17 * day + height))
+        assert decision.fired == (armed and height >= 10)
+        armed = not decision.fired if armed else height / 10 <= rearm
+        state = decision.after
+        if decision.request:
+            run = Baseline(run=decision.request, outcome=outcome, t_us=day * DAY_US, matured_labels=17 * day)
+            state = finished(state, run)
+            armed = outcome in {"postponed", "failed"}
+        assert (not state.disarmed) == armed
+
+
+@given(st.integers(1, 4), st.lists(st.tuples(st.integers(1, 30), OUTCOMES), max_size=60))
+def test_a_day_has_its_budget(budget: int, steps: list[tuple[int, RunOutcome]]) -> None:
+    policy = Policy("m", volume(labels=1), first=1, cooldown_us=0, daily_budget=budget)
+    state, t_us = finished(TriggerState(), Baseline(run="r0", outcome="published", t_us=0, matured_labels=0)), 0
+    asked: list[int] = []
+    for step, (hours, outcome) in enumerate(steps, 1):
+        t_us += hours * 3_600_000_000
+        decision = policy.evaluate(state, Observation(t_us, step))
+        today = t_us // DAY_US
+        assert decision.fired == (asked.count(today) < budget)
+        state = decision.after
+        if decision.request:
+            asked.append(today)
+            run = Baseline(run=decision.request, outcome=outcome, t_us=t_us, matured_labels=step)
+            state = finished(state, run)

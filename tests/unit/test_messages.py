@@ -24,7 +24,7 @@ MESSAGES: dict[str, tuple[object, bytes, Callable[[bytes], object]]] = {
     "decision": (
         DecisionRecord(model="m", kind="finished", t_us=5, reason="refused: …", state=TriggerState(), run="r"),
         '{"model":"m","kind":"finished","t_us":5,"reason":"refused: …","state":{"baseline":null,"request":null,'
-        '"pin":null,"live":false},"decision":null,"run":"r","format":1}'.encode(),
+        '"pin":null,"live":false,"disarmed":[],"asked_day":0,"asked_count":0},"decision":null,"run":"r","format":1}'.encode(),
         lambda data: decode(data, DecisionRecord),
     ),
     "request": (

@@ -88,6 +88,7 @@ def test_a_model_is_this_spec() -> None:
         "fit": f"{__name__}:fit",
         "first": 5_000,
         "cooldown": "7d",
+        "daily_budget": None,
         "triggers": {
             "rule": "at_least",
             "count": 1,

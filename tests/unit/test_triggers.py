@@ -10,6 +10,7 @@ import pytest
 
 from headrace.bus.duration import instant
 from headrace.errors import DefinitionError
+from headrace.trainers.hysteresis import hysteresis
 from headrace.trainers.observation import DAY_US, Observation, Outcomes, Scores
 from headrace.trainers.policy import Decision, Policy, request_id
 from headrace.trainers.trigger_state import Baseline, RunOutcome, TriggerState, finished, pinned, unpinned
@@ -224,6 +225,54 @@ def test_a_decision_survives_json_and_means_the_same_again() -> None:
     assert rule.judge(back.state, back.t_us, back.inputs) == decision
 
 
+def test_a_rule_with_hysteresis_asks_again_only_after_it_has_calmed_down() -> None:
+    def see_drift(days: float, shift: float) -> Observation:
+        return replace(see(days, 90_000 + int(days * 1_000)), scores=lambda: scores(int(days), shift))
+
+    calm = policy(hysteresis(drift("score", psi=0.2, sample="14d"), rearm=0.5))
+    fired = calm.evaluate(after("published"), see_drift(90, 1.5))
+    assert (fired.fired, fired.rule, fired.after.disarmed) == (True, "drift", ("drift",))
+    run = Baseline(run=str(fired.request), outcome="refused", t_us=T0 + 90 * DAY_US, matured_labels=180_000)
+    refused = finished(fired.after, run)
+    still = calm.evaluate(refused, see_drift(98, 1.5))
+    assert (still.fired, still.progress, still.after) == (False, 0.0, refused)
+    assert still.reason.startswith("asked before, armed again at 50% of the way or less: score PSI ")
+    lower = calm.evaluate(still.after, see_drift(99, 0.0))
+    assert (lower.fired, lower.after.disarmed) == (False, ())
+    assert lower.reason.startswith("armed again: score PSI ")
+    assert calm.evaluate(lower.after, see_drift(100, 1.5)).fired
+
+
+@pytest.mark.parametrize(("outcome", "armed"), [("published", 0), ("refused", 0), ("postponed", 1), ("failed", 1)])
+def test_a_run_that_judged_nothing_arms_the_rule_again(outcome: RunOutcome, armed: int) -> None:
+    state = TriggerState(request="r1", live=True, disarmed=("drift",))
+    run = Baseline(run="r1", outcome=outcome, t_us=T0, matured_labels=50_000)
+    assert finished(state, run).disarmed == (() if armed else ("drift",))
+
+
+def test_a_rule_that_took_no_part_in_asking_stays_armed() -> None:
+    both = policy(all_of(hysteresis(schedule(every="7d")), volume(labels=20_000)))
+    waiting = both.evaluate(after("published"), see(10, 60_000))
+    assert (waiting.fired, waiting.after.disarmed) == (False, ())
+    assert both.evaluate(after("published"), see(10, 70_000)).after.disarmed == ("schedule",)
+
+
+def test_no_more_runs_are_asked_for_on_a_day_than_its_budget() -> None:
+    keen = Policy("delay", schedule(every="1h"), first=10, cooldown_us=0, daily_budget=2)
+    state, asked = after("published"), []
+    for hour in range(1, 49):
+        decision = keen.evaluate(state, see(hour / 24, 90_000 + hour))
+        state = decision.after
+        if decision.request:
+            asked.append(hour)
+            run = Baseline(run=decision.request, outcome="published", t_us=decision.t_us, matured_labels=90_000)
+            state = finished(state, run)
+        elif hour == 12:
+            assert (decision.rule, decision.progress) == ("daily_budget", 0.5)
+            assert decision.reason == "daily budget: 2 of 2 runs asked for on 2013-02-15"
+    assert asked == [1, 2, 24, 25, 48]
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -238,6 +287,17 @@ def test_a_decision_survives_json_and_means_the_same_again() -> None:
         (lambda: at_least(3, volume(labels=1)), "can never be"),
         (any_of, "can never be"),
         (lambda: Policy("delay", volume(labels=1), first=0, cooldown_us=0), "first=0"),
+        (lambda: Policy("delay", volume(labels=1), first=1, cooldown_us=0, daily_budget=0), "daily_budget=0"),
+        (lambda: hysteresis(volume(labels=1), rearm=1.0), r"hysteresis\(volume, rearm=1\.0\)"),
+        (
+            lambda: policy(
+                any_of(
+                    all_of(hysteresis(volume(labels=1)), name="a"),
+                    all_of(hysteresis(volume(labels=2)), name="b"),
+                )
+            ),
+            r"several rules named \['volume'\]",
+        ),
     ],
 )
 def test_a_rule_that_makes_no_sense_is_refused(make: object, said: str) -> None:

@@ -12,6 +12,7 @@ from headrace.bus.duration import Duration, micros, text
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions import FeatureService, spec_hash
 from headrace.features.expression import Expression, kind
+from headrace.trainers.hysteresis import hysteresis
 from headrace.trainers.observation import DAY_US
 from headrace.trainers.policy import Policy
 from headrace.trainers.triggers import Rule, all_of, any_of, at_least, drift, performance, schedule, volume
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from headrace.trainers.metrics import Metric
 
 __all__ = [
-    "Gate", "Label", "Model", "Run", "all_of", "any_of", "at_least", "drift", "performance", "schedule", "volume",
+    "Gate", "Label", "Model", "Run", "all_of", "any_of", "at_least", "drift", "hysteresis", "performance", "schedule",
+    "volume",
 ]  # fmt: skip
 
 SPEC_VERSION = 1
@@ -139,7 +141,8 @@ class Model:
     """A model: the requests it answers, what it sees, what it predicts, how it is fitted, and when again.
 
     ``requests`` is the stream of rows to predict: ``key`` names the field that tells them apart, ``at`` the time of the
-    look-up. ``first``: matured rows for version 1. ``cooldown``: event time from a finished run to the next request.
+    look-up. ``first``: matured rows for version 1. ``cooldown``: event time from a finished run to the next request;
+    ``daily_budget``: the most requests on one day of it.
     """
 
     name: str
@@ -154,6 +157,7 @@ class Model:
     request_features: Sequence[str] = ()
     first: int = 20_000
     cooldown: Duration = "7d"
+    daily_budget: int | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -207,7 +211,7 @@ class Model:
     @cached_property
     def policy(self) -> Policy:
         """The triggers with what surrounds them."""
-        return Policy(self.name, self.triggers, self.first, micros(self.cooldown))
+        return Policy(self.name, self.triggers, self.first, micros(self.cooldown), self.daily_budget)
 
     def to_spec(self) -> dict[str, Any]:
         """The model as plain JSON: all but the code of ``fit``, which is named."""
@@ -224,6 +228,7 @@ class Model:
             "fit": f"{getattr(self.fit, '__module__', '?')}:{getattr(self.fit, '__qualname__', repr(self.fit))}",
             "first": self.first,
             "cooldown": text(micros(self.cooldown)),
+            "daily_budget": self.daily_budget,
             "triggers": self.triggers.spec(),
             "gate": self.gate.spec(),
         }

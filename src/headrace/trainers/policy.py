@@ -10,6 +10,7 @@ import msgspec
 
 from headrace.bus.duration import moment
 from headrace.errors import DefinitionError
+from headrace.trainers.hysteresis import check_names
 from headrace.trainers.observation import DAY_US
 from headrace.trainers.trigger_state import Baseline, TriggerState
 from headrace.trainers.triggers import Rule, Verdict
@@ -41,17 +42,25 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Policy:
-    """A model's rule and what surrounds it. ``first``: matured rows for version 1; ``cooldown_us`` is event time."""
+    """A model's rule and what surrounds it. ``first``: matured rows for version 1, its warm-up.
+
+    ``cooldown_us`` and the days of ``daily_budget``, the most runs to ask for on one, are event time.
+    """
 
     model: str
     rule: Rule
     first: int
     cooldown_us: int
+    daily_budget: int | None = None
 
     def __post_init__(self) -> None:
         if self.first <= 0 or self.cooldown_us < 0:
             message = f"model {self.model!r}: first={self.first} must be above 0, cooldown={self.cooldown_us} not below"
             raise DefinitionError(message)
+        if self.daily_budget is not None and self.daily_budget <= 0:
+            message = f"model {self.model!r}: daily_budget={self.daily_budget} must be above 0, or None for no bound"
+            raise DefinitionError(message)
+        check_names(self.rule)
 
     @property
     def enough_labels(self) -> int:
@@ -82,7 +91,7 @@ class Policy:
             inputs=inputs,
             verdicts=verdicts,
             state=state,
-            after=msgspec.structs.replace(state, request=request) if request else state,
+            after=_after(state, t_us, verdicts, request),
             request=request,
         )
 
@@ -100,6 +109,10 @@ class Policy:
             if new < self.enough_labels:
                 reason = f"pinned by a rollback: {new:,} of {self.enough_labels:,} matured labels since"
                 return _held("pinned", reason, new / self.enough_labels)
+        asked = state.asked_on(t_us // DAY_US)
+        if self.daily_budget is not None and asked >= self.daily_budget:
+            reason = f"daily budget: {asked} of {self.daily_budget} runs asked for on {moment(t_us):%Y-%m-%d}"
+            return _held("daily_budget", reason, t_us % DAY_US / DAY_US)
         return None if state.baseline is None else self._hold_after(state.baseline, t_us, inputs)
 
     def _hold_after(self, baseline: Baseline, t_us: int, inputs: dict[str, Any]) -> Verdict | None:
@@ -113,6 +126,22 @@ class Policy:
             reason = f"the run of {day} was {baseline.outcome}: {new:,} of {need:,} matured labels before asking again"
             return _held("after_refusal", reason, new / need)
         return None
+
+
+def _after(state: TriggerState, t_us: int, verdicts: list[Verdict], request: str | None) -> TriggerState:
+    """The memory after a decision: who asked, when, and which rules are to calm down before they ask again."""
+    disarmed = set(state.disarmed) - {v.rule for v in verdicts if v.armed}
+    if request is None:
+        return msgspec.structs.replace(state, disarmed=tuple(sorted(disarmed)))
+    disarmed |= {v.rule for v in verdicts if v.armed and v.fired}
+    day = t_us // DAY_US
+    return msgspec.structs.replace(
+        state,
+        request=request,
+        disarmed=tuple(sorted(disarmed)),
+        asked_day=day,
+        asked_count=state.asked_on(day) + 1,
+    )
 
 
 def request_id(model: str, rule: str, baseline: Baseline | None) -> str:

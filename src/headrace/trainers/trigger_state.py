@@ -28,12 +28,19 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TriggerState(msgspec.Struct, frozen=True, kw_only=True):
-    """The memory of a model's triggers. ``live``: some version is live. ``request``: the run asked for, unfinished."""
+    """The memory of a model's triggers. ``live``: some version is live. ``request``: the run asked for, unfinished.
+
+    ``disarmed`` are the rules with hysteresis that asked and have not calmed down; ``asked_day`` is the day, since the
+    epoch, of the last request, and ``asked_count`` how many there were on it.
+    """
 
     baseline: Baseline | None = None
     request: str | None = None
     pin: Pin | None = None
     live: bool = False
+    disarmed: tuple[str, ...] = ()
+    asked_day: int = 0
+    asked_count: int = 0
 
     @property
     def baseline_labels(self) -> int:
@@ -45,6 +52,10 @@ class TriggerState(msgspec.Struct, frozen=True, kw_only=True):
         """The event time of the baseline; 0 before the first run."""
         return 0 if self.baseline is None else self.baseline.t_us
 
+    def asked_on(self, day: int) -> int:
+        """How many runs were asked for on a day, counted since the epoch, that is not before the last request's."""
+        return self.asked_count if day == self.asked_day else 0
+
     @property
     def since(self) -> str:
         """The baseline in words."""
@@ -54,7 +65,8 @@ class TriggerState(msgspec.Struct, frozen=True, kw_only=True):
 def finished(state: TriggerState, run: Baseline) -> TriggerState:
     """The state after a run finished, whatever came of it. The same run twice changes nothing.
 
-    A postponed run has judged nothing: the cooldown begins, and the volume goes on from the baseline before it.
+    A postponed run has judged nothing: the cooldown begins, and the volume goes on from the baseline before it. Neither
+    has a failed one: after both, rules with hysteresis are armed again.
     """
     if state.baseline is not None and state.baseline.run == run.run:
         return state
@@ -63,7 +75,10 @@ def finished(state: TriggerState, run: Baseline) -> TriggerState:
     published = run.outcome == "published"
     request = None if state.request == run.run else state.request
     pin = None if published else state.pin
-    return msgspec.structs.replace(state, baseline=run, request=request, live=state.live or published, pin=pin)
+    disarmed = state.disarmed if run.outcome in {"published", "refused"} else ()
+    return msgspec.structs.replace(
+        state, baseline=run, request=request, live=state.live or published, pin=pin, disarmed=disarmed
+    )
 
 
 def pinned(state: TriggerState, t_us: int, matured_labels: int) -> TriggerState:

@@ -28,13 +28,17 @@ LIVE_OUTCOMES = 5_000
 Inputs = dict[str, Any]
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """One rule's word. ``progress`` runs from 0 to 1, where it fires; ``reason`` is there also for 'not now'."""
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One rule's word. ``progress`` runs from 0 to 1, where it fires; ``reason`` is there also for 'not now'.
+
+    ``armed`` is there with hysteresis only: whether the rule may fire.
+    """
 
     rule: str
     fired: bool
     reason: str
     progress: float
+    armed: bool | None = None
 
 
 class Rule(Protocol):
