@@ -19,6 +19,7 @@ RUNS = "headrace.runs"
 MODELS = "headrace.models"
 MODEL_ACKS = "headrace.model-acks"
 CONTROL = "headrace.control"
+EXCLUSIONS = "headrace.exclusions"
 FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 
 
