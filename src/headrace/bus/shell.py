@@ -80,8 +80,12 @@ class ThreadService(Service):  # type: ignore[misc]  # mode has no types
 
     async def on_stop(self) -> None:
         """Ask the loop to end and wait for it."""
-        self._stop_loop()
+        self.end()
         await asyncio.to_thread(self._thread.join)
+
+    def end(self) -> None:
+        """Ask the loop to end; a signal during the start leaves no other way, as then nothing is stopped in order."""
+        self._stop_loop()
 
 
 def run_shell(app: faust.App, service: ThreadService) -> None:
@@ -91,4 +95,7 @@ def run_shell(app: faust.App, service: ThreadService) -> None:
         logging.getLogger(library).setLevel(logging.WARNING)
     worker = faust.Worker(app, override_logging=False, redirect_stdouts=False, quiet=True)
     worker.spinner = None  # it would draw over the log lines
-    worker.execute_from_commandline()
+    try:
+        worker.execute_from_commandline()
+    finally:
+        service.end()
