@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 def test_a_start_that_is_broken_off_ends_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal between the loop's start and the shell's: nothing is stopped in order then."""
     stopped = threading.Event()
-    service = ThreadService(stopped.wait, stopped.set)
+
+    def loop() -> None:
+        stopped.wait(30)
+
+    service = ThreadService(loop, stopped.set)
 
     def broken_off(_: faust.Worker) -> None:
         raise SystemExit(1)
