@@ -79,6 +79,8 @@ class Processes:
         """Stop all, politely first."""
         if self._application is not None and self._application.stdin is not None:
             self._application.stdin.close()
+        for process in self._guarded.values():  # all at once: each takes seconds
+            process.ask_to_stop()
         for process in self._guarded.values():
             process.stop()
         self._guarded.clear()

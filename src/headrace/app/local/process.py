@@ -50,9 +50,13 @@ class GuardedProcess:
         """Whether the command still runs."""
         return self._guard.poll() is None
 
-    def stop(self) -> None:
-        """Ask the command to end and wait; after the grace it is killed."""
+    def ask_to_stop(self) -> None:
+        """Ask the command to end; after the grace it is killed."""
         _pipe(self._guard.stdin).close()
+
+    def stop(self) -> None:
+        """Ask the command to end and wait."""
+        self.ask_to_stop()
         self._guard.wait()
         _pipe(self._guard.stdout).close()
 
