@@ -89,6 +89,7 @@ def test_a_model_is_this_spec() -> None:
         "first": 5_000,
         "cooldown": "7d",
         "daily_budget": None,
+        "source": "events",
         "triggers": {
             "rule": "at_least",
             "count": 1,
@@ -128,6 +129,7 @@ def test_the_policy_is_the_models() -> None:
             "view 'terminal' is looked up by 'terminal'.*it has.*'card'",
         ),
         ({"first": 0}, "first=0"),
+        ({"source": "served"}, r"source='served'; choose one of \['events', 'logged'\]"),
         ({"cooldown": "a week"}, "'a week' is no duration"),
         ({"label": Label(terminals, col("terminal") == "x", on="terminal", within="1d")}, "no field 'terminal'"),
     ],

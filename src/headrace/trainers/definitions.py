@@ -29,6 +29,7 @@ __all__ = [
 SPEC_VERSION = 1
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _METRICS = ("auc", "logloss")
+_SOURCES = ("events", "logged")
 _RULES = ("better", "not_worse")
 
 
@@ -44,6 +45,7 @@ class Run:
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
+Source = Literal["events", "logged"]
 Fit = Callable[..., Any]
 """``fit(X: DataFrame, y: Series, run: Run) -> fitted estimator`` with ``predict_proba``."""
 
@@ -143,6 +145,10 @@ class Model:
     ``requests`` is the stream of rows to predict: ``key`` names the field that tells them apart, ``at`` the time of the
     look-up. ``first``: matured rows for version 1. ``cooldown``: event time from a finished run to the next request;
     ``daily_budget``: the most requests on one day of it.
+
+    ``source``: what later versions learn from, features worked out from the ``"events"`` as of each request, or the
+    vectors ``"logged"`` when they were served: rows that were never served are then left out. Version 1, before which
+    nothing is served, always learns from the events.
     """
 
     name: str
@@ -158,6 +164,7 @@ class Model:
     first: int = 20_000
     cooldown: Duration = "7d"
     daily_budget: int | None = None
+    source: Source = "events"
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -168,6 +175,7 @@ class Model:
         self._check_label()
         with naming(f"model {self.name!r}: cooldown"):
             micros(self.cooldown)
+        _one_of(f"model {self.name!r}", "source", self.source, _SOURCES)
         _ = self.policy  # its own checks
 
     def _check_requests(self) -> None:
@@ -229,6 +237,7 @@ class Model:
             "first": self.first,
             "cooldown": text(micros(self.cooldown)),
             "daily_budget": self.daily_budget,
+            "source": self.source,
             "triggers": self.triggers.spec(),
             "gate": self.gate.spec(),
         }

@@ -11,7 +11,10 @@ from headrace.trainers import gate
 from headrace.trainers.observation import DAY_US
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from headrace.models.events import Published
+    from headrace.models.manifest import Span
     from headrace.trainers.definitions import Model
     from headrace.trainers.model_log import ModelLog
     from headrace.trainers.training_set import TrainingSet
@@ -33,11 +36,17 @@ class Split:
         return not (self.train.any() and self.holdout.any())
 
 
-def split(model: Model, data: TrainingSet, t_us: int) -> Split:
-    """The newest whole matured days for the gate; for the fit what was matured when the first of them began."""
+def split(model: Model, data: TrainingSet, t_us: int, excluded: Sequence[Span] = ()) -> Split:
+    """The newest whole matured days for the gate; for the fit what was matured when the first of them began.
+
+    Days that are excluded as a whole do not count: the gate looks further back instead.
+    """
     within = model.label.within_us
-    last = (t_us - within) // DAY_US
-    first = last - model.gate.holdout_us // DAY_US
+    last = first = (t_us - within) // DAY_US
+    wanted = model.gate.holdout_us // DAY_US
+    while wanted:
+        first -= 1
+        wanted -= not any(s.from_us <= first * DAY_US and (first + 1) * DAY_US <= s.to_us for s in excluded)
     holdout = (data.day >= first) & (data.day < last)
     return Split(data.requested_us + within <= first * DAY_US, holdout, (int(first), int(last)))
 

@@ -13,11 +13,13 @@ from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.trainers.observation import DAY_US, Observation, Outcomes, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from headrace.features.online import Source
+    from headrace.models.manifest import Span
     from headrace.trainers.definitions import Model
 
+_VECTOR = {"events": ["key", "served_at", "offsets"], "logged": ["key", "served_at", "offsets", "service", "values"]}
 _ORDER = ["__available_at", "__partition", "__offset"]
 
 
@@ -60,11 +62,12 @@ class ModelLog:
     """Reads the log of one model incrementally. Times are microseconds UTC.
 
     A row is *matured* when its label's limit is over. Not for several threads at once. Every method takes the clock's
-    time ``t_us`` and sees what was available by then.
+    time ``t_us`` and sees what was available by then. ``excluded`` are spans of request times that it leaves out.
     """
 
     def __init__(self, model: Model, log: EventLog) -> None:
         self._model = model
+        self.excluded: Sequence[Span] = ()
         label = model.label
         self._requests = _Table(log.reader(model.requests.topic), [pl.col(f.name) for f in model.requests.fields])
         self._labels = _Table(
@@ -73,9 +76,7 @@ class ModelLog:
             unique=["__on"],
         )
         own = pl.col("model") == model.name
-        self._vectors = _Table(
-            log.reader(VECTORS.topic), [pl.col("key", "served_at", "offsets")], unique=["key"], where=own
-        )
+        self._vectors = _Table(log.reader(VECTORS.topic), [pl.col(_VECTOR[model.source])], unique=["key"], where=own)
         self._predictions = _Table(
             log.reader(PREDICTIONS.topic),
             [pl.col("key", "version", "role", "requested_at", "served_at", "score")],
@@ -113,7 +114,8 @@ class ModelLog:
         model = self._model
         within = pl.duration(microseconds=model.label.within_us)
         at = pl.col(model.at)
-        rows = self.requests().filter(at.dt.epoch("us") + model.label.within_us <= t_us)
+        matured = at.dt.epoch("us") + model.label.within_us <= t_us
+        rows = self.requests().filter(matured & self._kept(at))
         joined = rows.join(self.labels(), left_on=model.label.on, right_on="__on", how="left", maintain_order="left")
         in_time = pl.col("__labelled_at") <= at + within
         missing = pl.lit(value=False) if model.label.missing == "false" else pl.lit(None, pl.Boolean)
@@ -125,11 +127,14 @@ class ModelLog:
         )
 
     def spine(self, t_us: int) -> pl.DataFrame:
-        """:meth:`labelled`, with ``__served_us`` and ``__offsets`` of the served vector where there was one."""
+        """:meth:`labelled`, with ``__served_us`` and ``__offsets`` of the served vector where there was one.
+
+        For a model that learns from what was served, ``__service`` and ``__values`` too.
+        """
         served = self.vectors().select(
             pl.col("key").alias("__key"),
             pl.col("served_at").dt.epoch("us").alias("__served_us"),
-            pl.col("offsets").alias("__offsets"),
+            pl.col(_VECTOR[self._model.source][2:]).name.prefix("__"),
         )
         return self.labelled(t_us).join(served, on="__key", how="left", maintain_order="left")
 
@@ -152,8 +157,14 @@ class ModelLog:
             return Observation(t_us, labels)
         return Observation(t_us, labels, lambda: self._scores(version), lambda: self._outcomes(t_us, version))
 
+    def _kept(self, at: pl.Expr) -> pl.Expr:
+        """Whether a request of that time is in no excluded span."""
+        us = at.dt.epoch("us")
+        return pl.all_horizontal(pl.lit(value=True), *((us < s.from_us) | (us >= s.to_us) for s in self.excluded))
+
     def _scores(self, version: int) -> Scores:
-        own = self.predictions().filter((pl.col("version") == version) & (pl.col("role") == "live"))
+        live = (pl.col("version") == version) & (pl.col("role") == "live")
+        own = self.predictions().filter(live & self._kept(pl.col("requested_at")))
         day = own.get_column("requested_at").dt.epoch("us") // DAY_US
         return Scores(day.to_numpy(), own.get_column("score").to_numpy())
 

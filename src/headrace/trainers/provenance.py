@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import platform
 import zlib
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,13 @@ from headrace.models.events import ArtifactRef, Cause, ManifestRef, ModelEvent, 
 from headrace.models.manifest import Manifest, StreamPin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from headrace.features.online import Source
+    from headrace.features import online
+    from headrace.models.manifest import Span
     from headrace.models.registry import Registration
     from headrace.models.state import ModelState
-    from headrace.trainers.definitions import Model
+    from headrace.trainers.definitions import Model, Source
     from headrace.trainers.gate import GateReport
     from headrace.trainers.messages import RetrainRequest
     from headrace.trainers.training_set import TrainingSet
@@ -35,19 +37,24 @@ def run_seed(request_id: str, seed: int) -> int:
     return zlib.crc32(request_id.encode()) ^ seed
 
 
-def make_manifest(
-    model: Model,
-    request_id: str,
-    data: TrainingSet,
-    positions: Mapping[str, Mapping[Source, int]],
-    *,
-    seed: int,
-) -> Manifest:
+@dataclass(frozen=True)
+class Made:
+    """What was decided of a run before its data was read."""
+
+    model: Model
+    request_id: str
+    source: Source
+    excluded: Sequence[Span]
+    seed: int
+
+
+def make_manifest(made: Made, data: TrainingSet, positions: Mapping[str, Mapping[online.Source, int]]) -> Manifest:
     """The manifest of a run on ``data``; ``positions``: topic → source partition → offset below which all was read."""
+    model = made.model
     views = model.features.views
     return Manifest(
         model=model.name,
-        request_id=request_id,
+        request_id=made.request_id,
         streams=[_pin(topic, found) for topic, found in positions.items()],
         rows=len(data),
         content_hash=data.content_hash(),
@@ -57,11 +64,13 @@ def make_manifest(
         feature_columns=model.features.columns(),
         request_features=list(model.request_features),
         label=model.label.spec(),
-        seeds={"run": run_seed(request_id, seed), "gate": seed},
+        seeds={"run": run_seed(made.request_id, made.seed), "gate": made.seed},
         libraries=libraries(),
         code=code_hash(model.fit),
         trained_from_us=int(data.requested_us.min()),
         trained_to_us=int(data.requested_us.max()),
+        excluded=list(made.excluded),
+        params={} if made.source == "events" else {"source": made.source, "never_served": data.never_served},
     )
 
 
@@ -153,7 +162,7 @@ def _stored(uri: str) -> ArtifactRef:
     return ArtifactRef(uri=uri, digest=artifact.digest(data), content_hash=artifact.content_hash(data))
 
 
-def _pin(topic: str, positions: Mapping[Source, int]) -> StreamPin:
+def _pin(topic: str, positions: Mapping[online.Source, int]) -> StreamPin:
     topic_ids = sorted({source.topic_id.hex() for source in positions})
     offsets = {source.text: offset for source, offset in sorted(positions.items())}
     return StreamPin(topic=topic, topic_id=",".join(topic_ids), offsets=offsets)

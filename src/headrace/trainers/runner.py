@@ -15,10 +15,11 @@ from headrace.models.event_log import ModelEventLog, events
 from headrace.models.registry import FinishedRun, Registration, Registry
 from headrace.models.state import ModelState, fold
 from headrace.trainers.definitions import Model, Run
+from headrace.trainers.exclusions import Exclusions, MemoryExclusions, spans
 from headrace.trainers.fitting import Fits, FitTask
 from headrace.trainers.judging import Judge, Split, split
 from headrace.trainers.messages import RetrainRequest, RunFinished
-from headrace.trainers.provenance import make_manifest, metrics, publication, run_seed
+from headrace.trainers.provenance import Made, make_manifest, metrics, publication, run_seed
 from headrace.trainers.training_set import TrainingSet, TrainingSets
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from headrace.features.log import EventLog
     from headrace.models.events import ModelEvent
+    from headrace.models.manifest import Span
+    from headrace.trainers.definitions import Source
     from headrace.trainers.fitting import FitResult
     from headrace.trainers.gate import GateReport
     from headrace.trainers.trigger_state import RunOutcome
@@ -59,6 +62,8 @@ class _Attempt:
     timer: _Timer
     data: TrainingSet
     rows: Split
+    source: Source
+    excluded: Sequence[Span]
 
     @property
     def held(self) -> TrainingSet:
@@ -70,7 +75,7 @@ class TrainingRunner:
     """Answers retrain requests of one model.
 
     ``looks`` are the holdout spans that earlier runs have looked at; ``trusted`` are the types that this deployment's
-    applications load: a fit that holds others is a failed run.
+    applications load: a fit that holds others is a failed run. Spans in ``exclusions`` enter neither fit nor gate.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class TrainingRunner:
         seed: int = 0,
         looks: Sequence[tuple[int, int]] = (),
         trusted: Sequence[str] = (),
+        exclusions: Exclusions | None = None,
     ) -> None:
         self._model = model
         self._sets = TrainingSets(model, log)
@@ -94,6 +100,7 @@ class TrainingRunner:
         self._seed = seed
         self._looks = list(looks)
         self._trusted = tuple(trusted)
+        self._exclusions = exclusions or MemoryExclusions()
 
     def run(self, request: RetrainRequest) -> RunFinished:
         """Do what was asked, or say why not. Asked again with the same id, it publishes nothing new."""
@@ -111,11 +118,14 @@ class TrainingRunner:
             return self._finished(request, timer, "failed", f"{type(error).__name__}: {error}")
 
     def _attempt(self, request: RetrainRequest, timer: _Timer) -> RunFinished:
-        data = timer.measure("training_set", lambda: self._sets.build(request.t_us))
-        run = _Attempt(request, timer, data, split(self._model, data, request.t_us))
+        state = self._state()
+        source = self._model.source if state.live is not None else "events"
+        excluded = self._sets.log.excluded = spans(self._exclusions.in_force().values(), self._model.name)
+        data = timer.measure("training_set", lambda: self._sets.build(request.t_us, source))
+        rows = split(self._model, data, request.t_us, excluded)
+        run = _Attempt(request, timer, data, rows, source, excluded)
         if run.rows.empty:
             return self._finished(request, timer, "postponed", "no rows to fit on, or none to judge by", rows=len(data))
-        state = self._state()
         fitted = timer.measure("fit", lambda: self._fit(data.take(run.rows.train), request, run.held))
         report = self._judged(run, state, fitted.scores)
         model: FitResult | None = None
@@ -176,12 +186,12 @@ class TrainingRunner:
 
     def _register(self, run: _Attempt, report: GateReport, fitted: FitResult, model: FitResult | None) -> Registration:
         request = run.request
-        positions = self._sets.positions()
+        made = Made(self._model, request.request_id, run.source, run.excluded, self._seed)
         return self._registry.record(
             FinishedRun(
                 name=self._model.name,
                 request_id=request.request_id,
-                manifest=make_manifest(self._model, request.request_id, run.data, positions, seed=self._seed),
+                manifest=make_manifest(made, run.data, self._sets.positions()),
                 gate=msgspec.to_builtins(report),
                 started_us=request.t_us,
                 finished_us=request.t_us,

@@ -29,6 +29,7 @@ from headrace.features.log import EventLog
 from headrace.models.kafka_event_log import KafkaModelEventLog, ensure_topic
 from headrace.models.mlflow_registry import MlflowRegistry
 from headrace.trainers.fitting import FitPool
+from headrace.trainers.kafka_exclusions import KafkaExclusions
 from headrace.trainers.messages import DecisionRecord, RunFinished, decode
 from headrace.trainers.runner import TrainingRunner
 from headrace.trainers.runner_loop import RunnerLoop
@@ -74,7 +75,10 @@ class Trainer:
         self._models = models
         self._log = EventLog(config.event_log)
         self._producer = EventProducer(config.bootstrap_servers)
-        self._decided = TriggerConsumer(models, self._log, KafkaModelEventLog(config.bootstrap_servers), self._send)
+        servers = config.bootstrap_servers
+        self._decided = TriggerConsumer(
+            models, self._log, KafkaModelEventLog(servers), self._send, KafkaExclusions(servers)
+        )
         self._run_tail = TopicTail(config.bootstrap_servers, [RUNS], from_beginning=True)
         self._runs = self._ended_runs()
         self._decided.restore(_decisions(config.bootstrap_servers), self._runs)
@@ -120,6 +124,7 @@ class Trainer:
         registry = MlflowRegistry(config.registry_uri, config.artifacts)
         pool = FitPool()
         model_events = KafkaModelEventLog(config.bootstrap_servers)
+        exclusions = KafkaExclusions(config.bootstrap_servers)
         return {
             model.name: TrainingRunner(
                 model,
@@ -130,6 +135,7 @@ class Trainer:
                 seed=config.seed,
                 looks=[run.holdout_days for run in self._runs if run.model == model.name and run.holdout_days],
                 trusted=config.trusted_types,
+                exclusions=exclusions,
             )
             for model in self._models
         }

@@ -17,20 +17,24 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from headrace.features import online
     from headrace.features.log import EventLog
-    from headrace.features.online import Source
-    from headrace.trainers.definitions import Model
+    from headrace.trainers.definitions import Model, Source
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Rows in the order of the request stream. ``frame`` is what an estimator sees; the arrays have one entry a row."""
+    """Rows in the order of the request stream. ``frame`` is what an estimator sees; the arrays have one entry a row.
+
+    ``never_served`` rows were left out, as the values were to be those that were served.
+    """
 
     frame: pd.DataFrame
     label: np.ndarray
     key: np.ndarray
     day: np.ndarray
     requested_us: np.ndarray
+    never_served: int = 0
 
     def __len__(self) -> int:
         return len(self.label)
@@ -70,29 +74,42 @@ class TrainingSets:
         self._known: pl.DataFrame | None = None
         self.log = ModelLog(model, log)
 
-    def positions(self) -> dict[str, Mapping[Source, int]]:
+    def positions(self) -> dict[str, Mapping[online.Source, int]]:
         """Topic → source partition → the offset below which all was read, of every stream that rows are made of."""
         return {**self._history.positions(), **self.log.positions()}
 
-    def build(self, t_us: int) -> TrainingSet:
+    def build(self, t_us: int, source: Source = "events") -> TrainingSet:
         """The labelled rows that are matured at ``t_us``.
 
-        A row's features are those that were served, by their logged V; of a row that was never served, those of the
-        rows available at the request's time minus the view's delay.
+        ``events``: a row's features are worked out from the event log at the V that was logged when it was served, and
+        of a row that was never served, from the rows available at the request's time minus the view's delay.
+        ``logged``, for a model with this source: the values as they were served, by the service as it is defined now;
+        other rows are left out.
         """
         model = self._model
         spine = self.log.spine(t_us).filter(pl.col("__label").is_not_null())
-        spine = spine.with_columns(pl.col("__served_us").fill_null(pl.col("__requested_us")).alias("__at_us"))
+        labelled = spine.height
+        if source == "logged":
+            spine = spine.filter(pl.col("__service").eq_missing(model.features.version))
         return TrainingSet(
-            model_matrix(self._features(spine), spine.select(list(model.request_features))),
+            model_matrix(
+                self._logged(spine) if source == "logged" else self._features(spine),
+                spine.select(list(model.request_features)),
+            ),
             spine.get_column("__label").to_numpy().astype(np.int8),
             spine.get_column("__key").to_numpy(),
             spine.get_column("__day").to_numpy(),
             spine.get_column("__requested_us").to_numpy(),
+            labelled - spine.height,
         )
+
+    def _logged(self, spine: pl.DataFrame) -> pl.DataFrame:
+        columns = self._model.features.columns()
+        return spine.select(pl.col("__values").list.to_struct(fields=columns)).unnest("__values")
 
     def _features(self, spine: pl.DataFrame) -> pl.DataFrame:
         """The feature columns of each row, in order. value(V, t) never changes, so each row is worked out once."""
+        spine = spine.with_columns(pl.col("__served_us").fill_null(pl.col("__requested_us")).alias("__at_us"))
         known = self._known
         new = spine if known is None else spine.join(known.select(_ROW), on=_ROW, how="anti", maintain_order="left")
         if known is None or not new.is_empty():

@@ -11,6 +11,7 @@ import structlog
 from headrace.bus.topics import DECISIONS, RETRAIN_REQUESTS
 from headrace.models.event_log import ModelEventLog, events
 from headrace.models.state import fold
+from headrace.trainers.exclusions import Exclusions, MemoryExclusions, spans
 from headrace.trainers.messages import DecisionRecord, RetrainRequest, RunFinished
 from headrace.trainers.model_log import ModelLog
 from headrace.trainers.trigger_state import Baseline, TriggerState, finished, pinned, unpinned
@@ -32,11 +33,19 @@ class TriggerConsumer:
     The state is in the decision records: hand the old records and the ends of runs to :meth:`restore` first.
     """
 
-    def __init__(self, models: Sequence[Model], log: EventLog, model_events: ModelEventLog, send: Send) -> None:
+    def __init__(
+        self,
+        models: Sequence[Model],
+        log: EventLog,
+        model_events: ModelEventLog,
+        send: Send,
+        exclusions: Exclusions | None = None,
+    ) -> None:
         self._models = {model.name: model for model in models}
         self._logs = {model.name: ModelLog(model, log) for model in models}
         self._events = model_events
         self._send = send
+        self._exclusions = exclusions or MemoryExclusions()
         self._states: dict[str, TriggerState] = {model.name: TriggerState() for model in models}
         self._ticked_us: dict[str, int] = {}
 
@@ -60,6 +69,7 @@ class TriggerConsumer:
 
     def _evaluate(self, model: Model, t_us: int) -> None:
         model_state = fold(events(self._events.read(), model.name))
+        self._logs[model.name].excluded = spans(self._exclusions.in_force().values(), model.name)
         observation = self._logs[model.name].observation(t_us, model_state.version)
         state = _as_published(self._states[model.name], model_state, t_us, observation.matured_labels)
         decision = model.policy.evaluate(state, observation)
