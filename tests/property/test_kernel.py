@@ -214,10 +214,10 @@ def look_up(fields: dict[Name, bytes], key: Name, at_us: int) -> list[Any]:
         field = fields.get((partition, *key))
         if field is None:
             continue
-        for index, of_size in enumerate(unpack(field, KERNEL.tile, len(KERNEL.sizes))[1]):
+        for index, of_size in enumerate(unpack(field, KERNEL.layout)[1]):
             tiles[index].append(of_size)
             rank[index].append(np.full(len(of_size), partition))
-    joined = [np.concatenate([KERNEL.empty[:0], *part]) for part in tiles]
+    joined = [KERNEL.join(part) for part in tiles]
     ranks = [np.concatenate([np.zeros(0, np.int64), *part]) for part in rank]
     values = KERNEL.evaluate(joined, [np.zeros(len(part), np.int64) for part in joined], ranks, np.array([at_us]))
     return listed(values, 0)

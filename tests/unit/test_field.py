@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from headrace.errors import CodecError
-from headrace.features.field import Header, pack, unpack
+from headrace.features.field import Header, Layout, pack, unpack
 
 TILE = np.dtype([("k", "<i8"), ("c0", "<i8"), ("c1", "<f8")])
 TILES = np.array([(5, 1, 0.5), (6, 2, -1.0), (1, 3, 1.5)], TILE)
+LAYOUT = Layout(TILE, 2)
 HEADER = Header(258, -2, 7)
 DATA = pack(HEADER, [2, 1], TILES.tobytes())
 
@@ -28,11 +29,11 @@ def test_a_field_has_these_bytes() -> None:
 def test_an_odd_number_of_sizes_is_padded_to_eight_bytes() -> None:
     data = pack(HEADER, [1, 0, 2], TILES.tobytes())
     assert data[32:48].hex() == "01000000000000000200000000000000"
-    assert [len(part) for part in unpack(data, TILE, 3)[1]] == [1, 0, 2]
+    assert [len(part) for part in unpack(data, Layout(TILE, 3))[1]] == [1, 0, 2]
 
 
 def test_a_field_reads_back() -> None:
-    header, parts = unpack(DATA, TILE, 2)
+    header, parts = unpack(DATA, LAYOUT)
     assert header == HEADER
     assert [part.tolist() for part in parts] == [TILES[:2].tolist(), TILES[2:].tolist()]
 
@@ -40,15 +41,15 @@ def test_a_field_reads_back() -> None:
 @pytest.mark.parametrize(
     ("data", "match"),
     [
-        (b"", "format 1"),
-        (b"\x02" + DATA[1:], "format 1"),
-        (DATA[:31], "format 1"),
-        (DATA[:-1], "does not hold 3 tiles"),
-        (DATA + b"\0", "does not hold 3 tiles"),
+        (b"", "format is 1"),
+        (b"\x02" + DATA[1:], "format is 1"),
+        (DATA[:31], "format is 1"),
+        (DATA[:-1], "does not hold 3 tiles and their entries"),
+        (DATA + b"\0", "does not hold 3 tiles and their entries"),
         (DATA[:36], "sizes"),
         (pack(HEADER, [3], TILES.tobytes()), "1 tile sizes, the view's spec 2"),
     ],
 )
 def test_other_bytes_are_refused(data: bytes, match: str) -> None:
     with pytest.raises(CodecError, match=match):
-        unpack(data, TILE, 2)
+        unpack(data, LAYOUT)

@@ -11,12 +11,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Component:
-    """One physical aggregate: what it measures of a row, and how two of it merge."""
+    """One physical aggregate: what it measures of a row, and how two of it merge.
 
-    measure: str  # count | value | last
-    op: str  # add | min | max | last
+    ``op`` names the state (``headrace.features.states``) or the sketch (``headrace.features.sketches``), ``argument``
+    is what that needs to know beside. ``dtype`` is that of the value: ``<i8``, ``<f8``, or ``text``.
+    """
+
+    measure: str  # count | value
+    op: str
     dtype: str
     value: Json = None
     where: Json = None
     low: float | None = None
     high: float | None = None
+    argument: int = 0

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from headrace.bus.duration import Duration, micros, text
+from headrace.bus.duration import Duration, micros
 from headrace.errors import DefinitionError, naming
 from headrace.features.expression import Expression, kind
-from headrace.features.windows import tile_size
+from headrace.features.windows import Window, window_spec
 
 if TYPE_CHECKING:
     from headrace.bus.stream import Stream
@@ -23,6 +23,9 @@ SPEC_VERSION = 1
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 KeyType = type[str] | type[int]
 _KEY_KINDS: dict[KeyType, str] = {str: "str", int: "int"}
+_NUMBERS = ["bool", "float", "int"]
+_ANYTHING = [*_NUMBERS, "datetime", "str"]
+_TAKES = {"count": [*_ANYTHING, "null"], "approx_distinct": _ANYTHING}
 
 
 def spec_hash(spec: Mapping[str, Any]) -> str:
@@ -71,6 +74,7 @@ class Entity:
 class FeatureView:
     """Aggregates of one stream for one entity over one or more windows.
 
+    A window is the length of a sliding one, such as ``"1h"``, a :class:`Tumbling` or the :class:`Lifetime` one.
     ``where`` keeps the rows on which it is true; ``derived`` names further columns. ``max_age`` makes a value ``stale``
     when its newest event is older. ``history`` says how far back of the partition clock a look-up may ask. ``delay`` is
     what a training set assumes between an event's ``available_at`` and its look-up. ``clock`` is what ages the tiles:
@@ -80,7 +84,7 @@ class FeatureView:
     name: str
     entity: Entity
     source: Stream
-    windows: Sequence[Duration]
+    windows: Sequence[Window]
     features: Mapping[str, Aggregate]
     max_age: Duration | None = None
     where: Expression | None = None
@@ -109,10 +113,9 @@ class FeatureView:
         names = []
         for window in self.windows:
             with naming(f"view {self.name!r}: window {window!r}"):
-                tile_size(micros(window))
-                names.append(text(micros(window)))
+                names.append(window_spec(window)["name"])
         if len(set(names)) != len(names):
-            message = f"view {self.name!r}: windows {names} name a length twice; each length once"
+            message = f"view {self.name!r}: windows {names} name one twice; each window once"
             raise DefinitionError(message)
 
     def _check_fields(self) -> None:
@@ -136,11 +139,11 @@ class FeatureView:
 
     def _check_aggregate(self, name: str, aggregate: Aggregate, kinds: dict[str, str]) -> None:
         spec = aggregate.spec()
-        numeric = ["bool", "float", "int"]
         with naming(f"view {self.name!r}: feature {name!r}"):
             found = kind(spec["value"], kinds) if spec["value"] is not None else "int"
-        if spec["aggregate"] != "count" and found not in numeric:
-            message = f"view {self.name!r}: feature {name!r} is a {spec['aggregate']} of {found}; it takes {numeric}"
+        takes = _TAKES.get(spec["aggregate"], _NUMBERS)
+        if found not in takes:
+            message = f"view {self.name!r}: feature {name!r} is a {spec['aggregate']} of {found}; it takes {takes}"
             raise DefinitionError(message)
         if spec["where"] is not None:
             self._check_filter(f"feature {name!r}: where", spec["where"], kinds)
@@ -162,7 +165,7 @@ class FeatureView:
             "source": self.source.spec(),
             "where": None if self.where is None else self.where.tree,
             "derived": [[name, expression.tree] for name, expression in self.derived.items()],
-            "windows": [{"name": text(w), "length_us": w, "tile_us": tile_size(w)} for w in map(micros, self.windows)],
+            "windows": [window_spec(window) for window in self.windows],
             "features": [{"name": name, **aggregate.spec()} for name, aggregate in self.features.items()],
             "max_age_us": None if self.max_age is None else micros(self.max_age),
             "history_us": micros(self.history),
@@ -206,10 +209,19 @@ class FeatureService:
 
 
 def feature_columns(feature: Mapping[str, Any]) -> list[str]:
-    """The column names of one feature in a spec, without view and window: one, or one a bucket of a histogram."""
-    if feature["aggregate"] == "histogram":
-        return [f"{feature['name']}_b{bucket}" for bucket in range(len(feature["edges"]) + 1)]
-    return [feature["name"]]
+    """The column names of one feature in a spec, without view and window.
+
+    One; or one a bucket of a histogram (``_b0`` …), a quantile of a list (``_p50`` …), a value of last-n (``_1`` …).
+    """
+    name = feature["name"]
+    match feature["aggregate"]:
+        case "histogram":
+            return [f"{name}_b{bucket}" for bucket in range(len(feature["edges"]) + 1)]
+        case "last_n":
+            return [f"{name}_{place}" for place in range(1, feature["n"] + 1)]
+        case "quantile" if isinstance(feature["q"], list):
+            return [f"{name}_p{100 * q:g}".replace(".", "_") for q in feature["q"]]
+    return [name]
 
 
 def column_names(spec: Mapping[str, Any]) -> list[str]:

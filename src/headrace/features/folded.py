@@ -1,20 +1,19 @@
-"""The tiles of one view in memory: rings of arrays that batches fold into and fields are written from.
+"""The tiles of one view in memory: rings that batches fold into and fields are written from.
 
-A slot is one (source partition, entity). Each tile size has a ring of R tiles a slot, at ``k mod R``; R is large enough
-that all tiles that may live at one time have places of their own.
+A slot is one (source partition, entity). Each tile size has a ring of R tiles a slot; R is large enough that all tiles
+that may live at one time have places of their own.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from headrace.features.field import Header, pack, unpack
-from headrace.features.kernel import NEVER, Kernel, run_starts
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from headrace.features.kernel import Kernel, run_starts
+from headrace.features.ring import Ring
+from headrace.features.states import NEVER
 
 _FIRST_SLOTS = 64
 
@@ -29,7 +28,7 @@ class FoldedView:
         slack = spec["history_us"] + spec["source"]["tolerance_us"]
         self._tiles = [max(w.tiles for w in kernel.windows if w.resolution == r) for r in range(len(kernel.sizes))]
         self._rings = [
-            np.full((_FIRST_SLOTS, tiles + -(-slack // size) + 3), kernel.empty[0])
+            Ring(kernel, _FIRST_SLOTS, tiles + -(-slack // size) + 3)
             for size, tiles in zip(kernel.sizes, self._tiles, strict=True)
         ]
         self.next_offset = np.zeros(_FIRST_SLOTS, np.int64)
@@ -49,7 +48,8 @@ class FoldedView:
 
     def _grow(self) -> None:
         size = len(self.newest)
-        self._rings = [np.concatenate([ring, np.full(ring.shape, self.kernel.empty[0])]) for ring in self._rings]
+        for ring in self._rings:
+            ring.grow()
         self.next_offset = np.concatenate([self.next_offset, np.zeros(size, np.int64)])
         self.newest = np.concatenate([self.newest, np.full(size, NEVER)])
 
@@ -58,10 +58,10 @@ class FoldedView:
         slot = self.slot(name)
         if field is None:
             return slot
-        header, tiles = unpack(field, self.kernel.tile, len(self.kernel.sizes))
+        header, tiles = unpack(field, self.kernel.layout)
         self.next_offset[slot], self.newest[slot] = header.next_offset, header.newest
         for ring, of_size in zip(self._rings, tiles, strict=True):
-            ring[slot, of_size["k"] % ring.shape[1]] = of_size
+            ring.load(slot, of_size)
         return slot
 
     def fold(self, slots: np.ndarray, time_us: np.ndarray, partials: np.ndarray, clock: np.ndarray) -> None:
@@ -81,42 +81,22 @@ class FoldedView:
         order = np.lexsort((k, slots))
         slots, k = slots[order], k[order]
         starts = run_starts(slots, k)
-        merged = self.kernel.reduce(partials[order], starts)
-        merged["k"] = k = k[starts]
-        ring = self._rings[resolution]
-        rows, places = slots[starts], k % ring.shape[1]
-        stored = ring[rows, places]
-        same = stored["k"] == k
-        merged[same] = self.kernel.merge(stored[same], merged[same])
-        ring[rows, places] = merged
+        merged = self.kernel.reduce(partials.take(order), starts)
+        merged["k"] = k[starts]
+        self._rings[resolution].fold(slots[starts], merged)
 
     def fields(self, slots: np.ndarray, next_offset: np.ndarray, clock: np.ndarray) -> list[bytes]:
         """The bytes of these slots' fields, folded below ``next_offset`` under ``clock`` (both a value a slot)."""
         self.next_offset[slots] = next_offset
         counts, pieces = [], []
-        for resolution, size in enumerate(self.kernel.sizes):
-            tiles, count = self._live(resolution, size, slots, clock)
+        for ring, tiles, size in zip(self._rings, self._tiles, self.kernel.sizes, strict=True):
+            live, count = ring.live(slots, np.floor_divide(clock - self._history, size) - tiles)
             counts.append(count)
-            pieces.append(_split(tiles, count))
+            pieces += self.kernel.layout.split(live, count)
         newest = self.newest[slots].tolist()
         return [
-            pack(Header(offset, at, last), numbers, b"".join(parts))
+            pack(Header(offset, at, last), numbers, b"".join(parts), self.kernel.layout.form)
             for offset, at, last, numbers, *parts in zip(
                 next_offset.tolist(), clock.tolist(), newest, np.stack(counts, axis=1).tolist(), *pieces, strict=True
             )
         ]
-
-    def _live(self, resolution: int, size: int, slots: np.ndarray, clock: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        rings = self._rings[resolution][slots]
-        oldest = np.floor_divide(clock - self._history, size) - self._tiles[resolution]
-        live = rings["k"] > oldest[:, None]
-        ascending = np.argsort(np.where(live, rings["k"], NEVER), axis=1, kind="stable")
-        rings = np.take_along_axis(rings, ascending, axis=1)
-        live = np.take_along_axis(live, ascending, axis=1)
-        return rings[live], live.sum(axis=1)
-
-
-def _split(tiles: np.ndarray, counts: np.ndarray) -> Sequence[bytes]:
-    flat = tiles.tobytes()
-    ends = (np.cumsum(counts) * tiles.dtype.itemsize).tolist()
-    return [flat[start:end] for start, end in zip([0, *ends], ends, strict=False)]

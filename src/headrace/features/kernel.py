@@ -1,41 +1,33 @@
 """The tile kernel: lift rows to partials, reduce and merge partials, finish them to values.
 
-It is pure, vectorised, and the only one. A *partial* is one structured record of physical columns ``c0, c1, …``; a
-*tile* is a partial with its index ``k``. Live folding, look-ups, training sets, audits and rebuilds are all lift,
-reduce, merge and finish over the same records.
+It is pure, vectorised, and the only one. A *partial* is one structured record of physical columns ``c0, c1, …``, with
+the entries of its sketches beside it if the view has any; a *tile* is a partial with its index ``k``. Live folding,
+look-ups, training sets, audits and rebuilds are all lift, reduce, merge and finish over the same records.
 """
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
-from headrace.features.component import Component
 from headrace.features.definitions import column_names, spec_hash
 from headrace.features.expression import Json, kind, nullable
+from headrace.features.field import Layout
+from headrace.features.outputs import Output, Shape, compile_feature, finish, typed
+from headrace.features.sketched import Sketched, entries_of, join, references, sketched
+from headrace.features.sketches import Sketch, sketch_of
+from headrace.features.states import NEVER, State, Values, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import polars as pl
 
-NEVER = -(2**63)
-"""The event time of a ``last`` that has seen nothing."""
-_DTYPES = {"int": "<i8", "bool": "<i8", "float": "<f8"}
-_IDENTITY: dict[tuple[str, str], Any] = {
-    ("add", "<i8"): 0,
-    ("add", "<f8"): 0.0,
-    ("min", "<i8"): 2**63 - 1,
-    ("min", "<f8"): np.inf,
-    ("max", "<i8"): NEVER,
-    ("max", "<f8"): -np.inf,
-}
-_UFUNC = {"add": np.add, "min": np.minimum, "max": np.maximum}
+    from headrace.features.component import Component
 
 
 @dataclass(frozen=True)
@@ -45,20 +37,6 @@ class Window:
     name: str
     resolution: int
     tiles: int
-
-
-@dataclass(frozen=True)
-class Output:
-    """One feature column without its window: how it is read off the components."""
-
-    feature: str
-    kind: str  # count sum mean min max last
-    result: str  # int float bool
-    components: tuple[int, ...]
-
-
-Values = tuple[np.ndarray, np.ndarray]
-"""Values, and where they are present."""
 
 
 class Kernel:
@@ -74,15 +52,29 @@ class Kernel:
         self.columns = column_names(spec)
         self.entity_keys: list[list[str]] = spec["entity"]["keys"]
         self._compile()
-        self.tile = np.dtype([("k", "<i8"), *((name, dtype) for name, dtype, _ in self._physical)])
         self.empty = self._empty()
+        self.layout = Layout(self.tile, len(self.sizes), tuple(sketch.dtype for sketch in self.sketches))
 
     def _compile(self) -> None:
         self.components: list[Component] = []
         self.outputs: list[Output] = []
         for feature in self.spec["features"]:
-            for output, parts in _features(feature, self._shape(feature)):
-                self.outputs.append(Output(**output, components=tuple(map(self._component, parts))))
+            self.outputs += compile_feature(feature, self._shape(feature), self._component)
+        self._states: dict[int, tuple[list[str], State]] = {}
+        self._sketches: dict[int, Sketch] = {}
+        columns: list[tuple[str, str]] = []
+        for index, component in enumerate(self.components):
+            sketch = sketch_of(component)
+            if sketch is not None:
+                self._sketches[index] = sketch
+                continue
+            state = state_of(component)
+            names = [f"c{len(columns) + place}" for place in range(len(state.columns))]
+            columns += [(name, dtype) for name, (dtype, _) in zip(names, state.columns, strict=True)]
+            self._states[index] = names, state
+        self.sketches = tuple(self._sketches.values())
+        columns += [(name, "<i8") for place in range(len(self.sketches)) for name in references(place)]
+        self.tile = np.dtype([("k", "<i8"), *columns])
 
     def _component(self, component: Component) -> int:
         """The index of a component; equal ones of several features are kept once."""
@@ -90,13 +82,13 @@ class Kernel:
             self.components.append(component)
         return self.components.index(component)
 
-    def _shape(self, feature: Mapping[str, Any]) -> tuple[Json, str, bool]:
+    def _shape(self, feature: Mapping[str, Any]) -> Shape:
         fields = [field for field in self.spec["source"]["fields"] if not field["many"]]
         kinds = {field["name"]: field["kind"] for field in fields}
         value = inline(feature["value"], self._derived)
         found = "int" if value is None else kind(value, kinds)
         may_be_null = value is not None and nullable(value, {field["name"] for field in fields if field["nullable"]})
-        return value, found, may_be_null
+        return Shape(value, found, may_be_null)
 
     @cached_property
     def _derived(self) -> dict[str, Json]:
@@ -105,36 +97,13 @@ class Kernel:
             derived[name] = inline(tree, derived)
         return derived
 
-    @cached_property
-    def _physical(self) -> list[tuple[str, str, str]]:
-        """Name, dtype and op of each physical column; a ``last`` takes three."""
-        shapes: list[tuple[str, str]] = []
-        for component in self.components:
-            if component.op == "last":
-                shapes += [("<i8", "time"), ("<i8", "offset")]
-            shapes.append((component.dtype, component.op))
-        return [(f"c{index}", dtype, op) for index, (dtype, op) in enumerate(shapes)]
-
-    @cached_property
-    def _places(self) -> list[str]:
-        """The name of each component's own value column."""
-        return [name for name, _, op in self._physical if op not in {"time", "offset"}]
-
-    @cached_property
-    def _lasts(self) -> list[tuple[str, str, str]]:
-        names = [name for name, _, _ in self._physical]
-        return [(names[i - 2], names[i - 1], names[i]) for i, (_, _, op) in enumerate(self._physical) if op == "last"]
-
-    @cached_property
-    def _simple(self) -> list[tuple[str, np.ufunc]]:
-        return [(name, _UFUNC[op]) for name, _, op in self._physical if op in _UFUNC]
-
     def _empty(self) -> np.ndarray:
         empty = np.zeros(1, self.tile)
         empty["k"] = NEVER
-        for name, dtype, op in self._physical:
-            empty[name] = NEVER if op == "time" else _IDENTITY.get((op, dtype), 0)
-        return empty
+        for names, state in self._states.values():
+            for name, (_, identity) in zip(names, state.columns, strict=True):
+                empty[name] = identity
+        return sketched(empty, [np.zeros(0, s.dtype) for s in self.sketches]) if self.sketches else empty
 
     # -- rows to partials -------------------------------------------------------------------------------------------
 
@@ -162,60 +131,87 @@ class Kernel:
 
     def lift(self, frame: pl.DataFrame) -> np.ndarray:
         """One partial a row (``k`` unset). The frame has the event's fields, ``__time`` (event, us) and ``offset``."""
-        lifted = frame.select("offset", *self._lift)
+        names, expressions = self._lift
+        lifted = frame.select("offset", *expressions)
         partials = np.empty(frame.height, self.tile)
-        for name, _, _ in self._physical:
+        for name in names:
             partials[name] = lifted.get_column(name).to_numpy()
-        return partials
+        return self._with_entries(partials, frame) if self.sketches else partials
 
     @cached_property
-    def _lift(self) -> list[pl.Expr]:
-        from headrace.features.lift import lift_expressions  # noqa: PLC0415
+    def _lift(self) -> tuple[list[str], list[pl.Expr]]:
+        from headrace.features.lift import lift_state  # noqa: PLC0415
 
-        return lift_expressions([(c, inline(c.where, self._derived)) for c in self.components], self._physical)
+        names = [name for of_state, _ in self._states.values() for name in of_state]
+        expressions = [part for index in self._states for part in lift_state(self._inlined[index])]
+        return names, [part.alias(name) for name, part in zip(names, expressions, strict=True)]
+
+    @cached_property
+    def _inlined(self) -> list[Component]:
+        """The components, derived columns replaced in their filters too."""
+        return [replace(component, where=inline(component.where, self._derived)) for component in self.components]
+
+    def _with_entries(self, partials: np.ndarray, frame: pl.DataFrame) -> np.ndarray:
+        """One entry a row and sketch, counted where the row counts."""
+        from headrace.features.lift import lift_sketch  # noqa: PLC0415
+
+        entries = []
+        for place, (index, sketch) in enumerate(self._sketches.items()):
+            start, count = references(place)
+            partials[start] = np.arange(len(partials))
+            partials[count], lifted = lift_sketch(self._inlined[index], sketch, frame)
+            entries.append(lifted)
+        return sketched(partials, entries)
 
     # -- partials to partials ---------------------------------------------------------------------------------------
+
+    def join(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """The tiles of all parts, one after the other."""
+        parts = [self.empty[:0], *parts]
+        return join(parts) if self.sketches else np.concatenate(parts)
 
     def reduce(self, partials: np.ndarray, starts: np.ndarray, rank: np.ndarray | None = None) -> np.ndarray:
         """Merge runs of partials: ``starts`` are the first indexes of non-empty runs. ``k`` is that of the run's first.
 
         ``rank`` orders the source partitions where runs mix them: it breaks ties between equal event times.
         """
-        merged: np.ndarray = partials[starts]
-        for name, ufunc in self._simple:
-            merged[name] = ufunc.reduceat(partials[name], starts)
-        for names in self._lasts:
-            chosen = partials[self._latest(partials, names, starts, rank)]
-            for name in names:
-                merged[name] = chosen[name]
-        return merged
+        merged = partials.take(starts)
+        for names, state in self._states.values():
+            self._put(merged, names, state.reduce([partials[name] for name in names], starts, rank))
+        return self._reduce_sketches(merged, partials, starts, rank) if self.sketches else merged
 
-    @staticmethod
-    def _latest(partials: np.ndarray, names: Sequence[str], starts: np.ndarray, rank: np.ndarray | None) -> np.ndarray:
-        run = np.zeros(len(partials), np.int64)
-        run[starts[1:]] = 1
-        tie = np.zeros(len(partials), np.int8) if rank is None else rank
-        order = np.lexsort((partials[names[1]], tie, partials[names[0]], np.cumsum(run)))
-        latest: np.ndarray = order[np.append(starts[1:], len(partials)) - 1]
-        return latest
+    def _reduce_sketches(
+        self, merged: np.ndarray, partials: np.ndarray, starts: np.ndarray, rank: np.ndarray | None
+    ) -> np.ndarray:
+        """The merged records with the entries that are left of each run."""
+        run = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(partials)))
+        tie = np.zeros(len(partials), np.int64) if rank is None else rank
+        left = []
+        for place, sketch in enumerate(self.sketches):
+            entries, count = entries_of(partials, place)
+            entries, owner = sketch.collapse(entries, np.repeat(run, count), np.repeat(tie, count))
+            number = np.bincount(owner, minlength=len(starts))
+            self._put(merged, references(place), [np.cumsum(number) - number, number])
+            left.append(entries)
+        return sketched(merged, left)
 
     def merge(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Merge elementwise, both of one source partition. ``k`` is the right one's."""
+        if self.sketches:
+            pairs = np.arange(2 * len(left)).reshape(2, -1).T.reshape(-1)
+            merged = self.reduce(self.join([left, right])[pairs], np.arange(0, 2 * len(left), 2))
+            merged["k"] = right["k"]
+            return merged
         merged = right.copy()
-        for name, ufunc in self._simple:
-            merged[name] = ufunc(left[name], right[name])
-        for names in self._lasts:
-            earlier = self._earlier(right, left, names)
-            for name in names:
-                merged[name] = np.where(earlier, left[name], right[name])
+        for names, state in self._states.values():
+            columns = ([side[name] for name in names] for side in (left, right))
+            self._put(merged, names, state.merge(*columns))
         return merged
 
     @staticmethod
-    def _earlier(one: np.ndarray, other: np.ndarray, names: Sequence[str]) -> np.ndarray:
-        time, offset, _ = names
-        same = one[time] == other[time]
-        earlier: np.ndarray = (one[time] < other[time]) | (same & (one[offset] < other[offset]))
-        return earlier
+    def _put(tiles: np.ndarray, names: Sequence[str], columns: Sequence[np.ndarray]) -> None:
+        for name, column in zip(names, columns, strict=True):
+            tiles[name] = column
 
     # -- partials to values -----------------------------------------------------------------------------------------
 
@@ -234,31 +230,33 @@ class Kernel:
             age = newest[which] - of["k"]
             inside = np.flatnonzero((age >= 0) & (age < window.tiles))
             merged = self._merge_queries(of[inside], which[inside], rank[window.resolution][inside], len(at_us))
-            by_window.append(self.finish(merged))
+            by_window.append(self.finish(merged, at_us))
         return [by_window[w][f] for f in range(len(self.outputs)) for w in range(len(self.windows))]
 
     def _merge_queries(self, tiles: np.ndarray, query: np.ndarray, rank: np.ndarray, queries: int) -> np.ndarray:
         merged = np.repeat(self.empty, queries)
         if len(tiles):
             starts = run_starts(query)
-            merged[query[starts]] = self.reduce(tiles, starts, rank)
+            reduced = self.reduce(tiles, starts, rank)
+            merged[query[starts]] = reduced
+            if isinstance(reduced, Sketched):
+                merged = sketched(merged, reduced.entries)
         return merged
 
-    def finish(self, merged: np.ndarray) -> list[Values]:
-        """The values of each output of merged partials."""
-        return [self._finish(output, merged) for output in self.outputs]
+    def finish(self, merged: np.ndarray, at_us: np.ndarray) -> list[Values]:
+        """The values of each output of merged partials, each at its t."""
+        found = {index: entries_of(merged, place) for place, index in enumerate(self._sketches)}
+        return [self._finish(output, merged, at_us, found) for output in self.outputs]
 
-    def _finish(self, output: Output, merged: np.ndarray) -> Values:
-        parts = [merged[self._places[component]] for component in output.components]
-        return _FINISH[output.kind](output, parts, self._seen(output, merged))
-
-    def _seen(self, output: Output, merged: np.ndarray) -> np.ndarray:
-        """Whether a ``last`` has seen a value; all true for others."""
-        if output.kind != "last":
-            return np.ones(len(merged), bool)
-        time = next(names[0] for names in self._lasts if names[2] == self._places[output.components[0]])
-        seen: np.ndarray = merged[time] != NEVER
-        return seen
+    def _finish(
+        self, output: Output, merged: np.ndarray, at_us: np.ndarray, found: Mapping[int, tuple[np.ndarray, np.ndarray]]
+    ) -> Values:
+        first = output.components[0]
+        if first in found:
+            values, there = self._sketches[first].value(*found[first], output.item)
+            return typed(output, values), there
+        columns = [merged[name] for component in output.components for name in self._states[component][0]]
+        return finish(output, columns, at_us)
 
 
 @lru_cache(maxsize=256)
@@ -288,64 +286,3 @@ def inline(tree: Json, derived: Mapping[str, Json]) -> Json:
         return derived.get(tree[1], tree)
     return [tree[0], *(inline(arm, derived) if (isinstance(arm, list) and tree[0] != "is_in") or index == 0 else arm
                        for index, arm in enumerate(tree[1:]))]  # fmt: skip
-
-
-def _features(
-    feature: Mapping[str, Any], shape: tuple[Json, str, bool]
-) -> list[tuple[dict[str, Any], list[Component]]]:
-    """The outputs of one feature of a spec with the components that each reads."""
-    value, found, may_be_null = shape
-    where, name, aggregate = feature["where"], feature["name"], feature["aggregate"]
-    count = Component("count", "add", "<i8", value if may_be_null else None, where)
-    dtype = _DTYPES.get(found, "<i8")
-    number = "float" if found == "float" else "int"
-    if aggregate == "histogram":
-        return _buckets(name, value, where, feature["edges"])
-    parts, result = {
-        "count": ([count], "int"),
-        "sum": ([Component("value", "add", dtype, value, where)], number),
-        "mean": ([Component("value", "add", "<f8", value, where), count], "float"),
-        "min": ([Component("value", "min", dtype, value, where), count], number),
-        "max": ([Component("value", "max", dtype, value, where), count], number),
-        "last": ([Component("last", "last", dtype, value, where)], found),
-    }[aggregate]
-    return [({"feature": name, "kind": aggregate, "result": result}, parts)]
-
-
-def _buckets(name: str, value: Json, where: Json, edges: list[float]) -> list[tuple[dict[str, Any], list[Component]]]:
-    bounds = [None, *edges, None]
-    return [
-        (
-            {"feature": f"{name}_b{index}", "kind": "count", "result": "int"},
-            [Component("count", "add", "<i8", value, where, low, high)],
-        )
-        for index, (low, high) in enumerate(itertools.pairwise(bounds))
-    ]
-
-
-def _plain(_: Output, parts: list[np.ndarray], seen: np.ndarray) -> Values:
-    return parts[0], seen
-
-
-def _mean(_: Output, parts: list[np.ndarray], __: np.ndarray) -> Values:
-    there = parts[1] > 0
-    return np.divide(parts[0], parts[1], out=np.zeros(len(there)), where=there), there
-
-
-def _extreme(_: Output, parts: list[np.ndarray], __: np.ndarray) -> Values:
-    there = parts[1] > 0
-    return np.where(there, parts[0], 0), there
-
-
-def _last(output: Output, parts: list[np.ndarray], seen: np.ndarray) -> Values:
-    return parts[0].astype(bool) if output.result == "bool" else parts[0], seen
-
-
-_FINISH: dict[str, Callable[[Output, list[np.ndarray], np.ndarray], Values]] = {
-    "count": _plain,
-    "sum": _plain,
-    "mean": _mean,
-    "min": _extreme,
-    "max": _extreme,
-    "last": _last,
-}

@@ -1,56 +1,70 @@
-"""Rows to partials in Polars: the expression of each physical column."""
+"""Rows to partials: the physical columns of each component in Polars, the entries of its sketch."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
 from headrace.features.expression_polars import to_polars
+from headrace.features.hyperloglog import hash_numbers, hash_texts
+from headrace.features.states import state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from headrace.features.component import Component
-    from headrace.features.expression import Json
+    from headrace.features.sketches import Sketch
 
-_TYPES = {"<i8": pl.Int64(), "<f8": pl.Float64()}
-_IDENTITY: dict[tuple[str, str], Any] = {
-    ("add", "<i8"): 0,
-    ("add", "<f8"): 0.0,
-    ("min", "<i8"): 2**63 - 1,
-    ("min", "<f8"): float("inf"),
-    ("max", "<i8"): -(2**63),
-    ("max", "<f8"): float("-inf"),
-    ("last", "<i8"): 0,
-    ("last", "<f8"): 0.0,
-}
-_NEVER = -(2**63)
+_TYPES: dict[str, pl.DataType] = {"<i8": pl.Int64(), "<f8": pl.Float64(), "text": pl.String()}
+_NOTHING: dict[str, float | str] = {"<i8": 0, "<f8": 0.0, "text": ""}
 
 
-def lift_expressions(
-    components: Iterable[tuple[Component, Json]], physical: Sequence[tuple[str, str, str]]
-) -> list[pl.Expr]:
-    """One expression a physical column; each component comes with its filter, derived columns replaced."""
-    expressions = [expression for component, where in components for expression in _lift(component, where)]
-    return [expression.alias(name) for expression, (name, _, _) in zip(expressions, physical, strict=True)]
-
-
-def _lift(component: Component, where: Json) -> list[pl.Expr]:
-    value = pl.lit(0) if component.value is None else to_polars(component.value)
-    counted = _counted(component, where, value)
+def lift_state(component: Component) -> list[pl.Expr]:
+    """One expression a physical column of the component's state."""
+    value = _value(component)
+    counted = _counted(component, value)
     if component.measure == "count":
         return [pl.lit(1, pl.Int64) if counted is None else counted.fill_null(value=False).cast(pl.Int64)]
-    measured = _measured(component, where, value)
-    if component.op != "last":
-        return [measured]
-    counted = value.is_not_null() if counted is None else counted & value.is_not_null()
-    return [_where(counted, pl.col("__time"), _NEVER), _where(counted, pl.col("offset"), 0), measured]
+    columns = state_of(component).columns
+    measured = _measured(component, value, columns[-1][1])
+    there = value.is_not_null() if counted is None else counted & value.is_not_null()
+    match component.op:
+        case "first" | "last":
+            return [_where(there, "__time", columns[0][1]), _where(there, "offset", 0), measured]
+        case "moments":
+            return [there.fill_null(value=False).cast(pl.Int64), measured, pl.lit(0.0)]
+        case "decayed":
+            return [_where(there, "__time", columns[0][1]), measured]
+    return [measured]
 
 
-def _counted(component: Component, where: Json, value: pl.Expr) -> pl.Expr | None:
+def lift_sketch(component: Component, sketch: Sketch, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each row has an entry, and the entries of all rows, with those that do not count."""
+    value = _value(component)
+    counted = _counted(component, value)
+    there = value.is_not_null() if counted is None else counted & value.is_not_null()
+    lifted = frame.select(
+        "__time",
+        "offset",
+        there.fill_null(value=False).alias("there"),
+        _measured(component, value, _NOTHING[component.dtype]).alias("value"),
+    )
+    values = lifted.get_column("value")
+    if component.op != "registers":
+        content = values.to_numpy()
+    else:
+        content = hash_texts(values.to_list()) if component.dtype == "text" else hash_numbers(values.to_numpy())
+    time, offset, there_now = (lifted.get_column(name).to_numpy() for name in ("__time", "offset", "there"))
+    return there_now.astype(np.int64), sketch.lift(content, time, offset)
+
+
+def _value(component: Component) -> pl.Expr:
+    return pl.lit(0) if component.value is None else to_polars(component.value)
+
+
+def _counted(component: Component, value: pl.Expr) -> pl.Expr | None:
     """Whether a row counts; None where every row does."""
-    conditions = [] if where is None else [to_polars(where)]
+    conditions = [] if component.where is None else [to_polars(component.where)]
     if component.measure == "count" and component.value is not None:
         conditions.append(value.is_not_null())
     if component.low is not None:
@@ -60,13 +74,13 @@ def _counted(component: Component, where: Json, value: pl.Expr) -> pl.Expr | Non
     return pl.all_horizontal(conditions) if conditions else None
 
 
-def _measured(component: Component, where: Json, value: pl.Expr) -> pl.Expr:
-    identity = _IDENTITY[component.op, component.dtype]
-    kept = value.cast(_TYPES[component.dtype])
-    if where is not None:
-        kept = pl.when(to_polars(where)).then(kept)
-    return kept.fill_null(pl.lit(identity, _TYPES[component.dtype]))
+def _measured(component: Component, value: pl.Expr, nothing: float | str) -> pl.Expr:
+    dtype = _TYPES[component.dtype]
+    kept = value.cast(dtype)
+    if component.where is not None:
+        kept = pl.when(to_polars(component.where)).then(kept)
+    return kept.fill_null(pl.lit(nothing, dtype))
 
 
-def _where(condition: pl.Expr, value: pl.Expr, otherwise: int) -> pl.Expr:
-    return pl.when(condition).then(value).otherwise(pl.lit(otherwise, pl.Int64))
+def _where(condition: pl.Expr, name: str, otherwise: int) -> pl.Expr:
+    return pl.when(condition).then(pl.col(name)).otherwise(pl.lit(otherwise, pl.Int64))

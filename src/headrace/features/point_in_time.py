@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from headrace.features.kernel import Kernel, Values, kernel, run_starts
+from headrace.features.kernel import Kernel, kernel, run_starts
 from headrace.features.log import ACCEPTED
 from headrace.features.online import Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from headrace.features.states import Values
 
 _CHUNK = 4_000_000
 """Pairs of query and tile held at once: bounds the memory."""
@@ -79,7 +81,7 @@ class ViewHistory:
         group, k = self._group[order], k[order]
         if not len(order):
             none = np.zeros(0, np.int64)
-            return _Tiles(np.zeros(0, self.kernel.tile), order, none, none, none, none, none)
+            return _Tiles(self.kernel.empty[:0], order, none, none, none, none, none)
         starts = run_starts(group, k)
         ends = np.append(starts[1:], len(order))
         tiles = self.kernel.reduce(self._partials.take(order), starts)
@@ -161,9 +163,9 @@ class ViewHistory:
             return of.tiles[:0], np.zeros(0, np.int64), np.zeros(0, np.int64)
         owners = np.concatenate(query)
         if (owners[1:] >= owners[:-1]).all():  # one source, no tile cut: in order as it is
-            return np.concatenate(tiles), owners, np.concatenate(rank)
+            return self.kernel.join(tiles), owners, np.concatenate(rank)
         order = np.argsort(owners, kind="stable")
-        return np.concatenate(tiles).take(order), owners[order], np.concatenate(rank)[order]
+        return self.kernel.join(tiles).take(order), owners[order], np.concatenate(rank)[order]
 
     def _rebuild(
         self, of: _Tiles, which: np.ndarray, pair: np.ndarray, below: np.ndarray

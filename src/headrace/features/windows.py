@@ -1,8 +1,11 @@
-"""Windows and their tiles: the calendar-friendly tile size of a window."""
+"""Windows and their tiles: sliding, tumbling and lifetime."""
 
 from __future__ import annotations
 
-from headrace.bus.duration import micros, text
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.bus.duration import SECOND, Duration, micros, text
 from headrace.errors import DefinitionError
 
 MOST_TILES = 60
@@ -22,3 +25,43 @@ def tile_size(window_us: int) -> int:
         f"({', '.join(text(size) for size in _FRIENDLY)}): choose a rounder window"
     )
     raise DefinitionError(message)
+
+
+_EVER_US = 2**61
+"""73,000 years."""
+
+
+@dataclass(frozen=True)
+class Tumbling:
+    """A window that begins anew every ``length``, counted from 1970-01-01 UTC: one tile. Weeks begin on Thursdays."""
+
+    length: Duration
+
+    def spec(self) -> dict[str, Any]:
+        """The window as plain JSON; its name is ``tumbling_<length>``."""
+        length = micros(self.length)
+        if length < SECOND:
+            message = f"a tumbling window of {text(length)} is too short: at least 1s"
+            raise DefinitionError(message)
+        return {"name": f"tumbling_{text(length)}", "length_us": length, "tile_us": length}
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """All there ever was: one tile since 1970 and one for what was before, never dropped."""
+
+    def spec(self) -> dict[str, Any]:
+        """The window as plain JSON; its name is ``lifetime``."""
+        return {"name": "lifetime", "length_us": 2 * _EVER_US, "tile_us": _EVER_US}
+
+
+Window = Duration | Tumbling | Lifetime
+"""A duration is the length of a sliding window."""
+
+
+def window_spec(window: Window) -> dict[str, Any]:
+    """A window as plain JSON: name, length and tile size. Raises DefinitionError."""
+    if isinstance(window, Tumbling | Lifetime):
+        return window.spec()
+    length = micros(window)
+    return {"name": text(length), "length_us": length, "tile_us": tile_size(length)}

@@ -14,11 +14,13 @@ from headrace.bus.clock import Clock, wall_clock
 from headrace.errors import DefinitionError
 from headrace.features.entity_key import serializer
 from headrace.features.field import Header, unpack
-from headrace.features.kernel import Kernel, Values, kernel
+from headrace.features.kernel import Kernel, kernel
 from headrace.features.online import NO_CLOCK, Answer, Cursor, CursorState, OnlineStore, Source
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from headrace.features.states import Values
 
 _HEARTBEAT_BOUND_US = 5_000_000
 
@@ -237,7 +239,7 @@ class _ViewReader:
         for key, fields in enumerate(answer.fields):
             headers.append({})
             for order, source in enumerate(sorted(fields)):
-                header, found = unpack(fields[source], self._kernel.tile, sizes)
+                header, found = unpack(fields[source], self._kernel.layout)
                 headers[-1][source] = header
                 for size, of_size in enumerate(found):
                     tiles[size].append(of_size)
@@ -247,7 +249,7 @@ class _ViewReader:
         clocks += [header.clock for of_key in headers for header in of_key.values()]
         nothing = np.zeros(0, np.int64)
         return _Found(
-            [np.concatenate([self._kernel.empty[:0], *parts]) for parts in tiles],
+            [self._kernel.join(parts) for parts in tiles],
             [np.concatenate([nothing, *parts]) for parts in owner],
             [np.concatenate([nothing, *parts]) for parts in rank],
             headers,

@@ -1,0 +1,173 @@
+"""States of a fixed size: the physical columns of one component, how runs of them reduce, and how two merge.
+
+The reduction of a run is the merge of all its members, in any order and grouping: exactly, or for sums of floats within
+1e-9 of the sum of the absolute terms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from headrace.features.component import Component
+
+NEVER = -(2**63)
+"""The event time of a ``last`` that has seen nothing."""
+FOREVER = 2**63 - 1
+"""The event time of a ``first`` that has seen nothing."""
+
+Columns = list[np.ndarray]
+Values = tuple[np.ndarray, np.ndarray]
+"""Values, and where they are present."""
+
+
+class State(Protocol):
+    """What one component keeps in a tile."""
+
+    @property
+    def columns(self) -> Sequence[tuple[str, Any]]:
+        """The dtype of each physical column, and its content where no row was seen."""
+        ...
+
+    def reduce(self, columns: Columns, starts: np.ndarray, rank: np.ndarray | None) -> Columns:
+        """Merge runs that begin at ``starts``; ``rank`` orders source partitions where runs mix them."""
+        ...
+
+    def merge(self, left: Columns, right: Columns) -> Columns:
+        """Merge elementwise, both of one source partition."""
+        ...
+
+
+@dataclass(frozen=True)
+class Folded:
+    """One number that a ufunc folds: a sum, a minimum, a maximum."""
+
+    ufunc: np.ufunc
+    dtype: str
+    identity: Any
+
+    @property
+    def columns(self) -> Sequence[tuple[str, Any]]:
+        """See the port."""
+        return [(self.dtype, self.identity)]
+
+    def reduce(self, columns: Columns, starts: np.ndarray, rank: np.ndarray | None) -> Columns:  # noqa: ARG002
+        """See the port."""
+        return [self.ufunc.reduceat(columns[0], starts)]
+
+    def merge(self, left: Columns, right: Columns) -> Columns:
+        """See the port."""
+        return [self.ufunc(left[0], right[0])]
+
+
+@dataclass(frozen=True)
+class Extreme:
+    """The value with the earliest or the latest (event time, partition, offset): time, offset, value."""
+
+    dtype: str
+    latest: bool
+
+    @property
+    def columns(self) -> Sequence[tuple[str, Any]]:
+        """See the port."""
+        return [("<i8", NEVER if self.latest else FOREVER), ("<i8", 0), (self.dtype, 0)]
+
+    def reduce(self, columns: Columns, starts: np.ndarray, rank: np.ndarray | None) -> Columns:
+        """See the port."""
+        time, offset, _ = columns
+        tie = np.zeros(len(time), np.int8) if rank is None else rank
+        order = np.lexsort((offset, tie, time, _runs(len(time), starts)))
+        chosen = order[np.append(starts[1:], len(time)) - 1 if self.latest else starts]
+        return [column[chosen] for column in columns]
+
+    def merge(self, left: Columns, right: Columns) -> Columns:
+        """See the port."""
+        same = left[0] == right[0]
+        later = (left[0] > right[0]) | (same & (left[1] > right[1]))
+        ours = later if self.latest else ~later
+        return [np.where(ours, one, other) for one, other in zip(left, right, strict=True)]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean and M2, the sum of squared distances from the mean: Chan's formula, never a difference of squares."""
+
+    @property
+    def columns(self) -> Sequence[tuple[str, Any]]:
+        """See the port."""
+        return [("<i8", 0), ("<f8", 0.0), ("<f8", 0.0)]
+
+    def reduce(self, columns: Columns, starts: np.ndarray, rank: np.ndarray | None) -> Columns:  # noqa: ARG002
+        """See the port. M2 that overflows a double is not finite, and stays so."""
+        count, mean, squares = columns
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = np.add.reduceat(count, starts)
+            weighted = np.add.reduceat(count * mean, starts)
+            centre = np.divide(weighted, total, out=np.zeros(len(total)), where=total > 0)
+            away = mean - centre[_runs(len(count), starts)]
+            return [total, centre, np.add.reduceat(squares + count * away * away, starts)]
+
+    def merge(self, left: Columns, right: Columns) -> Columns:
+        """See the port."""
+        return _in_pairs(self, left, right)
+
+
+@dataclass(frozen=True)
+class Decayed:
+    """The newest event time, and the sum as it stood then, each term halved per half-life of its age."""
+
+    half_life_us: int
+
+    @property
+    def columns(self) -> Sequence[tuple[str, Any]]:
+        """See the port."""
+        return [("<i8", NEVER), ("<f8", 0.0)]
+
+    def reduce(self, columns: Columns, starts: np.ndarray, rank: np.ndarray | None) -> Columns:  # noqa: ARG002
+        """See the port. Terms only ever shrink, so an idle time of any length overflows nothing."""
+        time, total = columns
+        newest = np.maximum.reduceat(time, starts)
+        return [newest, np.add.reduceat(self.aged(total, time, newest[_runs(len(time), starts)]), starts)]
+
+    def merge(self, left: Columns, right: Columns) -> Columns:
+        """See the port."""
+        return _in_pairs(self, left, right)
+
+    def aged(self, total: np.ndarray, time: np.ndarray, at_us: np.ndarray) -> np.ndarray:
+        """What is left at ``at_us`` of sums as they stood at ``time``; a sum does not grow towards the past."""
+        age = np.where(time == NEVER, 0, np.maximum(at_us - time, 0))
+        aged: np.ndarray = total * np.exp2(-age / self.half_life_us)
+        return aged
+
+
+def _runs(length: int, starts: np.ndarray) -> np.ndarray:
+    """The number of the run that each of ``length`` members is in."""
+    changes = np.zeros(length, np.int64)
+    changes[starts[1:]] = 1
+    return np.cumsum(changes)
+
+
+def _in_pairs(state: State, left: Columns, right: Columns) -> Columns:
+    columns = [np.stack(pair, axis=1).reshape(-1) for pair in zip(left, right, strict=True)]
+    return state.reduce(columns, np.arange(0, len(columns[0]), 2), None)
+
+
+_STATES: dict[str, Callable[[Component], State]] = {
+    "add": lambda c: Folded(np.add, c.dtype, 0 if c.dtype == "<i8" else 0.0),
+    "min": lambda c: Folded(np.minimum, c.dtype, FOREVER if c.dtype == "<i8" else np.inf),
+    "max": lambda c: Folded(np.maximum, c.dtype, NEVER if c.dtype == "<i8" else -np.inf),
+    "first": lambda c: Extreme(c.dtype, latest=False),
+    "last": lambda c: Extreme(c.dtype, latest=True),
+    "moments": lambda _: Moments(),
+    "decayed": lambda c: Decayed(c.argument),
+}
+
+
+def state_of(component: Component) -> State:
+    """The state that a component keeps in each tile."""
+    return _STATES[component.op](component)
