@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -178,19 +180,107 @@ def test_documents_are_kept_by_name(store: OnlineStore) -> None:
     assert store.get_document("service:delay") == {"views": []}
 
 
+# -- a look-up is one moment ------------------------------------------------------------------------------------------
+
+
+def empty(store: OnlineStore) -> None:
+    """What FLUSHALL does, to this namespace alone."""
+    if isinstance(store, MemoryOnlineStore):
+        store.clear()
+    elif isinstance(store, RedisOnlineStore):
+        store._redis.delete(*store._redis.keys(store._prefix + b"*"))
+
+
+def empty_after(seconds: float, store: OnlineStore) -> None:
+    time.sleep(seconds)
+    empty(store)
+
+
+def test_a_store_that_is_emptied_meanwhile_is_found_full_or_empty_and_never_half(store: OnlineStore) -> None:
+    keys = [b"k%d" % n for n in range(10_000)]
+    full = replace(FIRST, keys=keys, fields=keys)
+    store.write([full])
+    started = time.perf_counter()
+    store.look_up([(VIEW, keys)])
+    took = time.perf_counter() - started
+    seen = set()
+    for attempt in range(30):
+        store.write([full])
+        with ThreadPoolExecutor(1) as other:
+            emptied = other.submit(empty_after, took * attempt / 20, store)
+            while not emptied.done():
+                answer = store.look_up([(VIEW, keys)])[1][0]
+                seen.add((len(answer.cursors), sum(map(len, answer.fields))))
+            emptied.result()
+    assert seen <= {(0, 0), (1, len(keys))}
+    assert (1, len(keys)) in seen
+
+
+# -- scavenging -------------------------------------------------------------------------------------------------------
+
+
+def field(newest: int) -> bytes:
+    """A field without tiles, whose newest event is of that time."""
+    return struct.pack("<BBHIqqqI4x", 1, 0, 1, 0, 10, 77, newest, 0)
+
+
+def at_clock(clock: int) -> Cursor:
+    return replace(FIRST.after, clock=clock)
+
+
+def test_a_field_goes_once_its_newest_event_is_out_of_reach_of_the_views_clock(store: OnlineStore) -> None:
+    old, young = [b"a", b"b"], [field(600), field(601)]
+    store.write([replace(FIRST, keys=old, fields=young, after=at_clock(999))])
+    store.write([replace(FIRST, source=ONE, keys=old, fields=[field(605), field(1)], after=at_clock(500))])
+    store.write([replace(FIRST, view=OTHER_VIEW, keys=old, fields=young, after=at_clock(5_000))])
+    assert removed(store, {VIEW: 400}) == 1  # the newest clock of the view counts, for all its partitions
+    assert store.read(VIEW, ZERO, old) == young
+    assert store.read(VIEW, ONE, old) == [field(605), None]
+    store.write([Write(VIEW, ZERO, at_clock(999), replace(at_clock(1_000), next_offset=11))])
+    assert removed(store, {VIEW: 400}) == 1
+    assert store.read(VIEW, ZERO, old) == [None, field(601)]
+    assert store.read(OTHER_VIEW, ZERO, old) == young
+
+
+def test_without_a_cursor_nothing_is_known_to_be_out_of_reach(store: OnlineStore) -> None:
+    assert removed(store, {VIEW: 400}) == 0
+    store.write([replace(FIRST, fields=[field(-(10**15)), field(0)], after=at_clock(NO_CLOCK))])
+    assert removed(store, {VIEW: 400}) == 0
+    assert None not in store.read(VIEW, ZERO, [b"a", b"b"])
+
+
+def removed(store: OnlineStore, reach_us: dict[str, int]) -> int:
+    """How many fields go in one turn through all keys."""
+    position, found = store.scavenge(reach_us, 0)
+    while position:
+        position, more = store.scavenge(reach_us, position)
+        found += more
+    return found
+
+
 # -- Redis alone ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.integration
-def test_fields_expire_with_their_last_write_and_cursors_never(redis_store: RedisOnlineStore) -> None:
-    lasting = replace(FIRST, keys=[b"b"], fields=[b"B"], source=ONE)
-    assert redis_store.write([replace(FIRST, keys=[b"a"], fields=[b"A"], expiry_ms=30), lasting]) == [True, True]
-    deadline = time.monotonic() + 5
-    while redis_store.read(VIEW, ZERO, [b"a"]) == [b"A"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert redis_store.read(VIEW, ONE, [b"b"]) == [b"B"]
-    assert cursor_of(redis_store) == FIRST.after
+def test_nothing_expires_by_the_time_of_redis(redis_store: RedisOnlineStore) -> None:
+    redis_store.write([FIRST])
+    keys = [key for key in redis_store._redis.scan_iter(match=b"*:shop@1:*") if redis_store._prefix in key]
+    assert len(keys) == 3
+    assert {redis_store._redis.pttl(key) for key in keys} == {-1}
+
+
+@pytest.mark.integration
+def test_scavenging_goes_through_more_keys_than_a_step_has(redis_store: RedisOnlineStore) -> None:
+    keys = [b"k%d" % n for n in range(3_000)]
+    redis_store.write([replace(FIRST, after=at_clock(1_000), keys=keys, fields=[field(n) for n in range(3_000)])])
+    position, removed = redis_store.scavenge({VIEW: 400}, 0)
+    steps = [removed]
+    while position:
+        position, removed = redis_store.scavenge({VIEW: 400}, position)
+        steps.append(removed)
+    assert len(steps) > 1
+    assert sum(steps) == 601
+    assert sum(found is None for found in redis_store.read(VIEW, ZERO, keys)) == 601
 
 
 @pytest.mark.integration
@@ -212,6 +302,7 @@ def test_a_redis_that_does_not_answer_is_a_typed_error() -> None:
         lambda: nowhere.read(VIEW, ZERO, [b"a"]),
         lambda: nowhere.look_up([(VIEW, [b"a"])]),
         lambda: nowhere.cursors([VIEW]),
+        lambda: nowhere.scavenge({VIEW: 1}, 0),
         lambda: nowhere.put_document("x", {}),
         lambda: nowhere.get_document("x"),
     ]

@@ -171,6 +171,17 @@ def test_the_clock_may_be_the_streams(store: OnlineStore) -> None:
     assert FeatureClient(store, clock=lambda: found.at_us + 5).get("risk", A1).at_us == found.at_us + 5
 
 
+@pytest.mark.usefixtures("worker")
+def test_a_clock_behind_the_newest_record_does_not_matter(store: OnlineStore) -> None:
+    newest = START_US + 3 * MINUTE + 1_000_000
+    behind = FeatureClient(store, clock=lambda: newest - 1).get("risk", A1)
+    assert behind.at_us == newest
+    assert behind.to_lists() == [[2, 3.0, 1, 1.0]]
+    assert behind.statuses() == {"shop": Status.PRESENT, "till": Status.PRESENT}
+    strict = FeatureClient(store, clock=lambda: newest).get("risk", A1, as_of_us=newest - 1)
+    assert (strict.at_us, strict.statuses()["shop"]) == (newest - 1, Status.OUT_OF_RANGE)
+
+
 # -- statuses ---------------------------------------------------------------------------------------------------------
 
 
@@ -214,6 +225,11 @@ def test_a_partition_that_catches_up_is_rebuilding(store: OnlineStore, worker: W
     assert look_up(store, A1).statuses() == {"shop": Status.REBUILDING, "till": Status.REBUILDING}
     worker.fold(1)
     assert look_up(store, A1).statuses()["shop"] is Status.PRESENT
+
+
+def test_the_stream_clock_of_an_empty_store_is_the_epoch(store: OnlineStore) -> None:
+    Worker(store)
+    assert FeatureClient(store, clock="stream").get("risk", A1).at_us == 0
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------

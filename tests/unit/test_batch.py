@@ -213,6 +213,15 @@ def test_available_at_may_be_a_field_that_may_not_lie_in_the_future_either() -> 
     assert available(rows) == [9, 9, 9]
 
 
+def test_an_event_may_not_lie_beyond_what_makes_it_available_by_more_than_the_tolerance() -> None:
+    rows = judged(
+        load("00:00:09", "00:00:09"), load("00:00:00", "00:00:01"), load("00:10:01", "00:00:01"),
+        load("00:10:02", "00:00:01"), stream=loaded,
+    )  # fmt: skip
+    assert rows["__reason"].to_list() == [None, None, None, "future"]
+    assert rows["__error"][3] == "'at' lies 601.000 s after 'known', since when it is available"
+
+
 def test_a_rejected_row_moves_no_clock_by_what_it_says() -> None:
     rows = judged(load("23:00:00", "00:00:09"), load("00:00:00", "00:00:01"), stream=loaded, clock_us=START_US)
     assert rows["__reason"].to_list() == ["future", None]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class MemoryOnlineStore:
-    """An :class:`~headrace.features.online.OnlineStore` in this process. Fields never expire."""
+    """An :class:`~headrace.features.online.OnlineStore` in this process."""
 
     def __init__(self, clock: Clock = wall_clock) -> None:
         self._clock = clock
@@ -69,6 +69,21 @@ class MemoryOnlineStore:
         with self._lock:
             return [dict(self._cursors[view]) for view in views]
 
+    def scavenge(self, reach_us: Mapping[str, int], position: int) -> tuple[int, int]:  # noqa: ARG002 - one step does all
+        """See the port."""
+        with self._lock:
+            gone = [
+                (fields, source)
+                for (view, _), fields in self._fields.items()
+                if view in reach_us and self._cursors[view]
+                for horizon in [max(cursor.clock for cursor in self._cursors[view].values()) - reach_us[view]]
+                for source, field in fields.items()
+                if _newest(field) <= horizon
+            ]
+            for fields, source in gone:
+                del fields[source]
+            return 0, len(gone)
+
     def put_document(self, name: str, document: Mapping[str, Any]) -> None:
         """See the port."""
         self._documents[name] = dict(document)
@@ -83,3 +98,8 @@ class MemoryOnlineStore:
             self._cursors.clear()
             self._fields.clear()
             self._documents.clear()
+
+
+def _newest(field: bytes) -> int:
+    """The newest event of a field, whatever its format: docs/reference/online-format.md."""
+    return int.from_bytes(field[24:32], "little", signed=True)

@@ -114,12 +114,11 @@ class Write:
     after: Cursor
     keys: Sequence[bytes] = ()
     fields: Sequence[bytes] = ()
-    expiry_ms: int = 0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one look-up read of one view: its cursors, and the fields by key and source. Cursors were read first."""
+    """What one look-up read of one view at one moment: its cursors, and the fields by key and source."""
 
     cursors: Mapping[Source, Cursor]
     fields: Sequence[Mapping[Source, bytes]]
@@ -150,11 +149,22 @@ class OnlineStore(Protocol):
         ...
 
     def look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> tuple[int, list[Answer]]:
-        """The store's time (us) and an answer a view, in one round trip."""
+        """The store's time (us) and an answer a view, in one round trip, all of one moment.
+
+        So a cursor vouches for the fields beside it: a store that is emptied is found full or empty, never half.
+        """
         ...
 
     def cursors(self, views: Sequence[str]) -> list[Mapping[Source, Cursor]]:
         """The cursors of each view."""
+        ...
+
+    def scavenge(self, reach_us: Mapping[str, int], position: int) -> tuple[int, int]:
+        """One step of removing what no look-up can see; the next position (0: all was gone through), and how many.
+
+        ``reach_us`` maps a view to its longest window and its history, together. A field goes iff its newest event is
+        at least that far behind the largest clock of the view's cursors. Without a cursor nothing goes.
+        """
         ...
 
     def put_document(self, name: str, document: Mapping[str, Any]) -> None:

@@ -108,8 +108,9 @@ class FeatureClient:
     """Looks features up for an application, which needs no definition code: the specs travel through the store.
 
     ``clock`` gives t: a function returning microseconds (default the wall clock), or ``"stream"`` for the largest
-    partition clock that the look-up finds. A heartbeat older than ``heartbeat_bound_us`` makes values ``stale``.
-    Safe to share between threads if the store is.
+    partition clock that the look-up finds. t is never behind that one, as clocks of machines differ: what is known has
+    happened. The answer carries the t that was used. A heartbeat older than ``heartbeat_bound_us`` makes values
+    ``stale``. Safe to share between threads if the store is.
     """
 
     def __init__(
@@ -142,8 +143,8 @@ class FeatureClient:
         """Look up a feature service by name, or a list of views ``name@version``, for one or many entities.
 
         Each entity is a mapping that holds the join keys (and perhaps more). A join key that is absent or None gives
-        ``missing``. ``as_of_us`` asks for another t than the clock's. Raises DefinitionError (unknown service or view,
-        wrong key type) and OnlineStoreUnavailableError.
+        ``missing``. ``as_of_us`` asks for exactly that t instead of the clock's. Raises DefinitionError (unknown
+        service or view, wrong key type) and OnlineStoreUnavailableError.
         """
         rows = [entities] if isinstance(entities, Mapping) else list(entities)
         readers = [self._reader(view) for view in (self._views(features) if isinstance(features, str) else features)]
@@ -162,9 +163,10 @@ class FeatureClient:
     def _at(self, founds: Sequence[_Found], as_of_us: int | None) -> int:
         if as_of_us is not None:
             return as_of_us
+        newest = max((found.clock for found in founds), default=NO_CLOCK)
         if self._clock == "stream":
-            return max((found.clock for found in founds), default=0)
-        return self._clock()
+            return newest if newest > NO_CLOCK else 0
+        return max(self._clock(), newest)
 
     def _views(self, service: str) -> Sequence[str]:
         document = self._store.get_document(f"service:{service}")

@@ -81,20 +81,30 @@ class Judge:
                 for row in np.flatnonzero(fields.get_column(name).is_null().to_numpy()).tolist():
                     reasons.setdefault(row, MISSING_KEY)
                     problems.setdefault(row, f"key field {name!r} is null")
-        for name in self._clocks:
+        for name, before in self._order:
             times = _micros(fields, name)
-            for row in np.flatnonzero(times > records.timestamps_us + self._stream.tolerance_us).tolist():
-                ahead = (times[row] - records.timestamps_us[row]) / 1e6
+            bounds = records.timestamps_us if before is None else _micros(fields, before)
+            for row in np.flatnonzero(times > bounds + self._stream.tolerance_us).tolist():
+                ahead = (times[row] - bounds[row]) / 1e6
                 reasons.setdefault(row, FUTURE)
-                problems.setdefault(row, f"{name!r} lies {ahead:.3f} s after the record's own timestamp")
+                problems.setdefault(row, f"{name!r} lies {ahead:.3f} s after {_what(before)}")
         return reasons, problems
 
     @cached_property
-    def _clocks(self) -> list[str]:
-        """The fields that may not lie in the future: the event time, and ``available_at`` where it is a field."""
-        how = self._stream.available_at
-        by_field = how != "record" and self._stream.bulk_delay_us is None
-        return list(dict.fromkeys([self._stream.event_time, how])) if by_field else [self._stream.event_time]
+    def _order(self) -> list[tuple[str, str | None]]:
+        """Which field may not lie after which other; None is the record timestamp.
+
+        So an event time is never later than its record's own ``available_at`` and the tolerance: no tile is ahead of
+        the partition clock by more than a view's ring has room for.
+        """
+        event_time, how = self._stream.event_time, self._stream.available_at
+        by_field = how not in {"record", event_time} and self._stream.bulk_delay_us is None
+        return [(event_time, None), *([(how, None), (event_time, how)] if by_field else [])]
+
+    @cached_property
+    def _known_from(self) -> str:
+        """The field that ``available_at`` is made of."""
+        return self._stream.event_time if self._stream.bulk_delay_us is not None else self._stream.available_at
 
     def _available(
         self, fields: pl.DataFrame, records: Records, clock_us: int, rejected: Mapping[int, str]
@@ -103,9 +113,13 @@ class Judge:
         if self._stream.available_at == "record":
             own = records.timestamps_us
         else:
-            own = _micros(fields, self._clocks[-1]) + (self._stream.bulk_delay_us or 0)
+            own = _micros(fields, self._known_from) + (self._stream.bulk_delay_us or 0)
             own[list(rejected)] = NO_CLOCK
         return np.maximum.accumulate(np.maximum(own, clock_us))
+
+
+def _what(before: str | None) -> str:
+    return "the record's own timestamp" if before is None else f"{before!r}, since when it is available"
 
 
 _OF_REJECTED: dict[str, pl.DataType] = {

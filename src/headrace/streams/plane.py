@@ -33,6 +33,7 @@ from headrace.streams.observation import Observation, PartitionObservation, View
 from headrace.streams.partition import OwnedPartition
 from headrace.streams.patience import Patience
 from headrace.streams.retries import Retries
+from headrace.streams.scavenger import Scavenger
 from headrace.streams.view_partition import ViewPartition
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class DataPlane:
             self._specs[spec["source"]["topic"]].append(spec)
         self._store, self._log = store, log
         self._monotonic, self._clock, self._publish = monotonic, clock, publish
+        self._scavenger = Scavenger(store, view_specs)
         self._judges = {topic: Judge(stream) for topic, stream in self._streams.items()}
         self._flushers: dict[str, Flusher] = {}
         self._owned: dict[tuple[str, int], OwnedPartition] = {}
@@ -346,6 +348,7 @@ class DataPlane:
             if not self._acquisition.waiting(place)
         ]
         self._patiently(lambda: self._write(beats))
+        self._patiently(self._scavenger.step)
         for owned, _, _ in beats:
             self._acquisition.held(owned)
         self._observe()

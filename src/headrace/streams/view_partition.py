@@ -24,14 +24,11 @@ def view_name(spec: Mapping[str, Any], version: str) -> str:
     return f"{spec['view']}@{version}"
 
 
-def expiry_ms(spec: Mapping[str, Any]) -> int:
-    """How long a field outlives its last write: 0 is for ever, for views that age by event time."""
-    if spec["clock"] != "wall":
-        return 0
-    source = spec["source"]
-    slack: int = spec["history_us"] + source["lateness_us"] + source["tolerance_us"]
-    longest: int = max(window["length_us"] + window["tile_us"] for window in spec["windows"])
-    return (longest + slack) // 1_000
+def reach_us(spec: Mapping[str, Any]) -> int:
+    """How far behind a view's clock a look-up may see: its longest window and its history."""
+    longest: int = max(window["length_us"] for window in spec["windows"])
+    history: int = spec["history_us"]
+    return longest + history
 
 
 class ViewPartition:
@@ -46,7 +43,6 @@ class ViewPartition:
         self._folded = FoldedView(self.kernel)
         self._serialize = serializer(self.kernel.entity_keys)
         self._names = [name for name, _ in self.kernel.entity_keys]
-        self._expiry_ms = expiry_ms(spec)
         self.event_time: str = spec["source"]["event_time"]
         self._by_event_time = spec["clock"] == "stream"
 
@@ -82,7 +78,7 @@ class ViewPartition:
         fields = self._folded.fields(touched, np.full(len(touched), next_offset), np.full(len(touched), clock))
         after = self.cursor.moved(next_offset, rows.accepted.height, clock, state)
         keys = [self._serialize(names[slot]) for slot in touched.tolist()]
-        return Write(self.view, self.source, self.cursor, after, keys, fields, self._expiry_ms)
+        return Write(self.view, self.source, self.cursor, after, keys, fields)
 
     def _slots(self, data: pl.DataFrame) -> tuple[np.ndarray, list[tuple[Any, ...]]]:
         """Each row's slot; entities that are not in memory are loaded from the store first."""

@@ -1,0 +1,150 @@
+"""Whatever times records claim, and however availability and age are told: in range is the law, and nothing else.
+
+Judge, fold, online store and look-up together, against a naive loop over the accepted rows; between batches the store
+is scavenged.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace.bus.duration import instant
+from headrace.bus.event import Event, encode
+from headrace.bus.stream import Stream
+from headrace.features.aggregates import Aggregate, Count, Last, Sum
+from headrace.features.definitions import Entity, FeatureService, FeatureView
+from headrace.features.memory_store import MemoryOnlineStore
+from headrace.features.online import NO_CLOCK, Source
+from headrace.serving.features import FeatureClient, Status
+from headrace.streams.batch import Judge, Records
+from headrace.streams.logged_rows import LoggedRows
+from headrace.streams.view_partition import ViewPartition, reach_us
+from headrace.streams.worker import publish_definitions
+from tests.property.naive import naive_values
+from tests.property.test_kernel import same
+
+START = datetime(2013, 1, 1, tzinfo=UTC)
+MINUTE = 60_000_000
+SOURCES = [Source(partition, bytes([5]) * 16) for partition in range(2)]
+KEYS = ["a", "b"]
+
+
+class Sale(Event):
+    """Two times that need not agree."""
+
+    shop: str
+    at: datetime
+    seen: datetime
+    amount: int
+
+
+class Scene:
+    """A stream, its view, a worker and a store in memory."""
+
+    def __init__(self, available_at: str, clock: Any, history: str) -> None:
+        stream = Stream("sales", Sale, event_time="at", tolerance="10m", available_at=available_at)
+        features: dict[str, Aggregate] = {"n": Count(), "amount": Sum("amount"), "last": Last("amount")}
+        view = FeatureView("shop", Entity("shop"), stream, ["10m", "1h"], features, history=history, clock=clock)
+        self.spec, self.store, self.judge = view.spec, MemoryOnlineStore(), Judge(stream)
+        publish_definitions(self.store, [view], [FeatureService("risk", [view])])
+        self.views = [ViewPartition(view.spec, source, self.store) for source in SOURCES]
+        self.reach = {self.views[0].view: reach_us(view.spec)}
+        self.available = [NO_CLOCK, NO_CLOCK]
+        self.rows: list[dict[str, Any]] = []
+        for owned in self.views:
+            owned.acquire(b"w" * 16, len(SOURCES))
+
+    def fold(self, partition: int, batch: list[tuple[int, Sale]]) -> None:
+        """Records of (timestamp, event)."""
+        view = self.views[partition]
+        offsets = view.position + np.arange(len(batch))
+        times = np.array([record_us for record_us, _ in batch], np.int64)
+        records = Records(offsets, times, [None] * len(batch), [encode(event) for _, event in batch])
+        rows = self.judge.rows(bytes([5]) * 16, partition, records, self.available[partition])
+        self.available[partition] = rows["__available_at"].dt.epoch("us").item(-1)
+        write = view.fold(LoggedRows.of(rows, "at"), int(offsets[-1]) + 1)
+        assert self.store.write([write]) == [True]
+        view.cursor = write.after
+        for (_, event), offset, verdict in zip(batch, offsets.tolist(), rows["__verdict"], strict=True):
+            if verdict == "accepted":
+                of_event = {"shop": event.shop, "amount": event.amount}
+                self.rows.append(
+                    {"partition": partition, "offset": offset, "time_us": instant(event.at), "event": of_event}
+                )
+
+    @property
+    def clock(self) -> int:
+        return max(view.cursor.clock for view in self.views)
+
+    def check(self, as_of_us: int | None, own_us: int) -> None:
+        found = FeatureClient(self.store, clock=lambda: own_us).get(
+            "risk", [{"shop": key} for key in KEYS], as_of_us=as_of_us
+        )
+        assert found.at_us == (max(own_us, self.clock) if as_of_us is None else as_of_us)
+        in_range = found.at_us >= self.clock - self.spec["history_us"]
+        for key, values, row in zip(KEYS, found.to_lists(), range(len(KEYS)), strict=True):
+            assert (found.statuses(row)["shop"] is not Status.OUT_OF_RANGE) == in_range
+            wanted = naive_values(self.spec, self.rows, (key,), found.at_us) if in_range else [None] * len(values)
+            assert all(map(same, values, wanted)), (key, found.at_us, values, wanted)
+
+
+def sale(raw: tuple[int, ...], at_us: int) -> Sale:
+    _, _, event, seen, key, amount = raw
+    record = START + timedelta(microseconds=at_us - instant(START))
+    return Sale(KEYS[key], record + timedelta(minutes=event), record + timedelta(minutes=seen), amount)
+
+
+# 73 and 41 minutes are the lengths of the view's rings: tiles so far apart share a place.
+minutes = st.sampled_from([-146, -114, -82, -73, -41, -32, 0, 9, 10, 11]) | st.integers(-150, 15)
+raw_records = st.lists(
+    st.tuples(
+        st.integers(0, 1),  # partition
+        st.sampled_from([0, 0, 41, 73, -20]) | st.integers(-20, 90),  # minutes from the last record of all to this
+        minutes,  # from the record to its event, beyond the tolerance too
+        st.just(-146) | minutes,  # … and to when it claims to have been seen
+        st.integers(0, 1),
+        st.integers(-9, 9),
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+AGES = [(clock, history) for clock in ("wall", "stream") for history in ("0s", "25m")]
+
+
+@pytest.mark.parametrize("ages", AGES, ids=" ".join)
+@pytest.mark.parametrize("available_at", ["record", "seen", "event_time+7m"])
+@settings(max_examples=60, deadline=None)
+@given(raw=raw_records, size=st.integers(1, 6), data=st.data())
+def test_what_is_in_range_is_the_law_and_all_else_has_no_value(
+    available_at: str, ages: tuple[str, str], raw: list[tuple[int, ...]], size: int, data: st.DataObject
+) -> None:
+    scene, record_us = Scene(available_at, *ages), instant(START)
+    for start in range(0, len(raw), size):
+        batches: list[list[tuple[int, Sale]]] = [[], []]
+        for one in raw[start : start + size]:
+            record_us += one[1] * MINUTE
+            batches[one[0]].append((record_us, sale(one, record_us)))
+        for partition, batch in enumerate(batches):
+            if batch:
+                scene.fold(partition, batch)
+        if data.draw(st.booleans()):
+            scene.store.scavenge(scene.reach, 0)
+        away = data.draw(st.integers(0, 80) | minutes) * MINUTE
+        scene.check(None, scene.clock + away)
+        scene.check(scene.clock + away, 0)
+
+
+def test_an_event_long_after_it_was_available_would_overrun_the_ring_and_is_rejected() -> None:
+    scene, record_us = Scene("seen", "wall", "0s"), instant(START)
+    for event in (-146, -146 + 41, -146 + 73, -136, -135):  # minutes; all claim to have been seen at -146
+        scene.fold(0, [(record_us, sale((0, 0, event, -146, 0, 1), record_us))])
+    assert [(row["time_us"] - record_us) // MINUTE for row in scene.rows] == [-146, -136]
+    scene.check(scene.clock, 0)

@@ -1,0 +1,48 @@
+"""The scavenger takes the views that it was given, each by its own reach, step after step."""
+
+from __future__ import annotations
+
+import struct
+from datetime import datetime
+
+from headrace.bus.event import Event
+from headrace.bus.stream import Stream
+from headrace.features.aggregates import Count
+from headrace.features.definitions import Entity, FeatureView
+from headrace.features.memory_store import MemoryOnlineStore
+from headrace.features.online import Cursor, Source, Write
+from headrace.streams.scavenger import Scavenger
+
+HOUR = 3_600_000_000
+
+
+class Sale(Event):
+    """A sale in a shop."""
+
+    shop: str
+    at: datetime
+
+
+sales = Stream("sales", Sale, event_time="at")
+short = FeatureView("short", Entity("shop"), sales, ["10m", "1h"], {"n": Count()})
+kept = FeatureView("kept", Entity("shop"), sales, ["1h"], {"n": Count()}, history="2h", clock="stream")
+foreign = FeatureView("foreign", Entity("shop"), sales, ["10m"], {"n": Count()})
+ZERO = Source(0, bytes(16))
+
+
+def test_it_takes_what_no_look_up_of_its_views_can_see() -> None:
+    store = MemoryOnlineStore()
+    names = {view.name: f"{view.name}@{view.version}" for view in (short, kept, foreign)}
+    fields = {b"old": HOUR, b"new": HOUR + 1, b"older": -HOUR}
+    packed = [struct.pack("<BBHIqqq", 1, 0, 1, 0, 1, 0, newest) for newest in fields.values()]
+    for name in names.values():
+        after = Cursor(b"w" * 16, 1, clock=2 * HOUR)
+        assert store.write([Write(name, ZERO, Cursor(b"", -1), after, list(fields), packed)]) == [True]
+    scavenger = Scavenger(store, [short.spec, kept.spec])
+    for _ in range(2):
+        scavenger.step()
+        left = {
+            view: [key for key, found in zip(fields, store.read(name, ZERO, list(fields)), strict=True) if found]
+            for view, name in names.items()
+        }
+        assert left == {"short": [b"new"], "kept": [b"old", b"new"], "foreign": list(fields)}
