@@ -1,4 +1,4 @@
-"""`headrace models` on real Kafka."""
+"""`headrace models` and `headrace data` on real Kafka."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
 from headrace.app.cli import build
 from headrace.errors import HeadraceError, SettingsError
-from headrace.models.events import ManifestRef
+from headrace.models import artifact
+from headrace.models.event_log import MemoryAcknowledgements
+from headrace.models.events import ArtifactRef, ManifestRef
 from headrace.models.kafka_event_log import KafkaModelEventLog, ensure_topic
 from headrace.models.manifest import encode, hash_of
+from headrace.serving.subscriber import Loading, ModelSubscriber
 from tests.model_events import MANIFEST, published
 
 if TYPE_CHECKING:
@@ -23,17 +27,23 @@ pytestmark = pytest.mark.integration
 run = CliRunner()
 
 
-def test_list_and_show(services: Any, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def servers(services: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Kafka's address, which the commands find in their environment."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HEADRACE_BOOTSTRAP_SERVERS", services.bootstrap_servers)
     monkeypatch.setenv("HEADRACE_REDIS_URL", services.redis_url)
+    return str(services.bootstrap_servers)
+
+
+def test_list_and_show(servers: str, namespace: str, tmp_path: Path) -> None:
     path = tmp_path / "manifest 1.json"
     path.write_bytes(encode(MANIFEST))
     event = published(
         f"{namespace}-a", 1, expects=None, manifest=ManifestRef(uri=path.as_uri(), hash=hash_of(MANIFEST))
     )
-    ensure_topic(services.bootstrap_servers)
-    log = KafkaModelEventLog(services.bootstrap_servers)
+    ensure_topic(servers)
+    log = KafkaModelEventLog(servers)
     log.append(msgspec.structs.replace(event, model=namespace))
     log.close()
 
@@ -56,6 +66,62 @@ def test_list_and_show(services: Any, namespace: str, tmp_path: Path, monkeypatc
     assert isinstance(unknown.exception, HeadraceError)
     assert "no version 7" in str(unknown.exception)
     assert "published versions: 1" in str(unknown.exception)
+
+
+def test_a_rollback_takes_the_application_back_and_holds_it_there(servers: str, namespace: str, tmp_path: Path) -> None:
+    ensure_topic(servers)
+    log = KafkaModelEventLog(servers)
+    stored = artifact.dump(LogisticRegression().fit([[0.0], [1.0]], [0, 1]))
+    ref = ArtifactRef(
+        uri=artifact.store(stored, tmp_path / "model.skops"), digest=stored.digest, content_hash=stored.content_hash
+    )
+    for version, expects in ((1, None), (2, f"{namespace}-1")):
+        event = published(f"{namespace}-{version}", version, expects=expects, artifact=ref)
+        log.append(msgspec.structs.replace(event, model=namespace))
+    said = MemoryAcknowledgements()
+    application = ModelSubscriber(namespace, log, said, Loading(()), application="web", clock=lambda: 0)
+
+    def serves() -> tuple[int, bool]:
+        current = application.poll_once(1.0)
+        assert current is not None
+        return current.version, application.state.pinned
+
+    def headrace(*words: str) -> Any:
+        return run.invoke(build(), ["models", *words, "--model", namespace])
+
+    assert serves() == (2, False)
+    done = headrace("rollback", "1", "--reason", "it blocks good customers")
+    assert done.exit_code == 0, done.output
+    assert f"version 1 of {namespace} is live" in done.stdout
+    assert serves() == (1, True)
+    assert (said.sent[-1].version, said.sent[-1].ok) == (1, True)
+    assert headrace("unpin").exit_code == 0
+    assert serves() == (1, False)
+    assert "is not pinned" in str(headrace("unpin").exception)
+    assert "never published" in str(headrace("rollback", "7", "--reason", "?").exception)
+    log.close()
+
+
+def test_data_is_excluded_listed_and_included_again(servers: str, namespace: str) -> None:
+    def headrace(*words: str) -> Any:
+        return run.invoke(build(), ["data", *words])
+
+    def listed() -> list[dict[str, Any]]:
+        found = headrace("exclusions", "--json")
+        assert found.exit_code == 0, found.output
+        return [row for row in json.loads(found.stdout) if row["model"] == namespace]
+
+    assert listed() == []
+    done = headrace("exclude", "2024-03-01", "2024-03-02T12:00+02:00", "--reason", "broken", "--model", namespace)
+    assert done.exit_code == 0, done.output
+    (row,) = listed()
+    assert row["id"] in done.stdout
+    assert (row["from"], row["to"], row["reason"]) == ("2024-03-01T00:00:00Z", "2024-03-02T10:00:00Z", "broken")
+    assert "broken" in headrace("exclusions").stdout
+    assert "is empty" in str(headrace("exclude", "2024-03-02", "2024-03-01", "--reason", "x").exception)
+    assert headrace("include", row["id"], "--reason", "was fine").exit_code == 0
+    assert listed() == []
+    assert "no exclusion" in str(headrace("include", row["id"], "--reason", "?").exception)
 
 
 def test_an_empty_data_folder_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

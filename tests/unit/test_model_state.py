@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from headrace.models.state import fold, fold_all
+import pytest
+
+from headrace.errors import TerminalError
+from headrace.models.state import advance, fold, fold_all, rollback_event
 from tests.model_events import published, retired, rolled_back
 
 FIRST = published("a", 1, expects=None)
@@ -77,3 +80,22 @@ def test_models_do_not_touch_each_other() -> None:
     other = type(FIRST)(id="o", model="fraud", at_us=1, data=FIRST.data)
     states = fold_all([FIRST, other, SECOND])
     assert {name: state.version for name, state in states.items()} == {"delay": 2, "fraud": 1}
+
+
+def test_a_rollback_is_made_only_where_it_would_be_in_force() -> None:
+    state = fold([FIRST, SECOND, published("c", 3, expects="a"), retired("r", 1)])
+    for version, said in ((1, "version 1 is retired"), (3, "version 3 was never published"), (9, "never published")):
+        with pytest.raises(TerminalError, match=rf"cannot go back to version {version}: .*{said}; .*: \[1, 2\]"):
+            rollback_event(state, "x", "delay", version, "worse", at_us=5, pin=True)
+    with pytest.raises(TerminalError, match="'delay' is not pinned"):
+        rollback_event(state, "x", "delay", None, "", at_us=5, pin=False)
+    with pytest.raises(TerminalError, match="no live version"):
+        rollback_event(fold([]), "x", "delay", None, "", at_us=5, pin=False)
+
+
+def test_a_rollback_pins_and_unpinning_keeps_the_version() -> None:
+    state = fold([FIRST, SECOND])
+    state = advance(state, rollback_event(state, "x", "delay", 1, "worse", at_us=5, pin=True))
+    assert (state.version, state.pinned) == (1, True)
+    state = advance(state, rollback_event(state, "y", "delay", None, "fine again", at_us=6, pin=False))
+    assert (state.version, state.pinned, state.live_id) == (1, False, "y")

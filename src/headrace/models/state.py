@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
+from headrace.errors import TerminalError
 from headrace.models.events import ModelEvent, Published, Retired, RolledBack
 
 if TYPE_CHECKING:
@@ -125,3 +126,23 @@ def _void_retirement(state: ModelState, version: int) -> str:
     if version == state.version:
         return f"version {version} is live"
     return "" if state.published(version) is not None else f"version {version} was never published"
+
+
+def rollback_event(
+    state: ModelState, id_: str, model: str, version: int | None, reason: str, *, at_us: int, pin: bool
+) -> ModelEvent:
+    """The event that goes back to a version, or (None) keeps the live one and takes its pin off or puts it on.
+
+    Raises TerminalError for one that would change nothing, saying why.
+    """
+    target = state.version if version is None else version
+    if target is None:
+        raise TerminalError(f"model {model!r} has no live version: there is nothing to pin or unpin")
+    if not pin and not state.pinned:
+        raise TerminalError(f"model {model!r} is not pinned: version {state.version} came by publication")
+    event = ModelEvent(id=id_, model=model, at_us=at_us, data=RolledBack(version=target, reason=reason, pin=pin))
+    why = _void_because(state, event)
+    if why:
+        known = sorted(e.data.version for e in state.history if isinstance(e.data, Published))
+        raise TerminalError(f"model {model!r} cannot go back to version {target}: {why}; published versions: {known}")
+    return event
