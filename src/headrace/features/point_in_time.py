@@ -7,6 +7,7 @@ a whole; one that V cuts is rebuilt from its rows. So the same kernel answers as
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import polars as pl
 
 from headrace.features.kernel import Kernel, kernel, run_starts
 from headrace.features.log import ACCEPTED
-from headrace.features.online import Source
+from headrace.features.online import NO_CLOCK, Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 4_000_000
 """Pairs of query and tile held at once: bounds the memory."""
-_K_SPAN = 2**38
-"""More tiles than any clock has: a second's tiles of 4,000 years, twice."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,23 @@ class _Tiles:
     highest: np.ndarray
     group: np.ndarray
 
+    @cached_property
+    def _ks(self) -> np.ndarray:
+        """The distinct k, ascending."""
+        return np.unique(self.tiles["k"])
+
+    @cached_property
+    def _places(self) -> np.ndarray:
+        """Ascending with (group, k): below 2^63 for three thousand million tiles, as k counts by its rank."""
+        places: np.ndarray = self.group * len(self._ks) + np.searchsorted(self._ks, self.tiles["k"])
+        return places
+
+    def ranges(self, group: np.ndarray, first_k: np.ndarray, last_k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The range of tiles of each query's group with first_k <= k <= last_k."""
+        first = group * len(self._ks)
+        low = np.searchsorted(self._places, first + np.searchsorted(self._ks, first_k, side="left"))
+        return low, np.searchsorted(self._places, first + np.searchsorted(self._ks, last_k, side="right"))
+
 
 class ViewHistory:
     """The accepted rows of one view's stream, indexed for point-in-time queries."""
@@ -65,7 +81,17 @@ class ViewHistory:
         self._group = self._groups(kept)
         self._partials = self.kernel.lift(kept)
         self._available = {s: _available(rows, s) for s in self.sources}
+        self._clocks = self._available if spec["clock"] == "wall" else self._event_clocks(accepted)
         self._tiles = [self._tile(size) for size in self.kernel.sizes]
+
+    def _event_clocks(self, accepted: pl.DataFrame) -> dict[Source, tuple[np.ndarray, np.ndarray]]:
+        """The running maximum of the event time and the offset of each source partition's accepted rows."""
+        timed = with_time(accepted, self.kernel.spec["source"]["event_time"])
+        own = {source: timed.filter(_is(source)).sort("offset") for source in self.sources}
+        return {
+            source: (np.maximum.accumulate(rows["__time"].to_numpy()), rows["offset"].to_numpy())
+            for source, rows in own.items()
+        }
 
     def _groups(self, kept: pl.DataFrame) -> np.ndarray:
         """Entity code times number of sources plus source code, a row."""
@@ -99,6 +125,19 @@ class ViewHistory:
                 np.append(offsets, offsets[-1:] + 1)[count] if len(offsets) else np.zeros(len(t_us), np.int64)
             )
         return np.stack(columns, axis=1) if columns else np.zeros((len(t_us), 0), np.int64)
+
+    def out_of_range(self, at_us: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+        """Whether each t is older than the view's clock at V minus its history, so that there is no value.
+
+        ``offsets`` is V: a row a query, a column a source.
+        """
+        clock = np.full(len(at_us), NO_CLOCK)
+        for column, source in enumerate(self.sources):
+            clocks, below = self._clocks[source]
+            count = np.searchsorted(below, offsets[:, column], side="left")
+            clock = np.maximum(clock, np.append([NO_CLOCK], clocks)[count])
+        outside: np.ndarray = at_us < clock - self.kernel.spec["history_us"]
+        return outside
 
     def values(self, queries: Queries) -> list[Values]:
         """One Values a column of the kernel, a row a query. A source that a query does not name counts as not read."""
@@ -148,7 +187,7 @@ class ViewHistory:
         tiles_back = max(w.tiles for w in self.kernel.windows if w.resolution == resolution)
         tiles, query, rank = [], [], []
         for code in range(len(self.sources)):
-            low, high = _ranges(of, entity * len(self.sources) + code, newest - tiles_back + 1, newest)
+            low, high = of.ranges(entity * len(self.sources) + code, newest - tiles_back + 1, newest)
             which, pair = _expand(low, high)
             below = offsets[pair, code]
             whole = of.highest[which] < below
@@ -181,13 +220,6 @@ class ViewHistory:
         tiles = self.kernel.reduce(self._partials.take(rows), starts)
         tiles["k"] = of.tiles["k"][which[tile[starts]]]
         return tiles, pair[tile[starts]]
-
-
-def _ranges(of: _Tiles, group: np.ndarray, first_k: np.ndarray, last_k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The range of tiles of each query's group with first_k <= k <= last_k."""
-    flat = of.group * _K_SPAN + of.tiles["k"]
-    low = np.searchsorted(flat, group * _K_SPAN + first_k, side="left")
-    return low, np.searchsorted(flat, group * _K_SPAN + last_k, side="right")
 
 
 def _expand(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -58,18 +58,21 @@ class FeatureHistory:
         """All feature columns of the views for each row of ``keys``, in order; null where there is no value.
 
         ``served`` is a row's V as logged (JSON: view → source partition → next offset). Where it is None, or is not
-        given at all, V is what was available at t minus the view's delay.
+        given at all, V is what was available at t minus the view's delay. Where a look-up at the logged V had to say
+        ``out_of_range``, there is no value here either: a model is not shown what it could not have seen.
         """
         logged = [None if text is None else _DECODE(text) for text in served] if served is not None else None
         columns: list[pl.Series] = []
         for spec in self._specs:
             history = self.view(spec)
             offsets = history.known_at(at_us, spec["delay_us"])
+            unknown = np.zeros(len(at_us), bool)
             if logged is not None:
                 _overlay(offsets, history.sources, [None if v is None else v.get(spec["view"], {}) for v in logged])
+                unknown = history.out_of_range(at_us, offsets) & np.array([v is not None for v in logged], bool)
             values = history.values(Queries(keys, at_us, offsets, history.sources))
             columns += [
-                pl.Series(name, found).set(pl.Series(~present), None)
+                pl.Series(name, found).set(pl.Series(~present | unknown), None)
                 for name, (found, present) in zip(kernel(spec).columns, values, strict=True)
             ]
         return pl.DataFrame(columns)

@@ -16,10 +16,11 @@ import polars as pl
 from headrace.features.kernel import kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from headrace.features.point_in_time import ViewHistory
     from headrace.features.training import FeatureHistory
 
 _KINDS = {"str": pl.String(), "int": pl.Int64()}
@@ -28,17 +29,34 @@ _TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Comparison:
-    """Vectors compared: how many, in how many some value differs, by column, and a few examples."""
+    """Vectors compared: how many, in how many some value differs, by column, and a few examples.
+
+    ``out_of_range``: how many were served without the values of a view, as their t was too old for it.
+    """
 
     checked: int
     different: int
     by_column: Mapping[str, int] = field(default_factory=dict)
     examples: Sequence[Mapping[str, Any]] = ()
+    out_of_range: int = 0
 
 
 def audit(specs: Sequence[Mapping[str, Any]], history: FeatureHistory, vectors: pl.DataFrame) -> Comparison:
-    """Recompute each served vector at its logged V and t. ``vectors`` are rows of the log of ``headrace.vectors``."""
-    return _compare(specs, history, vectors, vectors.get_column("offsets").to_list())
+    """Recompute each served vector at its logged V and t. ``vectors`` are rows of the log of ``headrace.vectors``.
+
+    A view that was served as ``out_of_range`` is right iff t was older than its clock at V minus its history, and then
+    no number was served; one that was served otherwise is right iff t was not.
+    """
+    if vectors.is_empty():
+        return Comparison(0, 0)
+    at_us, claimed = _at_us(vectors), _out_of_range(vectors, specs)
+    misjudged = {
+        spec["view"]: claimed[spec["view"]] != pl.Series(view.out_of_range(at_us, served))
+        for spec, view, served in _served(specs, history, vectors)
+    }
+    offsets = vectors.get_column("offsets").to_list()
+    found = _compare(specs, history, vectors, offsets, lambda view, differ: differ | misjudged[view])
+    return replace(found, out_of_range=int(pl.DataFrame(claimed).select(pl.any_horizontal(pl.all()).sum()).item()))
 
 
 def skew(specs: Sequence[Mapping[str, Any]], history: FeatureHistory, vectors: pl.DataFrame) -> Comparison:
@@ -49,7 +67,9 @@ def skew(specs: Sequence[Mapping[str, Any]], history: FeatureHistory, vectors: p
     moved = np.zeros(vectors.height, bool)
     for behind in _behind(specs, history, vectors):
         moved |= (behind != 0).any(axis=1)
-    found = _compare(specs, history, vectors.filter(pl.Series(moved)), None)
+    others = vectors.filter(pl.Series(moved))
+    unknown = _out_of_range(others, specs)
+    found = _compare(specs, history, others, None, lambda view, differ: differ & ~unknown[view])
     return replace(found, checked=vectors.height)
 
 
@@ -63,7 +83,15 @@ def _behind(
     specs: Sequence[Mapping[str, Any]], history: FeatureHistory, vectors: pl.DataFrame
 ) -> Iterator[NDArray[np.int64]]:
     """A view after the other: by how many records each served V was behind, a row a vector, a column a source."""
-    at_us = vectors.get_column("served_at").dt.epoch("us").to_numpy()
+    at_us = _at_us(vectors)
+    for spec, view, served in _served(specs, history, vectors):
+        yield view.known_at(at_us, spec["delay_us"]) - served
+
+
+def _served(
+    specs: Sequence[Mapping[str, Any]], history: FeatureHistory, vectors: pl.DataFrame
+) -> Iterator[tuple[Mapping[str, Any], ViewHistory, NDArray[np.int64]]]:
+    """Each view with the V that was served, a row a vector, a column a source."""
     decode = msgspec.json.Decoder(dict[str, dict[str, int]]).decode
     logged = [decode(text) for text in vectors.get_column("offsets").to_list()]
     for spec in specs:
@@ -71,22 +99,29 @@ def _behind(
         names = [source.text for source in view.sources]
         own = [found.get(spec["view"], {}) for found in logged]
         served = np.array([[offsets.get(name, 0) for name in names] for offsets in own], np.int64)
-        yield view.known_at(at_us, spec["delay_us"]) - served.reshape(len(own), len(names))
+        yield spec, view, served.reshape(len(own), len(names))
+
+
+def _at_us(vectors: pl.DataFrame) -> NDArray[np.int64]:
+    return vectors.get_column("served_at").dt.epoch("us").to_numpy()
 
 
 def _compare(
-    specs: Sequence[Mapping[str, Any]], history: FeatureHistory, vectors: pl.DataFrame, offsets: list[str | None] | None
+    specs: Sequence[Mapping[str, Any]],
+    history: FeatureHistory,
+    vectors: pl.DataFrame,
+    offsets: list[str | None] | None,
+    judge: Callable[[str, pl.Series], pl.Series],
 ) -> Comparison:
+    """``judge`` says, of a view and of where a column of it differs, where that column is wrong."""
     if vectors.is_empty():
         return Comparison(0, 0)
     keys = vectors.get_column("request").str.json_decode(pl.Struct(_key_schema(specs))).struct.unnest()
-    at_us = vectors.get_column("served_at").dt.epoch("us").to_numpy()
-    recomputed = history.features(keys, at_us, offsets)
+    recomputed = history.features(keys, _at_us(vectors), offsets)
     served = vectors.select(pl.col("values").list.to_struct(fields=recomputed.columns)).unnest("values")
-    unknown = _out_of_range(vectors, specs)
     wrong = pl.DataFrame(
         {
-            name: _differ(recomputed.get_column(name), served.get_column(name), exact=exact) & ~unknown[view]
+            name: judge(view, _differ(recomputed.get_column(name), served.get_column(name), exact=exact))
             for name, view, exact in _columns(specs)
         }
     )
@@ -123,7 +158,7 @@ def _differ(one: pl.Series, other: pl.Series, *, exact: bool) -> pl.Series:
 
 
 def _out_of_range(vectors: pl.DataFrame, specs: Sequence[Mapping[str, Any]]) -> dict[str, pl.Series]:
-    """Views that answered no number, by rule: they cannot differ."""
+    """Views that said that they had no value, as t was too old."""
     schema = pl.Struct({spec["view"]: pl.String() for spec in specs})
     statuses = vectors.get_column("statuses").str.json_decode(schema).struct.unnest()
     return {name: (statuses.get_column(name) == "out_of_range").fill_null(value=False) for name in statuses.columns}

@@ -74,7 +74,12 @@ def _audited(model: Model, log: EventLog) -> dict[str, Any]:
     history.refresh()
     checked, skewed = audit(specs, history, vectors), skew(specs, history, vectors)
     return {
-        "audit": {"checked": checked.checked, "mismatched": checked.different, "examples": list(checked.examples)},
+        "audit": {
+            "checked": checked.checked,
+            "mismatched": checked.different,
+            "out_of_range": checked.out_of_range,
+            "examples": list(checked.examples),
+        },
         "skew": {
             "checked": skewed.checked,
             "equal": skewed.checked - skewed.different,
