@@ -47,6 +47,11 @@ def dump(estimator: Any) -> Artifact:
     return Artifact(data, digest(data), content_hash(data))
 
 
+def prepare() -> None:
+    """Import what :func:`load` needs, which takes seconds: before the first version comes rather than after."""
+    require("skops.io", "serving")
+
+
 def load(data: bytes, trusted: Sequence[str]) -> Any:
     """The estimator in these bytes, if every type in it is safe by itself or in ``trusted``, the deployment's own list.
 

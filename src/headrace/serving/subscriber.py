@@ -140,6 +140,7 @@ class ModelSubscriber:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
+                artifact.prepare()
                 self.poll_once(_WAIT_S)
                 self.error = None
             except HeadraceError as error:
