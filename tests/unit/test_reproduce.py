@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from headrace.bus.duration import moment
+from headrace.errors import ArtifactError, TerminalError
+from headrace.models import artifact, manifest
+from headrace.models.events import Published
+from headrace.models.manifest import Manifest, Span
+from headrace.models.predictions import VECTORS
+from headrace.trainers.exclusions import MemoryExclusions, exclude
+from headrace.trainers.fitting import InlineFits, predict
+from headrace.trainers.reproduce import Reproducer, Reproduction
+from tests.training import LIVE_FROM, Order, Return, Shop, day, model, orders, request, returns, vector, write
+
+if TYPE_CHECKING:
+    from headrace.trainers.definitions import Model
+
+SERVED = replace(model, source="logged")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """Two versions; then rows come that are as old as those that they were made from."""
+    scene = Shop(tmp_path_factory.mktemp("shop"))
+    exclusions = MemoryExclusions()
+    assert scene.runner().run(request("one", day(LIVE_FROM))).version == 1
+    scene.serve(1, until=55)
+    exclusions.append(exclude("x", None, Span(from_us=day(10), to_us=day(12), reason="broken"), at_us=0))
+    assert scene.runner(exclusions=exclusions).run(request("two", day(50))).version == 2
+    late = [Order(10_000 + n, "shop-0", 3.0, moment(day(20) + n)) for n in range(50)]
+    write(scene.log, orders, late)
+    write(scene.log, returns, [Return(each.order_id, False, moment(day(20) + n)) for n, each in enumerate(late)])
+    write(scene.log, VECTORS, [vector(each, 9.0) for each in late])
+    return scene
+
+
+def published(shop: Shop, version: int) -> tuple[Published, Manifest, int]:
+    event = shop.state.published(version)
+    assert event is not None
+    assert isinstance(event.data, Published)
+    return event.data, manifest.decode(artifact.fetch(event.data.manifest.uri)), event.at_us
+
+
+def reproduce(shop: Shop, version: int, of: Model = model, **changes: Any) -> Reproduction:
+    data, kept, at_us = published(shop, version)
+    kept = msgspec.structs.replace(kept, **changes)
+    return Reproducer(shop.folder / "log", InlineFits()).reproduce(of, data, kept, at_us)
+
+
+def said(found: Reproduction) -> dict[str, tuple[Any, Any]]:
+    return {each.what: (each.then, each.now) for each in found.differences}
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_version_is_made_again_to_the_bit(shop: Shop, version: int) -> None:
+    found = reproduce(shop, version)
+    assert (found.identical, found.different_rows, found.largest, found.differences) == (True, 0, 0.0, [])
+    assert found.rows == published(shop, version)[1].rows
+
+
+def test_the_rows_are_those_that_the_manifest_pins(shop: Shop) -> None:
+    whole = reproduce(shop, 1, streams=[])
+    assert said(whole).keys() == {"rows", "content_hash"}
+    assert said(whole)["rows"] == (29 * 150, 29 * 150 + 50)
+    assert not whole.identical
+
+
+def test_what_was_excluded_then_is_excluded_again(shop: Shop) -> None:
+    assert said(reproduce(shop, 2, excluded=[])).keys() == {"rows", "content_hash"}
+
+
+def otherwise(X: Any, y: Any, run: Any) -> LogisticRegression:  # noqa: N803
+    return LogisticRegression(C=0.01, random_state=run.seed).fit(X, y)
+
+
+def test_what_differs_is_named(shop: Shop) -> None:
+    kept = published(shop, 1)[1]
+    found = reproduce(shop, 1, replace(model, fit=otherwise), libraries=kept.libraries | {"numpy": "1.0", "gone": "3"})
+    assert said(found).keys() == {"code", "libraries.numpy", "libraries.gone"}
+    assert said(found)["libraries.numpy"][0] == "1.0"
+    assert (found.identical, found.different_rows) == (False, found.rows)
+    assert found.largest > 0
+
+
+def test_a_difference_in_the_last_bit_is_one(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.trainers.reproduce.predict", lambda *args: predict(*args) + 1e-16)
+    found = reproduce(shop, 1)
+    assert not found.identical
+    assert found.largest < 1e-15
+
+
+def test_what_cannot_be_made_again_says_why(shop: Shop) -> None:
+    data, kept, at_us = published(shop, 1)
+    reproducer = Reproducer(shop.folder / "log", InlineFits())
+    with pytest.raises(TerminalError, match=r"none of the 4,350 rows is in the event log"):
+        reproducer.reproduce(
+            model, data, msgspec.structs.replace(kept, excluded=[Span(from_us=0, to_us=at_us, reason="")]), at_us
+        )
+    other = replace(model, request_features=[])
+    with pytest.raises(TerminalError, match=r"other columns now: \['shop__orders_1d'\]; .*'amount'"):
+        reproducer.reproduce(other, data, kept, at_us)
+    swapped = msgspec.structs.replace(data, artifact=msgspec.structs.replace(data.artifact, digest="sha256:00"))
+    with pytest.raises(ArtifactError, match="these are not the published bytes"):
+        reproducer.reproduce(model, swapped, kept, at_us)
+
+
+def test_a_version_made_from_what_was_served_is_made_again_from_that(shop: Shop) -> None:
+    runner = shop.runner(SERVED)
+    finished = runner.run(request("three", day(54)))
+    assert finished.gate is not None
+    found = shop.registry.find(model.name, "returns-three")
+    assert found is not None
+    kept = manifest.decode(artifact.fetch(found.manifest_uri))
+    data, _, _ = published(shop, 1)
+    again = Reproducer(shop.folder / "log", InlineFits()).reproduce(SERVED, data, kept, day(54))
+    assert again.differences == []
