@@ -13,9 +13,9 @@ from typing import Annotated
 
 import typer
 
-from headrace import __version__
 from headrace.app import commands
 from headrace.errors import HeadraceError, TransientError
+from headrace.version import __version__
 
 EXIT_ERROR = 1
 EXIT_TRY_LATER = 75

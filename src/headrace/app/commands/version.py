@@ -8,8 +8,8 @@ from importlib.metadata import version as installed
 
 import typer
 
-from headrace import __version__
 from headrace.app.options import Json
+from headrace.version import __version__
 
 _TOLD = ("confluent-kafka", "redis", "deltalake", "faust-streaming", "feast", "mlflow", "scikit-learn", "skops")
 
