@@ -65,8 +65,9 @@ shop = FeatureView("shop", entity=Entity("shop"), source=orders, windows=["1d"],
 
 
 def fit(X: Any, y: Any, run: Any) -> LogisticRegression:  # noqa: N803 - what everyone calls it
-    """Fit on everything given."""
-    return LogisticRegression(random_state=run.seed).fit(X, y)
+    """Fit on a sample, drawn with the run's seed, of everything given."""
+    drawn = np.random.default_rng(run.seed).integers(len(X), size=len(X))
+    return LogisticRegression().fit(X.iloc[drawn], y.iloc[drawn])
 
 
 model = Model(
