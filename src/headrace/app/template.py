@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import headrace
 from headrace.errors import ProjectError
 
 PARTS = ("headrace.toml", "streams", "features", "trainers")
@@ -12,7 +11,7 @@ PARTS = ("headrace.toml", "streams", "features", "trainers")
 
 def template_folder() -> Path:
     """Where the template lies: in the installed package, or at the root of a checkout."""
-    package = Path(headrace.__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     for folder in (package / "template", package.parents[1]):
         if all((folder / part).exists() for part in PARTS):
             return folder
