@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 4_000_000
 """Pairs of query and tile held at once: bounds the memory."""
+_MOST = 2**62
 
 
 @dataclass(frozen=True)
@@ -49,21 +50,34 @@ class _Tiles:
     group: np.ndarray
 
     @cached_property
-    def _ks(self) -> np.ndarray:
-        """The distinct k, ascending."""
-        return np.unique(self.tiles["k"])
+    def _ks(self) -> np.ndarray | None:
+        """The distinct k, for k to count by its rank among them: only where group and k do not fit into 63 bits."""
+        return None if (int(self.group[-1]) + 1) * self._span < _MOST else np.unique(self.tiles["k"])
+
+    @cached_property
+    def _span(self) -> int:
+        return int(self.tiles["k"].max()) - int(self.tiles["k"].min()) + 1
 
     @cached_property
     def _places(self) -> np.ndarray:
-        """Ascending with (group, k): below 2^63 for three thousand million tiles, as k counts by its rank."""
-        places: np.ndarray = self.group * len(self._ks) + np.searchsorted(self._ks, self.tiles["k"])
-        return places
+        """Ascending with (group, k)."""
+        return self._place(self.group, self.tiles["k"])
+
+    def _place(self, group: np.ndarray, k: np.ndarray) -> np.ndarray:
+        """The place of the first tile that a group may have from k on."""
+        if self._ks is None:
+            rank, width = np.clip(k - self.tiles["k"].min(), 0, self._span), self._span
+        else:
+            rank, width = np.searchsorted(self._ks, k), len(self._ks)
+        place: np.ndarray = group * width + rank
+        return place
 
     def ranges(self, group: np.ndarray, first_k: np.ndarray, last_k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The range of tiles of each query's group with first_k <= k <= last_k."""
-        first = group * len(self._ks)
-        low = np.searchsorted(self._places, first + np.searchsorted(self._ks, first_k, side="left"))
-        return low, np.searchsorted(self._places, first + np.searchsorted(self._ks, last_k, side="right"))
+        if not len(self.tiles):
+            return np.zeros_like(group), np.zeros_like(group)
+        low = np.searchsorted(self._places, self._place(group, first_k))
+        return low, np.searchsorted(self._places, self._place(group, last_k + 1))
 
 
 class ViewHistory:
