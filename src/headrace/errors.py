@@ -19,6 +19,7 @@
         ├── ServiceStartError         a local service did not come up (its log is named)
         └── UnavailableError          Kafka, Redis or the store does not answer
             ├── BusUnavailableError       Kafka
+            │   └── TopicUnknownError         Kafka knows no such topic or partition, yet or any more
             ├── OnlineStoreUnavailableError   Redis
             └── OfflineStoreUnavailableError  Delta
 
@@ -102,6 +103,10 @@ class UnavailableError(TransientError):
 
 class BusUnavailableError(UnavailableError):
     """Kafka does not answer."""
+
+
+class TopicUnknownError(BusUnavailableError):
+    """Kafka answers and knows no such topic or partition: not yet, or not any more."""
 
 
 class OnlineStoreUnavailableError(UnavailableError):

@@ -2,37 +2,70 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headrace.bus.event import encode
 from headrace.errors import BusUnavailableError, TerminalError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import msgspec
+    from confluent_kafka import KafkaError, Message, Producer
 
     from headrace.bus.stream import Stream
+
+
+_REFUSED = (
+    "MSG_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE", "INVALID_TIMESTAMP", "INVALID_RECORD", "POLICY_VIOLATION",
+    "TOPIC_AUTHORIZATION_FAILED",
+)  # fmt: skip
+"""What the broker would say of the same record again."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A message that was not delivered. ``more`` holds its timestamp and headers where it has them."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    more: Mapping[str, Any]
+
+
+class RefusedError(TerminalError):
+    """The broker refuses records for what they are; :attr:`records` has them, and the producer has them no more."""
+
+    def __init__(self, message: str, records: Sequence[Record]) -> None:
+        super().__init__(message)
+        self.records = records
 
 
 class EventProducer:
     """Produces events and control messages. Not for several threads at once.
 
-    ``linger_ms`` trades latency for throughput. A full queue waits up to ``timeout_s``, then BusUnavailableError.
+    A record that was taken is delivered, or handed back by RefusedError: what fails otherwise is sent again, after the
+    records that were delivered meanwhile. ``linger_ms`` trades latency for throughput. A full queue waits up to
+    ``timeout_s``, then BusUnavailableError.
     """
 
     def __init__(self, bootstrap_servers: str, *, linger_ms: float = 1.0, timeout_s: float = 30.0) -> None:
-        from confluent_kafka import Producer  # noqa: PLC0415 - keeps `import headrace.serving` light
-
         self._servers = bootstrap_servers
         self._timeout_s = timeout_s
-        self._failed: list[str] = []
-        self._producer = Producer(
+        self._linger_ms = linger_ms
+        self._failed: list[tuple[Record, KafkaError]] = []
+        self._producer = self._connect()
+
+    def _connect(self) -> Producer:
+        from confluent_kafka import Producer  # noqa: PLC0415 - keeps `import headrace.serving` light
+
+        return Producer(
             {
-                "bootstrap.servers": bootstrap_servers,
+                "bootstrap.servers": self._servers,
                 "log_level": 2,  # connections come and go: what matters is raised or returned
                 "enable.idempotence": True,
-                "linger.ms": linger_ms,
+                "linger.ms": self._linger_ms,
                 "message.timeout.ms": 0,  # the queue is the bound, not time: a broker that is away loses nothing
                 "queue.buffering.max.kbytes": 262_144,
                 "queue.buffering.max.messages": 500_000,
@@ -53,47 +86,78 @@ class EventProducer:
         timestamp_ms: int = 0,
         headers: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Produce bytes. Raises BusUnavailableError when the queue stays full or an earlier message was not sent."""
-        from confluent_kafka import KafkaException  # noqa: PLC0415
+        """Produce bytes. Raises BusUnavailableError when the queue stays full: this message is not taken.
 
+        Raises TerminalError for a message that cannot be sent, and RefusedError for earlier ones that the broker does
+        not want; neither takes this message.
+        """
         more: dict[str, Any] = {"timestamp": timestamp_ms} if timestamp_ms else {}
         if headers:
             more["headers"] = list(headers.items())
         self._producer.poll(0)
-        self._check()
-        try:
-            self._producer.produce(topic, value, key, on_delivery=self._delivered, **more)
-        except BufferError:
-            self._producer.poll(self._timeout_s)
-            self._retry(topic, key, value, more)
-        except KafkaException as error:
-            size = len(value or b"") + len(key or b"")
-            message = f"a message of {size} bytes to {topic!r} cannot be produced: {error}"
-            raise TerminalError(message) from error
+        self._send_again()
+        self._produce(Record(topic, key, value, more))
 
-    def _retry(self, topic: str, key: bytes | None, value: bytes | None, more: dict[str, Any]) -> None:
+    def _produce(self, record: Record) -> None:
+        from confluent_kafka import KafkaException  # noqa: PLC0415
+
         try:
-            self._producer.produce(topic, value, key, on_delivery=self._delivered, **more)
+            try:
+                self._hand_over(record)
+            except BufferError:
+                self._producer.poll(self._timeout_s)
+                self._hand_over(record)
         except BufferError as error:
             message = (
                 f"the producer's queue to {self._servers} is full for {self._timeout_s:.0f} s: the broker takes nothing"
             )
             raise BusUnavailableError(message) from error
+        except KafkaException as error:
+            size = len(record.value or b"") + len(record.key or b"")
+            message = f"a message of {size} bytes to {record.topic!r} cannot be produced: {error}"
+            raise TerminalError(message) from error
+
+    def _hand_over(self, record: Record) -> None:
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            if error is not None:
+                self._failed.append((record, error))
+
+        self._producer.produce(record.topic, record.value, record.key, on_delivery=delivered, **record.more)
 
     def flush(self) -> None:
-        """Wait until everything is acknowledged. Raises BusUnavailableError."""
+        """Wait until everything is acknowledged. Raises BusUnavailableError (all is kept), or RefusedError."""
         left = self._producer.flush(self._timeout_s)
-        self._check()
-        if left:
-            message = f"{left} messages are not acknowledged by {self._servers} after {self._timeout_s:.0f} s"
-            raise BusUnavailableError(message)
-
-    def _delivered(self, error: Any, message: Any) -> None:
-        if error is not None:
-            self._failed.append(f"{message.topic()}: {error}")
-
-    def _check(self) -> None:
         if self._failed:
-            failed, self._failed = self._failed, []
-            message = f"{len(failed)} messages could not be produced to {self._servers}, first {failed[0]}"
+            self._send_again()
+            left = self._producer.flush(self._timeout_s)
+        if left or self._failed:
+            why = f": {self._failed[0][1]}" if self._failed else f" after {self._timeout_s:.0f} s"
+            message = f"{left + len(self._failed)} messages are not acknowledged by {self._servers}{why}"
             raise BusUnavailableError(message)
+
+    def _send_again(self) -> None:
+        """Produce again, in their order, what was not delivered."""
+        if not self._failed:
+            return
+        self._hand_back_refused()
+        if any(error.fatal() for _, error in self._failed):
+            self._producer = self._connect()  # this client is done for; all its messages have failed
+        while self._failed:
+            record, _ = self._failed[0]
+            try:
+                self._produce(record)
+            except TerminalError as error:  # its topic may be gone
+                del self._failed[0]
+                raise RefusedError(str(error), [record]) from error
+            del self._failed[0]
+
+    def _hand_back_refused(self) -> None:
+        from confluent_kafka import KafkaError  # noqa: PLC0415
+
+        codes = {getattr(KafkaError, name) for name in _REFUSED}
+        refused = [(record, error) for record, error in self._failed if error.code() in codes]
+        if refused:
+            self._failed = [(record, error) for record, error in self._failed if error.code() not in codes]
+            record, error = refused[0]
+            message = f"{self._servers} refuses {len(refused)} messages, first one to {record.topic!r}: {error.str()}"
+            raise RefusedError(message, [record for record, _ in refused])

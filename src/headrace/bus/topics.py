@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from headrace.errors import BusUnavailableError
+from headrace.errors import BusUnavailableError, TopicUnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,6 +19,7 @@ RUNS = "headrace.runs"
 MODELS = "headrace.models"
 MODEL_ACKS = "headrace.model-acks"
 CONTROL = "headrace.control"
+_DAY_MS = 86_400_000
 EXCLUSIONS = "headrace.exclusions"
 FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 
@@ -26,6 +27,21 @@ FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "de
 def dead_letters(topic: str) -> str:
     """The topic that keeps the rejected records of a topic."""
     return f"{topic}.dead-letters"
+
+
+def stream_config(*, replay: bool) -> dict[str, str]:
+    """The configuration of a stream's topic, kept for ever.
+
+    The broker's clock stamps its records, so that what was available when is a fact. ``replay``: the producers' stamps
+    count instead, for history that is replayed in order; the broker refuses what lies more than a day ahead of its
+    clock, as one such record would move its partition's clock for ever.
+    """
+    if not replay:
+        return {"retention.ms": "-1", _STAMPED: "LogAppendTime"}
+    return {"retention.ms": "-1", _STAMPED: "CreateTime", "message.timestamp.after.max.ms": str(_DAY_MS)}
+
+
+_STAMPED = "message.timestamp.type"
 
 
 @dataclass(frozen=True)
@@ -68,8 +84,23 @@ def ensure_topics(bootstrap_servers: str, plans: Iterable[TopicPlan], *, timeout
                 raise BusUnavailableError(message) from error
 
 
+def stamped_by_producers(client: AdminClient, topics: Iterable[str], *, timeout_s: float = 10.0) -> list[str]:
+    """Those of the topics whose records have their producers' timestamps. Raises BusUnavailableError."""
+    from confluent_kafka import KafkaException  # noqa: PLC0415
+    from confluent_kafka.admin import ConfigResource, ResourceType  # noqa: PLC0415
+
+    asked = client.describe_configs(
+        [ConfigResource(ResourceType.TOPIC, topic) for topic in topics], request_timeout=timeout_s
+    )
+    try:
+        found = {resource.name: future.result(timeout_s) for resource, future in asked.items()}
+    except (KafkaException, TimeoutError) as error:
+        raise _unanswered("the topics' configuration is not known", error) from error
+    return sorted(topic for topic, config in found.items() if config[_STAMPED].value == "CreateTime")
+
+
 def incarnations(client: AdminClient, topics: Iterable[str], *, timeout_s: float = 10.0) -> dict[str, TopicIncarnation]:
-    """The incarnation of each topic. Raises BusUnavailableError if one does not exist or the broker does not answer."""
+    """The incarnation of each topic. Raises TopicUnknownError, or BusUnavailableError without an answer."""
     from confluent_kafka import KafkaException, TopicCollection  # noqa: PLC0415
 
     found = {}
@@ -77,10 +108,43 @@ def incarnations(client: AdminClient, topics: Iterable[str], *, timeout_s: float
         try:
             description = future.result(timeout_s)
         except (KafkaException, TimeoutError) as error:
-            message = f"topic {name!r} cannot be described: {error}"
-            raise BusUnavailableError(message) from error
+            raise _unanswered(f"topic {name!r} cannot be described", error) from error
         found[name] = TopicIncarnation(_bytes(description.topic_id), len(description.partitions))
     return found
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a partition holds: offsets from ``begins`` to below ``ends``, its high watermark."""
+
+    begins: int
+    ends: int
+
+
+def held(client: AdminClient, topic: str, partition: int, *, timeout_s: float = 10.0) -> Held:
+    """What a partition holds now. Raises TopicUnknownError, and BusUnavailableError if the broker does not answer."""
+    from confluent_kafka import KafkaException, TopicPartition  # noqa: PLC0415
+    from confluent_kafka.admin import OffsetSpec  # noqa: PLC0415
+
+    offsets = []
+    wanted: list[Any] = [OffsetSpec.earliest(), OffsetSpec.latest()]  # type: ignore[no-untyped-call]
+    for which in wanted:
+        asked = client.list_offsets({TopicPartition(topic, partition): which}, request_timeout=timeout_s)
+        try:
+            offsets += [future.result(timeout_s).offset for future in asked.values()]
+        except (KafkaException, TimeoutError) as error:
+            raise _unanswered(f"the offsets of {topic}-{partition} are not known", error) from error
+    return Held(*offsets)
+
+
+def _unanswered(what: str, error: Exception) -> BusUnavailableError:
+    """The error of ours for one of Kafka's."""
+    from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415
+
+    names = ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "_NOENT")  # the last: no leader is known
+    unknown = [getattr(KafkaError, name) for name in names]
+    known = not (isinstance(error, KafkaException) and error.args[0].code() in unknown)
+    return (BusUnavailableError if known else TopicUnknownError)(f"{what}: {error}")
 
 
 def _bytes(topic_id: Any) -> bytes:
