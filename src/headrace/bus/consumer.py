@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from headrace.errors import BusUnavailableError
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
+_ENDS = (
+    "_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE", "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION",
+    "UNKNOWN_TOPIC_ID", "INCONSISTENT_TOPIC_ID", "TOPIC_AUTHORIZATION_FAILED",
+)  # fmt: skip
+"""After one of these Kafka's client fetches the partition no more; after any other it tries again by itself."""
 logger = structlog.get_logger(__name__)
 
 
@@ -32,18 +35,23 @@ class Assignee(Protocol):
         ...
 
     def failed(self, topic: str, partition: int, error: str) -> None:
-        """The partition cannot be read on, for example as its offset is no longer there."""
+        """The partition cannot be read on by itself, for example as its offset is no longer there."""
         ...
 
 
 class BatchConsumer:
-    """Consumes the topics for one :class:`Assignee`. Auto-commit and auto-reset are off."""
+    """Consumes the topics for one :class:`Assignee`. Auto-commit and auto-reset are off.
+
+    Of the partitions that the group assigns, those are read that the assignee takes; it may :meth:`release` and
+    :meth:`resume` each of them meanwhile.
+    """
 
     def __init__(
         self, bootstrap_servers: str, group: str, topics: Sequence[str], assignee: Assignee, *, fetch_wait_ms: int = 100
     ) -> None:
-        from confluent_kafka import Consumer  # noqa: PLC0415 - keeps `import headrace.serving` light
+        from confluent_kafka import Consumer, KafkaError  # noqa: PLC0415 - keeps `import headrace.serving` light
 
+        self._ends = {getattr(KafkaError, name) for name in _ENDS}
         self._assignee = assignee
         self._consumer: Consumer = Consumer(
             {
@@ -77,20 +85,23 @@ class BatchConsumer:
         error = message.error()
         if error is None:
             return True
-        if message.topic() is not None and message.partition() is not None:
-            self._assignee.failed(str(message.topic()), int(message.partition()), error.str())  # type: ignore[arg-type]
         logger.warning("kafka answered with an error", topic=message.topic(), error=error.str())
+        topic, partition = message.topic(), message.partition()
+        if topic is not None and partition is not None and error.code() in self._ends:
+            self._assignee.failed(topic, partition, error.str())
         return False
 
-    def low_watermark(self, topic: str, partition: int, *, timeout_s: float = 10.0) -> int:
-        """The oldest offset that the partition still holds. Raises BusUnavailableError."""
-        from confluent_kafka import KafkaException, TopicPartition  # noqa: PLC0415
+    def release(self, topic: str, partition: int) -> None:
+        """Read the partition no more; it stays assigned. Not from within a callback."""
+        from confluent_kafka import TopicPartition  # noqa: PLC0415
 
-        try:
-            low, _ = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout_s)
-        except KafkaException as error:
-            raise BusUnavailableError(f"the start of {topic}-{partition} is not known: {error}") from error
-        return low
+        self._drop(self._consumer, [TopicPartition(topic, partition)])
+
+    def resume(self, topic: str, partition: int, offset: int) -> None:
+        """Read an assigned partition that is not read, from there on. Not from within a callback."""
+        from confluent_kafka import TopicPartition  # noqa: PLC0415
+
+        self._consumer.incremental_assign([TopicPartition(topic, partition, offset)])
 
     def commit(self, positions: Sequence[tuple[str, int, int]]) -> None:
         """Commit (topic, partition, next offset), without waiting: for lag monitoring only."""
@@ -124,11 +135,16 @@ class BatchConsumer:
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._assignee.revoked([(p.topic, p.partition) for p in partitions])
-        consumer.incremental_unassign(partitions)
+        self._drop(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._assignee.lost([(p.topic, p.partition) for p in partitions])
-        consumer.incremental_unassign(partitions)
+        self._drop(consumer, partitions)
+
+    def _drop(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Read them no more: those of them that are read."""
+        read = {(p.topic, p.partition) for p in consumer.assignment()}
+        consumer.incremental_unassign([p for p in partitions if (p.topic, p.partition) in read])
 
 
 def _log_error(error: KafkaError) -> None:

@@ -116,7 +116,8 @@ class EventLog:
         if end is not None:
             keep &= ds.field("__offset") < end
         with self.storage(topic):
-            found = self.table(topic).to_pyarrow_dataset().to_table(filter=keep)
+            read = [*columns, "__topic_id", "__offset"] if columns else None
+            found = self.table(topic).to_pyarrow_dataset().to_table(columns=read, filter=keep)
         frame = pl.DataFrame(found).filter(pl.col("__topic_id") == source.topic_id).sort("__offset")
         return frame.select(columns) if columns else frame
 
@@ -197,6 +198,11 @@ class LogWriter:
         with self._log.storage(self._topic):
             return self._table.transaction_version(source.text)
 
+    def cut(self, source: Source) -> int | None:
+        """What is noted of a topic found to end below D: D if that was accepted, else -1 - its end. None: nothing."""
+        with self._log.storage(self._topic):
+            return self._table.transaction_version(f"{source.text}-cut")
+
     def refresh(self) -> None:
         """See what others committed."""
         with self._log.storage(self._topic):
@@ -206,31 +212,55 @@ class LogWriter:
         self, rows: pl.DataFrame, expected: Mapping[Source, int | None], positions: Mapping[Source, int]
     ) -> None:
         """Commit rows with the new positions. Raises FencedError unless the log stands at ``expected``."""
+        self._insist(rows, expected, {source.text: position for source, position in positions.items()})
+
+    def note(
+        self, source: Source, expected: int | None, position: int, *, cut: int | None = None, why: Mapping[str, str]
+    ) -> None:
+        """Move a partition's position, and what is noted of its cut, without rows; ``why`` goes into the commit.
+
+        Raises FencedError unless the log stands at ``expected``.
+        """
+        versions = {source.text: position} | ({} if cut is None else {f"{source.text}-cut": cut})
+        self._insist(self._log.empty(self._topic), {source: expected}, versions, why)
+
+    def _insist(
+        self,
+        rows: pl.DataFrame,
+        expected: Mapping[Source, int | None],
+        versions: Mapping[str, int],
+        why: Mapping[str, str] | None = None,
+    ) -> None:
         try:
-            self._commit(rows, expected, positions)
+            self._commit(rows, expected, versions, why)
         except CommitFailedError as error:
             if _METADATA not in str(error):
                 raise self._fenced(str(error)) from error
             self.refresh()  # another worker made the table at the same time: the offsets say whose turn it is
             try:
-                self._commit(rows, expected, positions)
+                self._commit(rows, expected, versions, why)
             except CommitFailedError as again:
                 raise self._fenced(str(again)) from again
 
     def _commit(
-        self, rows: pl.DataFrame, expected: Mapping[Source, int | None], positions: Mapping[Source, int]
+        self,
+        rows: pl.DataFrame,
+        expected: Mapping[Source, int | None],
+        versions: Mapping[str, int],
+        why: Mapping[str, str] | None,
     ) -> None:
         for source, position in expected.items():
             found = self.position(source)
             if found != position:
                 raise self._fenced(f"partition {source.text} stands at {found}, expected {position}")
-        transactions = [Transaction(source.text, position) for source, position in positions.items()]
+        transactions = [Transaction(name, version) for name, version in versions.items()]
+        properties = CommitProperties(app_transactions=transactions, custom_metadata=dict(why) if why else None)
         with self._log.storage(self._topic, passing=CommitFailedError):
             write_deltalake(
                 self._table,
                 rows.to_arrow(compat_level=pl.CompatLevel.oldest()),
                 mode="append",
-                commit_properties=CommitProperties(app_transactions=transactions),
+                commit_properties=properties,
             )
 
     def _fenced(self, why: str) -> FencedError:

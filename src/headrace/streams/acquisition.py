@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
 
-from headrace.features.online import CursorState
+from headrace.features.online import CursorState, Write
 from headrace.streams.logged_rows import LoggedRows
 
 if TYPE_CHECKING:
@@ -49,15 +50,18 @@ class Acquisition:
 
         A write that is refused on the way means another try later. Raises what the stores raise.
         """
-        owner = self._new_owner()
-        self._publish()
-        for view in owned.views:
-            view.acquire(owner, owned.partitions)
+        self._take_cursors(owned)
         flusher = self._flushers[owned.topic]
         end_of_log, tail = flusher.positions()[owned.source], flusher.tail(owned.source)
         caught_up = [self._catch_up(view, owned, end_of_log, tail) for view in owned.views]
         if not all(caught_up):
             self.later(owned)
+
+    def _take_cursors(self, owned: OwnedPartition) -> None:
+        owner = self._new_owner()
+        self._publish()
+        for view in owned.views:
+            view.acquire(owner, owned.partitions)
 
     def _catch_up(self, view: ViewPartition, owned: OwnedPartition, end_of_log: int, tail: list[pl.DataFrame]) -> bool:
         """Fold [cursor, D) of the log, then the buffer; False as soon as a write is refused."""
@@ -93,6 +97,20 @@ class Acquisition:
     def later(self, owned: OwnedPartition) -> None:
         """Acquire again after the next polls, which tell whether the partition is still ours."""
         self._retries.later(owned.place)
+
+    def suspend(self, owned: OwnedPartition, *, take: bool = False) -> None:
+        """Say in every cursor that the partition is *rebuilding*, as nobody reads it.
+
+        ``take``: the cursors are not ours yet. One that is another's by now, or not there, is left alone.
+        """
+        if take:
+            self._take_cursors(owned)
+        known = [(view, view.cursor) for view in owned.views if view.cursor.next_offset >= 0]
+        stopped = [
+            Write(view.view, owned.source, cursor, replace(cursor, state=CursorState.REBUILDING))
+            for view, cursor in known
+        ]
+        self._store.write(stopped)
 
     def waiting(self, place: tuple[str, int]) -> bool:
         """Whether the partition has yet to be acquired again."""

@@ -25,12 +25,25 @@ class PartitionObservation(msgspec.Struct, frozen=True):
     views: dict[str, ViewObservation]
 
 
+class StoppedObservation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A partition that is assigned to the worker and cannot be read; the offsets are there if it is for a gap."""
+
+    topic: str
+    partition: int
+    why: str
+    source: str | None = None
+    log_ends: int | None = None
+    topic_begins: int | None = None
+    topic_ends: int | None = None
+
+
 class Observation(msgspec.Struct, frozen=True, tag_field="type", tag="observation"):
     """All partitions of a worker. ``observed_us`` is the worker's clock."""
 
     worker: str
     observed_us: int
     partitions: list[PartitionObservation]
+    stopped: list[StoppedObservation] = []
     format: int = 1
 
     def encode(self) -> bytes:

@@ -19,22 +19,22 @@ import structlog
 
 from headrace.bus.clock import Clock, wall_clock
 from headrace.bus.consumer import BatchConsumer
-from headrace.bus.producer import EventProducer
-from headrace.bus.topics import OBSERVATIONS, admin, dead_letters, incarnations
-from headrace.errors import TerminalError, TransientError
+from headrace.bus.producer import EventProducer, RefusedError
+from headrace.bus.topics import OBSERVATIONS, admin
+from headrace.errors import TransientError
 from headrace.features.log import REJECTED, EventLog, LogWriter
-from headrace.features.online import NO_CLOCK, OnlineStore, Source, Write
 from headrace.streams.acquisition import Acquisition
 from headrace.streams.batch import Judge, Records
 from headrace.streams.failpoints import failpoint
 from headrace.streams.flusher import Flusher
+from headrace.streams.letters import flush, letters
 from headrace.streams.logged_rows import LoggedRows
 from headrace.streams.observation import Observation, PartitionObservation, ViewObservation
-from headrace.streams.partition import OwnedPartition
+from headrace.streams.partition import OwnedPartition, StoppedPartition, StoppedPartitions
 from headrace.streams.patience import Patience
 from headrace.streams.retries import Retries
 from headrace.streams.scavenger import Scavenger
-from headrace.streams.view_partition import ViewPartition
+from headrace.streams.takeover import LogEnd, Takeover
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,9 +42,10 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from headrace.bus.stream import Stream
+    from headrace.features.online import OnlineStore, Source, Write
+    from headrace.streams.view_partition import ViewPartition
 
 _ON_ITS_WAY_S = 0.01
-_LETTER = ["__offset", "__reason", "__error", "__key", "__value"]
 logger = structlog.get_logger(__name__)
 
 
@@ -98,13 +99,16 @@ class DataPlane:
         self._judges = {topic: Judge(stream) for topic, stream in self._streams.items()}
         self._flushers: dict[str, Flusher] = {}
         self._owned: dict[tuple[str, int], OwnedPartition] = {}
+        self._failed: dict[tuple[str, int], str] = {}
         self._stop, self._flush_now = threading.Event(), threading.Event()
         self._patiently = Patience(self._stop)
+        retries = partial(Retries, config.reacquire_s, config.reacquire_most_s, monotonic=monotonic, chance=chance)
+        self._stopped = StoppedPartitions(retries())
         self._acquisition = Acquisition(
             store,
             log,
             self._flushers,
-            Retries(config.reacquire_s, config.reacquire_most_s, monotonic=monotonic, chance=chance),
+            retries(),
             new_owner=new_owner,
             publish=publish,
             catch_up_rows=config.catch_up_rows,
@@ -116,11 +120,11 @@ class DataPlane:
     def run(self) -> None:
         """Consume until stopped. Leaves everything flushed, or raises what made that impossible."""
         config = self._config
-        self._admin = admin(config.bootstrap_servers)
         self._producer = EventProducer(config.bootstrap_servers)
         self._patiently(self._publish)
-        for topic in self._streams:
-            self._flushers[topic] = self._patiently(partial(self._flusher, topic))
+        ends = {topic: self._patiently(partial(self._end_of_log, topic)) for topic in self._streams}
+        self._flushers |= {topic: end.flusher for topic, end in ends.items()}
+        self._takeover = Takeover(admin(config.bootstrap_servers), self._store, self._log, self._specs, ends)
         self._consumer = BatchConsumer(config.bootstrap_servers, config.group, list(self._streams), self)
         try:
             while not self._stop.is_set():
@@ -130,8 +134,9 @@ class DataPlane:
             for flusher in self._flushers.values():
                 flusher.shutdown()
 
-    def _flusher(self, topic: str) -> Flusher:
-        return Flusher(LogWriter(self._log, self._streams[topic]), lambda source: self._on_fenced(topic, source))
+    def _end_of_log(self, topic: str) -> LogEnd:
+        writer = LogWriter(self._log, self._streams[topic])
+        return LogEnd(writer, Flusher(writer, partial(self._on_fenced, topic)))
 
     def stop(self) -> None:
         """Ask the loop to end; safe from any thread."""
@@ -147,8 +152,10 @@ class DataPlane:
         if self._flush_now.is_set():
             self._read(_ON_ITS_WAY_S)  # what was sent before the request
         self._flush_if_due()
+        self._stop_failed()
         self._beat_if_due()
         self._acquire_again()
+        self._try_stopped()
 
     def _read(self, timeout_s: float) -> None:
         messages = self._consumer.poll(self._config.batch_rows, timeout_s)
@@ -162,39 +169,36 @@ class DataPlane:
         return self._patiently(lambda: self._take_over(topic, partition))
 
     def _take_over(self, topic: str, partition: int) -> int | None:
-        incarnation = incarnations(self._admin, [topic])[topic]
-        source = Source(partition, incarnation.topic_id)
-        position = self._flushers[topic].open(source) or 0
-        low = self._consumer.low_watermark(topic, partition)
-        if low > position:
-            self._gap(topic, source, position, low)
+        taken = self._takeover.take(topic, partition)
+        if isinstance(taken, StoppedPartition):
+            self._keep_stopped(taken)
             return None
-        views = [ViewPartition(spec, source, self._store) for spec in self._specs[topic]]
-        available = self._available(topic, source, position)
-        owned = OwnedPartition(topic, source, views, position, incarnation.partitions, available)
-        self._acquisition.acquire(owned)
-        self._owned[owned.place] = owned
-        logger.info("partition taken", topic=topic, partition=partition, position=position)
-        return position
+        self._acquisition.acquire(taken)
+        self._owned[taken.place] = taken
+        for other in self._owned.values():
+            if other.source.topic_id == taken.source.topic_id and other.partitions != taken.partitions:
+                other.count(taken.partitions)  # the topic was extended
+        self._stopped.read_again(taken.place)
+        logger.info("partition taken", topic=topic, partition=partition, position=taken.next_offset)
+        return taken.reads_from
 
-    def _gap(self, topic: str, source: Source, position: int, low: int) -> None:
-        self._flushers[topic].close(source)
-        logger.error(
-            "the topic begins beyond the event log: this partition stays stopped",
-            topic=topic, partition=source.partition, log_ends=position, topic_begins=low,
-            do="restore the topic, or accept the loss with `headrace repair --accept-loss`",
-        )  # fmt: skip
+    def _keep_stopped(self, stopped: StoppedPartition) -> None:
+        if stopped.owned is not None and not self._stopped.knows(stopped):
+            self._acquisition.suspend(stopped.owned, take=True)
+        self._stopped.add(stopped)
 
     def revoked(self, partitions: Sequence[tuple[str, int]]) -> None:
         """Flush, then forget. They are fenced no more from here on: what the log has of them is the next owner's."""
+        self._forget_stopped(partitions)
         leaving = [self._owned.pop(place) for place in partitions if place in self._owned]
-        self._patiently(self._producer.flush)
+        self._patiently(partial(flush, self._producer))
         for topic in {owned.topic for owned in leaving}:
             self._patiently(self._flushers[topic].flush)
         self._forget(leaving)
 
     def lost(self, partitions: Sequence[tuple[str, int]]) -> None:
         """Forget."""
+        self._forget_stopped(partitions)
         self._forget([self._owned.pop(place) for place in partitions if place in self._owned])
 
     def _forget(self, leaving: Sequence[OwnedPartition]) -> None:
@@ -202,15 +206,36 @@ class DataPlane:
             self._acquisition.forget(owned.place)
             self._patiently(partial(self._flushers[owned.topic].close, owned.source))
 
-    def failed(self, topic: str, partition: int, error: str) -> None:
-        """Log it: the partition stays where it is until the topic is repaired."""
-        logger.error("partition cannot be read on", topic=topic, partition=partition, error=error)
+    def _forget_stopped(self, partitions: Sequence[tuple[str, int]]) -> None:
+        for place in partitions:
+            self._stopped.forget(place)
 
-    def _available(self, topic: str, source: Source, position: int) -> int:
-        if position == 0:
-            return NO_CLOCK
-        last = self._log.read_from(topic, source, position - 1, columns=["__available_at"])
-        return last.get_column("__available_at").dt.epoch("us").max()  # type: ignore[return-value]
+    def failed(self, topic: str, partition: int, error: str) -> None:
+        """Stop it, after what came before the error is taken in."""
+        self._failed[topic, partition] = error
+
+    def _stop_failed(self) -> None:
+        """What was read goes into the log, cursors say *rebuilding*; the next try tells whether there is a gap."""
+        failed, self._failed = self._failed, {}
+        for place in failed.keys() & self._owned.keys():
+            owned = self._owned[place]
+            self._consumer.release(*place)
+            self._patiently(partial(flush, self._producer))
+            self._patiently(self._flushers[owned.topic].flush)
+            self._patiently(partial(self._acquisition.suspend, self._owned.pop(place)))
+            self._forget([owned])
+            self._stopped.add(StoppedPartition(*place, failed[place]))
+
+    def _try_stopped(self) -> None:
+        for place in self._stopped.due():
+            try:
+                offset = self._take_over(*place)
+            except TransientError as error:
+                logger.warning("a stopped partition has to wait", place=place, error=str(error))
+                self._stopped.later(place)
+                continue
+            if offset is not None:
+                self._consumer.resume(*place, offset)
 
     # -- again ------------------------------------------------------------------------------------------------------
 
@@ -231,7 +256,7 @@ class DataPlane:
             return
         position = self._flushers[topic].open(source) or 0
         logger.warning("fenced by the event log", topic=topic, partition=source.partition, position=position)
-        owned.next_offset, owned.available_us = position, self._available(topic, source, position)
+        owned.next_offset, owned.available_us = position, self._takeover.available(topic, source, position)
         owned.rewind = True
         self._acquisition.later(owned)
 
@@ -285,23 +310,10 @@ class DataPlane:
     def _count(self, owned: OwnedPartition, rows: pl.DataFrame) -> None:
         if rows.get_column("__reason").null_count() == rows.height:
             return
-        rejected = rows.filter(pl.col("__verdict") == REJECTED).select(_LETTER)
+        rejected = rows.filter(pl.col("__verdict") == REJECTED)
         owned.counts["rejected"] += rejected.height
-        for row in rejected.iter_rows(named=True):
-            self._dead_letter(owned, row)
-
-    def _dead_letter(self, owned: OwnedPartition, row: Mapping[str, Any]) -> None:
-        headers = {
-            "headrace_id": f"{owned.source.text}-{row['__offset']}",
-            "headrace_reason": row["__reason"],
-            "headrace_error": row["__error"],
-        }
-        topic, encoded = dead_letters(owned.topic), {name: text.encode() for name, text in headers.items()}
-        try:
-            self._patiently(lambda: self._producer.put(topic, row["__key"], row["__value"], headers=encoded))
-        except TerminalError as error:  # too large with its headers: the log has the bytes
-            logger.warning("dead letter without its value", topic=topic, error=str(error))
-            self._patiently(lambda: self._producer.put(topic, None, None, headers=encoded))
+        for letter in letters(owned.topic, owned.source, rejected):
+            self._patiently(partial(letter.send, self._producer))
 
     # -- now and then -------------------------------------------------------------------------------------------------
 
@@ -317,7 +329,7 @@ class DataPlane:
             self._patiently(lambda: [flusher.collect() for flusher in self._flushers.values()])
 
     def _start_flushes(self, *, wait: bool) -> None:
-        self._producer.flush()
+        flush(self._producer)
         for flusher in self._flushers.values():
             flusher.settle() if wait else flusher.collect()
             flusher.start()
@@ -351,13 +363,14 @@ class DataPlane:
         self._patiently(self._scavenger.step)
         for owned, _, _ in beats:
             self._acquisition.held(owned)
+            self._stopped.held(owned.place)
         self._observe()
 
     def _observe(self) -> None:
         """An observation that Kafka does not take is no loss: the next one says the same and more."""
         try:
             self._producer.put(OBSERVATIONS, self._config.worker.encode(), self._observation().encode())
-        except TransientError as error:
+        except (TransientError, RefusedError) as error:
             logger.warning("no observation sent", error=str(error))
 
     def _observation(self) -> Observation:
@@ -380,4 +393,5 @@ class DataPlane:
                 )
                 for owned in self._owned.values()
             ],
+            stopped=self._stopped.observed(),
         )

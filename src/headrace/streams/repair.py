@@ -1,0 +1,49 @@
+"""The gaps between topics and the event log, for the operator who decides what becomes of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headrace.bus.topics import held, incarnations
+from headrace.errors import FencedError, TopicUnknownError
+from headrace.features.log import LogWriter
+from headrace.features.online import Source
+from headrace.streams.gap import Gap, accept, find
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from confluent_kafka.admin import AdminClient
+
+    from headrace.bus.stream import Stream
+    from headrace.features.log import EventLog
+
+
+def find_gaps(client: AdminClient, log: EventLog, streams: Sequence[Stream]) -> list[Gap]:
+    """The gaps that nobody has accepted, by topic and partition. A topic that is not there has none.
+
+    Raises BusUnavailableError and OfflineStoreUnavailableError.
+    """
+    return [found for stream in streams for found in _gaps_of(client, log, stream)]
+
+
+def _gaps_of(client: AdminClient, log: EventLog, stream: Stream) -> list[Gap]:
+    try:
+        incarnation = incarnations(client, [stream.topic])[stream.topic]
+    except TopicUnknownError:
+        return []
+    writer = LogWriter(log, stream)
+    sources = [Source(partition, incarnation.topic_id) for partition in range(incarnation.partitions)]
+    found = [find(stream.topic, source, held(client, stream.topic, source.partition), writer) for source in sources]
+    return [gap for gap in found if gap is not None]
+
+
+def accept_loss(log: EventLog, stream: Stream, gap: Gap, reason: str) -> None:
+    """Accept a gap of a stream: durable at once, and workers go on within seconds or at their next start.
+
+    Raises FencedError if the log's end has moved since the gap was found.
+    """
+    try:
+        accept(gap, LogWriter(log, stream), reason)
+    except FencedError:  # a worker may just have noted the gap, which moves nothing: a fresh handle tells
+        accept(gap, LogWriter(log, stream), reason)

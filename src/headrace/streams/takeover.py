@@ -1,0 +1,90 @@
+"""Beginning with a partition that Kafka assigns: its incarnation, its place in the log, or why it cannot be read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from headrace.bus.topics import Held, held, incarnations
+from headrace.errors import FencedError, TopicUnknownError
+from headrace.features.online import NO_CLOCK, Source
+from headrace.streams import gap
+from headrace.streams.partition import OwnedPartition, StoppedPartition
+from headrace.streams.view_partition import ViewPartition
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from confluent_kafka.admin import AdminClient
+
+    from headrace.features.log import EventLog, LogWriter
+    from headrace.features.online import OnlineStore
+    from headrace.streams.flusher import Flusher
+
+
+@dataclass(frozen=True)
+class LogEnd:
+    """Where one stream's rows go: the handle, and the flusher that has it."""
+
+    writer: LogWriter
+    flusher: Flusher
+
+
+class Takeover:
+    """Looks at a topic and its log. ``specs`` are the views' by topic, ``ends`` the streams' ends of the log."""
+
+    def __init__(
+        self,
+        client: AdminClient,
+        store: OnlineStore,
+        log: EventLog,
+        specs: Mapping[str, Sequence[Mapping[str, Any]]],
+        ends: Mapping[str, LogEnd],
+    ) -> None:
+        self._client, self._store, self._log, self._specs, self._ends = client, store, log, specs, ends
+
+    def take(self, topic: str, partition: int) -> OwnedPartition | StoppedPartition:
+        """The partition, its part of the log open, its cursors not acquired yet; or why it has to be left alone.
+
+        Raises TransientError while the broker or a store does not answer.
+        """
+        try:
+            incarnation = incarnations(self._client, [topic])[topic]
+            found = held(self._client, topic, partition)
+        except TopicUnknownError as error:
+            return StoppedPartition(topic, partition, str(error))
+        source = Source(partition, incarnation.topic_id)
+        owned = self._open(topic, source, incarnation.partitions, found)
+        missing = gap.find(topic, source, found, self._ends[topic].writer)
+        if missing is None:
+            return owned
+        self._ends[topic].flusher.close(source)
+        try:
+            gap.note_cut(missing, self._ends[topic].writer)
+        except FencedError as error:  # another worker is at it: the next try sees more
+            return StoppedPartition(topic, partition, str(error))
+        return StoppedPartition(topic, partition, missing.why, missing, owned)
+
+    def _open(self, topic: str, source: Source, partitions: int, found: Held) -> OwnedPartition:
+        position = self._ends[topic].flusher.open(source) or 0
+        views = [ViewPartition(spec, source, self._store) for spec in self._specs[topic]]
+        return OwnedPartition(
+            topic,
+            source,
+            views,
+            next_offset=position,
+            reads_from=min(position, found.ends),
+            partitions=partitions,
+            available_us=self.available(topic, source, position),
+        )
+
+    def available(self, topic: str, source: Source, position: int) -> int:
+        """``available_at`` of the last row below a position; NO_CLOCK if there is none."""
+        if position == 0:
+            return NO_CLOCK
+        columns = ["__available_at"]
+        last = self._log.read_from(topic, source, position - 1, position, columns)
+        if last.is_empty():  # a gap was accepted there
+            last = self._log.read_from(topic, source, 0, position, columns)
+        latest: int | None = last.get_column("__available_at").dt.epoch("us").max()  # type: ignore[assignment]
+        return NO_CLOCK if latest is None else latest
