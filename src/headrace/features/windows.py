@@ -47,6 +47,25 @@ class Tumbling:
 
 
 @dataclass(frozen=True)
+class Sliding:
+    """The last ``length``, moving on every ``every``: a sliding window whose tiles are of a size of its own."""
+
+    length: Duration
+    every: Duration
+
+    def spec(self) -> dict[str, Any]:
+        """The window as plain JSON, named by its length. Raises DefinitionError."""
+        length, every = micros(self.length), micros(self.every)
+        if every < SECOND or length % every or not 0 < length // every <= MOST_TILES:
+            message = (
+                f"a window of {text(length)} that moves on every {text(every)}: a window is 1 to {MOST_TILES} whole "
+                "steps of at least 1s each"
+            )
+            raise DefinitionError(message)
+        return {"name": text(length), "length_us": length, "tile_us": every}
+
+
+@dataclass(frozen=True)
 class Lifetime:
     """All there ever was: one tile since 1970 and one for what was before, never dropped."""
 
@@ -55,13 +74,13 @@ class Lifetime:
         return {"name": "lifetime", "length_us": 2 * _EVER_US, "tile_us": _EVER_US}
 
 
-Window = Duration | Tumbling | Lifetime
-"""A duration is the length of a sliding window."""
+Window = Duration | Sliding | Tumbling | Lifetime
+"""A duration is the length of a sliding window, whose tile size follows from it."""
 
 
 def window_spec(window: Window) -> dict[str, Any]:
     """A window as plain JSON: name, length and tile size. Raises DefinitionError."""
-    if isinstance(window, Tumbling | Lifetime):
+    if isinstance(window, Sliding | Tumbling | Lifetime):
         return window.spec()
     length = micros(window)
     return {"name": text(length), "length_us": length, "tile_us": tile_size(length)}
