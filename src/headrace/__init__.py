@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from headrace.errors import HeadraceError, MissingExtraError, TerminalError, TransientError, missing_extra
+from headrace.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from headrace.app.local.services import LocalServices
@@ -18,9 +19,25 @@ if TYPE_CHECKING:
     from headrace.bus.event import Event
     from headrace.bus.producer import EventProducer
     from headrace.bus.stream import Stream
-    from headrace.features.aggregates import Count, Histogram, Last, Max, Mean, Min, Sum
+    from headrace.features.aggregates import (
+        ApproxDistinct,
+        Count,
+        DecayedSum,
+        First,
+        Histogram,
+        Last,
+        LastN,
+        Max,
+        Mean,
+        Min,
+        Quantile,
+        Std,
+        Sum,
+        Variance,
+    )
     from headrace.features.definitions import Entity, FeatureService, FeatureView
     from headrace.features.expression import col
+    from headrace.features.windows import Lifetime, Tumbling
     from headrace.serving.features import FeatureClient
     from headrace.serving.predictor import Predictor
     from headrace.serving.subscriber import ModelSubscriber
@@ -39,7 +56,6 @@ if TYPE_CHECKING:
         volume,
     )
 
-__version__ = "0.1.0.dev0"
 
 _MODULES = {
     "headrace.app.local.services": ("LocalServices",),
@@ -49,9 +65,13 @@ _MODULES = {
     "headrace.bus.event": ("Event",),
     "headrace.bus.producer": ("EventProducer",),
     "headrace.bus.stream": ("Stream",),
-    "headrace.features.aggregates": ("Count", "Histogram", "Last", "Max", "Mean", "Min", "Sum"),
+    "headrace.features.aggregates": (
+        "ApproxDistinct", "Count", "DecayedSum", "First", "Histogram", "Last", "LastN", "Max", "Mean", "Min",
+        "Quantile", "Std", "Sum", "Variance",
+    ),
     "headrace.features.definitions": ("Entity", "FeatureService", "FeatureView"),
     "headrace.features.expression": ("col",),
+    "headrace.features.windows": ("Lifetime", "Tumbling"),
     "headrace.serving.features": ("FeatureClient",),
     "headrace.serving.predictor": ("Predictor",),
     "headrace.serving.subscriber": ("ModelSubscriber",),
@@ -76,11 +96,11 @@ _EXTRA = {  # which extra brings a package that one of the modules above may lac
 }
 
 __all__ = [
-    "Count", "Entity", "Event", "EventProducer", "FeatureClient", "FeatureService", "FeatureView", "Gate",
-    "HeadraceError", "Histogram", "Label", "Last", "LocalServices", "Max", "Mean", "Min", "MissingExtraError", "Model",
-    "ModelSubscriber", "Predictor", "Project", "Run", "Settings", "Stream", "Sum", "TerminalError", "TransientError",
-    "all_of", "any_of", "at_least", "col", "drift", "hysteresis", "load_project", "load_settings", "performance",
-    "schedule", "volume",
+    "ApproxDistinct", "Count", "DecayedSum", "Entity", "Event", "EventProducer", "FeatureClient", "FeatureService",
+    "FeatureView", "First", "Gate", "HeadraceError", "Histogram", "Label", "Last", "LastN", "Lifetime", "LocalServices",
+    "Max", "Mean", "Min", "MissingExtraError", "Model", "ModelSubscriber", "Predictor", "Project", "Quantile", "Run",
+    "Settings", "Std", "Stream", "Sum", "TerminalError", "TransientError", "Tumbling", "Variance", "all_of", "any_of",
+    "at_least", "col", "drift", "hysteresis", "load_project", "load_settings", "performance", "schedule", "volume",
 ]  # fmt: skip
 
 

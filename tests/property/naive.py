@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from fractions import Fraction
 from typing import Any
 
 from headrace.features.expression_numpy import column, to_numpy
@@ -17,17 +19,28 @@ def _kind(value: Any) -> str:
     return "float" if value is None else type(value).__name__
 
 
+Answer = tuple[Any, float]
+"""A value, and how far from it is equal by the law."""
+_RELATIVE = 1e-9
+
+
 def naive_values(spec: dict[str, Any], rows: list[dict[str, Any]], key: tuple[Any, ...], at_us: int) -> list[Any]:
     """The values of one entity at t over ``rows`` (dicts with time_us, partition, offset, event), windows inside."""
+    return [value for value, _ in naive_answers(spec, rows, key, at_us)]
+
+
+def naive_answers(spec: dict[str, Any], rows: list[dict[str, Any]], key: tuple[Any, ...], at_us: int) -> list[Answer]:
+    """The values with the tolerance of each."""
     names = [name for name, _ in spec["entity"]["keys"]]
     own = [row for row in rows if tuple(row["event"][name] for name in names) == key]
     own = [row | {"event": _with_derived(spec, row["event"])} for row in own]
     own = [row for row in own if _true(spec["where"], row["event"])]
     return [
-        value
+        answer
         for feature in spec["features"]
-        for column_values in [[_aggregate(feature, _inside(own, window, at_us)) for window in spec["windows"]]]
-        for value in _outside_in(column_values)
+        for counted in [_counted(feature, own)]
+        for by_window in [[_aggregate(feature, _inside(counted, w, at_us), at_us) for w in spec["windows"]]]
+        for answer in _outside_in(by_window)
     ]
 
 
@@ -37,44 +50,86 @@ def _with_derived(spec: dict[str, Any], event: dict[str, Any]) -> dict[str, Any]
     return event
 
 
-def _outside_in(by_window: list[list[Any]]) -> list[Any]:
+def _outside_in(by_window: list[list[Answer]]) -> list[Answer]:
     return [values[index] for index in range(len(by_window[0])) for values in by_window]
-
-
-def _inside(rows: list[dict[str, Any]], window: dict[str, Any], at_us: int) -> list[dict[str, Any]]:
-    size = window["tile_us"]
-    newest, tiles = at_us // size, window["length_us"] // size
-    return [row for row in rows if newest - tiles < row["time_us"] // size <= newest]
 
 
 def _true(tree: Any, event: dict[str, Any]) -> bool:
     return tree is None or value_of(tree, event) is True
 
 
-def _aggregate(feature: dict[str, Any], rows: list[dict[str, Any]]) -> list[Any]:
-    rows = [row for row in rows if _true(feature["where"], row["event"])]
-    if feature["value"] is None:
-        return [len(rows)]
-    pairs = [
-        (row["time_us"], row["partition"], row["offset"], value_of(feature["value"], row["event"])) for row in rows
+Counted = tuple[int, int, int, Any]
+"""Event time, partition, offset, value."""
+
+
+def _counted(feature: dict[str, Any], rows: list[dict[str, Any]]) -> list[Counted]:
+    """The rows that a feature counts, with their values: its filter true, no null."""
+    tree = feature["value"]
+    found = [
+        (row["time_us"], row["partition"], row["offset"], 1 if tree is None else value_of(tree, row["event"]))
+        for row in rows
+        if _true(feature["where"], row["event"])
     ]
-    pairs = [pair for pair in pairs if pair[3] is not None]
-    values = [pair[3] for pair in pairs]
-    found: list[Any]
+    return sorted(row for row in found if row[3] is not None)
+
+
+def _inside(rows: list[Counted], window: dict[str, Any], at_us: int) -> list[Counted]:
+    if window["name"] == "lifetime":
+        return rows
+    size = window["tile_us"]
+    newest, tiles = at_us // size, window["length_us"] // size
+    return [row for row in rows if newest - tiles < row[0] // size <= newest]
+
+
+def _aggregate(feature: dict[str, Any], rows: list[Counted], at_us: int) -> list[Answer]:
+    """What one feature makes of the rows, sorted by (event time, partition, offset), of one window."""
+    values = [row[3] for row in rows]
     match feature["aggregate"]:
-        case "count":
-            found = [len(values)]
-        case "sum":
-            found = [sum(values)]
-        case "mean":
-            found = [sum(values) / len(values) if values else None]
-        case "min":
-            found = [min(values, default=None)]
-        case "max":
-            found = [max(values, default=None)]
-        case "last":
-            found = [max(pairs, key=lambda pair: pair[:3])[3] if pairs else None]
-        case _:
-            bounds = [float("-inf"), *feature["edges"], float("inf")]
-            found = [sum(low <= value < high for value in values) for low, high in itertools.pairwise(bounds)]
-    return found
+        case "histogram":
+            bounds = itertools.pairwise([-math.inf, *feature["edges"], math.inf])
+            return [(sum(low <= value < high for value in values), 0.0) for low, high in bounds]
+        case "last_n":
+            newest = [*reversed(values), *[None] * feature["n"]]
+            return [(value, 0.0) for value in newest[: feature["n"]]]
+        case "quantile":
+            wanted = feature["q"] if isinstance(feature["q"], list) else [feature["q"]]
+            return [_quantile(sorted(values), Fraction(str(q)), 2.0 ** -(feature["bits"] + 1)) for q in wanted]
+        case "decayed_sum":
+            return [_decayed(rows, feature["half_life_us"], at_us)]
+        case "approx_distinct" | "count":
+            return [_number(feature["aggregate"], [hash(value) for value in values])]
+    return [_number(feature["aggregate"], values)]
+
+
+def _number(aggregate: str, values: list[Any]) -> Answer:
+    if not values:
+        return (0 if aggregate in {"count", "sum", "approx_distinct"} else None), 0.0
+    mean, size = math.fsum(values) / len(values), math.fsum(map(abs, values))
+    variance = math.fsum((value - mean) ** 2 for value in values) / len(values)
+    slack = _RELATIVE * math.fsum(value * value for value in values) / len(values)
+    answers: dict[str, Answer] = {
+        "count": (len(values), 0.0),
+        "approx_distinct": (len(set(values)), 2.0),
+        "sum": (math.fsum(values), _RELATIVE * size),
+        "mean": (mean, _RELATIVE * size / len(values)),
+        "variance": (variance, slack),
+        "std": (math.sqrt(variance), math.sqrt(slack)),
+        "first": (values[0], 0.0),
+        "last": (values[-1], 0.0),
+        "min": (min(values), 0.0),
+        "max": (max(values), 0.0),
+    }
+    return answers[aggregate]
+
+
+def _quantile(ascending: list[Any], q: Fraction, error: float) -> Answer:
+    if not ascending:
+        return None, 0.0
+    value = ascending[math.ceil(q * len(ascending)) - 1]
+    return float(value), error * abs(value)
+
+
+def _decayed(rows: list[Counted], half_life_us: int, at_us: int) -> Answer:
+    at_us = max([at_us, *(row[0] for row in rows)])
+    terms = [value * 0.5 ** ((at_us - time_us) / half_life_us) for time_us, _, _, value in rows]
+    return math.fsum(terms), _RELATIVE * math.fsum(map(abs, terms))

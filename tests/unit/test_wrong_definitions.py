@@ -9,25 +9,35 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headrace import (
+    ApproxDistinct,
     Count,
+    DecayedSum,
     Entity,
     Event,
     FeatureView,
+    First,
     Gate,
     Histogram,
     Label,
     Last,
+    LastN,
+    Lifetime,
     Max,
     Mean,
     Min,
+    Quantile,
+    Std,
     Stream,
     Sum,
+    Tumbling,
+    Variance,
     col,
     drift,
     schedule,
 )
 from headrace.app.project import collect
 from headrace.errors import DefinitionError
+from headrace.features.definitions import column_names
 from headrace.features.windows import tile_size
 
 if TYPE_CHECKING:
@@ -87,6 +97,15 @@ WRONG_VIEWS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"windows": [timedelta(milliseconds=100)]}, ("window", "100ms", "1s")),
     ({"windows": [3600]}, ("window 3600", "ms, s, m, h, d")),
     ({"windows": ["1h", "60m"]}, ("windows", "'1h', '1h'", "once")),
+    ({"windows": [Tumbling("1d"), Tumbling("24h")]}, ("windows", "'tumbling_1d', 'tumbling_1d'", "once")),
+    ({"windows": [Lifetime(), "1h", Lifetime()]}, ("windows", "'lifetime', '1h', 'lifetime'", "once")),
+    ({"windows": [Tumbling("a day")]}, ("window Tumbling(length='a day')", "ms, s, m, h, d")),
+    ({"windows": [Tumbling("250ms")]}, ("window Tumbling(length='250ms')", "at least 1s")),
+    ({"features": {"d": ApproxDistinct("tags")}}, ("feature 'd'", "'tags'", "'amount'")),
+    ({"features": {"d": ApproxDistinct(col("amont"))}}, ("feature 'd'", "'amont'", "'amount'")),
+    ({"features": {"d": ApproxDistinct("shop", where=col("amount"))}}, ("feature 'd': where is float", "bool")),
+    ({"features": {"a": LastN("amount", 2), "a_1": Count()}}, ("columns", "'a_1_1h'", "feature 'a'", "'a_1': rename")),
+    ({"features": {"n": Count(), "n_tumbling": Count()}, "windows": ["1d", Tumbling("1d")]}, ("'n_tumbling_1d'",)),
     ({"max_age": "1 hour"}, ("max_age", "'1 hour'", "ms, s, m, h, d")),
     ({"history": "long"}, ("history", "'long'", "ms, s, m, h, d")),
     ({"delay": "soon"}, ("delay", "'soon'", "ms, s, m, h, d")),
@@ -101,11 +120,53 @@ def test_a_wrong_view_is_refused_when_it_is_made(changes: dict[str, Any], said: 
         assert part in message
 
 
-@pytest.mark.parametrize("aggregate", [Sum, Mean, Min, Max, Last, lambda of: Histogram(of, [1.0])])
+@pytest.mark.parametrize(
+    "aggregate",
+    [
+        Sum, Mean, Variance, Std, Min, Max, First, Last,
+        lambda of: Histogram(of, [1.0]), lambda of: LastN(of, 3), lambda of: DecayedSum(of, "1h"),
+        lambda of: Quantile(of, 0.5),
+    ],
+)  # fmt: skip
 def test_an_aggregate_of_text_is_refused(aggregate: Callable[[str], Any]) -> None:
     message = refusal(lambda: view(features={"of_text": aggregate("shop")}))
     assert "view 'turnover': feature 'of_text'" in message
     assert "of str; it takes ['bool', 'float', 'int']" in message
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: LastN("amount", 0), ("LastN(n=0)", "1 to 100")),
+        (lambda: LastN("amount", 101), ("LastN(n=101)", "1 to 100")),
+        (lambda: LastN("amount", 2.5), ("LastN(n=2.5)", "whole number")),  # type: ignore[arg-type]
+        (lambda: DecayedSum("amount", "soon"), ("DecayedSum(half_life=…)", "'soon'", "ms, s, m, h, d")),
+        (lambda: DecayedSum("amount", "0s"), ("DecayedSum(half_life='0s')", "longer than 0")),
+        (lambda: ApproxDistinct("shop", precision=3), ("ApproxDistinct(precision=3)", "4", "14")),
+        (lambda: ApproxDistinct("shop", precision=15), ("ApproxDistinct(precision=15)", "4", "14")),
+        (lambda: Quantile("amount", 1.0), ("Quantile(q=1.0)", "between 0 and 1", "Max")),
+        (lambda: Quantile("amount", 95), ("Quantile(q=95)", "between 0 and 1")),
+        (lambda: Quantile("amount", []), ("Quantile(q=[])", "a list of different ones")),
+        (lambda: Quantile("amount", [0.5, 0.5]), ("Quantile(q=[0.5, 0.5])", "different")),
+        (lambda: Quantile("amount", 1e-7), ("Quantile(q=1e-07)", "at most 6 decimals")),
+        (lambda: Quantile("amount", "0.5"), ("Quantile(q='0.5')", "a number between")),  # type: ignore[arg-type]
+        (lambda: Quantile("amount", 0.5, error=0), ("Quantile(error=0)", "0.001 to 0.25")),
+        (lambda: Quantile("amount", 0.5, error=0.3), ("Quantile(error=0.3)", "0.001 to 0.25")),
+    ],
+)
+def test_a_wrong_aggregate_is_refused(make: Callable[[], object], said: tuple[str, ...]) -> None:
+    message = refusal(make)
+    for part in said:
+        assert part in message
+
+
+def test_columns_are_named_by_feature_item_and_window() -> None:
+    features = {"a": LastN("amount", 2), "q": Quantile("amount", [0.5, 0.999]), "m": Quantile("amount", 0.9)}
+    named = view(windows=["1h", Tumbling("7d"), Lifetime()], features=features)
+    columns = [column for column in column_names(named.spec) if column.endswith("_7d")]
+    names = ["a_1", "a_2", "q_p50", "q_p99_9", "m"]
+    assert columns == [f"turnover__{name}_tumbling_7d" for name in names]
+    assert column_names(named.spec)[2] == "turnover__a_1_lifetime"
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,19 @@ class FeatureView:
             self._check_aggregate(name, aggregate, dict(kinds))
         if self.where is not None:
             self._check_filter("where", self.where.tree, dict(kinds))
+        self._check_columns()
+
+    def _check_columns(self) -> None:
+        owners: dict[str, str] = {}
+        for name, aggregate in self.features.items():
+            for column in _columns({"name": name, **aggregate.spec()}, self._windows):
+                if column in owners:
+                    message = (
+                        f"view {self.name!r}: two columns are named {column!r}, one of feature {owners[column]!r} and "
+                        f"one of {name!r}: rename a feature"
+                    )
+                    raise DefinitionError(message)
+                owners[column] = name
 
     def _check_aggregate(self, name: str, aggregate: Aggregate, kinds: dict[str, str]) -> None:
         spec = aggregate.spec()
@@ -156,6 +169,10 @@ class FeatureView:
             raise DefinitionError(message)
 
     @cached_property
+    def _windows(self) -> list[dict[str, Any]]:
+        return [window_spec(window) for window in self.windows]
+
+    @cached_property
     def spec(self) -> dict[str, Any]:
         """The view as plain JSON: all that workers, the log's readers and applications need."""
         return {
@@ -165,7 +182,7 @@ class FeatureView:
             "source": self.source.spec(),
             "where": None if self.where is None else self.where.tree,
             "derived": [[name, expression.tree] for name, expression in self.derived.items()],
-            "windows": [window_spec(window) for window in self.windows],
+            "windows": self._windows,
             "features": [{"name": name, **aggregate.spec()} for name, aggregate in self.features.items()],
             "max_age_us": None if self.max_age is None else micros(self.max_age),
             "history_us": micros(self.history),
@@ -227,8 +244,9 @@ def feature_columns(feature: Mapping[str, Any]) -> list[str]:
 def column_names(spec: Mapping[str, Any]) -> list[str]:
     """The column names of a view spec: features outside, windows inside."""
     return [
-        f"{spec['view']}__{column}_{window['name']}"
-        for feature in spec["features"]
-        for column in feature_columns(feature)
-        for window in spec["windows"]
+        f"{spec['view']}__{column}" for feature in spec["features"] for column in _columns(feature, spec["windows"])
     ]
+
+
+def _columns(feature: Mapping[str, Any], windows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [f"{column}_{window['name']}" for column in feature_columns(feature) for window in windows]

@@ -197,6 +197,8 @@ class Kernel:
 
     def merge(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Merge elementwise, both of one source partition. ``k`` is the right one's."""
+        if not len(right):
+            return right
         if self.sketches:
             pairs = np.arange(2 * len(left)).reshape(2, -1).T.reshape(-1)
             merged = self.reduce(self.join([left, right])[pairs], np.arange(0, 2 * len(left), 2))

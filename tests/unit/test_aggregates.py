@@ -1,0 +1,261 @@
+"""What each aggregate promises beyond the law: bounds of error, ties, idle times, and bytes that stay the same."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from headrace import (
+    ApproxDistinct,
+    Count,
+    DecayedSum,
+    Entity,
+    FeatureView,
+    First,
+    LastN,
+    Lifetime,
+    Quantile,
+    Std,
+    Stream,
+    Tumbling,
+    Variance,
+)
+from headrace.bus.codec import Decoder
+from headrace.bus.event import Event
+from headrace.errors import CodecError
+from headrace.features.aggregates import PRECISIONS, Aggregate
+from headrace.features.field import unpack
+from headrace.features.folded import FoldedView
+from headrace.features.hyperloglog import estimate, hash_numbers, hash_texts
+from headrace.features.kernel import Kernel, kernel
+from headrace.features.point_in_time import with_time
+from headrace.features.sketches import Registers
+
+HOUR = 3_600_000_000
+T0 = 1_700_000_000_000_000 // HOUR * HOUR
+
+
+class Reading(Event):
+    sensor: int
+    at: datetime
+    value: float
+
+
+readings = Stream("readings", Reading, event_time="at")
+
+
+def compiled(windows: list[Any] | None = None, **features: Aggregate) -> Kernel:
+    return kernel(FeatureView("r", Entity("sensor", int), readings, windows or ["1h"], features).spec)
+
+
+def lifted(of: Kernel, values: Any, times: Any = None) -> np.ndarray:
+    """The partials of rows, one a value."""
+    at = np.full(len(values), T0) if times is None else np.asarray(times)
+    frame = pl.DataFrame(
+        {
+            "sensor": np.zeros(len(at), np.int64),
+            "at": at.astype("datetime64[us]"),
+            "value": values,
+            "__offset": np.arange(len(at)),
+        },
+        schema_overrides={"value": pl.Float64},
+    )
+    return of.lift(with_time(frame, "at"))
+
+
+def answers(of: Kernel, partials: np.ndarray, at_us: int = T0) -> list[Any]:
+    """The value of each output over all partials."""
+    merged = of.reduce(partials, np.array([0]))
+    return [value[0].item() if there[0] else None for value, there in of.finish(merged, np.array([at_us]))]
+
+
+# -- bounds of error ------------------------------------------------------------------------------------------------
+
+
+def test_variance_survives_what_cancels_a_difference_of_squares() -> None:
+    values = 1e9 + np.random.default_rng(1).normal(size=10_000)
+    of = compiled(v=Variance("value"), s=Std("value"))
+    variance, deviation = answers(of, lifted(of, values))
+    assert variance == pytest.approx(np.var(values - 1e9), rel=1e-6)
+    assert deviation == math.sqrt(variance)
+    assert abs(np.mean(values**2) - np.mean(values) ** 2 - variance) > 1
+
+
+def test_variance_beyond_a_double_is_null_and_of_one_row_zero() -> None:
+    of = compiled(v=Variance("value"))
+    assert answers(of, lifted(of, [1e200, -1e200])) == [None]
+    assert answers(of, lifted(of, [7.5])) == [0.0]
+
+
+@pytest.mark.parametrize("precision", [PRECISIONS[0], 10, PRECISIONS[-1]])
+@pytest.mark.parametrize("count", [1, 30, 1_000, 100_000])
+def test_distinct_counts_are_within_four_standard_errors(precision: int, count: int) -> None:
+    of = compiled(d=ApproxDistinct("value", precision))
+    repeated = np.concatenate([np.arange(count), np.arange(count)]) * 0.37
+    (found,) = answers(of, lifted(of, repeated))
+    assert abs(found - count) <= max(4 * 1.04 / math.sqrt(2**precision) * count, 0.5)
+
+
+def test_the_estimator_has_no_bias_at_any_size() -> None:
+    sketch, nothing = Registers(10), np.zeros(0, np.int64)
+    for count in (10, 500, 2_500, 5_000, 50_000):
+        found = []
+        for salt in range(100):
+            hashes = hash_numbers(np.arange(count) + salt * 1_000_000)
+            entries, owner = sketch.collapse(sketch.lift(hashes, nothing, nothing), np.zeros(count, np.int64), nothing)
+            found.append(sketch.value(entries, np.array([len(owner)]), 0)[0][0])
+        assert np.mean(found) == pytest.approx(count, rel=4 * 0.0325 / math.sqrt(100))
+
+
+def test_the_estimator_knows_both_ends() -> None:
+    untouched, full = np.zeros((1, 56), np.int64), np.zeros((1, 56), np.int64)
+    untouched[0, 0] = full[0, -1] = 1024
+    assert estimate(untouched).tolist() == [0.0]
+    assert 1e17 < estimate(full)[0] < 2**63
+
+
+@pytest.mark.parametrize("error", [0.25, 0.05, 0.01, 0.001])
+def test_quantiles_are_within_their_relative_error(error: float) -> None:
+    values = np.random.default_rng(2).lognormal(sigma=4, size=999) * np.where(np.arange(999) % 3, 1, -1)
+    wanted = [0.001, 0.25, 0.5, 0.9, 0.999]
+    of = compiled(q=Quantile("value", wanted, error=error))
+    ascending = np.sort(values)
+    for q, found in zip(wanted, answers(of, lifted(of, values)), strict=True):
+        right = ascending[math.ceil(q * 999) - 1]
+        assert abs(found - right) <= error * abs(right)
+
+
+def test_a_quantile_counts_exactly() -> None:
+    of = compiled(q=Quantile("value", 0.7))
+    assert answers(of, lifted(of, np.arange(10.0)))[0] == pytest.approx(6, rel=0.01)  # not 7, as by 0.7 * 10 > 7
+    assert answers(of, lifted(of, [0.0, -0.0, 0.0, 5.0])) == [0.0]
+
+
+def test_a_quantile_spans_all_doubles() -> None:
+    for value in (1.7e308, -1.7e308, 1e-307, 3.0):
+        of = compiled(q=Quantile("value", 0.5))
+        assert answers(of, lifted(of, [value]))[0] == pytest.approx(value, rel=0.01)
+
+
+# -- time -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_decayed_sum_halves_per_half_life_and_outlives_any_idle_time() -> None:
+    of = compiled(windows=[Lifetime()], d=DecayedSum("value", "1h"))
+    early = lifted(of, [8.0, 2.0], [T0, T0 + HOUR])
+    assert answers(of, early, T0 + HOUR) == [6.0]
+    assert answers(of, early, T0 + 2 * HOUR) == [3.0]
+    assert answers(of, early, T0) == [6.0]  # before the newest event: as it stood then
+    ages = lifted(of, [8.0, 2.0], [T0 - 10**6 * HOUR, T0])
+    assert answers(of, ages, T0) == [2.0]
+    assert answers(of, ages[::-1], T0 + 10**6 * HOUR) == [0.0]
+    assert answers(of, lifted(of, [None]), T0) == [0.0]
+
+
+def test_first_and_newest_break_ties_by_partition_then_offset() -> None:
+    of = compiled(f=First("value"), n=LastN("value", 4))
+    partials = lifted(of, [1.0, 2.0, 3.0], [T0, T0, T0])
+    merged = of.reduce(partials, np.array([0]), np.array([1, 0, 1]))
+    found = [value[0].item() if there[0] else None for value, there in of.finish(merged, np.array([T0]))]
+    assert found == [2.0, 3.0, 1.0, 2.0, None]
+
+
+def test_a_lifetime_knows_what_was_before_1970() -> None:
+    of = compiled(windows=[Lifetime(), Tumbling("1d")], n=Count())
+    folded = FoldedView(of)
+    times = np.array([-HOUR, T0])
+    folded.fold(np.array([folded.slot("a")] * 2), times, lifted(of, [1.0, 2.0], times), np.array([T0, T0]))
+    (field,) = folded.fields(np.array([0]), np.array([2]), np.array([T0 + 10**8 * HOUR]))
+    _, tiles = unpack(field, of.layout)
+    assert [len(of_size) for of_size in tiles] == [0, 2]
+    nothing = [np.zeros(len(of_size), np.int64) for of_size in tiles]
+    values = of.evaluate(tiles, nothing, nothing, np.array([T0 + 10**8 * HOUR]))
+    assert [value.tolist() for value, _ in values] == [[2], [0]]
+
+
+# -- sketches in memory and bytes -----------------------------------------------------------------------------------
+
+
+def test_a_ring_of_sketches_forgets_the_entries_it_replaced() -> None:
+    of = compiled(windows=["1h"], d=ApproxDistinct("value"), q=Quantile("value", 0.5))
+    folded, slots = FoldedView(of), np.zeros(2_000, np.int64)
+    folded.slot("a")
+    ends = T0 + np.arange(30) * 4 * HOUR
+    for end in ends:
+        times = np.full(2_000, end)
+        folded.fold(slots, times, lifted(of, np.arange(2_000.0), times), times)
+    (field,) = folded.fields(np.array([0]), np.array([1]), ends[-1:])
+    _, (tiles,) = unpack(field, of.layout)
+    found = answers(of, tiles)
+    assert found[0] == pytest.approx(2_000, rel=0.13)
+    assert found[1] == pytest.approx(999, rel=0.01)
+    for entries in folded._rings[0]._entries:
+        assert entries.used <= 2 * entries.live + 4_096
+
+
+def test_unused_sketches_cost_four_bytes_a_tile() -> None:
+    plain, wide = compiled(n=Count()), compiled(n=Count(), d=ApproxDistinct("value"), q=Quantile("value", 0.9))
+    assert plain.layout.stored == plain.tile
+    assert wide.layout.stored.itemsize == plain.tile.itemsize + 2 * 4
+
+
+def test_a_field_with_sketches_has_these_bytes() -> None:
+    of = compiled(d=ApproxDistinct("value"), q=Quantile("value", 0.5), n=LastN("value", 2))
+    folded = FoldedView(of)
+    times = np.array([T0, T0, T0 + 60_000_000])
+    values = [1.5, 1.5, -2.0]
+    folded.fold(np.array([folded.slot("a")] * 3), times, lifted(of, values, times), times)
+    (field,) = folded.fields(np.array([0]), np.array([3]), times[-1:])
+    assert field.hex() == (
+        "02" "00" "0100" "00000000" "0300000000000000" "00bf02ec230a0600" "00bf02ec230a0600" "02000000" "00000000"
+        "0855b00100000000" "01000000" "01000000" "02000000"
+        "0955b00100000000" "01000000" "01000000" "01000000"
+        "8422" "45ac"
+        "020000000080ff43" "010000000000003c"
+        "00386fe8230a0600" "0000000000000000" "000000000000f83f"
+        "00386fe8230a0600" "0100000000000000" "000000000000f83f"
+        "00bf02ec230a0600" "0200000000000000" "00000000000000c0"
+    )  # fmt: skip
+    with pytest.raises(CodecError, match="does not hold 2 tiles and their entries"):
+        unpack(field[:-1], of.layout)
+    with pytest.raises(CodecError, match="format is 2"):
+        unpack(b"\x01" + field[1:], of.layout)
+
+
+def test_hashes_stay_what_they_are() -> None:
+    first = "e220a8397b1dcdaf"  # what SplitMix64 begins with
+    assert as_hex(hash_numbers(np.array([0, 1, -1]))) == [first, "910a2dec89025cc1", "e4d971771b652c20"]
+    assert as_hex(hash_numbers(np.array([0.0, -0.0, 1.5]))) == [first, first, "d6dab18e1392608a"]
+    texts = {
+        "": first, "a": "d442dd5b42960211", "b": "40dea5025532f137", "ab": "593760fed2342a9c",
+        "ba": "ce0c0ec21d7024a1", "ünï": "9bc39d1aa3e9dece", "a\0": "fbd62465e8cbf32e",
+    }  # fmt: skip
+    assert as_hex(hash_texts(list(texts))) == list(texts.values())
+
+
+def as_hex(hashes: np.ndarray) -> list[str]:
+    return [f"{found:016x}" for found in hashes.tolist()]
+
+
+def test_texts_hash_alone_as_among_others() -> None:
+    texts = ["".join(letters) for size in range(4) for letters in itertools.product("abc\0", repeat=size)]
+    together = hash_texts(texts)
+    assert len(set(together.tolist())) == len(texts)
+    assert [hash_texts([text])[0] for text in texts] == together.tolist()
+
+
+# -- what never comes in --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_events_hold_no_number_that_is_none(number: str) -> None:
+    payload = f'{{"sensor":1,"at":"2013-01-01T00:00:00Z","value":{number}}}'.encode()
+    events, _, errors = Decoder(readings).decode([payload])
+    assert not events
+    assert list(errors) == [0]
