@@ -146,7 +146,7 @@ def until(holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
 def scene(services: LocalServices, namespace: str, tmp_path: Path) -> Iterator[Scene]:
     app = application(namespace)
     streams = [app.payments, app.settlements]
-    make_topics(services.bootstrap_servers, streams, 2)
+    make_topics(services.bootstrap_servers, streams, 2, replay=True)
     store, log = RedisOnlineStore(services.redis_url, namespace), EventLog(tmp_path / "log")
     publish_definitions(store, app.features.views, [app.features])
     plane = DataPlane(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
+from structlog.testing import capture_logs
 
 from headrace.bus.producer import EventProducer, RefusedError
 from headrace.bus.topics import TopicPlan, admin, ensure_topics, stamped_by_producers, stream_config
 from headrace.errors import BusUnavailableError
+from headrace.streams.worker import make_topics, warn_of_producers_stamps
+from tests.crash.definitions import payments
 from tests.crash.scene import eventually
 
 if TYPE_CHECKING:
@@ -103,3 +107,20 @@ def test_the_broker_stamps_a_streams_records_unless_history_is_replayed(
     consumer.close()
     assert stamps[replayed] == 1_356_998_400_000
     assert abs(stamps[live] - time.time_ns() // 1_000_000) < HOUR_MS
+
+
+def test_a_worker_warns_of_topics_with_producers_stamps_naming_the_remedy(
+    services: LocalServices, namespace: str
+) -> None:
+    live, replayed = (replace(payments(namespace), topic=f"{namespace}.{name}") for name in ("live", "replayed"))
+    make_topics(services.bootstrap_servers, [live], 1)
+    make_topics(services.bootstrap_servers, [replayed], 1, replay=True)
+    with capture_logs() as logged:
+        eventually(lambda: warn_of_producers_stamps(services.bootstrap_servers, [live, replayed]))
+    (warning,) = logged
+    assert (warning["log_level"], warning["topics"]) == ("warning", [replayed.topic])
+    assert "LogAppendTime" in warning["do"]
+    by_field = replace(replayed, available_at="at")
+    with capture_logs() as logged:
+        warn_of_producers_stamps(services.bootstrap_servers, [live, by_field])
+    assert logged == []

@@ -36,8 +36,8 @@ def addresses(settings: Settings) -> tuple[str, str]:
     return settings.bootstrap_servers or found.bootstrap_servers, settings.redis_url or found.redis_url
 
 
-def worker(settings: Settings, project: Project, *, partitions: int) -> None:
-    """Run a worker until a signal."""
+def worker(settings: Settings, project: Project, *, partitions: int, replay: bool = False) -> None:
+    """Run a worker until a signal. ``partitions`` and ``replay`` are for the topics that it has to make."""
     from headrace.streams.worker import WorkerConfig, run_worker  # noqa: PLC0415 - each process imports its own part
 
     servers, redis_url = addresses(settings)
@@ -50,6 +50,7 @@ def worker(settings: Settings, project: Project, *, partitions: int) -> None:
         partitions=partitions,
         batch_rows=settings.batch_size,
         flush_s=micros(settings.flush_interval) / 1e6,
+        replay=replay,
     )
     run_worker(config, list(project.streams.values()), list(project.views.values()), list(project.services.values()))
 

@@ -8,9 +8,21 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
+
 from headrace.bus.control import Flush, decode_control
 from headrace.bus.shell import ThreadService, listen, run_shell, shell
-from headrace.bus.topics import CONTROL, FOR_EVER, OBSERVATIONS, TopicPlan, dead_letters, ensure_topics
+from headrace.bus.topics import (
+    CONTROL,
+    FOR_EVER,
+    OBSERVATIONS,
+    TopicPlan,
+    admin,
+    dead_letters,
+    ensure_topics,
+    stamped_by_producers,
+    stream_config,
+)
 from headrace.features.log import EventLog
 from headrace.features.redis_store import RedisOnlineStore
 from headrace.models.predictions import PREDICTIONS, VECTORS
@@ -24,9 +36,15 @@ if TYPE_CHECKING:
     from headrace.features.online import OnlineStore
 
 
+logger = structlog.get_logger(__name__)
+
+
 @dataclass(frozen=True)
 class WorkerConfig:
-    """Where a worker works. ``partitions`` is for topics that have to be made; existing ones stay as they are."""
+    """Where a worker works.
+
+    ``partitions`` and ``replay`` are for topics that have to be made, see :func:`make_topics`; existing ones stay.
+    """
 
     bootstrap_servers: str
     redis_url: str
@@ -36,6 +54,7 @@ class WorkerConfig:
     partitions: int = 4
     batch_rows: int = 10_000
     flush_s: float = 1.0
+    replay: bool = False
 
 
 def own_streams(streams: Sequence[Stream]) -> list[Stream]:
@@ -43,12 +62,29 @@ def own_streams(streams: Sequence[Stream]) -> list[Stream]:
     return [*streams, VECTORS, PREDICTIONS]
 
 
-def make_topics(bootstrap_servers: str, streams: Sequence[Stream], partitions: int) -> None:
-    """Make the topics of all streams, their dead letters, and the control plane's."""
-    plans = [TopicPlan(stream.topic, partitions, {"retention.ms": "-1"}) for stream in own_streams(streams)]
+def make_topics(bootstrap_servers: str, streams: Sequence[Stream], partitions: int, *, replay: bool = False) -> None:
+    """Make the topics of all streams, their dead letters, and the control plane's.
+
+    ``replay``: history is to be replayed in order, so record timestamps are the producers'. Else they are the broker's.
+    """
+    config = stream_config(replay=replay)
+    plans = [TopicPlan(stream.topic, partitions, config) for stream in own_streams(streams)]
     plans += [TopicPlan(dead_letters(stream.topic), 1, FOR_EVER) for stream in own_streams(streams)]
     plans += [TopicPlan(CONTROL), TopicPlan(OBSERVATIONS)]
     ensure_topics(bootstrap_servers, plans)
+
+
+def warn_of_producers_stamps(bootstrap_servers: str, streams: Sequence[Stream]) -> None:
+    """Say which topics do not have the broker's timestamps, and what to do. Raises BusUnavailableError."""
+    of_record = [stream.topic for stream in streams if stream.available_at == "record"]
+    topics = stamped_by_producers(admin(bootstrap_servers), of_record)
+    if topics:
+        logger.warning(
+            "record timestamps are the producers': what was available when is only as true as their clocks",
+            topics=topics,
+            do="set message.timestamp.type=LogAppendTime on them (kafka-configs --alter --entity-type topics …), "
+            "or start the worker with --replay if history is replayed in order",
+        )
 
 
 def publish_definitions(store: OnlineStore, views: Sequence[FeatureView], services: Sequence[FeatureService]) -> None:
@@ -63,7 +99,9 @@ def run_worker(
     config: WorkerConfig, streams: Sequence[Stream], views: Sequence[FeatureView], services: Sequence[FeatureService]
 ) -> None:
     """Run until a signal stops it."""
-    make_topics(config.bootstrap_servers, streams, config.partitions)
+    make_topics(config.bootstrap_servers, streams, config.partitions, replay=config.replay)
+    if not config.replay:
+        warn_of_producers_stamps(config.bootstrap_servers, own_streams(streams))
     store = RedisOnlineStore(config.redis_url, config.namespace)
     name = f"{config.namespace}-worker-{uuid.uuid4().hex[:8]}"
     plane = DataPlane(

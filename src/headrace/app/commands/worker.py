@@ -16,7 +16,11 @@ def register(app: typer.Typer) -> None:
 
 
 def worker(
+    *,
     partitions: Annotated[int, typer.Option(min=1, help="Partitions of topics that have to be made.")] = 4,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="History is replayed in order: topics keep the producers' timestamps.")
+    ] = False,
     log_level: LogLevel = "info",
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
@@ -34,4 +38,4 @@ def worker(
     configure_logs(log_level)
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     arm(os.environ.get("FAILPOINT"))
-    run.worker(settings, load_project(settings), partitions=partitions)
+    run.worker(settings, load_project(settings), partitions=partitions, replay=replay)

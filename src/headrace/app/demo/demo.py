@@ -172,7 +172,7 @@ class Stage:
     def lockstep(self, processes: Processes) -> Tally:
         """Replay with one clock: worker, trainer and application."""
         self._topics(1)
-        processes.start("worker", "worker")
+        processes.start("worker", "worker", "--replay")
         processes.start("trainer", "trainer", "--seed", str(self._settings.demo.seed))
         application = processes.start_lockstep(*self._score(), "--lockstep")
         return Lockstep(self._cast(processes), application).run()
@@ -181,7 +181,7 @@ class Stage:
         """Replay at a pace: two workers, one of which is killed, trainer and application."""
         self._topics(4)
         for name in ("worker", "worker-2"):
-            processes.start(name, "worker")
+            processes.start(name, "worker", "--replay")
         processes.start("trainer", "trainer", "--seed", str(self._settings.demo.seed))
         processes.start("application", *self._score())
         return FreeRun(
@@ -194,7 +194,7 @@ class Stage:
         return ["score", self.model.name, "--shadow-first", "--application", APPLICATION]
 
     def _topics(self, partitions: int) -> None:
-        make_topics(self._servers, list(self._project.streams.values()), partitions)
+        make_topics(self._servers, list(self._project.streams.values()), partitions, replay=True)
         trainer.make_topics(self._servers)
 
     def _cast(self, processes: Processes) -> Cast:
