@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
     from headrace.features.definitions import Entity, FeatureService, FeatureView
     from headrace.features.expression import col
-    from headrace.features.windows import Lifetime, Tumbling
+    from headrace.features.windows import Lifetime, Sliding, Tumbling
     from headrace.serving.features import FeatureClient
     from headrace.serving.predictor import Predictor
     from headrace.serving.subscriber import ModelSubscriber
@@ -71,7 +71,7 @@ _MODULES = {
     ),
     "headrace.features.definitions": ("Entity", "FeatureService", "FeatureView"),
     "headrace.features.expression": ("col",),
-    "headrace.features.windows": ("Lifetime", "Tumbling"),
+    "headrace.features.windows": ("Lifetime", "Sliding", "Tumbling"),
     "headrace.serving.features": ("FeatureClient",),
     "headrace.serving.predictor": ("Predictor",),
     "headrace.serving.subscriber": ("ModelSubscriber",),
@@ -99,8 +99,9 @@ __all__ = [
     "ApproxDistinct", "Count", "DecayedSum", "Entity", "Event", "EventProducer", "FeatureClient", "FeatureService",
     "FeatureView", "First", "Gate", "HeadraceError", "Histogram", "Label", "Last", "LastN", "Lifetime", "LocalServices",
     "Max", "Mean", "Min", "MissingExtraError", "Model", "ModelSubscriber", "Predictor", "Project", "Quantile", "Run",
-    "Settings", "Std", "Stream", "Sum", "TerminalError", "TransientError", "Tumbling", "Variance", "all_of", "any_of",
-    "at_least", "col", "drift", "hysteresis", "load_project", "load_settings", "performance", "schedule", "volume",
+    "Settings", "Sliding", "Std", "Stream", "Sum", "TerminalError", "TransientError", "Tumbling", "Variance", "all_of",
+    "any_of", "at_least", "col", "drift", "hysteresis", "load_project", "load_settings", "performance", "schedule",
+    "volume",
 ]  # fmt: skip
 
 

@@ -87,6 +87,14 @@ def test_variance_survives_what_cancels_a_difference_of_squares() -> None:
     assert abs(np.mean(values**2) - np.mean(values) ** 2 - variance) > 1
 
 
+def test_equal_values_have_no_variance_however_they_are_cut() -> None:
+    of = compiled(v=Variance("value"))
+    partials = lifted(of, [1e9 + 0.1, None, *[1e9 + 0.1] * 8])
+    tiles = of.reduce(partials, np.array([0, 3]))
+    assert answers(of, partials) == answers(of, tiles) == [0.0]
+    assert of.reduce(partials, np.array([0, 1, 2]))["c1"].tolist() == [1e9 + 0.1, 0.0, 1e9 + 0.1]
+
+
 def test_variance_beyond_a_double_is_null_and_of_one_row_zero() -> None:
     of = compiled(v=Variance("value"))
     assert answers(of, lifted(of, [1e200, -1e200])) == [None]

@@ -95,7 +95,10 @@ class Extreme:
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean and M2, the sum of squared distances from the mean: Chan's formula, never a difference of squares."""
+    """Count, mean and M2, the sum of squared distances from the mean: Chan's formula, never a difference of squares.
+
+    Means are averaged as distances from one of them, so that equal values have no variance, however large they are.
+    """
 
     @property
     def columns(self) -> Sequence[tuple[str, Any]]:
@@ -107,9 +110,11 @@ class Moments:
         count, mean, squares = columns
         with np.errstate(over="ignore", invalid="ignore"):
             total = np.add.reduceat(count, starts)
-            weighted = np.add.reduceat(count * mean, starts)
-            centre = np.divide(weighted, total, out=np.zeros(len(total)), where=total > 0)
-            away = mean - centre[_runs(len(count), starts)]
+            one = np.where(total > 0, np.maximum.reduceat(np.where(count > 0, mean, -np.inf), starts), 0.0)
+            run = _runs(len(count), starts)
+            beyond = np.add.reduceat(np.where(count > 0, count * (mean - one[run]), 0.0), starts)
+            centre = one + np.divide(beyond, total, out=np.zeros(len(total)), where=total > 0)
+            away = mean - centre[run]
             return [total, centre, np.add.reduceat(squares + count * away * away, starts)]
 
     def merge(self, left: Columns, right: Columns) -> Columns:

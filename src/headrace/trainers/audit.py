@@ -141,7 +141,7 @@ def _key_schema(specs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _columns(specs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, bool]]:
     """Column, view, and whether it must be equal to the bit; sums and means of floats are in a tolerance."""
     return [
-        (column, spec["view"], output.kind not in {"sum", "mean"})
+        (column, spec["view"], output.exact)
         for spec in specs
         for compiled in [kernel(spec)]
         for column, output in zip(
