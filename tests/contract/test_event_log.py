@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import numpy as np
 import polars as pl
 import pytest
+from msgspec import field
 
 from headrace.bus.duration import instant
 from headrace.bus.event import Event, encode
 from headrace.bus.stream import Stream
-from headrace.errors import FencedError, OfflineStoreUnavailableError
+from headrace.errors import DefinitionError, FencedError, OfflineStoreUnavailableError
 from headrace.features.log import META, EventLog, LogWriter, log_schema
 from headrace.features.online import NO_CLOCK, Source
 from headrace.streams.batch import Judge, Records
@@ -214,6 +216,89 @@ def test_rejected_rows_keep_key_value_and_reason(log: EventLog) -> None:
     assert (row["__verdict"], row["__reason"], row["__value"], row["n"]) == ("rejected", "decode", b"?", None)
 
 
+@pytest.mark.parametrize("local", ["file://", "none://"], ids=["directly", "by Delta's own client"])
+def test_a_log_may_be_named_by_a_url(tmp_path: Path, local: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.features.table._LOCAL", local)
+    log = EventLog(f"file://{tmp_path}/with%20a%20blank", {"timeout": "30s"})
+    writer = LogWriter(log, pings)
+    append(writer, ZERO, 5)
+    assert log.exists("pings")
+    assert (tmp_path / "with a blank" / "pings").is_dir()
+    assert log.read("pings").equals(rows(ZERO, 0, 5))
+    assert log.read_from("pings", ZERO, 3).equals(rows(ZERO, 3, 5))
+
+
+# -- when the event type changes --------------------------------------------------------------------------------------
+
+PINGS_LATER: dict[str, tuple[str, Any, Any]] = {
+    "nullable": ("int | None", None, None),
+    "with a default": ("str", "new", "new"),
+    "with a default of its own": ("list[float]", [], []),
+    "with a time": ("datetime", START, START),
+    "with times": ("list[datetime]", field(default_factory=lambda: [START]), [START]),
+}
+
+
+def stream_with(**more: tuple[str, Any] | tuple[str]) -> Stream:
+    """The stream of an event type with a field before the others' end: name → type, and perhaps a default."""
+    defaults = {name: rest[0] for name, (_, *rest) in more.items() if rest}
+    types_ = {"n": "int", "at": "datetime"} | {name: kind for name, (kind, *_) in more.items()}
+    body = {"__annotations__": types_, "__module__": __name__, "__qualname__": "Ping", **defaults}
+    return Stream("pings", type("Ping", (Event,), body), event_time="at")
+
+
+def judged(stream: Stream, start: int, *values: bytes) -> pl.DataFrame:
+    offsets = np.arange(start, start + len(values))
+    records = Records(offsets, instant(START) + offsets * 1_000_000, [None] * len(values), values)
+    return Judge(stream).rows(ZERO.topic_id, ZERO.partition, records, NO_CLOCK)
+
+
+@pytest.mark.parametrize(("kind", "default", "then"), PINGS_LATER.values(), ids=PINGS_LATER)
+def test_a_new_field_has_its_default_or_null_in_what_was_before(
+    log: EventLog, kind: str, default: Any, then: Any
+) -> None:
+    older, early = LogWriter(log, pings), log.reader("pings")
+    append(older, ZERO, 10)
+    assert early.read().height == 10
+    later = stream_with(more=(kind, default))
+    writer = LogWriter(log, later)
+    writer.append(judged(later, 10, b'{"n":10,"at":"2020-01-01T00:00:00Z"}'), {ZERO: 10}, {ZERO: 11})
+    for found in (
+        log.read("pings"),
+        log.read_from("pings", ZERO, 0),
+        log.read_from("pings", ZERO, 0, columns=["more"]),
+    ):
+        assert found["more"].to_list() == [*[then] * 9, None, then]  # the tenth was rejected
+    assert dict(log.read("pings").schema) == log_schema(later)
+    assert early.read().columns == list(log_schema(pings))  # as it began
+
+
+def test_a_worker_of_before_appends_on(log: EventLog) -> None:
+    older = LogWriter(log, pings)
+    append(older, ZERO, 3)
+    LogWriter(log, stream_with(more=("str", "new")))
+    append(older, ZERO, 6)
+    append(LogWriter(log, pings), ZERO, 9)
+    assert log.read("pings")["more"].to_list() == ["new"] * 9
+
+
+def test_many_workers_may_bring_the_new_field_at_once(log: EventLog) -> None:
+    append(LogWriter(log, pings), ZERO, 3)
+    later = stream_with(more=("str", "new"), last=("int | None", None))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: LogWriter(log, later), range(8)))
+    assert dict(log.empty("pings").schema) == log_schema(later)
+
+
+def test_another_type_or_a_field_that_says_nothing_of_before_is_refused(log: EventLog) -> None:
+    LogWriter(log, pings)
+    with pytest.raises(DefinitionError, match=r"'pings': field 'n' of Ping is String now, and Int64.*pings.*new one"):
+        LogWriter(log, stream_with(n=("str",)))
+    with pytest.raises(DefinitionError, match=r"field 'more' of Ping is new.*default.*None = None"):
+        LogWriter(log, stream_with(more=("int",)))
+    assert dict(log.empty("pings").schema) == log_schema(pings)
+
+
 # -- when the storage does not answer ---------------------------------------------------------------------------------
 
 
@@ -229,6 +314,8 @@ def test_a_storage_that_is_gone_is_a_typed_error_and_nothing_is_lost(log: EventL
     table = tmp_path / "events" / "pings"
     table.rename(tmp_path / "away")
     table.write_text("a file where the folder was")
+    with pytest.raises(OfflineStoreUnavailableError, match="'pings'"):
+        EventLog("s3://", {"aws_region": "nowhere"}).exists("pings")
     for call in (lambda: append(writer, ZERO, 6), writer.refresh, reader.read, lambda: log.read_from("pings", ZERO, 0)):
         with pytest.raises(OfflineStoreUnavailableError, match="'pings'"):
             call()
@@ -243,7 +330,7 @@ def test_a_reader_that_failed_reads_again(log: EventLog, monkeypatch: pytest.Mon
     reader = log.reader("pings")
     append(LogWriter(log, pings), ZERO, 3)
     with monkeypatch.context() as broken:
-        broken.setattr("headrace.features.log._read_file", lambda _: (_ for _ in ()).throw(OSError("gone")))
+        broken.setattr("headrace.features.log.pq.read_table", Mock(side_effect=OSError("gone")))
         with pytest.raises(OfflineStoreUnavailableError, match="gone"):
             reader.read()
     assert offsets(reader.read()) == [0, 1, 2]

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
@@ -18,6 +17,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from headrace.bus.codec import schema
 from headrace.errors import FencedError, OfflineStoreUnavailableError
 from headrace.features.online import Source
+from headrace.features.table import aligned, files, filled, missing_columns, no_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +39,7 @@ META: dict[str, Any] = {
     "__value": pl.Binary(),
 }
 ACCEPTED, REJECTED = "accepted", "rejected"
+_ATTEMPTS = 10
 _METADATA = "Metadata changed"
 """What Delta says of a commit that met another worker's making of the table, which is no fence."""
 
@@ -60,20 +61,41 @@ class EventLog:
         return f"{self._url}/{topic}"
 
     def create(self, stream: Stream) -> None:
-        """Make the table if there is none; several workers may do so at once. Raises OfflineStoreUnavailableError."""
+        """Make the table if there is none, or give it the columns that the stream's event type has beyond it.
+
+        Several workers may do so at once. Raises OfflineStoreUnavailableError, and DefinitionError where a field has
+        another type than in the log, or is new and says nothing of the events before it.
+        """
         with self.storage(stream.topic):
             try:
-                DeltaTable(self.path(stream.topic), storage_options=self._options)
+                table = DeltaTable(self.path(stream.topic), storage_options=self._options)
             except TableNotFoundError:
-                self._create(stream)
+                table = self._create(stream)
+            for _ in range(_ATTEMPTS):
+                if self._evolved(table, stream):
+                    return
+                table.update_incremental()
+        message = f"the event log at {self.path(stream.topic)} changes under each attempt to add columns: try again"
+        raise OfflineStoreUnavailableError(message)
 
-    def _create(self, stream: Stream) -> None:
+    def _create(self, stream: Stream) -> DeltaTable:
         empty = pl.DataFrame(schema=log_schema(stream)).to_arrow(compat_level=pl.CompatLevel.oldest())
         try:
             write_deltalake(self.path(stream.topic), empty, mode="ignore", storage_options=self._options)
         except DeltaError:
             if not self.exists(stream.topic):  # else another worker was first
                 raise
+        return DeltaTable(self.path(stream.topic), storage_options=self._options)
+
+    def _evolved(self, table: DeltaTable, stream: Stream) -> bool:
+        """Whether the table has all columns now; not if another worker changed it at the same time."""
+        missing = missing_columns(stream, log_schema(stream), table)
+        if missing is not None:
+            try:
+                write_deltalake(table, missing.empty_table(), mode="append", schema_mode="merge")
+            except CommitFailedError:
+                return False
+        return True
 
     @contextmanager
     def storage(self, topic: str, *, passing: type[Exception] | tuple[()] = ()) -> Iterator[None]:
@@ -87,8 +109,9 @@ class EventLog:
             raise OfflineStoreUnavailableError(message) from error
 
     def exists(self, topic: str) -> bool:
-        """Whether the topic has a table."""
-        return DeltaTable.is_deltatable(self.path(topic), self._options)
+        """Whether the topic has a table. Raises OfflineStoreUnavailableError."""
+        with self.storage(topic):
+            return DeltaTable.is_deltatable(self.path(topic), self._options)
 
     def table(self, topic: str) -> DeltaTable:
         """A fresh handle. Raises OfflineStoreUnavailableError."""
@@ -116,20 +139,29 @@ class EventLog:
         if end is not None:
             keep &= ds.field("__offset") < end
         with self.storage(topic):
-            read = [*columns, "__topic_id", "__offset"] if columns else None
-            found = self.table(topic).to_pyarrow_dataset().to_table(columns=read, filter=keep)
-        frame = pl.DataFrame(found).filter(pl.col("__topic_id") == source.topic_id).sort("__offset")
+            read = [*dict.fromkeys([*columns, "__topic_id", "__offset", "__verdict"])] if columns else None
+            table = self.table(topic)
+            found = table.to_pyarrow_dataset().to_table(columns=read, filter=keep)
+        frame = filled(pl.DataFrame(found), table)
+        frame = frame.filter(pl.col("__topic_id") == source.topic_id).sort("__offset")
         return frame.select(columns) if columns else frame
+
+    def rows(self, table: DeltaTable, uris: Sequence[str]) -> pl.DataFrame:
+        """The rows of some files of a table, with all its columns."""
+        folder = files(table, self._options)
+        parts = [pl.DataFrame(pq.read_table(uri.rpartition("/")[2], filesystem=folder)) for uri in uris]
+        return filled(pl.concat([no_rows(table), *parts], how="diagonal"), table)
 
     def empty(self, topic: str) -> pl.DataFrame:
         """No rows, with all columns of the table."""
-        return _no_rows(self.table(topic))
+        return no_rows(self.table(topic))
 
 
 class LogReader:
     """Reads a table's rows once each: every call of :meth:`read` returns what came since the last one.
 
-    Compaction rewrites files; rows are told apart by their offsets, so no row comes twice or is missed.
+    Compaction rewrites files; rows are told apart by their offsets, so no row comes twice or is missed. The columns are
+    those of the first call, whatever the table gets later.
     """
 
     def __init__(self, log: EventLog, topic: str) -> None:
@@ -138,15 +170,18 @@ class LogReader:
         self._table: DeltaTable | None = None
         self._seen: set[str] = set()
         self._next: dict[Source, int] = {}
+        self._columns: list[str] = []
 
     def read(self) -> pl.DataFrame:
         """The rows that came since the last call, each source partition's in order."""
         with self._log.storage(self._topic):
             table = self._newest()
-            files = set(table.file_uris())
-            fresh = sorted(files - self._seen)
-            frame = pl.concat([_read_file(file) for file in fresh]) if fresh else _no_rows(table)
-        self._seen = files  # only now: a storage that failed is read again
+            uris = set(table.file_uris())
+            fresh = sorted(uris - self._seen)
+            frame = self._log.rows(table, fresh) if fresh else no_rows(table)
+        self._seen = uris  # only now: a storage that failed is read again
+        self._columns = self._columns or frame.columns
+        frame = frame.select(self._columns)
         return frame if frame.is_empty() else self._only_new(frame.sort("__partition", "__topic_id", "__offset"))
 
     def _newest(self) -> DeltaTable:
@@ -169,15 +204,6 @@ class LogReader:
                 self._next[source] = new.get_column("__offset").item(-1) + 1
             parts.append(new)
         return pl.concat(parts)
-
-
-def _no_rows(table: DeltaTable) -> pl.DataFrame:
-    return pl.DataFrame(pa.schema(table.schema().to_arrow()).empty_table())
-
-
-def _read_file(uri: str) -> pl.DataFrame:
-    """One Parquet file of a table."""
-    return pl.DataFrame(pq.read_table(uri.removeprefix("file://")))
 
 
 class LogWriter:
@@ -258,7 +284,7 @@ class LogWriter:
         with self._log.storage(self._topic, passing=CommitFailedError):
             write_deltalake(
                 self._table,
-                rows.to_arrow(compat_level=pl.CompatLevel.oldest()),
+                aligned(rows, self._table).to_arrow(compat_level=pl.CompatLevel.oldest()),
                 mode="append",
                 commit_properties=properties,
             )
