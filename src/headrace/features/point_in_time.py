@@ -16,6 +16,7 @@ import polars as pl
 from headrace.features.kernel import Kernel, kernel, run_starts
 from headrace.features.log import ACCEPTED
 from headrace.features.online import NO_CLOCK, Source
+from headrace.features.sketched import spread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from headrace.features.states import Values
 
 _CHUNK = 4_000_000
-"""Pairs of query and tile held at once: bounds the memory."""
+"""Pairs of query and tile, or entry of a sketch, held at once: bounds the memory."""
 _MOST = 2**62
 
 
@@ -176,7 +177,7 @@ class ViewHistory:
     def _distinct(self, entity: np.ndarray, at_us: np.ndarray, offsets: np.ndarray) -> list[Values]:
         parts: list[list[Values]] = []
         most = max((window.tiles for window in self.kernel.windows), default=1) * max(len(self.sources), 1)
-        step = max(1, _CHUNK // most)
+        step = max(1, _CHUNK // (most * max(spread(of.tiles) for of in self._tiles)))
         for start in range(0, len(at_us), step):
             chunk = slice(start, start + step)
             parts.append(self._chunk(entity[chunk], at_us[chunk], offsets[chunk]))

@@ -52,14 +52,24 @@ def gather(entries: np.ndarray, start: np.ndarray, count: np.ndarray) -> np.ndar
 
 
 def join(parts: Sequence[np.ndarray]) -> Sketched:
-    """The tiles of all parts with their entries."""
+    """The tiles of all parts with their entries; what several parts share is not copied for each."""
     records = np.concatenate([np.asarray(part) for part in parts])
-    entries = []
-    for sketch, of_parts in enumerate(zip(*(_entries(part) for part in parts), strict=True)):
-        shifts = np.cumsum([0, *map(len, of_parts[:-1])])
-        records[references(sketch)[0]] += np.repeat(shifts, [len(part) for part in parts])
-        entries.append(np.concatenate(of_parts))
-    return sketched(records, entries)
+    of_parts = [_entries(part) for part in parts]
+    own = {id(entries): entries for entries in of_parts}
+    lengths = [len(part) for part in parts]
+    joined = []
+    for sketch in range(len(of_parts[0])):
+        arrays = [entries[sketch] for entries in own.values()]
+        begins = dict(zip(own, np.cumsum([0, *map(len, arrays)]).tolist(), strict=False))
+        records[references(sketch)[0]] += np.repeat([begins[id(entries)] for entries in of_parts], lengths)
+        joined.append(np.concatenate(arrays) if len(arrays) > 1 else arrays[0])
+    return sketched(records, joined)
+
+
+def spread(tiles: np.ndarray) -> int:
+    """How many entries of all sketches the tile of an entry has on average; 1 for tiles that have none."""
+    entries = sum((np.asarray(tiles[references(sketch)[1]]) for sketch in range(len(_entries(tiles)))), np.zeros(1))
+    return max(1, round(float((entries**2).sum() / max(entries.sum(), 1))))
 
 
 def _entries(part: np.ndarray) -> Sequence[np.ndarray]:
