@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
 from headrace.app.cli import build
+from headrace.app.project import Project
 from headrace.errors import HeadraceError, SettingsError
 from headrace.models import artifact
 from headrace.models.event_log import MemoryAcknowledgements
@@ -19,9 +21,12 @@ from headrace.models.kafka_event_log import KafkaModelEventLog, ensure_topic
 from headrace.models.manifest import encode, hash_of
 from headrace.serving.subscriber import Loading, ModelSubscriber
 from tests.model_events import MANIFEST, published
+from tests.training import LIVE_FROM, Shop, day, model, request
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from headrace.trainers.definitions import Model
 
 pytestmark = pytest.mark.integration
 run = CliRunner()
@@ -122,6 +127,39 @@ def test_data_is_excluded_listed_and_included_again(servers: str, namespace: str
     assert headrace("include", row["id"], "--reason", "was fine").exit_code == 0
     assert listed() == []
     assert "no exclusion" in str(headrace("include", row["id"], "--reason", "?").exception)
+
+
+def test_a_version_is_reproduced_or_the_command_says_what_differs(
+    servers: str, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensure_topic(servers)
+    log = KafkaModelEventLog(servers)
+    shop, mine = Shop(tmp_path, log), replace(model, name=namespace)
+    finished = shop.runner(mine).run(request(namespace, day(LIVE_FROM)))
+    assert finished.version == 1, finished.reason
+    log.close()
+    monkeypatch.setenv("HEADRACE_EVENT_LOG", str(tmp_path / "log"))
+
+    def headrace(of: Model) -> Any:
+        monkeypatch.setattr("headrace.app.project.load_project", lambda _: Project(models={namespace: of}))
+        return run.invoke(build(), ["reproduce", "1", "--model", namespace, "--json"])
+
+    same = headrace(mine)
+    assert same.exit_code == 0, same.output
+    assert json.loads(same.stdout) == {
+        "model": namespace, "version": 1, "identical": True, "rows": 4_350, "different_rows": 0, "largest": 0.0,
+        "differences": [],
+    }  # fmt: skip
+    other = headrace(replace(mine, fit=otherwise))
+    assert other.exit_code == 1
+    told = json.loads(other.stdout)
+    assert (told["identical"], [each["what"] for each in told["differences"]]) == (False, ["code"])
+
+
+def otherwise(X: Any, y: Any, run: Any) -> LogisticRegression:  # noqa: N803
+    """Another fit, for a child process to find."""
+    del run
+    return LogisticRegression(C=0.01).fit(X, y)
 
 
 def test_an_empty_data_folder_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
