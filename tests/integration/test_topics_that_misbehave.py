@@ -213,6 +213,8 @@ def test_a_gap_accepted_while_no_worker_runs_holds_for_the_next_one(bench: Bench
         accept_loss(bench.log, bench.stream, found, "twice")
     bench.start()
     bench.await_live(0, 20)
+    assert bench.plane is not None
+    assert bench.plane._owned[bench.topic, 0].available_us == START_US  # of the last row before the gap
     bench.stop()
     bench.start()
     bench.send(0, 1)
