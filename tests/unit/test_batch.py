@@ -14,6 +14,7 @@ from headrace.bus.stream import Stream
 from headrace.features.log import log_schema
 from headrace.features.online import NO_CLOCK
 from headrace.streams.batch import Judge, Records
+from headrace.streams.logged_rows import LoggedRows
 
 if TYPE_CHECKING:
     import polars as pl
@@ -226,3 +227,15 @@ def test_a_rejected_row_moves_no_clock_by_what_it_says() -> None:
     rows = judged(load("23:00:00", "00:00:09"), load("00:00:00", "00:00:01"), stream=loaded, clock_us=START_US)
     assert rows["__reason"].to_list() == ["future", None]
     assert available(rows) == [0, 1]
+
+
+def test_an_event_is_late_when_its_partition_is_further_on_than_the_streams_lateness() -> None:
+    stream = Stream("sales", Sale, event_time="at", tolerance="10m", lateness="10s")
+    times = START_US + np.array([9, 10, 11, 0, 5]) * 1_000_000
+    late, on_time = sale(at='"2012-12-31T23:59:59Z"'), sale(at='"2013-01-01T00:00:01Z"')
+    given = Records(np.arange(5), times, [None] * 5, [late, late, on_time, on_time, b"?"])
+    logged = LoggedRows.of(Judge(stream).rows(TOPIC_ID, 0, given, NO_CLOCK), "at")
+    assert logged.late(stream.lateness_us) == 1
+    further = LoggedRows.of(Judge(stream).rows(TOPIC_ID, 0, given, START_US + 11_000_001), "at")
+    assert further.late(stream.lateness_us) == 4
+    assert LoggedRows.of(further.rows.clear(), "at").late(stream.lateness_us) == 0

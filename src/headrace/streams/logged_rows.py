@@ -43,5 +43,10 @@ class LoggedRows:
         times = column.to_numpy()
         return int(times.max().astype(np.int64)) if len(times) else NO_CLOCK
 
+    def late(self, lateness_us: int) -> int:
+        """How many accepted rows happened longer before their ``available_at`` than ``lateness_us``."""
+        available = self.accepted.get_column("__available_at").to_numpy().view(np.int64)
+        return int(np.count_nonzero(available - self.accepted.get_column("__time").to_numpy() > lateness_us))
+
 
 _GOOD = pl.col("__verdict") == ACCEPTED

@@ -14,7 +14,11 @@ class ViewObservation(msgspec.Struct, frozen=True):
 
 
 class PartitionObservation(msgspec.Struct, frozen=True):
-    """One source partition: consumed below ``next_offset``, in the log below ``logged_offset``, views below theirs."""
+    """One source partition: consumed below ``next_offset``, in the log below ``logged_offset``, views below theirs.
+
+    ``rejected`` and ``late`` count since the worker took it: late rows are accepted, and their event time lies further
+    behind the partition's ``available_at`` than the stream's lateness.
+    """
 
     topic: str
     source: str
@@ -23,6 +27,7 @@ class PartitionObservation(msgspec.Struct, frozen=True):
     available_us: int
     rejected: int
     views: dict[str, ViewObservation]
+    late: int = 0
 
 
 class StoppedObservation(msgspec.Struct, frozen=True, omit_defaults=True):

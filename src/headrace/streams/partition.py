@@ -35,7 +35,7 @@ class OwnedPartition:
     partitions: int
     available_us: int = NO_CLOCK
     rewind: bool = False
-    counts: dict[str, int] = field(default_factory=lambda: {"rejected": 0})
+    counts: dict[str, int] = field(default_factory=lambda: {"rejected": 0, "late": 0})
 
     @property
     def place(self) -> tuple[str, int]:

@@ -286,12 +286,13 @@ class DataPlane:
         )
         owned.available_us = rows.get_column("__available_at").dt.epoch("us").item(-1)
         owned.next_offset = int(records.offsets[-1]) + 1
+        logged = LoggedRows.of(rows, self._streams[owned.topic].event_time)
+        owned.counts["late"] += logged.late(self._streams[owned.topic].lateness_us)
         self._count(owned, rows)
         self._flushers[owned.topic].add(owned.source, rows, owned.next_offset)
         if self._acquisition.waiting(owned.place):
             return []
         behind = [view for view in owned.views if view.position < owned.next_offset]
-        logged = LoggedRows.of(rows, self._streams[owned.topic].event_time)
         folds = [partial(view.fold, logged, owned.next_offset) for view in behind]
         return [(owned, view, self._patiently(fold)) for view, fold in zip(behind, folds, strict=True)]
 
@@ -386,6 +387,7 @@ class DataPlane:
                     logged_offset=positions[owned.topic].get(owned.source, 0),
                     available_us=owned.available_us,
                     rejected=owned.counts["rejected"],
+                    late=owned.counts["late"],
                     views={
                         view.view: ViewObservation(view.position, view.cursor.rows_total, view.cursor.clock)
                         for view in owned.views
