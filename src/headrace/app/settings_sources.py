@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from headrace.app.settings import Settings, leaves
+from headrace.bus.project_file import PROJECT_FILE, find_project_file
 from headrace.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-FILE = "headrace.toml"
 PREFIX = "HEADRACE_"
 
 
@@ -33,21 +33,16 @@ def load_settings(
     names the setting, what came, where it came from and what was wanted.
     """
     start = (folder or Path.cwd()).resolve()
-    file = find_file(start)
+    file = find_project_file(start)
     root = file.parent if file is not None else start
     layers = [
-        {"root": (root, "default" if file is None else FILE)},
+        {"root": (root, "default" if file is None else PROJECT_FILE)},
         _from_file(file),
         _from_environment(os.environ if environ is None else environ),
         _from_flags(flags or {}),
     ]
     values = {path: entry for layer in layers for path, entry in layer.items()}
     return _build(values)
-
-
-def find_file(start: Path) -> Path | None:
-    """The nearest headrace.toml, from `start` upwards."""
-    return next((folder / FILE for folder in (start, *start.parents) if (folder / FILE).is_file()), None)
 
 
 _Layer = dict[str, tuple[Any, str]]
@@ -62,7 +57,7 @@ def _from_file(file: Path | None) -> _Layer:
         raise SettingsError(f"{file} is no TOML: {error}") from error
     flat = dict(_flatten(tree))
     _refuse_unknown(flat, str(file))
-    return {path: (value, FILE) for path, value in flat.items()}
+    return {path: (value, PROJECT_FILE) for path, value in flat.items()}
 
 
 def _from_environment(environ: Mapping[str, str]) -> _Layer:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headrace.bus.project_file import PROJECT_FILE, find_project_file
 from headrace.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_FILE = "headrace.toml"
 _NAMES = ("bootstrap_servers", "redis_url", "namespace", "trusted_types")
 
 
@@ -34,7 +34,7 @@ class Connection:
         Raises SettingsError where no address is to be found.
         """
         variables = os.environ if environ is None else environ
-        file = _nearest((folder or Path.cwd()).resolve())
+        file = find_project_file((folder or Path.cwd()).resolve())
         values = {} if file is None else tomllib.loads(file.read_text("utf-8"))
         data_dir = Path(variables.get("HEADRACE_DATA_DIR") or str(values.get("data_dir", ".headrace")))
         found = _running((file.parent if file else Path.cwd()) / data_dir)
@@ -44,13 +44,9 @@ class Connection:
         if missing:
             raise SettingsError(
                 f"an application needs {' and '.join(missing)}: set HEADRACE_{missing[0].upper()}, write it into "
-                f"{_FILE}, or start `headrace up` in the project's folder"
+                f"{PROJECT_FILE}, or start `headrace up` in the project's folder"
             )
         return Connection(**found)
-
-
-def _nearest(start: Path) -> Path | None:
-    return next((folder / _FILE for folder in (start, *start.parents) if (folder / _FILE).is_file()), None)
 
 
 def _running(data_dir: Path) -> dict[str, Any]:
