@@ -14,6 +14,7 @@ import msgspec
 from headrace.app.local.lock import Addresses, running
 from headrace.bus.duration import micros
 from headrace.errors import SettingsError
+from headrace.models import artifact
 
 if TYPE_CHECKING:
     from headrace.app.project import Project
@@ -144,6 +145,7 @@ class Command(msgspec.Struct):
 def obey(app: Scorer) -> None:
     """Serve in lockstep: one command a line on standard input, one answer a line on standard output, until it ends."""
     decoder = msgspec.json.Decoder(Command)
+    artifact.prepare()
     _answer({"ready": True})
     for line in sys.stdin.buffer:
         command = decoder.decode(line)
