@@ -24,9 +24,10 @@ from headrace.app.demo.view import DemoView
 from headrace.app.local.lock import running
 from headrace.app.local.services import LocalServices
 from headrace.app.project import Project, load_project
-from headrace.app.settings_sources import find_file, load_settings
+from headrace.app.settings_sources import load_settings
 from headrace.app.template import template_folder
 from headrace.bus.producer import EventProducer
+from headrace.bus.project_file import find_project_file
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import DECISIONS, MODEL_ACKS, RUNS, admin, incarnations
 from headrace.errors import DataFolderInUseError, ProjectError, SettingsError
@@ -116,7 +117,7 @@ def prepare(folder: Path) -> None:
 
 def find_root() -> Path:
     """The folder of the nearest headrace.toml, else that of the reference system."""
-    file = find_file(Path.cwd())
+    file = find_project_file(Path.cwd())
     return template_folder() if file is None else file.parent
 
 
