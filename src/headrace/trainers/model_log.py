@@ -49,9 +49,17 @@ class _Table:
         """All rows so far."""
         new = self._reader.read()
         if self._frame is None or not new.is_empty():
-            kept = new.filter(self._where).select(self._selection)
-            self._frame = self._in_order(kept if self._frame is None else pl.concat([self._frame, kept]))
+            kept = self._in_order(new.filter(self._where).select(self._selection))
+            self._frame = kept if self._frame is None else self._with(self._frame, kept)
         return self._frame
+
+    def _with(self, frame: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
+        """New rows mostly come after all that were there: then these need not be put in order again."""
+        if frame.is_empty() or kept.is_empty() or kept.select(_ORDER).row(0) < frame.select(_ORDER).row(-1):
+            return self._in_order(pl.concat([frame, kept]))
+        if self._unique is not None:
+            kept = kept.join(frame, on=self._unique, how="anti", nulls_equal=True, maintain_order="left")
+        return pl.concat([frame, kept])
 
     def _in_order(self, frame: pl.DataFrame) -> pl.DataFrame:
         ordered = frame.sort(_ORDER)

@@ -1,0 +1,56 @@
+"""What a model's log has read in any pieces is what it reads at once."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, cast
+
+import polars as pl
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.trainers.model_log import _Table
+
+if TYPE_CHECKING:
+    from headrace.features.log import LogReader
+
+Row = tuple[int, int, str, int]
+_SCHEMA = {
+    "__verdict": pl.String,
+    "__available_at": pl.Int64,
+    "__partition": pl.Int32,
+    "key": pl.String,
+    "__offset": pl.Int64,
+}
+
+
+class Pieces:
+    """A reader that gives one piece a call."""
+
+    def __init__(self, pieces: list[pl.DataFrame]) -> None:
+        self._pieces = pieces
+
+    def read(self) -> pl.DataFrame:
+        """The next piece."""
+        return self._pieces.pop(0)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2), st.sampled_from("abc")), max_size=30),
+    st.lists(st.integers(0, 30), max_size=4),
+    st.booleans(),
+)
+def test_any_pieces_give_the_same_rows(rows: list[tuple[int, int, str]], cuts: list[int], unique: bool) -> None:
+    content = pl.DataFrame(
+        [("accepted", at, partition, key, offset) for offset, (at, partition, key) in enumerate(rows)],
+        schema=_SCHEMA,
+        orient="row",
+    )
+    ends = [0, *sorted(cuts), len(rows)]
+    pieces = [content[low:high] for low, high in itertools.pairwise(ends)]
+    selection, keys = [pl.col("key")], ["key"] if unique else None
+    table = _Table(cast("LogReader", Pieces(list(pieces))), selection, unique=keys)
+    for _ in pieces:
+        found = table.frame()
+    at_once = _Table(cast("LogReader", Pieces([content])), selection, unique=keys).frame()
+    assert found.equals(at_once)
