@@ -6,13 +6,20 @@ import numpy as np
 import pytest
 
 from headrace.errors import CodecError
-from headrace.features.field import Header, Layout, pack, unpack
+from headrace.features.field import Header, Layout, fronts, unpack
 
 TILE = np.dtype([("k", "<i8"), ("c0", "<i8"), ("c1", "<f8")])
 TILES = np.array([(5, 1, 0.5), (6, 2, -1.0), (1, 3, 1.5)], TILE)
 LAYOUT = Layout(TILE, 2)
 HEADER = Header(258, -2, 7)
-DATA = pack(HEADER, [2, 1], TILES.tobytes())
+
+
+def field(counts: list[int]) -> bytes:
+    headers = np.array([HEADER.next_offset]), np.array([HEADER.clock]), np.array([HEADER.newest])
+    return fronts(headers, np.array([counts]))[0] + TILES.tobytes()
+
+
+DATA = field([2, 1])
 
 
 def test_a_field_has_these_bytes() -> None:
@@ -27,7 +34,7 @@ def test_a_field_has_these_bytes() -> None:
 
 
 def test_an_odd_number_of_sizes_is_padded_to_eight_bytes() -> None:
-    data = pack(HEADER, [1, 0, 2], TILES.tobytes())
+    data = field([1, 0, 2])
     assert data[32:48].hex() == "01000000000000000200000000000000"
     assert [len(part) for part in unpack(data, Layout(TILE, 3))[1]] == [1, 0, 2]
 
@@ -47,7 +54,7 @@ def test_a_field_reads_back() -> None:
         (DATA[:-1], "does not hold 3 tiles and their entries"),
         (DATA + b"\0", "does not hold 3 tiles and their entries"),
         (DATA[:36], "sizes"),
-        (pack(HEADER, [3], TILES.tobytes()), "1 tile sizes, the view's spec 2"),
+        (field([3]), "1 tile sizes, the view's spec 2"),
     ],
 )
 def test_other_bytes_are_refused(data: bytes, match: str) -> None:

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _HEADER = struct.Struct("<BBHIqqq")
+_FRONT = [("form", "u1"), ("flags", "u1"), ("sizes", "<u2"), ("reserved", "<u4"),
+          ("next_offset", "<i8"), ("clock", "<i8"), ("newest", "<i8")]  # fmt: skip
+Headers = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Of many fields: next offset, clock, newest event time."""
 
 
 @dataclass(frozen=True)
@@ -125,10 +129,15 @@ def _counts(sizes: int) -> struct.Struct:
     return struct.Struct(f"<{sizes}I{'4x' if sizes % 2 else ''}")
 
 
-def pack(header: Header, counts: Sequence[int], tiles: bytes, form: int = 1) -> bytes:
-    """The bytes of a field; ``tiles`` are those of all sizes, one after the other, ``form`` is the layout's."""
-    front = _HEADER.pack(form, 0, len(counts), 0, header.next_offset, header.clock, header.newest)
-    return front + _counts(len(counts)).pack(*counts) + tiles
+def fronts(headers: Headers, counts: np.ndarray, form: int = 1) -> list[bytes]:
+    """What each of many fields begins with; ``counts`` has a row a field, ``form`` is the layout's."""
+    sizes = counts.shape[1]
+    records = np.zeros(len(counts), [*_FRONT, ("counts", "<u4", (sizes + sizes % 2,))])
+    records["form"], records["sizes"] = form, sizes
+    records["next_offset"], records["clock"], records["newest"] = headers
+    records["counts"][:, :sizes] = counts
+    flat, width = records.tobytes(), records.dtype.itemsize
+    return [flat[start : start + width] for start in range(0, len(flat), width)]
 
 
 def unpack(data: bytes, layout: Layout) -> tuple[Header, list[np.ndarray]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.features.field import Header, pack, unpack
+from headrace.features.field import fronts, unpack
 from headrace.features.kernel import Kernel, run_starts
 from headrace.features.ring import Ring
 from headrace.features.states import NEVER
@@ -34,14 +34,12 @@ class FoldedView:
         self.next_offset = np.zeros(_FIRST_SLOTS, np.int64)
         self.newest = np.full(_FIRST_SLOTS, NEVER)
         self.slots: dict[Any, int] = {}
-        self.names: list[Any] = []
 
     def slot(self, name: Any) -> int:
         """The slot of a name, a new one if need be."""
         found = self.slots.get(name)
         if found is None:
-            found = self.slots[name] = len(self.names)
-            self.names.append(name)
+            found = self.slots[name] = len(self.slots)
             if found == len(self.newest):
                 self._grow()
         return found
@@ -93,10 +91,6 @@ class FoldedView:
             live, count = ring.live(slots, np.floor_divide(clock - self._history, size) - tiles)
             counts.append(count)
             pieces += self.kernel.layout.split(live, count)
-        newest = self.newest[slots].tolist()
-        return [
-            pack(Header(offset, at, last), numbers, b"".join(parts), self.kernel.layout.form)
-            for offset, at, last, numbers, *parts in zip(
-                next_offset.tolist(), clock.tolist(), newest, np.stack(counts, axis=1).tolist(), *pieces, strict=True
-            )
-        ]
+        headers = next_offset, clock, self.newest[slots]
+        begins = fronts(headers, np.stack(counts, axis=1), self.kernel.layout.form)
+        return list(map(b"".join, zip(begins, *pieces, strict=True)))

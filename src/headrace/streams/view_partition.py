@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from headrace.features.kernel import kernel
 from headrace.features.online import NO_CLOCK, Cursor, CursorState, OnlineStore, Source, Write
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import polars as pl
 
@@ -40,7 +41,7 @@ class ViewPartition:
         self.source = source
         self.cursor = Cursor(b"", -1)
         self._store = store
-        self._folded = FoldedView(self.kernel)
+        self._folded, self._keys = FoldedView(self.kernel), list[bytes]()  # of each slot
         self._serialize = serializer(self.kernel.entity_keys)
         self._names = [name for name, _ in self.kernel.entity_keys]
         self.event_time: str = spec["source"]["event_time"]
@@ -48,7 +49,7 @@ class ViewPartition:
 
     def acquire(self, owner: bytes, partitions: int) -> None:
         """Take the cursor over and start from what it says; the memory is dropped."""
-        self._folded = FoldedView(self.kernel)
+        self._folded, self._keys = FoldedView(self.kernel), []
         found = self._store.acquire(self.view, self.source, owner, partitions)
         self.cursor = found or Cursor(owner, -1, partitions=partitions, clock=NO_CLOCK)
 
@@ -69,7 +70,7 @@ class ViewPartition:
         rows = rows.since(self.position)
         clock = max(self.cursor.clock, rows.clock(by_event_time=self._by_event_time))
         data = self.kernel.keep(rows.accepted)
-        slots, names = self._slots(data)
+        slots = self._slots(data)
         fresh = data.get_column("offset").to_numpy() >= self._folded.next_offset[slots]
         times, partials = data.get_column("__time").to_numpy()[fresh], self.kernel.lift(data)[fresh]
         slots = slots[fresh]
@@ -77,16 +78,25 @@ class ViewPartition:
         touched = np.unique(slots)
         fields = self._folded.fields(touched, np.full(len(touched), next_offset), np.full(len(touched), clock))
         after = self.cursor.moved(next_offset, rows.accepted.height, clock, state)
-        keys = [self._serialize(names[slot]) for slot in touched.tolist()]
+        keys = [self._keys[slot] for slot in touched.tolist()]
         return Write(self.view, self.source, self.cursor, after, keys, fields)
 
-    def _slots(self, data: pl.DataFrame) -> tuple[np.ndarray, list[tuple[Any, ...]]]:
+    def _slots(self, data: pl.DataFrame) -> np.ndarray:
         """Each row's slot; entities that are not in memory are loaded from the store first."""
         names = list(zip(*(data.get_column(name).to_list() for name in self._names), strict=True))
-        unknown = list(dict.fromkeys(name for name in names if name not in self._folded.slots))
-        if unknown:
-            stored = self._store.read(self.view, self.source, [self._serialize(name) for name in unknown])
-            for name, field in zip(unknown, stored, strict=True):
-                self._folded.load(name, field)
-        slots = self._folded.slots
-        return np.fromiter((slots[name] for name in names), np.int64, len(names)), self._folded.names
+        slots = self._known(names)
+        if (slots < 0).any():
+            self._load(dict.fromkeys(names[row] for row in np.flatnonzero(slots < 0).tolist()))
+            slots = self._known(names)
+        return slots
+
+    def _known(self, names: Sequence[tuple[Any, ...]]) -> np.ndarray:
+        """The slot of each name, -1 where it has none."""
+        return np.fromiter(map(self._folded.slots.get, names, itertools.repeat(-1)), np.int64, len(names))
+
+    def _load(self, names: Iterable[tuple[Any, ...]]) -> None:
+        keys = {name: self._serialize(name) for name in names}
+        stored = self._store.read(self.view, self.source, list(keys.values()))
+        for (name, key), field in zip(keys.items(), stored, strict=True):
+            self._folded.load(name, field)
+            self._keys.append(key)
