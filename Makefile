@@ -8,6 +8,10 @@ STAMP := $(VENV)/.installed
 PYTHONS := 3.11 3.12 3.13
 TEST_ARGS ?=
 DEMO_ARGS ?=
+BENCH ?=
+PEERS ?=
+PEERS_VENV ?= .venv-peers
+PEERS_STAMP := $(PEERS_VENV)/.installed
 
 # The first interpreter that is new enough and really runs (pyenv leaves names that do not).
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 $(HOME)/.pyenv/versions/3.1[123].*/bin/python python; do \
@@ -43,8 +47,15 @@ test: $(STAMP)  ## all tests (TEST_ARGS="-m 'not slow'" for the quick ones)
 	@$(BIN)/python -m pytest $(TEST_ARGS)
 
 .PHONY: bench
-bench: $(STAMP)  ## ingest rate against a floor in the same run; writes bench.json
-	$(BIN)/python benchmarks/ingest.py
+bench: $(STAMP) $(if $(PEERS),$(PEERS_STAMP))  ## ratios against floors in one run (BENCH="ingest --events 200000", PEERS=1 adds peers)
+	$(BIN)/python -m benchmarks $(BENCH) $(if $(PEERS),--peers-python $(PEERS_VENV)/bin/python)
+
+# Other engines, in an environment of their own; one that cannot be installed is named in the table.
+$(PEERS_STAMP): $(STAMP)
+	@test -x $(PEERS_VENV)/bin/python || $(BIN)/python -m venv $(PEERS_VENV)
+	@for package in msgspec "redis[hiredis]" bytewax quixstreams pathway; do \
+		VIRTUAL_ENV=$(abspath $(PEERS_VENV)) $(BIN)/uv pip install -q "$$package" || echo "$$package could not be installed"; done
+	@touch $@
 
 .PHONY: lint
 lint: $(STAMP)  ## ruff, mypy, pyright, import contracts

@@ -1,153 +1,52 @@
-"""How fast a worker is: Kafka to Redis and Delta, exactly once, against merely consuming and decoding the same topic.
-
-usage: python benchmarks/ingest.py [EVENTS]     (default 200,000; prints a table and writes bench.json)
-
-60 s windows over 10,000 users: sum, count, max; four partitions, one worker, real Kafka and Valkey beside it.
-"""
+"""Kafka to Redis and the event log, exactly once, against merely consuming and decoding the same topic."""
 
 from __future__ import annotations
 
-import json
-import random
-import sys
-import tempfile
-import threading
-import time
-import uuid
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from headrace import Count, Entity, Event, FeatureView, LocalServices, Max, Stream, Sum
-from headrace.bus.codec import Decoder
-from headrace.bus.consumer import BatchConsumer
-from headrace.bus.producer import EventProducer
-from headrace.bus.topics import FOR_EVER, OBSERVATIONS, TopicPlan, dead_letters, ensure_topics
-from headrace.features.log import EventLog
-from headrace.features.redis_store import RedisOnlineStore
-from headrace.streams.plane import DataPlane, PlaneConfig
+from .measuring import decode_once, ingest_once
+from .results import median, summary
+from .rig import console
+from .workload import Workload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-PARTITIONS, USERS, BATCH = 4, 10_000, 20_000
-START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-class Payment(Event):
-    """One payment."""
-
-    user_id: str
-    ts: datetime
-    amount: float
-    merchant: str
+    from .measuring import Run
+    from .options import Options
+    from .rig import Rig
 
 
-payments = Stream("bench.payments", Payment, event_time="ts", key="user_id", lateness="1m")
-spending = FeatureView(
-    "spending",
-    entity=Entity("user_id"),
-    source=payments,
-    windows=["60s"],
-    features={"n": Count(), "amount": Sum("amount"), "largest": Max("amount")},
-)
+def uniform(events: int) -> Workload:
+    """All users alike, all in time."""
+    return Workload("uniform", events)
 
 
-class FromTheStart:
-    """Reads every partition from its beginning."""
-
-    def assigned(self, _topic: str, _partition: int) -> int | None:
-        """From offset 0."""
-        return 0
-
-    def revoked(self, _partitions: Sequence[tuple[str, int]]) -> None:
-        """Nothing to finish."""
-
-    lost = revoked
-
-    def failed(self, topic: str, partition: int, error: str) -> None:
-        """End the benchmark."""
-        raise RuntimeError(f"{topic}-{partition}: {error}")
+def skewed(events: int) -> Workload:
+    """Zipf(1.1) over the users, and five in a hundred events late."""
+    return Workload("zipf", events, zipf=1.1, late=0.05)
 
 
-def main(events: int) -> None:
-    """Run and report."""
-    with tempfile.TemporaryDirectory() as folder, LocalServices(folder) as services:
-        servers = services.bootstrap_servers
-        ensure_topics(
-            servers,
-            [
-                TopicPlan(payments.topic, PARTITIONS, FOR_EVER),
-                TopicPlan(dead_letters(payments.topic)),
-                TopicPlan(OBSERVATIONS),
-            ],
-        )
-        produce(servers, events)
-        decode_s = timed(lambda: decode(servers, events))
-        ingest_s = timed(lambda: ingest(servers, services.redis_url, folder, events))
-    result = {
-        "events": events,
-        "decode_per_s": round(events / decode_s),
-        "ingest_per_s": round(events / ingest_s),
-        "ratio_to_decode": round(decode_s / ingest_s, 3),
+def run(rig: Rig, options: Options) -> dict[str, Any]:
+    """Both workloads."""
+    return {load.name: compare(rig, load, options.repeat) for load in (uniform(options.events), skewed(options.events))}
+
+
+def compare(rig: Rig, workload: Workload, repeat: int) -> dict[str, Any]:
+    """The floor and the worker in turn, so that both meet the same machine."""
+    rig.fill(workload)
+    floors: list[Run] = []
+    workers: list[Run] = []
+    for turn in range(1, repeat + 1):
+        with console.status(f"{workload.name}: run {turn} of {repeat}"):
+            floors.append(decode_once(rig, workload))
+            workers.append(ingest_once(rig, workload)[0])
+        rates = f"decode {floors[-1].events_per_s:,.0f}/s, ingest {workers[-1].events_per_s:,.0f}/s"
+        console.print(f"  {workload.name} {turn}/{repeat}: {rates}, totals exact")
+    decode, ingest = summary(floors), summary(workers)
+    return {
+        "events": workload.events,
+        "users": workload.users,
+        "decode": decode,
+        "ingest": ingest,
+        "ratio_to_decode": round(ingest["events_per_s"] / decode["events_per_s"], 3),
+        "events_per_cpu_s": round(median([workload.events / run.cpu["worker"] for run in workers])),
     }
-    Path("bench.json").write_text(json.dumps({"ingest": result}, indent=2) + "\n")
-    for name, value in result.items():
-        print(f"{name:>18}  {value:>12,}")
-
-
-def produce(servers: str, events: int) -> None:
-    """Seeded events, 10,000 a second of event time."""
-    producer, chance = EventProducer(servers, linger_ms=50), random.Random(7)
-    for index in range(events):
-        at = START + timedelta(microseconds=index * 100)
-        payment = Payment(f"user-{chance.randrange(USERS)}", at, round(chance.expovariate(0.02), 2), "m1")
-        producer.send(payments, payment, timestamp_ms=int(at.timestamp() * 1_000))
-    producer.flush()
-
-
-def timed(action: Callable[[], None]) -> float:
-    """Wall seconds."""
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
-
-
-def decode(servers: str, events: int) -> None:
-    """Consume and decode to columns, and nothing else."""
-    consumer = BatchConsumer(servers, f"bench-{uuid.uuid4().hex}", [payments.topic], FromTheStart())
-    decoder, seen = Decoder(payments), 0
-    while seen < events:
-        messages = consumer.poll(BATCH, 1.0)
-        decoded, _, _ = decoder.decode([message.value() for message in messages])
-        decoder.columns(decoded)
-        seen += len(messages)
-    consumer.close()
-
-
-def ingest(servers: str, redis_url: str, folder: str, events: int) -> None:
-    """The whole data plane, until every event is in Redis and in the log."""
-    store, log = RedisOnlineStore(redis_url), EventLog(Path(folder) / "events")
-    config = PlaneConfig(servers, group=f"bench-{uuid.uuid4().hex}", batch_rows=BATCH)
-    plane = DataPlane(
-        config,
-        [payments],
-        [spending.spec],
-        store,
-        log,
-        new_owner=lambda: uuid.uuid4().bytes,
-        monotonic=time.monotonic,
-    )
-    thread = threading.Thread(target=plane.run)
-    thread.start()
-    view = f"{spending.name}@{spending.version}"
-    while sum(cursor.next_offset for cursor in store.cursors([view])[0].values()) < events:
-        time.sleep(0.01)
-    plane.stop()
-    thread.join()
-    if log.read(payments.topic).height != events:
-        raise RuntimeError("the event log is not complete")
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200_000)

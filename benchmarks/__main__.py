@@ -1,0 +1,72 @@
+"""Run benchmarks: python -m benchmarks [SECTION…] [--events N] …; results go to bench.json and docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import backfill, footprint, freshness, growth, ingest, page, peers, profiling, results
+from .machine import machine
+from .options import Options
+from .rig import console, rig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .rig import Rig
+
+SECTIONS: dict[str, Callable[[Rig, Options], dict[str, Any]]] = {
+    "ingest": ingest.run,
+    "freshness": freshness.run,
+    "backfill": backfill.run,
+    "bytes": footprint.run,
+    "growth": growth.run,
+    "peers": peers.run,
+    "profile": profiling.run,
+}
+BY_DEFAULT = ["ingest", "freshness", "backfill", "bytes", "growth"]
+
+
+def main() -> None:
+    """Run what is asked for, one section after the other; each is kept as soon as it is measured."""
+    asked = parser().parse_args()
+    here = machine()
+    options = Options(**{option.name: getattr(asked, option.name) for option in fields(Options)})
+    for section in asked.sections or [*BY_DEFAULT, *(["peers"] if options.peers_python else [])]:
+        console.rule(section)
+        started = time.monotonic()
+        with (
+            tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder,
+            rig(Path(folder)) as standing,
+        ):
+            result = SECTIONS[section](standing, options)
+        if result:
+            results.record(asked.out, here, section, result)
+            page.write(asked.page, results.read(asked.out))
+        console.print(f"{section}: {time.monotonic() - started:.0f} s")
+    console.print(f"[bold]{asked.out}[/bold] and [bold]{asked.page}[/bold] are up to date")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    own = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    own.add_argument("sections", nargs="*", metavar="SECTION", choices=[*SECTIONS, []], help=", ".join(SECTIONS))
+    own.add_argument("--events", type=int, default=Options.events, help="events of a run (%(default)s)")
+    own.add_argument("--repeat", type=int, default=Options.repeat, help="runs of each kind (%(default)s)")
+    own.add_argument("--seconds", type=float, default=Options.seconds, help="of steady load (%(default)s)")
+    own.add_argument("--rate", type=int, default=Options.rate, help="events a second of steady load (%(default)s)")
+    own.add_argument("--growth-events", type=int, default=Options.growth_events, help="a point (%(default)s)")
+    own.add_argument("--peer-events", type=int, default=Options.peer_events, help="of the peers (%(default)s)")
+    own.add_argument("--peers-python", type=Path, help="an interpreter that has the peers (make bench PEERS=1)")
+    own.add_argument("--charts", type=Path, default=Options.charts, help="folder of the charts (%(default)s)")
+    own.add_argument("--out", type=Path, default=Path("bench.json"), help="results (%(default)s)")
+    own.add_argument("--page", type=Path, default=Path("docs/benchmarks.md"), help="tables (%(default)s)")
+    return own
+
+
+if __name__ == "__main__":
+    main()

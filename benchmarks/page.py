@@ -1,0 +1,153 @@
+"""docs/benchmarks.md: the tables between its markers, from bench.json alone."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+Json = Any
+GROWTH = ("entities", "windows", "views", "partitions", "workers")
+
+
+def write(path: Path, document: Mapping[str, Any]) -> None:
+    """Replace what is between the page's markers. RuntimeError if they are not there."""
+    text = path.read_text()
+    if BEGIN not in text or END not in text:
+        raise RuntimeError(f"{path} lacks the markers {BEGIN} and {END}")
+    tables = f"{BEGIN}\n\n{render(document)}\n\n{END}"
+    path.write_text(re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: tables, text, flags=re.DOTALL))
+
+
+def render(document: Mapping[str, Any]) -> str:
+    """The machine, and each section that was measured."""
+    parts = [_machine(document["machine"])]
+    for name, part in PARTS.items():
+        section = document["sections"].get(name)
+        if section is not None:
+            parts.append(f"## {TITLES[name]}\n\n{part(section)}\n\n*Measured {section['at']} at {section['commit']}.*")
+    return "\n\n".join(parts)
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    return (
+        f"**Machine**: {machine['cores']} cores of {machine['cpu']}, {machine['memory_gb']} GB, {machine['system']}; "
+        f"headrace {machine['headrace']}, Python {machine['python']}, Apache Kafka {machine['kafka']}, {packages}.\n"
+        "Broker, Valkey and the measuring process run on the same cores as what is measured."
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _runs(found: Json) -> str:
+    return " · ".join(_rate(run["events_per_s"]) for run in found["runs"])
+
+
+def _ingest(section: Json) -> str:
+    head = ("workload", "what", "events/s (median)", "all runs", "CPU s: worker, broker, Valkey (median run)")
+    rows = []
+    for name in ("uniform", "zipf"):
+        found = section[name]
+        for what in ("decode", "ingest"):
+            middle = sorted(found[what]["runs"], key=lambda run: run["events_per_s"])[len(found[what]["runs"]) // 2]
+            cpu = " · ".join(f"{middle['cpu'][of]:.1f}" for of in ("worker", "broker", "redis"))
+            rows.append(
+                (f"{name}, {found['events']:,}", what, _rate(found[what]["events_per_s"]), _runs(found[what]), cpu)
+            )
+    ratios = _table(
+        ("workload", "ratio to decode", "events per CPU second of the worker"),
+        [(name, section[name]["ratio_to_decode"], section[name]["events_per_cpu_s"]) for name in ("uniform", "zipf")],
+    )
+    return f"{_table(head, rows)}\n\n{ratios}\n\nThe totals of every run were exact in Valkey and in the log."
+
+
+def _freshness(section: Json) -> str:
+    rows = [(what, *(section[key][name] for name in ("p50_ms", "p99_ms", "max_ms")))
+            for what, key in (("event → visible in a look-up", "visible"), ("one look-up", "look_up"))]  # fmt: skip
+    return (
+        f"{_table(('ms', 'p50', 'p99', 'max'), rows)}\n\n{section['probes']:,} probes in {section['seconds']} s at "
+        f"{section['events_per_s']:,} events/s; the worker used {section['worker_cpu_share']:.0%} of a core."
+    )
+
+
+def _backfill(section: Json) -> str:
+    head = ("events", "events per CPU second of the worker", "events/s", "all runs (events/s)")
+    row = (section["events"], section["events_per_cpu_s"], section["events_per_s"], _runs(section))
+    return _table(head, [row])
+
+
+def _bytes(section: Json) -> str:
+    what = "bytes_per_entity_window"
+    head = ("bytes per entity and window", "measured", "ratio to the dense minimum")
+    rows = [
+        ("dense minimum of the non-empty tiles", section[f"dense_{what}"], 1),
+        ("fields, as stored", section[f"field_{what}"], section["field_ratio"]),
+        ("memory of Valkey, with keys and tables", section[f"memory_{what}"], section["memory_ratio"]),
+    ]
+    return (
+        f"{_table(head, rows)}\n\n{section['entities']:,} entities, {section['windows']} windows, "
+        f"{section['tiles']:,} non-empty tiles."
+    )
+
+
+def _growth(section: Json) -> str:
+    parts = [f"{section['events']:,} events a point."]
+    for name in GROWTH:
+        points = section[name]
+        table = _table((name, *(f"{int(count):,}" for count in points)), [("events/s", *points.values())])
+        parts.append(f"{table}\n\n![events a second by number of {name}](benchmarks/growth-{name}.png)")
+    return "\n\n".join(parts)
+
+
+def _peers(section: Json) -> str:
+    head = ("engine", "garbage collection", "results", "events/s (median)", "counted")
+    rows: list[tuple[Any, ...]] = [
+        ("headrace", "as it is", "Valkey and Delta, exactly once", _rate(section["headrace"]["events_per_s"]), 1)
+    ]
+    for name, peer in section["peers"].items():
+        if "missing" in peer:
+            rows.append((name, peer["missing"], "", "", ""))
+            continue
+        for run in peer["runs"]:
+            where = "Valkey" if run["redis"] else "dropped"
+            rate = run.get("error", _rate(run["events_per_s"]))
+            rows.append(
+                (f"{name} {peer['version']}", "on" if run["gc"] else "off", where, rate, run.get("counted", ""))
+            )
+    ratio = section["ratio_to_best_with_redis"]
+    best = "" if ratio is None else f"\n\nheadrace against the best peer with results in Valkey: **{ratio}**."
+    return f"{section['events']:,} events.\n\n{_table(head, rows)}{best}"
+
+
+PARTS: dict[str, Callable[[Json], str]] = {
+    "ingest": _ingest,
+    "freshness": _freshness,
+    "backfill": _backfill,
+    "bytes": _bytes,
+    "growth": _growth,
+    "peers": _peers,
+}
+TITLES = {
+    "ingest": "Ingest: Kafka to Valkey and Delta",
+    "freshness": "Freshness",
+    "backfill": "Backfill",
+    "bytes": "Bytes in Valkey",
+    "growth": "Growth",
+    "peers": "Peers",
+}

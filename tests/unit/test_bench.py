@@ -1,0 +1,121 @@
+"""The benchmarks' own code: what they compare with has to be right."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from benchmarks import page, results
+from benchmarks.definitions import Payment
+from benchmarks.measuring import Run
+from benchmarks.workload import START_US, Rows, Workload
+from headrace.bus.duration import instant
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SKEWED = Workload("t", 3_000, users=50, zipf=1.1, late=0.05, per_second=10)
+HERE = {"cpu": "some", "cores": 2}
+
+
+def test_the_records_say_what_the_columns_say() -> None:
+    rows = SKEWED.rows
+    decoded = [(key, msgspec.json.decode(value, type=Payment), stamp) for key, value, stamp in rows.records()]
+    assert [key for key, _, _ in decoded] == [b"user-%d" % user for user in rows.users]
+    assert [key.decode() for key, _, _ in decoded] == [payment.user_id for _, payment, _ in decoded]
+    assert [instant(payment.ts) for _, payment, _ in decoded] == rows.times_us.tolist()
+    assert [payment.amount for _, payment, _ in decoded] == rows.amounts.tolist()
+    assert [stamp for _, _, stamp in decoded] == (rows.stamps_us // 1_000).tolist()
+
+
+def test_a_workload_is_the_same_each_time_and_skewed_and_late_as_asked() -> None:
+    again = Workload("t", 3_000, users=50, zipf=1.1, late=0.05, per_second=10).rows
+    assert all((getattr(SKEWED.rows, name) == getattr(again, name)).all() for name in Rows.__dataclass_fields__)
+    assert np.bincount(again.users).argmax() == 0
+    assert 0.03 < (again.times_us < again.stamps_us).mean() < 0.07
+    assert again.times_us.max() <= SKEWED.end_us
+
+
+def test_windows_are_counted_as_a_loop_counts_them() -> None:
+    found = SKEWED.rows.window(SKEWED.users, SKEWED.end_us, 60_000_000, 10_000_000)
+    amounts: dict[int, list[float]] = defaultdict(list)
+    tiles = set()
+    newest = SKEWED.end_us // 10_000_000
+    for user, time, amount in zip(SKEWED.rows.users, SKEWED.rows.times_us, SKEWED.rows.amounts, strict=True):
+        if newest - 6 < time // 10_000_000 <= newest:
+            amounts[user].append(amount)
+            tiles.add((user, time // 10_000_000))
+    assert 0 < sum(map(len, amounts.values())) < SKEWED.events
+    for user in range(SKEWED.users):
+        assert found.counts[user] == len(amounts[user])
+        assert found.sums[user] == pytest.approx(sum(amounts[user]))
+        assert found.largest[user] == max(amounts[user], default=-np.inf)
+    assert found.tiles == len(tiles)
+
+
+def test_tiles_of_a_user_are_told_from_those_of_another() -> None:
+    times = np.full(2, START_US)
+    assert Rows(np.array([0, 1]), times, times, np.ones(2)).window(2, START_US, 60_000_000, 10_000_000).tiles == 2
+
+
+def test_sections_are_kept_until_the_machine_is_another(tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    results.record(path, HERE, "ingest", {"events": 1})
+    results.record(path, HERE, "bytes", {"events": 2})
+    assert {name: found["events"] for name, found in results.read(path)["sections"].items()} == {
+        "ingest": 1,
+        "bytes": 2,
+    }
+    results.record(path, HERE | {"cores": 4}, "bytes", {"events": 3})
+    assert list(results.read(path)["sections"]) == ["bytes"]
+
+
+def test_a_summary_has_the_median_and_all_runs() -> None:
+    found = results.summary([Run(1.0, rate, {}) for rate in (30.0, 10.0, 20.0)])
+    assert found["events_per_s"] == 20.0
+    assert [run["events_per_s"] for run in found["runs"]] == [30.0, 10.0, 20.0]
+
+
+def test_quantiles_are_in_milliseconds() -> None:
+    assert results.quantiles([0.001, 0.002, 0.003]) == {"p50_ms": 2.0, "p99_ms": 2.98, "max_ms": 3.0}
+
+
+def test_the_page_shows_what_was_measured_between_its_markers_and_keeps_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text(f"before\n{page.BEGIN}\nold 123\n{page.END}\nafter\n")
+    page.write(path, {"machine": MACHINE, "sections": {"bytes": BYTES, "backfill": BACKFILL}})
+    text = path.read_text()
+    assert re.match(r"before\n.*\nafter\n\Z", text, re.DOTALL)
+    assert "old 123" not in text
+    assert "| 200,000 | 1,500,000 | 900,000 | 900,000 · 800,000 |" in text
+    assert "| fields, as stored | 50.0 | 2.0 |" in text
+    page.write(path, {"machine": MACHINE, "sections": {}})
+    assert "fields, as stored" not in path.read_text()
+
+
+def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text("mine")
+    with pytest.raises(RuntimeError, match="lacks the markers"):
+        page.write(path, {"machine": MACHINE, "sections": {}})
+    assert path.read_text() == "mine"
+
+
+MACHINE: dict[str, Any] = {
+    **HERE, "memory_gb": 1, "system": "s", "python": "3", "kafka": "4", "headrace": "0", "packages": {"numpy": "2"},
+}  # fmt: skip
+STAMP = {"at": "2026-01-01T00:00:00+00:00", "commit": "abc"}
+BACKFILL = {
+    **STAMP, "events": 200_000, "events_per_s": 900_000, "events_per_cpu_s": 1_500_000,
+    "runs": [{"events_per_s": 900_000}, {"events_per_s": 800_000}],
+}  # fmt: skip
+BYTES = {
+    **STAMP, "entities": 10, "windows": 3, "tiles": 99, "dense_bytes_per_entity_window": 25.0,
+    "field_bytes_per_entity_window": 50.0, "memory_bytes_per_entity_window": 75.0, "field_ratio": 2.0,
+    "memory_ratio": 3.0,
+}  # fmt: skip
