@@ -245,12 +245,10 @@ def fold(folded: FoldedView, batch: list[dict[str, Any]], clocks: dict[int, int]
     clock = np.array([clocks[p] for p in partitions])
     folded.fold(slots, data["__time"].to_numpy(), KERNEL.lift(data), clock)
     touched = np.unique(slots)
-    own = np.array([clocks[folded.names[slot][0]] for slot in touched])
-    return dict(
-        zip(
-            [folded.names[slot] for slot in touched], folded.fields(touched, np.full(len(touched), 1), own), strict=True
-        )
-    )
+    named = list(folded.slots)
+    own = np.array([clocks[named[slot][0]] for slot in touched])
+    fields = folded.fields(touched, np.full(len(touched), 1), own)
+    return dict(zip([named[slot] for slot in touched], fields, strict=True))
 
 
 def reloaded(fields: dict[Name, bytes]) -> FoldedView:
