@@ -25,7 +25,7 @@ from headrace.streams.batch import Judge, Records
 from headrace.streams.logged_rows import LoggedRows
 from headrace.streams.view_partition import ViewPartition
 from headrace.streams.worker import publish_definitions
-from headrace.trainers.audit import audit
+from headrace.trainers.audit import Served, audit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,7 +107,7 @@ def test_what_was_out_of_range_is_counted_and_was_right(scene: Scene) -> None:
     outside = [Status.OUT_OF_RANGE in found.values() for found in statuses]
     assert {found["now"] for found in statuses} > {Status.OUT_OF_RANGE}
     assert any(found["now"] != found["past"] == Status.REBUILDING for found in statuses)  # in range for one of them
-    found = audit(scene.specs, scene.history, scene.frame())
+    found = audit(Served(scene.specs, scene.history, scene.frame()))
     assert (found.checked, found.different, found.out_of_range) == (len(statuses), 0, sum(outside))
 
 
@@ -115,14 +115,14 @@ def test_saying_out_of_range_of_what_was_in_range_is_a_mismatch(scene: Scene) ->
     scene.serve(30)
     said = json.dumps({"now": "out_of_range", "past": "present"})
     frame = scene.frame(statuses=said, values=[None, None, scene.vectors[-1]["values"][2]])
-    assert audit(scene.specs, scene.history, frame).different == 1
+    assert audit(Served(scene.specs, scene.history, frame)).different == 1
 
 
 @pytest.mark.parametrize("change", [{"statuses": '{"now":"present","past":"present"}'}, {"values": [0.0, None, None]}])
 def test_not_saying_it_or_a_number_with_it_is_a_mismatch(scene: Scene, change: dict[str, Any]) -> None:
     scene.serve(0)
     assert scene.vectors[-1]["values"] == [None, None, None]
-    found = audit(scene.specs, scene.history, scene.frame(**change))
+    found = audit(Served(scene.specs, scene.history, scene.frame(**change)))
     assert found.different == 1
     assert "now__n_1h" in found.by_column
 
@@ -137,7 +137,7 @@ def test_a_training_set_has_no_number_where_the_served_answer_had_none(scene: Sc
 
 
 def test_nothing_served_is_nothing_to_audit(scene: Scene) -> None:
-    assert audit(scene.specs, scene.history, scene.frame().clear()).checked == 0
+    assert audit(Served(scene.specs, scene.history, scene.frame().clear())).checked == 0
 
 
 @pytest.mark.parametrize("far", [2**20, 2**40], ids=["counted", "ranked"])

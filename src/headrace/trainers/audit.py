@@ -7,6 +7,7 @@ the same (key, t) without knowing V: the share that is equal is a statistic of h
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,11 +17,10 @@ import polars as pl
 from headrace.features.kernel import kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from headrace.features.point_in_time import ViewHistory
     from headrace.features.training import FeatureHistory
 
 _KINDS = {"str": pl.String(), "int": pl.Int64()}
@@ -41,88 +41,89 @@ class Comparison:
     out_of_range: int = 0
 
 
-def audit(specs: Sequence[Mapping[str, Any]], history: FeatureHistory, vectors: pl.DataFrame) -> Comparison:
-    """Recompute each served vector at its logged V and t. ``vectors`` are rows of the log of ``headrace.vectors``.
+class Served:
+    """Served vectors, rows of the log of ``headrace.vectors``, with the history of the views that they came from."""
+
+    def __init__(self, specs: Sequence[Mapping[str, Any]], history: FeatureHistory, vectors: pl.DataFrame) -> None:
+        self.specs, self.history, self.vectors = specs, history, vectors
+
+    @cached_property
+    def at_us(self) -> NDArray[np.int64]:
+        """The t of each vector."""
+        return self.vectors.get_column("served_at").dt.epoch("us").to_numpy()
+
+    @cached_property
+    def offsets(self) -> list[NDArray[np.int64]]:
+        """For each view the V that was served, a row a vector, a column a source."""
+        decode = msgspec.json.Decoder(dict[str, dict[str, int]]).decode
+        logged = [decode(text) for text in self.vectors.get_column("offsets").to_list()]
+        return [self._of_view(spec, [found.get(spec["view"], {}) for found in logged]) for spec in self.specs]
+
+    def _of_view(self, spec: Mapping[str, Any], own: Sequence[Mapping[str, int]]) -> NDArray[np.int64]:
+        columns = [[offsets.get(source.text, 0) for offsets in own] for source in self.history.view(spec).sources]
+        return np.array(columns, np.int64).reshape(len(columns), len(own)).T
+
+    @cached_property
+    def behind(self) -> list[NDArray[np.int64]]:
+        """For each view by how many records each V was behind what was available, shaped as :attr:`offsets`."""
+        return [
+            self.history.view(spec).known_at(self.at_us, spec["delay_us"]) - offsets
+            for spec, offsets in zip(self.specs, self.offsets, strict=True)
+        ]
+
+
+def audit(served: Served) -> Comparison:
+    """Recompute each served vector at its logged V and t.
 
     A view that was served as ``out_of_range`` is right iff t was older than its clock at V minus its history, and then
     no number was served; one that was served otherwise is right iff t was not.
     """
-    if vectors.is_empty():
+    if served.vectors.is_empty():
         return Comparison(0, 0)
-    at_us, claimed = _at_us(vectors), _out_of_range(vectors, specs)
+    claimed = _out_of_range(served.vectors, served.specs)
     misjudged = {
-        spec["view"]: claimed[spec["view"]] != pl.Series(view.out_of_range(at_us, served))
-        for spec, view, served in _served(specs, history, vectors)
+        spec["view"]: claimed[spec["view"]] != pl.Series(served.history.view(spec).out_of_range(served.at_us, offsets))
+        for spec, offsets in zip(served.specs, served.offsets, strict=True)
     }
-    offsets = vectors.get_column("offsets").to_list()
-    found = _compare(specs, history, vectors, offsets, lambda view, differ: differ | misjudged[view])
+    logged = served.vectors.get_column("offsets").to_list()
+    found = _compare(served, logged, lambda view, differ: differ | misjudged[view])
     return replace(found, out_of_range=int(pl.DataFrame(claimed).select(pl.any_horizontal(pl.all()).sum()).item()))
 
 
-def skew(specs: Sequence[Mapping[str, Any]], history: FeatureHistory, vectors: pl.DataFrame) -> Comparison:
+def skew(served: Served) -> Comparison:
     """Recompute each served vector from what was available at its t minus the views' delays.
 
     Where that is the very V that was logged the audit has compared already; only the others are worked out again.
     """
-    moved = np.zeros(vectors.height, bool)
-    for behind in _behind(specs, history, vectors):
+    moved = np.zeros(served.vectors.height, bool)
+    for behind in served.behind:
         moved |= (behind != 0).any(axis=1)
-    others = vectors.filter(pl.Series(moved))
-    unknown = _out_of_range(others, specs)
-    found = _compare(specs, history, others, None, lambda view, differ: differ & ~unknown[view])
-    return replace(found, checked=vectors.height)
+    others = Served(served.specs, served.history, served.vectors.filter(pl.Series(moved)))
+    unknown = _out_of_range(others.vectors, served.specs)
+    found = _compare(others, None, lambda view, differ: differ & ~unknown[view])
+    return replace(found, checked=served.vectors.height)
 
 
-def lag_records(specs: Sequence[Mapping[str, Any]], history: FeatureHistory, vectors: pl.DataFrame) -> dict[str, float]:
+def lag_records(served: Served) -> dict[str, float]:
     """Quantiles of how many records a served V was behind (above 0) or ahead of what was available at its t."""
-    behind = np.concatenate([one.sum(axis=1) for one in _behind(specs, history, vectors)])
+    behind = np.concatenate([of_view.sum(axis=1) for of_view in served.behind])
     return {f"p{q}": float(np.quantile(behind, q / 100)) for q in (1, 50, 90, 99)} if len(behind) else {}
 
 
-def _behind(
-    specs: Sequence[Mapping[str, Any]], history: FeatureHistory, vectors: pl.DataFrame
-) -> Iterator[NDArray[np.int64]]:
-    """A view after the other: by how many records each served V was behind, a row a vector, a column a source."""
-    at_us = _at_us(vectors)
-    for spec, view, served in _served(specs, history, vectors):
-        yield view.known_at(at_us, spec["delay_us"]) - served
-
-
-def _served(
-    specs: Sequence[Mapping[str, Any]], history: FeatureHistory, vectors: pl.DataFrame
-) -> Iterator[tuple[Mapping[str, Any], ViewHistory, NDArray[np.int64]]]:
-    """Each view with the V that was served, a row a vector, a column a source."""
-    decode = msgspec.json.Decoder(dict[str, dict[str, int]]).decode
-    logged = [decode(text) for text in vectors.get_column("offsets").to_list()]
-    for spec in specs:
-        view = history.view(spec)
-        names = [source.text for source in view.sources]
-        own = [found.get(spec["view"], {}) for found in logged]
-        served = np.array([[offsets.get(name, 0) for name in names] for offsets in own], np.int64)
-        yield spec, view, served.reshape(len(own), len(names))
-
-
-def _at_us(vectors: pl.DataFrame) -> NDArray[np.int64]:
-    return vectors.get_column("served_at").dt.epoch("us").to_numpy()
-
-
 def _compare(
-    specs: Sequence[Mapping[str, Any]],
-    history: FeatureHistory,
-    vectors: pl.DataFrame,
-    offsets: list[str | None] | None,
-    judge: Callable[[str, pl.Series], pl.Series],
+    served: Served, logged: list[str | None] | None, judge: Callable[[str, pl.Series], pl.Series]
 ) -> Comparison:
     """``judge`` says, of a view and of where a column of it differs, where that column is wrong."""
+    vectors = served.vectors
     if vectors.is_empty():
         return Comparison(0, 0)
-    keys = vectors.get_column("request").str.json_decode(pl.Struct(_key_schema(specs))).struct.unnest()
-    recomputed = history.features(keys, _at_us(vectors), offsets)
-    served = vectors.select(pl.col("values").list.to_struct(fields=recomputed.columns)).unnest("values")
+    keys = vectors.get_column("request").str.json_decode(pl.Struct(_key_schema(served.specs))).struct.unnest()
+    recomputed = served.history.features(keys, served.at_us, logged)
+    values = vectors.select(pl.col("values").list.to_struct(fields=recomputed.columns)).unnest("values")
     wrong = pl.DataFrame(
         {
-            name: judge(view, _differ(recomputed.get_column(name), served.get_column(name), exact=exact))
-            for name, view, exact in _columns(specs)
+            name: judge(view, _differ(recomputed.get_column(name), values.get_column(name), exact=exact))
+            for name, view, exact in _columns(served.specs)
         }
     )
     rows = wrong.select(pl.any_horizontal(pl.all())).to_series()
@@ -130,7 +131,7 @@ def _compare(
         vectors.height,
         int(rows.sum()),
         {name: count for name, count in wrong.sum().row(0, named=True).items() if count},
-        _examples(vectors, recomputed, served, wrong, rows),
+        _examples(vectors, recomputed, values, wrong, rows),
     )
 
 

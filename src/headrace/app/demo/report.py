@@ -12,7 +12,7 @@ from headrace.bus.duration import moment
 from headrace.features.log import ACCEPTED, REJECTED, EventLog
 from headrace.features.training import FeatureHistory
 from headrace.models.predictions import VECTORS
-from headrace.trainers.audit import audit, lag_records, skew
+from headrace.trainers.audit import Served, audit, lag_records, skew
 from headrace.trainers.model_log import ModelLog
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def _audited(model: Model, log: EventLog) -> dict[str, Any]:
     vectors = log.read(VECTORS.topic).filter((pl.col("__verdict") == ACCEPTED) & (pl.col("model") == model.name))
     history = FeatureHistory(specs, log)
     history.refresh()
-    checked, skewed = audit(specs, history, vectors), skew(specs, history, vectors)
+    served = Served(specs, history, vectors)
+    checked, skewed = audit(served), skew(served)
     return {
         "audit": {
             "checked": checked.checked,
@@ -83,6 +84,6 @@ def _audited(model: Model, log: EventLog) -> dict[str, Any]:
         "skew": {
             "checked": skewed.checked,
             "equal": skewed.checked - skewed.different,
-            "lag_records": lag_records(specs, history, vectors),
+            "lag_records": lag_records(served),
         },
     }
