@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PEERS = ("bytewax", "quixstreams", "pathway")
 WINDOWS_AN_EVENT = 6
 PATIENCE_S = 900.0
+PER_SECOND = 1_000
+"""Of event time: windows open and close many times over."""
 
 
 class PeerTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +50,7 @@ WAYS = (Way(gc=True, redis=False), Way(gc=False, redis=False), Way(gc=True, redi
 
 def run(rig: Rig, options: Options) -> dict[str, Any]:
     """headrace, then each peer: with garbage collection on and off, without and with its results in Redis."""
-    workload = Workload("peers", options.peer_events)
+    workload = Workload("peers", options.peer_events, per_second=PER_SECOND)
     rig.fill(workload)
     found = {peer: all_ways(rig, workload, options, peer) for peer in PEERS}
     with console.status("headrace"):
@@ -87,8 +89,9 @@ def in_way(rig: Rig, workload: Workload, options: Options, peer: str, way: Way) 
             runs.append(measured)
             shares.append(round(counted / (WINDOWS_AN_EVENT * workload.events), 4))
     except RuntimeError as error:
-        console.print(f"  {peer}, {way}: {error}", markup=False)
-        return {**way._asdict(), "events_per_s": 0, "error": str(error).splitlines()[-1]}
+        reason = str(error).splitlines()[-1]
+        console.print(f"  {peer}, {way}: {reason}", markup=False)
+        return {**way._asdict(), "events_per_s": 0, "error": reason}
     found = summary(runs)
     console.print(f"  {peer}, {way}: {found['events_per_s']:,.0f} events/s")
     return {**way._asdict(), **found, "counted": min(shares)}

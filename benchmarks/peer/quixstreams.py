@@ -31,7 +31,7 @@ class Decoder(Deserializer):
         super().__init__()
         self._decoder = msgspec.json.Decoder(Payment)
 
-    def __call__(self, value: bytes, _ctx: Any) -> dict[str, Any]:
+    def __call__(self, value: bytes, ctx: Any) -> dict[str, Any]:  # noqa: ARG002 - given by name
         """The payment as a dict."""
         payment = self._decoder.decode(value)
         return {"ts": payment.ts, "amount": payment.amount}
