@@ -18,11 +18,15 @@ from headrace import (
     Entity,
     FeatureView,
     First,
+    Last,
     LastN,
     Lifetime,
+    Max,
+    Min,
     Quantile,
     Std,
     Stream,
+    Sum,
     Tumbling,
     Variance,
 )
@@ -38,6 +42,7 @@ from headrace.features.point_in_time import with_time
 from headrace.features.sketches import Registers
 
 HOUR = 3_600_000_000
+MINUTE = 60_000_000
 T0 = 1_700_000_000_000_000 // HOUR * HOUR
 
 
@@ -121,6 +126,14 @@ def test_the_estimator_has_no_bias_at_any_size() -> None:
         assert np.mean(found) == pytest.approx(count, rel=4 * 0.0325 / math.sqrt(100))
 
 
+def test_the_estimator_is_right_from_one_to_as_many_as_there_are_hashes() -> None:
+    registers, ranks = 1024, 56
+    for count in 2.0 ** np.arange(61):
+        below = np.exp(count * np.log1p(-(2.0 ** -np.arange(ranks - 1)) / registers))
+        expected = registers * np.diff(np.concatenate([[0.0], below, [1.0]]))
+        assert estimate(expected[None, :])[0] == pytest.approx(count, rel=0.01)
+
+
 def test_the_estimator_knows_both_ends() -> None:
     untouched, full = np.zeros((1, 56), np.int64), np.zeros((1, 56), np.int64)
     untouched[0, 0] = full[0, -1] = 1024
@@ -194,7 +207,8 @@ def test_a_ring_of_sketches_forgets_the_entries_it_replaced() -> None:
     of = compiled(windows=["1h"], d=ApproxDistinct("value"), q=Quantile("value", 0.5))
     folded, slots = FoldedView(of), np.zeros(2_000, np.int64)
     folded.slot("a")
-    ends = T0 + np.arange(30) * 4 * HOUR
+    (ring,) = folded._rings
+    ends = T0 + np.arange(30) * ring._places * MINUTE  # all in one place of the ring
     for end in ends:
         times = np.full(2_000, end)
         folded.fold(slots, times, lifted(of, np.arange(2_000.0), times), times)
@@ -203,8 +217,45 @@ def test_a_ring_of_sketches_forgets_the_entries_it_replaced() -> None:
     found = answers(of, tiles)
     assert found[0] == pytest.approx(2_000, rel=0.13)
     assert found[1] == pytest.approx(999, rel=0.01)
-    for entries in folded._rings[0]._entries:
-        assert entries.used <= 2 * entries.live + 4_096
+    for entries in ring._entries:
+        assert len(entries.content) < 3 * 2_000 + 4_096
+
+
+@pytest.mark.parametrize("features", [{"n": Count()}, {"n": LastN("value", 1)}])
+def test_the_tiles_of_a_field_ascend_wherever_the_ring_begins(features: dict[str, Aggregate]) -> None:
+    of = compiled(["10m"], **features)
+    folded = FoldedView(of)
+    folded.slot("a")
+    for begin in range(0, 200, 7):
+        times = T0 + np.arange(begin, begin + 7) * MINUTE
+        folded.fold(np.zeros(7, np.int64), times, lifted(of, times / 1.0, times), np.full(7, times[-1]))
+        (field,) = folded.fields(np.array([0]), np.array([1]), times[-1:])
+        _, (tiles,) = unpack(field, of.layout)
+        live = min(begin + 7, 10 * MINUTE // of.sizes[0])
+        assert (np.diff(np.asarray(tiles["k"])) > 0).all()
+        assert np.asarray(tiles["k"])[-1] == times[-1] // of.sizes[0]
+        assert len(tiles) <= live
+
+
+def test_merging_two_is_reducing_both() -> None:
+    plain: dict[str, Aggregate] = {
+        "f": First("value"), "l": Last("value"), "n": Count(), "s": Sum("value"), "low": Min("value"),
+        "high": Max("value"), "v": Variance("value"), "d": DecayedSum("value", "1h"),
+    }  # fmt: skip
+    chance = np.random.default_rng(3)
+    values = [None if gone else float(value) for gone, value in zip(chance.random(80) < 0.3, range(80), strict=True)]
+    times = T0 + chance.integers(0, 5, 80) * HOUR
+    for features in (plain, plain | {"sketch": ApproxDistinct("value"), "newest": LastN("value", 2)}):
+        of = compiled(None, **features)
+        partials = lifted(of, values, times)
+        left, right = partials[chance.permutation(80)].reshape(2, 40)
+        pairs = of.join([left, right])[np.arange(80).reshape(2, 40).T.reshape(-1)]
+        reduced = of.reduce(pairs, np.arange(0, 80, 2))
+        for one, other in ((left, right), (right, left)):
+            merged = of.finish(of.merge(one, other), times[:40])
+            for (got, there), (wanted, known) in zip(merged, of.finish(reduced, times[:40]), strict=True):
+                assert there.tolist() == known.tolist()
+                assert got[there] == pytest.approx(wanted[there], rel=1e-12)
 
 
 def test_unused_sketches_cost_four_bytes_a_tile() -> None:
@@ -214,7 +265,7 @@ def test_unused_sketches_cost_four_bytes_a_tile() -> None:
 
 
 def test_a_field_with_sketches_has_these_bytes() -> None:
-    of = compiled(d=ApproxDistinct("value"), q=Quantile("value", 0.5), n=LastN("value", 2))
+    of = compiled(d=ApproxDistinct("value"), q=Quantile("value", 0.5), n=LastN("value", 1))
     folded = FoldedView(of)
     times = np.array([T0, T0, T0 + 60_000_000])
     values = [1.5, 1.5, -2.0]
@@ -222,11 +273,10 @@ def test_a_field_with_sketches_has_these_bytes() -> None:
     (field,) = folded.fields(np.array([0]), np.array([3]), times[-1:])
     assert field.hex() == (
         "02" "00" "0100" "00000000" "0300000000000000" "00bf02ec230a0600" "00bf02ec230a0600" "02000000" "00000000"
-        "0855b00100000000" "01000000" "01000000" "02000000"
+        "0855b00100000000" "01000000" "01000000" "01000000"
         "0955b00100000000" "01000000" "01000000" "01000000"
         "8422" "45ac"
         "020000000080ff43" "010000000000003c"
-        "00386fe8230a0600" "0000000000000000" "000000000000f83f"
         "00386fe8230a0600" "0100000000000000" "000000000000f83f"
         "00bf02ec230a0600" "0200000000000000" "00000000000000c0"
     )  # fmt: skip

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _STEPS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 _START = np.uint64(0x9E3779B97F4A7C15)
-_FULL = 2.0**-48
-"""What registers that are all full stop at, so that an estimate always fits into 64 bits."""
+_LEAST = 2.0**-63
+"""Bounds the estimate of registers that are all full: it always fits into 64 bits."""
 _STEADY = 64
 """Steps after which the series below change no double any more."""
 
@@ -63,7 +63,7 @@ def estimate(occurrences: np.ndarray) -> NDArray[np.float64]:
     total = _saturated(1.0 - counts[:, -1])
     for rank in range(counts.shape[1] - 2, 0, -1):
         total = 0.5 * (total + counts[:, rank])
-    harmonic: NDArray[np.float64] = np.maximum(total + _unused(counts[:, 0]), _FULL)
+    harmonic: NDArray[np.float64] = np.maximum(total + _unused(counts[:, 0]), registers * _LEAST)
     return registers / (2.0 * math.log(2.0)) / harmonic
 
 
