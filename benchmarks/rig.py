@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .workload import Workload
 
 PATIENCE_S = 120.0
+TAIL_LINES, TAIL_WIDTH = 20, 400
 console = Console()
 
 
@@ -137,4 +138,5 @@ class Child:
         self._process.stop()
 
     def _tail(self) -> str:
-        return "\n".join(self._log.read_text(errors="replace").splitlines()[-30:])
+        lines = self._log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+        return "\n".join(line[:TAIL_WIDTH] for line in lines)
