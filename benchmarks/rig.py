@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 120.0
 TAIL_LINES, TAIL_WIDTH = 20, 400
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 140)
 
 
 @dataclass
