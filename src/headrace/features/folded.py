@@ -16,6 +16,8 @@ from headrace.features.ring import Ring
 from headrace.features.states import NEVER
 
 _FIRST_SLOTS = 64
+_NAME_BYTES = 300
+"""A tuple, its values, their place in a dict, and the bytes of an entity key, roughly."""
 
 
 class FoldedView:
@@ -33,6 +35,8 @@ class FoldedView:
         ]
         self.next_offset = np.zeros(_FIRST_SLOTS, np.int64)
         self.newest = np.full(_FIRST_SLOTS, NEVER)
+        self._used = np.zeros(_FIRST_SLOTS, np.int64)  # the fold that a slot was last in, counted
+        self._folds = 0
         self.slots: dict[Any, int] = {}
 
     def slot(self, name: Any) -> int:
@@ -50,6 +54,29 @@ class FoldedView:
             ring.grow()
         self.next_offset = np.concatenate([self.next_offset, np.zeros(size, np.int64)])
         self.newest = np.concatenate([self.newest, np.full(size, NEVER)])
+        self._used = np.concatenate([self._used, np.zeros(size, np.int64)])
+
+    @property
+    def nbytes(self) -> int:
+        """The memory held; of the names a guess."""
+        own = self.next_offset.nbytes + self.newest.nbytes + self._used.nbytes
+        return sum(ring.nbytes for ring in self._rings) + own + _NAME_BYTES * len(self.slots)
+
+    def forget(self, keep: int) -> np.ndarray:
+        """Drop all but the ``keep`` slots used last; the former numbers of those that stay, which are counted anew."""
+        count = len(self.slots)
+        if keep >= count:
+            return np.arange(count)
+        kept = np.sort(np.argpartition(self._used[:count], count - keep)[count - keep :]) if keep else np.arange(0)
+        capacity = max(keep, _FIRST_SLOTS)
+        for ring in self._rings:
+            ring.keep(kept, capacity)
+        self.next_offset = _kept(self.next_offset, kept, capacity, 0)
+        self.newest = _kept(self.newest, kept, capacity, NEVER)
+        self._used = _kept(self._used, kept, capacity, 0)
+        names = list(self.slots)
+        self.slots = {names[slot]: number for number, slot in enumerate(kept.tolist())}
+        return kept
 
     def load(self, name: Any, field: bytes | None) -> int:
         """Take a slot's field over from the store. Raises CodecError for bytes of another layout."""
@@ -72,6 +99,8 @@ class FoldedView:
             alive = (k + self._tiles[resolution]) * size > clock - self._history
             self._fold_size(resolution, slots[alive], k[alive], partials[alive])
         np.maximum.at(self.newest, slots, time_us)
+        self._folds += 1
+        self._used[slots] = self._folds
 
     def _fold_size(self, resolution: int, slots: np.ndarray, k: np.ndarray, partials: np.ndarray) -> None:
         if not len(slots):
@@ -94,3 +123,9 @@ class FoldedView:
         headers = next_offset, clock, self.newest[slots]
         begins = fronts(headers, np.stack(counts, axis=1), self.kernel.layout.form)
         return list(map(b"".join, zip(begins, *pieces, strict=True)))
+
+
+def _kept(values: np.ndarray, kept: np.ndarray, capacity: int, empty: int) -> np.ndarray:
+    found = np.full(capacity, empty, np.int64)
+    found[: len(kept)] = values[kept]
+    return found

@@ -32,6 +32,22 @@ class Ring:
         self._k = np.concatenate([self._k, np.full(len(self._k), NEVER)])
         self._tiles = np.concatenate([self._tiles, np.full(len(self._tiles), np.asarray(self._kernel.empty)[0])])
 
+    @property
+    def nbytes(self) -> int:
+        """The memory held."""
+        return self._k.nbytes + self._tiles.nbytes + sum(entries.nbytes for entries in self._entries)
+
+    def keep(self, slots: np.ndarray, capacity: int) -> None:
+        """Have these slots alone, in this order, and room for ``capacity`` slots."""
+        k = np.full((capacity, self._places), NEVER)
+        tiles = np.full((capacity, self._places), np.asarray(self._kernel.empty)[0])
+        k[: len(slots)] = self._k.reshape(-1, self._places).take(slots, axis=0)
+        tiles[: len(slots)] = self._tiles.reshape(-1, self._places).take(slots, axis=0)
+        self._k, self._tiles = k.reshape(-1), tiles.reshape(-1)
+        for sketch, entries in enumerate(self._entries):
+            entries.live = int(self._tiles[references(sketch)[1]].sum())
+            self._compact(sketch, entries)
+
     def fold(self, slots: np.ndarray, tiles: np.ndarray) -> None:
         """Merge tiles, at most one a slot and k, into what is there. A place's former tile of another k is gone."""
         at = slots * self._places + tiles["k"] % self._places
@@ -85,6 +101,10 @@ class _Entries:
     def __init__(self, dtype: np.dtype) -> None:
         self._buffer = np.empty(_SPARE_ENTRIES, dtype)
         self.used = self.live = 0
+
+    @property
+    def nbytes(self) -> int:
+        return self._buffer.nbytes
 
     @property
     def content(self) -> np.ndarray:

@@ -54,6 +54,19 @@ class ViewPartition:
         self.cursor = found or Cursor(owner, -1, partitions=partitions, clock=NO_CLOCK)
 
     @property
+    def nbytes(self) -> int:
+        """The memory that its entities take."""
+        return self._folded.nbytes
+
+    def forget(self) -> None:
+        """Drop the half of the entities that was used least recently; they come back from the store.
+
+        Not between a fold and its write.
+        """
+        kept = self._folded.forget(len(self._keys) // 2)
+        self._keys = [self._keys[slot] for slot in kept.tolist()]
+
+    @property
     def position(self) -> int:
         """The offset below which all rows are folded."""
         return max(self.cursor.next_offset, 0)

@@ -1,0 +1,95 @@
+"""A worker that forgets entities writes the same bytes as one that never does."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace import ApproxDistinct, Count, Entity, Event, FeatureView, LastN, Lifetime, Stream, Sum
+from headrace.bus.duration import instant
+from headrace.bus.event import encode
+from headrace.features.memory_store import MemoryOnlineStore
+from headrace.features.online import Source
+from headrace.streams.batch import Judge, Records
+from headrace.streams.logged_rows import LoggedRows
+from headrace.streams.view_partition import ViewPartition
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+SOURCE = Source(0, bytes(16))
+
+
+class Visit(Event):
+    """Somebody was somewhere."""
+
+    who: int
+    place: str
+    at: datetime
+    amount: float
+
+
+visits = Stream("visits", Visit, event_time="at")
+spending = FeatureView(
+    "spending",
+    entity=Entity("visitor", keys={"who": int}),
+    source=visits,
+    windows=["10m", Lifetime()],
+    features={"n": Count(), "amount": Sum("amount"), "newest": LastN("amount", 2), "places": ApproxDistinct("place")},
+)
+Batch = list[tuple[int, int, float, str]]
+
+
+def fields(batches: list[Batch], forget_after: set[int]) -> list[bytes | None]:
+    """What the store holds of each visitor in the end."""
+    store, judge = MemoryOnlineStore(), Judge(visits)
+    view = ViewPartition(spending.spec, SOURCE, store)
+    view.acquire(bytes(16), 1)
+    offset = 0
+    for number, batch in enumerate(batches):
+        events = [Visit(who, place, START + timedelta(minutes=m), float(amount)) for who, m, amount, place in batch]
+        offsets = np.arange(offset, offset + len(events))
+        stamps = np.array([instant(event.at) for event in events], np.int64)
+        records = Records(offsets, stamps, [None] * len(events), [encode(event) for event in events])
+        offset += len(events)
+        rows = LoggedRows.of(judge.rows(SOURCE.topic_id, 0, records, 0), visits.event_time)
+        write = view.fold(rows, offset)
+        assert store.write([write]) == [True]
+        view.cursor = write.after
+        if number in forget_after:
+            before = view.nbytes
+            view.forget()
+            assert view.nbytes <= before
+    return store.read(view.view, SOURCE, [view._serialize((who,)) for who in range(200)])
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(st.integers(0, 199), st.integers(0, 30), st.integers(0, 9).map(float), st.sampled_from("abcde")),
+            min_size=1,
+            max_size=120,
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    st.sets(st.integers(0, 4)),
+)
+def test_forgetting_changes_no_byte(batches: list[Batch], forget_after: set[int]) -> None:
+    assert fields(batches, forget_after) == fields(batches, set())
+
+
+def test_those_used_least_recently_are_forgotten() -> None:
+    store = MemoryOnlineStore()
+    view = ViewPartition(spending.spec, SOURCE, store)
+    view.acquire(bytes(16), 1)
+    folded = view._folded
+    for who in range(100):
+        folded.slot((who,))
+    partials = np.repeat(view.kernel.empty, 30)
+    again = np.arange(60, 90)
+    folded.fold(again, np.zeros(30, np.int64), partials, np.zeros(30, np.int64))
+    kept = folded.forget(30)
+    assert kept.tolist() == again.tolist()
+    assert list(folded.slots) == [(who,) for who in range(60, 90)]
