@@ -51,6 +51,7 @@ def worker(settings: Settings, project: Project, *, partitions: int, replay: boo
         partitions=partitions,
         batch_rows=settings.batch_size,
         flush_s=micros(settings.flush_interval) / 1e6,
+        memory_bytes=settings.memory,
         replay=replay,
     )
     run_worker(config, list(project.streams.values()), list(project.views.values()), list(project.services.values()))

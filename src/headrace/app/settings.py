@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import (
     AfterValidator,
     BaseModel,
+    ByteSize,
     ConfigDict,
     Field,
     NonNegativeInt,
@@ -107,6 +108,11 @@ class Settings(BaseModel):
         default="1s", description="Longest time an accepted row waits for its Delta commit."
     )
     batch_size: PositiveInt = Field(default=10_000, description="Most records that one fold of the worker takes.")
+    memory: ByteSize = Field(
+        default=ByteSize(1 << 30),
+        description="Most memory that a worker takes for the entities it keeps at hand, such as 512MiB. Others come "
+        "back from Redis. The buffers of Kafka and of the event log come on top.",
+    )
     heartbeat_bound: Duration = Field(
         default="5s", description="Age of a worker's heartbeat beyond which look-ups answer `stale`."
     )

@@ -29,6 +29,7 @@ from headrace.streams.failpoints import failpoint
 from headrace.streams.flusher import Flusher
 from headrace.streams.letters import flush, letters
 from headrace.streams.logged_rows import LoggedRows
+from headrace.streams.memory import bound
 from headrace.streams.observation import Observation, PartitionObservation, ViewObservation
 from headrace.streams.partition import OwnedPartition, StoppedPartition, StoppedPartitions
 from headrace.streams.patience import Patience
@@ -65,6 +66,7 @@ class PlaneConfig:
     catch_up_rows: int = 200_000
     reacquire_s: float = 0.2
     reacquire_most_s: float = 5.0
+    memory_bytes: int = 1 << 30
 
 
 class DataPlane:
@@ -273,6 +275,7 @@ class DataPlane:
         failpoint("before-redis")
         self._patiently(lambda: self._write(writes))
         failpoint("after-redis")
+        bound([view for owned in self._owned.values() for view in owned.views], self._config.memory_bytes)
 
     def _fold(
         self, owned: OwnedPartition, messages: Sequence[Message]

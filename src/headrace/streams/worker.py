@@ -54,6 +54,7 @@ class WorkerConfig:
     partitions: int = 4
     batch_rows: int = 10_000
     flush_s: float = 1.0
+    memory_bytes: int = 1 << 30
     replay: bool = False
 
 
@@ -111,6 +112,7 @@ def run_worker(
             worker=name,
             batch_rows=config.batch_rows,
             flush_s=config.flush_s,
+            memory_bytes=config.memory_bytes,
         ),
         own_streams(streams),
         [view.spec for view in views],

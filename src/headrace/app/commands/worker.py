@@ -21,6 +21,9 @@ def worker(
     replay: Annotated[
         bool, typer.Option("--replay", help="History is replayed in order: topics keep the producers' timestamps.")
     ] = False,
+    memory: Annotated[
+        str | None, typer.Option(help="Most memory for the entities kept at hand, such as 512MiB (default 1GiB).")
+    ] = None,
     log_level: LogLevel = "info",
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
@@ -36,6 +39,6 @@ def worker(
     from headrace.streams.failpoints import arm  # noqa: PLC0415
 
     configure_logs(log_level)
-    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url, memory=memory)
     arm(os.environ.get("FAILPOINT"))
     run.worker(settings, load_project(settings), partitions=partitions, replay=replay)
