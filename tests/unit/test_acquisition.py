@@ -1,17 +1,26 @@
-"""Catching up reads the log in bounded pieces."""
+"""Catching up reads the log in bounded pieces, and folds them in slices that live batches come between."""
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
+import pytest
 
-from headrace.features.online import Source
+from headrace.errors import OfflineStoreUnavailableError, OnlineStoreUnavailableError
+from headrace.features.online import Cursor, CursorState, Source, Write
 from headrace.streams.acquisition import Acquisition
 from headrace.streams.partition import OwnedPartition
 from headrace.streams.retries import Retries
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 SOURCE = Source(0, b"0" * 16)
+PIECE, SLICE = 20_000, 10_000
 
 
 class SparseLog:
@@ -19,35 +28,206 @@ class SparseLog:
 
     def __init__(self) -> None:
         self.asked: list[tuple[int, int]] = []
+        self.away = 0
 
     def read_from(self, _: str, source: Source, start: int, end: int) -> pl.DataFrame:
         assert source == SOURCE
+        if self.away:
+            self.away -= 1
+            raise OfflineStoreUnavailableError("away")
         self.asked.append((start, end))
-        return pl.DataFrame({"__offset": [at for at in range(start, end) if at % 2 == 0 and not 300 <= at < 600]})
+        offsets = [at for at in range(start + start % 2, end, 2) if not 30_000 <= at < 60_000]
+        return rows(offsets)
+
+    def empty(self, _: str) -> pl.DataFrame:
+        return rows([])
 
 
-def beyond(position: int, end: int, tail: list[pl.DataFrame]) -> tuple[SparseLog, list[list[int]]]:
-    log: Any = SparseLog()
-    store: Any = None
-    retries: Retries[tuple[str, int]] = Retries(1, 1, monotonic=lambda: 0.0, chance=lambda: 0.0)
-    acquisition = Acquisition(
-        store, log, {}, retries, new_owner=lambda: b"", publish=lambda: None, catch_up_rows=100
-    )  # fmt: skip
-    owned = OwnedPartition("t", SOURCE, [], next_offset=end, reads_from=end, partitions=1)
-    pieces = [piece.get_column("__offset").to_list() for piece in acquisition._beyond(position, owned, end, tail)]
-    return log, pieces
+def rows(offsets: list[int]) -> pl.DataFrame:
+    times = pl.Series("at", [0] * len(offsets), pl.Datetime("us", "UTC"))
+    return pl.DataFrame(
+        {"__offset": pl.Series(offsets, dtype=pl.Int64), "__reason": [None] * len(offsets), "at": times}
+    )
+
+
+@dataclass
+class Store:
+    """Refuses a number of writes, or does not answer them."""
+
+    refuses: int = 0
+    unanswered: int = 0
+    states: list[CursorState] = field(default_factory=list)
+
+    def write(self, writes: list[Write]) -> list[bool]:
+        if self.unanswered:
+            self.unanswered -= 1
+            raise OnlineStoreUnavailableError("away")
+        refused, self.refuses = self.refuses > 0, max(self.refuses - 1, 0)
+        self.states += [write.after.state for write in writes]
+        return [not refused] * len(writes)
+
+
+class View:
+    """Keeps the offsets that it was given; its memory goes when it is acquired."""
+
+    event_time = "at"
+
+    def __init__(self, position: int) -> None:
+        self.view, self.source = f"v{position}@1", SOURCE
+        self._stored = self.cursor = Cursor(b"me", position, state=CursorState.LIVE)
+        self.folded: list[int] = []
+        self.slices: list[int] = []
+
+    @property
+    def position(self) -> int:
+        return max(self.cursor.next_offset, 0)
+
+    def acquire(self, owner: bytes, _: int) -> None:
+        self.cursor = replace(self.cursor, owner=owner)
+
+    def fold(self, logged: Any, next_offset: int, state: CursorState) -> Write:
+        new = logged.since(self.position).offsets.tolist()
+        self.folded += new
+        self.slices.append(len(new))
+        return Write(self.view, SOURCE, self.cursor, self.cursor.moved(next_offset, len(new), 0, state))
+
+
+@dataclass
+class Flushed:
+    """A flusher whose log ends at ``end``, with a buffer beyond it."""
+
+    end: int
+    parts: list[pl.DataFrame] = field(default_factory=list)
+
+    def positions(self) -> dict[Source, int]:
+        return {SOURCE: self.end}
+
+    def tail(self, _: Source) -> list[pl.DataFrame]:
+        return self.parts
+
+
+class Scene:
+    """One partition with views at some positions, over a log to ``end`` and a buffer to ``consumed``."""
+
+    def __init__(self, *positions: int, end: int, tail: list[pl.DataFrame] | None = None) -> None:
+        self.log, self.store, self.flusher = SparseLog(), Store(), Flushed(end, tail or [])
+        self.views = [View(position) for position in positions]
+        consumed = self.flusher.parts[-1]["__offset"][-1] + 1 if tail else end
+        views: Any = list(self.views)
+        self.owned = OwnedPartition("t", SOURCE, views, next_offset=consumed, reads_from=end, partitions=1)
+        retries: Retries[tuple[str, int]] = Retries(0, 0, monotonic=lambda: 0.0, chance=lambda: 0.0)
+        store, log, flushers = (part for part in self._parts())
+        self.acquisition = Acquisition(
+            store, log, flushers, retries, new_owner=lambda: b"me", publish=lambda: None, catch_up_rows=PIECE
+        )
+        self.acquisition.acquire(self.owned)
+
+    def _parts(self) -> tuple[Any, Any, Any]:
+        return self.store, self.log, {"t": self.flusher}
+
+    def run(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Slices, and acquiring again, to the end."""
+        deadline = time.monotonic() + 10
+        while (self.owned.behind or self.acquisition.waiting(self.owned.place)) and not until():
+            assert time.monotonic() < deadline
+            for _ in self.acquisition.due():
+                self.acquisition.acquire(self.owned)
+            self.acquisition.advance()
+
+
+def even(start: int, end: int) -> list[int]:
+    return [at for at in range(start + start % 2, end, 2) if not 30_000 <= at < 60_000]
+
+
+@pytest.fixture(autouse=True)
+def prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are only offsets here."""
+    monkeypatch.setattr("headrace.streams.logged_rows.with_time", lambda frame, _: frame)
 
 
 def test_a_large_catch_up_is_read_in_pieces_that_meet_and_end_at_d() -> None:
-    log, pieces = beyond(37, 1_010, [])
-    assert (log.asked[0][0], log.asked[-1][1]) == (37, 1_010)
-    assert all(before[1] == after[0] for before, after in zip(log.asked, log.asked[1:], strict=False))
-    assert max(end - start for start, end in log.asked) == 100
-    assert [at for piece in pieces for at in piece] == [at for at in range(38, 1_010, 2) if not 300 <= at < 600]
-    assert all(pieces), "an accepted gap gives no empty piece"
+    scene = Scene(37, end=101_010)
+    scene.run()
+    asked = scene.log.asked
+    assert (asked[0][0], asked[-1][1]) == (37, 101_010)
+    assert all(before[1] == after[0] for before, after in pairwise(asked))
+    assert max(end - start for start, end in asked) == PIECE
+    assert scene.views[0].folded == even(37, 101_010)
+    assert max(scene.views[0].slices) <= SLICE
 
 
-def test_the_buffer_follows_the_log_in_pieces_of_the_same_size() -> None:
-    log, pieces = beyond(50, 50, [pl.DataFrame({"__offset": range(50, 300)}), pl.DataFrame({"__offset": [300]})])
-    assert log.asked == []
-    assert [len(piece) for piece in pieces] == [100, 100, 50, 1]
+def test_the_cursor_says_rebuilding_from_before_the_first_row_to_the_last() -> None:
+    scene = Scene(-1, end=100)
+    assert scene.store.states == [CursorState.REBUILDING]
+    assert scene.views[0].cursor.next_offset == 0, "it stands before a field is read"
+    scene.run()
+    assert scene.store.states == [CursorState.REBUILDING, CursorState.LIVE]
+    assert scene.views[0].cursor.next_offset == 100
+
+
+def test_what_is_not_behind_is_left_alone_and_live_at_once() -> None:
+    scene = Scene(100, 250, -1, end=100)
+    assert [view.view for view in scene.owned.live] == ["v100@1", "v250@1"]
+    scene.run()
+    assert [view.folded for view in scene.views] == [[], [], even(0, 100)]
+
+
+def test_views_nearest_to_the_end_go_first_and_those_that_stand_together_share_the_reads() -> None:
+    scene = Scene(0, 29_000, 0, end=62_000)
+    scene.run(until=lambda: len(scene.owned.behind) == 2)
+    assert scene.views[0].folded == scene.views[2].folded == []
+    assert scene.views[1].folded == even(29_000, 62_000)
+    scene.run()
+    assert scene.views[0].folded == scene.views[2].folded == even(0, 62_000)
+    assert [start for start, _ in scene.log.asked].count(0) == 1
+
+
+def test_the_buffer_follows_the_log() -> None:
+    scene = Scene(0, end=50, tail=[rows(list(range(50, 25_000))), rows([25_000])])
+    scene.run()
+    assert scene.views[0].folded == [*range(0, 50, 2), *range(50, 25_001)]
+    assert max(scene.views[0].slices) <= SLICE
+    assert scene.views[0].cursor.state is CursorState.LIVE
+
+
+def test_what_comes_meanwhile_is_folded_too_before_it_is_live() -> None:
+    scene = Scene(0, end=100_000)
+    scene.run(until=lambda: len(scene.views[0].slices) == 1)
+    scene.flusher.parts.append(rows([100_000, 100_001]))
+    scene.owned.next_offset = 100_002
+    scene.run()
+    assert scene.views[0].folded == [*even(0, 100_000), 100_000, 100_001]
+    assert scene.store.states[-2:] == [CursorState.REBUILDING, CursorState.LIVE]
+
+
+@pytest.mark.parametrize("trouble", ["refuses", "unanswered"])
+def test_a_slice_that_is_not_applied_is_folded_again_from_the_cursor(trouble: str) -> None:
+    scene = Scene(0, end=100_000)
+    scene.run(until=lambda: len(scene.views[0].slices) == 1)
+    view, before = scene.views[0], scene.views[0].cursor.next_offset
+    setattr(scene.store, trouble, 1)
+    scene.run(until=lambda: scene.acquisition.waiting(scene.owned.place))
+    assert view.cursor.next_offset == before
+    del view.folded[len(even(0, before)) :]
+    scene.run()
+    assert view.folded == even(0, 100_000)
+
+
+def test_a_log_that_is_away_is_waited_for() -> None:
+    scene = Scene(0, end=1_000)
+    scene.log.away = 2
+    scene.run()
+    assert scene.views[0].folded == even(0, 1_000)
+
+
+def test_views_come_and_go_and_the_others_do_not_notice() -> None:
+    scene = Scene(0, 100_000, end=100_000)
+    scene.run(until=lambda: len(scene.views[0].slices) == 1)
+    new: Any = View(-1)
+    staying: Any = scene.views[1]
+    scene.acquisition.follow(scene.owned, [staying, new])
+    assert scene.owned.live == [staying]
+    assert new.cursor.state is CursorState.REBUILDING
+    scene.run()
+    assert new.folded == even(0, 100_000)
+    assert (len(scene.views[0].slices), staying.slices) == (1, [])

@@ -1,19 +1,15 @@
-"""Taking the views' cursors of a partition, bringing them up to date, and doing so again whenever a fence says no."""
+"""Taking the views' cursors of a partition, and again whenever a fence says no; bringing up to date what is behind."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import structlog
-
 from headrace.features.online import CursorState, Write
-from headrace.streams.logged_rows import LoggedRows
+from headrace.streams.catch_up import CatchUp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    import polars as pl
+    from collections.abc import Callable, Mapping, Sequence
 
     from headrace.features.log import EventLog
     from headrace.features.online import OnlineStore
@@ -21,8 +17,6 @@ if TYPE_CHECKING:
     from headrace.streams.partition import OwnedPartition
     from headrace.streams.retries import Retries
     from headrace.streams.view_partition import ViewPartition
-
-logger = structlog.get_logger(__name__)
 
 
 class Acquisition:
@@ -42,60 +36,68 @@ class Acquisition:
         publish: Callable[[], None],
         catch_up_rows: int,
     ) -> None:
-        self._store, self._log, self._flushers, self._retries = store, log, flushers, retries
-        self._new_owner, self._publish, self._piece = new_owner, publish, catch_up_rows
+        self._store, self._retries = store, retries
+        self._new_owner, self._publish = new_owner, publish
+        self._catch_up = CatchUp(store, log, flushers, self.later, piece_rows=catch_up_rows)
 
     def acquire(self, owned: OwnedPartition) -> None:
-        """Take every cursor of the partition, then fold what the log and the buffer have beyond it.
+        """Take every cursor of the partition, and begin to fold what the log and the buffer have beyond it.
 
-        A write that is refused on the way means another try later. Raises what the stores raise.
+        A write that is refused on the way means another try later. Raises what the store raises.
         """
-        self._take_cursors(owned)
-        flusher = self._flushers[owned.topic]
-        end_of_log, tail = flusher.positions()[owned.source], flusher.tail(owned.source)
-        caught_up = [self._catch_up(view, owned, end_of_log, tail) for view in owned.views]
-        if not all(caught_up):
-            self.later(owned)
+        owned.behind = []
+        self._take_cursors(owned, owned.views)
+        self._begin(owned, owned.views)
 
-    def _take_cursors(self, owned: OwnedPartition) -> None:
+    def follow(self, owned: OwnedPartition, views: Sequence[ViewPartition]) -> None:
+        """The partition has these views now: begin with those that are new, leave those alone that are gone.
+
+        Raises what the store raises; then nothing has changed.
+        """
+        new = [view for view in views if view not in owned.views]
+        if not self.waiting(owned.place):
+            self._take_cursors(owned, new)
+        owned.views = list(views)
+        owned.behind = [view for view in owned.behind if view in views]
+        if not self.waiting(owned.place):
+            self._begin(owned, new)
+
+    def _take_cursors(self, owned: OwnedPartition, views: Sequence[ViewPartition]) -> None:
         owner = self._new_owner()
         self._publish()
-        for view in owned.views:
+        for view in views:
             view.acquire(owner, owned.partitions)
 
-    def _catch_up(self, view: ViewPartition, owned: OwnedPartition, end_of_log: int, tail: list[pl.DataFrame]) -> bool:
-        """Fold [cursor, D) of the log, then the buffer; False as soon as a write is refused."""
-        if view.cursor.next_offset >= owned.next_offset and view.cursor.state is CursorState.LIVE:
-            return True
-        for piece in self._beyond(view.position, owned, end_of_log, tail):
-            next_offset = piece.get_column("__offset").item(-1) + 1
-            if next_offset > view.position and not self._commit(view, piece, next_offset, CursorState.REBUILDING):
-                return False
-        end = max(view.position, owned.next_offset)
-        return self._commit(view, self._log.empty(owned.topic), end, CursorState.LIVE)
+    def _begin(self, owned: OwnedPartition, views: Sequence[ViewPartition]) -> None:
+        """Say *rebuilding* in the cursors of views that are behind, before anything of them is read.
 
-    def _beyond(
-        self, position: int, owned: OwnedPartition, end_of_log: int, tail: list[pl.DataFrame]
-    ) -> Iterator[pl.DataFrame]:
-        """The rows from a position on, never more in memory than ``catch_up_rows`` of the log: it may be all of it."""
-        for start in range(position, end_of_log, self._piece):
-            rows = self._log.read_from(owned.topic, owned.source, start, min(start + self._piece, end_of_log))
-            if not rows.is_empty():
-                yield rows
-        for part in tail:
-            yield from part.iter_slices(self._piece)
-
-    def _commit(self, view: ViewPartition, rows: pl.DataFrame, next_offset: int, state: CursorState) -> bool:
-        write = view.fold(LoggedRows.of(rows, view.event_time), next_offset, state)
-        applied = self._store.write([write])[0]
-        if applied:
+        So a cursor stands wherever fields are written: what removes a view's keys looks for it.
+        """
+        not_live = [view for view in views if view.cursor.next_offset < 0 or view.cursor.state is not CursorState.LIVE]
+        behind = [view for view in views if view.position < owned.next_offset]
+        changing = [view for view in views if view in not_live or view in behind]
+        writes = [_marked(view, is_behind=view in behind) for view in changing]
+        if not all(self._store.write(writes)):
+            self.later(owned)
+            return
+        for view, write in zip(changing, writes, strict=True):
             view.cursor = write.after
-        return applied
+        owned.behind = [view for view in owned.views if view in behind or view in owned.behind]
+        self._catch_up.begin(owned)
+
+    def advance(self) -> bool:
+        """Fold one slice of what is behind; False if there is none at hand."""
+        return self._catch_up.advance()
+
+    def close(self) -> None:
+        """End what runs beside."""
+        self._catch_up.close()
 
     # -- again ------------------------------------------------------------------------------------------------------
 
     def later(self, owned: OwnedPartition) -> None:
         """Acquire again after the next polls, which tell whether the partition is still ours."""
+        self._catch_up.forget(owned.place)
         self._retries.later(owned.place)
 
     def suspend(self, owned: OwnedPartition, *, take: bool = False) -> None:
@@ -104,7 +106,7 @@ class Acquisition:
         ``take``: the cursors are not ours yet. One that is another's by now, or not there, is left alone.
         """
         if take:
-            self._take_cursors(owned)
+            self._take_cursors(owned, owned.views)
         known = [(view, view.cursor) for view in owned.views if view.cursor.next_offset >= 0]
         stopped = [
             Write(view.view, owned.source, cursor, replace(cursor, state=CursorState.REBUILDING))
@@ -122,8 +124,15 @@ class Acquisition:
 
     def forget(self, place: tuple[str, int]) -> None:
         """The partition is no longer ours."""
+        self._catch_up.forget(place)
         self._retries.forget(place)
 
     def due(self) -> list[tuple[str, int]]:
         """The partitions to be acquired again now."""
         return self._retries.due()
+
+
+def _marked(view: ViewPartition, *, is_behind: bool) -> Write:
+    """The write that says whether a view is up to date, and folds nothing."""
+    state = CursorState.REBUILDING if is_behind else CursorState.LIVE
+    return Write(view.view, view.source, view.cursor, view.cursor.moved(view.position, 0, view.cursor.clock, state))

@@ -23,8 +23,9 @@ class OwnedPartition:
     """A source partition: where it is read, its ``available_at`` so far, its views, and counts since it was taken.
 
     Kafka is read from ``reads_from``, which lies below ``next_offset`` where a cut topic was accepted; what comes below
-    ``next_offset`` is dropped. ``partitions`` is how many the topic has, which its cursors tell look-ups.
-    ``rewind``: Kafka has yet to be told to go on from ``next_offset``; what it brings before that is dropped.
+    ``next_offset`` is dropped. ``partitions`` is how many the topic has, which its cursors tell look-ups. ``behind``
+    are the views that have yet to catch up; the others are :attr:`live`. ``rewind``: Kafka has yet to be told to go on
+    from ``next_offset``; what it brings before that is dropped.
     """
 
     topic: str
@@ -35,7 +36,13 @@ class OwnedPartition:
     partitions: int
     available_us: int = NO_CLOCK
     rewind: bool = False
+    behind: list[ViewPartition] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=lambda: {"rejected": 0, "late": 0})
+
+    @property
+    def live(self) -> list[ViewPartition]:
+        """The views that fold what is read."""
+        return [view for view in self.views if view not in self.behind]
 
     @property
     def place(self) -> tuple[str, int]:

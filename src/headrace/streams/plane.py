@@ -2,7 +2,7 @@
 
 docs/reference/exactly-once.md states the protocol. One thread reads, folds and writes; appends to the log run beside
 it. The log is the truth: Kafka is read from the log's position D; a view whose cursor is behind D catches up from the
-log; one that is ahead leaves out what it has.
+log, between the batches of the others; one that is ahead leaves out what it has.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from headrace.streams.flusher import Flusher
 from headrace.streams.letters import flush, letters
 from headrace.streams.logged_rows import LoggedRows
 from headrace.streams.memory import bound
-from headrace.streams.observation import Observation, PartitionObservation, ViewObservation
+from headrace.streams.observation import Observation, PartitionObservation
 from headrace.streams.partition import OwnedPartition, StoppedPartition, StoppedPartitions
 from headrace.streams.patience import Patience
 from headrace.streams.retries import Retries
@@ -116,6 +116,7 @@ class DataPlane:
             catch_up_rows=config.catch_up_rows,
         )
         self._next_flush = self._next_beat = 0.0
+        self._catching_up = False
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -133,6 +134,7 @@ class DataPlane:
                 self.step()
         finally:
             self._consumer.close()
+            self._acquisition.close()
             for flusher in self._flushers.values():
                 flusher.shutdown()
 
@@ -149,8 +151,9 @@ class DataPlane:
         self._flush_now.set()
 
     def step(self) -> None:
-        """One turn: read, fold, write, buffer; now and then flush and beat."""
-        self._read(self._config.poll_s)
+        """One turn: read, fold, write, buffer; now and then flush and beat; then for as long what is behind."""
+        began = self._monotonic()
+        self._read(0.0 if self._catching_up else self._config.poll_s)
         if self._flush_now.is_set():
             self._read(_ON_ITS_WAY_S)  # what was sent before the request
         self._flush_if_due()
@@ -158,6 +161,15 @@ class DataPlane:
         self._beat_if_due()
         self._acquire_again()
         self._try_stopped()
+        self._catching_up = self._catch_up(self._monotonic() - began)
+
+    def _catch_up(self, for_s: float) -> bool:
+        """Whether there is more to do at once."""
+        until = self._monotonic() + for_s
+        while self._acquisition.advance():
+            if self._monotonic() >= until:
+                return True
+        return False
 
     def _read(self, timeout_s: float) -> None:
         messages = self._consumer.poll(self._config.batch_rows, timeout_s)
@@ -167,7 +179,7 @@ class DataPlane:
     # -- partitions come and go (called by the consumer) -----------------------------------------------------------
 
     def assigned(self, topic: str, partition: int) -> int | None:
-        """Open the log, take the views' cursors, and bring them up to the log's position D."""
+        """Open the log, take the views' cursors, and begin to bring them up to the log's position D."""
         return self._patiently(lambda: self._take_over(topic, partition))
 
     def _take_over(self, topic: str, partition: int) -> int | None:
@@ -295,9 +307,9 @@ class DataPlane:
         self._flushers[owned.topic].add(owned.source, rows, owned.next_offset)
         if self._acquisition.waiting(owned.place):
             return []
-        behind = [view for view in owned.views if view.position < owned.next_offset]
-        folds = [partial(view.fold, logged, owned.next_offset) for view in behind]
-        return [(owned, view, self._patiently(fold)) for view, fold in zip(behind, folds, strict=True)]
+        views = [view for view in owned.live if view.position < owned.next_offset]
+        folds = [partial(view.fold, logged, owned.next_offset) for view in views]
+        return [(owned, view, self._patiently(fold)) for view, fold in zip(views, folds, strict=True)]
 
     def _write(self, writes: Sequence[tuple[OwnedPartition, ViewPartition, Write]]) -> None:
         """One round trip; a refused write means that the memory is no longer the store's: acquire again."""
@@ -383,19 +395,7 @@ class DataPlane:
             worker=self._config.worker,
             observed_us=self._clock(),
             partitions=[
-                PartitionObservation(
-                    topic=owned.topic,
-                    source=owned.source.text,
-                    next_offset=owned.next_offset,
-                    logged_offset=positions[owned.topic].get(owned.source, 0),
-                    available_us=owned.available_us,
-                    rejected=owned.counts["rejected"],
-                    late=owned.counts["late"],
-                    views={
-                        view.view: ViewObservation(view.position, view.cursor.rows_total, view.cursor.clock)
-                        for view in owned.views
-                    },
-                )
+                PartitionObservation.of(owned, positions[owned.topic].get(owned.source, 0))
                 for owned in self._owned.values()
             ],
             stopped=self._stopped.observed(),
