@@ -6,8 +6,7 @@ from datetime import datetime  # noqa: TC003 - the event type's own
 
 import msgspec
 
-from headrace import Count, Entity, Event, FeatureService, FeatureView, Max, Stream, Sum
-from headrace.features.windows import Sliding
+from headrace import Count, Entity, Event, FeatureService, FeatureView, Max, Sliding, Stream, Sum
 
 HOP = (("60s", "10s"),)
 """The window of most benchmarks: 60 s that move on every 10 s, as (length, step)."""
