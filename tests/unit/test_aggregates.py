@@ -284,6 +284,9 @@ def test_a_field_with_sketches_has_these_bytes() -> None:
         "00386fe8230a0600" "0100000000000000" "000000000000f83f"
         "00bf02ec230a0600" "0200000000000000" "00000000000000c0"
     )  # fmt: skip
+    _, (tiles,) = unpack(field, of.layout)
+    assert answers(of, tiles[:1]) == [1, pytest.approx(1.5, rel=0.01), 1.5]
+    assert answers(of, tiles[1:]) == [1, pytest.approx(-2.0, rel=0.01), -2.0]
     with pytest.raises(CodecError, match="does not hold 2 tiles and their entries"):
         unpack(field[:-1], of.layout)
     with pytest.raises(CodecError, match="format is 2"):
