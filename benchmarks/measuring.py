@@ -31,11 +31,15 @@ ENTITIES_A_LOOK_UP = 1_000
 
 
 class Run(msgspec.Struct, frozen=True):
-    """One run: wall seconds, events a second, and the CPU seconds of each process in that time."""
+    """One run: wall seconds, events a second, and the CPU seconds of each process in that time.
+
+    ``folded_s``: after how many of the seconds the last event could be looked up; what is left is the log's commit.
+    """
 
     seconds: float
     events_per_s: float
     cpu: dict[str, float]
+    folded_s: float | None = None
 
 
 def decode_once(rig: Rig, workload: Workload) -> Run:
@@ -58,12 +62,13 @@ def ingest_once(rig: Rig, workload: Workload, shape: Shape | None = None, *, pro
         first = child.reached("first")
         before = rig.cpu()
         await_folded(task, [child])
+        folded_s = round(time.monotonic() - first.at, 3)
         await_durable(task)
         measured = run_of(workload.events, first, Moment(time.monotonic(), child.cpu()), before, rig.cpu())
     finally:
         child.stop()
     check(task, workload)
-    return measured, task
+    return msgspec.structs.replace(measured, folded_s=folded_s), task
 
 
 def run_of(events: int, first: Moment, last: Moment, before: Mapping[str, float], after: Mapping[str, float]) -> Run:

@@ -88,12 +88,13 @@ def test_quantiles_are_in_milliseconds() -> None:
 def test_the_page_shows_what_was_measured_between_its_markers_and_keeps_the_rest(tmp_path: Path) -> None:
     path = tmp_path / "page.md"
     path.write_text(f"before\n{page.BEGIN}\nold 123\n{page.END}\nafter\n")
-    page.write(path, {"machine": MACHINE, "sections": {"bytes": BYTES, "backfill": BACKFILL}})
+    page.write(path, {"machine": MACHINE, "sections": {"bytes": BYTES, "backfill": BACKFILL, "ingest": INGEST}})
     text = path.read_text()
     assert re.match(r"before\n.*\nafter\n\Z", text, re.DOTALL)
     assert "old 123" not in text
     assert "| 200,000 | 1,500,000 | 900,000 | 900,000 · 800,000 |" in text
     assert "| fields, as stored | 50.0 | 2.0 |" in text
+    assert "| uniform, 9 | ingest | 20 | 10 · 20 · 30 | 0.45 | 0.4 | 1.0 | 2.0 | 3.0 |" in text
     page.write(path, {"machine": MACHINE, "sections": {}})
     assert "fields, as stored" not in path.read_text()
 
@@ -109,7 +110,13 @@ def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
 MACHINE: dict[str, Any] = {
     **HERE, "memory_gb": 1, "system": "s", "python": "3", "kafka": "4", "headrace": "0", "packages": {"numpy": "2"},
 }  # fmt: skip
+CPU = {"worker": 1.0, "broker": 2.0, "redis": 3.0}
+RUNS = results.summary([Run(9 / rate, rate, CPU, 0.4) for rate in (10.0, 20.0, 30.0)])
 STAMP = {"at": "2026-01-01T00:00:00+00:00", "commit": "abc"}
+INGEST = {
+    **STAMP,
+    "uniform": {"events": 9, "decode": RUNS, "ingest": RUNS, "ratio_to_decode": 1.0, "events_per_cpu_s": 9},
+}
 BACKFILL = {
     **STAMP, "events": 200_000, "events_per_s": 900_000, "events_per_cpu_s": 1_500_000,
     "runs": [{"events_per_s": 900_000}, {"events_per_s": 800_000}],
