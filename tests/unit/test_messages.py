@@ -12,6 +12,8 @@ from headrace.bus.control import Tick, decode_control
 from headrace.errors import CodecError, NewerFormatError
 from headrace.models import acknowledgement, events, manifest
 from headrace.models.acknowledgement import Acknowledgement
+from headrace.streams import replay
+from headrace.streams.replay import Replayed
 from headrace.trainers.messages import DecisionRecord, RetrainRequest, RunFinished, decode
 from headrace.trainers.trigger_state import TriggerState
 from tests.model_events import MANIFEST, published
@@ -40,6 +42,11 @@ MESSAGES: dict[str, tuple[object, bytes, Callable[[bytes], object]]] = {
             b'"format":1}'
         ),
         lambda data: decode(data, RunFinished),
+    ),
+    "replay": (
+        Replayed(topic="t", letters=["ab-0-7"], at_us=5),
+        b'{"topic":"t","letters":["ab-0-7"],"at_us":5,"format":1}',
+        replay.decode,
     ),
     "tick": (Tick(5), b'{"type":"tick","t_us":5,"format":1}', decode_control),
     "acknowledgement": (

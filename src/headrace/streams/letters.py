@@ -22,13 +22,18 @@ _LETTER = ["__offset", "__reason", "__error", "__key", "__value"]
 logger = structlog.get_logger(__name__)
 
 
+def letter_id(source: Source, offset: int) -> str:
+    """What names a rejected record for good: ``<topic id>-<partition>-<offset>``."""
+    return f"{source.text}-{offset}"
+
+
 class Letter:
     """One rejected row, with an id of topic id, partition and offset."""
 
     def __init__(self, topic: str, source: Source, row: Mapping[str, Any]) -> None:
         self._topic, self._key, self._value = dead_letters(topic), row["__key"], row["__value"]
         headers = {
-            "headrace_id": f"{source.text}-{row['__offset']}",
+            "headrace_id": letter_id(source, row["__offset"]),
             "headrace_reason": row["__reason"],
             "headrace_error": row["__error"],
         }

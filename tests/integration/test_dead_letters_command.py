@@ -1,0 +1,231 @@
+"""`headrace dead-letters` on real Kafka: what a worker rejected is listed, shown, and sent again once."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from typer.testing import CliRunner
+
+from headrace.app.cli import build
+from headrace.app.project import load_project
+from headrace.app.settings_sources import load_settings
+from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, dead_letters, ensure_topics, held
+from headrace.errors import FencedError, SettingsError, TerminalError
+from headrace.features.log import EventLog
+from headrace.features.redis_store import RedisOnlineStore
+from headrace.streams.dead_letters import find
+from headrace.streams.plane import DataPlane, PlaneConfig
+from headrace.streams.replay import REPLAY_OF, Replayer, replayed
+from tests.crash.scene import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from click.testing import Result
+
+    from headrace.app.local.services import LocalServices
+    from headrace.bus.stream import Stream
+    from headrace.streams.dead_letters import DeadLetter
+
+pytestmark = pytest.mark.integration
+run = CliRunner()
+STREAM = """
+from datetime import datetime
+from headrace.bus.event import Event
+from headrace.bus.stream import Stream
+class Ping(Event):
+    at: datetime
+    size: {size}
+pings = Stream("{topic}", Ping, event_time="at")
+"""
+FIXED = "int | None = None"
+GOOD, SIZELESS, BROKEN = b'{"at":"2020-01-01T00:00:00Z","size":1}', b'{"at":"2020-01-01T00:00:00Z"}', b"\xff\x00"
+SENT = [(0, b"a", GOOD), (0, b"b", SIZELESS), (1, b"c", SIZELESS), (1, None, BROKEN), (1, b"d", GOOD)]
+FIRST_MS = 1_577_836_800_000
+
+
+@dataclass
+class Post:
+    """A project in a folder of its own, a topic of two partitions, and a worker when it is asked for."""
+
+    services: LocalServices
+    topic: str
+    folder: Path
+    config: dict[str, str]
+
+    def define(self, size: str) -> None:
+        """Write the project; a module of its own each time, as the last one is imported already."""
+        module = f"m{uuid.uuid4().hex}"
+        (self.folder / "headrace.toml").write_text(f'[project]\nstreams = ["{module}"]\n')
+        (self.folder / f"{module}.py").write_text(STREAM.format(topic=self.topic, size=size))
+
+    @property
+    def stream(self) -> Stream:
+        return load_project(load_settings({})).streams[self.topic]
+
+    @property
+    def log(self) -> EventLog:
+        return EventLog(self.folder / ".headrace" / "events")
+
+    def make(self) -> None:
+        plans = [TopicPlan(self.topic, 2, self.config), TopicPlan(dead_letters(self.topic)), TopicPlan(OBSERVATIONS)]
+        ensure_topics(self.services.bootstrap_servers, plans)
+        producer = Producer({"bootstrap.servers": self.services.bootstrap_servers})
+        for number, (partition, key, value) in enumerate(SENT):
+            producer.produce(
+                self.topic,
+                value,
+                key,
+                partition,
+                timestamp=FIRST_MS + number,
+                headers=[("trace", b"t"), ("none", None)],
+            )
+        assert producer.flush(10) == 0
+
+    def work(self, rows: int) -> None:
+        """Run a worker until the log has that many rows."""
+        plane = DataPlane(
+            PlaneConfig(self.services.bootstrap_servers, group=uuid.uuid4().hex, flush_s=0.05),
+            [self.stream],
+            [],
+            RedisOnlineStore(self.services.redis_url, self.topic),
+            self.log,
+            new_owner=lambda: uuid.uuid4().bytes,
+            monotonic=time.monotonic,
+        )
+        thread = threading.Thread(target=plane.run)
+        thread.start()
+        try:
+            until(lambda: self.log.exists(self.topic) and self.log.read(self.topic).height >= rows, 20)
+        finally:
+            plane.stop()
+            thread.join(20)
+        assert self.log.read(self.topic).height == rows
+
+    def records(self) -> list[tuple[int, bytes | None, bytes | None, int, dict[str, bytes]]]:
+        """What the topic has beyond :data:`SENT`, as a worker reads it."""
+        consumer = Consumer(
+            {"bootstrap.servers": self.services.bootstrap_servers, "group.id": "x", "enable.partition.eof": False}
+        )
+        consumer.assign([TopicPartition(self.topic, 0, 2), TopicPartition(self.topic, 1, 3)])
+        found = [message for message in consumer.consume(1_000, 2.0) if message.error() is None]
+        consumer.close()
+        return sorted(
+            (m.partition() or 0, m.key(), m.value(), m.timestamp()[1], dict(m.headers() or [])) for m in found
+        )  # type: ignore[type-var, return-value]
+
+
+@pytest.fixture(params=["CreateTime", "LogAppendTime"])
+def post(
+    request: pytest.FixtureRequest,
+    services: LocalServices,
+    namespace: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Post:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEADRACE_BOOTSTRAP_SERVERS", services.bootstrap_servers)
+    monkeypatch.setenv("HEADRACE_REDIS_URL", services.redis_url)
+    config = {"retention.ms": "-1", "message.timestamp.type": request.param}
+    made = Post(services, f"{namespace}.pings", tmp_path, config)
+    made.define("int")
+    made.make()
+    made.work(len(SENT))
+    return made
+
+
+def call(*words: str, answer: str | None = None) -> Result:
+    return run.invoke(build(), ["dead-letters", *words], input=answer)
+
+
+def told(*words: str) -> Any:
+    return json.loads(call(*words, "--json").stdout)
+
+
+def test_letters_are_listed_and_shown(post: Post) -> None:
+    rows = told("list")
+    assert {(row["topic"], row["id"].partition("-")[2], row["reason"]) for row in rows} == {
+        (post.topic, place, "decode") for place in ("0-1", "1-0", "1-1")
+    }
+    assert [row["when"] for row in rows] == sorted((row["when"] for row in rows), reverse=True)
+    assert all(row["replayed"] is None and row["error"] for row in rows)
+    assert told("list", "--limit", "1") == rows[:1]
+    assert told("list", "--reason", "future") == []
+    assert "1-1" in call("list", "--stream", post.topic).stdout
+
+    (sizeless,) = (row for row in rows if row["id"].endswith("-1-0"))
+    assert told("show", "1-0") == sizeless | {
+        "key": "c", "value": {"at": "2020-01-01T00:00:00Z"}, "headers": [["trace", "t"], ["none", None]],
+    }  # fmt: skip
+    assert told("show", "1-1")["value"] == "ff 00"
+    assert '"at": "2020-01-01T00:00:00Z"' in call("show", sizeless["id"]).stdout
+
+    assert isinstance(call("list", "--stream", "no.such").exception, SettingsError)
+    assert isinstance(call("show", "7-7").exception, TerminalError)
+    ambiguous = call("show", "1").exception
+    assert isinstance(ambiguous, TerminalError)
+    assert "end of several ids" in str(ambiguous)
+
+
+def test_after_a_fix_each_letter_is_sent_again_once(post: Post) -> None:
+    post.define(FIXED)
+    refused = call("replay", answer="n\n")
+    assert (refused.exit_code, "send 3 records" in refused.stderr, post.records()) == (1, True, [])
+
+    done = call("replay", "--yes", "--json")
+    assert done.exit_code == 1
+    (broken,) = json.loads(done.stdout)["rejected_still"]
+    assert broken["id"].endswith("-1-1")
+    assert json.loads(done.stdout) | {"rejected_still": []} == {"sent": 2, "sent_before": 0, "rejected_still": []}
+    ids = {row["id"].partition("-")[2]: row["id"] for row in told("list")}
+    again = [record for record in post.records() if REPLAY_OF in record[4]]
+    assert [(*record[:3], record[4]) for record in again] == [
+        (0, b"b", SIZELESS, {REPLAY_OF: ids["0-1"].encode()}),
+        (1, b"c", SIZELESS, {REPLAY_OF: ids["1-0"].encode()}),
+    ]
+    if post.config["message.timestamp.type"] == "CreateTime":  # a clock that stands in 2020 is not moved
+        assert [record[3] for record in again] == [FIRST_MS + 1, FIRST_MS + 2]
+
+    assert told("replay", "1-0", "0-1", "--yes") == {"sent": 0, "sent_before": 2, "rejected_still": []}
+    assert sorted(row["replayed"] is None for row in told("list")) == [False, False, True]
+    post.work(len(SENT) + 2)
+    rows = post.log.read(post.topic)
+    assert rows.filter(rows["__verdict"] == "accepted").get_column("__offset").to_list() == [0, 2, 2, 3]
+    end = held(admin(post.services.bootstrap_servers), post.topic, 0).ends
+    assert end == 4  # two records, the replay, and the end of its transaction, which is no record
+    assert told("list", "--reason", "decode") == told("list")
+
+
+def test_a_replay_that_another_overtakes_sends_nothing_more(post: Post) -> None:
+    post.define(FIXED)
+    letters = find(post.log, [post.topic])
+    of = (post.services.bootstrap_servers, post.log, {post.topic: post.stream})
+    sleeper = Replayer(*of)
+    sent: list[DeadLetter] = []
+    with pytest.raises(FencedError, match="run it again"):
+        overtaken(sleeper, post.topic, lambda: sent.extend(sent_of(Replayer(*of), letters)))
+    assert len(sent) == 2
+    assert {record[4].get(REPLAY_OF) for record in post.records()} == {each.id.encode() for each in sent}
+    assert replayed(of[0]).keys() >= {each.id for each in sent}
+    (late,) = Replayer(*of).replay([each for each in letters if each in sent][:1])
+    assert (late.sent, len(late.earlier)) == ([], 1)
+
+
+def overtaken(sleeper: Replayer, topic: str, meanwhile: Callable[[], None]) -> None:
+    """A replay that sleeps between sending and committing."""
+    with sleeper._transaction():
+        sleeper._producer.produce(topic, SIZELESS, b"b", 0, headers=[(REPLAY_OF, b"of one who sleeps")])
+        assert sleeper._producer.flush(10) == 0
+        meanwhile()
+
+
+def sent_of(replayer: Replayer, letters: list[DeadLetter]) -> list[DeadLetter]:
+    return [letter for piece in replayer.replay(letters) for letter in piece.sent]
