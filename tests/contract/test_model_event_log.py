@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from headrace.errors import BusUnavailableError, DefinitionError
-from headrace.models.event_log import MemoryModelEventLog, ModelEventLog, events
+from headrace.models.event_log import FoldedEvents, MemoryModelEventLog, ModelEventLog, events
 from headrace.models.events import Record, encode
 from headrace.models.kafka_event_log import KafkaModelEventLog, ensure_topic
 from headrace.models.state import fold
@@ -18,6 +18,8 @@ from tests.model_events import published
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from headrace.bus.watermarks import Watermarks
 
 Other = tuple[ModelEventLog, "Callable[[Record], object]"]
 
@@ -59,6 +61,17 @@ def test_reading_goes_on_from_any_offset_as_often_as_one_likes(log: Other, monke
     assert [entry.offset for entry in ours.read(30)] == [30]
     assert ours.read(31) == []
     assert fold(many).version == 30
+
+
+def test_a_kept_fold_reads_on_and_is_the_fold_of_the_whole(log: Other) -> None:
+    ours, record = log
+    kept = FoldedEvents(ours)
+    assert kept.state("delay") == fold([])
+    for event in (FIRST, SECOND, published("c", 3, expects="a")):  # the last one is void
+        ours.append(event)
+        record(Record(b"delay", {}, b"no event"))
+        assert kept.state(event.model) == kept.state(event.model) == fold(events(ours.read(), event.model))
+    assert kept.state(FIRST.model).version == 2
 
 
 def test_a_reader_that_waits_is_woken_by_an_append(log: Other) -> None:
@@ -104,7 +117,7 @@ class Starting:
     def __init__(self, code: int) -> None:
         self.answers: list[Any] = [KafkaException(KafkaError(code)), KafkaException(KafkaError(code)), (0, 7)]
 
-    def get_watermark_offsets(self, *_: Any, **__: Any) -> tuple[int, int]:
+    def of(self, *_: Any, **__: Any) -> tuple[int, int]:
         answer = self.answers.pop(0)
         if isinstance(answer, KafkaException):
             raise answer
@@ -114,10 +127,11 @@ class Starting:
 @pytest.mark.parametrize("code", [KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE])
 def test_a_partition_without_a_leader_is_asked_again(code: int) -> None:
     log = KafkaModelEventLog("127.0.0.1:1")
-    assert log._end(Starting(code)) == 7  # type: ignore[arg-type]
+    log._watermarks = cast("Watermarks", Starting(code))
+    assert log._end() == 7
+    log._watermarks = cast("Watermarks", Starting(KafkaError.TOPIC_AUTHORIZATION_FAILED))
     with pytest.raises(KafkaException):
-        log._end(Starting(KafkaError.TOPIC_AUTHORIZATION_FAILED))  # type: ignore[arg-type]
-    log.close()
+        log._end()
 
 
 def test_no_broker_is_a_transient_error_that_names_the_address() -> None:

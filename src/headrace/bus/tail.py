@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from headrace.bus.watermarks import Watermarks
 from headrace.errors import BusUnavailableError
 
 if TYPE_CHECKING:
@@ -36,10 +37,11 @@ class TopicTail:
                 "fetch.wait.max.ms": 100,  # answered at once when there is something
             }
         )
+        self._watermarks = Watermarks(bootstrap_servers)
         try:
             places = [TopicPartition(topic, number) for topic in topics for number in self._partitions(topic)]
             for place in places:
-                low, high = self._consumer.get_watermark_offsets(place, _TIMEOUT_S)
+                low, high = self._watermarks.of(place.topic, place.partition)
                 place.offset = OFFSET_BEGINNING if from_beginning and low == 0 else low if from_beginning else high
             self._consumer.assign(places)
         except KafkaException as error:
@@ -71,7 +73,7 @@ class TopicTail:
 
     def _behind(self) -> bool:
         for place in self._consumer.position(self._consumer.assignment()):
-            low, high = self._consumer.get_watermark_offsets(place, _TIMEOUT_S)
+            low, high = self._watermarks.of(place.topic, place.partition)
             at = place.offset if place.offset >= 0 else low
             if at < high:
                 return True
@@ -79,10 +81,9 @@ class TopicTail:
 
     def end(self, topic: str, partition: int) -> int:
         """The high watermark of any partition."""
-        from confluent_kafka import TopicPartition  # noqa: PLC0415
-
-        return self._consumer.get_watermark_offsets(TopicPartition(topic, partition), _TIMEOUT_S)[1]
+        return self._watermarks.of(topic, partition)[1]
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Let go of the connections."""
         self._consumer.close()
+        self._watermarks.close()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from headrace.errors import CodecError
 from headrace.models.events import ModelEvent, Record, decode, encode
+from headrace.models.state import ModelState, advance
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,6 +63,24 @@ def entry(offset: int, record: Record) -> Entry:
 def events(entries: Iterable[Entry], model: str) -> list[ModelEvent]:
     """The readable events of one model, ready to fold."""
     return [e.event for e in entries if e.event is not None and e.event.model == model]
+
+
+class FoldedEvents:
+    """The states of models by a log: each look reads on from where the last one ended. Not for several threads."""
+
+    def __init__(self, log: ModelEventLog) -> None:
+        self._log = log
+        self._next = 0
+        self._states: dict[str, ModelState] = {}
+
+    def state(self, model: str) -> ModelState:
+        """The state at the present end of the log. Raises BusUnavailableError."""
+        for one in self._log.read(self._next):
+            self._next = one.offset + 1
+            if one.event is not None:
+                before = self._states.get(one.event.model, ModelState())
+                self._states[one.event.model] = advance(before, one.event)
+        return self._states.get(model, ModelState())
 
 
 class MemoryModelEventLog:

@@ -16,6 +16,7 @@ from confluent_kafka.admin import (
 )
 
 from headrace.bus.topics import FOR_EVER, MODEL_ACKS, MODELS
+from headrace.bus.watermarks import Watermarks
 from headrace.errors import BusUnavailableError, DefinitionError
 from headrace.models import acknowledgement
 from headrace.models.event_log import Entry, entry
@@ -78,6 +79,7 @@ class KafkaModelEventLog:
         self._writer = _Writer(bootstrap_servers, topic, timeout_s)
         self._reading = threading.Lock()
         self._consumer: Consumer | None = None
+        self._watermarks = Watermarks(bootstrap_servers)
         self._position: int | None = None
 
     def append(self, event: ModelEvent) -> int:
@@ -90,7 +92,7 @@ class KafkaModelEventLog:
         with self._reading:
             consumer = self._assigned(start)
             try:
-                end = self._end(consumer)
+                end = self._end()
                 entries = (self._until(consumer, end) if end > start else []) or self._next(consumer, wait_s)
             except KafkaException as error:
                 self._position = None
@@ -105,6 +107,7 @@ class KafkaModelEventLog:
             if self._consumer is not None:
                 self._consumer.close()
             self._consumer, self._position = None, None
+            self._watermarks.close()
 
     def _assigned(self, start: int) -> Consumer:
         if self._consumer is None:
@@ -123,12 +126,12 @@ class KafkaModelEventLog:
             self._consumer.assign([TopicPartition(self._topic, 0, start)])
         return self._consumer
 
-    def _end(self, consumer: Consumer) -> int:
+    def _end(self) -> int:
         """The high watermark; a new topic, or a broker that has just started, has no leader for a moment."""
         deadline = time.monotonic() + min(self._timeout_s, _NEW_TOPIC_S)
         while True:
             try:
-                return consumer.get_watermark_offsets(TopicPartition(self._topic, 0), timeout=self._timeout_s)[1]
+                return self._watermarks.of(self._topic, 0, self._timeout_s)[1]
             except KafkaException as error:
                 if error.args[0].code() not in _NOT_YET or time.monotonic() >= deadline:
                     raise

@@ -9,8 +9,7 @@ import msgspec
 import structlog
 
 from headrace.bus.topics import DECISIONS, RETRAIN_REQUESTS
-from headrace.models.event_log import ModelEventLog, events
-from headrace.models.state import fold
+from headrace.models.event_log import FoldedEvents, ModelEventLog
 from headrace.trainers.exclusions import Exclusions, MemoryExclusions, spans
 from headrace.trainers.messages import DecisionRecord, RetrainRequest, RunFinished
 from headrace.trainers.model_log import ModelLog
@@ -43,7 +42,7 @@ class TriggerConsumer:
     ) -> None:
         self._models = {model.name: model for model in models}
         self._logs = {model.name: ModelLog(model, log) for model in models}
-        self._events = model_events
+        self._events = FoldedEvents(model_events)
         self._send = send
         self._exclusions = exclusions or MemoryExclusions()
         self._states: dict[str, TriggerState] = {model.name: TriggerState() for model in models}
@@ -68,7 +67,7 @@ class TriggerConsumer:
                 self._ticked_us[name] = t_us
 
     def _evaluate(self, model: Model, t_us: int) -> None:
-        model_state = fold(events(self._events.read(), model.name))
+        model_state = self._events.state(model.name)
         self._logs[model.name].excluded = spans(self._exclusions.in_force().values(), model.name)
         observation = self._logs[model.name].observation(t_us, model_state.version)
         state = _as_published(self._states[model.name], model_state, t_us, observation.matured_labels)
