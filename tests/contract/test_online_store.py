@@ -342,3 +342,52 @@ def test_cursors_of_another_format_are_refused(data: bytes) -> None:
 def test_a_field_name_of_another_length_is_refused() -> None:
     with pytest.raises(CodecError, match="20 bytes"):
         Source.from_field(b"short")
+
+
+# -- dropping views ---------------------------------------------------------------------------------------------------
+
+
+def drop_all(store: OnlineStore, *views: str) -> int:
+    """One round."""
+    position, removed = store.drop(views, 0)
+    while position:
+        position, more = store.drop(views, position)
+        removed += more
+    return removed
+
+
+def test_a_dropped_view_leaves_nothing_and_the_others_alone(store: OnlineStore) -> None:
+    other = replace(FIRST, view=OTHER_VIEW)
+    store.write([FIRST, other])
+    assert drop_all(store, VIEW) == len(FIRST.keys) + 1
+    assert store.cursors([VIEW])[0] == {}
+    assert store.read(VIEW, ZERO, [b"a", b"b"]) == [None, None]
+    assert store.read(OTHER_VIEW, ZERO, [b"a", b"b"]) == [b"A", b"B"]
+    assert cursor_of(store, view=OTHER_VIEW) == other.after
+    assert drop_all(store, VIEW) == drop_all(store) == 0
+
+
+def test_the_owner_of_a_dropped_view_is_refused_and_begins_again(store: OnlineStore) -> None:
+    store.write([FIRST])
+    drop_all(store, VIEW)
+    assert store.write([following(FIRST, 20)]) == [False]
+    assert store.acquire(VIEW, ZERO, ME, 1) is None
+    assert store.write([FIRST]) == [True]
+
+
+def test_fields_beside_a_cursor_are_never_dropped(redis_store: RedisOnlineStore) -> None:
+    """The round began before another worker took the view up again."""
+    redis_store.write([FIRST])
+    _, by_view = redis_store._scan(0)
+    assert VIEW in by_view
+    dropped = redis_store._drop([redis_store._cursors_key(VIEW), *by_view[VIEW]])
+    assert dropped == 0
+    assert redis_store.read(VIEW, ZERO, [b"a", b"b"]) == [b"A", b"B"]
+
+
+def test_removed_documents_are_gone(store: OnlineStore) -> None:
+    for name in ("service:a", "service:b"):
+        store.put_document(name, {"x": 1})
+    store.remove_documents([])
+    store.remove_documents(["service:a", "service:unknown"])
+    assert (store.get_document("service:a"), store.get_document("service:b")) == (None, {"x": 1})

@@ -186,7 +186,7 @@ def test_a_log_start_beyond_d_stops_that_partition_alone_until_accepted(bench: B
     assert bench.cursors()[bench.source(0)].heartbeat_us == beats, "nobody beats for a stopped partition"
     assert bench.count(1) == (15, Status.REBUILDING)
     assert bench.plane is not None
-    (stopped,) = bench.plane._observation().stopped
+    (stopped,) = bench.plane._stopped.observed()
     assert (stopped.partition, stopped.log_ends, stopped.topic_begins, stopped.topic_ends) == (0, 10, 15, 20)
     (found,) = bench.gaps()
     assert (found.rows_lost, found.goes_on_at) == (5, 15)

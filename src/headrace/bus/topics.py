@@ -21,6 +21,7 @@ MODEL_ACKS = "headrace.model-acks"
 CONTROL = "headrace.control"
 _DAY_MS = 86_400_000
 EXCLUSIONS = "headrace.exclusions"
+DEFINITIONS = "headrace.definitions"
 FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 
 

@@ -11,7 +11,7 @@ from headrace.bus.clock import Clock, wall_clock
 from headrace.features.online import FENCE, Answer, Cursor, Source, Write
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 
 class MemoryOnlineStore:
@@ -91,6 +91,19 @@ class MemoryOnlineStore:
     def get_document(self, name: str) -> dict[str, Any] | None:
         """See the port."""
         return self._documents.get(name)
+
+    def remove_documents(self, names: Sequence[str]) -> None:
+        """See the port."""
+        for name in names:
+            self._documents.pop(name, None)
+
+    def drop(self, views: Collection[str], position: int) -> tuple[int, int]:  # noqa: ARG002 - one step does all
+        """See the port."""
+        with self._lock:
+            cursors = [view for view in views if self._cursors.pop(view, None)]
+            fields = [key for key in self._fields if key[0] in views]
+            removed = [key for key in fields if self._fields.pop(key)]
+            return 0, len(cursors) + len(removed)
 
     def clear(self) -> None:
         """Lose everything, as a Redis that was emptied."""

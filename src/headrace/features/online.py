@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from headrace.errors import CodecError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 _SOURCE = struct.Struct("<16sI")
 _CURSOR = struct.Struct("<16sqqqBBHIq")
@@ -104,6 +104,21 @@ class Cursor:
         return replace(self, next_offset=next_offset, rows_total=self.rows_total + rows, clock=clock, state=state)
 
 
+def present(cursors: Mapping[Source, Cursor]) -> list[Cursor]:
+    """The cursors of the topic's present incarnation: the one with the newest sign of life."""
+    if not cursors:
+        return []
+    newest = max(cursors.items(), key=lambda item: item[1].heartbeat_us)[0].topic_id
+    return [cursor for source, cursor in cursors.items() if source.topic_id == newest]
+
+
+def is_live(cursors: Mapping[Source, Cursor]) -> bool:
+    """Whether every partition of the topic is there and has caught up."""
+    current = present(cursors)
+    is_whole = bool(current) and len(current) >= max(cursor.partitions for cursor in current)
+    return is_whole and all(cursor.state is CursorState.LIVE for cursor in current)
+
+
 @dataclass(frozen=True)
 class Write:
     """A compare-and-set: from the cursor written last to the next one, with the fields that change with it."""
@@ -173,4 +188,16 @@ class OnlineStore(Protocol):
 
     def get_document(self, name: str) -> dict[str, Any] | None:
         """The JSON document of that name, or None."""
+        ...
+
+    def remove_documents(self, names: Sequence[str]) -> None:
+        """Forget these documents, where they are there."""
+        ...
+
+    def drop(self, views: Collection[str], position: int) -> tuple[int, int]:
+        """One step of removing everything of some views; the next position (0: a round is complete), and how many keys.
+
+        Cursors go as a round begins, at position 0. Fields go only where the view has no cursor: who folds it again has
+        written one before.
+        """
         ...

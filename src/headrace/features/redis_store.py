@@ -19,7 +19,7 @@ from headrace.errors import OnlineStoreUnavailableError
 from headrace.features.online import Answer, Cursor, Source, Write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
 T = TypeVar("T")
 
@@ -74,6 +74,13 @@ end
 return removed
 """
 """KEYS cursors, entities…; ARGV reach in us."""
+_DROP = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local removed = 0
+for i = 2, #KEYS do removed = removed + redis.call('UNLINK', KEYS[i]) end
+return removed
+"""
+"""KEYS cursors, entities…"""
 _SCAN_COUNT = 1_000
 
 
@@ -95,6 +102,7 @@ class RedisOnlineStore:
         self._write = self._redis.register_script(_WRITE)
         self._look_up = self._redis.register_script(_LOOK_UP)
         self._scavenge = self._redis.register_script(_SCAVENGE)
+        self._drop = self._redis.register_script(_DROP)
 
     def acquire(self, view: str, source: Source, owner: bytes, partitions: int) -> Cursor | None:
         """See the port."""
@@ -143,13 +151,18 @@ class RedisOnlineStore:
 
     def scavenge(self, reach_us: Mapping[str, int], position: int) -> tuple[int, int]:
         """See the port. A step looks at about a thousand keys."""
+        position, by_view = self._scan(position)
+        return position, sum(self._clear(view, of, reach_us[view]) for view, of in by_view.items() if view in reach_us)
+
+    def _scan(self, position: int) -> tuple[int, Mapping[str, Sequence[bytes]]]:
+        """About a thousand keys on: those with fields, by view."""
         position, keys = self._call(
             lambda: self._redis.scan(position, match=self._prefix + b"*:e:*", count=_SCAN_COUNT)
         )
         by_view: dict[str, list[bytes]] = defaultdict(list)
         for key in keys:
             by_view[key.removeprefix(self._prefix).partition(b":")[0].decode()].append(key)
-        return position, sum(self._clear(view, of, reach_us[view]) for view, of in by_view.items() if view in reach_us)
+        return position, by_view
 
     def _clear(self, view: str, keys: Sequence[bytes], reach_us: int) -> int:
         removed: int = self._call(lambda: self._scavenge(keys=[self._cursors_key(view), *keys], args=[reach_us]))
@@ -163,6 +176,23 @@ class RedisOnlineStore:
         """See the port."""
         data = self._call(lambda: self._redis.get(self._prefix + b"doc:" + name.encode()))
         return None if data is None else msgspec.json.decode(data)
+
+    def remove_documents(self, names: Sequence[str]) -> None:
+        """See the port."""
+        if names:
+            self._call(lambda: self._redis.unlink(*(self._prefix + b"doc:" + name.encode() for name in names)))
+
+    def drop(self, views: Collection[str], position: int) -> tuple[int, int]:
+        """See the port. A step looks at about a thousand keys."""
+        removed = 0
+        if position == 0 and views:
+            removed = self._call(lambda: self._redis.unlink(*map(self._cursors_key, views)))
+        position, by_view = self._scan(position)
+        return position, removed + sum(self._drop_keys(view, of) for view, of in by_view.items() if view in views)
+
+    def _drop_keys(self, view: str, keys: Sequence[bytes]) -> int:
+        removed: int = self._call(lambda: self._drop([self._cursors_key(view), *keys]))
+        return removed
 
     def close(self) -> None:
         """Give the connections back."""

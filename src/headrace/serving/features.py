@@ -15,7 +15,7 @@ from headrace.errors import DefinitionError
 from headrace.features.entity_key import serializer
 from headrace.features.field import Header, unpack
 from headrace.features.kernel import Kernel, kernel
-from headrace.features.online import NO_CLOCK, Answer, Cursor, CursorState, OnlineStore, Source
+from headrace.features.online import NO_CLOCK, Answer, Cursor, OnlineStore, Source, is_live, present
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -284,12 +284,10 @@ class _ViewReader:
         """What holds for all entities of the view."""
         if at_us < found.clock - self._history_us:
             return Status.OUT_OF_RANGE
-        current = _incarnation(found.cursors)
-        if not current or len(current) < max(cursor.partitions for cursor in current):
+        if not is_live(found.cursors):
             return Status.REBUILDING
-        if any(cursor.state is not CursorState.LIVE for cursor in current):
-            return Status.REBUILDING
-        return Status.STALE if min(cursor.heartbeat_us for cursor in current) < alive_since_us else None
+        alive_us = min(cursor.heartbeat_us for cursor in present(found.cursors))
+        return Status.STALE if alive_us < alive_since_us else None
 
     def _status(self, common: Status | None, newest: int | None, at_us: int) -> Status:
         if common is not None:
@@ -298,14 +296,6 @@ class _ViewReader:
             return Status.MISSING
         too_old = self._max_age_us is not None and at_us - newest > self._max_age_us
         return Status.STALE if too_old else Status.PRESENT
-
-
-def _incarnation(cursors: Mapping[Source, Cursor]) -> list[Cursor]:
-    """The cursors of the topic's present incarnation: the one with the newest sign of life."""
-    if not cursors:
-        return []
-    newest = max(cursors.items(), key=lambda item: item[1].heartbeat_us)[0].topic_id
-    return [cursor for source, cursor in cursors.items() if source.topic_id == newest]
 
 
 def _offsets(cursors: Mapping[Source, Cursor], headers: Mapping[Source, Header]) -> dict[str, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from headrace.errors import OnlineStoreUnavailableError
 from headrace.features.online import CursorState, Write
 from headrace.streams.catch_up import CatchUp
 
@@ -52,15 +53,18 @@ class Acquisition:
     def follow(self, owned: OwnedPartition, views: Sequence[ViewPartition]) -> None:
         """The partition has these views now: begin with those that are new, leave those alone that are gone.
 
-        Raises what the store raises; then nothing has changed.
+        A store that does not answer means another try later.
         """
         new = [view for view in views if view not in owned.views]
-        if not self.waiting(owned.place):
-            self._take_cursors(owned, new)
         owned.views = list(views)
         owned.behind = [view for view in owned.behind if view in views]
-        if not self.waiting(owned.place):
+        if self.waiting(owned.place):
+            return
+        try:
+            self._take_cursors(owned, new)
             self._begin(owned, new)
+        except OnlineStoreUnavailableError:
+            self.later(owned)
 
     def _take_cursors(self, owned: OwnedPartition, views: Sequence[ViewPartition]) -> None:
         owner = self._new_owner()

@@ -19,8 +19,8 @@ import structlog
 
 from headrace.bus.clock import Clock, wall_clock
 from headrace.bus.consumer import BatchConsumer
-from headrace.bus.producer import EventProducer, RefusedError
-from headrace.bus.topics import OBSERVATIONS, admin
+from headrace.bus.producer import EventProducer
+from headrace.bus.topics import admin
 from headrace.errors import TransientError
 from headrace.features.log import REJECTED, EventLog, LogWriter
 from headrace.streams.acquisition import Acquisition
@@ -30,12 +30,13 @@ from headrace.streams.flusher import Flusher
 from headrace.streams.letters import flush, letters
 from headrace.streams.logged_rows import LoggedRows
 from headrace.streams.memory import bound
-from headrace.streams.observation import Observation, PartitionObservation
+from headrace.streams.observer import Observer
 from headrace.streams.partition import OwnedPartition, StoppedPartition, StoppedPartitions
 from headrace.streams.patience import Patience
 from headrace.streams.retries import Retries
 from headrace.streams.scavenger import Scavenger
 from headrace.streams.takeover import LogEnd, Takeover
+from headrace.streams.views import FollowedViews
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -85,18 +86,20 @@ class DataPlane:
         clock: Clock = wall_clock,
         chance: Callable[[], float] = random.random,
         publish: Callable[[], None] = lambda: None,
+        follow: Callable[[], Sequence[Mapping[str, Any]]] | None = None,
     ) -> None:
-        """``publish`` puts the definitions into the store: first, and at each acquisition, as a store may lose them.
+        """``follow`` tells, each second, which views there are by then (None: always those of ``view_specs``).
+
+        ``publish`` puts the definitions into the store: first, and at each acquisition, as a store may lose them.
 
         ``chance`` gives numbers in [0, 1), for the jitter of retries.
         """
         self._config = config
         self._streams = {stream.topic: stream for stream in streams}
-        self._specs: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-        for spec in view_specs:
-            self._specs[spec["source"]["topic"]].append(spec)
+        self._views = FollowedViews(view_specs, follow)
         self._store, self._log = store, log
-        self._monotonic, self._clock, self._publish = monotonic, clock, publish
+        self._monotonic, self._publish = monotonic, publish
+        self._observer = Observer(config.worker, clock)
         self._scavenger = Scavenger(store, view_specs)
         self._judges = {topic: Judge(stream) for topic, stream in self._streams.items()}
         self._flushers: dict[str, Flusher] = {}
@@ -127,7 +130,7 @@ class DataPlane:
         self._patiently(self._publish)
         ends = {topic: self._patiently(partial(self._end_of_log, topic)) for topic in self._streams}
         self._flushers |= {topic: end.flusher for topic, end in ends.items()}
-        self._takeover = Takeover(admin(config.bootstrap_servers), self._store, self._log, self._specs, ends)
+        self._takeover = Takeover(admin(config.bootstrap_servers), self._store, self._log, self._views.by_topic, ends)
         self._consumer = BatchConsumer(config.bootstrap_servers, config.group, list(self._streams), self)
         try:
             while not self._stop.is_set():
@@ -143,11 +146,11 @@ class DataPlane:
         return LogEnd(writer, Flusher(writer, partial(self._on_fenced, topic)))
 
     def stop(self) -> None:
-        """Ask the loop to end; safe from any thread."""
+        """Ask the loop to end; from any thread."""
         self._stop.set()
 
     def flush_soon(self) -> None:
-        """Ask for a commit of everything buffered; safe from any thread."""
+        """Ask for a commit of everything buffered; from any thread."""
         self._flush_now.set()
 
     def step(self) -> None:
@@ -167,6 +170,7 @@ class DataPlane:
         """Whether there is more to do at once."""
         until = self._monotonic() + for_s
         while self._acquisition.advance():
+            self._bound_memory()
             if self._monotonic() >= until:
                 return True
         return False
@@ -260,6 +264,7 @@ class DataPlane:
                 self._acquisition.later(owned)
                 continue
             owned.rewind = False
+            self._deploy()  # a view that was retired is not taken again
             logger.info("acquiring again", topic=owned.topic, partition=owned.source.partition)
             self._patiently(partial(self._acquisition.acquire, owned))
 
@@ -287,6 +292,9 @@ class DataPlane:
         failpoint("before-redis")
         self._patiently(lambda: self._write(writes))
         failpoint("after-redis")
+        self._bound_memory()
+
+    def _bound_memory(self) -> None:
         bound([view for owned in self._owned.values() for view in owned.views], self._config.memory_bytes)
 
     def _fold(
@@ -331,6 +339,13 @@ class DataPlane:
         for letter in letters(owned.topic, owned.source, rejected):
             self._patiently(partial(letter.send, self._producer))
 
+    def _deploy(self) -> None:
+        """Views come and go."""
+        if self._patiently(self._views.update):
+            self._scavenger.follow(self._views.specs)
+            for owned in self._owned.values():
+                self._acquisition.follow(owned, self._takeover.views(owned))
+
     # -- now and then -------------------------------------------------------------------------------------------------
 
     def _flush_if_due(self) -> None:
@@ -369,6 +384,7 @@ class DataPlane:
         if now < self._next_beat:
             return
         self._next_beat = now + self._config.heartbeat_s
+        self._deploy()
         beats = [
             (owned, view, view.heartbeat())
             for place, owned in self._owned.items()
@@ -380,23 +396,5 @@ class DataPlane:
         for owned, _, _ in beats:
             self._acquisition.held(owned)
             self._stopped.held(owned.place)
-        self._observe()
-
-    def _observe(self) -> None:
-        """An observation that Kafka does not take is no loss: the next one says the same and more."""
-        try:
-            self._producer.put(OBSERVATIONS, self._config.worker.encode(), self._observation().encode())
-        except (TransientError, RefusedError) as error:
-            logger.warning("no observation sent", error=str(error))
-
-    def _observation(self) -> Observation:
-        positions = {topic: flusher.positions() for topic, flusher in self._flushers.items()}
-        return Observation(
-            worker=self._config.worker,
-            observed_us=self._clock(),
-            partitions=[
-                PartitionObservation.of(owned, positions[owned.topic].get(owned.source, 0))
-                for owned in self._owned.values()
-            ],
-            stopped=self._stopped.observed(),
-        )
+        seen = self._observer.observe(self._owned.values(), self._flushers, self._stopped)
+        self._observer.send(self._producer, seen)

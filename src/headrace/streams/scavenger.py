@@ -21,8 +21,12 @@ class Scavenger:
 
     def __init__(self, store: OnlineStore, specs: Sequence[Mapping[str, Any]]) -> None:
         self._store = store
-        self._reach_us = {view_name(spec, spec_hash(spec)): reach_us(spec) for spec in specs}
         self._position = 0
+        self.follow(specs)
+
+    def follow(self, specs: Sequence[Mapping[str, Any]]) -> None:
+        """These are the views from now on."""
+        self._reach_us = {view_name(spec, spec_hash(spec)): reach_us(spec) for spec in specs}
 
     def step(self) -> None:
         """Look at about a thousand keys. Raises OnlineStoreUnavailableError."""

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.bus.topics import Held, held, incarnations
 from headrace.errors import FencedError, TopicUnknownError
+from headrace.features.definitions import spec_hash
 from headrace.features.online import NO_CLOCK, Source
 from headrace.streams import gap
 from headrace.streams.partition import OwnedPartition, StoppedPartition
-from headrace.streams.view_partition import ViewPartition
+from headrace.streams.view_partition import ViewPartition, view_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,6 +65,12 @@ class Takeover:
         except FencedError as error:  # another worker is at it: the next try sees more
             return StoppedPartition(topic, partition, str(error))
         return StoppedPartition(topic, partition, missing.why, missing, owned)
+
+    def views(self, owned: OwnedPartition) -> list[ViewPartition]:
+        """What a partition's views are by now: those that it has already are the same objects."""
+        known = {view.view: view for view in owned.views}
+        names = [(view_name(spec, spec_hash(spec)), spec) for spec in self._specs[owned.topic]]
+        return [known.get(name) or ViewPartition(spec, owned.source, self._store) for name, spec in names]
 
     def _open(self, topic: str, source: Source, partitions: int, found: Held) -> OwnedPartition:
         position = self._ends[topic].flusher.open(source) or 0

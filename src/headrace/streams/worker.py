@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from headrace.bus.clock import wall_clock
 from headrace.bus.control import Flush, decode_control
 from headrace.bus.shell import ThreadService, listen, run_shell, shell
+from headrace.bus.tail import TopicTail
 from headrace.bus.topics import (
     CONTROL,
+    DEFINITIONS,
     FOR_EVER,
+    MODELS,
     OBSERVATIONS,
     TopicPlan,
     admin,
@@ -26,7 +30,9 @@ from headrace.bus.topics import (
 from headrace.features.log import EventLog
 from headrace.features.redis_store import RedisOnlineStore
 from headrace.models.predictions import PREDICTIONS, VECTORS
+from headrace.streams.kafka_changes import KafkaChanges
 from headrace.streams.plane import DataPlane, PlaneConfig
+from headrace.streams.rollout import Rollout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,6 +78,7 @@ def make_topics(bootstrap_servers: str, streams: Sequence[Stream], partitions: i
     plans = [TopicPlan(stream.topic, partitions, config) for stream in own_streams(streams)]
     plans += [TopicPlan(dead_letters(stream.topic), 1, FOR_EVER) for stream in own_streams(streams)]
     plans += [TopicPlan(CONTROL), TopicPlan(OBSERVATIONS)]
+    plans += [TopicPlan(DEFINITIONS, 1, FOR_EVER), TopicPlan(MODELS, 1, FOR_EVER)]
     ensure_topics(bootstrap_servers, plans)
 
 
@@ -96,15 +103,34 @@ def publish_definitions(store: OnlineStore, views: Sequence[FeatureView], servic
         store.put_document(f"service:{service.name}", service.spec)
 
 
+def follow_deployments(
+    bootstrap_servers: str, namespace: str, streams: Sequence[Stream], store: OnlineStore, **waits: float
+) -> Rollout:
+    """What a worker of these streams makes of the logs on Kafka; both topics are there. Raises BusUnavailableError."""
+    return Rollout(
+        namespace,
+        streams,
+        store,
+        TopicTail(bootstrap_servers, [DEFINITIONS, MODELS], from_beginning=True),
+        KafkaChanges(bootstrap_servers).append,
+        new_id=lambda: uuid.uuid4().hex,
+        clock=wall_clock,
+        monotonic=time.monotonic,
+        **waits,
+    )
+
+
 def run_worker(
     config: WorkerConfig, streams: Sequence[Stream], views: Sequence[FeatureView], services: Sequence[FeatureService]
 ) -> None:
-    """Run until a signal stops it."""
+    """Run until a signal stops it. What is deployed holds; before the first deployment these definitions become it."""
     make_topics(config.bootstrap_servers, streams, config.partitions, replay=config.replay)
     if not config.replay:
         warn_of_producers_stamps(config.bootstrap_servers, own_streams(streams))
     store = RedisOnlineStore(config.redis_url, config.namespace)
     name = f"{config.namespace}-worker-{uuid.uuid4().hex[:8]}"
+    rollout = follow_deployments(config.bootstrap_servers, config.namespace, own_streams(streams), store)
+    rollout.begin([view.spec for view in views], [service.spec for service in services])
     plane = DataPlane(
         PlaneConfig(
             config.bootstrap_servers,
@@ -115,12 +141,13 @@ def run_worker(
             memory_bytes=config.memory_bytes,
         ),
         own_streams(streams),
-        [view.spec for view in views],
+        rollout.specs(),
         store,
         EventLog(config.event_log),
         new_owner=lambda: uuid.uuid4().bytes,
         monotonic=time.monotonic,
-        publish=lambda: publish_definitions(store, views, services),
+        publish=rollout.publish,
+        follow=rollout.step,
     )
     app = shell(name, config.bootstrap_servers, config.data_dir)
 
