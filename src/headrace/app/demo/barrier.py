@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _FLUSH_AGAIN_S = 0.15
-_TICK_AGAIN_S = 10.0
+_TICK_AGAIN_S = 1.0
 _FOLD_POLL_S = 0.003
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
@@ -81,13 +82,16 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
         "clock": "control",
     }
     settings = load_settings(flags, folder=root)
-    project = load_project(settings)
-    history = _history(settings, options.days)
-    state = DemoState("free run" if options.free_run else "lockstep", history.from_us, history.to_us)
     with ExitStack() as stack:
+        services = LocalServices(options.folder)
+        stack.callback(services.stop)
+        starting = stack.enter_context(ThreadPoolExecutor(1)).submit(services.start)  # while project and history load
+        project = load_project(settings)
+        history = _history(settings, options.days)
+        state = DemoState("free run" if options.free_run else "lockstep", history.from_us, history.to_us)
         view = stack.enter_context(DemoView(state, console))
         _enter(state, view, "starting Kafka and Valkey")
-        services = stack.enter_context(LocalServices(options.folder))
+        starting.result()
         addresses = {"bootstrap_servers": services.bootstrap_servers, "redis_url": services.redis_url}
         settings = load_settings(flags | addresses, folder=root)
         stage = Stage(settings, project, history, state, view.refresh)
@@ -174,8 +178,8 @@ class Stage:
         """Replay with one clock: worker, trainer and application."""
         self._topics(1)
         processes.start("worker", "worker", "--replay")
-        processes.start("trainer", "trainer", "--seed", str(self._settings.demo.seed))
         application = processes.start_lockstep(*self._score(), "--lockstep")
+        processes.start("trainer", "trainer", "--seed", str(self._settings.demo.seed))  # its first tick is a day away
         return Lockstep(self._cast(processes), application).run()
 
     def free_run(self, processes: Processes, options: DemoOptions) -> Tally:
