@@ -9,6 +9,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -21,6 +22,7 @@ Handler = Callable[[bytes], Awaitable[None]]
 
 def shell(name: str, bootstrap_servers: str, data_dir: str) -> faust.App:
     """A Faust app with a group of its own: every process of this kind sees every message from its start on."""
+    Path(data_dir).mkdir(parents=True, exist_ok=True)  # Faust makes the last folder only
     return faust.App(
         name,
         broker=[f"kafka://{server}" for server in bootstrap_servers.split(",")],
