@@ -1,0 +1,79 @@
+"""`headrace plan`: what deploying the project's definitions would change."""
+
+from __future__ import annotations
+
+import json as codec
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from headrace.app.options import BootstrapServers, DataDir, Json, RedisUrl, settings_from
+from headrace.app.tables import print_rows
+
+if TYPE_CHECKING:
+    from headrace.streams.plan import Line, Plan
+
+EXIT_CHANGES = 2
+_COLUMNS = ("kind", "name", "action", "version", "what", "rows", "size", "time")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(plan)
+
+
+def plan(
+    *,
+    json: Json = False,
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Show what `headrace apply` would change: views and services, what it takes, and which old versions go or stay.
+
+    Exit code 0: nothing to deploy; 2: there are changes.
+    """
+    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    from headrace.app.deploying import Deploying  # noqa: PLC0415 - --help needs none of it
+
+    found = Deploying(settings).plan()
+    if json:
+        typer.echo(codec.dumps(found.told(), indent=2))
+    else:
+        show(found)
+    if not found.is_deployed:
+        raise typer.Exit(EXIT_CHANGES)
+
+
+def show(found: Plan) -> None:
+    """As a table, with what it amounts to."""
+    if found.lines:
+        print_rows(_COLUMNS, [_row(line) for line in found.lines])
+    changing = [line for line in found.lines if line.action in {"added", "changed", "removed"}]
+    if not found.is_deployed:
+        typer.echo(f"{len(changing)} to change")
+    else:
+        typer.echo("nothing to deploy" + ("" if found.is_live else "; not everything is live yet"))
+
+
+def _row(line: Line) -> dict[str, Any]:
+    versions = [version for version in (line.before, line.after) if version is not None]
+    cost = line.estimate
+    return {
+        "kind": line.kind,
+        "name": line.name,
+        "action": line.action if line.live is not False else f"{line.action}, not live yet",
+        "version": " → ".join(versions) or None,
+        "what": "; ".join([*line.what, *(f"needed by {reason}" for reason in line.why)]) or None,
+        "rows": None if cost is None else f"{cost.rows:,}",
+        "size": None if cost is None else f"{'≥ ' if cost.is_sample else ''}{_bytes(cost.bytes)}",
+        "time": None if cost is None else f"{cost.seconds:g} s",
+    }
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1_000:  # noqa: PLR2004 - decimal units
+            return f"{count:.3g} {unit}"
+        count /= 1_000
+    return f"{count:.3g} GB"

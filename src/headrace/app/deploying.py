@@ -1,0 +1,166 @@
+"""What `headrace plan` and `headrace apply` see of a deployment, and what they do to it."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from headrace.app.broker import states
+from headrace.app.project import Project, load_project
+from headrace.app.run import addresses
+from headrace.bus.clock import wall_clock
+from headrace.bus.tail import TopicTail
+from headrace.bus.topics import OBSERVATIONS, TopicIncarnation, admin, incarnations
+from headrace.errors import TerminalError, TopicUnknownError, TransientError
+from headrace.features.log import EventLog
+from headrace.features.online import is_live, present
+from headrace.features.redis_store import RedisOnlineStore
+from headrace.streams.deployment import Deployed, Spec, named, named_by_models
+from headrace.streams.estimate import estimate, positions
+from headrace.streams.kafka_changes import KafkaChanges
+from headrace.streams.observation import Observation
+from headrace.streams.plan import Line, Plan, make_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from headrace.app.settings import Settings
+    from headrace.features.online import Source
+
+_WORKERS_S = 5.0
+_TAKEN_S = 20.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far it is: rows folded by view, and what is not live yet, views and services."""
+
+    folded: Mapping[str, int]
+    waiting: list[str]
+
+
+class Deploying:
+    """One project and the services that it is deployed to. Raises UnavailableError where one does not answer."""
+
+    def __init__(self, settings: Settings) -> None:
+        project: Project = load_project(settings)
+        self.views: list[Spec] = [view.spec for view in project.views.values()]
+        self.services: list[Spec] = [service.spec for service in project.services.values()]
+        self._namespace = settings.namespace
+        self._servers, redis_url = addresses(settings)
+        self._store = RedisOnlineStore(redis_url, settings.namespace)
+        self._log = EventLog(settings.event_log)
+        self._changes = KafkaChanges(self._servers)
+        self._all_taken = time.monotonic()
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The wanted views, ``name@version``."""
+        return [named(spec) for spec in self.views]
+
+    def plan(self) -> Plan:
+        """What would change. Estimates come from the event log, by folding some of it."""
+        state = self._changes.read(self._namespace)
+        plan = make_plan(
+            state,
+            self.views,
+            self.services,
+            models=named_by_models(states(self._servers)),
+            in_force=self._in_force(),
+            live=self._live(),
+        )
+        return msgspec.structs.replace(plan, lines=[self._estimated(line) for line in plan.lines])
+
+    def _in_force(self) -> dict[str, Spec]:
+        found = {spec["service"]: self._store.get_document(f"service:{spec['service']}") for spec in self.services}
+        return {name: document for name, document in found.items() if document is not None}
+
+    def _live(self) -> dict[str, bool]:
+        return dict(zip(self.names, map(is_live, self._store.cursors(self.names)), strict=True))
+
+    def _estimated(self, line: Line) -> Line:
+        if line.kind != "view" or line.action not in {"added", "changed"}:
+            return line
+        spec = next(spec for spec in self.views if spec["view"] == line.name)
+        return msgspec.structs.replace(line, estimate=estimate(self._log, spec, self._ends(spec)))
+
+    def _ends(self, spec: Spec) -> dict[Source, int]:
+        topic = spec["source"]["topic"]
+        try:
+            incarnation: TopicIncarnation = incarnations(admin(self._servers), [topic])[topic]
+        except TopicUnknownError:
+            return {}
+        return positions(self._log, topic, incarnation.topic_id, incarnation.partitions)
+
+    # -- applying ---------------------------------------------------------------------------------------------------
+
+    def insist_on_workers(self) -> None:
+        """Raises TransientError unless workers run that read every stream of the wanted views."""
+        wanted = {spec["source"]["topic"] for spec in self.views}
+        read: set[str] = set()
+        is_one = False
+        with closing(TopicTail(self._servers, [OBSERVATIONS], from_beginning=False)) as tail:
+            deadline = time.monotonic() + _WORKERS_S
+            while time.monotonic() < deadline and not (is_one and wanted <= read):
+                for message in tail.poll(0.2):
+                    if (message.key() or b"").startswith(f"{self._namespace}-worker-".encode()):
+                        seen = msgspec.json.decode(message.value() or b"", type=Observation)
+                        read |= {partition.topic for partition in seen.partitions}
+                        is_one = True
+        if not is_one:
+            raise TransientError(
+                f"no worker of namespace {self._namespace!r} has been heard within {_WORKERS_S:g} s: start "
+                "`headrace worker`, or deploy without waiting by --no-wait"
+            )
+        if wanted - read:
+            raise TransientError(
+                f"no worker reads {sorted(wanted - read)}: workers read the streams that they were started with; "
+                "start them again with this project, or deploy without waiting by --no-wait"
+            )
+
+    def publish(self, plan: Plan) -> None:
+        """Deploy what was planned. Raises TerminalError if another deployment came between."""
+        id_ = uuid.uuid4().hex
+        self._changes.append(
+            Deployed(
+                id=id_, namespace=self._namespace, expects=plan.expects, views=self.views, services=self.services,
+                at_us=wall_clock(),
+            )
+        )  # fmt: skip
+        if self._changes.read(self._namespace).id != id_:
+            raise TerminalError("another deployment came between the plan and this one, which is void: plan again")
+
+    def rows(self) -> dict[str, int]:
+        """How many rows the event log has for each wanted view; workers have so long from now to take them."""
+        self._all_taken = time.monotonic()
+        return {name: sum(self._ends(spec).values()) for name, spec in zip(self.names, self.views, strict=True)}
+
+    def progress(self) -> Progress:
+        """How far the workers are."""
+        cursors = dict(zip(self.names, self._store.cursors(self.names), strict=True))
+        in_force = self._in_force()
+        waiting = [name for name, found in cursors.items() if not is_live(found)]
+        waiting += [
+            f"service {spec['service']}"
+            for spec in self.services
+            if in_force.get(spec["service"], {}).get("views") != spec["views"]
+        ]
+        folded = {name: sum(max(cursor.next_offset, 0) for cursor in present(found)) for name, found in cursors.items()}
+        self._insist_on_taking([name for name, found in cursors.items() if not found])
+        return Progress(folded, waiting)
+
+    def _insist_on_taking(self, untaken: list[str]) -> None:
+        now = time.monotonic()
+        if not untaken:
+            self._all_taken = now
+        if now - self._all_taken > _TAKEN_S:
+            raise TransientError(
+                f"no worker has taken {untaken} for {_TAKEN_S:g} s: if event types of their streams have new fields, "
+                "start the workers again with this project; then `headrace apply` goes on from where it stands"
+            )
