@@ -128,10 +128,12 @@ def model_frame(service: ServiceRef, requests: Sequence[Mapping[str, Any]], foun
                 f"request features {wanted}; the request has {sorted(request)}"
             )
             raise DefinitionError(message)
-    frame = found.to_pandas()
-    for name in service.request_features:
-        frame[name] = [request[name] for request in requests]
-    return frame[[*service.columns, *service.request_features]]
+    import pandas as pd  # noqa: PLC0415 - comes with headrace[serving]
+
+    own = {name: [request[name] for request in requests] for name in service.request_features}
+    features = found.to_numpy()[:, [found.columns.index(name) for name in service.columns]]
+    frame = pd.DataFrame(features, columns=list(service.columns))
+    return pd.concat([frame, pd.DataFrame(own, index=frame.index)], axis=1) if own else frame
 
 
 def _scores(model: LoadedModel, frame: pd.DataFrame) -> Sequence[float]:

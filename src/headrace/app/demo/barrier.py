@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _FLUSH_AGAIN_S = 0.15
 _TICK_AGAIN_S = 1.0
-_FOLD_POLL_S = 0.003
+_FOLD_POLL_S = 0.001
 
 
 class BarrierError(TransientError):

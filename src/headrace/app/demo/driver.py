@@ -93,8 +93,15 @@ class _Replayer:
         return ended
 
     def _draw_curves(self, t_us: int) -> None:
-        if t_us // DAY_US % _CURVE_DAYS == 0 and self._state.versions:
-            self._state.auc_days, self._state.auc_live, self._state.auc_frozen = rolling(duel(self._cast.log, t_us))
+        state = self._state
+        if t_us // DAY_US % _CURVE_DAYS or not state.versions:
+            return
+        settled = max(len(state.auc_days) - _CURVE_DAYS, 0)  # of the last days labels still came in
+        since = state.auc_days[settled] if settled else None
+        days, live, frozen = rolling(duel(self._cast.log, t_us), since)
+        state.auc_days = state.auc_days[:settled] + days
+        state.auc_live = state.auc_live[:settled] + live
+        state.auc_frozen = state.auc_frozen[:settled] + frozen
 
     def _show(self, t_us: int, started: float, fresh: int) -> None:
         state = self._state

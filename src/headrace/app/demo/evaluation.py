@@ -63,12 +63,15 @@ def _plain(found: Mapping[str, float]) -> dict[str, float | None]:
     return {name: None if math.isnan(value) else round(float(value), 6) for name, value in found.items()}
 
 
-def rolling(rows: pl.DataFrame) -> tuple[list[int], list[float], list[float]]:
-    """Days, and at the end of each the AUC of live and frozen over 14 days; NaN where there is too little."""
+def rolling(rows: pl.DataFrame, since: int | None = None) -> tuple[list[int], list[float], list[float]]:
+    """Days, and at the end of each the AUC of live and frozen over 14 days; NaN where there is too little.
+
+    From the day ``since`` on, or from the first.
+    """
     if rows.is_empty():
         return [], [], []
     day, label, live, frozen = (rows.get_column(name).to_numpy() for name in ("day", "label", "live", "frozen"))
-    days = list(range(int(day.min()), int(day.max()) + 1))
+    days = list(range(max(int(day.min()), since or 0), int(day.max()) + 1))
     windows = [(day > end - _ROLLING_DAYS) & (day <= end) for end in days]
     return days, [_auc(label[w], live[w]) for w in windows], [_auc(label[w], frozen[w]) for w in windows]
 

@@ -32,13 +32,7 @@ class Processes:
 
     def __init__(self, logs: Path, root: Path, environment: dict[str, str]) -> None:
         self._logs = logs
-        self._command = [
-            "env",
-            "-C",
-            str(root),
-            *(f"{name}={value}" for name, value in environment.items()),
-            *_HEADRACE,
-        ]
+        self._env = ["env", "-C", str(root), *(f"{name}={value}" for name, value in environment.items())]
         self._guarded: dict[str, GuardedProcess] = {}
         self._application: subprocess.Popen[bytes] | None = None
         logs.mkdir(parents=True, exist_ok=True)
@@ -47,15 +41,16 @@ class Processes:
         """Where a process writes what it has to say."""
         return self._logs / f"{name}.log"
 
-    def start(self, name: str, *arguments: str) -> None:
-        """Start ``headrace …`` under a name; its log is ``<name>.log``."""
-        self._guarded[name] = GuardedProcess([*self._command, *arguments], self.log(name), grace_seconds=_STOP_S)
+    def start(self, name: str, *arguments: str, threads: int = 1) -> None:
+        """Start ``headrace …`` under a name; its log is ``<name>.log``. ``threads``: what OpenMP may use."""
+        command = [*self._env, f"OMP_NUM_THREADS={threads}", *_HEADRACE, *arguments]
+        self._guarded[name] = GuardedProcess(command, self.log(name), grace_seconds=_STOP_S)
 
     def start_lockstep(self, *arguments: str) -> LockstepApplication:
         """Start an application that obeys commands."""
         with self.log("application").open("ab") as log:
             self._application = subprocess.Popen(  # noqa: S603 - our own command
-                [*self._command, *arguments],
+                [*self._env, "OMP_NUM_THREADS=1", *_HEADRACE, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -30,11 +31,14 @@ def build(
 ) -> tuple[dict[str, Any], Curves]:
     """The report without its ``seconds``, and the curves of its chart."""
     log = EventLog(settings.event_log)
+    with ThreadPoolExecutor(1) as beside:
+        counting = beside.submit(_counted, history, project, log)
+        audited = _audited(model, log)
+        counted = counting.result()
     model_log = ModelLog(model, log)
     rows = evaluation.duel(model_log, history.to_us)
     auc, logloss = evaluation.scores(rows, seed=settings.demo.seed)
     live = model_log.predictions().filter(pl.col("role") == "live")
-    lost, duplicated = lost_and_duplicated(history, project.streams, log)
     report = {
         "events": sum(tally.produced[topic] for topic in project.streams),
         "predictions": live.height,
@@ -43,14 +47,16 @@ def build(
         "decisions": evaluation.decisions(tally.records, tally.runs),
         "auc": auc,
         "logloss": logloss,
-        **_audited(model, log),
-        "dead_letters": sum(
-            log.read(topic).filter(pl.col("__verdict") == REJECTED).height for topic in project.streams
-        ),
-        "lost": lost,
-        "duplicated": duplicated,
+        **audited,
+        **counted,
     }
     return report, evaluation.rolling(rows)
+
+
+def _counted(history: History, project: Project, log: EventLog) -> dict[str, int]:
+    lost, duplicated = lost_and_duplicated(history, project.streams, log)
+    rejected = [log.read(topic).filter(pl.col("__verdict") == REJECTED).height for topic in project.streams]
+    return {"dead_letters": sum(rejected), "lost": lost, "duplicated": duplicated}
 
 
 def _versions(tally: Tally) -> list[dict[str, Any]]:
