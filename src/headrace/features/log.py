@@ -40,8 +40,6 @@ META: dict[str, Any] = {
 }
 ACCEPTED, REJECTED = "accepted", "rejected"
 _ATTEMPTS = 10
-_METADATA = "Metadata changed"
-"""What Delta says of a commit that met another worker's making of the table, which is no fence."""
 
 
 def log_schema(stream: Stream) -> dict[str, Any]:
@@ -259,10 +257,8 @@ class LogWriter:
     ) -> None:
         try:
             self._commit(rows, expected, versions, why)
-        except CommitFailedError as error:
-            if _METADATA not in str(error):
-                raise self._fenced(str(error)) from error
-            self.refresh()  # another worker made the table at the same time: the offsets say whose turn it is
+        except CommitFailedError:
+            self.refresh()  # made, compacted or written to meanwhile: the offsets say whether it is still our turn
             try:
                 self._commit(rows, expected, versions, why)
             except CommitFailedError as again:
