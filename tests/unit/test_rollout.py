@@ -282,6 +282,7 @@ def test_a_view_that_a_model_version_names_stays_until_that_is_retired(scene: Sc
     go_over(scene, worker)
     pass_time(scene, worker, seconds=100)
     assert folded(worker) == {OLD_NAME, NEW_NAME}
+    assert not worker.deployment.retired
     scene.log.model_event(model_event(NEW_NAME, version=2, expects="e1"))
     pass_time(scene, worker, seconds=100)
     assert folded(worker) == {OLD_NAME, NEW_NAME}, "one can go back to version 1"

@@ -16,7 +16,7 @@ from headrace.app.project import Project, load_project
 from headrace.app.run import addresses
 from headrace.bus.clock import wall_clock
 from headrace.bus.tail import TopicTail
-from headrace.bus.topics import OBSERVATIONS, TopicIncarnation, admin, incarnations
+from headrace.bus.topics import OBSERVATIONS, TopicIncarnation, TopicPlan, admin, ensure_topics, incarnations
 from headrace.errors import TerminalError, TopicUnknownError, TransientError
 from headrace.features.log import EventLog
 from headrace.features.online import is_live, present
@@ -105,6 +105,7 @@ class Deploying:
         wanted = {spec["source"]["topic"] for spec in self.views}
         read: set[str] = set()
         is_one = False
+        ensure_topics(self._servers, [TopicPlan(OBSERVATIONS)])  # where no worker ever ran
         with closing(TopicTail(self._servers, [OBSERVATIONS], from_beginning=False)) as tail:
             deadline = time.monotonic() + _WORKERS_S
             while time.monotonic() < deadline and not (is_one and wanted <= read):
