@@ -13,19 +13,23 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import deltalake
 import pyarrow.parquet as pq
 import pytest
 
+from headrace.bus.clock import SettableClock
 from headrace.errors import FencedError, SettingsError, TerminalError
 from headrace.features.log import EventLog, LogWriter, log_schema
 from headrace.models import artifact, manifest
 from headrace.models.events import Published
 from headrace.streams import maintenance
 from headrace.streams.maintenance import COMPACTED, Sizes, compact, shape, vacuum
+from headrace.streams.upkeep import Schedule, Upkeep
 from headrace.trainers.fitting import InlineFits
 from headrace.trainers.reproduce import Reproducer
 from headrace.trainers.training_set import TrainingSets
 from tests.contract.test_event_log import ONE, REBORN, ZERO, append, offsets, pings, rows, stream_with
+from tests.crash.scene import until
 from tests.training import LIVE_FROM, Shop, day, model, request
 
 if TYPE_CHECKING:
@@ -77,6 +81,7 @@ def test_pieces_are_bounded_and_few_or_large_files_are_left_alone(log: EventLog)
     assert list(compact(log, "pings", 1, Sizes(small_bytes=100, least_files=2))) == []
     assert list(compact(log, "pings", 1, Sizes(rows=49, least_files=2))) == [7, 7, 4]
     assert shape(log, "pings").files == 3
+    assert list(compact(log, "pings", 2, Sizes(rows=49, least_files=2))) == []  # none is small any more
     assert in_order(log).equals(before)
 
 
@@ -96,7 +101,7 @@ def test_files_that_overlap_a_large_one_lose_nothing(log: EventLog) -> None:
 
 def stale(log: EventLog, monkeypatch: pytest.MonkeyPatch, meanwhile: Any) -> None:
     """Compact, and just before the commit let something else happen."""
-    commit = maintenance.write_deltalake
+    commit = deltalake.write_deltalake
 
     def late(*args: Any, **options: Any) -> None:
         monkeypatch.setattr(maintenance, "write_deltalake", commit)
@@ -119,7 +124,12 @@ def test_of_two_compactions_one_is_refused(log: EventLog, monkeypatch: pytest.Mo
 
 def test_appends_meanwhile_stay(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = fill(log)
-    stale(log, monkeypatch, lambda: [append(writer, source, 50) for source in (ZERO, ONE, REBORN)])
+
+    def more() -> None:
+        for source in (ZERO, ONE, REBORN):
+            append(writer, source, 50)
+
+    stale(log, monkeypatch, more)
     assert shape(log, "pings").files == 4
     for source in (ZERO, ONE, REBORN):
         assert log.read_from("pings", source, 0).equals(rows(source, 0, 50))
@@ -155,6 +165,15 @@ def compact_until(log: EventLog, done: threading.Event) -> int:
     return pieces
 
 
+def test_what_changes_a_note_is_a_fence_though_the_position_stays(log: EventLog) -> None:
+    fill(log)
+    mine, operator = LogWriter(log, pings), LogWriter(log, pings)
+    operator.note(ZERO, 42, 42, cut=42, why={"test": "accepted"})
+    with pytest.raises(FencedError):
+        mine.note(ZERO, 42, 42, cut=-14, why={"test": "found"})
+    assert LogWriter(log, pings).cut(ZERO) == 42
+
+
 def test_a_reader_writers_and_compactions_at_once(log: EventLog) -> None:
     fill(log, 1)
     done, reader, parts = threading.Event(), log.reader("pings"), []
@@ -187,7 +206,7 @@ def test_columns_that_came_later_keep_their_defaults(log: EventLog) -> None:
 
 def test_rows_that_are_not_what_they_were_are_told(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(log)
-    commit = maintenance.write_deltalake
+    commit = deltalake.write_deltalake
     monkeypatch.setattr(maintenance, "write_deltalake", lambda t, rows, **o: commit(t, rows.slice(1), **o))
     with pytest.raises(TerminalError, match="125 rows at version 19 where version 18 has 126"):
         list(compact(log, "pings", 1, ALL))
@@ -233,8 +252,39 @@ def test_vacuum_deletes_what_was_replaced_seven_days_ago(log: EventLog) -> None:
 
 def test_a_retention_of_less_than_seven_days_is_refused(log: EventLog) -> None:
     fill(log)
-    with pytest.raises(SettingsError, match="6 days, 23:00:00 is too short"):
+    with pytest.raises(SettingsError, match="log_retention: 6 days, 23:00:00 is too short"):
         vacuum(log, "pings", 1, WEEK - timedelta(hours=1))
+    with pytest.raises(SettingsError):
+        Schedule(retention=WEEK - timedelta(hours=1))
+
+
+# -- on a schedule ----------------------------------------------------------------------------------------------------
+
+
+def test_the_worker_that_leads_a_topic_looks_after_its_log(log: EventLog) -> None:
+    fill(log)
+    clock, leading = SettableClock(50_000_000), {"other"}
+    schedule = Schedule(compact=timedelta(days=99), vacuum=timedelta(seconds=10), sizes=ALL)
+    upkeep = Upkeep(log, ["gone", "pings"], leading.__contains__, schedule, clock)
+    upkeep.step()
+    assert shape(log, "pings").files == 18
+    leading |= {"pings", "gone"}  # one without a table holds up nothing
+    upkeep.step()
+    found = shape(log, "pings")
+    assert (found.files, found.compacted_s, found.vacuumed_s) == (1, 50, None)
+    age(log, "pings", 8)
+    for now_s, wanted in ((59, (19, None)), (60, (1, 60))):
+        clock.now_us = now_s * 1_000_000
+        upkeep.step()
+        assert (parquets(log), shape(log, "pings").vacuumed_s) == wanted
+
+
+def test_upkeep_runs_beside_and_ends_with_its_context(log: EventLog) -> None:
+    fill(log)
+    schedule = Schedule(compact=timedelta(milliseconds=10), sizes=ALL)
+    with Upkeep(log, ["pings"], lambda _: True, schedule, SettableClock(1_000_000)):
+        until(lambda: shape(log, "pings").files == 1, 10)
+    assert not [thread for thread in threading.enumerate() if thread.name == "headrace-upkeep"]
 
 
 def test_a_version_is_made_again_after_compaction_and_vacuum(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from headrace.features.online import Source
 from headrace.features.table import aligned, files, filled, missing_columns, no_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from headrace.bus.stream import Stream
@@ -255,14 +255,21 @@ class LogWriter:
         versions: Mapping[str, int],
         why: Mapping[str, str] | None = None,
     ) -> None:
+        known = self._versions(versions)
         try:
             self._commit(rows, expected, versions, why)
-        except CommitFailedError:
-            self.refresh()  # made, compacted or written to meanwhile: the offsets say whether it is still our turn
+        except CommitFailedError as error:
+            self.refresh()  # made or compacted meanwhile: that is no fence, but what changes our own transactions is
+            if self._versions(versions) != known:
+                raise self._fenced(str(error)) from error
             try:
                 self._commit(rows, expected, versions, why)
             except CommitFailedError as again:
                 raise self._fenced(str(again)) from again
+
+    def _versions(self, names: Iterable[str]) -> list[int | None]:
+        with self._log.storage(self._topic):
+            return [self._table.transaction_version(name) for name in names]
 
     def _commit(
         self,

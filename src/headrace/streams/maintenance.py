@@ -29,21 +29,25 @@ if TYPE_CHECKING:
     from headrace.features.log import EventLog
 
 COMPACTED, VACUUMED = "headrace.compacted", "headrace.vacuumed"
-"""Delta transactions whose version is when it was last done, in seconds since the epoch."""
+"""Delta transactions whose version is when it was last done, and there was something to do: seconds since the epoch."""
 LEAST_RETENTION = timedelta(days=7)
 _KEY = ["__partition", "__topic_id", "__offset"]
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """A file below ``small_bytes`` is small. ``rows`` bounds what is in memory, and in one file afterwards.
+    """Small is a file below ``small_bytes`` and half of ``rows``; these bound what is in memory, and a new file.
 
     Fewer than ``least_files`` small files are left alone.
     """
 
     small_bytes: int = 64 << 20
-    rows: int = 1_000_000
+    rows: int = 500_000
     least_files: int = 20
+
+    def small(self, found: pl.DataFrame) -> pl.DataFrame:
+        """The small ones of some files."""
+        return found.filter((pl.col("bytes") < self.small_bytes) & (pl.col("rows") < self.rows / 2))
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,9 @@ def shape(log: EventLog, topic: str, sizes: Sizes | None = None) -> Shape:
     with log.storage(topic):
         table = log.table(topic)
         found = _files(table)
-        small = found.filter(pl.col("bytes") < (sizes or Sizes()).small_bytes)
+        small = (sizes or Sizes()).small(found)
         return Shape(
-            topic, table.version(), found["rows"].sum(), found.height, small.height, found["bytes"].sum(),
+            topic, table.version(), int(found["rows"].sum()), found.height, small.height, int(found["bytes"].sum()),
             table.transaction_version(COMPACTED), table.transaction_version(VACUUMED),
         )  # fmt: skip
 
@@ -89,7 +93,7 @@ def compact(log: EventLog, topic: str, now_s: int, sizes: Sizes | None = None) -
     """
     sizes = sizes or Sizes()
     with log.storage(topic):
-        small = _files(log.table(topic)).filter(pl.col("bytes") < sizes.small_bytes)
+        small = sizes.small(_files(log.table(topic)))
     if small.height < sizes.least_files:
         return
     piece = (pl.col("rows").cum_sum() - 1) // sizes.rows
@@ -164,15 +168,23 @@ def _rows(table: DeltaTable, ranges: Sequence[_Range], columns: list[str] | None
     return table.to_pyarrow_dataset().to_table(columns=columns, filter=keep)
 
 
+def check_retention(retention: timedelta) -> None:
+    """Raises SettingsError for less than seven days."""
+    if retention < LEAST_RETENTION:
+        message = (
+            f"log_retention: {retention} is too short, as readers may need replaced files for that long: "
+            f"{LEAST_RETENTION.days}d or more"
+        )
+        raise SettingsError(message)
+
+
 def vacuum(log: EventLog, topic: str, now_s: int, retention: timedelta, *, dry_run: bool = False) -> int:
     """Delete the files that the table has not had for longer than ``retention``; how many, or would be.
 
     Whoever reads an older snapshot than that loses its files, so it has to be longer than the longest training run.
     Raises SettingsError for less than seven days, and OfflineStoreUnavailableError.
     """
-    if retention < LEAST_RETENTION:
-        message = f"a retention of {retention} is too short: readers may need files for {LEAST_RETENTION.days} days"
-        raise SettingsError(message)
+    check_retention(retention)
     with log.storage(topic):
         gone = log.table(topic).vacuum(
             -(-int(retention.total_seconds()) // 3_600),

@@ -1,0 +1,93 @@
+"""The event log's upkeep on a schedule: each stream's is with the worker that reads its partition 0."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Self
+
+import structlog
+
+from headrace.errors import FencedError, HeadraceError, TransientError
+from headrace.streams.maintenance import LEAST_RETENTION, Sizes, check_retention, compact, shape, vacuum
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from headrace.bus.clock import Clock
+    from headrace.features.log import EventLog
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How often small files are put together and replaced ones deleted, and how long these are kept.
+
+    Raises SettingsError for a retention of less than seven days.
+    """
+
+    compact: timedelta = timedelta(minutes=10)
+    vacuum: timedelta = timedelta(days=1)
+    retention: timedelta = LEAST_RETENTION
+    sizes: Sizes = field(default_factory=Sizes)
+
+    def __post_init__(self) -> None:
+        check_retention(self.retention)
+
+
+class Upkeep:
+    """Runs in a thread of its own for as long as the context lasts; the first time after the first interval.
+
+    ``leads`` says whether a topic is this worker's to look after. While a partition moves two may think so: compaction
+    and vacuum bear that. What fails is tried again the next time, and never stops the worker.
+    """
+
+    def __init__(
+        self, log: EventLog, topics: Sequence[str], leads: Callable[[str], bool], schedule: Schedule, clock: Clock
+    ) -> None:
+        self._log, self._topics, self._leads = log, topics, leads
+        self._schedule, self._clock = schedule, clock
+        self._looked: dict[str, int] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="headrace-upkeep", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """A commit under way is finished."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._schedule.compact.total_seconds()):
+            self.step()
+
+    def step(self) -> None:
+        """Look after every topic that is ours once."""
+        for topic in self._topics:
+            if self._leads(topic) and not self._stop.is_set():
+                try:
+                    self._tend(topic)
+                except (FencedError, TransientError) as error:
+                    logger.warning("upkeep of the event log: later", topic=topic, error=str(error))
+                except HeadraceError:
+                    logger.exception("upkeep of the event log failed", topic=topic)
+
+    def _tend(self, topic: str) -> None:
+        schedule = self._schedule
+        for files in compact(self._log, topic, self._now_s(), schedule.sizes):
+            logger.info("event log compacted", topic=topic, files=files)
+            if self._stop.is_set() or not self._leads(topic):
+                return
+        last = self._looked.get(topic, shape(self._log, topic, schedule.sizes).vacuumed_s or 0)
+        if self._now_s() - last >= schedule.vacuum.total_seconds():
+            gone = vacuum(self._log, topic, self._now_s(), schedule.retention)
+            self._looked[topic] = self._now_s()  # the table remembers only when something was deleted
+            logger.info("event log vacuumed", topic=topic, files=gone)
+
+    def _now_s(self) -> int:
+        return self._clock() // 1_000_000
