@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from click.testing import Result
+    from typer.testing import Result
 
     from headrace.app.local.services import LocalServices
     from headrace.bus.stream import Stream
@@ -110,7 +110,7 @@ class Post:
             thread.join(20)
         assert self.log.read(self.topic).height == rows
 
-    def records(self) -> list[tuple[int, bytes | None, bytes | None, int, dict[str, bytes]]]:
+    def records(self) -> list[tuple[int, bytes | None, bytes | None, int, dict[str, Any]]]:
         """What the topic has beyond :data:`SENT`, as a worker reads it."""
         consumer = Consumer(
             {"bootstrap.servers": self.services.bootstrap_servers, "group.id": "x", "enable.partition.eof": False}
@@ -118,9 +118,12 @@ class Post:
         consumer.assign([TopicPartition(self.topic, 0, 2), TopicPartition(self.topic, 1, 3)])
         found = [message for message in consumer.consume(1_000, 2.0) if message.error() is None]
         consumer.close()
-        return sorted(
-            (m.partition() or 0, m.key(), m.value(), m.timestamp()[1], dict(m.headers() or [])) for m in found
-        )  # type: ignore[type-var, return-value]
+        headers: list[Any] = [message.headers() or [] for message in found]
+        rows = [
+            (m.partition() or 0, m.key(), m.value(), m.timestamp()[1], dict(own))
+            for m, own in zip(found, headers, strict=True)
+        ]
+        return sorted(rows, key=lambda row: (row[0], row[3]))
 
 
 @pytest.fixture(params=["CreateTime", "LogAppendTime"])

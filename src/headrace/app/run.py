@@ -6,6 +6,7 @@ import itertools
 import sys
 import uuid
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ def addresses(settings: Settings) -> tuple[str, str]:
 
 def worker(settings: Settings, project: Project, *, partitions: int, replay: bool = False) -> None:
     """Run a worker until a signal. ``partitions`` and ``replay`` are for the topics that it has to make."""
+    from headrace.streams.upkeep import Schedule  # noqa: PLC0415
     from headrace.streams.worker import WorkerConfig, run_worker  # noqa: PLC0415 - each process imports its own part
 
     servers, redis_url = addresses(settings)
@@ -53,6 +55,12 @@ def worker(settings: Settings, project: Project, *, partitions: int, replay: boo
         flush_s=micros(settings.flush_interval) / 1e6,
         memory_bytes=settings.memory,
         replay=replay,
+        metrics_host=settings.metrics_host,
+        metrics_port=settings.metrics_port,
+        upkeep=Schedule(
+            compact=timedelta(microseconds=micros(settings.compact_interval)),
+            retention=timedelta(microseconds=micros(settings.log_retention)),
+        ),
     )
     run_worker(config, list(project.streams.values()), list(project.views.values()), list(project.services.values()))
 

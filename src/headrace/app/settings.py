@@ -113,6 +113,18 @@ class Settings(BaseModel):
         description="Most memory that a worker takes for the entities it keeps at hand, such as 512MiB. Others come "
         "back from Redis. The buffers of Kafka and of the event log come on top.",
     )
+    metrics_host: str = Field(default="127.0.0.1", description="Where a worker serves its metrics, if it does.")
+    metrics_port: NonNegativeInt = Field(
+        default=0, le=65_535, description="Port on which a worker serves metrics for Prometheus; 0: it does not."
+    )
+    compact_interval: Duration = Field(
+        default="10m", description="How often workers put small files of the event log together."
+    )
+    log_retention: Duration = Field(
+        default="7d",
+        description="How long replaced files of the event log are kept: 7d or more, and longer than the longest "
+        "training run.",
+    )
     heartbeat_bound: Duration = Field(
         default="5s", description="Age of a worker's heartbeat beyond which look-ups answer `stale`."
     )

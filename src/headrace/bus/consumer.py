@@ -109,6 +109,14 @@ class BatchConsumer:
 
         self._consumer.commit(offsets=[TopicPartition(*position) for position in positions], asynchronous=True)
 
+    def ends(self) -> dict[tuple[str, int], int]:
+        """The high watermarks of what is read, as Kafka told them with its last answers; asks nobody."""
+        known = {
+            (place.topic, place.partition): self._consumer.get_watermark_offsets(place, cached=True)
+            for place in self._consumer.assignment()
+        }
+        return {place: found[1] for place, found in known.items() if found[1] >= 0}
+
     def seek(self, topic: str, partition: int, offset: int) -> bool:
         """Read the partition from there on; False while Kafka does not fetch it. Not from within a callback."""
         from confluent_kafka import KafkaException, TopicPartition  # noqa: PLC0415

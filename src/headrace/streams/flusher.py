@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -46,12 +47,18 @@ class Flusher:
     """Buffers rows by source partition and appends them as one commit at a time, on a thread of its own.
 
     ``fenced`` is called, on the caller's thread, with the partitions that another worker has flushed further or not at
-    all as expected: their rows here are void, and they have to be acquired again.
+    all as expected: their rows here are void, and they have to be acquired again. ``done`` is told the rows and the
+    seconds of each commit, on the flusher's thread.
     """
 
-    def __init__(self, writer: LogWriter, fenced: Callable[[Source], None]) -> None:
+    def __init__(
+        self,
+        writer: LogWriter,
+        fenced: Callable[[Source], None],
+        done: Callable[[int, float], None] = lambda _rows, _seconds: None,
+    ) -> None:
         self._writer = writer
-        self._fenced = fenced
+        self._fenced, self._done = fenced, done
         self._tails: dict[Source, Tail] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="flush")
         self._running: tuple[_Commit, Future[None]] | None = None
@@ -104,7 +111,9 @@ class Flusher:
 
     def _append(self, rows: pl.DataFrame, commit: _Commit) -> None:
         failpoint("before-delta")
+        began = time.monotonic()
         self._writer.append(rows, commit.expected, commit.positions)
+        self._done(rows.height, time.monotonic() - began)
         failpoint("after-delta")
 
     def collect(self) -> bool:

@@ -30,6 +30,7 @@ from headrace.streams.flusher import Flusher
 from headrace.streams.letters import flush, letters
 from headrace.streams.logged_rows import LoggedRows
 from headrace.streams.memory import bound
+from headrace.streams.meter import Meter
 from headrace.streams.observer import Observer
 from headrace.streams.partition import OwnedPartition, StoppedPartition, StoppedPartitions
 from headrace.streams.patience import Patience
@@ -87,6 +88,7 @@ class DataPlane:
         chance: Callable[[], float] = random.random,
         publish: Callable[[], None] = lambda: None,
         follow: Callable[[], Sequence[Mapping[str, Any]]] | None = None,
+        meter: Meter | None = None,
     ) -> None:
         """``follow`` tells, each second, which views there are by then (None: always those of ``view_specs``).
 
@@ -99,7 +101,7 @@ class DataPlane:
         self._views = FollowedViews(view_specs, follow)
         self._store, self._log = store, log
         self._monotonic, self._publish = monotonic, publish
-        self._observer = Observer(config.worker, clock)
+        self._observer, self._meter = Observer(config.worker, clock), meter or Meter()
         self._scavenger = Scavenger(store, view_specs)
         self._judges = {topic: Judge(stream) for topic, stream in self._streams.items()}
         self._flushers: dict[str, Flusher] = {}
@@ -143,11 +145,15 @@ class DataPlane:
 
     def _end_of_log(self, topic: str) -> LogEnd:
         writer = LogWriter(self._log, self._streams[topic])
-        return LogEnd(writer, Flusher(writer, partial(self._on_fenced, topic)))
+        return LogEnd(writer, Flusher(writer, partial(self._on_fenced, topic), partial(self._meter.flushed, topic)))
 
     def stop(self) -> None:
         """Ask the loop to end; from any thread."""
         self._stop.set()
+
+    def leads(self, topic: str) -> bool:
+        """Whether it reads the topic's partition 0, as one worker does; safe from any thread."""
+        return (topic, 0) in self._owned
 
     def flush_soon(self) -> None:
         """Ask for a commit of everything buffered; from any thread."""
@@ -178,7 +184,9 @@ class DataPlane:
     def _read(self, timeout_s: float) -> None:
         messages = self._consumer.poll(self._config.batch_rows, timeout_s)
         if messages:
+            began = self._monotonic()
             self._take(messages)
+            self._meter.batch(len(messages), self._monotonic() - began)
 
     # -- partitions come and go (called by the consumer) -----------------------------------------------------------
 
@@ -323,7 +331,9 @@ class DataPlane:
         """One round trip; a refused write means that the memory is no longer the store's: acquire again."""
         if not writes:
             return
+        began = self._monotonic()
         applied = self._store.write([write for _, _, write in writes])
+        self._meter.wrote(applied, self._monotonic() - began)
         for (owned, view, write), done in zip(writes, applied, strict=True):
             if done:
                 view.cursor = write.after
@@ -336,6 +346,7 @@ class DataPlane:
             return
         rejected = rows.filter(pl.col("__verdict") == REJECTED)
         owned.counts["rejected"] += rejected.height
+        self._meter.rejected(owned.topic, rejected.get_column("__reason"))
         for letter in letters(owned.topic, owned.source, rejected):
             self._patiently(partial(letter.send, self._producer))
 
@@ -398,3 +409,4 @@ class DataPlane:
             self._stopped.held(owned.place)
         seen = self._observer.observe(self._owned.values(), self._flushers, self._stopped)
         self._observer.send(self._producer, seen)
+        self._meter.observed(seen, self._consumer.ends())

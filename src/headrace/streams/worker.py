@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
@@ -31,8 +32,10 @@ from headrace.features.log import EventLog
 from headrace.features.redis_store import RedisOnlineStore
 from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.streams.kafka_changes import KafkaChanges
+from headrace.streams.metrics import WorkerMetrics, served
 from headrace.streams.plane import DataPlane, PlaneConfig
 from headrace.streams.rollout import Rollout
+from headrace.streams.upkeep import Schedule, Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +52,8 @@ logger = structlog.get_logger(__name__)
 class WorkerConfig:
     """Where a worker works.
 
-    ``partitions`` and ``replay`` are for topics that have to be made, see :func:`make_topics`; existing ones stay.
+    ``metrics_port`` 0: no metrics. ``partitions`` and ``replay`` are for topics that have to be made, see
+    :func:`make_topics`; existing ones stay.
     """
 
     bootstrap_servers: str
@@ -62,6 +66,9 @@ class WorkerConfig:
     flush_s: float = 1.0
     memory_bytes: int = 1 << 30
     replay: bool = False
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 0
+    upkeep: Schedule = field(default_factory=Schedule)
 
 
 def own_streams(streams: Sequence[Stream]) -> list[Stream]:
@@ -131,6 +138,7 @@ def run_worker(
     name = f"{config.namespace}-worker-{uuid.uuid4().hex[:8]}"
     rollout = follow_deployments(config.bootstrap_servers, config.namespace, own_streams(streams), store)
     rollout.begin([view.spec for view in views], [service.spec for service in services])
+    metrics, log = WorkerMetrics(), EventLog(config.event_log)
     plane = DataPlane(
         PlaneConfig(
             config.bootstrap_servers,
@@ -143,11 +151,12 @@ def run_worker(
         own_streams(streams),
         rollout.specs(),
         store,
-        EventLog(config.event_log),
+        log,
         new_owner=lambda: uuid.uuid4().bytes,
         monotonic=time.monotonic,
         publish=rollout.publish,
         follow=rollout.step,
+        meter=metrics,
     )
     app = shell(name, config.bootstrap_servers, config.data_dir)
 
@@ -157,4 +166,6 @@ def run_worker(
         await asyncio.sleep(0)
 
     listen(app, CONTROL, on_control)
-    run_shell(app, ThreadService(plane.run, plane.stop))
+    upkeep = Upkeep(log, [stream.topic for stream in own_streams(streams)], plane.leads, config.upkeep, wall_clock)
+    with upkeep, served(metrics, config.metrics_host, config.metrics_port) if config.metrics_port else nullcontext():
+        run_shell(app, ThreadService(plane.run, plane.stop))

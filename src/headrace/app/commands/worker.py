@@ -24,6 +24,9 @@ def worker(
     memory: Annotated[
         str | None, typer.Option(help="Most memory for the entities kept at hand, such as 512MiB (default 1GiB).")
     ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Serve metrics for Prometheus there; 0: do not (default).")
+    ] = None,
     log_level: LogLevel = "info",
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
@@ -39,6 +42,9 @@ def worker(
     from headrace.streams.failpoints import arm  # noqa: PLC0415
 
     configure_logs(log_level)
-    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url, memory=memory)
+    settings = settings_from(
+        data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url, memory=memory,
+        metrics_port=metrics_port,
+    )  # fmt: skip
     arm(os.environ.get("FAILPOINT"))
     run.worker(settings, load_project(settings), partitions=partitions, replay=replay)

@@ -1,0 +1,121 @@
+"""`headrace log`: how the event log lies there, and its upkeep by hand."""
+
+from __future__ import annotations
+
+import json as codec
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headrace.app.options import DataDir, Json, settings_from
+from headrace.app.progress import progress
+from headrace.app.tables import print_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from headrace.app.settings import Settings
+    from headrace.features.log import EventLog
+    from headrace.streams.maintenance import Shape
+
+_STATUS = ("topic", "version", "rows", "files", "small_files", "bytes", "compacted", "vacuumed")
+StreamOption = Annotated[str | None, typer.Option("--stream", metavar="TOPIC", help="Only this stream's topic.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    log = typer.Typer(no_args_is_help=True, help="The event log: how it lies there, and its upkeep by hand.")
+    log.command("status")(status)
+    log.command("compact")(compact)
+    log.command("vacuum")(vacuum)
+    app.add_typer(log, name="log")
+
+
+def status(*, stream: StreamOption = None, json: Json = False, data_dir: DataDir = None) -> None:
+    """Show each table's size, its small files, and when it was compacted and vacuumed last."""
+    from headrace.streams.maintenance import shape  # noqa: PLC0415 - --help needs none of it
+
+    log, topics = _tables(settings_from(data_dir=data_dir), stream)
+    rows = [_row(shape(log, topic)) for topic in topics]
+    if json:
+        typer.echo(codec.dumps(rows, indent=2))
+    elif rows:
+        print_rows(_STATUS, [row | {name: f"{row[name]:,}" for name in _STATUS[1:6]} for row in rows])
+    else:
+        typer.echo("the event log is empty")
+
+
+def compact(*, stream: StreamOption = None, data_dir: DataDir = None) -> None:
+    """Put small files together, however few; workers do so by themselves every now and then.
+
+    Safe beside running workers and beside another compaction: of two that meet, one is refused and changes nothing.
+    """
+    from headrace.bus.clock import wall_clock  # noqa: PLC0415
+    from headrace.streams import maintenance  # noqa: PLC0415
+
+    log, topics = _tables(settings_from(data_dir=data_dir), stream)
+    sizes = maintenance.Sizes(least_files=2)
+    for topic in topics:
+        before = maintenance.shape(log, topic, sizes)
+        with progress(topic, before.small_files) as advance:
+            for files in maintenance.compact(log, topic, wall_clock() // 1_000_000, sizes):
+                advance(files)
+        after = maintenance.shape(log, topic, sizes)
+        typer.echo(f"{topic}: {before.files:,} files before, {after.files:,} now")
+
+
+def vacuum(
+    *,
+    stream: StreamOption = None,
+    retention: Annotated[
+        str | None, typer.Option(help="How long ago a file was replaced, at least (default: log_retention).")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the files.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Delete the files that compaction replaced; workers do so by themselves once a day.
+
+    Readers of a snapshot that is older than the retention lose its files: it is seven days or more, and longer than
+    the longest training run. What models were made from stays: manifests pin offsets, not files.
+    """
+    from headrace.bus.clock import wall_clock  # noqa: PLC0415
+    from headrace.bus.duration import micros  # noqa: PLC0415
+    from headrace.streams import maintenance  # noqa: PLC0415
+
+    settings = settings_from(data_dir=data_dir, log_retention=retention)
+    keep = timedelta(microseconds=micros(settings.log_retention))
+    log, topics = _tables(settings, stream)
+    with progress("vacuumed", len(topics)) as advance:
+        for topic in topics:
+            gone = maintenance.vacuum(log, topic, wall_clock() // 1_000_000, keep, dry_run=dry_run)
+            advance(1)
+            typer.echo(f"{topic}: {gone:,} files {'would be ' if dry_run else ''}deleted")
+
+
+def _tables(settings: Settings, topic: str | None) -> tuple[EventLog, Sequence[str]]:
+    """The event log, and those of the project's topics that it has: all of them or the one."""
+    from headrace.app.project import load_project  # noqa: PLC0415
+    from headrace.errors import SettingsError  # noqa: PLC0415
+    from headrace.features.log import EventLog  # noqa: PLC0415
+    from headrace.streams.worker import own_streams  # noqa: PLC0415
+
+    log = EventLog(settings.event_log)
+    known = [stream.topic for stream in own_streams(list(load_project(settings).streams.values()))]
+    if topic is not None and topic not in known:
+        raise SettingsError(f"--stream {topic}: the project has no stream of that topic; it has {sorted(known)}")
+    return log, [each for each in known if topic in {None, each} and log.exists(each)]
+
+
+def _row(found: Shape) -> dict[str, Any]:
+    return {
+        "topic": found.topic, "version": found.version, "rows": found.rows, "files": found.files,
+        "small_files": found.small_files, "bytes": found.bytes,
+        "compacted": _time(found.compacted_s), "vacuumed": _time(found.vacuumed_s),
+    }  # fmt: skip
+
+
+def _time(seconds: int | None) -> str | None:
+    from headrace.bus.duration import moment  # noqa: PLC0415
+
+    return None if seconds is None else moment(seconds * 1_000_000).isoformat()

@@ -1,0 +1,134 @@
+"""A worker's metrics, for Prometheus. docs/reference/metrics.md says what each means."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from headrace.errors import SettingsError
+from headrace.features.online import NO_CLOCK
+from headrace.streams.meter import Meter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import polars as pl
+    from prometheus_client import Metric
+
+    from headrace.streams.observation import Observation, PartitionObservation
+
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+_ROWS = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
+_PLACE = ("topic", "partition")
+_VIEW = (*_PLACE, "view")
+
+
+class WorkerMetrics(Meter, Collector):
+    """Measures one worker, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._told: Observation | None = None
+        self._ends: Mapping[tuple[str, int], int] = {}
+        self._batch_records = self._histogram("headrace_batch_records", "Records of one batch.", _ROWS)
+        self._batch_seconds = self._histogram("headrace_batch_seconds", "Time from records to written tiles.", _SECONDS)
+        self._write_seconds = self._histogram("headrace_online_write_seconds", "Round trip of writes.", _SECONDS)
+        self._flush_rows = self._histogram("headrace_flush_rows", "Rows of one commit of the log.", _ROWS, "topic")
+        self._flush_seconds = self._histogram("headrace_flush_seconds", "Time of one commit.", _SECONDS, "topic")
+        self._refused = self._counter("headrace_online_refused_writes_total", "Writes that a fence refused.")
+        self._rejected = self._counter("headrace_rejected_records_total", "Rejected records.", "topic", "reason")
+        ProcessCollector(registry=self.registry)
+        self.registry.register(self)
+
+    def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def batch(self, records: int, seconds: float) -> None:
+        """See :class:`Meter`."""
+        self._batch_records.observe(records)
+        self._batch_seconds.observe(seconds)
+
+    def rejected(self, topic: str, reasons: pl.Series) -> None:
+        """See :class:`Meter`."""
+        for reason, count in reasons.value_counts().iter_rows():
+            self._rejected.labels(topic, reason).inc(count)
+
+    def wrote(self, applied: Sequence[bool], seconds: float) -> None:
+        """See :class:`Meter`."""
+        self._write_seconds.observe(seconds)
+        self._refused.inc(len(applied) - sum(applied))
+
+    def flushed(self, topic: str, rows: int, seconds: float) -> None:
+        """See :class:`Meter`."""
+        self._flush_rows.labels(topic).observe(rows)
+        self._flush_seconds.labels(topic).observe(seconds)
+
+    def observed(self, observation: Observation, ends: Mapping[tuple[str, int], int]) -> None:
+        """See :class:`Meter`."""
+        self._ends, self._told = ends, observation
+
+    def collect(self) -> Iterator[Metric]:
+        """The positions as they were observed last; the names alone before that."""
+        told = self._told
+        families = _Families()
+        if told is not None:
+            families.seen.add_metric((), told.observed_us / 1e6)
+            for own in told.partitions:
+                place = (own.topic, own.source.rpartition("-")[2])
+                families.add(own, place, self._ends.get((own.topic, int(place[1])), own.next_offset))
+            for each in told.stopped:
+                has_gap = str(each.log_ends is not None).lower()
+                families.stopped.add_metric((each.topic, str(each.partition), has_gap), 1)
+        yield from vars(families).values()
+
+
+class _Families:
+    """What is made anew of an observation for each scrape."""
+
+    def __init__(self) -> None:
+        self.seen = GaugeMetricFamily("headrace_observed_timestamp_seconds", "When all this was observed.")
+        self.next = GaugeMetricFamily("headrace_partition_next_offset", "All below it was judged.", labels=_PLACE)
+        self.logged = GaugeMetricFamily("headrace_partition_logged_offset", "All below it is logged.", labels=_PLACE)
+        self.lag = GaugeMetricFamily("headrace_partition_lag_records", "High watermark - next offset.", labels=_PLACE)
+        self.clock = GaugeMetricFamily("headrace_partition_clock_timestamp_seconds", "available_at.", labels=_PLACE)
+        self.late = CounterMetricFamily("headrace_late_records", "Late records, which count.", labels=_PLACE)
+        self.view = GaugeMetricFamily("headrace_view_next_offset", "A view has folded below it.", labels=_VIEW)
+        self.view_clock = GaugeMetricFamily("headrace_view_clock_timestamp_seconds", "A view's clock.", labels=_VIEW)
+        self.stopped = GaugeMetricFamily("headrace_partition_stopped", "It is not read.", labels=(*_PLACE, "gap"))
+
+    def add(self, own: PartitionObservation, place: tuple[str, str], end: int) -> None:
+        self.next.add_metric(place, own.next_offset)
+        self.logged.add_metric(place, own.logged_offset)
+        self.lag.add_metric(place, max(end - own.next_offset, 0))
+        if own.available_us > NO_CLOCK:
+            self.clock.add_metric(place, own.available_us / 1e6)
+        self.late.add_metric(place, own.late)
+        for view, at in own.views.items():
+            self.view.add_metric((*place, view), at.next_offset)
+            if at.clock_us > NO_CLOCK:
+                self.view_clock.add_metric((*place, view), at.clock_us / 1e6)
+
+
+@contextmanager
+def served(metrics: WorkerMetrics, host: str, port: int) -> Iterator[int]:
+    """Serve them over HTTP for as long as the context lasts; the port, which the system chooses where 0 is given.
+
+    Raises SettingsError if the port is taken.
+    """
+    try:
+        server, _ = start_http_server(port, host, metrics.registry)
+    except OSError as error:
+        message = f"metrics cannot be served on {host}:{port}: {error}; choose another one with --metrics-port"
+        raise SettingsError(message) from error
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()

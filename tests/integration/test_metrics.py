@@ -1,0 +1,167 @@
+"""What a worker serves for Prometheus, and what docs/reference/metrics.md says of it."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.request import urlopen
+
+import polars as pl
+import pytest
+from confluent_kafka import Producer
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from headrace.bus.topics import admin, incarnations
+from headrace.errors import SettingsError
+from headrace.streams.metrics import WorkerMetrics, served
+from headrace.streams.observation import Observation, PartitionObservation, StoppedObservation, ViewObservation
+from tests.crash.scene import eventually, until
+
+if TYPE_CHECKING:
+    from headrace.app.local.services import LocalServices
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
+PROJECT = """
+from datetime import datetime
+from headrace.bus.event import Event
+from headrace.bus.stream import Stream
+from headrace.features.aggregates import Count
+from headrace.features.definitions import Entity, FeatureView
+class Ping(Event):
+    user: str
+    at: datetime
+pings = Stream("{topic}", Ping, event_time="at", lateness="1h")
+view = FeatureView("user", entity=Entity("user"), source=pings, windows=["1d"], features={{"n": Count()}})
+"""
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def samples(text: str) -> Samples:
+    found = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return {(each.name, frozenset(each.labels.items())): each.value for each in found}
+
+
+def own(found: Samples, name: str, **labels: str) -> float | None:
+    return found.get((name, frozenset(labels.items())))
+
+
+def scraped(port: int) -> Samples:
+    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        return samples(answer.read().decode())
+
+
+def test_each_metric_is_in_the_docs_with_its_type_and_labels() -> None:
+    documented = dict(re.findall(r"^\| `(headrace_\w+)` \| (\w+) \|", PAGE.read_text(), re.MULTILINE))
+    served_names = re.findall(r"^# TYPE (headrace_\w+) (\w+)$", generate_latest(full().registry).decode(), re.MULTILINE)
+    assert {name: kind for name, kind in served_names if not name.endswith("_created")} == documented
+    labels = dict(re.findall(r"^\| `(headrace_\w+)` \| \w+ \| ([^|]+) \|", PAGE.read_text(), re.MULTILINE))
+    for name, found in samples(generate_latest(full().registry).decode()):
+        plain = re.sub("_(bucket|sum|count)$", "", name)
+        if plain in labels:
+            wanted = set(re.findall(r"\w+", labels[plain]))
+            assert {label for label, _ in found} - {"le"} == wanted, name
+
+
+def full() -> WorkerMetrics:
+    """Metrics that were told something of everything."""
+    metrics = WorkerMetrics()
+    metrics.batch(20, 0.01)
+    metrics.rejected("t", pl.Series(["decode", "future", "decode"]))
+    metrics.wrote([True, False, True], 0.002)
+    metrics.flushed("t", 30, 0.05)
+    views = {"user@ab": ViewObservation(90, 88, 4_000_000)}
+    place = PartitionObservation("t", "07" * 16 + "-3", 100, 80, 5_500_000, 1, views, late=2)
+    new = PartitionObservation("t", "07" * 16 + "-4", 0, 0, -(2**62), 0, {})
+    stopped = [StoppedObservation("t", 5, "why"), StoppedObservation("t", 6, "why", log_ends=3)]
+    metrics.observed(Observation("w", 7_000_000, [place, new], stopped), {("t", 3): 130, ("t", 9): 4})
+    return metrics
+
+
+def test_what_is_told_is_what_is_served() -> None:
+    found = samples(generate_latest(full().registry).decode())
+    three = {"topic": "t", "partition": "3"}
+    assert own(found, "headrace_partition_next_offset", **three) == 100
+    assert own(found, "headrace_partition_logged_offset", **three) == 80
+    assert own(found, "headrace_partition_lag_records", **three) == 30
+    assert own(found, "headrace_partition_clock_timestamp_seconds", **three) == 5.5
+    assert own(found, "headrace_late_records_total", **three) == 2
+    assert own(found, "headrace_view_next_offset", **three, view="user@ab") == 90
+    assert own(found, "headrace_view_clock_timestamp_seconds", **three, view="user@ab") == 4
+    assert own(found, "headrace_partition_lag_records", topic="t", partition="4") == 0
+    assert own(found, "headrace_partition_clock_timestamp_seconds", topic="t", partition="4") is None
+    assert own(found, "headrace_partition_stopped", topic="t", partition="5", gap="false") == 1
+    assert own(found, "headrace_partition_stopped", topic="t", partition="6", gap="true") == 1
+    assert own(found, "headrace_rejected_records_total", topic="t", reason="decode") == 2
+    assert own(found, "headrace_online_refused_writes_total") == 1
+    assert (own(found, "headrace_batch_records_sum"), own(found, "headrace_flush_rows_sum", topic="t")) == (20, 30)
+    assert own(found, "headrace_observed_timestamp_seconds") == 7
+
+
+def test_a_taken_port_is_told() -> None:
+    with served(WorkerMetrics(), "127.0.0.1", 0) as port:
+        assert scraped(port)
+        with pytest.raises(SettingsError, match=f"127.0.0.1:{port}.*--metrics-port"), served(full(), "127.0.0.1", port):
+            pass
+    with served(WorkerMetrics(), "127.0.0.1", port):
+        pass  # it was given back
+
+
+@pytest.mark.integration
+def test_a_real_worker_is_scraped(services: LocalServices, namespace: str, tmp_path: Path) -> None:
+    topic = f"{namespace}.pings"
+    (tmp_path / "headrace.toml").write_text(f'namespace = "{namespace}"\n[project]\nstreams = ["m{namespace}"]\n')
+    (tmp_path / f"m{namespace}.py").write_text(PROJECT.format(topic=topic))
+    port = free_port()
+    command = [sys.executable, "-m", "headrace", "worker", "--partitions", "1", "--metrics-port", str(port)]
+    addresses = ["--bootstrap-servers", services.bootstrap_servers, "--redis-url", services.redis_url]
+    with subprocess.Popen([*command, *addresses], cwd=tmp_path) as worker:
+        try:
+            until(lambda: listens(port), 60)
+            eventually(lambda: incarnations(admin(services.bootstrap_servers), [topic])[topic])
+            produce(services, topic)
+            place = {"topic": topic, "partition": "0"}
+            until(lambda: own(scraped(port), "headrace_partition_logged_offset", **place) == 4, 30)
+            found = scraped(port)
+            assert own(found, "headrace_partition_next_offset", **place) == 4
+            assert own(found, "headrace_partition_lag_records", **place) == 0
+            assert own(found, "headrace_rejected_records_total", topic=topic, reason="decode") == 1
+            assert own(found, "headrace_late_records_total", **place) == 3
+            clock = own(found, "headrace_partition_clock_timestamp_seconds", **place)
+            assert clock is not None
+            assert abs(time.time() - clock) < 60
+            assert own(found, "headrace_flush_rows_sum", topic=topic) == 4
+            assert own(found, "headrace_batch_records_sum") == 4
+            for name in ("headrace_online_write_seconds_count", "headrace_batch_seconds_count"):
+                assert (own(found, name) or 0) > 0
+            if sys.platform == "linux":
+                assert (own(found, "process_resident_memory_bytes") or 0) > 1e7
+        finally:
+            worker.terminate()
+        assert worker.wait(30) == 0
+
+
+def produce(services: LocalServices, topic: str) -> None:
+    producer = Producer({"bootstrap.servers": services.bootstrap_servers})
+    for value in (b"broken", *[b'{"user":"u","at":"2020-01-01T00:00:00Z"}'] * 3):
+        producer.produce(topic, value)
+    assert producer.flush(10) == 0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def listens(port: int) -> bool:
+    try:
+        return bool(scraped(port))
+    except OSError:
+        return False
