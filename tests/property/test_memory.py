@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from headrace import ApproxDistinct, Count, Entity, Event, FeatureView, LastN, Lifetime, Stream, Sum
 from headrace.bus.duration import instant
 from headrace.bus.event import encode
+from headrace.features.field import unpack
+from headrace.features.folded import FoldedView
 from headrace.features.memory_store import MemoryOnlineStore
 from headrace.features.online import Source
 from headrace.streams.batch import Judge, Records
@@ -93,3 +95,42 @@ def test_those_used_least_recently_are_forgotten() -> None:
     kept = folded.forget(30)
     assert kept.tolist() == again.tolist()
     assert list(folded.slots) == [(who,) for who in range(60, 90)]
+
+
+def test_forgetting_frees_the_entries_of_sketches() -> None:
+    store, judge = MemoryOnlineStore(), Judge(visits)
+    view = ViewPartition(spending.spec, SOURCE, store)
+    view.acquire(bytes(16), 1)
+    events = [Visit(who, f"{who}-{n}", START, 1.0) for who in range(100) for n in range(200)]
+    stamps = np.full(len(events), instant(START))
+    records = Records(np.arange(len(events)), stamps, [None] * len(events), [encode(event) for event in events])
+    rows = LoggedRows.of(judge.rows(SOURCE.topic_id, 0, records, 0), visits.event_time)
+    write = view.fold(rows, len(events))
+    assert store.write([write]) == [True]
+    view.cursor = write.after
+    full = entries(view)
+    for _ in range(4):
+        view.forget()
+    assert entries(view) < 0.7 * full  # the rest is the room that every view has
+
+
+def entries(view: ViewPartition) -> int:
+    return sum(entries.nbytes for ring in view._folded._rings for entries in ring._entries)
+
+
+def test_an_event_further_ahead_than_the_view_was_made_for_takes_no_living_place() -> None:
+    """The tolerance of a stream may grow while an old version of a view is still folded."""
+    view = ViewPartition(spending.spec, SOURCE, MemoryOnlineStore())
+    view.acquire(bytes(16), 1)
+    folded, minute = view._folded, 60_000_000
+    slot = folded.slot((1,))
+    times = np.array([0, 30 * 24 * 60]) * minute + 1_000_000 * minute  # a month ahead
+    partials = np.repeat(view.kernel.empty, 2)
+    for time in times:
+        folded.fold(np.array([slot]), np.array([time]), partials[:1], np.array([times[0]]))
+    field = folded.fields(np.array([slot]), np.array([2]), np.array([times[0]]))[0]
+    again = FoldedView(view.kernel)
+    again.load((1,), field)
+    assert again.fields(np.array([0]), np.array([2]), np.array([times[0]])) == [field]
+    kept = unpack(field, view.kernel.layout)[1][0]["k"] * view.kernel.sizes[0]
+    assert kept.tolist() == [time // view.kernel.sizes[0] * view.kernel.sizes[0] for time in times]

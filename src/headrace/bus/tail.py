@@ -38,6 +38,7 @@ class TopicTail:
             }
         )
         self._watermarks = Watermarks(bootstrap_servers)
+        self._drained: list[Message] = []  # kept when the next question fails
         try:
             places = [TopicPartition(topic, number) for topic in topics for number in self._partitions(topic)]
             for place in places:
@@ -65,13 +66,21 @@ class TopicTail:
         return [message for message in messages if message.error() is None]
 
     def drain(self) -> list[Message]:
-        """Everything up to the present end of the topics."""
-        found: list[Message] = []
+        """Everything up to the present end of the topics. Raises BusUnavailableError; then the next call has it all."""
         while self._behind():
-            found += self.poll(0.05)
+            self._drained += self.poll(0.05)
+        found, self._drained = self._drained, []
         return found
 
     def _behind(self) -> bool:
+        from confluent_kafka import KafkaException  # noqa: PLC0415
+
+        try:
+            return self._reads_on()
+        except KafkaException as error:
+            raise BusUnavailableError(f"the ends of the topics at {self._servers} are not known: {error}") from error
+
+    def _reads_on(self) -> bool:
         for place in self._consumer.position(self._consumer.assignment()):
             low, high = self._watermarks.of(place.topic, place.partition)
             at = place.offset if place.offset >= 0 else low

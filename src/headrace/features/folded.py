@@ -85,9 +85,15 @@ class FoldedView:
             return slot
         header, tiles = unpack(field, self.kernel.layout)
         self.next_offset[slot], self.newest[slot] = header.next_offset, header.newest
-        for ring, of_size in zip(self._rings, tiles, strict=True):
-            ring.load(slot, of_size)
+        for resolution, of_size in enumerate(tiles):
+            self._make_room(resolution, of_size["k"], header.clock)
+            self._rings[resolution].load(slot, of_size)
         return slot
+
+    def _make_room(self, resolution: int, k: np.ndarray, clock: np.ndarray | int) -> None:
+        """Places for all from the oldest tile that may live under a clock to the newest of these."""
+        oldest = np.floor_divide(clock - self._history, self.kernel.sizes[resolution]) - self._tiles[resolution]
+        self._rings[resolution].make_room(int((k - oldest).max(initial=0)))
 
     def fold(self, slots: np.ndarray, time_us: np.ndarray, partials: np.ndarray, clock: np.ndarray) -> None:
         """Fold rows into their slots.
@@ -97,6 +103,7 @@ class FoldedView:
         for resolution, size in enumerate(self.kernel.sizes):
             k = np.floor_divide(time_us, size)
             alive = (k + self._tiles[resolution]) * size > clock - self._history
+            self._make_room(resolution, k, clock)
             self._fold_size(resolution, slots[alive], k[alive], partials[alive])
         np.maximum.at(self.newest, slots, time_us)
         self._folds += 1

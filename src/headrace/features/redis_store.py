@@ -84,6 +84,10 @@ return removed
 _SCAN_COUNT = 1_000
 
 
+_FOR_NOW = ("MISCONF", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS")
+"""Refusals that end by themselves or by an operator: a disk that is full, a cluster that elects."""
+
+
 class RedisOnlineStore:
     """An :class:`~headrace.features.online.OnlineStore` over redis-py. Safe to share between threads."""
 
@@ -94,6 +98,7 @@ class RedisOnlineStore:
             exceptions.ConnectionError, exceptions.TimeoutError, exceptions.BusyLoadingError,
             exceptions.ReadOnlyError, exceptions.MasterDownError, exceptions.OutOfMemoryError,
         )  # fmt: skip
+        self._refusal = exceptions.ResponseError
         # Any: redis-py's types tell neither replies from awaitables nor that keys may be bytes.
         self._redis: Any = Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
         self._url = re.sub(r"(?<=:)[^:@/]+(?=@)", "***", url)  # errors name it
@@ -210,6 +215,11 @@ class RedisOnlineStore:
             return action()
         except self._errors as error:
             message = f"the online store at {self._url} does not answer: {error}"
+            raise OnlineStoreUnavailableError(message) from error
+        except self._refusal as error:
+            if not str(error).startswith(_FOR_NOW):
+                raise
+            message = f"the online store at {self._url} takes nothing for now: {error}"
             raise OnlineStoreUnavailableError(message) from error
 
 

@@ -48,6 +48,20 @@ class Ring:
             entries.live = int(self._tiles[references(sketch)[1]].sum())
             self._compact(sketch, entries)
 
+    def make_room(self, places: int) -> None:
+        """Have at least so many places: the tolerance of a stream may have grown since the view was defined."""
+        if places <= self._places:
+            return
+        slots = len(self._k) // self._places
+        former, filled = self._places, np.flatnonzero(self._k != NEVER)
+        filled = filled[np.argsort(self._k[filled], kind="stable")]  # where two meet, the newer one stays
+        k, tiles = self._k[filled], self._tiles[filled]
+        at = filled // former * places + k % places
+        self._places = places
+        self._k = np.full(slots * places, NEVER)
+        self._tiles = np.full(slots * places, np.asarray(self._kernel.empty)[0])
+        self._k[at], self._tiles[at] = k, tiles
+
     def fold(self, slots: np.ndarray, tiles: np.ndarray) -> None:
         """Merge tiles, at most one a slot and k, into what is there. A place's former tile of another k is gone."""
         at = slots * self._places + tiles["k"] % self._places
@@ -121,6 +135,7 @@ class _Entries:
         return begin
 
     def keep(self, entries: np.ndarray) -> None:
-        """Have these entries alone."""
+        """Have these entries alone, in no more room than they need to grow."""
+        self._buffer = np.empty(max(_SPARE_ENTRIES, 2 * len(entries)), self._buffer.dtype)
         self.used = 0
         self.add(entries)

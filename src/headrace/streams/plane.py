@@ -281,11 +281,15 @@ class DataPlane:
         owned = self._owned.get((topic, source.partition))
         if owned is None:
             return
-        position = self._flushers[topic].open(source) or 0
-        logger.warning("fenced by the event log", topic=topic, partition=source.partition, position=position)
-        owned.next_offset, owned.available_us = position, self._takeover.available(topic, source, position)
-        owned.rewind = True
+        owned.rewind = True  # first: nothing more is taken, whatever fails below
         self._acquisition.later(owned)
+        owned.next_offset, owned.available_us = self._patiently(lambda: self._end_as_logged(topic, source))
+        logger.warning("fenced by the event log", topic=topic, partition=source.partition, position=owned.next_offset)
+
+    def _end_as_logged(self, topic: str, source: Source) -> tuple[int, int]:
+        """Where the log stands, with the clock there; the rows buffered are void."""
+        position = self._flushers[topic].open(source) or 0
+        return position, self._takeover.available(topic, source, position)
 
     # -- a batch ----------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Following what is deployed: which views to fold, when a service goes over to new ones, and when old ones go.
 
 Any number of workers do the same at once: all that they decide is the fold of two logs and of the cursors.
-docs/adr/0010-definitions-are-deployed.md says why.
+docs/adr/0011-definitions-are-deployed.md says why.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from headrace.errors import FencedError, HeadraceError, TransientError
+from headrace.errors import FencedError, TransientError
 from headrace.streams.maintenance import LEAST_RETENTION, Sizes, check_retention, compact, shape, vacuum
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Upkeep:
                     self._tend(topic)
                 except (FencedError, TransientError) as error:
                     logger.warning("upkeep of the event log: later", topic=topic, error=str(error))
-                except HeadraceError:
+                except Exception:
                     logger.exception("upkeep of the event log failed", topic=topic)
 
     def _tend(self, topic: str) -> None:

@@ -19,7 +19,7 @@ class KafkaExclusions:
         self._topic = topic
         ensure_topics(bootstrap_servers, [TopicPlan(topic, 1, FOR_EVER)])
         self._tail = TopicTail(bootstrap_servers, [topic], from_beginning=True)
-        self._changes: list[Change] = []
+        self._records: list[bytes | None] = []  # all of them, as one that cannot be read must be met again
 
     def append(self, change: Change) -> None:
         """Produce it and wait for the broker."""
@@ -29,8 +29,8 @@ class KafkaExclusions:
 
     def in_force(self) -> dict[str, Excluded]:
         """The fold of the topic up to its present end."""
-        self._changes += [decode(message.value()) for message in self._tail.drain()]
-        return fold(self._changes)
+        self._records += [message.value() for message in self._tail.drain()]
+        return fold([decode(record) for record in self._records])
 
     def close(self) -> None:
         """Let go of the connection."""
