@@ -124,7 +124,8 @@ def test_an_event_further_ahead_than_the_view_was_made_for_takes_no_living_place
     view.acquire(bytes(16), 1)
     folded, minute = view._folded, 60_000_000
     slot = folded.slot((1,))
-    times = np.array([0, 30 * 24 * 60]) * minute + 1_000_000 * minute  # a month ahead
+    beyond = folded._rings[0]._places * view.kernel.sizes[0]  # it would take the place of the first one
+    times = np.array([0, beyond]) + 1_000_000 * minute
     partials = np.repeat(view.kernel.empty, 2)
     for time in times:
         folded.fold(np.array([slot]), np.array([time]), partials[:1], np.array([times[0]]))
