@@ -10,6 +10,8 @@ from sklearn.base import BaseEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 
+from headrace.errors import OfflineStoreUnavailableError
+from headrace.features.log import EventLog
 from headrace.models.event_log import MemoryModelEventLog
 from headrace.models.events import ModelEvent, Published, RolledBack
 from headrace.trainers.fitting import FitPool
@@ -66,6 +68,19 @@ def competitor(event: ModelEvent, number: int) -> ModelEvent:
 
 def rollback(_: ModelEvent, number: int) -> ModelEvent:
     return ModelEvent(id=f"back-{number}", model=model.name, at_us=T2, data=RolledBack(version=1, reason="worse"))
+
+
+def test_a_log_that_does_not_answer_is_no_failed_run(live: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be a baseline, and ask for patience with a model that nothing is known of."""
+    with monkeypatch.context() as away:
+        away.setattr(EventLog, "table", unanswered)
+        with pytest.raises(OfflineStoreUnavailableError):
+            live.runner().run(request("second", T2))
+    assert live.runner().run(request("second", T2)).outcome == "published"
+
+
+def unanswered(*_: object) -> None:
+    raise OfflineStoreUnavailableError("no answer")
 
 
 def test_a_better_challenger_is_published(live: Shop) -> None:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from headrace.bus.patience import Patience
 from headrace.errors import OnlineStoreUnavailableError
 from headrace.features.online import CursorState
 from headrace.streams.failpoints import failpoint
 from headrace.streams.logged_rows import LoggedRows
-from headrace.streams.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -19,6 +19,7 @@ import structlog
 
 from headrace.bus.clock import Clock, wall_clock
 from headrace.bus.consumer import BatchConsumer
+from headrace.bus.patience import Patience
 from headrace.bus.producer import EventProducer
 from headrace.bus.topics import admin
 from headrace.errors import TransientError
@@ -33,7 +34,6 @@ from headrace.streams.memory import bound
 from headrace.streams.meter import Meter
 from headrace.streams.observer import Observer
 from headrace.streams.partition import OwnedPartition, StoppedPartition, StoppedPartitions
-from headrace.streams.patience import Patience
 from headrace.streams.retries import Retries
 from headrace.streams.scavenger import Scavenger
 from headrace.streams.takeover import LogEnd, Takeover

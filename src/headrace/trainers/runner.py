@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import structlog
 
+from headrace.errors import UnavailableError
 from headrace.models.event_log import ModelEventLog, events
 from headrace.models.registry import FinishedRun, Registration, Registry
 from headrace.models.state import ModelState, fold
@@ -103,13 +104,18 @@ class TrainingRunner:
         self._exclusions = exclusions or MemoryExclusions()
 
     def run(self, request: RetrainRequest) -> RunFinished:
-        """Do what was asked, or say why not. Asked again with the same id, it publishes nothing new."""
+        """Do what was asked, or say why not. Asked again with the same id, it publishes nothing new.
+
+        Raises UnavailableError where Kafka or the event log does not answer: that says nothing of the model.
+        """
         timer = _Timer()
         published = self._state().request(request.request_id)
         if published is not None:
             return self._finished(request, timer, "published", "published before", event=published)
         try:
             return self._attempt(request, timer)
+        except UnavailableError:
+            raise
         except Exception as error:  # whatever it was, the next request is another one
             logger.exception("run failed", request=request.request_id)
             published = self._state().request(request.request_id)  # it may have failed after it was published

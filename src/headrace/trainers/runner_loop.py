@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from headrace.bus.patience import Patience
 from headrace.bus.topics import RETRAIN_REQUESTS
 from headrace.errors import CodecError, NewerFormatError
 from headrace.trainers.messages import RetrainRequest, RunFinished, decode
@@ -28,7 +29,7 @@ class RunnerLoop:
     """Runs in a thread of its own: :meth:`run` until :meth:`stop`.
 
     A request is committed after its answer is on the bus: a trainer that dies in a run takes the request again, and the
-    request id keeps the version single.
+    request id keeps the version single. While Kafka or the event log does not answer it waits, and runs again.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class RunnerLoop:
         self._make_runners = runners
         self._answer = answer
         self._stopping = threading.Event()
+        self._patiently = Patience(self._stopping)
         self._waiting: deque[Message] = deque()
 
     def stop(self) -> None:
@@ -88,16 +90,21 @@ class RunnerLoop:
         if runner is not None:
             logger.info("run begins", request=request.request_id, rule=request.rule)
             consumer.pause(consumer.assignment())
-            future: Future[RunFinished] = pool.submit(runner.run, request)
-            while not future.done():
-                other = consumer.poll(_POLL_S)  # only keeps the membership; a rebalance may end the pause
-                if other is not None:
-                    self._waiting.append(other)
-            finished = future.result()
+            finished = self._patiently(lambda: self._run(consumer, pool, runner, request))
             logger.info("run ended", outcome=finished.outcome, reason=finished.reason, seconds=finished.seconds)
-            self._answer(finished)
+            self._patiently(lambda: self._answer(finished))
             consumer.resume(consumer.assignment())
         _commit(consumer, message)
+
+    def _run(
+        self, consumer: Consumer, pool: ThreadPoolExecutor, runner: TrainingRunner, request: RetrainRequest
+    ) -> RunFinished:
+        future: Future[RunFinished] = pool.submit(runner.run, request)
+        while not future.done():
+            other = consumer.poll(_POLL_S)  # only keeps the membership; a rebalance may end the pause
+            if other is not None:
+                self._waiting.append(other)
+        return future.result()
 
 
 def _commit(consumer: Consumer, message: Message) -> None:

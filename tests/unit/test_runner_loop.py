@@ -1,0 +1,70 @@
+"""The runner's loop while Kafka or the event log does not answer."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from headrace.errors import BusUnavailableError
+from headrace.trainers.messages import RetrainRequest, RunFinished
+from headrace.trainers.runner_loop import RunnerLoop
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer, Message
+
+    from headrace.trainers.runner import TrainingRunner
+
+REQUEST = RetrainRequest(request_id="r", model="m", rule="volume", reason="", t_us=1, matured_labels=2)
+FINISHED = RunFinished(request_id="r", model="m", outcome="refused", reason="", rule="volume", t_us=1, matured_labels=2)
+
+
+class Request:
+    """The request's record."""
+
+    def value(self) -> bytes:
+        return msgspec.json.encode(REQUEST)
+
+
+class Group:
+    """A consumer that remembers what was committed."""
+
+    committed = 0
+
+    def assignment(self) -> list[Any]:
+        return []
+
+    def pause(self, _: list[Any]) -> None: ...
+
+    resume = pause
+
+    def poll(self, _: float) -> None: ...
+
+    def commit(self, **_: Any) -> None:
+        self.committed += 1
+
+
+class Failing:
+    """Fails so many times, then works."""
+
+    def __init__(self, times: int) -> None:
+        self.left, self.done = times, 0
+
+    def __call__(self, *_: object) -> RunFinished:
+        if self.left:
+            self.left -= 1
+            raise BusUnavailableError("no answer")
+        self.done += 1
+        return FINISHED
+
+    run = __call__
+
+
+def test_a_run_waits_for_what_does_not_answer_and_is_answered_once() -> None:
+    runner, answer, group = Failing(2), Failing(1), Group()
+    loop = RunnerLoop("127.0.0.1:1", "g", dict, cast("Any", answer))
+    with ThreadPoolExecutor(1) as pool:
+        runners = {"m": cast("TrainingRunner", runner)}
+        loop._take(cast("Consumer", group), pool, runners, cast("Message", Request()))
+    assert (runner.done, answer.done, group.committed) == (1, 1, 1)
