@@ -115,7 +115,8 @@ def test_a_taken_port_is_told() -> None:
 @pytest.mark.integration
 def test_a_real_worker_is_scraped(services: LocalServices, namespace: str, tmp_path: Path) -> None:
     topic = f"{namespace}.pings"
-    (tmp_path / "headrace.toml").write_text(f'namespace = "{namespace}"\n[project]\nstreams = ["m{namespace}"]\n')
+    modules = f'streams = ["m{namespace}"]\nfeatures = []\ntrainers = []\n'
+    (tmp_path / "headrace.toml").write_text(f'namespace = "{namespace}"\n[project]\n{modules}')
     (tmp_path / f"m{namespace}.py").write_text(PROJECT.format(topic=topic))
     port = free_port()
     command = [sys.executable, "-m", "headrace", "worker", "--partitions", "1", "--metrics-port", str(port)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace import ApproxDistinct, Count, Entity, Event, FeatureView, LastN, Lifetime, Stream, Sum
@@ -66,6 +66,7 @@ def fields(batches: list[Batch], forget_after: set[int]) -> list[bytes | None]:
     return store.read(view.view, SOURCE, [view._serialize((who,)) for who in range(200)])
 
 
+@settings(deadline=None, max_examples=50)  # two whole workers' folds an example
 @given(
     st.lists(
         st.lists(
