@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, cast
 
 import polars as pl
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.trainers.model_log import _Table
@@ -35,6 +35,7 @@ class Pieces:
         return self._pieces.pop(0)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2), st.sampled_from("abc")), max_size=30),
     st.lists(st.integers(0, 30), max_size=4),
