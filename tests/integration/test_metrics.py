@@ -137,7 +137,9 @@ def test_a_real_worker_is_scraped(services: LocalServices, namespace: str, tmp_p
             assert clock is not None
             assert abs(time.time() - clock) < 60
             assert own(found, "headrace_flush_rows_sum", topic=topic) == 4
-            assert own(found, "headrace_batch_records_sum") == 4
+            assert (
+                own(found, "headrace_batch_records_sum") or 0
+            ) >= 4  # all topics count, and others may have had records
             for name in ("headrace_online_write_seconds_count", "headrace_batch_seconds_count"):
                 assert (own(found, name) or 0) > 0
             if sys.platform == "linux":
