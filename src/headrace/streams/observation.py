@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
-
-if TYPE_CHECKING:
-    from headrace.streams.partition import OwnedPartition
 
 
 class ViewObservation(msgspec.Struct, frozen=True):
@@ -33,23 +28,6 @@ class PartitionObservation(msgspec.Struct, frozen=True):
     rejected: int
     views: dict[str, ViewObservation]
     late: int = 0
-
-    @staticmethod
-    def of(owned: OwnedPartition, logged_offset: int) -> PartitionObservation:
-        """What there is to say of a partition."""
-        return PartitionObservation(
-            topic=owned.topic,
-            source=owned.source.text,
-            next_offset=owned.next_offset,
-            logged_offset=logged_offset,
-            available_us=owned.available_us,
-            rejected=owned.counts["rejected"],
-            late=owned.counts["late"],
-            views={
-                view.view: ViewObservation(view.position, view.cursor.rows_total, view.cursor.clock)
-                for view in owned.views
-            },
-        )
 
 
 class StoppedObservation(msgspec.Struct, frozen=True, omit_defaults=True):

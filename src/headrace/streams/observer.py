@@ -9,7 +9,7 @@ import structlog
 from headrace.bus.producer import RefusedError
 from headrace.bus.topics import OBSERVATIONS
 from headrace.errors import TransientError
-from headrace.streams.observation import Observation, PartitionObservation
+from headrace.streams.observation import Observation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,7 +33,7 @@ class Observer:
     ) -> Observation:
         """What there is to say now."""
         positions = {topic: flusher.positions() for topic, flusher in flushers.items()}
-        observed = [PartitionObservation.of(own, positions[own.topic].get(own.source, 0)) for own in partitions]
+        observed = [own.observed(positions[own.topic].get(own.source, 0)) for own in partitions]
         return Observation(self._worker, self._clock(), observed, stopped.observed())
 
     def send(self, producer: EventProducer, observation: Observation) -> None:

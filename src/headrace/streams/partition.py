@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from headrace.features.online import NO_CLOCK, Source
-from headrace.streams.observation import StoppedObservation
+from headrace.streams.observation import PartitionObservation, StoppedObservation, ViewObservation
 
 if TYPE_CHECKING:
     from headrace.streams.gap import Gap
@@ -54,6 +54,22 @@ class OwnedPartition:
         self.partitions = partitions
         for view in self.views:
             view.cursor = replace(view.cursor, partitions=partitions)
+
+    def observed(self, logged_offset: int) -> PartitionObservation:
+        """What the worker says of it, where the log is complete below that offset."""
+        return PartitionObservation(
+            topic=self.topic,
+            source=self.source.text,
+            next_offset=self.next_offset,
+            logged_offset=logged_offset,
+            available_us=self.available_us,
+            rejected=self.counts["rejected"],
+            late=self.counts["late"],
+            views={
+                view.view: ViewObservation(view.position, view.cursor.rows_total, view.cursor.clock)
+                for view in self.views
+            },
+        )
 
 
 @dataclass(frozen=True)
