@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from headrace.models import artifact
 from headrace.models.events import (
     ArtifactRef,
     Cause,
@@ -18,6 +21,9 @@ from headrace.models.events import (
     ViewRef,
 )
 from headrace.models.manifest import Manifest, Span, StreamPin
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SERVICE = ServiceRef(
     name="delay",
@@ -78,3 +84,22 @@ def rolled_back(id_: str, version: int, *, pin: bool = True) -> ModelEvent:
 
 def retired(id_: str, version: int) -> ModelEvent:
     return ModelEvent(id=id_, model="delay", at_us=3, data=Retired(version=version, reason="old"))
+
+
+def version_one(model: str, estimator: Any, service: ServiceRef, folder: Path) -> ModelEvent:
+    """The publication of version 1 by hand, with its artifact in the folder."""
+    stored = artifact.dump(estimator)
+    uri = artifact.store(stored, folder / "model.skops")
+    data = Published(
+        version=1,
+        artifact=ArtifactRef(uri=uri, digest=stored.digest, content_hash=stored.content_hash),
+        service=service,
+        manifest=ManifestRef(uri="file:///none", hash="sha256:0"),
+        metrics={},
+        gate={},
+        cause=Cause(rule="manual", reason="a test"),
+        request_id=uuid.uuid4().hex,
+        trained_to_us=0,
+        expects=None,
+    )
+    return ModelEvent(id=uuid.uuid4().hex, model=model, at_us=time.time_ns() // 1_000, data=data)

@@ -18,12 +18,12 @@ from headrace.bus.tail import TopicTail
 from headrace.bus.topics import MODEL_ACKS, TopicPlan, ensure_topics
 from headrace.features.online import Cursor, Source, Write
 from headrace.features.redis_store import RedisOnlineStore
-from headrace.models import artifact
-from headrace.models.events import ArtifactRef, Cause, ManifestRef, ModelEvent, Published, ServiceRef, ViewRef
+from headrace.models.events import ModelEvent, ServiceRef, ViewRef
 from headrace.models.kafka_event_log import KafkaModelEventLog, ensure_topic
 from headrace.models.predictions import PREDICTIONS, VECTORS, Prediction, ServedVector
 from headrace.serving import Connection, NoModelError
 from headrace.streams.worker import publish_definitions
+from tests.model_events import version_one
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,29 +85,17 @@ def prepare(store: RedisOnlineStore) -> None:
 def published(model: str, folder: Path) -> ModelEvent:
     """Version 1, with its artifact."""
     frame = pd.DataFrame({"seen__n_1h": np.arange(8.0), "size": [0.0, 1.0] * 4})
-    stored = artifact.dump(LogisticRegression().fit(frame, [0, 1] * 4))
-    uri = artifact.store(stored, folder / "model.skops")
-    data = Published(
-        version=1,
-        artifact=ArtifactRef(uri=uri, digest=stored.digest, content_hash=stored.content_hash),
-        service=ServiceRef(
-            name="seen",
-            hash=service.version,
-            views=[ViewRef(name="seen", spec_hash=view.version, keys=["place"])],
-            columns=service.columns(),
-            request_features=["size"],
-            key="id",
-            at="at",
-        ),
-        manifest=ManifestRef(uri="file:///none", hash="sha256:0"),
-        metrics={},
-        gate={},
-        cause=Cause(rule="manual", reason="a test"),
-        request_id=uuid.uuid4().hex,
-        trained_to_us=0,
-        expects=None,
+    estimator = LogisticRegression().fit(frame, [0, 1] * 4)
+    reference = ServiceRef(
+        name="seen",
+        hash=service.version,
+        views=[ViewRef(name="seen", spec_hash=view.version, keys=["place"])],
+        columns=service.columns(),
+        request_features=["size"],
+        key="id",
+        at="at",
     )
-    return ModelEvent(id=uuid.uuid4().hex, model=model, at_us=time.time_ns() // 1_000, data=data)
+    return version_one(model, estimator, reference, folder)
 
 
 def read_both(tail: TopicTail, model: str) -> tuple[ServedVector, Prediction]:

@@ -20,13 +20,13 @@ from headrace.bus.tail import TopicTail
 from headrace.bus.topics import MODEL_ACKS, TopicPlan, ensure_topics
 from headrace.features.online import Cursor, Source, Write
 from headrace.features.redis_store import RedisOnlineStore
-from headrace.models import artifact
-from headrace.models.events import ArtifactRef, Cause, ManifestRef, ModelEvent, Published, ServiceRef, ViewRef
+from headrace.models.events import ModelEvent, ServiceRef, ViewRef
 from headrace.models.kafka_event_log import KafkaModelEventLog, ensure_topic
 from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.streams.worker import publish_definitions
 from streams import arrivals, departures, scheduled
 from streams.flights import Departure
+from tests import model_events
 from trainers.delay import delay, train
 
 if TYPE_CHECKING:
@@ -116,27 +116,13 @@ def version_one(folder: Path) -> ModelEvent:
     noise = np.random.default_rng(0)
     frame = pd.DataFrame(noise.random((200, len(columns))), columns=columns)
     estimator = train(frame, pd.Series(noise.random(200) > 0.5), Run("delay", "r", 0, 0, 0))
-    stored = artifact.dump(estimator)
-    uri = artifact.store(stored, folder / "model.skops")
-    views = [ViewRef(name=v.name, spec_hash=v.version, keys=list(v.entity.join_keys)) for v in delay_features.views]
-    data = Published(
-        version=1,
-        artifact=ArtifactRef(uri=uri, digest=stored.digest, content_hash=stored.content_hash),
-        service=ServiceRef(
-            name="delay",
-            hash=delay_features.version,
-            views=views,
-            columns=delay_features.columns(),
-            request_features=list(delay.request_features),
-            key=delay.key,
-            at=delay.at,
-        ),
-        manifest=ManifestRef(uri="file:///none", hash="sha256:0"),
-        metrics={},
-        gate={},
-        cause=Cause(rule="manual", reason="a test"),
-        request_id=uuid.uuid4().hex,
-        trained_to_us=0,
-        expects=None,
+    reference = ServiceRef(
+        name="delay",
+        hash=delay_features.version,
+        views=[ViewRef(name=v.name, spec_hash=v.version, keys=list(v.entity.join_keys)) for v in delay_features.views],
+        columns=delay_features.columns(),
+        request_features=list(delay.request_features),
+        key=delay.key,
+        at=delay.at,
     )
-    return ModelEvent(id=uuid.uuid4().hex, model="delay", at_us=time.time_ns() // 1_000, data=data)
+    return model_events.version_one("delay", estimator, reference, folder)
