@@ -46,8 +46,9 @@ class _Commit:
 class Flusher:
     """Buffers rows by source partition and appends them as one commit at a time, on a thread of its own.
 
-    ``fenced`` is called, on the caller's thread, with the partitions that another worker has flushed further or not at
-    all as expected: their rows here are void, and they have to be acquired again. ``done`` is told the rows and the
+    ``fenced`` is called, on the caller's thread, with each partition that another worker has flushed further or not at
+    all as expected: its rows here are gone, :meth:`positions` says where the log stands, and it has to be acquired
+    again. ``done`` is told the rows and the
     seconds of each commit, on the flusher's thread.
     """
 
@@ -143,15 +144,19 @@ class Flusher:
     def flush(self) -> None:
         """Commit everything and wait. Raises OfflineStoreUnavailableError."""
         self.settle()
-        self.start()
-        self.settle()
+        for _ in range(len(self._tails) + 1):  # each commit that is refused is tried again without what was fenced
+            self.start()
+            self.settle()
 
     def _judge(self, commit: _Commit) -> None:
-        """After a conflict: each partition by what the log says of it now."""
+        """After a conflict: each partition by what the log says of it now. The rows of the others stay buffered."""
         self._writer.reopen()
-        for source, expected in commit.expected.items():
-            if source in self._tails and self._writer.position(source) != expected:
-                self._fenced(source)
+        positions = {source: self._writer.position(source) for source in commit.expected if source in self._tails}
+        fenced = [source for source, position in positions.items() if position != commit.expected[source]]
+        for source in fenced:
+            self._tails[source] = Tail(positions[source], positions[source] or 0, [])
+        for source in fenced:
+            self._fenced(source)
 
     def shutdown(self) -> None:
         """End the thread."""

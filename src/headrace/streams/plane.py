@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import random
 import threading
-from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
 import structlog
 
 from headrace.bus.clock import Clock, wall_clock
@@ -23,13 +21,11 @@ from headrace.bus.patience import Patience
 from headrace.bus.producer import EventProducer
 from headrace.bus.topics import admin
 from headrace.errors import TransientError
-from headrace.features.log import REJECTED, EventLog, LogWriter
+from headrace.features.log import EventLog, LogWriter
 from headrace.streams.acquisition import Acquisition
-from headrace.streams.batch import Judge, Records
-from headrace.streams.failpoints import failpoint
 from headrace.streams.flusher import Flusher
-from headrace.streams.letters import flush, letters
-from headrace.streams.logged_rows import LoggedRows
+from headrace.streams.folding import Folding
+from headrace.streams.letters import flush
 from headrace.streams.memory import bound
 from headrace.streams.meter import Meter
 from headrace.streams.observer import Observer
@@ -42,11 +38,8 @@ from headrace.streams.views import FollowedViews
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from confluent_kafka import Message
-
     from headrace.bus.stream import Stream
-    from headrace.features.online import OnlineStore, Source, Write
-    from headrace.streams.view_partition import ViewPartition
+    from headrace.features.online import OnlineStore, Source
 
 _ON_ITS_WAY_S = 0.01
 logger = structlog.get_logger(__name__)
@@ -103,7 +96,6 @@ class DataPlane:
         self._monotonic, self._publish = monotonic, publish
         self._observer, self._meter = Observer(config.worker, clock), meter or Meter()
         self._scavenger = Scavenger(store, view_specs)
-        self._judges = {topic: Judge(stream) for topic, stream in self._streams.items()}
         self._flushers: dict[str, Flusher] = {}
         self._owned: dict[tuple[str, int], OwnedPartition] = {}
         self._failed: dict[tuple[str, int], str] = {}
@@ -119,6 +111,17 @@ class DataPlane:
             new_owner=new_owner,
             publish=publish,
             catch_up_rows=config.catch_up_rows,
+        )
+        self._folding = Folding(
+            self._streams,
+            store,
+            self._owned,
+            self._flushers,
+            self._acquisition,
+            send=lambda letter: letter.send(self._producer),
+            patiently=self._patiently,
+            monotonic=monotonic,
+            meter=self._meter,
         )
         self._next_flush = self._next_beat = 0.0
         self._catching_up = False
@@ -184,9 +187,8 @@ class DataPlane:
     def _read(self, timeout_s: float) -> None:
         messages = self._consumer.poll(self._config.batch_rows, timeout_s)
         if messages:
-            began = self._monotonic()
-            self._take(messages)
-            self._meter.batch(len(messages), self._monotonic() - began)
+            self._folding.take(messages)
+            self._bound_memory()
 
     # -- partitions come and go (called by the consumer) -----------------------------------------------------------
 
@@ -287,72 +289,12 @@ class DataPlane:
         logger.warning("fenced by the event log", topic=topic, partition=source.partition, position=owned.next_offset)
 
     def _end_as_logged(self, topic: str, source: Source) -> tuple[int, int]:
-        """Where the log stands, with the clock there; the rows buffered are void."""
-        position = self._flushers[topic].open(source) or 0
+        """Where the log stands, with the clock there."""
+        position = self._flushers[topic].positions()[source]
         return position, self._takeover.available(topic, source, position)
-
-    # -- a batch ----------------------------------------------------------------------------------------------------
-
-    def _take(self, messages: Sequence[Message]) -> None:
-        by_place: dict[tuple[str, int], list[Message]] = defaultdict(list)
-        for message in messages:
-            by_place[str(message.topic()), int(message.partition() or 0)].append(message)
-        writes: list[tuple[OwnedPartition, ViewPartition, Write]] = []
-        for place, own in by_place.items():
-            if place in self._owned:
-                writes += self._fold(self._owned[place], own)
-        failpoint("before-redis")
-        self._patiently(lambda: self._write(writes))
-        failpoint("after-redis")
-        self._bound_memory()
 
     def _bound_memory(self) -> None:
         bound([view for owned in self._owned.values() for view in owned.views], self._config.memory_bytes)
-
-    def _fold(
-        self, owned: OwnedPartition, messages: Sequence[Message]
-    ) -> list[tuple[OwnedPartition, ViewPartition, Write]]:
-        messages = [message for message in messages if (message.offset() or 0) >= owned.next_offset]
-        if not messages or owned.rewind:
-            return []
-        records = Records.of(messages)
-        rows = self._judges[owned.topic].rows(
-            owned.source.topic_id, owned.source.partition, records, owned.available_us
-        )
-        owned.available_us = rows.get_column("__available_at").dt.epoch("us").item(-1)
-        owned.next_offset = int(records.offsets[-1]) + 1
-        logged = LoggedRows.of(rows, self._streams[owned.topic].event_time)
-        owned.counts["late"] += logged.late(self._streams[owned.topic].lateness_us)
-        self._count(owned, rows)
-        self._flushers[owned.topic].add(owned.source, rows, owned.next_offset)
-        if self._acquisition.waiting(owned.place):
-            return []
-        views = [view for view in owned.live if view.position < owned.next_offset]
-        folds = [partial(view.fold, logged, owned.next_offset) for view in views]
-        return [(owned, view, self._patiently(fold)) for view, fold in zip(views, folds, strict=True)]
-
-    def _write(self, writes: Sequence[tuple[OwnedPartition, ViewPartition, Write]]) -> None:
-        """One round trip; a refused write means that the memory is no longer the store's: acquire again."""
-        if not writes:
-            return
-        began = self._monotonic()
-        applied = self._store.write([write for _, _, write in writes])
-        self._meter.wrote(applied, self._monotonic() - began)
-        for (owned, view, write), done in zip(writes, applied, strict=True):
-            if done:
-                view.cursor = write.after
-            else:
-                logger.warning("write refused", view=view.view, partition=owned.source.partition)
-                self._acquisition.later(owned)
-
-    def _count(self, owned: OwnedPartition, rows: pl.DataFrame) -> None:
-        if rows.get_column("__reason").null_count() == rows.height:
-            return
-        rejected = rows.filter(pl.col("__verdict") == REJECTED)
-        owned.counts["rejected"] += rejected.height
-        self._meter.rejected(owned.topic, rejected.get_column("__reason"))
-        for letter in letters(owned.topic, owned.source, rejected):
-            self._patiently(partial(letter.send, self._producer))
 
     def _deploy(self) -> None:
         """Views come and go."""
@@ -400,15 +342,9 @@ class DataPlane:
             return
         self._next_beat = now + self._config.heartbeat_s
         self._deploy()
-        beats = [
-            (owned, view, view.heartbeat())
-            for place, owned in self._owned.items()
-            for view in owned.views
-            if not self._acquisition.waiting(place)
-        ]
-        self._patiently(lambda: self._write(beats))
+        beating = self._folding.beat()
         self._patiently(self._scavenger.step)
-        for owned, _, _ in beats:
+        for owned in beating:
             self._acquisition.held(owned)
             self._stopped.held(owned.place)
         seen = self._observer.observe(self._owned.values(), self._flushers, self._stopped)

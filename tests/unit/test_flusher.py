@@ -1,0 +1,87 @@
+"""What one partition's fence refuses is no loss of the others."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from headrace.bus.event import Event
+from headrace.bus.stream import Stream
+from headrace.features.log import EventLog, LogWriter
+from headrace.features.online import NO_CLOCK, Source
+from headrace.streams.batch import Judge, Records
+from headrace.streams.flusher import Flusher
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import polars as pl
+
+
+class Sale(Event):
+    """Something is sold."""
+
+    shop: str
+    at: datetime
+
+
+sales = Stream("sales", Sale, event_time="at")
+SOURCES = [Source(partition, b"t" * 16) for partition in range(3)]
+FENCED = SOURCES[1]
+
+
+def rows(source: Source, start: int, count: int) -> pl.DataFrame:
+    values = [b'{"shop": "a", "at": "2026-01-01T00:00:00Z"}'] * count
+    offsets, stamps = np.arange(start, start + count), np.full(count, 1_767_225_600_000_000)
+    return Judge(sales).rows(
+        source.topic_id, source.partition, Records(offsets, stamps, [None] * count, values), NO_CLOCK
+    )
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> EventLog:
+    return EventLog(tmp_path)
+
+
+@pytest.fixture
+def fenced() -> list[Source]:
+    return []
+
+
+@pytest.fixture
+def flusher(log: EventLog, fenced: list[Source]) -> Iterator[Flusher]:
+    flusher = Flusher(LogWriter(log, sales), fenced.append)
+    for source in SOURCES:
+        flusher.open(source)
+    yield flusher
+    flusher.shutdown()
+
+
+def test_a_flush_that_one_partition_refuses_commits_the_rows_of_the_others(
+    log: EventLog, flusher: Flusher, fenced: list[Source]
+) -> None:
+    LogWriter(log, sales).append(rows(FENCED, 0, 4), {FENCED: None}, {FENCED: 4})
+    for source in SOURCES:
+        flusher.add(source, rows(source, 0, 7), 7)
+    flusher.flush()
+    assert fenced == [FENCED]
+    assert flusher.pending == 0
+    assert flusher.positions() == {source: 4 if source == FENCED else 7 for source in SOURCES}
+    assert log.read("sales").get_column("__partition").value_counts().sort("__partition").rows() == [(0, 7), (1, 4), (2, 7)]
+
+
+def test_a_partition_that_was_fenced_goes_on_from_where_the_log_stands(
+    log: EventLog, flusher: Flusher, fenced: list[Source]
+) -> None:
+    LogWriter(log, sales).append(rows(FENCED, 0, 4), {FENCED: None}, {FENCED: 4})
+    flusher.add(FENCED, rows(FENCED, 0, 7), 7)
+    flusher.flush()
+    assert flusher.tail(FENCED) == []
+    flusher.add(FENCED, rows(FENCED, 4, 3), 7)
+    flusher.flush()
+    assert fenced == [FENCED]
+    assert log.read("sales").get_column("__offset").sort().to_list() == list(range(7))
