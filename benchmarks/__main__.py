@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -35,6 +36,7 @@ BY_DEFAULT = ["ingest", "freshness", "backfill", "bytes", "growth"]
 def main() -> None:
     """Run what is asked for, one section after the other; each is kept as soon as it is measured."""
     asked = parser().parse_args()
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # as `headrace worker` has it; the floors too
     here = machine()
     options = Options(**{option.name: getattr(asked, option.name) for option in fields(Options)})
     failed = []

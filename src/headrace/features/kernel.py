@@ -131,20 +131,28 @@ class Kernel:
 
     def lift(self, frame: pl.DataFrame) -> np.ndarray:
         """One partial a row (``k`` unset). The frame has the event's fields, ``__time`` (event, us) and ``offset``."""
-        names, expressions = self._lift
-        lifted = frame.select("offset", *expressions)
+        from headrace.features.lift import as_it_is  # noqa: PLC0415
+
         partials = np.empty(frame.height, self.tile)
-        for name in names:
-            partials[name] = lifted.get_column(name).to_numpy()
+        worked_out = []
+        for names, component, expressions in self._lift:
+            plain = as_it_is(component, frame)
+            if plain is None:
+                worked_out += [(name, part.alias(name)) for name, part in zip(names, expressions, strict=True)]
+            else:
+                partials[names[0]] = plain
+        if worked_out:
+            lifted = frame.select("offset", *(part for _, part in worked_out))  # offset: a literal alone is one row
+            for name, _ in worked_out:
+                partials[name] = lifted.get_column(name).to_numpy()
         return self._with_entries(partials, frame) if self.sketches else partials
 
     @cached_property
-    def _lift(self) -> tuple[list[str], list[pl.Expr]]:
+    def _lift(self) -> list[tuple[list[str], Component, list[pl.Expr]]]:
+        """The physical columns of each state, what it measures, and how each column is worked out."""
         from headrace.features.lift import lift_state  # noqa: PLC0415
 
-        names = [name for of_state, _ in self._states.values() for name in of_state]
-        expressions = [part for index in self._states for part in lift_state(self._inlined[index])]
-        return names, [part.alias(name) for name, part in zip(names, expressions, strict=True)]
+        return [(names, self._inlined[i], lift_state(self._inlined[i])) for i, (names, _) in self._states.items()]
 
     @cached_property
     def _inlined(self) -> list[Component]:

@@ -38,6 +38,28 @@ def lift_state(component: Component) -> list[pl.Expr]:
     return [measured]
 
 
+def as_it_is(component: Component, frame: pl.DataFrame) -> np.ndarray | int | None:
+    """What :func:`lift_state` gives where that is a column of the frame, or 1; None where it has to be worked out.
+
+    A call into Polars costs as much as folding a thousand rows, and live batches are small.
+    """
+    if component.where is not None or component.low is not None or component.high is not None:
+        return None
+    if component.value is None:
+        return 1 if component.measure == "count" else None
+    if component.value[0] != "col" or component.op not in _OF_ONE_COLUMN:
+        return None
+    column = frame.get_column(component.value[1])
+    if column.null_count():
+        return None
+    if component.measure == "count":
+        return 1
+    return column.to_numpy() if column.dtype == _TYPES[component.dtype] else None
+
+
+_OF_ONE_COLUMN = {"add", "min", "max"}
+
+
 def lift_sketch(component: Component, sketch: Sketch, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Whether each row has an entry, and the entries of all rows, with those that do not count."""
     value = _value(component)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 import uuid
 from contextlib import nullcontext
@@ -168,4 +169,6 @@ def run_worker(
     listen(app, CONTROL, on_control)
     upkeep = Upkeep(log, [stream.topic for stream in own_streams(streams)], plane.leads, config.upkeep, wall_clock)
     with upkeep, served(metrics, config.metrics_host, config.metrics_port) if config.metrics_port else nullcontext():
+        gc.collect()
+        gc.freeze()  # what the libraries made stays: collections need not look at it again, which stops batches
         run_shell(app, ThreadService(plane.run, plane.stop))

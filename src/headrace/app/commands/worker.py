@@ -36,6 +36,8 @@ def worker(
 
     Start as many as there is work; they share the partitions.
     """
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # batches are small: handing them to threads costs more
+
     from headrace.app import run  # noqa: PLC0415 - --help needs none of it
     from headrace.app.logs import configure_logs  # noqa: PLC0415
     from headrace.app.project import load_project  # noqa: PLC0415

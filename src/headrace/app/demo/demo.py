@@ -147,7 +147,7 @@ def _environment(settings: Settings, *, flush: str) -> dict[str, str]:
         "HEADRACE_CLOCK": settings.clock,
         "HEADRACE_FLUSH_INTERVAL": flush,
         "HEADRACE_HEARTBEAT_BOUND": "60s",  # two cores, five processes
-        "POLARS_MAX_THREADS": "1",  # batches are small, cores are few
+        "POLARS_MAX_THREADS": "1",  # cores are few
     }
 
 
