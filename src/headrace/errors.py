@@ -5,6 +5,8 @@
     HeadraceError
     ├── TerminalError                 the same call fails again: change something first
     │   ├── DefinitionError           a stream, view, service or model says something impossible
+    │   │   ├── FeaturesUnknownError      the online store has no such service, view or feature
+    │   │   └── EntityKeyError            a join key is not of its type
     │   ├── ProjectError              headrace.toml or a module it names does not load
     │   ├── SettingsError             a setting is unknown, malformed or contradictory
     │   ├── MissingExtraError         a part of headrace that is not installed (also an ImportError)
@@ -51,6 +53,14 @@ class TransientError(HeadraceError):
 
 class DefinitionError(TerminalError):
     """A definition says something impossible; the message names the object, the field and the choices."""
+
+
+class FeaturesUnknownError(DefinitionError):
+    """A look-up names a service, view or feature that the online store does not know."""
+
+
+class EntityKeyError(DefinitionError):
+    """A look-up's join key is not of the type that its entity says, or has no bytes."""
 
 
 class ProjectError(TerminalError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
-from headrace.errors import DefinitionError
+from headrace.errors import EntityKeyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,6 +39,6 @@ def _value(kind: str, value: Any) -> bytes:
             return struct.pack("<IIq", _INT64, 8, value)
     except (struct.error, UnicodeEncodeError) as error:
         message = f"join key value {value!r} has no bytes: an int has at most 64 bits, a str is valid UTF-8"
-        raise DefinitionError(message) from error
+        raise EntityKeyError(message) from error
     message = f"join key value {value!r} is {type(value).__name__}; wanted {kind}"
-    raise DefinitionError(message)
+    raise EntityKeyError(message)
