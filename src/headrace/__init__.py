@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from headrace.app.project import Project, load_project
     from headrace.app.settings import Settings
     from headrace.app.settings_sources import load_settings
+    from headrace.app.training import rebuild, training_set
     from headrace.bus.event import Event
     from headrace.bus.producer import EventProducer
     from headrace.bus.stream import Stream
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
         schedule,
         volume,
     )
+    from headrace.trainers.historical import TrainingSet
 
 
 _MODULES = {
@@ -62,6 +64,7 @@ _MODULES = {
     "headrace.app.project": ("Project", "load_project"),
     "headrace.app.settings": ("Settings",),
     "headrace.app.settings_sources": ("load_settings",),
+    "headrace.app.training": ("rebuild", "training_set"),
     "headrace.bus.event": ("Event",),
     "headrace.bus.producer": ("EventProducer",),
     "headrace.bus.stream": ("Stream",),
@@ -79,6 +82,7 @@ _MODULES = {
         "Gate", "Label", "Model", "Run", "all_of", "any_of", "at_least", "drift", "hysteresis", "performance",
         "schedule", "volume",
     ),
+    "headrace.trainers.historical": ("TrainingSet",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 _EXTRA = {  # which extra brings a package that one of the modules above may lack
@@ -99,9 +103,9 @@ __all__ = [
     "ApproxDistinct", "Count", "DecayedSum", "Entity", "Event", "EventProducer", "FeatureClient", "FeatureService",
     "FeatureView", "First", "Gate", "HeadraceError", "Histogram", "Label", "Last", "LastN", "Lifetime", "LocalServices",
     "Max", "Mean", "Min", "MissingExtraError", "Model", "ModelSubscriber", "Predictor", "Project", "Quantile", "Run",
-    "Settings", "Sliding", "Std", "Stream", "Sum", "TerminalError", "TransientError", "Tumbling", "Variance", "all_of",
-    "any_of", "at_least", "col", "drift", "hysteresis", "load_project", "load_settings", "performance", "schedule",
-    "volume",
+    "Settings", "Sliding", "Std", "Stream", "Sum", "TerminalError", "TrainingSet", "TransientError", "Tumbling",
+    "Variance", "all_of", "any_of", "at_least", "col", "drift", "hysteresis", "load_project", "load_settings",
+    "performance", "rebuild", "schedule", "training_set", "volume",
 ]  # fmt: skip
 
 

@@ -330,7 +330,7 @@ def test_a_reader_that_failed_reads_again(log: EventLog, monkeypatch: pytest.Mon
     reader = log.reader("pings")
     append(LogWriter(log, pings), ZERO, 3)
     with monkeypatch.context() as broken:
-        broken.setattr("headrace.features.log.pq.read_table", Mock(side_effect=OSError("gone")))
+        broken.setattr("headrace.features.log.pq.ParquetFile", Mock(side_effect=OSError("gone")))
         with pytest.raises(OfflineStoreUnavailableError, match="gone"):
             reader.read()
     assert offsets(reader.read()) == [0, 1, 2]

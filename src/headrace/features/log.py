@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    import pyarrow.fs
+
     from headrace.bus.stream import Stream
 
 _TIME = pl.Datetime("us", "UTC")
@@ -38,6 +40,7 @@ META: dict[str, Any] = {
     "__key": pl.Binary(),
     "__value": pl.Binary(),
 }
+_IDENTITY = ("__topic_id", "__partition", "__offset", "__verdict")
 ACCEPTED, REJECTED = "accepted", "rejected"
 _ATTEMPTS = 10
 
@@ -116,9 +119,9 @@ class EventLog:
         with self.storage(topic):
             return DeltaTable(self.path(topic), storage_options=self._options)
 
-    def reader(self, topic: str) -> LogReader:
-        """A reader that remembers what it has read."""
-        return LogReader(self, topic)
+    def reader(self, topic: str, columns: Sequence[str] | None = None) -> LogReader:
+        """A reader that remembers what it has read: of ``columns``, and of who a row is; or of all there are."""
+        return LogReader(self, topic, columns)
 
     def read(self, topic: str) -> pl.DataFrame:
         """All rows of one snapshot, each source partition's in order."""
@@ -144,15 +147,30 @@ class EventLog:
         frame = frame.filter(pl.col("__topic_id") == source.topic_id).sort("__offset")
         return frame.select(columns) if columns else frame
 
-    def rows(self, table: DeltaTable, uris: Sequence[str]) -> pl.DataFrame:
-        """The rows of some files of a table, with all its columns."""
+    def rows(self, table: DeltaTable, uris: Sequence[str], columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """The rows of some files of a table, with these columns or with all."""
         folder = files(table, self._options)
-        parts = [pl.DataFrame(pq.read_table(uri.rpartition("/")[2], filesystem=folder)) for uri in uris]
-        return filled(pl.concat([no_rows(table), *parts], how="diagonal"), table)
+        empty = no_rows(table)
+        empty = empty.select(columns) if columns else empty
+        parts = [_read(folder, uri.rpartition("/")[2], empty.columns) for uri in uris]
+        return filled(pl.concat([empty, *parts], how="diagonal"), table)
 
     def empty(self, topic: str) -> pl.DataFrame:
         """No rows, with all columns of the table."""
         return no_rows(self.table(topic))
+
+
+def by_source(rows: pl.DataFrame) -> dict[Source, pl.DataFrame]:
+    """The rows of each source partition, as they come."""
+    parts = rows.partition_by("__partition", "__topic_id", as_dict=True)
+    return {Source(*place): part for place, part in parts.items()}
+
+
+def _read(folder: pyarrow.fs.FileSystem, name: str, columns: Sequence[str]) -> pl.DataFrame:
+    """These columns of a file, as far as it has them: it may be older than some."""
+    with folder.open_input_file(name) as opened, pq.ParquetFile(opened) as file:
+        known = set(file.schema_arrow.names)
+        return pl.DataFrame(file.read(columns=[column for column in columns if column in known]))
 
 
 class LogReader:
@@ -162,25 +180,24 @@ class LogReader:
     those of the first call, whatever the table gets later.
     """
 
-    def __init__(self, log: EventLog, topic: str) -> None:
+    def __init__(self, log: EventLog, topic: str, columns: Sequence[str] | None = None) -> None:
         self._log = log
         self._topic = topic
+        self._columns: list[str] = list(dict.fromkeys([*_IDENTITY, *columns])) if columns else []
         self._table: DeltaTable | None = None
         self._seen: set[str] = set()
         self._next: dict[Source, int] = {}
-        self._columns: list[str] = []
 
     def read(self) -> pl.DataFrame:
         """The rows that came since the last call, each source partition's in order."""
         with self._log.storage(self._topic):
             table = self._newest()
             uris = set(table.file_uris())
+            self._columns = self._columns or no_rows(table).columns
             fresh = sorted(uris - self._seen)
-            frame = self._log.rows(table, fresh) if fresh else no_rows(table)
+            frame = self._log.rows(table, fresh, self._columns) if fresh else no_rows(table).select(self._columns)
         self._seen = uris  # only now: a storage that failed is read again
-        self._columns = self._columns or frame.columns
-        frame = frame.select(self._columns)
-        return frame if frame.is_empty() else self._only_new(frame.sort("__partition", "__topic_id", "__offset"))
+        return frame if frame.is_empty() else self._only_new(frame)
 
     def _newest(self) -> DeltaTable:
         if self._table is None:
@@ -195,9 +212,9 @@ class LogReader:
 
     def _only_new(self, frame: pl.DataFrame) -> pl.DataFrame:
         parts = []
-        for (partition, topic_id), part in frame.partition_by("__partition", "__topic_id", as_dict=True).items():
-            source = Source(partition, topic_id)
-            new = part.filter(pl.col("__offset") >= self._next.get(source, 0))
+        for source, part in sorted(by_source(frame).items()):
+            ordered = part if part.get_column("__offset").is_sorted() else part.sort("__offset")
+            new = ordered.filter(pl.col("__offset") >= self._next.get(source, 0))
             if not new.is_empty():
                 self._next[source] = new.get_column("__offset").item(-1) + 1
             parts.append(new)

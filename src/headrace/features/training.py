@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 import polars as pl
 
-from headrace.features.kernel import kernel
+from headrace.features.expression import columns as columns_of
+from headrace.features.kernel import inline, kernel
 from headrace.features.point_in_time import Queries, ViewHistory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from headrace.features.log import EventLog, LogReader
     from headrace.features.online import Source
+
+_DECODE = msgspec.json.Decoder(dict[str, dict[str, int]]).decode
+
+
+@dataclass(frozen=True)
+class Logged:
+    """V as it was logged when vectors were served: for each view a row a vector and a column a source.
+
+    ``there`` says which rows were logged at all; the others are 0.
+    """
+
+    offsets: Sequence[np.ndarray]
+    there: np.ndarray
+
+
+@dataclass(frozen=True)
+class Own:
+    """The records that the rows of a spine are themselves: their topic, and ``__partition __topic_id __offset``."""
+
+    topic: str
+    places: pl.DataFrame
 
 
 class FeatureHistory:
@@ -26,9 +49,10 @@ class FeatureHistory:
 
     def __init__(self, specs: Sequence[Mapping[str, Any]], log: EventLog) -> None:
         self._specs = list(specs)
-        self._readers: dict[str, LogReader] = {
-            spec["source"]["topic"]: log.reader(spec["source"]["topic"]) for spec in specs
-        }
+        used: dict[str, list[str]] = {}
+        for spec in specs:
+            used.setdefault(spec["source"]["topic"], ["__available_at"]).extend(used_columns(spec))
+        self._readers: dict[str, LogReader] = {topic: log.reader(topic, columns) for topic, columns in used.items()}
         self._rows: dict[str, list[pl.DataFrame]] = {topic: [] for topic in self._readers}
         self._views: dict[str, ViewHistory] = {}
 
@@ -52,38 +76,86 @@ class FeatureHistory:
             self._views[spec["view"]] = ViewHistory(spec, self._rows[spec["source"]["topic"]][0])
         return self._views[spec["view"]]
 
+    def logged(self, served: Sequence[str | None]) -> Logged:
+        """V from log lines (JSON: view → source partition → next offset); None where nothing was logged.
+
+        A source that a line lacks had no record then.
+        """
+        texts = pl.DataFrame({"text": pl.Series(served, dtype=pl.String)})
+        distinct = texts.unique(maintain_order=True).with_row_index("code")  # those served together share a line
+        codes = texts.join(distinct, on="text", how="left", nulls_equal=True, maintain_order="left")["code"].to_numpy()
+        found = [{} if text is None else _DECODE(text) for text in distinct["text"].to_list()]
+        return Logged(
+            [
+                _offsets(self.view(spec).sources, [v.get(spec["view"], {}) for v in found])[codes]
+                for spec in self._specs
+            ],
+            texts["text"].is_not_null().to_numpy(),
+        )
+
     def features(
-        self, keys: pl.DataFrame, at_us: np.ndarray, served: Sequence[str | None] | None = None
+        self,
+        keys: pl.DataFrame,
+        at_us: np.ndarray,
+        served: Sequence[str | None] | Logged | None = None,
+        own: Own | None = None,
     ) -> pl.DataFrame:
         """All feature columns of the views for each row of ``keys``, in order; null where there is no value.
 
-        ``served`` is a row's V as logged (JSON: view → source partition → next offset). Where it is None, or is not
-        given at all, V is what was available at t minus the view's delay. Where a look-up at the logged V had to say
+        ``served`` is a row's V as logged. Where it is None, or is not given at all, V is what was available at t minus
+        the view's delay, and never the row's ``own`` record. Where a look-up at the logged V had to say
         ``out_of_range``, there is no value here either: a model is not shown what it could not have seen.
         """
-        logged = [None if text is None else _DECODE(text) for text in served] if served is not None else None
-        columns: list[pl.Series] = []
-        for spec in self._specs:
-            history = self.view(spec)
-            offsets = history.known_at(at_us, spec["delay_us"])
-            unknown = np.zeros(len(at_us), bool)
-            if logged is not None:
-                _overlay(offsets, history.sources, [None if v is None else v.get(spec["view"], {}) for v in logged])
-                unknown = history.out_of_range(at_us, offsets) & np.array([v is not None for v in logged], bool)
-            values = history.values(Queries(keys, at_us, offsets, history.sources))
-            columns += [
-                pl.Series(name, found).set(pl.Series(~present | unknown), None)
-                for name, (found, present) in zip(kernel(spec).columns, values, strict=True)
+        logged = served if isinstance(served, Logged) or served is None else self.logged(served)
+        return pl.DataFrame(
+            [
+                column
+                for place, spec in enumerate(self._specs)
+                for column in self._columns(place, spec, Queries(keys, at_us, *self._known(spec, at_us, own)), logged)
             ]
-        return pl.DataFrame(columns)
+        )
+
+    def _known(self, spec: Mapping[str, Any], at_us: np.ndarray, own: Own | None) -> tuple[np.ndarray, list[Source]]:
+        """V of rows that were never served."""
+        history = self.view(spec)
+        offsets = history.known_at(at_us, spec["delay_us"])
+        if own is not None and own.topic == spec["source"]["topic"]:
+            _leave_out(offsets, history.sources, own.places)
+        return offsets, history.sources
+
+    def _columns(
+        self, place: int, spec: Mapping[str, Any], queries: Queries, logged: Logged | None
+    ) -> Iterator[pl.Series]:
+        history, offsets = self.view(spec), queries.offsets
+        unknown = np.zeros(len(offsets), bool)
+        if logged is not None:
+            offsets[logged.there] = logged.offsets[place][logged.there]
+            unknown = history.out_of_range(queries.at_us, offsets) & logged.there
+        for name, (found, present) in zip(kernel(spec).columns, history.values(queries), strict=True):
+            missing = ~present | unknown
+            column = pl.Series(name, found)
+            yield column.set(pl.Series(missing), None) if missing.any() else column
 
 
-_DECODE = msgspec.json.Decoder(dict[str, dict[str, int]]).decode
+def used_columns(spec: Mapping[str, Any]) -> list[str]:
+    """The fields of its stream that a view is made of: event time, join keys, and what its expressions name."""
+    derived: dict[str, Any] = {}
+    for name, tree in spec["derived"]:
+        derived[name] = inline(tree, derived)
+    trees = [spec["where"], *(feature[part] for feature in spec["features"] for part in ("value", "where"))]
+    named = {column for tree in trees if tree is not None for column in columns_of(inline(tree, derived))}
+    return list(dict.fromkeys([spec["source"]["event_time"], *(k for k, _ in spec["entity"]["keys"]), *sorted(named)]))
 
 
-def _overlay(offsets: np.ndarray, sources: Sequence[Source], logged: Sequence[Mapping[str, int] | None]) -> None:
-    """Replace V by what was logged, where it was; a source that the log line lacks had no record then."""
-    rows = np.array([row for row, found in enumerate(logged) if found is not None], np.int64)
+def _offsets(sources: Sequence[Source], found: Sequence[Mapping[str, int]]) -> np.ndarray:
+    """A row each, a column a source; 0 where a source is not named."""
+    columns = [[offsets.get(source.text, 0) for offsets in found] for source in sources]
+    return np.array(columns, np.int64).reshape(len(columns), len(found)).T
+
+
+def _leave_out(offsets: np.ndarray, sources: Sequence[Source], places: pl.DataFrame) -> None:
+    """Take a row's own record, and all after it in its partition, out of its V."""
     for column, source in enumerate(sources):
-        name = source.text
-        offsets[rows, column] = [logged[row].get(name, 0) for row in rows.tolist()]
+        own = (pl.col("__partition") == source.partition) & (pl.col("__topic_id") == source.topic_id)
+        limit = places.select(pl.when(own).then("__offset").otherwise(pl.lit(2**62))).to_series().to_numpy()
+        np.minimum(offsets[:, column], limit, out=offsets[:, column])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from headrace.models.manifest import Span
     from headrace.trainers.definitions import Model
     from headrace.trainers.model_log import ModelLog
-    from headrace.trainers.training_set import TrainingSet
+    from headrace.trainers.training_set import Examples
 
 _LAST_PERIOD_DAYS = 7
 
@@ -36,7 +36,7 @@ class Split:
         return not (self.train.any() and self.holdout.any())
 
 
-def split(model: Model, data: TrainingSet, t_us: int, excluded: Sequence[Span] = ()) -> Split:
+def split(model: Model, data: Examples, t_us: int, excluded: Sequence[Span] = ()) -> Split:
     """The newest whole matured days for the gate; for the fit what was matured when the first of them began.
 
     Days that are excluded as a whole do not count: the gate looks further back instead.
@@ -59,7 +59,7 @@ class Judge:
     log: ModelLog
     seed: int
 
-    def first(self, data: TrainingSet, rows: Split, scores: np.ndarray, looks: np.ndarray) -> gate.GateReport:
+    def first(self, data: Examples, rows: Split, scores: np.ndarray, looks: np.ndarray) -> gate.GateReport:
         """The challenger against the constants that a first version must beat."""
         held, label = data.take(rows.holdout), data.label[rows.train]
         newest = data.day[rows.train] >= rows.days[0] - _LAST_PERIOD_DAYS
@@ -74,7 +74,7 @@ class Judge:
         )
 
     def against(
-        self, champion: Published, t_us: int, held: TrainingSet, scores: np.ndarray, looks: np.ndarray
+        self, champion: Published, t_us: int, held: Examples, scores: np.ndarray, looks: np.ndarray
     ) -> gate.GateReport:
         """The challenger against what the champion answered live, on rows that the champion had not been fitted on."""
         served = self.log.outcomes(t_us, champion.version, "live")

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from headrace.models.manifest import Span
     from headrace.trainers.definitions import Model
 
-_VECTOR = {"events": ["key", "served_at", "offsets"], "logged": ["key", "served_at", "offsets", "service", "values"]}
+_VECTOR = ["key", "requested_at", "served_at", "offsets"]
+_VALUES: dict[str, list[str]] = {"events": [], "logged": ["service", "values"]}
 _ORDER = ["__available_at", "__partition", "__offset"]
 
 
@@ -77,14 +78,17 @@ class ModelLog:
         self._model = model
         self.excluded: Sequence[Span] = ()
         label = model.label
-        self._requests = _Table(log.reader(model.requests.topic), [pl.col(f.name) for f in model.requests.fields])
+        self._requests = _Table(
+            log.reader(model.requests.topic), [*(pl.col(f.name) for f in model.requests.fields), pl.col("__topic_id")]
+        )
         self._labels = _Table(
             log.reader(label.source.topic),
             [pl.col(label.on).alias("__on"), to_polars(label.value.tree).alias("__label")],
             unique=["__on"],
         )
         own = pl.col("model") == model.name
-        self._vectors = _Table(log.reader(VECTORS.topic), [pl.col(_VECTOR[model.source])], unique=["key"], where=own)
+        served = pl.col([*_VECTOR, *_VALUES[model.source]])
+        self._vectors = _Table(log.reader(VECTORS.topic), [served], unique=["key"], where=own)
         self._predictions = _Table(
             log.reader(PREDICTIONS.topic),
             [pl.col("key", "version", "role", "requested_at", "served_at", "score")],
@@ -117,13 +121,15 @@ class ModelLog:
     def labelled(self, t_us: int) -> pl.DataFrame:
         """The matured requests with their labels, in order; ``__label`` is null where none came in time.
 
-        Adds ``__key`` (text), ``__requested_us`` and ``__day`` (of the request, since the epoch).
+        A request that was not available at ``t_us`` is not there, however old it is. Adds ``__key`` (text),
+        ``__requested_us`` and ``__day`` (of the request, since the epoch).
         """
         model = self._model
         within = pl.duration(microseconds=model.label.within_us)
         at = pl.col(model.at)
         matured = at.dt.epoch("us") + model.label.within_us <= t_us
-        rows = self.requests().filter(matured & self._kept(at))
+        known = pl.col("__available_at").dt.epoch("us") <= t_us
+        rows = self.requests().filter(known & matured & self._kept(at))
         joined = rows.join(self.labels(), left_on=model.label.on, right_on="__on", how="left", maintain_order="left")
         in_time = pl.col("__labelled_at") <= at + within
         missing = pl.lit(value=False) if model.label.missing == "false" else pl.lit(None, pl.Boolean)
@@ -142,7 +148,7 @@ class ModelLog:
         served = self.vectors().select(
             pl.col("key").alias("__key"),
             pl.col("served_at").dt.epoch("us").alias("__served_us"),
-            pl.col(_VECTOR[self._model.source][2:]).name.prefix("__"),
+            pl.col(["offsets", *_VALUES[self._model.source]]).name.prefix("__"),
         )
         return self.labelled(t_us).join(served, on="__key", how="left", maintain_order="left")
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from headrace.trainers.definitions import Model, Source
     from headrace.trainers.gate import GateReport
     from headrace.trainers.messages import RetrainRequest
-    from headrace.trainers.training_set import TrainingSet
+    from headrace.trainers.training_set import Examples
 
 _LIBRARIES = ("headrace", "scikit-learn", "numpy", "pandas", "polars", "skops")
 
@@ -48,14 +48,14 @@ class Made:
     seed: int
 
 
-def make_manifest(made: Made, data: TrainingSet, positions: Mapping[str, Mapping[online.Source, int]]) -> Manifest:
-    """The manifest of a run on ``data``; ``positions``: topic → source partition → offset below which all was read."""
+def make_manifest(made: Made, data: Examples) -> Manifest:
+    """The manifest of a run on ``data``."""
     model = made.model
     views = model.features.views
     return Manifest(
         model=model.name,
         request_id=made.request_id,
-        streams=[_pin(topic, found) for topic, found in positions.items()],
+        streams=pins(data.positions),
         rows=len(data),
         content_hash=data.content_hash(),
         row_order=["available_at", "partition", "offset"],
@@ -160,6 +160,11 @@ def _stored(uri: str) -> ArtifactRef:
     """What is in the registry: of a run that was cut short and done again, the first attempt's bytes."""
     data = artifact.fetch(uri)
     return ArtifactRef(uri=uri, digest=artifact.digest(data), content_hash=artifact.content_hash(data))
+
+
+def pins(positions: Mapping[str, Mapping[online.Source, int]]) -> list[StreamPin]:
+    """Topic → source partition → offset below which all was read, as a manifest says it."""
+    return [_pin(topic, found) for topic, found in positions.items()]
 
 
 def _pin(topic: str, positions: Mapping[online.Source, int]) -> StreamPin:

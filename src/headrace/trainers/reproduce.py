@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from headrace.models.events import Published
     from headrace.models.manifest import Manifest, StreamPin
     from headrace.trainers.definitions import Model
-    from headrace.trainers.training_set import TrainingSet
+    from headrace.trainers.training_set import Examples
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -59,16 +59,24 @@ class PinnedLog(EventLog):
         super().__init__(url)
         self._pins = {pin.topic: {Source.from_text(name): end for name, end in pin.offsets.items()} for pin in pins}
 
-    def reader(self, topic: str) -> LogReader:
+    def reader(self, topic: str, columns: Sequence[str] | None = None) -> LogReader:
         """A reader of the topic's rows below its pin; of all its rows where it has none."""
         below = self._pins.get(topic)
-        return super().reader(topic) if below is None else _PinnedReader(self, topic, below)
+        return super().reader(topic, columns) if below is None else _PinnedReader(self, topic, columns, below)
 
 
 class _PinnedReader(LogReader):
-    def __init__(self, log: EventLog, topic: str, below: dict[Source, int]) -> None:
-        super().__init__(log, topic)
+    def __init__(self, log: EventLog, topic: str, columns: Sequence[str] | None, below: dict[Source, int]) -> None:
+        super().__init__(log, topic, columns)
         self._below = below
+
+    def positions(self) -> dict[Source, int]:
+        """As far as the pins allow."""
+        return {
+            source: min(end, self._below[source])
+            for source, end in super().positions().items()
+            if source in self._below
+        }
 
     def read(self) -> pl.DataFrame:
         own = (
@@ -113,7 +121,7 @@ class Reproducer:
             differences=_differences(model, manifest, data),
         )
 
-    def _fit(self, model: Model, manifest: Manifest, data: TrainingSet) -> np.ndarray:
+    def _fit(self, model: Model, manifest: Manifest, data: Examples) -> np.ndarray:
         import pandas as pd  # noqa: PLC0415
 
         run = Run(
@@ -127,7 +135,7 @@ class Reproducer:
         return self.fits.fit(FitTask(model.fit, data.frame, label, run, data.frame, self.trusted)).scores
 
 
-def _check_columns(data: TrainingSet, manifest: Manifest) -> None:
+def _check_columns(data: Examples, manifest: Manifest) -> None:
     wanted, found = [*manifest.feature_columns, *manifest.request_features], list(data.frame.columns)
     if not len(data):
         message = (
@@ -139,7 +147,7 @@ def _check_columns(data: TrainingSet, manifest: Manifest) -> None:
         raise TerminalError(message)
 
 
-def _differences(model: Model, manifest: Manifest, data: TrainingSet) -> list[Difference]:
+def _differences(model: Model, manifest: Manifest, data: Examples) -> list[Difference]:
     """Then and now of everything that a manifest says, where it is not the same."""
     now: dict[str, Any] = {
         "rows": len(data),

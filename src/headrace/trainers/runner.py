@@ -21,7 +21,7 @@ from headrace.trainers.fitting import Fits, FitTask
 from headrace.trainers.judging import Judge, Split, split
 from headrace.trainers.messages import RetrainRequest, RunFinished
 from headrace.trainers.provenance import Made, make_manifest, metrics, publication, run_seed
-from headrace.trainers.training_set import TrainingSet, TrainingSets
+from headrace.trainers.training_set import Examples, TrainingSets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,13 +61,13 @@ class _Attempt:
 
     request: RetrainRequest
     timer: _Timer
-    data: TrainingSet
+    data: Examples
     rows: Split
     source: Source
     excluded: Sequence[Span]
 
     @property
-    def held(self) -> TrainingSet:
+    def held(self) -> Examples:
         """The rows to judge by."""
         return self.data.take(self.rows.holdout)
 
@@ -167,7 +167,7 @@ class TrainingRunner:
     def _state(self) -> ModelState:
         return fold(events(self._events.read(), self._model.name))
 
-    def _fit(self, data: TrainingSet, request: RetrainRequest, holdout: TrainingSet | None) -> FitResult:
+    def _fit(self, data: Examples, request: RetrainRequest, holdout: Examples | None) -> FitResult:
         import pandas as pd  # noqa: PLC0415
 
         run = Run(
@@ -197,7 +197,7 @@ class TrainingRunner:
             FinishedRun(
                 name=self._model.name,
                 request_id=request.request_id,
-                manifest=make_manifest(made, run.data, self._sets.positions()),
+                manifest=make_manifest(made, run.data),
                 gate=msgspec.to_builtins(report),
                 started_us=request.t_us,
                 finished_us=request.t_us,

@@ -1,15 +1,15 @@
-"""The training set of a model at a time t: matured rows with labels and point-in-time features, in order."""
+"""What a model learns from at a time t: matured rows with labels and point-in-time features, in order."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
-from headrace.features.training import FeatureHistory
+from headrace.features.training import FeatureHistory, Own
 from headrace.trainers.model_log import ModelLog
 
 if TYPE_CHECKING:
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TrainingSet:
+class Examples:
     """Rows in the order of the request stream. ``frame`` is what an estimator sees; the arrays have one entry a row.
 
-    ``never_served`` rows were left out, as the values were to be those that were served.
+    ``never_served`` rows were left out, as the values were to be those that were served. ``positions`` maps a topic and
+    a source partition to the offset below which all was read when the rows were made.
     """
 
     frame: pd.DataFrame
@@ -35,18 +36,20 @@ class TrainingSet:
     day: np.ndarray
     requested_us: np.ndarray
     never_served: int = 0
+    positions: Mapping[str, Mapping[online.Source, int]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.label)
 
-    def take(self, rows: np.ndarray) -> TrainingSet:
+    def take(self, rows: np.ndarray) -> Examples:
         """Some of the rows."""
-        return TrainingSet(
+        return Examples(
             self.frame[rows].reset_index(drop=True),
             self.label[rows],
             self.key[rows],
             self.day[rows],
             self.requested_us[rows],
+            positions=self.positions,
         )
 
     def content_hash(self) -> str:
@@ -78,7 +81,7 @@ class TrainingSets:
         """Topic → source partition → the offset below which all was read, of every stream that rows are made of."""
         return {**self._history.positions(), **self.log.positions()}
 
-    def build(self, t_us: int, source: Source = "events") -> TrainingSet:
+    def build(self, t_us: int, source: Source = "events") -> Examples:
         """The labelled rows that are matured at ``t_us``.
 
         ``events``: a row's features are worked out from the event log at the V that was logged when it was served, and
@@ -86,28 +89,32 @@ class TrainingSets:
         ``logged``, for a model with this source: the values as they were served, by the service as it is defined now;
         other rows are left out.
         """
-        model = self._model
-        spine = self.log.spine(t_us).filter(pl.col("__label").is_not_null())
+        spine = self.spine(t_us)
         labelled = spine.height
         if source == "logged":
-            spine = spine.filter(pl.col("__service").eq_missing(model.features.version))
-        return TrainingSet(
+            spine = spine.filter(pl.col("__service").eq_missing(self._model.features.version))
+        return Examples(
             model_matrix(
-                self._logged(spine) if source == "logged" else self._features(spine),
-                spine.select(list(model.request_features)),
+                self._logged(spine) if source == "logged" else self.features(spine),
+                spine.select(list(self._model.request_features)),
             ),
             spine.get_column("__label").to_numpy().astype(np.int8),
             spine.get_column("__key").to_numpy(),
             spine.get_column("__day").to_numpy(),
             spine.get_column("__requested_us").to_numpy(),
             labelled - spine.height,
+            self.positions(),
         )
+
+    def spine(self, t_us: int) -> pl.DataFrame:
+        """The labelled requests that are matured at ``t_us``, in order, with what was served of them."""
+        return self.log.spine(t_us).filter(pl.col("__label").is_not_null())
 
     def _logged(self, spine: pl.DataFrame) -> pl.DataFrame:
         columns = self._model.features.columns()
         return spine.select(pl.col("__values").list.to_struct(fields=columns)).unnest("__values")
 
-    def _features(self, spine: pl.DataFrame) -> pl.DataFrame:
+    def features(self, spine: pl.DataFrame) -> pl.DataFrame:
         """The feature columns of each row, in order. value(V, t) never changes, so each row is worked out once."""
         spine = spine.with_columns(pl.col("__served_us").fill_null(pl.col("__requested_us")).alias("__at_us"))
         known = self._known
@@ -115,12 +122,13 @@ class TrainingSets:
         if known is None or not new.is_empty():
             self._history.refresh()
             at_us, offsets = new.get_column("__at_us").to_numpy(), new.get_column("__offsets").to_list()
-            found = new.select(_ROW).hstack(self._history.features(new, at_us, offsets))
+            own = Own(self._model.requests.topic, new)
+            found = new.select(_ROW).hstack(self._history.features(new, at_us, offsets, own))
             self._known = known = found if known is None else pl.concat([known, found])
         return spine.select(_ROW).join(known, on=_ROW, how="left", maintain_order="left").drop(_ROW)
 
 
-_ROW = ["__partition", "__offset", "__available_at", "__at_us"]
+_ROW = ["__topic_id", "__partition", "__offset", "__at_us"]
 """What tells two rows of a spine apart."""
 
 

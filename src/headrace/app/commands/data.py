@@ -1,4 +1,4 @@
-"""`headrace data`: spans of time that were bad, and that nothing is to learn from."""
+"""`headrace data`: training sets, a first look at them, and spans of time that nothing is to learn from."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json as codec
 import uuid
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from headrace.app.settings import Settings
+    from headrace.models.training_manifest import TrainingManifest
     from headrace.trainers.exclusions import Excluded
     from headrace.trainers.kafka_exclusions import KafkaExclusions
 
+_DIFFERS = 1
 _LISTED = ("id", "model", "from", "to", "reason")
 _FORMS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S%z"]
 _ZONE = "A date or a time; without a zone it is UTC."
@@ -28,11 +31,71 @@ _ZONE = "A date or a time; without a zone it is UTC."
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    data = typer.Typer(no_args_is_help=True, help="Spans of time that were bad, and that nothing is to learn from.")
+    data = typer.Typer(no_args_is_help=True, help="Training sets, a first look at them, and spans to leave out.")
+    data.command("training-set")(training_set)
+    data.command("rebuild")(rebuild)
     data.command("exclude")(exclude)
     data.command("include")(include)
     data.command("exclusions")(exclusions)
     app.add_typer(data, name="data")
+
+
+def training_set(
+    what: Annotated[str, typer.Argument(metavar="NAME", help="A model, or with --spine a feature service or view.")],
+    *,
+    out: Annotated[Path, typer.Option(help="The Parquet file to write.")],
+    spine: Annotated[
+        Path | None, typer.Option(help="A Parquet file of rows to give features to: join keys and a time column.")
+    ] = None,
+    time: Annotated[str | None, typer.Option(help="The spine's time column (default: the only one).")] = None,
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(formats=_FORMS, help=f"Labels as known then (default: now). {_ZONE}"),
+    ] = None,
+    json: Json = False,
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Write a training set with its manifest: a model's matured requests, or rows of your own, as of their times."""
+    from headrace.app.training import training_set as make  # noqa: PLC0415
+
+    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    at = None if as_of is None else _zoned(as_of)
+    told = make(what, spine, time=time, as_of=at, settings=settings).to_parquet(out)
+    _tell(told, out, json=json)
+
+
+def rebuild(
+    made: Annotated[Path, typer.Argument(metavar="FILE", help="A Parquet file that `data training-set` wrote.")],
+    *,
+    out: Annotated[Path | None, typer.Option(help="Write it as well.")] = None,
+    json: Json = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Make a training set again from its manifest, and compare. Exit code 1 if its content is another one."""
+    from headrace.app.training import rebuild as make  # noqa: PLC0415
+    from headrace.trainers.historical import manifest_of  # noqa: PLC0415
+
+    again = make(made, settings=settings_from(data_dir=data_dir))
+    told = again.manifest if out is None else again.to_parquet(out)
+    before = manifest_of(made)
+    is_same = (told.rows, told.content_hash) == (before.rows, before.content_hash)
+    if json:
+        typer.echo(codec.dumps({"identical": is_same, "then": before.content_hash, "now": told.content_hash}, indent=2))
+    else:
+        typer.echo(f"{told.rows:,} rows, {'the same as then' if is_same else 'OTHER CONTENT than then'}")
+    if not is_same:
+        raise typer.Exit(_DIFFERS)
+
+
+def _tell(told: TrainingManifest, out: Path, *, json: bool) -> None:
+    import msgspec  # noqa: PLC0415
+
+    if json:
+        typer.echo(codec.dumps(msgspec.to_builtins(told), indent=2))
+    else:
+        typer.echo(f"{out}: {told.rows:,} rows, {len(told.feature_columns)} features, {told.content_hash}")
 
 
 def exclude(
@@ -122,4 +185,8 @@ def _row(each: Excluded) -> dict[str, Any]:
 def _micros(at: datetime) -> int:
     from headrace.bus.duration import instant  # noqa: PLC0415
 
-    return instant(at if at.tzinfo else at.replace(tzinfo=UTC))
+    return instant(_zoned(at))
+
+
+def _zoned(at: datetime) -> datetime:
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

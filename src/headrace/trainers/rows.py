@@ -1,0 +1,273 @@
+"""The rows of training sets: a model's own requests, or a spine that somebody gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from headrace.errors import DefinitionError, TerminalError
+from headrace.features.content import ContentHash, content_hash
+from headrace.features.definitions import FeatureService
+from headrace.features.spine import BATCH_ROWS, Spine, keys_of, times_us
+from headrace.features.training import FeatureHistory
+from headrace.models.training_manifest import TrainingManifest
+from headrace.trainers.model_log import ModelLog
+from headrace.trainers.provenance import libraries, pins
+from headrace.trainers.reproduce import PinnedLog
+from headrace.trainers.training_set import TrainingSets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from headrace.features import online
+    from headrace.features.log import EventLog
+    from headrace.models.manifest import Span
+    from headrace.trainers.definitions import Model
+
+LABEL = "label"
+Positions = dict[str, "Mapping[online.Source, int]"]
+
+
+@dataclass
+class RequestRows:
+    """The requests of a model that are matured and labelled at ``as_of_us``, as its trainer sees them then."""
+
+    model: Model
+    log: EventLog
+    as_of_us: int
+    excluded: Sequence[Span] = ()
+
+    @property
+    def feature_columns(self) -> list[str]:
+        """See :class:`Rows`."""
+        return self.model.features.columns()
+
+    @property
+    def label_column(self) -> str:
+        """See :class:`Rows`."""
+        return _label_column([field.name for field in self.model.requests.fields], self.model)
+
+    @cached_property
+    def _sets(self) -> TrainingSets:
+        sets = TrainingSets(self.model, self.log)
+        sets.log.excluded = list(self.excluded)
+        return sets
+
+    @cached_property
+    def _spine(self) -> pl.DataFrame:
+        return self._sets.spine(self.as_of_us)
+
+    def count(self) -> int:
+        """See :class:`Rows`."""
+        return self._spine.height
+
+    def pieces(self) -> Iterator[pl.DataFrame]:
+        """See :class:`Rows`."""
+        fields = [field.name for field in self.model.requests.fields]
+        for piece in self._spine.iter_slices(BATCH_ROWS) if self._spine.height else [self._spine]:
+            label = piece.get_column("__label").alias(self.label_column)
+            yield piece.select(fields).hstack(self._sets.features(piece)).with_columns(label)
+
+    def manifest(self, content: ContentHash) -> TrainingManifest:
+        """See :class:`Rows`."""
+        model = self.model
+        return TrainingManifest(
+            of="model",
+            name=model.name,
+            rows_from="requests",
+            row_order=["available_at", "partition", "offset"],
+            time=model.at,
+            as_of_us=self.as_of_us,
+            label=model.label.spec(),
+            label_column=self.label_column,
+            excluded=list(self.excluded),
+            columns=[*(f.name for f in model.requests.fields), *self.feature_columns, self.label_column],
+            **_common(model.features, self._sets.positions(), content),
+        )
+
+
+@dataclass
+class SpineRows:
+    """The rows of a spine, each as of its time. With a model its label too, where its key is there and it is matured.
+
+    A row of a model that is a request which was served, of the same key and time, has the values that were served.
+    """
+
+    features: FeatureService
+    log: EventLog
+    spine: Spine
+    time: str
+    as_of_us: int
+    model: Model | None = None
+    _hash: ContentHash = field(default_factory=ContentHash)
+
+    def __post_init__(self) -> None:
+        taken = [name for name in self.spine.schema if name in self.feature_columns]
+        if taken:
+            message = f"the spine has columns of the names of features: {taken}; leave them out of it"
+            raise DefinitionError(message)
+        for view in self.features.views:
+            keys_of(pl.DataFrame(schema=dict(self.spine.schema)), _kinds(view.entity.spec()))
+
+    @property
+    def feature_columns(self) -> list[str]:
+        """See :class:`Rows`."""
+        return self.features.columns()
+
+    @property
+    def label_column(self) -> str | None:
+        """See :class:`Rows`."""
+        model, names = self.model, list(self.spine.schema)
+        return None if model is None or model.label.on not in names else _label_column(names, model)
+
+    def count(self) -> int:
+        """See :class:`Rows`."""
+        return self.spine.rows
+
+    @cached_property
+    def _history(self) -> FeatureHistory:
+        history = FeatureHistory([view.spec for view in self.features.views], self.log)
+        history.refresh()
+        return history
+
+    @cached_property
+    def _known(self) -> _Known | None:
+        return None if self.model is None else _Known.of(self.model, self.log)
+
+    def pieces(self) -> Iterator[pl.DataFrame]:
+        """See :class:`Rows`."""
+        self._hash = ContentHash()
+        for piece in self.spine.pieces():
+            self._hash.update(piece)
+            yield piece.hstack(self._features(piece)).with_columns(*self._label(piece))
+
+    def _features(self, piece: pl.DataFrame) -> pl.DataFrame:
+        kinds = {name: kind for view in self.features.views for name, kind in view.entity.spec()["keys"]}
+        at_us, served = times_us(piece, self.time), None
+        if self._known is not None and self._known.model.key in piece.columns:
+            found = self._known.served(piece, self.time)
+            at_us = found["__served_us"].fill_null(pl.Series(at_us)).to_numpy()
+            served = found["__offsets"].to_list()
+        return self._history.features(keys_of(piece, kinds), at_us, served)
+
+    def _label(self, piece: pl.DataFrame) -> list[pl.Series]:
+        if self._known is None or self.label_column is None:
+            return []
+        return [self._known.labels(piece, self.time, self.as_of_us).alias(self.label_column)]
+
+    def manifest(self, content: ContentHash) -> TrainingManifest:
+        """See :class:`Rows`."""
+        label = [] if self.label_column is None else [self.label_column]
+        positions: Positions = self._history.positions() | ({} if self._known is None else self._known.log.positions())
+        return TrainingManifest(
+            of="service" if self.model is None else "model",
+            name=self.features.name if self.model is None else self.model.name,
+            rows_from="spine",
+            row_order=["as given"],
+            time=self.time,
+            as_of_us=self.as_of_us,
+            label=self.model.label.spec() if self.model is not None and label else None,
+            label_column=self.label_column,
+            spine_columns=list(self.spine.schema),
+            spine_hash=self._hash.text(),
+            columns=[*self.spine.schema, *self.feature_columns, *label],
+            **_common(self.features, positions, content),
+        )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What was served of a model's requests, and what became of them."""
+
+    model: Model
+    log: ModelLog
+    vectors: pl.DataFrame
+    outcomes: pl.DataFrame
+
+    @staticmethod
+    def of(model: Model, log: EventLog) -> _Known:
+        own = ModelLog(model, log)
+        own.requests()  # its positions are pinned with the others
+        vectors = own.vectors().select(
+            pl.col("key").alias("__key"),
+            pl.col("requested_at").dt.epoch("us").alias("__time"),
+            pl.col("served_at").dt.epoch("us").alias("__served_us"),
+            pl.col("offsets").alias("__offsets"),
+        )
+        return _Known(model, own, vectors, own.labels())
+
+    def served(self, piece: pl.DataFrame, time: str) -> pl.DataFrame:
+        """``__served_us`` and ``__offsets`` of each row that was served, null in the others."""
+        asked = piece.select(pl.col(self.model.key).cast(pl.String).alias("__key")).with_columns(
+            pl.Series("__time", times_us(piece, time))
+        )
+        return asked.join(self.vectors, on=["__key", "__time"], how="left", maintain_order="left")
+
+    def labels(self, piece: pl.DataFrame, time: str, as_of_us: int) -> pl.Series:
+        """The label of each matured row; null where there is none, or not yet."""
+        label = self.model.label
+        kind = label.source.field(label.on).kind
+        asked = keys_of(piece, {label.on: kind}).with_columns(pl.Series("__time", times_us(piece, time)))
+        found = asked.join(self.outcomes, left_on=label.on, right_on="__on", how="left", maintain_order="left")
+        until = pl.col("__time") + label.within_us
+        missing = pl.lit(value=False) if label.missing == "false" else pl.lit(None, pl.Boolean)
+        in_time = pl.col("__labelled_at").dt.epoch("us") <= until
+        matured = pl.when(in_time).then(pl.col("__label")).otherwise(missing)
+        return found.select(pl.when(until <= as_of_us).then(matured).alias(LABEL)).to_series()
+
+
+def rows_again(
+    manifest: TrainingManifest, definition: Model | FeatureService, event_log: str, spine: Spine | None = None
+) -> RequestRows | SpineRows:
+    """The rows that a manifest tells of, from those rows of the event log that it pins.
+
+    Raises TerminalError where the definitions are others by now, or the spine is missing or another one.
+    """
+    model = None if isinstance(definition, FeatureService) else definition
+    features = definition if isinstance(definition, FeatureService) else definition.features
+    if features.version != manifest.service:
+        changed = [view.name for view in features.views if view.version != manifest.spec_hashes.get(view.name)]
+        message = (
+            f"{manifest.of} {manifest.name!r} is defined otherwise now, in its views {changed or 'and their order'}: "
+            f"take the code that made service {manifest.service}"
+        )
+        raise TerminalError(message)
+    log = PinnedLog(event_log, manifest.streams)
+    if manifest.rows_from == "requests" and model is not None:
+        return RequestRows(model, log, manifest.as_of_us, manifest.excluded)
+    return SpineRows(features, log, _insisted(spine, manifest), manifest.time, manifest.as_of_us, model)
+
+
+def _insisted(spine: Spine | None, manifest: TrainingManifest) -> Spine:
+    if spine is None:
+        message = f"the training set of {manifest.name!r} was made for a spine of {manifest.rows:,} rows: give it again"
+        raise TerminalError(message)
+    own = spine.select(manifest.spine_columns)
+    found = content_hash(own.pieces())
+    if found != manifest.spine_hash:
+        message = f"this is another spine: {found}; the training set was made for {manifest.spine_hash}"
+        raise TerminalError(message)
+    return own
+
+
+def _common(features: FeatureService, positions: Positions, content: ContentHash) -> dict[str, Any]:
+    return {
+        "service": features.version,
+        "spec_hashes": {view.name: view.version for view in features.views},
+        "streams": pins(positions),
+        "feature_columns": features.columns(),
+        "rows": content.rows,
+        "content_hash": content.text(),
+        "libraries": libraries(),
+    }
+
+
+def _kinds(entity: Mapping[str, Any]) -> dict[str, str]:
+    return dict(entity["keys"])
+
+
+def _label_column(taken: Sequence[str], model: Model) -> str:
+    return LABEL if LABEL not in taken else f"{model.name}_{LABEL}"
