@@ -6,11 +6,15 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from headrace.app.local.services import LocalServices
+from tests.redis_cluster import RedisCluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+settings.register_profile("soak", max_examples=1_000, deadline=None, print_blob=True)
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +25,17 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServices
     """
     with LocalServices(tmp_path_factory.mktemp("services")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    """A real cluster of three masters for the whole run. A test may move its slots."""
+    running = RedisCluster(tmp_path_factory.mktemp("redis-cluster"))
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
 
 
 @pytest.fixture

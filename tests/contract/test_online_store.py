@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from headrace.errors import CodecError, OnlineStoreUnavailableError
+from headrace.errors import CodecError, OnlineStoreUnavailableError, SettingsError
 from headrace.features.memory_store import MemoryOnlineStore
-from headrace.features.online import NO_CLOCK, Cursor, CursorState, OnlineStore, Source, Write
+from headrace.features.online import (
+    NO_CLOCK,
+    Cursor,
+    CursorState,
+    OnlineStore,
+    Source,
+    Write,
+    is_live,
+    merged,
+    shard_of,
+)
+from headrace.features.redis_scripts import DROP
 from headrace.features.redis_store import RedisOnlineStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from headrace.app.local.services import LocalServices
+    from tests.redis_cluster import RedisCluster
 
 VIEW, OTHER_VIEW = "shop@1", "till@1"
 ME, OTHER = b"m" * 16, b"o" * 16
@@ -28,21 +42,52 @@ FIRST = Write(
 )
 
 
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.integration)])
+SERVERS = [pytest.param(name, marks=pytest.mark.integration) for name in ("redis", "cluster")]
+
+
+@pytest.fixture(params=["memory", "memory in 64 shards", *SERVERS])
 def store(request: pytest.FixtureRequest) -> Iterator[OnlineStore]:
-    if request.param == "memory":
-        yield MemoryOnlineStore()
+    if "memory" in request.param:
+        yield MemoryOnlineStore(shards=64 if "64" in request.param else 1)
         return
-    redis = RedisOnlineStore(request.getfixturevalue("services").redis_url, request.getfixturevalue("namespace"))
-    yield redis
-    redis.close()
+    yield from opened(request)
 
 
-@pytest.fixture
-def redis_store(services: LocalServices, namespace: str) -> Iterator[RedisOnlineStore]:
-    store = RedisOnlineStore(services.redis_url, namespace)
+@pytest.fixture(params=SERVERS)
+def redis_store(request: pytest.FixtureRequest) -> Iterator[RedisOnlineStore]:
+    yield from opened(request)
+
+
+def opened(request: pytest.FixtureRequest) -> Iterator[RedisOnlineStore]:
+    ask = request.getfixturevalue
+    url = ask("services").redis_url if request.param == "redis" else ask("redis_cluster").url
+    store = RedisOnlineStore(url, ask("namespace"))
     yield store
     store.close()
+
+
+def send(store: OnlineStore, *writes: Write) -> list[bool]:
+    """Each write is sent to every shard with the keys that are there; whether it was applied, by all or by none."""
+    sent = [share(write, shard, store.shards) for write in writes for shard in range(store.shards)]
+    applied = store.write(sent)
+    parts = [applied[n : n + store.shards] for n in range(0, len(applied), store.shards)]
+    assert all(len(set(part)) == 1 for part in parts)
+    return [part[0] for part in parts]
+
+
+def share(write: Write, shard: int, shards: int) -> Write:
+    """One shard's part; the rows are counted in shard 0."""
+    own = [n for n, key in enumerate(write.keys) if shard_of(key, shards) == shard]
+    keys, fields = [write.keys[n] for n in own], [write.fields[n] for n in own]
+    after = replace(write.after, rows_total=write.after.rows_total if shard == 0 else 0)
+    return replace(write, shard=shard, keys=keys, fields=fields, after=after)
+
+
+def take_over(store: OnlineStore, source: Source, owner: bytes, partitions: int) -> Cursor | None:
+    """What all shards say together when their cursors are acquired."""
+    found = store.acquire(VIEW, source, owner, partitions)
+    assert len(found) == store.shards
+    return merged([{} if cursor is None else {source: cursor} for cursor in found]).get(source)
 
 
 def cursor_of(store: OnlineStore, source: Source = ZERO, view: str = VIEW) -> Cursor | None:
@@ -61,13 +106,13 @@ def following(write: Write, next_offset: int, **changes: object) -> Write:
 
 
 def test_acquiring_what_is_absent_finds_nothing_and_writes_nothing(store: OnlineStore) -> None:
-    assert store.acquire(VIEW, ZERO, ME, 2) is None
+    assert take_over(store, ZERO, ME, 2) is None
     assert store.cursors([VIEW]) == [{}]
 
 
 def test_acquiring_takes_the_position_under_the_new_owner(store: OnlineStore) -> None:
-    assert store.write([FIRST]) == [True]
-    taken = store.acquire(VIEW, ZERO, OTHER, 5)
+    assert send(store, FIRST) == [True]
+    taken = take_over(store, ZERO, OTHER, 5)
     assert taken is not None
     assert replace(taken, heartbeat_us=0) == replace(FIRST.after, owner=OTHER, partitions=5)
     assert cursor_of(store) == replace(FIRST.after, owner=OTHER, partitions=5)
@@ -76,7 +121,7 @@ def test_acquiring_takes_the_position_under_the_new_owner(store: OnlineStore) ->
 
 def test_a_negative_clock_and_every_state_survive(store: OnlineStore) -> None:
     after = Cursor(ME, 0, clock=NO_CLOCK, state=CursorState.REBUILDING, partitions=2**32 - 1)
-    assert store.write([replace(FIRST, after=after)]) == [True]
+    assert send(store, replace(FIRST, after=after)) == [True]
     assert cursor_of(store) == after
 
 
@@ -85,7 +130,7 @@ def test_a_negative_clock_and_every_state_survive(store: OnlineStore) -> None:
 
 def test_a_write_follows_the_one_before_it(store: OnlineStore) -> None:
     second = following(FIRST, 12, keys=[b"b"], fields=[b"B2"])
-    assert store.write([FIRST, second]) == [True, True]
+    assert send(store, FIRST, second) == [True, True]
     assert cursor_of(store) == second.after
     assert store.read(VIEW, ZERO, [b"a", b"b", b"c"]) == [b"A", b"B2", None]
 
@@ -100,47 +145,47 @@ def test_a_write_follows_the_one_before_it(store: OnlineStore) -> None:
     ],
 )
 def test_a_write_from_another_state_is_refused_whole(store: OnlineStore, before: Cursor) -> None:
-    store.write([FIRST])
+    send(store, FIRST)
     refused = replace(FIRST, before=before, after=replace(before, next_offset=20), fields=[b"X", b"Y"])
-    assert store.write([refused]) == [False]
+    assert send(store, refused) == [False]
     assert cursor_of(store) == FIRST.after
     assert store.read(VIEW, ZERO, [b"a", b"b"]) == [b"A", b"B"]
 
 
 def test_a_write_to_an_absent_cursor_is_refused_whole(store: OnlineStore) -> None:
-    assert store.write([following(FIRST, 12)]) == [False]
+    assert send(store, following(FIRST, 12)) == [False]
     assert store.cursors([VIEW]) == [{}]
     assert store.read(VIEW, ZERO, [b"a", b"b"]) == [None, None]
 
 
 def test_the_same_write_again_was_applied_already_and_changes_nothing(store: OnlineStore) -> None:
-    assert store.write([FIRST, FIRST]) == [True, True]
+    assert send(store, FIRST, FIRST) == [True, True]
     second = following(FIRST, 12, keys=[b"a"], fields=[b"A2"])
-    assert store.write([second]) == [True]
-    assert store.write([replace(second, fields=[b"never"])]) == [True]
+    assert send(store, second) == [True]
+    assert send(store, replace(second, fields=[b"never"])) == [True]
     assert store.read(VIEW, ZERO, [b"a"]) == [b"A2"]
-    assert store.write([FIRST]) == [False]
+    assert send(store, FIRST) == [False]
 
 
 def test_the_former_owner_is_refused_after_a_take_over(store: OnlineStore) -> None:
-    store.write([FIRST])
-    store.acquire(VIEW, ZERO, OTHER, 2)
-    assert store.write([following(FIRST, 12), replace(FIRST, before=FIRST.after)]) == [False, False]
+    send(store, FIRST)
+    take_over(store, ZERO, OTHER, 2)
+    assert send(store, following(FIRST, 12), replace(FIRST, before=FIRST.after)) == [False, False]
 
 
 def test_writes_are_judged_one_by_one(store: OnlineStore) -> None:
     elsewhere = replace(FIRST, source=ONE, keys=[b"a"], fields=[b"one"])
     other_view = replace(FIRST, view=OTHER_VIEW)
-    assert store.write([FIRST, following(elsewhere, 3), elsewhere, other_view]) == [True, False, True, True]
+    assert send(store, FIRST, following(elsewhere, 3), elsewhere, other_view) == [True, False, True, True]
     assert store.read(VIEW, ONE, [b"a"]) == [b"one"]
-    assert store.write([]) == []
+    assert send(store) == []
 
 
 def test_a_heartbeat_is_an_empty_write_that_moves_the_time_only(store: OnlineStore) -> None:
-    store.write([FIRST])
+    send(store, FIRST)
     before = store.cursors([VIEW])[0][ZERO].heartbeat_us
     time.sleep(0.002)
-    assert store.write([Write(VIEW, ZERO, FIRST.after, FIRST.after)]) == [True]
+    assert send(store, Write(VIEW, ZERO, FIRST.after, FIRST.after)) == [True]
     assert store.cursors([VIEW])[0][ZERO].heartbeat_us > before
     assert cursor_of(store) == FIRST.after
 
@@ -148,26 +193,47 @@ def test_a_heartbeat_is_an_empty_write_that_moves_the_time_only(store: OnlineSto
 # -- look-ups ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_look_up_answers_in_the_order_asked_with_the_cursors_of_each_view(store: OnlineStore) -> None:
+def test_a_look_up_answers_in_the_order_asked_with_the_cursors_of_each_keys_shard(store: OnlineStore) -> None:
     one = replace(FIRST, source=ONE, keys=[b"b"], fields=[b"B-one"])
-    store.write([FIRST, one])
-    now_us, (second, first, empty) = store.look_up(
-        [(VIEW, [b"b", b"zz", b"a", b"b"]), (VIEW, []), (OTHER_VIEW, [b"a"])]
-    )
+    send(store, FIRST, one)
+    asked = [b"b", b"zz", b"a", b"b"]
+    second, first, empty = store.look_up([(VIEW, asked), (VIEW, []), (OTHER_VIEW, [b"a"])])
     both = {ZERO: b"B", ONE: b"B-one"}
     assert second.fields == [both, {}, {ZERO: b"A"}, both]
-    assert first.fields == []
-    assert set(second.cursors) == set(first.cursors) == {ZERO, ONE}
-    assert empty.cursors == {}
+    assert second.shards == [shard_of(key, store.shards) for key in asked]
+    assert set(second.moments) == set(second.shards)
+    assert (first.fields, first.shards, set(first.moments)) == ([], [], {0})
+    assert [set(moment.cursors) for moment in first.moments.values()] == [{ZERO, ONE}]
+    assert [dict(moment.cursors) for moment in empty.moments.values()] == [{}]
     assert empty.fields == [{}]
-    heartbeats = [cursor.heartbeat_us for cursor in second.cursors.values()]
-    assert all(now_us - 60_000_000 < beat <= now_us for beat in heartbeats)
-    assert store.look_up([])[1] == []
+    for moment in second.moments.values():
+        assert set(moment.cursors) == {ZERO, ONE}
+        assert all(
+            moment.now_us - 60_000_000 < cursor.heartbeat_us <= moment.now_us for cursor in moment.cursors.values()
+        )
+    assert store.look_up([]) == []
+
+
+def test_every_shard_has_a_cursor_of_its_own(store: OnlineStore) -> None:
+    """One that a shard lacks, or that is behind, tells for the view; a look-up tells what its own shard says."""
+    keys = [b"k%d" % n for n in range(300)]
+    everywhere = replace(FIRST, keys=keys, fields=keys)
+    parts = [share(everywhere, shard, store.shards) for shard in range(store.shards)]
+    assert store.write(parts[:-1]) == [True] * (store.shards - 1)
+    assert store.acquire(VIEW, ZERO, OTHER, 2)[-1] is None
+    found = store.cursors([VIEW])[0]
+    assert [cursor.next_offset for cursor in found.values()] == [0] * len(found)
+    assert not is_live(found)
+    (answer,) = store.look_up([(VIEW, keys)])
+    last = store.shards - 1
+    for shard, fields, key in zip(answer.shards, answer.fields, keys, strict=True):
+        assert fields == ({} if shard == last else {ZERO: key})
+        assert set(answer.moments[shard].cursors) == (set() if shard == last else {ZERO})
 
 
 def test_keys_are_bytes_of_any_kind(store: OnlineStore) -> None:
     keys = [b"", b"\x00\xff:{}*", "süß".encode(), b"a\r\nb"]
-    store.write([replace(FIRST, keys=keys, fields=[b"0", b"1", b"2", b""])])
+    send(store, replace(FIRST, keys=keys, fields=[b"0", b"1", b"2", b""]))
     assert store.read(VIEW, ZERO, keys) == [b"0", b"1", b"2", b""]
 
 
@@ -188,7 +254,9 @@ def empty(store: OnlineStore) -> None:
     if isinstance(store, MemoryOnlineStore):
         store.clear()
     elif isinstance(store, RedisOnlineStore):
-        store._redis.delete(*store._redis.keys(store._prefix + b"*"))
+        keys = list(store._redis.scan_iter(match=b"hr:*", count=10_000))
+        own = [(n, [key for key in keys if key.startswith(prefix)]) for n, prefix in enumerate(store._prefixes)]
+        store._run([(shard, ("DEL", *of_shard)) for shard, of_shard in own if of_shard])
 
 
 def empty_after(seconds: float, store: OnlineStore) -> None:
@@ -196,24 +264,27 @@ def empty_after(seconds: float, store: OnlineStore) -> None:
     empty(store)
 
 
-def test_a_store_that_is_emptied_meanwhile_is_found_full_or_empty_and_never_half(store: OnlineStore) -> None:
+def test_a_shard_that_is_emptied_meanwhile_is_found_full_or_empty_and_never_half(store: OnlineStore) -> None:
     keys = [b"k%d" % n for n in range(10_000)]
     full = replace(FIRST, keys=keys, fields=keys)
-    store.write([full])
+    send(store, full)
     started = time.perf_counter()
     store.look_up([(VIEW, keys)])
     took = time.perf_counter() - started
     seen = set()
     for attempt in range(30):
-        store.write([full])
+        send(store, full)
         with ThreadPoolExecutor(1) as other:
             emptied = other.submit(empty_after, took * attempt / 20, store)
             while not emptied.done():
-                answer = store.look_up([(VIEW, keys)])[1][0]
-                seen.add((len(answer.cursors), sum(map(len, answer.fields))))
+                (answer,) = store.look_up([(VIEW, keys)])
+                seen |= {
+                    (len(answer.moments[shard].cursors), len(fields))
+                    for shard, fields in zip(answer.shards, answer.fields, strict=True)
+                }
             emptied.result()
-    assert seen <= {(0, 0), (1, len(keys))}
-    assert (1, len(keys)) in seen
+    assert seen <= {(0, 0), (1, 1)}
+    assert (1, 1) in seen
 
 
 # -- scavenging -------------------------------------------------------------------------------------------------------
@@ -230,13 +301,13 @@ def at_clock(clock: int) -> Cursor:
 
 def test_a_field_goes_once_its_newest_event_is_out_of_reach_of_the_views_clock(store: OnlineStore) -> None:
     old, young = [b"a", b"b"], [field(600), field(601)]
-    store.write([replace(FIRST, keys=old, fields=young, after=at_clock(999))])
-    store.write([replace(FIRST, source=ONE, keys=old, fields=[field(605), field(1)], after=at_clock(500))])
-    store.write([replace(FIRST, view=OTHER_VIEW, keys=old, fields=young, after=at_clock(5_000))])
+    send(store, replace(FIRST, keys=old, fields=young, after=at_clock(999)))
+    send(store, replace(FIRST, source=ONE, keys=old, fields=[field(605), field(1)], after=at_clock(500)))
+    send(store, replace(FIRST, view=OTHER_VIEW, keys=old, fields=young, after=at_clock(5_000)))
     assert removed(store, {VIEW: 400}) == 1  # the newest clock of the view counts, for all its partitions
     assert store.read(VIEW, ZERO, old) == young
     assert store.read(VIEW, ONE, old) == [field(605), None]
-    store.write([Write(VIEW, ZERO, at_clock(999), replace(at_clock(1_000), next_offset=11))])
+    send(store, Write(VIEW, ZERO, at_clock(999), replace(at_clock(1_000), next_offset=11)))
     assert removed(store, {VIEW: 400}) == 1
     assert store.read(VIEW, ZERO, old) == [None, field(601)]
     assert store.read(OTHER_VIEW, ZERO, old) == young
@@ -244,7 +315,7 @@ def test_a_field_goes_once_its_newest_event_is_out_of_reach_of_the_views_clock(s
 
 def test_without_a_cursor_nothing_is_known_to_be_out_of_reach(store: OnlineStore) -> None:
     assert removed(store, {VIEW: 400}) == 0
-    store.write([replace(FIRST, fields=[field(-(10**15)), field(0)], after=at_clock(NO_CLOCK))])
+    send(store, replace(FIRST, fields=[field(-(10**15)), field(0)], after=at_clock(NO_CLOCK)))
     assert removed(store, {VIEW: 400}) == 0
     assert None not in store.read(VIEW, ZERO, [b"a", b"b"])
 
@@ -263,16 +334,18 @@ def removed(store: OnlineStore, reach_us: dict[str, int]) -> int:
 
 @pytest.mark.integration
 def test_nothing_expires_by_the_time_of_redis(redis_store: RedisOnlineStore) -> None:
-    redis_store.write([FIRST])
-    keys = [key for key in redis_store._redis.scan_iter(match=b"*:shop@1:*") if redis_store._prefix in key]
-    assert len(keys) == 3
+    send(redis_store, FIRST)
+    own = [redis_store._cursors_key(shard, VIEW) for shard in range(redis_store.shards)]
+    own += [redis_store._entity_prefix(shard_of(key, redis_store.shards), VIEW) + key for key in FIRST.keys]
+    keys = [key for key in redis_store._redis.scan_iter(b"*:shop@1:*") if key.startswith(tuple(redis_store._prefixes))]
+    assert sorted(keys) == sorted(own)
     assert {redis_store._redis.pttl(key) for key in keys} == {-1}
 
 
 @pytest.mark.integration
 def test_scavenging_goes_through_more_keys_than_a_step_has(redis_store: RedisOnlineStore) -> None:
     keys = [b"k%d" % n for n in range(3_000)]
-    redis_store.write([replace(FIRST, after=at_clock(1_000), keys=keys, fields=[field(n) for n in range(3_000)])])
+    send(redis_store, replace(FIRST, after=at_clock(1_000), keys=keys, fields=[field(n) for n in range(3_000)]))
     position, removed = redis_store.scavenge({VIEW: 400}, 0)
     steps = [removed]
     while position:
@@ -284,18 +357,17 @@ def test_scavenging_goes_through_more_keys_than_a_step_has(redis_store: RedisOnl
 
 
 @pytest.mark.integration
-def test_namespaces_see_nothing_of_each_other(
-    services: LocalServices, redis_store: RedisOnlineStore, namespace: str
-) -> None:
-    redis_store.write([FIRST])
-    other = RedisOnlineStore(services.redis_url, f"{namespace}x")
+def test_namespaces_see_nothing_of_each_other(redis_store: RedisOnlineStore, namespace: str) -> None:
+    send(redis_store, FIRST)
+    other = RedisOnlineStore(redis_store._url, f"{namespace}x")
     assert other.cursors([VIEW]) == [{}]
     assert other.read(VIEW, ZERO, [b"a"]) == [None]
     other.close()
 
 
-def test_a_redis_that_does_not_answer_is_a_typed_error() -> None:
-    nowhere = RedisOnlineStore("redis://127.0.0.1:1/0", timeout_s=0.2)
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "redis+cluster://127.0.0.1:1/0"])
+def test_a_redis_that_does_not_answer_is_a_typed_error(url: str) -> None:
+    nowhere = RedisOnlineStore(url, timeout_s=0.2)
     calls: list[Callable[[], object]] = [
         lambda: nowhere.acquire(VIEW, ZERO, ME, 1),
         lambda: nowhere.write([FIRST]),
@@ -307,7 +379,7 @@ def test_a_redis_that_does_not_answer_is_a_typed_error() -> None:
         lambda: nowhere.get_document("x"),
     ]
     for call in calls:
-        with pytest.raises(OnlineStoreUnavailableError, match=r"redis://127\.0\.0\.1:1/0"):
+        with pytest.raises(OnlineStoreUnavailableError, match=re.escape(url)):
             call()
     nowhere.close()
 
@@ -358,8 +430,8 @@ def drop_all(store: OnlineStore, *views: str) -> int:
 
 def test_a_dropped_view_leaves_nothing_and_the_others_alone(store: OnlineStore) -> None:
     other = replace(FIRST, view=OTHER_VIEW)
-    store.write([FIRST, other])
-    assert drop_all(store, VIEW) == len(FIRST.keys) + 1
+    send(store, FIRST, other)
+    assert drop_all(store, VIEW) == len(FIRST.keys) + store.shards
     assert store.cursors([VIEW])[0] == {}
     assert store.read(VIEW, ZERO, [b"a", b"b"]) == [None, None]
     assert store.read(OTHER_VIEW, ZERO, [b"a", b"b"]) == [b"A", b"B"]
@@ -368,24 +440,25 @@ def test_a_dropped_view_leaves_nothing_and_the_others_alone(store: OnlineStore) 
 
 
 def test_the_owner_of_a_dropped_view_is_refused_and_begins_again(store: OnlineStore) -> None:
-    store.write([FIRST])
+    send(store, FIRST)
     drop_all(store, VIEW)
-    assert store.write([following(FIRST, 20)]) == [False]
-    assert store.acquire(VIEW, ZERO, ME, 1) is None
-    assert store.write([FIRST]) == [True]
+    assert send(store, following(FIRST, 20)) == [False]
+    assert take_over(store, ZERO, ME, 1) is None
+    assert send(store, FIRST) == [True]
 
 
 def test_fields_beside_a_cursor_are_never_dropped(redis_store: RedisOnlineStore) -> None:
     """The round began before another worker took the view up again."""
-    redis_store.write([FIRST])
+    send(redis_store, FIRST)
     position, keys = redis_store._scan(0)
-    found = list(keys[VIEW])
+    found = list(keys.items())
     while position:  # others' keys are in this store too
         position, keys = redis_store._scan(position)
-        found += keys[VIEW]
-    assert found
-    dropped = redis_store._drop([redis_store._cursors_key(VIEW), *found])
-    assert dropped == 0
+        found += keys.items()
+    own = [(shard, of_view) for (shard, view), of_view in found if view == VIEW]
+    assert sum(len(of_view) for _, of_view in own) == len(FIRST.keys)
+    commands = [(n, DROP.call([redis_store._cursors_key(n, VIEW), *of_view])) for n, of_view in own]
+    assert set(redis_store._run(commands)) == {0}
     assert redis_store.read(VIEW, ZERO, [b"a", b"b"]) == [b"A", b"B"]
 
 
@@ -395,3 +468,33 @@ def test_removed_documents_are_gone(store: OnlineStore) -> None:
     store.remove_documents([])
     store.remove_documents(["service:a", "service:unknown"])
     assert (store.get_document("service:a"), store.get_document("service:b")) == (None, {"x": 1})
+
+
+# -- one node or a cluster --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.integration
+def test_a_url_of_the_wrong_kind_says_which_is_right(services: LocalServices, redis_cluster: RedisCluster) -> None:
+    """Else two clients of one cluster would look for an entity in two places."""
+    for url, right in (
+        (redis_cluster.url.replace("+cluster", ""), r"redis\+cluster://"),
+        (services.redis_url.replace("redis:", "redis+cluster:"), r"say redis://"),
+    ):
+        store = RedisOnlineStore(url)
+        for call in (partial(store.get_document, "x"), partial(store.scavenge, {VIEW: 1}, 0)):
+            with pytest.raises(SettingsError, match=right):
+                call()
+        store.close()
+
+
+def test_the_password_of_a_url_is_not_told() -> None:
+    store = RedisOnlineStore("redis+cluster://me:secret@127.0.0.1:1", timeout_s=0.2)
+    with pytest.raises(OnlineStoreUnavailableError, match=r"redis\+cluster://me:\*\*\*@127") as caught:
+        store.get_document("x")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("key", "shard"), [(b"", 0), (b"a", 3), (b"\x00\xff", 50), (b"123456789", 38)])
+def test_an_entity_is_in_this_shard(key: bytes, shard: int) -> None:
+    """Public: docs/reference/online-format.md."""
+    assert (shard_of(key, 64), shard_of(key, 1)) == (shard, 0)

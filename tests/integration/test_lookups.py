@@ -79,9 +79,9 @@ class Worker:
             times = np.array([instant(event.at) + 1_000_000 for event in events], np.int64)
             records = Records(first + np.arange(len(events)), times, [None] * len(events), [encode(e) for e in events])
             rows = self._judge.rows(SOURCES[partition].topic_id, partition, records, NO_CLOCK)
-            write = view.fold(LoggedRows.of(rows, sales.event_time), first + len(events), state)
-            assert self._store.write([write]) == [True]
-            view.cursor = write.after
+            for write in view.fold(LoggedRows.of(rows, sales.event_time), first + len(events), state):
+                assert self._store.write([write]) == [True]
+                view.applied(write)
 
 
 def sale(shop: str, minute: float, amount: float | None = 1.0, till: int = 1) -> Sale:

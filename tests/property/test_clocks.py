@@ -26,6 +26,7 @@ from headrace.streams.batch import Judge, Records
 from headrace.streams.logged_rows import LoggedRows
 from headrace.streams.view_partition import ViewPartition, reach_us
 from headrace.streams.worker import publish_definitions
+from tests.property.budget import examples
 from tests.property.naive import naive_values
 from tests.property.test_kernel import same
 
@@ -68,9 +69,9 @@ class Scene:
         records = Records(offsets, times, [None] * len(batch), [encode(event) for _, event in batch])
         rows = self.judge.rows(bytes([5]) * 16, partition, records, self.available[partition])
         self.available[partition] = rows["__available_at"].dt.epoch("us").item(-1)
-        write = view.fold(LoggedRows.of(rows, "at"), int(offsets[-1]) + 1)
-        assert self.store.write([write]) == [True]
-        view.cursor = write.after
+        for write in view.fold(LoggedRows.of(rows, "at"), int(offsets[-1]) + 1):
+            assert self.store.write([write]) == [True]
+            view.applied(write)
         for (_, event), offset, verdict in zip(batch, offsets.tolist(), rows["__verdict"], strict=True):
             if verdict == "accepted":
                 of_event = {"shop": event.shop, "amount": event.amount}
@@ -80,7 +81,7 @@ class Scene:
 
     @property
     def clock(self) -> int:
-        return max(view.cursor.clock for view in self.views)
+        return max(view.clock for view in self.views)
 
     def check(self, as_of_us: int | None, own_us: int) -> None:
         found = FeatureClient(self.store, clock=lambda: own_us).get(
@@ -121,7 +122,7 @@ AGES = [(clock, history) for clock in ("wall", "stream") for history in ("0s", "
 
 @pytest.mark.parametrize("ages", AGES, ids=" ".join)
 @pytest.mark.parametrize("available_at", ["record", "seen", "event_time+7m"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(raw=raw_records, size=st.integers(1, 6), data=st.data())
 def test_what_is_in_range_is_the_law_and_all_else_has_no_value(
     available_at: str, ages: tuple[str, str], raw: list[tuple[int, ...]], size: int, data: st.DataObject

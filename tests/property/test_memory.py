@@ -18,6 +18,7 @@ from headrace.features.online import Source
 from headrace.streams.batch import Judge, Records
 from headrace.streams.logged_rows import LoggedRows
 from headrace.streams.view_partition import ViewPartition
+from tests.property.budget import examples
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SOURCE = Source(0, bytes(16))
@@ -56,9 +57,9 @@ def fields(batches: list[Batch], forget_after: set[int]) -> list[bytes | None]:
         records = Records(offsets, stamps, [None] * len(events), [encode(event) for event in events])
         offset += len(events)
         rows = LoggedRows.of(judge.rows(SOURCE.topic_id, 0, records, 0), visits.event_time)
-        write = view.fold(rows, offset)
-        assert store.write([write]) == [True]
-        view.cursor = write.after
+        for write in view.fold(rows, offset):
+            assert store.write([write]) == [True]
+            view.applied(write)
         if number in forget_after:
             before = view.nbytes
             view.forget()
@@ -66,7 +67,7 @@ def fields(batches: list[Batch], forget_after: set[int]) -> list[bytes | None]:
     return store.read(view.view, SOURCE, [view._serialize((who,)) for who in range(200)])
 
 
-@settings(deadline=None, max_examples=50)  # two whole workers' folds an example
+@settings(deadline=None, max_examples=examples(50))  # two whole workers' folds an example
 @given(
     st.lists(
         st.lists(
@@ -106,9 +107,9 @@ def test_forgetting_frees_the_entries_of_sketches() -> None:
     stamps = np.full(len(events), instant(START))
     records = Records(np.arange(len(events)), stamps, [None] * len(events), [encode(event) for event in events])
     rows = LoggedRows.of(judge.rows(SOURCE.topic_id, 0, records, 0), visits.event_time)
-    write = view.fold(rows, len(events))
-    assert store.write([write]) == [True]
-    view.cursor = write.after
+    for write in view.fold(rows, len(events)):
+        assert store.write([write]) == [True]
+        view.applied(write)
     full = entries(view)
     for _ in range(4):
         view.forget()

@@ -82,14 +82,24 @@ class View:
     def position(self) -> int:
         return max(self.cursor.next_offset, 0)
 
+    @property
+    def is_live(self) -> bool:
+        return self.cursor.next_offset >= 0 and self.cursor.state is CursorState.LIVE
+
+    def marked(self, state: CursorState) -> list[Write]:
+        return [Write(self.view, SOURCE, self.cursor, self.cursor.moved(self.position, 0, 0, state))]
+
+    def applied(self, write: Write) -> None:
+        self.cursor = write.after
+
     def acquire(self, owner: bytes, _: int) -> None:
         self.cursor = replace(self.cursor, owner=owner)
 
-    def fold(self, logged: Any, next_offset: int, state: CursorState) -> Write:
+    def fold(self, logged: Any, next_offset: int, state: CursorState) -> list[Write]:
         new = logged.since(self.position).offsets.tolist()
         self.folded += new
         self.slices.append(len(new))
-        return Write(self.view, SOURCE, self.cursor, self.cursor.moved(next_offset, len(new), 0, state))
+        return [Write(self.view, SOURCE, self.cursor, self.cursor.moved(next_offset, len(new), 0, state))]
 
 
 @dataclass

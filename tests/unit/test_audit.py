@@ -71,9 +71,9 @@ class Scene:
                 view = ViewPartition(spec, source, store)
                 view.acquire(b"w" * 16, 2)
                 for end in range(0, len(events), 3):
-                    write = view.fold(LoggedRows.of(rows[: end + 3], "at"), min(end + 3, len(events)))
-                    assert store.write([write]) == [True]
-                    view.cursor = write.after
+                    for write in view.fold(LoggedRows.of(rows[: end + 3], "at"), min(end + 3, len(events))):
+                        assert store.write([write]) == [True]
+                        view.applied(write)
                     for minute in (12, 7, 0) if spec is past.spec else ():
                         self.serve(minute)
         self.history = FeatureHistory(self.specs, log)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from headrace.bus.clock import Clock, wall_clock
-from headrace.features.online import FENCE, Answer, Cursor, Source, Write
+from headrace.features.online import FENCE, Answer, Cursor, Moment, Source, Write, merged, shard_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -17,22 +17,25 @@ if TYPE_CHECKING:
 class MemoryOnlineStore:
     """An :class:`~headrace.features.online.OnlineStore` in this process."""
 
-    def __init__(self, clock: Clock = wall_clock) -> None:
+    def __init__(self, clock: Clock = wall_clock, *, shards: int = 1) -> None:
+        self.shards = shards
         self._clock = clock
         self._lock = threading.RLock()
-        self._cursors: dict[str, dict[Source, Cursor]] = defaultdict(dict)
+        self._cursors: dict[tuple[str, int], dict[Source, Cursor]] = defaultdict(dict)
         self._fields: dict[tuple[str, bytes], dict[Source, bytes]] = defaultdict(dict)
         self._documents: dict[str, dict[str, Any]] = {}
 
-    def acquire(self, view: str, source: Source, owner: bytes, partitions: int) -> Cursor | None:
+    def acquire(self, view: str, source: Source, owner: bytes, partitions: int) -> Sequence[Cursor | None]:
         """See the port."""
         with self._lock:
-            stored = self._cursors[view].get(source)
-            if stored is None:
-                return None
-            taken = replace(stored, owner=owner, partitions=partitions)
-            self._cursors[view][source] = taken
-            return taken
+            return [self._acquire(self._cursors[view, shard], source, owner, partitions) for shard in self._all()]
+
+    @staticmethod
+    def _acquire(cursors: dict[Source, Cursor], source: Source, owner: bytes, partitions: int) -> Cursor | None:
+        if source not in cursors:
+            return None
+        cursors[source] = replace(cursors[source], owner=owner, partitions=partitions)
+        return cursors[source]
 
     def write(self, writes: Sequence[Write]) -> list[bool]:
         """See the port."""
@@ -40,14 +43,14 @@ class MemoryOnlineStore:
             return [self._write(write) for write in writes]
 
     def _write(self, write: Write) -> bool:
-        stored = self._cursors[write.view].get(write.source)
+        stored = self._cursors[write.view, write.shard].get(write.source)
         found = b"" if stored is None else stored.pack()[:FENCE]
         wanted = b"" if write.before.next_offset < 0 else write.before.fence
         if found != wanted:
             return found == write.after.fence
         for key, field in zip(write.keys, write.fields, strict=True):
             self._fields[write.view, key][write.source] = field
-        self._cursors[write.view][write.source] = replace(write.after, heartbeat_us=self._clock())
+        self._cursors[write.view, write.shard][write.source] = replace(write.after, heartbeat_us=self._clock())
         return True
 
     def read(self, view: str, source: Source, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -55,34 +58,43 @@ class MemoryOnlineStore:
         with self._lock:
             return [self._fields[view, key].get(source) for key in keys]
 
-    def look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> tuple[int, list[Answer]]:
+    def look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[Answer]:
         """See the port."""
         with self._lock:
-            answers = [
-                Answer(dict(self._cursors[view]), [dict(self._fields[view, key]) for key in keys])
-                for view, keys in wanted
-            ]
-            return self._clock(), answers
+            return [self._answer(view, keys) for view, keys in wanted]
+
+    def _answer(self, view: str, keys: Sequence[bytes]) -> Answer:
+        shards = [shard_of(key, self.shards) for key in keys]
+        moments = {shard: Moment(self._clock(), dict(self._cursors[view, shard])) for shard in {*shards} or {0}}
+        return Answer(moments, shards, [dict(self._fields[view, key]) for key in keys])
 
     def cursors(self, views: Sequence[str]) -> list[Mapping[Source, Cursor]]:
         """See the port."""
         with self._lock:
-            return [dict(self._cursors[view]) for view in views]
+            return [merged([dict(self._cursors[view, shard]) for shard in self._all()]) for view in views]
+
+    def _all(self) -> range:
+        return range(self.shards)
 
     def scavenge(self, reach_us: Mapping[str, int], position: int) -> tuple[int, int]:  # noqa: ARG002 - one step does all
         """See the port."""
         with self._lock:
             gone = [
                 (fields, source)
-                for (view, _), fields in self._fields.items()
-                if view in reach_us and self._cursors[view]
-                for horizon in [max(cursor.clock for cursor in self._cursors[view].values()) - reach_us[view]]
+                for (view, key), fields in self._fields.items()
+                if view in reach_us
+                for horizon in self._horizon(view, key, reach_us[view])
                 for source, field in fields.items()
                 if _newest(field) <= horizon
             ]
             for fields, source in gone:
                 del fields[source]
             return 0, len(gone)
+
+    def _horizon(self, view: str, key: bytes, reach_us: int) -> list[int]:
+        """Up to when fields of an entity go, if there is a cursor to tell."""
+        cursors = self._cursors[view, shard_of(key, self.shards)]
+        return [max(cursor.clock for cursor in cursors.values()) - reach_us] if cursors else []
 
     def put_document(self, name: str, document: Mapping[str, Any]) -> None:
         """See the port."""
@@ -100,7 +112,7 @@ class MemoryOnlineStore:
     def drop(self, views: Collection[str], position: int) -> tuple[int, int]:  # noqa: ARG002 - one step does all
         """See the port."""
         with self._lock:
-            cursors = [view for view in views if self._cursors.pop(view, None)]
+            cursors = [view for view in views for shard in self._all() if self._cursors.pop((view, shard), None)]
             fields = [key for key in self._fields if key[0] in views]
             removed = [key for key in fields if self._fields.pop(key)]
             return 0, len(cursors) + len(removed)

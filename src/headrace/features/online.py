@@ -1,12 +1,14 @@
 """The online store: a port, and the words that its adapters share.
 
-The store is a fenced materialisation of the event log. It holds one *cursor* per (view version, source partition) and
-one *field* per (view version, entity, source partition). A write is a compare-and-set on the cursor.
+The store is a fenced materialisation of the event log. It holds one *field* per (view version, entity, source
+partition). Entities are spread over its *shards*, and of each it holds one *cursor* per (view version, source
+partition). A write is a compare-and-set on a cursor.
 """
 
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -119,9 +121,42 @@ def is_live(cursors: Mapping[Source, Cursor]) -> bool:
     return is_whole and all(cursor.state is CursorState.LIVE for cursor in current)
 
 
+def merged(shards: Sequence[Mapping[Source, Cursor]]) -> Mapping[Source, Cursor]:
+    """What the cursors of all shards say together: the least position, the rows of all, live only if all are.
+
+    One that a shard lacks is rebuilding, from 0.
+    """
+    if len(shards) == 1:
+        return shards[0]
+    sources = dict.fromkeys(source for cursors in shards for source in cursors)
+    return {source: _together([cursors.get(source) for cursors in shards]) for source in sources}
+
+
+def _together(cursors: Sequence[Cursor | None]) -> Cursor:
+    there = [cursor for cursor in cursors if cursor is not None]
+    is_whole = len(there) == len(cursors)
+    least = min(there, key=lambda cursor: cursor.next_offset)
+    return replace(
+        least,
+        next_offset=least.next_offset if is_whole else 0,
+        rows_total=sum(cursor.rows_total for cursor in there),
+        state=max(cursor.state for cursor in there) if is_whole else CursorState.REBUILDING,
+        partitions=max(cursor.partitions for cursor in there),
+        heartbeat_us=min(cursor.heartbeat_us for cursor in there),
+    )
+
+
+def shard_of(key: bytes, shards: int) -> int:
+    """The shard that an entity is in: CRC-32 (zlib) of its key, modulo their number."""
+    return zlib.crc32(key) % shards if shards > 1 else 0
+
+
 @dataclass(frozen=True)
 class Write:
-    """A compare-and-set: from the cursor written last to the next one, with the fields that change with it."""
+    """A compare-and-set: from the cursor written last to the next one, with the fields that change with it.
+
+    All keys are of the cursor's shard.
+    """
 
     view: str
     source: Source
@@ -129,13 +164,26 @@ class Write:
     after: Cursor
     keys: Sequence[bytes] = ()
     fields: Sequence[bytes] = ()
+    shard: int = 0
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When one shard was read, by its own clock (us), and the cursors that it then had of a view."""
+
+    now_us: int
+    cursors: Mapping[Source, Cursor]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one look-up read of one view at one moment: its cursors, and the fields by key and source."""
+    """What one look-up read of one view: each key's shard and fields (by source), and when each shard was read.
 
-    cursors: Mapping[Source, Cursor]
+    A look-up without keys reads shard 0.
+    """
+
+    moments: Mapping[int, Moment]
+    shards: Sequence[int]
     fields: Sequence[Mapping[Source, bytes]]
 
 
@@ -145,8 +193,13 @@ class OnlineStore(Protocol):
     ``view`` is always ``name@version``. All methods raise OnlineStoreUnavailableError when the store does not answer.
     """
 
-    def acquire(self, view: str, source: Source, owner: bytes, partitions: int) -> Cursor | None:
-        """Take a cursor over, whatever it holds; return its position under the new owner, or None if there was none.
+    @property
+    def shards(self) -> int:
+        """How many parts the entities are spread over: see :func:`shard_of`."""
+        ...
+
+    def acquire(self, view: str, source: Source, owner: bytes, partitions: int) -> Sequence[Cursor | None]:
+        """Take each shard's cursor over, whatever it holds; its position under the new owner, or None if there is none.
 
         Where there was none nothing is written: the owner's first write, with ``before.next_offset`` < 0, creates it.
         """
@@ -155,7 +208,8 @@ class OnlineStore(Protocol):
     def write(self, writes: Sequence[Write]) -> list[bool]:
         """Apply each write iff the stored cursor's fence is that of ``before``; also True if it was applied already.
 
-        A write whose ``before.next_offset`` is negative asks that there be no cursor. Each write is atomic.
+        A write whose ``before.next_offset`` is negative asks that there be no cursor. Each write is atomic; when an
+        error is raised some may be applied, and all may be sent again.
         """
         ...
 
@@ -163,22 +217,22 @@ class OnlineStore(Protocol):
         """The fields of one source partition, for a worker that does not have them in memory."""
         ...
 
-    def look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> tuple[int, list[Answer]]:
-        """The store's time (us) and an answer a view, in one round trip, all of one moment.
+    def look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[Answer]:
+        """An answer a view, in one round trip; what a shard says of all views is of one moment.
 
-        So a cursor vouches for the fields beside it: a store that is emptied is found full or empty, never half.
+        So a cursor vouches for the fields beside it: a shard that is emptied is found full or empty, never half.
         """
         ...
 
     def cursors(self, views: Sequence[str]) -> list[Mapping[Source, Cursor]]:
-        """The cursors of each view."""
+        """The cursors of each view, :func:`merged` over all shards."""
         ...
 
     def scavenge(self, reach_us: Mapping[str, int], position: int) -> tuple[int, int]:
         """One step of removing what no look-up can see; the next position (0: all was gone through), and how many.
 
         ``reach_us`` maps a view to its longest window and its history, together. A field goes iff its newest event is
-        at least that far behind the largest clock of the view's cursors. Without a cursor nothing goes.
+        at least that far behind the largest clock of the view's cursors in its shard. Without a cursor nothing goes.
         """
         ...
 
@@ -197,7 +251,7 @@ class OnlineStore(Protocol):
     def drop(self, views: Collection[str], position: int) -> tuple[int, int]:
         """One step of removing everything of some views; the next position (0: a round is complete), and how many keys.
 
-        Cursors go as a round begins, at position 0. Fields go only where the view has no cursor: who folds it again has
-        written one before.
+        Cursors go as a round begins, at position 0. Fields go only where the view has no cursor in their shard: who
+        folds it again has written one before.
         """
         ...

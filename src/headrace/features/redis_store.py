@@ -1,214 +1,185 @@
-"""The online store in Redis or Valkey. Keys and bytes are a public format: docs/reference/online-format.md.
+"""The online store in Redis or Valkey, one node or a cluster. docs/reference/online-format.md has keys and bytes.
 
-Keys, with the hash tag of the shard (one shard on a single node)::
+Keys, with the hash tag of the shard (one shard on a single node, 64 on a cluster)::
 
-    hr:{0}:<namespace>:<view>@<version>:cursors            HASH  source partition → cursor
-    hr:{0}:<namespace>:<view>@<version>:e:<entity key>     HASH  source partition → field
-    hr:{0}:<namespace>:doc:<name>                          STRING  JSON
+    hr:{<shard>}:<namespace>:<view>@<version>:cursors            HASH  source partition → cursor
+    hr:{<shard>}:<namespace>:<view>@<version>:e:<entity key>     HASH  source partition → field
+    hr:{0}:<namespace>:doc:<name>                                STRING  JSON
 """
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from headrace.errors import OnlineStoreUnavailableError
-from headrace.features.online import Answer, Cursor, Source, Write
+from headrace.features.online import Answer, Cursor, Moment, Source, Write, merged, shard_of
+from headrace.features.redis_link import Command, link_to, redacted
+from headrace.features.redis_scripts import ACQUIRE, DROP, LOOK_UP, SCAVENGE, WRITE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 T = TypeVar("T")
-
-_ACQUIRE = """
-local stored = redis.call('HGET', KEYS[1], ARGV[1])
-if not stored then return false end
-local taken = ARGV[2] .. string.sub(stored, 17, 44) .. ARGV[3] .. string.sub(stored, 49)
-redis.call('HSET', KEYS[1], ARGV[1], taken)
-return taken
-"""
-"""KEYS cursors; ARGV source, owner, partitions (u32)."""
-
-_WRITE = """
-local stored = redis.call('HGET', KEYS[1], ARGV[1])
-local found = stored and string.sub(stored, 1, 24) or ''
-if found ~= ARGV[2] then
-  return found == string.sub(ARGV[3], 1, 24) and 2 or 0
-end
-for i = 2, #KEYS do
-  redis.call('HSET', KEYS[i], ARGV[1], ARGV[i + 2])
-end
-local time = redis.call('TIME')
-redis.call('HSET', KEYS[1], ARGV[1], string.sub(ARGV[3], 1, 48) .. struct.pack('<i8', time[1] * 1000000 + time[2]))
-return 1
-"""
-"""KEYS cursors, entities…; ARGV source, fence wanted ('' for absent), cursor, fields…"""
-
-_LOOK_UP = """
-local found = {redis.call('TIME')}
-for i = 1, #KEYS do found[i + 1] = redis.call('HGETALL', KEYS[i]) end
-return found
-"""
-"""KEYS cursors and entities. A script: nothing comes between, and it costs less than a pipeline of the same reads."""
-
-_SCAVENGE = """
-local clock = nil
-for _, cursor in ipairs(redis.call('HVALS', KEYS[1])) do
-  local own = struct.unpack('<i8', cursor, 33)
-  if not clock or own > clock then clock = own end
-end
-local removed = 0
-if not clock then return removed end
-local horizon = clock - tonumber(ARGV[1])
-for i = 2, #KEYS do
-  local fields = redis.call('HGETALL', KEYS[i])
-  for f = 1, #fields, 2 do
-    if struct.unpack('<i8', fields[f + 1], 25) <= horizon then
-      removed = removed + redis.call('HDEL', KEYS[i], fields[f])
-    end
-  end
-end
-return removed
-"""
-"""KEYS cursors, entities…; ARGV reach in us."""
-_DROP = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-local removed = 0
-for i = 2, #KEYS do removed = removed + redis.call('UNLINK', KEYS[i]) end
-return removed
-"""
-"""KEYS cursors, entities…"""
 _SCAN_COUNT = 1_000
-
-
-_FOR_NOW = ("MISCONF", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS")
-"""Refusals that end by themselves or by an operator: a disk that is full, a cluster that elects."""
+_FOR_NOW = ("MISCONF", "NOREPLICAS")
+"""Refusals that end by themselves or by an operator: a disk that is full, replicas that are away."""
 
 
 class RedisOnlineStore:
-    """An :class:`~headrace.features.online.OnlineStore` over redis-py. Safe to share between threads."""
+    """An :class:`~headrace.features.online.OnlineStore` over redis-py. Safe to share between threads.
+
+    ``url``: ``redis://`` and ``rediss://`` for a single node, ``redis+cluster://`` and ``rediss+cluster://`` for any
+    node of a cluster. Where the server is of the other kind, the first call raises SettingsError.
+    """
 
     def __init__(self, url: str, namespace: str = "headrace", *, timeout_s: float = 5.0) -> None:
-        from redis import Redis, exceptions  # noqa: PLC0415 - keeps `import headrace.serving` light
+        from redis import exceptions  # noqa: PLC0415 - keeps `import headrace.serving` light
 
         self._errors = (
             exceptions.ConnectionError, exceptions.TimeoutError, exceptions.BusyLoadingError,
             exceptions.ReadOnlyError, exceptions.MasterDownError, exceptions.OutOfMemoryError,
+            exceptions.ClusterDownError, exceptions.TryAgainError, exceptions.AskError,
+            exceptions.RedisClusterException,
         )  # fmt: skip
         self._refusal = exceptions.ResponseError
-        # Any: redis-py's types tell neither replies from awaitables nor that keys may be bytes.
-        self._redis: Any = Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
-        self._url = re.sub(r"(?<=:)[^:@/]+(?=@)", "***", url)  # errors name it
-        self._prefix = f"hr:{{0}}:{namespace}:".encode()
-        self._acquire = self._redis.register_script(_ACQUIRE)
-        self._write = self._redis.register_script(_WRITE)
-        self._look_up = self._redis.register_script(_LOOK_UP)
-        self._scavenge = self._redis.register_script(_SCAVENGE)
-        self._drop = self._redis.register_script(_DROP)
+        self._link = link_to(url, timeout_s)
+        self._url = redacted(url)  # errors name it
+        self.shards = self._link.shards
+        self._prefixes = [f"hr:{{{shard}}}:{namespace}:".encode() for shard in range(self.shards)]
+        self._fields = f"hr:{{{'0' if self.shards == 1 else '*'}}}:{namespace}:*:e:*".encode()
 
-    def acquire(self, view: str, source: Source, owner: bytes, partitions: int) -> Cursor | None:
+    def acquire(self, view: str, source: Source, owner: bytes, partitions: int) -> Sequence[Cursor | None]:
         """See the port."""
         arguments = [source.field, owner, partitions.to_bytes(4, "little")]
-        taken = self._call(lambda: self._acquire(keys=[self._cursors_key(view)], args=arguments))
-        return None if taken is None else Cursor.unpack(taken)
+        commands = [(shard, ACQUIRE.call([self._cursors_key(shard, view)], arguments)) for shard in self._all()]
+        return [None if taken is None else Cursor.unpack(taken) for taken in self._run(commands)]
+
+    def _all(self) -> range:
+        return range(self.shards)
 
     def write(self, writes: Sequence[Write]) -> list[bool]:
         """See the port. One round trip for all writes."""
-        return [bool(result) for result in self._call(lambda: self._send(writes))]
+        return [bool(result) for result in self._run([self._write(write) for write in writes])]
 
-    def _send(self, writes: Sequence[Write]) -> list[int]:
-        with self._redis.pipeline(transaction=False) as pipeline:
-            for write in writes:
-                fence = b"" if write.before.next_offset < 0 else write.before.fence
-                keys = [self._cursors_key(write.view), *self._entity_keys(write.view, write.keys)]
-                self._write(keys, [write.source.field, fence, write.after.pack(), *write.fields], pipeline)
-            results: list[int] = pipeline.execute()
-        return results
+    def _write(self, write: Write) -> Command:
+        fence = b"" if write.before.next_offset < 0 else write.before.fence
+        names = [self._cursors_key(write.shard, write.view), *self._entity_keys(write.shard, write.view, write.keys)]
+        return write.shard, WRITE.call(names, [write.source.field, fence, write.after.pack(), *write.fields])
 
     def read(self, view: str, source: Source, keys: Sequence[bytes]) -> list[bytes | None]:
         """See the port."""
-        return self._call(lambda: self._read(self._entity_keys(view, keys), source.field))
+        shards = [shard_of(key, self.shards) for key in keys]
+        prefixes = [self._entity_prefix(shard, view) for shard in self._all()]
+        placed = zip(shards, keys, strict=True)
+        return self._run([(shard, ("HGET", prefixes[shard] + key, source.field)) for shard, key in placed])
 
-    def _read(self, keys: Sequence[bytes], field: bytes) -> list[bytes | None]:
-        with self._redis.pipeline(transaction=False) as pipeline:
-            for key in keys:
-                pipeline.hget(key, field)
-            fields: list[bytes | None] = pipeline.execute()
-        return fields
+    def look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[Answer]:
+        """See the port. While it reads, about 2 us a key, the node answers nobody else."""
+        shards = [
+            [shard_of(key, self.shards) for key in keys] if self.shards > 1 else [0] * len(keys) for _, keys in wanted
+        ]
+        names: dict[int, list[bytes]] = defaultdict(list)
+        for (view, keys), places in zip(wanted, shards, strict=True):
+            self._name(view, keys, places, names)
+        found = self._run([(shard, LOOK_UP.call(own)) for shard, own in names.items()])
+        replies = {shard: _Reply(reply) for shard, reply in zip(names, found, strict=True)}
+        return [_answer(places, replies) for places in shards]
 
-    def look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> tuple[int, list[Answer]]:
-        """See the port. While it reads, about 2 us a key, the store answers nobody else."""
-        names = [name for view, keys in wanted for name in (self._cursors_key(view), *self._entity_keys(view, keys))]
-        (seconds, micros), *replies = self._call(lambda: self._look_up(keys=names))
-        answers, position = [], 0
-        for _, keys in wanted:
-            fields = replies[position + 1 : position + 1 + len(keys)]
-            answers.append(Answer(_cursors(replies[position]), [_by_source(field) for field in fields]))
-            position += 1 + len(keys)
-        return int(seconds) * 1_000_000 + int(micros), answers
+    def _name(self, view: str, keys: Sequence[bytes], shards: Sequence[int], names: dict[int, list[bytes]]) -> None:
+        """Append what is to be read of a view to what is read of each shard: its cursors, then its keys."""
+        own = _distinct(shards)
+        for shard in own:
+            names[shard].append(self._cursors_key(shard, view))
+        if len(own) == 1:
+            names[own[0]] += self._entity_keys(own[0], view, keys)
+            return
+        prefixes = {shard: self._entity_prefix(shard, view) for shard in own}
+        for shard, key in zip(shards, keys, strict=True):
+            names[shard].append(prefixes[shard] + key)
 
     def cursors(self, views: Sequence[str]) -> list[Mapping[Source, Cursor]]:
         """See the port."""
-        return [answer.cursors for answer in self.look_up([(view, ()) for view in views])[1]]
+        names = [[self._cursors_key(shard, view) for view in views] for shard in self._all()]
+        found = self._run([(shard, LOOK_UP.call(own)) for shard, own in enumerate(names)]) if views else []
+        by_shard = [[_cursors(reply) for reply in replies] for _, *replies in found]
+        return [merged(of_view) for of_view in zip(*by_shard, strict=True)]
 
     def scavenge(self, reach_us: Mapping[str, int], position: int) -> tuple[int, int]:
         """See the port. A step looks at about a thousand keys."""
-        position, by_view = self._scan(position)
-        return position, sum(self._clear(view, of, reach_us[view]) for view, of in by_view.items() if view in reach_us)
+        position, by_place = self._scan(position)
+        commands = [
+            (shard, SCAVENGE.call([self._cursors_key(shard, view), *keys], [reach_us[view]]))
+            for (shard, view), keys in by_place.items()
+            if view in reach_us
+        ]
+        return position, sum(self._run(commands))
 
-    def _scan(self, position: int) -> tuple[int, Mapping[str, Sequence[bytes]]]:
-        """About a thousand keys on: those with fields, by view."""
-        position, keys = self._call(
-            lambda: self._redis.scan(position, match=self._prefix + b"*:e:*", count=_SCAN_COUNT)
-        )
-        by_view: dict[str, list[bytes]] = defaultdict(list)
+    def _scan(self, position: int) -> tuple[int, Mapping[tuple[int, str], Sequence[bytes]]]:
+        """About a thousand keys on: those with fields, by shard and view."""
+        position, keys = self._call(lambda: self._link.scan(position, self._fields, _SCAN_COUNT))
+        by_place: dict[tuple[int, str], list[bytes]] = defaultdict(list)
         for key in keys:
-            by_view[key.removeprefix(self._prefix).partition(b":")[0].decode()].append(key)
-        return position, by_view
-
-    def _clear(self, view: str, keys: Sequence[bytes], reach_us: int) -> int:
-        removed: int = self._call(lambda: self._scavenge(keys=[self._cursors_key(view), *keys], args=[reach_us]))
-        return removed
+            shard = int(key[4 : key.index(b"}")])
+            if shard < self.shards and key.startswith(self._prefixes[shard]):
+                view, _, _ = key.removeprefix(self._prefixes[shard]).partition(b":")
+                by_place[shard, view.decode()].append(key)
+        return position, by_place
 
     def put_document(self, name: str, document: Mapping[str, Any]) -> None:
         """See the port."""
-        self._call(lambda: self._redis.set(self._prefix + b"doc:" + name.encode(), msgspec.json.encode(document)))
+        self._run([(0, ("SET", self._document_key(name), msgspec.json.encode(document)))])
 
     def get_document(self, name: str) -> dict[str, Any] | None:
         """See the port."""
-        data = self._call(lambda: self._redis.get(self._prefix + b"doc:" + name.encode()))
+        (data,) = self._run([(0, ("GET", self._document_key(name)))])
         return None if data is None else msgspec.json.decode(data)
 
     def remove_documents(self, names: Sequence[str]) -> None:
         """See the port."""
         if names:
-            self._call(lambda: self._redis.unlink(*(self._prefix + b"doc:" + name.encode() for name in names)))
+            self._run([(0, ("UNLINK", *map(self._document_key, names)))])
+
+    def _document_key(self, name: str) -> bytes:
+        return self._prefixes[0] + b"doc:" + name.encode()
 
     def drop(self, views: Collection[str], position: int) -> tuple[int, int]:
         """See the port. A step looks at about a thousand keys."""
-        removed = 0
+        commands: list[Command] = []
         if position == 0 and views:
-            removed = self._call(lambda: self._redis.unlink(*map(self._cursors_key, views)))
-        position, by_view = self._scan(position)
-        return position, removed + sum(self._drop_keys(view, of) for view, of in by_view.items() if view in views)
+            commands = [(n, ("UNLINK", *(self._cursors_key(n, view) for view in views))) for n in self._all()]
+        removed = sum(self._run(commands))
+        position, by_place = self._scan(position)
+        commands = [
+            (shard, DROP.call([self._cursors_key(shard, view), *keys]))
+            for (shard, view), keys in by_place.items()
+            if view in views
+        ]
+        return position, removed + sum(self._run(commands))
 
-    def _drop_keys(self, view: str, keys: Sequence[bytes]) -> int:
-        removed: int = self._call(lambda: self._drop([self._cursors_key(view), *keys]))
-        return removed
+    @property
+    def _redis(self) -> Any:
+        return self._link.redis
 
     def close(self) -> None:
         """Give the connections back."""
-        self._redis.close()
+        self._link.close()
 
-    def _cursors_key(self, view: str) -> bytes:
-        return self._prefix + view.encode() + b":cursors"
+    def _cursors_key(self, shard: int, view: str) -> bytes:
+        return self._prefixes[shard] + view.encode() + b":cursors"
 
-    def _entity_keys(self, view: str, keys: Sequence[bytes]) -> list[bytes]:
-        prefix = self._prefix + view.encode() + b":e:"
+    def _entity_prefix(self, shard: int, view: str) -> bytes:
+        return self._prefixes[shard] + view.encode() + b":e:"
+
+    def _entity_keys(self, shard: int, view: str, keys: Iterable[bytes]) -> list[bytes]:
+        prefix = self._entity_prefix(shard, view)
         return [prefix + key for key in keys]
+
+    def _run(self, commands: Sequence[Command]) -> list[Any]:
+        return self._call(lambda: self._link.run(commands)) if commands else []
 
     def _call(self, action: Callable[[], T]) -> T:
         try:
@@ -221,6 +192,35 @@ class RedisOnlineStore:
                 raise
             message = f"the online store at {self._url} takes nothing for now: {error}"
             raise OnlineStoreUnavailableError(message) from error
+
+
+class _Reply:
+    """What one shard was read as: its time, then hash after hash, as they were asked for."""
+
+    def __init__(self, reply: Sequence[Any]) -> None:
+        seconds, micros = reply[0]
+        self._now_us = int(seconds) * 1_000_000 + int(micros)
+        self.hashes: Iterator[Sequence[bytes]] = islice(reply, 1, None)
+
+    def moment(self) -> Moment:
+        """Of the view that comes next."""
+        return Moment(self._now_us, _cursors(next(self.hashes)))
+
+
+def _answer(shards: Sequence[int], replies: Mapping[int, _Reply]) -> Answer:
+    """The next view's."""
+    own = _distinct(shards)
+    moments = {shard: replies[shard].moment() for shard in own}
+    if len(own) == 1:
+        fields = list(map(_by_source, islice(replies[own[0]].hashes, len(shards))))
+    else:
+        fields = [_by_source(next(replies[shard].hashes)) for shard in shards]
+    return Answer(moments, shards, fields)
+
+
+def _distinct(shards: Sequence[int]) -> list[int]:
+    """Each shard once; shard 0 if there is none."""
+    return list(dict.fromkeys(shards)) or [0]
 
 
 def _cursors(reply: Sequence[bytes]) -> dict[Source, Cursor]:

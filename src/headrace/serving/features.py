@@ -15,7 +15,7 @@ from headrace.errors import DefinitionError
 from headrace.features.entity_key import serializer
 from headrace.features.field import Header, unpack
 from headrace.features.kernel import Kernel, kernel
-from headrace.features.online import NO_CLOCK, Answer, Cursor, OnlineStore, Source, is_live, present
+from headrace.features.online import NO_CLOCK, Answer, Cursor, Moment, OnlineStore, Source, is_live, present
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,13 +149,11 @@ class FeatureClient:
         rows = [entities] if isinstance(entities, Mapping) else list(entities)
         readers = [self._reader(view) for view in (self._views(features) if isinstance(features, str) else features)]
         plans = [reader.plan(rows) for reader in readers]
-        now_us, answers = self._store.look_up(
-            [(reader.name, plan.keys) for reader, plan in zip(readers, plans, strict=True)]
-        )
+        answers = self._store.look_up([(reader.name, plan.keys) for reader, plan in zip(readers, plans, strict=True)])
         founds = [reader.decode(answer) for reader, answer in zip(readers, answers, strict=True)]
         at_us = self._at(founds, as_of_us)
         views = [
-            reader.answer(plan, found, at_us, now_us - self._bound_us)
+            reader.answer(plan, found, at_us, self._bound_us)
             for reader, plan, found in zip(readers, plans, founds, strict=True)
         ]
         return Features(len(rows), at_us, views)
@@ -202,13 +200,14 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _Found:
-    """What was read: tiles by size with the key that each is of, headers, cursors and the largest partition clock."""
+    """What was read: tiles by size with the key that each is of, headers and shard of each key, the largest clock."""
 
     tiles: Sequence[np.ndarray]
     owner: Sequence[np.ndarray]
     rank: Sequence[np.ndarray]
     headers: Sequence[Mapping[Source, Header]]
-    cursors: Mapping[Source, Cursor]
+    shards: Sequence[int]
+    moments: Mapping[int, Moment]
     clock: int
 
 
@@ -247,7 +246,7 @@ class _ViewReader:
                     tiles[size].append(of_size)
                     owner[size].append(np.full(len(of_size), key))
                     rank[size].append(np.full(len(of_size), order))
-        clocks = [cursor.clock for cursor in answer.cursors.values()]
+        clocks = [cursor.clock for moment in answer.moments.values() for cursor in moment.cursors.values()]
         clocks += [header.clock for of_key in headers for header in of_key.values()]
         nothing = np.zeros(0, np.int64)
         return _Found(
@@ -255,21 +254,26 @@ class _ViewReader:
             [np.concatenate([nothing, *parts]) for parts in owner],
             [np.concatenate([nothing, *parts]) for parts in rank],
             headers,
-            answer.cursors,
+            answer.shards,
+            answer.moments,
             max(clocks, default=NO_CLOCK),
         )
 
-    def answer(self, plan: _Plan, found: _Found, at_us: int, alive_since_us: int) -> ViewAnswer:
+    def answer(self, plan: _Plan, found: _Found, at_us: int, bound_us: int) -> ViewAnswer:
         """The values of each row, fanned out from the distinct keys; the last distinct one is no entity at all."""
         keys = len(plan.keys)
         values = self._kernel.evaluate(found.tiles, found.owner, found.rank, np.full(keys + 1, at_us))
         if at_us < found.clock - self._history_us:
             values = [(column, np.zeros(keys + 1, bool)) for column, _ in values]
-        common = self._common_status(found, at_us, alive_since_us)
+        common = {shard: self._common(moment, found.clock, at_us, bound_us) for shard, moment in found.moments.items()}
         newest = [max((header.newest for header in of_key.values()), default=None) for of_key in found.headers]
-        statuses = [self._status(common, last, at_us) for last in newest] + [common or Status.MISSING]
+        statuses = [self._status(common[shard], last, at_us) for shard, last in zip(found.shards, newest, strict=True)]
         ages = np.array([-1 if last is None else max(at_us - last, 0) for last in newest] + [-1])
-        offsets = [_offsets(found.cursors, of_key) for of_key in found.headers] + [_offsets(found.cursors, {})]
+        cursors = [found.moments[shard].cursors for shard in found.shards]
+        offsets = [_offsets(of_shard, of_key) for of_shard, of_key in zip(cursors, found.headers, strict=True)]
+        nowhere = min(found.moments)
+        statuses.append(common[nowhere] or Status.MISSING)
+        offsets.append(_offsets(found.moments[nowhere].cursors, {}))
         return ViewAnswer(
             self._kernel.spec["view"],
             self._kernel.version,
@@ -280,14 +284,14 @@ class _ViewReader:
             [offsets[key] for key in plan.which.tolist()],
         )
 
-    def _common_status(self, found: _Found, at_us: int, alive_since_us: int) -> Status | None:
-        """What holds for all entities of the view."""
-        if at_us < found.clock - self._history_us:
+    def _common(self, moment: Moment, clock: int, at_us: int, bound_us: int) -> Status | None:
+        """What holds for all entities of the view in one shard."""
+        if at_us < clock - self._history_us:
             return Status.OUT_OF_RANGE
-        if not is_live(found.cursors):
+        if not is_live(moment.cursors):
             return Status.REBUILDING
-        alive_us = min(cursor.heartbeat_us for cursor in present(found.cursors))
-        return Status.STALE if alive_us < alive_since_us else None
+        alive_us = min(cursor.heartbeat_us for cursor in present(moment.cursors))
+        return Status.STALE if alive_us < moment.now_us - bound_us else None
 
     def _status(self, common: Status | None, newest: int | None, at_us: int) -> Status:
         if common is not None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from headrace.errors import OnlineStoreUnavailableError
-from headrace.features.online import CursorState, Write
+from headrace.features.online import CursorState
 from headrace.streams.catch_up import CatchUp
 
 if TYPE_CHECKING:
@@ -77,15 +76,15 @@ class Acquisition:
 
         So a cursor stands wherever fields are written: what removes a view's keys looks for it.
         """
-        not_live = [view for view in views if view.cursor.next_offset < 0 or view.cursor.state is not CursorState.LIVE]
         behind = [view for view in views if view.position < owned.next_offset]
-        changing = [view for view in views if view in not_live or view in behind]
-        writes = [_marked(view, is_behind=view in behind) for view in changing]
-        if not all(self._store.write(writes)):
+        marks = [(view, write) for view in behind for write in view.marked(CursorState.REBUILDING)]
+        up_to_date = [view for view in views if view not in behind and not view.is_live]
+        marks += [(view, write) for view in up_to_date for write in view.marked(CursorState.LIVE)]
+        if not all(self._store.write([write for _, write in marks])):
             self.later(owned)
             return
-        for view, write in zip(changing, writes, strict=True):
-            view.cursor = write.after
+        for view, write in marks:
+            view.applied(write)
         owned.behind = [view for view in owned.views if view in behind or view in owned.behind]
         self._catch_up.begin(owned)
 
@@ -111,12 +110,7 @@ class Acquisition:
         """
         if take:
             self._take_cursors(owned, owned.views)
-        known = [(view, view.cursor) for view in owned.views if view.cursor.next_offset >= 0]
-        stopped = [
-            Write(view.view, owned.source, cursor, replace(cursor, state=CursorState.REBUILDING))
-            for view, cursor in known
-        ]
-        self._store.write(stopped)
+        self._store.write([write for view in owned.views for write in view.suspended()])
 
     def waiting(self, place: tuple[str, int]) -> bool:
         """Whether the partition has yet to be acquired again."""
@@ -134,9 +128,3 @@ class Acquisition:
     def due(self) -> list[tuple[str, int]]:
         """The partitions to be acquired again now."""
         return self._retries.due()
-
-
-def _marked(view: ViewPartition, *, is_behind: bool) -> Write:
-    """The write that says whether a view is up to date, and folds nothing."""
-    state = CursorState.REBUILDING if is_behind else CursorState.LIVE
-    return Write(view.view, view.source, view.cursor, view.cursor.moved(view.position, 0, view.cursor.clock, state))

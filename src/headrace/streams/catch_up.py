@@ -150,20 +150,20 @@ class CatchUp:
             yield part, end if is_last else part.get_column("__offset").item(-1) + 1
 
     def _fold(self, owned: OwnedPartition, views: Sequence[ViewPartition], rows: pl.DataFrame, end: int) -> bool:
-        """One compare-and-set a view; live with the one that reaches the partition's position. False if refused."""
+        """The writes of one slice; live with the one that reaches the partition's position. False if one is refused."""
         is_live = end >= owned.next_offset
         state = CursorState.LIVE if is_live else CursorState.REBUILDING
         logged = {name: LoggedRows.of(rows, name) for name in {view.event_time for view in views}}
-        writes = [view.fold(logged[view.event_time], end, state) for view in views]
+        folds = [(view, write) for view in views for write in view.fold(logged[view.event_time], end, state)]
         failpoint("before-catch-up")
-        applied = self._store.write(writes)
+        applied = self._store.write([write for _, write in folds])
         failpoint("after-catch-up")
         if not all(applied):
             logger.warning("write refused while catching up", place=owned.place)
             self._again(owned)
             return False
-        for view, write in zip(views, writes, strict=True):
-            view.cursor = write.after
+        for view, write in folds:
+            view.applied(write)
         if is_live:
             owned.behind = [view for view in owned.behind if view not in views]
         return True

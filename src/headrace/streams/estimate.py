@@ -52,5 +52,6 @@ def estimate(
 
 def _size(spec: Spec, source: Source, rows: pl.DataFrame, end: int) -> int:
     view = ViewPartition(spec, source, MemoryOnlineStore())
-    write = view.fold(LoggedRows.of(rows, view.event_time), end, CursorState.LIVE)
-    return sum(len(field) + len(key) + _KEY_BYTES for key, field in zip(write.keys, write.fields, strict=True))
+    writes = view.fold(LoggedRows.of(rows, view.event_time), end, CursorState.LIVE)
+    keys = [part for write in writes for part in zip(write.keys, write.fields, strict=True)]
+    return sum(len(key) + len(field) + _KEY_BYTES for key, field in keys)

@@ -76,10 +76,18 @@ class Folding:
 
     def beat(self) -> list[OwnedPartition]:
         """A heartbeat on every cursor of the partitions that are not to be acquired again; these partitions."""
-        beating = [owned for place, owned in self._owned.items() if not self._acquisition.waiting(place)]
-        beats = [(owned, view, view.heartbeat()) for owned in beating for view in owned.views]
+        beating = self._writing()
+        beats = [(owned, view, write) for owned in beating for view in owned.views for write in view.heartbeat()]
         self._patiently(partial(self._write, beats))
         return beating
+
+    def level(self) -> None:
+        """Bring up the cursors of shards that the last batches had nothing for."""
+        behind = [(owned, view, write) for owned in self._writing() for view in owned.views for write in view.level()]
+        self._patiently(partial(self._write, behind))
+
+    def _writing(self) -> list[OwnedPartition]:
+        return [owned for place, owned in self._owned.items() if not self._acquisition.waiting(place)]
 
     def _fold(self, owned: OwnedPartition, messages: Iterable[Message]) -> list[ViewWrite]:
         messages = [message for message in messages if (message.offset() or 0) >= owned.next_offset]
@@ -90,8 +98,8 @@ class Folding:
         if self._acquisition.waiting(owned.place):
             return []
         views = [view for view in owned.live if view.position < owned.next_offset]
-        folds = [partial(view.fold, logged, owned.next_offset) for view in views]
-        return [(owned, view, self._patiently(fold)) for view, fold in zip(views, folds, strict=True)]
+        folds = [(view, partial(view.fold, logged, owned.next_offset)) for view in views]
+        return [(owned, view, write) for view, fold in folds for write in self._patiently(fold)]
 
     def _judged(self, owned: OwnedPartition, messages: Sequence[Message]) -> LoggedRows:
         """The rows, with which the partition has moved on."""
@@ -120,7 +128,7 @@ class Folding:
         self._meter.wrote(applied, self._monotonic() - began)
         for (owned, view, write), done in zip(writes, applied, strict=True):
             if done:
-                view.cursor = write.after
+                view.applied(write)
             else:
                 logger.warning("write refused", view=view.view, partition=owned.source.partition)
                 self._acquisition.later(owned)

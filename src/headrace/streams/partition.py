@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
@@ -53,7 +53,7 @@ class OwnedPartition:
         """The topic has this many partitions now; the next heartbeat says so."""
         self.partitions = partitions
         for view in self.views:
-            view.cursor = replace(view.cursor, partitions=partitions)
+            view.count(partitions)
 
     def observed(self, logged_offset: int) -> PartitionObservation:
         """What the worker says of it, where the log is complete below that offset."""
@@ -65,10 +65,7 @@ class OwnedPartition:
             available_us=self.available_us,
             rejected=self.counts["rejected"],
             late=self.counts["late"],
-            views={
-                view.view: ViewObservation(view.position, view.cursor.rows_total, view.cursor.clock)
-                for view in self.views
-            },
+            views={view.view: ViewObservation(view.written, view.rows_total, view.clock) for view in self.views},
         )
 
 

@@ -189,6 +189,8 @@ class DataPlane:
         if messages:
             self._folding.take(messages)
             self._bound_memory()
+        else:
+            self._folding.level()
 
     # -- partitions come and go (called by the consumer) -----------------------------------------------------------
 
@@ -218,6 +220,7 @@ class DataPlane:
     def revoked(self, partitions: Sequence[tuple[str, int]]) -> None:
         """Flush, then forget. They are fenced no more from here on: what the log has of them is the next owner's."""
         self._forget_stopped(partitions)
+        self._folding.level()
         leaving = [self._owned.pop(place) for place in partitions if place in self._owned]
         self._patiently(partial(flush, self._producer))
         for topic in {owned.topic for owned in leaving}:
@@ -245,6 +248,8 @@ class DataPlane:
     def _stop_failed(self) -> None:
         """What was read goes into the log, cursors say *rebuilding*; the next try tells whether there is a gap."""
         failed, self._failed = self._failed, {}
+        if failed:
+            self._folding.level()
         for place in failed.keys() & self._owned.keys():
             owned = self._owned[place]
             self._consumer.release(*place)
@@ -317,6 +322,7 @@ class DataPlane:
             self._patiently(lambda: [flusher.collect() for flusher in self._flushers.values()])
 
     def _start_flushes(self, *, wait: bool) -> None:
+        self._folding.level()  # D never passes a cursor: who takes over has nothing to catch up with
         flush(self._producer)
         for flusher in self._flushers.values():
             flusher.settle() if wait else flusher.collect()
