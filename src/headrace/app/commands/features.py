@@ -1,0 +1,299 @@
+"""`headrace features`: which there are, what they are now, what they were, and why."""
+
+from __future__ import annotations
+
+import json as codec
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headrace.app.options import BootstrapServers, DataDir, Json, RedisUrl, settings_from
+from headrace.app.tables import print_details, print_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from headrace.app.project import Project
+    from headrace.app.settings import Settings
+    from headrace.features.redis_store import RedisOnlineStore
+    from headrace.serving.explanation import Explanation
+
+_LISTED = ("feature", "aggregate", "window", "entity", "source", "services", "version")
+_FORMS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S%z"]
+_MOST = 10_000
+Keys = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE…", help="The entity's join keys.")]
+AsOf = Annotated[
+    datetime | None, typer.Option(formats=_FORMS, help="The time to ask for; without a zone it is UTC. Default: now.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    features = typer.Typer(no_args_is_help=True, help="Features: which there are, their values now and then, and why.")
+    features.command("list")(list_features)
+    features.command("get")(get)
+    features.command("history")(history)
+    features.command("explain")(explain)
+    app.add_typer(features, name="features")
+
+
+def list_features(*, json: Json = False, data_dir: DataDir = None) -> None:
+    """List the project's features: what each is made of, and the services that serve it."""
+    project = _project(settings_from(data_dir=data_dir))
+    services = {
+        name: [service.name for service in project.services.values() if view in service.views]
+        for name, view in project.views.items()
+    }
+    rows = [
+        row | {"services": ", ".join(services[name]) or None}
+        for name, view in sorted(project.views.items())
+        for row in _described(view.spec, view.version)
+    ]
+    if json:
+        typer.echo(codec.dumps(rows, indent=2))
+    elif rows:
+        print_rows(_LISTED, rows)
+    else:
+        typer.echo("the project defines no features")
+
+
+def get(
+    features: Annotated[str, typer.Argument(metavar="SERVICE", help="A feature service, or one view of the project.")],
+    keys: Keys = None,
+    *,
+    as_of: AsOf = None,
+    json: Json = False,
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Look an entity's features up, as an application would: values, status, age."""
+    from headrace.serving.features import FeatureClient  # noqa: PLC0415 - --help needs none of it
+
+    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    project = _project(settings)
+    view = project.views.get(features)
+    asked = [f"{view.name}@{view.version}"] if view is not None and features not in project.services else features
+    views = [view] if view is not None else list(project.views.values())
+    with _store(settings) as store:
+        client = FeatureClient(store, **_options(settings))
+        found = client.get(asked, _entity(views, keys), as_of_us=_micros(as_of))
+    ages = found.ages_us()
+    rows = [
+        {
+            "feature": column,
+            "value": value,
+            "status": str(view.statuses[0]),
+            "age": None if ages[view.view] is None else f"{ages[view.view] / 1e6:.1f} s",  # type: ignore[operator]
+        }
+        for view in found.views
+        for column, value in zip(view.columns, _values(view.values), strict=True)
+    ]
+    if json:
+        typer.echo(codec.dumps({"at": _time(found.at_us), "features": rows, "offsets": found.offsets()}, indent=2))
+        return
+    print_rows(("feature", "value", "status", "age"), rows)
+    typer.echo(f"at {_time(found.at_us)}")
+
+
+def history(
+    view: Annotated[str, typer.Argument(metavar="VIEW", help="A view of the project.")],
+    keys: Keys = None,
+    *,
+    begin: Annotated[datetime, typer.Option("--from", formats=_FORMS, help="The first time; without a zone UTC.")],
+    end: Annotated[datetime, typer.Option("--to", formats=_FORMS, help="The last time.")],
+    every: Annotated[str, typer.Option(help="How far the times are apart, such as 1h.")] = "1h",
+    json: Json = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Show an entity's features over time, worked out from the event log as a training set would have them."""
+    import numpy as np  # noqa: PLC0415 - --help needs none of it
+    import polars as pl  # noqa: PLC0415
+
+    from headrace.bus.duration import instant, micros  # noqa: PLC0415
+    from headrace.features.log import EventLog  # noqa: PLC0415
+    from headrace.features.training import FeatureHistory  # noqa: PLC0415
+
+    settings = settings_from(data_dir=data_dir)
+    wanted = _view(_project(settings), view)
+    times = np.arange(instant(_utc(begin)), instant(_utc(end)) + 1, micros(every))
+    if not 0 < len(times) <= _MOST:
+        raise typer.BadParameter(f"{len(times)} times from --from to --to: wanted 1 to {_MOST:,}; change --every")
+    entity = _entity([wanted], keys)
+    found = FeatureHistory([wanted.spec], EventLog(settings.event_log))
+    found.refresh()
+    values = found.features(pl.DataFrame([entity] * len(times)), times)
+    rows = [{"time": _time(at), **row} for at, row in zip(times.tolist(), values.iter_rows(named=True), strict=True)]
+    if json:
+        typer.echo(codec.dumps(rows, indent=2))
+    else:
+        print_rows(("time", *values.columns), rows)
+
+
+def explain(
+    feature: Annotated[
+        str, typer.Argument(metavar="FEATURE", help="A feature's column, as `headrace features list` shows it.")
+    ],
+    keys: Keys = None,
+    *,
+    as_of: AsOf = None,
+    events: Annotated[int, typer.Option(min=0, help="Most events to show.")] = 10,
+    json: Json = False,
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Show why a feature has its value: its tiles, the newest events in them, offsets, definition version."""
+    from headrace.features.definitions import column_names  # noqa: PLC0415 - --help needs none of it
+    from headrace.features.log import EventLog  # noqa: PLC0415
+    from headrace.serving.explanation import explain as explained  # noqa: PLC0415
+
+    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    project = _project(settings)
+    of = [view for view in project.views.values() if feature in column_names(view.spec)]
+    if not of:
+        raise typer.BadParameter(f"the project has no feature {feature!r}: see `headrace features list`")
+    with _store(settings) as store:
+        found = explained(
+            store,
+            EventLog(settings.event_log),
+            of[0].spec,
+            feature,
+            _entity(of, keys),
+            as_of_us=_micros(as_of),
+            newest=events,
+            **_options(settings),
+        )
+    if json:
+        typer.echo(codec.dumps(_told(found) | {"tiles": _tiles(found), "events": _events(found)}, indent=2))
+        return
+    print_details(_told(found))
+    typer.echo(f"\n{len(found.tiles)} tiles")
+    print_rows(("from", "to", "partition", "value"), _tiles(found))
+    typer.echo(f"\nthe newest {found.events.height} events in them, as the event log has them")
+    if found.events.height:
+        print_rows(found.events.columns, _events(found))
+
+
+# -- words ------------------------------------------------------------------------------------------------------------
+
+
+def _described(spec: Mapping[str, Any], version: str) -> list[dict[str, Any]]:
+    from headrace.features.definitions import column_names, feature_columns  # noqa: PLC0415
+
+    names = iter(column_names(spec))
+    return [
+        {
+            "feature": next(names),
+            "aggregate": feature["aggregate"],
+            "window": window["name"],
+            "entity": ", ".join(name for name, _ in spec["entity"]["keys"]),
+            "source": spec["source"]["topic"],
+            "version": version,
+        }
+        for feature in spec["features"]
+        for _ in feature_columns(feature)
+        for window in spec["windows"]
+    ]
+
+
+def _told(found: Explanation) -> dict[str, Any]:
+    return {
+        "feature": found.feature,
+        "entity": dict(found.entity),
+        "value": found.value,
+        "status": str(found.status),
+        "at": _time(found.at_us),
+        "view": f"{found.view}@{found.version}",
+        "window": found.window,
+        "offsets": dict(found.offsets),
+    }
+
+
+def _tiles(found: Explanation) -> list[dict[str, Any]]:
+    return [
+        {"from": _time(t.begin_us), "to": _time(t.end_us), "partition": t.source.partition, "value": t.value}
+        for t in found.tiles
+    ]
+
+
+def _events(found: Explanation) -> list[dict[str, Any]]:
+    rows = found.events.iter_rows(named=True)
+    return [{k: v.isoformat() if isinstance(v, datetime) else v for k, v in row.items()} for row in rows]
+
+
+def _values(columns: Sequence[Any]) -> list[Any]:
+    return [values.tolist()[0] if present[0] else None for values, present in columns]
+
+
+def _time(at_us: int) -> str:
+    return datetime.fromtimestamp(at_us / 1e6, UTC).isoformat()
+
+
+# -- what was given ---------------------------------------------------------------------------------------------------
+
+
+def _project(settings: Settings) -> Project:
+    from headrace.app.project import load_project  # noqa: PLC0415
+
+    return load_project(settings)
+
+
+def _view(project: Project, name: str) -> Any:
+    if name not in project.views:
+        raise typer.BadParameter(f"the project has no view {name!r}: it has {sorted(project.views)}")
+    return project.views[name]
+
+
+def _entity(views: Sequence[Any], given: Sequence[str] | None) -> dict[str, Any]:
+    """The join keys, typed as the views have them."""
+    types = {name: kind for view in views for name, kind in view.spec["entity"]["keys"]}
+    entity: dict[str, Any] = {}
+    for pair in given or ():
+        name, is_pair, text = pair.partition("=")
+        if not is_pair or name not in types:
+            raise typer.BadParameter(f"{pair!r} is no join key: wanted {', '.join(f'{key}=…' for key in types)}")
+        entity[name] = _typed(name, types[name], text)
+    return entity
+
+
+def _typed(name: str, kind: str, text: str) -> Any:
+    if kind != "int":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{name}={text!r}: the join key is a whole number") from None
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+def _micros(moment: datetime | None) -> int | None:
+    from headrace.bus.duration import instant  # noqa: PLC0415
+
+    return None if moment is None else instant(_utc(moment))
+
+
+@contextmanager
+def _store(settings: Settings) -> Iterator[RedisOnlineStore]:
+    from headrace.app.run import addresses  # noqa: PLC0415
+    from headrace.features.redis_store import RedisOnlineStore  # noqa: PLC0415
+
+    store = RedisOnlineStore(addresses(settings)[1], settings.namespace)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    """Those of a FeatureClient."""
+    from headrace.bus.clock import wall_clock  # noqa: PLC0415
+    from headrace.bus.duration import micros  # noqa: PLC0415
+
+    clock = wall_clock if settings.clock == "wall" else "stream"
+    return {"clock": clock, "heartbeat_bound_us": micros(settings.heartbeat_bound)}

@@ -1,0 +1,170 @@
+"""Why one feature has the value it has: its tiles, the newest events in them, V and the definition's version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headrace.errors import DefinitionError
+from headrace.features.field import unpack
+from headrace.features.kernel import Kernel, Window, kernel
+from headrace.features.online import Source
+from headrace.serving.features import FeatureClient, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import polars as pl
+
+    from headrace.features.log import EventLog
+    from headrace.features.online import Answer, OnlineStore
+
+
+@dataclass(frozen=True)
+class ExplainedTile:
+    """A tile that t sees: it covers event times [begin_us, end_us) of one source partition.
+
+    ``value`` is what the feature would be from this tile alone, None if that is no value.
+    """
+
+    source: Source
+    begin_us: int
+    end_us: int
+    value: Any
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One feature of one entity at ``at_us``: ``value`` is merged from ``tiles``, oldest first.
+
+    ``events`` are the newest rows of the event log that the tiles are made of, newest last, with every field; those
+    beyond V, and those not in the log yet, are not among them.
+    """
+
+    feature: str
+    view: str
+    version: str
+    window: str
+    entity: Mapping[str, Any]
+    at_us: int
+    value: Any
+    status: Status
+    offsets: Mapping[str, int]
+    tiles: Sequence[ExplainedTile]
+    events: pl.DataFrame
+
+
+def explain(
+    store: OnlineStore,
+    log: EventLog,
+    spec: Mapping[str, Any],
+    feature: str,
+    entity: Mapping[str, Any],
+    *,
+    as_of_us: int | None = None,
+    newest: int = 10,
+    **options: Any,
+) -> Explanation:
+    """Look one feature up, and tell what its value is made of. ``options`` are those of the FeatureClient.
+
+    Raises DefinitionError (no such feature, wrong join keys), and what the stores raise that do not answer.
+    """
+    compiled = kernel(spec)
+    if feature not in compiled.columns:
+        message = f"view {spec['view']!r} has no feature {feature!r}: it has {compiled.columns}"
+        raise DefinitionError(message)
+    column = compiled.columns.index(feature)
+    window = compiled.windows[column % len(compiled.windows)]
+    seen: Any = _Remembered(store)
+    name = f"{spec['view']}@{compiled.version}"
+    found = FeatureClient(seen, **options).get([name], entity, as_of_us=as_of_us)
+    tiles = _tiles(compiled, column, window, seen.answers[0], found.at_us)
+    offsets = found.offsets()[spec["view"]]
+    return Explanation(
+        feature,
+        spec["view"],
+        compiled.version,
+        window.name,
+        {name: entity.get(name) for name, _ in compiled.entity_keys},
+        found.at_us,
+        found.to_lists()[0][column],
+        found.statuses()[spec["view"]],
+        offsets,
+        tiles,
+        _events(log, compiled, entity, tiles, offsets, newest),
+    )
+
+
+class _Remembered:
+    """A store that keeps what it answered last: an explanation is of the very bytes that the value was made of."""
+
+    def __init__(self, store: OnlineStore) -> None:
+        self._store = store
+        self.answers: Sequence[Answer] = ()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> Any:
+        """See the port."""
+        found = self._store.look_up(wanted)
+        self.answers = found
+        return found
+
+
+def _tiles(compiled: Kernel, column: int, window: Window, answer: Answer, at_us: int) -> list[ExplainedTile]:
+    size = compiled.sizes[window.resolution]
+    newest = at_us // size
+    tiles = []
+    for source, field in (answer.fields[0] if answer.fields else {}).items():
+        own = unpack(field, compiled.layout)[1][window.resolution]
+        own = own[np.flatnonzero((own["k"] <= newest) & (own["k"] > newest - window.tiles))]
+        values, there = compiled.finish(own, np.full(len(own), at_us))[column // len(compiled.windows)]
+        tiles += [
+            ExplainedTile(source, k * size, (k + 1) * size, value if known else None)
+            for k, value, known in zip(own["k"].tolist(), values.tolist(), there.tolist(), strict=True)
+        ]
+    return sorted(tiles, key=lambda tile: (tile.begin_us, tile.source))
+
+
+def _events(  # noqa: PLR0917 - one call site
+    log: EventLog,
+    compiled: Kernel,
+    entity: Mapping[str, Any],
+    tiles: Sequence[ExplainedTile],
+    offsets: Mapping[str, int],
+    count: int,
+) -> pl.DataFrame:
+    """The newest rows of the tiles, from those files of the log that may hold such rows."""
+    import polars as pl  # noqa: PLC0415 - look-ups need none of it
+    import pyarrow.dataset as ds  # noqa: PLC0415
+
+    from headrace.features.log import ACCEPTED  # noqa: PLC0415
+    from headrace.features.point_in_time import with_time  # noqa: PLC0415
+
+    source = compiled.spec["source"]
+    topic, at = source["topic"], source["event_time"]
+    if not tiles or not log.exists(topic):
+        return pl.DataFrame()
+    keep = ds.field("__verdict") == ACCEPTED
+    for name, _ in compiled.entity_keys:
+        keep &= ds.field(name) == entity[name]
+    with log.storage(topic):
+        rows = pl.DataFrame(log.table(topic).to_pyarrow_dataset().to_table(filter=keep))
+    rows = compiled.keep(with_time(rows, at))
+    begin, end = min(tile.begin_us for tile in tiles), max(tile.end_us for tile in tiles)
+    below = pl.DataFrame(
+        {
+            "__topic_id": [Source.from_text(text).topic_id for text in offsets],
+            "__partition": pl.Series([Source.from_text(text).partition for text in offsets], dtype=pl.Int32),
+            "__below": list(offsets.values()),
+        }
+    )
+    inside = rows.filter(pl.col("__time").is_between(begin, end, closed="left"))
+    inside = inside.join(below, on=["__topic_id", "__partition"], how="inner").filter(
+        pl.col("offset") < pl.col("__below")
+    )
+    fields = [field["name"] for field in source["fields"]]
+    return inside.sort("__time", "__partition", "offset").tail(count).select("__partition", "__offset", *fields)
