@@ -10,7 +10,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-ROOMS = ("bus", "features", "models", "streams", "trainers", "serving", "app", "app/commands", "app/local")
+ROOMS = ("bus", "features", "models", "streams", "trainers", "serving", "feast", "app", "app/commands", "app/local")
 WHEEL = {
     "headrace/__init__.py",
     "headrace/errors.py",

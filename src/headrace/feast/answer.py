@@ -1,0 +1,95 @@
+"""Feast's answer to a look-up, put together as protobuf's bytes.
+
+The cells of Feast's own Redis layout are such bytes already: they are handed on without being parsed.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from feast.protos.feast.serving.ServingService_pb2 import FieldStatus, GetOnlineFeaturesResponse
+from feast.protos.feast.types.Value_pb2 import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from headrace.features.states import Values
+
+_VECTOR = GetOnlineFeaturesResponse.FeatureVector
+_VARINT, _FIXED64, _MESSAGE = 0, 1, 2
+_SEVEN_BITS, _UNSIGNED = 0x7F, 2**64 - 1
+MILLION = 1_000_000
+
+PRESENT: int = FieldStatus.PRESENT
+NULL_VALUE: int = FieldStatus.NULL_VALUE
+NOT_FOUND: int = FieldStatus.NOT_FOUND
+OUTSIDE_MAX_AGE: int = FieldStatus.OUTSIDE_MAX_AGE
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What was found of one view: a Timestamp a row, and of each feature a Value a row and a status a row."""
+
+    times: Sequence[bytes]
+    values: Sequence[Sequence[bytes]]
+    statuses: Sequence[bytes]
+
+
+def fill(response: Any, names: Sequence[str], filled: Filled) -> None:
+    """Append the columns of a view to a GetOnlineFeaturesResponse."""
+    times = _repeated(_VECTOR.EVENT_TIMESTAMPS_FIELD_NUMBER, filled.times)
+    vectors = [
+        _repeated(_VECTOR.VALUES_FIELD_NUMBER, values) + _repeated(_VECTOR.STATUSES_FIELD_NUMBER, [statuses]) + times
+        for values, statuses in zip(filled.values, filled.statuses, strict=True)
+    ]
+    response.metadata.feature_names.val.extend(names)
+    response.MergeFromString(_repeated(GetOnlineFeaturesResponse.RESULTS_FIELD_NUMBER, vectors))
+
+
+def cells(found: Values, kind: str) -> list[bytes]:
+    """The Values of a column of a tiled view: int, float or bool; no value is an empty one."""
+    values, present = found
+    encode = _ENCODE[kind]
+    return [encode(value) if there else b"" for value, there in zip(values.tolist(), present.tolist(), strict=True)]
+
+
+def timestamp(time_us: int) -> bytes:
+    """A Timestamp of microseconds since the epoch."""
+    seconds, micros = divmod(time_us, MILLION)
+    return _tag(1, _VARINT) + _varint(seconds & _UNSIGNED) + _tag(2, _VARINT) + _varint(micros * 1_000)
+
+
+def _repeated(field: int, items: Sequence[bytes]) -> bytes:
+    tag = _tag(field, _MESSAGE)
+    return b"".join([part for item in items for part in (tag, _varint(len(item)), item)])
+
+
+@lru_cache(maxsize=4096)
+def _varint(number: int) -> bytes:
+    """Seven bits a byte, the lowest first."""
+    out = bytearray()
+    while number > _SEVEN_BITS:
+        out.append(number & _SEVEN_BITS | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _tag(field: int, wire_type: int) -> bytes:
+    return _varint(field << 3 | wire_type)
+
+
+_DOUBLE, _INT, _BOOL = (
+    _tag(Value.DOUBLE_VAL_FIELD_NUMBER, _FIXED64),
+    _tag(Value.INT64_VAL_FIELD_NUMBER, _VARINT),
+    _tag(Value.BOOL_VAL_FIELD_NUMBER, _VARINT),
+)
+_PACK = struct.Struct("<d").pack
+_ENCODE: dict[str, Callable[[Any], bytes]] = {
+    "float": lambda value: _DOUBLE + _PACK(value),
+    "int": lambda value: _INT + _varint(int(value) & _UNSIGNED),
+    "bool": lambda value: _BOOL + (b"\x01" if value else b"\x00"),
+}

@@ -1,0 +1,85 @@
+"""Keeps a registry of Feast in step with definitions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import feast
+
+from headrace.errors import DefinitionError
+from headrace.feast.objects import KIND, SERVICE, feast_objects
+from headrace.feast.source import tiled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from headrace.feast.objects import Spec
+
+FILE = "feature_store.yaml"
+
+
+class Catalogue:
+    """The registry that the feature_store.yaml of a folder names, of any kind that Feast knows.
+
+    What was made from definitions is added, changed and removed with them; all else in the registry stays as it is.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._store = feast.FeatureStore(repo_path=str(folder))
+
+    def keep(self, views: Sequence[Spec], services: Sequence[Spec]) -> list[str]:
+        """Bring the registry in step with compiled views and services; what changed, one line each.
+
+        Raises DefinitionError where the registry has something else of a name.
+        """
+        wanted = feast_objects(views, services)
+        known = self._known()
+        self._refuse_others(wanted)
+        gone = {name: found for name, found in known.items() if name not in wanted}
+        new = {
+            name: made
+            for name, made in wanted.items()
+            if name.startswith(("view_", "service_")) and (name not in known or known[name].tags != made.tags)
+        }
+        if new or gone:
+            sources = [source for found in gone.values() if (source := tiled(found))]
+            entities = {f"entity_{name}": entity for name, entity in self._entities().items()}
+            objects = [
+                entities.get(name, made) for name, made in wanted.items() if name in new or name.startswith("entity_")
+            ]
+            self._store.apply(objects, objects_to_delete=[*gone.values(), *sources], partial=False)
+        return [f"{_title(name)} {'changed' if name in known else 'added'}" for name in new] + [
+            f"{_title(name)} removed" for name in gone
+        ]
+
+    def _known(self) -> dict[str, Any]:
+        """What was made from definitions before."""
+        views = {f"view_{view.name}": view for view in self._store.list_feature_views() if tiled(view)}
+        services = self._store.list_feature_services()
+        return views | {f"service_{one.name}": one for one in services if one.tags.get(KIND) == SERVICE}
+
+    def _entities(self) -> dict[str, Any]:
+        return {entity.name: entity for entity in self._store.list_entities()}
+
+    def _refuse_others(self, wanted: Mapping[str, Any]) -> None:
+        """A view, a service or an entity of Feast that is none of ours is not written over."""
+        others: dict[str, str] = {
+            f"view_{view.name}": "a feature view" for view in self._store.list_all_feature_views() if not tiled(view)
+        }
+        services = self._store.list_feature_services()
+        others |= {f"service_{one.name}": "a service" for one in services if one.tags.get(KIND) != SERVICE}
+        for name, entity in self._entities().items():
+            made = wanted.get(f"entity_{name}")
+            if made is not None and (entity.join_key, entity.value_type) != (made.join_key, made.value_type):
+                others[f"entity_{name}"] = f"an entity with join key {entity.join_key!r} of {entity.value_type.name}"
+        for name in sorted(others.keys() & wanted.keys()):
+            raise DefinitionError(
+                f"{_title(name)}: Feast's registry has {others[name]} of that name that was not made from headrace's "
+                "definitions: rename one of the two"
+            )
+
+
+def _title(name: str) -> str:
+    """``view airport`` of ``view_airport``."""
+    return name.replace("_", " ", 1)

@@ -1,0 +1,90 @@
+"""The spine of a training set: Feast's ``entity_df``, a DataFrame or SQL over the event log."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import polars as pl
+from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
+
+from headrace.errors import DefinitionError
+from headrace.features.log import ACCEPTED, META
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from headrace.features.log import EventLog
+
+_TABLES = re.compile(r'\b(?:from|join)\s+(?:"([^"]+)"|`([^`]+)`|([A-Za-z_]\w*)(?!\w*\s*\())', re.IGNORECASE)
+
+
+class EntityFrame:
+    """Rows in order, each with join keys and a time t; ``frame`` is as it was given, its times with a zone.
+
+    A time without a zone is UTC. Raises DefinitionError for what is no such frame, and Feast's error where no column
+    is the time.
+    """
+
+    def __init__(self, entity_df: Any, log: EventLog) -> None:
+        if isinstance(entity_df, str):
+            entity_df = query(entity_df, log)
+        elif hasattr(entity_df, "dask"):
+            entity_df = entity_df.compute()
+        if not isinstance(entity_df, pd.DataFrame):
+            raise DefinitionError(
+                f"entity_df is a {type(entity_df).__name__}: wanted a pandas or Dask DataFrame, or SQL over the event "
+                "log. Rows for tiled views have to be named: there is no look-up without an entity_df"
+            )
+        self.time = infer_event_timestamp_from_entity_df({str(name): dtype for name, dtype in entity_df.dtypes.items()})
+        times = pd.to_datetime(entity_df[self.time], utc=True)
+        self.frame = entity_df.assign(**{self.time: times}).reset_index(drop=True)
+
+    @property
+    def at_us(self) -> np.ndarray:
+        """The time t of each row, in microseconds."""
+        times: np.ndarray = self.frame[self.time].dt.as_unit("us").astype("int64").to_numpy()
+        return times
+
+    def keys(self, columns: Sequence[tuple[str, str, str]]) -> pl.DataFrame:
+        """Join keys as the event log has them: of triples of join key, column of the spine, and kind (str, int).
+
+        Raises DefinitionError for a column that is not there or has no such values.
+        """
+        return pl.DataFrame([self._key(*column) for column in columns])
+
+    def _key(self, name: str, column: str, kind: str) -> pl.Series:
+        if column not in self.frame:
+            raise DefinitionError(f"entity_df has no column {column!r}; it has {list(self.frame.columns)}")
+        given = self.frame[column].astype(object)
+        found = pl.Series(name, given.where(given.notna(), None).tolist(), strict=False)
+        try:
+            return found.cast(pl.Int64() if kind == "int" else pl.String())
+        except pl.exceptions.PolarsError as error:
+            raise DefinitionError(f"entity_df: column {column!r} holds what is no {kind}: {error}") from error
+
+
+def query(sql: str, log: EventLog) -> pd.DataFrame:
+    """What a SELECT says of the event log.
+
+    Tables are the accepted events of a topic, by its name in double quotes, and files, by ``read_parquet('…')``. The
+    dialect is that of Polars. Raises DefinitionError.
+    """
+    names = {next(filter(None, found)) for found in _TABLES.findall(sql)}
+    frames = {name: log.read(name) for name in sorted(names) if log.exists(name)}
+    context = pl.SQLContext({name: _events(frame) for name, frame in frames.items()})
+    try:
+        found: pd.DataFrame = context.execute(sql, eager=True).to_pandas()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DefinitionError(
+            f"entity_df does not run as SQL: {error}. Tables are topics of the event log at {log.path('')}, in double "
+            f"quotes (found of this query: {sorted(frames) or 'none'}), and read_parquet('path')"
+        ) from error
+    return found
+
+
+def _events(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.filter(pl.col("__verdict") == ACCEPTED).drop(META.keys())

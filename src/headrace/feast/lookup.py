@@ -1,0 +1,190 @@
+"""One look-up of Feast: which hashes to read for ordinary views and which tiles for tiled ones, and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from headrace.feast.answer import (
+    NOT_FOUND,
+    NULL_VALUE,
+    OUTSIDE_MAX_AGE,
+    PRESENT,
+    Filled,
+    cells,
+    timestamp,
+)
+from headrace.feast.source import HeadraceSource, tiled
+from headrace.serving.features import Status
+
+if TYPE_CHECKING:
+    from headrace.serving.features import FeatureClient, ViewAnswer
+
+Refs = Sequence[tuple[Any, list[str]]]
+"""Feast's views with the features that are asked of each."""
+
+
+@dataclass
+class Group:
+    """Views whose entities are named by the same columns of the request.
+
+    ``columns`` has the Values of each join key, one a row. A row that lacks one means no entity: its place is -1.
+    """
+
+    columns: Mapping[str, Sequence[Any]]
+    rows: Sequence[tuple[Any, ...]]
+    refs: list[tuple[int, Any, list[str]]] = field(default_factory=list)
+
+    @cached_property
+    def _first(self) -> dict[tuple[Any, ...], int]:
+        """The distinct entities and the first row of each."""
+        first: dict[tuple[Any, ...], int] = {}
+        for index, row in enumerate(self.rows):
+            if None not in row:
+                first.setdefault(row, index)
+        return first
+
+    @cached_property
+    def which(self) -> list[int]:
+        """The place of each row's entity among the distinct ones."""
+        places = {row: place for place, row in enumerate(self._first)}
+        return [places.get(row, -1) for row in self.rows]
+
+    def keys(self) -> list[Any]:
+        """The distinct entities as Feast's entity keys."""
+        columns = self.columns.values()
+        return [
+            EntityKey(join_keys=self.columns.keys(), entity_values=[column[index] for column in columns])
+            for index in self._first.values()
+        ]
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """The rows by join key."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+def native(value: Any) -> Any:
+    """What a Value holds; None where it holds nothing."""
+    kind = value.WhichOneof("val")
+    return None if kind is None else getattr(value, kind)
+
+
+class Lookup:
+    """Views by what they need to be read; answers come back in the order of the views asked."""
+
+    def __init__(self, refs: Refs, join_key_values: Mapping[str, Any], key_of_entity: Mapping[str, str]) -> None:
+        self.refs = refs
+        self.ordinary: list[Group] = []
+        self.tiled: list[Group] = []
+        groups: dict[tuple[Any, ...], Group] = {}
+        natives = {name: [native(value) for value in values] for name, values in join_key_values.items()}
+        for place, (view, features) in enumerate(refs):
+            columns = _columns(view, join_key_values, key_of_entity)
+            is_tiled = tiled(view) is not None
+            identity = (is_tiled, *columns.items())
+            if identity not in groups:
+                rows = list(zip(*(natives[column] for column in columns.values()), strict=True))
+                values = {key: join_key_values[column] for key, column in columns.items()}
+                groups[identity] = Group(values, rows)
+                (self.tiled if is_tiled else self.ordinary).append(groups[identity])
+            groups[identity].refs.append((place, view, features))
+
+
+def _columns(view: Any, join_key_values: Mapping[str, Any], key_of_entity: Mapping[str, str]) -> dict[str, str]:
+    """The view's join keys and the columns of the request that have their values. Raises KeyError."""
+    keys = [key_of_entity[entity] for entity in view.entities]
+    columns = {key: view.projection.join_key_map.get(key, key) for key in keys}
+    missing = [column for column in columns.values() if column not in join_key_values]
+    if missing:
+        raise KeyError(
+            f"view {view.projection.name_to_use()!r}: Missing join key values for keys: {missing}. "
+            f"Provided join_key_values: {list(join_key_values)}"
+        )
+    return columns
+
+
+# -- ordinary views ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Hashes:
+    """Reads the ordinary views of a group in Feast's own layout: one hash an entity has the fields of all its views."""
+
+    group: Group
+    keys: Sequence[bytes]
+    fields: Sequence[Sequence[str | bytes]]
+
+    def commands(self) -> list[tuple[bytes, list[str | bytes]]]:
+        """Key and fields to get, one hash after the other."""
+        wanted = [name for of_view in self.fields for name in of_view]
+        return [(key, wanted) for key in self.keys]
+
+    def filled(self, replies: Sequence[Sequence[bytes | None]], now_s: float) -> dict[int, Filled]:
+        """What the hashes say, by the place of the view asked."""
+        start, found = 0, {}
+        for (place, view, _), names in zip(self.group.refs, self.fields, strict=True):
+            nothing: Sequence[bytes | None] = [None] * len(names)
+            read = [reply[start : start + len(names)] for reply in replies]
+            rows = [read[which] if which >= 0 else nothing for which in self.group.which]
+            found[place] = _of_hashes(rows, len(names) - 1, view.ttl.total_seconds() if view.ttl else None, now_s)
+            start += len(names)
+        return found
+
+
+def _of_hashes(rows: Sequence[Sequence[bytes | None]], features: int, ttl_s: float | None, now_s: float) -> Filled:
+    """Of rows of fields in Feast's layout, the last of which is the event's time."""
+    times = [row[-1] for row in rows]
+    states = [_state(time, ttl_s, now_s) for time in times]
+    values = [[row[column] or b"" for row in rows] for column in range(features)]
+    statuses = [
+        bytes([state or (PRESENT if cell else NULL_VALUE) for state, cell in zip(states, of, strict=True)])
+        for of in values
+    ]
+    return Filled([time or b"" for time in times], values, statuses)
+
+
+def _state(time: bytes | None, ttl_s: float | None, now_s: float) -> int:
+    """What holds for all features of a row; 0 where each one's value decides."""
+    if time is None:
+        return NOT_FOUND
+    is_old = ttl_s is not None and now_s - Timestamp.FromString(time).ToMicroseconds() / 1e6 > ttl_s
+    return OUTSIDE_MAX_AGE if is_old else 0
+
+
+# -- tiled views -------------------------------------------------------------------------------------------------------
+
+_STATES = {
+    Status.MISSING: NOT_FOUND,
+    Status.STALE: OUTSIDE_MAX_AGE,
+    Status.REBUILDING: OUTSIDE_MAX_AGE,
+    Status.OUT_OF_RANGE: OUTSIDE_MAX_AGE,
+    Status.PRESENT: 0,
+}
+"""Feast has no word for a value that may lack events: what must not be taken for fresh is outside its age."""
+
+
+def of_tiles(group: Group, client: FeatureClient) -> dict[int, Filled]:
+    """What the tiles say, by the place of the view asked."""
+    sources = [source for _, view, _ in group.refs if (source := tiled(view))]
+    found = client.get([source.view for source in sources], group.dicts())
+    return {
+        place: _of_tiles(answer, source, features, found.at_us)
+        for (place, _, features), source, answer in zip(group.refs, sources, found.views, strict=True)
+    }
+
+
+def _of_tiles(answer: ViewAnswer, source: HeadraceSource, features: Sequence[str], at_us: int) -> Filled:
+    states = [_STATES[status] for status in answer.statuses]
+    order = {name: place for place, name in enumerate(source.kinds)}
+    found = [answer.values[order[feature]] for feature in features]
+    statuses = [
+        bytes([state or (PRESENT if there else NULL_VALUE) for state, there in zip(states, present, strict=True)])
+        for _, present in found
+    ]
+    values = [cells(column, source.kinds[feature]) for column, feature in zip(found, features, strict=True)]
+    return Filled([timestamp(at_us - age) if age >= 0 else b"" for age in answer.age_us.tolist()], values, statuses)

@@ -1,0 +1,214 @@
+"""The offline store for Feast: tiled views from the event log, every other view by Feast's own file store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+from feast import utils
+from feast.infra.offline_stores.dask import DaskOfflineStore, DaskOfflineStoreConfig, DaskRetrievalJob
+from feast.infra.offline_stores.offline_store import RetrievalMetadata
+from feast.on_demand_feature_view import OnDemandFeatureView
+from pydantic import Field
+
+from headrace.errors import DefinitionError
+from headrace.feast.entity_df import EntityFrame
+from headrace.feast.source import HeadraceSource, tiled
+from headrace.features.log import EventLog
+from headrace.features.training import FeatureHistory
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+_ROW = "__headrace_row"
+_ARROW = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+
+
+class HeadraceOfflineStoreConfig(DaskOfflineStoreConfig):
+    """Where the event log is."""
+
+    type: Literal["headrace.feast.HeadraceOfflineStore"] = (  # pyright: ignore[reportIncompatibleVariableOverride]
+        "headrace.feast.HeadraceOfflineStore"
+    )
+    """Offline store type selector."""
+    event_log: str = ".headrace/events"
+    """Folder or URL of the event log's tables; a relative path is meant from feature_store.yaml."""
+    storage_options: dict[str, str] = Field(default_factory=dict)
+    """Of an object store: its endpoint, region, credentials."""
+
+
+class Retrieval(DaskRetrievalJob):
+    """A training set, worked out once it is asked for."""
+
+    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
+        return self.evaluation_function()
+
+    def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
+        found: pd.DataFrame = self._to_arrow_internal(timeout).to_pandas()
+        return found
+
+
+class HeadraceOfflineStore(DaskOfflineStore):
+    """Point-in-time features of tiled and ordinary views for a spine; every row of it comes back, in order.
+
+    A tiled view's values are those that a look-up at t would have given: of the rows that were available at t minus
+    the view's delay. ``filter_by_created_timestamp`` changes nothing about them.
+    """
+
+    @staticmethod
+    def get_historical_features(
+        config: Any,
+        feature_views: list[Any],
+        feature_refs: list[str],
+        entity_df: Any,
+        registry: Any,
+        project: str,
+        full_feature_names: bool = False,
+        filter_by_created_timestamp: bool = False,
+        **options: Any,
+    ) -> Any:
+        """A job for the rows of ``entity_df``: a DataFrame, or SQL over the event log. Raises DefinitionError."""
+        options["filter_by_created_timestamp"] = filter_by_created_timestamp
+        if entity_df is None and not any(map(tiled, feature_views)):
+            return DaskOfflineStore.get_historical_features(
+                config, feature_views, feature_refs, None, registry, project, full_feature_names, **options
+            )
+        log = event_log(config)
+        spine = EntityFrame(entity_df, log)
+        on_demand = utils._get_requested_on_demand_feature_views(feature_refs, project, registry)
+        asked, _ = utils._get_requested_feature_views_to_features_dict(feature_refs, feature_views, on_demand)
+
+        def ordinary(view: Any, features: Sequence[str], rows: pd.DataFrame) -> pd.DataFrame:
+            refs = [f"{view.projection.name_to_use()}:{feature}" for feature in features]
+            job = DaskOfflineStore.get_historical_features(config, [view], refs, rows, registry, project, **options)
+            found: pd.DataFrame = job._to_df_internal()
+            return found
+
+        times = spine.frame[spine.time]
+        return Retrieval(
+            lambda: training_set(spine, asked, log, ordinary, full_names=full_feature_names),
+            full_feature_names,
+            str(config.repo_path),
+            OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry),
+            RetrievalMetadata(
+                features=list(feature_refs),
+                keys=[column for column in spine.frame.columns if column != spine.time],
+                min_event_timestamp=None if times.empty else times.min().to_pydatetime(),
+                max_event_timestamp=None if times.empty else times.max().to_pydatetime(),
+            ),
+        )
+
+    @staticmethod
+    def pull_all_from_table_or_query(config: Any, data_source: Any, *args: Any, **options: Any) -> Any:
+        """The rows of an ordinary view's source; none of a tiled view, whose online values need no materialization."""
+        if isinstance(data_source, HeadraceSource):
+            return _nothing(config, data_source)
+        return DaskOfflineStore.pull_all_from_table_or_query(config, data_source, *args, **options)
+
+    @staticmethod
+    def pull_latest_from_table_or_query(config: Any, data_source: Any, *args: Any, **options: Any) -> Any:
+        """Likewise."""
+        if isinstance(data_source, HeadraceSource):
+            return _nothing(config, data_source)
+        return DaskOfflineStore.pull_latest_from_table_or_query(config, data_source, *args, **options)
+
+    @staticmethod
+    def offline_write_batch(
+        config: Any, feature_view: Any, table: pa.Table, progress: Callable[[int], Any] | None
+    ) -> None:
+        """Write rows of an ordinary view. Raises DefinitionError for a tiled one, which is made of events alone."""
+        source = tiled(feature_view)
+        if source is not None:
+            raise DefinitionError(
+                f"{table.num_rows} rows are to be written to {feature_view.name!r}, a tiled view, which is made of "
+                f"events alone: produce them to the topic {source.spec['source']['topic']!r}"
+            )
+        DaskOfflineStore.offline_write_batch(config, feature_view, table, progress)
+
+
+def event_log(config: Any) -> EventLog:
+    """The event log that the store's settings name."""
+    own: HeadraceOfflineStoreConfig = config.offline_store
+    place = own.event_log if "://" in own.event_log else str(Path(config.repo_path or ".") / own.event_log)
+    return EventLog(place, own.storage_options)
+
+
+def training_set(
+    spine: EntityFrame,
+    asked: Mapping[Any, Sequence[str]],
+    log: EventLog,
+    ordinary: Callable[[Any, Sequence[str], pd.DataFrame], pd.DataFrame],
+    *,
+    full_names: bool,
+) -> pa.Table:
+    """The spine with the features of each view, view by view.
+
+    ``ordinary`` gives the features of an ordinary view for distinct rows, perhaps not of all of them.
+    """
+    found = pa.Table.from_pandas(spine.frame, preserve_index=False)
+    of_tiles = _tiled_columns(spine, asked, log)
+    for view, features in asked.items():
+        columns = of_tiles[view] if view in of_tiles else _ordinary_columns(spine, view, features, ordinary)
+        prefix = f"{view.projection.name_to_use()}__" if full_names else ""
+        for feature in features:
+            found = found.append_column(prefix + feature, columns[feature])
+    return found
+
+
+def _columns(view: Any) -> list[tuple[str, str]]:
+    """The view's join keys and the spine's columns that have them."""
+    names = [column.name for column in view.entity_columns]
+    return [(name, view.projection.join_key_map.get(name, name)) for name in names]
+
+
+def _ordinary_columns(
+    spine: EntityFrame,
+    view: Any,
+    features: Sequence[str],
+    ordinary: Callable[[Any, Sequence[str], pd.DataFrame], pd.DataFrame],
+) -> dict[str, pa.Array]:
+    """Of one view at a time, on distinct rows that are numbered: Feast's file store loses rows otherwise."""
+    columns = [column for _, column in _columns(view) if column in spine.frame]
+    keys = spine.frame[[*columns, spine.time]]
+    which = keys.groupby(list(keys.columns), dropna=False, sort=False).ngroup()
+    distinct = keys.assign(**{_ROW: which}).drop_duplicates(_ROW)
+    read = ordinary(view, features, distinct).drop_duplicates(_ROW).set_index(_ROW)
+    rows = read[list(features)].reindex(which)
+    return {feature: pa.Array.from_pandas(rows[feature]) for feature in features}
+
+
+def _tiled_columns(
+    spine: EntityFrame, asked: Mapping[Any, Sequence[str]], log: EventLog
+) -> dict[Any, dict[str, pa.Array]]:
+    """The columns of all tiled views; those whose join keys have no other names are worked out together."""
+    together: dict[tuple[tuple[str, str], ...], list[Any]] = {}
+    for view in filter(tiled, asked):
+        together.setdefault(tuple(sorted(view.projection.join_key_map.items())), []).append(view)
+    return {view: columns for views in together.values() for view, columns in _of_log(spine, views, log).items()}
+
+
+def _of_log(spine: EntityFrame, views: Sequence[Any], log: EventLog) -> dict[Any, dict[str, pa.Array]]:
+    sources: dict[Any, HeadraceSource] = {view: source for view in views if (source := tiled(view))}
+    kinds = {name: kind for source in sources.values() for name, kind in source.spec["entity"]["keys"]}
+    columns = dict(column for view in views for column in _columns(view))
+    history = FeatureHistory([source.spec for source in {s.view: s for s in sources.values()}.values()], log)
+    history.refresh()
+    found = history.features(spine.keys([(name, columns[name], kind) for name, kind in kinds.items()]), spine.at_us)
+    return {view: _of_view(found, source) for view, source in sources.items()}
+
+
+def _of_view(found: pl.DataFrame, source: HeadraceSource) -> dict[str, pa.Array]:
+    prefix = source.spec["view"]
+    return {
+        name: found.get_column(f"{prefix}__{name}").to_arrow().cast(_ARROW[kind]) for name, kind in source.kinds.items()
+    }
+
+
+def _nothing(config: Any, source: HeadraceSource) -> Retrieval:
+    keys = [(name, _ARROW[kind]) for name, kind in source.spec["entity"]["keys"]]
+    features = [(name, _ARROW[kind]) for name, kind in source.kinds.items()]
+    schema = pa.schema([*keys, *features, (source.timestamp_field, pa.timestamp("us", "UTC"))])
+    return Retrieval(schema.empty_table, full_feature_names=False, repo_path=str(config.repo_path))

@@ -1,0 +1,122 @@
+"""The data source of a tiled view: a view's spec, as it rides in Feast's registry."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from feast import type_map, types
+from feast.data_source import DataSource
+from feast.protos.feast.core.DataSource_pb2 import DataSource as SourceProto
+
+from headrace.errors import NewerFormatError
+from headrace.features.definitions import spec_hash
+from headrace.features.kernel import Kernel, kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+FORMAT = 1
+_CLASS = "headrace.feast.source.HeadraceSource"
+"""Stands in registries: never to be renamed."""
+_ARROW = {"str": "string", "int": "int64", "float": "double", "bool": "bool"}
+TYPES = {"str": types.String, "int": types.Int64, "float": types.Float64, "bool": types.Bool}
+"""Feast's types of join keys and of feature columns, by the kinds that a spec names."""
+
+
+class HeadraceSource(DataSource):
+    """The event log of one stream, through the spec of one tiled view.
+
+    A Feast view with such a source is tiled: its values come from tiles online and from the event log offline, both
+    by the spec. Raises NewerFormatError where the registry was written by a later release.
+    """
+
+    def __init__(
+        self, spec: Mapping[str, Any], *, description: str = "", tags: dict[str, str] | None = None, owner: str = ""
+    ) -> None:
+        super().__init__(
+            name=f"headrace.{spec['view']}",
+            timestamp_field=spec["source"]["event_time"],
+            description=description,
+            tags=tags,
+            owner=owner,
+        )
+        self.spec = spec
+
+    @cached_property
+    def view(self) -> str:
+        """``name@version``, what the online store knows the view by."""
+        return f"{self.spec['view']}@{spec_hash(self.spec)}"
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        """The kernel of the spec."""
+        return kernel(self.spec)
+
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """The feature columns in order, without the view's name, and their kinds: int, float or bool."""
+        prefix = f"{self.spec['view']}__"
+        results = [output.result for output in self.kernel.outputs for _ in self.spec["windows"]]
+        return {name.removeprefix(prefix): kind for name, kind in zip(self.kernel.columns, results, strict=True)}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, HeadraceSource) and super().__eq__(other) and self.view == other.view
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.view))
+
+    def source_type(self) -> Any:
+        """Feast's number of custom sources."""
+        return SourceProto.CUSTOM_SOURCE
+
+    @staticmethod
+    def from_proto(data_source: Any) -> HeadraceSource:
+        """Read it back from the registry."""
+        found = json.loads(data_source.custom_options.configuration)
+        if found["format"] != FORMAT:
+            raise NewerFormatError(
+                f"the Feast data source {data_source.name!r} is of format {found['format']}; this release reads "
+                f"{FORMAT}: upgrade headrace"
+            )
+        return HeadraceSource(
+            found["spec"],
+            description=data_source.description,
+            tags=dict(data_source.tags),
+            owner=data_source.owner,
+        )
+
+    def _to_proto_impl(self) -> Any:
+        configuration = json.dumps({"format": FORMAT, "spec": self.spec}, sort_keys=True)
+        return SourceProto(
+            name=self.name,
+            type=SourceProto.CUSTOM_SOURCE,
+            data_source_class_type=_CLASS,
+            custom_options=SourceProto.CustomSourceOptions(configuration=configuration.encode()),
+            timestamp_field=self.timestamp_field,
+            description=self.description,
+            tags=self.tags,
+            owner=self.owner,
+        )
+
+    def validate(self, config: Any) -> None:
+        """Nothing is left to check: the spec was compiled from checked definitions."""
+
+    @staticmethod
+    def source_datatype_to_feast_value_type() -> Callable[[str], Any]:
+        """From Arrow's type names."""
+        converter: Callable[[str], Any] = type_map.pa_to_feast_value_type
+        return converter
+
+    def get_table_column_names_and_types(self, config: Any) -> Iterable[tuple[str, str]]:
+        """Join keys, features and event time with Arrow's type names."""
+        keys = [(name, _ARROW[kind]) for name, kind in self.spec["entity"]["keys"]]
+        features = [(name, _ARROW[kind]) for name, kind in self.kinds.items()]
+        return [*keys, *features, (self.timestamp_field, "timestamp[us, tz=UTC]")]
+
+
+def tiled(view: Any) -> HeadraceSource | None:
+    """The source of a tiled view; None for any other view of Feast."""
+    source = getattr(view, "batch_source", None)
+    return source if isinstance(source, HeadraceSource) else None
