@@ -8,6 +8,7 @@ STAMP := $(VENV)/.installed
 PYTHONS := 3.11 3.12 3.13
 TEST_ARGS ?=
 DEMO_ARGS ?=
+SOAK_ARGS ?=
 BENCH ?=
 PEERS ?=
 PEERS_VENV ?= .venv-peers
@@ -45,6 +46,11 @@ demo: $(STAMP)  ## replay January to June of real flights through the whole loop
 .PHONY: test
 test: $(STAMP)  ## all tests (TEST_ARGS="-m 'not slow'" for the quick ones)
 	@$(BIN)/python -m pytest $(TEST_ARGS)
+
+.PHONY: soak
+soak: $(STAMP)  ## at least 1,000 workers killed among all other faults, and each property 1,000 times (SOAK_ARGS="--kills 5000 --seed 7")
+	$(BIN)/python -m tests.crash.soak $(SOAK_ARGS)
+	$(BIN)/python -m pytest tests/property --hypothesis-profile=soak --timeout=0
 
 .PHONY: bench
 bench: $(STAMP) $(if $(PEERS),$(PEERS_STAMP))  ## ratios against floors in one run (BENCH="ingest --events 200000", PEERS=1 adds peers)

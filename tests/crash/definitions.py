@@ -6,13 +6,18 @@ import json
 import random
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from headrace.bus.duration import instant
 from headrace.bus.event import Event
 from headrace.bus.stream import Stream
 from headrace.features.aggregates import Count, Last, Max, Mean, Sum
 from headrace.features.definitions import Entity, FeatureService, FeatureView
+from tests.crash.malformed import malformed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 START_US = instant(START)
@@ -64,40 +69,42 @@ class Produced:
     partition: int
     offset: int
     timestamp_ms: int
-    value: bytes
+    value: bytes | None
+    is_broken: bool = False
 
-    @property
+    @cached_property
     def event(self) -> dict[str, Any] | None:
-        """Its fields with ``at`` in microseconds, None if it does not decode."""
-        if not self.value.startswith(b"{"):
+        """Its fields with ``at`` in microseconds, None if it was made malformed."""
+        if self.is_broken:
             return None
-        fields: dict[str, Any] = json.loads(self.value)
+        fields: dict[str, Any] = json.loads(self.value or b"")
         return fields | {"at": instant(datetime.fromisoformat(fields["at"]))}
 
 
 class Till:
-    """Makes seeded records: mostly in time, some late, one in a hundred broken."""
+    """Makes seeded records: mostly in time, some late, some malformed (one in a hundred unless told otherwise)."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
         self._offsets = [0] * PARTITIONS
         self.produced: list[Produced] = []
 
-    def take(self, count: int) -> list[Produced]:
-        """The next records."""
-        new = [self._next() for _ in range(count)]
+    def take(self, count: int, broken: float = 0.01) -> list[Produced]:
+        """The next records; ``broken`` is the share of malformed ones."""
+        new = [self._next(broken) for _ in range(count)]
         self.produced += new
         return new
 
-    def _next(self) -> Produced:
+    def _next(self, broken: float) -> Produced:
         choose = self._random
         partition = choose.randrange(PARTITIONS)
         self._offsets[partition] += 1
         now_ms = sum(self._offsets) * STEP_MS
         at = START + timedelta(milliseconds=max(0, now_ms - choose.choice([0, 1, 900, 30_000])))
-        text = json.dumps({"user": choose.choice(USERS), "at": at.isoformat(), "cents": choose.randrange(-50, 10_000)})
-        value = b"broken" if choose.random() < 0.01 else text.encode()
-        return Produced(partition, self._offsets[partition] - 1, START_US // 1_000 + now_ms, value)
+        fields = {"user": choose.choice(USERS), "at": at.isoformat(), "cents": choose.randrange(-50, 10_000)}
+        is_broken = choose.random() < broken
+        value = malformed(fields, choose) if is_broken else json.dumps(fields).encode()
+        return Produced(partition, self._offsets[partition] - 1, START_US // 1_000 + now_ms, value, is_broken)
 
     @property
     def end_us(self) -> int:
@@ -112,7 +119,7 @@ class Till:
 WINDOWS = [(600_000_000, 10_000_000), (3_600_000_000, 60_000_000), (86_400_000_000, 1_800_000_000)]
 
 
-def naive(produced: list[Produced], below: list[int], at_us: int) -> dict[str, list[Any]]:
+def naive(produced: Iterable[Produced], below: list[int], at_us: int) -> dict[str, list[Any]]:
     """value(V, t) of every user, by a loop over what was produced."""
     rows: dict[str, list[tuple[int, int, int, int]]] = {user: [] for user in USERS}
     for record in produced:

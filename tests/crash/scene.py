@@ -1,14 +1,20 @@
-"""What the crash tests share: a topic, workers to kill, and the comparison with what was produced."""
+"""What the crash tests share: a topic on which events flow, and workers to kill."""
 
 from __future__ import annotations
 
-import multiprocessing
+import os
+import threading
 import time
 import uuid
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from confluent_kafka import Producer
+from redis import Redis
 
 from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, dead_letters, ensure_topics, incarnations
 from headrace.errors import TransientError
@@ -16,69 +22,149 @@ from headrace.features.log import EventLog
 from headrace.features.online import Source
 from headrace.features.redis_store import RedisOnlineStore
 from headrace.serving.features import FeatureClient, Features, Status
-from tests.crash.definitions import PARTITIONS, USERS, Produced, Till, naive, payments, users
-from tests.crash.worker import Setting, work
+from tests.crash.definitions import PARTITIONS, USERS, Produced, Till, payments, users
+from tests.crash.worker import Setting, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from multiprocessing.process import BaseProcess
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from headrace.app.local.services import LocalServices
+    from confluent_kafka import KafkaError, Message
+    from deltalake import DeltaTable
+
+    from headrace.app.local.valkey import LocalValkey
+    from tests.crash.disk import Disk
 
 T = TypeVar("T")
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    ["tests.crash.worker", "deltalake", "pyarrow.dataset", "redis", "confluent_kafka.admin"]
-)
+_FLOW_EACH_S = 0.02
 
 
 class Scene:
-    """One topic with its log, its namespace and its workers."""
+    """One topic with its event log, its Redis, its namespace and its workers.
 
-    def __init__(self, services: LocalServices, namespace: str, folder: Path, seed: int) -> None:
+    ``deaths`` counts the workers that were killed, by the step at which it happened.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        valkey: LocalValkey,
+        namespace: str,
+        folder: Path,
+        *,
+        seed: int,
+        disk: Disk | None = None,
+    ) -> None:
+        """``folder`` is for the event log; ``disk`` is the one that it lies on, if it can be full."""
+        self.valkey, self.disk = valkey, disk
         self.topic = payments(namespace).topic
         self.till = Till(seed)
         self.log = EventLog(folder)
-        self.store = RedisOnlineStore(services.redis_url, namespace, timeout_s=2.0)
+        self.store = RedisOnlineStore(valkey.url, namespace, timeout_s=2.0)
+        self.redis = Redis.from_url(valkey.url)
         self.client = FeatureClient(self.store)
-        self._view = f"user@{users(namespace).version}"
-        self._setting = Setting(
-            services.bootstrap_servers, services.redis_url, str(folder), namespace, f"{namespace}-all"
-        )
-        self._producer = Producer({"bootstrap.servers": services.bootstrap_servers, "enable.idempotence": True})
-        self._workers: list[BaseProcess] = []
+        self.view = f"user@{users(namespace).version}"
+        self.deaths: Counter[str] = Counter()
+        self.workers: list[Worker] = []
+        self._setting = Setting(bootstrap_servers, valkey.url, str(folder), namespace, _output(folder, disk))
+        self.group = f"{namespace}-all"
+        self._producer = Producer({"bootstrap.servers": bootstrap_servers, "enable.idempotence": True, "log_level": 2})
+        self._one_at_a_time = threading.Lock()
+        self._undelivered: list[object] = []
+        self._table: DeltaTable | None = None
+        self._make_topics(bootstrap_servers)
+
+    def _make_topics(self, bootstrap_servers: str) -> None:
         never = {"retention.ms": "-1"}
         topics = [(self.topic, PARTITIONS), (dead_letters(self.topic), 1), (OBSERVATIONS, 1)]
-        ensure_topics(services.bootstrap_servers, [TopicPlan(name, count, never) for name, count in topics])
-        topic_id = eventually(
-            lambda: incarnations(admin(services.bootstrap_servers), [self.topic])[self.topic].topic_id
-        )
-        self._sources = [Source(partition, topic_id) for partition in range(PARTITIONS)]
+        ensure_topics(bootstrap_servers, [TopicPlan(name, count, never) for name, count in topics])
+        topic_id = eventually(lambda: incarnations(admin(bootstrap_servers), [self.topic])[self.topic].topic_id)
+        self.sources = [Source(partition, topic_id) for partition in range(PARTITIONS)]
 
-    def start(self, *, own_group: bool = True, failpoint: str | None = None) -> BaseProcess:
-        """Start a worker; with a group of its own it gets all partitions at once, whoever else has them."""
-        group = uuid.uuid4().hex if own_group else self._setting.group
-        worker = PROCESSES.Process(target=work, args=(replace(self._setting, group=group, failpoint=failpoint),))
-        worker.start()
-        self._workers.append(worker)
+    # -- workers ----------------------------------------------------------------------------------------------------
+
+    def start(
+        self, *, group: str | None = None, failpoint: str | None = None, flush_s: float = Setting.flush_s
+    ) -> Worker:
+        """Start a worker; with a group of its own (None) it gets all partitions at once, whoever else has them."""
+        group = group or uuid.uuid4().hex
+        worker = Worker(replace(self._setting, group=group, failpoint=failpoint, flush_s=flush_s))
+        self.workers.append(worker)
         return worker
 
-    def produce(self, count: int) -> None:
-        """Produce the next records and wait for the broker."""
-        for record in self.till.take(count):
-            self._put(record)
-        assert self._producer.flush(30) == 0
+    @property
+    def worker(self) -> Worker:
+        """The one that was started last."""
+        return self.workers[-1]
 
-    def _put(self, record: Produced) -> None:
-        self._producer.produce(
-            self.topic,
-            record.value,
-            b"k",
-            partition=record.partition,
-            timestamp=record.timestamp_ms,
-            on_delivery=_delivered,
-        )
+    def kill(self, worker: Worker, step: str) -> None:
+        """As by kill -9, and counted."""
+        worker.kill()
+        self._count(worker, step)
+
+    def await_death(self, worker: Worker, step: str, timeout_s: float = 120.0) -> None:
+        """Until it has died of its failpoint; more to do brings it there."""
+        deadline = time.monotonic() + timeout_s
+        while not worker.join(0.05):
+            assert time.monotonic() < deadline, (
+                f"never came to {step}",
+                self.till.ends(),
+                self.folded(),
+                self.logged(),
+            )
+            self.produce(20)
+        self._count(worker, step)
+
+    def _count(self, worker: Worker, step: str) -> None:
+        assert worker.exitcode == -9, (step, worker.exitcode)
+        self.deaths[step] += 1
+        self.workers.remove(worker)
+
+    # -- events -----------------------------------------------------------------------------------------------------
+
+    def produce(self, count: int, broken: float = 0.01) -> None:
+        """Produce the next records and wait for the broker."""
+        self._put(count, broken)
+        assert self._producer.flush(60) == 0
+        assert not self._undelivered, self._undelivered[:3]
+
+    def _put(self, count: int, broken: float = 0.01) -> None:
+        with self._one_at_a_time:
+            for record in self.till.take(count, broken):
+                self._producer.produce(
+                    self.topic,
+                    record.value,
+                    b"k",
+                    partition=record.partition,
+                    timestamp=record.timestamp_ms,
+                    on_delivery=partial(self._delivered, record),
+                )
+        self._producer.poll(0)
+
+    def _delivered(self, record: Produced, error: KafkaError | None, message: Message) -> None:
+        if error is not None or message.offset() != record.offset:
+            self._undelivered.append((record.partition, record.offset, error, message.offset()))
+
+    @contextmanager
+    def flow(self, rows_per_s: int = 500) -> Iterator[None]:
+        """Records come all the time; then all are delivered."""
+        stop = threading.Event()
+        each = max(1, round(rows_per_s * _FLOW_EACH_S))
+
+        def run() -> None:
+            while not stop.wait(_FLOW_EACH_S):
+                self._put(each)
+
+        with ThreadPoolExecutor(1) as thread:
+            flowing = thread.submit(run)
+            try:
+                yield
+            finally:
+                stop.set()
+        flowing.result()
+        self.produce(1)
+
+    # -- how far it is ----------------------------------------------------------------------------------------------
 
     def look_up(self, at_us: int | None = None) -> Features:
         """Every user at t."""
@@ -86,85 +172,58 @@ class Scene:
 
     def folded(self) -> list[int]:
         """How far the cursors are, by partition."""
-        cursors = self.store.cursors([self._view])[0]
+        cursors = self.store.cursors([self.view])[0]
         found = {source.partition: cursor.next_offset for source, cursor in cursors.items()}
         return [found.get(partition, 0) for partition in range(PARTITIONS)]
 
     def logged(self) -> list[int]:
         """How far the event log is, by partition."""
-        if not self.log.exists(self.topic):
-            return [0] * PARTITIONS
-        table = self.log.table(self.topic)
-        return [table.transaction_version(source.text) or 0 for source in self._sources]
+        if self._table is None:
+            if not self.log.exists(self.topic):
+                return [0] * PARTITIONS
+            self._table = self.log.table(self.topic)
+        with self.log.storage(self.topic):
+            self._table.update_incremental()
+            return [self._table.transaction_version(source.text) or 0 for source in self.sources]
 
     def await_end(self, timeout_s: float = 60.0) -> None:
         """Until cursors and log are at the high watermarks; AssertionError as soon as no worker is left."""
         ends = self.till.ends()
-        until(
-            lambda: self._alive() and self.folded() == ends == self.logged() and self._served(),
-            timeout_s,
-            lambda: (ends, self.folded(), self.logged()),
-        )
+        until(lambda: self.reached(ends), timeout_s, lambda: (ends, self.folded(), self.logged()))
+        assert ends == self.folded() == self.logged()
 
-    def _alive(self) -> bool:
-        assert any(worker.is_alive() for worker in self._workers), [worker.exitcode for worker in self._workers]
-        return True
-
-    def _served(self) -> bool:
-        found = self.look_up()
-        return {found.statuses(row)["user"] for row in range(len(USERS))} <= {Status.PRESENT, Status.MISSING}
-
-    def check_look_ups(self) -> None:
-        """Every online value at several t is that of a plain loop over all that was produced."""
-        first, last = self.till.produced[0].timestamp_ms * 1_000, self.till.end_us
-        for at_us in (last, last + 45_000_000, (first + last) // 2, first + 5_000_000):
-            found = self.look_up(at_us)
-            wanted = naive(self.till.produced, self.till.ends(), at_us)
-            assert dict(zip(USERS, found.to_lists(), strict=True)) == wanted
-        cursors = self.store.cursors([self._view])[0].values()
-        assert sum(cursor.rows_total for cursor in cursors) == sum(r.event is not None for r in self.till.produced)
-
-    def check_consistent(self, found: Features) -> list[int]:
-        """The values are those of their own V, whatever that is; V of the partitions, the least of all users."""
-        wanted: dict[tuple[int, ...], dict[str, list[object]]] = {}
-        least = self.till.ends()
-        for row, (user, values) in enumerate(zip(USERS, found.to_lists(), strict=True)):
-            offsets = {int(text.rpartition("-")[2]): at for text, at in found.offsets(row)["user"].items()}
-            below = tuple(offsets.get(partition, 0) for partition in range(PARTITIONS))
-            if below not in wanted:
-                wanted[below] = naive(self.till.produced, list(below), found.at_us)
-            assert values == wanted[below][user], (user, below, found.statuses(row))
-            least = [min(pair) for pair in zip(least, below, strict=True)]
-        return least
-
-    def check_log(self) -> None:
-        """The rows of the log are what was produced, each once, with their content."""
-        frame = self.log.read(self.topic).select(
-            "__partition", "__offset", "__verdict", "__value", "user", "at", "cents"
-        )
-        found = [
-            (partition, offset, verdict, value, user, None if at is None else round(at.timestamp() * 1e6), cents)
-            for partition, offset, verdict, value, user, at, cents in frame.iter_rows()
-        ]
-        assert sorted(found) == sorted(map(_row, self.till.produced))
+    def reached(self, ends: list[int]) -> bool:
+        """Whether log and look-ups have everything below some offsets; not while a store does not answer."""
+        assert any(worker.is_alive() for worker in self.workers), "no worker is left"
+        try:
+            done = all(_beyond(positions, ends) for positions in (self.folded(), self.logged()))
+            return done and served(self.look_up())
+        except TransientError:
+            return False
 
     def close(self) -> None:
         """Kill what is left."""
-        for worker in self._workers:
+        for worker in self.workers:
             worker.kill()
-            worker.join()
         self.store.close()
+        self.redis.close()
 
 
-def _delivered(error: object, _: object) -> None:
-    assert error is None, error
+def _output(folder: Path, disk: Disk | None) -> str:
+    """Where workers write their messages: never on the disk that may be full."""
+    if disk is None:
+        return f"{folder}-workers.txt"
+    return f"{disk.folder}-workers.txt" if disk.is_mounted else os.devnull
 
 
-def _row(record: Produced) -> tuple[object, ...]:
-    event = record.event
-    if event is None:
-        return (record.partition, record.offset, "rejected", record.value, None, None, None)
-    return (record.partition, record.offset, "accepted", None, event["user"], event["at"], event["cents"])
+def served(found: Features) -> bool:
+    """Whether each of its values is the present one."""
+    statuses = {found.statuses(row)["user"] for row in range(found.rows)}
+    return statuses <= {Status.PRESENT, Status.MISSING}
+
+
+def _beyond(positions: list[int], ends: list[int]) -> bool:
+    return all(position >= end for position, end in zip(positions, ends, strict=True))
 
 
 def until(holds: Callable[[], bool], timeout_s: float, say: Callable[[], object] = lambda: "") -> None:

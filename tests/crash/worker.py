@@ -1,40 +1,71 @@
-"""A worker's data plane in a process of its own, that a test may kill."""
+"""A worker's data plane in a process of its own, that a test may kill, stop, or let die at a named step."""
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+import os
 import signal
+import threading
 import time
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headrace.features.log import EventLog
 from headrace.features.redis_store import RedisOnlineStore
-from headrace.streams.failpoints import arm
+from headrace.streams.failpoints import arm, failpoint
 from headrace.streams.plane import DataPlane, PlaneConfig
 from headrace.streams.worker import publish_definitions
 from tests.crash.definitions import payments, service, users
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from multiprocessing.connection import Connection
+
+    from headrace.features.online import Cursor, Source
+
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(
+    ["tests.crash.worker", "deltalake", "pyarrow.dataset", "redis", "confluent_kafka.admin"]
+)
+_LOCK = threading.Lock()  # two threads may not ask for the same exit code at once
+
 
 @dataclass(frozen=True)
 class Setting:
-    """What a worker process is given."""
+    """What a worker process is given. ``output``: the file that it writes its messages to."""
 
     bootstrap_servers: str
     redis_url: str
     event_log: str
     namespace: str
-    group: str
+    output: str
+    group: str = ""
     failpoint: str | None = None
     batch_rows: int = 500
-    flush_s: float = 0.1
-    catch_up_rows: int = 700
+    flush_s: float = 0.2
+    catch_up_rows: int = 1_500
 
 
-def work(setting: Setting) -> None:
+class Store(RedisOnlineStore):
+    """With named steps around a take-over."""
+
+    def acquire(self, view: str, source: Source, owner: bytes, partitions: int) -> Sequence[Cursor | None]:
+        failpoint("before-acquire")
+        taken = super().acquire(view, source, owner, partitions)
+        failpoint("after-acquire")
+        return taken
+
+
+def work(setting: Setting, orders: Connection) -> None:
     """Run until SIGTERM or death."""
     arm(setting.failpoint)
+    _write_to(setting.output)
+    threading.Thread(target=_obey, args=(orders,), daemon=True).start()
     namespace = setting.namespace
-    store = RedisOnlineStore(setting.redis_url, namespace)
+    store = Store(setting.redis_url, namespace)
     plane = DataPlane(
         PlaneConfig(
             setting.bootstrap_servers,
@@ -54,3 +85,67 @@ def work(setting: Setting) -> None:
     )
     signal.signal(signal.SIGTERM, lambda *_: plane.stop())
     plane.run()
+
+
+def _write_to(output: str) -> None:
+    with Path(output).open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+
+
+def _obey(orders: Connection) -> None:
+    """Failpoints that are armed while it runs."""
+    with contextlib.suppress(EOFError):
+        while True:
+            arm(orders.recv())
+
+
+class Worker:
+    """A worker process. Safe from any thread."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._orders, theirs = _PROCESSES.Pipe()
+        self._process = _PROCESSES.Process(target=work, args=(setting, theirs))
+        with _LOCK:
+            self._process.start()
+        theirs.close()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def arm(self, setting: str) -> None:
+        """From now on it dies, or stops, at this failpoint."""
+        with contextlib.suppress(BrokenPipeError):
+            self._orders.send(setting)
+
+    @property
+    def exitcode(self) -> int | None:
+        """How it ended; None while it runs."""
+        with _LOCK:
+            return self._process.exitcode
+
+    def is_alive(self) -> bool:
+        """Whether it runs, or is stopped."""
+        return self.exitcode is None
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for its end; whether it came."""
+        deadline = time.monotonic() + timeout_s
+        while self.is_alive():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.005)
+        return True
+
+    def signal(self, sent: signal.Signals) -> None:
+        """Send it a signal."""
+        if self.is_alive():
+            os.kill(self.pid, sent)
+
+    def kill(self) -> None:
+        """As by kill -9; it is dead when this returns."""
+        self.signal(signal.SIGKILL)
+        assert self.join(20)
+
+    def terminate(self) -> None:
+        """Ask it to end in good order."""
+        self.signal(signal.SIGTERM)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from headrace.features.expression import TIME_PARTS, kind
 from headrace.features.expression_numpy import column, to_numpy
 from headrace.features.expression_polars import to_polars
+from tests.property.budget import examples
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 KINDS = {"i": "int", "j": "int", "f": "float", "g": "float", "b": "bool", "c": "bool", "s": "str", "t": "datetime"}
@@ -149,13 +150,13 @@ def check_all_three(tree: Any, rows: list[dict[str, Any]]) -> None:
     assert in_numpy(tree, rows) == wanted, ("numpy", tree)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(boolean, rows_strategy)
 def test_conditions_mean_the_same_everywhere(tree: Any, rows: list[dict[str, Any]]) -> None:
     check_all_three(tree, rows)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(numeric, rows_strategy)
 def test_numbers_are_the_same_everywhere(tree: Any, rows: list[dict[str, Any]]) -> None:
     check_all_three(tree, rows)

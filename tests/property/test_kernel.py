@@ -39,6 +39,7 @@ from headrace.features.log import log_schema
 from headrace.features.online import Source
 from headrace.features.point_in_time import Queries, ViewHistory, with_time
 from headrace.features.windows import Lifetime, Tumbling
+from tests.property.budget import examples
 from tests.property.naive import Answer, naive_answers
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
@@ -181,7 +182,7 @@ def listed(values: list[tuple[np.ndarray, np.ndarray]], row: int) -> list[Any]:
     return [v[row].item() if p[row] else None for v, p in values]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(rows_strategy, st.data())
 def test_the_log_at_any_v_answers_as_a_naive_loop(raw: list[tuple[Any, ...]], data: st.DataObject) -> None:
     rows = build(raw)
@@ -196,7 +197,7 @@ def test_the_log_at_any_v_answers_as_a_naive_loop(raw: list[tuple[Any, ...]], da
         assert not wrong(listed(found, row), naive_answers(view.spec, seen, key, at_us)), key
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(rows_strategy, st.lists(st.integers(1, 7), max_size=40), st.integers(0, 3000))
 def test_folding_in_any_batch_cut_answers_as_a_naive_loop(
     raw: list[tuple[Any, ...]], cuts: list[int], later: int

@@ -15,6 +15,7 @@ from headrace.bus.event import Event
 from headrace.bus.stream import Stream
 from headrace.features.online import NO_CLOCK
 from headrace.streams.batch import Judge, Records
+from tests.property.budget import examples
 
 
 class Reading(Event):
@@ -77,7 +78,7 @@ def rows(values: list[bytes | None], cuts: list[int]) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(payload, min_size=1, max_size=8), st.lists(st.integers(1, 4), max_size=8))
 def test_any_batch_cut_gives_the_rows_that_each_record_has_alone(values: list[bytes | None], cuts: list[int]) -> None:
     alone = rows(values, [1] * len(values))

@@ -1,0 +1,39 @@
+"""docs/reference/exactly-once.md names a test for each rule: they are there, in the files that it says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+PAGE = (TESTS.parent / "docs" / "reference" / "exactly-once.md").read_text()
+RULES = PAGE.partition("## Invariants")[2].split("\n### ")[1:]
+ROWS = [
+    line for rule in RULES for line in rule.splitlines() if line.startswith("| ") and line != "| invariant | test |"
+]
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_the_test_that_holds_an_invariant_is_there(row: str) -> None:
+    found = re.search(r"`([a-z]+/test_\w+\.py)::(test_\w+)` \|$", row)
+    assert found, row
+    file, name = found.groups()
+    assert f"\ndef {name}(" in (TESTS / file).read_text()
+
+
+def test_every_rule_has_its_tests() -> None:
+    titles = [rule.partition("\n")[0] for rule in RULES]
+    assert titles == [
+        "Identity",
+        "Delta",
+        "Redis layout and cursor",
+        "Acquire",
+        "Write",
+        "Fold",
+        "Catching up",
+        "Expiry",
+        "Nothing lost, nothing counted twice",
+    ]
+    assert all(rule.count("::test_") >= 3 for rule in RULES)
