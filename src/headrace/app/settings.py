@@ -20,6 +20,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveInt,
     PrivateAttr,
+    SecretStr,
     model_validator,
 )
 
@@ -68,6 +69,35 @@ class DemoSettings(BaseModel):
         description="What to replay: module:function of the project, called with the number of months.",
     )
     seed: NonNegativeInt = Field(default=0, description="Seed of everything random: the same seed, the same report.")
+
+
+class HttpSettings(BaseModel):
+    """What `headrace serve` answers, where, and to whom."""
+
+    model_config = _STRICT
+    host: str = Field(default="127.0.0.1", description="Address that the HTTP server listens on; 0.0.0.0 for all.")
+    port: NonNegativeInt = Field(default=8_080, le=65_535, description="Port that the HTTP server listens on.")
+    workers: PositiveInt = Field(default=1, description="Processes that answer, at best one a core.")
+    services: list[str] = Field(
+        default=[],
+        description="Feature services without which the server is not ready, and whose views may be asked by name "
+        "alone, as Feast's clients do.",
+    )
+    api_key: SecretStr | None = Field(
+        default=None, description="Key that requests must have. Set it in the environment: HEADRACE_HTTP__API_KEY."
+    )
+    api_key_file: Path | None = Field(
+        default=None, description="File of keys, one a line, any of which requests may have; # begins a comment."
+    )
+    tls_certificate: Path | None = Field(default=None, description="PEM of the certificate and its chain: serve TLS.")
+    tls_key: Path | None = Field(default=None, description="PEM of the certificate's private key.")
+    tls_key_password: SecretStr | None = Field(default=None, description="Password of the private key.")
+    tls_client_ca: Path | None = Field(
+        default=None, description="PEM of the authorities one of which must have signed a client's certificate."
+    )
+    body_limit: ByteSize = Field(default=ByteSize(1 << 20), description="Most bytes of a request's body.")
+    entity_limit: PositiveInt = Field(default=1_000, description="Most entities of one request.")
+    deadline: Duration = Field(default="2s", description="Longest time a request takes; then it is answered with 504.")
 
 
 class Settings(BaseModel):
@@ -134,6 +164,7 @@ class Settings(BaseModel):
         "headrace.control (lockstep replay).",
     )
     tick: Duration = Field(default="1m", description="How often trigger rules are evaluated, on the injected clock.")
+    http: HttpSettings = Field(default_factory=HttpSettings, description="The HTTP server.")
     project: ProjectSettings = Field(default_factory=ProjectSettings, description="The modules of the program.")
     demo: DemoSettings = Field(default_factory=DemoSettings, description="What the demo replays.")
 

@@ -102,7 +102,7 @@ def _decoded(path: str, text: str) -> Any:
         raise SettingsError(f"{PREFIX}{path.upper().replace('.', '__')} is neither JSON nor a,b,c: {text!r}") from error
 
 
-_LISTS = {"trusted_types", "project.streams", "project.features", "project.trainers"}
+_LISTS = {"trusted_types", "http.services", "project.streams", "project.features", "project.trainers"}
 
 
 def _build(values: _Layer) -> Settings:

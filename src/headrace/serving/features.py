@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from headrace.bus.clock import Clock, wall_clock
-from headrace.errors import DefinitionError
+from headrace.errors import FeaturesUnknownError
 from headrace.features.entity_key import serializer
 from headrace.features.field import Header, unpack
 from headrace.features.kernel import Kernel, kernel
@@ -143,8 +143,8 @@ class FeatureClient:
         """Look up a feature service by name, or a list of views ``name@version``, for one or many entities.
 
         Each entity is a mapping that holds the join keys (and perhaps more). A join key that is absent or None gives
-        ``missing``. ``as_of_us`` asks for exactly that t instead of the clock's. Raises DefinitionError (unknown
-        service or view, wrong key type) and OnlineStoreUnavailableError.
+        ``missing``. ``as_of_us`` asks for exactly that t instead of the clock's. Raises FeaturesUnknownError
+        (no such service or view), EntityKeyError (a key of the wrong type) and OnlineStoreUnavailableError.
         """
         rows = [entities] if isinstance(entities, Mapping) else list(entities)
         readers = [self._reader(view) for view in (self._views(features) if isinstance(features, str) else features)]
@@ -174,7 +174,7 @@ class FeatureClient:
             message = (
                 f"no feature service {service!r} in the online store: has a worker with this definition been started?"
             )
-            raise DefinitionError(message)
+            raise FeaturesUnknownError(message)
         return self._services[service]
 
     def _reader(self, view: str) -> _ViewReader:
@@ -185,7 +185,7 @@ class FeatureClient:
                 message = (
                     f"no feature view {view!r} in the online store: has a worker with this definition been started?"
                 )
-                raise DefinitionError(message)
+                raise FeaturesUnknownError(message)
             reader = self._readers[view] = _ViewReader(view, kernel(spec))
         return reader
 

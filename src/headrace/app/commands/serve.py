@@ -1,0 +1,37 @@
+"""`headrace serve`: look-ups over HTTP."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from headrace.app.options import DataDir, LogLevel, RedisUrl, settings_from
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(serve)
+
+
+def serve(
+    *,
+    host: Annotated[str | None, typer.Option(help="Address to listen on (default 127.0.0.1).")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Port to listen on (default 8080).")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that answer (default 1).")] = None,
+    log_level: LogLevel = "info",
+    data_dir: DataDir = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Answer look-ups over HTTP until stopped: /features, /get-online-features as Feast has it, /openapi.json.
+
+    Keys, TLS and limits are settings: headrace config --explain lists them under http.
+    """
+    from headrace.app import http_server  # noqa: PLC0415 - --help needs none of it
+    from headrace.app.logs import configure_logs  # noqa: PLC0415
+
+    configure_logs(log_level)
+    settings = settings_from(
+        data_dir=data_dir, redis_url=redis_url, http__host=host, http__port=port, http__workers=workers
+    )
+    http_server.run(settings, log_level)

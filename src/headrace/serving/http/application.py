@@ -1,0 +1,126 @@
+"""The ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.responses import Response
+from starlette.routing import Route
+
+from headrace.errors import FeaturesUnknownError, HeadraceError
+from headrace.serving.http.guards import Guarded, KeyGuard
+from headrace.serving.http.messages import FeaturesRequest, response_of
+from headrace.serving.http.metrics import HttpMetrics, Measured
+from headrace.serving.http.options import HttpOptions
+from headrace.serving.http.problems import ProblemError, decoded, of_error, of_http_error, unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from starlette.requests import Request
+
+    from headrace.serving.features import FeatureClient, Features
+
+PROBES = ("/livez", "/readyz")
+"""Paths that need no key."""
+
+
+class LookUps(Protocol):
+    """What the server asks: :meth:`FeatureClient.get`, awaited."""
+
+    async def get(
+        self,
+        features: str | Sequence[str],
+        entities: Sequence[Mapping[str, Any]],
+        *,
+        as_of_us: int | None = None,
+    ) -> Features:
+        """Look up."""
+        ...
+
+
+class InThreads:
+    """A FeatureClient whose look-ups wait in threads."""
+
+    def __init__(self, client: FeatureClient) -> None:
+        self._client = client
+
+    async def get(
+        self, features: str | Sequence[str], entities: Sequence[Mapping[str, Any]], *, as_of_us: int | None = None
+    ) -> Features:
+        """See the protocol."""
+        return await asyncio.to_thread(self._client.get, features, entities, as_of_us=as_of_us)
+
+
+def application(client: LookUps, options: HttpOptions | None = None) -> Starlette:
+    """The application over a client; it closes nothing."""
+    own = options or HttpOptions()
+    api = _Api(client, own)
+    routes = [
+        Route("/features", Guarded(api.features, own.limits), methods=["POST"]),
+        Route("/livez", api.livez),
+        Route("/readyz", api.readyz),
+        Route("/metrics", api.show_metrics),
+    ]
+    middleware = [Middleware(Measured, api.metrics, [route.path for route in routes])]
+    if own.api_keys:
+        middleware.append(Middleware(KeyGuard, own.api_keys, PROBES))
+    handlers: dict[Any, Any] = {
+        HeadraceError: of_error,
+        ProblemError: of_error,
+        HTTPException: of_http_error,
+        Exception: of_error,
+    }
+    return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
+
+
+class _Api:
+    """The endpoints."""
+
+    def __init__(self, client: LookUps, options: HttpOptions) -> None:
+        self._client = client
+        self._options = options
+        self._request = msgspec.json.Decoder(FeaturesRequest)
+        self.metrics = HttpMetrics()
+
+    async def features(self, body: bytes) -> bytes:
+        """Answer `/features`."""
+        asked = decoded(self._request, body)
+        self._check_size(len(asked.entities))
+        found = await self._client.get(asked.features, asked.entities, as_of_us=asked.as_of_us)
+        self.metrics.looked_up(found)
+        return msgspec.json.encode(response_of(found, offsets=asked.offsets))
+
+    def _check_size(self, entities: int) -> None:
+        most = self._options.limits.entities
+        if entities > most:
+            detail = f"{entities} entities came; at most {most} are taken (http.entity_limit): send them in parts"
+            raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)
+
+    async def livez(self, _: Request) -> Response:
+        """Answer `/livez`: this process answers."""
+        return Response(b"ok\n", media_type="text/plain")
+
+    async def readyz(self, _: Request) -> Response:
+        """Answer `/readyz`: the store answers, and knows the services. Raises what a look-up raises."""
+        nothing: Sequence[str] = ()
+        try:
+            async with asyncio.timeout(self._options.limits.deadline_s):
+                for features in self._options.services or [nothing]:
+                    await self._client.get(features, [])
+        except TimeoutError:
+            raise unavailable("the online store did not answer in time") from None
+        except FeaturesUnknownError as error:
+            raise unavailable(str(error)) from error
+        return Response(b"ok\n", media_type="text/plain")
+
+    async def show_metrics(self, _: Request) -> Response:
+        """Answer `/metrics`."""
+        return Response(self.metrics.text(), media_type=CONTENT_TYPE_LATEST)

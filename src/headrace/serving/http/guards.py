@@ -1,0 +1,109 @@
+"""What stands before a look-up: the API key, the size of the body, the deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+
+from headrace.serving.http.problems import ProblemError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Sequence
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from headrace.serving.http.options import Limits
+
+
+class KeyGuard:
+    """Middleware: lets a request pass that has one of the keys, or that asks for an open path.
+
+    The key is in ``Authorization: Bearer …`` or in ``X-API-Key``. Keys are compared in constant time.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Sequence[str], open_paths: Collection[str]) -> None:
+        self._app = app
+        self._digests = [_digest(key) for key in keys]
+        self._open = open_paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] != "http" or scope["path"] in self._open or self._knows(Headers(scope=scope)):
+            await self._app(scope, receive, send)
+            return
+        error = ProblemError(
+            HTTPStatus.UNAUTHORIZED,
+            "unauthorized",
+            "send one of the server's keys as `Authorization: Bearer <key>` or `X-API-Key: <key>`",
+            {"WWW-Authenticate": "Bearer"},
+        )
+        await error.response()(scope, receive, send)
+
+    def _knows(self, headers: Headers) -> bool:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        given = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+        digest = _digest(given)
+        return sum(hmac.compare_digest(digest, own) for own in self._digests) > 0  # all of them: no early end
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+class Guarded:
+    """An endpoint that turns the bytes of a body into an answer, within the limits."""
+
+    def __init__(self, answer: Callable[[bytes], Awaitable[bytes]], limits: Limits) -> None:
+        self._answer = answer
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request. Raises ProblemError, and what the look-up raises."""
+        body = None
+        try:
+            async with asyncio.timeout(self._limits.deadline_s):
+                body = await self._body(scope, receive)
+                content = await self._answer(body)
+        except TimeoutError:
+            raise self._late(has_come=body is not None) from None
+        except ClientDisconnect:
+            return
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        if announced.isdigit() and int(announced) > self._limits.body_bytes:
+            raise self._too_large(int(announced))
+        pieces, size, more = [], 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            pieces.append(message.get("body", b""))
+            size += len(pieces[-1])
+            if size > self._limits.body_bytes:
+                raise self._too_large(size)
+            more = message.get("more_body", False)
+        return b"".join(pieces)
+
+    def _too_large(self, size: int) -> ProblemError:
+        detail = (
+            f"the body has {size} bytes or more; at most {self._limits.body_bytes} are taken (http.body_limit): ask "
+            f"for fewer entities at a time"
+        )
+        return ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)
+
+    def _late(self, *, has_come: bool) -> ProblemError:
+        limit = f"within {self._limits.deadline_s:g} s (http.deadline)"
+        if not has_come:
+            return ProblemError(HTTPStatus.REQUEST_TIMEOUT, "too-slow", f"the body did not come {limit}")
+        detail = f"the online store did not answer {limit}: try again, ask for less, or look at the store"
+        return ProblemError(HTTPStatus.GATEWAY_TIMEOUT, "deadline", detail)

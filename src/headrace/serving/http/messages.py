@@ -1,0 +1,84 @@
+"""What `/features` takes and gives."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from headrace.bus.duration import instant, moment
+from headrace.serving.features import Features, Status, ViewAnswer
+from headrace.serving.http.problems import ProblemError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Scalar = str | int | float | bool | None
+Entity = Annotated[dict[str, Scalar], Meta(description="The join keys of one entity by name; more is ignored.")]
+
+
+class FeaturesRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A look-up of many entities over the views of a service."""
+
+    entities: Annotated[list[Entity], Meta(description="One object an entity.")]
+    service: Annotated[str | None, Meta(description="A feature service; or `views`.")] = None
+    views: Annotated[list[str] | None, Meta(description="Views as `name@version`; or `service`.")] = None
+    as_of: Annotated[datetime, Meta(tz=True, description="Exactly the time to look up at.")] | None = None
+    offsets: Annotated[bool, Meta(description="Whether the answer says V of each row.")] = False
+
+    @property
+    def features(self) -> str | Sequence[str]:
+        """What to look up. Raises ProblemError unless exactly one of service and views is given."""
+        if (self.service is None) == (self.views is None):
+            came = "neither" if self.service is None else "both"
+            raise ProblemError(
+                HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", f"{came} of `service` and `views` came; give one of them"
+            )
+        return self.service if self.service is not None else self.views or []
+
+    @property
+    def as_of_us(self) -> int | None:
+        """The time asked for in microseconds, if there is one."""
+        return None if self.as_of is None else instant(self.as_of)
+
+
+class ViewAnswered(msgspec.Struct, frozen=True, kw_only=True):
+    """What one view says: of each row its status, and the seconds since the newest event (null: none is known)."""
+
+    view: str
+    version: str
+    statuses: list[Status]
+    ages_s: list[float | None]
+    offsets: list[dict[str, int]] | UnsetType = UNSET
+
+
+class FeaturesResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """Values by row and column; null where there is none. ``at`` is the time that they are of."""
+
+    at: datetime
+    columns: list[str]
+    rows: list[list[int | float | bool | None]]
+    views: list[ViewAnswered]
+
+
+def response_of(found: Features, *, offsets: bool) -> FeaturesResponse:
+    """The answer to a look-up."""
+    return FeaturesResponse(
+        at=moment(found.at_us),
+        columns=found.columns,
+        rows=found.to_lists(),
+        views=[_view(answer, offsets=offsets) for answer in found.views],
+    )
+
+
+def _view(answer: ViewAnswer, *, offsets: bool) -> ViewAnswered:
+    return ViewAnswered(
+        view=answer.view,
+        version=answer.version,
+        statuses=list(answer.statuses),
+        ages_s=[age / 1e6 if age >= 0 else None for age in answer.age_us.tolist()],
+        offsets=[dict(of_row) for of_row in answer.offsets] if offsets else UNSET,
+    )

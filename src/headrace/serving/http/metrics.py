@@ -1,0 +1,86 @@
+"""The server's metrics, for Prometheus. docs/reference/http.md says what each means."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from headrace.serving.features import Features
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+_ENTITIES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
+OTHER = "other"
+"""The label of every path that there is not."""
+
+
+class HttpMetrics:
+    """Measures the requests of one process, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "headrace_http_requests_total", "Requests answered.", ("path", "status"), registry=self.registry
+        )
+        self.seconds = Histogram(
+            "headrace_http_request_seconds", "Until the answer.", ("path",), buckets=_SECONDS, registry=self.registry
+        )
+        self._entities = Histogram(
+            "headrace_http_entities", "Entities of one look-up.", buckets=_ENTITIES, registry=self.registry
+        )
+        self._statuses = Counter(
+            "headrace_http_statuses_total", "Rows looked up.", ("view", "status"), registry=self.registry
+        )
+        ProcessCollector(registry=self.registry)
+
+    def looked_up(self, found: Features) -> None:
+        """Count what a look-up found."""
+        self._entities.observe(found.rows)
+        for answer in found.views:
+            for status in {*answer.statuses}:
+                self._statuses.labels(answer.view, status.value).inc(answer.statuses.count(status))
+
+    def text(self) -> bytes:
+        """All of it in Prometheus' format; that of all processes where there are several."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self.registry)
+        together = CollectorRegistry()
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return generate_latest(together)
+
+
+class Measured:
+    """Middleware: counts and times every request."""
+
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics, paths: Iterable[str]) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._paths = frozenset(paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            path = scope["path"] if scope["path"] in self._paths else OTHER
+            self._metrics.requests.labels(path, status).inc()
+            self._metrics.seconds.labels(path).observe(time.perf_counter() - started)

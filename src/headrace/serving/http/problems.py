@@ -1,0 +1,104 @@
+"""What a request that fails is told: problem details (RFC 9457) that say what came, what was wanted, what to do."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from starlette.responses import Response
+
+from headrace.errors import EntityKeyError, FeaturesUnknownError, TransientError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.exceptions import HTTPException
+    from starlette.requests import Request
+
+T = TypeVar("T")
+MEDIA_TYPE = "application/problem+json"
+_RETRY_AFTER_S = "1"
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a request was not answered (RFC 9457).
+
+    ``type`` names the kind of problem, ``title`` says it in words, ``detail`` says what came here and what to do.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class ProblemError(Exception):
+    """A request that ends with a problem."""
+
+    def __init__(self, status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.problem = Problem(type=f"urn:headrace:{kind}", title=TITLES[kind], status=status, detail=detail)
+        self.headers = headers
+
+    def response(self) -> Response:
+        """The answer."""
+        return Response(msgspec.json.encode(self.problem), self.problem.status, self.headers, MEDIA_TYPE)
+
+
+TITLES = {
+    "malformed": "The body is no JSON",
+    "invalid": "The request is not what the API takes",
+    "wrong-key": "A join key is not of its type",
+    "unauthorized": "The request has no valid API key",
+    "unknown": "There is no such service, view or feature",
+    "too-large": "The request is too large",
+    "too-slow": "The request came too slowly",
+    "unavailable": "The online store does not answer",
+    "deadline": "There was no answer in time",
+    "http": "The request cannot be served",
+    "internal": "The server has failed",
+}
+
+
+def of_error(_: Request, error: Exception) -> Response:
+    """The answer to a request that raised one of headrace's errors, or a problem itself."""
+    return _problem_of(error).response()
+
+
+def of_http_error(_: Request, error: Exception) -> Response:
+    """The answer to an unknown path or another method than the path has."""
+    found: Any = error
+    http: HTTPException = found
+    detail = f"{http.detail}: /openapi.json says which paths and methods there are"
+    return ProblemError(http.status_code, "http", detail, http.headers).response()
+
+
+def _problem_of(error: Exception) -> ProblemError:
+    match error:
+        case ProblemError():
+            return error
+        case EntityKeyError():
+            return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "wrong-key", str(error))
+        case FeaturesUnknownError():
+            return ProblemError(HTTPStatus.NOT_FOUND, "unknown", str(error))
+        case TransientError():
+            return unavailable(str(error))
+        case _:  # its text may be anybody's: it is in the log alone
+            return ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "see the log of the server")
+
+
+def unavailable(detail: str) -> ProblemError:
+    """Of a store that does not answer, or not yet: the same request may be answered later."""
+    return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", detail, {"Retry-After": _RETRY_AFTER_S})
+
+
+def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """The content of a body. Raises ProblemError where it is no JSON, or JSON of another shape."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        detail = f"{error}; /openapi.json says what is wanted"
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, "malformed", f"{error}; a JSON object is wanted") from error

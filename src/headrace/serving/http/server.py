@@ -1,0 +1,117 @@
+"""Runs the application: uvicorn, in one process or several, until a signal ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from headrace.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from starlette.types import ASGIApp
+
+    from headrace.serving.http.options import Tls
+
+_BACKLOG = 2_048
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """Where to listen, with how many processes, and how many seconds requests in flight have after a signal to stop."""
+
+    host: str = "127.0.0.1"
+    port: int = 8_080
+    workers: int = 1
+    grace_s: int = 5
+    tls: Tls | None = None
+
+
+def serve(make: Callable[[], ASGIApp], options: ServerOptions) -> None:
+    """Serve until SIGINT or SIGTERM; requests in flight are answered.
+
+    ``make`` is called in each process; with several it is pickled. With several SIGHUP replaces them one by one. Raises
+    SettingsError if the address is taken or a certificate cannot be read.
+    """
+    if options.tls is not None:
+        _check(options.tls)
+    config = configuration(make, options)
+    with _listening(options) as listener:
+        if options.workers == 1:
+            signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it once more when it has stopped
+            uvicorn.Server(config).run([listener])
+        else:
+            with _metrics_of_all():
+                Multiprocess(config, [listener]).run()
+
+
+def configuration(make: Callable[[], ASGIApp], options: ServerOptions) -> uvicorn.Config:
+    """The configuration of uvicorn."""
+    tls = options.tls
+    config = uvicorn.Config(
+        make,
+        factory=True,
+        workers=options.workers,
+        timeout_graceful_shutdown=options.grace_s,
+        backlog=_BACKLOG,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+    )
+    if tls is not None:
+        config.ssl_certfile, config.ssl_keyfile = tls.certificate, tls.key
+        config.ssl_keyfile_password = tls.key_password
+        config.ssl_ca_certs = tls.client_ca
+        config.ssl_cert_reqs = ssl.CERT_NONE if tls.client_ca is None else ssl.CERT_REQUIRED
+    return config
+
+
+def _check(tls: Tls) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(tls.certificate, tls.key, tls.key_password or "")
+        if tls.client_ca is not None:
+            context.load_verify_locations(tls.client_ca)
+    except (OSError, ssl.SSLError) as error:
+        message = (
+            f"TLS cannot be set up from {tls.certificate}, {tls.key} and {tls.client_ca or 'no client CA'}: {error}; "
+            f"see the settings http.tls_certificate, http.tls_key and http.tls_client_ca"
+        )
+        raise SettingsError(message) from error
+
+
+@contextmanager
+def _listening(options: ServerOptions) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    try:
+        listener = socket.create_server((options.host, options.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        message = (
+            f"cannot listen on {options.host}:{options.port}: {error}; choose another address with --host and --port"
+        )
+        raise SettingsError(message) from error
+    with listener:
+        yield listener
+
+
+@contextmanager
+def _metrics_of_all() -> Iterator[None]:
+    """Let the processes that start in this context count in files of one folder, so that each can tell of all."""
+    with tempfile.TemporaryDirectory(prefix="headrace-metrics-") as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["PROMETHEUS_MULTIPROC_DIR"]

@@ -1,0 +1,84 @@
+"""What the tests of the HTTP server share: the server in a thread, over a socket of its own, and a plain client."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import uvicorn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from starlette.types import ASGIApp
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def problem(self) -> tuple[int, str]:
+        """Status and kind of a problem, which is checked for its form."""
+        assert self.headers["content-type"] == "application/problem+json"
+        found = self.json
+        assert found["status"] == self.status
+        assert found["title"]
+        assert found["detail"]
+        return self.status, found["type"].removeprefix("urn:headrace:")
+
+
+@contextmanager
+def serving(app: ASGIApp) -> Iterator[str]:
+    """The application on a port of its own: its URL."""
+    config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=5)
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive()
+                time.sleep(0.005)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def ask(
+    url: str,
+    body: Any = None,
+    *,
+    method: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    context: Any = None,
+) -> Answered:
+    """One request; a body that is no bytes goes as JSON, and with a body the method is POST."""
+    parts = urlsplit(url)
+    content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+    with_tls = {"context": context} if parts.scheme == "https" else {}
+    kind: Any = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname, parts.port, timeout=20, **with_tls)
+    try:
+        connection.request(method or ("GET" if body is None else "POST"), parts.path, content, dict(headers or {}))
+        response = connection.getresponse()
+        found = {name.lower(): value for name, value in response.getheaders()}
+        return Answered(response.status, found, response.read())
+    finally:
+        connection.close()
