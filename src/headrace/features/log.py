@@ -16,7 +16,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from headrace.bus.codec import schema
 from headrace.errors import FencedError, OfflineStoreUnavailableError
-from headrace.features.online import Source
+from headrace.features.order import by_source
 from headrace.features.table import aligned, files, filled, missing_columns, no_rows
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow.fs
 
     from headrace.bus.stream import Stream
+    from headrace.features.online import Source
 
 _TIME = pl.Datetime("us", "UTC")
 META: dict[str, Any] = {
@@ -160,12 +161,6 @@ class EventLog:
         return no_rows(self.table(topic))
 
 
-def by_source(rows: pl.DataFrame) -> dict[Source, pl.DataFrame]:
-    """The rows of each source partition, as they come."""
-    parts = rows.partition_by("__partition", "__topic_id", as_dict=True)
-    return {Source(*place): part for place, part in parts.items()}
-
-
 def _read(folder: pyarrow.fs.FileSystem, name: str, columns: Sequence[str]) -> pl.DataFrame:
     """These columns of a file, as far as it has them: it may be older than some."""
     with folder.open_input_file(name) as opened, pq.ParquetFile(opened) as file:
@@ -212,9 +207,9 @@ class LogReader:
 
     def _only_new(self, frame: pl.DataFrame) -> pl.DataFrame:
         parts = []
-        for source, part in sorted(by_source(frame).items()):
-            ordered = part if part.get_column("__offset").is_sorted() else part.sort("__offset")
-            new = ordered.filter(pl.col("__offset") >= self._next.get(source, 0))
+        for source, part in by_source(frame).items():
+            seen = int(part.get_column("__offset").search_sorted(self._next.get(source, 0)))
+            new = part[seen:]
             if not new.is_empty():
                 self._next[source] = new.get_column("__offset").item(-1) + 1
             parts.append(new)

@@ -6,26 +6,33 @@ a whole; one that V cuts is rebuilt from its rows. So the same kernel answers as
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import polars as pl
 
-from headrace.features.kernel import Kernel, kernel, run_starts
+from headrace.features.expression import columns
+from headrace.features.kernel import Kernel, inline, kernel, run_starts
 from headrace.features.log import ACCEPTED
-from headrace.features.online import NO_CLOCK, Source
+from headrace.features.online import NO_CLOCK
+from headrace.features.order import source_codes, stable_order
 from headrace.features.sketched import spread
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from headrace.features.online import Source
     from headrace.features.states import Values
 
-_CHUNK = 4_000_000
-"""Pairs of query and tile, or entry of a sketch, held at once: bounds the memory."""
+_CHUNK = 2_000_000
+"""Pairs of query and tile, or entry of a sketch, that a thread holds at once: bounds the memory."""
+_THREADS = 2
 _MOST = 2**62
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -77,8 +84,10 @@ class _Tiles:
         """The range of tiles of each query's group with first_k <= k <= last_k."""
         if not len(self.tiles):
             return np.zeros_like(group), np.zeros_like(group)
-        low = np.searchsorted(self._places, self._place(group, first_k))
-        return low, np.searchsorted(self._places, self._place(group, last_k + 1))
+        first, last = self._place(group, first_k), self._place(group, last_k + 1)
+        begin, end = np.searchsorted(self._places, [first.min(initial=0), last.max(initial=0)])
+        near = self._places[begin:end]  # queries come in order: their tiles lie side by side
+        return begin + np.searchsorted(near, first), begin + np.searchsorted(near, last)
 
 
 class ViewHistory:
@@ -86,39 +95,51 @@ class ViewHistory:
 
     def __init__(self, spec: Mapping[str, Any], rows: pl.DataFrame) -> None:
         self.kernel: Kernel = kernel(spec)
-        accepted = rows.filter(pl.col("__verdict") == ACCEPTED)
-        kept = self.kernel.keep(with_time(accepted, spec["source"]["event_time"]))
-        self.sources = _sources(rows)
+        self.sources, codes = source_codes(rows)
+        coded = rows.with_columns(pl.Series("__source", codes))
+        accepted = with_time(_where(coded, pl.col("__verdict") == ACCEPTED), spec["source"]["event_time"])
+        self._available = self._by_source(coded, "__available_at")
+        self._clocks = self._available if spec["clock"] == "wall" else self._event_clocks(accepted)
         self._names = [key for key, _ in self.kernel.entity_keys]
+        self._index(self.kernel.keep(accepted))
+
+    def _index(self, kept: pl.DataFrame) -> None:
+        """Put the rows of each entity and source together, by offset, and make tiles of them."""
         self._entities = kept.select(self._names).unique(maintain_order=True).with_row_index("__entity")
+        group = self._groups(kept)
+        order = stable_order(group, kept.get_column("offset").to_numpy())
+        kept = kept.select("__time", "offset", *measured_columns(self.kernel.spec))[order]
+        self._group = group[order]
         self._time = kept.get_column("__time").to_numpy()
         self._offset = kept.get_column("offset").to_numpy()
-        self._group = self._groups(kept)
         self._partials = self.kernel.lift(kept)
-        self._available = {s: _available(rows, s) for s in self.sources}
-        self._clocks = self._available if spec["clock"] == "wall" else self._event_clocks(accepted)
-        self._tiles = [self._tile(size) for size in self.kernel.sizes]
+        self._tiles = _at_once(self._tile, self.kernel.sizes)
+
+    def _by_source(self, rows: pl.DataFrame, time: str) -> dict[Source, tuple[np.ndarray, np.ndarray]]:
+        """A time in us, and the offset, of the rows of each source partition, by offset."""
+        times, offsets = rows.get_column(time).cast(pl.Int64).to_numpy(), rows.get_column("__offset").to_numpy()
+        codes = rows.get_column("__source").to_numpy()
+        found = {}
+        for code, source in enumerate(self.sources):
+            own = np.flatnonzero(codes == code)
+            own = own[stable_order(np.zeros(len(own), np.int64), offsets[own])]
+            found[source] = times[own], offsets[own]
+        return found
 
     def _event_clocks(self, accepted: pl.DataFrame) -> dict[Source, tuple[np.ndarray, np.ndarray]]:
         """The running maximum of the event time and the offset of each source partition's accepted rows."""
-        timed = with_time(accepted, self.kernel.spec["source"]["event_time"])
-        own = {source: timed.filter(_is(source)).sort("offset") for source in self.sources}
-        return {
-            source: (np.maximum.accumulate(rows["__time"].to_numpy()), rows["offset"].to_numpy())
-            for source, rows in own.items()
-        }
+        own = self._by_source(accepted, "__time")
+        return {source: (np.maximum.accumulate(times), offsets) for source, (times, offsets) in own.items()}
 
     def _groups(self, kept: pl.DataFrame) -> np.ndarray:
         """Entity code times number of sources plus source code, a row."""
         entity = kept.join(self._entities, on=self._names, how="left", maintain_order="left").get_column("__entity")
-        source = np.zeros(kept.height, np.int64)
-        for code, one in enumerate(self.sources):
-            source[(kept.select(_is(one)).to_series()).to_numpy()] = code
+        source = kept.get_column("__source").to_numpy()
         return entity.to_numpy().astype(np.int64) * max(len(self.sources), 1) + source
 
     def _tile(self, size: int) -> _Tiles:
         k = np.floor_divide(self._time, size)
-        order = np.lexsort((self._offset, k, self._group))
+        order = stable_order(self._group, k)
         group, k = self._group[order], k[order]
         if not len(order):
             none = np.zeros(0, np.int64)
@@ -161,10 +182,13 @@ class ViewHistory:
             self._entities, on=self._names, how="left", maintain_order="left"
         )
         entity_codes = entity.get_column("__entity").cast(pl.Int64).fill_null(-1).to_numpy()
-        asked = np.column_stack([entity_codes, queries.at_us, offsets])
-        distinct, back = np.unique(asked, axis=0, return_inverse=True)
+        order = np.lexsort((queries.at_us, entity_codes))  # neighbours find their tiles side by side
+        asked = np.column_stack([entity_codes, queries.at_us, offsets])[order]
+        first = np.ones(len(asked), bool)
+        first[1:] = (asked[1:] != asked[:-1]).any(axis=1)  # what is asked several times is answered once
+        distinct, back = asked[first], np.empty(len(asked), np.int64)
+        back[order] = np.cumsum(first) - 1
         answers = self._distinct(distinct[:, 0], distinct[:, 1], distinct[:, 2:])
-        back = back.reshape(-1)
         return [(values[back], present[back]) for values, present in answers]
 
     def _align(self, queries: Queries) -> np.ndarray:
@@ -175,14 +199,10 @@ class ViewHistory:
         return aligned
 
     def _distinct(self, entity: np.ndarray, at_us: np.ndarray, offsets: np.ndarray) -> list[Values]:
-        parts: list[list[Values]] = []
         most = max((window.tiles for window in self.kernel.windows), default=1) * max(len(self.sources), 1)
         step = max(1, _CHUNK // (most * max(spread(of.tiles) for of in self._tiles)))
-        for start in range(0, len(at_us), step):
-            chunk = slice(start, start + step)
-            parts.append(self._chunk(entity[chunk], at_us[chunk], offsets[chunk]))
-        if not parts:
-            parts.append(self._chunk(entity, at_us, offsets))
+        chunks = [slice(start, start + step) for start in range(0, max(len(at_us), 1), step)]
+        parts = _at_once(lambda chunk: self._chunk(entity[chunk], at_us[chunk], offsets[chunk]), chunks)
         return [
             (np.concatenate([part[c][0] for part in parts]), np.concatenate([part[c][1] for part in parts]))
             for c in range(len(self.kernel.columns))
@@ -251,16 +271,24 @@ def with_time(frame: pl.DataFrame, event_time: str) -> pl.DataFrame:
     return frame.hstack([time.alias("__time"), offset.alias("offset")])
 
 
-def _is(source: Source) -> pl.Expr:
-    return (pl.col("__partition") == source.partition) & (pl.col("__topic_id") == source.topic_id)
+def _at_once(work: Callable[[T], R], parts: Sequence[T]) -> list[R]:
+    """The result of each part, in order; a few at once, as numpy lets threads run side by side."""
+    if len(parts) == 1:
+        return [work(parts[0])]
+    with ThreadPoolExecutor(_THREADS, "headrace-history") as threads:
+        return list(threads.map(work, parts))
 
 
-def _sources(rows: pl.DataFrame) -> list[Source]:
-    pairs = rows.select("__partition", "__topic_id").unique()
-    return sorted(Source(partition, topic_id) for partition, topic_id in pairs.iter_rows())
+def measured_columns(spec: Mapping[str, Any]) -> list[str]:
+    """The fields that the expressions of a view name."""
+    derived: dict[str, Any] = {}
+    for name, tree in spec["derived"]:
+        derived[name] = inline(tree, derived)
+    trees = [spec["where"], *(feature[part] for feature in spec["features"] for part in ("value", "where"))]
+    return sorted({column for tree in trees if tree is not None for column in columns(inline(tree, derived))})
 
 
-def _available(rows: pl.DataFrame, source: Source) -> tuple[np.ndarray, np.ndarray]:
-    """The available_at (us) and offset of a source partition's rows, both ascending."""
-    own = rows.filter(_is(source)).sort("__offset")
-    return own.get_column("__available_at").dt.epoch("us").to_numpy(), own.get_column("__offset").to_numpy()
+def _where(rows: pl.DataFrame, condition: pl.Expr) -> pl.DataFrame:
+    """The rows on which a condition is true; not copied where that is all of them."""
+    chosen = rows.select(condition).to_series()
+    return rows if chosen.all() else rows.filter(chosen)

@@ -9,9 +9,8 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from headrace.features.expression import columns as columns_of
-from headrace.features.kernel import inline, kernel
-from headrace.features.point_in_time import Queries, ViewHistory
+from headrace.features.kernel import kernel
+from headrace.features.point_in_time import Queries, ViewHistory, measured_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -139,12 +138,8 @@ class FeatureHistory:
 
 def used_columns(spec: Mapping[str, Any]) -> list[str]:
     """The fields of its stream that a view is made of: event time, join keys, and what its expressions name."""
-    derived: dict[str, Any] = {}
-    for name, tree in spec["derived"]:
-        derived[name] = inline(tree, derived)
-    trees = [spec["where"], *(feature[part] for feature in spec["features"] for part in ("value", "where"))]
-    named = {column for tree in trees if tree is not None for column in columns_of(inline(tree, derived))}
-    return list(dict.fromkeys([spec["source"]["event_time"], *(k for k, _ in spec["entity"]["keys"]), *sorted(named)]))
+    keys = [key for key, _ in spec["entity"]["keys"]]
+    return list(dict.fromkeys([spec["source"]["event_time"], *keys, *measured_columns(spec)]))
 
 
 def _offsets(sources: Sequence[Source], found: Sequence[Mapping[str, int]]) -> np.ndarray:

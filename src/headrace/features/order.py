@@ -1,0 +1,68 @@
+"""Rows by source partition and offset, and other orders, without copying what is in order."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from headrace.features.online import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_MOST = 2**62
+_MANY = 10_000
+_PLACE = ("__partition", "__topic_id")
+
+
+def by_source(rows: pl.DataFrame) -> dict[Source, pl.DataFrame]:
+    """The rows of each source partition by offset, the sources in order."""
+    starts, sources = source_runs(rows)
+    if len(starts) > _MANY:
+        found = {Source(*place): [part] for place, part in rows.partition_by(_PLACE, as_dict=True).items()}
+    else:
+        found = {}
+        for source, (begin, end) in zip(sources, pairwise([*starts.tolist(), rows.height]), strict=True):
+            found.setdefault(source, []).append(rows[begin:end])
+    return {source: _by_offset(found[source]) for source in sorted(found)}
+
+
+def _by_offset(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    whole = pl.concat(sorted(parts, key=lambda part: part.get_column("__offset")[0]))
+    return whole if whole.get_column("__offset").is_sorted() else whole.sort("__offset")
+
+
+def source_runs(rows: pl.DataFrame) -> tuple[np.ndarray, list[Source]]:
+    """Where each run of rows of one source partition begins, and which it is of."""
+    place = [pl.col(name) for name in _PLACE]
+    changes = rows.select(pl.any_horizontal(part.ne_missing(part.shift(1)) for part in place)).to_series().to_numpy()
+    changed = changes.copy()
+    changed[:1] = True
+    starts = np.flatnonzero(changed)
+    return starts, [Source(*found) for found in rows.select(place)[starts].iter_rows()]
+
+
+def source_codes(rows: pl.DataFrame) -> tuple[list[Source], np.ndarray]:
+    """The source partitions, in order, and the place of each row's among them."""
+    starts, of_runs = source_runs(rows)
+    sources = sorted(set(of_runs))
+    codes = {source: code for code, source in enumerate(sources)}
+    lengths = np.diff(starts, append=rows.height)
+    return sources, np.repeat(np.array([codes[source] for source in of_runs], np.int64), lengths)
+
+
+def stable_order(major: np.ndarray, minor: np.ndarray) -> np.ndarray:
+    """The stable order of rows by two whole numbers, ``major`` not below 0.
+
+    One sort where both fit into one number, and none where all is in order.
+    """
+    if not len(major):
+        return np.zeros(0, np.int64)
+    low, width = int(minor.min()), int(minor.max()) - int(minor.min()) + 1
+    if (int(major.max()) + 1) * width >= _MOST:
+        return np.lexsort((minor, major))
+    key = major * width + (minor - low)
+    return np.arange(len(key)) if (key[1:] >= key[:-1]).all() else np.argsort(key, kind="stable")
