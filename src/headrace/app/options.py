@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 DataDir = Annotated[Path | None, typer.Option(help="Folder of local services, event log, registry and artifacts.")]
 BootstrapServers = Annotated[str | None, typer.Option(help="Kafka to use instead of a local one, host:port[,…].")]
-RedisUrl = Annotated[str | None, typer.Option(help="Redis or Valkey to use instead of a local one, redis://…")]
+RedisUrl = Annotated[
+    str | None, typer.Option(help="Redis or Valkey to use, not a local one: redis://…, redis+cluster://…")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 LogLevel = Annotated[str, typer.Option(help="debug, info, warning, error or critical.")]
 

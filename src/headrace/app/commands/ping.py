@@ -51,9 +51,13 @@ def _kafka(bootstrap_servers: str | None) -> bool:
 def _redis(url: str | None) -> bool:
     from redis import Redis, RedisError  # noqa: PLC0415
 
+    from headrace.features.redis_link import of_node  # noqa: PLC0415
+
     if url is None:
         return False
-    with Redis.from_url(url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS) as redis:
+    with Redis.from_url(
+        of_node(url), socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS
+    ) as redis:
         try:
             return bool(redis.ping())
         except RedisError:
