@@ -117,7 +117,7 @@ class Settings(BaseModel):
         default=None, description="Kafka to use, host:port[,…]. Not set: a local Kafka is started."
     )
     redis_url: str | None = Field(
-        default=None, description="Redis or Valkey to use, redis://… Not set: a local Valkey is started."
+        default=None, description="Redis or Valkey: redis://…, redis+cluster://… Not set: a local Valkey is started."
     )
     event_log: str = Field(
         default="{data_dir}/events",
