@@ -17,7 +17,7 @@ from headrace.app.run import addresses
 from headrace.bus.clock import wall_clock
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import OBSERVATIONS, TopicIncarnation, TopicPlan, admin, ensure_topics, incarnations
-from headrace.errors import TerminalError, TopicUnknownError, TransientError
+from headrace.errors import SettingsError, TerminalError, TopicUnknownError, TransientError, require
 from headrace.features.log import EventLog
 from headrace.features.online import is_live, present
 from headrace.features.redis_store import RedisOnlineStore
@@ -29,6 +29,7 @@ from headrace.streams.plan import Line, Plan, make_plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from headrace.app.settings import Settings
     from headrace.features.online import Source
@@ -57,6 +58,7 @@ class Deploying:
         self._store = RedisOnlineStore(redis_url, settings.namespace)
         self._log = EventLog(settings.event_log)
         self._changes = KafkaChanges(self._servers)
+        self._feast = feast_folder(settings)
         self._all_taken = time.monotonic()
 
     @cached_property
@@ -137,6 +139,18 @@ class Deploying:
         if self._changes.read(self._namespace).id != id_:
             raise TerminalError("another deployment came between the plan and this one, which is void: plan again")
 
+    def catalogue(self) -> list[str]:
+        """Bring Feast's registry in step with what is live now, if the project has one; what changed, a line each.
+
+        Raises MissingExtraError without Feast, and DefinitionError where the registry has others of these names.
+        """
+        if self._feast is None:
+            return []
+        require("feast", "feast")
+        from headrace.feast.catalogue import Catalogue  # noqa: PLC0415 - importing Feast takes seconds
+
+        return Catalogue(self._feast).keep(self.views, self.services)
+
     def rows(self) -> dict[str, int]:
         """How many rows the event log has for each wanted view; workers have so long from now to take them."""
         self._all_taken = time.monotonic()
@@ -165,3 +179,13 @@ class Deploying:
                 f"no worker has taken {untaken} for {_TAKEN_S:g} s: if event types of their streams have new fields, "
                 "start the workers again with this project; then `headrace apply` goes on from where it stands"
             )
+
+
+def feast_folder(settings: Settings) -> Path | None:
+    """The folder of feature_store.yaml; None where the project has none. Raises SettingsError."""
+    folder = settings.root / (settings.feature_store or "")
+    if (folder / "feature_store.yaml").is_file():
+        return folder
+    if settings.feature_store is None:
+        return None
+    raise SettingsError(f"the setting feature_store names {folder}, which has no feature_store.yaml")

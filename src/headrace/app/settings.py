@@ -129,6 +129,11 @@ class Settings(BaseModel):
     artifacts: str = Field(
         default="{data_dir}/artifacts", description="Where model artifacts are kept: a folder or a URL."
     )
+    feature_store: Path | None = Field(
+        default=None,
+        description="Folder of Feast's feature_store.yaml, whose registry `headrace apply` keeps in step. Not set: the "
+        "project's own folder, if it has that file.",
+    )
     trusted_types: list[str] = Field(
         default=[],
         description="Types that a model artifact may hold besides scikit-learn's own safe ones. This deployment's "

@@ -18,10 +18,10 @@ from headrace.errors import MissingExtraError, missing_extra
 
 if TYPE_CHECKING:
     from headrace.feast.catalogue import Catalogue
-    from headrace.feast.objects import objects
     from headrace.feast.offline import HeadraceOfflineStore, HeadraceOfflineStoreConfig
     from headrace.feast.online import HeadraceOnlineStore, HeadraceOnlineStoreConfig
     from headrace.feast.source import HeadraceSource
+    from headrace.feast.translation import objects
 
 _HOME = {
     "Catalogue": "catalogue",
@@ -30,7 +30,7 @@ _HOME = {
     "HeadraceOnlineStore": "online",
     "HeadraceOnlineStoreConfig": "online",
     "HeadraceSource": "source",
-    "objects": "objects",
+    "objects": "translation",
 }
 
 __all__ = [

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 import feast
 
 from headrace.errors import DefinitionError
-from headrace.feast.objects import KIND, SERVICE, feast_objects
 from headrace.feast.source import tiled
+from headrace.feast.translation import KIND, SERVICE, feast_objects
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from headrace.feast.objects import Spec
-
-FILE = "feature_store.yaml"
+    from headrace.feast.translation import Spec
 
 
 class Catalogue:

@@ -34,6 +34,7 @@ def apply(
 
     Shows the plan and asks. Services go over to new views once these have caught up; until then, and if this command
     is stopped, everything is served as before, and the workers go on. Started again, it waits for what is not live yet.
+    Where the project has a feature_store.yaml, Feast's registry follows what is live.
     """
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     from headrace.app.deploying import Deploying  # noqa: PLC0415 - --help needs none of it
@@ -42,6 +43,7 @@ def apply(
     plan = deploying.plan()
     show(plan)
     if plan.is_live:
+        _catalogue(deploying)
         return
     if not plan.is_deployed and not yes:
         typer.confirm("deploy this?", abort=True, err=True)
@@ -51,7 +53,13 @@ def apply(
         deploying.publish(plan)
     if wait:
         _wait(deploying)
+        _catalogue(deploying)
     typer.echo("live" if wait else "deployed")
+
+
+def _catalogue(deploying: Deploying) -> None:
+    for line in deploying.catalogue():
+        typer.echo(f"feast: {line}")
 
 
 def _wait(deploying: Deploying) -> None:
