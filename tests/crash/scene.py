@@ -189,7 +189,7 @@ class Scene:
     def await_end(self, timeout_s: float = 60.0) -> None:
         """Until cursors and log are at the high watermarks; AssertionError as soon as no worker is left."""
         ends = self.till.ends()
-        until(lambda: self.reached(ends), timeout_s, lambda: (ends, self.folded(), self.logged()))
+        until(lambda: self.reached(ends), timeout_s, lambda: (ends, self.state()))
         assert ends == self.folded() == self.logged()
 
     def reached(self, ends: list[int]) -> bool:
@@ -200,6 +200,19 @@ class Scene:
             return done and served(self.look_up())
         except TransientError:
             return False
+
+    def state(self) -> dict[str, object]:
+        """What there is to see where it does not become exact."""
+        found = self.look_up()
+        return {
+            "ends": self.till.ends(),
+            "folded": self.folded(),
+            "logged": self.logged(),
+            "cursors": list(self.store.cursors([self.view])[0].values()),
+            "statuses": Counter(str(found.statuses(row)["user"]) for row in range(found.rows)),
+            "workers": [worker.exitcode for worker in self.workers],
+            "output": self._setting.output,
+        }
 
     def close(self) -> None:
         """Kill what is left."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 import pytest
@@ -13,11 +14,14 @@ import pytest
 from headrace.errors import OfflineStoreUnavailableError, OnlineStoreUnavailableError
 from headrace.features.online import Cursor, CursorState, Source, Write
 from headrace.streams.acquisition import Acquisition
+from headrace.streams.flusher import Flusher
 from headrace.streams.partition import OwnedPartition
 from headrace.streams.retries import Retries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
+
+    from headrace.features.log import LogWriter
 
 SOURCE = Source(0, b"0" * 16)
 PIECE, SLICE = 20_000, 10_000
@@ -29,6 +33,7 @@ class SparseLog:
     def __init__(self) -> None:
         self.asked: list[tuple[int, int]] = []
         self.away = 0
+        self.takes_s = 0.0
 
     def read_from(self, _: str, source: Source, start: int, end: int) -> pl.DataFrame:
         assert source == SOURCE
@@ -36,6 +41,7 @@ class SparseLog:
             self.away -= 1
             raise OfflineStoreUnavailableError("away")
         self.asked.append((start, end))
+        time.sleep(self.takes_s)
         offsets = [at for at in range(start + start % 2, end, 2) if not 30_000 <= at < 60_000]
         return rows(offsets)
 
@@ -112,8 +118,9 @@ class Flushed:
     def positions(self) -> dict[Source, int]:
         return {SOURCE: self.end}
 
-    def tail(self, _: Source) -> list[pl.DataFrame]:
-        return self.parts
+    @contextmanager
+    def keeping(self, _: Source) -> Iterator[list[pl.DataFrame]]:
+        yield self.parts
 
 
 class Scene:
@@ -208,6 +215,46 @@ def test_what_comes_meanwhile_is_folded_too_before_it_is_live() -> None:
     scene.run()
     assert scene.views[0].folded == [*even(0, 100_000), 100_000, 100_001]
     assert scene.store.states[-2:] == [CursorState.REBUILDING, CursorState.LIVE]
+
+
+class Writer:
+    """Of a log that ends somewhere."""
+
+    def __init__(self, end: int) -> None:
+        self.end = end
+
+    def refresh(self) -> None:
+        pass
+
+    def position(self, _: Source) -> int:
+        return self.end
+
+    def append(self, _: pl.DataFrame, expected: Mapping[Source, int | None], positions: Mapping[Source, int]) -> None:
+        assert expected == {SOURCE: self.end}
+        self.end = positions[SOURCE]
+
+
+def test_a_log_that_is_flushed_more_often_than_it_can_be_read_is_caught_up_with() -> None:
+    scene, writer = Scene(0, end=100), Writer(100)
+    scene.log.takes_s = 0.05
+    flusher = Flusher(cast("LogWriter", writer), fenced=lambda _: None)
+    flusher.open(SOURCE)
+    scene.acquisition._catch_up._flushers = {"t": flusher}
+    deadline = time.monotonic() + 10
+    while scene.owned.behind:
+        assert time.monotonic() < deadline, "it runs after the end for ever"
+        end = scene.owned.next_offset
+        scene.owned.next_offset = end + 2
+        flusher.add(SOURCE, rows([end, end + 1]), end + 2)
+        flusher.flush()
+        for _ in range(4):
+            scene.acquisition.advance()
+        time.sleep(0.01)
+    assert len(scene.log.asked) == 1
+    read = scene.log.asked[0][1]
+    assert scene.views[0].folded == [*range(0, read, 2), *range(read, scene.owned.next_offset)]
+    assert flusher._tails[SOURCE].kept is None
+    flusher.shutdown()
 
 
 @pytest.mark.parametrize("trouble", ["refuses", "unanswered"])

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
+import polars as pl
 import structlog
 
 from headrace.bus.patience import Patience
@@ -22,8 +23,6 @@ from headrace.streams.logged_rows import LoggedRows
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
-
-    import polars as pl
 
     from headrace.features.log import EventLog
     from headrace.features.online import OnlineStore
@@ -106,15 +105,24 @@ class CatchUp:
                 if found is not None and not self._fold(owned, views, *found):
                     return
                 yield found is not None
+                if views[0] not in owned.behind:
+                    break  # live: from now on each batch folds what comes
 
     def _beyond(self, owned: OwnedPartition, position: int) -> Iterator[tuple[pl.DataFrame, int] | None]:
-        """The rows from a position on, in slices, each with its end: of the log, or of what it does not have yet."""
+        """The rows from a position on, in slices, each with its end: of the log, or of what it does not have yet.
+
+        What is flushed while the last piece is read is kept: else a log that is slower to read than it is flushed would
+        be read for ever.
+        """
         flusher = self._flushers[owned.topic]
         end_of_log = flusher.positions()[owned.source]
-        if position < end_of_log:
+        if end_of_log - position > self._piece:
             yield from self._logged(owned, position, end_of_log)
-        else:
-            yield from self._buffered(owned, flusher.tail(owned.source), position)
+            return
+        with flusher.keeping(owned.source) as parts:
+            if position < end_of_log:
+                yield from self._logged(owned, position, end_of_log)
+            yield from self._buffered(owned, parts, max(position, end_of_log))
 
     def _logged(self, owned: OwnedPartition, start: int, end: int) -> Iterator[tuple[pl.DataFrame, int] | None]:
         """While a piece is folded the next one is read: never more than two are in memory."""
@@ -135,11 +143,10 @@ class CatchUp:
         self, owned: OwnedPartition, parts: Sequence[pl.DataFrame], position: int
     ) -> Iterator[tuple[pl.DataFrame, int]]:
         end = position
-        for part in parts:
-            part_ends = part.get_column("__offset").item(-1) + 1
-            if part_ends > end:
-                end = part_ends
-                yield from self._cut(part, end)
+        while newer := [part for part in parts if part.get_column("__offset").item(-1) >= end]:
+            rows = pl.concat(newer)
+            end = rows.get_column("__offset").item(-1) + 1
+            yield from self._cut(rows, end)
         if end == position:
             yield self._log.empty(owned.topic), owned.next_offset
 

@@ -14,7 +14,7 @@ from headrace.errors import FencedError, OfflineStoreUnavailableError
 from headrace.streams.failpoints import failpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from headrace.features.log import LogWriter
     from headrace.features.online import Source
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Tail:
-    """What one source partition has beyond the log: the rows of [flushed, consumed)."""
+    """What one source partition has beyond the log: the rows of [flushed, consumed). ``kept``: see :meth:`keeping`."""
 
     flushed: int | None
     consumed: int
     rows: list[pl.DataFrame]
+    kept: list[pl.DataFrame] | None = None
 
     @property
     def count(self) -> int:
@@ -87,10 +88,19 @@ class Flusher:
         tail = self._tails[source]
         tail.rows.append(rows)
         tail.consumed = next_offset
+        if tail.kept is not None:
+            tail.kept.append(rows)
 
-    def tail(self, source: Source) -> list[pl.DataFrame]:
-        """The unflushed rows of a partition, in order."""
-        return list(self._tails[source].rows)
+    @contextlib.contextmanager
+    def keeping(self, source: Source) -> Iterator[Sequence[pl.DataFrame]]:
+        """The rows of a partition from D on, in order, and those that are added meanwhile, flushed or not."""
+        tail = self._tails[source]
+        tail.kept = kept = list(tail.rows)
+        try:
+            yield kept
+        finally:
+            if tail.kept is kept:
+                tail.kept = None
 
     def positions(self) -> dict[Source, int]:
         """D of each open partition."""
