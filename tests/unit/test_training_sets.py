@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import headrace
-from headrace import Count, Event, FeatureService, FeatureView, Lifetime, Settings, Stream
+from headrace import Count, Entity, Event, FeatureService, FeatureView, Lifetime, Settings, Stream
 from headrace.bus.duration import moment
 from headrace.errors import DefinitionError, NewerFormatError, ProjectError, TerminalError
 from headrace.features import spine as spines
@@ -32,7 +32,6 @@ from tests.training import (
     DAYS,
     SOURCE,
     START_US,
-    Entity,
     Order,
     Return,
     Shop,
@@ -62,7 +61,8 @@ def settings_of(shop: Shop) -> Settings:
 
 
 def made(shop: Shop, what: Any, spine: Any = None, **options: Any) -> headrace.TrainingSet:
-    return headrace.training_set(what, spine, **{"as_of": AS_OF, "excluded": []} | options, settings=settings_of(shop))
+    given: dict[str, Any] = {"as_of": AS_OF, "excluded": []} | options
+    return headrace.training_set(what, spine, **given, settings=settings_of(shop))
 
 
 def spine_of(rows_: int, seed: int = 1) -> pl.DataFrame:

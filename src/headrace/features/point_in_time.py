@@ -135,7 +135,8 @@ class ViewHistory:
         """Entity code times number of sources plus source code, a row."""
         entity = kept.join(self._entities, on=self._names, how="left", maintain_order="left").get_column("__entity")
         source = kept.get_column("__source").to_numpy()
-        return entity.to_numpy().astype(np.int64) * max(len(self.sources), 1) + source
+        group: np.ndarray = entity.to_numpy().astype(np.int64) * max(len(self.sources), 1) + source
+        return group
 
     def _tile(self, size: int) -> _Tiles:
         k = np.floor_divide(self._time, size)
@@ -281,11 +282,17 @@ def _at_once(work: Callable[[T], R], parts: Sequence[T]) -> list[R]:
 
 def measured_columns(spec: Mapping[str, Any]) -> list[str]:
     """The fields that the expressions of a view name."""
+    derived = derived_columns(spec)
+    trees = [spec["where"], *(feature[part] for feature in spec["features"] for part in ("value", "where"))]
+    return sorted({column for tree in trees if tree is not None for column in columns(inline(tree, derived))})
+
+
+def derived_columns(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What each derived column of a view stands for, by its fields alone."""
     derived: dict[str, Any] = {}
     for name, tree in spec["derived"]:
         derived[name] = inline(tree, derived)
-    trees = [spec["where"], *(feature[part] for feature in spec["features"] for part in ("value", "where"))]
-    return sorted({column for tree in trees if tree is not None for column in columns(inline(tree, derived))})
+    return derived
 
 
 def _where(rows: pl.DataFrame, condition: pl.Expr) -> pl.DataFrame:

@@ -96,9 +96,10 @@ def _frame(given: Any) -> pl.DataFrame:
         return pl.DataFrame(given)
     if type(given).__module__.partition(".")[0] == "pandas":
         try:
-            return pl.from_pandas(given)
+            converted: pl.DataFrame = pl.from_pandas(given)
         except (TypeError, pa.ArrowException) as error:
             raise TerminalError(f"the spine's columns have no one type each: {error}") from error
+        return converted
     message = f"a spine is a pandas, Polars or Arrow table, or the path of a Parquet file; this is a {type(given)}"
     raise TerminalError(message)
 

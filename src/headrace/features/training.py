@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from headrace.features.kernel import kernel
+from headrace.features.order import by_source
 from headrace.features.point_in_time import Queries, ViewHistory, measured_columns
 
 if TYPE_CHECKING:
@@ -40,6 +41,15 @@ class Own:
     places: pl.DataFrame
 
 
+class Gap(msgspec.Struct, frozen=True):
+    """Offsets from ``first`` to below ``end`` that the log has no rows of."""
+
+    topic: str
+    source: str
+    first: int
+    end: int
+
+
 class FeatureHistory:
     """The event log of some views, read incrementally, for point-in-time queries.
 
@@ -61,19 +71,21 @@ class FeatureHistory:
             new = reader.read()
             if not self._rows[topic] or not new.is_empty():
                 self._rows[topic] = [pl.concat([*self._rows[topic], new])]
-                for spec in self._specs:
-                    if spec["source"]["topic"] == topic:
-                        self._views.pop(spec["view"], None)
+                self._views = {name: v for name, v in self._views.items() if v.kernel.spec["source"]["topic"] != topic}
 
     def positions(self) -> dict[str, Mapping[Source, int]]:
         """Topic → source partition → the offset below which all was read."""
         return {topic: reader.positions() for topic, reader in self._readers.items()}
 
     def view(self, spec: Mapping[str, Any]) -> ViewHistory:
-        """The index of one view."""
+        """The index of one view: of these, or another one of the same stream and fields."""
         if spec["view"] not in self._views:
             self._views[spec["view"]] = ViewHistory(spec, self._rows[spec["source"]["topic"]][0])
         return self._views[spec["view"]]
+
+    def gaps(self) -> list[Gap]:
+        """Offsets that the log lacks between others: lost rows, or what a producer's transactions left."""
+        return [gap for topic, rows in self._rows.items() for part in rows for gap in _gaps(topic, part)]
 
     def logged(self, served: Sequence[str | None]) -> Logged:
         """V from log lines (JSON: view → source partition → next offset); None where nothing was logged.
@@ -140,6 +152,13 @@ def used_columns(spec: Mapping[str, Any]) -> list[str]:
     """The fields of its stream that a view is made of: event time, join keys, and what its expressions name."""
     keys = [key for key, _ in spec["entity"]["keys"]]
     return list(dict.fromkeys([spec["source"]["event_time"], *keys, *measured_columns(spec)]))
+
+
+def _gaps(topic: str, rows: pl.DataFrame) -> Iterator[Gap]:
+    for source, part in by_source(rows).items():
+        offsets = part.get_column("__offset").to_numpy()
+        for place in np.flatnonzero(np.diff(offsets) > 1).tolist():
+            yield Gap(topic, source.text, int(offsets[place]) + 1, int(offsets[place + 1]))
 
 
 def _offsets(sources: Sequence[Source], found: Sequence[Mapping[str, int]]) -> np.ndarray:

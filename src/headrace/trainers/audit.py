@@ -10,28 +10,28 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 import polars as pl
 
 from headrace.features.kernel import kernel
+from headrace.trainers.bounds import bounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from headrace.features.training import FeatureHistory
+    from headrace.features.training import FeatureHistory, Logged
 
-_KINDS = {"str": pl.String(), "int": pl.Int64()}
-_TOLERANCE = 1e-9
+_KINDS: dict[str, pl.DataType] = {"str": pl.String(), "int": pl.Int64()}
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Vectors compared: how many, in how many some value differs, by column, and a few examples.
 
-    ``out_of_range``: how many were served without the values of a view, as their t was too old for it.
+    ``missing`` are those of them, by column, where only one side has a value. ``out_of_range``: how many were served
+    without the values of a view, as their t was too old for it.
     """
 
     checked: int
@@ -39,6 +39,7 @@ class Comparison:
     by_column: Mapping[str, int] = field(default_factory=dict)
     examples: Sequence[Mapping[str, Any]] = ()
     out_of_range: int = 0
+    missing: Mapping[str, int] = field(default_factory=dict)
 
 
 class Served:
@@ -53,15 +54,24 @@ class Served:
         return self.vectors.get_column("served_at").dt.epoch("us").to_numpy()
 
     @cached_property
-    def offsets(self) -> list[NDArray[np.int64]]:
-        """For each view the V that was served, a row a vector, a column a source."""
-        decode = msgspec.json.Decoder(dict[str, dict[str, int]]).decode
-        logged = [decode(text) for text in self.vectors.get_column("offsets").to_list()]
-        return [self._of_view(spec, [found.get(spec["view"], {}) for found in logged]) for spec in self.specs]
+    def logged(self) -> Logged:
+        """V as it was served."""
+        return self.history.logged(self.vectors.get_column("offsets").to_list())
 
-    def _of_view(self, spec: Mapping[str, Any], own: Sequence[Mapping[str, int]]) -> NDArray[np.int64]:
-        columns = [[offsets.get(source.text, 0) for offsets in own] for source in self.history.view(spec).sources]
-        return np.array(columns, np.int64).reshape(len(columns), len(own)).T
+    @property
+    def offsets(self) -> Sequence[NDArray[np.int64]]:
+        """For each view the V that was served, a row a vector, a column a source."""
+        return self.logged.offsets
+
+    @cached_property
+    def keys(self) -> pl.DataFrame:
+        """The join keys of each vector."""
+        fields = {name: _KINDS[kind] for spec in self.specs for name, kind in spec["entity"]["keys"]}
+        return self.vectors.get_column("request").str.json_decode(pl.Struct(fields)).struct.unnest()
+
+    def only(self, chosen: NDArray[np.bool_]) -> Served:
+        """Some of the vectors."""
+        return Served(self.specs, self.history, self.vectors.filter(pl.Series(chosen)))
 
     @cached_property
     def behind(self) -> list[NDArray[np.int64]]:
@@ -85,8 +95,7 @@ def audit(served: Served) -> Comparison:
         spec["view"]: claimed[spec["view"]] != pl.Series(served.history.view(spec).out_of_range(served.at_us, offsets))
         for spec, offsets in zip(served.specs, served.offsets, strict=True)
     }
-    logged = served.vectors.get_column("offsets").to_list()
-    found = _compare(served, logged, lambda view, differ: differ | misjudged[view])
+    found = _compare(served, served.logged, lambda view, differ: differ | misjudged[view])
     return replace(found, out_of_range=int(pl.DataFrame(claimed).select(pl.any_horizontal(pl.all()).sum()).item()))
 
 
@@ -98,7 +107,7 @@ def skew(served: Served) -> Comparison:
     moved = np.zeros(served.vectors.height, bool)
     for behind in served.behind:
         moved |= (behind != 0).any(axis=1)
-    others = Served(served.specs, served.history, served.vectors.filter(pl.Series(moved)))
+    others = served.only(moved)
     unknown = _out_of_range(others.vectors, served.specs)
     found = _compare(others, None, lambda view, differ: differ & ~unknown[view])
     return replace(found, checked=served.vectors.height)
@@ -110,52 +119,77 @@ def lag_records(served: Served) -> dict[str, float]:
     return {f"p{q}": float(np.quantile(behind, q / 100)) for q in (1, 50, 90, 99)} if len(behind) else {}
 
 
-def _compare(
-    served: Served, logged: list[str | None] | None, judge: Callable[[str, pl.Series], pl.Series]
-) -> Comparison:
+def _compare(served: Served, logged: Logged | None, judge: Callable[[str, pl.Series], pl.Series]) -> Comparison:
     """``judge`` says, of a view and of where a column of it differs, where that column is wrong."""
     vectors = served.vectors
     if vectors.is_empty():
         return Comparison(0, 0)
-    keys = vectors.get_column("request").str.json_decode(pl.Struct(_key_schema(served.specs))).struct.unnest()
-    recomputed = served.history.features(keys, served.at_us, logged)
+    recomputed = served.history.features(served.keys, served.at_us, logged)
     values = vectors.select(pl.col("values").list.to_struct(fields=recomputed.columns)).unnest("values")
-    wrong = pl.DataFrame(
-        {
-            name: judge(view, _differ(recomputed.get_column(name), values.get_column(name), exact=exact))
-            for name, view, exact in _columns(served.specs)
-        }
-    )
+    differ = _far(served, logged, recomputed, values)
+    wrong = pl.DataFrame({name: judge(view, differ[name]) for name, view in _columns(served.specs)})
+    one_sided = {name: wrong[name] & (values[name].is_null() != recomputed[name].is_null()) for name in wrong.columns}
     rows = wrong.select(pl.any_horizontal(pl.all())).to_series()
     return Comparison(
         vectors.height,
         int(rows.sum()),
-        {name: count for name, count in wrong.sum().row(0, named=True).items() if count},
+        _counts(wrong),
         _examples(vectors, recomputed, values, wrong, rows),
+        missing=_counts(pl.DataFrame(one_sided)),
     )
 
 
-def _key_schema(specs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {name: _KINDS[kind] for spec in specs for name, kind in spec["entity"]["keys"]}
+def _counts(found: pl.DataFrame) -> dict[str, int]:
+    return {name: count for name, count in found.sum().row(0, named=True).items() if count}
 
 
-def _columns(specs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, bool]]:
-    """Column, view, and whether it must be equal to the bit; sums and means of floats are in a tolerance."""
-    return [
-        (column, spec["view"], output.exact)
-        for spec in specs
-        for compiled in [kernel(spec)]
-        for column, output in zip(
-            compiled.columns, [o for o in compiled.outputs for _ in compiled.windows], strict=True
-        )
-    ]
+def _columns(specs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Each column and its view."""
+    return [(column, spec["view"]) for spec in specs for column in kernel(spec).columns]
 
 
-def _differ(one: pl.Series, other: pl.Series, *, exact: bool) -> pl.Series:
-    left, right = one.cast(pl.Float64), other.cast(pl.Float64)
-    bound = 0.0 if exact else _TOLERANCE
-    far = (left - right).abs() > bound * pl.Series(np.maximum(1.0, np.abs(left.fill_null(0.0).to_numpy())))
-    return (far.fill_null(value=False)) | (left.is_null() != right.is_null())
+def _far(served: Served, logged: Logged | None, recomputed: pl.DataFrame, values: pl.DataFrame) -> dict[str, pl.Series]:
+    """Where each column of the values is not what was recomputed, nor within the bound of its sums."""
+    differ = {name: _differ(recomputed.get_column(name), values.get_column(name)) for name in recomputed.columns}
+    for place, spec in enumerate(served.specs):
+        names = [name for name in kernel(spec).columns if differ[name].any()]
+        rows = np.logical_or.reduce([differ[name].to_numpy() for name in names] or [np.zeros(len(values), bool)])
+        if rows.any():
+            _forgive(served, spec, rows, _offsets_of(served, logged, place)[rows], (recomputed, values, differ))
+    return differ
+
+
+def _offsets_of(served: Served, logged: Logged | None, place: int) -> NDArray[np.int64]:
+    spec = served.specs[place]
+    return (
+        served.history.view(spec).known_at(served.at_us, spec["delay_us"]) if logged is None else logged.offsets[place]
+    )
+
+
+def _forgive(
+    served: Served,
+    spec: Mapping[str, Any],
+    rows: NDArray[np.bool_],
+    offsets: NDArray[np.int64],
+    found: tuple[pl.DataFrame, pl.DataFrame, dict[str, pl.Series]],
+) -> None:
+    """Take back, of the rows in which a column of the view differs, what lies within its bound."""
+    recomputed, values, differ = found
+    chosen = pl.Series(rows)
+    within = bounds(spec, served.history, served.keys.filter(chosen), served.at_us[rows], offsets)
+    squared = {f"{feature['name']}_{w['name']}" for feature in spec["features"] if feature["aggregate"] == "std"
+               for w in spec["windows"]}  # fmt: skip
+    for name, bound in within.items():
+        power = 2 if name.removeprefix(f"{spec['view']}__") in squared else 1
+        one, other = (frame[name].filter(chosen).cast(pl.Float64).to_numpy() ** power for frame in (recomputed, values))
+        is_near = np.abs(one - other) <= bound  # of what is missing, NaN, never
+        still = differ[name].to_numpy().copy()
+        still[rows] &= ~is_near
+        differ[name] = pl.Series(name, still)
+
+
+def _differ(one: pl.Series, other: pl.Series) -> pl.Series:
+    return one.cast(pl.Float64).ne_missing(other.cast(pl.Float64))
 
 
 def _out_of_range(vectors: pl.DataFrame, specs: Sequence[Mapping[str, Any]]) -> dict[str, pl.Series]:

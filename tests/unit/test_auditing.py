@@ -1,0 +1,267 @@
+"""An audit names the fault that was planted; its tolerance is that of the sums, and no more."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import pyarrow.dataset as ds
+import pytest
+from deltalake import write_deltalake
+from typer.testing import CliRunner
+
+from headrace.app.cli import build
+from headrace.bus.duration import moment
+from headrace.bus.event import Event
+from headrace.bus.stream import Stream
+from headrace.errors import ProjectError
+from headrace.features.aggregates import Aggregate, Count, DecayedSum, Max, Mean, Std, Sum, Variance
+from headrace.features.definitions import Entity, FeatureService, FeatureView
+from headrace.features.expression import col
+from headrace.features.log import EventLog
+from headrace.features.training import FeatureHistory
+from headrace.features.windows import Lifetime
+from headrace.models.predictions import VECTORS, ServedVector
+from headrace.trainers.audit import Served, audit
+from headrace.trainers.auditing import Auditor, AuditReport
+from headrace.trainers.bounds import bounds
+from headrace.trainers.definitions import Gate, Label, Model, volume
+from tests.training import Shop, day, write
+from tests.unit.test_audit import SOURCES, Scene, sales
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from typer.testing import Result
+
+
+class Served_(Scene):  # noqa: N801 - the scene, with its vectors logged
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "wall")
+        self.log = EventLog(folder)
+        views = [
+            FeatureView("now", Entity("shop"), sales, ["1h"], {"n": Count(), "mean": Mean("amount")}),
+            FeatureView("past", Entity("shop"), sales, ["1h"], {"n": Count()}, history="4m"),
+        ]
+        self.model = Model(
+            "risk",
+            requests=sales,
+            key="shop",
+            at="at",
+            features=FeatureService("risk", views),
+            label=Label(sales, value=col("amount") > 0, on="shop", within="1h"),
+            fit=lambda: None,
+            triggers=volume(labels=1),
+            gate=Gate("auc"),
+        )
+
+    def logged(self, **changes: Any) -> Served_:
+        """Log the vectors, with changes in the last one."""
+        rows = [
+            ServedVector(
+                **{
+                    "vector_id": str(number), "model": "risk", "requested_at": vector["served_at"],
+                    "service": self.model.features.version, **vector,
+                    **(changes if number == len(self.vectors) - 1 else {}),
+                }
+            )
+            for number, vector in enumerate(self.vectors)
+        ]  # fmt: skip
+        write(self.log, VECTORS, rows)
+        return self
+
+    def audit(self) -> AuditReport:
+        return Auditor(self.model, self.log).audit()
+
+    def keep(self, condition: Any) -> None:
+        """Rewrite the log of sales without some rows."""
+        table = self.log.table("sales")
+        kept = table.to_pyarrow_dataset().to_table(filter=condition)
+        write_deltalake(table, kept, mode="overwrite")
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Served_:
+    found = Served_(tmp_path)
+    found.serve(12)
+    return found
+
+
+def test_what_was_served_right_is_matched_in_every_feature(scene: Served_) -> None:
+    found = scene.logged().audit()
+    assert (found.checked, found.mismatched, found.not_logged, found.gaps) == (len(scene.vectors), 0, 0, [])
+    assert found.out_of_range > 0
+    assert {counts.matched for counts in found.features.values()} == {found.checked}
+    assert list(found.features) == ["now__n_1h", "now__mean_1h", "past__n_1h"]
+
+
+def test_a_corrupted_tile_is_named_by_its_feature(scene: Served_) -> None:
+    n, mean, past = scene.vectors[-1]["values"]
+    assert n
+    found = scene.logged(values=[n + 1, mean, None]).audit()
+    assert (found.mismatched, past is not None) == (1, True)
+    assert found.features["now__n_1h"].mismatched == 1
+    assert (found.features["past__n_1h"].mismatched, found.features["past__n_1h"].missing) == (0, 1)
+    assert found.features["now__mean_1h"].matched == found.checked
+    assert found.examples[0]["values"]["now__n_1h"] == [n + 1, n]
+
+
+def test_a_row_that_the_log_lost_is_named(scene: Served_) -> None:
+    scene.logged()
+    scene.keep(~((ds.field("__partition") == 0) & (ds.field("__offset") == 4)))
+    found = scene.audit()
+    assert found.mismatched > 0
+    assert [(gap.topic, gap.source, gap.first, gap.end) for gap in found.gaps] == [("sales", SOURCES[0].text, 4, 5)]
+
+
+def test_vectors_that_saw_more_than_the_log_has_are_counted_apart(scene: Served_) -> None:
+    scene.logged()
+    scene.keep((ds.field("__partition") == 1) | (ds.field("__offset") < 8))
+    found = scene.audit()
+    ahead = [vector for vector in scene.vectors if f'"{SOURCES[0].text}": 9' in vector["offsets"]]
+    assert (found.not_logged, found.mismatched) == (len(ahead), 0)
+    assert found.checked == len(scene.vectors) - len(ahead)
+
+
+def test_a_changed_spec_is_named_by_the_service_that_served(scene: Served_) -> None:
+    scene.logged()
+    served_by = scene.model.features.version
+    views = [replace(scene.model.features.views[0], windows=["2h"]), scene.model.features.views[1]]
+    scene.model = replace(scene.model, features=FeatureService("risk", views))
+    found = scene.audit()
+    assert (found.checked, found.other_services) == (0, {served_by: len(scene.vectors)})
+    assert found.service != served_by
+
+
+def test_only_what_was_served_since(scene: Served_) -> None:
+    scene.logged()
+    last = scene.vectors[-1]["served_at"]
+    found = Auditor(scene.model, scene.log, since_us=int(last.timestamp() * 1e6)).audit()
+    assert 0 < found.checked < len(scene.vectors)
+
+
+# -- tolerance -------------------------------------------------------------------------------------------------------
+
+
+class Move(Event):
+    """Money in or out."""
+
+    who: str
+    at: datetime
+    amount: float
+    pieces: int
+
+
+moves = Stream("moves", Move, event_time="at", tolerance="30d")
+features: dict[str, Aggregate] = {
+    "sum": Sum("amount"), "mean": Mean(col("amount") * 2), "pieces": Sum("pieces"), "most": Max("amount"),
+    "mean_pieces": Mean("pieces"), "share": Mean(col("amount") > 0), "var": Variance("amount"), "std": Std("amount"),
+    "decayed": DecayedSum("amount", "1h"), "some": Sum("amount", where=col("pieces") > 3),
+}  # fmt: skip
+view = FeatureView("v", Entity("who"), moves, [Lifetime()], features)
+START_US = day(0)
+
+
+def history_of(folder: Path, amounts: list[float]) -> FeatureHistory:
+    log = EventLog(folder)
+    write(log, moves, [Move("a", moment(START_US + n), x, n % 9) for n, x in enumerate(amounts)])
+    history = FeatureHistory([view.spec], log)
+    history.refresh()
+    return history
+
+
+def test_bounds_are_those_of_the_magnitudes(tmp_path: Path) -> None:
+    x = np.random.default_rng(3).normal(0, 50, 200)
+    history, pieces = history_of(tmp_path, x.tolist()), np.arange(200) % 9
+    at_us = np.array([START_US + 3_600_000_000])
+    found = bounds(view.spec, history, pl.DataFrame({"who": ["a"]}), at_us, np.array([[200]]))
+    plain = {name.removeprefix("v__").removesuffix("_lifetime"): float(one[0]) / 1e-9 for name, one in found.items()}
+    wanted = {
+        "sum": np.abs(x).sum(), "mean": 2 * np.abs(x).mean(), "mean_pieces": pieces.mean(), "share": (x > 0).mean(),
+        "var": (x**2).mean(), "std": (x**2).mean(), "decayed": np.abs(x).sum() / 2, "some": np.abs(x[pieces > 3]).sum(),
+    }  # fmt: skip
+    assert plain == pytest.approx(wanted, rel=1e-6)
+
+
+def vectors(history: FeatureHistory, changes: dict[str, float]) -> pl.DataFrame:
+    at_us = np.array([START_US + 60_000_000])
+    logged = json.dumps({"v": {source.text: 10**6 for source in history.view(view.spec).sources}})
+    row = history.features(pl.DataFrame({"who": ["a"]}), at_us, [logged]).row(0, named=True)
+    values = [float(value + changes.get(name, 0.0)) for name, value in row.items()]
+    return pl.DataFrame(
+        {
+            "key": ["a"], "served_at": [moment(int(at_us[0]))], "request": ['{"who":"a"}'], "values": [values],
+            "statuses": ['{"v":"present"}'], "offsets": [logged],
+        }
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("column", "off", "is_right"),
+    [
+        ("v__sum_lifetime", 1e6, True),  # of sums of magnitudes that cancel: 2e16 · 1e-9
+        ("v__sum_lifetime", 1e8, False),
+        ("v__some_lifetime", 1e-10, False),  # the filter leaves 0.001: an absolute tolerance would forgive it
+        ("v__some_lifetime", 1e-13, True),
+        ("v__pieces_lifetime", 1.0, False),
+        ("v__share_lifetime", 1e-10, True),
+        ("v__share_lifetime", 1e-8, False),
+        ("v__most_lifetime", 2.0, False),
+        ("v__std_lifetime", 1e-3, True),
+        ("v__std_lifetime", 1e9, False),
+    ],
+)
+def test_sums_are_equal_within_their_magnitudes_and_all_else_exactly(
+    tmp_path: Path, column: str, off: float, is_right: bool
+) -> None:
+    history = history_of(tmp_path, [1e16, 1.0, -1e16, 0.0, 0.001])
+    found = audit(Served([view.spec], history, vectors(history, {column: off})))
+    assert found.different == (not is_right)
+    assert list(found.by_column) == ([] if is_right else [column])
+    assert audit(Served([view.spec], history, vectors(history, {}))).different == 0
+
+
+def test_nothing_where_there_was_something_is_no_rounding(tmp_path: Path) -> None:
+    history = history_of(tmp_path, [1.0, 2.0])
+    frame = vectors(history, {})
+    row = frame["values"][0].to_list()
+    row[0] = None
+    found = audit(Served([view.spec], history, frame.with_columns(values=pl.Series([row]))))
+    assert (found.by_column, found.missing) == ({"v__sum_lifetime": 1}, {"v__sum_lifetime": 1})
+
+
+# -- commands --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    monkeypatch.chdir(tmp_path)
+    toml = 'event_log = "log"\n[project]\nstreams = ["tests.training"]\nfeatures = []\ntrainers = []\n'
+    (tmp_path / "headrace.toml").write_text(toml)
+    return Shop(tmp_path)
+
+
+def call(*words: str) -> Result:
+    return CliRunner().invoke(build(), list(words))
+
+
+def test_the_commands_tell_and_exit_by_what_they_found(project: Shop) -> None:
+    assert [call("audit").exit_code, call("skew", "--at-least", "1").exit_code] == [0, 0]  # nothing was served
+    project.serve(1, until=31)  # with a value that is none of the log's
+    told = call("audit")
+    assert told.exit_code == 1
+    assert "returns: 150 vectors checked, 150 mismatched" in told.stdout
+    assert "shop__orders_1d" in told.stdout
+    (plain,) = json.loads(call("audit", "--model", "returns", "--json").stdout)
+    assert plain["features"]["shop__orders_1d"] == {"matched": 0, "mismatched": 150, "missing": 0}
+    assert call("audit", "--since", "2200-01-01").exit_code == 0
+    assert call("skew").exit_code == 0
+    assert call("skew", "--at-least", "0.5").exit_code == 1
+    (skewed,) = json.loads(call("skew", "--json").stdout)
+    assert (skewed["checked"], skewed["equal"], skewed["features"]) == (150, 0, {"shop__orders_1d": 0.0})
+    assert skewed["lag_records"]["p50"] > 0
+    assert isinstance(call("audit", "--model", "nobody").exception, ProjectError)
