@@ -79,7 +79,7 @@ def begin(scene: Scene) -> None:
 def recover(scene: Scene, fault: str) -> Recovery:
     """Wait until what was produced by now is in the log and served, while more comes, and compare."""
     began, ends = time.monotonic(), scene.till.ends()
-    until(lambda: scene.reached(ends), 90, lambda: (fault, ends, scene.state()))
+    until(lambda: scene.reached(ends), 180, lambda: (fault, ends, scene.state()))
     seconds = time.monotonic() - began
     return Recovery(fault, seconds, inconsistent(scene, scene.look_up()))
 

@@ -89,7 +89,8 @@ class Soak:
     def play(self, number: int, seed: int, folder: Path) -> int:
         """One round; the number of workers that it killed."""
         chance = random.Random(seed)
-        decks = [deck(chance) for _ in range(self.width)]
+        faults = deck(chance)
+        decks = [faults[lane :: self.width] for lane in range(self.width)]
         with lanes(self.services.bootstrap_servers, folder, f"soak{number}-{seed}", seed, decks) as found:
             try:
                 comparisons = play_all(found, self.tally.recovered, partial(self._kill_broker, found, chance))

@@ -46,7 +46,7 @@ class Setting:
     failpoint: str | None = None
     batch_rows: int = 500
     flush_s: float = 0.2
-    catch_up_rows: int = 1_500
+    catch_up_rows: int = 2_500
 
 
 class Store(RedisOnlineStore):
