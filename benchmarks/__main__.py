@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import backfill, footprint, freshness, growth, ingest, page, peers, profiling, results
+from . import backfill, feast_lookups, footprint, freshness, growth, ingest, page, peers, profiling, results
 from .machine import machine
 from .options import Options
 from .rig import console, rig
@@ -27,10 +27,11 @@ SECTIONS: dict[str, Callable[[Rig, Options], dict[str, Any]]] = {
     "backfill": backfill.run,
     "bytes": footprint.run,
     "growth": growth.run,
+    "feast": feast_lookups.run,
     "peers": peers.run,
     "profile": profiling.run,
 }
-BY_DEFAULT = ["ingest", "freshness", "backfill", "bytes", "growth"]
+BY_DEFAULT = ["ingest", "freshness", "backfill", "bytes", "growth", "feast"]
 
 
 def main() -> None:

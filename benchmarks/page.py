@@ -142,12 +142,30 @@ def _peers(section: Json) -> str:
     return f"{section['events']:,} events.\n\n{_table(head, rows)}{best}"
 
 
+def _feast(section: Json) -> str:
+    kinds = ("feast", "ordinary", "tiled")
+    head = ("views x rows", "Feast's Redis store", "ordinary views, plug-in", "tiled views, plug-in", "ratio", "ratio")
+    rows = [
+        (
+            name.replace("x", " x "),
+            *(found[kind]["p50_ms"] for kind in kinds),
+            *(found[f"{kind}_ratio"] for kind in kinds[1:]),
+        )
+        for name, found in section["shapes"].items()
+    ]
+    return (
+        f"{_table(head, rows)}\n\nMedian ms of {section['rounds']:,} `get_online_features` of each kind in turn, "
+        f"{section['features']} features a view; ratios of ordinary and of tiled views to Feast's own store."
+    )
+
+
 PARTS: dict[str, Callable[[Json], str]] = {
     "ingest": _ingest,
     "freshness": _freshness,
     "backfill": _backfill,
     "bytes": _bytes,
     "growth": _growth,
+    "feast": _feast,
     "peers": _peers,
 }
 TITLES = {
@@ -156,5 +174,6 @@ TITLES = {
     "backfill": "Backfill",
     "bytes": "Bytes in Valkey",
     "growth": "Growth",
+    "feast": "Look-ups through Feast",
     "peers": "Peers",
 }
