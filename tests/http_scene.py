@@ -76,7 +76,10 @@ def ask(
     kind: Any = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname, parts.port, timeout=20, **with_tls)
     try:
-        connection.request(method or ("GET" if body is None else "POST"), parts.path, content, dict(headers or {}))
+        sent = {} if body is None else {"Content-Type": "application/json"}
+        connection.request(
+            method or ("GET" if body is None else "POST"), parts.path, content, sent | dict(headers or {})
+        )
         response = connection.getresponse()
         found = {name.lower(): value for name, value in response.getheaders()}
         return Answered(response.status, found, response.read())

@@ -41,7 +41,7 @@ def make_application(client: tuple[str, str, dict[str, Any]], http: HttpOptions,
     """The application of one process; ``client``: Redis' address, the namespace, and the client's options."""
     from headrace.serving.features import FeatureClient  # noqa: PLC0415
     from headrace.serving.http import application  # noqa: PLC0415
-    from headrace.serving.http.application import InThreads  # noqa: PLC0415
+    from headrace.serving.http.lookups import InThreads  # noqa: PLC0415
 
     configure_logs(log_level)
     redis_url, namespace, more = client

@@ -42,7 +42,10 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class ViewAnswer:
-    """One view's part of a look-up; arrays have one item a row. ``age_us`` is -1 where no event is known."""
+    """One view's part of a look-up; arrays have one item a row. ``age_us`` is -1 where no event is known.
+
+    ``keys`` are the join keys of its entity.
+    """
 
     view: str
     version: str
@@ -51,6 +54,7 @@ class ViewAnswer:
     statuses: Sequence[Status]
     age_us: np.ndarray
     offsets: Sequence[Mapping[str, int]]
+    keys: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -269,8 +273,8 @@ class _ViewReader:
         newest = [max((header.newest for header in of_key.values()), default=None) for of_key in found.headers]
         statuses = [self._status(common[shard], last, at_us) for shard, last in zip(found.shards, newest, strict=True)]
         ages = np.array([-1 if last is None else max(at_us - last, 0) for last in newest] + [-1])
-        cursors = [found.moments[shard].cursors for shard in found.shards]
-        offsets = [_offsets(of_shard, of_key) for of_shard, of_key in zip(cursors, found.headers, strict=True)]
+        placed = zip(found.shards, found.headers, strict=True)
+        offsets = [_offsets(found.moments[shard].cursors, of_key) for shard, of_key in placed]
         nowhere = min(found.moments)
         statuses.append(common[nowhere] or Status.MISSING)
         offsets.append(_offsets(found.moments[nowhere].cursors, {}))
@@ -282,6 +286,7 @@ class _ViewReader:
             [statuses[key] for key in plan.which.tolist()],
             ages[plan.which],
             [offsets[key] for key in plan.which.tolist()],
+            [name for name, _ in self._kernel.entity_keys],
         )
 
     def _common(self, moment: Moment, clock: int, at_us: int, bound_us: int) -> Status | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -15,48 +15,23 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from headrace.errors import FeaturesUnknownError, HeadraceError
+from headrace.serving.http.feast import FeastLookUps, FeastRequest
 from headrace.serving.http.guards import Guarded, KeyGuard
 from headrace.serving.http.messages import FeaturesRequest, response_of
 from headrace.serving.http.metrics import HttpMetrics, Measured
+from headrace.serving.http.openapi import document
 from headrace.serving.http.options import HttpOptions
 from headrace.serving.http.problems import ProblemError, decoded, of_error, of_http_error, unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from starlette.requests import Request
 
-    from headrace.serving.features import FeatureClient, Features
+    from headrace.serving.http.lookups import LookUps
 
 PROBES = ("/livez", "/readyz")
 """Paths that need no key."""
-
-
-class LookUps(Protocol):
-    """What the server asks: :meth:`FeatureClient.get`, awaited."""
-
-    async def get(
-        self,
-        features: str | Sequence[str],
-        entities: Sequence[Mapping[str, Any]],
-        *,
-        as_of_us: int | None = None,
-    ) -> Features:
-        """Look up."""
-        ...
-
-
-class InThreads:
-    """A FeatureClient whose look-ups wait in threads."""
-
-    def __init__(self, client: FeatureClient) -> None:
-        self._client = client
-
-    async def get(
-        self, features: str | Sequence[str], entities: Sequence[Mapping[str, Any]], *, as_of_us: int | None = None
-    ) -> Features:
-        """See the protocol."""
-        return await asyncio.to_thread(self._client.get, features, entities, as_of_us=as_of_us)
 
 
 def application(client: LookUps, options: HttpOptions | None = None) -> Starlette:
@@ -65,9 +40,11 @@ def application(client: LookUps, options: HttpOptions | None = None) -> Starlett
     api = _Api(client, own)
     routes = [
         Route("/features", Guarded(api.features, own.limits), methods=["POST"]),
+        Route("/get-online-features", Guarded(api.online_features, own.limits), methods=["POST"]),
         Route("/livez", api.livez),
         Route("/readyz", api.readyz),
         Route("/metrics", api.show_metrics),
+        Route("/openapi.json", api.openapi),
     ]
     middleware = [Middleware(Measured, api.metrics, [route.path for route in routes])]
     if own.api_keys:
@@ -87,7 +64,10 @@ class _Api:
     def __init__(self, client: LookUps, options: HttpOptions) -> None:
         self._client = client
         self._options = options
+        self._feast = FeastLookUps(client, options.services)
         self._request = msgspec.json.Decoder(FeaturesRequest)
+        self._feast_request = msgspec.json.Decoder(FeastRequest)
+        self._document = msgspec.json.encode(document(with_keys=bool(options.api_keys)))
         self.metrics = HttpMetrics()
 
     async def features(self, body: bytes) -> bytes:
@@ -97,6 +77,14 @@ class _Api:
         found = await self._client.get(asked.features, asked.entities, as_of_us=asked.as_of_us)
         self.metrics.looked_up(found)
         return msgspec.json.encode(response_of(found, offsets=asked.offsets))
+
+    async def online_features(self, body: bytes) -> bytes:
+        """Answer `/get-online-features`."""
+        asked = decoded(self._feast_request, body)
+        self._check_size(max(map(len, asked.entities.values()), default=0))
+        found, response = await self._feast.get(asked)
+        self.metrics.looked_up(found)
+        return msgspec.json.encode(response)
 
     def _check_size(self, entities: int) -> None:
         most = self._options.limits.entities
@@ -110,10 +98,10 @@ class _Api:
 
     async def readyz(self, _: Request) -> Response:
         """Answer `/readyz`: the store answers, and knows the services. Raises what a look-up raises."""
-        nothing: Sequence[str] = ()
+        wanted: list[str | Sequence[str]] = [*self._options.services] or [()]
         try:
             async with asyncio.timeout(self._options.limits.deadline_s):
-                for features in self._options.services or [nothing]:
+                for features in wanted:
                     await self._client.get(features, [])
         except TimeoutError:
             raise unavailable("the online store did not answer in time") from None
@@ -124,3 +112,7 @@ class _Api:
     async def show_metrics(self, _: Request) -> Response:
         """Answer `/metrics`."""
         return Response(self.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    async def openapi(self, _: Request) -> Response:
+        """Answer `/openapi.json`."""
+        return Response(self._document, media_type="application/json")

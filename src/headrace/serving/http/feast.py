@@ -1,0 +1,201 @@
+"""`/get-online-features`: the request and the answer of Feast's own feature server."""
+
+from __future__ import annotations
+
+import math
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Meta, UnsetType
+
+from headrace.bus.duration import moment
+from headrace.errors import FeaturesUnknownError
+from headrace.serving.features import Status
+from headrace.serving.http.messages import Scalar
+from headrace.serving.http.problems import ProblemError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from headrace.features.states import Values
+    from headrace.serving.features import Features, ViewAnswer
+    from headrace.serving.http.lookups import LookUps
+
+_KNOWN_FOR_S = 1.0
+_EPOCH = "1970-01-01T00:00:00Z"
+_LATEST = "latest"
+_STATUSES = {
+    Status.MISSING: "NOT_FOUND",
+    Status.STALE: "OUTSIDE_MAX_AGE",
+    Status.REBUILDING: "OUTSIDE_MAX_AGE",
+    Status.OUT_OF_RANGE: "OUTSIDE_MAX_AGE",
+}
+"""Feast has no word for a value that may lack events: what must not be taken for fresh is outside its age."""
+
+
+class FeastRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A look-up as Feast's clients ask it: entities by column."""
+
+    entities: Annotated[dict[str, list[Scalar]], Meta(description="The values of each join key, one an entity.")]
+    feature_service: Annotated[str | None, Meta(description="A feature service; else `features`.")] = None
+    features: Annotated[list[str], Meta(description="Features as `view:feature`, or `view@version:feature`.")] = []
+    full_feature_names: Annotated[bool, Meta(description="Whether features are named `view__feature`.")] = False
+    include_feature_view_version_metadata: Annotated[bool, Meta(description="Whether the views are listed.")] = False
+
+    def rows(self) -> list[dict[str, Scalar]]:
+        """The entities by row. Raises ProblemError if the columns differ in length."""
+        sizes = {name: len(values) for name, values in self.entities.items()}
+        if len({*sizes.values()}) > 1:
+            detail = f"the columns of `entities` have {sizes} values; give each as many"
+            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail)
+        columns = zip(*self.entities.values(), strict=True)
+        return [dict(zip(self.entities, values, strict=True)) for values in columns]
+
+
+class FeastVector(msgspec.Struct, frozen=True, kw_only=True):
+    """One column of the answer: a value, a status and a time for each entity."""
+
+    values: list[int | float | bool | str | None]
+    statuses: list[str]
+    event_timestamps: list[str]
+
+
+class FeastView(msgspec.Struct, frozen=True, kw_only=True):
+    """A view of the answer."""
+
+    name: str
+
+
+class FeastMetadata(msgspec.Struct, frozen=True, kw_only=True):
+    """The names of the columns."""
+
+    feature_names: list[str]
+    feature_view_metadata: list[FeastView] | UnsetType = UNSET
+
+
+class FeastResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """The join keys, then the features, each a column."""
+
+    results: list[FeastVector]
+    metadata: FeastMetadata
+
+
+class FeastLookUps:
+    """Answers Feast's requests. ``services``: those whose views may be asked by name alone."""
+
+    def __init__(self, client: LookUps, services: Sequence[str]) -> None:
+        self._client = client
+        self._services = services
+        self._versions: dict[str, str] = {}
+        self._known_until_s = 0.0
+
+    async def get(self, asked: FeastRequest) -> tuple[Features, FeastResponse]:
+        """What was found, and how Feast says it. Raises ProblemError, and what a look-up raises."""
+        rows = asked.rows()
+        if asked.feature_service is not None:
+            found = await self._client.get(asked.feature_service, rows)
+            return found, _response(asked, found, {})
+        wanted = _by_view(asked.features)
+        found = await self._client.get([await self._versioned(view) for view in wanted], rows)
+        names = {view.partition("@")[0]: features for view, features in wanted.items()}
+        return found, _response(asked, found, names)
+
+    async def _versioned(self, view: str) -> str:
+        name, _, version = view.partition("@")
+        if version and version != _LATEST:
+            return view
+        now_s = time.monotonic()
+        if now_s > self._known_until_s:
+            found = [await self._client.get(service, []) for service in self._services]
+            self._versions = {answer.view: answer.version for one in found for answer in one.views}
+            self._known_until_s = now_s + _KNOWN_FOR_S
+        if name not in self._versions:
+            raise FeaturesUnknownError(
+                f"no feature view {name!r} in the services that this server was told of, {[*self._services]}: ask for "
+                f"a feature service, for {name}@<version>:<feature>, or tell the server of a service with that view "
+                f"(http.services)"
+            )
+        return f"{name}@{self._versions[name]}"
+
+
+def _by_view(references: Sequence[str]) -> dict[str, list[str]]:
+    wanted: dict[str, list[str]] = {}
+    for reference in references:
+        view, _, feature = reference.partition(":")
+        if not view or not feature:
+            detail = f"{reference!r} is no feature: write view:feature or view@version:feature"
+            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail)
+        wanted.setdefault(view, []).append(feature)
+    names = [view.partition("@")[0] for view in wanted]
+    if not names or len({*names}) < len(names):
+        detail = f"features of {[*wanted]} came; ask for a service or a feature, and for each view in one version"
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail)
+    return wanted
+
+
+def _response(asked: FeastRequest, found: Features, wanted: Mapping[str, Sequence[str]]) -> FeastResponse:
+    keys = {key for answer in found.views for key in answer.keys}
+    lacking = sorted(keys - {*asked.entities})
+    if lacking:
+        detail = f"`entities` has {sorted(asked.entities)} and lacks the join keys {lacking}"
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail)
+    names = [name for name in asked.entities if name in keys]
+    results = [_of_key(asked.entities[name]) for name in names]
+    for answer in found.views:
+        for name, values in _columns(answer, wanted.get(answer.view)):
+            names.append(f"{answer.view}__{name}" if asked.full_feature_names else name)
+            results.append(_of_feature(answer, values, found.at_us))
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        detail = f"more than one column would be named {twice}: set full_feature_names, and ask for each feature once"
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail)
+    views = [FeastView(name=answer.view) for answer in found.views]
+    with_views = asked.include_feature_view_version_metadata
+    return FeastResponse(
+        results=results,
+        metadata=FeastMetadata(feature_names=names, feature_view_metadata=views if with_views else UNSET),
+    )
+
+
+def _columns(answer: ViewAnswer, wanted: Sequence[str] | None) -> list[tuple[str, Values]]:
+    prefix = f"{answer.view}__"
+    there = {name.removeprefix(prefix): values for name, values in zip(answer.columns, answer.values, strict=True)}
+    unknown = [name for name in wanted or () if name not in there]
+    if unknown:
+        raise FeaturesUnknownError(f"view {answer.view!r} has no features {unknown}; it has {[*there]}")
+    return [(name, there[name]) for name in (there if wanted is None else wanted)]
+
+
+def _of_key(values: list[Any]) -> FeastVector:
+    return FeastVector(values=values, statuses=["PRESENT"] * len(values), event_timestamps=[_EPOCH] * len(values))
+
+
+def _of_feature(answer: ViewAnswer, values: Values, at_us: int) -> FeastVector:
+    found, present = values
+    is_plain = found.dtype.kind != "f" or bool(np.isfinite(found).all())
+    native = found.tolist() if is_plain else [_native(value) for value in found.tolist()]
+    there = present.tolist()
+    return FeastVector(
+        values=[value if has else None for value, has in zip(native, there, strict=True)],
+        statuses=[
+            _STATUSES.get(status) or ("PRESENT" if has else "NULL_VALUE")
+            for status, has in zip(answer.statuses, there, strict=True)
+        ],
+        event_timestamps=[text_of(at_us - age) if age >= 0 else _EPOCH for age in answer.age_us.tolist()],
+    )
+
+
+def _native(value: float) -> float | str:
+    """JSON has no such numbers: protobuf's names for them."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def text_of(time_us: int) -> str:
+    """A time with as many digits as Feast writes: none, three or six."""
+    digits = "seconds" if time_us % 1_000_000 == 0 else "milliseconds" if time_us % 1_000 == 0 else "microseconds"
+    return moment(time_us).isoformat(timespec=digits).replace("+00:00", "Z")
