@@ -40,6 +40,7 @@ def addresses(settings: Settings) -> tuple[str, str]:
 
 def worker(settings: Settings, project: Project, *, partitions: int, replay: bool = False) -> None:
     """Run a worker until a signal. ``partitions`` and ``replay`` are for the topics that it has to make."""
+    from headrace.app.jobs import jobs  # noqa: PLC0415
     from headrace.streams.upkeep import Schedule  # noqa: PLC0415
     from headrace.streams.worker import WorkerConfig, run_worker  # noqa: PLC0415 - each process imports its own part
 
@@ -61,6 +62,7 @@ def worker(settings: Settings, project: Project, *, partitions: int, replay: boo
             compact=timedelta(microseconds=micros(settings.compact_interval)),
             retention=timedelta(microseconds=micros(settings.log_retention)),
         ),
+        jobs=jobs(settings, project),
     )
     run_worker(config, list(project.streams.values()), list(project.views.values()), list(project.services.values()))
 

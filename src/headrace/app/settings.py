@@ -160,6 +160,16 @@ class Settings(BaseModel):
         description="How long replaced files of the event log are kept: 7d or more, and longer than the longest "
         "training run.",
     )
+    feature_tables: str = Field(
+        default="{data_dir}/features", description="Where the tables of feature values are kept: a folder."
+    )
+    feature_tables_interval: Duration = Field(
+        default="1h", description="How often workers bring the tables of feature values up to date; 0s: never."
+    )
+    audit_interval: Duration = Field(
+        default="1d",
+        description="How often workers audit what was served since the last time, and tell the skew; 0s: never.",
+    )
     heartbeat_bound: Duration = Field(
         default="5s", description="Age of a worker's heartbeat beyond which look-ups answer `stale`."
     )
@@ -185,7 +195,7 @@ class Settings(BaseModel):
         root = Path(values.get("root", Path())).expanduser().resolve()
         data_dir = (root / Path(values.get("data_dir", ".headrace")).expanduser()).resolve()
         values |= {"root": root, "data_dir": data_dir}
-        for name in ("event_log", "registry_uri", "artifacts"):
+        for name in ("event_log", "registry_uri", "artifacts", "feature_tables"):
             value = values.get(name, cls.model_fields[name].default)
             if isinstance(value, str):
                 values[name] = _anchored(value.replace("{data_dir}", str(data_dir)), root)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -41,6 +41,8 @@ class WorkerMetrics(Meter, Collector):
         self._flush_seconds = self._histogram("headrace_flush_seconds", "Time of one commit.", _SECONDS, "topic")
         self._refused = self._counter("headrace_online_refused_writes_total", "Writes that a fence refused.")
         self._rejected = self._counter("headrace_rejected_records_total", "Rejected records.", "topic", "reason")
+        self._jobs = Gauge("headrace_job", "What a job found last.", ["job", "found"], registry=self.registry)
+        self._job_time = Gauge("headrace_job_timestamp_seconds", "When it ended.", ["job"], registry=self.registry)
         ProcessCollector(registry=self.registry)
         self.registry.register(self)
 
@@ -69,6 +71,12 @@ class WorkerMetrics(Meter, Collector):
         """See :class:`Meter`."""
         self._flush_rows.labels(topic).observe(rows)
         self._flush_seconds.labels(topic).observe(seconds)
+
+    def job(self, name: str, found: Mapping[str, float]) -> None:
+        """What a job of the leader found."""
+        for what, value in found.items():
+            self._jobs.labels(name, what).set(value)
+        self._job_time.labels(name).set_to_current_time()
 
     def observed(self, observation: Observation, ends: Mapping[tuple[str, int], int]) -> None:
         """See :class:`Meter`."""

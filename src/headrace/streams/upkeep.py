@@ -13,7 +13,7 @@ from headrace.errors import FencedError, TransientError
 from headrace.streams.maintenance import LEAST_RETENTION, Sizes, check_retention, compact, shape, vacuum
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from headrace.bus.clock import Clock
     from headrace.features.log import EventLog
@@ -37,16 +37,37 @@ class Schedule:
         check_retention(self.retention)
 
 
+@dataclass(frozen=True)
+class Job:
+    """What the worker that leads a topic does every so often beside; what it found is for the metrics, by name."""
+
+    name: str
+    topic: str
+    every: timedelta
+    run: Callable[[], Mapping[str, float]]
+
+
 class Upkeep:
     """Runs in a thread of its own for as long as the context lasts; the first time after the first interval.
 
     ``leads`` says whether a topic is this worker's to look after. While a partition moves two may think so: compaction
-    and vacuum bear that. What fails is tried again the next time, and never stops the worker.
+    and vacuum bear that, and so must ``jobs``. What fails is tried again the next time, and never stops the worker.
+    ``report`` takes what a job found.
     """
 
     def __init__(
-        self, log: EventLog, topics: Sequence[str], leads: Callable[[str], bool], schedule: Schedule, clock: Clock
+        self,
+        log: EventLog,
+        topics: Sequence[str],
+        leads: Callable[[str], bool],
+        schedule: Schedule,
+        clock: Clock,
+        *,
+        jobs: Sequence[Job] = (),
+        report: Callable[[str, Mapping[str, float]], None] = lambda _name, _found: None,
     ) -> None:
+        self._jobs, self._report = jobs, report
+        self._ran: dict[str, int] = {}
         self._log, self._topics, self._leads = log, topics, leads
         self._schedule, self._clock = schedule, clock
         self._looked: dict[str, int] = {}
@@ -76,6 +97,22 @@ class Upkeep:
                     logger.warning("upkeep of the event log: later", topic=topic, error=str(error))
                 except Exception:
                     logger.exception("upkeep of the event log failed", topic=topic)
+        for job in self._jobs:
+            is_due = self._now_s() - self._ran.get(job.name, 0) >= job.every.total_seconds()
+            if is_due and self._leads(job.topic) and not self._stop.is_set():
+                self._do(job)
+
+    def _do(self, job: Job) -> None:
+        self._ran[job.name] = self._now_s()
+        try:
+            found = job.run()
+        except (FencedError, TransientError) as error:
+            logger.warning("job: later", job=job.name, error=str(error))
+        except Exception:
+            logger.exception("job failed", job=job.name)
+        else:
+            logger.info("job done", job=job.name, **found)
+            self._report(job.name, found)
 
     def _tend(self, topic: str) -> None:
         schedule = self._schedule

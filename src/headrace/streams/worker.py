@@ -36,7 +36,7 @@ from headrace.streams.kafka_changes import KafkaChanges
 from headrace.streams.metrics import WorkerMetrics, served
 from headrace.streams.plane import DataPlane, PlaneConfig
 from headrace.streams.rollout import Rollout
-from headrace.streams.upkeep import Schedule, Upkeep
+from headrace.streams.upkeep import Job, Schedule, Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,6 +70,7 @@ class WorkerConfig:
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 0
     upkeep: Schedule = field(default_factory=Schedule)
+    jobs: Sequence[Job] = ()
 
 
 def own_streams(streams: Sequence[Stream]) -> list[Stream]:
@@ -167,7 +168,15 @@ def run_worker(
         await asyncio.sleep(0)
 
     listen(app, CONTROL, on_control)
-    upkeep = Upkeep(log, [stream.topic for stream in own_streams(streams)], plane.leads, config.upkeep, wall_clock)
+    upkeep = Upkeep(
+        log,
+        [stream.topic for stream in own_streams(streams)],
+        plane.leads,
+        config.upkeep,
+        wall_clock,
+        jobs=config.jobs,
+        report=metrics.job,
+    )
     with upkeep, served(metrics, config.metrics_host, config.metrics_port) if config.metrics_port else nullcontext():
         gc.collect()
         gc.freeze()  # what the libraries made stays: collections need not look at it again, which stops batches

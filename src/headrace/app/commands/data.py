@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
     data = typer.Typer(no_args_is_help=True, help="Training sets, a first look at them, and spans to leave out.")
     data.command("training-set")(training_set)
     data.command("rebuild")(rebuild)
+    data.command("profile")(profile)
     data.command("exclude")(exclude)
     data.command("include")(include)
     data.command("exclusions")(exclusions)
@@ -87,6 +88,26 @@ def rebuild(
         typer.echo(f"{told.rows:,} rows, {'the same as then' if is_same else 'OTHER CONTENT than then'}")
     if not is_same:
         raise typer.Exit(_DIFFERS)
+
+
+def profile(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="A Parquet file, a model, or a stream's topic.")],
+    *,
+    label: Annotated[str | None, typer.Option(help="The column of the outcome (a training set tells its own).")] = None,
+    time: Annotated[str | None, typer.Option(help="The column of each row's time (likewise).")] = None,
+    json: Json = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Take a first look: types, nulls, ranges, distributions, the label over time, and features that know too much."""
+    from headrace.app.profiling import look, tell  # noqa: PLC0415
+
+    found = look(what, settings_from(data_dir=data_dir), label=label, time=time)
+    if json:
+        import msgspec  # noqa: PLC0415
+
+        typer.echo(codec.dumps(msgspec.to_builtins(found), indent=2))
+    else:
+        tell(found)
 
 
 def _tell(told: TrainingManifest, out: Path, *, json: bool) -> None:

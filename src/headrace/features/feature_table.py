@@ -1,0 +1,128 @@
+"""`features/<view>`: the values of a view on a grid of times, as a Delta table that any Parquet tool reads."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from headrace.errors import FencedError, OfflineStoreUnavailableError
+from headrace.features.definitions import spec_hash
+from headrace.features.log import ACCEPTED
+from headrace.features.training import FeatureHistory, used_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from headrace.features.log import EventLog
+
+TIME = "time"
+GRID, SPEC = "headrace.grid", "headrace.spec"
+"""Delta transactions: the place on the grid of the last time in the table, and a number of the view's version."""
+MARGIN_US = 300_000_000
+"""How far the grid stays behind the newest row of the log: what is known at a time is in the log by then."""
+PIECE_ROWS = 500_000
+_SHORTEST_US, _LONGEST_US = 60_000_000, 86_400_000_000
+
+
+def step_us(spec: Mapping[str, Any]) -> int:
+    """The grid's step: the shortest window, no less than a minute and no more than a day."""
+    return int(np.clip(min(window["length_us"] for window in spec["windows"]), _SHORTEST_US, _LONGEST_US))
+
+
+class FeatureTable:
+    """The table of one view. A row: join keys, ``time`` t (on the grid), and the view's columns at t.
+
+    The values are those of a training set: of the rows that were available at t less the view's delay. An entity has a
+    row at each t before which, within one step, it had an event that was known by then.
+    """
+
+    def __init__(self, spec: Mapping[str, Any], log: EventLog, folder: str) -> None:
+        self._spec, self._log = spec, log
+        self.path = f"{folder.rstrip('/')}/{spec['view']}"
+        self._version = int(spec_hash(spec), 16) >> 1  # 63 bits
+        self._step = step_us(spec)
+
+    def update(self) -> int:
+        """Add the times that the log has come to since; how many rows. A changed view's table is made anew.
+
+        Raises FencedError if another process did so meanwhile, and then nothing is changed by this one;
+        OfflineStoreUnavailableError.
+        """
+        try:
+            return sum(self._pieces())
+        except CommitFailedError as error:
+            raise FencedError(f"the feature table {self.path}: another process writes it: {error}") from error
+        except (DeltaError, OSError) as error:
+            raise OfflineStoreUnavailableError(f"the feature table {self.path} cannot be written: {error}") from error
+
+    def _pieces(self) -> Iterator[int]:
+        """How many rows each commit added. All go through one handle: a commit of another process makes ours fail."""
+        rows = self._log.reader(self._spec["source"]["topic"], ["__available_at", *used_columns(self._spec)]).read()
+        if rows.is_empty():
+            return
+        history = FeatureHistory([self._spec], self._log)
+        history.refresh()
+        table = self._table(rows, history)
+        is_ours = table.transaction_version(SPEC) == self._version
+        done = table.transaction_version(GRID) if is_ours else None
+        newest = (int(rows.get_column("__available_at").dt.epoch("us").to_numpy().max()) - MARGIN_US) // self._step
+        for piece, end in _pieces(self._asked(rows, -(2**62) if done is None else done, newest)):
+            self._append(table, self._values(piece, history), end, is_first=done is None)
+            done = end
+            yield piece.height
+
+    def _values(self, asked: pl.DataFrame, history: FeatureHistory) -> pl.DataFrame:
+        at_us = asked.get_column("__place").to_numpy() * self._step
+        times = pl.Series(TIME, at_us).cast(pl.Datetime("us", "UTC"))
+        keys = asked.drop("__place")
+        return keys.with_columns(times).hstack(history.features(keys, at_us))
+
+    def _table(self, rows: pl.DataFrame, history: FeatureHistory) -> DeltaTable:
+        try:
+            return DeltaTable(self.path)
+        except TableNotFoundError:
+            none = self._values(self._asked(rows, 0, -1), history)
+            write_deltalake(self.path, none.to_arrow(compat_level=pl.CompatLevel.oldest()), mode="ignore")
+            return DeltaTable(self.path)
+
+    def _asked(self, rows: pl.DataFrame, done: int, newest: int) -> pl.DataFrame:
+        """Join keys and ``__place``, times on the grid after ``done`` at which an event of the step before is known."""
+        names = [key for key, _ in self._spec["entity"]["keys"]]
+        time, known = pl.col(self._spec["source"]["event_time"]).dt.epoch("us"), pl.col("__available_at").dt.epoch("us")
+        place = (time + self._step - 1) // self._step
+        is_known = known + self._spec["delay_us"] <= place * self._step
+        wanted = (pl.col("__verdict") == ACCEPTED) & is_known & (place > done) & (place <= newest)
+        present = pl.all_horizontal(pl.col(name).is_not_null() for name in names)
+        asked = rows.filter(wanted & present).select(*names, place.alias("__place")).unique()
+        return asked.sort("__place", *names)
+
+    def _append(self, table: DeltaTable, rows: pl.DataFrame, end: int, *, is_first: bool) -> None:
+        """The first piece of a view's version replaces what was there."""
+        transactions = [Transaction(GRID, end), Transaction(SPEC, self._version)]
+        write_deltalake(
+            table,
+            rows.to_arrow(compat_level=pl.CompatLevel.oldest()),
+            mode="overwrite" if is_first else "append",
+            schema_mode="overwrite" if is_first else None,
+            commit_properties=CommitProperties(app_transactions=transactions),
+        )
+
+
+def _pieces(asked: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, int]]:
+    """Some whole times at once, with the last one's place on the grid."""
+    places = asked.get_column("__place").to_numpy()
+    starts = [0, *_cuts(places), len(places)]
+    for begin, end in pairwise(starts):
+        if end > begin:
+            yield asked[begin:end], int(places[end - 1])
+
+
+def _cuts(places: np.ndarray) -> Sequence[int]:
+    """Where a new time begins, after each so many rows."""
+    wanted = places[PIECE_ROWS::PIECE_ROWS]
+    return sorted(set(np.searchsorted(places, wanted).tolist()))

@@ -1,0 +1,185 @@
+"""Tables of feature values: what a training set says, on a grid, once a time, by whoever comes first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+from prometheus_client import generate_latest
+
+from headrace import Project, Settings
+from headrace.app.jobs import jobs
+from headrace.bus.clock import SettableClock
+from headrace.errors import FencedError
+from headrace.features import feature_table
+from headrace.features.feature_table import MARGIN_US, FeatureTable, step_us
+from headrace.features.log import EventLog
+from headrace.features.training import FeatureHistory
+from headrace.models.predictions import VECTORS
+from headrace.streams.metrics import WorkerMetrics
+from headrace.streams.upkeep import Job, Schedule, Upkeep
+from headrace.trainers.observation import DAY_US
+from tests.training import Order, Shop, day, made, model, orders, shop, write
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SPEC = shop.spec
+
+
+def first(log: EventLog, count: int, start: int = 0) -> list[Order]:
+    chosen = made()[0][start:count]
+    write(log, orders, chosen)
+    return chosen
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> EventLog:
+    return EventLog(tmp_path / "log")
+
+
+def table(log: EventLog, tmp_path: Path, spec: Any = SPEC) -> FeatureTable:
+    return FeatureTable(spec, log, str(tmp_path / "features"))
+
+
+def read(tmp_path: Path) -> pl.DataFrame:
+    """As any tool would: the Parquet files that are in the table."""
+    return pl.read_delta(str(tmp_path / "features" / "shop")).sort("time", "shop")
+
+
+def grid(chosen: list[Order]) -> list[tuple[str, int]]:
+    """Of each order the next whole day, if it is known by then and the log has come so far: a loop."""
+    times = [int(order.ordered_at.timestamp() * 1e6) for order in chosen]
+    newest = (max(times) - MARGIN_US) // DAY_US
+    found = {(-(-us // DAY_US), order.shop) for us, order in zip(times, chosen, strict=True) if us % DAY_US}
+    known = {(place, name) for place, name in found if place <= newest}
+    return [(name, place * DAY_US) for place, name in sorted(known)]
+
+
+def test_each_time_has_its_shops_and_what_a_training_set_says(log: EventLog, tmp_path: Path) -> None:
+    chosen = first(log, 2_000)
+    rows = table(log, tmp_path).update()
+    found = read(tmp_path)
+    assert found.columns == ["shop", "time", "shop__orders_1d"]
+    places = list(zip(found["shop"], found["time"].dt.epoch("us"), strict=True))
+    assert (places, rows) == (grid(chosen), len(places))
+    assert rows == 5 * 13
+    history = FeatureHistory([SPEC], log)
+    history.refresh()
+    again = history.features(found.select("shop"), found["time"].dt.epoch("us").to_numpy())
+    assert found["shop__orders_1d"].equals(again["shop__orders_1d"])
+    assert found["shop__orders_1d"].sum() > 1_500
+
+
+def test_it_goes_on_where_it_was_and_in_pieces(log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_table, "PIECE_ROWS", 12)
+    first(log, 900)
+    assert table(log, tmp_path).update() == 5 * 5
+    assert table(log, tmp_path).update() == 0
+    first(log, 2_000, 900)
+    assert table(log, tmp_path).update() == 5 * 8
+    in_steps = read(tmp_path)
+    table(log, tmp_path / "other").update()
+    assert in_steps.equals(read(tmp_path / "other"))
+
+
+def test_a_changed_view_is_made_anew_and_so_is_the_one_that_comes_back(log: EventLog, tmp_path: Path) -> None:
+    first(log, 900)
+    table(log, tmp_path).update()
+    wider = replace(shop, windows=["1d", "2d"]).spec
+    assert table(log, tmp_path, wider).update() == 25
+    assert read(tmp_path).columns == ["shop", "time", "shop__orders_1d", "shop__orders_2d"]
+    assert table(log, tmp_path).update() == 25
+    assert read(tmp_path).columns == ["shop", "time", "shop__orders_1d"]
+
+
+def test_of_two_leaders_one_is_refused(log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first(log, 900)
+    table(log, tmp_path).update()
+    first(log, 2_000, 900)
+    late, values = table(log, tmp_path), FeatureTable._values
+
+    def slow(self: FeatureTable, *args: Any) -> pl.DataFrame:
+        monkeypatch.setattr(FeatureTable, "_values", values)
+        assert table(log, tmp_path).update() == 40
+        return values(self, *args)
+
+    monkeypatch.setattr(FeatureTable, "_values", slow)
+    with pytest.raises(FencedError, match="another process writes it"):
+        late.update()
+    assert read(tmp_path).height == read(tmp_path).unique().height == 65
+
+
+def test_nothing_in_the_log_makes_no_table(log: EventLog, tmp_path: Path) -> None:
+    log.create(orders)
+    assert table(log, tmp_path).update() == 0
+    assert not (tmp_path / "features").exists()
+
+
+@pytest.mark.parametrize(("windows", "step"), [(["10s", "1h"], "1m"), (["3h", "1d"], "3h"), (["7d"], "1d")])
+def test_the_step_is_the_shortest_window_within_reason(windows: list[str], step: str) -> None:
+    from headrace.bus.duration import micros
+
+    assert step_us(replace(shop, windows=windows).spec) == micros(step)
+
+
+# -- on a schedule ---------------------------------------------------------------------------------------------------
+
+
+def test_the_leader_keeps_tables_and_audits_and_tells_the_metrics(tmp_path: Path) -> None:
+    scene = Shop(tmp_path)
+    scene.serve(1, until=31)
+    settings = Settings(
+        event_log=str(tmp_path / "log"), feature_tables=str(tmp_path / "features"), audit_interval="800d"
+    )
+    found = jobs(settings, Project(models={"returns": model}, views={"shop": shop}))
+    assert [(job.name, job.topic) for job in found] == [("audit returns", VECTORS.topic), ("table shop", "orders")]
+    metrics = WorkerMetrics()
+    upkeep = Upkeep(scene.log, [], lambda _: True, Schedule(), SettableClock(day(90)), jobs=found, report=metrics.job)
+    upkeep.step()
+    told = generate_latest(metrics.registry).decode()
+    assert 'headrace_job{found="mismatched",job="audit returns"} 150.0' in told
+    assert f'headrace_job{{found="rows",job="table shop"}} {float(read(tmp_path).height)}' in told
+    assert read(tmp_path).height > 200
+
+
+def test_a_job_is_the_leaders_and_waits_for_its_time_and_may_fail(log: EventLog) -> None:
+    ran: list[str] = []
+
+    def does(name: str) -> dict[str, float]:
+        ran.append(name)
+        if name == "b":
+            raise FencedError("another one did it")
+        return {"x": 1.0}
+
+    clock, leads = SettableClock(day(0)), {"mine", "too"}
+    told = [
+        Job("a", "mine", timedelta(hours=1), partial(does, "a")),
+        Job("b", "too", timedelta(hours=2), partial(does, "b")),
+        Job("c", "not mine", timedelta(hours=1), partial(does, "c")),
+    ]
+    reported: list[Any] = []
+    upkeep = Upkeep(
+        log,
+        [],
+        leads.__contains__,
+        Schedule(),
+        clock,
+        jobs=told,
+        report=lambda name, found: reported.append((name, found)),
+    )
+    upkeep.step()
+    upkeep.step()
+    assert (ran, reported) == (["a", "b"], [("a", {"x": 1.0})])
+    clock.now_us += 3_600_000_000
+    upkeep.step()
+    assert ran == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize("changes", [{"clock": "control"}, {"audit_interval": "0s", "feature_tables_interval": "0s"}])
+def test_a_replay_has_no_jobs_nor_who_wants_none(changes: dict[str, Any]) -> None:
+    assert jobs(Settings(**changes), Project(models={"returns": model}, views={"shop": shop})) == []
