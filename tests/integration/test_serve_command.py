@@ -1,0 +1,204 @@
+"""`headrace serve` as a process: keys, workers, TLS, signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from redis import Redis
+
+from headrace.features.redis_store import RedisOnlineStore
+from tests.http_scene import Answered, ask
+from tests.integration.test_lookups import Worker, sale
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from headrace.app.local.services import LocalServices
+
+pytestmark = pytest.mark.integration
+REQUEST = {"service": "risk", "entities": [{"shop": "a", "till": 1}], "as_of": "2020-01-01T00:04:00Z"}
+KEY = "a-secret-key"
+
+
+@pytest.fixture
+def folded(services: LocalServices, namespace: str) -> Iterator[str]:
+    """The namespace of a store in which a has sold for 1."""
+    store = RedisOnlineStore(services.redis_url, namespace)
+    worker = Worker(store)
+    worker.fold(0, sale("a", 1, 1.0))
+    worker.fold(1)
+    yield namespace
+    store.close()
+
+
+class Serving:
+    """The process."""
+
+    def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path, context: Any) -> None:
+        self.process, self.url, self._log, self._context = process, url, log, context
+
+    def ask(self, path: str, body: Any = None, **options: Any) -> Answered:
+        return ask(f"{self.url}{path}", body, context=self._context, **options)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+
+@contextmanager
+def served(
+    services: LocalServices, namespace: str, folder: Path, *arguments: str, context: Any = None, **environment: str
+) -> Iterator[Serving]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+    environ |= {"HEADRACE_NAMESPACE": namespace, "HEADRACE_REDIS_URL": services.redis_url, **environment}
+    command = [sys.executable, "-m", "headrace", "serve", "--port", str(port), *arguments]
+    log = folder / "serve.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environ, cwd=folder, stderr=output)
+    found = Serving(process, f"http{'s' if context else ''}://127.0.0.1:{port}", log, context)
+    try:
+        await_ready(found)
+        yield found
+    finally:
+        process.kill()
+        process.wait()
+
+
+def await_ready(found: Serving) -> None:
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        assert found.process.poll() is None, found.log()
+        try:
+            if found.ask("/livez").status == 200:
+                return
+        except ConnectionError:
+            time.sleep(0.05)
+    raise AssertionError(found.log())
+
+
+def test_it_answers_with_a_key_that_nobody_sees(services: LocalServices, folded: str, tmp_path: Path) -> None:
+    with served(services, folded, tmp_path, HEADRACE_HTTP__API_KEY=KEY, HEADRACE_HTTP__SERVICES="risk") as it:
+        assert it.ask("/features", REQUEST).problem == (401, "unauthorized")
+        found = it.ask("/features", REQUEST, headers={"X-API-Key": KEY})
+        assert found.json["rows"] == [[1, 1.0, 1, 1.0]]
+        assert it.ask("/readyz").status == 200
+        assert it.stop() == 0
+        assert KEY not in it.log()
+
+
+def test_what_is_in_flight_is_answered_before_it_stops(services: LocalServices, folded: str, tmp_path: Path) -> None:
+    redis: Any = Redis.from_url(services.redis_url)
+    with served(services, folded, tmp_path) as it:
+        assert it.ask("/features", REQUEST).status == 200
+        redis.execute_command("CLIENT", "PAUSE", "1000", "ALL")
+        answers: list[Answered] = []
+        asking = threading.Thread(target=lambda: answers.append(it.ask("/features", REQUEST)))
+        asking.start()
+        time.sleep(0.3)
+        assert it.stop() == 0
+        asking.join()
+        assert answers[0].json["rows"] == [[1, 1.0, 1, 1.0]]
+        with pytest.raises(ConnectionError):
+            it.ask("/livez")
+    redis.close()
+
+
+def test_several_processes_count_together_and_one_that_dies_is_replaced(
+    services: LocalServices, folded: str, tmp_path: Path
+) -> None:
+    import psutil
+
+    with served(services, folded, tmp_path, "--workers", "2") as it:
+        for _ in range(20):
+            assert it.ask("/features", REQUEST).status == 200
+        line = 'headrace_http_requests_total{path="/features",status="200"} 20.0'
+        assert line in it.ask("/metrics").body.decode().splitlines()
+        workers = [child for child in psutil.Process(it.process.pid).children() if "spawn_main" in str(child.cmdline())]
+        assert len(workers) == 2
+        workers[0].kill()
+        until = time.monotonic() + 30
+        while time.monotonic() < until and str(workers[0].pid) not in it.log():
+            time.sleep(0.1)
+        await_ready(it)
+        assert it.ask("/features", REQUEST).status == 200
+        assert it.stop(signal.SIGINT) == 0
+
+
+def test_with_a_certificate_it_is_https(services: LocalServices, folded: str, tmp_path: Path) -> None:
+    certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
+    make_certificate(certificate, key)
+    (tmp_path / "headrace.toml").write_text('[http]\ntls_certificate = "c.pem"\ntls_key = "k.pem"\n')
+    context = ssl.create_default_context(cafile=str(certificate))
+    with served(services, folded, tmp_path, context=context) as it:
+        assert it.ask("/features", REQUEST).json["rows"] == [[1, 1.0, 1, 1.0]]
+
+
+def make_certificate(certificate: Path, key: Path) -> None:
+    """Signed by itself, for this machine."""
+    import datetime as dt
+    import ipaddress
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    own = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(own.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(own, hashes.SHA256())
+    )
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    private = serialization.PrivateFormat.PKCS8
+    key.write_bytes(own.private_bytes(serialization.Encoding.PEM, private, serialization.NoEncryption()))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"HEADRACE_HTTP__TLS_KEY": "k.pem"}, "needs both"),
+        ({"HEADRACE_HTTP__TLS_KEY": "k.pem", "HEADRACE_HTTP__TLS_CERTIFICATE": "c.pem"}, "http.tls_certificate"),
+        ({"HEADRACE_HTTP__API_KEY_FILE": "none"}, "cannot be read"),
+        ({"HEADRACE_HTTP__API_KEY_FILE": "empty"}, "has no key"),
+        ({"HEADRACE_HTTP__HOST": "192.0.2.1"}, "cannot listen on 192.0.2.1"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: dict[str, str], says: str
+) -> None:
+    from typer.testing import CliRunner
+
+    from headrace.app.cli import build
+    from headrace.errors import SettingsError
+
+    (tmp_path / "empty").write_text("# none yet\n")
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"HEADRACE_REDIS_URL": "redis://127.0.0.1:1/0", **settings}.items():
+        monkeypatch.setenv(name, value)
+    error = CliRunner().invoke(build(), ["serve"]).exception
+    assert isinstance(error, SettingsError)
+    assert says in str(error)
