@@ -238,7 +238,35 @@ def test_ordinary_views_are_byte_for_byte_what_feasts_own_store_writes(store: An
     assert written[0] == written[1]
 
 
-def test_views_that_go_take_their_rows_along_and_leave_the_tiles(store: Any, scene: FeastScene) -> None:
+def test_ordinary_views_of_one_entity_are_one_read_and_go_with_their_rows(
+    store: Any, scene: FeastScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import feast
+    import pandas as pd
+    from feast.types import Int64, String
+
+    file = feast.FileSource(name="stock_file", path=str(scene.folder / "stock.parquet"), timestamp_field="at")
+    fields = [feast.Field(name="shop", dtype=String), feast.Field(name="pieces", dtype=Int64)]
+    stock = feast.FeatureView(name="stock", entities=[store.get_entity("shop")], schema=fields, source=file)
+    store.apply([stock])
+    store.write_to_online_store("stock", pd.DataFrame({"shop": ["a", "c"], "at": [NOW, NOW], "pieces": [3, 4]}))
+    plugin = store._get_provider().online_store
+    read, commands = plugin._read_hash_fields, list[Any]()
+    monkeypatch.setattr(
+        plugin, "_read_hash_fields", lambda config, given: commands.append(given) or read(config, given)
+    )
+    asked = ["rating:rating", "stock:pieces"], [{"shop": shop} for shop in ("a", "b", "c", "a")]
+
+    assert ask(store, *asked).to_dict() == {
+        "shop": ["a", "b", "c", "a"], "rating": [3.0, 2.0, None, 3.0], "pieces": [3, None, 4, 3],
+    }  # fmt: skip
+    assert [len(of_request) for of_request in commands] == [3]
+    plugin.update(store.config, [stock], [], [], [], partial=False)
+    assert ask(store, *asked).to_dict()["pieces"] == [None] * 4
+    assert ask(store, *asked).to_dict()["rating"] == [3.0, 2.0, None, 3.0]
+
+
+def test_tiles_stay_when_views_go(store: Any) -> None:
     plugin = store._get_provider().online_store
     view = store.get_feature_view("shop")
     plugin.update(store.config, [view], [], [], [], partial=False)
