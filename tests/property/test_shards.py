@@ -13,7 +13,7 @@ from headrace import Count, Entity, Event, FeatureService, FeatureView, Last, Li
 from headrace.bus.duration import instant
 from headrace.bus.event import encode
 from headrace.features.memory_store import MemoryOnlineStore
-from headrace.features.online import NO_CLOCK, CursorState, Source, is_live
+from headrace.features.online import NO_CLOCK, CursorState, Source, is_live, shard_of
 from headrace.serving.features import FeatureClient, Status
 from headrace.streams.batch import Judge, Records
 from headrace.streams.logged_rows import LoggedRows
@@ -173,3 +173,19 @@ def test_what_a_view_leaves_out_is_counted_once() -> None:
     worker.batch(len(WHO), {1, 2})
     worker.batch(len(WHO), None)
     worker.check_end()
+
+
+def test_a_shard_that_is_ahead_of_the_log_stays_there() -> None:
+    """As when the log was not flushed before a crash: rows up to its cursor are left out when they come again."""
+    worker = Worker([(who, 1) for who in WHO] * 2, 5)
+    worker.batch(len(WHO), None)
+    ahead = shard_of(worker.view._serialize((WHO[0],)), 5)
+    worker.store.write([write for write in worker.fold(12, 24) if write.shard == ahead])
+    worker.end = 18
+    worker.start()
+    assert worker.view.cursors[ahead].next_offset == 24
+    assert worker.view.is_live
+    worker.batch(6, None)
+    worker.check_end()
+    worker.start()
+    assert worker.view.clock == instant(START + timedelta(seconds=23))

@@ -10,6 +10,7 @@ Keys, with the hash tag of the shard (one shard on a single node, 64 on a cluste
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +24,7 @@ from headrace.features.redis_scripts import ACQUIRE, DROP, LOOK_UP, SCAVENGE, WR
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
+    _Places = tuple[Sequence[int], Sequence[int]]
 T = TypeVar("T")
 _SCAN_COUNT = 1_000
 _FOR_NOW = ("MISCONF", "NOREPLICAS")
@@ -79,25 +81,40 @@ class RedisOnlineStore:
 
     def look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[Answer]:
         """See the port. While it reads, about 2 us a key, the node answers nobody else."""
-        shards = [
-            [shard_of(key, self.shards) for key in keys] if self.shards > 1 else [0] * len(keys) for _, keys in wanted
-        ]
-        names: dict[int, list[bytes]] = defaultdict(list)
-        for (view, keys), places in zip(wanted, shards, strict=True):
-            self._name(view, keys, places, names)
-        found = self._run([(shard, LOOK_UP.call(own)) for shard, own in names.items()])
-        replies = {shard: _Reply(reply) for shard, reply in zip(names, found, strict=True)}
-        return [_answer(places, replies) for places in shards]
+        commands, answers = self.asked(wanted)
+        return answers(self._run(commands))
 
-    def _name(self, view: str, keys: Sequence[bytes], shards: Sequence[int], names: dict[int, list[bytes]]) -> None:
+    def asked(
+        self, wanted: Sequence[tuple[str, Sequence[bytes]]]
+    ) -> tuple[Sequence[Command], Callable[[Sequence[Any]], list[Answer]]]:
+        """The commands of a look-up, and what makes the answers of their replies: for who sends them otherwise."""
+        places = [self._places(keys) for _, keys in wanted]
+        names: dict[int, list[bytes]] = defaultdict(list)
+        for (view, keys), place in zip(wanted, places, strict=True):
+            self._name(view, keys, place, names)
+
+        def answers(found: Sequence[Any]) -> list[Answer]:
+            replies = {shard: _Reply(reply) for shard, reply in zip(names, found, strict=True)}
+            return [_answer(place, replies) for place in places]
+
+        return [(shard, LOOK_UP.call(own)) for shard, own in names.items()], answers
+
+    def _places(self, keys: Sequence[bytes]) -> _Places:
+        """The shard of each key, and each shard once; shard 0 if there is none."""
+        if self.shards == 1:
+            return [0] * len(keys), (0,)
+        shards = [shard_of(key, self.shards) for key in keys]
+        return shards, tuple(dict.fromkeys(shards)) or (0,)
+
+    def _name(self, view: str, keys: Sequence[bytes], places: _Places, names: dict[int, list[bytes]]) -> None:
         """Append what is to be read of a view to what is read of each shard: its cursors, then its keys."""
-        own = _distinct(shards)
-        for shard in own:
+        shards, distinct = places
+        for shard in distinct:
             names[shard].append(self._cursors_key(shard, view))
-        if len(own) == 1:
-            names[own[0]] += self._entity_keys(own[0], view, keys)
+        if len(distinct) == 1:
+            names[distinct[0]] += self._entity_keys(distinct[0], view, keys)
             return
-        prefixes = {shard: self._entity_prefix(shard, view) for shard in own}
+        prefixes = {shard: self._entity_prefix(shard, view) for shard in distinct}
         for shard, key in zip(shards, keys, strict=True):
             names[shard].append(prefixes[shard] + key)
 
@@ -135,8 +152,12 @@ class RedisOnlineStore:
 
     def get_document(self, name: str) -> dict[str, Any] | None:
         """See the port."""
-        (data,) = self._run([(0, ("GET", self._document_key(name)))])
+        (data,) = self._run([(0, self.document(name))])
         return None if data is None else msgspec.json.decode(data)
+
+    def document(self, name: str) -> Sequence[Any]:
+        """The words of the command that gets a document's JSON."""
+        return ("GET", self._document_key(name))
 
     def remove_documents(self, names: Sequence[str]) -> None:
         """See the port."""
@@ -182,8 +203,14 @@ class RedisOnlineStore:
         return self._call(lambda: self._link.run(commands)) if commands else []
 
     def _call(self, action: Callable[[], T]) -> T:
-        try:
+        with self.telling():
             return action()
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Of errors of redis-py that end by themselves make OnlineStoreUnavailableError, in this context."""
+        try:
+            yield
         except self._errors as error:
             message = f"the online store at {self._url} does not answer: {error}"
             raise OnlineStoreUnavailableError(message) from error
@@ -207,20 +234,15 @@ class _Reply:
         return Moment(self._now_us, _cursors(next(self.hashes)))
 
 
-def _answer(shards: Sequence[int], replies: Mapping[int, _Reply]) -> Answer:
+def _answer(places: _Places, replies: Mapping[int, _Reply]) -> Answer:
     """The next view's."""
-    own = _distinct(shards)
-    moments = {shard: replies[shard].moment() for shard in own}
-    if len(own) == 1:
-        fields = list(map(_by_source, islice(replies[own[0]].hashes, len(shards))))
+    shards, distinct = places
+    moments = {shard: replies[shard].moment() for shard in distinct}
+    if len(distinct) == 1:
+        fields = [_by_source(reply) for reply in islice(replies[distinct[0]].hashes, len(shards))]
     else:
         fields = [_by_source(next(replies[shard].hashes)) for shard in shards]
     return Answer(moments, shards, fields)
-
-
-def _distinct(shards: Sequence[int]) -> list[int]:
-    """Each shard once; shard 0 if there is none."""
-    return list(dict.fromkeys(shards)) or [0]
 
 
 def _cursors(reply: Sequence[bytes]) -> dict[Source, Cursor]:
