@@ -61,8 +61,8 @@ def fold(store: OnlineStore, partition: int, rows: list[dict[str, Any]]) -> None
         [encode(Sale(**row["event"])) for row in rows],
     )
     judged = Judge(sales).rows(SOURCES[partition].topic_id, partition, records, NO_CLOCK)
-    write = owned.fold(LoggedRows.of(judged, sales.event_time), rows[-1]["offset"] + 1)
-    assert store.write([write]) == [True]
+    writes = owned.fold(LoggedRows.of(judged, sales.event_time), rows[-1]["offset"] + 1)
+    assert all(store.write(writes))
 
 
 def test_a_look_up_of_every_aggregate_answers_as_a_naive_loop(store: OnlineStore) -> None:

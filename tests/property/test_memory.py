@@ -61,10 +61,10 @@ def fields(batches: list[Batch], forget_after: set[int]) -> list[bytes | None]:
             assert store.write([write]) == [True]
             view.applied(write)
         if number in forget_after:
-            before = view.nbytes
-            view.forget()
-            assert view.nbytes <= before
-    return store.read(view.view, SOURCE, [view._serialize((who,)) for who in range(200)])
+            before = view.memory.nbytes
+            view.memory.forget()
+            assert view.memory.nbytes <= before
+    return store.read(view.view, SOURCE, [view.memory._serialize((who,)) for who in range(200)])
 
 
 @settings(deadline=None, max_examples=examples(50))  # two whole workers' folds an example
@@ -88,10 +88,10 @@ def test_those_used_least_recently_are_forgotten() -> None:
     store = MemoryOnlineStore()
     view = ViewPartition(spending.spec, SOURCE, store)
     view.acquire(bytes(16), 1)
-    folded = view._folded
+    folded = view.memory._folded
     for who in range(100):
         folded.slot((who,))
-    partials = np.repeat(view.kernel.empty, 30)
+    partials = np.repeat(view.memory.kernel.empty, 30)
     again = np.arange(60, 90)
     folded.fold(again, np.zeros(30, np.int64), partials, np.zeros(30, np.int64))
     kept = folded.forget(30)
@@ -112,28 +112,28 @@ def test_forgetting_frees_the_entries_of_sketches() -> None:
         view.applied(write)
     full = entries(view)
     for _ in range(4):
-        view.forget()
+        view.memory.forget()
     assert entries(view) < 0.7 * full  # the rest is the room that every view has
 
 
 def entries(view: ViewPartition) -> int:
-    return sum(entries.nbytes for ring in view._folded._rings for entries in ring._entries)
+    return sum(entries.nbytes for ring in view.memory._folded._rings for entries in ring._entries)
 
 
 def test_an_event_further_ahead_than_the_view_was_made_for_takes_no_living_place() -> None:
     """The tolerance of a stream may grow while an old version of a view is still folded."""
     view = ViewPartition(spending.spec, SOURCE, MemoryOnlineStore())
     view.acquire(bytes(16), 1)
-    folded, minute = view._folded, 60_000_000
+    folded, minute = view.memory._folded, 60_000_000
     slot = folded.slot((1,))
-    beyond = folded._rings[0]._places * view.kernel.sizes[0]  # it would take the place of the first one
+    beyond = folded._rings[0]._places * view.memory.kernel.sizes[0]  # it would take the place of the first one
     times = np.array([0, beyond]) + 1_000_000 * minute
-    partials = np.repeat(view.kernel.empty, 2)
+    partials = np.repeat(view.memory.kernel.empty, 2)
     for time in times:
         folded.fold(np.array([slot]), np.array([time]), partials[:1], np.array([times[0]]))
     field = folded.fields(np.array([slot]), np.array([2]), np.array([times[0]]))[0]
-    again = FoldedView(view.kernel)
+    again = FoldedView(view.memory.kernel)
     again.load((1,), field)
     assert again.fields(np.array([0]), np.array([2]), np.array([times[0]])) == [field]
-    kept = unpack(field, view.kernel.layout)[1][0]["k"] * view.kernel.sizes[0]
-    assert kept.tolist() == [time // view.kernel.sizes[0] * view.kernel.sizes[0] for time in times]
+    kept = unpack(field, view.memory.kernel.layout)[1][0]["k"] * view.memory.kernel.sizes[0]
+    assert kept.tolist() == [time // view.memory.kernel.sizes[0] * view.memory.kernel.sizes[0] for time in times]

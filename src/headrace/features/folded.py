@@ -68,7 +68,12 @@ class FoldedView:
         if keep >= count:
             return np.arange(count)
         kept = np.sort(np.argpartition(self._used[:count], count - keep)[count - keep :]) if keep else np.arange(0)
-        capacity = max(keep, _FIRST_SLOTS)
+        self.retain(kept)
+        return kept
+
+    def retain(self, kept: np.ndarray) -> None:
+        """Have these slots alone, ascending; they are counted anew."""
+        capacity = max(len(kept), _FIRST_SLOTS)
         for ring in self._rings:
             ring.keep(kept, capacity)
         self.next_offset = _kept(self.next_offset, kept, capacity, 0)
@@ -76,7 +81,6 @@ class FoldedView:
         self._used = _kept(self._used, kept, capacity, 0)
         names = list(self.slots)
         self.slots = {names[slot]: number for number, slot in enumerate(kept.tolist())}
-        return kept
 
     def load(self, name: Any, field: bytes | None) -> int:
         """Take a slot's field over from the store. Raises CodecError for bytes of another layout."""

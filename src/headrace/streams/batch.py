@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import polars as pl
 
 from headrace.bus.codec import Decoder
 from headrace.features.log import ACCEPTED, REJECTED
-from headrace.features.online import NO_CLOCK
+from headrace.features.online import NO_CLOCK, Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,6 +45,15 @@ class Records:
         )
 
 
+@dataclass(frozen=True)
+class Run:
+    """So many records of one source partition, one after the other; ``clock_us`` is its ``available_at`` before."""
+
+    source: Source
+    count: int
+    clock_us: int
+
+
 class Judge:
     """Gives each record of a stream its verdict, which depends on the record and the stream's spec alone."""
 
@@ -52,14 +62,18 @@ class Judge:
         self._decoder = Decoder(stream)
 
     def rows(self, topic_id: bytes, partition: int, records: Records, clock_us: int) -> pl.DataFrame:
-        """The log's rows of the records. ``clock_us`` is the partition's ``available_at`` so far."""
+        """The log's rows of one partition's records. ``clock_us`` is its ``available_at`` so far."""
+        return self.together([Run(Source(partition, topic_id), len(records.values), clock_us)], records)
+
+    def together(self, runs: Sequence[Run], records: Records) -> pl.DataFrame:
+        """The log's rows of records that are the runs of several partitions. What it costs is by batch, not by run."""
         events, positions, errors = self._decoder.decode(records.values)
         fields = self._decoder.columns(events)
         if errors:
             fields = self._spread(fields, positions, len(records.values))
         reasons, problems = self._verdicts(fields, records, errors)
-        available = self._available(fields, records, clock_us, reasons)
-        frame = _accepted(topic_id, partition, records, available)
+        available = self._available(fields, records, runs, reasons)
+        frame = _accepted(runs, records, available)
         if reasons:
             frame = frame.with_columns(_rejections(reasons, problems, records))
         return frame.hstack(fields)
@@ -107,15 +121,17 @@ class Judge:
         return self._stream.event_time if self._stream.bulk_delay_us is not None else self._stream.available_at
 
     def _available(
-        self, fields: pl.DataFrame, records: Records, clock_us: int, rejected: Mapping[int, str]
+        self, fields: pl.DataFrame, records: Records, runs: Sequence[Run], rejected: Mapping[int, str]
     ) -> np.ndarray:
-        """The running maximum, never less than the clock so far. What a rejected row says moves no clock."""
+        """Each run's running maximum, never less than its clock so far. What a rejected row says moves no clock."""
         if self._stream.available_at == "record":
             own = records.timestamps_us
         else:
             own = _micros(fields, self._known_from) + (self._stream.bulk_delay_us or 0)
             own[list(rejected)] = NO_CLOCK
-        return np.maximum.accumulate(np.maximum(own, clock_us))
+        ends = itertools.accumulate(run.count for run in runs)
+        parts = [(run, own[end - run.count : end]) for run, end in zip(runs, ends, strict=True)]
+        return np.concatenate([np.maximum.accumulate(np.maximum(part, run.clock_us)) for run, part in parts])
 
 
 def _what(before: str | None) -> str:
@@ -135,18 +151,28 @@ _OF_ACCEPTED = [
 """What all accepted rows share, once each."""
 
 
-def _accepted(topic_id: bytes, partition: int, records: Records, available: np.ndarray) -> pl.DataFrame:
+def _accepted(runs: Sequence[Run], records: Records, available: np.ndarray) -> pl.DataFrame:
     """The log's own columns, as if all records were accepted."""
+    counts = [run.count for run in runs]
     return pl.DataFrame(
         [
-            pl.Series("__topic_id", [topic_id], pl.Binary()).new_from_index(0, len(available)),
-            pl.Series("__partition", [partition], pl.Int32()).new_from_index(0, len(available)),
+            _topic_ids(runs),
+            pl.Series("__partition", np.repeat(np.array([run.source.partition for run in runs], np.int32), counts)),
             pl.Series("__offset", records.offsets),
             _times("__record_timestamp", records.timestamps_us),
             _times("__available_at", available),
             *(column.new_from_index(0, len(available)) for column in _OF_ACCEPTED),
         ]
     )
+
+
+def _topic_ids(runs: Sequence[Run]) -> pl.Series:
+    """Nearly always one: partitions of one topic may be of two incarnations while it is made anew."""
+    parts = [
+        pl.Series("__topic_id", [topic_id], pl.Binary()).new_from_index(0, sum(run.count for run in of))
+        for topic_id, of in itertools.groupby(runs, key=lambda run: run.source.topic_id)
+    ]
+    return parts[0] if len(parts) == 1 else pl.concat(parts)
 
 
 def _times(name: str, micros: np.ndarray) -> pl.Series:

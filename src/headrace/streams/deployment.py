@@ -16,7 +16,7 @@ import msgspec
 from headrace.bus import message
 from headrace.features.definitions import spec_hash
 from headrace.models.events import Published
-from headrace.streams.view_partition import view_name
+from headrace.streams.view_memory import view_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

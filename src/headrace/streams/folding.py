@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 import structlog
 
 from headrace.features.log import REJECTED
-from headrace.streams.batch import Judge, Records
+from headrace.streams.batch import Judge, Records, Run
 from headrace.streams.failpoints import failpoint
 from headrace.streams.letters import letters
 from headrace.streams.logged_rows import LoggedRows
+from headrace.streams.view_partition import fold_together
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from confluent_kafka import Message
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from headrace.streams.view_partition import ViewPartition
 
     Owned = Mapping[tuple[str, int], OwnedPartition]
+    Taken = tuple[OwnedPartition, Sequence[Message]]
     ViewWrite = tuple[OwnedPartition, ViewPartition, Write]
 logger = structlog.get_logger(__name__)
 
@@ -65,10 +69,13 @@ class Folding:
         by_place: dict[tuple[str, int], list[Message]] = defaultdict(list)
         for message in messages:
             by_place[str(message.topic()), int(message.partition() or 0)].append(message)
-        writes: list[ViewWrite] = []
+        by_topic: dict[str, list[Taken]] = defaultdict(list)
         for place, own in by_place.items():
-            if place in self._owned:
-                writes += self._fold(self._owned[place], own)
+            owned = self._owned.get(place)
+            wanted = [m for m in own if (m.offset() or 0) >= owned.next_offset] if owned and not owned.rewind else []
+            if owned and wanted:
+                by_topic[owned.topic].append((owned, wanted))
+        writes = [write for topic, taken in by_topic.items() for write in self._fold(topic, taken)]
         failpoint("before-redis")
         self._patiently(partial(self._write, writes))
         failpoint("after-redis")
@@ -89,29 +96,51 @@ class Folding:
     def _writing(self) -> list[OwnedPartition]:
         return [owned for place, owned in self._owned.items() if not self._acquisition.waiting(place)]
 
-    def _fold(self, owned: OwnedPartition, messages: Iterable[Message]) -> list[ViewWrite]:
-        messages = [message for message in messages if (message.offset() or 0) >= owned.next_offset]
-        if not messages or owned.rewind:
-            return []
-        logged = self._judged(owned, messages)
-        self._flushers[owned.topic].add(owned.source, logged.rows, owned.next_offset)
-        if self._acquisition.waiting(owned.place):
-            return []
-        views = [view for view in owned.live if view.position < owned.next_offset]
-        folds = [(view, partial(view.fold, logged, owned.next_offset)) for view in views]
-        return [(owned, view, write) for view, fold in folds for write in self._patiently(fold)]
+    def _fold(self, topic: str, taken: Sequence[Taken]) -> list[ViewWrite]:
+        """Judge and fold the records of all partitions of a topic together: what that costs is by batch."""
+        rows = self._judged(topic, taken)
+        live = [
+            (owned, view, int(own[0].offset() or 0))
+            for owned, own in taken
+            if not self._acquisition.waiting(owned.place)
+            for view in owned.live
+            if view.position < owned.next_offset
+        ]
+        by_view = groupby(sorted(live, key=lambda one: one[1].view), key=lambda one: one[1].view)
+        return [write for _, folding in by_view for write in self._fold_view(list(folding), rows)]
 
-    def _judged(self, owned: OwnedPartition, messages: Sequence[Message]) -> LoggedRows:
-        """The rows, with which the partition has moved on."""
-        stream, source, records = self._streams[owned.topic], owned.source, Records.of(messages)
-        rows = self._judges[owned.topic].rows(source.topic_id, source.partition, records, owned.available_us)
-        owned.available_us = rows.get_column("__available_at").dt.epoch("us").item(-1)
-        owned.next_offset = int(records.offsets[-1]) + 1
-        logged = LoggedRows.of(rows, stream.event_time)
-        owned.counts["late"] += logged.late(stream.lateness_us)
-        if rows.get_column("__reason").null_count() < rows.height:
-            self._reject(owned, rows.filter(pl.col("__verdict") == REJECTED))
+    def _judged(self, topic: str, taken: Sequence[Taken]) -> LoggedRows:
+        """The rows, with which the partitions have moved on."""
+        stream, records = self._streams[topic], Records.of([message for _, own in taken for message in own])
+        runs = [Run(owned.source, len(own), owned.available_us) for owned, own in taken]
+        logged = LoggedRows.of(self._judges[topic].together(runs, records), stream.event_time)
+        available = logged.rows.get_column("__available_at").to_numpy().astype(np.int64)
+        late, start = logged.late(stream.lateness_us), 0
+        for owned, own in taken:
+            rows, start = logged.rows.slice(start, len(own)), start + len(own)
+            owned.available_us, owned.next_offset = int(available[start - 1]), int(records.offsets[start - 1]) + 1
+            owned.counts["late"] += int(np.count_nonzero(late == owned.source.partition))
+            if logged.rejects:
+                self._reject(owned, rows.filter(pl.col("__verdict") == REJECTED))
+            self._flushers[topic].add(owned.source, rows, owned.next_offset)
         return logged
+
+    def _fold_view(
+        self, folding: Sequence[tuple[OwnedPartition, ViewPartition, int]], rows: LoggedRows
+    ) -> list[ViewWrite]:
+        """Those partitions together that have folded none of these rows yet, each of the others alone."""
+        fresh = [(owned, view) for owned, view, first in folding if view.position <= first]
+        others = [(owned, view) for owned, view, first in folding if view.position > first]
+        found: list[ViewWrite] = []
+        if fresh:
+            views, ends = [view for _, view in fresh], [owned.next_offset for owned, _ in fresh]
+            own = rows.only([view.source.partition for view in views])
+            writes = self._patiently(partial(fold_together, views, own, ends))
+            found += [(owned, view, write) for (owned, view), of in zip(fresh, writes, strict=True) for write in of]
+        for owned, view in others:
+            fold = partial(view.fold, rows.only([view.source.partition]), owned.next_offset)
+            found += [(owned, view, write) for write in self._patiently(fold)]
+        return found
 
     def _reject(self, owned: OwnedPartition, rejected: pl.DataFrame) -> None:
         owned.counts["rejected"] += rejected.height

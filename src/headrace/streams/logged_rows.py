@@ -1,4 +1,4 @@
-"""Rows of one source partition on their way into views: prepared once, folded by each view of the stream."""
+"""Rows of a stream on their way into views: prepared once, folded by each view of the stream."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ import numpy as np
 import polars as pl
 
 from headrace.features.log import ACCEPTED
-from headrace.features.online import NO_CLOCK
 from headrace.features.point_in_time import with_time
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
 class LoggedRows:
-    """Rows as the event log has them, in order; ``accepted`` are those that count, with ``__time`` and ``offset``."""
+    """Rows as the event log has them, of one partition after the other, each in order.
+
+    ``accepted`` are those that count, with ``__time`` and ``offset``.
+    """
 
     rows: pl.DataFrame
     accepted: pl.DataFrame
@@ -31,22 +35,40 @@ class LoggedRows:
         good = rows if rows.get_column("__reason").null_count() == rows.height else rows.filter(_GOOD)
         return LoggedRows(rows, with_time(good, event_time), rows.get_column("__offset").to_numpy(), event_time)
 
+    @property
+    def rejects(self) -> bool:
+        """Whether some row is not accepted."""
+        return self.accepted.height < self.rows.height
+
+    def only(self, partitions: Sequence[int]) -> LoggedRows:
+        """The rows of these partitions."""
+        inside = self.rows.get_column("__partition").is_in(partitions)
+        return self if inside.all() else LoggedRows.of(self.rows.filter(inside), self.event_time)
+
     def since(self, position: int) -> LoggedRows:
-        """The rows from an offset on."""
+        """The rows of one partition from an offset on."""
         if not len(self.offsets) or self.offsets[0] >= position:
             return self
         return LoggedRows.of(self.rows.filter(pl.col("__offset") >= position), self.event_time)
 
-    def clock(self, *, by_event_time: bool) -> int:
-        """The largest ``available_at``, or the largest event time of the accepted ones."""
-        column = self.accepted.get_column("__time") if by_event_time else self.rows.get_column("__available_at")
-        times = column.to_numpy()
-        return int(times.max().astype(np.int64)) if len(times) else NO_CLOCK
+    def clocks(
+        self, which: Callable[[pl.DataFrame], NDArray[np.int64]], before: Sequence[int], *, by_event_time: bool
+    ) -> NDArray[np.int64]:
+        """The clock of each partition after these rows: the largest ``available_at``, or event time of accepted ones.
 
-    def late(self, lateness_us: int) -> int:
-        """How many accepted rows happened longer before their ``available_at`` than ``lateness_us``."""
+        ``which`` gives the index in ``before`` of each row's partition.
+        """
+        rows, name = (self.accepted, "__time") if by_event_time else (self.rows, "__available_at")
+        clocks = np.array(before, np.int64)
+        np.maximum.at(clocks, which(rows), rows.get_column(name).to_numpy().astype(np.int64))
+        return clocks
+
+    def late(self, lateness_us: int) -> NDArray[np.int64]:
+        """The partition numbers of accepted rows that happened longer before their ``available_at`` than that."""
         available = self.accepted.get_column("__available_at").to_numpy().view(np.int64)
-        return int(np.count_nonzero(available - self.accepted.get_column("__time").to_numpy() > lateness_us))
+        is_late = available - self.accepted.get_column("__time").to_numpy() > lateness_us
+        partitions: NDArray[np.int64] = self.accepted.get_column("__partition").to_numpy()[is_late]
+        return partitions
 
 
 _GOOD = pl.col("__verdict") == ACCEPTED

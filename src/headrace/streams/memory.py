@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection
 
-    from headrace.streams.view_partition import ViewPartition
+    from headrace.streams.view_memory import ViewMemory
 
 
-def bound(views: Sequence[ViewPartition], most_bytes: int) -> None:
-    """Where the views take more than that, each forgets the half of its entities that was used least recently.
+def bound(memories: Collection[ViewMemory], most_bytes: int) -> None:
+    """Where they take more than that together, each forgets the half of its entities that was used least recently.
 
     By halves, so that the cost of forgetting is spread over as many entities as come.
     """
-    if sum(view.nbytes for view in views) > most_bytes:
-        for view in views:
-            view.forget()
+    if sum(memory.nbytes for memory in memories) > most_bytes:
+        for memory in memories:
+            memory.forget()

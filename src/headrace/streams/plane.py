@@ -299,7 +299,8 @@ class DataPlane:
         return position, self._takeover.available(topic, source, position)
 
     def _bound_memory(self) -> None:
-        bound([view for owned in self._owned.values() for view in owned.views], self._config.memory_bytes)
+        memories = {view.memory for owned in self._owned.values() for view in owned.views}
+        bound(memories, self._config.memory_bytes)
 
     def _deploy(self) -> None:
         """Views come and go."""

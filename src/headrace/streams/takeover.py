@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from headrace.bus.topics import Held, held, incarnations
 from headrace.errors import FencedError, TopicUnknownError
@@ -11,7 +12,8 @@ from headrace.features.definitions import spec_hash
 from headrace.features.online import NO_CLOCK, Source
 from headrace.streams import gap
 from headrace.streams.partition import OwnedPartition, StoppedPartition
-from headrace.streams.view_partition import ViewPartition, view_name
+from headrace.streams.view_memory import ViewMemory, view_name
+from headrace.streams.view_partition import ViewPartition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,6 +45,7 @@ class Takeover:
         ends: Mapping[str, LogEnd],
     ) -> None:
         self._client, self._store, self._log, self._specs, self._ends = client, store, log, specs, ends
+        self._memories: WeakValueDictionary[str, ViewMemory] = WeakValueDictionary()
 
     def take(self, topic: str, partition: int) -> OwnedPartition | StoppedPartition:
         """The partition, its part of the log open, its cursors not acquired yet; or why it has to be left alone.
@@ -70,11 +73,19 @@ class Takeover:
         """What a partition's views are by now: those that it has already are the same objects."""
         known = {view.view: view for view in owned.views}
         names = [(view_name(spec, spec_hash(spec)), spec) for spec in self._specs[owned.topic]]
-        return [known.get(name) or ViewPartition(spec, owned.source, self._store) for name, spec in names]
+        return [known.get(name) or self._view(spec, owned.source) for name, spec in names]
+
+    def _view(self, spec: Mapping[str, Any], source: Source) -> ViewPartition:
+        """All partitions of a view share its memory, which goes with the last of them."""
+        name = view_name(spec, spec_hash(spec))
+        memory = self._memories.get(name)
+        if memory is None:
+            memory = self._memories[name] = ViewMemory(spec, self._store)
+        return ViewPartition(spec, source, self._store, memory)
 
     def _open(self, topic: str, source: Source, partitions: int, found: Held) -> OwnedPartition:
         position = self._ends[topic].flusher.open(source) or 0
-        views = [ViewPartition(spec, source, self._store) for spec in self._specs[topic]]
+        views = [self._view(spec, source) for spec in self._specs[topic]]
         return OwnedPartition(
             topic,
             source,

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
-from array import array
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headrace.features.entity_key import serializer
-from headrace.features.folded import FoldedView
-from headrace.features.kernel import kernel
-from headrace.features.online import NO_CLOCK, Cursor, CursorState, OnlineStore, Source, Write, shard_of
+from headrace.features.online import NO_CLOCK, Cursor, CursorState, OnlineStore, Source, Write
+from headrace.streams.view_memory import ViewMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import polars as pl
+    from numpy.typing import NDArray
 
     from headrace.streams.logged_rows import LoggedRows
-
-
-def view_name(spec: Mapping[str, Any], version: str) -> str:
-    """The name of a view version in the online store."""
-    return f"{spec['view']}@{version}"
 
 
 def reach_us(spec: Mapping[str, Any]) -> int:
@@ -41,9 +33,12 @@ class ViewPartition:
     :meth:`level` and :meth:`heartbeat`. To stay behind is right, as there is nothing of that shard in between.
     """
 
-    def __init__(self, spec: Mapping[str, Any], source: Source, store: OnlineStore) -> None:
-        self.kernel = kernel(spec)
-        self.view = view_name(spec, self.kernel.version)
+    def __init__(
+        self, spec: Mapping[str, Any], source: Source, store: OnlineStore, memory: ViewMemory | None = None
+    ) -> None:
+        """``memory``: the view's, which other partitions share; None: one of its own."""
+        self.memory = memory or ViewMemory(spec, store)
+        self.view = self.memory.view
         self.source = source
         self.cursors = [Cursor(b"", -1)] * store.shards
         self.position = 0
@@ -51,19 +46,12 @@ class ViewPartition:
         self.clock = NO_CLOCK
         """The partition's clock at that position."""
         self._store = store
-        self._forget_all()
-        self._serialize = serializer(self.kernel.entity_keys)
-        self._names = [name for name, _ in self.kernel.entity_keys]
         self.event_time: str = spec["source"]["event_time"]
-        self._by_event_time = spec["clock"] == "stream"
-
-    def _forget_all(self) -> None:
-        self._folded = FoldedView(self.kernel)
-        self._keys, self._shards = list[bytes](), array("H")  # of each slot; the shard only where there are several
+        self.by_event_time = spec["clock"] == "stream"
 
     def acquire(self, owner: bytes, partitions: int) -> None:
-        """Take the cursors over and start from the one that is least; the memory is dropped."""
-        self._forget_all()
+        """Take the cursors over and start from the one that is least; the memory of this partition is dropped."""
+        self.memory.drop(self.source)
         found = self._store.acquire(self.view, self.source, owner, partitions)
         self.cursors = [cursor or Cursor(owner, -1, partitions=partitions) for cursor in found]
         self.position = self.written
@@ -83,20 +71,6 @@ class ViewPartition:
     def rows_total(self) -> int:
         """The accepted rows folded, by the cursors."""
         return sum(cursor.rows_total for cursor in self.cursors)
-
-    @property
-    def nbytes(self) -> int:
-        """The memory that its entities take."""
-        return self._folded.nbytes
-
-    def forget(self) -> None:
-        """Drop the half of the entities that was used least recently; they come back from the store.
-
-        Not between a fold and its writes.
-        """
-        kept = self._folded.forget(len(self._keys) // 2).tolist()
-        self._keys = [self._keys[slot] for slot in kept]
-        self._shards = array("H", [self._shards[slot] for slot in kept] if self._shards else [])
 
     # -- writes -----------------------------------------------------------------------------------------------------
 
@@ -143,74 +117,83 @@ class ViewPartition:
 
         Rows below their shard's cursor, and below an entity's own field, were folded before and are left out.
         """
-        rows = rows.since(self.position)
-        self.clock = max(self.clock, rows.clock(by_event_time=self._by_event_time))
-        data = self.kernel.keep(rows.accepted)
-        slots, offsets = self._slots(data), data.get_column("offset").to_numpy()
-        fresh = offsets >= self._folded.next_offset[slots]
-        times, partials = data.get_column("__time").to_numpy()[fresh], self.kernel.lift(data)[fresh]
-        touched = slots[fresh]
-        self._folded.fold(touched, times, partials, np.full(len(touched), self.clock))
-        self.position = next_offset
-        touched = np.unique(touched)
-        if len(self.cursors) == 1:
-            return [self._moved(0, rows.accepted.height, touched.tolist(), self._fields(touched), state)]
-        return self._spread(self._counts(rows, slots, offsets), touched, state)
+        return fold_together([self], rows.since(self.position), [next_offset], state)[0]
 
-    def _fields(self, slots: np.ndarray) -> list[bytes]:
-        return self._folded.fields(slots, np.full(len(slots), self.position), np.full(len(slots), self.clock))
+    @property
+    def bounds(self) -> tuple[Source, list[int]]:
+        """The source partition, and the offset of each shard below which its rows were folded before."""
+        return self.source, [cursor.next_offset for cursor in self.cursors]
 
-    def _moved(self, shard: int, rows: int, slots: Sequence[int], fields: Sequence[bytes], state: CursorState) -> Write:
+    def moved(self, shard: int, rows: int, keys: Sequence[bytes], fields: Sequence[bytes], state: CursorState) -> Write:
         """The write of one shard after a fold; its cursor may be further already, and then has nothing to take."""
         cursor = self.cursors[shard]
         after = cursor.moved(max(cursor.next_offset, self.position), rows, max(cursor.clock, self.clock), state)
-        return self._write(shard, after, [self._keys[slot] for slot in slots], fields)
+        return self._write(shard, after, keys, fields)
 
-    def _counts(self, rows: LoggedRows, slots: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-        """How many accepted rows each shard has beyond its cursor; those that the view leaves out are in shard 0."""
-        ends = np.array([cursor.next_offset for cursor in self.cursors])
-        shards = np.asarray(self._shards)[slots]
-        counts = np.bincount(shards[offsets >= ends[shards]], minlength=len(ends))
-        accepted = rows.accepted.get_column("offset").to_numpy()
-        counts[0] += np.count_nonzero(accepted >= ends[0]) - np.count_nonzero(offsets >= ends[0])
-        return counts
 
-    def _spread(self, counts: np.ndarray, touched: np.ndarray, state: CursorState) -> list[Write]:
-        """The writes of those shards that have rows, or say something else of their state."""
-        shards = np.asarray(self._shards)[touched]
-        order = np.argsort(shards, kind="stable")
-        touched, bounds = touched[order], np.searchsorted(shards[order], np.arange(len(counts) + 1)).tolist()
-        slots, fields = touched.tolist(), self._fields(touched)
-        return [
-            self._moved(shard, rows, slots[begin:end], fields[begin:end], state)
-            for shard, (rows, begin, end) in enumerate(zip(counts.tolist(), bounds, bounds[1:], strict=False))
-            if rows or begin < end or self.cursors[shard].state is not state
-        ]
+def fold_together(
+    views: Sequence[ViewPartition], rows: LoggedRows, next_offsets: Sequence[int], state: CursorState = CursorState.LIVE
+) -> list[list[Write]]:
+    """Fold rows of several partitions into one view of one memory, in one go; the writes of each.
 
-    def _slots(self, data: pl.DataFrame) -> np.ndarray:
-        """Each row's slot; entities that are not in memory are loaded from the store first."""
-        names = list(zip(*(data.get_column(name).to_list() for name in self._names), strict=True))
-        slots = self._known(names)
-        if (slots < 0).any():
-            self._load(dict.fromkeys(names[row] for row in np.flatnonzero(slots < 0).tolist()))
-            slots = self._known(names)
-        return slots
+    The rows are those of these partitions, none below the position of its view. What it costs is by batch.
+    """
+    memory, which = views[0].memory, _indexes(views)
+    data = memory.kernel.keep(rows.accepted)
+    own, offsets, bounds = which(data), data.get_column("offset").to_numpy(), [view.bounds for view in views]
+    slots = memory.slots(data, own, bounds)
+    clocks = rows.clocks(which, [view.clock for view in views], by_event_time=views[0].by_event_time)
+    counts = _counts(rows, offsets, own, which, memory.homes(slots, bounds), bounds)
+    fresh = offsets >= memory.next_offsets(slots)
+    touched, times = slots[fresh], data.get_column("__time").to_numpy()[fresh]
+    memory.fold(touched, times, memory.kernel.lift(data)[fresh], clocks[own[fresh]])
+    touched = np.unique(touched)
+    homes = memory.homes(touched, bounds)
+    order = np.argsort(homes, kind="stable")
+    touched, homes = touched[order], homes[order]
+    of, shards = homes // counts.shape[1], counts.shape[1]
+    keys, fields = memory.fields(touched, np.array(next_offsets)[of], clocks[of])
+    ends = np.searchsorted(homes, np.arange(len(views) * shards + 1)).tolist()
+    found = []
+    for index, (view, next_offset, clock) in enumerate(zip(views, next_offsets, clocks.tolist(), strict=True)):
+        view.position, view.clock = next_offset, clock
+        found.append(
+            [
+                view.moved(shard, count, keys[begin:end], fields[begin:end], state)
+                for shard, (count, begin, end) in enumerate(
+                    zip(counts[index].tolist(), ends[index * shards :], ends[index * shards + 1 :], strict=False)
+                )
+                if shards == 1 or count or begin < end or view.cursors[shard].state is not state
+            ]
+        )
+    return found
 
-    def _known(self, names: Sequence[tuple[Any, ...]]) -> np.ndarray:
-        """The slot of each name, -1 where it has none."""
-        return np.fromiter(map(self._folded.slots.get, names, itertools.repeat(-1)), np.int64, len(names))
 
-    def _load(self, names: Iterable[tuple[Any, ...]]) -> None:
-        keys = {name: self._serialize(name) for name in names}
-        stored = self._store.read(self.view, self.source, list(keys.values()))
-        for (name, key), field in zip(keys.items(), stored, strict=True):
-            slot = self._folded.load(name, field)
-            self._keys.append(key)
-            if len(self.cursors) > 1:
-                self._place(slot, shard_of(key, len(self.cursors)))
+def _indexes(views: Sequence[ViewPartition]) -> Callable[[pl.DataFrame], NDArray[np.int64]]:
+    """Gives the index of each row's view."""
+    numbers = [view.source.partition for view in views]
+    index = np.zeros(max(numbers) + 1, np.int64)
+    index[numbers] = np.arange(len(numbers))
+    return lambda rows: index[rows.get_column("__partition").to_numpy()]
 
-    def _place(self, slot: int, shard: int) -> None:
-        """Rows count from the larger of the field's header and the shard's cursor on; both move with the folds."""
-        self._shards.append(shard)
-        bounds = self._folded.next_offset
-        bounds[slot] = max(bounds[slot], self.cursors[shard].next_offset)
+
+def _counts(  # noqa: PLR0917 - one call site
+    rows: LoggedRows,
+    offsets: np.ndarray,
+    own: np.ndarray,
+    which: Callable[[pl.DataFrame], NDArray[np.int64]],
+    homes: np.ndarray,
+    bounds: Sequence[tuple[Source, Sequence[int]]],
+) -> np.ndarray:
+    """How many accepted rows each shard (a column) of each view (a row) has beyond its cursor.
+
+    Those that the view leaves out are in shard 0.
+    """
+    ends = np.array([of_view for _, of_view in bounds])
+    accepted = which(rows.accepted)
+    if ends.shape[1] == 1:
+        return np.bincount(accepted, minlength=len(ends))[:, None]
+    counts = np.bincount(homes[offsets >= ends.reshape(-1)[homes]], minlength=ends.size).reshape(ends.shape)
+    for of, sign, at in ((accepted, 1, rows.accepted.get_column("offset").to_numpy()), (own, -1, offsets)):
+        counts[:, 0] += sign * np.bincount(of[at >= ends[of, 0]], minlength=len(ends))
+    return counts

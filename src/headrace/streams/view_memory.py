@@ -1,0 +1,130 @@
+"""What a worker has of one view in memory: the tiles of all its source partitions, so that one fold does for all."""
+
+from __future__ import annotations
+
+import itertools
+from array import array
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headrace.features.entity_key import serializer
+from headrace.features.folded import FoldedView
+from headrace.features.kernel import kernel
+from headrace.features.online import OnlineStore, Source, shard_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import polars as pl
+    from numpy.typing import NDArray
+
+    Bounds = tuple[Source, Sequence[int]]
+    """A source partition, and the offset of each shard below which its rows were folded before."""
+
+
+def view_name(spec: Mapping[str, Any], version: str) -> str:
+    """The name of a view version in the online store."""
+    return f"{spec['view']}@{version}"
+
+
+class ViewMemory:
+    """The entities of one view that are at hand, by source partition; others are loaded from the store when asked for.
+
+    A slot is one entity of one partition. It knows the store's shard that it is in.
+    """
+
+    def __init__(self, spec: Mapping[str, Any], store: OnlineStore) -> None:
+        self.kernel = kernel(spec)
+        self.view = view_name(spec, self.kernel.version)
+        self._store, self._shards = store, store.shards
+        self._serialize = serializer(self.kernel.entity_keys)
+        self._names = [name for name, _ in self.kernel.entity_keys]
+        self._places: dict[Source, int] = {}  # a number for each source, from its first row on
+        self._forget_all()
+
+    def _forget_all(self) -> None:
+        self._folded = FoldedView(self.kernel)
+        self._keys = list[bytes]()  # of each slot
+        self._homes = array("I")  # of each slot: its source's number times the shards, and its shard
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that its entities take."""
+        return self._folded.nbytes
+
+    def forget(self) -> None:
+        """Drop the half of the entities that was used least recently. Not between a fold and its writes."""
+        self._keep(self._folded.forget(len(self._keys) // 2))
+
+    def drop(self, source: Source) -> None:
+        """Forget a partition: the store may say something else of it."""
+        place = self._places.get(source)
+        homes = np.asarray(self._homes)
+        others = np.flatnonzero(homes // self._shards != place)
+        if len(others) == 0:
+            self._forget_all()
+        elif len(others) < len(homes):
+            self._folded.retain(others)
+            self._keep(others)
+
+    def _keep(self, slots: np.ndarray) -> None:
+        kept = slots.tolist()
+        self._keys = [self._keys[slot] for slot in kept]
+        self._homes = array("I", [self._homes[slot] for slot in kept])
+
+    # -- slots ------------------------------------------------------------------------------------------------------
+
+    def slots(self, data: pl.DataFrame, which: np.ndarray, sources: Sequence[Bounds]) -> NDArray[np.int64]:
+        """Each row's slot, ``which`` being the index of its source; those not at hand are loaded from the store."""
+        places = np.array([self._places.setdefault(source, len(self._places)) for source, _ in sources])
+        columns = (data.get_column(name).to_list() for name in self._names)
+        names = list(zip(places[which].tolist(), *columns, strict=True))
+        slots = self._known(names)
+        if (slots < 0).any():
+            missing = dict.fromkeys(names[row] for row in np.flatnonzero(slots < 0).tolist())
+            for (source, bounds), place in zip(sources, places.tolist(), strict=True):
+                self._load(source, bounds, [name for name in missing if name[0] == place])
+            slots = self._known(names)
+        return slots
+
+    def _known(self, names: Sequence[tuple[Any, ...]]) -> NDArray[np.int64]:
+        """The slot of each name, -1 where it has none."""
+        return np.fromiter(map(self._folded.slots.get, names, itertools.repeat(-1)), np.int64, len(names))
+
+    def _load(self, source: Source, bounds: Sequence[int], names: Iterable[tuple[Any, ...]]) -> None:
+        """Rows count from the larger of the field's header and the bound of its shard on; both move with the folds."""
+        keys = {name: self._serialize(name[1:]) for name in names}
+        if not keys:
+            return
+        stored = self._store.read(self.view, source, list(keys.values()))
+        for (name, key), field in zip(keys.items(), stored, strict=True):
+            slot, shard = self._folded.load(name, field), shard_of(key, self._shards)
+            self._keys.append(key)
+            self._homes.append(name[0] * self._shards + shard)
+            self._folded.next_offset[slot] = max(self._folded.next_offset[slot], bounds[shard])
+
+    def homes(self, slots: np.ndarray, sources: Sequence[Bounds]) -> NDArray[np.int64]:
+        """Where each slot belongs: the index of its source times the number of shards, plus its shard."""
+        index = np.zeros(len(self._places), np.int64)
+        index[[self._places[source] for source, _ in sources]] = np.arange(len(sources))
+        place, shard = np.divmod(np.asarray(self._homes).take(slots).astype(np.int64), self._shards)
+        homes: NDArray[np.int64] = index[place] * self._shards + shard
+        return homes
+
+    def next_offsets(self, slots: np.ndarray) -> NDArray[np.int64]:
+        """The offset below which each slot has all its rows."""
+        found: NDArray[np.int64] = self._folded.next_offset[slots]
+        return found
+
+    # -- folding ----------------------------------------------------------------------------------------------------
+
+    def fold(self, slots: np.ndarray, times_us: np.ndarray, partials: np.ndarray, clocks: np.ndarray) -> None:
+        """Fold rows into their slots, each under its partition's clock after the batch."""
+        self._folded.fold(slots, times_us, partials, clocks)
+
+    def fields(
+        self, slots: np.ndarray, next_offsets: np.ndarray, clocks: np.ndarray
+    ) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        """The keys of these slots, and the bytes of their fields, folded below their ``next_offsets``."""
+        return [self._keys[slot] for slot in slots.tolist()], self._folded.fields(slots, next_offsets, clocks)
