@@ -147,7 +147,7 @@ def test_wherever_each_shard_stands_values_are_those_of_their_own_v(
             case "beat":
                 worker.apply(worker.view.heartbeat())
             case "forget":
-                worker.view.forget()
+                worker.view.memory.forget()
             case _:
                 worker.start()
         worker.check()

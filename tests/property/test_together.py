@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -20,6 +20,9 @@ from headrace.streams.logged_rows import LoggedRows
 from headrace.streams.view_memory import ViewMemory
 from headrace.streams.view_partition import ViewPartition, fold_together
 from tests.property.budget import examples
+
+if TYPE_CHECKING:
+    from headrace.features.aggregates import Aggregate
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SOURCES = [Source(0, bytes(16)), Source(2, bytes(16)), Source(5, bytes([1]) * 16)]
@@ -44,13 +47,17 @@ BATCHES = st.lists(st.dictionaries(st.integers(0, 2), st.lists(RECORD, min_size=
 
 def view_of(clock: Any) -> FeatureView:
     """Every part of folding: several windows, a filter, a sketch, rows that a view leaves out."""
-    features = {"n": Count(), "amount": Sum("amount", where=col("amount") > 0), "last": Last("amount")}
+    features: dict[str, Aggregate] = {
+        "n": Count(),
+        "amount": Sum("amount", where=col("amount") > 0),
+        "last": Last("amount"),
+    }
     return FeatureView(
         "visitor",
         Entity("visitor", keys={"who": int}),
         visits,
         ["10m", "1h"],
-        features | {"newest": LastN("amount", 2)},
+        {**features, "newest": LastN("amount", 2)},
         where=col("amount") != 1.0,
         clock=clock,
     )
@@ -82,6 +89,7 @@ class Side:
 
     def fold_in_vain(self, index: int, rows: LoggedRows, end: int) -> None:
         """Fold the rows of one partition, have the writes refused, and acquire again."""
+        self.state()
         self.views[index].fold(rows.only([SOURCES[index].partition]), end)
         self.views[index].acquire(bytes(16), len(SOURCES))
 
