@@ -11,7 +11,19 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import backfill, feast_lookups, footprint, freshness, growth, ingest, page, peers, profiling, results
+from . import (
+    backfill,
+    feast_lookups,
+    footprint,
+    freshness,
+    growth,
+    ingest,
+    page,
+    peers,
+    profiling,
+    results,
+    training_sets,
+)
 from .machine import machine
 from .options import Options
 from .rig import console, rig
@@ -28,6 +40,7 @@ SECTIONS: dict[str, Callable[[Rig, Options], dict[str, Any]]] = {
     "bytes": footprint.run,
     "growth": growth.run,
     "feast": feast_lookups.run,
+    "training": training_sets.run,
     "peers": peers.run,
     "profile": profiling.run,
 }

@@ -122,6 +122,24 @@ def _growth(section: Json) -> str:
     return "\n\n".join(parts)
 
 
+def _training(section: Json) -> str:
+    took = section["seconds"]
+    head = ("training set", "seconds", "to mere reading")
+    names = {"read": "the log's columns, merely read", "headrace": "headrace", "feast": "Feast, default store"}
+    rows = [(names[name], f"{took[name]:.2f}", f"{took[name] / took['read']:.1f}") for name in names]
+    size = f"{section['rows']:,} rows, {section['events']:,} events, {section['features']} features"
+    parts = [
+        f"{size}; at most {section['peak_gb']} GB in memory. Feast joins values that are ready made.",
+        _table(head, rows),
+        f"Feast's time to ours: **{section['ratio_to_feast']}**.",
+    ]
+    for name, points in section["growth"].items():
+        slug = name.replace(" ", "-")
+        table = _table((name, *(f"{int(count):,}" for count in points)), [("rows/s", *points.values())])
+        parts.append(f"{table}\n\n![rows a second by number of {name}](benchmarks/training-{slug}.png)")
+    return "\n\n".join(parts)
+
+
 def _peers(section: Json) -> str:
     head = ("engine", "garbage collection", "results", "events/s (median)", "counted")
     rows: list[tuple[Any, ...]] = [
@@ -166,6 +184,7 @@ PARTS: dict[str, Callable[[Json], str]] = {
     "bytes": _bytes,
     "growth": _growth,
     "feast": _feast,
+    "training": _training,
     "peers": _peers,
 }
 TITLES = {
@@ -175,5 +194,6 @@ TITLES = {
     "bytes": "Bytes in Valkey",
     "growth": "Growth",
     "feast": "Look-ups through Feast",
+    "training": "Training sets",
     "peers": "Peers",
 }

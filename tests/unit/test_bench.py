@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks import page, results
+from benchmarks import page, results, training_sets
 from benchmarks.definitions import Payment
 from benchmarks.measuring import Run
 from benchmarks.workload import START_US, Rows, Workload
@@ -126,3 +126,22 @@ BYTES = {
     "field_bytes_per_entity_window": 50.0, "memory_bytes_per_entity_window": 75.0, "field_ratio": 2.0,
     "memory_ratio": 3.0,
 }  # fmt: skip
+
+
+def test_the_training_load_is_in_order_and_late_as_asked_and_its_page_shows_ratios() -> None:
+    load = training_sets.Load(4_000, 400, users=20, late=0.2)
+    rows = training_sets._events(load, 0, 4_000)
+    for _, part in rows.group_by("__partition"):
+        assert part["__offset"].to_list() == list(range(1_000))
+        assert part["__available_at"].is_sorted()
+    assert 0.17 * 4_000 < (rows["ts"] < rows["__available_at"]).sum() < 0.23 * 4_000
+    assert training_sets.spine_of(load).height == 400
+    assert len(load.service.columns()) == 10
+    told = {
+        **STAMP, "rows": 400, "events": 4_000, "features": 10, "peak_gb": 1.5, "ratio_to_feast": 25.0,
+        "seconds": {"read": 0.1, "headrace": 0.4, "feast": 10.0}, "growth": {"late percent": {"1": 5, "20": 4}},
+    }  # fmt: skip
+    text = page.render({"machine": MACHINE, "sections": {"training": told}})
+    assert "| headrace | 0.40 | 4.0 |" in text
+    assert "Feast's time to ours: **25.0**" in text
+    assert "benchmarks/training-late-percent.png" in text
