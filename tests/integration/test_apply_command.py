@@ -17,6 +17,7 @@ from headrace.errors import TransientError
 from headrace.features.redis_store import RedisOnlineStore
 from headrace.serving.features import FeatureClient
 from tests.integration.deployments_scene import until
+from tests.integration.feast_scene import YAML
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +63,11 @@ class Project:
         cached = self._folder / "__pycache__"
         for file in cached.glob("*.pyc"):
             file.unlink()
+
+    def keep_a_feature_store(self) -> None:
+        """Feast's registry is to follow from now on."""
+        text = YAML.format(project="p", kind="file", registry="registry.db", redis="127.0.0.1:1", events="events")
+        (self._folder / "feature_store.yaml").write_text(text)
 
     def run(self, *arguments: str, **options: Any) -> Any:
         """A command in this process, its definitions read anew."""
@@ -109,6 +115,7 @@ def project(
     project.close()
 
 
+@pytest.mark.filterwarnings("ignore")  # Feast's imports warn
 def test_a_changed_view_is_planned_applied_once_and_served(
     project: Project, services: LocalServices, namespace: str
 ) -> None:
@@ -133,13 +140,15 @@ def test_a_changed_view_is_planned_applied_once_and_served(
     assert refused.exit_code == 1
     assert project.run("plan").exit_code == CHANGES
 
+    project.keep_a_feature_store()
     done = project.run("apply", "--yes")
     assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "live")
+    assert done.stdout.splitlines()[-3:-1] == ["feast: view shop added", "feast: service risk added"]
     client = FeatureClient(store)
     found = client.get("risk", [{"shop": f"s{n}"} for n in range(3)])
     assert found.columns == ["shop__n_1h", "shop__n_1d", "shop__amount_1h", "shop__amount_1d"]
     again = project.run("apply", "--yes")
-    assert (again.exit_code, "nothing to deploy" in again.stdout) == (0, True)
+    assert (again.exit_code, "nothing to deploy" in again.stdout, "feast:" in again.stdout) == (0, True, False)
     assert project.run("plan").exit_code == 0
     store.close()
 

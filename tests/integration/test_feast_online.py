@@ -260,7 +260,7 @@ def test_ordinary_views_of_one_entity_are_one_read_and_go_with_their_rows(
     assert ask(store, *asked).to_dict() == {
         "shop": ["a", "b", "c", "a"], "rating": [3.0, 2.0, None, 3.0], "pieces": [3, None, 4, 3],
     }  # fmt: skip
-    assert [len(of_request) for of_request in commands] == [3]
+    assert reads == [3]
     plugin.update(store.config, [stock], [], [], [], partial=False)
     assert ask(store, *asked).to_dict()["pieces"] == [None] * 4
     assert ask(store, *asked).to_dict()["rating"] == [3.0, 2.0, None, 3.0]
