@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 import numpy as np
 
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
     from headrace.features.states import Values
 
 _HEARTBEAT_BOUND_US = 5_000_000
+
+
+class Options(TypedDict, total=False):
+    """What clients can be told: see :class:`FeatureClient`."""
+
+    clock: Clock | Literal["stream"]
+    heartbeat_bound_us: int
+    services_ms: int
+    monotonic: Callable[[], float]
 
 
 class Status(StrEnum):
@@ -108,27 +118,100 @@ def _to_list(values: Values) -> list[Any]:
     return [value if there else None for value, there in zip(found.tolist(), present.tolist(), strict=True)]
 
 
+Step = Callable[[Any], Any]
+"""Asks a store; an asynchronous one gives an awaitable."""
+
+
+class LookUp:
+    """All of a client but the waiting: :meth:`steps` says what to ask the store, and is sent what it answered."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock | Literal["stream"] = wall_clock,
+        heartbeat_bound_us: int = _HEARTBEAT_BOUND_US,
+        services_ms: int = 0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock: Clock | Literal["stream"] = clock
+        self._bound_us = heartbeat_bound_us
+        self._services_s = services_ms / 1_000
+        self._monotonic = monotonic
+        self._readers: dict[str, _ViewReader] = {}
+        self._services: dict[str, tuple[Sequence[str], float]] = {}
+
+    def steps(
+        self,
+        features: str | Sequence[str],
+        entities: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        as_of_us: int | None,
+    ) -> Generator[Step, Any, Features]:
+        """One look-up. Raises FeaturesUnknownError and EntityKeyError."""
+        rows = [entities] if isinstance(entities, Mapping) else list(entities)
+        views = (yield from self._views(features)) if isinstance(features, str) else features
+        readers = []
+        for view in views:
+            readers.append((yield from self._reader(view)))  # noqa: PERF401 - it yields
+        plans = [reader.plan(rows) for reader in readers]
+        wanted = [(reader.name, plan.keys) for reader, plan in zip(readers, plans, strict=True)]
+        answers = yield lambda store: store.look_up(wanted)
+        founds = [reader.decode(answer) for reader, answer in zip(readers, answers, strict=True)]
+        at_us = self._at(founds, as_of_us)
+        found = [
+            reader.answer(plan, found, at_us, self._bound_us)
+            for reader, plan, found in zip(readers, plans, founds, strict=True)
+        ]
+        return Features(len(rows), at_us, found)
+
+    def _at(self, founds: Sequence[_Found], as_of_us: int | None) -> int:
+        if as_of_us is not None:
+            return as_of_us
+        newest = max((found.clock for found in founds), default=NO_CLOCK)
+        if self._clock == "stream":
+            return newest if newest > NO_CLOCK else 0
+        return max(self._clock(), newest)
+
+    def _views(self, service: str) -> Generator[Step, Any, Sequence[str]]:
+        known, until_s = self._services.get(service, ((), 0.0))
+        if known and self._monotonic() < until_s:
+            return known
+        document = yield lambda store: store.get_document(f"service:{service}")
+        if document is not None:
+            known = [f"{name}@{version}" for name, version in document["views"]]
+            self._services[service] = known, self._monotonic() + self._services_s
+        elif not known:  # a store that was emptied is filled again: what it said still holds
+            message = (
+                f"no feature service {service!r} in the online store: has a worker with this definition been started?"
+            )
+            raise FeaturesUnknownError(message)
+        return known
+
+    def _reader(self, view: str) -> Generator[Step, Any, _ViewReader]:
+        reader = self._readers.get(view)
+        if reader is None:
+            spec = yield lambda store: store.get_document(f"view:{view}")
+            if spec is None:
+                message = (
+                    f"no feature view {view!r} in the online store: has a worker with this definition been started?"
+                )
+                raise FeaturesUnknownError(message)
+            reader = self._readers[view] = _ViewReader(view, kernel(spec))
+        return reader
+
+
 class FeatureClient:
     """Looks features up for an application, which needs no definition code: the specs travel through the store.
 
     ``clock`` gives t: a function returning microseconds (default the wall clock), or ``"stream"`` for the largest
     partition clock that the look-up finds. t is never behind that one, as clocks of machines differ: what is known has
     happened. The answer carries the t that was used. A heartbeat older than ``heartbeat_bound_us`` makes values
-    ``stale``. Safe to share between threads if the store is.
+    ``stale``. ``services_ms``: how long, in milliseconds, the views of a service may be remembered (0: each look-up
+    asks). Safe to share between threads if the store is.
     """
 
-    def __init__(
-        self,
-        store: OnlineStore,
-        *,
-        clock: Clock | Literal["stream"] = wall_clock,
-        heartbeat_bound_us: int = _HEARTBEAT_BOUND_US,
-    ) -> None:
+    def __init__(self, store: OnlineStore, **options: Unpack[Options]) -> None:
         self._store = store
-        self._clock: Clock | Literal["stream"] = clock
-        self._bound_us = heartbeat_bound_us
-        self._readers: dict[str, _ViewReader] = {}
-        self._services: dict[str, Sequence[str]] = {}
+        self._look_up = LookUp(**options)
 
     @classmethod
     def from_url(cls, redis_url: str, namespace: str = "headrace", **options: Any) -> FeatureClient:
@@ -150,48 +233,14 @@ class FeatureClient:
         ``missing``. ``as_of_us`` asks for exactly that t instead of the clock's. Raises FeaturesUnknownError
         (no such service or view), EntityKeyError (a key of the wrong type) and OnlineStoreUnavailableError.
         """
-        rows = [entities] if isinstance(entities, Mapping) else list(entities)
-        readers = [self._reader(view) for view in (self._views(features) if isinstance(features, str) else features)]
-        plans = [reader.plan(rows) for reader in readers]
-        answers = self._store.look_up([(reader.name, plan.keys) for reader, plan in zip(readers, plans, strict=True)])
-        founds = [reader.decode(answer) for reader, answer in zip(readers, answers, strict=True)]
-        at_us = self._at(founds, as_of_us)
-        views = [
-            reader.answer(plan, found, at_us, self._bound_us)
-            for reader, plan, found in zip(readers, plans, founds, strict=True)
-        ]
-        return Features(len(rows), at_us, views)
-
-    def _at(self, founds: Sequence[_Found], as_of_us: int | None) -> int:
-        if as_of_us is not None:
-            return as_of_us
-        newest = max((found.clock for found in founds), default=NO_CLOCK)
-        if self._clock == "stream":
-            return newest if newest > NO_CLOCK else 0
-        return max(self._clock(), newest)
-
-    def _views(self, service: str) -> Sequence[str]:
-        document = self._store.get_document(f"service:{service}")
-        if document is not None:
-            self._services[service] = [f"{name}@{version}" for name, version in document["views"]]
-        elif service not in self._services:  # a store that was emptied is filled again: what it said still holds
-            message = (
-                f"no feature service {service!r} in the online store: has a worker with this definition been started?"
-            )
-            raise FeaturesUnknownError(message)
-        return self._services[service]
-
-    def _reader(self, view: str) -> _ViewReader:
-        reader = self._readers.get(view)
-        if reader is None:
-            spec = self._store.get_document(f"view:{view}")
-            if spec is None:
-                message = (
-                    f"no feature view {view!r} in the online store: has a worker with this definition been started?"
-                )
-                raise FeaturesUnknownError(message)
-            reader = self._readers[view] = _ViewReader(view, kernel(spec))
-        return reader
+        steps = self._look_up.steps(features, entities, as_of_us)
+        reply = None
+        try:
+            while True:
+                reply = steps.send(reply)(self._store)
+        except StopIteration as end:
+            found: Features = end.value
+            return found
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,79 @@
+"""Look-ups for applications on asyncio."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack
+
+from headrace.serving.features import Features, LookUp
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from headrace.features.online import Answer
+    from headrace.serving.features import Options
+
+
+class AsyncStore(Protocol):
+    """What look-ups ask of an online store, awaited."""
+
+    async def look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[Answer]:
+        """See :class:`~headrace.features.online.OnlineStore`."""
+        ...
+
+    async def get_document(self, name: str) -> dict[str, Any] | None:
+        """See :class:`~headrace.features.online.OnlineStore`."""
+        ...
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        ...
+
+
+class AsyncFeatureClient:
+    """A :class:`FeatureClient` to be awaited: the same options, answers and errors.
+
+    Safe to share between tasks, and between event loops. A task that is cancelled, as by ``asyncio.timeout``, leaves
+    nothing behind. Use it as an asynchronous context, or ``close`` it.
+    """
+
+    def __init__(self, store: AsyncStore, **options: Unpack[Options]) -> None:
+        self._store = store
+        self._look_up = LookUp(**options)
+
+    @classmethod
+    def from_url(cls, redis_url: str, namespace: str = "headrace", **options: Any) -> AsyncFeatureClient:
+        """A client of the store at a Redis URL."""
+        from headrace.features.async_store import AsyncRedisOnlineStore  # noqa: PLC0415
+
+        return cls(AsyncRedisOnlineStore(redis_url, namespace), **options)
+
+    async def get(
+        self,
+        features: str | Sequence[str],
+        entities: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        *,
+        as_of_us: int | None = None,
+    ) -> Features:
+        """See :meth:`FeatureClient.get`."""
+        steps = self._look_up.steps(features, entities, as_of_us)
+        reply = None
+        while True:
+            try:
+                step = steps.send(reply)
+            except StopIteration as end:
+                found: Features = end.value
+                return found
+            reply = await step(self._store)
+
+    async def close(self) -> None:
+        """Give the connections of this event loop back."""
+        await self._store.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
