@@ -251,10 +251,13 @@ def test_ordinary_views_of_one_entity_are_one_read_and_go_with_their_rows(
     store.apply([stock])
     store.write_to_online_store("stock", pd.DataFrame({"shop": ["a", "c"], "at": [NOW, NOW], "pieces": [3, 4]}))
     plugin = store._get_provider().online_store
-    read, commands = plugin._read_hash_fields, list[Any]()
-    monkeypatch.setattr(
-        plugin, "_read_hash_fields", lambda config, given: commands.append(given) or read(config, given)
-    )
+    read, reads = plugin._read_hash_fields, list[int]()
+
+    def spy(config: Any, commands: Any) -> Any:
+        reads.append(len(commands))
+        return read(config, commands)
+
+    monkeypatch.setattr(plugin, "_read_hash_fields", spy)
     asked = ["rating:rating", "stock:pieces"], [{"shop": shop} for shop in ("a", "b", "c", "a")]
 
     assert ask(store, *asked).to_dict() == {
