@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,10 @@ import polars as pl
 import pytest
 from prometheus_client import generate_latest
 
-from headrace import Project, Settings
+from headrace import Count, Entity, Event, FeatureView, Project, Settings, Stream
 from headrace.app.jobs import jobs
 from headrace.bus.clock import SettableClock
+from headrace.bus.duration import moment
 from headrace.errors import FencedError
 from headrace.features import feature_table
 from headrace.features.feature_table import MARGIN_US, FeatureTable, step_us
@@ -112,6 +113,23 @@ def test_of_two_leaders_one_is_refused(log: EventLog, tmp_path: Path, monkeypatc
     with pytest.raises(FencedError, match="another process writes it"):
         late.update()
     assert read(tmp_path).height == read(tmp_path).unique().height == 65
+
+
+class Known(Event):
+    """An event that says when it became known."""
+
+    shop: str
+    at: datetime
+    said: datetime
+
+
+def test_an_event_that_came_late_makes_no_row_of_a_time_before_it(log: EventLog, tmp_path: Path) -> None:
+    stream = Stream("known", Known, event_time="at", available_at="said", tolerance="30d")
+    view = FeatureView("shop", Entity("shop"), stream, ["1d"], {"n": Count()})
+    times = [("a", 0.5, 0.5), ("b", 0.6, 1.5), ("a", 3.0, 3.1)]
+    write(log, stream, [Known(name, moment(day(at)), moment(day(said))) for name, at, said in times])
+    table(log, tmp_path, view.spec).update()
+    assert read(tmp_path).rows() == [("a", moment(day(1)), 1)]
 
 
 def test_nothing_in_the_log_makes_no_table(log: EventLog, tmp_path: Path) -> None:

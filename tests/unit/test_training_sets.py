@@ -27,6 +27,7 @@ from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.models.training_manifest import TrainingManifest
 from headrace.streams.maintenance import Sizes, compact
 from headrace.trainers import historical, rows
+from headrace.trainers.model_log import ModelLog
 from headrace.trainers.training_set import TrainingSets
 from tests.training import (
     DAYS,
@@ -226,6 +227,17 @@ def test_a_row_never_sees_its_own_record(tmp_path: Path) -> None:
         pl.col("at").dt.epoch("us").alias("__requested_us"),
     )
     assert own.features(spine)["own__n_lifetime"].to_list() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_request_that_was_not_available_then_is_not_in_the_set(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "log")
+    write(log, late_ticks, [Tick("a", moment(day(0)), moment(day(5)))])
+    view = FeatureView("own", Entity("name"), late_ticks, [Lifetime()], {"n": Count()})
+    known = ModelLog(replace(_of_ticks(view), requests=late_ticks), log)
+    assert [known.labelled(day(number)).height for number in (3, 5)] == [0, 1]
+
+
+late_ticks = Stream("ticks", Tick, event_time="at", available_at="said", tolerance="30d")
 
 
 def _of_ticks(view: FeatureView) -> Any:
