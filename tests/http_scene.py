@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import socket
@@ -15,9 +16,23 @@ from urllib.parse import urlsplit
 import uvicorn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from starlette.types import ASGIApp
+
+    from headrace.serving.features import FeatureClient, Features
+
+
+class InThreads:
+    """A FeatureClient, over whatever store, as the server wants one."""
+
+    def __init__(self, client: FeatureClient) -> None:
+        self._client = client
+
+    async def get(
+        self, features: str | Sequence[str], entities: Sequence[Mapping[str, Any]], *, as_of_us: int | None = None
+    ) -> Features:
+        return await asyncio.to_thread(self._client.get, features, entities, as_of_us=as_of_us)
 
 
 @dataclass(frozen=True)

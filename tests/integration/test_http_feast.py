@@ -11,8 +11,7 @@ from headrace.features.memory_store import MemoryOnlineStore
 from headrace.serving.features import FeatureClient
 from headrace.serving.http import HttpOptions, application
 from headrace.serving.http.feast import text_of
-from headrace.serving.http.lookups import InThreads
-from tests.http_scene import ask, serving
+from tests.http_scene import InThreads, ask, serving
 from tests.integration.test_lookups import MINUTE, START, START_US, Worker, sale, tills
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from headrace.errors import OnlineStoreUnavailableError
 from headrace.features.memory_store import MemoryOnlineStore
 from headrace.serving.features import FeatureClient, Features
 from headrace.serving.http import HttpOptions, Limits, application
-from headrace.serving.http.lookups import InThreads
-from tests.http_scene import ask, serving
+from tests.http_scene import InThreads, ask, serving
 from tests.integration.test_lookups import MINUTE, SOURCES, START_US, Worker, sale, shops, tills
 
 Serve = Callable[..., str]

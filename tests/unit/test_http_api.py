@@ -13,8 +13,7 @@ from schemathesis.specs.openapi.checks import ignored_auth, positive_data_accept
 from headrace.features.memory_store import MemoryOnlineStore
 from headrace.serving.features import FeatureClient
 from headrace.serving.http import HttpOptions, Limits, application
-from headrace.serving.http.lookups import InThreads
-from tests.http_scene import ask, serving
+from tests.http_scene import InThreads, ask, serving
 from tests.integration.test_lookups import Worker, sale
 
 if TYPE_CHECKING:

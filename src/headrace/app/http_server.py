@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger(__name__)
 _GRACE_S = 3
+_SERVICES_MS = 1_000
+"""How long the views of a service are remembered: half of the reads of a small look-up would be of its service."""
 
 
 def run(settings: Settings, log_level: str) -> None:
@@ -39,13 +41,13 @@ def run(settings: Settings, log_level: str) -> None:
 
 def make_application(client: tuple[str, str, dict[str, Any]], http: HttpOptions, log_level: str) -> Any:
     """The application of one process; ``client``: Redis' address, the namespace, and the client's options."""
-    from headrace.serving.features import FeatureClient  # noqa: PLC0415
+    from headrace.serving.async_features import AsyncFeatureClient  # noqa: PLC0415
     from headrace.serving.http import application  # noqa: PLC0415
-    from headrace.serving.http.lookups import InThreads  # noqa: PLC0415
 
     configure_logs(log_level)
     redis_url, namespace, more = client
-    return application(InThreads(FeatureClient.from_url(redis_url, namespace, **more)), http)
+    look_ups = AsyncFeatureClient.from_url(redis_url, namespace, services_ms=_SERVICES_MS, **more)
+    return application(look_ups, http, within=look_ups)
 
 
 def _client(settings: Settings) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager, nullcontext
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,8 @@ from headrace.serving.http.options import HttpOptions
 from headrace.serving.http.problems import ProblemError, decoded, of_error, of_http_error, unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from starlette.requests import Request
 
@@ -34,8 +36,10 @@ PROBES = ("/livez", "/readyz")
 """Paths that need no key."""
 
 
-def application(client: LookUps, options: HttpOptions | None = None) -> Starlette:
-    """The application over a client; it closes nothing."""
+def application(
+    client: LookUps, options: HttpOptions | None = None, *, within: AbstractAsyncContextManager[Any] | None = None
+) -> Starlette:
+    """The application over a client, which it does not close; ``within``: a context that it lives in."""
     own = options or HttpOptions()
     api = _Api(client, own)
     routes = [
@@ -55,7 +59,13 @@ def application(client: LookUps, options: HttpOptions | None = None) -> Starlett
         HTTPException: of_http_error,
         Exception: of_error,
     }
-    return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with within or nullcontext():
+            yield
+
+    return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers, lifespan=lifespan)
 
 
 class _Api:
