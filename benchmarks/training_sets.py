@@ -148,7 +148,7 @@ def feast(folder: Path, load: Load) -> None:
     )  # fmt: skip
     store = package.FeatureStore(config=package.RepoConfig(
         project="bench", provider="local", registry=str(folder / "registry.db"),
-        offline_store={"type": "dask"}, entity_key_serialization_version=3,
+        offline_store={"type": "dask"}, online_store=None, entity_key_serialization_version=3,
     ))  # fmt: skip
     store.apply([user, view])
     spine = pl.read_parquet(folder / "spine.parquet").to_pandas()
