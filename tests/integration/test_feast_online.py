@@ -31,17 +31,21 @@ def scene(services: LocalServices, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def store(scene: FeastScene) -> Iterator[Any]:
-    """A store with tiled views, an ordinary one, an on-demand one, and a service of all of them."""
+    """A store with tiled views, ordinary ones, an on-demand one, and a service of the three kinds."""
     import feast
+    from feast.types import Int64, String
 
     from headrace.feast import objects
 
     view, pushed, rated = ratings(scene.folder)
     made = objects(risk)
     both = feast.FeatureService(name="both", features=[made["view_shop"], view, made["view_till"], rated])
+    file = feast.FileSource(name="stock_file", path=str(scene.folder / "stock.parquet"), timestamp_field="at")
+    fields = [feast.Field(name="shop", dtype=String), feast.Field(name="pieces", dtype=Int64)]
+    stock = feast.FeatureView(name="stock", entities=[made["entity_shop"]], schema=fields, source=file)
     store = scene.feast()
-    store.apply([*made.values(), pushed, view, rated, both])
-    store.materialize(ago(100), NOW)
+    store.apply([*made.values(), pushed, view, stock, rated, both])
+    store.materialize(ago(100), NOW, feature_views=["rating"])
     yield store
     store.teardown()
 
@@ -51,6 +55,13 @@ ROWS = [{"shop": shop, "till": till} for shop, till in (("a", 1), ("zz", 1), ("o
 
 def ask(store: Any, features: Any, rows: Any = ROWS, **options: Any) -> Any:
     return store.get_online_features(features=features, entity_rows=rows, **options)
+
+
+async def ask_async(store: Any, features: Any) -> Any:
+    try:
+        return await store.get_online_features_async(features=features, entity_rows=ROWS)
+    finally:
+        await store.close()
 
 
 # -- values and statuses ----------------------------------------------------------------------------------------------
@@ -173,7 +184,7 @@ def test_values_are_read_through_the_hook_that_this_release_of_feast_has(
     for name in ("_read_features_per_fv", "_read_features_per_fv_async"):
         monkeypatch.setattr(HeadraceOnlineStore, name, spied(name))
     ask(store, ["shop:n_1d"])
-    asyncio.run(store.get_online_features_async(features=["shop:n_1d"], entity_rows=ROWS))
+    asyncio.run(ask_async(store, ["shop:n_1d"]))
     assert hooks == ["_read_features_per_fv", "_read_features_per_fv_async"]
 
 
@@ -239,16 +250,10 @@ def test_ordinary_views_are_byte_for_byte_what_feasts_own_store_writes(store: An
 
 
 def test_ordinary_views_of_one_entity_are_one_read_and_go_with_their_rows(
-    store: Any, scene: FeastScene, monkeypatch: pytest.MonkeyPatch
+    store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import feast
     import pandas as pd
-    from feast.types import Int64, String
 
-    file = feast.FileSource(name="stock_file", path=str(scene.folder / "stock.parquet"), timestamp_field="at")
-    fields = [feast.Field(name="shop", dtype=String), feast.Field(name="pieces", dtype=Int64)]
-    stock = feast.FeatureView(name="stock", entities=[store.get_entity("shop")], schema=fields, source=file)
-    store.apply([stock])
     store.write_to_online_store("stock", pd.DataFrame({"shop": ["a", "c"], "at": [NOW, NOW], "pieces": [3, 4]}))
     plugin = store._get_provider().online_store
     read, reads = plugin._read_hash_fields, list[int]()
@@ -264,7 +269,7 @@ def test_ordinary_views_of_one_entity_are_one_read_and_go_with_their_rows(
         "shop": ["a", "b", "c", "a"], "rating": [3.0, 2.0, None, 3.0], "pieces": [3, None, 4, 3],
     }  # fmt: skip
     assert reads == [3]
-    plugin.update(store.config, [stock], [], [], [], partial=False)
+    plugin.update(store.config, [store.get_feature_view("stock")], [], [], [], partial=False)
     assert ask(store, *asked).to_dict()["pieces"] == [None] * 4
     assert ask(store, *asked).to_dict()["rating"] == [3.0, 2.0, None, 3.0]
 

@@ -74,6 +74,12 @@ class HeadraceOnlineStore(RedisOnlineStore):
             self._client_async, self._loop = None, loop
         return await super()._get_client_async(online_store_config)
 
+    async def close(self) -> None:
+        """Give the asynchronous connections back."""
+        if self._client_async is not None and self._loop is asyncio.get_running_loop():
+            await self._client_async.aclose()
+        self._client_async = None
+
     # -- get_online_features -------------------------------------------------------------------------------------------
 
     def _read_features_per_fv(
