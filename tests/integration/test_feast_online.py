@@ -158,7 +158,7 @@ def test_a_view_may_be_asked_by_several_names(store: Any) -> None:
 def test_the_asynchronous_way_is_the_same_in_every_loop(store: Any) -> None:
     wanted = ask(store, store.get_feature_service("both"))
     for _ in range(2):
-        got = asyncio.run(store.get_online_features_async(features=store.get_feature_service("both"), entity_rows=ROWS))
+        got = asyncio.run(ask_async(store, store.get_feature_service("both")))
         assert (got.to_dict(), statuses(got)) == (wanted.to_dict(), statuses(wanted))
 
 
