@@ -76,9 +76,10 @@ class HeadraceOnlineStore(RedisOnlineStore):
 
     async def close(self) -> None:
         """Give the asynchronous connections back."""
-        if self._client_async is not None and self._loop is asyncio.get_running_loop():
-            await self._client_async.aclose()
+        client: Any = self._client_async
         self._client_async = None
+        if client is not None and self._loop is asyncio.get_running_loop():
+            await client.aclose()
 
     # -- get_online_features -------------------------------------------------------------------------------------------
 
