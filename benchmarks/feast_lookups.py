@@ -41,7 +41,7 @@ def run(rig: Rig, options: Options) -> dict[str, Any]:
     """Each kind of look-up in turn, so that all see the same machine; at most ``options.repeat`` hundred of each."""
     with warnings.catch_warnings(), console.status("filling"):
         warnings.simplefilter("ignore")
-        stores = _stores(rig)
+        stores = filled(rig)
     rounds = min(ROUNDS, options.repeat * 100)
     shapes = {f"{views}x{rows}": _shape(stores, views, rows, rounds) for views, rows in SHAPES}
     for name, found in shapes.items():
@@ -49,7 +49,7 @@ def run(rig: Rig, options: Options) -> dict[str, Any]:
     return {"features": 5, "rounds": rounds, "shapes": shapes}
 
 
-def _stores(rig: Rig) -> dict[str, Any]:
+def filled(rig: Rig) -> dict[str, Any]:
     """Feast's own store, and the plug-in with the same ordinary views and with tiled ones."""
     import feast  # noqa: PLC0415 - takes seconds
 

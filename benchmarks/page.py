@@ -177,6 +177,18 @@ def _feast(section: Json) -> str:
     )
 
 
+def _http(section: Json) -> str:
+    head = ("views x rows", "Feast, answers per CPU second", "headrace", "ratio")
+    rows = [
+        (name.replace("x", " x "), _rate(found["feast"]), _rate(found["headrace"]), found["ratio"])
+        for name, found in section["shapes"].items()
+    ]
+    return (
+        f"{_table(head, rows)}\n\nMedians of runs of {section['seconds']:.0f} s over {section['connections']} "
+        f"connections; CPU seconds are those of the server's processes."
+    )
+
+
 PARTS: dict[str, Callable[[Json], str]] = {
     "ingest": _ingest,
     "freshness": _freshness,
@@ -184,6 +196,7 @@ PARTS: dict[str, Callable[[Json], str]] = {
     "bytes": _bytes,
     "growth": _growth,
     "feast": _feast,
+    "http": _http,
     "training": _training,
     "peers": _peers,
 }
@@ -194,6 +207,7 @@ TITLES = {
     "bytes": "Bytes in Valkey",
     "growth": "Growth",
     "feast": "Look-ups through Feast",
+    "http": "Look-ups over HTTP",
     "training": "Training sets",
     "peers": "Peers",
 }
