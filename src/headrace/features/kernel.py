@@ -178,6 +178,13 @@ class Kernel:
         parts = [self.empty[:0], *parts]
         return join(parts) if self.sketches else np.concatenate(parts)
 
+    def join_read(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """The same of tiles as they were read from fields: all are of one type, which joining need not compare."""
+        if self.sketches:
+            return self.join(parts)
+        whole = bytearray().join(parts)  # type: ignore[arg-type]  # arrays are buffers
+        return np.frombuffer(whole, self.layout.stored)
+
     def reduce(self, partials: np.ndarray, starts: np.ndarray, rank: np.ndarray | None = None) -> np.ndarray:
         """Merge runs of partials: ``starts`` are the first indexes of non-empty runs. ``k`` is that of the run's first.
 

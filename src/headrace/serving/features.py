@@ -287,25 +287,25 @@ class _ViewReader:
     def decode(self, answer: Answer) -> _Found:
         sizes = len(self._kernel.sizes)
         tiles: list[list[np.ndarray]] = [[] for _ in range(sizes)]
-        owner: list[list[np.ndarray]] = [[] for _ in range(sizes)]
-        rank: list[list[np.ndarray]] = [[] for _ in range(sizes)]
+        owner: list[int] = []
+        rank: list[int] = []
         headers: list[dict[Source, Header]] = []
         for key, fields in enumerate(answer.fields):
             headers.append({})
             for order, source in enumerate(sorted(fields)):
                 header, found = unpack(fields[source], self._kernel.layout)
                 headers[-1][source] = header
-                for size, of_size in enumerate(found):
-                    tiles[size].append(of_size)
-                    owner[size].append(np.full(len(of_size), key))
-                    rank[size].append(np.full(len(of_size), order))
+                owner.append(key)
+                rank.append(order)
+                for of_all, of_size in zip(tiles, found, strict=True):
+                    of_all.append(of_size)
         clocks = [cursor.clock for moment in answer.moments.values() for cursor in moment.cursors.values()]
         clocks += [header.clock for of_key in headers for header in of_key.values()]
-        nothing = np.zeros(0, np.int64)
+        counts = [np.array([len(part) for part in parts], np.int64) for parts in tiles]
         return _Found(
-            [self._kernel.join(parts) for parts in tiles],
-            [np.concatenate([nothing, *parts]) for parts in owner],
-            [np.concatenate([nothing, *parts]) for parts in rank],
+            [self._kernel.join_read(parts) for parts in tiles],
+            [np.repeat(np.array(owner, np.int64), count) for count in counts],
+            [np.repeat(np.array(rank, np.int64), count) for count in counts],
             headers,
             answer.shards,
             answer.moments,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -145,10 +146,12 @@ def _response(asked: FeastRequest, found: Features, wanted: Mapping[str, Sequenc
     names = [name for name in asked.entities if name in keys]
     results = [_of_key(asked.entities[name]) for name in names]
     for answer in found.views:
+        states = [_STATUSES.get(status) for status in answer.statuses]
+        times = [text_of(found.at_us - age) if age >= 0 else _EPOCH for age in answer.age_us.tolist()]
         for name, values in _columns(answer, wanted.get(answer.view)):
             names.append(f"{answer.view}__{name}" if asked.full_feature_names else name)
-            results.append(_of_feature(answer, values, found.at_us))
-    twice = sorted({name for name in names if names.count(name) > 1})
+            results.append(_of_feature(values, states, times))
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         detail = f"more than one column would be named {twice}: set full_feature_names, and ask for each feature once"
         raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail)
@@ -173,18 +176,16 @@ def _of_key(values: list[Any]) -> FeastVector:
     return FeastVector(values=values, statuses=["PRESENT"] * len(values), event_timestamps=[_EPOCH] * len(values))
 
 
-def _of_feature(answer: ViewAnswer, values: Values, at_us: int) -> FeastVector:
+def _of_feature(values: Values, states: Sequence[str | None], times: list[str]) -> FeastVector:
+    """``states``: what holds of each entity in the whole view; None where the value decides."""
     found, present = values
     is_plain = found.dtype.kind != "f" or bool(np.isfinite(found).all())
     native = found.tolist() if is_plain else [_native(value) for value in found.tolist()]
     there = present.tolist()
     return FeastVector(
         values=[value if has else None for value, has in zip(native, there, strict=True)],
-        statuses=[
-            _STATUSES.get(status) or ("PRESENT" if has else "NULL_VALUE")
-            for status, has in zip(answer.statuses, there, strict=True)
-        ],
-        event_timestamps=[text_of(at_us - age) if age >= 0 else _EPOCH for age in answer.age_us.tolist()],
+        statuses=[state or ("PRESENT" if has else "NULL_VALUE") for state, has in zip(states, there, strict=True)],
+        event_timestamps=times,
     )
 
 
