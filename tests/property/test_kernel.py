@@ -203,7 +203,7 @@ def test_folding_in_any_batch_cut_answers_as_a_naive_loop(
     raw: list[tuple[Any, ...]], cuts: list[int], later: int
 ) -> None:
     rows = build(raw)
-    folded = FoldedView(KERNEL)
+    folded = Named()
     fields: dict[Name, bytes] = {}
     clocks: dict[int, int] = {}
     for batch in batches(rows, cuts):
@@ -233,7 +233,20 @@ def batches(rows: list[dict[str, Any]], cuts: list[int]) -> list[list[dict[str, 
     return [part for part in parts if part]
 
 
-def fold(folded: FoldedView, batch: list[dict[str, Any]], clocks: dict[int, int]) -> dict[Name, bytes]:
+class Named:
+    """A folded view whose slots have names."""
+
+    def __init__(self) -> None:
+        self.view = FoldedView(KERNEL)
+        self.slots: dict[Name, int] = {}
+
+    def slot(self, name: Name) -> int:
+        if name not in self.slots:
+            self.slots[name] = self.view.add()
+        return self.slots[name]
+
+
+def fold(folded: Named, batch: list[dict[str, Any]], clocks: dict[int, int]) -> dict[Name, bytes]:
     """Fold a batch; the fields that changed."""
     for row in batch:
         clocks[row["partition"]] = max(clocks.get(row["partition"], 0), row["record_us"])
@@ -244,19 +257,19 @@ def fold(folded: FoldedView, batch: list[dict[str, Any]], clocks: dict[int, int]
     names = list(zip(partitions, data["shop"].to_list(), data["till"].to_list(), strict=True))
     slots = np.array([folded.slot(name) for name in names])
     clock = np.array([clocks[p] for p in partitions])
-    folded.fold(slots, data["__time"].to_numpy(), KERNEL.lift(data), clock)
+    folded.view.fold(slots, data["__time"].to_numpy(), KERNEL.lift(data), clock)
     touched = np.unique(slots)
     named = list(folded.slots)
     own = np.array([clocks[named[slot][0]] for slot in touched])
-    fields = folded.fields(touched, np.full(len(touched), 1), own)
+    fields = folded.view.fields(touched, np.full(len(touched), 1), own)
     return dict(zip([named[slot] for slot in touched], fields, strict=True))
 
 
-def reloaded(fields: dict[Name, bytes]) -> FoldedView:
+def reloaded(fields: dict[Name, bytes]) -> Named:
     """A worker that restarted and has the fields only."""
-    folded = FoldedView(KERNEL)
+    folded = Named()
     for name, field in fields.items():
-        folded.load(name, field)
+        folded.slots[name] = folded.view.add(field)
     return folded
 
 

@@ -89,14 +89,14 @@ def test_those_used_least_recently_are_forgotten() -> None:
     view = ViewPartition(spending.spec, SOURCE, store)
     view.acquire(bytes(16), 1)
     folded = view.memory._folded
-    for who in range(100):
-        folded.slot((who,))
+    for _ in range(100):
+        folded.add()
     partials = np.repeat(view.memory.kernel.empty, 30)
     again = np.arange(60, 90)
     folded.fold(again, np.zeros(30, np.int64), partials, np.zeros(30, np.int64))
     kept = folded.forget(30)
     assert kept.tolist() == again.tolist()
-    assert list(folded.slots) == [(who,) for who in range(60, 90)]
+    assert folded.count == 30
 
 
 def test_forgetting_frees_the_entries_of_sketches() -> None:
@@ -125,7 +125,7 @@ def test_an_event_further_ahead_than_the_view_was_made_for_takes_no_living_place
     view = ViewPartition(spending.spec, SOURCE, MemoryOnlineStore())
     view.acquire(bytes(16), 1)
     folded, minute = view.memory._folded, 60_000_000
-    slot = folded.slot((1,))
+    slot = folded.add()
     beyond = folded._rings[0]._places * view.memory.kernel.sizes[0]  # it would take the place of the first one
     times = np.array([0, beyond]) + 1_000_000 * minute
     partials = np.repeat(view.memory.kernel.empty, 2)
@@ -133,7 +133,7 @@ def test_an_event_further_ahead_than_the_view_was_made_for_takes_no_living_place
         folded.fold(np.array([slot]), np.array([time]), partials[:1], np.array([times[0]]))
     field = folded.fields(np.array([slot]), np.array([2]), np.array([times[0]]))[0]
     again = FoldedView(view.memory.kernel)
-    again.load((1,), field)
+    again.add(field)
     assert again.fields(np.array([0]), np.array([2]), np.array([times[0]])) == [field]
     kept = unpack(field, view.memory.kernel.layout)[1][0]["k"] * view.memory.kernel.sizes[0]
     assert kept.tolist() == [time // view.memory.kernel.sizes[0] * view.memory.kernel.sizes[0] for time in times]

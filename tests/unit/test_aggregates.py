@@ -192,7 +192,7 @@ def test_a_lifetime_knows_what_was_before_1970() -> None:
     of = compiled(windows=[Lifetime(), Tumbling("1d")], n=Count())
     folded = FoldedView(of)
     times = np.array([-HOUR, T0])
-    folded.fold(np.array([folded.slot("a")] * 2), times, lifted(of, [1.0, 2.0], times), np.array([T0, T0]))
+    folded.fold(np.array([folded.add()] * 2), times, lifted(of, [1.0, 2.0], times), np.array([T0, T0]))
     (field,) = folded.fields(np.array([0]), np.array([2]), np.array([T0 + 10**8 * HOUR]))
     _, tiles = unpack(field, of.layout)
     assert [len(of_size) for of_size in tiles] == [0, 2]
@@ -207,7 +207,7 @@ def test_a_lifetime_knows_what_was_before_1970() -> None:
 def test_a_ring_of_sketches_forgets_the_entries_it_replaced() -> None:
     of = compiled(windows=["1h"], d=ApproxDistinct("value"), q=Quantile("value", 0.5))
     folded, slots = FoldedView(of), np.zeros(2_000, np.int64)
-    busy, quiet = folded.slot("busy"), folded.slot("quiet")
+    busy, quiet = folded.add(), folded.add()
     start = np.full(500, T0)
     folded.fold(slots[:500] + quiet, start, lifted(of, np.arange(500.0) - 9_000, start), start)
     (ring,) = folded._rings
@@ -229,7 +229,7 @@ def test_a_ring_of_sketches_forgets_the_entries_it_replaced() -> None:
 def test_the_tiles_of_a_field_ascend_wherever_the_ring_begins(features: dict[str, Aggregate]) -> None:
     of = compiled(["10m"], **features)
     folded = FoldedView(of)
-    folded.slot("a")
+    folded.add()
     for begin in range(0, 200, 7):
         times = T0 + np.arange(begin, begin + 7) * MINUTE
         folded.fold(np.zeros(7, np.int64), times, lifted(of, times / 1.0, times), np.full(7, times[-1]))
@@ -273,7 +273,7 @@ def test_a_field_with_sketches_has_these_bytes() -> None:
     folded = FoldedView(of)
     times = np.array([T0, T0, T0 + 60_000_000])
     values = [1.5, 1.5, -2.0]
-    folded.fold(np.array([folded.slot("a")] * 3), times, lifted(of, values, times), times)
+    folded.fold(np.array([folded.add()] * 3), times, lifted(of, values, times), times)
     (field,) = folded.fields(np.array([0]), np.array([3]), times[-1:])
     assert field.hex() == (
         "02" "00" "0100" "00000000" "0300000000000000" "00bf02ec230a0600" "00bf02ec230a0600" "02000000" "00000000"

@@ -25,6 +25,7 @@ _TYPES: dict[Kind, Any] = {
     "str": pl.String(),
     "datetime": pl.Datetime("us", "UTC"),
 }
+_ZONE = attrgetter("tzinfo")
 _INT64 = range(-(2**63), 2**63)
 _MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _FLOAT_SECONDS = 2.0**32  # below it a double of seconds still tells microseconds apart
@@ -122,7 +123,7 @@ def _scalars(values: Iterable[Any], many: bool) -> list[Any]:  # noqa: FBT001 - 
 
 
 def _zoned(moments: list[datetime]) -> bool:
-    return all(moment.tzinfo is not None for moment in moments)
+    return None not in map(_ZONE, moments)
 
 
 def _within_int64(numbers: list[int]) -> bool:

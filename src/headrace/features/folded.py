@@ -6,8 +6,6 @@ that may live at one time have places of their own.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from headrace.features.field import fronts, unpack
@@ -17,7 +15,7 @@ from headrace.features.states import NEVER
 
 _FIRST_SLOTS = 64
 _NAME_BYTES = 300
-"""A tuple, its values, their place in a dict, and the bytes of an entity key, roughly."""
+"""What whoever fills a slot keeps beside it, roughly: a name, its place in a dict, the bytes of an entity key."""
 
 
 class FoldedView:
@@ -37,16 +35,25 @@ class FoldedView:
         self.newest = np.full(_FIRST_SLOTS, NEVER)
         self._used = np.zeros(_FIRST_SLOTS, np.int64)  # the fold that a slot was last in, counted
         self._folds = 0
-        self.slots: dict[Any, int] = {}
+        self.count = 0
+        """The number of slots in use: they are the first ones."""
 
-    def slot(self, name: Any) -> int:
-        """The slot of a name, a new one if need be."""
-        found = self.slots.get(name)
-        if found is None:
-            found = self.slots[name] = len(self.slots)
-            if found == len(self.newest):
-                self._grow()
-        return found
+    def add(self, field: bytes | None = None) -> int:
+        """A new slot, with what a field of the store holds. Raises CodecError for bytes of another layout."""
+        slot = self.count
+        if slot == len(self.newest):
+            self._grow()
+        if field is not None:
+            self._load(slot, field)
+        self.count += 1
+        return slot
+
+    def _load(self, slot: int, field: bytes) -> None:
+        header, tiles = unpack(field, self.kernel.layout)
+        self.next_offset[slot], self.newest[slot] = header.next_offset, header.newest
+        for resolution, of_size in enumerate(tiles):
+            self._make_room(resolution, of_size["k"], header.clock)
+            self._rings[resolution].load(slot, of_size)
 
     def _grow(self) -> None:
         size = len(self.newest)
@@ -60,11 +67,11 @@ class FoldedView:
     def nbytes(self) -> int:
         """The memory held; of the names a guess."""
         own = self.next_offset.nbytes + self.newest.nbytes + self._used.nbytes
-        return sum(ring.nbytes for ring in self._rings) + own + _NAME_BYTES * len(self.slots)
+        return sum(ring.nbytes for ring in self._rings) + own + _NAME_BYTES * self.count
 
     def forget(self, keep: int) -> np.ndarray:
         """Drop all but the ``keep`` slots used last; the former numbers of those that stay, which are counted anew."""
-        count = len(self.slots)
+        count = self.count
         if keep >= count:
             return np.arange(count)
         kept = np.sort(np.argpartition(self._used[:count], count - keep)[count - keep :]) if keep else np.arange(0)
@@ -79,20 +86,7 @@ class FoldedView:
         self.next_offset = _kept(self.next_offset, kept, capacity, 0)
         self.newest = _kept(self.newest, kept, capacity, NEVER)
         self._used = _kept(self._used, kept, capacity, 0)
-        names = list(self.slots)
-        self.slots = {names[slot]: number for number, slot in enumerate(kept.tolist())}
-
-    def load(self, name: Any, field: bytes | None) -> int:
-        """Take a slot's field over from the store. Raises CodecError for bytes of another layout."""
-        slot = self.slot(name)
-        if field is None:
-            return slot
-        header, tiles = unpack(field, self.kernel.layout)
-        self.next_offset[slot], self.newest[slot] = header.next_offset, header.newest
-        for resolution, of_size in enumerate(tiles):
-            self._make_room(resolution, of_size["k"], header.clock)
-            self._rings[resolution].load(slot, of_size)
-        return slot
+        self.count = len(kept)
 
     def _make_room(self, resolution: int, k: np.ndarray, clock: np.ndarray | int) -> None:
         """Places for all from the oldest tile that may live under a clock to the newest of these."""

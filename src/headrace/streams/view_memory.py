@@ -28,6 +28,15 @@ def view_name(spec: Mapping[str, Any], version: str) -> str:
     return f"{spec['view']}@{version}"
 
 
+_SPARSE = 16
+"""Where a batch touches fewer slots than one in so many, sorting it is quicker than looking at all."""
+
+
+def _known(index: Mapping[Any, int], names: Sequence[Any]) -> NDArray[np.int64]:
+    """The slot of each name, -1 where it has none."""
+    return np.fromiter(map(index.get, names, itertools.repeat(-1)), np.int64, len(names))
+
+
 class ViewMemory:
     """The entities of one view that are at hand, by source partition; others are loaded from the store when asked for.
 
@@ -45,6 +54,7 @@ class ViewMemory:
 
     def _forget_all(self) -> None:
         self._folded = FoldedView(self.kernel)
+        self._index: dict[Source, dict[Any, int]] = {}  # the slot of each name
         self._keys = list[bytes]()  # of each slot
         self._homes = array("I")  # of each slot: its source's number times the shards, and its shard
 
@@ -59,49 +69,59 @@ class ViewMemory:
 
     def drop(self, source: Source) -> None:
         """Forget a partition: the store may say something else of it."""
-        place = self._places.get(source)
-        homes = np.asarray(self._homes)
-        others = np.flatnonzero(homes // self._shards != place)
-        if len(others) == 0:
-            self._forget_all()
-        elif len(others) < len(homes):
+        if not self._index.get(source):
+            return
+        others = np.flatnonzero(np.asarray(self._homes) // self._shards != self._places[source])
+        if len(others):
             self._folded.retain(others)
             self._keep(others)
+        else:
+            self._forget_all()
 
     def _keep(self, slots: np.ndarray) -> None:
         kept = slots.tolist()
+        now = dict(zip(kept, range(len(kept)), strict=True))
+        for source, index in self._index.items():
+            self._index[source] = {name: now[slot] for name, slot in index.items() if slot in now}
         self._keys = [self._keys[slot] for slot in kept]
         self._homes = array("I", [self._homes[slot] for slot in kept])
 
     # -- slots ------------------------------------------------------------------------------------------------------
 
     def slots(self, data: pl.DataFrame, which: np.ndarray, sources: Sequence[Bounds]) -> NDArray[np.int64]:
-        """Each row's slot, ``which`` being the index of its source; those not at hand are loaded from the store."""
-        places = np.array([self._places.setdefault(source, len(self._places)) for source, _ in sources])
-        columns = (data.get_column(name).to_list() for name in self._names)
-        names = list(zip(places[which].tolist(), *columns, strict=True))
-        slots = self._known(names)
+        """Each row's slot; those not at hand are loaded from the store.
+
+        ``which`` is the index of each row's source, ascending: the rows are those of one source after the other.
+        """
+        columns = [data.get_column(name).to_list() for name in self._names]
+        names = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+        ends = np.searchsorted(which, np.arange(len(sources) + 1)).tolist()
+        parts = [
+            self._slots(source, bounds, names[begin:end])
+            for (source, bounds), begin, end in zip(sources, ends, ends[1:], strict=False)
+        ]
+        return np.concatenate(parts)
+
+    def _slots(self, source: Source, bounds: Sequence[int], names: Sequence[Any]) -> NDArray[np.int64]:
+        self._places.setdefault(source, len(self._places))
+        index = self._index.setdefault(source, {})
+        slots = _known(index, names)
         if (slots < 0).any():
-            missing = dict.fromkeys(names[row] for row in np.flatnonzero(slots < 0).tolist())
-            for (source, bounds), place in zip(sources, places.tolist(), strict=True):
-                self._load(source, bounds, [name for name in missing if name[0] == place])
-            slots = self._known(names)
+            self._load(source, bounds, dict.fromkeys(names[row] for row in np.flatnonzero(slots < 0).tolist()))
+            slots = _known(index, names)
         return slots
 
-    def _known(self, names: Sequence[tuple[Any, ...]]) -> NDArray[np.int64]:
-        """The slot of each name, -1 where it has none."""
-        return np.fromiter(map(self._folded.slots.get, names, itertools.repeat(-1)), np.int64, len(names))
-
-    def _load(self, source: Source, bounds: Sequence[int], names: Iterable[tuple[Any, ...]]) -> None:
+    def _load(self, source: Source, bounds: Sequence[int], names: Iterable[Any]) -> None:
         """Rows count from the larger of the field's header and the bound of its shard on; both move with the folds."""
-        keys = {name: self._serialize(name[1:]) for name in names}
-        if not keys:
-            return
+        index, place = self._index[source], self._places[source]
+        is_one = len(self._names) == 1
+        keys = {name: self._serialize((name,) if is_one else name) for name in names}
         stored = self._store.read(self.view, source, list(keys.values()))
         for (name, key), field in zip(keys.items(), stored, strict=True):
-            slot, shard = self._folded.load(name, field), shard_of(key, self._shards)
+            slot, shard = self._folded.add(field), shard_of(key, self._shards)
+            index[name] = slot
             self._keys.append(key)
-            self._homes.append(name[0] * self._shards + shard)
+            self._homes.append(place * self._shards + shard)
             self._folded.next_offset[slot] = max(self._folded.next_offset[slot], bounds[shard])
 
     def homes(self, slots: np.ndarray, sources: Sequence[Bounds]) -> NDArray[np.int64]:
@@ -119,9 +139,16 @@ class ViewMemory:
 
     # -- folding ----------------------------------------------------------------------------------------------------
 
-    def fold(self, slots: np.ndarray, times_us: np.ndarray, partials: np.ndarray, clocks: np.ndarray) -> None:
-        """Fold rows into their slots, each under its partition's clock after the batch."""
+    def fold(
+        self, slots: np.ndarray, times_us: np.ndarray, partials: np.ndarray, clocks: np.ndarray
+    ) -> NDArray[np.int64]:
+        """Fold rows into their slots, each under its partition's clock after the batch; the slots, each once."""
         self._folded.fold(slots, times_us, partials, clocks)
+        if self._folded.count > _SPARSE * len(slots):
+            return np.unique(slots)
+        touched = np.zeros(self._folded.count, bool)
+        touched[slots] = True
+        return np.flatnonzero(touched)
 
     def fields(
         self, slots: np.ndarray, next_offsets: np.ndarray, clocks: np.ndarray

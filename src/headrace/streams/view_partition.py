@@ -145,9 +145,10 @@ def fold_together(
     clocks = rows.clocks(which, [view.clock for view in views], by_event_time=views[0].by_event_time)
     counts = _counts(rows, offsets, own, which, memory.homes(slots, bounds), bounds)
     fresh = offsets >= memory.next_offsets(slots)
-    touched, times = slots[fresh], data.get_column("__time").to_numpy()[fresh]
-    memory.fold(touched, times, memory.kernel.lift(data)[fresh], clocks[own[fresh]])
-    touched = np.unique(touched)
+    times, partials = data.get_column("__time").to_numpy(), memory.kernel.lift(data)
+    if not fresh.all():
+        slots, times, partials, own = slots[fresh], times[fresh], partials[fresh], own[fresh]
+    touched = memory.fold(slots, times, partials, clocks[own])
     homes = memory.homes(touched, bounds)
     order = np.argsort(homes, kind="stable")
     touched, homes = touched[order], homes[order]
