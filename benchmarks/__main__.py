@@ -19,6 +19,7 @@ from . import (
     growth,
     http,
     ingest,
+    memory,
     page,
     peers,
     profiling,
@@ -40,13 +41,14 @@ SECTIONS: dict[str, Callable[[Rig, Options], dict[str, Any]]] = {
     "backfill": backfill.run,
     "bytes": footprint.run,
     "growth": growth.run,
+    "memory": memory.run,
     "feast": feast_lookups.run,
     "http": http.run,
     "training": training_sets.run,
     "peers": peers.run,
     "profile": profiling.run,
 }
-BY_DEFAULT = ["ingest", "freshness", "backfill", "bytes", "growth", "feast"]
+BY_DEFAULT = ["ingest", "freshness", "backfill", "bytes", "growth", "memory", "feast"]
 
 
 def main() -> None:

@@ -40,6 +40,7 @@ class Run(msgspec.Struct, frozen=True):
     events_per_s: float
     cpu: dict[str, float]
     folded_s: float | None = None
+    peak_mib: int | None = None
 
 
 def decode_once(rig: Rig, workload: Workload) -> Run:
@@ -53,10 +54,13 @@ def decode_once(rig: Rig, workload: Workload) -> Run:
         child.stop()
 
 
-def ingest_once(rig: Rig, workload: Workload, shape: Shape | None = None, *, profile: bool = False) -> tuple[Run, Task]:
-    """A worker from an empty store and an empty log to the end of the topic. RuntimeError unless all is exact."""
+def ingest_once(rig: Rig, workload: Workload, shape: Shape | None = None, **options: Any) -> tuple[Run, Task]:
+    """A worker from an empty store and an empty log to the end of the topic. RuntimeError unless all is exact.
+
+    ``options`` are those of the task.
+    """
     rig.reset()
-    task = rig.task("ingest", workload, shape=shape or Shape(), profile=profile)
+    task = rig.task("ingest", workload, shape=shape or Shape(), **options)
     child = Child(task)
     try:
         first = child.reached("first")
@@ -65,10 +69,11 @@ def ingest_once(rig: Rig, workload: Workload, shape: Shape | None = None, *, pro
         folded_s = round(time.monotonic() - first.at, 3)
         await_durable(task)
         measured = run_of(workload.events, first, Moment(time.monotonic(), child.cpu()), before, rig.cpu())
+        peak_mib = child.peak_mib()
     finally:
         child.stop()
     check(task, workload)
-    return msgspec.structs.replace(measured, folded_s=folded_s), task
+    return msgspec.structs.replace(measured, folded_s=folded_s, peak_mib=peak_mib), task
 
 
 def run_of(events: int, first: Moment, last: Moment, before: Mapping[str, float], after: Mapping[str, float]) -> Run:

@@ -122,6 +122,19 @@ def _growth(section: Json) -> str:
     return "\n\n".join(parts)
 
 
+def _memory(section: Json) -> str:
+    rows = [
+        (
+            f"{run['bound_mib']:,} MiB",
+            f"{run['peak_mib']:,} MiB" if run["peak_mib"] else "-",
+            _rate(run["events_per_s"]),
+        )
+        for run in section["runs"]
+    ]
+    table = _table(("`--memory`", "the process at most", "events/s"), rows)
+    return f"{section['events']:,} events of {section['users']:,} users.\n\n{table}"
+
+
 def _training(section: Json) -> str:
     took = section["seconds"]
     head = ("training set", "seconds", "to mere reading")
@@ -195,6 +208,7 @@ PARTS: dict[str, Callable[[Json], str]] = {
     "backfill": _backfill,
     "bytes": _bytes,
     "growth": _growth,
+    "memory": _memory,
     "feast": _feast,
     "http": _http,
     "training": _training,
@@ -206,6 +220,7 @@ TITLES = {
     "backfill": "Backfill",
     "bytes": "Bytes in Valkey",
     "growth": "Growth",
+    "memory": "A million entities in bounded memory",
     "feast": "Look-ups through Feast",
     "http": "Look-ups over HTTP",
     "training": "Training sets",

@@ -133,6 +133,14 @@ class Child:
         """CPU seconds so far."""
         return cpu_seconds(self._process.pid)
 
+    def peak_mib(self) -> int | None:
+        """The most memory that it ever had, in MiB; None where the system does not tell."""
+        try:
+            lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
+        except OSError:
+            return None
+        return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM:"))
+
     def stop(self) -> None:
         """Ask it to end, and wait."""
         self._process.stop()

@@ -46,6 +46,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     shape: Shape = Shape()
     replay: bool = True
     profile: bool = False
+    memory_mib: int = 1024
 
 
 class Moment(msgspec.Struct, frozen=True):
@@ -82,6 +83,7 @@ def work(task: Task) -> None:
         partitions=task.partitions,
         batch_rows=BATCH_ROWS,
         replay=task.replay,
+        memory_bytes=task.memory_mib << 20,
     )
     if task.profile:
         profile_plane(Path(task.folder))
