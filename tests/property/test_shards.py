@@ -88,7 +88,7 @@ class Worker:
             self.view.applied(write)
 
     def batch(self, rows: int, survives: set[int] | None) -> None:
-        """Fold some rows. ``survives``: die, when only the writes to these shards are applied."""
+        """Fold some rows. ``survives``: fail, when only the writes to these shards are applied, give up, and die."""
         start, self.end = self.end, min(self.end + rows, len(self.log))
         if start == self.end:
             return
@@ -97,6 +97,8 @@ class Worker:
             self.apply(writes)
             return
         self.store.write([write for write in writes if write.shard in survives])
+        self.check()
+        self.store.write([*self.view.level(), *self.view.heartbeat()])  # refused where the fence is another by now
         self.check()
         self.start()
 

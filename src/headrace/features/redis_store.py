@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     _Places = tuple[Sequence[int], Sequence[int]]
 T = TypeVar("T")
 _SCAN_COUNT = 1_000
-_FOR_NOW = ("MISCONF", "NOREPLICAS")
-"""Refusals that end by themselves or by an operator: a disk that is full, replicas that are away."""
+_FOR_NOW = ("MISCONF", "NOREPLICAS", "BUSY")
+"""Refusals that end by themselves or by an operator: a full disk, replicas that are away, a script that takes long."""
 
 
 class RedisOnlineStore:

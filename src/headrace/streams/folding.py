@@ -75,10 +75,15 @@ class Folding:
             wanted = [m for m in own if (m.offset() or 0) >= owned.next_offset] if owned and not owned.rewind else []
             if owned and wanted:
                 by_topic[owned.topic].append((owned, wanted))
-        writes = [write for topic, taken in by_topic.items() for write in self._fold(topic, taken)]
-        failpoint("before-redis")
-        self._patiently(partial(self._write, writes))
-        failpoint("after-redis")
+        try:
+            writes = [write for topic, taken in by_topic.items() for write in self._fold(topic, taken)]
+            failpoint("before-redis")
+            self._patiently(partial(self._write, writes))
+            failpoint("after-redis")
+        except BaseException:  # what the memory has may not be in the store: nothing more is said of these partitions
+            for owned, _ in (each for taken in by_topic.values() for each in taken):
+                self._acquisition.later(owned)
+            raise
         self._meter.batch(len(messages), self._monotonic() - began)
 
     def beat(self) -> list[OwnedPartition]:
@@ -88,10 +93,16 @@ class Folding:
         self._patiently(partial(self._write, beats))
         return beating
 
-    def level(self) -> None:
-        """Bring up the cursors of shards that the last batches had nothing for."""
+    def level(self, *, wait: bool = True) -> None:
+        """Bring up the cursors of shards that the last batches had nothing for.
+
+        ``wait`` for a store that is away, or raise OnlineStoreUnavailableError.
+        """
         behind = [(owned, view, write) for owned in self._writing() for view in owned.views for write in view.level()]
-        self._patiently(partial(self._write, behind))
+        if wait:
+            self._patiently(partial(self._write, behind))
+        else:
+            self._write(behind)
 
     def _writing(self) -> list[OwnedPartition]:
         return [owned for place, owned in self._owned.items() if not self._acquisition.waiting(place)]

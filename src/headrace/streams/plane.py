@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import threading
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from headrace.bus.consumer import BatchConsumer
 from headrace.bus.patience import Patience
 from headrace.bus.producer import EventProducer
 from headrace.bus.topics import admin
-from headrace.errors import TransientError
+from headrace.errors import OnlineStoreUnavailableError, TransientError
 from headrace.features.log import EventLog, LogWriter
 from headrace.streams.acquisition import Acquisition
 from headrace.streams.flusher import Flusher
@@ -137,14 +138,13 @@ class DataPlane:
         self._flushers |= {topic: end.flusher for topic, end in ends.items()}
         self._takeover = Takeover(admin(config.bootstrap_servers), self._store, self._log, self._views.by_topic, ends)
         self._consumer = BatchConsumer(config.bootstrap_servers, config.group, list(self._streams), self)
-        try:
+        with ExitStack() as closing:  # each, whatever the others raise; the consumer first
+            for flusher in self._flushers.values():
+                closing.callback(flusher.shutdown)
+            closing.callback(self._acquisition.close)
+            closing.callback(self._consumer.close)
             while not self._stop.is_set():
                 self.step()
-        finally:
-            self._consumer.close()
-            self._acquisition.close()
-            for flusher in self._flushers.values():
-                flusher.shutdown()
 
     def _end_of_log(self, topic: str) -> LogEnd:
         writer = LogWriter(self._log, self._streams[topic])
@@ -220,7 +220,8 @@ class DataPlane:
     def revoked(self, partitions: Sequence[tuple[str, int]]) -> None:
         """Flush, then forget. They are fenced no more from here on: what the log has of them is the next owner's."""
         self._forget_stopped(partitions)
-        self._folding.level()
+        with suppress(OnlineStoreUnavailableError):  # they stand right where they are: the next owner has more to do
+            self._folding.level(wait=False)
         leaving = [self._owned.pop(place) for place in partitions if place in self._owned]
         self._patiently(partial(flush, self._producer))
         for topic in {owned.topic for owned in leaving}:

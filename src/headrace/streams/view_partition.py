@@ -45,6 +45,7 @@ class ViewPartition:
         """The offset below which all rows are folded, here and, once the writes are applied, in the store."""
         self.clock = NO_CLOCK
         """The partition's clock at that position."""
+        self._unwritten: set[int] = set()  # shards that were folded into and whose write was not applied (yet)
         self._store = store
         self.event_time: str = spec["source"]["event_time"]
         self.by_event_time = spec["clock"] == "stream"
@@ -52,6 +53,7 @@ class ViewPartition:
     def acquire(self, owner: bytes, partitions: int) -> None:
         """Take the cursors over and start from the one that is least; the memory of this partition is dropped."""
         self.memory.drop(self.source)
+        self._unwritten.clear()
         found = self._store.acquire(self.view, self.source, owner, partitions)
         self.cursors = [cursor or Cursor(owner, -1, partitions=partitions) for cursor in found]
         self.position = self.written
@@ -77,6 +79,7 @@ class ViewPartition:
     def applied(self, write: Write) -> None:
         """The store has it."""
         self.cursors[write.shard] = write.after
+        self._unwritten.discard(write.shard)
 
     def count(self, partitions: int) -> None:
         """The topic has this many partitions now; the next writes say so."""
@@ -84,15 +87,17 @@ class ViewPartition:
 
     def heartbeat(self) -> list[Write]:
         """The compare-and-sets that say: alive, and still the owner, up to here. They carry no field."""
-        return [self._write(shard, self._following(cursor)) for shard, cursor in enumerate(self.cursors)]
+        return [self._write(shard, self._following(shard)) for shard in range(len(self.cursors))]
 
     def level(self) -> list[Write]:
         """Those that bring cursors up which the last folds had nothing for."""
         behind = [shard for shard, cursor in enumerate(self.cursors) if cursor.next_offset < self.position]
-        return [self._write(shard, self._following(self.cursors[shard])) for shard in behind]
+        return [self._write(shard, self._following(shard)) for shard in behind if shard not in self._unwritten]
 
-    def _following(self, cursor: Cursor) -> Cursor:
-        if cursor.next_offset >= self.position:
+    def _following(self, shard: int) -> Cursor:
+        """The cursor at the position, unless a write that has fields for it is still to come."""
+        cursor = self.cursors[shard]
+        if cursor.next_offset >= self.position or shard in self._unwritten:
             return cursor
         return cursor.moved(self.position, 0, max(cursor.clock, self.clock), cursor.state)
 
@@ -128,6 +133,7 @@ class ViewPartition:
         """The write of one shard after a fold; its cursor may be further already, and then has nothing to take."""
         cursor = self.cursors[shard]
         after = cursor.moved(max(cursor.next_offset, self.position), rows, max(cursor.clock, self.clock), state)
+        self._unwritten.add(shard)
         return self._write(shard, after, keys, fields)
 
 
