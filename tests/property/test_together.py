@@ -137,6 +137,24 @@ def test_one_fold_of_all_partitions_is_a_fold_of_each(
     assert sum(owned.rows_total for owned in one.views) == accepted
 
 
+def test_what_was_dropped_takes_no_room_however_often_a_partition_comes_and_goes() -> None:
+    view, judge = view_of("wall"), Judge(visits)
+    side = Side(view, 1, together=True)
+    values = [encode(Visit(who, START, 2.0)) for who in range(500)]
+    for index in (0, 1, 1, 1, 1):
+        records = Records(np.arange(500), np.full(500, instant(START)), [None] * 500, values)
+        owned = side.views[index]
+        rows = LoggedRows.of(judge.rows(owned.source.topic_id, owned.source.partition, records, NO_CLOCK), "at")
+        owned.fold(rows, 500)
+        memory = owned.memory
+        assert memory._folded.count <= 1_500
+        if index == 1:
+            owned.acquire(bytes(16), 1)
+    assert memory._folded.count - memory._folded.abandoned == 500 == len(memory._index[SOURCES[0]])
+    side.views[0].acquire(bytes(16), 1)
+    assert (memory._folded.count, memory._keys, list(memory._homes)) == (0, [], [])
+
+
 def _alone(judge: Judge, runs: list[Run], offsets: list[int], stamps: list[int], values: list[bytes]) -> pl.DataFrame:
     """The rows of each run judged by itself."""
     parts, start = [], 0

@@ -13,7 +13,7 @@ from headrace.features.kernel import Kernel, run_starts
 from headrace.features.ring import Ring
 from headrace.features.states import NEVER
 
-_FIRST_SLOTS = 64
+_FIRST_SLOTS, _ABANDONED = 64, -1
 _NAME_BYTES = 300
 """What whoever fills a slot keeps beside it, roughly: a name, its place in a dict, the bytes of an entity key."""
 
@@ -35,8 +35,8 @@ class FoldedView:
         self.newest = np.full(_FIRST_SLOTS, NEVER)
         self._used = np.zeros(_FIRST_SLOTS, np.int64)  # the fold that a slot was last in, counted
         self._folds = 0
-        self.count = 0
-        """The number of slots in use: they are the first ones."""
+        self.count = self.abandoned = 0
+        """The number of slots: they are the first ones; and how many of them nobody asks for any more."""
 
     def add(self, field: bytes | None = None) -> int:
         """A new slot, with what a field of the store holds. Raises CodecError for bytes of another layout."""
@@ -78,6 +78,15 @@ class FoldedView:
         self.retain(kept)
         return kept
 
+    def abandon(self, slots: np.ndarray) -> None:
+        """Nobody asks for these any more: they are the first to be forgotten."""
+        self._used[slots] = _ABANDONED
+        self.abandoned += len(slots)
+
+    def kept(self) -> np.ndarray:
+        """The slots that are not abandoned."""
+        return np.flatnonzero(self._used[: self.count] != _ABANDONED)
+
     def retain(self, kept: np.ndarray) -> None:
         """Have these slots alone, ascending; they are counted anew."""
         capacity = max(len(kept), _FIRST_SLOTS)
@@ -87,6 +96,7 @@ class FoldedView:
         self.newest = _kept(self.newest, kept, capacity, NEVER)
         self._used = _kept(self._used, kept, capacity, 0)
         self.count = len(kept)
+        self.abandoned = int(np.count_nonzero(self._used[: self.count] == _ABANDONED))
 
     def _make_room(self, resolution: int, k: np.ndarray, clock: np.ndarray | int) -> None:
         """Places for all from the oldest tile that may live under a clock to the newest of these."""

@@ -236,6 +236,8 @@ class DataPlane:
     def _forget(self, leaving: Sequence[OwnedPartition]) -> None:
         for owned in leaving:
             self._acquisition.forget(owned.place)
+            for view in owned.views:
+                view.memory.drop(view.source)
             self._patiently(partial(self._flushers[owned.topic].close, owned.source))
 
     def _forget_stopped(self, partitions: Sequence[tuple[str, int]]) -> None:

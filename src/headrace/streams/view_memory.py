@@ -50,9 +50,6 @@ class ViewMemory:
         self._serialize = serializer(self.kernel.entity_keys)
         self._names = [name for name, _ in self.kernel.entity_keys]
         self._places: dict[Source, int] = {}  # a number for each source, from its first row on
-        self._forget_all()
-
-    def _forget_all(self) -> None:
         self._folded = FoldedView(self.kernel)
         self._index: dict[Source, dict[Any, int]] = {}  # the slot of each name
         self._keys = list[bytes]()  # of each slot
@@ -68,15 +65,13 @@ class ViewMemory:
         self._keep(self._folded.forget(len(self._keys) // 2))
 
     def drop(self, source: Source) -> None:
-        """Forget a partition: the store may say something else of it."""
-        if not self._index.get(source):
-            return
-        others = np.flatnonzero(np.asarray(self._homes) // self._shards != self._places[source])
-        if len(others):
-            self._folded.retain(others)
-            self._keep(others)
-        else:
-            self._forget_all()
+        """Forget a partition: the store may say something else of it, or another worker has it."""
+        index = self._index.pop(source, {})
+        self._folded.abandon(np.fromiter(index.values(), np.int64, len(index)))
+        if 2 * self._folded.abandoned > self._folded.count:  # seldom: it goes over all that is kept
+            kept = self._folded.kept()
+            self._folded.retain(kept)
+            self._keep(kept)
 
     def _keep(self, slots: np.ndarray) -> None:
         kept = slots.tolist()
