@@ -317,6 +317,8 @@ def test_a_join_key_of_two_types_is_refused() -> None:
         ({"connection_string": "h:1"}, "redis://h:1/0"),
         ({"connection_string": "h:1,db=3,ssl=true,password=pw"}, "rediss://:pw@h:1/3"),
         ({"connection_string": "h:1,username=u,password=12"}, "redis://u:12@h:1/0"),
+        ({"connection_string": "h:1,username=u@x,password=a/b:c#d?e%40"}, "redis://u%40x:a%2Fb%3Ac%23d%3Fe%2540@h:1/0"),
+        ({"connection_string": "h:1,password=pw", "redis_type": "redis_cluster"}, "redis+cluster://:pw@h:1"),
         ({"connection_string": "h:1,i:2,ssl=true", "redis_type": "redis_cluster"}, "rediss+cluster://h:1"),
     ],
 )

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 from feast.infra.online_stores.redis import (
     RedisOnlineStore,
@@ -266,8 +267,8 @@ def redis_url(config: HeadraceOnlineStoreConfig) -> str:
     if config.redis_type == RedisType.redis_sentinel:
         raise SettingsError("with redis_type redis_sentinel the Redis of the tiles has to be named: set redis_url")
     nodes, options = RedisOnlineStore._parse_connection_string(config.connection_string)
-    user, password = options.get("username", ""), options.get("password")
-    login = "" if password is None else f"{user}:{password}@"
+    user, password = (quote(str(options.get(name, "")), safe="") for name in ("username", "password"))
+    login = f"{user}:{password}@" if "password" in options else ""
     is_cluster = config.redis_type == RedisType.redis_cluster
     scheme = ("rediss" if options.get("ssl") else "redis") + ("+cluster" if is_cluster else "")
     address = f"{scheme}://{login}{nodes[0]['host']}:{nodes[0].get('port', 6379)}"
