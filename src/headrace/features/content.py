@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+_WIDE = pl.Decimal, pl.Int128, pl.UInt128
+"""Numbers that numpy has no type for: their text is hashed."""
+
+
 class ContentHash:
     """Takes a table piece by piece; in whatever pieces it comes, the hash is the same. Row groups change nothing."""
 
@@ -53,6 +57,8 @@ def _plain(column: pl.Series) -> pl.Series:
 def _bytes(column: pl.Series) -> tuple[bytes, bytes, bytes]:
     """Where there is a value, how long each is, and the values one after the other."""
     there = column.is_not_null().to_numpy().astype(np.uint8).tobytes()
+    if isinstance(column.dtype, _WIDE):
+        return _bytes(column.cast(pl.String))
     if column.dtype.is_numeric() or column.dtype.is_temporal():
         physical = column.to_physical().fill_null(0).to_numpy()
         return there, b"", physical.astype(physical.dtype.newbyteorder("<")).tobytes()
