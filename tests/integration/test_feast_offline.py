@@ -160,12 +160,23 @@ def test_a_spine_by_sql_joins_files(store: Any, scene: FeastScene) -> None:
         (7, "entity_df is a int: wanted a pandas or Dask DataFrame, or SQL"),
         (None, "there is no look-up without an entity_df"),
         (SPINE.drop(columns="shop"), "entity_df has no column 'shop'; it has .*'till'"),
-        (SPINE.assign(till="one"), "column 'till' holds what is no int"),
+        (SPINE.assign(till="one"), "join key 'till' is String; the views have it as int: cast it"),
+        (SPINE.assign(till=1.5), "column 'till' holds 1.5, which is no whole number"),
+        (SPINE.assign(till=float("inf")), "column 'till' holds inf, which is no whole number"),
+        (SPINE.assign(till=2.0**53 + 2), "column 'till' holds 9007199254740994.0, which is no whole number up to"),
+        (SPINE.assign(till=True), "join key 'till' is Boolean; the views have it as int: cast it"),
     ],
 )
 def test_what_is_no_spine_is_refused(store: Any, spine: Any, why: str) -> None:
     with pytest.raises(DefinitionError, match=f"(?s){why}"):
         history(store, spine, ["till:visits_1d"])
+
+
+def test_whole_numbers_that_pandas_made_floats_are_keys(store: Any) -> None:
+    spine = SPINE.assign(till=[*map(float, SPINE["till"][:-1]), None])
+    wanted = history(store, SPINE, ["till:visits_1d"])["visits_1d"].tolist()
+    assert max(wanted) > 0
+    assert history(store, spine, ["till:visits_1d"])["visits_1d"].tolist() == [*wanted[:-1], 0]
 
 
 # -- the rest of Feast's way ------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_
 
 from headrace.errors import DefinitionError
 from headrace.features.log import ACCEPTED, META
+from headrace.features.spine import keys_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from headrace.features.log import EventLog
 
 _TABLES = re.compile(r'\b(?:from|join)\s+(?:"([^"]+)"|`([^`]+)`|([A-Za-z_]\w*)(?!\w*\s*\())', re.IGNORECASE)
+
+
+_EXACT = 2**53
+"""Beyond it a float may stand for several whole numbers."""
 
 
 class EntityFrame:
@@ -52,6 +57,8 @@ class EntityFrame:
     def keys(self, columns: Sequence[tuple[str, str, str]]) -> pl.DataFrame:
         """Join keys as the event log has them: of triples of join key, column of the spine, and kind (str, int).
 
+        pandas makes floats of whole numbers where one is missing: those are taken for what they were.
+
         Raises DefinitionError for a column that is not there or has no such values.
         """
         return pl.DataFrame([self._key(*column) for column in columns])
@@ -60,11 +67,20 @@ class EntityFrame:
         if column not in self.frame:
             raise DefinitionError(f"entity_df has no column {column!r}; it has {list(self.frame.columns)}")
         given = self.frame[column].astype(object)
-        found = pl.Series(name, given.where(given.notna(), None).tolist(), strict=False)
-        try:
-            return found.cast(pl.Int64() if kind == "int" else pl.String())
-        except pl.exceptions.PolarsError as error:
-            raise DefinitionError(f"entity_df: column {column!r} holds what is no {kind}: {error}") from error
+        found = pl.Series(column, given.where(given.notna(), None).tolist(), strict=False)
+        found = _whole(found) if kind == "int" and found.dtype.is_float() else found
+        return keys_of(found.to_frame(), {column: kind}).to_series().alias(name)
+
+
+def _whole(column: pl.Series) -> pl.Series:
+    is_none = (column != column.floor()) | (column.abs() > _EXACT)
+    if is_none.any():
+        first = column.filter(is_none)[0]
+        raise DefinitionError(
+            f"entity_df: column {column.name!r} holds {first}, which is no whole number up to 2**53; the views have it "
+            "as int: cast it"
+        )
+    return column.cast(pl.Int64)
 
 
 def query(sql: str, log: EventLog) -> pd.DataFrame:
