@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headrace.features.memory_store import MemoryOnlineStore
-from headrace.serving.features import FeatureClient
+from headrace.serving.feast_status import FEAST_STATUSES
+from headrace.serving.features import FeatureClient, Status
 from headrace.serving.http import HttpOptions, application
 from headrace.serving.http.feast import text_of
 from tests.http_scene import InThreads, ask, serving
@@ -142,6 +143,13 @@ def test_feasts_client_takes_it_for_its_server(ours: str, tmp_path: Path) -> Non
         "shop": ["a", "b"], "till": [1, 1], "n_10m": [2, 1], "amount_10m": [3.0, 5.0],
         "n_1h": [1, 1], "last_1h": [1.0, 5.0],
     }  # fmt: skip
+
+
+def test_every_status_has_a_name_that_is_feasts() -> None:
+    from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
+
+    assert FEAST_STATUSES.keys() == {*Status}
+    assert {*filter(None, FEAST_STATUSES.values())} <= {*FieldStatus.keys()}
 
 
 # -- what Feast has no word for ---------------------------------------------------------------------------------------

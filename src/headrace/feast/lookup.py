@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -20,7 +21,7 @@ from headrace.feast.answer import (
     timestamp,
 )
 from headrace.feast.source import HeadraceSource, tiled
-from headrace.serving.features import Status
+from headrace.serving.feast_status import FEAST_STATUSES
 
 if TYPE_CHECKING:
     from headrace.serving.features import FeatureClient, ViewAnswer
@@ -158,14 +159,8 @@ def _state(time: bytes | None, ttl_s: float | None, now_s: float) -> int:
 
 # -- tiled views -------------------------------------------------------------------------------------------------------
 
-_STATES = {
-    Status.MISSING: NOT_FOUND,
-    Status.STALE: OUTSIDE_MAX_AGE,
-    Status.REBUILDING: OUTSIDE_MAX_AGE,
-    Status.OUT_OF_RANGE: OUTSIDE_MAX_AGE,
-    Status.PRESENT: 0,
-}
-"""Feast has no word for a value that may lack events: what must not be taken for fresh is outside its age."""
+_STATES = {status: FieldStatus.Value(name) if name else 0 for status, name in FEAST_STATUSES.items()}
+"""What holds for all features of a row; 0 where each one's value decides."""
 
 
 def of_tiles(group: Group, client: FeatureClient) -> dict[int, Filled]:

@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from headrace.bus.duration import moment
 from headrace.errors import FeaturesUnknownError
-from headrace.serving.features import Status
+from headrace.serving.feast_status import FEAST_STATUSES
 from headrace.serving.http.messages import Scalar
 from headrace.serving.http.problems import ProblemError
 
@@ -28,13 +28,6 @@ if TYPE_CHECKING:
 _KNOWN_FOR_S = 1.0
 _EPOCH = "1970-01-01T00:00:00Z"
 _LATEST = "latest"
-_STATUSES = {
-    Status.MISSING: "NOT_FOUND",
-    Status.STALE: "OUTSIDE_MAX_AGE",
-    Status.REBUILDING: "OUTSIDE_MAX_AGE",
-    Status.OUT_OF_RANGE: "OUTSIDE_MAX_AGE",
-}
-"""Feast has no word for a value that may lack events: what must not be taken for fresh is outside its age."""
 
 
 class FeastRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,7 +139,7 @@ def _response(asked: FeastRequest, found: Features, wanted: Mapping[str, Sequenc
     names = [name for name in asked.entities if name in keys]
     results = [_of_key(asked.entities[name]) for name in names]
     for answer in found.views:
-        states = [_STATUSES.get(status) for status in answer.statuses]
+        states = [FEAST_STATUSES[status] for status in answer.statuses]
         times = [text_of(found.at_us - age) if age >= 0 else _EPOCH for age in answer.age_us.tolist()]
         for name, values in _columns(answer, wanted.get(answer.view)):
             names.append(f"{answer.view}__{name}" if asked.full_feature_names else name)
