@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -13,7 +14,7 @@ from prometheus_client import generate_latest
 
 from headrace import Count, Entity, Event, FeatureView, Project, Settings, Stream
 from headrace.app.jobs import jobs
-from headrace.bus.clock import SettableClock
+from headrace.bus.clock import SettableClock, wall_clock
 from headrace.bus.duration import moment
 from headrace.errors import FencedError
 from headrace.features import feature_table
@@ -21,8 +22,9 @@ from headrace.features.feature_table import MARGIN_US, FeatureTable, step_us
 from headrace.features.log import EventLog
 from headrace.features.training import FeatureHistory
 from headrace.models.predictions import VECTORS
+from headrace.streams import upkeep
 from headrace.streams.metrics import WorkerMetrics
-from headrace.streams.upkeep import Job, Schedule, Upkeep
+from headrace.streams.upkeep import Job, Jobs, Schedule, Upkeep
 from headrace.trainers.observation import DAY_US
 from tests.training import Order, Shop, day, made, model, orders, shop, write
 
@@ -157,15 +159,17 @@ def test_the_leader_keeps_tables_and_audits_and_tells_the_metrics(tmp_path: Path
     found = jobs(settings, Project(models={"returns": model}, views={"shop": shop}))
     assert [(job.name, job.topic) for job in found] == [("audit returns", VECTORS.topic), ("table shop", "orders")]
     metrics = WorkerMetrics()
-    upkeep = Upkeep(scene.log, [], lambda _: True, Schedule(), SettableClock(day(90)), jobs=found, report=metrics.job)
-    upkeep.step()
+    clock = SettableClock(day(90))
+    running = Jobs(found, lambda _: True, clock, metrics.job)
+    clock.now_us = day(900)
+    running.step()
     told = generate_latest(metrics.registry).decode()
     assert 'headrace_job{found="mismatched",job="audit returns"} 150.0' in told
     assert f'headrace_job{{found="rows",job="table shop"}} {float(read(tmp_path).height)}' in told
     assert read(tmp_path).height > 200
 
 
-def test_a_job_is_the_leaders_and_waits_for_its_time_and_may_fail(log: EventLog) -> None:
+def test_a_job_is_the_leaders_and_waits_for_its_time_and_may_fail() -> None:
     ran: list[str] = []
 
     def does(name: str) -> dict[str, float]:
@@ -181,21 +185,36 @@ def test_a_job_is_the_leaders_and_waits_for_its_time_and_may_fail(log: EventLog)
         Job("c", "not mine", timedelta(hours=1), partial(does, "c")),
     ]
     reported: list[Any] = []
-    upkeep = Upkeep(
-        log,
-        [],
-        leads.__contains__,
-        Schedule(),
-        clock,
-        jobs=told,
-        report=lambda name, found: reported.append((name, found)),
-    )
-    upkeep.step()
-    upkeep.step()
-    assert (ran, reported) == (["a", "b"], [("a", {"x": 1.0})])
+    running = Jobs(told, leads.__contains__, clock, lambda name, found: reported.append((name, found)))
+    running.step()
+    assert ran == []
     clock.now_us += 3_600_000_000
-    upkeep.step()
-    assert ran == ["a", "b", "a"]
+    running.step()
+    running.step()
+    assert (ran, reported) == (["a"], [("a", {"x": 1.0})])
+    clock.now_us += 3_600_000_000
+    running.step()
+    assert (ran, len(reported)) == (["a", "a", "b"], 2)
+
+
+def test_a_stop_does_not_wait_for_a_job(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "LOOK_S", 0.01)
+    monkeypatch.setattr(upkeep, "STOP_S", 0.1)
+    began, end = threading.Event(), threading.Event()
+
+    def long() -> dict[str, float]:
+        began.set()
+        end.wait(10)
+        return {}
+
+    job = Job("long", "mine", timedelta(0), long)
+    with Upkeep(log, [], lambda _: True, Schedule(), wall_clock, jobs=[job]):
+        assert began.wait(10)
+    threads = [thread for thread in threading.enumerate() if thread.name == "headrace-jobs"]
+    assert [(thread.is_alive(), thread.daemon) for thread in threads] == [(True, True)]
+    end.set()
+    threads[0].join(10)
+    assert not threads[0].is_alive()
 
 
 @pytest.mark.parametrize("changes", [{"clock": "control"}, {"audit_interval": "0s", "feature_tables_interval": "0s"}])

@@ -1,4 +1,4 @@
-"""The event log's upkeep on a schedule: each stream's is with the worker that reads its partition 0."""
+"""The event log's upkeep and other jobs on a schedule: each stream's are with the worker that reads its partition 0."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from headrace.features.log import EventLog
 
 logger = structlog.get_logger(__name__)
+LOOK_S = 1.0
+"""How often it is looked whether a job is due."""
+STOP_S = 5.0
+"""How long a stop waits for a job."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,65 @@ class Job:
     run: Callable[[], Mapping[str, float]]
 
 
+class Jobs:
+    """Runs jobs one after the other, in a thread of its own for as long as the context lasts.
+
+    A job runs first when its own interval has passed, and then every so often. What fails is tried again the next time.
+    A stop waits for a job for no longer than :data:`STOP_S`: as a worker may end at any time, a job has to bear that.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        leads: Callable[[str], bool],
+        clock: Clock,
+        report: Callable[[str, Mapping[str, float]], None],
+    ) -> None:
+        self._jobs, self._leads, self._clock, self._report = jobs, leads, clock, report
+        self._ran = {job.name: clock() for job in jobs}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="headrace-jobs", daemon=True)
+
+    def __enter__(self) -> Self:
+        if self._jobs:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._jobs:
+            self._thread.join(STOP_S)
+
+    def _run(self) -> None:
+        while not self._stop.wait(LOOK_S):
+            self.step()
+
+    def step(self) -> None:
+        """Run what is due and ours."""
+        for job in self._jobs:
+            is_due = self._clock() - self._ran[job.name] >= job.every // timedelta(microseconds=1)
+            if is_due and self._leads(job.topic) and not self._stop.is_set():
+                self._do(job)
+
+    def _do(self, job: Job) -> None:
+        self._ran[job.name] = self._clock()
+        try:
+            found = job.run()
+        except (FencedError, TransientError) as error:
+            logger.warning("job: later", job=job.name, error=str(error))
+        except Exception:
+            logger.exception("job failed", job=job.name)
+        else:
+            logger.info("job done", job=job.name, **found)
+            self._report(job.name, found)
+
+
 class Upkeep:
     """Runs in a thread of its own for as long as the context lasts; the first time after the first interval.
 
     ``leads`` says whether a topic is this worker's to look after. While a partition moves two may think so: compaction
-    and vacuum bear that, and so must ``jobs``. What fails is tried again the next time, and never stops the worker.
-    ``report`` takes what a job found.
+    and vacuum bear that, and so must ``jobs``, which run beside (:class:`Jobs`). What fails is tried again the next
+    time, and never stops the worker. ``report`` takes what a job found.
     """
 
     def __init__(
@@ -66,8 +123,7 @@ class Upkeep:
         jobs: Sequence[Job] = (),
         report: Callable[[str, Mapping[str, float]], None] = lambda _name, _found: None,
     ) -> None:
-        self._jobs, self._report = jobs, report
-        self._ran: dict[str, int] = {}
+        self._jobs = Jobs(jobs, leads, clock, report)
         self._log, self._topics, self._leads = log, topics, leads
         self._schedule, self._clock = schedule, clock
         self._looked: dict[str, int] = {}
@@ -76,11 +132,13 @@ class Upkeep:
 
     def __enter__(self) -> Self:
         self._thread.start()
+        self._jobs.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """A commit under way is finished."""
+        """A commit of the upkeep that is under way is finished."""
         self._stop.set()
+        self._jobs.__exit__()
         self._thread.join()
 
     def _run(self) -> None:
@@ -97,22 +155,6 @@ class Upkeep:
                     logger.warning("upkeep of the event log: later", topic=topic, error=str(error))
                 except Exception:
                     logger.exception("upkeep of the event log failed", topic=topic)
-        for job in self._jobs:
-            is_due = self._now_s() - self._ran.get(job.name, 0) >= job.every.total_seconds()
-            if is_due and self._leads(job.topic) and not self._stop.is_set():
-                self._do(job)
-
-    def _do(self, job: Job) -> None:
-        self._ran[job.name] = self._now_s()
-        try:
-            found = job.run()
-        except (FencedError, TransientError) as error:
-            logger.warning("job: later", job=job.name, error=str(error))
-        except Exception:
-            logger.exception("job failed", job=job.name)
-        else:
-            logger.info("job done", job=job.name, **found)
-            self._report(job.name, found)
 
     def _tend(self, topic: str) -> None:
         schedule = self._schedule
