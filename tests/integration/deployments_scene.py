@@ -105,7 +105,7 @@ def _slow_down(plane: DataPlane, pause_s: float) -> None:
     """Backfills take long enough to be looked at."""
     advance = plane._acquisition.advance
 
-    def slowly() -> bool:
+    def slowly(*, alone: bool = False) -> bool:
         folded = advance()
         if folded:
             time.sleep(pause_s)

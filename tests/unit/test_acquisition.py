@@ -142,14 +142,14 @@ class Scene:
     def _parts(self) -> tuple[Any, Any, Any]:
         return self.store, self.log, {"t": self.flusher}
 
-    def run(self, until: Callable[[], bool] = lambda: False) -> None:
+    def run(self, until: Callable[[], bool] = lambda: False, *, alone: bool = False) -> None:
         """Slices, and acquiring again, to the end."""
         deadline = time.monotonic() + 10
         while (self.owned.behind or self.acquisition.waiting(self.owned.place)) and not until():
             assert time.monotonic() < deadline
             for _ in self.acquisition.due():
                 self.acquisition.acquire(self.owned)
-            self.acquisition.advance()
+            self.acquisition.advance(alone=alone)
 
 
 def even(start: int, end: int) -> list[int]:
@@ -171,6 +171,13 @@ def test_a_large_catch_up_is_read_in_pieces_that_meet_and_end_at_d() -> None:
     assert max(end - start for start, end in asked) == PIECE
     assert scene.views[0].folded == even(37, 101_010)
     assert max(scene.views[0].slices) <= SLICE
+
+
+def test_where_nothing_live_waits_slices_are_as_large_as_pieces() -> None:
+    scene = Scene(37, end=101_010)
+    scene.run(alone=True)
+    assert scene.views[0].folded == even(37, 101_010)
+    assert max(scene.views[0].slices) > SLICE
 
 
 def test_the_cursor_says_rebuilding_from_before_the_first_row_to_the_last() -> None:

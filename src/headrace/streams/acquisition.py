@@ -88,9 +88,9 @@ class Acquisition:
         owned.behind = [view for view in owned.views if view in behind or view in owned.behind]
         self._catch_up.begin(owned)
 
-    def advance(self) -> bool:
+    def advance(self, *, alone: bool = False) -> bool:
         """Fold one slice of what is behind; False if there is none at hand."""
-        return self._catch_up.advance()
+        return self._catch_up.advance(alone=alone)
 
     def close(self) -> None:
         """End what runs beside."""

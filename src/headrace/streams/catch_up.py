@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from headrace.streams.partition import OwnedPartition
     from headrace.streams.view_partition import ViewPartition
 
-_SLICE_ROWS = 10_000
-"""What the live views wait for at most: about 10 ms a view."""
+_SLICE_ROWS, _ALONE_ROWS = 10_000, 50_000
+"""What the live views wait for at most: about 10 ms a view; and what is folded at once where none of them has to wait.
+
+A slice writes each entity that it has rows of once, so larger ones are cheaper."""
 logger = structlog.get_logger(__name__)
 
 
@@ -52,7 +54,7 @@ class CatchUp:
         slice_rows: int = _SLICE_ROWS,
     ) -> None:
         self._store, self._log, self._flushers, self._again = store, log, flushers, again
-        self._piece, self._slice = piece_rows, slice_rows
+        self._piece, self._slice, self._rows = piece_rows, slice_rows, slice_rows
         self._work: dict[tuple[str, int], tuple[OwnedPartition, Iterator[bool]]] = {}
         self._reads = ThreadPoolExecutor(1, thread_name_prefix="catch-up")
         self._closed = threading.Event()
@@ -68,8 +70,12 @@ class CatchUp:
         """Leave a partition as it is."""
         self._work.pop(place, None)
 
-    def advance(self) -> bool:
-        """Fold one slice of the partition whose turn it is; False if no partition has one at hand."""
+    def advance(self, *, alone: bool = False) -> bool:
+        """Fold one slice of the partition whose turn it is; False if no partition has one at hand.
+
+        ``alone``: nothing live waits for it.
+        """
+        self._rows = max(self._slice, _ALONE_ROWS) if alone else self._slice
         for place in list(self._work):
             owned, slices = self._work.pop(place)  # its next turn comes after the others'
             self._work[place] = owned, slices
@@ -154,10 +160,10 @@ class CatchUp:
             yield self._log.empty(owned.topic), owned.next_offset
 
     def _cut(self, rows: pl.DataFrame, end: int) -> Iterator[tuple[pl.DataFrame, int]]:
-        for at in range(0, max(rows.height, 1), self._slice):
-            part = rows.slice(at, self._slice)
-            is_last = at + self._slice >= rows.height
-            yield part, end if is_last else part.get_column("__offset").item(-1) + 1
+        while rows.height > self._rows:
+            part, rows = rows.slice(0, self._rows), rows.slice(self._rows)
+            yield part, part.get_column("__offset").item(-1) + 1
+        yield rows, end
 
     def _fold(self, owned: OwnedPartition, views: Sequence[ViewPartition], rows: pl.DataFrame, end: int) -> bool:
         """The writes of one slice; live with the one that reaches the partition's position. False if one is refused."""

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from headrace.bus.stream import Stream
     from headrace.features.online import OnlineStore, Source
 
-_ON_ITS_WAY_S = 0.01
+_ON_ITS_WAY_S, _ALONE_AFTER_S = 0.01, 1.0
 logger = structlog.get_logger(__name__)
 
 
@@ -124,7 +124,7 @@ class DataPlane:
             monotonic=monotonic,
             meter=self._meter,
         )
-        self._next_flush = self._next_beat = 0.0
+        self._next_flush = self._next_beat = self._last_read = 0.0
         self._catching_up = False
 
     # -- life -------------------------------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ class DataPlane:
     def _catch_up(self, for_s: float) -> bool:
         """Whether there is more to do at once."""
         until = self._monotonic() + for_s
-        while self._acquisition.advance():
+        while self._acquisition.advance(alone=self._monotonic() - self._last_read > _ALONE_AFTER_S):
             self._bound_memory()
             if self._monotonic() >= until:
                 return True
@@ -187,6 +187,7 @@ class DataPlane:
     def _read(self, timeout_s: float) -> None:
         messages = self._consumer.poll(self._config.batch_rows, timeout_s)
         if messages:
+            self._last_read = self._monotonic()
             self._folding.take(messages)
             self._bound_memory()
         else:
