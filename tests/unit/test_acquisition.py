@@ -174,10 +174,13 @@ def test_a_large_catch_up_is_read_in_pieces_that_meet_and_end_at_d() -> None:
 
 
 def test_where_nothing_live_waits_slices_are_as_large_as_pieces() -> None:
-    scene = Scene(37, end=101_010)
-    scene.run(alone=True)
-    assert scene.views[0].folded == even(37, 101_010)
-    assert max(scene.views[0].slices) > SLICE
+    tail = [rows(list(range(50, 50 + 3 * SLICE)))]
+    busy, alone = Scene(0, end=50, tail=tail), Scene(0, end=50, tail=tail)
+    busy.run()
+    alone.run(alone=True)
+    assert busy.views[0].folded == alone.views[0].folded
+    assert max(busy.views[0].slices) == SLICE
+    assert max(alone.views[0].slices) == 3 * SLICE
 
 
 def test_the_cursor_says_rebuilding_from_before_the_first_row_to_the_last() -> None:
