@@ -90,7 +90,9 @@ def test_what_cannot_be_is_named_with_its_origin(
 
 def test_every_setting_is_described_and_passwords_are_hidden(tmp_path: Path) -> None:
     assert all(leaves().values())
-    settings = load_settings({"redis_url": "redis://u:secret@host/0"}, environ={}, folder=project(tmp_path))
+    settings = load_settings(
+        {"redis_url": "redis://u:sec:ret@host/0?password=secret"}, environ={}, folder=project(tmp_path)
+    )
     rows = {row["name"]: row for row in explain(settings)}
     assert rows.keys() == leaves().keys()
-    assert rows["redis_url"]["value"] == "redis://u:***@host/0"
+    assert rows["redis_url"]["value"] == "redis://u:***@host/0?password=***"

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -24,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from headrace.bus.address import redacted
 from headrace.bus.duration import micros
 from headrace.errors import DefinitionError
 
@@ -241,9 +241,7 @@ def _at(tree: dict[str, Any], path: str) -> Any:
 
 
 def _hide(value: Any) -> Any:
-    if not isinstance(value, str) or "://" not in value or urlsplit(value).password is None:
-        return value
-    return value.replace(f":{urlsplit(value).password}@", ":***@")
+    return redacted(value) if isinstance(value, str) else value
 
 
 def _anchored(place: str, root: Path) -> str:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from redis import RedisCluster, exceptions
 from redis.crc import key_slot
 
+from headrace.bus.address import redacted
 from headrace.errors import SettingsError
-from headrace.features.redis_link import Command, Script, of_node, redacted, whole
+from headrace.features.redis_link import Command, Script, of_node, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from hashlib import sha1
 from typing import Any, Protocol
 
+from headrace.bus.address import redacted
 from headrace.errors import SettingsError
 
 Command = tuple[int, Sequence[Any]]
@@ -143,11 +144,6 @@ def link_to(url: str, timeout_s: float) -> Link:
 def of_node(url: str) -> str:
     """The URL of the node that a URL names."""
     return _CLUSTER.sub(r"\1://", url)
-
-
-def redacted(url: str) -> str:
-    """A URL as errors may name it."""
-    return re.sub(r"(?<=:)[^:@/]+(?=@)", "***", url)
 
 
 def whole(replies: list[Any]) -> list[Any]:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from headrace.bus.address import redacted
 from headrace.errors import OnlineStoreUnavailableError
 from headrace.features.online import Answer, Cursor, Moment, Source, Write, merged, shard_of
-from headrace.features.redis_link import Command, link_to, redacted
+from headrace.features.redis_link import Command, link_to
 from headrace.features.redis_scripts import ACQUIRE, DROP, LOOK_UP, SCAVENGE, WRITE
 
 if TYPE_CHECKING:
