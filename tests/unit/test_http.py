@@ -11,9 +11,10 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from headrace.bus.duration import moment
-from headrace.errors import OnlineStoreUnavailableError
+from headrace.errors import OnlineStoreUnavailableError, SettingsError
 from headrace.features.memory_store import MemoryOnlineStore
 from headrace.serving.features import FeatureClient, Features
 from headrace.serving.http import HttpOptions, Limits, application
@@ -232,18 +233,25 @@ def test_a_body_that_does_not_come_is_given_up(serve: Serve) -> None:
 
 
 def test_a_store_that_does_not_answer_is_503_with_a_time_to_come_again(serve: Serve) -> None:
-    url = serve(Broken(OnlineStoreUnavailableError("the online store at redis://x does not answer: refused")))
-    for answered in (ask(f"{url}/features", request(A1)), ask(f"{url}/readyz")):
-        assert answered.problem == (503, "unavailable")
-        assert answered.headers["retry-after"] == "1"
-        assert "does not answer" in answered.json["detail"]
+    text = "the online store at redis://x does not answer: refused"
+    url = serve(Broken(OnlineStoreUnavailableError(text)))
+    with capture_logs() as logged:
+        for answered in (ask(f"{url}/features", request(A1)), ask(f"{url}/readyz")):
+            assert answered.problem == (503, "unavailable")
+            assert answered.headers["retry-after"] == "1"
+            assert "the online store does not answer; " in answered.json["detail"]
+            assert "redis" not in answered.body.decode()
+    assert [entry["error"] for entry in logged] == [text, text]
     assert ask(f"{url}/livez").status == 200
 
 
 def test_what_nobody_foresaw_is_500_and_its_text_stays_inside(serve: Serve) -> None:
-    answered = ask(f"{serve(Broken(RuntimeError('a secret')))}/features", request(A1))
-    assert answered.problem == (500, "internal")
-    assert "secret" not in answered.body.decode()
+    with capture_logs() as logged:
+        for error in (RuntimeError("a secret"), SettingsError("a secret")):
+            answered = ask(f"{serve(Broken(error))}/features", request(A1))
+            assert answered.problem == (500, "internal")
+            assert "secret" not in answered.body.decode()
+    assert [entry["error"] for entry in logged] == ["a secret"]  # the other is logged by uvicorn
 
 
 def test_it_is_ready_when_the_store_knows_its_services(serve: Serve, url: str) -> None:

@@ -6,9 +6,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+import structlog
 from starlette.responses import Response
 
-from headrace.errors import EntityKeyError, FeaturesUnknownError, TransientError
+from headrace.errors import EntityKeyError, FeaturesUnknownError, HeadraceError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from starlette.exceptions import HTTPException
     from starlette.requests import Request
 
+logger = structlog.get_logger(__name__)
 T = TypeVar("T")
 MEDIA_TYPE = "application/problem+json"
 _RETRY_AFTER_S = "1"
@@ -82,10 +84,19 @@ def _problem_of(error: Exception) -> ProblemError:
             return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "wrong-key", str(error))
         case FeaturesUnknownError():
             return ProblemError(HTTPStatus.NOT_FOUND, "unknown", str(error))
-        case TransientError():
-            return unavailable(str(error))
-        case _:  # its text may be anybody's: it is in the log alone
-            return ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "see the log of the server")
+        case TransientError():  # its text names the store's host: it is in the log alone
+            logger.warning("the online store does not answer", error=str(error))
+            return unavailable("the online store does not answer; try again later: the log of the server says why")
+        case HeadraceError():
+            logger.error("a request has failed", error=str(error))
+        case _:  # starlette raises it once more, and the server logs it
+            pass
+    return _internal()
+
+
+def _internal() -> ProblemError:
+    """Of an error whose text may be anybody's: it is in the log alone."""
+    return ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "see the log of the server")
 
 
 def unavailable(detail: str) -> ProblemError:
