@@ -163,7 +163,7 @@ def test_every_status_has_a_name_that_is_feasts() -> None:
         ({"features": ["no:n"], "entities": ENTITIES}, (404, "unknown"), "http.services"),
         ({"features": ["shop"], "entities": ENTITIES}, (422, "invalid"), "view:feature"),
         ({"features": [], "entities": ENTITIES}, (422, "invalid"), "ask for a service or a feature"),
-        ({"features": ["till:n_1h", "till:n_1h"], "entities": ENTITIES}, (422, "invalid"), "['n_1h']"),
+        ({"features": ["till:n_1h", "till:n_1h"], "entities": ENTITIES}, (422, "invalid"), "['till:n_1h'] came"),
         ({"features": ["till:n_1h"], "entities": {"shop": ["a"]}}, (422, "invalid"), "lacks the join keys ['till']"),
         ({"features": ["till:n_1h"], "entities": {"shop": ["a"], "till": []}}, (422, "invalid"), "'till': 0"),
         ({"features": ["shop:n_10m"], "entities": {"shop": [1]}}, (422, "wrong-key"), "wanted str"),

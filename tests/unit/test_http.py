@@ -116,6 +116,7 @@ def test_without_a_time_it_is_now(url: str) -> None:
         (request({"shop": ["a"]}), (422, "invalid"), "$.entities[0]"),
         ({"entities": []}, (422, "invalid"), "neither"),
         (request(A1, views=["till@x"]), (422, "invalid"), "both"),
+        ({"views": ["a@1", "b@1", "a@1"], "entities": []}, (422, "invalid"), "['a@1'] came more than once"),
         ({"service": "risk", "entities": [], "as_of": "2020-01-01T00:00:00"}, (422, "invalid"), "as_of"),
         (request({"shop": 7, "till": 1}), (422, "wrong-key"), "join key value 7 is int; wanted str"),
         (request({"shop": "a", "till": 2**70}), (422, "wrong-key"), "64 bits"),
@@ -145,6 +146,24 @@ def test_too_many_entities_and_too_large_bodies_are_refused(serve: Serve) -> Non
     assert answered.problem == (413, "too-large")
     assert "3 entities came; at most 2" in answered.json["detail"]
     assert ask(f"{url}/features", b"{" + b" " * 300).problem == (413, "too-large")
+
+
+def test_more_keys_than_may_be_asked_at_a_time_are_refused(serve: Serve) -> None:
+    url = serve(limits=Limits(keys=3), services=("risk",))
+    views = [f"shop@{shops.version}", f"till@{tills.version}"]
+    features = {"features": ["shop:n_10m", "shop:amount_10m", "till:n_1h"]}
+    one, two = ({"shop": ["a"] * n, "till": [1] * n} for n in (1, 2))
+    assert ask(f"{url}/features", {"views": views, "entities": [A1]}).status == 200
+    assert ask(f"{url}/features", request(A1, A1, A1)).status == 200  # a service is as large as its owner wants
+    assert ask(f"{url}/get-online-features", {**features, "entities": one}).status == 200
+    assert ask(f"{url}/get-online-features", {"feature_service": "risk", "entities": two}).status == 200
+    for path, asked in (
+        ("/features", {"views": views, "entities": [A1, A1]}),
+        ("/get-online-features", {**features, "entities": two}),
+    ):
+        answered = ask(f"{url}{path}", asked)
+        assert answered.problem == (413, "too-large")
+        assert "2 entities of 2 views came, 4 keys; at most 3 are taken (http.key_limit)" in answered.json["detail"]
 
 
 def test_a_body_that_grows_too_large_in_pieces_is_refused(serve: Serve) -> None:

@@ -72,7 +72,7 @@ def options(http: HttpSettings, root: Path) -> HttpOptions:
     """Who may ask what. Raises SettingsError if the file of keys cannot be read or has none."""
     from headrace.serving.http import HttpOptions, Limits  # noqa: PLC0415
 
-    limits = Limits(http.body_limit, http.entity_limit, micros(http.deadline) / 1e6)
+    limits = Limits(http.body_limit, http.entity_limit, http.key_limit, micros(http.deadline) / 1e6)
     return HttpOptions(tuple(http.services), _keys(http, root), limits)
 
 

@@ -97,6 +97,9 @@ class HttpSettings(BaseModel):
     )
     body_limit: ByteSize = Field(default=ByteSize(1 << 20), description="Most bytes of a request's body.")
     entity_limit: PositiveInt = Field(default=1_000, description="Most entities of one request.")
+    key_limit: PositiveInt = Field(
+        default=10_000, description="Most entities times views of a request that names its views, no service."
+    )
     deadline: Duration = Field(default="2s", description="Longest time a request takes; then it is answered with 504.")
 
 
@@ -164,11 +167,14 @@ class Settings(BaseModel):
         default="{data_dir}/features", description="Where the tables of feature values are kept: a folder."
     )
     feature_tables_interval: Duration = Field(
-        default="1h", description="How often workers bring the tables of feature values up to date; 0s: never."
+        default="0s",
+        description="How often workers bring the tables of feature values up to date; 0s: never. The first time all "
+        "that a view uses of its stream is in the worker's memory, later the rows of its longest window.",
     )
     audit_interval: Duration = Field(
-        default="1d",
-        description="How often workers audit what was served since the last time, and tell the skew; 0s: never.",
+        default="0s",
+        description="How often workers audit what was served since the last time, and tell the skew; 0s: never. Each "
+        "time all that a model's views use of their streams is in the worker's memory.",
     )
     heartbeat_bound: Duration = Field(
         default="5s", description="Age of a worker's heartbeat beyond which look-ups answer `stale`."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, nullcontext
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,7 +21,7 @@ from headrace.serving.http.messages import FeaturesRequest, response_of
 from headrace.serving.http.metrics import HttpMetrics, Measured
 from headrace.serving.http.openapi import document
 from headrace.serving.http.options import HttpOptions
-from headrace.serving.http.problems import ProblemError, decoded, of_error, of_http_error, unavailable
+from headrace.serving.http.problems import ProblemError, decoded, of_error, of_http_error, too_large, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -83,24 +82,28 @@ class _Api:
     async def features(self, body: bytes) -> bytes:
         """Answer `/features`."""
         asked = decoded(self._request, body)
-        self._check_size(len(asked.entities))
-        found = await self._client.get(asked.features, asked.entities, as_of_us=asked.as_of_us)
+        features = asked.features
+        self._check_size(len(asked.entities), 0 if isinstance(features, str) else len(features))
+        found = await self._client.get(features, asked.entities, as_of_us=asked.as_of_us)
         self.metrics.looked_up(found)
         return msgspec.json.encode(response_of(found, offsets=asked.offsets))
 
     async def online_features(self, body: bytes) -> bytes:
         """Answer `/get-online-features`."""
         asked = decoded(self._feast_request, body)
-        self._check_size(max(map(len, asked.entities.values()), default=0))
+        self._check_size(max(map(len, asked.entities.values()), default=0), len(asked.views))
         found, response = await self._feast.get(asked)
         self.metrics.looked_up(found)
         return msgspec.json.encode(response)
 
-    def _check_size(self, entities: int) -> None:
-        most = self._options.limits.entities
-        if entities > most:
-            detail = f"{entities} entities came; at most {most} are taken (http.entity_limit): send them in parts"
-            raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)
+    def _check_size(self, entities: int, views: int) -> None:
+        """``views``: those that the request names; a service has as many as its owner wants."""
+        limits = self._options.limits
+        if entities > limits.entities:
+            raise too_large(f"{entities} entities came; at most {limits.entities} are taken (http.entity_limit)")
+        if entities * views > limits.keys:
+            came = f"{entities} entities of {views} views came, {entities * views} keys"
+            raise too_large(f"{came}; at most {limits.keys} are taken (http.key_limit)")
 
     async def livez(self, _: Request) -> Response:
         """Answer `/livez`: this process answers."""

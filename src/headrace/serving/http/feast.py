@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -16,7 +15,7 @@ from headrace.bus.duration import moment
 from headrace.errors import FeaturesUnknownError
 from headrace.serving.feast_status import FEAST_STATUSES
 from headrace.serving.http.messages import Scalar
-from headrace.serving.http.problems import ProblemError
+from headrace.serving.http.problems import each_once, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,12 +38,16 @@ class FeastRequest(msgspec.Struct, frozen=True, kw_only=True):
     full_feature_names: Annotated[bool, Meta(description="Whether features are named `view__feature`.")] = False
     include_feature_view_version_metadata: Annotated[bool, Meta(description="Whether the views are listed.")] = False
 
+    @property
+    def views(self) -> set[str]:
+        """The views that are named; none where it is a service."""
+        return set() if self.feature_service is not None else {name.partition(":")[0] for name in self.features}
+
     def rows(self) -> list[dict[str, Scalar]]:
         """The entities by row. Raises ProblemError if the columns differ in length."""
         sizes = {name: len(values) for name, values in self.entities.items()}
         if len({*sizes.values()}) > 1:
-            detail = f"the columns of `entities` have {sizes} values; give each as many"
-            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail)
+            raise invalid(f"the columns of `entities` have {sizes} values; give each as many")
         columns = zip(*self.entities.values(), strict=True)
         return [dict(zip(self.entities, values, strict=True)) for values in columns]
 
@@ -116,17 +119,16 @@ class FeastLookUps:
 
 
 def _by_view(references: Sequence[str]) -> dict[str, list[str]]:
+    each_once("features", references)
     wanted: dict[str, list[str]] = {}
     for reference in references:
         view, _, feature = reference.partition(":")
         if not view or not feature:
-            detail = f"{reference!r} is no feature: write view:feature or view@version:feature"
-            raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail)
+            raise invalid(f"{reference!r} is no feature: write view:feature or view@version:feature")
         wanted.setdefault(view, []).append(feature)
     names = [view.partition("@")[0] for view in wanted]
     if not names or len({*names}) < len(names):
-        detail = f"features of {[*wanted]} came; ask for a service or a feature, and for each view in one version"
-        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail)
+        raise invalid(f"features of {[*wanted]} came; ask for a service or a feature, and for each view in one version")
     return wanted
 
 
@@ -134,8 +136,7 @@ def _response(asked: FeastRequest, found: Features, wanted: Mapping[str, Sequenc
     keys = {key for answer in found.views for key in answer.keys}
     lacking = sorted(keys - {*asked.entities})
     if lacking:
-        detail = f"`entities` has {sorted(asked.entities)} and lacks the join keys {lacking}"
-        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail)
+        raise invalid(f"`entities` has {sorted(asked.entities)} and lacks the join keys {lacking}")
     names = [name for name in asked.entities if name in keys]
     results = [_of_key(asked.entities[name]) for name in names]
     for answer in found.views:
@@ -147,7 +148,7 @@ def _response(asked: FeastRequest, found: Features, wanted: Mapping[str, Sequenc
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         detail = f"more than one column would be named {twice}: set full_feature_names, and ask for each feature once"
-        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail)
+        raise invalid(detail)
     views = [FeastView(name=answer.view) for answer in found.views]
     with_views = asked.include_feature_view_version_metadata
     return FeastResponse(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
-from headrace.serving.http.problems import ProblemError
+from headrace.serving.http.problems import ProblemError, too_large
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -95,11 +95,8 @@ class Guarded:
         return b"".join(pieces)
 
     def _too_large(self, size: int) -> ProblemError:
-        detail = (
-            f"the body has {size} bytes or more; at most {self._limits.body_bytes} are taken (http.body_limit): ask "
-            f"for fewer entities at a time"
-        )
-        return ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", detail)
+        most = self._limits.body_bytes
+        return too_large(f"the body has {size} bytes or more; at most {most} are taken (http.body_limit)")
 
     def _late(self, *, has_come: bool) -> ProblemError:
         limit = f"within {self._limits.deadline_s:g} s (http.deadline)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -11,7 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from headrace.bus.duration import instant, moment
 from headrace.serving.features import Features, Status, ViewAnswer
-from headrace.serving.http.problems import ProblemError
+from headrace.serving.http.problems import each_once, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,18 +24,17 @@ class FeaturesRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     entities: Annotated[list[Entity], Meta(description="One object an entity.")]
     service: Annotated[str | None, Meta(description="A feature service; or `views`.")] = None
-    views: Annotated[list[str] | None, Meta(description="Views as `name@version`; or `service`.")] = None
+    views: Annotated[list[str] | None, Meta(description="Views as `name@version`, each once; or `service`.")] = None
     as_of: Annotated[datetime, Meta(tz=True, description="Exactly the time to look up at.")] | None = None
     offsets: Annotated[bool, Meta(description="Whether the answer says V of each row.")] = False
 
     @property
     def features(self) -> str | Sequence[str]:
-        """What to look up. Raises ProblemError unless exactly one of service and views is given."""
+        """What to look up. Raises ProblemError unless exactly one of service and views is given, and each view once."""
         if (self.service is None) == (self.views is None):
             came = "neither" if self.service is None else "both"
-            raise ProblemError(
-                HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", f"{came} of `service` and `views` came; give one of them"
-            )
+            raise invalid(f"{came} of `service` and `views` came; give one of them")
+        each_once("views", self.views or [])
         return self.service if self.service is not None else self.views or []
 
     @property

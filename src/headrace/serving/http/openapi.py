@@ -20,7 +20,7 @@ _FAILURES = {
     400: "The body is no JSON.",
     404: "There is no such service, view or feature.",
     408: "The body did not come in time.",
-    413: "Too many bytes, or too many entities.",
+    413: "Too many bytes, entities, or entities times views.",
     422: "JSON of another shape, or a join key of another type.",
     503: "The online store does not answer: try again after Retry-After seconds.",
     504: "There was no answer within the server's deadline.",

@@ -12,10 +12,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may cost: bytes of its body, entities, and seconds until it is answered one way or the other."""
+    """What one request may cost: bytes of its body, entities, and seconds until it is answered one way or the other.
+
+    ``keys`` bounds its entities times the views that it names.
+    """
 
     body_bytes: int = 1 << 20
     entities: int = 1_000
+    keys: int = 10_000
     deadline_s: float = 2.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +13,7 @@ from starlette.responses import Response
 from headrace.errors import EntityKeyError, FeaturesUnknownError, HeadraceError, TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from starlette.exceptions import HTTPException
     from starlette.requests import Request
@@ -99,6 +100,23 @@ def _internal() -> ProblemError:
     return ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "see the log of the server")
 
 
+def invalid(detail: str) -> ProblemError:
+    """Of a request that is JSON of the right shape and still cannot be."""
+    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail)
+
+
+def each_once(what: str, names: Sequence[str]) -> None:
+    """Raises ProblemError if one of the names is there more than once."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise invalid(f"the {what} {twice} came more than once; ask for each once")
+
+
+def too_large(detail: str) -> ProblemError:
+    """Of a request that asks for too much at a time."""
+    return ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", f"{detail}: ask for less at a time")
+
+
 def unavailable(detail: str) -> ProblemError:
     """Of a store that does not answer, or not yet: the same request may be answered later."""
     return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", detail, {"Retry-After": _RETRY_AFTER_S})
@@ -110,6 +128,6 @@ def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         detail = f"{error}; /openapi.json says what is wanted"
-        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail) from error
+        raise invalid(detail) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProblemError(HTTPStatus.BAD_REQUEST, "malformed", f"{error}; a JSON object is wanted") from error
