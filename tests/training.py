@@ -105,17 +105,17 @@ def made() -> tuple[list[Order], list[Return]]:
     return bought, back
 
 
-def write(log: EventLog, stream: Stream, rows: Sequence[Event]) -> None:
+def write(log: EventLog, stream: Stream, rows: Sequence[Event], source: Source = SOURCE) -> None:
     """Append events to the log, each available at its own time."""
     writer = LogWriter(log, stream)
-    position = writer.position(SOURCE)
+    position = writer.position(source)
     first = position or 0
     times = [int(getattr(row, stream.event_time).timestamp() * 1e6) for row in rows]
     records = Records(
         np.arange(first, first + len(rows)), np.array(times), [None] * len(rows), [encode(r) for r in rows]
     )
-    frame = Judge(stream).rows(SOURCE.topic_id, SOURCE.partition, records, NO_CLOCK)
-    writer.append(frame, {SOURCE: position}, {SOURCE: first + len(rows)})
+    frame = Judge(stream).rows(source.topic_id, source.partition, records, NO_CLOCK)
+    writer.append(frame, {source: position}, {source: first + len(rows)})
 
 
 def vector(order: Order, served: float) -> ServedVector:

@@ -144,6 +144,17 @@ def test_only_what_was_served_since(scene: Served_) -> None:
     assert 0 < found.checked < len(scene.vectors)
 
 
+def test_files_of_what_was_served_before_are_not_read(scene: Served_, tmp_path: Path) -> None:
+    last = scene.vectors[-1]["served_at"]
+    scene.logged()
+    before = max((tmp_path / VECTORS.topic).glob("*.parquet"), key=lambda path: path.stat().st_size)
+    scene.serve(30)
+    scene.vectors = scene.vectors[-1:]
+    scene.logged()
+    before.write_bytes(b"no Parquet")
+    assert Auditor(scene.model, scene.log, since_us=int(last.timestamp() * 1e6) + 60_000_000).audit().checked == 1
+
+
 # -- tolerance -------------------------------------------------------------------------------------------------------
 
 

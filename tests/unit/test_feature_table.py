@@ -20,13 +20,14 @@ from headrace.errors import FencedError
 from headrace.features import feature_table
 from headrace.features.feature_table import MARGIN_US, FeatureTable, step_us
 from headrace.features.log import EventLog
+from headrace.features.online import Source
 from headrace.features.training import FeatureHistory
 from headrace.models.predictions import VECTORS
 from headrace.streams import upkeep
 from headrace.streams.metrics import WorkerMetrics
 from headrace.streams.upkeep import Job, Jobs, Schedule, Upkeep
 from headrace.trainers.observation import DAY_US
-from tests.training import Order, Shop, day, made, model, orders, shop, write
+from tests.training import SOURCE, Order, Shop, day, made, model, orders, shop, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +89,63 @@ def test_it_goes_on_where_it_was_and_in_pieces(log: EventLog, tmp_path: Path, mo
     in_steps = read(tmp_path)
     table(log, tmp_path / "other").update()
     assert in_steps.equals(read(tmp_path / "other"))
+
+
+OTHER = Source(1, SOURCE.topic_id)
+HOURLY = replace(shop, windows=["1h", "3h"]).spec
+
+
+def fill(log: EventLog, source: Source, start: float, end: float) -> None:
+    """The orders of some days, of which each partition has every other one."""
+    chosen = [order for order in made()[0] if day(start) <= int(order.ordered_at.timestamp() * 1e6) < day(end)]
+    write(log, orders, chosen[source.partition :: 2], source)
+
+
+def test_a_partition_that_lags_behind_loses_no_rows(log: EventLog, tmp_path: Path) -> None:
+    fill(log, SOURCE, 0, 3)
+    fill(log, OTHER, 0, 2.5)
+    table(log, tmp_path, HOURLY).update()
+    assert day(2.4) < read(tmp_path)["time"].dt.epoch("us").to_numpy().max() <= day(2.5)
+    fill(log, OTHER, 2.5, 3.1)
+    fill(log, SOURCE, 3, 3.1)
+    table(log, tmp_path, HOURLY).update()
+    table(log, tmp_path / "other", HOURLY).update()
+    assert read(tmp_path).equals(read(tmp_path / "other"))
+
+
+def test_a_partition_that_is_silent_for_a_day_holds_nothing_up(log: EventLog, tmp_path: Path) -> None:
+    fill(log, SOURCE, 0, 3)
+    fill(log, OTHER, 0, 1.9)
+    for _ in range(2):
+        table(log, tmp_path, HOURLY).update()
+        assert read(tmp_path)["time"].dt.epoch("us").to_numpy().max() > day(2.9)
+    fill(log, OTHER, 3, 3.1)
+    fill(log, SOURCE, 3, 3.1)
+    table(log, tmp_path, HOURLY).update()
+    assert read(tmp_path)["time"].dt.epoch("us").to_numpy().max() > day(3)
+
+
+def test_files_of_before_the_longest_window_are_not_read_and_none_twice(
+    log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first(log, 900)
+    before = max((tmp_path / "log" / "orders").glob("*.parquet"), key=lambda path: path.stat().st_size)
+    first(log, 2_000, 900)
+    table(log, tmp_path).update()
+    first(log, 3_000, 2_000)
+    table(log, tmp_path / "other").update()
+    before.write_bytes(b"no Parquet")
+    looks, select = [], EventLog.select
+
+    def look(*args: Any) -> pl.DataFrame:
+        looks.append(args)
+        return select(*args)
+
+    monkeypatch.setattr(EventLog, "select", look)
+    monkeypatch.setattr(EventLog, "reader", None)
+    assert table(log, tmp_path).update() > 25
+    assert len(looks) == 1
+    assert read(tmp_path).equals(read(tmp_path / "other"))
 
 
 def test_a_changed_view_is_made_anew_and_so_is_the_one_that_comes_back(log: EventLog, tmp_path: Path) -> None:
@@ -154,7 +212,10 @@ def test_the_leader_keeps_tables_and_audits_and_tells_the_metrics(tmp_path: Path
     scene = Shop(tmp_path)
     scene.serve(1, until=31)
     settings = Settings(
-        event_log=str(tmp_path / "log"), feature_tables=str(tmp_path / "features"), audit_interval="800d"
+        event_log=str(tmp_path / "log"),
+        feature_tables=str(tmp_path / "features"),
+        audit_interval="800d",
+        feature_tables_interval="1h",
     )
     found = jobs(settings, Project(models={"returns": model}, views={"shop": shop}))
     assert [(job.name, job.topic) for job in found] == [("audit returns", VECTORS.topic), ("table shop", "orders")]
@@ -217,6 +278,6 @@ def test_a_stop_does_not_wait_for_a_job(log: EventLog, monkeypatch: pytest.Monke
     assert not threads[0].is_alive()
 
 
-@pytest.mark.parametrize("changes", [{"clock": "control"}, {"audit_interval": "0s", "feature_tables_interval": "0s"}])
+@pytest.mark.parametrize("changes", [{"clock": "control", "audit_interval": "1d", "feature_tables_interval": "1h"}, {}])
 def test_a_replay_has_no_jobs_nor_who_wants_none(changes: dict[str, Any]) -> None:
     assert jobs(Settings(**changes), Project(models={"returns": model}, views={"shop": shop})) == []

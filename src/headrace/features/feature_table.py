@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from headrace.errors import FencedError, OfflineStoreUnavailableError
 from headrace.features.definitions import spec_hash
 from headrace.features.log import ACCEPTED
-from headrace.features.training import FeatureHistory, used_columns
+from headrace.features.point_in_time import ViewHistory
+from headrace.features.training import available_features, used_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +27,9 @@ TIME = "time"
 GRID, SPEC = "headrace.grid", "headrace.spec"
 """Delta transactions: the place on the grid of the last time in the table, and a number of the view's version."""
 MARGIN_US = 300_000_000
-"""How far the grid stays behind the newest row of the log: what is known at a time is in the log by then."""
+"""How far the grid stays behind the newest row of the partition that is furthest behind."""
+SILENT_US = 86_400_000_000
+"""A partition whose newest row is this much older than the stream's newest is silent, and holds the grid up no more."""
 PIECE_ROWS = 500_000
 _SHORTEST_US, _LONGEST_US = 60_000_000, 86_400_000_000
 
@@ -62,33 +67,45 @@ class FeatureTable:
 
     def _pieces(self) -> Iterator[int]:
         """How many rows each commit added. All go through one handle: a commit of another process makes ours fail."""
-        rows = self._log.reader(self._spec["source"]["topic"], ["__available_at", *used_columns(self._spec)]).read()
+        table = self._opened()
+        is_ours = table is not None and table.transaction_version(SPEC) == self._version
+        done = table.transaction_version(GRID) if table is not None and is_ours else None
+        rows = self._rows(done)
         if rows.is_empty():
             return
-        history = FeatureHistory([self._spec], self._log)
-        history.refresh()
-        table = self._table(rows, history)
-        is_ours = table.transaction_version(SPEC) == self._version
-        done = table.transaction_version(GRID) if is_ours else None
-        newest = (int(rows.get_column("__available_at").dt.epoch("us").to_numpy().max()) - MARGIN_US) // self._step
+        history = ViewHistory(self._spec, rows)
+        table = self._made(rows, history) if table is None else table
+        newest = (_reached(rows) - MARGIN_US) // self._step
         for piece, end in _pieces(self._asked(rows, -(2**62) if done is None else done, newest)):
             self._append(table, self._values(piece, history), end, is_first=done is None)
             done = end
             yield piece.height
 
-    def _values(self, asked: pl.DataFrame, history: FeatureHistory) -> pl.DataFrame:
+    def _rows(self, done: int | None) -> pl.DataFrame:
+        """The rows that times after ``done`` are made of: all of them, where nothing is done or a window is endless."""
+        source = self._spec["source"]
+        since_us = -1 if done is None else done * self._step - max(w["length_us"] for w in self._spec["windows"])
+        since = pa.scalar(since_us, pa.timestamp("us", "UTC"))
+        keep = (ds.field(source["event_time"]) >= since) | (ds.field("__available_at") >= since)
+        columns = ["__available_at", *used_columns(self._spec)]
+        return self._log.select(source["topic"], keep if since_us >= 0 else None, columns)
+
+    def _values(self, asked: pl.DataFrame, history: ViewHistory) -> pl.DataFrame:
         at_us = asked.get_column("__place").to_numpy() * self._step
         times = pl.Series(TIME, at_us).cast(pl.Datetime("us", "UTC"))
         keys = asked.drop("__place")
-        return keys.with_columns(times).hstack(history.features(keys, at_us))
+        return keys.with_columns(times).hstack(available_features(history, keys, at_us))
 
-    def _table(self, rows: pl.DataFrame, history: FeatureHistory) -> DeltaTable:
+    def _opened(self) -> DeltaTable | None:
         try:
             return DeltaTable(self.path)
         except TableNotFoundError:
-            none = self._values(self._asked(rows, 0, -1), history)
-            write_deltalake(self.path, none.to_arrow(compat_level=pl.CompatLevel.oldest()), mode="ignore")
-            return DeltaTable(self.path)
+            return None
+
+    def _made(self, rows: pl.DataFrame, history: ViewHistory) -> DeltaTable:
+        none = self._values(self._asked(rows, 0, -1), history)
+        write_deltalake(self.path, none.to_arrow(compat_level=pl.CompatLevel.oldest()), mode="ignore")
+        return DeltaTable(self.path)
 
     def _asked(self, rows: pl.DataFrame, done: int, newest: int) -> pl.DataFrame:
         """Join keys and ``__place``, times on the grid after ``done`` at which an event of the step before is known."""
@@ -111,6 +128,13 @@ class FeatureTable:
             schema_mode="overwrite" if is_first else None,
             commit_properties=CommitProperties(app_transactions=transactions),
         )
+
+
+def _reached(rows: pl.DataFrame) -> int:
+    """The time up to which the log has all partitions' rows, but for those that have been silent for long."""
+    newest = rows.group_by("__partition", "__topic_id").agg(pl.col("__available_at").max()).get_column("__available_at")
+    times = newest.dt.epoch("us").to_numpy()
+    return int(times[times >= times.max() - SILENT_US].min())
 
 
 def _pieces(asked: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, int]]:

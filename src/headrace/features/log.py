@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
@@ -135,18 +136,23 @@ class EventLog:
 
         Files that lie outside of it are not read.
         """
-        import pyarrow.dataset as ds  # noqa: PLC0415
-
         keep = (ds.field("__partition") == source.partition) & (ds.field("__offset") >= start)
         if end is not None:
             keep &= ds.field("__offset") < end
+        frame = self.select(topic, keep, columns).filter(pl.col("__topic_id") == source.topic_id)
+        return frame.select(columns) if columns else frame
+
+    def select(self, topic: str, keep: ds.Expression | None, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """The rows of one snapshot that a filter keeps, each source partition's in order.
+
+        They have ``columns`` and who a row is, or all there are. Files that lie outside of the filter by their
+        statistics are not read.
+        """
+        read = list(dict.fromkeys([*_IDENTITY, *columns])) if columns else None
         with self.storage(topic):
-            read = [*dict.fromkeys([*columns, "__topic_id", "__offset", "__verdict"])] if columns else None
             table = self.table(topic)
             found = table.to_pyarrow_dataset().to_table(columns=read, filter=keep)
-        frame = filled(pl.DataFrame(found), table)
-        frame = frame.filter(pl.col("__topic_id") == source.topic_id).sort("__offset")
-        return frame.select(columns) if columns else frame
+        return filled(pl.DataFrame(found), table).sort("__partition", "__topic_id", "__offset")
 
     def rows(self, table: DeltaTable, uris: Sequence[str], columns: Sequence[str] | None = None) -> pl.DataFrame:
         """The rows of some files of a table, with these columns or with all."""

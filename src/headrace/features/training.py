@@ -143,9 +143,20 @@ class FeatureHistory:
             offsets[logged.there] = logged.offsets[place][logged.there]
             unknown = history.out_of_range(queries.at_us, offsets) & logged.there
         for name, (found, present) in zip(kernel(spec).columns, history.values(queries), strict=True):
-            missing = ~present | unknown
-            column = pl.Series(name, found)
-            yield column.set(pl.Series(missing), None) if missing.any() else column
+            yield _column(name, found, ~present | unknown)
+
+
+def available_features(history: ViewHistory, keys: pl.DataFrame, at_us: np.ndarray) -> pl.DataFrame:
+    """The columns of one view for each row of ``keys``, of what was available at t less the view's delay."""
+    offsets = history.known_at(at_us, history.kernel.spec["delay_us"])
+    found = history.values(Queries(keys, at_us, offsets, history.sources))
+    names = history.kernel.columns
+    return pl.DataFrame([_column(name, each, ~there) for name, (each, there) in zip(names, found, strict=True)])
+
+
+def _column(name: str, found: np.ndarray, missing: np.ndarray) -> pl.Series:
+    column = pl.Series(name, found)
+    return column.set(pl.Series(missing), None) if missing.any() else column
 
 
 def used_columns(spec: Mapping[str, Any]) -> list[str]:

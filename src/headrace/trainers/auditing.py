@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as ds
 
 from headrace.features.log import ACCEPTED
 from headrace.features.training import FeatureHistory, Gap
@@ -82,10 +84,10 @@ class Auditor:
 
     @cached_property
     def _vectors(self) -> pl.DataFrame:
-        own = (pl.col("__verdict") == ACCEPTED) & (pl.col("model") == self._model.name)
+        own = (ds.field("__verdict") == ACCEPTED) & (ds.field("model") == self._model.name)
         if self._since_us is not None:
-            own &= pl.col("served_at").dt.epoch("us") >= self._since_us
-        return self._log.reader(VECTORS.topic, _USED).read().filter(own)
+            own &= ds.field("served_at") >= pa.scalar(self._since_us, pa.timestamp("us", "UTC"))
+        return self._log.select(VECTORS.topic, own, _USED)
 
     @cached_property
     def _served(self) -> Served:
