@@ -173,7 +173,7 @@ def test_what_is_no_spine_is_refused(store: Any, spine: Any, why: str) -> None:
 
 
 def test_whole_numbers_that_pandas_made_floats_are_keys(store: Any) -> None:
-    spine = SPINE.assign(till=[*map(float, SPINE["till"][:-1]), None])
+    spine = SPINE.assign(till=[*map(float, SPINE["till"][:-1]), NOTHING])
     wanted = history(store, SPINE, ["till:visits_1d"])["visits_1d"].tolist()
     assert max(wanted) > 0
     assert history(store, spine, ["till:visits_1d"])["visits_1d"].tolist() == [*wanted[:-1], 0]
