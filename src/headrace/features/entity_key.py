@@ -23,6 +23,9 @@ def serializer(keys: Sequence[Sequence[str]]) -> Callable[[Sequence[Any]], bytes
     names = [keys[index][0].encode() for index in order]
     prefix = struct.pack("<I", len(keys)) + b"".join(struct.pack("<II", _STRING, len(name)) + name for name in names)
     kinds = [keys[index][1] for index in order]
+    if len(keys) == 1:
+        (kind,) = kinds
+        return lambda values: prefix + _value(kind, values[0])
 
     def serialize(values: Sequence[Any]) -> bytes:
         return prefix + b"".join(_value(kind, values[index]) for kind, index in zip(kinds, order, strict=True))

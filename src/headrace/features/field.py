@@ -49,6 +49,11 @@ class Layout:
         return 2 if self.entries else 1
 
     @cached_property
+    def front_bytes(self) -> int:
+        """How many bytes come before the tiles."""
+        return _HEADER.size + _counts(self.sizes).size
+
+    @cached_property
     def stored(self) -> np.dtype:
         """The dtype of a tile in bytes: in memory, its numbers of entries are wider, and come with starts."""
         numbers = [references(sketch)[1] for sketch in range(len(self.entries))]

@@ -7,6 +7,7 @@ look-ups, training sets, audits and rebuilds are all lift, reduce, merge and fin
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from headrace.features.sketches import Sketch, sketch_of
 from headrace.features.states import NEVER, State, Values, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     import polars as pl
 
@@ -54,6 +55,8 @@ class Kernel:
         self._compile()
         self.empty = self._empty()
         self.layout = Layout(self.tile, len(self.sizes), tuple(sketch.dtype for sketch in self.sketches))
+        self.words = np.arange(1, len(self.tile.names or ()))[:, None]
+        """Where the columns of a tile without sketches lie behind its k, in words of 8 bytes."""
 
     def _compile(self) -> None:
         self.components: list[Component] = []
@@ -178,13 +181,6 @@ class Kernel:
         parts = [self.empty[:0], *parts]
         return join(parts) if self.sketches else np.concatenate(parts)
 
-    def join_read(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        """The same of tiles as they were read from fields: all are of one type, which joining need not compare."""
-        if self.sketches:
-            return self.join(parts)
-        whole = bytearray().join(parts)  # type: ignore[arg-type]  # arrays are buffers
-        return np.frombuffer(whole, self.layout.stored)
-
     def reduce(self, partials: np.ndarray, starts: np.ndarray, rank: np.ndarray | None = None) -> np.ndarray:
         """Merge runs of partials: ``starts`` are the first indexes of non-empty runs. ``k`` is that of the run's first.
 
@@ -249,6 +245,68 @@ class Kernel:
             merged = self._merge_queries(of[inside], which[inside], rank[window.resolution][inside], len(at_us))
             by_window.append(self.finish(merged, at_us))
         return [by_window[w][f] for f in range(len(self.outputs)) for w in range(len(self.windows))]
+
+    def evaluate_words(  # noqa: PLR0917 - one call site
+        self,
+        words: np.ndarray,
+        starts: np.ndarray,
+        rank: np.ndarray | None,
+        group: np.ndarray,
+        queries: int,
+        at_us: np.ndarray,
+    ) -> list[Values]:
+        """The values of each output, one row a window, of tiles that were chosen for their windows already.
+
+        ``words`` has the bits of their columns, one row each. A run of tiles, from one of ``starts`` on, is of one
+        ``group``: ``query · windows + window``, ascending. They may be of other views that are :attr:`alike`. The view
+        has no sketches; ``at_us`` is one for all.
+        """
+        shape = queries, len(self.windows)
+        merged = self._merge_words(words, starts, rank, group, queries * len(self.windows))
+        found = [finish(output, [merged[row] for row in read], at_us) for output, read in self._reads]
+        return [(values.reshape(shape).T, present.reshape(shape).T) for values, present in found]
+
+    @cached_property
+    def alike(self) -> Hashable:
+        """Views with equal ones merge and finish alike: their tiles may be evaluated together."""
+        states = tuple(state for _, state in self._states.values())
+        return len(self.windows), states, tuple(replace(output, feature="") for output in self.outputs), self.sketches
+
+    def _merge_words(
+        self, words: np.ndarray, starts: np.ndarray, rank: np.ndarray | None, group: np.ndarray, groups: int
+    ) -> list[np.ndarray]:
+        """Each column merged by group, as it is where nothing was seen."""
+        floats = words.view(np.float64)
+        merged: list[np.ndarray] = []
+        for state, kinds in self._words_of:
+            columns = [(floats if is_float else words)[row] for row, is_float, _, _ in kinds]
+            merged += state.reduce(columns, starts, rank) if len(starts) else columns
+        if len(group) == groups:
+            return merged
+        for _, kinds in self._words_of:
+            for row, _, dtype, identity in kinds:
+                whole = np.full(groups, identity, dtype)
+                whole[group] = merged[row]
+                merged[row] = whole
+        return merged
+
+    @cached_property
+    def _words_of(self) -> list[tuple[State, list[tuple[int, bool, str, Any]]]]:
+        """Each state with its columns: row, whether it is of floats, dtype, content where nothing was seen."""
+        rows = itertools.count()
+        return [
+            (state, [(next(rows), dtype == "<f8", dtype, identity) for dtype, identity in state.columns])
+            for _, state in self._states.values()
+        ]
+
+    @cached_property
+    def _reads(self) -> list[tuple[Output, list[int]]]:
+        """Each output with the rows of the columns that it is read off."""
+        names = [name for own, _ in self._states.values() for name in own]
+        return [
+            (output, [names.index(name) for component in output.components for name in self._states[component][0]])
+            for output in self.outputs
+        ]
 
     def _merge_queries(self, tiles: np.ndarray, query: np.ndarray, rank: np.ndarray, queries: int) -> np.ndarray:
         merged = np.repeat(self.empty, queries)

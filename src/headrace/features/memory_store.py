@@ -65,8 +65,13 @@ class MemoryOnlineStore:
 
     def _answer(self, view: str, keys: Sequence[bytes]) -> Answer:
         shards = [shard_of(key, self.shards) for key in keys]
-        moments = {shard: Moment(self._clock(), dict(self._cursors[view, shard])) for shard in {*shards} or {0}}
-        return Answer(moments, shards, [dict(self._fields[view, key]) for key in keys])
+        moments = {shard: Moment(self._clock(), self._packed(view, shard)) for shard in {*shards} or {0}}
+        fields = [self._fields[view, key].items() for key in keys]
+        return Answer(moments, shards, [[word for s, data in own for word in (s.field, data)] for own in fields])
+
+    def _packed(self, view: str, shard: int) -> list[bytes]:
+        cursors = self._cursors[view, shard].items()
+        return [word for source, cursor in cursors for word in (source.field, cursor.pack())]
 
     def cursors(self, views: Sequence[str]) -> list[Mapping[Source, Cursor]]:
         """See the port."""

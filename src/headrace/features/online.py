@@ -11,7 +11,8 @@ import struct
 import zlib
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from headrace.errors import CodecError
 
@@ -22,6 +23,7 @@ _SOURCE = struct.Struct("<16sI")
 _CURSOR = struct.Struct("<16sqqqBBHIq")
 """owner · next_offset · rows_total · clock · format · state · reserved · partitions · heartbeat"""
 CURSOR_FORMAT = 1
+_TOPIC_ID = 16
 FENCE = 24
 """The first bytes of a cursor, owner and next_offset, are what a write compares."""
 NO_CLOCK = -(2**62)
@@ -167,24 +169,87 @@ class Write:
     shard: int = 0
 
 
+class Signs(NamedTuple):
+    """What the cursors of a view say of all its entities: the largest clock, :func:`is_live`, the oldest heartbeat.
+
+    The heartbeat is of the present incarnation; without cursors it is 0.
+    """
+
+    clock: int
+    is_live: bool
+    heartbeat_us: int
+
+
 @dataclass(frozen=True)
 class Moment:
-    """When one shard was read, by its own clock (us), and the cursors that it then had of a view."""
+    """When one shard was read, by its own clock (us), and the cursors that it then had of a view.
+
+    ``packed``: the names of the sources and their cursors' bytes, in turn.
+    """
 
     now_us: int
-    cursors: Mapping[Source, Cursor]
+    packed: Sequence[bytes]
+
+    @cached_property
+    def cursors(self) -> Mapping[Source, Cursor]:
+        """The cursors by source. Raises CodecError."""
+        return {source: Cursor.unpack(data) for source, data in by_source(self.packed).items()}
+
+    @cached_property
+    def offsets(self) -> Mapping[str, int]:
+        """The next offset of each source, by its text."""
+        return {source.text: cursor.next_offset for source, cursor in self.cursors.items()}
+
+    @cached_property
+    def signs(self) -> Signs:
+        """What they say together. Raises CodecError."""
+        names, packed = self.packed[::2], self.packed[1::2]
+        if len({name[:_TOPIC_ID] for name in names}) != 1 or any(len(data) != _CURSOR.size for data in packed):
+            return _signs(self.cursors)
+        columns = zip(*map(_CURSOR.unpack, packed), strict=True)
+        _, _, _, clocks, forms, states, _, partitions, heartbeats = columns
+        if set(forms) != {CURSOR_FORMAT}:
+            return _signs(self.cursors)
+        return Signs(max(clocks), len(packed) >= max(partitions) and not any(states), min(heartbeats))
+
+
+def _signs(cursors: Mapping[Source, Cursor]) -> Signs:
+    """The same of cursors of any incarnations."""
+    clock = max((cursor.clock for cursor in cursors.values()), default=NO_CLOCK)
+    return Signs(clock, is_live(cursors), min((cursor.heartbeat_us for cursor in present(cursors)), default=0))
+
+
+def by_source(packed: Sequence[bytes]) -> dict[Source, bytes]:
+    """What a hash of names of sources and bytes, in turn, has of each. Raises CodecError."""
+    return {Source.from_field(name): data for name, data in zip(packed[::2], packed[1::2], strict=True)}
+
+
+@lru_cache(maxsize=4096)
+def text_of(name: bytes) -> str:
+    """The text of the source that a field is named by. Raises CodecError."""
+    return Source.from_field(name).text
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one look-up read of one view: each key's shard and fields (by source), and when each shard was read.
+    """What one look-up read of one view: each key's shard and fields, and when each shard was read.
 
-    A look-up without keys reads shard 0.
+    ``packed``: of each key the names of the sources and their fields, in turn. A look-up without keys reads shard 0.
     """
 
     moments: Mapping[int, Moment]
     shards: Sequence[int]
-    fields: Sequence[Mapping[Source, bytes]]
+    packed: Sequence[Sequence[bytes]]
+
+    @property
+    def clock(self) -> int:
+        """The largest of all cursors."""
+        return max(moment.signs.clock for moment in self.moments.values())
+
+    @cached_property
+    def fields(self) -> Sequence[Mapping[Source, bytes]]:
+        """The fields of each key by source. Raises CodecError."""
+        return [by_source(of_key) for of_key in self.packed]
 
 
 class OnlineStore(Protocol):

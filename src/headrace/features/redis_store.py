@@ -123,7 +123,7 @@ class RedisOnlineStore:
         """See the port."""
         names = [[self._cursors_key(shard, view) for view in views] for shard in self._all()]
         found = self._run([(shard, LOOK_UP.call(own)) for shard, own in enumerate(names)]) if views else []
-        by_shard = [[_cursors(reply) for reply in replies] for _, *replies in found]
+        by_shard = [[Moment(0, reply).cursors for reply in replies] for _, *replies in found]
         return [merged(of_view) for of_view in zip(*by_shard, strict=True)]
 
     def scavenge(self, reach_us: Mapping[str, int], position: int) -> tuple[int, int]:
@@ -232,7 +232,7 @@ class _Reply:
 
     def moment(self) -> Moment:
         """Of the view that comes next."""
-        return Moment(self._now_us, _cursors(next(self.hashes)))
+        return Moment(self._now_us, next(self.hashes))
 
 
 def _answer(places: _Places, replies: Mapping[int, _Reply]) -> Answer:
@@ -240,16 +240,7 @@ def _answer(places: _Places, replies: Mapping[int, _Reply]) -> Answer:
     shards, distinct = places
     moments = {shard: replies[shard].moment() for shard in distinct}
     if len(distinct) == 1:
-        fields = [_by_source(reply) for reply in islice(replies[distinct[0]].hashes, len(shards))]
+        fields = list(islice(replies[distinct[0]].hashes, len(shards)))
     else:
-        fields = [_by_source(next(replies[shard].hashes)) for shard in shards]
+        fields = [next(replies[shard].hashes) for shard in shards]
     return Answer(moments, shards, fields)
-
-
-def _cursors(reply: Sequence[bytes]) -> dict[Source, Cursor]:
-    return {source: Cursor.unpack(data) for source, data in _by_source(reply).items()}
-
-
-def _by_source(reply: Sequence[bytes]) -> dict[Source, bytes]:
-    """A hash as a script returns it: names and values in turn."""
-    return {Source.from_field(name): data for name, data in zip(reply[::2], reply[1::2], strict=True)}

@@ -7,16 +7,16 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 
 from headrace.bus.clock import Clock, wall_clock
 from headrace.errors import FeaturesUnknownError
 from headrace.features.entity_key import serializer
-from headrace.features.field import Header, unpack
 from headrace.features.kernel import Kernel, kernel
-from headrace.features.online import NO_CLOCK, Answer, Cursor, Moment, OnlineStore, Source, is_live, present
+from headrace.features.online import NO_CLOCK, Answer, Moment, OnlineStore, text_of
+from headrace.features.reading import Offsets, Reading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from headrace.features.states import Values
 
 _HEARTBEAT_BOUND_US = 5_000_000
+_FOR_EVER = 2**63
+_READINGS = 256
 
 
 class Options(TypedDict, total=False):
@@ -138,6 +140,7 @@ class LookUp:
         self._services_s = services_ms / 1_000
         self._monotonic = monotonic
         self._readers: dict[str, _ViewReader] = {}
+        self._readings: dict[tuple[str, ...], Reading] = {}
         self._services: dict[str, tuple[Sequence[str], float]] = {}
 
     def steps(
@@ -152,21 +155,33 @@ class LookUp:
         readers = []
         for view in views:
             readers.append((yield from self._reader(view)))  # noqa: PERF401 - it yields
-        plans = [reader.plan(rows) for reader in readers]
+        plans = _plans(readers, rows)
         wanted = [(reader.name, plan.keys) for reader, plan in zip(readers, plans, strict=True)]
-        answers = yield lambda store: store.look_up(wanted)
-        founds = [reader.decode(answer) for reader, answer in zip(readers, answers, strict=True)]
-        at_us = self._at(founds, as_of_us)
+        answers: Sequence[Answer] = yield lambda store: store.look_up(wanted)
+        read = self._reading(tuple(views), readers).read(
+            [p.placed(a.packed) for p, a in zip(plans, answers, strict=True)]
+        )
+        clocks = [max(clock, answer.clock) for clock, answer in zip(read.clocks, answers, strict=True)]
+        at_us = self._at(clocks, as_of_us)
+        values, ages_us = read.values(at_us), read.ages_us(at_us)
         found = [
-            reader.answer(plan, found, at_us, self._bound_us)
-            for reader, plan, found in zip(readers, plans, founds, strict=True)
+            reader.answer(_Found(plan, *found), at_us, self._bound_us)
+            for reader, plan, *found in zip(readers, plans, answers, clocks, values, ages_us, read.offsets, strict=True)
         ]
         return Features(len(rows), at_us, found)
 
-    def _at(self, founds: Sequence[_Found], as_of_us: int | None) -> int:
+    def _reading(self, views: tuple[str, ...], readers: Sequence[_ViewReader]) -> Reading:
+        reading = self._readings.get(views)
+        if reading is None:
+            if len(self._readings) >= _READINGS:
+                self._readings.clear()
+            reading = self._readings[views] = Reading([reader.kernel for reader in readers])
+        return reading
+
+    def _at(self, clocks: Sequence[int], as_of_us: int | None) -> int:
         if as_of_us is not None:
             return as_of_us
-        newest = max((found.clock for found in founds), default=NO_CLOCK)
+        newest = max(clocks, default=NO_CLOCK)
         if self._clock == "stream":
             return newest if newest > NO_CLOCK else 0
         return max(self._clock(), newest)
@@ -245,23 +260,43 @@ class FeatureClient:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Which distinct keys to read, and which of them each row means; -1 for a row without a key."""
+    """Which distinct keys to read, and which of them each row means; None: each its own.
+
+    Rows without a key mean one more, which is not read.
+    """
 
     keys: Sequence[bytes]
-    which: np.ndarray
+    which: np.ndarray | None
+    has_nowhere: bool
+
+    def placed(self, packed: Sequence[Sequence[bytes]]) -> Sequence[Sequence[bytes]]:
+        """What was read of each key."""
+        return [*packed, ()] if self.has_nowhere else packed
+
+    def shards(self, answer: Answer) -> Sequence[int]:
+        """The shard of each key."""
+        return [*answer.shards, min(answer.moments)] if self.has_nowhere else answer.shards
+
+
+def _plans(readers: Sequence[_ViewReader], rows: Sequence[Mapping[str, Any]]) -> list[_Plan]:
+    """The plan of each view; views of one entity have the same."""
+    plans: dict[tuple[tuple[str, str], ...], _Plan] = {}
+    for reader in readers:
+        if reader.entity not in plans:
+            plans[reader.entity] = reader.plan(rows)
+    return [plans[reader.entity] for reader in readers]
 
 
 @dataclass(frozen=True)
 class _Found:
-    """What was read: tiles by size with the key that each is of, headers and shard of each key, the largest clock."""
+    """What a look-up found of a view; values and ages have one item a key."""
 
-    tiles: Sequence[np.ndarray]
-    owner: Sequence[np.ndarray]
-    rank: Sequence[np.ndarray]
-    headers: Sequence[Mapping[Source, Header]]
-    shards: Sequence[int]
-    moments: Mapping[int, Moment]
+    plan: _Plan
+    answer: Answer
     clock: int
+    values: Sequence[Values]
+    ages_us: np.ndarray
+    offsets: Offsets
 
 
 class _ViewReader:
@@ -269,96 +304,91 @@ class _ViewReader:
 
     def __init__(self, name: str, compiled: Kernel) -> None:
         self.name = name
-        self._kernel = compiled
-        self._serialize = serializer(compiled.entity_keys)
+        self.kernel = compiled
+        self.entity = tuple((key, kind) for key, kind in compiled.entity_keys)
+        self._keys = [key for key, _ in self.entity]
+        self._serialize = serializer(self.entity)
         self._history_us: int = compiled.spec["history_us"]
-        self._max_age_us: int | None = compiled.spec["max_age_us"]
+        max_age_us: int | None = compiled.spec["max_age_us"]
+        self._max_age_us = _FOR_EVER if max_age_us is None else max_age_us
 
     def plan(self, rows: Sequence[Mapping[str, Any]]) -> _Plan:
-        places: dict[tuple[Any, ...], int] = {}
-        names = [name for name, _ in self._kernel.entity_keys]
-        which = [self._place(tuple(row.get(name) for name in names), places) for row in rows]
-        return _Plan([self._serialize(values) for values in places], np.array(which, np.int64))
+        keys = self._keys
+        wanted = [tuple([row.get(key) for key in keys]) for row in rows]
+        distinct = [values for values in dict.fromkeys(wanted) if None not in values]
+        packed = [self._serialize(values) for values in distinct]
+        if len(distinct) == len(rows):
+            return _Plan(packed, None, has_nowhere=False)
+        places = {values: place for place, values in enumerate(distinct)}
+        which = np.array([places.get(values, len(places)) for values in wanted])
+        return _Plan(packed, which, has_nowhere=bool((which == len(places)).any()))
 
-    @staticmethod
-    def _place(values: tuple[Any, ...], places: dict[tuple[Any, ...], int]) -> int:
-        return -1 if None in values else places.setdefault(values, len(places))
-
-    def decode(self, answer: Answer) -> _Found:
-        sizes = len(self._kernel.sizes)
-        tiles: list[list[np.ndarray]] = [[] for _ in range(sizes)]
-        owner: list[int] = []
-        rank: list[int] = []
-        headers: list[dict[Source, Header]] = []
-        for key, fields in enumerate(answer.fields):
-            headers.append({})
-            for order, source in enumerate(sorted(fields)):
-                header, found = unpack(fields[source], self._kernel.layout)
-                headers[-1][source] = header
-                owner.append(key)
-                rank.append(order)
-                for of_all, of_size in zip(tiles, found, strict=True):
-                    of_all.append(of_size)
-        clocks = [cursor.clock for moment in answer.moments.values() for cursor in moment.cursors.values()]
-        clocks += [header.clock for of_key in headers for header in of_key.values()]
-        counts = [np.array([len(part) for part in parts], np.int64) for parts in tiles]
-        return _Found(
-            [self._kernel.join_read(parts) for parts in tiles],
-            [np.repeat(np.array(owner, np.int64), count) for count in counts],
-            [np.repeat(np.array(rank, np.int64), count) for count in counts],
-            headers,
-            answer.shards,
-            answer.moments,
-            max(clocks, default=NO_CLOCK),
-        )
-
-    def answer(self, plan: _Plan, found: _Found, at_us: int, bound_us: int) -> ViewAnswer:
-        """The values of each row, fanned out from the distinct keys; the last distinct one is no entity at all."""
-        keys = len(plan.keys)
-        values = self._kernel.evaluate(found.tiles, found.owner, found.rank, np.full(keys + 1, at_us))
+    def answer(self, found: _Found, at_us: int, bound_us: int) -> ViewAnswer:
+        """The values of each row, fanned out from the distinct keys."""
+        values, which = found.values, found.plan.which
+        statuses, shards = self._statuses(found, at_us, bound_us), found.plan.shards(found.answer)
+        ages_us: np.ndarray = found.ages_us
         if at_us < found.clock - self._history_us:
-            values = [(column, np.zeros(keys + 1, bool)) for column, _ in values]
-        common = {shard: self._common(moment, found.clock, at_us, bound_us) for shard, moment in found.moments.items()}
-        newest = [max((header.newest for header in of_key.values()), default=None) for of_key in found.headers]
-        statuses = [self._status(common[shard], last, at_us) for shard, last in zip(found.shards, newest, strict=True)]
-        ages = np.array([-1 if last is None else max(at_us - last, 0) for last in newest] + [-1])
-        placed = zip(found.shards, found.headers, strict=True)
-        offsets = [_offsets(found.moments[shard].cursors, of_key) for shard, of_key in placed]
-        nowhere = min(found.moments)
-        statuses.append(common[nowhere] or Status.MISSING)
-        offsets.append(_offsets(found.moments[nowhere].cursors, {}))
+            values = [(column, np.zeros(len(column), bool)) for column, _ in values]
+        if which is not None:
+            values = [(column[which], present[which]) for column, present in values]
+            statuses = [statuses[key] for key in which.tolist()]
+            ages_us = ages_us[which]
         return ViewAnswer(
-            self._kernel.spec["view"],
-            self._kernel.version,
-            self._kernel.columns,
-            [(column[plan.which], present[plan.which]) for column, present in values],
-            [statuses[key] for key in plan.which.tolist()],
-            ages[plan.which],
-            [offsets[key] for key in plan.which.tolist()],
-            [name for name, _ in self._kernel.entity_keys],
+            self.kernel.spec["view"],
+            self.kernel.version,
+            self.kernel.columns,
+            values,
+            statuses,
+            ages_us,
+            _RowOffsets([found.answer.moments[shard] for shard in shards], found.offsets, which),
+            self._keys,
         )
+
+    def _statuses(self, found: _Found, at_us: int, bound_us: int) -> Sequence[Status]:
+        """Of each key what holds in its shard, else what its age says."""
+        moments = found.answer.moments.items()
+        common = {shard: self._common(moment, found.clock, at_us, bound_us) for shard, moment in moments}
+        missing, stale, present, max_age_us = Status.MISSING, Status.STALE, Status.PRESENT, self._max_age_us
+        return [
+            common[shard] or (missing if age < 0 else stale if age > max_age_us else present)
+            for shard, age in zip(found.plan.shards(found.answer), found.ages_us.tolist(), strict=True)
+        ]
 
     def _common(self, moment: Moment, clock: int, at_us: int, bound_us: int) -> Status | None:
         """What holds for all entities of the view in one shard."""
         if at_us < clock - self._history_us:
             return Status.OUT_OF_RANGE
-        if not is_live(moment.cursors):
+        _, is_live, heartbeat_us = moment.signs
+        if not is_live:
             return Status.REBUILDING
-        alive_us = min(cursor.heartbeat_us for cursor in present(moment.cursors))
-        return Status.STALE if alive_us < moment.now_us - bound_us else None
-
-    def _status(self, common: Status | None, newest: int | None, at_us: int) -> Status:
-        if common is not None:
-            return common
-        if newest is None:
-            return Status.MISSING
-        too_old = self._max_age_us is not None and at_us - newest > self._max_age_us
-        return Status.STALE if too_old else Status.PRESENT
+        return Status.STALE if heartbeat_us < moment.now_us - bound_us else None
 
 
-def _offsets(cursors: Mapping[Source, Cursor], headers: Mapping[Source, Header]) -> dict[str, int]:
-    """V of one entity: of each partition the larger of cursor and field header."""
-    offsets = {source.text: cursor.next_offset for source, cursor in cursors.items()}
-    for source, header in headers.items():
-        offsets[source.text] = max(offsets.get(source.text, 0), header.next_offset)
-    return offsets
+class _RowOffsets(Sequence[Mapping[str, int]]):
+    """V of each row, worked out when it is asked for: of each partition the larger of cursor and field header."""
+
+    def __init__(self, moments: Sequence[Moment], offsets: Offsets, which: np.ndarray | None) -> None:
+        self._moments, self._offsets = moments, offsets
+        self._which = range(len(moments)) if which is None else which.tolist()
+
+    def __len__(self) -> int:
+        return len(self._which)
+
+    @overload
+    def __getitem__(self, index: int) -> Mapping[str, int]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Mapping[str, int]]: ...
+
+    def __getitem__(self, index: int | slice) -> Mapping[str, int] | Sequence[Mapping[str, int]]:
+        if isinstance(index, slice):
+            return [self._of_key(key) for key in self._which[index]]
+        return self._of_key(self._which[index])
+
+    def _of_key(self, key: int) -> dict[str, int]:
+        offsets = dict(self._moments[key].offsets)
+        for name, next_offset in self._offsets.of_key(key):
+            text = text_of(name)
+            offsets[text] = max(offsets.get(text, 0), next_offset)
+        return offsets
