@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 from redis import Redis
 
@@ -15,7 +17,7 @@ from headrace.serving import AsyncFeatureClient, FeatureClient
 from tests.integration.test_lookups import A1, A2, B1, MINUTE, START_US, Worker, sale, tills
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from headrace.app.local.services import LocalServices
 
@@ -98,6 +100,39 @@ def test_one_client_serves_many_tasks_of_one_loop_after_another(where: tuple[str
 
     for _ in range(3):
         assert asyncio.run(many()) == [[1, 0.0, 1, None], [2, 3.0, 1, 1.0]] * 20
+
+
+def run(client: AsyncFeatureClient) -> None:
+    async def get() -> Any:
+        return (await client.get("risk", A1, as_of_us=AT_US)).to_lists()
+
+    assert asyncio.run(get()) == [[2, 3.0, 1, 1.0]]
+
+
+def run_and_leave(client: AsyncFeatureClient) -> None:
+    """As asyncio.run without its tidying up."""
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(client.get("risk", A1, as_of_us=AT_US))
+    loop.close()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(("in_a_loop", "left"), [(run, 0), (run_and_leave, 1)])
+def test_connections_end_with_their_loop(
+    where: tuple[str, str], in_a_loop: Callable[[AsyncFeatureClient], None], left: int
+) -> None:
+    client = AsyncFeatureClient.from_url(*where)
+    run(client)
+    gc.collect()
+    before = psutil.Process().num_fds()
+    for _ in range(5):
+        in_a_loop(client)
+    if left:
+        gc.collect()
+    assert psutil.Process().num_fds() <= before + left
+    run(client)  # what was left is garbage
+    gc.collect()
+    asyncio.run(client.close())
 
 
 def test_a_task_that_is_cancelled_leaves_nobody_its_answer(where: tuple[str, str]) -> None:
