@@ -127,6 +127,15 @@ def test_vectors_that_saw_more_than_the_log_has_are_counted_apart(scene: Served_
     assert found.checked == len(scene.vectors) - len(ahead)
 
 
+def test_a_source_that_the_log_does_not_have_yet_is_beyond_it(scene: Served_) -> None:
+    scene.logged()
+    scene.keep(ds.field("__partition") == 0)
+    found = scene.audit()
+    ahead = [vector for vector in scene.vectors if f'"{SOURCES[1].text}": 1' in vector["offsets"]]
+    assert (found.not_logged, found.mismatched) == (len(ahead), 0)
+    assert found.checked == len(scene.vectors) - len(ahead) > 0
+
+
 def test_a_changed_spec_is_named_by_the_service_that_served(scene: Served_) -> None:
     scene.logged()
     served_by = scene.model.features.version

@@ -26,11 +26,13 @@ _DECODE = msgspec.json.Decoder(dict[str, dict[str, int]]).decode
 class Logged:
     """V as it was logged when vectors were served: for each view a row a vector and a column a source.
 
-    ``there`` says which rows were logged at all; the others are 0.
+    ``there`` says which rows were logged at all; the others are 0. ``unknown``, for each view, which rows saw records
+    of a source that the event log has none of.
     """
 
     offsets: Sequence[np.ndarray]
     there: np.ndarray
+    unknown: Sequence[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -96,12 +98,11 @@ class FeatureHistory:
         distinct = texts.unique(maintain_order=True).with_row_index("code")  # those served together share a line
         codes = texts.join(distinct, on="text", how="left", nulls_equal=True, maintain_order="left")["code"].to_numpy()
         found = [{} if text is None else _DECODE(text) for text in distinct["text"].to_list()]
+        of_views = [(self.view(spec).sources, [v.get(spec["view"], {}) for v in found]) for spec in self._specs]
         return Logged(
-            [
-                _offsets(self.view(spec).sources, [v.get(spec["view"], {}) for v in found])[codes]
-                for spec in self._specs
-            ],
+            [_offsets(*of_view)[codes] for of_view in of_views],
             texts["text"].is_not_null().to_numpy(),
+            [_unknown(*of_view)[codes] for of_view in of_views],
         )
 
     def features(
@@ -176,6 +177,12 @@ def _offsets(sources: Sequence[Source], found: Sequence[Mapping[str, int]]) -> n
     """A row each, a column a source; 0 where a source is not named."""
     columns = [[offsets.get(source.text, 0) for offsets in found] for source in sources]
     return np.array(columns, np.int64).reshape(len(columns), len(found)).T
+
+
+def _unknown(sources: Sequence[Source], found: Sequence[Mapping[str, int]]) -> np.ndarray:
+    """Whether a row names another source, and that records of it were seen."""
+    names = {source.text for source in sources}
+    return np.array([any(end > 0 for name, end in offsets.items() if name not in names) for offsets in found], bool)
 
 
 def _leave_out(offsets: np.ndarray, sources: Sequence[Source], places: pl.DataFrame) -> None:

@@ -102,10 +102,10 @@ class Auditor:
         """Which vectors saw records that the log does not have, so far or any more."""
         served, ends = self._served, self._served.history.positions()
         beyond = np.zeros(served.vectors.height, bool)
-        for spec, offsets in zip(self._specs, served.offsets, strict=True):
+        for spec, offsets, unknown in zip(self._specs, served.offsets, served.logged.unknown, strict=True):
             sources = served.history.view(spec).sources
             known = [ends[spec["source"]["topic"]].get(source, 0) for source in sources]
-            beyond |= (offsets > np.array(known, np.int64)).any(axis=1)
+            beyond |= unknown | (offsets > np.array(known, np.int64)).any(axis=1)
         return beyond
 
     def audit(self) -> AuditReport:
