@@ -19,6 +19,7 @@ from . import (
     growth,
     http,
     ingest,
+    lookups,
     memory,
     page,
     peers,
@@ -42,13 +43,14 @@ SECTIONS: dict[str, Callable[[Rig, Options], dict[str, Any]]] = {
     "bytes": footprint.run,
     "growth": growth.run,
     "memory": memory.run,
+    "lookups": lookups.run,
     "feast": feast_lookups.run,
     "http": http.run,
     "training": training_sets.run,
     "peers": peers.run,
     "profile": profiling.run,
 }
-BY_DEFAULT = ["ingest", "freshness", "backfill", "bytes", "growth", "memory", "feast"]
+BY_DEFAULT = ["ingest", "freshness", "backfill", "bytes", "growth", "memory", "lookups", "feast"]
 
 
 def main() -> None:

@@ -173,6 +173,23 @@ def _peers(section: Json) -> str:
     return f"{section['events']:,} events.\n\n{_table(head, rows)}{best}"
 
 
+def _lookups(section: Json) -> str:
+    head = ("rows x views", "raw read", "look-up", "and all it says read off", "look-up to raw read", "each repeat")
+    rows = [
+        (
+            name.replace("x", " x "),
+            *(found[f"{kind}_p50_ms"] for kind in ("raw", "look_up", "told")),
+            found["ratio"],
+            " · ".join(map(str, found["ratios"])),
+        )
+        for name, found in section["shapes"].items()
+    ]
+    return (
+        f"{_table(head, rows)}\n\nMedian ms of {section['rounds']} of each kind in turn; "
+        f"{section['columns']} features, {section['bytes']:,} bytes of cursors and fields a row."
+    )
+
+
 def _feast(section: Json) -> str:
     kinds = ("feast", "ordinary", "tiled")
     head = ("views x rows", "Feast's Redis store", "ordinary views, plug-in", "tiled views, plug-in", "ratio", "ratio")
@@ -209,6 +226,7 @@ PARTS: dict[str, Callable[[Json], str]] = {
     "bytes": _bytes,
     "growth": _growth,
     "memory": _memory,
+    "lookups": _lookups,
     "feast": _feast,
     "http": _http,
     "training": _training,
@@ -221,6 +239,7 @@ TITLES = {
     "bytes": "Bytes in Valkey",
     "growth": "Growth",
     "memory": "A million entities in bounded memory",
+    "lookups": "Look-ups against the raw read",
     "feast": "Look-ups through Feast",
     "http": "Look-ups over HTTP",
     "training": "Training sets",

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks import page, results, training_sets
+from benchmarks import lookups, page, results, training_sets
 from benchmarks.definitions import Payment
 from benchmarks.measuring import Run
 from benchmarks.workload import START_US, Rows, Workload
@@ -145,3 +145,23 @@ def test_the_training_load_is_in_order_and_late_as_asked_and_its_page_shows_rati
     assert "| headrace | 0.40 | 4.0 |" in text
     assert "Feast's time to ours: **25.0**" in text
     assert "benchmarks/training-late-percent.png" in text
+
+
+def test_look_ups_are_told_as_ratios_to_the_raw_reads_beside_them() -> None:
+    repeats = [
+        {"raw": [0.001, 0.002, 0.003], "look_up": [0.003] * 3, "told": [0.004] * 3},
+        {"raw": [0.004] * 3, "look_up": [0.005] * 3, "told": [0.006] * 3},
+    ]
+    found = lookups.summary(repeats)
+    assert found == {
+        "raw_p50_ms": 3.0, "look_up_p50_ms": 4.0, "told_p50_ms": 5.0, "ratio": 1.38, "ratios": [1.5, 1.25],
+    }  # fmt: skip
+    told = {**STAMP, "columns": 50, "bytes": 12_000, "rounds": 200, "shapes": {"1x5": found}}
+    text = page.render({"machine": MACHINE, "sections": {"lookups": told}})
+    assert "| 1 x 5 | 3.0 | 4.0 | 5.0 | 1.38 | 1.5 · 1.25 |" in text
+
+
+def test_each_round_looks_up_other_entities_and_none_twice() -> None:
+    first, second, *_ = lookups.drawn(100)
+    assert first != second
+    assert len({row["user_id"] for row in first}) == len({row["merchant"] for row in first}) == 100
