@@ -228,6 +228,13 @@ def test_a_row_never_sees_its_own_record(tmp_path: Path) -> None:
         pl.col("at").dt.epoch("us").alias("__requested_us"),
     )
     assert own.features(spine)["own__n_lifetime"].to_list() == [0, 1, 2, 3, 4, 5]
+    given = spine.select("name", "at")[::-1]
+    settings = Settings(event_log=str(tmp_path / "log"))
+    found = headrace.training_set(_of_ticks(view), given, as_of=AS_OF, excluded=[], settings=settings).to_polars()
+    assert found["own__n_lifetime"].to_list() == [5, 4, 3, 2, 1, 0]
+    moved = given.with_columns(pl.col("at") + timedelta(microseconds=1))
+    found = headrace.training_set(_of_ticks(view), moved, as_of=AS_OF, excluded=[], settings=settings).to_polars()
+    assert found["own__n_lifetime"].to_list() == [6, 6, 5, 4, 3, 2]
 
 
 def test_a_request_that_was_not_available_then_is_not_in_the_set(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from headrace.errors import DefinitionError, TerminalError
 from headrace.features.content import ContentHash, content_hash
 from headrace.features.definitions import FeatureService
 from headrace.features.spine import BATCH_ROWS, Spine, keys_of, times_us
-from headrace.features.training import FeatureHistory
+from headrace.features.training import FeatureHistory, Own
 from headrace.models.training_manifest import TrainingManifest
 from headrace.trainers.model_log import ModelLog
 from headrace.trainers.provenance import libraries, pins
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from headrace.trainers.definitions import Model
 
 LABEL = "label"
+_PLACE = ["__partition", "__topic_id", "__offset"]
 Positions = dict[str, "Mapping[online.Source, int]"]
 
 
@@ -93,7 +94,8 @@ class RequestRows:
 class SpineRows:
     """The rows of a spine, each as of its time. With a model its label too, where its key is there and it is matured.
 
-    A row of a model that is a request which was served, of the same key and time, has the values that were served.
+    A row of a model that is a request, of the same key and time, never counts its own record; if it was served, it has
+    the values that were served.
     """
 
     features: FeatureService
@@ -146,12 +148,12 @@ class SpineRows:
 
     def _features(self, piece: pl.DataFrame) -> pl.DataFrame:
         kinds = {name: kind for view in self.features.views for name, kind in view.entity.spec()["keys"]}
-        at_us, served = times_us(piece, self.time), None
+        at_us, served, own = times_us(piece, self.time), None, None
         if self._known is not None and self._known.model.key in piece.columns:
             found = self._known.served(piece, self.time)
             at_us = found["__served_us"].fill_null(pl.Series(at_us)).to_numpy()
-            served = found["__offsets"].to_list()
-        return self._history.features(keys_of(piece, kinds), at_us, served)
+            served, own = found["__offsets"].to_list(), Own(self._known.model.requests.topic, found)
+        return self._history.features(keys_of(piece, kinds), at_us, served, own)
 
     def _label(self, piece: pl.DataFrame) -> list[pl.Series]:
         if self._known is None or self.label_column is None:
@@ -184,27 +186,35 @@ class _Known:
 
     model: Model
     log: ModelLog
+    requests: pl.DataFrame
     vectors: pl.DataFrame
     outcomes: pl.DataFrame
 
     @staticmethod
     def of(model: Model, log: EventLog) -> _Known:
         own = ModelLog(model, log)
-        own.requests()  # its positions are pinned with the others
+        requests = own.requests().select(
+            pl.col(model.key).cast(pl.String).alias("__key"),
+            pl.col(model.at).dt.epoch("us").alias("__time"),
+            *_PLACE,
+        )
+        requests = requests.unique(["__key", "__time"], keep="first", maintain_order=True)
         vectors = own.vectors().select(
             pl.col("key").alias("__key"),
             pl.col("requested_at").dt.epoch("us").alias("__time"),
             pl.col("served_at").dt.epoch("us").alias("__served_us"),
             pl.col("offsets").alias("__offsets"),
         )
-        return _Known(model, own, vectors, own.labels())
+        return _Known(model, own, requests, vectors, own.labels())
 
     def served(self, piece: pl.DataFrame, time: str) -> pl.DataFrame:
-        """``__served_us`` and ``__offsets`` of each row that was served, null in the others."""
+        """``__served_us`` and ``__offsets`` of each row that was served, and the place of each request; else null."""
         asked = piece.select(pl.col(self.model.key).cast(pl.String).alias("__key")).with_columns(
             pl.Series("__time", times_us(piece, time))
         )
-        return asked.join(self.vectors, on=["__key", "__time"], how="left", maintain_order="left")
+        for known in (self.vectors, self.requests):
+            asked = asked.join(known, on=["__key", "__time"], how="left", maintain_order="left")
+        return asked
 
     def labels(self, piece: pl.DataFrame, time: str, as_of_us: int) -> pl.Series:
         """The label of each matured row; null where there is none, or not yet."""
