@@ -255,7 +255,7 @@ class Kernel:
         queries: int,
         at_us: np.ndarray,
     ) -> list[Values]:
-        """The values of each output, one row a window, of tiles that were chosen for their windows already.
+        """The same of tiles that were chosen for their windows already.
 
         ``words`` has the bits of their columns, one row each. A run of tiles, from one of ``starts`` on, is of one
         ``group``: ``query · windows + window``, ascending. They may be of other views that are :attr:`alike`. The view
@@ -263,8 +263,11 @@ class Kernel:
         """
         shape = queries, len(self.windows)
         merged = self._merge_words(words, starts, rank, group, queries * len(self.windows))
-        found = [finish(output, [merged[row] for row in read], at_us) for output, read in self._reads]
-        return [(values.reshape(shape).T, present.reshape(shape).T) for values, present in found]
+        columns: list[Values] = []
+        for output, read in self._reads:
+            values, present = finish(output, [merged[row] for row in read], at_us)
+            columns += zip(values.reshape(shape).T, present.reshape(shape).T, strict=True)
+        return columns
 
     @cached_property
     def alike(self) -> Hashable:

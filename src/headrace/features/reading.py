@@ -159,15 +159,6 @@ def _bounds(numbers: np.ndarray) -> np.ndarray:
     return bounds
 
 
-def _cut(columns: Sequence[Values], begin: int, end: int) -> list[Values]:
-    """Of some queries the values of each output and window."""
-    return [
-        column
-        for values, present in columns
-        for column in zip(values[:, begin:end], present[:, begin:end], strict=True)
-    ]
-
-
 class Offsets(NamedTuple):
     """The next offsets of all fields, and how to find those of a view's key."""
 
@@ -296,7 +287,8 @@ class Read:
                 at,
             )
             keys = [key - shape.key_bounds[view] for key in shape.key_bounds[view : end + 1]]
-            found += [_cut(columns, begin, stop) for begin, stop in pairwise(keys)]
+            for begin, stop in pairwise(keys):
+                found.append([(values[begin:stop], present[begin:stop]) for values, present in columns])
         return self._of.asked(found)
 
     def _inside(self, at_us: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
