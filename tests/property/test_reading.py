@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headrace import (
@@ -94,6 +94,10 @@ rows_strategy: st.SearchStrategy[Rows] = st.lists(
 )
 
 
+TIED: Rows = [(1, 0, 2, 5, 0.0), (1, 0, 2, 5, 1.0), (1, 0, 2, 5, 2.25), (1, 0, 0, 5, -1.5)]
+"""Of one time: the larger partition has the smaller offset."""
+
+
 def fields_of(rows: Rows) -> list[list[dict[Source, bytes]]]:
     """Of each view and key its fields by source."""
     grouped = defaultdict(list)
@@ -136,6 +140,7 @@ def alone(of: Kernel, fields: Mapping[Source, bytes], at_us: int) -> list[Values
 
 @settings(max_examples=examples(80), deadline=None)
 @given(rows_strategy, st.permutations(range(len(KERNELS))), st.integers(-200, 400))
+@example(TIED, list(range(len(KERNELS))), 10)
 def test_together_is_as_alone(rows: Rows, order: list[int], minute: int) -> None:
     at_us = T0 + minute * MINUTE + 7
     fields = fields_of(rows)
@@ -169,7 +174,7 @@ def test_together_is_as_alone(rows: Rows, order: list[int], minute: int) -> None
 )
 def test_other_bytes_are_refused_wherever_they_are(view: int, broken: Any) -> None:
     fields = fields_of([(view, 0, 0, 5, 1.0), (view, 1, 0, 9, 2.0), (view, 1, 1, 9, 2.0)])
-    fields[view][1][SOURCES[0]] = broken(fields[view][1][SOURCES[0]])
+    fields[view][1][SOURCES[1]] = broken(fields[view][1][SOURCES[1]])
     with pytest.raises(CodecError):
         Reading(KERNELS).read([list(map(packed, own)) for own in fields]).values(T0)
 
