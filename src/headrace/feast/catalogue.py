@@ -79,5 +79,5 @@ class Catalogue:
 
 
 def _title(name: str) -> str:
-    """``view airport`` of ``view_airport``."""
+    """``view shop`` of ``view_shop``."""
     return name.replace("_", " ", 1)

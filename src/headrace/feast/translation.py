@@ -21,7 +21,7 @@ KIND, TILED, SERVICE = "headrace.kind", "tiled", "service"
 
 
 def objects(*definitions: FeatureView | FeatureService) -> dict[str, Any]:
-    """The Feast objects of views and services by a name for each, such as ``view_airport``.
+    """The Feast objects of views and services by a name for each, such as ``view_shop``.
 
     For a repository of Feast, whose objects are the attributes of its modules: ``globals().update(objects(service))``.
     Services bring their views along. Raises DefinitionError where Feast cannot say it.

@@ -28,7 +28,7 @@ _BACKLOG = 2_048
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """Where to listen, with how many processes, and how many seconds requests in flight have after a signal to stop."""
+    """Where to listen, with how many processes, and how many seconds open requests have after a signal to stop."""
 
     host: str = "127.0.0.1"
     port: int = 8_080
@@ -38,7 +38,7 @@ class ServerOptions:
 
 
 def serve(make: Callable[[], ASGIApp], options: ServerOptions) -> None:
-    """Serve until SIGINT or SIGTERM; requests in flight are answered.
+    """Serve until SIGINT or SIGTERM; open requests are answered.
 
     ``make`` is called in each process; with several it is pickled. With several SIGHUP replaces them one by one. Raises
     SettingsError if the address is taken or a certificate cannot be read.
