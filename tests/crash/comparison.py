@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.crash.definitions import PARTITIONS, USERS, naive
+from tests.crash.definitions import HISTORY_US, PARTITIONS, USERS, naive
 
 if TYPE_CHECKING:
     from headrace.serving.features import Features
@@ -43,7 +43,8 @@ def compare(scene: Scene) -> Comparison:
     produced = scene.till.produced
     lost, duplicated, altered = _log(scene)
     first, last = produced[0].timestamp_ms * 1_000, scene.till.end_us
-    times = (last, last + 45_000_000, (first + last) // 2, first + 5_000_000)
+    oldest = max(first + 5_000_000, last - HISTORY_US + 5_000_000)  # what is older has no answer
+    times = (last, last + 45_000_000, (oldest + last) // 2, oldest)
     compared = [_online(scene, at_us) for at_us in times]
     cursors = scene.store.cursors([scene.view])[0].values()
     accepted = sum(not record.is_broken for record in produced)

@@ -24,6 +24,8 @@ START_US = instant(START)
 PARTITIONS = 2
 USERS = [f"u{n}" for n in range(150)]
 STEP_MS = 10
+HISTORY, HISTORY_US = "20m", 1_200_000_000
+"""How old a time may be that is looked up: that of 120,000 records."""
 
 
 class Payment(Event):
@@ -53,7 +55,7 @@ def users(namespace: str) -> FeatureView:
             "most": Max("cents"),
             "last": Last("cents"),
         },
-        history="20m",
+        history=HISTORY,
     )
 
 
