@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.values import MutexValue, ValueClass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,7 +50,7 @@ class HttpMetrics:
 
     def text(self) -> bytes:
         """All of it in Prometheus' format; that of all processes where there are several."""
-        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        if ValueClass is MutexValue:  # as it was when the library was imported, whatever the environment says by now
             return generate_latest(self.registry)
         together = CollectorRegistry()
         MultiProcessCollector(together)  # type: ignore[no-untyped-call]
