@@ -19,8 +19,8 @@ TIMEOUT_SECONDS = 10.0
 @contextmanager
 def kafka(settings: Settings) -> Iterator[str]:
     """Kafka's address; one that lies stopped in the data folder runs for as long as the context lasts."""
+    from headrace.app.connections import addresses  # noqa: PLC0415
     from headrace.app.local.services import known_addresses, services_for  # noqa: PLC0415
-    from headrace.app.run import addresses  # noqa: PLC0415
 
     known = known_addresses(settings).bootstrap_servers
     if known is not None:

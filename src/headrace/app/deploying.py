@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from headrace.app.broker import states
+from headrace.app.connections import addresses
 from headrace.app.project import Project, load_project
-from headrace.app.run import addresses
 from headrace.bus.clock import wall_clock
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import OBSERVATIONS, TopicIncarnation, TopicPlan, admin, ensure_topics, incarnations

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from headrace.app.local.lock import running
+from headrace.app.connections import client_options, redis_address
 from headrace.app.logs import configure_logs
 from headrace.bus.duration import SECOND, micros
 from headrace.errors import SettingsError, require
@@ -31,7 +31,7 @@ def run(settings: Settings, log_level: str) -> None:
     from headrace.serving.http.server import ServerOptions, serve  # noqa: PLC0415 - comes with headrace[http]
 
     own = settings.http
-    client = redis_address(settings), settings.namespace, _client(settings)
+    client = redis_address(settings), settings.namespace, client_options(settings)
     make = partial(make_application, client, options(own, settings.root), log_level)
     grace_s = micros(own.deadline) // SECOND + _GRACE_S
     where = ServerOptions(own.host, own.port, own.workers, grace_s=grace_s, tls=_tls(own, settings.root))
@@ -48,24 +48,6 @@ def make_application(client: tuple[str, str, dict[str, Any]], http: HttpOptions,
     redis_url, namespace, more = client
     look_ups = AsyncFeatureClient.from_url(redis_url, namespace, services_ms=_SERVICES_MS, **more)
     return application(look_ups, http, within=look_ups)
-
-
-def _client(settings: Settings) -> dict[str, Any]:
-    clock: dict[str, Any] = {} if settings.clock == "wall" else {"clock": "stream"}
-    return {"heartbeat_bound_us": micros(settings.heartbeat_bound), **clock}
-
-
-def redis_address(settings: Settings) -> str:
-    """Redis' address: the one that is set, else that of the services that run on the data folder."""
-    found = running(settings.data_dir)
-    address = settings.redis_url or (found and found.redis_url)
-    if not address:
-        message = (
-            f"no Redis: `redis_url` is not set, and no services run on {settings.data_dir}; start them with "
-            "`headrace up`"
-        )
-        raise SettingsError(message)
-    return address
 
 
 def options(http: HttpSettings, root: Path) -> HttpOptions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,8 @@ RedisUrl = Annotated[
     str | None, typer.Option(help="Redis or Valkey to use, not a local one: redis://…, redis+cluster://…")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+MOMENT_FORMS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S%z"]
+"""How a time may be typed: see :func:`zoned`."""
 LogLevel = Annotated[str, typer.Option(help="debug, info, warning, error or critical.")]
 
 
@@ -27,3 +30,8 @@ def settings_from(**flags: Any) -> Settings:
     if given.get("data_dir") is not None:
         given["data_dir"] = Path(given["data_dir"]).resolve()  # a flag is meant from where it is typed
     return load_settings(given)
+
+
+def zoned(at: datetime) -> datetime:
+    """A time as it was typed; without a zone it is UTC."""
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headrace.app.local.lock import Addresses, running
+from headrace.app.connections import addresses, client_options
 from headrace.bus.duration import micros
-from headrace.errors import SettingsError
 from headrace.models import artifact
 
 if TYPE_CHECKING:
@@ -22,20 +21,6 @@ if TYPE_CHECKING:
     from headrace.app.settings import Settings
     from headrace.serving.follower import RequestFollower
     from headrace.serving.subscriber import ModelSubscriber
-
-
-def addresses(settings: Settings) -> tuple[str, str]:
-    """Kafka's and Redis' address: those that are set, else those of the services that run on the data folder."""
-    if settings.bootstrap_servers and settings.redis_url:
-        return settings.bootstrap_servers, settings.redis_url
-    found: Addresses | None = running(settings.data_dir)
-    if found is None or found.bootstrap_servers is None or found.redis_url is None:
-        message = (
-            f"no Kafka and Redis: `bootstrap_servers` and `redis_url` are not set, and no services run on "
-            f"{settings.data_dir}; start them with `headrace up`"
-        )
-        raise SettingsError(message)
-    return settings.bootstrap_servers or found.bootstrap_servers, settings.redis_url or found.redis_url
 
 
 def worker(settings: Settings, project: Project, *, partitions: int, replay: bool = False) -> None:
@@ -124,10 +109,7 @@ def scorer(
         application=application,
         clock=wall_clock,
     )
-    clock = wall_clock if settings.clock == "wall" else "stream"
-    features = FeatureClient.from_url(
-        redis_url, settings.namespace, clock=clock, heartbeat_bound_us=micros(settings.heartbeat_bound)
-    )
+    features = FeatureClient.from_url(redis_url, settings.namespace, **client_options(settings))
     producer = EventProducer(servers)
     counter = itertools.count(1)
     in_order = lambda: f"{application}-{next(counter)}"  # noqa: E731 - a replay gives the same ids

@@ -34,6 +34,11 @@ def spec_hash(spec: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
+def view_name(spec: Mapping[str, Any], version: str) -> str:
+    """The name of a view version in the online store."""
+    return f"{spec['view']}@{version}"
+
+
 def _checked_name(what: str, name: str) -> None:
     if not _NAME.fullmatch(name) or "__" in name:
         message = f"{what} name {name!r}: use letters, digits and single underscores, beginning with a letter"

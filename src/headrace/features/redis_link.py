@@ -1,4 +1,4 @@
-"""How commands get to Redis: a port, its adapter for one node, and which adapter a URL means.
+"""How commands get to Redis: a port, and its adapter for one node.
 
 The one for a cluster is in redis_cluster.py.
 """
@@ -130,15 +130,6 @@ class NodeLink:
 
 
 _CLUSTER = re.compile(r"^(rediss?)\+cluster://")
-
-
-def link_to(url: str, timeout_s: float) -> Link:
-    """The link that a URL means: ``redis+cluster://`` and ``rediss+cluster://`` name any node of a cluster."""
-    if not _CLUSTER.match(url):
-        return NodeLink(url, timeout_s)
-    from headrace.features.redis_cluster import ClusterLink  # noqa: PLC0415
-
-    return ClusterLink(url, timeout_s)
 
 
 def of_node(url: str) -> str:

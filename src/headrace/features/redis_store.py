@@ -19,7 +19,7 @@ import msgspec
 from headrace.bus.address import redacted
 from headrace.errors import OnlineStoreUnavailableError
 from headrace.features.online import Answer, Cursor, Moment, Source, Write, merged, shard_of
-from headrace.features.redis_link import Command, link_to
+from headrace.features.redis_link import Command, Link, NodeLink, of_node
 from headrace.features.redis_scripts import ACQUIRE, DROP, LOOK_UP, SCAVENGE, WRITE
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class RedisOnlineStore:
             exceptions.RedisClusterException,
         )  # fmt: skip
         self._refusal = exceptions.ResponseError
-        self._link = link_to(url, timeout_s)
+        self._link = _link_to(url, timeout_s)
         self._url = redacted(url)  # errors name it
         self.shards = self._link.shards
         self._prefixes = [f"hr:{{{shard}}}:{namespace}:".encode() for shard in range(self.shards)]
@@ -244,3 +244,12 @@ def _answer(places: _Places, replies: Mapping[int, _Reply]) -> Answer:
     else:
         fields = [next(replies[shard].hashes) for shard in shards]
     return Answer(moments, shards, fields)
+
+
+def _link_to(url: str, timeout_s: float) -> Link:
+    """The link that a URL means: ``redis+cluster://`` and ``rediss+cluster://`` name any node of a cluster."""
+    if of_node(url) == url:
+        return NodeLink(url, timeout_s)
+    from headrace.features.redis_cluster import ClusterLink  # noqa: PLC0415 - keeps `import headrace.serving` light
+
+    return ClusterLink(url, timeout_s)

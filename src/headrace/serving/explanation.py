@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headrace.errors import DefinitionError
+from headrace.features.definitions import view_name
 from headrace.features.field import unpack
 from headrace.features.kernel import Kernel, Window, kernel
 from headrace.features.online import Source
@@ -78,8 +79,7 @@ def explain(
     column = compiled.columns.index(feature)
     window = compiled.windows[column % len(compiled.windows)]
     seen: Any = _Remembered(store)
-    name = f"{spec['view']}@{compiled.version}"
-    found = FeatureClient(seen, **options).get([name], entity, as_of_us=as_of_us)
+    found = FeatureClient(seen, **options).get([view_name(spec, compiled.version)], entity, as_of_us=as_of_us)
     tiles = _tiles(compiled, column, window, seen.answers[0], found.at_us)
     offsets = found.offsets()[spec["view"]]
     return Explanation(
@@ -151,9 +151,7 @@ def _events(  # noqa: PLR0917 - one call site
     keep = ds.field("__verdict") == ACCEPTED
     for name, _ in compiled.entity_keys:
         keep &= ds.field(name) == entity[name]
-    with log.storage(topic):
-        rows = pl.DataFrame(log.table(topic).to_pyarrow_dataset().to_table(filter=keep))
-    rows = compiled.keep(with_time(rows, at))
+    rows = compiled.keep(with_time(log.select(topic, keep), at))
     begin, end = min(tile.begin_us for tile in tiles), max(tile.end_us for tile in tiles)
     below = pl.DataFrame(
         {

@@ -90,9 +90,6 @@ class CatchUp:
             logger.warning("catching up was not answered", place=owned.place, error=str(error))
             self._again(owned)
             return False
-        except BaseException:  # what the memory has may not be in the store
-            self._again(owned)
-            raise
         if not owned.behind:
             self.forget(owned.place)
         return folded

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headrace.bus import message
-from headrace.features.definitions import spec_hash
+from headrace.features.definitions import spec_hash, view_name
 from headrace.models.events import Published
-from headrace.streams.view_memory import view_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

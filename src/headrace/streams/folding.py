@@ -75,15 +75,10 @@ class Folding:
             wanted = [m for m in own if (m.offset() or 0) >= owned.next_offset] if owned and not owned.rewind else []
             if owned and wanted:
                 by_topic[owned.topic].append((owned, wanted))
-        try:
-            writes = [write for topic, taken in by_topic.items() for write in self._fold(topic, taken)]
-            failpoint("before-redis")
-            self._patiently(partial(self._write, writes))
-            failpoint("after-redis")
-        except BaseException:  # what the memory has may not be in the store: nothing more is said of these partitions
-            for owned, _ in (each for taken in by_topic.values() for each in taken):
-                self._acquisition.later(owned)
-            raise
+        writes = [write for topic, taken in by_topic.items() for write in self._fold(topic, taken)]
+        failpoint("before-redis")
+        self._patiently(partial(self._write, writes))
+        failpoint("after-redis")
         self._meter.batch(len(messages), self._monotonic() - began)
 
     def beat(self) -> list[OwnedPartition]:

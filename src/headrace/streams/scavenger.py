@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headrace.features.definitions import spec_hash
-from headrace.streams.view_memory import view_name
+from headrace.features.definitions import spec_hash, view_name
 from headrace.streams.view_partition import reach_us
 
 if TYPE_CHECKING:

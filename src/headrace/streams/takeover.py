@@ -8,11 +8,11 @@ from weakref import WeakValueDictionary
 
 from headrace.bus.topics import Held, held, incarnations
 from headrace.errors import FencedError, TopicUnknownError
-from headrace.features.definitions import spec_hash
+from headrace.features.definitions import spec_hash, view_name
 from headrace.features.online import NO_CLOCK, Source
 from headrace.streams import gap
 from headrace.streams.partition import OwnedPartition, StoppedPartition
-from headrace.streams.view_memory import ViewMemory, view_name
+from headrace.streams.view_memory import ViewMemory
 from headrace.streams.view_partition import ViewPartition
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headrace.features.definitions import view_name
 from headrace.features.entity_key import serializer
 from headrace.features.folded import FoldedView
 from headrace.features.kernel import kernel
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
 
     Bounds = tuple[Source, Sequence[int]]
     """A source partition, and the offset of each shard below which its rows were folded before."""
-
-
-def view_name(spec: Mapping[str, Any], version: str) -> str:
-    """The name of a view version in the online store."""
-    return f"{spec['view']}@{version}"
 
 
 _SPARSE = 16

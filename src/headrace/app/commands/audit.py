@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json as codec
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.app.options import DataDir, Json, settings_from
+from headrace.app.options import MOMENT_FORMS, DataDir, Json, settings_from, zoned
 from headrace.app.tables import print_rows
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from headrace.trainers.auditing import Auditor, AuditReport, SkewReport
 
 _WRONG, _LATER = 1, 75
-_FORMS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S%z"]
 ModelOption = Annotated[str | None, typer.Option("--model", help="Only this model (default: all of the project).")]
 Since = Annotated[
-    datetime | None, typer.Option(formats=_FORMS, help="Only what was served from then on; without a zone it is UTC.")
+    datetime | None,
+    typer.Option(formats=MOMENT_FORMS, help="Only what was served from then on; without a zone it is UTC."),
 ]
 
 
@@ -73,7 +73,7 @@ def _auditors(settings: Settings, model: str | None, since: datetime | None) -> 
 
     project, log = load_project(settings), EventLog(settings.event_log)
     models = list(project.models.values()) if model is None else [project.model(model)]
-    since_us = None if since is None else instant(since if since.tzinfo else since.replace(tzinfo=UTC))
+    since_us = None if since is None else instant(zoned(since))
     return [Auditor(each, log, since_us=since_us) for each in models]
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json as codec
 import uuid
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headrace.app.broker import kafka
-from headrace.app.options import BootstrapServers, DataDir, Json, RedisUrl, settings_from
+from headrace.app.options import MOMENT_FORMS, BootstrapServers, DataDir, Json, RedisUrl, settings_from, zoned
 from headrace.app.tables import print_rows
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _DIFFERS = 1
 _LISTED = ("id", "model", "from", "to", "reason")
-_FORMS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S%z"]
 _ZONE = "A date or a time; without a zone it is UTC."
 
 
@@ -51,7 +50,7 @@ def training_set(
     time: Annotated[str | None, typer.Option(help="The spine's time column (default: the only one).")] = None,
     as_of: Annotated[
         datetime | None,
-        typer.Option(formats=_FORMS, help=f"Labels as known then (default: now). {_ZONE}"),
+        typer.Option(formats=MOMENT_FORMS, help=f"Labels as known then (default: now). {_ZONE}"),
     ] = None,
     json: Json = False,
     data_dir: DataDir = None,
@@ -62,7 +61,7 @@ def training_set(
     from headrace.app.training import training_set as make  # noqa: PLC0415
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    at = None if as_of is None else _zoned(as_of)
+    at = None if as_of is None else zoned(as_of)
     told = make(what, spine, time=time, as_of=at, settings=settings).to_parquet(out)
     _tell(told, out, json=json)
 
@@ -121,9 +120,9 @@ def _tell(told: TrainingManifest, out: Path, *, json: bool) -> None:
 
 def exclude(
     begin: Annotated[
-        datetime, typer.Argument(metavar="FROM", formats=_FORMS, help=f"The span's first instant. {_ZONE}")
+        datetime, typer.Argument(metavar="FROM", formats=MOMENT_FORMS, help=f"The span's first instant. {_ZONE}")
     ],
-    end: Annotated[datetime, typer.Argument(metavar="TO", formats=_FORMS, help=f"Its end, not in it. {_ZONE}")],
+    end: Annotated[datetime, typer.Argument(metavar="TO", formats=MOMENT_FORMS, help=f"Its end, not in it. {_ZONE}")],
     *,
     reason: Annotated[str, typer.Option(help="Why; manifests tell it.")],
     model: Annotated[str | None, typer.Option(help="Only for this model.")] = None,
@@ -206,8 +205,4 @@ def _row(each: Excluded) -> dict[str, Any]:
 def _micros(at: datetime) -> int:
     from headrace.bus.duration import instant  # noqa: PLC0415
 
-    return instant(_zoned(at))
-
-
-def _zoned(at: datetime) -> datetime:
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+    return instant(zoned(at))

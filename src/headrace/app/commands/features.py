@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json as codec
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.app.options import BootstrapServers, DataDir, Json, RedisUrl, settings_from
+from headrace.app.options import MOMENT_FORMS, DataDir, Json, RedisUrl, settings_from, zoned
 from headrace.app.tables import print_details, print_rows
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from headrace.serving.explanation import Explanation
 
 _LISTED = ("feature", "aggregate", "window", "entity", "source", "services", "version")
-_FORMS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S%z"]
 _MOST = 10_000
 Keys = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE…", help="The entity's join keys.")]
 AsOf = Annotated[
-    datetime | None, typer.Option(formats=_FORMS, help="The time to ask for; without a zone it is UTC. Default: now.")
+    datetime | None,
+    typer.Option(formats=MOMENT_FORMS, help="The time to ask for; without a zone it is UTC. Default: now."),
 ]
 
 
@@ -66,30 +66,30 @@ def get(
     as_of: AsOf = None,
     json: Json = False,
     data_dir: DataDir = None,
-    bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
     """Look an entity's features up, as an application would: values, status, age."""
-    from headrace.serving.features import FeatureClient  # noqa: PLC0415 - --help needs none of it
+    from headrace.app.connections import client_options  # noqa: PLC0415 - --help needs none of it
+    from headrace.serving.features import FeatureClient  # noqa: PLC0415
 
-    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    settings = settings_from(data_dir=data_dir, redis_url=redis_url)
     project = _project(settings)
     view = project.views.get(features)
     asked = [f"{view.name}@{view.version}"] if view is not None and features not in project.services else features
     views = [view] if view is not None else list(project.views.values())
     with _store(settings) as store:
-        client = FeatureClient(store, **_options(settings))
+        client = FeatureClient(store, **client_options(settings))
         found = client.get(asked, _entity(views, keys), as_of_us=_micros(as_of))
-    ages = found.ages_us()
+    values, statuses, ages_us = found.to_dicts()[0], found.statuses(), found.ages_us()
     rows = [
         {
             "feature": column,
-            "value": value,
-            "status": str(view.statuses[0]),
-            "age": None if ages[view.view] is None else f"{ages[view.view] / 1e6:.1f} s",  # type: ignore[operator]
+            "value": values[column],
+            "status": str(statuses[view.view]),
+            "age": _age(ages_us[view.view]),
         }
         for view in found.views
-        for column, value in zip(view.columns, _values(view.values), strict=True)
+        for column in view.columns
     ]
     if json:
         typer.echo(codec.dumps({"at": _time(found.at_us), "features": rows, "offsets": found.offsets()}, indent=2))
@@ -102,8 +102,10 @@ def history(
     view: Annotated[str, typer.Argument(metavar="VIEW", help="A view of the project.")],
     keys: Keys = None,
     *,
-    begin: Annotated[datetime, typer.Option("--from", formats=_FORMS, help="The first time; without a zone UTC.")],
-    end: Annotated[datetime, typer.Option("--to", formats=_FORMS, help="The last time.")],
+    begin: Annotated[
+        datetime, typer.Option("--from", formats=MOMENT_FORMS, help="The first time; without a zone UTC.")
+    ],
+    end: Annotated[datetime, typer.Option("--to", formats=MOMENT_FORMS, help="The last time.")],
     every: Annotated[str, typer.Option(help="How far the times are apart, such as 1h.")] = "1h",
     json: Json = False,
     data_dir: DataDir = None,
@@ -118,7 +120,7 @@ def history(
 
     settings = settings_from(data_dir=data_dir)
     wanted = _view(_project(settings), view)
-    times = np.arange(instant(_utc(begin)), instant(_utc(end)) + 1, micros(every))
+    times = np.arange(instant(zoned(begin)), instant(zoned(end)) + 1, micros(every))
     if not 0 < len(times) <= _MOST:
         raise typer.BadParameter(f"{len(times)} times from --from to --to: wanted 1 to {_MOST:,}; change --every")
     entity = _entity([wanted], keys)
@@ -142,15 +144,15 @@ def explain(
     events: Annotated[int, typer.Option(min=0, help="Most events to show.")] = 10,
     json: Json = False,
     data_dir: DataDir = None,
-    bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
     """Show why a feature has its value: its tiles, the newest events in them, offsets, definition version."""
-    from headrace.features.definitions import column_names  # noqa: PLC0415 - --help needs none of it
+    from headrace.app.connections import client_options  # noqa: PLC0415 - --help needs none of it
+    from headrace.features.definitions import column_names  # noqa: PLC0415
     from headrace.features.log import EventLog  # noqa: PLC0415
     from headrace.serving.explanation import explain as explained  # noqa: PLC0415
 
-    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    settings = settings_from(data_dir=data_dir, redis_url=redis_url)
     project = _project(settings)
     of = [view for view in project.views.values() if feature in column_names(view.spec)]
     if not of:
@@ -164,7 +166,7 @@ def explain(
             _entity(of, keys),
             as_of_us=_micros(as_of),
             newest=events,
-            **_options(settings),
+            **client_options(settings),
         )
     if json:
         typer.echo(codec.dumps(_told(found) | {"tiles": _tiles(found), "events": _events(found)}, indent=2))
@@ -224,12 +226,14 @@ def _events(found: Explanation) -> list[dict[str, Any]]:
     return [{k: v.isoformat() if isinstance(v, datetime) else v for k, v in row.items()} for row in rows]
 
 
-def _values(columns: Sequence[Any]) -> list[Any]:
-    return [values.tolist()[0] if present[0] else None for values, present in columns]
+def _age(micros: int | None) -> str | None:
+    return None if micros is None else f"{micros / 1e6:.1f} s"
 
 
 def _time(at_us: int) -> str:
-    return datetime.fromtimestamp(at_us / 1e6, UTC).isoformat()
+    from headrace.bus.duration import moment  # noqa: PLC0415
+
+    return moment(at_us).isoformat()
 
 
 # -- what was given ---------------------------------------------------------------------------------------------------
@@ -268,32 +272,19 @@ def _typed(name: str, kind: str, text: str) -> Any:
         raise typer.BadParameter(f"{name}={text!r}: the join key is a whole number") from None
 
 
-def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-
-
 def _micros(moment: datetime | None) -> int | None:
     from headrace.bus.duration import instant  # noqa: PLC0415
 
-    return None if moment is None else instant(_utc(moment))
+    return None if moment is None else instant(zoned(moment))
 
 
 @contextmanager
 def _store(settings: Settings) -> Iterator[RedisOnlineStore]:
-    from headrace.app.run import addresses  # noqa: PLC0415
+    from headrace.app.connections import redis_address  # noqa: PLC0415
     from headrace.features.redis_store import RedisOnlineStore  # noqa: PLC0415
 
-    store = RedisOnlineStore(addresses(settings)[1], settings.namespace)
+    store = RedisOnlineStore(redis_address(settings), settings.namespace)
     try:
         yield store
     finally:
         store.close()
-
-
-def _options(settings: Settings) -> dict[str, Any]:
-    """Those of a FeatureClient."""
-    from headrace.bus.clock import wall_clock  # noqa: PLC0415
-    from headrace.bus.duration import micros  # noqa: PLC0415
-
-    clock = wall_clock if settings.clock == "wall" else "stream"
-    return {"clock": clock, "heartbeat_bound_us": micros(settings.heartbeat_bound)}

@@ -44,9 +44,9 @@ def repair(
     event log for good: running workers go on within seconds, others when they start.
     """
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    from headrace.app.connections import addresses  # noqa: PLC0415
     from headrace.app.local.services import known_addresses  # noqa: PLC0415 - --help needs none of it
     from headrace.app.project import load_project  # noqa: PLC0415
-    from headrace.app.run import addresses  # noqa: PLC0415
     from headrace.bus.topics import admin  # noqa: PLC0415
     from headrace.features.log import EventLog  # noqa: PLC0415
     from headrace.streams.repair import find_gaps  # noqa: PLC0415
