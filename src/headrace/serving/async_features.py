@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack
 
-from headrace.serving.features import Features, LookUp
+from headrace.serving.look_up import LookUp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from headrace.features.online import Answer
-    from headrace.serving.features import Options
+    from headrace.serving.look_up import Options
+    from headrace.serving.vectors import Features
 
 
 class AsyncStore(Protocol):

@@ -1,0 +1,264 @@
+"""All of a look-up but the waiting: what to ask the store, and what its answers mean at the reader's clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
+
+import numpy as np
+
+from headrace.bus.clock import Clock, wall_clock
+from headrace.errors import FeaturesUnknownError
+from headrace.features.entity_key import serializer
+from headrace.features.kernel import Kernel, kernel
+from headrace.features.online import NO_CLOCK, Answer, Moment, text_of
+from headrace.features.reading import Offsets, Reading
+from headrace.serving.vectors import Features, Status, ViewAnswer
+
+if TYPE_CHECKING:
+    from headrace.features.states import Values
+
+_HEARTBEAT_BOUND_US = 5_000_000
+_FOR_EVER = 2**63
+_READINGS = 256
+
+
+class Options(TypedDict, total=False):
+    """What clients can be told: see :class:`FeatureClient`."""
+
+    clock: Clock | Literal["stream"]
+    heartbeat_bound_us: int
+    services_ms: int
+    monotonic: Callable[[], float]
+
+
+Step = Callable[[Any], Any]
+"""Asks a store; an asynchronous one gives an awaitable."""
+
+
+class LookUp:
+    """All of a client but the waiting: :meth:`steps` says what to ask the store, and is sent what it answered."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock | Literal["stream"] = wall_clock,
+        heartbeat_bound_us: int = _HEARTBEAT_BOUND_US,
+        services_ms: int = 0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock: Clock | Literal["stream"] = clock
+        self._bound_us = heartbeat_bound_us
+        self._services_s = services_ms / 1_000
+        self._monotonic = monotonic
+        self._readers: dict[str, _ViewReader] = {}
+        self._readings: dict[tuple[str, ...], Reading] = {}
+        self._services: dict[str, tuple[Sequence[str], float]] = {}
+
+    def steps(
+        self,
+        features: str | Sequence[str],
+        entities: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        as_of_us: int | None,
+    ) -> Generator[Step, Any, Features]:
+        """One look-up. Raises FeaturesUnknownError and EntityKeyError."""
+        rows = [entities] if isinstance(entities, Mapping) else list(entities)
+        views = (yield from self._views(features)) if isinstance(features, str) else features
+        readers = []
+        for view in views:
+            readers.append((yield from self._reader(view)))  # noqa: PERF401 - it yields
+        plans = _plans(readers, rows)
+        wanted = [(reader.name, plan.keys) for reader, plan in zip(readers, plans, strict=True)]
+        answers: Sequence[Answer] = yield lambda store: store.look_up(wanted)
+        read = self._reading(tuple(views), readers).read(
+            [p.placed(a.packed) for p, a in zip(plans, answers, strict=True)]
+        )
+        clocks = [max(clock, answer.clock) for clock, answer in zip(read.clocks, answers, strict=True)]
+        at_us = self._at(clocks, as_of_us)
+        values, ages_us = read.values(at_us), read.ages_us(at_us)
+        found = [
+            reader.answer(_Found(plan, *found), at_us, self._bound_us)
+            for reader, plan, *found in zip(readers, plans, answers, clocks, values, ages_us, read.offsets, strict=True)
+        ]
+        return Features(len(rows), at_us, found)
+
+    def _reading(self, views: tuple[str, ...], readers: Sequence[_ViewReader]) -> Reading:
+        reading = self._readings.get(views)
+        if reading is None:
+            if len(self._readings) >= _READINGS:
+                self._readings.clear()
+            reading = self._readings[views] = Reading([reader.kernel for reader in readers])
+        return reading
+
+    def _at(self, clocks: Sequence[int], as_of_us: int | None) -> int:
+        if as_of_us is not None:
+            return as_of_us
+        newest = max(clocks, default=NO_CLOCK)
+        if self._clock == "stream":
+            return newest if newest > NO_CLOCK else 0
+        return max(self._clock(), newest)
+
+    def _views(self, service: str) -> Generator[Step, Any, Sequence[str]]:
+        known, until_s = self._services.get(service, ((), 0.0))
+        if known and self._monotonic() < until_s:
+            return known
+        document = yield lambda store: store.get_document(f"service:{service}")
+        if document is not None:
+            known = [f"{name}@{version}" for name, version in document["views"]]
+            self._services[service] = known, self._monotonic() + self._services_s
+        elif not known:  # a store that was emptied is filled again: what it said still holds
+            message = (
+                f"no feature service {service!r} in the online store: has a worker with this definition been started?"
+            )
+            raise FeaturesUnknownError(message)
+        return known
+
+    def _reader(self, view: str) -> Generator[Step, Any, _ViewReader]:
+        reader = self._readers.get(view)
+        if reader is None:
+            spec = yield lambda store: store.get_document(f"view:{view}")
+            if spec is None:
+                message = (
+                    f"no feature view {view!r} in the online store: has a worker with this definition been started?"
+                )
+                raise FeaturesUnknownError(message)
+            reader = self._readers[view] = _ViewReader(view, kernel(spec))
+        return reader
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which distinct keys to read, and which of them each row means; None: each its own.
+
+    Rows without a key mean one more, which is not read.
+    """
+
+    keys: Sequence[bytes]
+    which: np.ndarray | None
+    has_nowhere: bool
+
+    def placed(self, packed: Sequence[Sequence[bytes]]) -> Sequence[Sequence[bytes]]:
+        """What was read of each key."""
+        return [*packed, ()] if self.has_nowhere else packed
+
+    def shards(self, answer: Answer) -> Sequence[int]:
+        """The shard of each key."""
+        return [*answer.shards, min(answer.moments)] if self.has_nowhere else answer.shards
+
+
+def _plans(readers: Sequence[_ViewReader], rows: Sequence[Mapping[str, Any]]) -> list[_Plan]:
+    """The plan of each view; views of one entity have the same."""
+    plans: dict[tuple[tuple[str, str], ...], _Plan] = {}
+    for reader in readers:
+        if reader.entity not in plans:
+            plans[reader.entity] = reader.plan(rows)
+    return [plans[reader.entity] for reader in readers]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a look-up found of a view; values and ages have one item a key."""
+
+    plan: _Plan
+    answer: Answer
+    clock: int
+    values: Sequence[Values]
+    ages_us: np.ndarray
+    offsets: Offsets
+
+
+class _ViewReader:
+    """Reads one view version."""
+
+    def __init__(self, name: str, compiled: Kernel) -> None:
+        self.name = name
+        self.kernel = compiled
+        self.entity = tuple((key, kind) for key, kind in compiled.entity_keys)
+        self._keys = [key for key, _ in self.entity]
+        self._serialize = serializer(self.entity)
+        self._history_us: int = compiled.spec["history_us"]
+        max_age_us: int | None = compiled.spec["max_age_us"]
+        self._max_age_us = _FOR_EVER if max_age_us is None else max_age_us
+
+    def plan(self, rows: Sequence[Mapping[str, Any]]) -> _Plan:
+        keys = self._keys
+        wanted = [tuple([row.get(key) for key in keys]) for row in rows]
+        distinct = [values for values in dict.fromkeys(wanted) if None not in values]
+        packed = [self._serialize(values) for values in distinct]
+        if len(distinct) == len(rows):
+            return _Plan(packed, None, has_nowhere=False)
+        places = {values: place for place, values in enumerate(distinct)}
+        which = np.array([places.get(values, len(places)) for values in wanted])
+        return _Plan(packed, which, has_nowhere=bool((which == len(places)).any()))
+
+    def answer(self, found: _Found, at_us: int, bound_us: int) -> ViewAnswer:
+        """The values of each row, fanned out from the distinct keys."""
+        values, which = found.values, found.plan.which
+        statuses, shards = self._statuses(found, at_us, bound_us), found.plan.shards(found.answer)
+        ages_us: np.ndarray = found.ages_us
+        if at_us < found.clock - self._history_us:
+            values = [(column, np.zeros(len(column), bool)) for column, _ in values]
+        if which is not None:
+            values = [(column[which], present[which]) for column, present in values]
+            statuses = [statuses[key] for key in which.tolist()]
+            ages_us = ages_us[which]
+        return ViewAnswer(
+            self.kernel.spec["view"],
+            self.kernel.version,
+            self.kernel.columns,
+            values,
+            statuses,
+            ages_us,
+            _RowOffsets([found.answer.moments[shard] for shard in shards], found.offsets, which),
+            self._keys,
+        )
+
+    def _statuses(self, found: _Found, at_us: int, bound_us: int) -> Sequence[Status]:
+        """Of each key what holds in its shard, else what its age says."""
+        moments = found.answer.moments.items()
+        common = {shard: self._common(moment, found.clock, at_us, bound_us) for shard, moment in moments}
+        missing, stale, present, max_age_us = Status.MISSING, Status.STALE, Status.PRESENT, self._max_age_us
+        return [
+            common[shard] or (missing if age < 0 else stale if age > max_age_us else present)
+            for shard, age in zip(found.plan.shards(found.answer), found.ages_us.tolist(), strict=True)
+        ]
+
+    def _common(self, moment: Moment, clock: int, at_us: int, bound_us: int) -> Status | None:
+        """What holds for all entities of the view in one shard."""
+        if at_us < clock - self._history_us:
+            return Status.OUT_OF_RANGE
+        _, is_live, heartbeat_us = moment.signs
+        if not is_live:
+            return Status.REBUILDING
+        return Status.STALE if heartbeat_us < moment.now_us - bound_us else None
+
+
+class _RowOffsets(Sequence[Mapping[str, int]]):
+    """V of each row, worked out when it is asked for: of each partition the larger of cursor and field header."""
+
+    def __init__(self, moments: Sequence[Moment], offsets: Offsets, which: np.ndarray | None) -> None:
+        self._moments, self._offsets = moments, offsets
+        self._which = range(len(moments)) if which is None else which.tolist()
+
+    def __len__(self) -> int:
+        return len(self._which)
+
+    @overload
+    def __getitem__(self, index: int) -> Mapping[str, int]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Mapping[str, int]]: ...
+
+    def __getitem__(self, index: int | slice) -> Mapping[str, int] | Sequence[Mapping[str, int]]:
+        if isinstance(index, slice):
+            return [self._of_key(key) for key in self._which[index]]
+        return self._of_key(self._which[index])
+
+    def _of_key(self, key: int) -> dict[str, int]:
+        offsets = dict(self._moments[key].offsets)
+        for name, next_offset in self._offsets.of_key(key):
+            text = text_of(name)
+            offsets[text] = max(offsets.get(text, 0), next_offset)
+        return offsets

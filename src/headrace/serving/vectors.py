@@ -1,0 +1,100 @@
+"""What a look-up answers: values with V, t, age and status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+
+    from headrace.features.states import Values
+
+
+class Status(StrEnum):
+    """What is known of one entity in one view, worst first."""
+
+    OUT_OF_RANGE = "out_of_range"
+    """The time asked for is older than what the store still knows: there is no value."""
+    REBUILDING = "rebuilding"
+    """A source partition is missing or catching up: the value may lack events."""
+    STALE = "stale"
+    """No sign of life of a worker, or the newest event is older than the view's ``max_age``."""
+    MISSING = "missing"
+    """The store knows no event of this entity."""
+    PRESENT = "present"
+    """The value is complete at V."""
+
+
+@dataclass(frozen=True)
+class ViewAnswer:
+    """One view's part of a look-up; arrays have one item a row. ``age_us`` is -1 where no event is known.
+
+    ``keys`` are the join keys of its entity.
+    """
+
+    view: str
+    version: str
+    columns: Sequence[str]
+    values: Sequence[Values]
+    statuses: Sequence[Status]
+    age_us: np.ndarray
+    offsets: Sequence[Mapping[str, int]]
+    keys: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Features:
+    """The answer to a look-up of ``rows`` rows at ``at_us`` (t, microseconds UTC)."""
+
+    rows: int
+    at_us: int
+    views: Sequence[ViewAnswer]
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """The names of the feature columns, in the service's order."""
+        return [column for view in self.views for column in view.columns]
+
+    def to_lists(self) -> list[list[Any]]:
+        """One list of values a row; None where there is no value."""
+        columns = [_to_list(values) for view in self.views for values in view.values]
+        return [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in range(self.rows)]
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dict a row, by column name."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.to_lists()]
+
+    def to_numpy(self) -> np.ndarray:
+        """A float64 matrix, one column a feature, NaN where there is no value."""
+        columns = [np.where(present, values, np.nan) for view in self.views for values, present in view.values]
+        return np.column_stack(columns) if columns else np.zeros((self.rows, 0))
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A float64 DataFrame."""
+        import pandas as pd  # noqa: PLC0415 - comes with headrace[serving]
+
+        return pd.DataFrame(self.to_numpy(), columns=self.columns)
+
+    def statuses(self, row: int = 0) -> dict[str, Status]:
+        """View → status of one row."""
+        return {view.view: view.statuses[row] for view in self.views}
+
+    def ages_us(self, row: int = 0) -> dict[str, int | None]:
+        """View → microseconds from the newest known event to t, None where there is none."""
+        return {view.view: int(view.age_us[row]) if view.age_us[row] >= 0 else None for view in self.views}
+
+    def offsets(self, row: int = 0) -> dict[str, Mapping[str, int]]:
+        """V of one row: view → source partition → next offset."""
+        return {view.view: view.offsets[row] for view in self.views}
+
+
+def _to_list(values: Values) -> list[Any]:
+    found, present = values
+    return [value if there else None for value, there in zip(found.tolist(), present.tolist(), strict=True)]
