@@ -7,7 +7,8 @@ complete. Columns beside the event's own fields are in :data:`META`; a rejected 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from copy import copy
+from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
 import pyarrow.dataset as ds
@@ -58,6 +59,21 @@ class EventLog:
     def __init__(self, url: str | Path, storage_options: Mapping[str, str] | None = None) -> None:
         self._url = str(url).rstrip("/")
         self._options = dict(storage_options or {}) or None
+        self._held: dict[str, DeltaTable] | None = None
+
+    def one_look(self) -> Self:
+        """This log as of one look: however often a topic is read, its rows are those of the first time.
+
+        Until :meth:`look_again`.
+        """
+        same = copy(self)
+        same._held = {}  # noqa: SLF001 - its own
+        return same
+
+    def look_again(self) -> None:
+        """Of a log as of one look: from now on each topic is as it is when it is read next."""
+        if self._held is not None:
+            self._held = {}
 
     def path(self, topic: str) -> str:
         """Where the table of a topic lies."""
@@ -121,6 +137,21 @@ class EventLog:
         with self.storage(topic):
             return DeltaTable(self.path(topic), storage_options=self._options)
 
+    def newest(self, topic: str, known: DeltaTable | None = None) -> DeltaTable:
+        """The state of the table to read, by the handle that is ``known`` where there is one.
+
+        Raises OfflineStoreUnavailableError.
+        """
+        if self._held is not None:
+            if topic not in self._held:
+                self._held[topic] = self.table(topic)
+            return self._held[topic]
+        if known is None:
+            return self.table(topic)
+        with self.storage(topic):
+            known.update_incremental()
+        return known
+
     def reader(self, topic: str, columns: Sequence[str] | None = None) -> LogReader:
         """A reader that remembers what it has read: of ``columns``, and of who a row is; or of all there are."""
         return LogReader(self, topic, columns)
@@ -150,17 +181,21 @@ class EventLog:
         """
         read = list(dict.fromkeys([*_IDENTITY, *columns])) if columns else None
         with self.storage(topic):
-            table = self.table(topic)
+            table = self.newest(topic)
             found = table.to_pyarrow_dataset().to_table(columns=read, filter=keep)
-        return filled(pl.DataFrame(found), table).sort("__partition", "__topic_id", "__offset")
+        rows = self._visible(topic, filled(pl.DataFrame(found), table))
+        return rows.sort("__partition", "__topic_id", "__offset")
 
-    def rows(self, table: DeltaTable, uris: Sequence[str], columns: Sequence[str] | None = None) -> pl.DataFrame:
-        """The rows of some files of a table, with these columns or with all."""
+    def rows(self, topic: str, table: DeltaTable, uris: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
+        """The rows of some files of a topic's table, with these columns, among them who a row is."""
         folder = files(table, self._options)
-        empty = no_rows(table)
-        empty = empty.select(columns) if columns else empty
-        parts = [_read(folder, uri.rpartition("/")[2], empty.columns) for uri in uris]
-        return filled(pl.concat([empty, *parts], how="diagonal"), table)
+        parts = [_read(folder, uri.rpartition("/")[2], columns) for uri in uris]
+        found = pl.concat([no_rows(table).select(columns), *parts], how="diagonal")
+        return self._visible(topic, filled(found, table))
+
+    def _visible(self, topic: str, rows: pl.DataFrame) -> pl.DataFrame:  # noqa: ARG002 - a log of pins asks for it
+        """The rows that this log has: all of them. Every read of rows goes through here."""
+        return rows
 
     def empty(self, topic: str) -> pl.DataFrame:
         """No rows, with all columns of the table."""
@@ -192,20 +227,17 @@ class LogReader:
     def read(self) -> pl.DataFrame:
         """The rows that came since the last call, each source partition's in order."""
         with self._log.storage(self._topic):
-            table = self._newest()
+            table = self._table = self._log.newest(self._topic, self._table)
             uris = set(table.file_uris())
             self._columns = self._columns or no_rows(table).columns
             fresh = sorted(uris - self._seen)
-            frame = self._log.rows(table, fresh, self._columns) if fresh else no_rows(table).select(self._columns)
+            frame = (
+                self._log.rows(self._topic, table, fresh, self._columns)
+                if fresh
+                else no_rows(table).select(self._columns)
+            )
         self._seen = uris  # only now: a storage that failed is read again
         return frame if frame.is_empty() else self._only_new(frame)
-
-    def _newest(self) -> DeltaTable:
-        if self._table is None:
-            self._table = self._log.table(self._topic)
-        else:
-            self._table.update_incremental()
-        return self._table
 
     def positions(self) -> Mapping[Source, int]:
         """The offsets below which everything was read."""

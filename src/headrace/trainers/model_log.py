@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from headrace.features.expression_polars import to_polars
 from headrace.features.log import ACCEPTED, EventLog, LogReader
+from headrace.features.online import NO_CLOCK
 from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.trainers.observation import DAY_US, Observation, Outcomes, Scores
 
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
 
     from headrace.features.online import Source
     from headrace.models.manifest import Span
-    from headrace.trainers.definitions import Model
+    from headrace.trainers.definitions import Label, Model
 
 _VECTOR = ["key", "requested_at", "served_at", "offsets"]
 _VALUES: dict[str, list[str]] = {"events": [], "logged": ["service", "values"]}
 _ORDER = ["__available_at", "__partition", "__offset"]
+_SOURCE = ["__partition", "__topic_id"]
 
 
 class _Table:
@@ -41,6 +43,7 @@ class _Table:
         accepted = pl.col("__verdict") == ACCEPTED
         self._where = accepted if where is None else accepted & where
         self._frame: pl.DataFrame | None = None
+        self._clocks: dict[Any, int] = {}
 
     def positions(self) -> Mapping[Source, int]:
         """The offsets below which everything was read."""
@@ -49,10 +52,15 @@ class _Table:
     def frame(self) -> pl.DataFrame:
         """All rows so far."""
         new = self._reader.read()
+        self._clocks |= _clocks(new)
         if self._frame is None or not new.is_empty():
             kept = self._in_order(new.filter(self._where).select(self._selection))
             self._frame = kept if self._frame is None else self._with(self._frame, kept)
         return self._frame
+
+    def clock_us(self) -> int:
+        """What was available until then is here, of every partition that is; of none :data:`NO_CLOCK`."""
+        return min(self._clocks.values(), default=NO_CLOCK)
 
     def _with(self, frame: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
         """New rows mostly come after all that were there: then these need not be put in order again."""
@@ -65,6 +73,23 @@ class _Table:
     def _in_order(self, frame: pl.DataFrame) -> pl.DataFrame:
         ordered = frame.sort(_ORDER)
         return ordered if self._unique is None else ordered.unique(self._unique, keep="first", maintain_order=True)
+
+
+def _clocks(rows: pl.DataFrame) -> dict[Any, int]:
+    """Source partition → when its last row was available: the running maximum."""
+    last = rows.group_by(_SOURCE).agg(pl.col("__available_at").dt.epoch("us").max())
+    return {tuple(source): us for *source, us in last.iter_rows()}
+
+
+def joined_label(label: Label, until_us: pl.Expr, clock_us: int) -> pl.Expr:
+    """The label of a row that is joined with :meth:`ModelLog.labels`, if it came ``until_us``; else null.
+
+    Where a missing one counts as false it does so once the log has all partitions of its stream up to ``clock_us``,
+    beyond that limit: until then it may lie in Kafka, or on its way into the log.
+    """
+    in_time = pl.col("__labelled_at").dt.epoch("us") <= until_us
+    is_missing = pl.lit(label.missing == "false") & (until_us < clock_us)
+    return pl.when(in_time).then("__label").when(is_missing).then(pl.lit(value=False))
 
 
 class ModelLog:
@@ -110,6 +135,10 @@ class ModelLog:
         """The first label of each key: ``__on``, ``__label``, ``__labelled_at``."""
         return self._labels.frame().select("__on", "__label", pl.col("__available_at").alias("__labelled_at"))
 
+    def labels_clock_us(self) -> int:
+        """Up to when the log had every partition of the label's stream when :meth:`labels` read it last."""
+        return self._labels.clock_us()
+
     def vectors(self) -> pl.DataFrame:
         """The first vector served for each key."""
         return self._vectors.frame()
@@ -119,22 +148,19 @@ class ModelLog:
         return self._predictions.frame()
 
     def labelled(self, t_us: int) -> pl.DataFrame:
-        """The matured requests with their labels, in order; ``__label`` is null where none came in time.
+        """The matured requests with their labels, in order; ``__label`` is null where none came in time, so far.
 
         A request that was not available at ``t_us`` is not there, however old it is. Adds ``__key`` (text),
         ``__requested_us`` and ``__day`` (of the request, since the epoch).
         """
         model = self._model
-        within = pl.duration(microseconds=model.label.within_us)
         at = pl.col(model.at)
-        matured = at.dt.epoch("us") + model.label.within_us <= t_us
+        until = at.dt.epoch("us") + model.label.within_us
         known = pl.col("__available_at").dt.epoch("us") <= t_us
-        rows = self.requests().filter(known & matured & self._kept(at))
+        rows = self.requests().filter(known & (until <= t_us) & self._kept(at))
         joined = rows.join(self.labels(), left_on=model.label.on, right_on="__on", how="left", maintain_order="left")
-        in_time = pl.col("__labelled_at") <= at + within
-        missing = pl.lit(value=False) if model.label.missing == "false" else pl.lit(None, pl.Boolean)
         return joined.with_columns(
-            pl.when(in_time).then(pl.col("__label")).otherwise(missing).alias("__label"),
+            joined_label(model.label, until, self.labels_clock_us()).alias("__label"),
             at.dt.epoch("us").alias("__requested_us"),
             (at.dt.epoch("us") // DAY_US).alias("__day"),
             pl.col(model.key).cast(pl.String).alias("__key"),

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from headrace.errors import TerminalError
-from headrace.features.log import EventLog, LogReader
+from headrace.features.log import EventLog
 from headrace.features.online import Source
 from headrace.models import artifact
 from headrace.trainers.definitions import Run
@@ -59,33 +59,17 @@ class PinnedLog(EventLog):
         super().__init__(url)
         self._pins = {pin.topic: {Source.from_text(name): end for name, end in pin.offsets.items()} for pin in pins}
 
-    def reader(self, topic: str, columns: Sequence[str] | None = None) -> LogReader:
-        """A reader of the topic's rows below its pin; of all its rows where it has none."""
+    def _visible(self, topic: str, rows: pl.DataFrame) -> pl.DataFrame:
         below = self._pins.get(topic)
-        return super().reader(topic, columns) if below is None else _PinnedReader(self, topic, columns, below)
-
-
-class _PinnedReader(LogReader):
-    def __init__(self, log: EventLog, topic: str, columns: Sequence[str] | None, below: dict[Source, int]) -> None:
-        super().__init__(log, topic, columns)
-        self._below = below
-
-    def positions(self) -> dict[Source, int]:
-        """As far as the pins allow."""
-        return {
-            source: min(end, self._below[source])
-            for source, end in super().positions().items()
-            if source in self._below
-        }
-
-    def read(self) -> pl.DataFrame:
+        if below is None:
+            return rows
         own = (
             (pl.col("__partition") == source.partition)
             & (pl.col("__topic_id") == source.topic_id)
             & (pl.col("__offset") < end)
-            for source, end in self._below.items()
+            for source, end in below.items()
         )
-        return super().read().filter(pl.any_horizontal(pl.lit(value=False), *own))
+        return rows.filter(pl.any_horizontal(pl.lit(value=False), *own))
 
 
 @dataclass(frozen=True)

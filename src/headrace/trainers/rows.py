@@ -14,7 +14,7 @@ from headrace.features.definitions import FeatureService
 from headrace.features.spine import BATCH_ROWS, Spine, keys_of, times_us
 from headrace.features.training import FeatureHistory, Own
 from headrace.models.training_manifest import TrainingManifest
-from headrace.trainers.model_log import ModelLog
+from headrace.trainers.model_log import ModelLog, joined_label
 from headrace.trainers.provenance import libraries, pins
 from headrace.trainers.reproduce import PinnedLog
 from headrace.trainers.training_set import TrainingSets
@@ -107,6 +107,7 @@ class SpineRows:
     _hash: ContentHash = field(default_factory=ContentHash)
 
     def __post_init__(self) -> None:
+        self.log = self.log.one_look()
         taken = [name for name in self.spine.schema if name in self.feature_columns]
         if taken:
             message = f"the spine has columns of the names of features: {taken}; leave them out of it"
@@ -223,10 +224,8 @@ class _Known:
         asked = keys_of(piece, {label.on: kind}).with_columns(pl.Series("__time", times_us(piece, time)))
         found = asked.join(self.outcomes, left_on=label.on, right_on="__on", how="left", maintain_order="left")
         until = pl.col("__time") + label.within_us
-        missing = pl.lit(value=False) if label.missing == "false" else pl.lit(None, pl.Boolean)
-        in_time = pl.col("__labelled_at").dt.epoch("us") <= until
-        matured = pl.when(in_time).then(pl.col("__label")).otherwise(missing)
-        return found.select(pl.when(until <= as_of_us).then(matured).alias(LABEL)).to_series()
+        known = joined_label(label, until, self.log.labels_clock_us())
+        return found.select(pl.when(until <= as_of_us).then(known).alias(LABEL)).to_series()
 
 
 def rows_again(

@@ -73,9 +73,10 @@ class TrainingSets:
 
     def __init__(self, model: Model, log: EventLog) -> None:
         self._model = model
-        self._history = FeatureHistory([view.spec for view in model.features.views], log)
+        self._look = log.one_look()  # a topic of features and of labels is read to the same offsets for both
+        self._history = FeatureHistory([view.spec for view in model.features.views], self._look)
         self._known: pl.DataFrame | None = None
-        self.log = ModelLog(model, log)
+        self.log = ModelLog(model, self._look)
 
     def positions(self) -> dict[str, Mapping[online.Source, int]]:
         """Topic → source partition → the offset below which all was read, of every stream that rows are made of."""
@@ -89,6 +90,7 @@ class TrainingSets:
         ``logged``, for a model with this source: the values as they were served, by the service as it is defined now;
         other rows are left out.
         """
+        self._look.look_again()
         spine = self.spine(t_us)
         labelled = spine.height
         if source == "logged":
@@ -117,10 +119,10 @@ class TrainingSets:
     def features(self, spine: pl.DataFrame) -> pl.DataFrame:
         """The feature columns of each row, in order. value(V, t) never changes, so each row is worked out once."""
         spine = spine.with_columns(pl.col("__served_us").fill_null(pl.col("__requested_us")).alias("__at_us"))
+        self._history.refresh()
         known = self._known
         new = spine if known is None else spine.join(known.select(_ROW), on=_ROW, how="anti", maintain_order="left")
         if known is None or not new.is_empty():
-            self._history.refresh()
             at_us, offsets = new.get_column("__at_us").to_numpy(), new.get_column("__offsets").to_list()
             own = Own(self._model.requests.topic, new)
             found = new.select(_ROW).hstack(self._history.features(new, at_us, offsets, own))

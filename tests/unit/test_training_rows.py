@@ -1,0 +1,165 @@
+"""What the rows of a training set may know: labels that the log is sure of, and of a topic the same rows everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+
+from headrace import Settings, training_set
+from headrace.bus.duration import moment
+from headrace.bus.event import Event
+from headrace.bus.stream import Stream
+from headrace.features.aggregates import Count
+from headrace.features.definitions import Entity, FeatureService, FeatureView
+from headrace.features.expression import col
+from headrace.features.log import EventLog
+from headrace.features.online import Source
+from headrace.features.spine import Spine
+from headrace.features.windows import Lifetime
+from headrace.models.manifest import StreamPin
+from headrace.models.predictions import VECTORS
+from headrace.trainers.historical import TrainingSet
+from headrace.trainers.model_log import ModelLog
+from headrace.trainers.reproduce import PinnedLog
+from headrace.trainers.rows import SpineRows
+from headrace.trainers.training_set import TrainingSets
+from tests.training import SOURCE, Order, Return, day, model, orders, returns, write
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OTHER = Source(1, SOURCE.topic_id)
+sure = replace(model, label=replace(model.label, missing="false"))
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> EventLog:
+    """Three orders on days 0, 1 and 2; a label, of the first one, half a day later."""
+    found = EventLog(tmp_path / "log")
+    write(found, orders, [Order(number, "shop-1", 1.0, moment(day(number))) for number in range(3)])
+    write(found, returns, [Return(0, back=True, known_at=moment(day(0.5)))])
+    found.create(VECTORS)
+    return found
+
+
+def labels(log: EventLog, t: float) -> list[bool | None]:
+    return ModelLog(sure, log).labelled(day(t))["__label"].to_list()
+
+
+def labels_of_spine(log: EventLog, t: float) -> list[bool | None]:
+    spine = pl.DataFrame({"order_id": [0, 1, 2], "shop": ["shop-1"] * 3}).with_columns(
+        at=pl.Series([moment(day(number)) for number in range(3)])
+    )
+    found = training_set(sure, spine, as_of=moment(day(t)), excluded=[], settings=settings_of(log))
+    return list(found.to_polars()["label"].to_list())
+
+
+def settings_of(log: EventLog) -> Settings:
+    return Settings(event_log=log.path("").rstrip("/"))
+
+
+def test_a_missing_label_counts_once_the_log_has_all_its_stream_beyond_the_limit(log: EventLog) -> None:
+    assert labels(log, 9) == [True, None, None]  # the limit is long over, but what came since day 0.5 is not here yet
+    write(log, returns, [Return(7, back=True, known_at=moment(day(2)))])  # another row as late may still come
+    assert labels(log, 9) == [True, None, None]
+    write(log, returns, [Return(8, back=True, known_at=moment(day(2.5)))])
+    assert labels(log, 9) == [True, False, None]
+    assert labels(log, 1.5) == [True]  # younger than its limit
+    assert labels_of_spine(log, 9) == [True, False, None]
+    assert labels_of_spine(log, 2.9) == [True, False, None]
+    write(log, returns, [Return(9, back=True, known_at=moment(day(2.6)))], OTHER)
+    assert labels(log, 9) == [True, False, None]
+    write(log, returns, [Return(10, back=True, known_at=moment(day(4)))])
+    assert labels_of_spine(log, 9) == labels(log, 9) == [True, False, None]  # the other partition may have one
+    write(log, returns, [Return(11, back=True, known_at=moment(day(4)))], OTHER)
+    assert labels_of_spine(log, 9) == labels(log, 9) == [True, False, False]
+
+
+def test_without_a_label_in_the_log_none_is_missing(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "log")
+    write(log, orders, [Order(0, "shop-1", 1.0, moment(day(0)))])
+    log.create(returns)
+    assert labels(log, 9) == [None]
+    assert ModelLog(sure, log).matured_labels(day(9)) == 0
+
+
+# -- a topic that is several things at once --------------------------------------------------------------------------
+
+
+class Visit(Event):
+    """A request, an event of its own view and the label of an earlier one."""
+
+    who: str
+    at: datetime
+
+
+visits = Stream("visits", Visit, event_time="at")
+own = FeatureView("own", Entity("who"), visits, [Lifetime()], {"n": Count()})
+back = replace(
+    model,
+    requests=visits,
+    key="who",
+    at="at",
+    features=FeatureService("own", [own]),
+    request_features=[],
+    label=replace(model.label, source=visits, on="who", value=col("who") == "a"),
+)
+
+
+class Growing(EventLog):
+    """A log to which a visit is added each time that it was read."""
+
+    def rows(self, topic: str, *rest: Any, **named: Any) -> pl.DataFrame:
+        """As they are."""
+        found = super().rows(topic, *rest, **named)
+        if topic == visits.topic:
+            write(EventLog(self.path("").rstrip("/")), visits, [visit(found.height)])
+        return found
+
+
+def visit(number: int) -> Visit:
+    return Visit("ab"[number % 2], moment(day(number)))
+
+
+def test_one_topic_is_read_to_the_same_offset_for_everything(tmp_path: Path) -> None:
+    log = Growing(tmp_path / "log")
+    write(log, visits, [visit(0), visit(1)])
+    log.create(VECTORS)
+    sets = TrainingSets(back, log)
+    first = sets.build(day(9))
+    assert first.positions[visits.topic] == {SOURCE: 2}
+    assert sets._history.positions() == {visits.topic: {SOURCE: 2}}
+    again = sets.build(day(9))
+    assert again.positions[visits.topic] == sets._history.positions()[visits.topic] != {SOURCE: 2}
+    assert len(again) > len(first)
+
+
+def test_a_spine_too_is_made_from_one_look(tmp_path: Path) -> None:
+    log = Growing(tmp_path / "log")
+    write(log, visits, [visit(number) for number in range(4)])
+    log.create(VECTORS)
+    spine = Spine.of(pl.DataFrame({"who": ["a", "b"], "at": [moment(day(30))] * 2}))
+    made = TrainingSet(SpineRows(back.features, log, spine, "at", day(40), back))
+    assert made.to_polars()["own__n_lifetime"].to_list() == [2, 2]
+    (pin,) = [pin for pin in made.manifest.streams if pin.topic == visits.topic]
+    assert pin.offsets == {SOURCE.text: 4}
+
+
+@pytest.mark.parametrize("of", ["read", "reader", "select", "read_from", "one_look"])
+def test_every_read_of_a_pinned_log_is_pinned(log: EventLog, of: str) -> None:
+    pin = StreamPin(topic=orders.topic, topic_id=SOURCE.topic_id.hex(), offsets={SOURCE.text: 2})
+    write(log, orders, [Order(9, "shop-1", 1.0, moment(day(9)))], OTHER)
+    pinned = PinnedLog(log.path("").rstrip("/"), [pin])
+    ways: dict[str, Any] = {
+        "read": lambda: pinned.read(orders.topic),
+        "reader": lambda: pinned.reader(orders.topic, ["order_id"]).read(),
+        "select": lambda: pinned.select(orders.topic, None, ["order_id"]),
+        "read_from": lambda: pinned.read_from(orders.topic, SOURCE, 0),
+        "one_look": lambda: pinned.one_look().select(orders.topic, None),
+    }
+    assert ways[of]()["order_id"].to_list() == [0, 1]
+    assert pinned.read(returns.topic).height == 1
