@@ -18,7 +18,7 @@ from headrace.features.definitions import Entity, FeatureService, FeatureView
 from headrace.features.log import EventLog, LogWriter
 from headrace.features.memory_store import MemoryOnlineStore
 from headrace.features.online import NO_CLOCK, Source
-from headrace.features.point_in_time import _Tiles
+from headrace.features.tile_index import Tiles
 from headrace.features.training import FeatureHistory
 from headrace.serving.features import FeatureClient, Status
 from headrace.streams.batch import Judge, Records
@@ -146,7 +146,7 @@ def test_many_entities_and_far_times_do_not_run_over(far: int) -> None:
     tiles = np.zeros(5, [("k", "<i8")])
     tiles["k"] = k
     nothing = np.zeros(5, np.int64)
-    of = _Tiles(tiles, nothing, nothing, nothing, nothing, nothing, group)
+    of = Tiles(tiles, nothing, nothing, nothing, nothing, nothing, group)
     asked = np.array([2, 2, far, far + 1, 3, -1])
     low, high = of.ranges(asked, np.array([-(2**50), 6, 5, 6, -(2**50), -(2**50)]), np.full(6, 2**50))
     assert [list(range(*pair)) for pair in zip(low, high, strict=True)] == [[0, 1, 2], [2], [3], [], [], []]

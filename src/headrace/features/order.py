@@ -11,7 +11,7 @@ import polars as pl
 from headrace.features.online import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _MOST = 2**62
 _MANY = 10_000
@@ -45,10 +45,10 @@ def source_runs(rows: pl.DataFrame) -> tuple[np.ndarray, list[Source]]:
     return starts, [Source(*found) for found in rows.select(place)[starts].iter_rows()]
 
 
-def source_codes(rows: pl.DataFrame) -> tuple[list[Source], np.ndarray]:
-    """The source partitions, in order, and the place of each row's among them."""
+def source_codes(rows: pl.DataFrame, known: Iterable[Source] = ()) -> tuple[list[Source], np.ndarray]:
+    """The source partitions, those of the rows and others that are ``known``, in order; each row's place among them."""
     starts, of_runs = source_runs(rows)
-    sources = sorted(set(of_runs))
+    sources = sorted({*of_runs, *known})
     codes = {source: code for code, source in enumerate(sources)}
     lengths = np.diff(starts, append=rows.height)
     return sources, np.repeat(np.array([codes[source] for source in of_runs], np.int64), lengths)

@@ -1,38 +1,33 @@
 """value(V, t) over the event log, for many (entity, t, V) at once: training sets, audits and tests.
 
-The rows of a view become tiles by (source partition, entity, k). A tile whose rows all lie below a query's V counts as
-a whole; one that V cuts is rebuilt from its rows. So the same kernel answers as answered online.
+V is judged by the rows of whole source partitions; values come from tiles of those rows that the queries may see, of
+some entities at a time where they are many. So the same kernel answers as answered online, in bounded memory.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from headrace.features.expression import columns
-from headrace.features.kernel import Kernel, inline, kernel, run_starts
+from headrace.features.kernel import Kernel, inline, kernel
 from headrace.features.log import ACCEPTED
 from headrace.features.online import NO_CLOCK
 from headrace.features.order import source_codes, stable_order
-from headrace.features.sketched import spread
+from headrace.features.tile_index import TileIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from headrace.features.online import Source
     from headrace.features.states import Values
 
-_CHUNK = 2_000_000
-"""Pairs of query and tile, or entry of a sketch, that a thread holds at once: bounds the memory."""
-_THREADS = 2
-_MOST = 2**62
-T = TypeVar("T")
-R = TypeVar("R")
+INDEX_ROWS = 2_000_000
+"""Rows that are tiles at once; of more, some entities at a time are. A row takes a few hundred bytes meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -45,75 +40,24 @@ class Queries:
     sources: Sequence[Source]
 
 
-@dataclass
-class _Tiles:
-    """The tiles of one size: sorted by (entity, source, k), with the runs of sorted rows that they were made of."""
-
-    tiles: np.ndarray
-    order: np.ndarray
-    starts: np.ndarray
-    ends: np.ndarray
-    lowest: np.ndarray
-    highest: np.ndarray
-    group: np.ndarray
-
-    @cached_property
-    def _ks(self) -> np.ndarray | None:
-        """The distinct k, for k to count by its rank among them: only where group and k do not fit into 63 bits."""
-        return None if (int(self.group[-1]) + 1) * self._span < _MOST else np.unique(self.tiles["k"])
-
-    @cached_property
-    def _span(self) -> int:
-        return int(self.tiles["k"].max()) - int(self.tiles["k"].min()) + 1
-
-    @cached_property
-    def _places(self) -> np.ndarray:
-        """Ascending with (group, k)."""
-        return self._place(self.group, self.tiles["k"])
-
-    def _place(self, group: np.ndarray, k: np.ndarray) -> np.ndarray:
-        """The place of the first tile that a group may have from k on."""
-        if self._ks is None:
-            rank, width = np.clip(k - self.tiles["k"].min(), 0, self._span), self._span
-        else:
-            rank, width = np.searchsorted(self._ks, k), len(self._ks)
-        place: np.ndarray = group * width + rank
-        return place
-
-    def ranges(self, group: np.ndarray, first_k: np.ndarray, last_k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The range of tiles of each query's group with first_k <= k <= last_k."""
-        if not len(self.tiles):
-            return np.zeros_like(group), np.zeros_like(group)
-        first, last = self._place(group, first_k), self._place(group, last_k + 1)
-        begin, end = np.searchsorted(self._places, [first.min(initial=0), last.max(initial=0)])
-        near = self._places[begin:end]  # queries come in order: their tiles lie side by side
-        return begin + np.searchsorted(near, first), begin + np.searchsorted(near, last)
-
-
 class ViewHistory:
-    """The accepted rows of one view's stream, indexed for point-in-time queries."""
+    """The rows of one view's stream, for point-in-time queries; ``ends`` is below which offset they were read.
 
-    def __init__(self, spec: Mapping[str, Any], rows: pl.DataFrame) -> None:
+    A source partition with an end may have no rows here: then none that matters was read.
+    """
+
+    def __init__(self, spec: Mapping[str, Any], rows: pl.DataFrame, ends: Mapping[Source, int] | None = None) -> None:
         self.kernel: Kernel = kernel(spec)
-        self.sources, codes = source_codes(rows)
+        self._ends = ends or {}
+        self.sources, codes = source_codes(rows, self._ends)
         coded = rows.with_columns(pl.Series("__source", codes))
         accepted = with_time(_where(coded, pl.col("__verdict") == ACCEPTED), spec["source"]["event_time"])
         self._available = self._by_source(coded, "__available_at")
         self._clocks = self._available if spec["clock"] == "wall" else self._event_clocks(accepted)
         self._names = [key for key, _ in self.kernel.entity_keys]
-        self._index(self.kernel.keep(accepted))
-
-    def _index(self, kept: pl.DataFrame) -> None:
-        """Put the rows of each entity and source together, by offset, and make tiles of them."""
-        self._entities = kept.select(self._names).unique(maintain_order=True).with_row_index("__entity")
-        group = self._groups(kept)
-        order = stable_order(group, kept.get_column("offset").to_numpy())
-        kept = kept.select("__time", "offset", *measured_columns(self.kernel.spec))[order]
-        self._group = group[order]
-        self._time = kept.get_column("__time").to_numpy()
-        self._offset = kept.get_column("offset").to_numpy()
-        self._partials = self.kernel.lift(kept)
-        self._tiles = _at_once(self._tile, self.kernel.sizes)
+        self._measured = measured_columns(spec)
+        used = list(dict.fromkeys([*self._names, "__time", "__source", "offset", *self._measured]))
+        self._kept = self.kernel.keep(accepted).select(used)
 
     def _by_source(self, rows: pl.DataFrame, time: str) -> dict[Source, tuple[np.ndarray, np.ndarray]]:
         """A time in us, and the offset, of the rows of each source partition, by offset."""
@@ -131,36 +75,14 @@ class ViewHistory:
         own = self._by_source(accepted, "__time")
         return {source: (np.maximum.accumulate(times), offsets) for source, (times, offsets) in own.items()}
 
-    def _groups(self, kept: pl.DataFrame) -> np.ndarray:
-        """Entity code times number of sources plus source code, a row."""
-        entity = kept.join(self._entities, on=self._names, how="left", maintain_order="left").get_column("__entity")
-        source = kept.get_column("__source").to_numpy()
-        group: np.ndarray = entity.to_numpy().astype(np.int64) * max(len(self.sources), 1) + source
-        return group
-
-    def _tile(self, size: int) -> _Tiles:
-        k = np.floor_divide(self._time, size)
-        order = stable_order(self._group, k)
-        group, k = self._group[order], k[order]
-        if not len(order):
-            none = np.zeros(0, np.int64)
-            return _Tiles(self.kernel.empty[:0], order, none, none, none, none, none)
-        starts = run_starts(group, k)
-        ends = np.append(starts[1:], len(order))
-        tiles = self.kernel.reduce(self._partials.take(order), starts)
-        tiles["k"] = k[starts]
-        offset = self._offset[order]
-        return _Tiles(tiles, order, starts, ends, offset[starts], offset[ends - 1], group[starts])
-
     def known_at(self, t_us: np.ndarray, delay_us: int) -> np.ndarray:
         """V by availability: per query and source, the offset after the last row with ``available_at <= t - delay``."""
         columns = []
         for source in self.sources:
             available, offsets = self._available[source]
             count = np.searchsorted(available, t_us - delay_us, side="right")
-            columns.append(
-                np.append(offsets, offsets[-1:] + 1)[count] if len(offsets) else np.zeros(len(t_us), np.int64)
-            )
+            end = offsets[-1:] + 1 if len(offsets) else [self._ends.get(source, 0)]
+            columns.append(np.append(offsets, np.array(end, np.int64))[count])
         return np.stack(columns, axis=1) if columns else np.zeros((len(t_us), 0), np.int64)
 
     def out_of_range(self, at_us: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -178,19 +100,44 @@ class ViewHistory:
 
     def values(self, queries: Queries) -> list[Values]:
         """One Values a column of the kernel, a row a query. A source that a query does not name counts as not read."""
-        offsets = self._align(queries)
-        entity = queries.keys.select(self._names).join(
-            self._entities, on=self._names, how="left", maintain_order="left"
-        )
-        entity_codes = entity.get_column("__entity").cast(pl.Int64).fill_null(-1).to_numpy()
-        order = np.lexsort((queries.at_us, entity_codes))  # neighbours find their tiles side by side
-        asked = np.column_stack([entity_codes, queries.at_us, offsets])[order]
-        first = np.ones(len(asked), bool)
-        first[1:] = (asked[1:] != asked[:-1]).any(axis=1)  # what is asked several times is answered once
-        distinct, back = asked[first], np.empty(len(asked), np.int64)
-        back[order] = np.cumsum(first) - 1
-        answers = self._distinct(distinct[:, 0], distinct[:, 1], distinct[:, 2:])
-        return [(values[back], present[back]) for values, present in answers]
+        keys, offsets = queries.keys.select(self._names), self._align(queries)
+        if self._kept.height <= INDEX_ROWS:
+            return self._whole.values(keys, queries.at_us, offsets)
+        places, parts = [], []
+        for index, chosen in self._pieces(keys, queries.at_us):
+            places.append(chosen)
+            parts.append(index.values(keys[chosen], queries.at_us[chosen], offsets[chosen]))
+        back = np.empty(len(offsets), np.int64)
+        back[np.concatenate(places)] = np.arange(len(back))
+        return [
+            (
+                np.concatenate([values for values, _ in column])[back],
+                np.concatenate([there for _, there in column])[back],
+            )
+            for column in zip(*parts, strict=True)
+        ]
+
+    @cached_property
+    def _whole(self) -> TileIndex:
+        return TileIndex(self.kernel, self._kept, len(self.sources), self._measured)
+
+    def _pieces(self, keys: pl.DataFrame, at_us: np.ndarray) -> Iterator[tuple[TileIndex, np.ndarray]]:
+        """An index of some entities' rows at a time, and which queries are of these entities."""
+        seen = self._seen(keys, at_us)
+        number = max(1, -(-seen.height // INDEX_ROWS))
+        of_rows, of_queries = (_bucket(frame.select(self._names), number) for frame in (seen, keys))
+        for bucket in range(number):
+            rows = seen.filter(of_rows == bucket) if number > 1 else seen
+            index = TileIndex(self.kernel, rows, len(self.sources), self._measured)
+            yield index, np.flatnonzero(of_queries.to_numpy() == bucket)
+
+    def _seen(self, keys: pl.DataFrame, at_us: np.ndarray) -> pl.DataFrame:
+        """The rows of the queries' entities in the tiles of their windows."""
+        windows = self.kernel.spec["windows"]
+        first = int(at_us.min(initial=0)) - max(window["length_us"] for window in windows)
+        last = int(at_us.max(initial=0)) + max(window["tile_us"] for window in windows)
+        in_time = self._kept.filter(pl.col("__time").is_between(first, last))
+        return in_time.join(keys.unique(), on=self._names, how="semi", maintain_order="left")
 
     def _align(self, queries: Queries) -> np.ndarray:
         aligned = np.zeros((len(queries.at_us), len(self.sources)), np.int64)
@@ -199,85 +146,16 @@ class ViewHistory:
                 aligned[:, self.sources.index(source)] = queries.offsets[:, column]
         return aligned
 
-    def _distinct(self, entity: np.ndarray, at_us: np.ndarray, offsets: np.ndarray) -> list[Values]:
-        most = max((window.tiles for window in self.kernel.windows), default=1) * max(len(self.sources), 1)
-        step = max(1, _CHUNK // (most * max(spread(of.tiles) for of in self._tiles)))
-        chunks = [slice(start, start + step) for start in range(0, max(len(at_us), 1), step)]
-        parts = _at_once(lambda chunk: self._chunk(entity[chunk], at_us[chunk], offsets[chunk]), chunks)
-        return [
-            (np.concatenate([part[c][0] for part in parts]), np.concatenate([part[c][1] for part in parts]))
-            for c in range(len(self.kernel.columns))
-        ]
 
-    def _chunk(self, entity: np.ndarray, at_us: np.ndarray, offsets: np.ndarray) -> list[Values]:
-        found = [self._select(resolution, entity, at_us, offsets) for resolution in range(len(self.kernel.sizes))]
-        tiles, query, rank = ([one[part] for one in found] for part in range(3))
-        return self.kernel.evaluate(tiles, query, rank, at_us)
-
-    def _select(
-        self, resolution: int, entity: np.ndarray, at_us: np.ndarray, offsets: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The tiles of one size that each query may see below its V, sorted by query."""
-        of = self._tiles[resolution]
-        newest = np.floor_divide(at_us, self.kernel.sizes[resolution])
-        tiles_back = max(w.tiles for w in self.kernel.windows if w.resolution == resolution)
-        tiles, query, rank = [], [], []
-        for code in range(len(self.sources)):
-            low, high = of.ranges(entity * len(self.sources) + code, newest - tiles_back + 1, newest)
-            which, pair = _expand(low, high)
-            below = offsets[pair, code]
-            whole = of.highest[which] < below
-            cut = ~whole & (of.lowest[which] < below)
-            tiles.append(of.tiles.take(which[whole]))  # five times as quick as indexing records
-            query.append(pair[whole])
-            rebuilt, its_query = self._rebuild(of, which[cut], pair[cut], below[cut])
-            tiles.append(rebuilt)
-            query.append(its_query)
-            rank.append(np.full(len(tiles[-2]) + len(rebuilt), code, np.int64))
-        if not tiles:
-            return of.tiles[:0], np.zeros(0, np.int64), np.zeros(0, np.int64)
-        owners = np.concatenate(query)
-        if (owners[1:] >= owners[:-1]).all():  # one source, no tile cut: in order as it is
-            return self.kernel.join(tiles), owners, np.concatenate(rank)
-        order = np.argsort(owners, kind="stable")
-        return self.kernel.join(tiles).take(order), owners[order], np.concatenate(rank)[order]
-
-    def _rebuild(
-        self, of: _Tiles, which: np.ndarray, pair: np.ndarray, below: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Tiles that V cuts, from their rows below it."""
-        position, tile = _expand(of.starts[which], of.ends[which])
-        rows = of.order[position]
-        seen = self._offset[rows] < below[tile]
-        rows, tile = rows[seen], tile[seen]
-        if not len(rows):
-            return of.tiles[:0], pair[:0]
-        starts = run_starts(tile)
-        tiles = self.kernel.reduce(self._partials.take(rows), starts)
-        tiles["k"] = of.tiles["k"][which[tile[starts]]]
-        return tiles, pair[tile[starts]]
-
-
-def _expand(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All positions of the ranges [low, high), and the index of the range that each belongs to."""
-    length = np.maximum(high - low, 0)
-    owner = np.repeat(np.arange(len(low)), length)
-    first = np.repeat(np.cumsum(length) - length, length)
-    return np.arange(len(owner)) - first + low[owner], owner
+def _bucket(keys: pl.DataFrame, number: int) -> pl.Series:
+    """Which of so many buckets each entity is in."""
+    return (keys.hash_rows() % number).cast(pl.UInt32)
 
 
 def with_time(frame: pl.DataFrame, event_time: str) -> pl.DataFrame:
     """The frame with ``__time`` (event time in us) and ``offset``, as the kernel wants it."""
     time, offset = frame.get_column(event_time).cast(pl.Int64), frame.get_column("__offset")
     return frame.hstack([time.alias("__time"), offset.alias("offset")])
-
-
-def _at_once(work: Callable[[T], R], parts: Sequence[T]) -> list[R]:
-    """The result of each part, in order; a few at once, as numpy lets threads run side by side."""
-    if len(parts) == 1:
-        return [work(parts[0])]
-    with ThreadPoolExecutor(_THREADS, "headrace-history") as threads:
-        return list(threads.map(work, parts))
 
 
 def measured_columns(spec: Mapping[str, Any]) -> list[str]:
