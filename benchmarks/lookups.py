@@ -15,6 +15,8 @@ from headrace.bus.clock import wall_clock
 from headrace.bus.event import encode
 from headrace.features.entity_key import serializer
 from headrace.features.online import NO_CLOCK, Source
+from headrace.features.redis_keys import Keys
+from headrace.features.redis_reads import look_up
 from headrace.features.redis_store import RedisOnlineStore
 from headrace.streams.batch import Judge, Records
 from headrace.streams.logged_rows import LoggedRows
@@ -64,11 +66,11 @@ class Scene:
     """Five views of payments: three of users, in one partition each, and two of merchants, who are in all."""
 
     def __init__(self, redis_url: str) -> None:
-        namespace = f"bench{uuid.uuid4().hex[:10]}"
+        self._namespace = f"bench{uuid.uuid4().hex[:10]}"
         self._views = views()
         self._names = [online_name(view) for view in self._views]
         self.columns = len(FeatureService("all", self._views).columns())
-        self._store = RedisOnlineStore(redis_url, namespace)
+        self._store = RedisOnlineStore(redis_url, self._namespace)
         fill(self._views, self._store)
         self._client = FeatureClient(self._store)
         self._raw: Any = Redis.from_url(redis_url)
@@ -103,7 +105,7 @@ class Scene:
             ((key, _),) = view.spec["entity"]["keys"]
             serialize = serializer([[key, "str"]])
             wanted.append((name, [serialize([row[key]]) for row in entities]))
-        ((_, words),), _ = self._store.asked(wanted)
+        ((_, words),) = look_up(Keys(self._namespace, 1), wanted).commands
         return [word for word in words if isinstance(word, bytes)]
 
     def _read(self, keys: Sequence[bytes]) -> list[dict[bytes, bytes]]:

@@ -1,19 +1,22 @@
-"""The reading half of the online store in Redis, awaited: keys, commands and answers are those of redis_store.py."""
+"""The reading half of the online store in Redis, awaited: what it asks and understands is in redis_reads.py."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
-
-from headrace.features.redis_link import Script
-from headrace.features.redis_store import RedisOnlineStore
+from headrace.features.async_link import AsyncLink, async_link
+from headrace.features.redis_cluster import CLUSTER_SHARDS
+from headrace.features.redis_keys import Keys
+from headrace.features.redis_reads import Question, get_document, look_up, look_up_with, telling
+from headrace.features.redis_rounds import Patience
+from headrace.features.redis_url import check_url, of_node
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from headrace.features.online import Answer
+T = TypeVar("T")
 
 
 class AsyncRedisOnlineStore:
@@ -22,74 +25,70 @@ class AsyncRedisOnlineStore:
     ``asyncio.run`` sees to that, and whatever else calls ``loop.shutdown_asyncgens()``; of a loop that is closed
     without it the connections are garbage as soon as another loop asks.
 
-    On a cluster a look-up waits in a thread. Methods raise OnlineStoreUnavailableError when the store does not answer
-    within ``timeout_s``, and SettingsError where the server is not of the kind that the URL says.
+    URLs, options and errors are those of :class:`~headrace.features.redis_store.RedisOnlineStore`; ``pool_size`` is of
+    each loop.
     """
 
-    def __init__(self, url: str, namespace: str = "headrace", *, timeout_s: float = 5.0) -> None:
-        self._url, self._timeout_s = url, timeout_s
-        self._plain = RedisOnlineStore(url, namespace, timeout_s=timeout_s)
-        self._in_threads = self._plain.shards > 1
-        self._is_checked = False
-        # Any: redis-py's types tell neither replies from awaitables nor that keys may be bytes.
-        self._clients: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None]]] = {}
+    def __init__(
+        self,
+        url: str,
+        namespace: str = "headrace",
+        *,
+        timeout_s: float = 5.0,
+        retry_s: float = 1.0,
+        pool_size: int | None = None,
+    ) -> None:
+        check_url(url)
+        self._url, self._patience, self._pool_size = url, Patience(timeout_s, retry_s), pool_size
+        self._keys = Keys(namespace, 1 if of_node(url) == url else CLUSTER_SHARDS)
+        self._links: dict[asyncio.AbstractEventLoop, tuple[AsyncLink, AsyncGenerator[None]]] = {}
 
     async def look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[Answer]:
         """See :class:`~headrace.features.online.OnlineStore`."""
-        if self._in_threads:
-            return await asyncio.to_thread(self._plain.look_up, wanted)
-        commands, answers = self._plain.asked(wanted)
-        return answers([await self._ask(words) for _, words in commands])
+        return await self._asked(look_up(self._keys, wanted))
+
+    async def look_up_with(
+        self, document: str, wanted: Sequence[tuple[str, Sequence[bytes]]]
+    ) -> tuple[dict[str, Any] | None, list[Answer]]:
+        """See :class:`~headrace.features.online.OnlineStore`."""
+        return await self._asked(look_up_with(self._keys, document, wanted))
 
     async def get_document(self, name: str) -> dict[str, Any] | None:
         """See :class:`~headrace.features.online.OnlineStore`."""
-        if self._in_threads or not self._is_checked:
-            found = await asyncio.to_thread(self._plain.get_document, name)
-            self._is_checked = True
-            return found
-        data = await self._ask(self._plain.document(name))
-        return None if data is None else msgspec.json.decode(data)
+        return await self._asked(get_document(self._keys, name))
 
-    async def _ask(self, words: Sequence[Any]) -> Any:
-        from redis.exceptions import NoScriptError  # noqa: PLC0415 - keeps `import headrace.serving` light
+    async def _asked(self, question: Question[T]) -> T:
+        if not question.commands:
+            return question.answer([])
+        link = await self._link()
+        with telling(self._url):
+            return question.answer(await link.run(question.commands))
 
-        client = await self._client()
-        with self._plain.telling():
-            try:
-                return await client.execute_command(*words)
-            except NoScriptError:
-                await client.script_load(Script.text(words))
-                return await client.execute_command(*words)
-
-    async def _client(self) -> Any:
-        from redis.asyncio import Redis  # noqa: PLC0415
-
+    async def _link(self) -> AsyncLink:
         loop = asyncio.get_running_loop()
-        if loop not in self._clients:
+        if loop not in self._links:
             self._forget_closed_loops()
-            timeout_s = self._timeout_s
-            client = Redis.from_url(self._url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
-            life = self._life(loop, client)
-            self._clients[loop] = client, life
+            link = async_link(self._url, self._patience, self._pool_size)
+            life = self._life(loop, link)
+            self._links[loop] = link, life
             await anext(life)
-        return self._clients[loop][0]
+        return self._links[loop][0]
 
-    async def _life(self, loop: asyncio.AbstractEventLoop, client: Any) -> AsyncGenerator[None]:
-        """Ends the client when it is closed, which loops do to their generators before they end."""
+    async def _life(self, loop: asyncio.AbstractEventLoop, link: AsyncLink) -> AsyncGenerator[None]:
+        """Ends the link when it is closed, which loops do to their generators before they end."""
         try:
             yield
         finally:
-            self._clients.pop(loop, None)
-            await client.aclose()
+            self._links.pop(loop, None)
+            await link.close()
 
     def _forget_closed_loops(self) -> None:
-        for loop in list(self._clients):  # of other threads too
+        for loop in list(self._links):  # of other threads too
             if loop.is_closed():
-                self._clients.pop(loop, None)
+                self._links.pop(loop, None)
 
     async def close(self) -> None:
         """Give this loop's connections back."""
-        self._plain.close()
-        _, life = self._clients.get(asyncio.get_running_loop(), (None, None))
+        _, life = self._links.get(asyncio.get_running_loop(), (None, None))
         if life is not None:
             await life.aclose()

@@ -63,6 +63,13 @@ class MemoryOnlineStore:
         with self._lock:
             return [self._answer(view, keys) for view, keys in wanted]
 
+    def look_up_with(
+        self, document: str, wanted: Sequence[tuple[str, Sequence[bytes]]]
+    ) -> tuple[dict[str, Any] | None, list[Answer]]:
+        """See the port."""
+        with self._lock:
+            return self.get_document(document), self.look_up(wanted)
+
     def _answer(self, view: str, keys: Sequence[bytes]) -> Answer:
         shards = [shard_of(key, self.shards) for key in keys]
         moments = {shard: Moment(self._clock(), self._packed(view, shard)) for shard in {*shards} or {0}}

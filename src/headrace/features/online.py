@@ -289,6 +289,12 @@ class OnlineStore(Protocol):
         """
         ...
 
+    def look_up_with(
+        self, document: str, wanted: Sequence[tuple[str, Sequence[bytes]]]
+    ) -> tuple[dict[str, Any] | None, list[Answer]]:
+        """A look-up and a document, as :meth:`get_document` has it, in one round trip; the document is the older."""
+        ...
+
     def cursors(self, views: Sequence[str]) -> list[Mapping[Source, Cursor]]:
         """The cursors of each view, :func:`merged` over all shards."""
         ...

@@ -1,20 +1,20 @@
 """How commands get to Redis: a port, and its adapter for one node.
 
-The one for a cluster is in redis_cluster.py.
+The one for a cluster is in redis_cluster.py, those to be awaited are in async_link.py.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from hashlib import sha1
-from typing import Any, Protocol
+import time
+from typing import TYPE_CHECKING, Any, Protocol
 
-from headrace.bus.address import redacted
-from headrace.errors import SettingsError
+from redis import ConnectionPool, Redis, exceptions
 
-Command = tuple[int, Sequence[Any]]
-"""The shard whose node has all its keys, and the words."""
+from headrace.features.redis_rounds import Command, Connect, Patience, Pause, Send, Step, rounds
+from headrace.features.redis_url import check_single
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 class Link(Protocol):
@@ -43,84 +43,130 @@ class Link(Protocol):
         ...
 
 
-class Script:
-    """A Lua script, sent by its hash; a node that does not know it is told by the link."""
+class BlockingLink:
+    """Goes the steps of a call, and waits."""
 
-    _known: dict[str, str] = {}  # noqa: RUF012 - the hash is of the text: nothing in it ever changes
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
 
-    def __init__(self, text: str) -> None:
-        self._hash = sha1(text.encode()).hexdigest()  # noqa: S324 - what EVALSHA asks for
-        self._known[self._hash] = text
+    def run(self, commands: Sequence[Command]) -> list[Any]:
+        """See the port."""
+        steps, found = rounds(commands, self._patience.retry_s), None
+        while True:
+            try:
+                step = steps.send(found)
+            except StopIteration as end:
+                return whole(end.value)
+            found = self._take(step)
 
-    def call(self, keys: Sequence[bytes], arguments: Sequence[Any] = ()) -> Sequence[Any]:
-        """The words of a command that runs it."""
-        return ("EVALSHA", self._hash, len(keys), *keys, *arguments)
+    def _take(self, step: Step) -> Any:
+        match step:
+            case Send(by_node):
+                return self._send(by_node)
+            case Connect():
+                try:
+                    return self._places()
+                except exceptions.RedisError as error:
+                    return error
+            case Pause(seconds, look_again):
+                time.sleep(seconds)
+                if look_again:
+                    self._look_again()
+                return None
 
-    @classmethod
-    def text(cls, words: Sequence[Any]) -> str:
-        """The text of the script that a command runs."""
-        return cls._known[words[1]]
+    def _send(self, by_node: Mapping[Any, Sequence[Sequence[Any]]]) -> Mapping[Any, Sequence[Any]]:
+        """Write to all nodes, then read from all: one round trip."""
+        open_ = [(node, Conversation(self._pool(node)), lines) for node, lines in by_node.items()]
+        try:
+            for _, conversation, lines in open_:
+                conversation.write(lines)
+            return {node: [conversation.read() for _ in lines] for node, conversation, lines in open_}
+        finally:
+            for _, conversation, _ in open_:
+                conversation.close()
+
+    def _places(self) -> Any:
+        """Connect if need be; see Places. Raises RedisError."""
+        raise NotImplementedError
+
+    def _pool(self, node: Any) -> ConnectionPool:
+        """The connections to a node."""
+        raise NotImplementedError
+
+    def _look_again(self) -> None:
+        """Find out where the slots are."""
 
 
-class NodeLink:
+class Conversation:
+    """One round with one node: what is written, then as many replies. A connection that breaks is all their answer."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+        self._connection: Any = None
+        self._unread = 0
+        self._broken: Exception | None = None
+
+    def write(self, lines: Sequence[Sequence[Any]]) -> None:
+        """Send commands, each of some words."""
+        try:
+            self._connection = self._pool.get_connection()
+            self._unread = len(lines)
+            self._connection.send_packed_command(self._connection.pack_commands(lines))
+        except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+            self._broken = error
+
+    def read(self) -> Any:
+        """The next reply, or the error."""
+        if self._broken is not None:
+            return self._broken
+        try:
+            reply = self._connection.read_response()
+        except exceptions.ResponseError as error:
+            reply = error
+        except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+            self._broken = error
+            return error
+        self._unread -= 1
+        return reply
+
+    def close(self) -> None:
+        """A connection with replies that nobody read is of no more use."""
+        if self._connection is None:
+            return
+        if self._unread:
+            self._connection.disconnect()
+        self._pool.release(self._connection)
+
+
+class NodeLink(BlockingLink):
     """A single Redis."""
 
     shards = 1
 
-    def __init__(self, url: str, timeout_s: float) -> None:
-        from redis import Redis, exceptions  # noqa: PLC0415 - keeps `import headrace.serving` light
-
-        self._url, self._exceptions = redacted(url), exceptions
+    def __init__(self, url: str, patience: Patience, pool_size: int | None = None) -> None:
+        super().__init__(patience)
+        self._url, self._is_known = url, False
         # Any: redis-py's types tell neither replies from awaitables nor that keys may be bytes.
-        self.redis: Any = Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
-        self._is_known = False
+        self.redis: Any = Redis.from_url(url, **options(patience, pool_size))
 
-    def run(self, commands: Sequence[Command]) -> list[Any]:
-        """See the port."""
-        self._check()
-        replies = self._sent(commands)
-        unknown = [n for n, reply in enumerate(replies) if isinstance(reply, self._exceptions.NoScriptError)]
-        if unknown:
-            self._teach({Script.text(commands[n][1]) for n in unknown})
-            for n, reply in zip(unknown, self._sent([commands[n] for n in unknown]), strict=True):
-                replies[n] = reply
-        return whole(replies)
-
-    def _sent(self, commands: Sequence[Command]) -> list[Any]:
-        if len(commands) == 1:  # a look-up: quicker than a pipeline
-            return [self._answer(commands[0][1])]
-        with self.redis.pipeline(transaction=False) as pipeline:
-            for _, words in commands:
-                pipeline.execute_command(*words)
-            replies: list[Any] = pipeline.execute(raise_on_error=False)
-        return replies
-
-    def _answer(self, words: Sequence[Any]) -> Any:
-        try:
-            return self.redis.execute_command(*words)
-        except self._exceptions.ResponseError as error:
-            return error
-
-    def _teach(self, texts: set[str]) -> None:
-        for text in texts:
-            self.redis.script_load(text)
-
-    def _check(self) -> None:
+    def _places(self) -> OneNode:
         """A plain URL would find one shard in a cluster where its other clients have 64."""
-        if self._is_known:
-            return
-        try:
-            found = self.redis.info("cluster").get("cluster_enabled")
-        except self._exceptions.ResponseError:  # not allowed to ask
-            found = 0
-        if found:
-            message = f"{self._url} is a node of a Redis Cluster: say redis+cluster:// (or rediss+cluster://) instead"
-            raise SettingsError(message)
-        self._is_known = True
+        if not self._is_known:
+            try:
+                found = self.redis.info("cluster")
+            except exceptions.ResponseError:  # not allowed to ask
+                found = {}
+            check_single(self._url, found)
+            self._is_known = True
+        return ONE_NODE
+
+    def _pool(self, node: Any) -> ConnectionPool:  # noqa: ARG002 - there is one
+        pool: ConnectionPool = self.redis.connection_pool
+        return pool
 
     def scan(self, position: int, pattern: bytes, count: int) -> tuple[int, Sequence[bytes]]:
         """See the port."""
-        self._check()
+        self._places()
         found: tuple[int, Sequence[bytes]] = self.redis.scan(position, match=pattern, count=count)
         return found
 
@@ -129,12 +175,29 @@ class NodeLink:
         self.redis.close()
 
 
-_CLUSTER = re.compile(r"^(rediss?)\+cluster://")
+class OneNode:
+    """The places of a single Redis, which sends nobody elsewhere."""
+
+    def node(self, shard: int) -> Any:  # noqa: ARG002 - all are there
+        """See the port."""
+        return self
+
+    def moved(self, error: exceptions.MovedError) -> None:
+        """See the port."""
+        raise error
+
+    def asked(self, error: exceptions.AskError) -> Any:
+        """See the port."""
+        raise error
 
 
-def of_node(url: str) -> str:
-    """The URL of the node that a URL names."""
-    return _CLUSTER.sub(r"\1://", url)
+ONE_NODE = OneNode()
+
+
+def options(patience: Patience, pool_size: int | None) -> dict[str, Any]:
+    """What redis-py is told: how long it waits, and how many connections there may be to a node."""
+    waits = {"socket_timeout": patience.timeout_s, "socket_connect_timeout": patience.timeout_s}
+    return waits if pool_size is None else {**waits, "max_connections": pool_size}
 
 
 def whole(replies: list[Any]) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace.features.redis_link import Script
+from headrace.features.redis_script import Script
 
 ACQUIRE = Script("""
 local stored = redis.call('HGET', KEYS[1], ARGV[1])

@@ -51,7 +51,7 @@ def _kafka(bootstrap_servers: str | None) -> bool:
 def _redis(url: str | None) -> bool:
     from redis import Redis, RedisError  # noqa: PLC0415
 
-    from headrace.features.redis_link import of_node  # noqa: PLC0415
+    from headrace.features.redis_url import of_node  # noqa: PLC0415
 
     if url is None:
         return False

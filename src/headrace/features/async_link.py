@@ -1,0 +1,230 @@
+"""The links of one event loop: to a single node, and to a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+
+from redis import exceptions
+from redis.asyncio import Redis, RedisCluster
+
+from headrace.features.redis_cluster import Slots
+from headrace.features.redis_link import ONE_NODE, OneNode, whole
+from headrace.features.redis_rounds import Command, Connect, Patience, Pause, Send, Step, rounds
+from headrace.features.redis_url import check_cluster, check_single, of_node
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class AsyncLink(Protocol):
+    """What a :class:`~headrace.features.redis_link.Link` is, awaited in one event loop."""
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies, in order; one round trip if all goes well. Raises the first error once all are answered."""
+        ...
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        ...
+
+
+class _Link:
+    """Goes the steps of a call, and awaits."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        """See the port."""
+        steps, found = rounds(commands, self._patience.retry_s), None
+        while True:
+            try:
+                step = steps.send(found)
+            except StopIteration as end:
+                return whole(end.value)
+            found = await self._take(step)
+
+    async def _take(self, step: Step) -> Any:
+        match step:
+            case Send(by_node):
+                return await self._send(by_node)
+            case Connect():
+                try:
+                    return await self._places()
+                except exceptions.RedisError as error:
+                    return error
+            case Pause(seconds, look_again):
+                await asyncio.sleep(seconds)
+                if look_again:
+                    await self._look_again()
+                return None
+
+    async def _send(self, by_node: Mapping[Any, Sequence[Sequence[Any]]]) -> Mapping[Any, Sequence[Any]]:
+        """Write to all nodes, then read from all: one round trip."""
+        open_ = [(node, _Conversation(self._lane(node)), lines) for node, lines in by_node.items()]
+        try:
+            async with asyncio.timeout(self._patience.timeout_s):
+                for _, conversation, lines in open_:
+                    await conversation.write(lines)
+                return {node: [await conversation.read() for _ in lines] for node, conversation, lines in open_}
+        except TimeoutError:
+            return {node: [self._late()] * len(lines) for node, lines in by_node.items()}
+        finally:
+            for _, conversation, _ in open_:
+                await conversation.close()
+
+    def _late(self) -> exceptions.TimeoutError:
+        return exceptions.TimeoutError(f"no answer within {self._patience.timeout_s:g} s")
+
+    async def _places(self) -> Any:
+        """Connect if need be; see Places. Raises RedisError."""
+        raise NotImplementedError
+
+    def _lane(self, node: Any) -> _Lane:
+        """The connections to a node."""
+        raise NotImplementedError
+
+    async def _look_again(self) -> None:
+        """Find out where the slots are."""
+
+
+class _Lane(Protocol):
+    """Connections to one node."""
+
+    def take(self) -> Any:
+        """One that nobody uses, perhaps not connected. Raises MaxConnectionsError."""
+        ...
+
+    async def give(self, connection: Any) -> None:
+        """Nobody uses it any more."""
+        ...
+
+
+class _Conversation:
+    """One round with one node: what is written, then as many replies. A connection that breaks is all their answer."""
+
+    def __init__(self, lane: _Lane) -> None:
+        self._lane = lane
+        self._connection: Any = None
+        self._unread = 0
+        self._broken: Exception | None = None
+
+    async def write(self, lines: Sequence[Sequence[Any]]) -> None:
+        """Send commands, each of some words."""
+        try:
+            self._connection = self._lane.take()
+            self._unread = len(lines)
+            await self._connection.send_packed_command(self._connection.pack_commands(lines))
+        except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+            self._broken = error
+
+    async def read(self) -> Any:
+        """The next reply, or the error."""
+        if self._broken is not None:
+            return self._broken
+        try:
+            reply = await self._connection.read_response()
+        except exceptions.ResponseError as error:
+            reply = error
+        except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+            self._broken = error
+            return error
+        self._unread -= 1
+        return reply
+
+    async def close(self) -> None:
+        """A connection with replies that nobody read, as of a task that was cancelled, is of no more use."""
+        if self._connection is None:
+            return
+        if self._unread:
+            await self._connection.disconnect(nowait=True)
+        await self._lane.give(self._connection)
+
+
+class AsyncNodeLink(_Link):
+    """A single Redis."""
+
+    def __init__(self, url: str, patience: Patience, pool_size: int | None = None) -> None:
+        super().__init__(patience)
+        self._url, self._is_known = url, False
+        # Any: redis-py's types tell neither replies from awaitables nor that keys may be bytes.
+        self._redis: Any = Redis.from_url(url, **_options(pool_size))
+
+    async def _places(self) -> OneNode:
+        if not self._is_known:
+            try:
+                async with asyncio.timeout(self._patience.timeout_s):
+                    found = await self._redis.info("cluster")
+            except exceptions.ResponseError:  # not allowed to ask
+                found = {}
+            except TimeoutError as error:
+                raise self._late() from error
+            check_single(self._url, found)
+            self._is_known = True
+        return ONE_NODE
+
+    def _lane(self, node: Any) -> _Lane:  # noqa: ARG002 - there is one
+        return _PoolLane(self._redis.connection_pool)
+
+    async def close(self) -> None:
+        """See the port."""
+        await self._redis.aclose()
+
+
+class _PoolLane:
+    def __init__(self, pool: Any) -> None:
+        self.take = pool.get_available_connection
+        self.give = pool.release
+
+
+class AsyncClusterLink(_Link):
+    """The masters of a Redis Cluster. Connects with the first command."""
+
+    def __init__(self, url: str, patience: Patience, pool_size: int | None = None) -> None:
+        super().__init__(patience)
+        self._url = url
+        self._redis: Any = RedisCluster.from_url(of_node(url), require_full_coverage=False, **_options(pool_size))
+
+    async def _places(self) -> Slots:
+        try:
+            async with asyncio.timeout(self._patience.timeout_s):
+                await self._redis.initialize()
+        except exceptions.RedisClusterException as error:
+            check_cluster(self._url, error)
+            raise
+        except TimeoutError as error:
+            raise self._late() from error
+        return Slots(self._redis)
+
+    def _lane(self, node: Any) -> _Lane:
+        return _NodeLane(node)
+
+    async def _look_again(self) -> None:
+        with suppress(exceptions.RedisClusterException, TimeoutError):  # nobody answers: the next round tells
+            async with asyncio.timeout(self._patience.timeout_s):
+                await self._redis.nodes_manager.initialize()
+
+    async def close(self) -> None:
+        """See the port."""
+        await self._redis.aclose()
+
+
+class _NodeLane:
+    def __init__(self, node: Any) -> None:
+        self.take, self._release = node.acquire_connection, node.release
+
+    async def give(self, connection: Any) -> None:
+        self._release(connection)
+
+
+def _options(pool_size: int | None) -> dict[str, Any]:
+    """No time: whole rounds are timed, which costs less. No retries: those of rounds are enough."""
+    return {"socket_timeout": None, **({} if pool_size is None else {"max_connections": pool_size})}
+
+
+def async_link(url: str, patience: Patience, pool_size: int | None = None) -> AsyncLink:
+    """The link that a URL means, of the running event loop."""
+    link = AsyncNodeLink if of_node(url) == url else AsyncClusterLink
+    return link(url, patience, pool_size)

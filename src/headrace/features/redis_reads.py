@@ -1,0 +1,133 @@
+"""What a look-up asks of Redis, and what it makes of the replies: for who waits and for who awaits."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgspec
+from redis import exceptions
+
+from headrace.bus.address import redacted
+from headrace.errors import OnlineStoreUnavailableError
+from headrace.features.online import Answer, Moment, shard_of
+from headrace.features.redis_scripts import LOOK_UP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from headrace.features.redis_keys import Keys
+    from headrace.features.redis_rounds import Command
+
+    _Places = tuple[Sequence[int], Sequence[int]]
+    Wanted = Sequence[tuple[str, Sequence[bytes]]]
+T = TypeVar("T")
+_AWAY = (
+    exceptions.ConnectionError, exceptions.TimeoutError, exceptions.BusyLoadingError, exceptions.ReadOnlyError,
+    exceptions.MasterDownError, exceptions.OutOfMemoryError, exceptions.ClusterDownError, exceptions.TryAgainError,
+    exceptions.AskError, exceptions.RedisClusterException,
+)  # fmt: skip
+_FOR_NOW = ("MISCONF", "NOREPLICAS", "BUSY")
+"""Refusals that end by themselves or by an operator: a full disk, replicas that are away, a script that takes long."""
+
+
+@dataclass(frozen=True)
+class Question(Generic[T]):
+    """Commands, and what makes the answer of their replies."""
+
+    commands: Sequence[Command]
+    answer: Callable[[Sequence[Any]], T]
+
+
+def look_up(keys: Keys, wanted: Wanted) -> Question[list[Answer]]:
+    """See the port."""
+    places = [_places(keys.shards, of_view) for _, of_view in wanted]
+    names: dict[int, list[bytes]] = defaultdict(list)
+    for (view, of_view), place in zip(wanted, places, strict=True):
+        _name(keys, view, of_view, place, names)
+
+    def answer(found: Sequence[Any]) -> list[Answer]:
+        replies = {shard: _Reply(reply) for shard, reply in zip(names, found, strict=True)}
+        return [_answer(place, replies) for place in places]
+
+    return Question([(shard, LOOK_UP.call(own)) for shard, own in names.items()], answer)
+
+
+def get_document(keys: Keys, name: str) -> Question[dict[str, Any] | None]:
+    """See the port."""
+    return Question([(0, ("GET", keys.document(name)))], lambda found: _decoded(found[0]))
+
+
+def look_up_with(keys: Keys, name: str, wanted: Wanted) -> Question[tuple[dict[str, Any] | None, list[Answer]]]:
+    """See the port: the document is asked for first."""
+    document, rest = get_document(keys, name), look_up(keys, wanted)
+    return Question(
+        [*document.commands, *rest.commands], lambda found: (document.answer(found[:1]), rest.answer(found[1:]))
+    )
+
+
+def _decoded(data: bytes | None) -> dict[str, Any] | None:
+    return None if data is None else msgspec.json.decode(data)
+
+
+def _places(shards: int, keys: Sequence[bytes]) -> _Places:
+    """The shard of each key, and each shard once; shard 0 if there is none."""
+    if shards == 1:
+        return [0] * len(keys), (0,)
+    found = [shard_of(key, shards) for key in keys]
+    return found, tuple(dict.fromkeys(found)) or (0,)
+
+
+def _name(keys: Keys, view: str, of_view: Sequence[bytes], places: _Places, names: dict[int, list[bytes]]) -> None:
+    """Append what is to be read of a view to what is read of each shard: its cursors, then its keys."""
+    shards, distinct = places
+    for shard in distinct:
+        names[shard].append(keys.cursors(shard, view))
+    if len(distinct) == 1:
+        names[distinct[0]] += keys.entities(distinct[0], view, of_view)
+        return
+    prefixes = {shard: keys.entity_prefix(shard, view) for shard in distinct}
+    for shard, key in zip(shards, of_view, strict=True):
+        names[shard].append(prefixes[shard] + key)
+
+
+class _Reply:
+    """What one shard was read as: its time, then hash after hash, as they were asked for."""
+
+    def __init__(self, reply: Sequence[Any]) -> None:
+        seconds, micros = reply[0]
+        self._now_us = int(seconds) * 1_000_000 + int(micros)
+        self.hashes: Iterator[Sequence[bytes]] = islice(reply, 1, None)
+
+    def moment(self) -> Moment:
+        """Of the view that comes next."""
+        return Moment(self._now_us, next(self.hashes))
+
+
+def _answer(places: _Places, replies: Mapping[int, _Reply]) -> Answer:
+    """The next view's."""
+    shards, distinct = places
+    moments = {shard: replies[shard].moment() for shard in distinct}
+    if len(distinct) == 1:
+        fields = list(islice(replies[distinct[0]].hashes, len(shards)))
+    else:
+        fields = [next(replies[shard].hashes) for shard in shards]
+    return Answer(moments, shards, fields)
+
+
+@contextmanager
+def telling(url: str) -> Iterator[None]:
+    """Of errors of redis-py that end by themselves make OnlineStoreUnavailableError, in this context."""
+    try:
+        yield
+    except _AWAY as error:
+        message = f"the online store at {redacted(url)} does not answer: {error}"
+        raise OnlineStoreUnavailableError(message) from error
+    except exceptions.ResponseError as error:
+        if not str(error).startswith(_FOR_NOW):
+            raise
+        message = f"the online store at {redacted(url)} takes nothing for now: {error}"
+        raise OnlineStoreUnavailableError(message) from error

@@ -1,0 +1,28 @@
+"""Lua scripts, sent by their hash; a node that does not know one is sent its text, and knows it from then on."""
+
+from __future__ import annotations
+
+from hashlib import sha1
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Script:
+    """A Lua script."""
+
+    _known: dict[str, str] = {}  # noqa: RUF012 - the hash is of the text: nothing in it ever changes
+
+    def __init__(self, text: str) -> None:
+        self._hash = sha1(text.encode()).hexdigest()  # noqa: S324 - what EVALSHA asks for
+        self._known[self._hash] = text
+
+    def call(self, keys: Sequence[bytes], arguments: Sequence[Any] = ()) -> Sequence[Any]:
+        """The words of a command that runs it."""
+        return ("EVALSHA", self._hash, len(keys), *keys, *arguments)
+
+    @classmethod
+    def in_full(cls, words: Sequence[Any]) -> Sequence[Any]:
+        """The same command with the script's text."""
+        return ("EVAL", cls._known[words[1]], *words[2:])

@@ -1,0 +1,92 @@
+"""Every online store, and what tests send to them."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from headrace.features.memory_store import MemoryOnlineStore
+from headrace.features.online import Cursor, OnlineStore, Source, Write, merged, shard_of
+from headrace.features.redis_store import RedisOnlineStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VIEW, OTHER_VIEW = "shop@1", "till@1"
+ME, OTHER = b"m" * 16, b"o" * 16
+ZERO, ONE = Source(0, bytes(range(16))), Source(1, bytes(range(16)))
+FIRST = Write(
+    VIEW, ZERO, Cursor(ME, -1), Cursor(ME, 10, rows_total=9, clock=77, partitions=2), [b"a", b"b"], [b"A", b"B"]
+)
+
+
+SERVERS = [pytest.param(name, marks=pytest.mark.integration) for name in ("redis", "cluster")]
+
+SERVERS = [pytest.param(name, marks=pytest.mark.integration) for name in ("redis", "cluster")]
+KINDS = ["memory", "memory in 64 shards", *SERVERS]
+
+
+def opened(request: pytest.FixtureRequest) -> Iterator[OnlineStore]:
+    """The store of a fixture's parameter."""
+    if "memory" in request.param:
+        yield MemoryOnlineStore(shards=64 if "64" in request.param else 1)
+        return
+    store = RedisOnlineStore(url_of(request), request.getfixturevalue("namespace"))
+    yield store
+    store.close()
+
+
+def url_of(request: pytest.FixtureRequest) -> str:
+    """Where the server of a fixture's parameter is."""
+    is_cluster = request.param == "cluster"
+    return str(
+        request.getfixturevalue("redis_cluster").url if is_cluster else request.getfixturevalue("services").redis_url
+    )
+
+
+def send(store: OnlineStore, *writes: Write) -> list[bool]:
+    """Each write is sent to every shard with the keys that are there; whether it was applied, by all or by none."""
+    sent = [share(write, shard, store.shards) for write in writes for shard in range(store.shards)]
+    applied = store.write(sent)
+    parts = [applied[n : n + store.shards] for n in range(0, len(applied), store.shards)]
+    assert all(len(set(part)) == 1 for part in parts)
+    return [part[0] for part in parts]
+
+
+def share(write: Write, shard: int, shards: int) -> Write:
+    """One shard's part; the rows are counted in shard 0."""
+    own = [n for n, key in enumerate(write.keys) if shard_of(key, shards) == shard]
+    keys, fields = [write.keys[n] for n in own], [write.fields[n] for n in own]
+    after = replace(write.after, rows_total=write.after.rows_total if shard == 0 else 0)
+    return replace(write, shard=shard, keys=keys, fields=fields, after=after)
+
+
+def take_over(store: OnlineStore, source: Source, owner: bytes, partitions: int) -> Cursor | None:
+    """What all shards say together when their cursors are acquired."""
+    found = store.acquire(VIEW, source, owner, partitions)
+    assert len(found) == store.shards
+    return merged([{} if cursor is None else {source: cursor} for cursor in found]).get(source)
+
+
+def cursor_of(store: OnlineStore, source: Source = ZERO, view: str = VIEW) -> Cursor | None:
+    """The stored cursor without its heartbeat, which is the store's own."""
+    found = store.cursors([view])[0].get(source)
+    return None if found is None else replace(found, heartbeat_us=0)
+
+
+def following(write: Write, next_offset: int, **changes: object) -> Write:
+    """A write of the same owner from where ``write`` ended."""
+    after = write.after.moved(next_offset, 1, 99)
+    return replace(write, before=write.after, after=after, **changes)  # type: ignore[arg-type]
+
+
+def field(newest: int) -> bytes:
+    """A field without tiles, whose newest event is of that time."""
+    return struct.pack("<BBHIqqqI4x", 1, 0, 1, 0, 10, 77, newest, 0)
+
+
+def at_clock(clock: int) -> Cursor:
+    return replace(FIRST.after, clock=clock)
