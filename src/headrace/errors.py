@@ -6,7 +6,8 @@
     ├── TerminalError                 the same call fails again: change something first
     │   ├── DefinitionError           a stream, view, service or model says something impossible
     │   │   ├── FeaturesUnknownError      the online store has no such service, view or feature
-    │   │   └── EntityKeyError            a join key is not of its type
+    │   │   ├── EntityKeyError            a join key is not of its type
+    │   │   └── RequestValueError         a value of the request is missing or not of its type
     │   ├── ProjectError              headrace.toml or a module it names does not load
     │   ├── SettingsError             a setting is unknown, malformed or contradictory
     │   ├── MissingExtraError         a part of headrace that is not installed (also an ImportError)
@@ -61,6 +62,10 @@ class FeaturesUnknownError(DefinitionError):
 
 class EntityKeyError(DefinitionError):
     """A look-up's join key is not of the type that its entity says, or has no bytes."""
+
+
+class RequestValueError(DefinitionError):
+    """A look-up lacks a value of the request that an on-demand feature is made of, or it is not of its type."""
 
 
 class ProjectError(TerminalError):

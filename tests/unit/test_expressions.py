@@ -78,6 +78,8 @@ def test_kinds(expression: Expression, wanted: str) -> None:
         (col("a") & col("c"), "'and' cannot take int and bool"),
         (col("s") < 3, "'lt' cannot take str and int"),
         (col("s").fill_null(1), "'fill_null' cannot take str and int"),
+        (col("b").is_in([1, 2]), "'is_in' cannot take float and int"),
+        (col("a").is_in([1, 2.5]), "'is_in' cannot take int and float and int"),
     ],
 )
 def test_steps_that_make_no_sense_are_refused(expression: Expression, match: str) -> None:
@@ -98,9 +100,12 @@ def test_an_expression_has_no_truth_value() -> None:
         bool(col("a") > 1)
 
 
-def test_only_plain_values_stand_in_an_expression() -> None:
-    with pytest.raises(DefinitionError, match="bytes"):
-        _ = col("a") == b"x"
+@pytest.mark.parametrize("value", [b"x", float("nan"), float("inf"), 2**63, -(2**63) - 1])
+def test_only_plain_values_stand_in_an_expression(value: Any) -> None:
+    with pytest.raises(DefinitionError, match=rf"{type(value).__name__}\) cannot stand in an expression"):
+        _ = col("a") == value
+    with pytest.raises(DefinitionError, match="cannot stand"):
+        col("a").is_in([value])
 
 
 def test_where_null_may_come_from() -> None:

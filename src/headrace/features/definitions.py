@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 from headrace.bus.duration import Duration, micros
+from headrace.bus.event import fields
 from headrace.errors import DefinitionError, naming
-from headrace.features.expression import Expression, kind
+from headrace.features.expression import Expression, columns, kind
 from headrace.features.windows import Window, window_spec
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from headrace.features.aggregates import Aggregate
 
 SPEC_VERSION = 1
+ON_DEMAND_VERSION = 2
+"""The version of a service's spec that has on-demand features; without any it is 1."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 KeyType = type[str] | type[int]
 _KEY_KINDS: dict[KeyType, str] = {str: "str", int: "int"}
@@ -203,10 +208,17 @@ class FeatureView:
 
 @dataclass(frozen=True)
 class FeatureService:
-    """The list of features that one model uses: all columns of its views, in order."""
+    """The list of features that one model uses: all columns of its views, in order, then those made on demand.
+
+    ``on_demand`` names expressions over the columns of the views, the values of a request, and the names before it:
+    ``{"gap": col("airport__mean_delay_1h") - col("route__mean_delay_1d")}``. ``request`` are the types of the values
+    that a look-up brings along: int, float, bool, str or datetime, each perhaps ``| None``.
+    """
 
     name: str
     views: Sequence[FeatureView]
+    on_demand: Mapping[str, Expression] = field(default_factory=dict)
+    request: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _checked_name("service", self.name)
@@ -214,15 +226,62 @@ class FeatureService:
         if not names or len(set(names)) != len(names):
             message = f"service {self.name!r} lists views {names}: at least one, each once"
             raise DefinitionError(message)
+        self._check_unread()
+
+    def _check_unread(self) -> None:
+        made = {feature["name"] for feature in self._made_on_demand}
+        read = set().union(*(columns(expression.tree) for expression in self.on_demand.values()))
+        for name in self.request:
+            if name in made or name not in read:
+                what = "is also an on-demand feature" if name in made else "is read by no on-demand feature"
+                message = f"service {self.name!r}: the request's {name!r} {what}: rename it, or leave it out"
+                raise DefinitionError(message)
 
     def columns(self) -> list[str]:
         """The names of the feature columns in order, such as ``airport__mean_delay_1h``."""
-        return [column for view in self.views for column in column_names(view.spec)]
+        return [*(column for view in self.views for column in column_names(view.spec)), *self.on_demand]
+
+    @cached_property
+    def request_fields(self) -> list[dict[str, Any]]:
+        """The values of a request: ``name``, ``kind``, and whether they are ``nullable``."""
+        for name in self.request:
+            _checked_name(f"service {self.name!r}: request", name)
+        with naming(f"service {self.name!r}"):
+            found = fields(msgspec.defstruct("request", list(self.request.items())))  # type: ignore[arg-type]
+        for each in found:
+            if each.many:
+                message = (
+                    f"service {self.name!r}: the request's {each.name!r} is a list; expressions take single values"
+                )
+                raise DefinitionError(message)
+        return [{"name": each.name, "kind": each.kind, "nullable": each.nullable} for each in found]
+
+    @cached_property
+    def _made_on_demand(self) -> list[dict[str, Any]]:
+        kinds = {each["name"]: each["kind"] for each in self.request_fields}
+        for view in self.views if self.on_demand else ():
+            kinds |= column_kinds(view.spec)
+        made = []
+        for name, expression in self.on_demand.items():
+            place = f"service {self.name!r}: on_demand {name!r}"
+            _checked_name(f"service {self.name!r}: on_demand", name)
+            with naming(place):
+                kinds[name] = kind(expression.tree, kinds)
+            if kinds[name] not in _NUMBERS:
+                message = f"{place} is {kinds[name]}; a feature is one of {_NUMBERS}"
+                raise DefinitionError(message)
+            made.append({"name": name, "kind": kinds[name], "value": expression.tree})
+        return made
 
     @cached_property
     def spec(self) -> dict[str, Any]:
-        """The service as plain JSON: its views by name and version."""
-        return {"spec_version": SPEC_VERSION, "service": self.name, "views": [[v.name, v.version] for v in self.views]}
+        """The service as plain JSON: its views by name and version, and what it makes of them on demand."""
+        spec: dict[str, Any] = {"spec_version": SPEC_VERSION, "service": self.name}
+        spec["views"] = [[view.name, view.version] for view in self.views]
+        if self.on_demand:
+            made = {"request": self.request_fields, "features": self._made_on_demand}
+            spec |= {"spec_version": ON_DEMAND_VERSION, "on_demand": made}
+        return spec
 
     @cached_property
     def version(self) -> str:
@@ -255,3 +314,25 @@ def column_names(spec: Mapping[str, Any]) -> list[str]:
 
 def _columns(feature: Mapping[str, Any], windows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"{column}_{window['name']}" for column in feature_columns(feature) for window in windows]
+
+
+def column_kinds(spec: Mapping[str, Any]) -> dict[str, str]:
+    """The kind of each column of a view spec: int, float or bool."""
+    kinds = {each["name"]: each["kind"] for each in spec["source"]["fields"] if not each["many"]}
+    for name, tree in spec["derived"]:
+        kinds[name] = kind(tree, kinds)
+    found = {}
+    for feature in spec["features"]:
+        of = "int" if feature["value"] is None else kind(feature["value"], kinds)
+        for column in _columns(feature, spec["windows"]):
+            found[f"{spec['view']}__{column}"] = result_kind(feature["aggregate"], of)
+    return found
+
+
+def result_kind(aggregate: str, of: str) -> str:
+    """The kind of an aggregate's columns over values of a kind."""
+    if aggregate in {"count", "histogram", "approx_distinct"}:
+        return "int"
+    if aggregate in {"first", "last", "last_n"}:
+        return of
+    return "int" if aggregate in {"sum", "min", "max"} and of != "float" else "float"

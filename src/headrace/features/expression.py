@@ -8,6 +8,7 @@ arithmetic wraps at 64 bits.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import DefinitionError
@@ -23,7 +24,10 @@ TIME_PARTS = frozenset({"year", "month", "day", "weekday", "hour", "minute"})
 
 
 class Expression:
-    """A tree over the columns of one stream. Build it from :func:`col` with operators; it never runs when built."""
+    """A tree over columns: of a stream, or of a feature service.
+
+    Build it from :func:`col` with operators; it never runs when built.
+    """
 
     __slots__ = ("tree",)
     __hash__ = None  # type: ignore[assignment]
@@ -150,10 +154,13 @@ def _tree(value: object) -> Json:
 
 
 def _literal(value: object) -> Scalar:
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, str) or (isinstance(value, int) and -(2**63) <= value < 2**63):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
         return value
     message = (
-        f"{value!r} ({type(value).__name__}) cannot stand in an expression: write a number, a string, a bool or None"
+        f"{value!r} ({type(value).__name__}) cannot stand in an expression: write a finite number of at most 64 bits, "
+        "a string, a bool or None"
     )
     raise DefinitionError(message)
 
@@ -179,9 +186,16 @@ def kind(tree: Json, kinds: Mapping[str, str]) -> str:
             raise DefinitionError(message)
         return kinds[arms[0]]
     if operator == "lit":
-        return "null" if arms[0] is None else type(arms[0]).__name__
-    found = [kind(arm, kinds) for arm in (arms[:1] if operator == "is_in" else arms)]
+        return _literal_kind(arms[0])
+    if operator == "is_in":
+        found = [kind(arms[0], kinds), *sorted({_literal_kind(member) for member in arms[1]})]
+    else:
+        found = [kind(arm, kinds) for arm in arms]
     return _step_kind(operator, found, tree)
+
+
+def _literal_kind(value: Scalar) -> str:
+    return "null" if value is None else type(value).__name__
 
 
 _NUMBERS = frozenset({"int", "float", "null"})
@@ -199,8 +213,10 @@ def _step_kind(operator: str, found: list[str], tree: Json) -> str:
         allowed, result = boolean, "bool"
     elif operator == "fill_null":
         allowed, result = numeric or alike, "float" if "float" in found else found[0]
+    elif operator == "is_in":
+        allowed, result = alike, "bool"
     else:
-        allowed, result = operator in {"is_null", "is_in"} or numeric or alike, "bool"
+        allowed, result = operator == "is_null" or numeric or alike, "bool"
     if not allowed:
         message = f"{operator!r} cannot take {' and '.join(found)} in {tree!r}"
         raise DefinitionError(message)

@@ -10,7 +10,7 @@ import numpy as np
 
 from headrace.errors import DefinitionError
 from headrace.features.component import Component
-from headrace.features.definitions import feature_columns
+from headrace.features.definitions import feature_columns, result_kind
 from headrace.features.sketches import MILLION
 from headrace.features.states import FOREVER, NEVER, Columns, Decayed, Values
 
@@ -59,17 +59,11 @@ def compile_feature(feature: Mapping[str, Any], shape: Shape, index: Callable[[C
     """
     kind = feature["aggregate"]
     return [
-        Output(name, kind, _result(kind, shape.kind), tuple(map(index, parts)), item, feature.get("half_life_us", 0))
+        Output(
+            name, kind, result_kind(kind, shape.kind), tuple(map(index, parts)), item, feature.get("half_life_us", 0)
+        )
         for name, (item, parts) in zip(feature_columns(feature), _parts(feature, shape), strict=True)
     ]
-
-
-def _result(kind: str, of: str) -> str:
-    if kind in {"count", "histogram", "approx_distinct"}:
-        return "int"
-    if kind in {"first", "last", "last_n"}:
-        return of
-    return "int" if kind in {"sum", "min", "max"} and of != "float" else "float"
 
 
 def _parts(feature: Mapping[str, Any], shape: Shape) -> Sequence[tuple[int, list[Component]]]:

@@ -1,0 +1,72 @@
+"""On-demand features: a look-up's numpy, a training set's Polars and a plain loop give the same at the same inputs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace.features.expression import kind
+from headrace.features.on_demand import OnDemand
+from headrace.features.on_demand_polars import on_demand_columns
+from tests.property.budget import examples
+from tests.property.test_expressions import KINDS, TYPES, boolean, compare, numeric, plain, scalars
+
+LOOKED_UP = ["i", "f", "b"]
+"""Columns of views; the others are values of the request."""
+REQUEST = [{"name": name, "kind": of, "nullable": True} for name, of in KINDS.items() if name not in LOOKED_UP]
+NUMPY: dict[str, Any] = {"int": np.int64, "float": np.float64, "bool": bool}
+broken = st.sampled_from([math.nan, math.inf, -math.inf])
+rows_strategy = st.lists(
+    st.fixed_dictionaries(
+        {name: st.none() | scalars[of] | (broken if of == "float" else st.none()) for name, of in KINDS.items()}
+    ),
+    max_size=6,
+)
+
+
+def naive(features: list[dict[str, Any]], row: dict[str, Any]) -> list[Any]:
+    """What the documentation says: a number that is not finite is missing, and a feature may read those before it."""
+    seen = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
+    }
+    for feature in features:
+        seen[feature["name"]] = plain(feature["value"], seen)
+    return [seen[feature["name"]] for feature in features]
+
+
+def looked_up(rows: list[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
+    values = [row[name] for row in rows]
+    present = np.array([value is not None for value in values], bool)
+    return np.array([value or 0 for value in values], NUMPY[KINDS[name]]), present
+
+
+def in_numpy(of: OnDemand, rows: list[dict[str, Any]]) -> list[list[Any]]:
+    given_ = of.given(rows)
+    columns = of.values({name: looked_up(rows, name) for name in LOOKED_UP}, given_, len(rows))
+    lists = [
+        [v if there else None for v, there in zip(*map(np.ndarray.tolist, column), strict=True)] for column in columns
+    ]
+    return [list(row) for row in zip(*lists, strict=True)]
+
+
+@settings(max_examples=examples(400), deadline=None)
+@given(numeric, boolean, compare, rows_strategy)
+def test_the_three_agree(number: Any, truth: Any, step: str, rows: list[dict[str, Any]]) -> None:
+    trees = {"one": number, "two": truth, "three": ["and", ["col", "two"], [step, ["col", "one"], ["col", "g"]]]}
+    kinds = dict(KINDS)
+    features = []
+    for name, tree in trees.items():
+        kinds[name] = kind(tree, kinds)
+        features.append({"name": name, "kind": kinds[name], "value": tree})
+    of = OnDemand({"request": REQUEST, "features": features})
+    wanted = [naive(features, row) for row in rows]
+    frame = pl.DataFrame(rows, schema={name: TYPES[kind_] for name, kind_ in KINDS.items()})
+    found = on_demand_columns(of, frame.select(LOOKED_UP), frame.drop(LOOKED_UP))
+    assert found.rows() == [tuple(row) for row in wanted], ("polars", trees)
+    assert found.schema == {name: TYPES[kinds[name]] for name in trees}
+    assert in_numpy(of, rows) == wanted, ("numpy", trees)
