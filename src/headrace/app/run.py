@@ -5,15 +5,18 @@ from __future__ import annotations
 import itertools
 import sys
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import structlog
 
 from headrace.app.connections import addresses, client_options
-from headrace.bus.duration import micros
+from headrace.bus.duration import SECOND, micros
+from headrace.errors import OnlineStoreUnavailableError
 from headrace.models import artifact
 
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from headrace.app.settings import Settings
     from headrace.serving.follower import RequestFollower
     from headrace.serving.subscriber import ModelSubscriber
+
+logger = structlog.get_logger(__name__)
 
 
 def worker(settings: Settings, project: Project, *, partitions: int, replay: bool = False) -> None:
@@ -30,6 +35,7 @@ def worker(settings: Settings, project: Project, *, partitions: int, replay: boo
     from headrace.streams.worker import WorkerConfig, run_worker  # noqa: PLC0415 - each process imports its own part
 
     servers, redis_url = addresses(settings)
+    warn_of_redis(redis_url)
     config = WorkerConfig(
         servers,
         redis_url,
@@ -50,6 +56,18 @@ def worker(settings: Settings, project: Project, *, partitions: int, replay: boo
         jobs=jobs(settings, project),
     )
     run_worker(config, list(project.streams.values()), list(project.views.values()), list(project.services.values()))
+
+
+def warn_of_redis(redis_url: str) -> None:
+    """Log what of Redis would lose features. One that does not answer is waited for, later."""
+    from headrace.app.doctor import redis  # noqa: PLC0415
+    from headrace.app.doctor.finding import Severity  # noqa: PLC0415
+    from headrace.bus.clock import wall_clock  # noqa: PLC0415
+
+    with suppress(OnlineStoreUnavailableError):
+        for finding in redis.examine(redis_url, wall_clock() / SECOND):
+            if finding.severity is not Severity.OK:
+                logger.warning(finding.found, what=finding.subject, advice=finding.advice)
 
 
 def trainer(settings: Settings, project: Project, *, seed: int) -> None:

@@ -38,11 +38,12 @@ def stream_config(*, replay: bool) -> dict[str, str]:
     clock, as one such record would move its partition's clock for ever.
     """
     if not replay:
-        return {"retention.ms": "-1", _STAMPED: "LogAppendTime"}
-    return {"retention.ms": "-1", _STAMPED: "CreateTime", "message.timestamp.after.max.ms": str(_DAY_MS)}
+        return {"retention.ms": "-1", STAMPED: "LogAppendTime"}
+    return {"retention.ms": "-1", STAMPED: "CreateTime", "message.timestamp.after.max.ms": str(_DAY_MS)}
 
 
-_STAMPED = "message.timestamp.type"
+STAMPED = "message.timestamp.type"
+"""Whose clock stamps the records of a topic: LogAppendTime or CreateTime."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,14 @@ def ensure_topics(bootstrap_servers: str, plans: Iterable[TopicPlan], *, timeout
 
 def stamped_by_producers(client: AdminClient, topics: Iterable[str], *, timeout_s: float = 10.0) -> list[str]:
     """Those of the topics whose records have their producers' timestamps. Raises BusUnavailableError."""
+    found = configurations(client, topics, timeout_s=timeout_s)
+    return sorted(topic for topic, config in found.items() if config[STAMPED] == "CreateTime")
+
+
+def configurations(
+    client: AdminClient, topics: Iterable[str], *, timeout_s: float = 10.0
+) -> dict[str, dict[str, str | None]]:
+    """The configuration of each topic, all of which exist. Raises BusUnavailableError."""
     from confluent_kafka import KafkaException  # noqa: PLC0415
     from confluent_kafka.admin import ConfigResource, ResourceType  # noqa: PLC0415
 
@@ -97,7 +106,7 @@ def stamped_by_producers(client: AdminClient, topics: Iterable[str], *, timeout_
         found = {resource.name: future.result(timeout_s) for resource, future in asked.items()}
     except (KafkaException, TimeoutError) as error:
         raise _unanswered("the topics' configuration is not known", error) from error
-    return sorted(topic for topic, config in found.items() if config[_STAMPED].value == "CreateTime")
+    return {topic: {name: entry.value for name, entry in config.items()} for topic, config in found.items()}
 
 
 def incarnations(client: AdminClient, topics: Iterable[str], *, timeout_s: float = 10.0) -> dict[str, TopicIncarnation]:

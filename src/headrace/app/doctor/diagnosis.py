@@ -1,0 +1,54 @@
+"""All that is looked at, part by part; a part that does not answer is a finding, and the others go on."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from headrace.app.doctor import event_log, kafka, project, redis
+from headrace.app.doctor.finding import Finding, error
+from headrace.app.local.services import known_addresses
+from headrace.app.project import load_project
+from headrace.bus.clock import wall_clock
+from headrace.bus.duration import SECOND, micros
+from headrace.errors import HeadraceError
+from headrace.features.log import EventLog
+from headrace.streams.worker import own_streams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from headrace.app.settings import Settings
+
+_START = "start them with `headrace up`, or set bootstrap_servers and redis_url"
+
+
+def diagnose(settings: Settings) -> Iterator[Finding]:
+    """Look at the project, Redis, Kafka and the event log. Changes nothing; raises nothing of ours."""
+    try:
+        loaded = load_project(settings)
+    except HeadraceError as failed:
+        yield error("project", str(failed), "mend the definitions")
+        return
+    servers, url = (found := known_addresses(settings)).bootstrap_servers, found.redis_url
+    streams, views = list(loaded.streams.values()), list(loaded.views.values())
+    for stream in streams:
+        yield from project.of_stream(stream)
+    if url is None:
+        yield error("redis", "its address is not known", _START)
+    else:
+        yield from _part("redis", partial(redis.examine, url, wall_clock() / SECOND))
+        now = {"now_us": wall_clock(), "bound_us": micros(settings.heartbeat_bound)}
+        yield from _part("views", partial(project.of_views, views, url, settings.namespace, **now))
+    if servers is None:
+        yield error("kafka", "its address is not known", _START)
+    else:
+        yield from _part("kafka", partial(kafka.examine, servers, own_streams(streams), EventLog(settings.event_log)))
+    yield from _part("event log", partial(event_log.examine, settings.event_log, streams))
+
+
+def _part(subject: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from look()
+    except HeadraceError as failed:
+        yield error(subject, str(failed), "see that it runs and can be reached from here")

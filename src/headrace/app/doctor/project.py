@@ -1,0 +1,56 @@
+"""The project: what its definitions risk, and whether what they define is deployed and alive."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from headrace.app.doctor.finding import Finding, ok, warning
+from headrace.features.online import is_live, present
+from headrace.features.redis_store import RedisOnlineStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from headrace.bus.stream import Stream
+    from headrace.features.definitions import FeatureView
+    from headrace.features.online import Cursor, Source
+
+
+def of_stream(stream: Stream) -> Iterator[Finding]:
+    """What a stream's definition risks."""
+    if stream.bulk_delay_us is not None:
+        yield warning(
+            f"stream {stream.topic}",
+            f"available_at is {stream.available_at!r}: training sets believe that every event came that soon after it "
+            "happened",
+            'right for history that was loaded in bulk; "record" for a topic that is produced to live',
+        )
+
+
+def of_views(
+    views: Sequence[FeatureView], url: str, namespace: str, *, now_us: int, bound_us: int
+) -> Iterator[Finding]:
+    """Whether each view is in the online store, caught up, and kept by a live worker.
+
+    Raises OnlineStoreUnavailableError.
+    """
+    with closing(RedisOnlineStore(url, namespace)) as store:
+        found = store.cursors([f"{view.name}@{view.version}" for view in views])
+    for view, cursors in zip(views, found, strict=True):
+        yield of_view(f"view {view.name}@{view.version}", cursors, now_us=now_us, bound_us=bound_us)
+
+
+def of_view(subject: str, cursors: Mapping[Source, Cursor], *, now_us: int, bound_us: int) -> Finding:
+    """What the cursors of one view say."""
+    current = present(cursors)
+    if not current:
+        return warning(subject, "nothing of it is in Redis", "start a worker; `headrace apply` if workers run already")
+    silent_us = now_us - min(cursor.heartbeat_us for cursor in current)
+    if silent_us > bound_us:
+        return warning(
+            subject, f"no worker has told of all its partitions for {silent_us / 1e6:,.0f} s: `stale`", "start a worker"
+        )
+    if not is_live(cursors):
+        return warning(subject, "it is catching up: `rebuilding`", "wait, or see the worker's log if it lasts")
+    return ok(subject, f"live, {len(current)} partitions, {sum(cursor.rows_total for cursor in current):,} rows")

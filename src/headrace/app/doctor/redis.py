@@ -1,0 +1,91 @@
+"""Redis: whether it forgets, fills up, or refuses to write; every master of a cluster."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from headrace.app.doctor.finding import Finding, error, ok, warning
+from headrace.bus.address import redacted
+from headrace.errors import OnlineStoreUnavailableError
+from headrace.features.redis_url import of_node
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_TIMEOUT_S = 3.0
+_FULL = 0.8
+_CLOCK_S = 0.5
+
+
+def examine(url: str, now_s: float) -> Iterator[Finding]:
+    """Look at each node that holds features; ``now_s`` is this machine's time. Raises OnlineStoreUnavailableError."""
+    for address, (told, time_s) in _asked(url).items():
+        yield from of(f"redis {address}", told, time_s - now_s)
+
+
+def of(subject: str, told: Mapping[str, Any], ahead_s: float) -> Iterator[Finding]:
+    """What the words of `INFO` mean; ``ahead_s``: how far the node's clock is ahead of this machine's."""
+    yield ok(subject, f"version {told.get('valkey_version') or told.get('redis_version')}, {told.get('role')}")
+    policy, used, most = told.get("maxmemory_policy"), told.get("used_memory", 0), told.get("maxmemory", 0)
+    if policy != "noeviction":
+        yield error(
+            subject,
+            f"maxmemory-policy is {policy}: what it evicts is missing from values, and nobody is told",
+            "CONFIG SET maxmemory-policy noeviction",
+        )
+    if most and used > _FULL * most:
+        yield warning(
+            subject,
+            f"{used / most:.0%} of its {most:,} bytes are used; when it is full, workers wait",
+            "give it more memory, or shorten windows and history",
+        )
+    if told.get("role") != "master":
+        yield error(subject, f"it is a {told.get('role')}, which takes no writes", "name the primary in redis_url")
+    if told.get("rdb_last_bgsave_status") == "err":
+        yield error(
+            subject,
+            "its last snapshot failed, and by default it then refuses writes",
+            "look at its disk, or CONFIG SET stop-writes-on-bgsave-error no: features are rebuilt from the event log",
+        )
+    if abs(ahead_s) > _CLOCK_S:
+        yield warning(
+            subject,
+            f"its clock is {abs(ahead_s):.1f} s {'ahead of' if ahead_s > 0 else 'behind'} this machine's: ages and "
+            "`stale` are off by that",
+            "keep clocks by NTP",
+        )
+
+
+def _asked(url: str) -> dict[str, tuple[dict[str, Any], float]]:
+    """By address: what each master says of itself, and its time in seconds."""
+    from redis import Redis, RedisError  # noqa: PLC0415 - --help needs none of it
+    from redis.cluster import RedisCluster  # noqa: PLC0415
+
+    options: dict[str, Any] = {"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S}
+    node, is_cluster = of_node(url), of_node(url) != url
+    try:
+        if not is_cluster:
+            with closing(Redis.from_url(node, **options)) as redis:
+                return {redacted(url): (_info(redis), _seconds(redis.time()))}
+        with closing(RedisCluster.from_url(node, **options)) as cluster:
+            return {
+                f"{master.host}:{master.port}": (
+                    _info(cluster, target_nodes=master),
+                    _seconds(cluster.time(target_nodes=master)),
+                )
+                for master in cluster.get_primaries()
+            }
+    except RedisError as failed:
+        message = f"Redis at {redacted(url)} does not answer: {failed}"
+        raise OnlineStoreUnavailableError(message) from failed
+
+
+def _info(redis: Any, **where: Any) -> dict[str, Any]:
+    told: dict[str, Any] = redis.info(**where)
+    return told
+
+
+def _seconds(time: Any) -> float:
+    seconds, micros = time
+    return float(seconds) + float(micros) / 1e6

@@ -1,0 +1,117 @@
+"""What `headrace doctor` makes of what it is told."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from headrace.app.doctor import Severity, event_log, kafka, project, redis
+from headrace.bus.event import Event
+from headrace.bus.stream import Stream
+from headrace.features.online import Cursor, CursorState, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from headrace.app.doctor import Finding
+
+
+class Ping(Event):
+    at: datetime
+
+
+REDIS = {"redis_version": "7.2.4", "role": "master", "maxmemory_policy": "noeviction", "maxmemory": 0}
+TOPIC = {"cleanup.policy": "delete", "retention.ms": "-1", "message.timestamp.type": "LogAppendTime"}
+KEPT = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+
+
+def worst(found: Iterable[Finding]) -> tuple[Severity, str]:
+    """The severest finding, and what was found and advised."""
+    listed = list(found)
+    each = max(listed, key=lambda finding: list(Severity).index(finding.severity))
+    assert all(finding.advice for finding in listed if finding.severity is not Severity.OK)
+    return each.severity, f"{each.found} → {each.advice}"
+
+
+def test_a_redis_as_it_should_be_is_fine() -> None:
+    assert worst(redis.of("redis", REDIS, 0.1))[0] is Severity.OK
+
+
+@pytest.mark.parametrize(
+    ("said", "ahead_s", "severity", "word"),
+    [
+        ({"maxmemory_policy": "allkeys-lru"}, 0, "error", "allkeys-lru"),
+        ({"maxmemory_policy": "volatile-ttl"}, 0, "error", "noeviction"),
+        ({"role": "slave"}, 0, "error", "takes no writes"),
+        ({"rdb_last_bgsave_status": "err"}, 0, "error", "refuses writes"),
+        ({"maxmemory": 1000, "used_memory": 900}, 0, "warning", "90%"),
+        ({}, 2.0, "warning", "2.0 s ahead of"),
+        ({}, -2.0, "warning", "2.0 s behind"),
+    ],
+)
+def test_a_redis_that_would_lose_values_is_named(
+    said: dict[str, Any], ahead_s: float, severity: str, word: str
+) -> None:
+    found = worst(redis.of("redis", REDIS | said, ahead_s))
+    assert (found[0], word in found[1]) == (severity, True)
+
+
+@pytest.mark.parametrize(
+    ("config", "severity", "word"),
+    [
+        ({}, "ok", ""),
+        ({"cleanup.policy": "compact,delete"}, "error", "compact"),
+        ({"retention.ms": "3600000"}, "warning", "3,600,000"),
+        ({"retention.ms": "604800000"}, "ok", ""),
+        ({"message.timestamp.type": "CreateTime"}, "warning", "LogAppendTime"),
+    ],
+)
+def test_a_stream_topic_that_would_lose_or_lie_is_named(config: dict[str, str], severity: str, word: str) -> None:
+    found = [*kafka.of_stream("topic", TOPIC | config)]
+    assert (worst(found) if found else ("ok", ""))[0] == severity
+    assert not word or word in worst(found)[1]
+
+
+def test_producers_stamps_are_fine_where_a_field_says_what_was_available() -> None:
+    assert not [*kafka.of_stream("topic", TOPIC | {"message.timestamp.type": "CreateTime"}, by_record=False)]
+
+
+def test_a_topic_that_is_folded_from_its_begin_is_kept_for_ever_in_order() -> None:
+    assert worst(kafka.of_kept("headrace.models", KEPT, 1))[0] is Severity.OK
+    assert "retention.ms=-1" in worst(kafka.of_kept("headrace.models", KEPT | {"retention.ms": "1000"}, 1))[1]
+    assert "3 partitions" in worst(kafka.of_kept("headrace.models", KEPT, 3))[1]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    assert worst(event_log.of_folder("log", tmp_path / "not" / "there"))[0] is not Severity.ERROR
+    assert worst(event_log.of_folder("log", file / "events"))[0] is Severity.ERROR
+
+
+def cursor(heartbeat_us: int, state: CursorState = CursorState.LIVE) -> dict[Source, Cursor]:
+    return {
+        Source(0, b"t" * 16): Cursor(
+            owner=uuid.uuid4().bytes, next_offset=5, rows_total=5, clock=0, partitions=1, state=state,
+            heartbeat_us=heartbeat_us,
+        )
+    }  # fmt: skip
+
+
+def test_a_view_without_a_live_worker_is_named() -> None:
+    def of(cursors: dict[Source, Cursor]) -> Finding:
+        return project.of_view("view", cursors, now_us=10_000_000, bound_us=5_000_000)
+
+    assert of(cursor(9_000_000)).severity is Severity.OK
+    assert "nothing" in of({}).found
+    assert "stale" in of(cursor(4_000_000)).found
+    assert "rebuilding" in of(cursor(9_000_000, CursorState.REBUILDING)).found
+
+
+def test_history_that_was_loaded_in_bulk_is_warned_of() -> None:
+    assert [*project.of_stream(Stream("p", Ping, "at"))] == []
+    assert worst(project.of_stream(Stream("p", Ping, "at", available_at="event_time+5m")))[0] == "warning"
