@@ -1,15 +1,12 @@
-"""Training sets for people: every row of a spine, in order, as of its time; and once more from the manifest."""
+"""Training sets for people: every row of a spine, in order, as of its time."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
-import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,67 +15,34 @@ import pytest
 import headrace
 from headrace import Count, Entity, Event, FeatureService, FeatureView, Lifetime, Settings, Stream
 from headrace.bus.duration import moment
-from headrace.errors import DefinitionError, NewerFormatError, ProjectError, TerminalError
 from headrace.features import spine as spines
 from headrace.features.content import content_hash
 from headrace.features.log import EventLog
-from headrace.models import training_manifest
-from headrace.models.manifest import Span, StreamPin
+from headrace.models.manifest import Span
 from headrace.models.predictions import PREDICTIONS, VECTORS
-from headrace.models.training_manifest import TrainingManifest
-from headrace.streams.maintenance import Sizes, compact
 from headrace.trainers import historical, rows
 from headrace.trainers.model_log import ModelLog
 from headrace.trainers.training_set import TrainingSets
 from tests.training import (
-    DAYS,
     SOURCE,
-    START_US,
     Order,
     Return,
     Shop,
     day,
     model,
-    orders,
     returns,
     vector,
     write,
 )
+from tests.training_sets import AS_OF, HALF_HOUR, SERVICE, made, spine_of
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-AS_OF = moment(day(DAYS + 2))
-HALF_HOUR = 1_800_000_000
-SERVICE = model.features
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     return Shop(tmp_path_factory.mktemp("shop"))
-
-
-def settings_of(shop: Shop) -> Settings:
-    return Settings(event_log=str(shop.folder / "log"))
-
-
-def made(shop: Shop, what: Any, spine: Any = None, **options: Any) -> headrace.TrainingSet:
-    given: dict[str, Any] = {"as_of": AS_OF, "excluded": []} | options
-    return headrace.training_set(what, spine, **given, settings=settings_of(shop))
-
-
-def spine_of(rows_: int, seed: int = 1) -> pl.DataFrame:
-    """Rows in no order, of shops that some are nobody's, with a column of one's own."""
-    rng = np.random.default_rng(seed)
-    times = rng.integers(day(-1), day(DAYS + 1), rows_)
-    times[-1:] = day(DAYS) + HALF_HOUR
-    return pl.DataFrame(
-        {
-            "note": [f"row {row}" for row in range(rows_)],
-            "shop": [f"shop-{number}" for number in rng.integers(0, 7, rows_)],
-            "at": pl.Series(times).cast(pl.Datetime("us", "UTC")),
-        }
-    )
 
 
 def counted(orders_: list[Order], shop_: str, at_us: int) -> int:
@@ -258,174 +222,3 @@ def _of_ticks(view: FeatureView) -> Any:
         request_features=[],
         label=replace(model.label, source=ticks, on="name", value=headrace.col("name") == "a"),
     )
-
-
-# -- once more from the manifest -------------------------------------------------------------------------------------
-
-
-def test_a_set_is_made_again_after_more_came_and_all_was_rewritten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shop = Shop(tmp_path)
-    shop.serve(1)
-    spine = spine_of(40).with_columns(order_id=pl.int_range(40, dtype=pl.Int64))
-    given, own = made(shop, model, spine), made(shop, model)
-    kept = given.to_parquet(tmp_path / "given.parquet"), own.to_parquet(tmp_path / "own.parquet")
-    last_us = int(shop.orders[-1].ordered_at.timestamp() * 1e6)
-    late = [Order(10**6 + n, f"shop-{n % 5}", 1.0, moment(last_us + n)) for n in range(50)]
-    write(shop.log, orders, late)
-    write(shop.log, returns, [Return(order.order_id, back=True, known_at=moment(day(DAYS) + 1)) for order in late])
-    for topic in ("orders", "returns", VECTORS.topic):
-        list(compact(shop.log, topic, 1, Sizes(least_files=2)))
-        shop.log.table(topic).vacuum(0, dry_run=False, enforce_retention_duration=False)
-    project = type("P", (), {"model": staticmethod(lambda _: model), "services": {SERVICE.name: SERVICE}})
-    monkeypatch.setattr("headrace.app.training.load_project", lambda _: project)
-    again = [headrace.rebuild(tmp_path / name, settings=settings_of(shop)) for name in ("given.parquet", "own.parquet")]
-    assert [one.manifest for one in again] == list(kept)
-    assert headrace.rebuild(kept[0], spine, settings=settings_of(shop)).manifest == kept[0]
-    now = [made(shop, model, spine).manifest, made(shop, model).manifest]
-    assert all(one.content_hash != before.content_hash for one, before in zip(now, kept, strict=True))
-    with pytest.raises(TerminalError, match=r"this is another spine: sha256:.*; the training set was made for sha256:"):
-        headrace.rebuild(kept[0], spine[::-1], settings=settings_of(shop))
-    with pytest.raises(TerminalError, match="was made for a spine of 40 rows: give it again"):
-        headrace.rebuild(kept[0], settings=settings_of(shop))
-
-
-def test_other_definitions_are_refused(shop: Shop) -> None:
-    told = made(shop, SERVICE, spine_of(3)).manifest
-    other = FeatureService(SERVICE.name, [replace(SERVICE.views[0], windows=["2d"])])
-    with pytest.raises(TerminalError, match=r"is defined otherwise now, in its views \['shop'\]: take the code"):
-        rows.rows_again(told, other, str(shop.folder / "log"))
-
-
-GOLDEN = (
-    b'{"format":1,"of":"service","name":"risk","service":"s","spec_hashes":{"v":"h"},'
-    b'"streams":[{"topic":"sales","topic_id":"aa","offsets":{"aa-0":7}}],"rows_from":"spine",'
-    b'"row_order":["as given"],"rows":2,"content_hash":"sha256:1","columns":["k","f"],"feature_columns":["f"],'
-    b'"time":"at","as_of_us":3,"label":null,"label_column":null,"spine_columns":["k"],"spine_hash":"sha256:2",'
-    b'"excluded":[],"libraries":{}}'
-)
-
-
-def test_a_manifest_is_these_bytes() -> None:
-    kept = TrainingManifest(
-        of="service", name="risk", service="s", spec_hashes={"v": "h"},
-        streams=[StreamPin(topic="sales", topic_id="aa", offsets={"aa-0": 7})],
-        rows_from="spine", row_order=["as given"], rows=2, content_hash="sha256:1", columns=["k", "f"],
-        feature_columns=["f"], time="at", as_of_us=3, spine_columns=["k"], spine_hash="sha256:2",
-    )  # fmt: skip
-    assert training_manifest.encode(kept) == GOLDEN
-    assert training_manifest.decode(GOLDEN) == kept
-    with pytest.raises(NewerFormatError):
-        training_manifest.decode(GOLDEN.replace(b'"format":1', b'"format":2'))
-
-
-def test_content_is_told_apart_and_its_hash_stays_what_it_was() -> None:
-    frame = pl.DataFrame(
-        {
-            "n": [1, None, 3], "x": [0.5, None, 0.0], "b": [True, None, False], "s": ["a", None, ""],
-            "t": pl.Series([0, None, 5]).cast(pl.Datetime("us", "UTC")), "l": [[1], None, []],
-        }
-    )  # fmt: skip
-    wanted = content_hash([frame])
-    assert wanted == content_hash([frame[:1], frame[1:1], frame[1:]])
-    assert wanted == "sha256:5eada73ca4e82dd3193b898d36631931d42d2d07dd692e2c02564d57e2dd24fb"
-    others = [
-        frame.with_columns(pl.col("n").fill_null(0)), frame.with_columns(pl.col("s").fill_null("")), frame[::-1],
-        frame.with_columns(s=pl.Series(["", None, "a"])), frame.rename({"n": "m"}), frame.cast({"n": pl.Int32}),
-    ]  # fmt: skip
-    assert len({wanted, *(content_hash([other]) for other in others)}) == 7
-
-
-@pytest.mark.parametrize(
-    ("dtype", "values"),
-    [
-        (pl.Decimal(10, 2), [Decimal("1.50"), None, Decimal("-0.01")]),
-        (pl.Decimal(38, 0), [Decimal(10**37), None, Decimal(0)]),
-        (pl.Int128, [2**100, None, 0]),
-        (pl.UInt128, [2**100, None, 0]),
-        (pl.UInt64, [2**63 + 1, None, 0]),
-        (pl.Float32, [0.5, None, 0.0]),
-        (pl.Boolean, [True, None, False]),
-        (pl.Date, [date(2020, 1, 1), None, date(1970, 1, 1)]),
-        (pl.Time, [time(1), None, time(0)]),
-        (pl.Duration("us"), [timedelta(1), None, timedelta(0)]),
-        (pl.Binary, [b"a", None, b""]),
-        (pl.Categorical, ["a", None, ""]),
-        (pl.List(pl.Decimal(10, 2)), [[Decimal("1.50")], None, []]),
-        (pl.Struct({"a": pl.Int64}), [{"a": 1}, None, {"a": 0}]),
-    ],
-)
-def test_columns_of_each_type_have_a_hash(dtype: Any, values: list[Any]) -> None:
-    frame = pl.DataFrame({"c": pl.Series(values, dtype=dtype)})
-    wanted = content_hash([frame])
-    assert wanted == content_hash([frame[:1], frame[1:1], frame[1:]])
-    others = [
-        frame.with_columns(pl.Series("c", [values[0], *rest], dtype=dtype)) for rest in ([values[2]] * 2, [None] * 2)
-    ]
-    assert len({wanted, *map(content_hash, ([other] for other in others)), content_hash([frame[::-1]])}) == 4
-
-
-# -- what does not fit ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("spine", "options", "said"),
-    [
-        (pl.DataFrame({"at": [moment(START_US)]}), {}, r"lacks the join keys \['shop'\]; it has \['at'\]"),
-        (pl.DataFrame({"shop": [1], "at": [moment(START_US)]}), {}, "join key 'shop' is Int64; .* have it as str"),
-        (pl.DataFrame({"shop": ["a"]}), {}, "no one time column: its columns of times are none; say which one by time"),
-        (spine_of(1), {"time": "when"}, r"no time column 'when': its columns of times are \['at'\]"),
-        (
-            spine_of(1).rename({"note": "shop__orders_1d"}),
-            {},
-            r"columns of the names of features: \['shop__orders_1d'\]",
-        ),
-    ],
-)
-def test_a_spine_that_does_not_fit_is_refused(shop: Shop, spine: Any, options: Any, said: str) -> None:
-    with pytest.raises(DefinitionError, match=said):
-        made(shop, SERVICE, spine, **options)
-
-
-def test_what_is_no_spine_says_so(shop: Shop, tmp_path: Path) -> None:
-    (tmp_path / "x.parquet").write_text("no")
-    with pytest.raises(TerminalError, match="cannot be read as a Parquet file"):
-        made(shop, SERVICE, tmp_path / "x.parquet")
-    with pytest.raises(TerminalError, match="a spine is a pandas, Polars or Arrow table"):
-        made(shop, SERVICE, {"shop": ["a"]})
-    with pytest.raises(TerminalError, match=r"no one type each"):
-        made(shop, SERVICE, pd.DataFrame({"shop": ["a", 1]}))
-    with pytest.raises(DefinitionError, match="has no rows of its own"):
-        made(shop, SERVICE)
-    with pytest.raises(DefinitionError, match="has no time zone"):
-        made(shop, SERVICE, spine_of(1), as_of=datetime(2020, 1, 1))  # noqa: DTZ001 - that is the point
-    missing = spine_of(5).with_columns(at=pl.when(pl.col("note") != "row 3").then("at"))
-    with pytest.raises(TerminalError, match=r"'at' is missing in 1 rows, the first is row 3"):
-        made(shop, SERVICE, missing).to_polars()
-
-
-def test_a_file_without_a_manifest_says_so(tmp_path: Path) -> None:
-    spine_of(3).write_parquet(tmp_path / "x.parquet")
-    with pytest.raises(TerminalError, match="has no manifest of a training set"):
-        headrace.rebuild(tmp_path / "x.parquet", settings=Settings())
-
-
-def test_a_failed_write_leaves_no_file(shop: Shop, tmp_path: Path) -> None:
-    missing = spine_of(5).with_columns(at=pl.when(pl.col("note") != "row 3").then("at"))
-    with pytest.raises(TerminalError):
-        made(shop, SERVICE, missing).to_parquet(tmp_path / "x.parquet")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_name_that_is_not_there_says_which_are(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    from headrace import Project
-
-    monkeypatch.setattr("headrace.app.training.load_project", lambda _: Project(services={"shops": SERVICE}))
-    assert made(shop, "shops", spine_of(2)).manifest.name == "shops"
-    with pytest.raises(
-        ProjectError, match=r"no model, feature service or view 'shop'; it has the services \['shops'\]"
-    ):
-        made(shop, "shop", spine_of(2))
-    with pytest.raises(ProjectError, match="no model 'shops'"):
-        made(shop, "shops")
