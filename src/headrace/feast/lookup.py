@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from feast.metrics import track_feature_statuses
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -18,6 +20,7 @@ from headrace.feast.answer import (
     PRESENT,
     Filled,
     cells,
+    fill,
     timestamp,
 )
 from headrace.feast.source import HeadraceSource, tiled
@@ -75,25 +78,66 @@ def native(value: Any) -> Any:
     return None if kind is None else getattr(value, kind)
 
 
-class Lookup:
-    """Views by what they need to be read; answers come back in the order of the views asked."""
+@dataclass(frozen=True)
+class Asked:
+    """What Feast gives its hooks under ``get_online_features``, in that order; ``response`` is to be filled."""
 
-    def __init__(self, refs: Refs, join_key_values: Mapping[str, Any], key_of_entity: Mapping[str, str]) -> None:
-        self.refs = refs
-        self.ordinary: list[Group] = []
+    refs: Refs
+    join_key_values: Mapping[str, Any]
+    key_of_entity: Mapping[str, str]
+    response: Any
+    full_names: bool
+    with_versions: bool
+
+
+class Lookup:
+    """Views by what they need to be read; answers go into the response in the order of the views asked."""
+
+    def __init__(self, asked: Asked, hashes: Callable[[Group], Hashes]) -> None:
+        self._asked = asked
+        ordinary: list[Group] = []
         self.tiled: list[Group] = []
         groups: dict[tuple[Any, ...], Group] = {}
-        natives = {name: [native(value) for value in values] for name, values in join_key_values.items()}
-        for place, (view, features) in enumerate(refs):
-            columns = _columns(view, join_key_values, key_of_entity)
+        natives = {name: [native(value) for value in values] for name, values in asked.join_key_values.items()}
+        for place, (view, features) in enumerate(asked.refs):
+            columns = _columns(view, asked.join_key_values, asked.key_of_entity)
             is_tiled = tiled(view) is not None
             identity = (is_tiled, *columns.items())
             if identity not in groups:
                 rows = list(zip(*(natives[column] for column in columns.values()), strict=True))
-                values = {key: join_key_values[column] for key, column in columns.items()}
+                values = {key: asked.join_key_values[column] for key, column in columns.items()}
                 groups[identity] = Group(values, rows)
-                (self.tiled if is_tiled else self.ordinary).append(groups[identity])
+                (self.tiled if is_tiled else ordinary).append(groups[identity])
             groups[identity].refs.append((place, view, features))
+        self._hashes = [hashes(group) for group in ordinary]
+        self.commands = [command for one in self._hashes for command in one.commands()]
+
+    def answer(self, replies: Sequence[Any], of_tiles: Mapping[int, Filled]) -> None:
+        """Fill the response: of what the commands replied, and of tiled views by the place of the view asked."""
+        found = {**of_tiles, **self._of_hashes(replies)}
+        for place, (view, features) in enumerate(self._asked.refs):
+            name = view.projection.name_to_use()
+            names = [f"{name}__{feature}" if self._asked.full_names else feature for feature in features]
+            fill(self._asked.response, names, found[place])
+            present = sum(statuses.count(PRESENT) for statuses in found[place].statuses)
+            track_feature_statuses(view.name, present, sum(map(len, found[place].statuses)) - present)
+            if self._asked.with_versions:
+                _note_version(view, self._asked.response)
+
+    def _of_hashes(self, replies: Sequence[Any]) -> dict[int, Filled]:
+        start, now_s = 0, time.time()
+        found: dict[int, Filled] = {}
+        for one in self._hashes:
+            found |= one.filled(replies[start : start + len(one.keys)], now_s)
+            start += len(one.keys)
+        return found
+
+
+def _note_version(view: Any, response: Any) -> None:
+    name = view.projection.name_alias or view.projection.name
+    if name not in [noted.name for noted in response.metadata.feature_view_metadata]:
+        version = getattr(view, "current_version_number", 0) or 0
+        response.metadata.feature_view_metadata.add(name=name, version=version)
 
 
 def _columns(view: Any, join_key_values: Mapping[str, Any], key_of_entity: Mapping[str, str]) -> dict[str, str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
@@ -15,13 +15,12 @@ from feast.infra.online_stores.redis import (
     RedisType,
     _versioned_fv_name,
 )
-from feast.metrics import track_feature_statuses
 from feast.protos.feast.types.Value_pb2 import Value
 
 from headrace.bus.duration import micros
 from headrace.errors import DefinitionError, SettingsError
-from headrace.feast.answer import PRESENT, cells, fill
-from headrace.feast.lookup import Group, Hashes, Lookup, Refs, native, of_tiles
+from headrace.feast.answer import cells
+from headrace.feast.lookup import Asked, Group, Hashes, Lookup, native, of_tiles
 from headrace.feast.source import tiled
 from headrace.serving.features import FeatureClient, Status
 
@@ -84,44 +83,21 @@ class HeadraceOnlineStore(RedisOnlineStore):
 
     # -- get_online_features -------------------------------------------------------------------------------------------
 
-    def _read_features_per_fv(
-        self,
-        config: Any,
-        grouped_refs: Refs,
-        join_key_values: Mapping[str, Any],
-        entity_name_to_join_key_map: Mapping[str, str],
-        online_features_response: Any,
-        full_feature_names: bool,
-        include_feature_view_version_metadata: bool,
-    ) -> None:
+    def _read_features_per_fv(self, config: Any, *asked: Any) -> None:
         """Feast's hook under ``get_online_features``."""
-        lookup = Lookup(grouped_refs, join_key_values, entity_name_to_join_key_map)
-        hashes = [self._hashes(config, group) for group in lookup.ordinary]
-        commands = [command for one in hashes for command in one.commands()]
-        replies = self._read_hash_fields(config, commands) if commands else []
-        found = _of_hashes(hashes, replies) | self._of_tiles(config, lookup.tiled)
-        _answer(
-            grouped_refs, found, online_features_response, full_feature_names, include_feature_view_version_metadata
+        lookup = self._lookup(config, asked)
+        replies = self._read_hash_fields(config, lookup.commands) if lookup.commands else []
+        lookup.answer(replies, self._of_tiles(config, lookup.tiled))
+
+    async def _read_features_per_fv_async(self, config: Any, *asked: Any) -> None:
+        """Feast's hook under ``get_online_features_async``, which ``feast serve`` takes."""
+        lookup = self._lookup(config, asked)
+        lookup.answer(
+            *await asyncio.gather(self._replies(config, lookup.commands), self._of_tiles_async(config, lookup.tiled))
         )
 
-    async def _read_features_per_fv_async(
-        self,
-        config: Any,
-        grouped_refs: Refs,
-        join_key_values: Mapping[str, Any],
-        entity_name_to_join_key_map: Mapping[str, str],
-        online_features_response: Any,
-        full_feature_names: bool,
-        include_feature_view_version_metadata: bool,
-    ) -> None:
-        """Feast's hook under ``get_online_features_async``, which ``feast serve`` takes."""
-        lookup = Lookup(grouped_refs, join_key_values, entity_name_to_join_key_map)
-        hashes = [self._hashes(config, group) for group in lookup.ordinary]
-        replies, tiles = await asyncio.gather(self._replies(config, hashes), self._of_tiles_async(config, lookup.tiled))
-        found = _of_hashes(hashes, replies) | tiles
-        _answer(
-            grouped_refs, found, online_features_response, full_feature_names, include_feature_view_version_metadata
-        )
+    def _lookup(self, config: Any, asked: Sequence[Any]) -> Lookup:
+        return Lookup(Asked(*asked), partial(self._hashes, config))
 
     def _hashes(self, config: Any, group: Group) -> Hashes:
         keys = self._generate_redis_keys_for_entities(config, group.keys())
@@ -131,8 +107,7 @@ class HeadraceOnlineStore(RedisOnlineStore):
             fields.append(self._generate_hset_keys_for_features(view, [*features], fv_name_override=name)[1])
         return Hashes(group, keys, fields)
 
-    async def _replies(self, config: Any, hashes: Sequence[Hashes]) -> Sequence[Any]:
-        commands = [command for one in hashes for command in one.commands()]
+    async def _replies(self, config: Any, commands: Sequence[Any]) -> Sequence[Any]:
         if not commands:
             return []
         client = await self._get_client_async(config.online_store)
@@ -233,33 +208,6 @@ def _refuse_rows(table: Any, data: Sequence[Any]) -> None:
             f"{len(data)} rows are to be written to {table.name!r}, a tiled view, which is made of events alone: "
             f"produce them to the topic {source.spec['source']['topic']!r}"
         )
-
-
-def _of_hashes(hashes: Sequence[Hashes], replies: Sequence[Any]) -> dict[int, Filled]:
-    start, now_s = 0, time.time()
-    found: dict[int, Filled] = {}
-    for one in hashes:
-        found |= one.filled(replies[start : start + len(one.keys)], now_s)
-        start += len(one.keys)
-    return found
-
-
-def _answer(refs: Refs, found: Mapping[int, Filled], response: Any, full_names: bool, with_versions: bool) -> None:
-    """Put what was found into Feast's response, in the order of what was asked."""
-    for place, (view, features) in enumerate(refs):
-        name = view.projection.name_to_use()
-        fill(response, [f"{name}__{feature}" if full_names else feature for feature in features], found[place])
-        present = sum(statuses.count(PRESENT) for statuses in found[place].statuses)
-        track_feature_statuses(view.name, present, sum(map(len, found[place].statuses)) - present)
-        if with_versions:
-            _note_version(view, response)
-
-
-def _note_version(view: Any, response: Any) -> None:
-    name = view.projection.name_alias or view.projection.name
-    if name not in [noted.name for noted in response.metadata.feature_view_metadata]:
-        version = getattr(view, "current_version_number", 0) or 0
-        response.metadata.feature_view_metadata.add(name=name, version=version)
 
 
 def redis_url(config: HeadraceOnlineStoreConfig) -> str:
