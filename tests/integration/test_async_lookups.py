@@ -1,90 +1,48 @@
-"""The asynchronous client says what the synchronous one says, and stands what tasks and event loops do to it."""
+"""The asynchronous client stands what tasks and event loops do to it."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import time
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 from redis import Redis
 
-from headrace.errors import EntityKeyError, FeaturesUnknownError, OnlineStoreUnavailableError
 from headrace.features.redis_store import RedisOnlineStore
-from headrace.serving import AsyncFeatureClient, FeatureClient
-from tests.integration.test_lookups import A1, A2, B1, MINUTE, START_US, Worker, sale, tills
+from headrace.features.redis_url import of_node
+from headrace.serving import AsyncFeatureClient
+from tests.lookups_scene import A1, B1, MINUTE, START_US, filled
+from tests.online_stores import SERVERS, url_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from headrace.app.local.services import LocalServices
+    from tests.redis_cluster import RedisCluster
 
-pytestmark = pytest.mark.integration
 AT_US = START_US + 4 * MINUTE
 
 
+@pytest.fixture(params=SERVERS)
+def url(request: pytest.FixtureRequest) -> str:
+    return url_of(request)
+
+
 @pytest.fixture
-def worker(services: LocalServices, namespace: str) -> Iterator[Worker]:
-    """a sold for 1 and 2 at minutes 1 and 2, b for nothing known at minute 3."""
-    store = RedisOnlineStore(services.redis_url, namespace)
-    worker = Worker(store)
-    worker.fold(0, sale("a", 1, 1.0), sale("b", 3, None))
-    worker.fold(1, sale("a", 2, 2.0, till=2))
-    yield worker
+def where(url: str, namespace: str) -> tuple[str, str]:
+    store = RedisOnlineStore(url, namespace)
+    filled(store)
     store.close()
+    return url, namespace
 
 
 @pytest.fixture
-def where(services: LocalServices, namespace: str, worker: Worker) -> tuple[str, str]:
-    return services.redis_url, namespace
-
-
-def got(where: tuple[str, str], *arguments: Any, as_of_us: int | None = AT_US, **options: Any) -> Any:
-    """What a client of its own loop answers."""
-
-    async def get() -> Any:
-        async with AsyncFeatureClient.from_url(*where, **options) as client:
-            return await client.get(*arguments, as_of_us=as_of_us)
-
-    return asyncio.run(get())
-
-
-ROWS = [A1, B1, A2, A1, {"shop": "zz", "till": 1}, {"shop": None}]
-
-
-@pytest.mark.parametrize("rows", [ROWS, A1, []])
-@pytest.mark.parametrize("features", ["risk", [f"till@{tills.version}"]])
-@pytest.mark.parametrize("options", [{}, {"heartbeat_bound_us": 0}])
-def test_it_says_what_the_other_client_says(
-    where: tuple[str, str], rows: Any, features: Any, options: dict[str, Any]
-) -> None:
-    time.sleep(0.002)
-    found, wanted = got(where, features, rows, **options), FeatureClient.from_url(*where, **options).get(
-        features, rows, as_of_us=AT_US
-    )  # fmt: skip
-    assert (found.rows, found.at_us, found.columns) == (wanted.rows, wanted.at_us, wanted.columns)
-    assert found.to_lists() == wanted.to_lists()
-    for row in range(found.rows):
-        assert found.statuses(row) == wanted.statuses(row)
-        assert found.ages_us(row) == wanted.ages_us(row)
-        assert found.offsets(row) == wanted.offsets(row)
-
-
-def test_the_clock_may_be_the_streams(where: tuple[str, str]) -> None:
-    assert got(where, "risk", A1, as_of_us=None, clock="stream").at_us == START_US + 3 * MINUTE + 1_000_000
-
-
-def test_errors_are_those_of_the_other_client(where: tuple[str, str]) -> None:
-    with pytest.raises(FeaturesUnknownError, match="'nothing'"):
-        got(where, "nothing", A1)
-    with pytest.raises(FeaturesUnknownError, match="'shop@0'"):
-        got(where, ["shop@0"], A1)
-    with pytest.raises(EntityKeyError, match="wanted str"):
-        got(where, "risk", {"shop": 7, "till": 1})
-    with pytest.raises(OnlineStoreUnavailableError):
-        got(("redis://127.0.0.1:1/0", "n"), "risk", A1)
+def masters(url: str, redis_cluster: RedisCluster) -> Iterator[list[Any]]:
+    """A client of each node that has keys."""
+    plain: Any = Redis.from_url(of_node(url))
+    yield [plain] if of_node(url) == url else [node.redis for node in redis_cluster.nodes]
+    plain.close()
 
 
 def test_one_client_serves_many_tasks_of_one_loop_after_another(where: tuple[str, str]) -> None:
@@ -135,13 +93,12 @@ def test_connections_end_with_their_loop(
     asyncio.run(client.close())
 
 
-def test_a_task_that_is_cancelled_leaves_nobody_its_answer(where: tuple[str, str]) -> None:
-    redis: Any = Redis.from_url(where[0])
-
+def test_a_task_that_is_cancelled_leaves_nobody_its_answer(where: tuple[str, str], masters: list[Any]) -> None:
     async def cancel() -> list[Any]:
         async with AsyncFeatureClient.from_url(*where) as client:
             await client.get("risk", A1, as_of_us=AT_US)
-            redis.execute_command("CLIENT", "PAUSE", "300", "ALL")
+            for redis in masters:
+                redis.execute_command("CLIENT", "PAUSE", "300", "ALL")
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.05):
                     await client.get("risk", A1, as_of_us=AT_US)
@@ -149,30 +106,14 @@ def test_a_task_that_is_cancelled_leaves_nobody_its_answer(where: tuple[str, str
             return [one.to_lists()[0] for one in found]
 
     assert asyncio.run(cancel()) == [[1, 0.0, 1, None]] * 3
-    redis.close()
 
 
-def test_a_store_that_forgot_its_scripts_is_told_them_again(where: tuple[str, str]) -> None:
-    redis: Any = Redis.from_url(where[0])
-
+def test_a_store_that_forgot_its_scripts_is_told_them_again(where: tuple[str, str], masters: list[Any]) -> None:
     async def flush() -> Any:
         async with AsyncFeatureClient.from_url(*where) as client:
             await client.get("risk", A1, as_of_us=AT_US)
-            redis.script_flush()
+            for redis in masters:
+                redis.script_flush()
             return await client.get("risk", A1, as_of_us=AT_US)
 
     assert asyncio.run(flush()).to_lists() == [[2, 3.0, 1, 1.0]]
-    redis.close()
-
-
-def test_a_service_is_remembered_as_long_as_it_may_be(where: tuple[str, str], worker: Worker) -> None:
-    now = [0.0]
-    client = FeatureClient.from_url(*where, services_ms=500, monotonic=lambda: now[0])
-    client.get("risk", A1)
-    RedisOnlineStore(*where).put_document("service:risk", {"views": [["till", tills.version]]})
-    now[0] = 0.499
-    assert len(client.get("risk", A1).views) == 2
-    now[0] = 0.501
-    assert len(client.get("risk", A1).views) == 1
-    fresh = FeatureClient.from_url(*where, monotonic=lambda: now[0])
-    assert len(fresh.get("risk", A1).views) == 1

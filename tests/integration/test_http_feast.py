@@ -13,7 +13,7 @@ from headrace.serving.features import FeatureClient, Status
 from headrace.serving.http import HttpOptions, application
 from headrace.serving.http.feast import text_of
 from tests.http_scene import InThreads, ask, serving
-from tests.integration.test_lookups import MINUTE, START, START_US, Worker, sale, tills
+from tests.lookups_scene import MINUTE, START, START_US, Worker, sale, tills
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

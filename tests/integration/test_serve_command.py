@@ -18,7 +18,7 @@ from redis import Redis
 
 from headrace.features.redis_store import RedisOnlineStore
 from tests.http_scene import Answered, ask
-from tests.integration.test_lookups import Worker, sale
+from tests.lookups_scene import Worker, sale
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,7 @@ from headrace.features.memory_store import MemoryOnlineStore
 from headrace.serving.features import FeatureClient, Features
 from headrace.serving.http import HttpOptions, Limits, application
 from tests.http_scene import InThreads, ask, serving
-from tests.integration.test_lookups import MINUTE, SOURCES, START_US, Worker, sale, shops, tills
+from tests.lookups_scene import MINUTE, SOURCES, START_US, Worker, sale, shops, tills
 
 Serve = Callable[..., str]
 AT_US = START_US + 4 * MINUTE

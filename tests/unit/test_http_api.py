@@ -14,7 +14,7 @@ from headrace.features.memory_store import MemoryOnlineStore
 from headrace.serving.features import FeatureClient
 from headrace.serving.http import HttpOptions, Limits, application
 from tests.http_scene import InThreads, ask, serving
-from tests.integration.test_lookups import Worker, sale
+from tests.lookups_scene import Worker, sale
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

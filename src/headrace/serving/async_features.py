@@ -22,6 +22,12 @@ class AsyncStore(Protocol):
         """See :class:`~headrace.features.online.OnlineStore`."""
         ...
 
+    async def look_up_with(
+        self, document: str, wanted: Sequence[tuple[str, Sequence[bytes]]]
+    ) -> tuple[dict[str, Any] | None, list[Answer]]:
+        """See :class:`~headrace.features.online.OnlineStore`."""
+        ...
+
     async def get_document(self, name: str) -> dict[str, Any] | None:
         """See :class:`~headrace.features.online.OnlineStore`."""
         ...
@@ -43,11 +49,21 @@ class AsyncFeatureClient:
         self._look_up = LookUp(**options)
 
     @classmethod
-    def from_url(cls, redis_url: str, namespace: str = "headrace", **options: Any) -> AsyncFeatureClient:
-        """A client of the store at a Redis URL."""
+    def from_url(
+        cls,
+        redis_url: str,
+        namespace: str = "headrace",
+        *,
+        timeout_s: float = 5.0,
+        retry_s: float = 1.0,
+        pool_size: int | None = None,
+        **options: Unpack[Options],
+    ) -> AsyncFeatureClient:
+        """See :meth:`FeatureClient.from_url`; ``pool_size`` is of each event loop."""
         from headrace.features.async_store import AsyncRedisOnlineStore  # noqa: PLC0415
 
-        return cls(AsyncRedisOnlineStore(redis_url, namespace), **options)
+        store = AsyncRedisOnlineStore(redis_url, namespace, timeout_s=timeout_s, retry_s=retry_s, pool_size=pool_size)
+        return cls(store, **options)
 
     async def get(
         self,

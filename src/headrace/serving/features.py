@@ -22,7 +22,13 @@ class FeatureClient:
     partition clock that the look-up finds. t is never behind that one, as clocks of machines differ: what is known has
     happened. The answer carries the t that was used. A heartbeat older than ``heartbeat_bound_us`` makes values
     ``stale``. ``services_ms``: how long, in milliseconds, the views of a service may be remembered (0: each look-up
-    asks). Safe to share between threads if the store is.
+    asks, in the round trip that it takes anyway).
+
+    ``cache_ms``: how long what the store said of an entity in a view may be used again (0: not at all), of at most
+    ``cache_entries``, the newest. Values are worked out at t all the same, and age; V is that of what was read. What a
+    worker folded since, that a view is being rebuilt, or that a service has other views, is seen so much later.
+
+    Safe to share between threads if the store is.
     """
 
     def __init__(self, store: OnlineStore, **options: Unpack[Options]) -> None:
@@ -30,11 +36,27 @@ class FeatureClient:
         self._look_up = LookUp(**options)
 
     @classmethod
-    def from_url(cls, redis_url: str, namespace: str = "headrace", **options: Any) -> FeatureClient:
-        """A client of the store at a Redis URL."""
+    def from_url(
+        cls,
+        redis_url: str,
+        namespace: str = "headrace",
+        *,
+        timeout_s: float = 5.0,
+        retry_s: float = 1.0,
+        pool_size: int | None = None,
+        **options: Unpack[Options],
+    ) -> FeatureClient:
+        """A client of the store at a Redis URL.
+
+        A look-up waits ``timeout_s`` for an answer. What fails for now, as while a master fails over, is tried again
+        until ``retry_s`` after it was asked first (0: never), with exponential backoff and full jitter. So a look-up
+        takes at most both together. ``pool_size``: how many connections there may be to a node (None: as many as there
+        are look-ups at a time). Raises SettingsError for a URL that cannot be read.
+        """
         from headrace.features.redis_store import RedisOnlineStore  # noqa: PLC0415
 
-        return cls(RedisOnlineStore(redis_url, namespace), **options)
+        store = RedisOnlineStore(redis_url, namespace, timeout_s=timeout_s, retry_s=retry_s, pool_size=pool_size)
+        return cls(store, **options)
 
     def get(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, overload
 
 import numpy as np
 
@@ -15,10 +15,15 @@ from headrace.features.entity_key import serializer
 from headrace.features.kernel import Kernel, kernel
 from headrace.features.online import NO_CLOCK, Answer, Moment, text_of
 from headrace.features.reading import Offsets, Reading
+from headrace.serving.answer_cache import AnswerCache
 from headrace.serving.vectors import Features, Status, ViewAnswer
 
 if TYPE_CHECKING:
     from headrace.features.states import Values
+    from headrace.serving.answer_cache import Wanted
+
+    _Rows = Sequence[Mapping[str, Any]]
+    _Planned = tuple[Sequence["_ViewReader"], Sequence["_Plan"], Wanted]
 
 _HEARTBEAT_BOUND_US = 5_000_000
 _FOR_EVER = 2**63
@@ -31,6 +36,8 @@ class Options(TypedDict, total=False):
     clock: Clock | Literal["stream"]
     heartbeat_bound_us: int
     services_ms: int
+    cache_ms: int
+    cache_entries: int
     monotonic: Callable[[], float]
 
 
@@ -47,15 +54,18 @@ class LookUp:
         clock: Clock | Literal["stream"] = wall_clock,
         heartbeat_bound_us: int = _HEARTBEAT_BOUND_US,
         services_ms: int = 0,
+        cache_ms: int = 0,
+        cache_entries: int = 10_000,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock: Clock | Literal["stream"] = clock
         self._bound_us = heartbeat_bound_us
-        self._services_s = services_ms / 1_000
+        self._services_s = max(services_ms, cache_ms) / 1_000
+        self._cache = AnswerCache(cache_ms / 1_000, cache_entries) if cache_ms else None
         self._monotonic = monotonic
         self._readers: dict[str, _ViewReader] = {}
         self._readings: dict[tuple[str, ...], Reading] = {}
-        self._services: dict[str, tuple[Sequence[str], float]] = {}
+        self._services: dict[str, _Service] = {}
 
     def steps(
         self,
@@ -65,16 +75,8 @@ class LookUp:
     ) -> Generator[Step, Any, Features]:
         """One look-up. Raises FeaturesUnknownError and EntityKeyError."""
         rows = [entities] if isinstance(entities, Mapping) else list(entities)
-        views = (yield from self._views(features)) if isinstance(features, str) else features
-        readers = []
-        for view in views:
-            readers.append((yield from self._reader(view)))  # noqa: PERF401 - it yields
-        plans = _plans(readers, rows)
-        wanted = [(reader.name, plan.keys) for reader, plan in zip(readers, plans, strict=True)]
-        answers: Sequence[Answer] = yield lambda store: store.look_up(wanted)
-        read = self._reading(tuple(views), readers).read(
-            [p.placed(a.packed) for p, a in zip(plans, answers, strict=True)]
-        )
+        readers, plans, answers = yield from self._found(features, rows)
+        read = self._reading(readers).read([p.placed(a.packed) for p, a in zip(plans, answers, strict=True)])
         clocks = [max(clock, answer.clock) for clock, answer in zip(read.clocks, answers, strict=True)]
         at_us = self._at(clocks, as_of_us)
         values, ages_us = read.values(at_us), read.ages_us(at_us)
@@ -84,7 +86,8 @@ class LookUp:
         ]
         return Features(len(rows), at_us, found)
 
-    def _reading(self, views: tuple[str, ...], readers: Sequence[_ViewReader]) -> Reading:
+    def _reading(self, readers: Sequence[_ViewReader]) -> Reading:
+        views = tuple(reader.name for reader in readers)
         reading = self._readings.get(views)
         if reading is None:
             if len(self._readings) >= _READINGS:
@@ -100,20 +103,65 @@ class LookUp:
             return newest if newest > NO_CLOCK else 0
         return max(self._clock(), newest)
 
-    def _views(self, service: str) -> Generator[Step, Any, Sequence[str]]:
-        known, until_s = self._services.get(service, ((), 0.0))
-        if known and self._monotonic() < until_s:
-            return known
-        document = yield lambda store: store.get_document(f"service:{service}")
-        if document is not None:
-            known = [f"{name}@{version}" for name, version in document["views"]]
-            self._services[service] = known, self._monotonic() + self._services_s
-        elif not known:  # a store that was emptied is filled again: what it said still holds
+    def _found(self, features: str | Sequence[str], rows: _Rows) -> Generator[Step, Any, _Asked]:
+        """What the store answers of the views that are asked for, or that a service has now."""
+        if not isinstance(features, str):
+            return (yield from self._of_views(features, rows))
+        known = self._services.get(features)
+        if known is None:
+            known = yield from self._service(features)
+        elif self._monotonic() >= known.until_s:
+            return (yield from self._of_service(known, rows))
+        return (yield from self._of_views(known.views, rows))
+
+    def _service(self, name: str) -> Generator[Step, Any, _Service]:
+        """A service that is not known yet."""
+        document = yield lambda store: store.get_document(f"service:{name}")
+        if document is None:
             message = (
-                f"no feature service {service!r} in the online store: has a worker with this definition been started?"
+                f"no feature service {name!r} in the online store: has a worker with this definition been started?"
             )
             raise FeaturesUnknownError(message)
-        return known
+        return self._remember(name, document)
+
+    def _remember(self, name: str, document: Mapping[str, Any]) -> _Service:
+        service = self._services[name] = _Service(name, document, self._monotonic() + self._services_s)
+        return service
+
+    def _of_service(self, known: _Service, rows: _Rows) -> Generator[Step, Any, _Asked]:
+        """What the views of a known service say, in one round trip if they still are its views."""
+        readers, plans, wanted = yield from self._plans(known.views, rows)
+        document, answers = yield from self._ask(wanted, f"service:{known.name}")
+        if document is not None:  # a store that was emptied is filled again: what it said still holds
+            service = self._remember(known.name, document)
+            if service.views != known.views:
+                return (yield from self._of_views(service.views, rows))
+        return _Asked(readers, plans, answers)
+
+    def _of_views(self, views: Sequence[str], rows: _Rows) -> Generator[Step, Any, _Asked]:
+        readers, plans, wanted = yield from self._plans(views, rows)
+        _, answers = yield from self._ask(wanted)
+        return _Asked(readers, plans, answers)
+
+    def _plans(self, views: Sequence[str], rows: _Rows) -> Generator[Step, Any, _Planned]:
+        readers = []
+        for view in views:
+            readers.append((yield from self._reader(view)))  # noqa: PERF401 - it yields
+        plans = _plans(readers, rows)
+        return readers, plans, [(reader.name, plan.keys) for reader, plan in zip(readers, plans, strict=True)]
+
+    def _ask(self, wanted: Wanted, document: str = "") -> Generator[Step, Any, tuple[Any, Sequence[Answer]]]:
+        """The answers, of which some may be known, and a document if its name is given."""
+        if self._cache is None:
+            return (yield from _asked(wanted, document))
+        now_s = self._monotonic()
+        recalled = self._cache.recall(wanted, now_s)
+        found: Any = None
+        answers: Sequence[Answer] = []
+        if recalled.missing or document:
+            found, answers = yield from _asked(recalled.missing, document)
+            self._cache.keep(recalled.missing, answers, now_s)
+        return found, recalled.whole(answers)
 
     def _reader(self, view: str) -> Generator[Step, Any, _ViewReader]:
         reader = self._readers.get(view)
@@ -126,6 +174,29 @@ class LookUp:
                 raise FeaturesUnknownError(message)
             reader = self._readers[view] = _ViewReader(view, kernel(spec))
         return reader
+
+
+def _asked(wanted: Wanted, document: str) -> Generator[Step, Any, tuple[Any, Sequence[Answer]]]:
+    if not document:
+        return None, (yield lambda store: store.look_up(wanted))
+    found, answers = yield lambda store: store.look_up_with(document, wanted)
+    return found, answers
+
+
+class _Service:
+    """What the store said of a service, and until when nobody asks again."""
+
+    def __init__(self, name: str, document: Mapping[str, Any], until_s: float) -> None:
+        self.name, self.document, self.until_s = name, document, until_s
+        self.views = [f"{view}@{version}" for view, version in document["views"]]
+
+
+class _Asked(NamedTuple):
+    """What was asked, and each view's answer."""
+
+    readers: Sequence[_ViewReader]
+    plans: Sequence[_Plan]
+    answers: Sequence[Answer]
 
 
 @dataclass(frozen=True)
