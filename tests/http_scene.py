@@ -30,9 +30,9 @@ class InThreads:
         self._client = client
 
     async def get(
-        self, features: str | Sequence[str], entities: Sequence[Mapping[str, Any]], *, as_of_us: int | None = None
+        self, features: str | Sequence[str], entities: Sequence[Mapping[str, Any]], **options: Any
     ) -> Features:
-        return await asyncio.to_thread(self._client.get, features, entities, as_of_us=as_of_us)
+        return await asyncio.to_thread(self._client.get, features, entities, **options)
 
 
 @dataclass(frozen=True)

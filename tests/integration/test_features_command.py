@@ -151,7 +151,7 @@ def test_explain_names_tiles_events_offsets_and_version() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["get", "risk", "shop=a", "till=x"], "the join key is a whole number"),
+        (["get", "risk", "shop=a", "till=x"], "wanted a whole number"),
         (["get", "risk", "sho=a"], "wanted shop=…, till=…"),
         (["explain", "till__n_2h", "shop=a"], "see `headrace features list`"),
         (["history", "tills", "--from", "2020-01-01", "--to", "2020-01-02"], "it has ['till']"),

@@ -3,13 +3,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from headrace.errors import CodecError
 from headrace.models import acknowledgement, manifest
 from headrace.models.acknowledgement import Acknowledgement
 from headrace.models.events import Record, decode, encode
-from tests.model_events import MANIFEST, published, retired, rolled_back
+from tests.model_events import MANIFEST, SERVICE, published, retired, rolled_back
 
 GOLDEN = Record(
     key=b"delay",
@@ -46,6 +47,20 @@ def test_these_bytes_are_that_publication() -> None:
     assert decode(GOLDEN) == EVENT
 
 
+def test_a_publication_with_on_demand_features_is_of_format_2() -> None:
+    made = {"request": [], "features": [{"name": "twice", "kind": "int", "value": ["add", ["col", "n"], ["col", "n"]]}]}
+    service = msgspec.structs.replace(SERVICE, columns=[*SERVICE.columns, "twice"], on_demand=made)
+    event = published("a", 1, expects=None, request_id="delay-1", service=service, format=2)
+    told = (
+        b'"at":"requested_at","on_demand":{"features":[{"kind":"int","name":"twice",'
+        b'"value":["add",["col","n"],["col","n"]]}],"request":[]}}'
+    )
+    golden = GOLDEN.value.replace(b'"format":1', b'"format":2').replace(b'"at":"requested_at"}', told)
+    golden = golden.replace(b'mean_delay_6h"]', b'mean_delay_6h","twice"]')
+    assert encode(event).value == golden
+    assert decode(replace(GOLDEN, value=golden)) == event
+
+
 @pytest.mark.parametrize("event", [rolled_back("b", 3), rolled_back("b", 3, pin=False), retired("c", 1)])
 def test_other_events_come_back_as_they_went(event: object) -> None:
     assert decode(encode(event)) == event  # type: ignore[arg-type]
@@ -66,7 +81,7 @@ def test_a_field_that_a_later_release_added_is_ignored() -> None:
         ({"ce_type": b"\xff"}, None, "utf-8"),
         ({}, b"", "JSON|truncated"),
         ({}, b'{"version": "one"}', "int"),
-        ({}, GOLDEN.value.replace(b'"format":1', b'"format":2'), "upgrade headrace"),
+        ({}, GOLDEN.value.replace(b'"format":1', b'"format":3'), "upgrade headrace"),
     ],
 )
 def test_what_is_no_model_event_is_refused_with_its_reason(

@@ -226,10 +226,16 @@ class FeatureService:
         if not names or len(set(names)) != len(names):
             message = f"service {self.name!r} lists views {names}: at least one, each once"
             raise DefinitionError(message)
-        self._check_unread()
+        self._check_on_demand()
 
-    def _check_unread(self) -> None:
+    def _check_on_demand(self) -> None:
         made = {feature["name"] for feature in self._made_on_demand}
+        for view in self.views:
+            for key in made & view.entity.join_keys.keys():
+                message = (
+                    f"service {self.name!r}: on_demand {key!r} is also a join key of view {view.name!r}: rename it"
+                )
+                raise DefinitionError(message)
         read = set().union(*(columns(expression.tree) for expression in self.on_demand.values()))
         for name in self.request:
             if name in made or name not in read:

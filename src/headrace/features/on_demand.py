@@ -5,6 +5,7 @@ What is missing is null, as everywhere in expressions; a looked-up number that i
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from types import GenericAlias
@@ -20,12 +21,12 @@ from headrace.features.expression import check, columns
 from headrace.features.expression_numpy import Column, column, to_numpy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from headrace.features.states import Values
 
     Given = Mapping[str, Column]
 
+Request = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+"""The values of a request: one mapping for all entities, or one each."""
 _TYPES: dict[str, Any] = {
     "int": Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)],
     "float": float,
@@ -99,6 +100,17 @@ def _type(field: Mapping[str, Any]) -> Any:
 
 
 NOTHING = OnDemand({})
+
+
+def with_request(rows: Sequence[Mapping[str, Any]], request: Request) -> Sequence[Mapping[str, Any]]:
+    """Each entity with the request's values beside it. Raises RequestValueError where there are not as many."""
+    if request is None:
+        return rows
+    each = [request] * len(rows) if isinstance(request, Mapping) else request
+    if len(each) != len(rows):
+        message = f"{len(rows)} entities came with {len(each)} requests: give one request for all, or one each"
+        raise RequestValueError(message)
+    return [{**row, **own} for row, own in zip(rows, each, strict=True)]
 
 
 @lru_cache(maxsize=256)

@@ -8,6 +8,7 @@ import polars as pl
 
 from headrace.errors import DefinitionError
 from headrace.features.expression_polars import to_polars
+from headrace.features.on_demand import on_demand
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,14 +24,20 @@ TYPES: dict[str, pl.DataType] = {
 }
 
 
-def on_demand_columns(of: OnDemand, found: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """The on-demand columns alone: of the views' columns that were ``found``, and the values of a request in ``rows``.
+def with_on_demand(service: Mapping[str, Any], found: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """The views' columns that were ``found``, and after them what a service's spec makes of them.
 
-    Raises DefinitionError for rows that lack such a value, or have it in another type.
+    ``rows`` has the values of a request. Raises DefinitionError where it lacks one, or has it in another type.
     """
+    return found.hstack(on_demand_columns(on_demand(service), found, rows).get_columns())
+
+
+def on_demand_columns(of: OnDemand, found: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """See :func:`with_on_demand`: the on-demand columns alone."""
     if not of.features:
         return pl.DataFrame()
-    table = request_columns(of.request, rows).hstack([_finite(found.get_column(name)) for name in of.reads])
+    given = request_columns(of.request, rows).get_columns()
+    table = pl.DataFrame([*given, *(_finite(found.get_column(name)) for name in of.reads)])
     for feature in of.features:
         value = to_polars(feature["value"]).cast(TYPES[feature["kind"]]).alias(feature["name"])
         table = table.with_columns(value)

@@ -19,7 +19,8 @@ from headrace.bus import message
 from headrace.bus.duration import instant, moment
 from headrace.errors import CodecError, NewerFormatError
 
-FORMAT = 1
+FORMAT = 2
+"""The latest. Format 2 is that of publications whose service has on-demand features; all else is format 1."""
 _PREFIX = "headrace.model."
 
 
@@ -46,10 +47,11 @@ class ViewRef(msgspec.Struct, frozen=True, kw_only=True):
     keys: list[str]
 
 
-class ServiceRef(msgspec.Struct, frozen=True, kw_only=True):
+class ServiceRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """All that an application needs to look this model's features up, with no definition code.
 
     ``columns`` are the feature columns in the order of the training set; ``request_features`` follow them.
+    ``on_demand`` is that of the service's spec: what the last of the columns are made of.
     """
 
     name: str
@@ -59,6 +61,7 @@ class ServiceRef(msgspec.Struct, frozen=True, kw_only=True):
     request_features: list[str]
     key: str
     at: str
+    on_demand: dict[str, Any] = {}
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +75,7 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
 class Published(msgspec.Struct, frozen=True, kw_only=True):
     """A version that passed its gate. ``expects``: id of the event that was live when it was judged, or null."""
 
-    format: int = FORMAT
+    format: int = 1
     version: int
     artifact: ArtifactRef
     service: ServiceRef
@@ -89,7 +92,7 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
 class RolledBack(msgspec.Struct, frozen=True, kw_only=True):
     """The version to go back to, whatever is live. ``pin`` holds it until unpinned (the same event with false)."""
 
-    format: int = FORMAT
+    format: int = 1
     version: int
     reason: str
     pin: bool = True
@@ -98,7 +101,7 @@ class RolledBack(msgspec.Struct, frozen=True, kw_only=True):
 class Retired(msgspec.Struct, frozen=True, kw_only=True):
     """A version that is never to be live again. Its views may go once no other version names them."""
 
-    format: int = FORMAT
+    format: int = 1
     version: int
     reason: str
 

@@ -9,6 +9,7 @@ import msgspec
 
 from headrace.bus.duration import moment
 from headrace.errors import DefinitionError, TransientError
+from headrace.features.on_demand import on_demand
 from headrace.models.predictions import PREDICTIONS, VECTORS, Prediction, ServedVector
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class Answerer:
         """Predict many requests at one t with one version; ``shadows`` see the same vectors and are logged as such.
 
         Raises NoModelError before version 1 without a fallback, DefinitionError for a request that lacks a field that
-        the model wants, and OnlineStoreUnavailableError.
+        the model wants, RequestValueError where an on-demand feature cannot be made of it, and
+        OnlineStoreUnavailableError.
         """
         model = self._subscriber.current
         if model is None:
@@ -78,9 +80,11 @@ class Answerer:
         if not requests:
             return []
         service = model.published.service
+        made = on_demand({"on_demand": service.on_demand})
+        given = made.given(requests)
         found = self._features.get(
             [f"{view.name}@{view.spec_hash}" for view in service.views], requests, as_of_us=as_of_us
-        )
+        ).with_on_demand(made, given)
         matrix = model_frame(service, requests, found)
         scores = {loaded.version: _scores(loaded, matrix) for loaded in (*shadows, model)}
         answers = [self._answer(row, found, model.version, scores) for row in range(len(requests))]

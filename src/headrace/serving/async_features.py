@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
+    from headrace.features.on_demand import Request
     from headrace.features.online import Answer
     from headrace.serving.look_up import Options
     from headrace.serving.vectors import Features
@@ -71,9 +72,10 @@ class AsyncFeatureClient:
         entities: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         *,
         as_of_us: int | None = None,
+        request: Request = None,
     ) -> Features:
         """See :meth:`FeatureClient.get`."""
-        steps = self._look_up.steps(features, entities, as_of_us)
+        steps = self._look_up.steps(features, entities, as_of_us, request)
         reply = None
         while True:
             try:

@@ -10,6 +10,7 @@ from headrace.serving.vectors import Features, Status, ViewAnswer
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from headrace.features.on_demand import Request
     from headrace.features.online import OnlineStore
 
 __all__ = ["FeatureClient", "Features", "Status", "ViewAnswer"]
@@ -64,14 +65,20 @@ class FeatureClient:
         entities: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         *,
         as_of_us: int | None = None,
+        request: Request = None,
     ) -> Features:
         """Look up a feature service by name, or a list of views ``name@version``, for one or many entities.
 
         Each entity is a mapping that holds the join keys (and perhaps more). A join key that is absent or None gives
-        ``missing``. ``as_of_us`` asks for exactly that t instead of the clock's. Raises FeaturesUnknownError
-        (no such service or view), EntityKeyError (a key of the wrong type) and OnlineStoreUnavailableError.
+        ``missing``. ``as_of_us`` asks for exactly that t instead of the clock's.
+
+        ``request`` brings the values that the service's on-demand features are made of: one mapping for all entities,
+        or one each. What it does not have is taken from the entity itself; a list of views needs none.
+
+        Raises FeaturesUnknownError (no such service or view), EntityKeyError (a key of the wrong type),
+        RequestValueError (a value that is missing or of the wrong type) and OnlineStoreUnavailableError.
         """
-        steps = self._look_up.steps(features, entities, as_of_us)
+        steps = self._look_up.steps(features, entities, as_of_us, request)
         reply = None
         try:
             while True:

@@ -13,12 +13,14 @@ from headrace.bus.clock import Clock, wall_clock
 from headrace.errors import FeaturesUnknownError
 from headrace.features.entity_key import serializer
 from headrace.features.kernel import Kernel, kernel
+from headrace.features.on_demand import NOTHING, OnDemand, on_demand, with_request
 from headrace.features.online import NO_CLOCK, Answer, Moment, text_of
 from headrace.features.reading import Offsets, Reading
 from headrace.serving.answer_cache import AnswerCache
 from headrace.serving.vectors import Features, Status, ViewAnswer
 
 if TYPE_CHECKING:
+    from headrace.features.on_demand import Request
     from headrace.features.states import Values
     from headrace.serving.answer_cache import Wanted
 
@@ -72,10 +74,11 @@ class LookUp:
         features: str | Sequence[str],
         entities: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         as_of_us: int | None,
+        request: Request = None,
     ) -> Generator[Step, Any, Features]:
-        """One look-up. Raises FeaturesUnknownError and EntityKeyError."""
+        """One look-up. Raises FeaturesUnknownError, EntityKeyError and RequestValueError."""
         rows = [entities] if isinstance(entities, Mapping) else list(entities)
-        readers, plans, answers = yield from self._found(features, rows)
+        readers, plans, answers, made = yield from self._found(features, rows)
         read = self._reading(readers).read([p.placed(a.packed) for p, a in zip(plans, answers, strict=True)])
         clocks = [max(clock, answer.clock) for clock, answer in zip(read.clocks, answers, strict=True)]
         at_us = self._at(clocks, as_of_us)
@@ -84,7 +87,8 @@ class LookUp:
             reader.answer(_Found(plan, *found), at_us, self._bound_us)
             for reader, plan, *found in zip(readers, plans, answers, clocks, values, ages_us, read.offsets, strict=True)
         ]
-        return Features(len(rows), at_us, found)
+        answer = Features(len(rows), at_us, found)
+        return answer.with_on_demand(made, made.given(with_request(rows, request))) if made.names else answer
 
     def _reading(self, readers: Sequence[_ViewReader]) -> Reading:
         views = tuple(reader.name for reader in readers)
@@ -112,7 +116,7 @@ class LookUp:
             known = yield from self._service(features)
         elif self._monotonic() >= known.until_s:
             return (yield from self._of_service(known, rows))
-        return (yield from self._of_views(known.views, rows))
+        return (yield from self._of_views(known.views, rows, known.made))
 
     def _service(self, name: str) -> Generator[Step, Any, _Service]:
         """A service that is not known yet."""
@@ -132,16 +136,17 @@ class LookUp:
         """What the views of a known service say, in one round trip if they still are its views."""
         readers, plans, wanted = yield from self._plans(known.views, rows)
         document, answers = yield from self._ask(wanted, f"service:{known.name}")
+        service = known
         if document is not None:  # a store that was emptied is filled again: what it said still holds
             service = self._remember(known.name, document)
             if service.views != known.views:
-                return (yield from self._of_views(service.views, rows))
-        return _Asked(readers, plans, answers)
+                return (yield from self._of_views(service.views, rows, service.made))
+        return _Asked(readers, plans, answers, service.made)
 
-    def _of_views(self, views: Sequence[str], rows: _Rows) -> Generator[Step, Any, _Asked]:
+    def _of_views(self, views: Sequence[str], rows: _Rows, made: OnDemand = NOTHING) -> Generator[Step, Any, _Asked]:
         readers, plans, wanted = yield from self._plans(views, rows)
         _, answers = yield from self._ask(wanted)
-        return _Asked(readers, plans, answers)
+        return _Asked(readers, plans, answers, made)
 
     def _plans(self, views: Sequence[str], rows: _Rows) -> Generator[Step, Any, _Planned]:
         readers = []
@@ -187,16 +192,18 @@ class _Service:
     """What the store said of a service, and until when nobody asks again."""
 
     def __init__(self, name: str, document: Mapping[str, Any], until_s: float) -> None:
-        self.name, self.document, self.until_s = name, document, until_s
+        self.name, self.until_s = name, until_s
         self.views = [f"{view}@{version}" for view, version in document["views"]]
+        self.made = on_demand(document)
 
 
 class _Asked(NamedTuple):
-    """What was asked, and each view's answer."""
+    """What was asked, each view's answer, and what the service makes of them on demand."""
 
     readers: Sequence[_ViewReader]
     plans: Sequence[_Plan]
     answers: Sequence[Answer]
+    made: OnDemand
 
 
 @dataclass(frozen=True)

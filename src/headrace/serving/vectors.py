@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from headrace.features.on_demand import Given, OnDemand
     from headrace.features.states import Values
 
 
@@ -51,20 +52,35 @@ class ViewAnswer:
 
 @dataclass(frozen=True)
 class Features:
-    """The answer to a look-up of ``rows`` rows at ``at_us`` (t, microseconds UTC)."""
+    """The answer to a look-up of ``rows`` rows at ``at_us`` (t, microseconds UTC).
+
+    ``on_demand`` are the columns that were made of those of the views and of the request's values.
+    """
 
     rows: int
     at_us: int
     views: Sequence[ViewAnswer]
+    on_demand: Mapping[str, Values] = field(default_factory=dict)
 
     @cached_property
     def columns(self) -> list[str]:
         """The names of the feature columns, in the service's order."""
-        return [column for view in self.views for column in view.columns]
+        return [*(column for view in self.views for column in view.columns), *self.on_demand]
+
+    def with_on_demand(self, features: OnDemand, given: Given) -> Features:
+        """The same answer, with on-demand features after the columns of the views."""
+        if not features.names:
+            return self
+        found = {name: values for view in self.views for name, values in zip(view.columns, view.values, strict=True)}
+        made = features.values(found, given, self.rows)
+        return replace(self, on_demand=dict(zip(features.names, made, strict=True)))
+
+    def _values(self) -> Sequence[Values]:
+        return [*(values for view in self.views for values in view.values), *self.on_demand.values()]
 
     def to_lists(self) -> list[list[Any]]:
         """One list of values a row; None where there is no value."""
-        columns = [_to_list(values) for view in self.views for values in view.values]
+        columns = [_to_list(values) for values in self._values()]
         return [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in range(self.rows)]
 
     def to_dicts(self) -> list[dict[str, Any]]:
@@ -73,7 +89,7 @@ class Features:
 
     def to_numpy(self) -> np.ndarray:
         """A float64 matrix, one column a feature, NaN where there is no value."""
-        columns = [np.where(present, values, np.nan) for view in self.views for values, present in view.values]
+        columns = [np.where(present, values, np.nan) for values, present in self._values()]
         return np.column_stack(columns) if columns else np.zeros((self.rows, 0))
 
     def to_pandas(self) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What changed between two versions of a view, in words."""
+"""What changed between two versions of a view or a service, in words."""
 
 from __future__ import annotations
 
@@ -27,6 +27,19 @@ def changes(old: Spec, new: Spec) -> list[str]:
         *_settings(old, new, _DURATIONS, _duration),
         *_settings(old, new, _PLAIN, str),
     ]
+
+
+def service_changes(old: Spec, new: Spec) -> list[str]:
+    """Views that come, go, or are another version; their order where only that changed; what is made on demand."""
+    before, after = dict(old["views"]), dict(new["views"])
+    told = [f"+ {name}" for name in after if name not in before]
+    told += [f"- {name}" for name in before if name not in after]
+    told += [f"{name} {before[name]} → {after[name]}" for name in after if before.get(name, after[name]) != after[name]]
+    if not told and old["views"] != new["views"]:
+        told = ["order of views"]
+    made = [spec.get("on_demand", {"request": [], "features": []}) for spec in (old, new)]
+    told += _named("request value", *(part["request"] for part in made))
+    return told + _named("on-demand feature", *(part["features"] for part in made))
 
 
 def _pairs(derived: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:

@@ -124,6 +124,11 @@ def named(spec: Spec) -> str:
     return view_name(spec, spec_hash(spec))
 
 
+def told_by(service: Spec) -> Spec:
+    """What a service's document in the store tells applications: all but which deployment it is of."""
+    return {name: part for name, part in service.items() if name != "deployment"}
+
+
 def views_of(service: Spec) -> list[str]:
     """``name@version`` of a service's views."""
     return [f"{name}@{version}" for name, version in service["views"]]

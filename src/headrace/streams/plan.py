@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from headrace.streams.changes import changes
-from headrace.streams.deployment import Deployment, Spec, named, views_of
+from headrace.streams.changes import changes, service_changes
+from headrace.streams.deployment import Deployment, Spec, named, told_by, views_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,21 +109,14 @@ def _service(state: Deployment, spec: Spec, in_force: Spec | None) -> Line:
             kind="service",
             name=name,
             action="unchanged",
-            live=in_force is not None and in_force["views"] == spec["views"],
+            live=in_force is not None and told_by(in_force) == spec,
         )
-    return Line(kind="service", name=name, action="changed", what=_moved(before, spec))
-
-
-def _moved(before: Spec, after: Spec) -> list[str]:
-    """Views that come, go, or are another version by now; the order of the columns where only that changed."""
-    old, new = dict(before["views"]), dict(after["views"])
-    told = [f"+ {name}" for name in new if name not in old] + [f"- {name}" for name in old if name not in new]
-    told += [f"{name} {old[name]} → {new[name]}" for name in new if name in old and old[name] != new[name]]
-    return told or ["order of views"]
+    return Line(kind="service", name=name, action="changed", what=service_changes(before, spec))
 
 
 def _names(service: Spec) -> list[str]:
-    return [f"+ {name}" for name, _ in service["views"]]
+    made = service.get("on_demand", {}).get("features", [])
+    return [*(f"+ {name}" for name, _ in service["views"]), *(f"+ on-demand {feature['name']}" for feature in made)]
 
 
 def _old(name: str, why: list[str]) -> Line:

@@ -26,6 +26,7 @@ from headrace.streams.deployment import (
     advance,
     decode,
     named_by_models,
+    told_by,
     views_of,
 )
 
@@ -194,7 +195,7 @@ class Rollout:
 
     def _may_replace(self, found: Spec, wanted: Spec) -> bool:
         """A worker that has not heard of the newest deployment must not go back to an older one."""
-        if found["views"] == wanted["views"] or found.get("deployment", 0) >= wanted["deployment"]:
+        if told_by(found) == told_by(wanted) or found.get("deployment", 0) >= wanted["deployment"]:
             return False
         is_ready = all(map(is_live, self._store.cursors(views_of(wanted))))
         if is_ready:

@@ -18,6 +18,7 @@ from headrace.trainers.policy import Policy
 from headrace.trainers.triggers import Rule, all_of, any_of, at_least, drift, performance, schedule, volume
 
 if TYPE_CHECKING:
+    from headrace.bus.event import Field
     from headrace.bus.stream import Stream
     from headrace.trainers.metrics import Metric
 
@@ -172,6 +173,7 @@ class Model:
             raise DefinitionError(message)
         self._check_requests()
         self._check_features()
+        self._check_on_demand()
         self._check_label()
         with naming(f"model {self.name!r}: cooldown"):
             micros(self.cooldown)
@@ -207,6 +209,22 @@ class Model:
                     )
                     raise DefinitionError(message)
 
+    def _check_on_demand(self) -> None:
+        ours = {f.name: f for f in self.requests.fields}
+        stream = f"{self.requests.event.__name__} ({self.requests.topic!r})"
+        for name in self.features.on_demand:
+            if name in ours:
+                message = f"model {self.name!r}: on_demand {name!r} is also a field of {stream}: rename the feature"
+                raise DefinitionError(message)
+        for wanted in self.features.request_fields:
+            found = ours.get(wanted["name"])
+            if found is None or not _brings(found, wanted):
+                message = (
+                    f"model {self.name!r}: service {self.features.name!r} wants {wanted} with a request; {stream} has "
+                    f"{'no such field: ' + repr([*ours]) if found is None else found}"
+                )
+                raise DefinitionError(message)
+
     def _check_label(self) -> None:
         ours, theirs = self.requests.field(self.label.on), self.label.source.field(self.label.on)
         if ours.kind != theirs.kind:
@@ -240,12 +258,19 @@ class Model:
             "source": self.source,
             "triggers": self.triggers.spec(),
             "gate": self.gate.spec(),
+            **{name: part for name, part in self.features.spec.items() if name == "on_demand"},
         }
 
     @cached_property
     def version(self) -> str:
         """The spec's hash."""
         return spec_hash(self.to_spec())
+
+
+def _brings(field: Field, wanted: Mapping[str, Any]) -> bool:
+    """Whether a field has what a service wants with a request: an int is a float too, and null only where it may be."""
+    is_kind = field.kind == wanted["kind"] or (field.kind, wanted["kind"]) == ("int", "float")
+    return is_kind and not field.many and (wanted["nullable"] or not field.nullable)
 
 
 def _one_of(where: str, field_: str, value: object, choices: Sequence[str]) -> None:

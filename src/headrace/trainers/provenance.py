@@ -14,7 +14,7 @@ import msgspec
 
 from headrace.errors import TerminalError
 from headrace.models import artifact
-from headrace.models.events import ArtifactRef, Cause, ManifestRef, ModelEvent, Published, ServiceRef, ViewRef
+from headrace.models.events import FORMAT, ArtifactRef, Cause, ManifestRef, ModelEvent, Published, ServiceRef, ViewRef
 from headrace.models.manifest import Manifest, StreamPin
 
 if TYPE_CHECKING:
@@ -91,10 +91,12 @@ def publication(
     if registration.version is None or registration.artifact_uri is None:
         message = f"run {request.request_id} passed its gate and has no version in the registry"
         raise TerminalError(message)
+    service = service_ref(model)
     published = Published(
+        format=FORMAT if service.on_demand else 1,
         version=registration.version,
         artifact=_stored(registration.artifact_uri),
-        service=service_ref(model),
+        service=service,
         manifest=ManifestRef(uri=registration.manifest_uri, hash=registration.manifest_hash),
         metrics=metrics(report),
         gate=msgspec.to_builtins(report),
@@ -126,6 +128,7 @@ def service_ref(model: Model) -> ServiceRef:
         request_features=list(model.request_features),
         key=model.key,
         at=model.at,
+        on_demand=model.features.spec.get("on_demand", {}),
     )
 
 

@@ -11,6 +11,7 @@ import polars as pl
 from headrace.errors import DefinitionError, TerminalError
 from headrace.features.content import ContentHash, content_hash
 from headrace.features.definitions import FeatureService
+from headrace.features.on_demand_polars import request_columns, with_on_demand
 from headrace.features.spine import BATCH_ROWS, Spine, keys_of, times_us
 from headrace.features.training import FeatureHistory, Own
 from headrace.models.training_manifest import TrainingManifest
@@ -49,7 +50,7 @@ class RequestRows:
     @property
     def label_column(self) -> str:
         """See :class:`Rows`."""
-        return _label_column([field.name for field in self.model.requests.fields], self.model)
+        return _label_column([*(field.name for field in self.model.requests.fields), *self.feature_columns], self.model)
 
     @cached_property
     def _sets(self) -> TrainingSets:
@@ -112,8 +113,10 @@ class SpineRows:
         if taken:
             message = f"the spine has columns of the names of features: {taken}; leave them out of it"
             raise DefinitionError(message)
+        no_rows = pl.DataFrame(schema=dict(self.spine.schema))
         for view in self.features.views:
-            keys_of(pl.DataFrame(schema=dict(self.spine.schema)), _kinds(view.entity.spec()))
+            keys_of(no_rows, _kinds(view.entity.spec()))
+        request_columns(self.features.request_fields, no_rows)
 
     @property
     def feature_columns(self) -> list[str]:
@@ -123,8 +126,8 @@ class SpineRows:
     @property
     def label_column(self) -> str | None:
         """See :class:`Rows`."""
-        model, names = self.model, list(self.spine.schema)
-        return None if model is None or model.label.on not in names else _label_column(names, model)
+        model, names = self.model, [*self.spine.schema, *self.feature_columns]
+        return None if model is None or model.label.on not in self.spine.schema else _label_column(names, model)
 
     def count(self) -> int:
         """See :class:`Rows`."""
@@ -154,7 +157,8 @@ class SpineRows:
             found = self._known.served(piece, self.time)
             at_us = found["__served_us"].fill_null(pl.Series(at_us)).to_numpy()
             served, own = found["__offsets"].to_list(), Own(self._known.model.requests.topic, found)
-        return self._history.features(keys_of(piece, kinds), at_us, served, own)
+        found = self._history.features(keys_of(piece, kinds), at_us, served, own)
+        return with_on_demand(self.features.spec, found, piece)
 
     def _label(self, piece: pl.DataFrame) -> list[pl.Series]:
         if self._known is None or self.label_column is None:
@@ -240,7 +244,8 @@ def rows_again(
     if features.version != manifest.service:
         changed = [view.name for view in features.views if view.version != manifest.spec_hashes.get(view.name)]
         message = (
-            f"{manifest.of} {manifest.name!r} is defined otherwise now, in its views {changed or 'and their order'}: "
+            f"{manifest.of} {manifest.name!r} is defined otherwise now, in its views "
+            f"{changed or 'and their order, or its on-demand features'}: "
             f"take the code that made service {manifest.service}"
         )
         raise TerminalError(message)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from headrace.features.on_demand_polars import with_on_demand
 from headrace.features.training import FeatureHistory, Own
 from headrace.trainers.model_log import ModelLog
 
@@ -125,7 +126,8 @@ class TrainingSets:
         if known is None or not new.is_empty():
             at_us, offsets = new.get_column("__at_us").to_numpy(), new.get_column("__offsets").to_list()
             own = Own(self._model.requests.topic, new)
-            found = new.select(_ROW).hstack(self._history.features(new, at_us, offsets, own))
+            looked_up = self._history.features(new, at_us, offsets, own)
+            found = new.select(_ROW).hstack(with_on_demand(self._model.features.spec, looked_up, new))
             self._known = known = found if known is None else pl.concat([known, found])
         return spine.select(_ROW).join(known, on=_ROW, how="left", maintain_order="left").drop(_ROW)
 

@@ -13,16 +13,25 @@ from headrace.app.options import MOMENT_FORMS, DataDir, Json, RedisUrl, settings
 from headrace.app.tables import print_details, print_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from headrace.app.project import Project
     from headrace.app.settings import Settings
+    from headrace.features.definitions import FeatureService
     from headrace.features.redis_store import RedisOnlineStore
     from headrace.serving.explanation import Explanation
 
 _LISTED = ("feature", "aggregate", "window", "entity", "source", "services", "version")
 _MOST = 10_000
+_READ: dict[str, tuple[Callable[[str], Any], str]] = {
+    "int": (int, "a whole number"),
+    "float": (float, "a number"),
+    "bool": ({"true": True, "false": False}.__getitem__, "true or false"),
+}
 Keys = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE…", help="The entity's join keys.")]
+Asked = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY=VALUE…", help="The entity's join keys, and the request's values.")
+]
 AsOf = Annotated[
     datetime | None,
     typer.Option(formats=MOMENT_FORMS, help="The time to ask for; without a zone it is UTC. Default: now."),
@@ -50,7 +59,7 @@ def list_features(*, json: Json = False, data_dir: DataDir = None) -> None:
         row | {"services": ", ".join(services[name]) or None}
         for name, view in sorted(project.views.items())
         for row in _described(view.spec, view.version)
-    ]
+    ] + [row for _, service in sorted(project.services.items()) for row in _made_on_demand(service)]
     if json:
         typer.echo(codec.dumps(rows, indent=2))
     elif rows:
@@ -61,7 +70,7 @@ def list_features(*, json: Json = False, data_dir: DataDir = None) -> None:
 
 def get(
     features: Annotated[str, typer.Argument(metavar="SERVICE", help="A feature service, or one view of the project.")],
-    keys: Keys = None,
+    keys: Asked = None,
     *,
     as_of: AsOf = None,
     json: Json = False,
@@ -74,12 +83,13 @@ def get(
 
     settings = settings_from(data_dir=data_dir, redis_url=redis_url)
     project = _project(settings)
-    view = project.views.get(features)
-    asked = [f"{view.name}@{view.version}"] if view is not None and features not in project.services else features
+    view, service = project.views.get(features), project.services.get(features)
+    asked = [f"{view.name}@{view.version}"] if view is not None and service is None else features
     views = [view] if view is not None else list(project.views.values())
     with _store(settings) as store:
         client = FeatureClient(store, **client_options(settings))
-        found = client.get(asked, _entity(views, keys), as_of_us=_micros(as_of))
+        request = {} if service is None else {each["name"]: each["kind"] for each in service.request_fields}
+        found = client.get(asked, _entity(views, keys, request), as_of_us=_micros(as_of))
     values, statuses, ages_us = found.to_dicts()[0], found.statuses(), found.ages_us()
     rows = [
         {
@@ -90,7 +100,7 @@ def get(
         }
         for view in found.views
         for column in view.columns
-    ]
+    ] + [{"feature": name, "value": values[name], "status": None, "age": None} for name in found.on_demand]
     if json:
         typer.echo(codec.dumps({"at": _time(found.at_us), "features": rows, "offsets": found.offsets()}, indent=2))
         return
@@ -149,12 +159,19 @@ def explain(
     """Show why a feature has its value: its tiles, the newest events in them, offsets, definition version."""
     from headrace.app.connections import client_options  # noqa: PLC0415 - --help needs none of it
     from headrace.features.definitions import column_names  # noqa: PLC0415
+    from headrace.features.expression import columns  # noqa: PLC0415
     from headrace.features.log import EventLog  # noqa: PLC0415
     from headrace.serving.explanation import explain as explained  # noqa: PLC0415
 
     settings = settings_from(data_dir=data_dir, redis_url=redis_url)
     project = _project(settings)
     of = [view for view in project.views.values() if feature in column_names(view.spec)]
+    for service in project.services.values():
+        if feature in service.on_demand:
+            raise typer.BadParameter(
+                f"{feature!r} is made by service {service.name!r} when it is asked for, of "
+                f"{', '.join(sorted(columns(service.on_demand[feature].tree)))}: explain what it is made of"
+            )
     if not of:
         raise typer.BadParameter(f"the project has no feature {feature!r}: see `headrace features list`")
     with _store(settings) as store:
@@ -198,6 +215,24 @@ def _described(spec: Mapping[str, Any], version: str) -> list[dict[str, Any]]:
         for feature in spec["features"]
         for _ in feature_columns(feature)
         for window in spec["windows"]
+    ]
+
+
+def _made_on_demand(service: FeatureService) -> list[dict[str, Any]]:
+    """``source``: what a feature is made of."""
+    from headrace.features.expression import columns  # noqa: PLC0415
+
+    return [
+        {
+            "feature": name,
+            "aggregate": "on demand",
+            "window": None,
+            "entity": None,
+            "source": ", ".join(sorted(columns(expression.tree))),
+            "version": service.version,
+            "services": service.name,
+        }
+        for name, expression in service.on_demand.items()
     ]
 
 
@@ -251,25 +286,30 @@ def _view(project: Project, name: str) -> Any:
     return project.views[name]
 
 
-def _entity(views: Sequence[Any], given: Sequence[str] | None) -> dict[str, Any]:
-    """The join keys, typed as the views have them."""
-    types = {name: kind for view in views for name, kind in view.spec["entity"]["keys"]}
+def _entity(
+    views: Sequence[Any], given: Sequence[str] | None, request: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """The join keys, typed as the views have them, and values of a request by their kinds."""
+    types = dict(request or {}) | {name: kind for view in views for name, kind in view.spec["entity"]["keys"]}
     entity: dict[str, Any] = {}
     for pair in given or ():
         name, is_pair, text = pair.partition("=")
         if not is_pair or name not in types:
-            raise typer.BadParameter(f"{pair!r} is no join key: wanted {', '.join(f'{key}=…' for key in types)}")
+            raise typer.BadParameter(
+                f"{pair!r} is not what is asked by: wanted {', '.join(f'{key}=…' for key in types)}"
+            )
         entity[name] = _typed(name, types[name], text)
     return entity
 
 
 def _typed(name: str, kind: str, text: str) -> Any:
-    if kind != "int":
+    if kind not in _READ:
         return text
+    read, wanted = _READ[kind]
     try:
-        return int(text)
-    except ValueError:
-        raise typer.BadParameter(f"{name}={text!r}: the join key is a whole number") from None
+        return read(text)
+    except (KeyError, ValueError):
+        raise typer.BadParameter(f"{name}={text!r}: wanted {wanted}") from None
 
 
 def _micros(moment: datetime | None) -> int | None:

@@ -84,7 +84,7 @@ class _Api:
         asked = decoded(self._request, body)
         features = asked.features
         self._check_size(len(asked.entities), 0 if isinstance(features, str) else len(features))
-        found = await self._client.get(features, asked.entities, as_of_us=asked.as_of_us)
+        found = await self._client.get(features, asked.entities, as_of_us=asked.as_of_us, request=asked.request)
         self.metrics.looked_up(found)
         return msgspec.json.encode(response_of(found, offsets=asked.offsets))
 

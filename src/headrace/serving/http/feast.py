@@ -145,6 +145,9 @@ def _response(asked: FeastRequest, found: Features, wanted: Mapping[str, Sequenc
         for name, values in _columns(answer, wanted.get(answer.view)):
             names.append(f"{answer.view}__{name}" if asked.full_feature_names else name)
             results.append(_of_feature(values, states, times))
+    for name, values in found.on_demand.items():
+        names.append(name)
+        results.append(_of_feature(values, [None] * found.rows, [_EPOCH] * found.rows))
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         detail = f"more than one column would be named {twice}: set full_feature_names, and ask for each feature once"

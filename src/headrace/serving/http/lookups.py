@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from headrace.features.on_demand import Request
     from headrace.serving.features import Features
 
 
@@ -14,7 +15,12 @@ class LookUps(Protocol):
     """:class:`AsyncFeatureClient`, or what stands for it."""
 
     async def get(
-        self, features: str | Sequence[str], entities: Sequence[Mapping[str, Any]], *, as_of_us: int | None = None
+        self,
+        features: str | Sequence[str],
+        entities: Sequence[Mapping[str, Any]],
+        *,
+        as_of_us: int | None = None,
+        request: Request = None,
     ) -> Features:
         """Look up."""
         ...

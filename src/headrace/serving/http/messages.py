@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Scalar = str | int | float | bool | None
-Entity = Annotated[dict[str, Scalar], Meta(description="The join keys of one entity by name; more is ignored.")]
+Row = dict[str, Scalar]
+Entity = Annotated[
+    Row, Meta(description="The join keys of one entity by name, and perhaps its request's values; more is ignored.")
+]
 
 
 class FeaturesRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,6 +29,10 @@ class FeaturesRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     service: Annotated[str | None, Meta(description="A feature service; or `views`.")] = None
     views: Annotated[list[str] | None, Meta(description="Views as `name@version`, each once; or `service`.")] = None
     as_of: Annotated[datetime, Meta(tz=True, description="Exactly the time to look up at.")] | None = None
+    request: Annotated[
+        Row | list[Row] | None,
+        Meta(description="Values for on-demand features of the service: one object for all entities, or one each."),
+    ] = None
     offsets: Annotated[bool, Meta(description="Whether the answer says V of each row.")] = False
 
     @property

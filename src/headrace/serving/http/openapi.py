@@ -21,7 +21,7 @@ _FAILURES = {
     404: "There is no such service, view or feature.",
     408: "The body did not come in time.",
     413: "Too many bytes, entities, or entities times views.",
-    422: "JSON of another shape, or a join key of another type.",
+    422: "JSON of another shape, a join key of another type, or a value of the request that is missing or of another.",
     503: "The online store does not answer: try again after Retry-After seconds.",
     504: "There was no answer within the server's deadline.",
 }

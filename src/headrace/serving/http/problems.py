@@ -10,7 +10,7 @@ import msgspec
 import structlog
 from starlette.responses import Response
 
-from headrace.errors import EntityKeyError, FeaturesUnknownError, HeadraceError, TransientError
+from headrace.errors import EntityKeyError, FeaturesUnknownError, HeadraceError, RequestValueError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,6 +53,7 @@ TITLES = {
     "malformed": "The body is no JSON",
     "invalid": "The request is not what the API takes",
     "wrong-key": "A join key is not of its type",
+    "wrong-value": "A value of the request is missing or not of its type",
     "unauthorized": "The request has no valid API key",
     "unknown": "There is no such service, view or feature",
     "too-large": "The request is too large",
@@ -83,6 +84,8 @@ def _problem_of(error: Exception) -> ProblemError:
             return error
         case EntityKeyError():
             return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "wrong-key", str(error))
+        case RequestValueError():
+            return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "wrong-value", str(error))
         case FeaturesUnknownError():
             return ProblemError(HTTPStatus.NOT_FOUND, "unknown", str(error))
         case TransientError():  # its text names the store's host: it is in the log alone

@@ -1,0 +1,139 @@
+"""On-demand features in training sets: the same expressions over what the log says, in every way to make a set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import headrace
+from headrace import FeatureService, Model, Settings, col
+from headrace.bus.duration import moment
+from headrace.errors import DefinitionError, TerminalError
+from headrace.trainers.provenance import service_ref
+from headrace.trainers.rows import rows_again
+from headrace.trainers.training_set import TrainingSets
+from tests.training import DAYS, Shop, day, model
+from tests.training import shop as shop_view
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from headrace.features.expression import Expression
+
+AS_OF = moment(day(DAYS + 2))
+ON_DEMAND = {"weight": col("shop__orders_1d") * col("amount"), "is_dear": col("weight") > 10}
+
+
+def of(on_demand: dict[str, Expression], **request: Any) -> Model:
+    return replace(model, features=FeatureService("shops", [shop_view], on_demand=on_demand, request=request))
+
+
+MODEL = of(ON_DEMAND, amount=float)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return Shop(tmp_path_factory.mktemp("shop"))
+
+
+def made(shop: Shop, what: Any, spine: Any = None) -> headrace.TrainingSet:
+    settings = Settings(event_log=str(shop.folder / "log"))
+    return headrace.training_set(what, spine, as_of=AS_OF, excluded=[], settings=settings)
+
+
+def check(frame: pl.DataFrame) -> None:
+    """Each row has what a loop makes of its own columns."""
+    assert not frame.is_empty()
+    for row in frame.to_dicts():
+        weight = row["shop__orders_1d"] * row["amount"]
+        assert (row["weight"], row["is_dear"]) == (weight, weight > 10)
+
+
+def test_a_models_own_requests_have_them(shop: Shop) -> None:
+    found = made(shop, MODEL)
+    assert found.feature_columns == ["shop__orders_1d", "weight", "is_dear"]
+    check(found.to_polars())
+    assert found.to_polars()["is_dear"].n_unique() == 2
+    assert found.manifest.service == MODEL.features.version != model.features.version
+
+
+def test_a_spine_has_them_in_pieces_too(shop: Shop, tmp_path: Path) -> None:
+    spine = made(shop, model).to_polars().select("shop", "ordered_at", "amount")[:50]
+    found = made(shop, MODEL.features, spine)
+    check(found.to_polars())
+    found.to_parquet(tmp_path / "set.parquet")
+    assert pl.read_parquet(tmp_path / "set.parquet").equals(found.to_polars())
+    again = rows_again(found.manifest, MODEL.features, str(shop.folder / "log"), spine=headrace_spine(spine))
+    assert pl.concat(list(again.pieces())).equals(found.to_polars())
+    with pytest.raises(TerminalError, match="or its on-demand features"):
+        rows_again(found.manifest, model.features, str(shop.folder / "log"), spine=headrace_spine(spine))
+
+
+def headrace_spine(frame: pl.DataFrame) -> Any:
+    from headrace.features.spine import Spine
+
+    return Spine.of(frame)
+
+
+def test_what_a_trainer_sees_has_them_and_each_row_is_made_once(shop: Shop) -> None:
+    sets = TrainingSets(MODEL, shop.log)
+    few, many = sets.build(day(30)), sets.build(day(40))
+    for frame in (few.frame, many.frame):
+        assert list(frame.columns) == ["shop__orders_1d", "weight", "is_dear", "amount"]
+        assert np.array_equal(frame["weight"], frame["shop__orders_1d"] * frame["amount"])
+        assert np.array_equal(frame["is_dear"], frame["weight"] > 10)
+    assert 0 < len(few) < len(many)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda spine: spine.drop("amount"), "lack the request's value 'amount' (float)"),
+        (lambda spine: spine.with_columns(amount=pl.lit("1")), "'amount' as String; the service has it as float"),
+        (lambda spine: spine.with_columns(weight=1.0), "columns of the names of features: ['weight']"),
+    ],
+)
+def test_a_spine_that_cannot_be_is_refused_before_the_log_is_read(shop: Shop, change: Any, said: str) -> None:
+    spine = pl.DataFrame({"shop": ["a"], "at": [AS_OF], "amount": [1.0]})
+    with pytest.raises(DefinitionError) as caught:
+        made(shop, MODEL.features, change(spine))
+    assert said in str(caught.value)
+
+
+def test_a_feature_of_the_labels_name_keeps_it(shop: Shop) -> None:
+    found = made(shop, of({"label": col("shop__orders_1d") + 1}))
+    frame = found.to_polars()
+    assert found.label_column == "returns_label"
+    assert frame["label"].equals((frame["shop__orders_1d"] + 1).alias("label"))
+
+
+@pytest.mark.parametrize(
+    ("on_demand", "request_", "said"),
+    [
+        ({"amount": col("shop__orders_1d") + 1}, {}, "on_demand 'amount' is also a field of Order ('orders')"),
+        ({"x": col("price") > 1}, {"price": float}, "wants {'name': 'price', 'kind': 'float'"),
+        ({"x": col("amount") > 1}, {"amount": int}, "Field(name='amount', kind='float'"),
+    ],
+)
+def test_a_model_whose_requests_do_not_bring_the_values_is_refused(
+    on_demand: dict[str, Expression], request_: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        of(on_demand, **request_)
+    assert "model 'returns'" in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_a_whole_number_of_a_request_is_a_float_too() -> None:
+    assert of({"x": col("order_id") / 2}, order_id=float).features.columns()[-1] == "x"
+
+
+def test_the_spec_of_a_model_and_its_event_say_them() -> None:
+    assert MODEL.to_spec()["on_demand"] == MODEL.features.spec["on_demand"]
+    assert "on_demand" not in model.to_spec()
+    assert service_ref(MODEL).on_demand == MODEL.features.spec["on_demand"]
+    assert service_ref(MODEL).columns == ["shop__orders_1d", "weight", "is_dear"]
