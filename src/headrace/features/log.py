@@ -46,6 +46,7 @@ META: dict[str, Any] = {
 _IDENTITY = ("__topic_id", "__partition", "__offset", "__verdict")
 ACCEPTED, REJECTED = "accepted", "rejected"
 _ATTEMPTS = 10
+_AHEAD = 2
 
 
 def log_schema(stream: Stream) -> dict[str, Any]:
@@ -185,6 +186,18 @@ class EventLog:
             found = table.to_pyarrow_dataset().to_table(columns=read, filter=keep)
         rows = self._visible(topic, filled(pl.DataFrame(found), table))
         return rows.sort("__partition", "__topic_id", "__offset")
+
+    def scan(self, topic: str, columns: Sequence[str], keep: ds.Expression | None = None) -> Iterator[pl.DataFrame]:
+        """:meth:`select`, some rows at a time and in no order: no more than a few pieces of a file are in memory."""
+        read = list(dict.fromkeys([*_IDENTITY, *columns]))
+        with self.storage(topic):
+            table = self.newest(topic)
+            pieces = table.to_pyarrow_dataset().to_batches(
+                columns=read, filter=keep, batch_readahead=_AHEAD, fragment_readahead=1
+            )
+            for piece in pieces:
+                if piece.num_rows:
+                    yield self._visible(topic, filled(pl.DataFrame(piece), table))
 
     def rows(self, topic: str, table: DeltaTable, uris: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
         """The rows of some files of a topic's table, with these columns, among them who a row is."""

@@ -57,7 +57,8 @@ def source_codes(rows: pl.DataFrame, known: Iterable[Source] = ()) -> tuple[list
 def stable_order(major: np.ndarray, minor: np.ndarray) -> np.ndarray:
     """The stable order of rows by two whole numbers, ``major`` not below 0.
 
-    One sort where both fit into one number, and none where all is in order.
+    None where all is in order; by ``major`` alone, two bytes at a time, where ``minor`` is in order within; else one
+    sort where both fit into one number.
     """
     if not len(major):
         return np.zeros(0, np.int64)
@@ -65,4 +66,24 @@ def stable_order(major: np.ndarray, minor: np.ndarray) -> np.ndarray:
     if (int(major.max()) + 1) * width >= _MOST:
         return np.lexsort((minor, major))
     key = major * width + (minor - low)
-    return np.arange(len(key)) if (key[1:] >= key[:-1]).all() else np.argsort(key, kind="stable")
+    if _ascends(key):
+        return np.arange(len(key))
+    if not _ascends(major):
+        order = _order_of(major)
+        if _ascends(key[order]):
+            return order
+    return np.argsort(key, kind="stable")
+
+
+def _ascends(numbers: np.ndarray) -> bool:
+    return bool((numbers[1:] >= numbers[:-1]).all())
+
+
+def _order_of(numbers: np.ndarray) -> np.ndarray:
+    """The stable order of numbers not below 0: numpy sorts two bytes in one pass, ten times as fast as eight."""
+    order = np.argsort(numbers.astype(np.uint16), kind="stable")
+    largest = int(numbers.max())
+    for shift in range(16, largest.bit_length(), 16):
+        digits = (numbers >> shift).astype(np.uint16)
+        order = order[np.argsort(digits[order], kind="stable")]
+    return order

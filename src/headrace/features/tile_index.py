@@ -48,8 +48,12 @@ class Tiles:
         return None if (int(self.group[-1]) + 1) * self._span < _MOST else np.unique(self.tiles["k"])
 
     @cached_property
+    def _first_k(self) -> int:
+        return int(self.tiles["k"].min())
+
+    @cached_property
     def _span(self) -> int:
-        return int(self.tiles["k"].max()) - int(self.tiles["k"].min()) + 1
+        return int(self.tiles["k"].max()) - self._first_k + 1
 
     @cached_property
     def _places(self) -> np.ndarray:
@@ -59,7 +63,7 @@ class Tiles:
     def _place(self, group: np.ndarray, k: np.ndarray) -> np.ndarray:
         """The place of the first tile that a group may have from k on."""
         if self._ks is None:
-            rank, width = np.clip(k - self.tiles["k"].min(), 0, self._span), self._span
+            rank, width = np.clip(k - self._first_k, 0, self._span), self._span
         else:
             rank, width = np.searchsorted(self._ks, k), len(self._ks)
         place: np.ndarray = group * width + rank
@@ -85,8 +89,8 @@ class TileIndex:
     def __init__(self, of: Kernel, rows: pl.DataFrame, sources: int, measured: Sequence[str]) -> None:
         self._kernel, self._sources = of, sources
         self._names = [key for key, _ in of.entity_keys]
-        self._entities = rows.select(self._names).unique(maintain_order=True).with_row_index("__entity")
-        group = self._entity_codes(rows) * max(sources, 1) + rows.get_column("__source").to_numpy()
+        self._entities, codes = _entities(rows.select(self._names))
+        group = codes * max(sources, 1) + rows.get_column("__source").to_numpy()
         order = stable_order(group, rows.get_column("offset").to_numpy())
         rows = rows.select("__time", "offset", *measured)[order]
         self._group = group[order]
@@ -95,9 +99,9 @@ class TileIndex:
         self._partials = of.lift(rows)
         self._tiles = at_once(self._tile, of.sizes)
 
-    def _entity_codes(self, rows: pl.DataFrame) -> np.ndarray:
-        """The code of each row's entity; -1 where it has none here."""
-        found = rows.select(self._names).join(self._entities, on=self._names, how="left", maintain_order="left")
+    def _entity_codes(self, keys: pl.DataFrame) -> np.ndarray:
+        """The code of each query's entity; -1 where it has none here."""
+        found = keys.select(self._names).join(self._entities, on=self._names, how="left", maintain_order="left")
         codes: np.ndarray = found.get_column("__entity").cast(pl.Int64).fill_null(-1).to_numpy()
         return codes
 
@@ -110,10 +114,21 @@ class TileIndex:
             return Tiles(self._kernel.empty[:0], order, none, none, none, none, none)
         starts = run_starts(group, k)
         ends = np.append(starts[1:], len(order))
-        tiles = self._kernel.reduce(self._partials.take(order), starts)
+        tiles = self._merged(order, starts, ends)
         tiles["k"] = k[starts]
         offset = self._offset[order]
         return Tiles(tiles, order, starts, ends, offset[starts], offset[ends - 1], group[starts])
+
+    def _merged(self, order: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Each run of rows in that order as one partial; a row alone, as most are in fine tiles, is one already."""
+        several = np.flatnonzero(ends - starts > 1)
+        if self._kernel.sketches or 2 * len(several) > len(starts):
+            return self._kernel.reduce(self._partials.take(order), starts)
+        merged: np.ndarray = self._partials.take(order[starts])
+        if len(several):
+            position, run = _expand(starts[several], ends[several])
+            merged[several] = self._kernel.reduce(self._partials.take(order[position]), run_starts(run))
+        return merged
 
     def values(self, keys: pl.DataFrame, at_us: np.ndarray, offsets: np.ndarray) -> list[Values]:
         """One Values a column of the kernel, a row a query; ``offsets`` is V, a row a query, a column a source."""
@@ -184,6 +199,15 @@ class TileIndex:
         tiles = self._kernel.reduce(self._partials.take(rows), starts)
         tiles["k"] = of.tiles["k"][which[tile[starts]]]
         return tiles, pair[tile[starts]]
+
+
+def _entities(keys: pl.DataFrame) -> tuple[pl.DataFrame, np.ndarray]:
+    """The entities with their codes ``__entity``, and the code of each row's."""
+    rows_of = keys.with_row_index("__row").group_by(keys.columns).agg("__row").with_row_index("__entity")
+    rows = rows_of.get_column("__row")
+    codes = np.empty(keys.height, np.int64)
+    codes[rows.explode(empty_as_null=False).to_numpy()] = np.repeat(np.arange(len(rows)), rows.list.len().to_numpy())
+    return rows_of.drop("__row"), codes
 
 
 def _expand(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,73 @@
+"""Values do not depend on how many rows are tiles at once, and orders are those of a plain sort."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.features import point_in_time
+from headrace.features.aggregates import ApproxDistinct, Count, Last, Mean, Quantile
+from headrace.features.definitions import Entity, FeatureView
+from headrace.features.order import stable_order
+from headrace.features.tile_index import TileIndex
+from headrace.features.training import FeatureHistory
+from headrace.features.windows import Lifetime, Tumbling
+from tests.training import DAYS, Shop, day, orders
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from headrace.features.kernel import Kernel
+
+features = {
+    "n": Count(), "mean": Mean("amount"), "last": Last("amount"),
+    "ids": ApproxDistinct("order_id"), "p": Quantile("amount", 0.5)
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("windows", [["1d", "30d"], [Lifetime(), "1h"], [Tumbling("7d")]], ids=str)
+def test_some_entities_at_a_time_are_as_all_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, windows: Sequence[object]
+) -> None:
+    view = FeatureView("v", Entity("shop"), orders, list(windows), features)  # type: ignore[arg-type]
+    chance = np.random.default_rng(5)
+    keys = pl.DataFrame({"shop": [f"shop-{number}" for number in chance.integers(0, 7, 400)]})
+    at_us = chance.integers(day(20), day(DAYS + 2), 400)
+    history = FeatureHistory([view.spec], Shop(tmp_path).log)
+    history.refresh()
+    wanted = history.features(keys, at_us)
+    made: list[pl.DataFrame] = []
+
+    def counting(kernel: Kernel, rows: pl.DataFrame, sources: int, measured: Sequence[str]) -> TileIndex:
+        made.append(rows)
+        return TileIndex(kernel, rows, sources, measured)
+
+    monkeypatch.setattr(point_in_time, "TileIndex", counting)
+    monkeypatch.setattr(point_in_time, "INDEX_ROWS", 2_000)
+    assert history.features(keys, at_us).equals(wanted)
+    assert len(made) > 1
+    assert sum(map(len, made)) <= DAYS * 150
+    made.clear()
+    longest_us = max(window["length_us"] for window in view.spec["windows"])
+    narrow = history.features(keys[:1], at_us[:1])
+    assert narrow.equals(wanted[:1])
+    (rows,) = made
+    assert rows["shop"].unique().to_list() == keys["shop"][:1].to_list()
+    assert rows["__time"].is_between(int(at_us[0]) - longest_us, int(at_us[0]) + longest_us).all()
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0, 1, 2, 7, 70_000, 5 * 10**9, 2**40]), st.integers(-5, 5))),
+    st.sampled_from([1, 2**30]),
+)
+def test_an_order_is_that_of_a_plain_sort(pairs: list[tuple[int, int]], width: int) -> None:
+    major, minor = np.array(pairs, np.int64).reshape(-1, 2).T * [[1], [width]]
+    assert stable_order(major, minor).tolist() == np.lexsort((minor, major)).tolist()
+    ordered = np.arange(len(major))
+    assert stable_order(major, ordered).tolist() == np.lexsort((ordered, major)).tolist()
