@@ -136,8 +136,8 @@ class ViewHistory:
     def _seen(self, keys: pl.DataFrame, at_us: np.ndarray) -> pl.DataFrame:
         """The rows of the queries' entities in the tiles of their windows."""
         windows = self.kernel.spec["windows"]
-        first = int(at_us.min(initial=0)) - max(window["length_us"] for window in windows)
-        last = int(at_us.max(initial=0)) + max(window["tile_us"] for window in windows)
+        first = int(at_us.min(initial=-NO_CLOCK)) - max(window["length_us"] for window in windows)
+        last = int(at_us.max(initial=NO_CLOCK)) + max(window["tile_us"] for window in windows)
         in_time = self._kept.filter(pl.col("__time").is_between(first, last))
         return in_time.join(keys.unique(), on=self._names, how="semi", maintain_order="left")
 
