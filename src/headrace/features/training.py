@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from headrace.features.kernel import kernel
-from headrace.features.order import by_source
+from headrace.features.log_span import Span, SpanReader
 from headrace.features.point_in_time import Queries, ViewHistory, measured_columns
 
 if TYPE_CHECKING:
@@ -43,27 +43,18 @@ class Own:
     places: pl.DataFrame
 
 
-class Gap(msgspec.Struct, frozen=True):
-    """Offsets from ``first`` to below ``end`` that the log has no rows of."""
-
-    topic: str
-    source: str
-    first: int
-    end: int
-
-
 class FeatureHistory:
-    """The event log of some views, read incrementally, for point-in-time queries.
+    """The event log of some views, read incrementally, for point-in-time queries; of a ``span``, only what these need.
 
     The index of a view is built anew when its stream has new rows.
     """
 
-    def __init__(self, specs: Sequence[Mapping[str, Any]], log: EventLog) -> None:
+    def __init__(self, specs: Sequence[Mapping[str, Any]], log: EventLog, span: Span | None = None) -> None:
         self._specs = list(specs)
-        used: dict[str, list[str]] = {}
+        of_topics: dict[str, list[Mapping[str, Any]]] = {}
         for spec in specs:
-            used.setdefault(spec["source"]["topic"], ["__available_at"]).extend(used_columns(spec))
-        self._readers: dict[str, LogReader] = {topic: log.reader(topic, columns) for topic, columns in used.items()}
+            of_topics.setdefault(spec["source"]["topic"], []).append(spec)
+        self._readers = {topic: _reader(log, topic, of_topic, span) for topic, of_topic in of_topics.items()}
         self._rows: dict[str, list[pl.DataFrame]] = {topic: [] for topic in self._readers}
         self._views: dict[str, ViewHistory] = {}
 
@@ -82,12 +73,9 @@ class FeatureHistory:
     def view(self, spec: Mapping[str, Any]) -> ViewHistory:
         """The index of one view: of these, or another one of the same stream and fields."""
         if spec["view"] not in self._views:
-            self._views[spec["view"]] = ViewHistory(spec, self._rows[spec["source"]["topic"]][0])
+            topic = spec["source"]["topic"]
+            self._views[spec["view"]] = ViewHistory(spec, self._rows[topic][0], self._readers[topic].positions())
         return self._views[spec["view"]]
-
-    def gaps(self) -> list[Gap]:
-        """Offsets that the log lacks between others: lost rows, or what a producer's transactions left."""
-        return [gap for topic, rows in self._rows.items() for part in rows for gap in _gaps(topic, part)]
 
     def logged(self, served: Sequence[str | None]) -> Logged:
         """V from log lines (JSON: view → source partition → next offset); None where nothing was logged.
@@ -160,17 +148,21 @@ def _column(name: str, found: np.ndarray, missing: np.ndarray) -> pl.Series:
     return column.set(pl.Series(missing), None) if missing.any() else column
 
 
+def _reader(log: EventLog, topic: str, specs: Sequence[Mapping[str, Any]], span: Span | None) -> LogReader | SpanReader:
+    """Of what views of one stream are made of."""
+    columns = ["__available_at", *(name for spec in specs for name in used_columns(spec))]
+    if span is None:
+        return log.reader(topic, columns)
+    longest_us = max(window["length_us"] for spec in specs for window in spec["windows"])
+    return SpanReader(
+        log, topic, columns, span.keeps(topic, specs[0]["source"]["event_time"], longest_us), span.below[topic]
+    )
+
+
 def used_columns(spec: Mapping[str, Any]) -> list[str]:
     """The fields of its stream that a view is made of: event time, join keys, and what its expressions name."""
     keys = [key for key, _ in spec["entity"]["keys"]]
     return list(dict.fromkeys([spec["source"]["event_time"], *keys, *measured_columns(spec)]))
-
-
-def _gaps(topic: str, rows: pl.DataFrame) -> Iterator[Gap]:
-    for source, part in by_source(rows).items():
-        offsets = part.get_column("__offset").to_numpy()
-        for place in np.flatnonzero(np.diff(offsets) > 1).tolist():
-            yield Gap(topic, source.text, int(offsets[place]) + 1, int(offsets[place + 1]))
 
 
 def _offsets(sources: Sequence[Source], found: Sequence[Mapping[str, int]]) -> np.ndarray:

@@ -10,10 +10,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import polars as pl
 
 from headrace.features.kernel import kernel
+from headrace.features.on_demand import NOTHING
+from headrace.features.on_demand_polars import TYPES, on_demand_columns
 from headrace.trainers.bounds import bounds
 
 if TYPE_CHECKING:
@@ -21,9 +24,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from headrace.features.on_demand import OnDemand
     from headrace.features.training import FeatureHistory, Logged
 
+_REQUEST = msgspec.json.Decoder(dict[str, Any])
 _KINDS: dict[str, pl.DataType] = {"str": pl.String(), "int": pl.Int64()}
+_EXAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -43,10 +49,19 @@ class Comparison:
 
 
 class Served:
-    """Served vectors, rows of the log of ``headrace.vectors``, with the history of the views that they came from."""
+    """Served vectors, rows of the log of ``headrace.vectors``, with the history of the views that they came from.
 
-    def __init__(self, specs: Sequence[Mapping[str, Any]], history: FeatureHistory, vectors: pl.DataFrame) -> None:
-        self.specs, self.history, self.vectors = specs, history, vectors
+    ``made`` are the on-demand features of their service.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[Mapping[str, Any]],
+        history: FeatureHistory,
+        vectors: pl.DataFrame,
+        made: OnDemand = NOTHING,
+    ) -> None:
+        self.specs, self.history, self.vectors, self.made = specs, history, vectors, made
 
     @cached_property
     def at_us(self) -> NDArray[np.int64]:
@@ -71,7 +86,14 @@ class Served:
 
     def only(self, chosen: NDArray[np.bool_]) -> Served:
         """Some of the vectors."""
-        return Served(self.specs, self.history, self.vectors.filter(pl.Series(chosen)))
+        return Served(self.specs, self.history, self.vectors.filter(pl.Series(chosen)), self.made)
+
+    @property
+    def given(self) -> pl.DataFrame:
+        """The values of each request that on-demand features are made of."""
+        found = self.made.given([_REQUEST.decode(text) for text in self.vectors.get_column("request").to_list()])
+        fields = self.made.request
+        return pl.DataFrame([pl.Series(f["name"], found[f["name"]].to_list(), TYPES[f["kind"]]) for f in fields])
 
     @cached_property
     def behind(self) -> list[NDArray[np.int64]]:
@@ -113,10 +135,32 @@ def skew(served: Served) -> Comparison:
     return replace(found, checked=served.vectors.height)
 
 
-def lag_records(served: Served) -> dict[str, float]:
-    """Quantiles of how many records a served V was behind (above 0) or ahead of what was available at its t."""
-    behind = np.concatenate([of_view.sum(axis=1) for of_view in served.behind])
+def lags(served: Served) -> NDArray[np.int64]:
+    """How many records each served V, of each view, was behind (above 0) or ahead of what was available at its t."""
+    return np.concatenate([of_view.sum(axis=1) for of_view in served.behind])
+
+
+def lag_records(found: Sequence[NDArray[np.int64]]) -> dict[str, float]:
+    """Quantiles of the :func:`lags` of several parts."""
+    behind = np.concatenate(found)
     return {f"p{q}": float(np.quantile(behind, q / 100)) for q in (1, 50, 90, 99)} if len(behind) else {}
+
+
+def together(found: Sequence[Comparison]) -> Comparison:
+    """What came of several parts."""
+    return Comparison(
+        sum(one.checked for one in found),
+        sum(one.different for one in found),
+        _added([one.by_column for one in found]),
+        [example for one in found for example in one.examples][:_EXAMPLES],
+        sum(one.out_of_range for one in found),
+        _added([one.missing for one in found]),
+    )
+
+
+def _added(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    names = dict.fromkeys(name for of_part in counts for name in of_part)
+    return {name: sum(of_part.get(name, 0) for of_part in counts) for name in names}
 
 
 def _compare(served: Served, logged: Logged | None, judge: Callable[[str, pl.Series], pl.Series]) -> Comparison:
@@ -125,9 +169,13 @@ def _compare(served: Served, logged: Logged | None, judge: Callable[[str, pl.Ser
     if vectors.is_empty():
         return Comparison(0, 0)
     recomputed = served.history.features(served.keys, served.at_us, logged)
-    values = vectors.select(pl.col("values").list.to_struct(fields=recomputed.columns)).unnest("values")
+    columns = [*recomputed.columns, *served.made.names]
+    values = vectors.select(pl.col("values").list.to_struct(fields=columns)).unnest("values")
     differ = _far(served, logged, recomputed, values)
     wrong = pl.DataFrame({name: judge(view, differ[name]) for name, view in _columns(served.specs)})
+    for column in _made(served, recomputed, values, wrong):
+        recomputed = recomputed.with_columns(column)
+        wrong = wrong.with_columns(_differ(column, values[column.name]))
     one_sided = {name: wrong[name] & (values[name].is_null() != recomputed[name].is_null()) for name in wrong.columns}
     rows = wrong.select(pl.any_horizontal(pl.all())).to_series()
     return Comparison(
@@ -137,6 +185,20 @@ def _compare(served: Served, logged: Logged | None, judge: Callable[[str, pl.Ser
         _examples(vectors, recomputed, values, wrong, rows),
         missing=_counts(pl.DataFrame(one_sided)),
     )
+
+
+def _made(served: Served, recomputed: pl.DataFrame, values: pl.DataFrame, wrong: pl.DataFrame) -> list[pl.Series]:
+    """What the on-demand features are of the values that were served: the same, whatever lies within a bound.
+
+    Where those are wrong, of the recomputed ones. A log has numbers as floats; recomputed ones have all their digits.
+    """
+    if not served.made.names:
+        return []
+    inputs = []
+    for name in served.made.reads:
+        own, logged = recomputed[name], values[name]
+        inputs.append(own.zip_with(wrong[name] | ~_differ(own, logged), logged.cast(own.dtype, strict=False)))
+    return on_demand_columns(served.made, pl.DataFrame(inputs), served.given).get_columns()
 
 
 def _counts(found: pl.DataFrame) -> dict[str, int]:
@@ -203,7 +265,7 @@ def _examples(
     vectors: pl.DataFrame, recomputed: pl.DataFrame, served: pl.DataFrame, wrong: pl.DataFrame, rows: pl.Series
 ) -> list[dict[str, Any]]:
     found = []
-    for row in np.flatnonzero(rows.to_numpy())[:5].tolist():
+    for row in np.flatnonzero(rows.to_numpy())[:_EXAMPLES].tolist():
         columns = [name for name in wrong.columns if wrong.get_column(name)[row]]
         found.append(
             {

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-import polars as pl
-import pyarrow as pa
-import pyarrow.dataset as ds
 
-from headrace.features.log import ACCEPTED
-from headrace.features.training import FeatureHistory, Gap
-from headrace.models.predictions import VECTORS
-from headrace.trainers.audit import Served, audit, lag_records, skew
+from headrace.features.log_span import Gap
+from headrace.trainers.audit import audit, lag_records, lags, skew, together
+from headrace.trainers.audit_parts import Parts
 
 if TYPE_CHECKING:
     from headrace.features.log import EventLog
     from headrace.trainers.audit import Comparison
     from headrace.trainers.definitions import Model
-
-_USED = ["key", "requested_at", "served_at", "service", "values", "statuses", "offsets", "request", "model"]
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -79,57 +72,32 @@ class Auditor:
     """
 
     def __init__(self, model: Model, log: EventLog, *, since_us: int | None = None) -> None:
-        self._model, self._log, self._since_us = model, log, since_us
-        self._specs = [view.spec for view in model.features.views]
-
-    @cached_property
-    def _vectors(self) -> pl.DataFrame:
-        own = (ds.field("__verdict") == ACCEPTED) & (ds.field("model") == self._model.name)
-        if self._since_us is not None:
-            own &= ds.field("served_at") >= pa.scalar(self._since_us, pa.timestamp("us", "UTC"))
-        return self._log.select(VECTORS.topic, own, _USED)
-
-    @cached_property
-    def _served(self) -> Served:
-        """Those of the service as it is defined now. The log is read after them, so that it is not behind."""
-        own = self._vectors.filter(pl.col("service") == self._model.features.version)
-        history = FeatureHistory(self._specs, self._log)
-        history.refresh()
-        return Served(self._specs, history, own)
-
-    @cached_property
-    def _beyond(self) -> np.ndarray:
-        """Which vectors saw records that the log does not have, so far or any more."""
-        served, ends = self._served, self._served.history.positions()
-        beyond = np.zeros(served.vectors.height, bool)
-        for spec, offsets, unknown in zip(self._specs, served.offsets, served.logged.unknown, strict=True):
-            sources = served.history.view(spec).sources
-            known = [ends[spec["source"]["topic"]].get(source, 0) for source in sources]
-            beyond |= unknown | (offsets > np.array(known, np.int64)).any(axis=1)
-        return beyond
+        self._model, self._parts = model, Parts(model, log, since_us)
 
     def audit(self) -> AuditReport:
         """Recompute each vector at its V and t."""
-        served = self._served
-        found = audit(served.only(~self._beyond))
-        others = self._vectors.filter(pl.col("service") != self._model.features.version).get_column("service")
+        found, not_logged = together([]), 0
+        for part in self._parts:
+            found, not_logged = together([found, audit(part.served)]), not_logged + part.not_logged
         return AuditReport(
             model=self._model.name,
             service=self._model.features.version,
             checked=found.checked,
             mismatched=found.different,
             out_of_range=found.out_of_range,
-            not_logged=int(self._beyond.sum()),
-            other_services={str(name): count for name, count in sorted(others.value_counts().iter_rows())},
+            not_logged=not_logged,
+            other_services=self._parts.services,
             features={name: _counts(found, name) for name in self._model.features.columns()},
-            gaps=served.history.gaps(),
+            gaps=[gap for extent in self._parts.extents.values() for gap in extent.gaps()],
             examples=[dict(example) for example in found.examples],
         )
 
     def skew(self) -> SkewReport:
         """Recompute each vector at its t from what was available then."""
-        served = self._served.only(~self._beyond)
-        found = skew(served)
+        found, behind = together([]), [np.zeros(0, np.int64)]
+        for part in self._parts:
+            found = together([found, skew(part.served)])
+            behind.append(lags(part.served))
         return SkewReport(
             model=self._model.name,
             service=self._model.features.version,
@@ -139,7 +107,7 @@ class Auditor:
                 name: 1 - found.by_column.get(name, 0) / max(found.checked, 1)
                 for name in self._model.features.columns()
             },
-            lag_records=lag_records(served),
+            lag_records=lag_records(behind),
             examples=[dict(example) for example in found.examples],
         )
 

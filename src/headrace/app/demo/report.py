@@ -13,7 +13,7 @@ from headrace.bus.duration import moment
 from headrace.features.log import ACCEPTED, REJECTED, EventLog
 from headrace.features.training import FeatureHistory
 from headrace.models.predictions import VECTORS
-from headrace.trainers.audit import Served, audit, lag_records, skew
+from headrace.trainers.audit import Served, audit, lag_records, lags, skew
 from headrace.trainers.model_log import ModelLog
 
 if TYPE_CHECKING:
@@ -90,6 +90,6 @@ def _audited(model: Model, log: EventLog) -> dict[str, Any]:
         "skew": {
             "checked": skewed.checked,
             "equal": skewed.checked - skewed.different,
-            "lag_records": lag_records(served),
+            "lag_records": lag_records([lags(served)]),
         },
     }

@@ -1,0 +1,112 @@
+"""An audit of parts finds what one of the whole finds, and reads of the log what its windows see."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.features.log_span import Extent, Gap
+from headrace.features.online import Source
+from headrace.features.training import FeatureHistory
+from headrace.models.predictions import VECTORS
+from headrace.trainers import audit_parts
+from headrace.trainers.audit import Served, audit, lag_records, lags, skew
+from headrace.trainers.audit_parts import Parts
+from headrace.trainers.auditing import Auditor
+from tests.training import A_DAY, DAYS, Shop, model
+from tests.unit.test_auditing import Served_
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TOPIC_ID = bytes([3]) * 16
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Served_:
+    """Vectors of several times, right but for the last one."""
+    found = Served_(tmp_path)
+    for minute in (12, 20, 11, 30, 64, 66, 70, 80, 200):
+        found.serve(minute)
+    n, mean, past = found.vectors[-1]["values"]
+    return found.logged(values=[n + 1, mean, past])
+
+
+def whole(scene: Served_) -> Served:
+    history = FeatureHistory(scene.specs, scene.log)
+    history.refresh()
+    return Served(scene.specs, history, scene.log.read(VECTORS.topic))
+
+
+def test_parts_find_what_the_whole_finds(scene: Served_, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_parts, "MOST", 3)
+    parts, served = list(Parts(scene.model, scene.log)), whole(scene)
+    assert len(parts) >= 4
+    assert sum(part.served.vectors.height for part in parts) == len(scene.vectors)
+    wanted, found = audit(served), Auditor(scene.model, scene.log).audit()
+    assert (found.checked, found.mismatched, found.out_of_range) == (
+        wanted.checked,
+        wanted.different,
+        wanted.out_of_range,
+    )
+    assert found.mismatched == 1
+    assert [example["served_at"] for example in found.examples] == [e["served_at"] for e in wanted.examples]
+    skewed = Auditor(scene.model, scene.log).skew()
+    assert skewed.equal == skew(served).checked - skew(served).different
+    assert skewed.lag_records == lag_records([lags(served)])
+
+
+def test_what_was_served_at_once_stays_together(scene: Served_, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_parts, "MOST", 1)
+    times = [set(part.served.vectors["served_at"].to_list()) for part in Parts(scene.model, scene.log)]
+    assert [len(each) for each in times] == [1] * len({vector["served_at"] for vector in scene.vectors})
+
+
+def test_a_part_reads_its_windows_of_the_log_and_no_more(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.serve(1)
+    parts = Parts(model, shop.log)
+    rows = [sum(len(frame) for frames in part.served.history._rows.values() for frame in frames) for part in parts]
+    assert len(rows) > DAYS // 4
+    assert max(rows) <= 3 * A_DAY + 2
+
+
+class Pieces:
+    """A log of these rows."""
+
+    def __init__(self, pieces: list[pl.DataFrame]) -> None:
+        self.pieces = pieces
+
+    def scan(self, topic: str, columns: list[str]) -> list[pl.DataFrame]:
+        """All of them."""
+        return [piece.select(columns) for piece in self.pieces if topic == "t"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 25)), unique=True), st.integers(1, 6))
+def test_an_extent_is_what_a_loop_counts(places: list[tuple[int, int]], pieces: int) -> None:
+    frames = [
+        pl.DataFrame(
+            {
+                "__partition": [partition for partition, _ in own],
+                "__topic_id": [TOPIC_ID] * len(own),
+                "__offset": [offset for _, offset in own],
+            }
+        )
+        for own in (places[part::pieces] for part in range(pieces))
+        if own
+    ]
+    found = Extent.of(Pieces(frames), "t")  # type: ignore[arg-type]
+    gaps, ends = [], {}
+    for partition in sorted({partition for partition, _ in places}):
+        source = Source(partition, TOPIC_ID)
+        offsets = sorted(offset for own, offset in places if own == partition)
+        ends[source] = offsets[-1] + 1
+        for one, other in pairwise(offsets):
+            if other > one + 1:
+                gaps.append(Gap("t", source.text, one + 1, other))
+    assert (found.ends(), found.gaps()) == (ends, gaps)
