@@ -40,7 +40,7 @@ def test_config_says_where_a_value_came_from(monkeypatch: pytest.MonkeyPatch, tm
     assert rows["namespace"] == ("mine", "headrace.toml")
     assert rows["tick"] == ("5m", "environment HEADRACE_TICK")
     assert rows["redis_url"] == ("redis://r:1/0", "flag --redis-url")
-    assert rows["batch_size"] == (10_000, "default")
+    assert rows["batch_size"] == (20_000, "default")
     plain = run.invoke(build(), ["config"]).output
     assert 'namespace = "mine"' in plain
     assert "headrace.toml" in run.invoke(build(), ["config", "--explain"]).output

@@ -145,7 +145,7 @@ class Settings(BaseModel):
     flush_interval: Duration = Field(
         default="1s", description="Longest time an accepted row waits for its Delta commit."
     )
-    batch_size: PositiveInt = Field(default=10_000, description="Most records that one fold of the worker takes.")
+    batch_size: PositiveInt = Field(default=20_000, description="Most records that one fold of the worker takes.")
     memory: ByteSize = Field(
         default=ByteSize(1 << 30),
         description="Most memory that a worker takes for the entities it keeps at hand, such as 512MiB. Others come "

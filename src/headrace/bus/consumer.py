@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import methodcaller
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -16,6 +17,7 @@ _ENDS = (
     "UNKNOWN_TOPIC_ID", "INCONSISTENT_TOPIC_ID", "TOPIC_AUTHORIZATION_FAILED",
 )  # fmt: skip
 """After one of these Kafka's client fetches the partition no more; after any other it tries again by itself."""
+_ERROR = methodcaller("error")
 logger = structlog.get_logger(__name__)
 
 
@@ -64,9 +66,8 @@ class BatchConsumer:
                 "enable.auto.offset.store": False,
                 "max.poll.interval.ms": 86_400_000,  # waiting for a store is no reason to lose the partitions
                 "fetch.wait.max.ms": fetch_wait_ms,
-                "fetch.message.max.bytes": 4 << 20,
-                "queued.min.messages": 200_000,
-                "queued.max.messages.kbytes": 262_144,
+                "fetch.message.max.bytes": 4 << 20,  # long runs of one partition: fewer entities a batch
+                "fetch.queue.backoff.ms": 10,  # how long a full queue stops a partition's fetches: else a second
                 "error_cb": _log_error,
             }
         )
@@ -79,7 +80,7 @@ class BatchConsumer:
         messages = self._consumer.consume(1, timeout_s)
         if messages:
             messages += self._consumer.consume(count - 1, 0)
-        return [message for message in messages if self._readable(message)]
+        return [message for message in messages if self._readable(message)] if any(map(_ERROR, messages)) else messages
 
     def _readable(self, message: Message) -> bool:
         error = message.error()

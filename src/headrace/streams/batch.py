@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter, methodcaller
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from headrace.bus.stream import Stream
 
+_OFFSET, _TIMESTAMP, _KEY, _VALUE = map(methodcaller, ("offset", "timestamp", "key", "value"))
+_SECOND = itemgetter(1)
 DECODE, MISSING_KEY, FUTURE = "decode", "missing_key", "future"
 
 
@@ -38,10 +41,10 @@ class Records:
         """Read the messages of one partition."""
         count = len(messages)
         return Records(
-            np.fromiter((message.offset() for message in messages), np.int64, count),
-            np.fromiter((message.timestamp()[1] for message in messages), np.int64, count) * 1_000,
-            [message.key() for message in messages],
-            [message.value() for message in messages],
+            np.fromiter(map(_OFFSET, messages), np.int64, count),
+            np.fromiter(map(_SECOND, map(_TIMESTAMP, messages)), np.int64, count) * 1_000,
+            list(map(_KEY, messages)),
+            list(map(_VALUE, messages)),
         )
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from headrace.streams.partition import OwnedPartition
     from headrace.streams.view_partition import ViewPartition
 
-_SLICE_ROWS, _ALONE_ROWS = 10_000, 50_000
+_SLICE_ROWS, _ALONE_ROWS = 10_000, 100_000
 """What the live views wait for at most: about 10 ms a view; and what is folded at once where none of them has to wait.
 
 A slice writes each entity that it has rows of once, so larger ones are cheaper."""

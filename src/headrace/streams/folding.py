@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from functools import partial
 from itertools import groupby
+from operator import methodcaller
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     Owned = Mapping[tuple[str, int], OwnedPartition]
     Taken = tuple[OwnedPartition, Sequence[Message]]
     ViewWrite = tuple[OwnedPartition, ViewPartition, Write]
+_TOPIC, _PARTITION, _OFFSET = map(methodcaller, ("topic", "partition", "offset"))
 logger = structlog.get_logger(__name__)
 
 
@@ -66,13 +69,10 @@ class Folding:
     def take(self, messages: Sequence[Message]) -> None:
         """Take records in; those of partitions that are not owned, or not from their position on, are dropped."""
         began = self._monotonic()
-        by_place: dict[tuple[str, int], list[Message]] = defaultdict(list)
-        for message in messages:
-            by_place[str(message.topic()), int(message.partition() or 0)].append(message)
         by_topic: dict[str, list[Taken]] = defaultdict(list)
-        for place, own in by_place.items():
+        for place, own in _by_place(messages).items():
             owned = self._owned.get(place)
-            wanted = [m for m in own if (m.offset() or 0) >= owned.next_offset] if owned and not owned.rewind else []
+            wanted = own[bisect_left(own, owned.next_offset, key=_OFFSET) :] if owned and not owned.rewind else []
             if owned and wanted:
                 by_topic[owned.topic].append((owned, wanted))
         writes = [write for topic, taken in by_topic.items() for write in self._fold(topic, taken)]
@@ -167,3 +167,14 @@ class Folding:
             else:
                 logger.warning("write refused", view=view.view, partition=owned.source.partition)
                 self._acquisition.later(owned)
+
+
+def _by_place(messages: Sequence[Message]) -> Mapping[tuple[str, int], list[Message]]:
+    """The messages of each partition, in order. They come in runs of one partition."""
+    found: dict[tuple[str, int], list[Message]] = defaultdict(list)
+    start = 0
+    for place, run in groupby(zip(map(_TOPIC, messages), map(_PARTITION, messages), strict=True)):
+        end = start + len(list(run))
+        found[place].extend(messages[start:end])
+        start = end
+    return found

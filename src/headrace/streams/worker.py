@@ -63,7 +63,7 @@ class WorkerConfig:
     data_dir: str
     namespace: str = "headrace"
     partitions: int = 4
-    batch_rows: int = 10_000
+    batch_rows: int = 20_000
     flush_s: float = 1.0
     memory_bytes: int = 1 << 30
     replay: bool = False
