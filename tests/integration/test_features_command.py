@@ -37,7 +37,7 @@ run = CliRunner()
 START = datetime(2020, 1, 1, tzinfo=UTC)
 SALES = """
 from datetime import datetime
-from headrace import Count, Entity, Event, FeatureService, FeatureView, Mean, Stream
+from headrace import Count, Entity, Event, FeatureService, FeatureView, Mean, Stream, col
 class Sale(Event):
     shop: str
     till: int
@@ -47,6 +47,8 @@ sales = Stream("sales", Sale, event_time="at")
 till = FeatureView("till", Entity("till", keys={"shop": str, "till": int}), sales, ["10m", "1h"],
     {"n": Count(), "amount": Mean("amount")}, history="1d")
 risk = FeatureService("risk", [till])
+basket = FeatureService("basket", [till], {"is_dear": (col("price") > col("till__amount_1h")) | col("vip")},
+    {"price": float, "vip": bool})
 """
 ROWS = [(0, 1, 2.0), (0, 3, 4.0), (1, 5, 9.0), (0, 40, 6.0)]
 """Partition, minute, amount: all of till 1 of shop a."""
@@ -102,10 +104,15 @@ def asked(*arguments: str) -> Any:
 @pytest.mark.usefixtures("project")
 def test_list_says_what_each_feature_is_made_of() -> None:
     rows = asked("list")
-    assert [row["feature"] for row in rows] == ["till__n_10m", "till__n_1h", "till__amount_10m", "till__amount_1h"]
+    views = ["till__n_10m", "till__n_1h", "till__amount_10m", "till__amount_1h"]
+    assert [row["feature"] for row in rows] == [*views, "is_dear"]
     assert rows[3] == {
         "feature": "till__amount_1h", "aggregate": "mean", "window": "1h", "entity": "shop, till", "source": "sales",
-        "version": rows[0]["version"], "services": "risk",
+        "version": rows[0]["version"], "services": "risk, basket",
+    }  # fmt: skip
+    assert rows[4] == {
+        "feature": "is_dear", "aggregate": "on demand", "window": None, "entity": None,
+        "source": "price, till__amount_1h, vip", "version": rows[4]["version"], "services": "basket",
     }  # fmt: skip
 
 
@@ -118,6 +125,16 @@ def test_get_is_what_an_application_would_see(of: str) -> None:
     assert {row["status"] for row in found["features"]} == {"present"}
     earlier = asked("get", of, "shop=a", "till=1", "--as-of", "2020-01-01T00:06:00")
     assert {row["feature"]: row["value"] for row in earlier["features"]}["till__n_10m"] == 3
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("price", "vip", "is_dear"), [("5", "false", False), ("5.5", "false", True), ("5", "true", True)]
+)
+def test_get_takes_the_values_of_a_request(price: str, vip: str, is_dear: bool) -> None:
+    found = asked("get", "basket", "shop=a", "till=1", f"price={price}", f"vip={vip}")["features"]
+    assert found[-1] == {"feature": "is_dear", "value": is_dear, "status": None, "age": None}
+    assert len(found) == 5
 
 
 @pytest.mark.usefixtures("project")
@@ -152,6 +169,10 @@ def test_explain_names_tiles_events_offsets_and_version() -> None:
     ("arguments", "said"),
     [
         (["get", "risk", "shop=a", "till=x"], "wanted a whole number"),
+        (["get", "basket", "price=x"], "price='x': wanted a number"),
+        (["get", "basket", "vip=yes"], "vip='yes': wanted true or false"),
+        (["get", "risk", "price=1"], "wanted shop=…, till=…"),
+        (["explain", "is_dear"], "made by service 'basket' when it is asked for, of price, till__amount_1h, vip"),
         (["get", "risk", "sho=a"], "wanted shop=…, till=…"),
         (["explain", "till__n_2h", "shop=a"], "see `headrace features list`"),
         (["history", "tills", "--from", "2020-01-01", "--to", "2020-01-02"], "it has ['till']"),

@@ -13,6 +13,7 @@ from headrace.bus.topics import DEFINITIONS, MODELS
 from headrace.errors import CodecError, NewerFormatError
 from headrace.features.aggregates import Count, Sum
 from headrace.features.definitions import Entity, FeatureService, FeatureView
+from headrace.features.expression import Expression, col
 from headrace.features.memory_store import MemoryOnlineStore
 from headrace.features.online import Cursor, CursorState, Source, Write
 from headrace.models.events import ModelEvent, ViewRef, encode
@@ -345,6 +346,52 @@ def test_a_plan_says_what_changes_and_which_old_versions_stay_and_why(scene: Sce
     assert (kept.action, kept.why) == ("kept", ["model m 1"])
     gone = make_plan(state, wanted, [service(NEW)], models={}, in_force={"risk": service(NEW)}, live={}).lines[-1]
     assert (gone.action, gone.before) == ("retires", OLD.version)
+
+
+def test_a_service_that_makes_other_features_on_demand_goes_over_at_once(scene: Scene) -> None:
+    worker = scene.worker(OLD)
+    scene.live(OLD_NAME)
+    wanted = made(more=col("user__n_1h") + 1)
+    scene.log.append(
+        Deployed(id="x", namespace="here", expects=worker.deployment.id, views=[OLD.spec], services=[wanted], at_us=3)
+    )
+    worker.step()
+    found = scene.store.get_document("service:risk")
+    assert found == wanted | {"deployment": 2}
+
+
+def made(request: dict[str, Any] | None = None, **on_demand: Expression) -> dict[str, Any]:
+    return FeatureService("risk", [OLD], on_demand, request or {}).spec
+
+
+def test_a_plan_says_what_a_service_makes_otherwise_on_demand(scene: Scene) -> None:
+    state = scene.worker(OLD).deployment
+    n = col("user__n_1h")
+    both = {"more": n + 1, "dear": col("price") > n}
+
+    def told(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+        deployed = replace(state, current=msgspec.structs.replace(state.current, services=[before]))  # type: ignore[type-var]
+        (line,) = (
+            line
+            for line in make_plan(deployed, [OLD.spec], [after], models={}, in_force={"risk": before}, live={}).lines
+            if line.kind == "service"
+        )
+        assert (line.action, line.live) == (("unchanged", True) if before == after else ("changed", None))
+        return line.what
+
+    price = {"price": float}
+    assert told(service(OLD), made(price, **both)) == [
+        "+ request value price", "+ on-demand feature more", "+ on-demand feature dear",
+    ]  # fmt: skip
+    assert told(made(price, **both), made(more=n + 2)) == [
+        "- request value price", "- on-demand feature dear", "on-demand feature more: value",
+    ]  # fmt: skip
+    assert told(made(price, **both), made(price, **dict(reversed(both.items())))) == ["order of on-demand features"]
+    assert told(made(more=n), made(more=n)) == []
+    in_force = {"risk": service(OLD)}
+    deployed = replace(state, current=msgspec.structs.replace(state.current, services=[made(more=n)]))  # type: ignore[type-var]
+    line = make_plan(deployed, [OLD.spec], [made(more=n)], models={}, in_force=in_force, live={}).lines[-1]
+    assert (line.kind, line.action, line.live) == ("service", "unchanged", False)
 
 
 def test_a_plan_of_what_is_deployed_changes_nothing_and_says_whether_it_is_live(scene: Scene) -> None:

@@ -1,0 +1,80 @@
+"""Predictions with on-demand features: what the estimator sees, and what is logged of it for audits and training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from headrace.errors import RequestValueError
+from headrace.features.memory_store import MemoryOnlineStore
+from headrace.models.events import ServiceRef, ViewRef
+from headrace.models.predictions import ServedVector
+from headrace.serving.answerer import Answerer
+from headrace.serving.features import FeatureClient
+from headrace.serving.subscriber import LoadedModel
+from tests.integration.test_on_demand_lookups import AT_US, NOWHERE, REQUESTS, WANTED, basket
+from tests.lookups_scene import A1, B1, filled
+from tests.model_events import PUBLISHED, published
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SERVICE = ServiceRef(
+    name="basket",
+    hash=basket.version,
+    views=[ViewRef(name=view.name, spec_hash=view.version, keys=list(view.entity.join_keys)) for view in basket.views],
+    columns=basket.columns(),
+    request_features=["price"],
+    key="id",
+    at="at",
+    on_demand=basket.spec["on_demand"],
+)
+
+
+class Scene:
+    """An application with one version; stands for its estimator, its subscriber and its producer."""
+
+    def __init__(self) -> None:
+        store = MemoryOnlineStore()
+        filled(store)
+        event = published("a", 1, expects=None)
+        self.current = LoadedModel(1, self, event, msgspec.structs.replace(PUBLISHED, service=SERVICE))
+        self.sent: list[Any] = []
+        me: Any = self
+        self.answerer = Answerer(me, FeatureClient(store), me, new_id=lambda: "v")
+
+    def predict_proba(self, frame: pd.DataFrame) -> np.ndarray:
+        self.frame = frame
+        return np.full((len(frame), 2), 0.5)
+
+    def send(self, _: Any, event: Any, *, timestamp_ms: int) -> None:
+        assert timestamp_ms == AT_US // 1_000
+        self.sent.append(event)
+
+
+def test_the_estimator_sees_them_before_the_request_features_and_they_are_logged() -> None:
+    scene = Scene()
+    requests = [
+        {"id": n, **entity, **own} for n, (entity, own) in enumerate(zip([A1, B1, NOWHERE], REQUESTS, strict=True))
+    ]
+    scene.answerer.predict_many(requests, as_of_us=AT_US)
+    assert list(scene.frame.columns) == [*basket.columns(), "price"]
+    made = np.array([[np.nan if value is None else value for value in row] for row in WANTED], float)
+    assert np.array_equal(scene.frame[["gap", "is_dear", "is_known"]].to_numpy(), made, equal_nan=True)
+    vectors = [event for event in scene.sent if isinstance(event, ServedVector)]
+    assert [msgspec.to_builtins(vector)["values"][4:] for vector in vectors] == [
+        [2.0, 1.0, 1.0],
+        [None, None, 1.0],
+        [None, None, 0.0],
+    ]
+    assert {vector.service for vector in vectors} == {basket.version}
+
+
+def test_a_request_that_lacks_a_value_is_refused_and_nothing_is_logged() -> None:
+    scene = Scene()
+    with pytest.raises(RequestValueError, match="required field `vip`"):
+        scene.answerer.predict({"id": 1, **A1, "price": 3.0})
+    assert scene.sent == []
