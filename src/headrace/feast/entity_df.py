@@ -14,7 +14,7 @@ from headrace.features.log import ACCEPTED, META
 from headrace.features.spine import keys_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy as np
 
@@ -63,9 +63,22 @@ class EntityFrame:
         """
         return pl.DataFrame([self._key(*column) for column in columns])
 
+    def lacks_none_of(self, columns: Iterable[str]) -> None:
+        """Raises DefinitionError for a column that is not there."""
+        for column in columns:
+            if column not in self.frame:
+                raise DefinitionError(f"entity_df has no column {column!r}; it has {list(self.frame.columns)}")
+
+    def has_none_of(self, features: Iterable[str]) -> None:
+        """Raises DefinitionError for columns that have the names of features."""
+        taken = [name for name in features if name in self.frame]
+        if taken:
+            raise DefinitionError(
+                f"entity_df has columns of the names of features: {taken}; rename them, or ask for full_feature_names"
+            )
+
     def _key(self, name: str, column: str, kind: str) -> pl.Series:
-        if column not in self.frame:
-            raise DefinitionError(f"entity_df has no column {column!r}; it has {list(self.frame.columns)}")
+        self.lacks_none_of([column])
         given = self.frame[column].astype(object)
         found = pl.Series(column, given.where(given.notna(), None).tolist(), strict=False)
         found = _whole(found) if kind == "int" and found.dtype.is_float() else found

@@ -27,6 +27,8 @@ from headrace.feast.source import HeadraceSource, tiled
 from headrace.serving.feast_status import FEAST_STATUSES
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from headrace.serving.features import FeatureClient, ViewAnswer
 
 Refs = Sequence[tuple[Any, list[str]]]
@@ -80,14 +82,17 @@ def native(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Asked:
-    """What Feast gives its hooks under ``get_online_features``, in that order; ``response`` is to be filled."""
+    """What Feast gives its hooks under ``get_online_features``, in its order and by its names.
 
-    refs: Refs
+    ``online_features_response`` is to be filled.
+    """
+
+    grouped_refs: Refs
     join_key_values: Mapping[str, Any]
-    key_of_entity: Mapping[str, str]
-    response: Any
-    full_names: bool
-    with_versions: bool
+    entity_name_to_join_key_map: Mapping[str, str]
+    online_features_response: Any
+    full_feature_names: bool
+    include_feature_view_version_metadata: bool
 
 
 class Lookup:
@@ -99,8 +104,8 @@ class Lookup:
         self.tiled: list[Group] = []
         groups: dict[tuple[Any, ...], Group] = {}
         natives = {name: [native(value) for value in values] for name, values in asked.join_key_values.items()}
-        for place, (view, features) in enumerate(asked.refs):
-            columns = _columns(view, asked.join_key_values, asked.key_of_entity)
+        for place, (view, features) in enumerate(asked.grouped_refs):
+            columns = _columns(view, asked.join_key_values, asked.entity_name_to_join_key_map)
             is_tiled = tiled(view) is not None
             identity = (is_tiled, *columns.items())
             if identity not in groups:
@@ -115,14 +120,15 @@ class Lookup:
     def answer(self, replies: Sequence[Any], of_tiles: Mapping[int, Filled]) -> None:
         """Fill the response: of what the commands replied, and of tiled views by the place of the view asked."""
         found = {**of_tiles, **self._of_hashes(replies)}
-        for place, (view, features) in enumerate(self._asked.refs):
+        response = self._asked.online_features_response
+        for place, (view, features) in enumerate(self._asked.grouped_refs):
             name = view.projection.name_to_use()
-            names = [f"{name}__{feature}" if self._asked.full_names else feature for feature in features]
-            fill(self._asked.response, names, found[place])
+            names = [f"{name}__{feature}" if self._asked.full_feature_names else feature for feature in features]
+            fill(response, names, found[place])
             present = sum(statuses.count(PRESENT) for statuses in found[place].statuses)
             track_feature_statuses(view.name, present, sum(map(len, found[place].statuses)) - present)
-            if self._asked.with_versions:
-                _note_version(view, self._asked.response)
+            if self._asked.include_feature_view_version_metadata:
+                _note_version(view, response)
 
     def _of_hashes(self, replies: Sequence[Any]) -> dict[int, Filled]:
         start, now_s = 0, time.time()
@@ -176,7 +182,8 @@ class Hashes:
             nothing: Sequence[bytes | None] = [None] * len(names)
             read = [reply[start : start + len(names)] for reply in replies]
             rows = [read[which] if which >= 0 else nothing for which in self.group.which]
-            found[place] = _of_hashes(rows, len(names) - 1, view.ttl.total_seconds() if view.ttl else None, now_s)
+            ttl: timedelta | None = getattr(view, "ttl", None)  # an on-demand view that is written has none
+            found[place] = _of_hashes(rows, len(names) - 1, ttl.total_seconds() if ttl else None, now_s)
             start += len(names)
         return found
 

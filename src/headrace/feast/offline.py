@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 from feast import utils
+from feast.feature_view import DUMMY_ENTITY_ID
 from feast.infra.offline_stores.dask import DaskOfflineStore, DaskOfflineStoreConfig, DaskRetrievalJob
 from feast.infra.offline_stores.offline_store import RetrievalMetadata
 from feast.on_demand_feature_view import OnDemandFeatureView
@@ -20,6 +21,8 @@ from headrace.features.log import EventLog
 from headrace.features.training import FeatureHistory
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import pandas as pd
     import polars as pl
 
@@ -116,6 +119,22 @@ class HeadraceOfflineStore(DaskOfflineStore):
         return DaskOfflineStore.pull_latest_from_table_or_query(config, data_source, *args, **options)
 
     @staticmethod
+    def get_monitoring_max_timestamp(config: Any, data_source: Any, *args: Any, **options: Any) -> datetime | None:
+        """The newest time of an ordinary view's source; None of a tiled view, which Feast does not monitor."""
+        if isinstance(data_source, HeadraceSource):
+            return None
+        found: datetime | None = DaskOfflineStore.get_monitoring_max_timestamp(config, data_source, *args, **options)
+        return found
+
+    @staticmethod
+    def compute_monitoring_metrics(config: Any, data_source: Any, *args: Any, **options: Any) -> list[dict[str, Any]]:
+        """Likewise its distributions; none of a tiled view."""
+        if isinstance(data_source, HeadraceSource):
+            return []
+        found: list[dict[str, Any]] = DaskOfflineStore.compute_monitoring_metrics(config, data_source, *args, **options)
+        return found
+
+    @staticmethod
     def offline_write_batch(
         config: Any, feature_view: Any, table: pa.Table, progress: Callable[[int], Any] | None
     ) -> None:
@@ -148,13 +167,14 @@ def training_set(
 
     ``ordinary`` gives the features of an ordinary view for distinct rows, perhaps not of all of them.
     """
+    prefixes = {view: f"{view.projection.name_to_use()}__" if full_names else "" for view in asked}
+    spine.has_none_of(prefixes[view] + feature for view, features in asked.items() for feature in features)
     found = pa.Table.from_pandas(spine.frame, preserve_index=False)
     of_tiles = _tiled_columns(spine, asked, log)
     for view, features in asked.items():
         columns = of_tiles[view] if view in of_tiles else _ordinary_columns(spine, view, features, ordinary)
-        prefix = f"{view.projection.name_to_use()}__" if full_names else ""
         for feature in features:
-            found = found.append_column(prefix + feature, columns[feature])
+            found = found.append_column(prefixes[view] + feature, columns[feature])
     return found
 
 
@@ -171,7 +191,8 @@ def _ordinary_columns(
     ordinary: Callable[[Any, Sequence[str], pd.DataFrame], pd.DataFrame],
 ) -> dict[str, pa.Array]:
     """Of one view at a time, on distinct rows that are numbered: Feast's file store loses rows otherwise."""
-    columns = [column for _, column in _columns(view) if column in spine.frame]
+    columns = [column for name, column in _columns(view) if name != DUMMY_ENTITY_ID]
+    spine.lacks_none_of(columns)
     keys = spine.frame[[*columns, spine.time]]
     which = keys.groupby(list(keys.columns), dropna=False, sort=False).ngroup()
     distinct = keys.assign(**{_ROW: which}).drop_duplicates(_ROW)

@@ -83,21 +83,36 @@ class HeadraceOnlineStore(RedisOnlineStore):
 
     # -- get_online_features -------------------------------------------------------------------------------------------
 
-    def _read_features_per_fv(self, config: Any, *asked: Any) -> None:
+    def _read_features_per_fv(self, config: Any, *asked: Any, **named: Any) -> None:
         """Feast's hook under ``get_online_features``."""
-        lookup = self._lookup(config, asked)
+        lookup = self._lookup(config, Asked(*asked, **named))
         replies = self._read_hash_fields(config, lookup.commands) if lookup.commands else []
         lookup.answer(replies, self._of_tiles(config, lookup.tiled))
 
-    async def _read_features_per_fv_async(self, config: Any, *asked: Any) -> None:
+    async def _read_features_per_fv_async(self, config: Any, *asked: Any, **named: Any) -> None:
         """Feast's hook under ``get_online_features_async``, which ``feast serve`` takes."""
-        lookup = self._lookup(config, asked)
+        lookup = self._lookup(config, Asked(*asked, **named))
         lookup.answer(
             *await asyncio.gather(self._replies(config, lookup.commands), self._of_tiles_async(config, lookup.tiled))
         )
 
-    def _lookup(self, config: Any, asked: Sequence[Any]) -> Lookup:
-        return Lookup(Asked(*asked), partial(self._hashes, config))
+    def _lookup(self, config: Any, asked: Asked) -> Lookup:
+        return Lookup(asked, partial(self._hashes, config))
+
+    @staticmethod
+    def _compute_expected_feature_names(grouped_refs: list[Any], full_feature_names: bool) -> list[str]:
+        """Feast's hook for a service with ``precompute_online``, whose rows are written ahead.
+
+        Raises DefinitionError where it has a tiled view.
+        """
+        for view, _ in grouped_refs:
+            if tiled(view):
+                raise DefinitionError(
+                    f"a service has precompute_online=True and the tiled view {view.name!r}, whose values age with "
+                    "the clock: what is computed ahead would be stale. Leave precompute_online out of the service"
+                )
+        names: list[str] = RedisOnlineStore._compute_expected_feature_names(grouped_refs, full_feature_names)
+        return names
 
     def _hashes(self, config: Any, group: Group) -> Hashes:
         keys = self._generate_redis_keys_for_entities(config, group.keys())
