@@ -124,22 +124,21 @@ class ViewHistory:
         return TileIndex(self.kernel, self._kept, len(self.sources), self._measured)
 
     def _pieces(self, keys: pl.DataFrame, at_us: np.ndarray) -> Iterator[tuple[TileIndex, np.ndarray]]:
-        """An index of some entities' rows at a time, and which queries are of these entities."""
-        seen = self._seen(keys, at_us)
-        number = max(1, -(-seen.height // INDEX_ROWS))
-        of_rows, of_queries = (_bucket(frame.select(self._names), number) for frame in (seen, keys))
+        """An index of some entities' rows at a time, of those in the tiles of windows; which queries are theirs."""
+        in_time = self._kept.select(pl.col("__time").is_between(*self._times(at_us))).to_series()
+        number = max(1, -(-int(in_time.sum()) // INDEX_ROWS))
+        of_rows, of_queries = (_bucket(frame.select(self._names), number) for frame in (self._kept, keys))
         for bucket in range(number):
-            rows = seen.filter(of_rows == bucket) if number > 1 else seen
-            index = TileIndex(self.kernel, rows, len(self.sources), self._measured)
-            yield index, np.flatnonzero(of_queries.to_numpy() == bucket)
+            chosen = np.flatnonzero(of_queries.to_numpy() == bucket)
+            rows = self._kept.filter(in_time & (of_rows == bucket))
+            rows = rows.join(keys[chosen].unique(), on=self._names, how="semi", maintain_order="left")
+            yield TileIndex(self.kernel, rows, len(self.sources), self._measured), chosen
 
-    def _seen(self, keys: pl.DataFrame, at_us: np.ndarray) -> pl.DataFrame:
-        """The rows of the queries' entities in the tiles of their windows."""
+    def _times(self, at_us: np.ndarray) -> tuple[int, int]:
+        """The first and the last event time that a query may see."""
         windows = self.kernel.spec["windows"]
         first = int(at_us.min(initial=-NO_CLOCK)) - max(window["length_us"] for window in windows)
-        last = int(at_us.max(initial=NO_CLOCK)) + max(window["tile_us"] for window in windows)
-        in_time = self._kept.filter(pl.col("__time").is_between(first, last))
-        return in_time.join(keys.unique(), on=self._names, how="semi", maintain_order="left")
+        return first, int(at_us.max(initial=NO_CLOCK)) + max(window["tile_us"] for window in windows)
 
     def _align(self, queries: Queries) -> np.ndarray:
         aligned = np.zeros((len(queries.at_us), len(self.sources)), np.int64)

@@ -16,7 +16,7 @@ from headrace.errors import DefinitionError, TerminalError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-BATCH_ROWS = 250_000
+BATCH_ROWS = 1_000_000
 """Rows of a spine that are in hand at once."""
 FEASTS = "event_timestamp"
 _TYPES: dict[str, pl.DataType] = {"str": pl.String(), "int": pl.Int64()}
