@@ -10,10 +10,12 @@ import numpy as np
 
 from headrace.features.field import fronts, unpack
 from headrace.features.kernel import Kernel, run_starts
-from headrace.features.ring import Ring
+from headrace.features.ring import Ring, grow
 from headrace.features.states import NEVER
 
 _FIRST_SLOTS, _ABANDONED = 64, -1
+_GROWTH = 8
+"""A view that is full grows by one slot in so many: by as much it may be above a bound on its memory."""
 _NAME_BYTES = 300
 """What whoever fills a slot keeps beside it, roughly: a name, its place in a dict, the bytes of an entity key."""
 
@@ -56,12 +58,11 @@ class FoldedView:
             self._rings[resolution].load(slot, of_size)
 
     def _grow(self) -> None:
-        size = len(self.newest)
+        slots = len(self.newest) + max(len(self.newest) // _GROWTH, _FIRST_SLOTS)
         for ring in self._rings:
-            ring.grow()
-        self.next_offset = np.concatenate([self.next_offset, np.zeros(size, np.int64)])
-        self.newest = np.concatenate([self.newest, np.full(size, NEVER)])
-        self._used = np.concatenate([self._used, np.zeros(size, np.int64)])
+            ring.grow(slots)
+        for values, empty in ((self.next_offset, 0), (self.newest, NEVER), (self._used, 0)):
+            grow(values, slots, empty)
 
     @property
     def nbytes(self) -> int:

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 _SPARE_ENTRIES = 4_096
 
 
+def grow(values: np.ndarray, size: int, empty: object) -> None:
+    """Make an array longer where it lies, so that no copy of a large one is made. No view of it may be in use."""
+    former = len(values)
+    values.resize(size, refcheck=False)
+    values[former:] = empty
+
+
 class Ring:
     """Tile k of a slot lies at ``k mod places``; there are places for all tiles that live at one time."""
 
@@ -27,10 +34,10 @@ class Ring:
         self._tiles = np.full(slots * places, np.asarray(kernel.empty)[0])
         self._entries = [_Entries(sketch.dtype) for sketch in kernel.sketches]
 
-    def grow(self) -> None:
-        """Twice the slots."""
-        self._k = np.concatenate([self._k, np.full(len(self._k), NEVER)])
-        self._tiles = np.concatenate([self._tiles, np.full(len(self._tiles), np.asarray(self._kernel.empty)[0])])
+    def grow(self, slots: int) -> None:
+        """Room for so many slots."""
+        grow(self._k, slots * self._places, NEVER)
+        grow(self._tiles, slots * self._places, np.asarray(self._kernel.empty)[0])
 
     @property
     def nbytes(self) -> int:
@@ -39,14 +46,18 @@ class Ring:
 
     def keep(self, slots: np.ndarray, capacity: int) -> None:
         """Have these slots alone, in this order, and room for ``capacity`` slots."""
-        k = np.full((capacity, self._places), NEVER)
-        tiles = np.full((capacity, self._places), np.asarray(self._kernel.empty)[0])
-        k[: len(slots)] = self._k.reshape(-1, self._places).take(slots, axis=0)
-        tiles[: len(slots)] = self._tiles.reshape(-1, self._places).take(slots, axis=0)
-        self._k, self._tiles = k.reshape(-1), tiles.reshape(-1)
+        self._k = self._taken(self._k, slots, capacity, NEVER)
+        self._tiles = self._taken(self._tiles, slots, capacity, np.asarray(self._kernel.empty)[0])
         for sketch, entries in enumerate(self._entries):
             entries.live = int(self._tiles[references(sketch)[1]].sum())
             self._compact(sketch, entries)
+
+    def _taken(self, values: np.ndarray, slots: np.ndarray, capacity: int, empty: object) -> np.ndarray:
+        found = np.empty(capacity * self._places, values.dtype)
+        by_slot = found.reshape(-1, self._places)[: len(slots)]
+        values.reshape(-1, self._places).take(slots, axis=0, out=by_slot, mode="clip")  # else by way of a copy
+        found[by_slot.size :] = empty
+        return found
 
     def make_room(self, places: int) -> None:
         """Have at least so many places: the tolerance of a stream may have grown since the view was defined."""
