@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
@@ -238,7 +238,7 @@ def test_a_known_service_costs_one_round_trip_and_one_that_changed_one_more() ->
     memory = MemoryOnlineStore()
     filled(memory)
     counted = Counted(memory)
-    own = Waiting(counted, "")
+    own = Waiting(cast("OnlineStore", counted), "")
     own.get("risk", A1)
     counted.calls.clear()
     own.get("risk", A1)
@@ -291,7 +291,7 @@ def test_a_cached_answer_is_evaluated_at_t_and_says_v_and_age_as_they_are(client
 def test_rows_that_are_known_and_rows_that_are_not_come_back_in_order(client: Make, worker: Worker) -> None:
     cached, plain = Cached(client), client()
     cached.get(A1)
-    rows = [B1, A1, {"shop": None, "till": 1}, A2, B1, {"shop": "zz", "till": 1}, A1]
+    rows: list[dict[str, Any]] = [B1, A1, {"shop": None, "till": 1}, A2, B1, {"shop": "zz", "till": 1}, A1]
     for _ in range(2):
         found, wanted = cached.get(*rows), plain.get("risk", rows, as_of_us=START_US + 4 * MINUTE)
         assert found.to_lists() == wanted.to_lists()
@@ -326,7 +326,7 @@ def test_a_cached_answer_costs_no_round_trip_and_the_oldest_go_first() -> None:
     memory = MemoryOnlineStore()
     filled(memory)
     counted = Counted(memory)
-    cached = Cached(partial(Waiting, counted, ""), cache_entries=4)
+    cached = Cached(partial(Waiting, cast("OnlineStore", counted), ""), cache_entries=4)
     for row in (A1, A2, B1):  # two views each, but shop a is known
         cached.get(row)
     counted.calls.clear()

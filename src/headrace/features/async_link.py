@@ -11,7 +11,7 @@ from redis.asyncio import Redis, RedisCluster
 
 from headrace.features.redis_cluster import Slots
 from headrace.features.redis_link import ONE_NODE, OneNode, whole
-from headrace.features.redis_rounds import Command, Connect, Patience, Pause, Send, Step, rounds
+from headrace.features.redis_rounds import ERRORS, Command, Connect, Patience, Pause, Send, Step, rounds
 from headrace.features.redis_url import check_cluster, check_single, of_node
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class _Link:
             case Connect():
                 try:
                     return await self._places()
-                except exceptions.RedisError as error:
+                except ERRORS as error:
                     return error
             case Pause(seconds, look_again):
                 await asyncio.sleep(seconds)
@@ -79,7 +79,7 @@ class _Link:
         return exceptions.TimeoutError(f"no answer within {self._patience.timeout_s:g} s")
 
     async def _places(self) -> Any:
-        """Connect if need be; see Places. Raises RedisError."""
+        """Connect if need be; see Places. Raises ERRORS."""
         raise NotImplementedError
 
     def _lane(self, node: Any) -> _Lane:

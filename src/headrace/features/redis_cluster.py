@@ -8,9 +8,10 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from redis import ConnectionPool, RedisCluster, exceptions
+from redis import RedisCluster, exceptions
 from redis.crc import key_slot
 
+from headrace.features.redis_lane import Lane
 from headrace.features.redis_link import BlockingLink, options
 from headrace.features.redis_url import check_cluster, of_node
 
@@ -33,7 +34,8 @@ class Slots:
 
     def node(self, shard: int) -> Any:
         """See Places."""
-        return self._nodes.get_node_from_slot(_SLOTS[shard])
+        node = self._nodes.get_node_from_slot(_SLOTS[shard])
+        return self._nodes.nodes_cache.get(node.name, node)  # what it knows after it looked again may be twins
 
     def moved(self, error: exceptions.MovedError) -> None:
         """See Places."""
@@ -53,6 +55,8 @@ class ClusterLink(BlockingLink):
         super().__init__(patience)
         self._url, self._options = url, options(patience, pool_size)
         self._lock = threading.Lock()
+        self._lanes: dict[str, Lane] = {}
+        self._keeps = pool_size is None
         self._connected: Any = None  # Any: redis-py's types tell neither replies from awaitables nor bytes from str
 
     @property
@@ -73,11 +77,16 @@ class ClusterLink(BlockingLink):
     def _places(self) -> Slots:
         return Slots(self.redis)
 
-    def _pool(self, node: Any) -> ConnectionPool:
-        pool: ConnectionPool = self.redis.get_redis_connection(node).connection_pool
-        return pool
+    def _lane(self, node: Any) -> Lane:
+        pool = self.redis.get_redis_connection(node).connection_pool
+        lane = self._lanes.get(node.name)
+        if lane is None or lane.pool is not pool:
+            lane = self._lanes[node.name] = Lane(pool, keeps=self._keeps)
+        return lane
 
     def _look_again(self) -> None:
+        for lane in list(self._lanes.values()):
+            lane.clear()
         try:
             self.redis.nodes_manager.initialize()
         except exceptions.RedisClusterException:  # nobody answers: the next round tells

@@ -8,9 +8,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from redis import ConnectionPool, Redis, exceptions
+from redis import Redis, exceptions
 
-from headrace.features.redis_rounds import Command, Connect, Patience, Pause, Send, Step, rounds
+from headrace.features.redis_lane import Conversation, Lane
+from headrace.features.redis_rounds import ERRORS, Command, Connect, Patience, Pause, Send, Step, rounds
 from headrace.features.redis_url import check_single
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class BlockingLink:
             case Connect():
                 try:
                     return self._places()
-                except exceptions.RedisError as error:
+                except ERRORS as error:
                     return error
             case Pause(seconds, look_again):
                 time.sleep(seconds)
@@ -76,7 +77,7 @@ class BlockingLink:
 
     def _send(self, by_node: Mapping[Any, Sequence[Sequence[Any]]]) -> Mapping[Any, Sequence[Any]]:
         """Write to all nodes, then read from all: one round trip."""
-        open_ = [(node, Conversation(self._pool(node)), lines) for node, lines in by_node.items()]
+        open_ = [(node, Conversation(self._lane(node)), lines) for node, lines in by_node.items()]
         try:
             for _, conversation, lines in open_:
                 conversation.write(lines)
@@ -86,56 +87,15 @@ class BlockingLink:
                 conversation.close()
 
     def _places(self) -> Any:
-        """Connect if need be; see Places. Raises RedisError."""
+        """Connect if need be; see Places. Raises ERRORS."""
         raise NotImplementedError
 
-    def _pool(self, node: Any) -> ConnectionPool:
+    def _lane(self, node: Any) -> Lane:
         """The connections to a node."""
         raise NotImplementedError
 
     def _look_again(self) -> None:
         """Find out where the slots are."""
-
-
-class Conversation:
-    """One round with one node: what is written, then as many replies. A connection that breaks is all their answer."""
-
-    def __init__(self, pool: ConnectionPool) -> None:
-        self._pool = pool
-        self._connection: Any = None
-        self._unread = 0
-        self._broken: Exception | None = None
-
-    def write(self, lines: Sequence[Sequence[Any]]) -> None:
-        """Send commands, each of some words."""
-        try:
-            self._connection = self._pool.get_connection()
-            self._unread = len(lines)
-            self._connection.send_packed_command(self._connection.pack_commands(lines))
-        except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
-            self._broken = error
-
-    def read(self) -> Any:
-        """The next reply, or the error."""
-        if self._broken is not None:
-            return self._broken
-        try:
-            reply = self._connection.read_response()
-        except exceptions.ResponseError as error:
-            reply = error
-        except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
-            self._broken = error
-            return error
-        self._unread -= 1
-        return reply
-
-    def close(self) -> None:
-        """A connection with replies that nobody read is of no more use."""
-        if self._connection is None:
-            return
-        if self._unread:
-            self._connection.disconnect()
-        self._pool.release(self._connection)
 
 
 class NodeLink(BlockingLink):
@@ -148,6 +108,7 @@ class NodeLink(BlockingLink):
         self._url, self._is_known = url, False
         # Any: redis-py's types tell neither replies from awaitables nor that keys may be bytes.
         self.redis: Any = Redis.from_url(url, **options(patience, pool_size))
+        self._own = Lane(self.redis.connection_pool, keeps=pool_size is None)
 
     def _places(self) -> OneNode:
         """A plain URL would find one shard in a cluster where its other clients have 64."""
@@ -160,15 +121,13 @@ class NodeLink(BlockingLink):
             self._is_known = True
         return ONE_NODE
 
-    def _pool(self, node: Any) -> ConnectionPool:  # noqa: ARG002 - there is one
-        pool: ConnectionPool = self.redis.connection_pool
-        return pool
+    def _lane(self, node: Any) -> Lane:  # noqa: ARG002 - there is one
+        return self._own
 
     def scan(self, position: int, pattern: bytes, count: int) -> tuple[int, Sequence[bytes]]:
         """See the port."""
-        self._places()
-        found: tuple[int, Sequence[bytes]] = self.redis.scan(position, match=pattern, count=count)
-        return found
+        ((cursor, keys),) = self.run([(0, ("SCAN", position, "MATCH", pattern, "COUNT", count))])
+        return int(cursor), keys
 
     def close(self) -> None:
         """See the port."""

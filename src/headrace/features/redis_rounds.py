@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Command = tuple[int, "Sequence[Any]"]
 """The shard whose node has all its keys, and the words."""
+ERRORS = (exceptions.RedisError, exceptions.RedisClusterException)
+"""All that redis-py raises."""
 _BACKOFF = FullJitterBackoff(cap=0.25, base=0.01)
 _LOST = (
     exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ClusterDownError, exceptions.ReadOnlyError,

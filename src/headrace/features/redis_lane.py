@@ -1,0 +1,102 @@
+"""Connections to one node, and what is said over one of them."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from redis import exceptions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis import ConnectionPool
+
+_FRESH_S = 1.0
+
+
+class Lane:
+    """The connections of a pool, those that were used last at hand. Safe to share between threads.
+
+    The pool's own care takes longer than a small answer. A process that was forked begins with none. ``keeps``: a pool
+    that is bounded has to have all of them back.
+    """
+
+    def __init__(self, pool: ConnectionPool, *, keeps: bool = True) -> None:
+        self.pool, self._keeps = pool, keeps
+        self._idle: list[tuple[Any, float]] = []
+        self._process = os.getpid()
+
+    def take(self) -> Any:
+        """One that nobody uses. Raises ConnectionError and TimeoutError."""
+        if self._process != os.getpid():
+            self._idle, self._process = [], os.getpid()
+        try:
+            connection, since_s = self._idle.pop()
+        except IndexError:
+            return self.pool.get_connection()
+        if time.monotonic() - since_s > _FRESH_S and _is_stale(connection):
+            connection.disconnect()  # whoever sends connects again
+        return connection
+
+    def give(self, connection: Any) -> None:
+        """Nobody uses it any more."""
+        if self._keeps:
+            self._idle.append((connection, time.monotonic()))
+        else:
+            self.pool.release(connection)
+
+    def clear(self) -> None:
+        """Give the pool all that nobody uses."""
+        while self._idle:
+            self.pool.release(self._idle.pop()[0])
+
+
+def _is_stale(connection: Any) -> bool:
+    """Whether there is something to read, such as the end: the other side has hung up."""
+    try:
+        return bool(connection.can_read())
+    except (exceptions.ConnectionError, exceptions.TimeoutError, OSError):
+        return True
+
+
+class Conversation:
+    """One round with one node: what is written, then as many replies. A connection that breaks is all their answer."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self._connection: Any = None
+        self._unread = 0
+        self._broken: Exception | None = None
+
+    def write(self, lines: Sequence[Sequence[Any]]) -> None:
+        """Send commands, each of some words."""
+        try:
+            self._connection = self._lane.take()
+            self._unread = len(lines)
+            self._connection.send_packed_command(self._connection.pack_commands(lines))
+        except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+            self._broken = error
+
+    def read(self) -> Any:
+        """The next reply, or the error."""
+        if self._broken is not None:
+            return self._broken
+        try:
+            reply = self._connection.read_response()
+        except exceptions.ResponseError as error:
+            reply = error
+        except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+            self._broken = error
+            return error
+        self._unread -= 1
+        return reply
+
+    def close(self) -> None:
+        """A connection with replies that nobody read is of no more use."""
+        if self._connection is None:
+            return
+        if self._unread:
+            self._connection.disconnect()
+        self._lane.give(self._connection)
