@@ -6,7 +6,10 @@ behind it: up to the fetch's whole wait.
 
 from __future__ import annotations
 
+import time
+
 _TIMEOUT_S = 10.0
+_WAIT_S = 0.05
 
 
 class Watermarks:
@@ -24,10 +27,20 @@ class Watermarks:
         )
 
     def of(self, topic: str, partition: int, timeout_s: float = _TIMEOUT_S) -> tuple[int, int]:
-        """The oldest offset still there and the next one to be written. Raises KafkaException."""
-        from confluent_kafka import TopicPartition  # noqa: PLC0415
+        """The oldest offset still there and the next one to be written. Raises KafkaException.
 
-        return self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout_s)
+        A partition that was made just now may have no leader yet: that is waited for.
+        """
+        from confluent_kafka import KafkaError, KafkaException, TopicPartition  # noqa: PLC0415
+
+        until_s = time.monotonic() + timeout_s
+        while True:
+            try:
+                return self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout_s)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION or time.monotonic() >= until_s:
+                    raise
+            time.sleep(_WAIT_S)
 
     def close(self) -> None:
         """Let go of the connection."""
