@@ -193,30 +193,39 @@ class Moment:
     @cached_property
     def cursors(self) -> Mapping[Source, Cursor]:
         """The cursors by source. Raises CodecError."""
-        return {source: Cursor.unpack(data) for source, data in by_source(self.packed).items()}
+        return _cursors(self.packed)
 
     @cached_property
     def offsets(self) -> Mapping[str, int]:
         """The next offset of each source, by its text."""
         return {source.text: cursor.next_offset for source, cursor in self.cursors.items()}
 
-    @cached_property
+    @property
     def signs(self) -> Signs:
         """What they say together. Raises CodecError."""
-        names, packed = self.packed[::2], self.packed[1::2]
-        if len({name[:_TOPIC_ID] for name in names}) != 1 or any(len(data) != _CURSOR.size for data in packed):
-            return _signs(self.cursors)
-        columns = zip(*map(_CURSOR.unpack, packed), strict=True)
-        _, _, _, clocks, forms, states, _, partitions, heartbeats = columns
-        if set(forms) != {CURSOR_FORMAT}:
-            return _signs(self.cursors)
-        return Signs(max(clocks), len(packed) >= max(partitions) and not any(states), min(heartbeats))
+        return _signs(tuple(self.packed))
 
 
-def _signs(cursors: Mapping[Source, Cursor]) -> Signs:
+@lru_cache(maxsize=1024)
+def _signs(packed: tuple[bytes, ...]) -> Signs:
+    """Remembered, as many look-ups find the same cursors between two batches of a worker."""
+    names, cursors = packed[::2], packed[1::2]
+    if len({name[:_TOPIC_ID] for name in names}) != 1 or any(len(data) != _CURSOR.size for data in cursors):
+        return _signs_of(_cursors(packed))
+    _, _, _, clocks, forms, states, _, partitions, heartbeats = zip(*map(_CURSOR.unpack, cursors), strict=True)
+    if set(forms) != {CURSOR_FORMAT}:
+        return _signs_of(_cursors(packed))
+    return Signs(max(clocks), len(cursors) >= max(partitions) and not any(states), min(heartbeats))
+
+
+def _signs_of(cursors: Mapping[Source, Cursor]) -> Signs:
     """The same of cursors of any incarnations."""
     clock = max((cursor.clock for cursor in cursors.values()), default=NO_CLOCK)
     return Signs(clock, is_live(cursors), min((cursor.heartbeat_us for cursor in present(cursors)), default=0))
+
+
+def _cursors(packed: Sequence[bytes]) -> dict[Source, Cursor]:
+    return {source: Cursor.unpack(data) for source, data in by_source(packed).items()}
 
 
 def by_source(packed: Sequence[bytes]) -> dict[Source, bytes]:
@@ -244,7 +253,7 @@ class Answer:
     @property
     def clock(self) -> int:
         """The largest of all cursors."""
-        return max(moment.signs.clock for moment in self.moments.values())
+        return max([moment.signs.clock for moment in self.moments.values()])
 
     @cached_property
     def fields(self) -> Sequence[Mapping[Source, bytes]]:
