@@ -167,7 +167,8 @@ def used_columns(spec: Mapping[str, Any]) -> list[str]:
 
 def _offsets(sources: Sequence[Source], found: Sequence[Mapping[str, int]]) -> np.ndarray:
     """A row each, a column a source; 0 where a source is not named."""
-    columns = [[offsets.get(source.text, 0) for offsets in found] for source in sources]
+    names = [source.text for source in sources]
+    columns = [[offsets.get(name, 0) for offsets in found] for name in names]
     return np.array(columns, np.int64).reshape(len(columns), len(found)).T
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -18,15 +18,15 @@ import pyarrow.dataset as ds
 from headrace.features.log import ACCEPTED
 from headrace.features.log_span import Extent, Span
 from headrace.features.on_demand import on_demand
-from headrace.features.online import Source
 from headrace.features.training import FeatureHistory
 from headrace.models.predictions import VECTORS
 from headrace.trainers.audit import Served
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from headrace.features.log import EventLog
+    from headrace.features.online import Source
     from headrace.trainers.definitions import Model
 
 _USED = ["key", "requested_at", "served_at", "service", "values", "statuses", "offsets", "request", "model"]
@@ -62,7 +62,7 @@ class Parts:
     def extents(self) -> dict[str, Extent]:
         """How far the log goes, by topic. It is read after the vectors, so that it is not behind them."""
         _ = self._times
-        return {topic: Extent.of(self._log, topic) for topic in {spec["source"]["topic"] for spec in self._specs}}
+        return {topic: Extent.of(self._log, topic) for topic in dict.fromkeys(map(_topic, self._specs))}
 
     def __iter__(self) -> Iterator[Part]:
         """One part after the other; the last one is kept for the next time."""
@@ -99,7 +99,7 @@ class Parts:
         history.refresh()
         served = Served(self._specs, history, vectors, on_demand(self._model.features.spec))
         beyond = self._beyond(served)
-        return Part(served.only(~beyond), int(beyond.sum()))
+        return Part(served.only(~beyond) if beyond.any() else served, int(beyond.sum()))
 
     def _own(self, since_us: int | None) -> ds.Expression:
         own = (ds.field("__verdict") == ACCEPTED) & (ds.field("model") == self._model.name)
@@ -107,25 +107,33 @@ class Parts:
 
     def _below(self, vectors: pl.DataFrame) -> dict[str, dict[Source, int]]:
         """The largest V of all vectors, of every source partition that the log has."""
-        below = {topic: dict.fromkeys(extent.runs, 0) for topic, extent in self.extents.items()}
-        topics = {spec["view"]: spec["source"]["topic"] for spec in self._specs}
+        largest: dict[tuple[str, str], int] = {}
         for line in vectors.get_column("offsets").unique().to_list():
             for view, offsets in _DECODE(line).items():
-                own = below[topics[view]] if view in topics else {}
                 for name, end in offsets.items():
-                    source = Source.from_text(name)
-                    if own.get(source, end) < end:
-                        own[source] = end
-        return below
+                    largest[view, name] = max(end, largest.get((view, name), 0))
+        return {
+            topic: {
+                source: max(
+                    largest.get((spec["view"], source.text), 0) for spec in self._specs if _topic(spec) == topic
+                )
+                for source in extent.runs
+            }
+            for topic, extent in self.extents.items()
+        }
 
     def _beyond(self, served: Served) -> np.ndarray:
         """Which vectors saw records that the log does not have."""
         beyond = np.zeros(served.vectors.height, bool)
         for spec, offsets, unknown in zip(self._specs, served.offsets, served.logged.unknown, strict=True):
-            ends = self.extents[spec["source"]["topic"]].ends()
+            ends = self.extents[_topic(spec)].ends()
             known = [ends.get(source, 0) for source in served.history.view(spec).sources]
             beyond |= unknown | (offsets > np.array(known, np.int64)).any(axis=1)
         return beyond
+
+
+def _topic(spec: Mapping[str, Any]) -> str:
+    return str(spec["source"]["topic"])
 
 
 def _time(us: int) -> pa.Scalar:
