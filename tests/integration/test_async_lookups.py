@@ -94,18 +94,21 @@ def test_connections_end_with_their_loop(
 
 
 def test_a_task_that_is_cancelled_leaves_nobody_its_answer(where: tuple[str, str], masters: list[Any]) -> None:
+    """Of none of the nodes that it asked."""
+    some: list[dict[str, Any]] = [{"shop": f"s{n}", "till": n} for n in range(30)]
+
     async def cancel() -> list[Any]:
         async with AsyncFeatureClient.from_url(*where) as client:
-            await client.get("risk", A1, as_of_us=AT_US)
+            await client.get("risk", [A1, *some], as_of_us=AT_US)
             for redis in masters:
                 redis.execute_command("CLIENT", "PAUSE", "300", "ALL")
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.05):
-                    await client.get("risk", A1, as_of_us=AT_US)
-            found = await asyncio.gather(*(client.get("risk", B1, as_of_us=AT_US) for _ in range(3)))
-            return [one.to_lists()[0] for one in found]
+                    await client.get("risk", [A1, *some], as_of_us=AT_US)
+            found = await asyncio.gather(*(client.get("risk", [*some, B1], as_of_us=AT_US) for _ in range(3)))
+            return [one.to_lists() for one in found]
 
-    assert asyncio.run(cancel()) == [[1, 0.0, 1, None]] * 3
+    assert asyncio.run(cancel()) == [[[0, 0.0, 0, None]] * 30 + [[1, 0.0, 1, None]]] * 3
 
 
 def test_a_store_that_forgot_its_scripts_is_told_them_again(where: tuple[str, str], masters: list[Any]) -> None:

@@ -18,6 +18,8 @@ from headrace.features.redis_url import check_cluster, of_node
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from redis import ConnectionPool
+
     from headrace.features.redis_rounds import Patience
 
 CLUSTER_SHARDS = 64
@@ -55,7 +57,7 @@ class ClusterLink(BlockingLink):
         super().__init__(patience)
         self._url, self._options = url, options(patience, pool_size)
         self._lock = threading.Lock()
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: dict[ConnectionPool, Lane] = {}
         self._keeps = pool_size is None
         self._connected: Any = None  # Any: redis-py's types tell neither replies from awaitables nor bytes from str
 
@@ -79,10 +81,8 @@ class ClusterLink(BlockingLink):
 
     def _lane(self, node: Any) -> Lane:
         pool = self.redis.get_redis_connection(node).connection_pool
-        lane = self._lanes.get(node.name)
-        if lane is None or lane.pool is not pool:
-            lane = self._lanes[node.name] = Lane(pool, keeps=self._keeps)
-        return lane
+        lane = self._lanes.get(pool)
+        return self._lanes.setdefault(pool, Lane(pool, keeps=self._keeps)) if lane is None else lane
 
     def _look_again(self) -> None:
         for lane in list(self._lanes.values()):

@@ -49,8 +49,9 @@ class Lane:
 
     def clear(self) -> None:
         """Give the pool all that nobody uses."""
-        while self._idle:
-            self.pool.release(self._idle.pop()[0])
+        idle, self._idle = self._idle, []
+        for connection, _ in idle:
+            self.pool.release(connection)
 
 
 def _is_stale(connection: Any) -> bool:

@@ -1,0 +1,127 @@
+"""Connections that are kept at hand: which are used again, and which are not."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from redis import ConnectionPool, exceptions
+
+from headrace.features import redis_lane
+from headrace.features.redis_lane import Conversation, Lane
+
+
+class Connection:
+    """Has something to read, or says why not; notes what is done to it."""
+
+    def __init__(self, replies: list[Any] | None = None) -> None:
+        self.said: Any = False
+        self.looked = self.disconnected = 0
+        self.replies = replies or []
+
+    def can_read(self) -> bool:
+        self.looked += 1
+        if isinstance(self.said, Exception):
+            raise self.said
+        return bool(self.said)
+
+    def disconnect(self) -> None:
+        self.disconnected += 1
+
+    def pack_commands(self, lines: Any) -> Any:
+        return lines
+
+    def send_packed_command(self, packed: Any) -> None: ...
+
+    def read_response(self) -> Any:
+        reply = self.replies.pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+
+class Pool:
+    """Makes connections, and takes them back."""
+
+    def __init__(self, *made: Connection) -> None:
+        self.rest, self.back = list(made), list[Any]()
+
+    def get_connection(self) -> Connection:
+        return self.rest.pop(0)
+
+    def release(self, connection: Any) -> None:
+        self.back.append(connection)
+
+
+def lane(pool: Pool, **options: bool) -> Lane:
+    return Lane(cast("ConnectionPool", pool), **options)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr(redis_lane.time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.mark.usefixtures("clock")
+def test_what_was_given_last_is_taken_first_and_not_looked_at() -> None:
+    first, second = Connection(), Connection()
+    own = lane(Pool(first, second))
+    assert (own.take(), own.take()) == (first, second)
+    own.give(first)
+    own.give(second)
+    assert (own.take(), own.take()) == (second, first)
+    assert (first.looked, second.looked) == (0, 0)
+
+
+@pytest.mark.parametrize("said", [True, exceptions.ConnectionError("closed"), OSError("closed")])
+def test_one_that_rested_and_was_hung_up_is_not_used_as_it_is(clock: list[float], said: Any) -> None:
+    connection = Connection()
+    own = lane(Pool(connection))
+    own.give(own.take())
+    clock[0] += 1.5
+    assert (own.take(), connection.looked, connection.disconnected) == (connection, 1, 0)
+    own.give(connection)
+    connection.said = said
+    clock[0] += 1.5
+    assert (own.take(), connection.looked, connection.disconnected) == (connection, 2, 1)
+
+
+def test_a_process_that_was_forked_begins_with_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, forked = Connection(), Connection()
+    own = lane(Pool(mine, forked))
+    own.give(own.take())
+    monkeypatch.setattr(redis_lane.os, "getpid", lambda: -1)
+    assert own.take() is forked
+
+
+def test_a_pool_that_is_bounded_has_all_back_at_once_and_others_when_they_are_cleared() -> None:
+    pool = Pool(Connection(), Connection())
+    bounded, own = lane(pool, keeps=False), lane(pool)
+    bounded.give(bounded.take())
+    assert len(pool.back) == 1
+    own.give(own.take())
+    assert len(pool.back) == 1
+    own.clear()
+    assert len(pool.back) == 2
+
+
+@pytest.mark.parametrize(("read", "ends"), [(2, 0), (1, 1)])
+def test_a_connection_with_replies_that_nobody_read_is_ended(read: int, ends: int) -> None:
+    connection = Connection([1, exceptions.ResponseError("no")])
+    own = lane(Pool(connection))
+    conversation = Conversation(own)
+    conversation.write([("A",), ("B",)])
+    found = [conversation.read() for _ in range(read)]
+    conversation.close()
+    assert found[0] == 1
+    assert connection.disconnected == ends
+    assert own.take() is connection
+
+
+def test_a_connection_that_breaks_is_the_answer_to_all_that_is_left() -> None:
+    error = exceptions.ConnectionError("gone")
+    conversation = Conversation(lane(Pool(Connection([1, error]))))
+    conversation.write([("A",), ("B",), ("C",)])
+    assert [conversation.read() for _ in range(3)] == [1, error, error]
