@@ -95,6 +95,7 @@ def parser() -> argparse.ArgumentParser:
     own.add_argument("--growth-events", type=int, default=Options.growth_events, help="a point (%(default)s)")
     own.add_argument("--peer-events", type=int, default=Options.peer_events, help="of the peers (%(default)s)")
     own.add_argument("--peers-python", type=Path, help="an interpreter that has the peers (make bench PEERS=1)")
+    own.add_argument("--large", action="store_true", help="training: a million rows of ten million events too")
     own.add_argument("--charts", type=Path, default=Options.charts, help="folder of the charts (%(default)s)")
     own.add_argument("--out", type=Path, default=Path("bench.json"), help="results (%(default)s)")
     own.add_argument("--page", type=Path, default=Path("docs/benchmarks.md"), help="tables (%(default)s)")

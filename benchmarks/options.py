@@ -8,7 +8,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Options:
-    """Sizes: events of a run, runs of each kind, seconds of steady load and its events a second."""
+    """Sizes: events of a run, runs of each kind, seconds of steady load and its events a second.
+
+    ``large``: also what takes minutes and gigabytes.
+    """
 
     events: int = 1_000_000
     repeat: int = 3
@@ -18,3 +21,4 @@ class Options:
     peer_events: int = 300_000
     peers_python: Path | None = None
     charts: Path = Path("docs/benchmarks")
+    large: bool = False

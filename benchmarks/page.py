@@ -146,6 +146,12 @@ def _training(section: Json) -> str:
         _table(head, rows),
         f"Feast's time to ours: **{section['ratio_to_feast']}**.",
     ]
+    if section.get("large"):
+        more = section["large"]
+        parts.append(
+            f"{more['rows']:,} rows of {more['events']:,} events, from file to file: {more['seconds']:.1f} s, "
+            f"at most {more['peak_gb']} GB in memory."
+        )
     for name, points in section["growth"].items():
         slug = name.replace(" ", "-")
         table = _table((name, *(f"{int(count):,}" for count in points)), [("rows/s", *points.values())])

@@ -133,6 +133,12 @@ def headrace(folder: Path, load: Load) -> None:
     training_set(load.service, pl.read_parquet(folder / "spine.parquet"), settings=settings).to_arrow()
 
 
+def parquet(folder: Path, load: Load) -> None:
+    """A training set of a spine that is a file, into a file."""
+    settings = Settings(event_log=str(folder / "log"))
+    training_set(load.service, folder / "spine.parquet", settings=settings).to_parquet(folder / "made.parquet")
+
+
 def feast(folder: Path, load: Load) -> None:
     """Feast's default store: values that are ready made, as many columns and rows, joined as of the same times."""
     import feast as package  # noqa: PLC0415 - takes seconds
@@ -156,10 +162,11 @@ def feast(folder: Path, load: Load) -> None:
 
 
 WORK: dict[str, Callable[[Path, Load], None]] = {"read": read, "headrace": headrace, "feast": feast}
+LARGE: dict[str, Callable[[Path, Load], None]] = {"parquet": parquet}
 
 
 class Took(msgspec.Struct, frozen=True):
-    """Wall and CPU seconds of the second of two runs in one process, and that process's peak memory."""
+    """Wall and CPU seconds, and the process's peak memory; of small ones of the second of two runs in it."""
 
     seconds: float
     cpu: float
@@ -175,8 +182,8 @@ def once(what: str, folder: Path, load: Load) -> Took:
 
 def _child(what: str, folder: Path, load: Load) -> Took:
     warnings.simplefilter("ignore")
-    work = WORK[what]
-    if what != "feast":
+    work = (WORK | LARGE)[what]
+    if what in {"read", "headrace"}:
         work(folder, load)
     began, used = time.monotonic(), time.process_time()
     work(folder, load)
@@ -218,7 +225,21 @@ def run(rig: Rig, options: Options) -> dict[str, Any]:
         "ratio_to_feast": round(seconds["feast"] / seconds["headrace"], 1),
         "ratio_to_reading": round(seconds["headrace"] / seconds["read"], 1),
         "growth": growth(rig, options),
+        "large": large(rig, options) if options.large else None,
     }
+
+
+def large(rig: Rig, options: Options) -> dict[str, Any]:
+    """Ten times as many of both, from file to file."""
+    load = Load(10 * options.events, options.events, users=100_000)
+    folder = rig.folder / "training-large"
+    folder.mkdir()
+    with console.status("filling"):
+        write_log(folder / "log", load)
+        spine_of(load).write_parquet(folder / "spine.parquet")
+    took = once("parquet", folder, load)
+    console.print(f"  {load.rows:,} rows of {load.events:,} events: {took.seconds:.1f} s, {took.peak_gb} GB")
+    return {"events": load.events, "rows": load.rows, "seconds": took.seconds, "peak_gb": took.peak_gb}
 
 
 def growth(rig: Rig, options: Options) -> dict[str, dict[str, int]]:

@@ -140,10 +140,12 @@ def test_the_training_load_is_in_order_and_late_as_asked_and_its_page_shows_rati
     told = {
         **STAMP, "rows": 400, "events": 4_000, "features": 10, "peak_gb": 1.5, "ratio_to_feast": 25.0,
         "seconds": {"read": 0.1, "headrace": 0.4, "feast": 10.0}, "growth": {"late percent": {"1": 5, "20": 4}},
+        "large": {"rows": 4_000, "events": 40_000, "seconds": 3.21, "peak_gb": 2.5},
     }  # fmt: skip
     text = page.render({"machine": MACHINE, "sections": {"training": told}})
     assert "| headrace | 0.40 | 4.0 |" in text
     assert "Feast's time to ours: **25.0**" in text
+    assert "4,000 rows of 40,000 events, from file to file: 3.2 s, at most 2.5 GB" in text
     assert "benchmarks/training-late-percent.png" in text
 
 
