@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import time
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -27,15 +25,17 @@ from headrace.streams.worker import publish_definitions
 from streams import arrivals, departures, scheduled
 from streams.flights import Departure
 from tests import model_events
+from tests.documents import ROOT, blocks
 from trainers.delay import delay, train
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from headrace.app.local.services import LocalServices
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).parents[2]
-BLOCKS: list[str] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+BLOCKS = [block.text for block in blocks("README.md", "python")]
 
 
 def run(block: str) -> dict[str, Any]:

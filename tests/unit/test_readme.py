@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import headrace
 from headrace.serving import Predicted
 from streams import arrivals, scheduled
+from tests.documents import ROOT, blocks
 from trainers.delay import train
 
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-
-
-def blocks() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = [block.text for block in blocks("README.md", "python")]
 
 
 def test_the_definitions_in_the_readme_compile_to_specs() -> None:
@@ -24,14 +21,14 @@ def test_the_definitions_in_the_readme_compile_to_specs() -> None:
     rules = ("any_of", "volume", "drift", "performance", "col")
     world: dict[str, Any] = {name: getattr(headrace, name) for name in (*names, *rules)}
     world |= {"scheduled": scheduled, "arrivals": arrivals, "train": train}
-    program = "from datetime import datetime\n" + blocks()[0]
+    program = "from datetime import datetime\n" + BLOCKS[0]
     exec(compile(program, "README.md", "exec", dont_inherit=True), world)
     assert world["delay"].features.columns()[:2] == ["airport__departures_1h", "airport__departures_6h"]
     assert world["airport"].spec["windows"][2] == {"name": "1d", "length_us": 86_400_000_000, "tile_us": 1_800_000_000}
 
 
 def test_the_application_in_the_readme_names_what_there_is() -> None:
-    assert any('Predictor("delay")' in block for block in blocks()[1:])
+    assert any('Predictor("delay")' in block for block in BLOCKS[1:])
     assert callable(headrace.Predictor.predict)
     assert {"value", "version", "statuses"} <= {field.name for field in fields(Predicted)}
 
