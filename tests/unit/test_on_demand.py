@@ -106,7 +106,10 @@ def test_a_spec_of_a_later_release_is_refused() -> None:
 def test_the_kinds_of_columns_are_those_that_the_kernel_gives() -> None:
     compiled = kernel(shop.spec)
     outputs = [output.result for output in compiled.outputs for _ in compiled.windows]
-    assert column_kinds(shop.spec) == dict(zip(compiled.columns, outputs, strict=True))
+    found = column_kinds(shop.spec)
+    assert found == dict(zip(compiled.columns, outputs, strict=True))
+    wanted = {"n": "int", "mean": "float", "items": "int", "online": "bool", "dear": "float", "most": "int"}
+    assert {name.split("_")[2]: of for name, of in found.items()} == wanted
 
 
 @pytest.mark.parametrize(
