@@ -93,16 +93,17 @@ def _online(scene: Scene, at_us: int) -> tuple[int, int]:
     return len(pairs), sum(value != other for value, other in pairs)
 
 
-def inconsistent(scene: Scene, found: Features) -> int:
-    """How many of the values are not those of their own V, whatever that is."""
+def inconsistent(scene: Scene, found: Features) -> list[object]:
+    """The values that are not those of their own V, whatever that is: user, V, t, values, and what they should be."""
     produced = list(scene.till.produced)
     folds: dict[tuple[int, ...], dict[str, list[object]]] = {}
-    wrong = 0
+    wrong: list[object] = []
     for row, (user, values) in enumerate(zip(USERS, found.to_lists(), strict=True)):
         below = offsets(found, row)
         if below not in folds:
             folds[below] = naive(produced, list(below), found.at_us)
-        wrong += sum(value != other for value, other in zip(values, folds[below][user], strict=True))
+        if list(values) != list(folds[below][user]):
+            wrong.append((user, below, found.at_us, values, folds[below][user]))
     return wrong
 
 

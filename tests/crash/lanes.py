@@ -37,7 +37,8 @@ class Recovery:
 
     fault: str
     seconds: float
-    mismatched: int
+    mismatched: Sequence[object]
+    """The values that were not those of their V, each with what it should be; last what the broker holds otherwise."""
 
 
 @contextmanager
@@ -81,7 +82,8 @@ def recover(scene: Scene, fault: str) -> Recovery:
     began, ends = time.monotonic(), scene.till.ends()
     until(lambda: scene.reached(ends), 180, lambda: (fault, ends, scene.state()))
     seconds = time.monotonic() - began
-    return Recovery(fault, seconds, inconsistent(scene, scene.look_up()))
+    wrong = inconsistent(scene, scene.look_up())
+    return Recovery(fault, seconds, [*wrong, ("misplaced", scene.misplaced()[:5])] if wrong else [])
 
 
 def play_all(

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from redis import Redis
 
 from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, dead_letters, ensure_topics, incarnations
@@ -142,8 +142,9 @@ class Scene:
         self._producer.poll(0)
 
     def _delivered(self, record: Produced, error: KafkaError | None, message: Message) -> None:
-        if error is not None or message.offset() != record.offset:
-            self._undelivered.append((record.partition, record.offset, error, message.offset()))
+        at = message.offset()  # None: sent again after the broker died, and found to be there already
+        if error is not None or at not in {record.offset, None}:
+            self._undelivered.append((record.partition, record.offset, error, at))
 
     @contextmanager
     def flow(self, rows_per_s: int = 500) -> Iterator[None]:
@@ -163,6 +164,17 @@ class Scene:
                 stop.set()
         flowing.result()
         self.produce(1)
+
+    def misplaced(self) -> list[tuple[int, int]]:
+        """Partition and offset of what the broker holds otherwise than it was produced."""
+        consumer = Consumer({"bootstrap.servers": self._setting.bootstrap_servers, "group.id": "none", "log_level": 2})
+        consumer.assign([TopicPartition(self.topic, partition, 0) for partition in range(PARTITIONS)])
+        wanted = {(record.partition, record.offset): record.value for record in list(self.till.produced)}
+        found: dict[tuple[int | None, int | None], bytes | None] = {}
+        while len(found) < len(wanted) and (messages := consumer.consume(10_000, 10)):
+            found |= {(message.partition(), message.offset()): message.value() for message in messages}
+        consumer.close()
+        return [place for place, value in wanted.items() if found.get(place) != value]
 
     # -- how far it is ----------------------------------------------------------------------------------------------
 

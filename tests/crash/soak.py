@@ -59,13 +59,16 @@ class Tally:
     mismatched: int = 0
     miscounted: int = 0
     broken: list[Broken] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def recovered(self, recovery: Recovery) -> None:
         """A fault was got over."""
         with self._lock:
             self.seconds.setdefault(recovery.fault, []).append(recovery.seconds)
-            self.mismatched += recovery.mismatched
+            self.mismatched += max(len(recovery.mismatched) - 1, 0)
+            if recovery.mismatched:
+                self.wrong.append(f"{recovery.fault}: {recovery.mismatched[:3]} … {recovery.mismatched[-1]}")
 
     def compared(self, found: Comparison) -> None:
         """A lane's end."""
@@ -99,6 +102,8 @@ class Soak:
                 comparisons = []
             deaths = sum((lane.scene.deaths for lane in found), Counter[str]())
         self.tally.kills += deaths
+        self.tally.broken += [Broken(number, seed, wrong) for wrong in self.tally.wrong]
+        self.tally.wrong.clear()
         for comparison in comparisons:
             self.tally.compared(comparison)
             if not comparison.is_exact:

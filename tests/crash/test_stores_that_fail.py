@@ -38,7 +38,7 @@ def goes_on(scene: Scene, fault: Fault, chance: random.Random, *, survives: bool
     worker = scene.worker
     fault(scene, chance)
     found = recover(scene, str(fault))
-    assert found.mismatched == 0
+    assert not found.mismatched
     assert worker.is_alive() == survives
 
 
@@ -105,7 +105,7 @@ def noticed_within(seconds: float, scene: Scene, before: list[int]) -> None:
     while time.monotonic() < start + seconds + 1.0:
         asked = time.monotonic()
         found = scene.look_up()
-        assert inconsistent(scene, found) == 0
+        assert inconsistent(scene, found) == []
         behind = any(now < then for now, then in zip(least(found), before, strict=True))
         assert not (behind and served(found) and asked > start + seconds), (least(found), before)
         time.sleep(0.02)

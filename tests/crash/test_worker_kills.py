@@ -78,7 +78,7 @@ def test_a_zombie_that_its_group_gave_up_goes_on_as_a_member(scene: Scene) -> No
             time.sleep(1)
             zombie = other
         recovered = recover(scene, "zombie")
-    assert recovered.mismatched == 0
+    assert not recovered.mismatched
     assert [worker.is_alive() for worker in scene.workers] == [True, True, True]
     ends_exact(scene)
 
