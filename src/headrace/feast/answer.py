@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus, GetOnlineFeaturesResponse
 from feast.protos.feast.types.Value_pb2 import Value
+from google.protobuf.timestamp_pb2 import Timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,7 +60,7 @@ def cells(found: Values, kind: str) -> list[bytes]:
 def timestamp(time_us: int) -> bytes:
     """A Timestamp of microseconds since the epoch."""
     seconds, micros = divmod(time_us, MILLION)
-    return _tag(1, _VARINT) + _varint(seconds & _UNSIGNED) + _tag(2, _VARINT) + _varint(micros * 1_000)
+    return _SECONDS + _varint(seconds & _UNSIGNED) + _NANOS + _varint(micros * 1_000)
 
 
 def _repeated(field: int, items: Sequence[bytes]) -> bytes:
@@ -87,6 +88,7 @@ _DOUBLE, _INT, _BOOL = (
     _tag(Value.INT64_VAL_FIELD_NUMBER, _VARINT),
     _tag(Value.BOOL_VAL_FIELD_NUMBER, _VARINT),
 )
+_SECONDS, _NANOS = _tag(Timestamp.SECONDS_FIELD_NUMBER, _VARINT), _tag(Timestamp.NANOS_FIELD_NUMBER, _VARINT)
 _PACK = struct.Struct("<d").pack
 _ENCODE: dict[str, Callable[[Any], bytes]] = {
     "float": lambda value: _DOUBLE + _PACK(value),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
+from feast.infra.online_stores.helpers import _mmh3
 from feast.infra.online_stores.redis import (
     RedisOnlineStore,
     RedisOnlineStoreConfig,
@@ -116,10 +117,7 @@ class HeadraceOnlineStore(RedisOnlineStore):
 
     def _hashes(self, config: Any, group: Group) -> Hashes:
         keys = self._generate_redis_keys_for_entities(config, group.keys())
-        fields = []
-        for _, view, features in group.refs:
-            name = _versioned_fv_name(view, config)
-            fields.append(self._generate_hset_keys_for_features(view, [*features], fv_name_override=name)[1])
+        fields = [_fields(_versioned_fv_name(view, config), tuple(features)) for _, view, features in group.refs]
         return Hashes(group, keys, fields)
 
     async def _replies(self, config: Any, commands: Sequence[Any]) -> Sequence[Any]:
@@ -223,6 +221,12 @@ def _refuse_rows(table: Any, data: Sequence[Any]) -> None:
             f"{len(data)} rows are to be written to {table.name!r}, a tiled view, which is made of events alone: "
             f"produce them to the topic {source.spec['source']['topic']!r}"
         )
+
+
+@lru_cache(maxsize=4096)
+def _fields(view: str, features: tuple[str, ...]) -> Sequence[str | bytes]:
+    """What Feast's layout calls the features of a view and, last, the time of its row."""
+    return [*(_mmh3(f"{view}:{feature}") for feature in features), f"_ts:{view}"]
 
 
 def redis_url(config: HeadraceOnlineStoreConfig) -> str:
