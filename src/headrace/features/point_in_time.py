@@ -128,7 +128,7 @@ class ViewHistory:
         in_time = self._kept.select(pl.col("__time").is_between(*self._times(at_us))).to_series()
         number = max(1, -(-int(in_time.sum()) // INDEX_ROWS))
         of_rows, of_queries = (_bucket(frame.select(self._names), number) for frame in (self._kept, keys))
-        for bucket in range(number):
+        for bucket in of_queries.unique().to_list() or [0]:
             chosen = np.flatnonzero(of_queries.to_numpy() == bucket)
             rows = self._kept.filter(in_time & (of_rows == bucket))
             rows = rows.join(keys[chosen].unique(), on=self._names, how="semi", maintain_order="left")
