@@ -9,6 +9,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.features.online import NO_CLOCK
 from headrace.trainers.model_log import _Table
 
 if TYPE_CHECKING:
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 Row = tuple[int, int, str, int]
 _SCHEMA = {
     "__verdict": pl.String,
-    "__available_at": pl.Int64,
+    "__available_at": pl.Datetime("us", "UTC"),
     "__partition": pl.Int32,
+    "__topic_id": pl.Binary,
     "key": pl.String,
     "__offset": pl.Int64,
 }
@@ -43,7 +45,7 @@ class Pieces:
 )
 def test_any_pieces_give_the_same_rows(rows: list[tuple[int, int, str]], cuts: list[int], unique: bool) -> None:
     content = pl.DataFrame(
-        [("accepted", at, partition, key, offset) for offset, (at, partition, key) in enumerate(rows)],
+        [("accepted", at, partition, b"topic", key, offset) for offset, (at, partition, key) in enumerate(rows)],
         schema=_SCHEMA,
         orient="row",
     )
@@ -53,5 +55,9 @@ def test_any_pieces_give_the_same_rows(rows: list[tuple[int, int, str]], cuts: l
     table = _Table(cast("LogReader", Pieces(list(pieces))), selection, unique=keys)
     for _ in pieces:
         found = table.frame()
-    at_once = _Table(cast("LogReader", Pieces([content])), selection, unique=keys).frame()
-    assert found.equals(at_once)
+    whole = _Table(cast("LogReader", Pieces([content])), selection, unique=keys)
+    assert found.equals(whole.frame())
+    latest: dict[int, int] = {}
+    for at, partition, _ in rows:
+        latest[partition] = max(at, latest.get(partition, at))
+    assert whole.clock_us() == min(latest.values(), default=NO_CLOCK)
