@@ -106,7 +106,7 @@ class Scene:
             serialize = serializer([[key, "str"]])
             wanted.append((name, [serialize([row[key]]) for row in entities]))
         ((_, words),) = look_up(Keys(self._namespace, 1), wanted).commands
-        return [word for word in words if isinstance(word, bytes)]
+        return [key for _, *line in words for key in line]
 
     def _read(self, keys: Sequence[bytes]) -> list[dict[bytes, bytes]]:
         with self._raw.pipeline(transaction=False) as pipeline:

@@ -12,6 +12,7 @@ from redis.asyncio import Redis, RedisCluster
 from headrace.features.redis_cluster import Slots
 from headrace.features.redis_link import ONE_NODE, OneNode, whole
 from headrace.features.redis_rounds import ERRORS, Command, Connect, Patience, Pause, Send, Step, rounds
+from headrace.features.redis_script import Transaction, sent, told
 from headrace.features.redis_url import check_cluster, check_single, of_node
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class _Link:
             async with asyncio.timeout(self._patience.timeout_s):
                 for _, conversation, lines in open_:
                     await conversation.write(lines)
-                return {node: [await conversation.read() for _ in lines] for node, conversation, lines in open_}
+                return {node: [await conversation.read(line) for line in lines] for node, conversation, lines in open_}
         except TimeoutError:
             return {node: [self._late()] * len(lines) for node, lines in by_node.items()}
         finally:
@@ -115,13 +116,19 @@ class _Conversation:
         """Send commands, each of some words."""
         try:
             self._connection = self._lane.take()
-            self._unread = len(lines)
-            await self._connection.send_packed_command(self._connection.pack_commands(lines))
+            single = sent(lines)
+            self._unread = len(single)
+            await self._connection.send_packed_command(self._connection.pack_commands(single))
         except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
             self._broken = error
 
-    async def read(self) -> Any:
-        """The next reply, or the error."""
+    async def read(self, line: Sequence[Any]) -> Any:
+        """The reply to the next line, or the error."""
+        if isinstance(line, Transaction):
+            return told([await self._read() for _ in line.lines()])
+        return await self._read()
+
+    async def _read(self) -> Any:
         if self._broken is not None:
             return self._broken
         try:

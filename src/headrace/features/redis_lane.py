@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from redis import exceptions
 
+from headrace.features.redis_script import Transaction, sent, told
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -75,13 +77,19 @@ class Conversation:
         """Send commands, each of some words."""
         try:
             self._connection = self._lane.take()
-            self._unread = len(lines)
-            self._connection.send_packed_command(self._connection.pack_commands(lines))
+            single = sent(lines)
+            self._unread = len(single)
+            self._connection.send_packed_command(self._connection.pack_commands(single))
         except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
             self._broken = error
 
-    def read(self) -> Any:
-        """The next reply, or the error."""
+    def read(self, line: Sequence[Any] = ()) -> Any:
+        """The reply to the next line, or the error."""
+        if isinstance(line, Transaction):
+            return told([self._read() for _ in line.lines()])
+        return self._read()
+
+    def _read(self) -> Any:
         if self._broken is not None:
             return self._broken
         try:

@@ -81,7 +81,7 @@ class BlockingLink:
         try:
             for _, conversation, lines in open_:
                 conversation.write(lines)
-            return {node: [conversation.read() for _ in lines] for node, conversation, lines in open_}
+            return {node: [conversation.read(line) for line in lines] for node, conversation, lines in open_}
         finally:
             for _, conversation, _ in open_:
                 conversation.close()

@@ -1,4 +1,7 @@
-"""Lua scripts, sent by their hash; a node that does not know one is sent its text, and knows it from then on."""
+"""What a node does at one moment: Lua scripts, and transactions.
+
+Scripts are sent by their hash; a node that does not know one is sent its text, and knows it from then on.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+class Transaction(tuple[Any, ...]):
+    """Commands, each of some words, that are sent and answered as one: ``MULTI``, they, ``EXEC``."""
+
+    __slots__ = ()
+
+    def lines(self) -> Sequence[Sequence[Any]]:
+        """All that is sent."""
+        return [("MULTI",), *self, ("EXEC",)]
+
+
+def sent(lines: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+    """The commands, those of transactions one by one."""
+    return [own for line in lines for own in (line.lines() if isinstance(line, Transaction) else (line,))]
+
+
+def told(replies: Sequence[Any]) -> Any:
+    """What a transaction says, of the replies to its lines: the last one, or the first error."""
+    last = replies[-1]
+    inside = last if isinstance(last, list) else ()
+    return next((reply for reply in (*replies, *inside) if isinstance(reply, Exception)), last)
 
 
 class Script:
