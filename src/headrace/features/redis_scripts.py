@@ -33,7 +33,7 @@ local found = {redis.call('TIME')}
 for i = 1, #KEYS do found[i + 1] = redis.call('HGETALL', KEYS[i]) end
 return found
 """)
-"""KEYS cursors and entities. A script: nothing comes between, and it costs less than a pipeline of the same reads."""
+"""KEYS cursors and entities. For clusters, and cursors alone: a single node is asked in a transaction."""
 
 SCAVENGE = Script("""
 local clock = nil
