@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import Any, cast
 
 import pytest
 from redis import ConnectionPool, exceptions
 
-from headrace.features import redis_lane
 from headrace.features.redis_lane import Conversation, Lane
 
 
@@ -60,7 +61,7 @@ def lane(pool: Pool, **options: bool) -> Lane:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr(redis_lane.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
 
 
@@ -92,7 +93,7 @@ def test_a_process_that_was_forked_begins_with_none(monkeypatch: pytest.MonkeyPa
     mine, forked = Connection(), Connection()
     own = lane(Pool(mine, forked))
     own.give(own.take())
-    monkeypatch.setattr(redis_lane.os, "getpid", lambda: -1)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
     assert own.take() is forked
 
 
