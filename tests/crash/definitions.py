@@ -19,7 +19,8 @@ from tests.crash.malformed import malformed
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-START = datetime(2020, 1, 1, tzinfo=UTC)
+START = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+"""Of today: a broker forgets a producer's place by the timestamps of its records, and then its death may cost some."""
 START_US = instant(START)
 PARTITIONS = 2
 USERS = [f"u{n}" for n in range(150)]

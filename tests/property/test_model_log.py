@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 from hypothesis import given, settings
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from headrace.features.log import LogReader
 
 Row = tuple[int, int, str, int]
-_SCHEMA = {
+_SCHEMA: dict[str, Any] = {
     "__verdict": pl.String,
     "__available_at": pl.Datetime("us", "UTC"),
     "__partition": pl.Int32,

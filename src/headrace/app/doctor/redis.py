@@ -68,7 +68,8 @@ def _asked(url: str) -> dict[str, tuple[dict[str, Any], float]]:
         if not is_cluster:
             with closing(Redis.from_url(node, **options)) as redis:
                 return {redacted(url): (_info(redis), _seconds(redis.time()))}
-        with closing(RedisCluster.from_url(node, **options)) as cluster:
+        cluster: Any = RedisCluster.from_url(node, **options)
+        with closing(cluster):
             return {
                 f"{master.host}:{master.port}": (
                     _info(cluster, target_nodes=master),
