@@ -110,6 +110,28 @@ def test_every_master_of_a_cluster_is_asked(redis_cluster: RedisCluster) -> None
     assert len({finding.subject for finding in found}) == 3
 
 
+@pytest.mark.parametrize(
+    ("url", "severity", "word"),
+    [
+        ("redis+cluster://127.0.0.1:1", "error", "does not answer"),
+        ("redis://:pa/ss@127.0.0.1:1", "error", "cannot be read"),
+    ],
+)
+def test_a_redis_that_cannot_be_asked_is_a_finding_without_its_password(
+    topic: str, monkeypatch: pytest.MonkeyPatch, url: str, severity: str, word: str
+) -> None:
+    monkeypatch.setenv("HEADRACE_REDIS_URL", url)
+    code, found = examined()
+    assert (code, found["redis"][0]["severity"], word in found["redis"][0]["found"]) == (1, severity, True), topic
+    assert "ss@" not in str(found)
+
+
+def test_a_cluster_that_is_away_is_waited_for_by_a_worker() -> None:
+    with capture_logs() as logs:
+        warn_of_redis("redis+cluster://127.0.0.1:1")
+    assert logs == []
+
+
 @pytest.mark.usefixtures("topic")
 def test_what_does_not_answer_is_a_finding_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADRACE_REDIS_URL", "redis://127.0.0.1:1")

@@ -9,13 +9,15 @@ import time
 import uuid
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka import Producer
+from redis.cluster import ClusterNode as RedisNode
 
 from headrace.bus.topics import OBSERVATIONS, TopicPlan, dead_letters, ensure_topics
+from headrace.errors import OnlineStoreUnavailableError
 from headrace.features.log import EventLog
 from headrace.features.online import is_live
 from headrace.features.redis_store import RedisOnlineStore
@@ -191,3 +193,17 @@ def test_a_master_that_is_emptied_is_noticed_and_its_shards_are_rebuilt(
         redis_cluster.nodes[redis_cluster.owner(slot_of(0))].redis.flushall()
         until(lambda: bench.seen[Status.REBUILDING] > 0, 5, lambda: bench.troubles)
         until(lambda: set(bench.look_up().views[0].statuses) <= SERVED, 30, lambda: bench.seen)
+
+
+def test_where_a_call_has_no_time_to_find_the_slots_anew_the_next_one_finds_them(
+    redis_cluster: RedisCluster, namespace: str
+) -> None:
+    with closing(RedisOnlineStore(redis_cluster.url, namespace, retry_s=0)) as store:
+        assert store.get_document("nothing") is None
+        of_redis: Any = RedisNode
+        dark = of_redis("127.0.0.1", 1, server_type="primary")  # as a master whose host is gone
+        slots = store._redis.nodes_manager.slots_cache
+        slots |= {slot: [dark] for slot in slots}
+        with pytest.raises(OnlineStoreUnavailableError):
+            store.get_document("nothing")
+        assert store.get_document("nothing") is None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from redis import exceptions
 
-from headrace.features.redis_rounds import Connect, Pause, Send, rounds
+from headrace.features.redis_rounds import Connect, Doubt, Pause, Send, rounds
 from headrace.features.redis_script import Script
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Server:
         self.answers = answers
         self.sent: list[tuple[str, Sequence[Any]]] = []
         self.pauses: list[Pause] = []
+        self.is_doubted = False
 
     def call(self, *commands: tuple[int, Sequence[Any]], retry_s: float = LONG_S) -> list[Any]:
         steps, found = rounds(commands, retry_s), None
@@ -60,6 +61,9 @@ class Server:
                     found = {node: [self.answers[node].pop(0) for _ in lines] for node, lines in by_node.items()}
                 case Pause():
                     self.pauses.append(step)
+                    found = None
+                case Doubt():
+                    self.is_doubted = True
                     found = None
 
 
@@ -119,10 +123,17 @@ def test_what_ends_by_itself_is_sent_again(error: Exception, looks_again: bool) 
     assert [pause.look_again for pause in server.pauses] == [looks_again]
 
 
-def test_in_the_end_the_error_is_the_answer() -> None:
+def test_in_the_end_the_error_is_the_answer_and_the_next_call_looks_where_the_slots_are() -> None:
     error = lost()
     server = Server(a=[error], b=[2])
     assert server.call((0, GET), (1, GET), retry_s=0) == [error, 2]
+    assert server.is_doubted
+
+
+def test_what_all_nodes_answered_is_not_doubted() -> None:
+    server = Server(a=[exceptions.TryAgainError("half moved")])
+    server.call((0, GET), retry_s=0)
+    assert not server.is_doubted
     assert not server.pauses
 
 

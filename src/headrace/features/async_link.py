@@ -11,7 +11,7 @@ from redis.asyncio import Redis, RedisCluster
 
 from headrace.features.redis_cluster import Slots
 from headrace.features.redis_link import ONE_NODE, OneNode, whole
-from headrace.features.redis_rounds import ERRORS, Command, Connect, Patience, Pause, Send, Step, rounds
+from headrace.features.redis_rounds import ERRORS, Command, Connect, Doubt, Patience, Pause, Send, Step, rounds
 from headrace.features.redis_script import Transaction, sent, told
 from headrace.features.redis_url import check_cluster, check_single, of_node
 
@@ -35,7 +35,7 @@ class _Link:
     """Goes the steps of a call, and awaits."""
 
     def __init__(self, patience: Patience) -> None:
-        self._patience = patience
+        self._patience, self._is_doubtful = patience, False
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         """See the port."""
@@ -60,6 +60,9 @@ class _Link:
                 await asyncio.sleep(seconds)
                 if look_again:
                     await self._look_again()
+                return None
+            case Doubt():
+                self._is_doubtful = True
                 return None
 
     async def _send(self, by_node: Mapping[Any, Sequence[Sequence[Any]]]) -> Mapping[Any, Sequence[Any]]:
@@ -203,13 +206,16 @@ class AsyncClusterLink(_Link):
             raise
         except TimeoutError as error:
             raise self._late() from error
+        if self._is_doubtful:
+            self._is_doubtful = False
+            await self._look_again()
         return Slots(self._redis)
 
     def _lane(self, node: Any) -> _Lane:
         return _NodeLane(node)
 
     async def _look_again(self) -> None:
-        with suppress(exceptions.RedisClusterException, TimeoutError):  # nobody answers: the next round tells
+        with suppress(*ERRORS, TimeoutError):  # nobody answers: the next round tells
             async with asyncio.timeout(self._patience.timeout_s):
                 await self._redis.nodes_manager.initialize()
 

@@ -6,6 +6,7 @@ redis-py's own pipeline sends what failed again one by one, each with seconds of
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from redis import RedisCluster, exceptions
@@ -13,6 +14,7 @@ from redis.crc import key_slot
 
 from headrace.features.redis_lane import Lane
 from headrace.features.redis_link import BlockingLink, options
+from headrace.features.redis_rounds import ERRORS
 from headrace.features.redis_url import check_cluster, of_node
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 CLUSTER_SHARDS = 64
 _SLOTS = [key_slot(b"{%d}" % shard) for shard in range(CLUSTER_SHARDS)]
+_NOT_COVERED: Any = exceptions.SlotNotCoveredError  # redis-py has no types for it
 _NODES = 1_024
 """More than a cluster may have: a scan's position is ``cursor · _NODES + node``."""
 
@@ -36,12 +39,17 @@ class Slots:
 
     def node(self, shard: int) -> Any:
         """See Places."""
-        node = self._nodes.get_node_from_slot(_SLOTS[shard])
+        try:
+            node = self._nodes.get_node_from_slot(_SLOTS[shard])
+        except KeyError as error:  # the asynchronous one says so
+            message = f"no node of the cluster has slot {_SLOTS[shard]}"
+            raise _NOT_COVERED(message) from error
         return self._nodes.nodes_cache.get(node.name, node)  # what it knows after it looked again may be twins
 
     def moved(self, error: exceptions.MovedError) -> None:
         """See Places."""
-        self._nodes.move_slot(error)
+        with suppress(KeyError):  # of a slot that nobody had: who looks again finds it
+            self._nodes.move_slot(error)
 
     def asked(self, error: exceptions.AskError) -> Any:
         """See Places."""
@@ -77,7 +85,11 @@ class ClusterLink(BlockingLink):
             raise
 
     def _places(self) -> Slots:
-        return Slots(self.redis)
+        places = Slots(self.redis)
+        if self._is_doubtful:
+            self._is_doubtful = False
+            self._look_again()
+        return places
 
     def _lane(self, node: Any) -> Lane:
         pool = self.redis.get_redis_connection(node).connection_pool
@@ -89,7 +101,7 @@ class ClusterLink(BlockingLink):
             lane.clear()
         try:
             self.redis.nodes_manager.initialize()
-        except exceptions.RedisClusterException:  # nobody answers: the next round tells
+        except ERRORS:  # nobody answers: the next round tells
             return
 
     def scan(self, position: int, pattern: bytes, count: int) -> tuple[int, Sequence[bytes]]:

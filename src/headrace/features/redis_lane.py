@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from redis import exceptions
@@ -42,18 +44,19 @@ class Lane:
             connection.disconnect()  # whoever sends connects again
         return connection
 
-    def give(self, connection: Any) -> None:
+    def give(self, connection: Any, *, is_open: bool = True) -> None:
         """Nobody uses it any more."""
         if self._keeps:
-            self._idle.append((connection, time.monotonic()))
+            since_s = time.monotonic() if is_open else math.inf  # one that is not open is not looked at, but opened
+            self._idle.append((connection, since_s))
         else:
             self.pool.release(connection)
 
     def clear(self) -> None:
         """Give the pool all that nobody uses."""
-        idle, self._idle = self._idle, []
-        for connection, _ in idle:
-            self.pool.release(connection)
+        with suppress(IndexError):  # one by one, as others give and take meanwhile
+            while True:
+                self.pool.release(self._idle.pop()[0])
 
 
 def _is_stale(connection: Any) -> bool:
@@ -108,4 +111,4 @@ class Conversation:
             return
         if self._unread:
             self._connection.disconnect()
-        self._lane.give(self._connection)
+        self._lane.give(self._connection, is_open=not self._unread)

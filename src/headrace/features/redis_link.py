@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from redis import Redis, exceptions
 
 from headrace.features.redis_lane import Conversation, Lane
-from headrace.features.redis_rounds import ERRORS, Command, Connect, Patience, Pause, Send, Step, rounds
+from headrace.features.redis_rounds import ERRORS, Command, Connect, Doubt, Patience, Pause, Send, Step, rounds
 from headrace.features.redis_url import check_single
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class BlockingLink:
     """Goes the steps of a call, and waits."""
 
     def __init__(self, patience: Patience) -> None:
-        self._patience = patience
+        self._patience, self._is_doubtful = patience, False
 
     def run(self, commands: Sequence[Command]) -> list[Any]:
         """See the port."""
@@ -73,6 +73,9 @@ class BlockingLink:
                 time.sleep(seconds)
                 if look_again:
                     self._look_again()
+                return None
+            case Doubt():
+                self._is_doubtful = True
                 return None
 
     def _send(self, by_node: Mapping[Any, Sequence[Sequence[Any]]]) -> Mapping[Any, Sequence[Any]]:

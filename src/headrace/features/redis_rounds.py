@@ -84,7 +84,12 @@ class Pause:
     look_again: bool
 
 
-Step = Connect | Send | Pause
+@dataclass(frozen=True)
+class Doubt:
+    """There is no time to find out where the slots are: the next call does, before it asks."""
+
+
+Step = Connect | Send | Pause | Doubt
 
 
 def rounds(commands: Sequence[Command], retry_s: float) -> Generator[Step, Any, list[Any]]:
@@ -102,6 +107,8 @@ def rounds(commands: Sequence[Command], retry_s: float) -> Generator[Step, Any, 
         if trouble is None:
             continue
         if time.monotonic() >= until:
+            if trouble.is_lost:
+                yield Doubt()
             call.give_up()
         else:
             yield Pause(_BACKOFF.compute(next(failures)) if trouble.waits else 0.0, trouble.is_lost)

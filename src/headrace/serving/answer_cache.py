@@ -42,14 +42,17 @@ class AnswerCache:
             {key: kept for key, kept in zip(keys, of_view, strict=True) if kept is not None and kept.at_s > oldest_s}
             for (_, keys), of_view in zip(wanted, found, strict=True)
         ]
-        return Recalled(wanted, known, now_s)
+        return Recalled(wanted, known)
 
     def keep(self, wanted: Wanted, answers: Sequence[Answer], at_s: float) -> None:
         """Keep what was asked for at a time."""
         with self._lock:
             for (view, keys), answer in zip(wanted, answers, strict=True):
                 for key, shard, fields in zip(keys, answer.shards, answer.packed, strict=True):
-                    self._kept.pop((view, key), None)
+                    former = self._kept.pop((view, key), None)
+                    if former is not None and former.at_s > at_s:  # who asked later was answered sooner
+                        self._kept[view, key] = former
+                        continue
                     self._kept[view, key] = _Kept(fields, answer.moments[shard], at_s)
             while len(self._kept) > self._entries:
                 del self._kept[next(iter(self._kept))]
@@ -58,20 +61,20 @@ class AnswerCache:
 class Recalled:
     """What of a look-up is known, and what is yet to be asked for."""
 
-    def __init__(self, wanted: Wanted, known: Sequence[Mapping[bytes, _Kept]], now_s: float) -> None:
-        self._wanted, self._known, self._now_s = wanted, known, now_s
+    def __init__(self, wanted: Wanted, known: Sequence[Mapping[bytes, _Kept]]) -> None:
+        self._wanted, self._known = wanted, known
         self._asked = [view for view, (_, keys) in enumerate(wanted) if len(known[view]) < len(keys) or not keys]
         self.missing: Wanted = [
             (wanted[view][0], [key for key in wanted[view][1] if key not in known[view]]) for view in self._asked
         ]
         """What to ask the store; a view without keys is asked for, as its cursors tell something too."""
 
-    def whole(self, answers: Sequence[Answer]) -> list[Answer]:
-        """The answers to all of it, from those to what was missing."""
+    def whole(self, answers: Sequence[Answer], now_s: float) -> list[Answer]:
+        """The answers to all of it, from those to what was missing; ``now_s``: when these had come."""
         fresh = dict(zip(self._asked, answers, strict=True))
-        return [self._of_view(view, fresh.get(view)) for view in range(len(self._wanted))]
+        return [self._of_view(view, fresh.get(view), now_s) for view in range(len(self._wanted))]
 
-    def _of_view(self, view: int, fresh: Answer | None) -> Answer:
+    def _of_view(self, view: int, fresh: Answer | None, now_s: float) -> Answer:
         known = self._known[view]
         if fresh is not None and not known:
             return fresh
@@ -86,11 +89,12 @@ class Recalled:
             fields, moment = next(told) if kept is None else kept[:2]
             place = places.setdefault(id(moment), len(places))
             if place not in moments:
-                moments[place] = moment if kept is None else self._aged(kept)
+                moments[place] = moment if kept is None else _aged(kept, now_s)
             which.append(place)
             packed.append(fields)
         return Answer(moments, which, packed)
 
-    def _aged(self, kept: _Kept) -> Moment:
-        """As much later as it was kept: a heartbeat goes on ageing."""
-        return Moment(kept.moment.now_us + round((self._now_s - kept.at_s) * 1e6), kept.moment.packed)
+
+def _aged(kept: _Kept, now_s: float) -> Moment:
+    """As much later as it was kept: a heartbeat goes on ageing."""
+    return Moment(kept.moment.now_us + round((now_s - kept.at_s) * 1e6), kept.moment.packed)

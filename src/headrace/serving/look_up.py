@@ -166,7 +166,7 @@ class LookUp:
         if recalled.missing or document:
             found, answers = yield from _asked(recalled.missing, document)
             self._cache.keep(recalled.missing, answers, now_s)
-        return found, recalled.whole(answers)
+        return found, recalled.whole(answers, self._monotonic())
 
     def _reader(self, view: str) -> Generator[Step, Any, _ViewReader]:
         reader = self._readers.get(view)

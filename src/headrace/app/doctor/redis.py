@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from headrace.app.doctor.finding import Finding, error, ok, warning
 from headrace.bus.address import redacted
 from headrace.errors import OnlineStoreUnavailableError
-from headrace.features.redis_url import of_node
+from headrace.features.redis_rounds import ERRORS
+from headrace.features.redis_url import check_cluster, check_url, of_node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -59,9 +60,10 @@ def of(subject: str, told: Mapping[str, Any], ahead_s: float) -> Iterator[Findin
 
 def _asked(url: str) -> dict[str, tuple[dict[str, Any], float]]:
     """By address: what each master says of itself, and its time in seconds."""
-    from redis import Redis, RedisError  # noqa: PLC0415 - --help needs none of it
+    from redis import Redis  # noqa: PLC0415 - --help needs none of it
     from redis.cluster import RedisCluster  # noqa: PLC0415
 
+    check_url(url)
     options: dict[str, Any] = {"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S}
     node, is_cluster = of_node(url), of_node(url) != url
     try:
@@ -77,7 +79,8 @@ def _asked(url: str) -> dict[str, tuple[dict[str, Any], float]]:
                 )
                 for master in cluster.get_primaries()
             }
-    except RedisError as failed:
+    except ERRORS as failed:
+        check_cluster(url, failed)
         message = f"Redis at {redacted(url)} does not answer: {failed}"
         raise OnlineStoreUnavailableError(message) from failed
 
