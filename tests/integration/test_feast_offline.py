@@ -159,6 +159,10 @@ def test_a_spine_by_sql_joins_files(store: Any, scene: FeastScene) -> None:
         ("SELECT * FROM read_parquet('nowhere.parquet')", "does not run as SQL"),
         (7, "entity_df is a int: wanted a pandas or Dask DataFrame, or SQL"),
         (None, "there is no look-up without an entity_df"),
+        (
+            SPINE.assign(event_timestamp=SPINE["event_timestamp"].where(SPINE.index != 1)),
+            "no 'event_timestamp' in row 1",
+        ),
         (SPINE.drop(columns="shop"), "entity_df has no column 'shop'; it has .*'till'"),
         (SPINE.assign(till="one"), "join key 'till' is String; the views have it as int: cast it"),
         (SPINE.assign(till=1.5), "column 'till' holds 1.5, which is no whole number"),

@@ -27,7 +27,7 @@ from headrace.trainers.model_log import ModelLog
 from headrace.trainers.reproduce import PinnedLog
 from headrace.trainers.rows import SpineRows
 from headrace.trainers.training_set import TrainingSets
-from tests.training import SOURCE, Order, Return, day, model, orders, returns, write
+from tests.training import SOURCE, Order, Return, day, model, orders, returns, vector, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +63,8 @@ def settings_of(log: EventLog) -> Settings:
 
 
 def test_a_missing_label_counts_once_the_log_has_all_its_stream_beyond_the_limit(log: EventLog) -> None:
-    assert labels(log, 9) == [True, None, None]  # the limit is long over, but what came since day 0.5 is not here yet
+    assert labels(log, 9) == [None] * 3  # the limit is long over, but what came since day 0.5 is not here yet: the
+    # first one alone would be a true one among none that are false
     write(log, returns, [Return(7, back=True, known_at=moment(day(2)))])  # another row as late may still come
     assert labels(log, 9) == [True, None, None]
     write(log, returns, [Return(8, back=True, known_at=moment(day(2.5)))])
@@ -77,6 +78,31 @@ def test_a_missing_label_counts_once_the_log_has_all_its_stream_beyond_the_limit
     assert labels_of_spine(log, 9) == labels(log, 9) == [True, False, None]  # the other partition may have one
     write(log, returns, [Return(11, back=True, known_at=moment(day(4)))], OTHER)
     assert labels_of_spine(log, 9) == labels(log, 9) == [True, False, False]
+
+
+def test_where_the_labels_topic_was_made_anew_its_former_one_holds_nothing_back(log: EventLog) -> None:
+    write(log, returns, [Return(8, back=True, known_at=moment(day(4)))], Source(0, bytes([8]) * 16))
+    assert labels_of_spine(log, 9) == labels(log, 9) == [True, False, False]
+
+
+def test_a_row_of_a_spine_without_the_labels_key_has_no_label(log: EventLog) -> None:
+    write(log, returns, [Return(8, back=True, known_at=moment(day(4)))])
+    at = pl.Series([moment(day(0)), moment(day(1))])
+    spine = pl.DataFrame({"order_id": [0, None], "shop": ["shop-1"] * 2}).with_columns(at=at)
+    found = training_set(sure, spine, as_of=moment(day(9)), excluded=[], settings=settings_of(log))
+    assert found.to_polars()["label"].to_list() == [True, None]
+
+
+def test_of_a_key_that_is_requested_again_only_the_request_that_was_served_has_its_vector(log: EventLog) -> None:
+    again = Order(0, "shop-1", 1.0, moment(day(2.5)))
+    write(log, orders, [again])
+    write(log, VECTORS, [vector(again, 3.0), vector(Order(1, "shop-1", 1.0, moment(day(1.25))), 2.0)])
+    found = ModelLog(sure, log).spine(day(9))
+    served = dict(zip(zip(found["order_id"], found["ordered_at"], strict=True), found["__served_us"], strict=True))
+    assert served[0, moment(day(0))] is None  # it would see two days and a half of its future
+    assert served[0, moment(day(2.5))] == day(2.5)
+    assert served[1, moment(day(1))] == day(1.25)  # of a key that is requested once, whenever that was by who served it
+    assert served[2, moment(day(2))] is None
 
 
 def test_without_a_label_in_the_log_none_is_missing(tmp_path: Path) -> None:

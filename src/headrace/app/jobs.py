@@ -58,6 +58,7 @@ def _audit(model: Model, log: EventLog, every_us: int) -> dict[str, float]:
         "checked": audited.checked,
         "mismatched": audited.mismatched,
         "not_logged": audited.not_logged,
+        "other_services": sum(audited.other_services.values()),
         "equal_share": skewed.share,
         **{f"lag_records_{name}": value for name, value in skewed.lag_records.items()},
     }

@@ -46,6 +46,9 @@ class EntityFrame:
             )
         self.time = infer_event_timestamp_from_entity_df({str(name): dtype for name, dtype in entity_df.dtypes.items()})
         times = pd.to_datetime(entity_df[self.time], utc=True)
+        if times.isna().any():
+            row = int(times.isna().to_numpy().argmax())
+            raise DefinitionError(f"entity_df has no {self.time!r} in row {row}: wanted a time in each of its rows")
         self.frame = entity_df.assign(**{self.time: times}).reset_index(drop=True)
 
     @property

@@ -79,6 +79,7 @@ class Auditor:
         found, not_logged = together([]), 0
         for part in self._parts:
             found, not_logged = together([found, audit(part.served)]), not_logged + part.not_logged
+            del part  # before the next one is read
         return AuditReport(
             model=self._model.name,
             service=self._model.features.version,
@@ -98,6 +99,7 @@ class Auditor:
         for part in self._parts:
             found = together([found, skew(part.served)])
             behind.append(lags(part.served))
+            del part
         return SkewReport(
             model=self._model.name,
             service=self._model.features.version,

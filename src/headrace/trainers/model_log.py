@@ -59,8 +59,14 @@ class _Table:
         return self._frame
 
     def clock_us(self) -> int:
-        """What was available until then is here, of every partition that is; of none :data:`NO_CLOCK`."""
-        return min(self._clocks.values(), default=NO_CLOCK)
+        """What was available until then is here, of every partition that is; of none :data:`NO_CLOCK`.
+
+        Of a topic that was made anew the partitions of its newest incarnation count.
+        """
+        if not self._clocks:
+            return NO_CLOCK
+        _, newest = max(self._clocks, key=lambda source: self._clocks[source])
+        return min(us for (_, topic_id), us in self._clocks.items() if topic_id == newest)
 
     def _with(self, frame: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
         """New rows mostly come after all that were there: then these need not be put in order again."""
@@ -84,12 +90,15 @@ def _clocks(rows: pl.DataFrame) -> dict[Any, int]:
 def joined_label(label: Label, until_us: pl.Expr, clock_us: int) -> pl.Expr:
     """The label of a row that is joined with :meth:`ModelLog.labels`, if it came ``until_us``; else null.
 
-    Where a missing one counts as false it does so once the log has all partitions of its stream up to ``clock_us``,
-    beyond that limit: until then it may lie in Kafka, or on its way into the log.
+    Where a missing one counts as false, no row has a label before the log has all partitions of its stream up to
+    ``clock_us``, beyond that limit: until then a label may lie in Kafka, or on its way into the log, and those that are
+    there already would be the true ones alone.
     """
     in_time = pl.col("__labelled_at").dt.epoch("us") <= until_us
-    is_missing = pl.lit(label.missing == "false") & (until_us < clock_us)
-    return pl.when(in_time).then("__label").when(is_missing).then(pl.lit(value=False))
+    if label.missing == "drop":
+        return pl.when(in_time).then("__label")
+    is_over = until_us < clock_us
+    return pl.when(is_over & in_time).then("__label").when(is_over).then(pl.lit(value=False))
 
 
 class ModelLog:
@@ -169,14 +178,26 @@ class ModelLog:
     def spine(self, t_us: int) -> pl.DataFrame:
         """:meth:`labelled`, with ``__served_us`` and ``__offsets`` of the served vector where there was one.
 
-        For a model that learns from what was served, ``__service`` and ``__values`` too.
+        For a model that learns from what was served, ``__service`` and ``__values`` too. Where a key is requested more
+        than once, the vector is of the request of its own time alone: another would see beyond its time.
         """
         served = self.vectors().select(
             pl.col("key").alias("__key"),
+            pl.col("requested_at").dt.epoch("us").alias("__vector_us"),
             pl.col("served_at").dt.epoch("us").alias("__served_us"),
             pl.col(["offsets", *_VALUES[self._model.source]]).name.prefix("__"),
         )
-        return self.labelled(t_us).join(served, on="__key", how="left", maintain_order="left")
+        joined = self.labelled(t_us).join(served, on="__key", how="left", maintain_order="left")
+        is_own = (pl.col("__requested_us") == pl.col("__vector_us")) | ~pl.col(self._model.key).is_in(
+            self._repeated(t_us).implode()
+        )
+        own = [pl.when(is_own).then(name).alias(name) for name in served.columns[2:]]
+        return joined.with_columns(own).drop("__vector_us")
+
+    def _repeated(self, t_us: int) -> pl.Series:
+        """The keys that were requested more than once by then."""
+        keys = self.requests().filter(pl.col("__available_at").dt.epoch("us") <= t_us).get_column(self._model.key)
+        return keys.filter(keys.is_duplicated()).unique()
 
     def outcomes(self, t_us: int, version: int, role: str | None = None) -> pl.DataFrame:
         """Matured predictions of a version that have a label, in request order: ``key score __label __day …``."""

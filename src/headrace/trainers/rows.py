@@ -229,7 +229,8 @@ class _Known:
         found = asked.join(self.outcomes, left_on=label.on, right_on="__on", how="left", maintain_order="left")
         until = pl.col("__time") + label.within_us
         known = joined_label(label, until, self.log.labels_clock_us())
-        return found.select(pl.when(until <= as_of_us).then(known).alias(LABEL)).to_series()
+        is_asked = (until <= as_of_us) & pl.col(label.on).is_not_null()
+        return found.select(pl.when(is_asked).then(known).alias(LABEL)).to_series()
 
 
 def rows_again(
