@@ -105,6 +105,13 @@ def test_of_a_key_that_is_requested_again_only_the_request_that_was_served_has_i
     assert served[2, moment(day(2))] is None
 
 
+def test_what_was_not_served_is_worked_out_again_as_the_log_may_have_been_behind(log: EventLog) -> None:
+    sets = TrainingSets(model, log)
+    assert sets.build(day(9)).frame["shop__orders_1d"].tolist() == [0]
+    write(log, orders, [Order(9, "shop-1", 1.0, moment(day(-0.1)))], OTHER)  # it was on its way
+    assert sets.build(day(9)).frame["shop__orders_1d"].tolist() == [1]
+
+
 def test_without_a_label_in_the_log_none_is_missing(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "log")
     write(log, orders, [Order(0, "shop-1", 1.0, moment(day(0)))])

@@ -118,18 +118,24 @@ class TrainingSets:
         return spine.select(pl.col("__values").list.to_struct(fields=columns)).unnest("__values")
 
     def features(self, spine: pl.DataFrame) -> pl.DataFrame:
-        """The feature columns of each row, in order. value(V, t) never changes, so each row is worked out once."""
+        """The feature columns of each row, in order. value(V, t) never changes: what was served is worked out once.
+
+        The V of a row that was not served is what was available, as far as it is in the log by now.
+        """
         spine = spine.with_columns(pl.col("__served_us").fill_null(pl.col("__requested_us")).alias("__at_us"))
         self._history.refresh()
         known = self._known
         new = spine if known is None else spine.join(known.select(_ROW), on=_ROW, how="anti", maintain_order="left")
+        every = known
         if known is None or not new.is_empty():
             at_us, offsets = new.get_column("__at_us").to_numpy(), new.get_column("__offsets").to_list()
             own = Own(self._model.requests.topic, new)
             looked_up = self._history.features(new, at_us, offsets, own)
             found = new.select(_ROW).hstack(with_on_demand(self._model.features.spec, looked_up, new))
-            self._known = known = found if known is None else pl.concat([known, found])
-        return spine.select(_ROW).join(known, on=_ROW, how="left", maintain_order="left").drop(_ROW)
+            every = found if known is None else pl.concat([known, found])
+            served = found.filter(new.get_column("__offsets").is_not_null())
+            self._known = served if known is None else pl.concat([known, served])
+        return spine.select(_ROW).join(every, on=_ROW, how="left", maintain_order="left").drop(_ROW)
 
 
 _ROW = ["__topic_id", "__partition", "__offset", "__at_us"]
