@@ -126,8 +126,9 @@ class TrainingSets:
         self._history.refresh()
         known = self._known
         new = spine if known is None else spine.join(known.select(_ROW), on=_ROW, how="anti", maintain_order="left")
-        every = known
-        if known is None or not new.is_empty():
+        if known is not None and new.is_empty():
+            every = known
+        else:
             at_us, offsets = new.get_column("__at_us").to_numpy(), new.get_column("__offsets").to_list()
             own = Own(self._model.requests.topic, new)
             looked_up = self._history.features(new, at_us, offsets, own)
