@@ -25,7 +25,7 @@ from headrace.streams.plane import DataPlane, PlaneConfig
 from headrace.streams.repair import accept_loss, find_gaps
 from headrace.streams.takeover import LogEnd, Takeover
 from headrace.streams.worker import publish_definitions
-from tests.crash.definitions import START_US, USERS, payments, service, users
+from tests.crash.definitions import START, START_US, USERS, payments, service, users
 from tests.crash.scene import eventually, until
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 NOW_MS = START_US // 1_000
-ONE_PAYMENT = b'{"user": "%s", "at": "2020-01-01T00:00:00Z", "cents": 1}'
+ONE_PAYMENT = b'{"user": "%s", "at": "' + START.isoformat().encode() + b'", "cents": 1}'
 
 
 @dataclass

@@ -25,7 +25,7 @@ SDIST = {
     *("headrace.toml", "docker-compose.yml", "streams/__init__.py", "features/__init__.py", "trainers/__init__.py"),
     *("src/headrace/__init__.py", "tests/conftest.py", ".ci/run", "deploy/Dockerfile"),
 }
-NEVER = ("__pycache__", ".venv", ".headrace", ".hypothesis", "_cache", ".pyc", ".env")
+NEVER = ("__pycache__", ".venv", ".headrace", ".hypothesis", "_cache/", ".pyc", ".env")
 
 
 def wheel_names(wheel: Path) -> set[str]:
