@@ -38,7 +38,9 @@ class Recovery:
     fault: str
     seconds: float
     mismatched: Sequence[object]
-    """The values that were not those of their V, each with what it should be; last what the broker holds otherwise."""
+    """The values that were not those of their own V, each with what it should be."""
+    misplaced: Sequence[tuple[int, int]]
+    """Where the broker holds something else than was produced; looked at if there are such values."""
 
 
 @contextmanager
@@ -83,7 +85,7 @@ def recover(scene: Scene, fault: str) -> Recovery:
     until(lambda: scene.reached(ends), 180, lambda: (fault, ends, scene.state()))
     seconds = time.monotonic() - began
     wrong = inconsistent(scene, scene.look_up())
-    return Recovery(fault, seconds, [*wrong, ("misplaced", scene.misplaced()[:5])] if wrong else [])
+    return Recovery(fault, seconds, wrong, scene.misplaced() if wrong else [])
 
 
 def play_all(

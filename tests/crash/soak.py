@@ -66,9 +66,9 @@ class Tally:
         """A fault was got over."""
         with self._lock:
             self.seconds.setdefault(recovery.fault, []).append(recovery.seconds)
-            self.mismatched += max(len(recovery.mismatched) - 1, 0)
+            self.mismatched += len(recovery.mismatched)
             if recovery.mismatched:
-                self.wrong.append(f"{recovery.fault}: {recovery.mismatched[:3]} … {recovery.mismatched[-1]}")
+                self.wrong.append(f"{recovery.fault}: {recovery.mismatched[:3]}; misplaced: {recovery.misplaced[:5]}")
 
     def compared(self, found: Comparison) -> None:
         """A lane's end."""

@@ -16,8 +16,8 @@ from headrace.app.connections import addresses
 from headrace.app.project import Project, load_project
 from headrace.bus.clock import wall_clock
 from headrace.bus.tail import TopicTail
-from headrace.bus.topics import OBSERVATIONS, TopicIncarnation, TopicPlan, admin, ensure_topics, incarnations
-from headrace.errors import SettingsError, TerminalError, TopicUnknownError, TransientError, require
+from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, ensure_topics, existing
+from headrace.errors import SettingsError, TerminalError, TransientError, require
 from headrace.features.log import EventLog
 from headrace.features.online import is_live, present
 from headrace.features.redis_store import RedisOnlineStore
@@ -94,9 +94,8 @@ class Deploying:
 
     def _ends(self, spec: Spec) -> dict[Source, int]:
         topic = spec["source"]["topic"]
-        try:
-            incarnation: TopicIncarnation = incarnations(admin(self._servers), [topic])[topic]
-        except TopicUnknownError:
+        incarnation = existing(admin(self._servers), [topic]).get(topic)
+        if incarnation is None:
             return {}
         return positions(self._log, topic, incarnation.topic_id, incarnation.partitions)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from headrace.errors import BusUnavailableError, TopicUnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from concurrent.futures import Future
 
     from confluent_kafka.admin import AdminClient
 
@@ -111,16 +113,32 @@ def configurations(
 
 def incarnations(client: AdminClient, topics: Iterable[str], *, timeout_s: float = 10.0) -> dict[str, TopicIncarnation]:
     """The incarnation of each topic. Raises TopicUnknownError, or BusUnavailableError without an answer."""
-    from confluent_kafka import KafkaException, TopicCollection  # noqa: PLC0415
+    return {name: _incarnation(name, asked, timeout_s) for name, asked in _described(client, topics, timeout_s)}
 
+
+def existing(client: AdminClient, topics: Iterable[str], *, timeout_s: float = 10.0) -> dict[str, TopicIncarnation]:
+    """The incarnations of those topics that are there. Raises BusUnavailableError without an answer."""
     found = {}
-    for name, future in client.describe_topics(TopicCollection(list(topics)), request_timeout=timeout_s).items():
-        try:
-            description = future.result(timeout_s)
-        except (KafkaException, TimeoutError) as error:
-            raise _unanswered(f"topic {name!r} cannot be described", error) from error
-        found[name] = TopicIncarnation(_bytes(description.topic_id), len(description.partitions))
+    for name, asked in _described(client, topics, timeout_s):
+        with suppress(TopicUnknownError):
+            found[name] = _incarnation(name, asked, timeout_s)
     return found
+
+
+def _described(client: AdminClient, topics: Iterable[str], timeout_s: float) -> Iterable[tuple[str, Future[Any]]]:
+    from confluent_kafka import TopicCollection  # noqa: PLC0415
+
+    return client.describe_topics(TopicCollection(list(topics)), request_timeout=timeout_s).items()
+
+
+def _incarnation(name: str, asked: Future[Any], timeout_s: float) -> TopicIncarnation:
+    from confluent_kafka import KafkaException  # noqa: PLC0415
+
+    try:
+        description = asked.result(timeout_s)
+    except (KafkaException, TimeoutError) as error:
+        raise _unanswered(f"topic {name!r} cannot be described", error) from error
+    return TopicIncarnation(_bytes(description.topic_id), len(description.partitions))
 
 
 @dataclass(frozen=True)

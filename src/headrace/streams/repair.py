@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headrace.bus.topics import held, incarnations
-from headrace.errors import FencedError, TopicUnknownError
+from headrace.bus.topics import existing, held
+from headrace.errors import FencedError
 from headrace.features.log import LogWriter
 from headrace.features.online import Source
 from headrace.streams.gap import Gap, accept, find
@@ -28,9 +28,8 @@ def find_gaps(client: AdminClient, log: EventLog, streams: Sequence[Stream]) -> 
 
 
 def _gaps_of(client: AdminClient, log: EventLog, stream: Stream) -> list[Gap]:
-    try:
-        incarnation = incarnations(client, [stream.topic])[stream.topic]
-    except TopicUnknownError:
+    incarnation = existing(client, [stream.topic]).get(stream.topic)
+    if incarnation is None:
         return []
     writer = LogWriter(log, stream)
     sources = [Source(partition, incarnation.topic_id) for partition in range(incarnation.partitions)]

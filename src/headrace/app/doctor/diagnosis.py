@@ -37,9 +37,10 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
     if url is None:
         yield error("redis", "its address is not known", _START)
     else:
-        yield from _part("redis", partial(redis.examine, url, wall_clock() / SECOND))
-        now = {"now_us": wall_clock(), "bound_us": micros(settings.heartbeat_bound)}
-        yield from _part("views", partial(project.of_views, views, url, settings.namespace, **now))
+        now_us, bound_us = wall_clock(), micros(settings.heartbeat_bound)
+        yield from _part("redis", partial(redis.examine, url, now_us / SECOND))
+        look = partial(project.of_views, views, url, settings.namespace, now_us=now_us, bound_us=bound_us)
+        yield from _part("views", look)
     if servers is None:
         yield error("kafka", "its address is not known", _START)
     else:

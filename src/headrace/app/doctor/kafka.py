@@ -15,17 +15,15 @@ from headrace.bus.topics import (
     STAMPED,
     admin,
     configurations,
-    incarnations,
+    existing,
 )
-from headrace.errors import TopicUnknownError
 from headrace.streams.repair import find_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from confluent_kafka.admin import AdminClient
-
     from headrace.bus.stream import Stream
+    from headrace.bus.topics import TopicIncarnation
     from headrace.features.log import EventLog
 
 _KEPT = (DEFINITIONS, MODELS, EXCLUSIONS, DECISIONS, RUNS)
@@ -38,13 +36,13 @@ def examine(servers: str, streams: Sequence[Stream], log: EventLog) -> Iterator[
     Raises BusUnavailableError and OfflineStoreUnavailableError.
     """
     client = admin(servers)
-    there = _there(client, [*(stream.topic for stream in streams), *_KEPT])
+    there = existing(client, [*(stream.topic for stream in streams), *_KEPT])
     configured = configurations(client, there) if there else {}
     for stream in streams:
         yield from _of_stream(stream, there.get(stream.topic), configured.get(stream.topic, {}))
     for topic in _KEPT:
         if topic in there:
-            yield from of_kept(topic, configured[topic], there[topic])
+            yield from of_kept(topic, configured[topic], there[topic].partitions)
     for gap in find_gaps(client, log, [stream for stream in streams if stream.topic in there]):
         yield error(
             f"topic {gap.topic}",
@@ -53,23 +51,12 @@ def examine(servers: str, streams: Sequence[Stream], log: EventLog) -> Iterator[
         )
 
 
-def _there(client: AdminClient, topics: Sequence[str]) -> dict[str, int]:
-    """The partition count of those that exist."""
-    found = {}
-    for topic in topics:
-        try:
-            found[topic] = incarnations(client, [topic])[topic].partitions
-        except TopicUnknownError:
-            continue
-    return found
-
-
-def _of_stream(stream: Stream, partitions: int | None, config: Mapping[str, str | None]) -> Iterator[Finding]:
+def _of_stream(stream: Stream, there: TopicIncarnation | None, config: Mapping[str, str | None]) -> Iterator[Finding]:
     subject = f"topic {stream.topic}"
-    if partitions is None:
+    if there is None:
         yield warning(subject, "it is not there", "make it, or start a worker, which makes it")
         return
-    yield ok(subject, f"{partitions} partitions")
+    yield ok(subject, f"{there.partitions} partitions")
     yield from of_stream(subject, config, by_record=stream.available_at == "record")
 
 
