@@ -1,0 +1,143 @@
+"""Workers that roll deployments out, over a store and a log in memory, and the views that they deploy."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from headrace.bus.topics import DEFINITIONS, MODELS
+from headrace.features.aggregates import Count, Sum
+from headrace.features.definitions import Entity, FeatureService, FeatureView
+from headrace.features.memory_store import MemoryOnlineStore
+from headrace.features.online import Cursor, CursorState, Source, Write
+from headrace.models.events import ModelEvent, ViewRef, encode
+from headrace.streams.deployment import Change, Deployed, named
+from headrace.streams.rollout import Rollout
+from tests.crash.definitions import payments
+from tests.model_events import SERVICE, published
+
+if TYPE_CHECKING:
+    from headrace.features.expression import Expression
+
+STREAM = payments("t")
+USER = Entity("user", str)
+OLD = FeatureView("user", USER, STREAM, ["1h"], {"n": Count()})
+NEW = FeatureView("user", USER, STREAM, ["1h", "1d"], {"n": Count(), "cents": Sum("cents")})
+OTHER = FeatureView("other", USER, STREAM, ["1h"], {"n": Count()})
+OLD_NAME, NEW_NAME, OTHER_NAME = (named(view.spec) for view in (OLD, NEW, OTHER))
+
+
+def service(*views: FeatureView) -> dict[str, Any]:
+    return FeatureService("risk", views).spec
+
+
+class Log:
+    """Both topics in memory, as several workers follow them."""
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+
+    def append(self, change: Change) -> None:
+        self.put(DEFINITIONS, None, msgspec.json.encode(change))
+
+    def put(self, topic: str, key: bytes | None, value: bytes, headers: Any = ()) -> None:
+        self.messages.append(Message(topic, key, value, list(headers), len(self.messages)))
+
+    def model_event(self, event: ModelEvent) -> None:
+        record = encode(event)
+        self.put(MODELS, record.key, record.value, record.headers.items())
+
+
+class Message:
+    def __init__(self, *parts: Any) -> None:
+        self._parts = parts
+
+    def topic(self) -> Any:
+        return self._parts[0]
+
+    def key(self) -> Any:
+        return self._parts[1]
+
+    def value(self) -> Any:
+        return self._parts[2]
+
+    def headers(self) -> Any:
+        return self._parts[3]
+
+    def offset(self) -> Any:
+        return self._parts[4]
+
+
+class Tail:
+    def __init__(self, log: Log) -> None:
+        self._log, self._at = log, 0
+
+    def drain(self) -> list[Any]:
+        found = self._log.messages[self._at :]
+        self._at += len(found)
+        return found
+
+    def poll(self, timeout_s: float) -> list[Any]:
+        assert timeout_s == 0
+        return self.drain()
+
+
+class Scene:
+    """A store, the logs, and workers."""
+
+    def __init__(self) -> None:
+        self.store, self.log, self.now, self.ids = MemoryOnlineStore(), Log(), 0.0, itertools.count()
+
+    def worker(self, *views: FeatureView) -> Rollout:
+        rollout = Rollout(
+            "here", [STREAM], self.store, Tail(self.log), self.log.append,
+            new_id=lambda: f"d{next(self.ids)}", clock=lambda: 1,
+            monotonic=lambda: self.now, grace_s=60, drop_after_s=5,
+        )  # fmt: skip
+        rollout.begin([view.spec for view in views], [service(*views)])
+        rollout.publish()
+        return rollout
+
+    def deploy(self, expects: str | None, *views: FeatureView, namespace: str = "here") -> None:
+        specs = [view.spec for view in views]
+        self.log.append(
+            Deployed(
+                id=f"d{next(self.ids)}", namespace=namespace, expects=expects, views=specs,
+                services=[service(*views)], at_us=2,
+            )
+        )  # fmt: skip
+
+    def reach(self, name: str, state: CursorState, *, partition: int = 0) -> None:
+        """A cursor of one of two partitions."""
+        source = Source(partition, b"t" * 16)
+        found = self.store.cursors([name])[0].get(source) or Cursor(b"o", -1, partitions=2)
+        after = replace(found, next_offset=found.next_offset + 1, state=state)
+        assert self.store.write([Write(name, source, found, after, [b"k"], [b"f"])]) == [True]
+
+    def live(self, *names: str) -> None:
+        for name in names:
+            for partition in (0, 1):
+                self.reach(name, CursorState.LIVE, partition=partition)
+
+    def served(self) -> list[str]:
+        document = self.store.get_document("service:risk")
+        assert document is not None
+        return [f"{name}@{version}" for name, version in document["views"]]
+
+
+def folded(rollout: Rollout) -> set[str]:
+    return set(map(named, rollout.step()))
+
+
+def model_event(name: str, *, version: int = 1, expects: str | None = None) -> ModelEvent:
+    """A publication that names a view."""
+    view, _, spec_hash = name.rpartition("@")
+    service = msgspec.structs.replace(SERVICE, views=[ViewRef(name=view, spec_hash=spec_hash, keys=["user"])])
+    return published(f"e{version}", version, expects=expects, service=service)
+
+
+def made(request: dict[str, Any] | None = None, **on_demand: Expression) -> dict[str, Any]:
+    return FeatureService("risk", [OLD], on_demand, request or {}).spec
