@@ -92,11 +92,12 @@ class Post:
 
     def work(self, rows: int) -> None:
         """Run a worker until the log has that many rows."""
+        store = RedisOnlineStore(self.services.redis_url, self.topic)
         plane = DataPlane(
             PlaneConfig(self.services.bootstrap_servers, group=uuid.uuid4().hex, flush_s=0.05),
             [self.stream],
             [],
-            RedisOnlineStore(self.services.redis_url, self.topic),
+            store,
             self.log,
             new_owner=lambda: uuid.uuid4().bytes,
             monotonic=time.monotonic,
@@ -108,6 +109,7 @@ class Post:
         finally:
             plane.stop()
             thread.join(20)
+            store.close()
         assert self.log.read(self.topic).height == rows
 
     def records(self) -> list[tuple[int, bytes | None, bytes | None, int, dict[str, Any]]]:

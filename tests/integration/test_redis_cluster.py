@@ -74,8 +74,8 @@ class Bench:
 
     def __init__(self, services: LocalServices, cluster: RedisCluster, namespace: str, folder: Path) -> None:
         self.stream, self.view = payments(namespace), users(namespace)
-        self.store = RedisOnlineStore(cluster.url, namespace)
-        self.client = FeatureClient(RedisOnlineStore(cluster.url, namespace), clock=lambda: START_US)
+        self.store, self._asked = [RedisOnlineStore(cluster.url, namespace) for _ in range(2)]
+        self.client = FeatureClient(self._asked, clock=lambda: START_US)
         self.log, self.seen = EventLog(folder), Counter[Status]()
         self.troubles: list[Exception] = []
         self._over = threading.Event()
@@ -112,6 +112,7 @@ class Bench:
             self._plane.stop()
             self._worker.join(30)
             self.store.close()
+            self._asked.close()
 
     def _end(self) -> None:
         self._over.set()
