@@ -5,13 +5,15 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+import numpy as np
 import pytest
 
 from headrace.features.memory_store import MemoryOnlineStore
 from headrace.serving.feast_status import FEAST_STATUSES
 from headrace.serving.features import FeatureClient, Status
 from headrace.serving.http import HttpOptions, application
-from headrace.serving.http.feast import text_of
+from headrace.serving.http.feast_columns import times_of
 from tests.http_scene import InThreads, ask, serving
 from tests.lookups_scene import MINUTE, START, START_US, Worker, sale, tills
 
@@ -189,11 +191,11 @@ def test_no_value_of_an_entity_that_is_there_is_a_null_value(ours: str) -> None:
     assert (found["values"], found["statuses"]) == ([None], ["NULL_VALUE"])
 
 
-@pytest.mark.parametrize("time_us", [0, START_US, START_US + 500_000, START_US + 20, -1, -1_500_000])
+@pytest.mark.parametrize("time_us", [0, START_US, START_US + 500_000, START_US + 20, START_US + 10_000, -1, -1_500_000])
 def test_times_are_written_as_feast_writes_them(time_us: int) -> None:
     from feast.feature_server_utils import _timestamp_to_str
     from google.protobuf.timestamp_pb2 import Timestamp
 
     stamp = Timestamp()
     stamp.FromMicroseconds(time_us)
-    assert text_of(time_us) == _timestamp_to_str(stamp)
+    assert msgspec.json.decode(times_of(np.array([time_us]))) == [_timestamp_to_str(stamp)]

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
-import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
-from headrace.bus.duration import moment
 from headrace.errors import FeaturesUnknownError
-from headrace.serving.feast_status import FEAST_STATUSES
+from headrace.serving.http.feast_columns import FeastRows, FeastVector, of_key
 from headrace.serving.http.messages import Scalar
 from headrace.serving.http.problems import each_once, invalid
 
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
     from headrace.serving.http.lookups import LookUps
 
 _KNOWN_FOR_S = 1.0
-_EPOCH = "1970-01-01T00:00:00Z"
 _LATEST = "latest"
 
 
@@ -50,14 +46,6 @@ class FeastRequest(msgspec.Struct, frozen=True, kw_only=True):
             raise invalid(f"the columns of `entities` have {sizes} values; give each as many")
         columns = zip(*self.entities.values(), strict=True)
         return [dict(zip(self.entities, values, strict=True)) for values in columns]
-
-
-class FeastVector(msgspec.Struct, frozen=True, kw_only=True):
-    """One column of the answer: a value, a status and a time for each entity."""
-
-    values: list[int | float | bool | str | None]
-    statuses: list[str]
-    event_timestamps: list[str]
 
 
 class FeastView(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,18 +126,18 @@ def _response(asked: FeastRequest, found: Features, wanted: Mapping[str, Sequenc
     if lacking:
         raise invalid(f"`entities` has {sorted(asked.entities)} and lacks the join keys {lacking}")
     names = [name for name in asked.entities if name in keys]
-    results = [_of_key(asked.entities[name]) for name in names]
+    results = [of_key(asked.entities[name]) for name in names]
     for answer in found.views:
-        states = [FEAST_STATUSES[status] for status in answer.statuses]
-        times = [text_of(found.at_us - age) if age >= 0 else _EPOCH for age in answer.age_us.tolist()]
+        rows = FeastRows.of_view(found, answer)
         for name, values in _columns(answer, wanted.get(answer.view)):
             names.append(f"{answer.view}__{name}" if asked.full_feature_names else name)
-            results.append(_of_feature(values, states, times))
-    for name, values in found.on_demand.items():
-        names.append(name)
-        results.append(_of_feature(values, [None] * found.rows, [_EPOCH] * found.rows))
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    if twice:
+            results.append(rows.vector(values))
+    if found.on_demand:
+        made = FeastRows.made(found.rows)
+        names += found.on_demand
+        results += [made.vector(values) for values in found.on_demand.values()]
+    if len({*names}) < len(names):
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         detail = f"more than one column would be named {twice}: set full_feature_names, and ask for each feature once"
         raise invalid(detail)
     views = [FeastView(name=answer.view) for answer in found.views]
@@ -167,33 +155,3 @@ def _columns(answer: ViewAnswer, wanted: Sequence[str] | None) -> list[tuple[str
     if unknown:
         raise FeaturesUnknownError(f"view {answer.view!r} has no features {unknown}; it has {[*there]}")
     return [(name, there[name]) for name in (there if wanted is None else wanted)]
-
-
-def _of_key(values: list[Any]) -> FeastVector:
-    return FeastVector(values=values, statuses=["PRESENT"] * len(values), event_timestamps=[_EPOCH] * len(values))
-
-
-def _of_feature(values: Values, states: Sequence[str | None], times: list[str]) -> FeastVector:
-    """``states``: what holds of each entity in the whole view; None where the value decides."""
-    found, present = values
-    is_plain = found.dtype.kind != "f" or bool(np.isfinite(found).all())
-    native = found.tolist() if is_plain else [_native(value) for value in found.tolist()]
-    there = present.tolist()
-    return FeastVector(
-        values=[value if has else None for value, has in zip(native, there, strict=True)],
-        statuses=[state or ("PRESENT" if has else "NULL_VALUE") for state, has in zip(states, there, strict=True)],
-        event_timestamps=times,
-    )
-
-
-def _native(value: float) -> float | str:
-    """JSON has no such numbers: protobuf's names for them."""
-    if math.isfinite(value):
-        return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-
-
-def text_of(time_us: int) -> str:
-    """A time with as many digits as Feast writes: none, three or six."""
-    digits = "seconds" if time_us % 1_000_000 == 0 else "milliseconds" if time_us % 1_000 == 0 else "microseconds"
-    return moment(time_us).isoformat(timespec=digits).replace("+00:00", "Z")

@@ -1,0 +1,104 @@
+"""The columns of an answer as Feast writes them. What those of a view share is made JSON once."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import numpy as np
+from msgspec import Meta, Raw
+
+from headrace.serving.feast_status import FEAST_STATUSES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from headrace.features.states import Values
+    from headrace.serving.features import Features, Status, ViewAnswer
+
+_EPOCH = "1970-01-01T00:00:00Z"
+_PRESENT, _NULL = "PRESENT", "NULL_VALUE"
+_REPEATED = 64
+Texts = Annotated[Raw, Meta(extra_json_schema={"type": "array", "items": {"type": "string"}})]
+"""A list of texts that is JSON already."""
+
+
+class FeastVector(msgspec.Struct, frozen=True, kw_only=True):
+    """One column of the answer: a value, a status and a time for each entity."""
+
+    values: list[int | float | bool | str | None]
+    statuses: Texts
+    event_timestamps: Texts
+
+
+class FeastRows:
+    """What the columns of a view share: the statuses and times of the rows."""
+
+    def __init__(self, states: Sequence[Status | None], times: Raw) -> None:
+        self._states, self._times = states, times
+        kinds = {*states}
+        self._whole = _repeated(_named(kinds.pop()), len(states)) if len(kinds) == 1 else self._statuses()
+
+    @classmethod
+    def of_view(cls, found: Features, answer: ViewAnswer) -> FeastRows:
+        """Of a view that was looked up; an event that is not known is at the epoch."""
+        ages_us = answer.age_us
+        return cls(answer.statuses, times_of(np.where(ages_us >= 0, found.at_us - ages_us, 0)))
+
+    @classmethod
+    def made(cls, rows: int) -> FeastRows:
+        """Of what no view has: on-demand features."""
+        return cls([None] * rows, _repeated(_EPOCH, rows))
+
+    def vector(self, values: Values) -> FeastVector:
+        """One of the columns."""
+        found: list[Any] = values[0].tolist()
+        there = values[1].tolist()
+        if values[0].dtype.kind == "f" and not math.isfinite(sum(found)):
+            found = [_native(value) for value in found]
+        if all(there):
+            return FeastVector(values=found, statuses=self._whole, event_timestamps=self._times)
+        return FeastVector(
+            values=[value if has else None for value, has in zip(found, there, strict=True)],
+            statuses=self._statuses(there),
+            event_timestamps=self._times,
+        )
+
+    def _statuses(self, there: Sequence[bool] | None = None) -> Raw:
+        """``there``: which rows have a value (None: all)."""
+        names = [_named(state) for state in self._states]
+        if there is not None:
+            names = [_NULL if name is _PRESENT and not has else name for name, has in zip(names, there, strict=True)]
+        return Raw(msgspec.json.encode(names))
+
+
+def of_key(values: list[Any]) -> FeastVector:
+    """The column of a join key."""
+    rows = len(values)
+    return FeastVector(values=values, statuses=_repeated(_PRESENT, rows), event_timestamps=_repeated(_EPOCH, rows))
+
+
+def times_of(times_us: np.ndarray) -> Raw:
+    """Times with as many digits as Feast writes: none, three or six. ``times_us``: int64."""
+    moments = [moment.replace(tzinfo=UTC) for moment in times_us.view("M8[us]").tolist()]
+    return Raw(msgspec.json.encode(moments).replace(b'000Z"', b'Z"'))  # there are six digits, or none
+
+
+def _named(state: Status | None) -> str:
+    """Feast's word for the status of a row that has a value."""
+    return (state and FEAST_STATUSES[state]) or _PRESENT
+
+
+@lru_cache(_REPEATED)
+def _repeated(text: str, rows: int) -> Raw:
+    return Raw(msgspec.json.encode([text] * rows))
+
+
+def _native(value: float) -> float | str:
+    """JSON has no such numbers: protobuf's names for them."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
