@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _ENTITIES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
+_KEPT = 1_024
 OTHER = "other"
 """The label of every path that there is not."""
 
@@ -27,10 +29,10 @@ class HttpMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
+        self._requests = Counter(
             "headrace_http_requests_total", "Requests answered.", ("path", "status"), registry=self.registry
         )
-        self.seconds = Histogram(
+        self._seconds = Histogram(
             "headrace_http_request_seconds", "Until the answer.", ("path",), buckets=_SECONDS, registry=self.registry
         )
         self._entities = Histogram(
@@ -40,13 +42,22 @@ class HttpMetrics:
             "headrace_http_statuses_total", "Rows looked up.", ("view", "status"), registry=self.registry
         )
         ProcessCollector(registry=self.registry)
+        # What labels() looks up costs more than to count.
+        self._request = lru_cache(_KEPT)(self._requests.labels)
+        self._second = lru_cache(_KEPT)(self._seconds.labels)
+        self._status = lru_cache(_KEPT)(self._statuses.labels)
+
+    def answered(self, path: str, status: int, seconds: float) -> None:
+        """Count a request."""
+        self._request(path, status).inc()
+        self._second(path).observe(seconds)
 
     def looked_up(self, found: Features) -> None:
         """Count what a look-up found."""
         self._entities.observe(found.rows)
         for answer in found.views:
             for status in {*answer.statuses}:
-                self._statuses.labels(answer.view, status.value).inc(answer.statuses.count(status))
+                self._status(answer.view, status.value).inc(answer.statuses.count(status))
 
     def text(self) -> bytes:
         """All of it in Prometheus' format; that of all processes where there are several."""
@@ -82,5 +93,4 @@ class Measured:
             await self._app(scope, receive, watched)
         finally:
             path = scope["path"] if scope["path"] in self._paths else OTHER
-            self._metrics.requests.labels(path, status).inc()
-            self._metrics.seconds.labels(path).observe(time.perf_counter() - started)
+            self._metrics.answered(path, status, time.perf_counter() - started)
