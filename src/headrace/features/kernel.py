@@ -242,7 +242,8 @@ class Kernel:
             of, which = tiles[window.resolution], query[window.resolution]
             age = newest[which] - of["k"]
             inside = np.flatnonzero((age >= 0) & (age < window.tiles))
-            merged = self._merge_queries(of[inside], which[inside], rank[window.resolution][inside], len(at_us))
+            of_rank = rank[window.resolution].take(inside)
+            merged = self._merge_queries(of.take(inside), which.take(inside), of_rank, len(at_us))
             by_window.append(self.finish(merged, at_us))
         return [by_window[w][f] for f in range(len(self.outputs)) for w in range(len(self.windows))]
 
@@ -255,19 +256,16 @@ class Kernel:
         queries: int,
         at_us: np.ndarray,
     ) -> list[Values]:
-        """The same of tiles that were chosen for their windows already.
+        """The values of each of :attr:`outputs`, of tiles that were chosen for their windows already.
+
+        A query's values of all windows are side by side.
 
         ``words`` has the bits of their columns, one row each. A run of tiles, from one of ``starts`` on, is of one
         ``group``: ``query · windows + window``, ascending. They may be of other views that are :attr:`alike`. The view
         has no sketches; ``at_us`` is one for all.
         """
-        shape = queries, len(self.windows)
         merged = self._merge_words(words, starts, rank, group, queries * len(self.windows))
-        columns: list[Values] = []
-        for output, read in self._reads:
-            values, present = finish(output, [merged[row] for row in read], at_us)
-            columns += zip(values.reshape(shape).T, present.reshape(shape).T, strict=True)
-        return columns
+        return [finish(output, [merged[row] for row in read], at_us) for output, read in self._reads]
 
     @cached_property
     def alike(self) -> Hashable:

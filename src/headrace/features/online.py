@@ -200,7 +200,7 @@ class Moment:
         """The next offset of each source, by its text."""
         return {source.text: cursor.next_offset for source, cursor in self.cursors.items()}
 
-    @property
+    @cached_property
     def signs(self) -> Signs:
         """What they say together. Raises CodecError."""
         return _signs(tuple(self.packed))

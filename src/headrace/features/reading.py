@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
+from headrace.features.columns import Columns
 from headrace.features.field import unpack
 from headrace.features.online import NO_CLOCK, Source
 
@@ -20,13 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from headrace.features.kernel import Kernel
-    from headrace.features.states import Values
 
 T = TypeVar("T")
 _HEADER_WORDS = 4
 _KIND = 0xFFFF00FF
 """Of the first word of a field: its format and the number of its tile sizes."""
-_SHAPES = 256
+_NO_WORDS = -(2**63) | 7
+"""What numbers of bytes have in no bit that are of whole words, and not below 0."""
+_HEADER = np.arange(_HEADER_WORDS)[:, None]
+_SHAPES, _SMALL = 256, 64
+"""How many shapes are kept, and of how many keys."""
 
 
 class Reading:
@@ -54,17 +58,23 @@ class Reading:
             np.int64,
         )
         firsts = [view for view in range(len(kernels)) if not view or kernels[view].alike != kernels[view - 1].alike]
-        self.alike = list(pairwise([*firsts, len(kernels)]))
+        self.alike_bounds = [*firsts, len(kernels)]
+        self.alike = list(pairwise(self.alike_bounds))
         """From which to which view they are alike."""
         self._shapes: dict[tuple[tuple[int, ...], tuple[int, ...]], _Shape] = {}
 
-    def shape(self, fields: tuple[int, ...], keys: tuple[int, ...]) -> _Shape:
-        """What holds of every look-up that found so many fields of so many keys in each view."""
-        found = self._shapes.get((fields, keys))
+    def shape(self, numbers: tuple[int, ...], keys: tuple[int, ...]) -> _Shape:
+        """What holds of every look-up that found so many fields of each key, and asked for so many keys of each view.
+
+        Small look-ups are much alike, large ones never: what is known of small ones is kept.
+        """
+        found = self._shapes.get((numbers, keys))
         if found is None:
-            if len(self._shapes) >= _SHAPES:
-                self._shapes.clear()
-            found = self._shapes[fields, keys] = _shape(self, fields, keys)
+            found = _shape(self, numbers, keys)
+            if len(numbers) <= _SMALL:
+                if len(self._shapes) >= _SHAPES:
+                    self._shapes.clear()
+                self._shapes[numbers, keys] = found
         return found
 
     def read(self, packed: Sequence[Sequence[Sequence[bytes]]]) -> Read:
@@ -84,23 +94,32 @@ class Reading:
 
 @dataclass(frozen=True)
 class _Shape:
-    """Arrays with one item a field (``view`` to ``words``), a part, a run and a key; bounds have one more."""
+    """Arrays with one item a field (``key`` to ``words``), a part, a run and a key; bounds have one more.
 
-    view: np.ndarray
+    The fields of a key are in the order of their source partitions, and runs in that of their groups: one a key and
+    window.
+    """
+
+    key: np.ndarray
     kind: np.ndarray
     front: np.ndarray
     words: np.ndarray
     part_bounds: np.ndarray
     part_field: np.ndarray
     part_half: np.ndarray
+    run: np.ndarray
+    run_group: np.ndarray
     run_field: np.ndarray
-    run_window: np.ndarray
     run_part: np.ndarray
-    run_place: np.ndarray
+    run_first_part: np.ndarray
     run_front: np.ndarray
     run_words: np.ndarray
     run_tiles: np.ndarray
-    key_group: np.ndarray
+    run_size_us: np.ndarray
+    is_mixed: bool
+    numbers: np.ndarray
+    known: np.ndarray
+    known_begin: np.ndarray
     group_bounds: np.ndarray
     field_bounds: Sequence[int]
     key_bounds: Sequence[int]
@@ -108,37 +127,46 @@ class _Shape:
     views_begin: np.ndarray
 
 
-def _shape(of: Reading, fields: tuple[int, ...], keys: tuple[int, ...]) -> _Shape:
-    view = _repeated(fields)
+def _shape(of: Reading, of_keys: tuple[int, ...], keys: tuple[int, ...]) -> _Shape:
+    numbers, key_view = np.array(of_keys, np.int64), _repeated(keys)
+    key, before = np.repeat(np.arange(len(numbers)), numbers), _bounds(numbers)
+    view, key_bounds = key_view[key], _bounds(np.array(keys, np.int64))
+    field_bounds, groups = before[key_bounds], _bounds(of.windows[key_view])
     part_bounds = _bounds(of.parts[view])
     part_field = np.repeat(np.arange(len(view)), of.parts[view])
     run_field = np.repeat(np.arange(len(view)), of.windows[view])
     run_place = np.arange(len(run_field)) - _bounds(of.windows[view])[run_field]
-    run_window = _bounds(of.windows)[view[run_field]] + run_place
-    groups = _bounds(of.windows[_repeated(keys)])
-    key_bounds, field_bounds = (_bounds(np.array(numbers, np.int64)) for numbers in (keys, fields))
-    found = np.flatnonzero(fields)
+    run_group = groups[key[run_field]] + run_place
+    order = np.lexsort((run_field, run_group))
+    run_field, run_group = run_field[order], run_group[order]
+    window = _bounds(of.windows)[view[run_field]] + run_place[order]
+    found, known = np.flatnonzero(np.diff(field_bounds)), np.flatnonzero(numbers)
     return _Shape(
-        view,
-        of.kind[view],
-        of.front[view],
-        of.words[view],
-        part_bounds,
-        part_field,
-        2 * _HEADER_WORDS + np.arange(len(part_field)) - part_bounds[part_field],
-        run_field,
-        run_window,
-        part_bounds[run_field] + of.resolution[run_window],
-        run_place,
-        of.front[view[run_field]],
-        of.words[view[run_field]],
-        of.tiles[run_window],
-        groups[:-1],
-        groups[key_bounds],
-        field_bounds.tolist(),
-        key_bounds.tolist(),
-        found.tolist(),
-        field_bounds[found],
+        key=key,
+        kind=of.kind[view],
+        front=of.front[view],
+        words=of.words[view],
+        part_bounds=part_bounds,
+        part_field=part_field,
+        part_half=2 * _HEADER_WORDS + np.arange(len(part_field)) - part_bounds[part_field],
+        run=np.arange(len(run_field)),
+        run_group=run_group,
+        run_field=run_field,
+        run_part=part_bounds[run_field] + of.resolution[window],
+        run_first_part=part_bounds[run_field],
+        run_front=of.front[view[run_field]],
+        run_words=of.words[view[run_field]],
+        run_tiles=of.tiles[window],
+        run_size_us=of.size_us[window],
+        is_mixed=bool((numbers > 1).any()),
+        numbers=numbers,
+        known=known,
+        known_begin=before[known],
+        group_bounds=groups[key_bounds[of.alike_bounds]],
+        field_bounds=field_bounds.tolist(),
+        key_bounds=key_bounds.tolist(),
+        views_found=found.tolist(),
+        views_begin=field_bounds[found],
     )
 
 
@@ -179,38 +207,43 @@ class Read:
 
     def __init__(self, of: Reading, packed: Sequence[Sequence[Sequence[bytes]]]) -> None:
         self._of = of
-        numbers = [len(of_key) >> 1 for of_view in packed for of_key in of_view]
-        flat = [*chain.from_iterable(chain.from_iterable(packed))]
+        self._keys = [*chain.from_iterable(packed)]
+        flat = [*chain.from_iterable(self._keys)]
         self._names, self._fields = flat[::2], flat[1::2]
-        keys = tuple(map(len, packed))
-        self._shape = of.shape(tuple(sum(map(len, of_view)) >> 1 for of_view in packed), keys)
-        self._numbers = np.array(numbers, np.int64)
-        self._is_mixed = max(numbers, default=0) > 1
+        self._shape = of.shape(tuple([len(of_key) >> 1 for of_key in self._keys]), tuple(map(len, packed)))
+        self._order = self._ordered() if self._shape.is_mixed else None
         self._decode()
-        self._key = np.repeat(np.arange(len(numbers)), self._numbers)
-        self._newest()
-        self._rank = self._ranks()
 
     # -- headers ----------------------------------------------------------------------------------------------------
+
+    def _ordered(self) -> np.ndarray:
+        """The fields, those of a key in the order of their source partitions."""
+        order = _order(frozenset(self._names))
+        return np.lexsort((np.array([order[name] for name in self._names]), self._shape.key))
 
     def _decode(self) -> None:
         shape, fields = self._shape, self._cut()
         lengths = np.fromiter(map(len, fields), np.int64, len(fields))
+        rest = lengths - 8 * shape.front
         blob = b"".join(fields)
-        sound = not (lengths & 7).any() and bool((lengths >= 8 * shape.front).all())
+        sound = not (rest & _NO_WORDS).any()
         if sound:
-            self._begins = (lengths.cumsum() - lengths) >> 3
+            begins = (lengths.cumsum() - lengths) >> 3
             self._words = np.frombuffer(blob, "<i8")
-            self._heads = self._words.take(self._begins + np.arange(_HEADER_WORDS)[:, None])
+            self._heads = self._words.take(begins + _HEADER)
+            if self._order is not None:
+                begins, rest = begins[self._order], rest[self._order]
+            self._begins = begins
             halves = self._words.view("<u4")
-            self._counts = halves.take(2 * self._begins[shape.part_field] + shape.part_half).astype(np.int64)
+            self._counts = halves.take(2 * begins[shape.part_field] + shape.part_half).astype(np.int64)
             self._before = _bounds(self._counts)
             tiles = self._before[shape.part_bounds]
-            whole = shape.front + shape.words * (tiles[1:] - tiles[:-1]) == lengths >> 3
+            whole = shape.words * (tiles[1:] - tiles[:-1]) == rest >> 3
             sound = bool((whole & (self._heads[0] & _KIND == shape.kind)).all())
         if not sound:  # tells what is wrong
-            for view, data in zip(shape.view.tolist(), self._fields, strict=True):
-                unpack(data, self._of.kernels[view].layout)
+            for view, (begin, end) in enumerate(pairwise(shape.field_bounds)):
+                for data in self._fields[begin:end]:
+                    unpack(data, self._of.kernels[view].layout)
 
     def _cut(self) -> Sequence[bytes]:
         """The fields, without the tiles of views with sketches: these are no whole words."""
@@ -222,20 +255,6 @@ class Read:
             front = self._of.kernels[view].layout.front_bytes
             cut[own] = [data[:front] for data in cut[own]]
         return cut
-
-    def _newest(self) -> None:
-        self._is_known = self._numbers > 0
-        self._last = np.zeros(len(self._numbers), np.int64)
-        if len(self._names):
-            firsts = (self._numbers.cumsum() - self._numbers)[self._is_known]
-            self._last[self._is_known] = np.maximum.reduceat(self._heads[3], firsts)
-
-    def _ranks(self) -> np.ndarray:
-        """Of each field the place of its source partition among all; nothing in particular where no key has several."""
-        if not self._is_mixed:
-            return self._key
-        order = _order(frozenset(self._names))
-        return np.array([order[name] for name in self._names], np.int64)
 
     @property
     def clocks(self) -> list[int]:
@@ -250,18 +269,20 @@ class Read:
     @property
     def offsets(self) -> list[Offsets]:
         """Of each view the next offsets that its fields tell."""
-        begins = self._shape.key_bounds[:-1]
-        return self._of.asked([Offsets(self._names, self._heads[1], self._numbers, begin) for begin in begins])
+        names, next_offsets, numbers = self._names, self._heads[1], self._shape.numbers
+        return self._of.asked([Offsets(names, next_offsets, numbers, begin) for begin in self._shape.key_bounds[:-1]])
 
     def ages_us(self, at_us: int) -> list[np.ndarray]:
         """Of each view and key the microseconds since its newest event, -1 where none is known."""
-        ages = np.where(self._is_known, np.maximum(at_us - self._last, 0), -1)
-        bounds = self._shape.key_bounds
-        return self._of.asked([ages[begin:end] for begin, end in pairwise(bounds)])
+        shape = self._shape
+        ages = np.full(len(shape.numbers), -1)
+        if len(shape.known):
+            ages[shape.known] = np.maximum(at_us - np.maximum.reduceat(self._heads[3], shape.known_begin), 0)
+        return self._of.asked([ages[begin:end] for begin, end in pairwise(shape.key_bounds)])
 
     # -- values -----------------------------------------------------------------------------------------------------
 
-    def values(self, at_us: int) -> list[list[Values]]:
+    def values(self, at_us: int) -> list[Columns]:
         """Of each view the values of its keys at t, one Values a column of its kernel."""
         shape = self._shape
         place, group, rank = self._inside(at_us)
@@ -270,61 +291,57 @@ class Read:
         starts = begins.nonzero()[0]
         bounds = group.searchsorted(shape.group_bounds)
         run_bounds = starts.searchsorted(bounds).tolist()
-        bounds, filled, at = bounds.tolist(), group[starts], np.array([at_us])
-        found: list[list[Values]] = []
-        for view, end in self._of.alike:
+        filled, at = group[starts], np.array([at_us])
+        found: list[Columns] = []
+        for number, (view, end) in enumerate(self._of.alike):
             kernel = self._of.kernels[view]
             if kernel.sketches:
                 found += [self._of_sketches(own, at_us) for own in range(view, end)]
                 continue
-            own, runs = slice(bounds[view], bounds[end]), slice(run_bounds[view], run_bounds[end])
-            columns = kernel.evaluate_words(
+            first, own, runs = shape.key_bounds[view], _between(bounds, number), _between(run_bounds, number)
+            blocks = kernel.evaluate_words(
                 self._words.take(place[own] + kernel.words),
-                starts[runs] - bounds[view],
-                rank[own] if self._is_mixed else None,
-                filled[runs] - shape.group_bounds[view],
-                shape.key_bounds[end] - shape.key_bounds[view],
+                starts[runs] - bounds[number],
+                rank[own] if shape.is_mixed else None,
+                filled[runs] - shape.group_bounds[number],
+                shape.key_bounds[end] - first,
                 at,
             )
-            keys = [key - shape.key_bounds[view] for key in shape.key_bounds[view : end + 1]]
-            for begin, stop in pairwise(keys):
-                found.append([(values[begin:stop], present[begin:stop]) for values, present in columns])
+            keys = pairwise(shape.key_bounds[view : end + 1])
+            found += [Columns(blocks, len(kernel.windows), range(key - first, stop - first)) for key, stop in keys]
         return self._of.asked(found)
 
     def _inside(self, at_us: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of each tile that t sees its place, its group (one a key and window, ascending) and its partition's rank."""
-        shape = self._shape
-        group = shape.key_group[self._key[shape.run_field]] + shape.run_place
-        rank = self._rank[shape.run_field]
-        counts = self._counts[shape.run_part]
-        tiles_before = self._before[shape.run_part] - self._before[shape.part_bounds[shape.run_field]]
-        place = self._begins[shape.run_field] + shape.run_front + shape.run_words * tiles_before
-        newest = (at_us // self._of.size_us)[shape.run_window]
-        step, tiles = shape.run_words, shape.run_tiles
-        if self._is_mixed:
-            order = np.lexsort((rank, group))
-            counts, group, rank, place = counts[order], group[order], rank[order], place[order]
-            newest, step, tiles = newest[order], step[order], tiles[order]
-        run = np.arange(len(counts)).repeat(counts)
-        place = (place - step * (counts.cumsum() - counts))[run] + step[run] * np.arange(len(run))
-        age = newest[run] - self._words[place]
-        inside = (age.view(np.uint64) < tiles[run]).nonzero()[0]  # what is newer than t has a huge age
+        """Of each tile that t sees its place, its group and, of tiles of one group, the order of their partitions."""
+        shape, before = self._shape, self._before
+        step, counts = shape.run_words, self._counts[shape.run_part]
+        place = self._begins[shape.run_field] + shape.run_front
+        place += step * (before[shape.run_part] - before[shape.run_first_part] - counts.cumsum() + counts)
+        run = shape.run.repeat(counts)
+        place = place[run] + step[run] * np.arange(len(run))
+        age = (at_us // shape.run_size_us)[run] - self._words[place]
+        inside = (age.view(np.uint64) < shape.run_tiles[run]).nonzero()[0]  # what is newer than t has a huge age
         if len(inside) < len(run):
             run, place = run[inside], place[inside]
-        return place, group[run], rank[run]
+        return place, shape.run_group[run], run
 
-    def _of_sketches(self, view: int, at_us: int) -> list[Values]:
+    def _of_sketches(self, view: int, at_us: int) -> Columns:
         """Their entries are of no fixed width: field by field."""
-        kernel, own = self._of.kernels[view], slice(*self._shape.field_bounds[view : view + 2])
-        first, end = self._shape.key_bounds[view : view + 2]
-        order = np.lexsort((self._rank[own], self._key[own]))
-        fields = [unpack(self._fields[own][field], kernel.layout)[1] for field in order.tolist()]
-        key, rank = self._key[own][order] - first, self._rank[own][order]
+        kernel, (begin, end) = self._of.kernels[view], self._shape.field_bounds[view : view + 2]
+        first, stop = self._shape.key_bounds[view : view + 2]
+        places = range(begin, end) if self._order is None else self._order[begin:end].tolist()
+        fields = [unpack(self._fields[place], kernel.layout)[1] for place in places]
+        key, rank = self._shape.key[begin:end] - first, np.arange(end - begin)
         sizes = range(len(kernel.sizes))
         counts = [[len(tiles[size]) for tiles in fields] for size in sizes]
-        return kernel.evaluate(
+        found = kernel.evaluate(
             [kernel.join([tiles[size] for tiles in fields]) for size in sizes],
             [np.repeat(key, number) for number in counts],
             [np.repeat(rank, number) for number in counts],
-            np.full(end - first, at_us),
+            np.full(stop - first, at_us),
         )
+        return Columns(found, 1, range(stop - first))
+
+
+def _between(bounds: Sequence[int] | np.ndarray, number: int) -> slice:
+    return slice(bounds[number], bounds[number + 1])

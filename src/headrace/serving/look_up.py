@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, overload
 
 import numpy as np
@@ -20,16 +19,17 @@ from headrace.serving.answer_cache import AnswerCache
 from headrace.serving.vectors import Features, Status, ViewAnswer
 
 if TYPE_CHECKING:
+    from headrace.features.columns import Columns
     from headrace.features.on_demand import Request
-    from headrace.features.states import Values
     from headrace.serving.answer_cache import Wanted
 
     _Rows = Sequence[Mapping[str, Any]]
-    _Planned = tuple[Sequence["_ViewReader"], Sequence["_Plan"], Wanted]
 
 _HEARTBEAT_BOUND_US = 5_000_000
 _FOR_EVER = 2**63
-_READINGS = 256
+_MISSING, _STALE, _PRESENT = Status.MISSING, Status.STALE, Status.PRESENT
+_VIEWS = 256
+"""How many lists of views are remembered."""
 
 
 class Options(TypedDict, total=False):
@@ -66,7 +66,7 @@ class LookUp:
         self._cache = AnswerCache(cache_ms / 1_000, cache_entries) if cache_ms else None
         self._monotonic = monotonic
         self._readers: dict[str, _ViewReader] = {}
-        self._readings: dict[tuple[str, ...], Reading] = {}
+        self._views: dict[tuple[str, ...], _Views] = {}
         self._services: dict[str, _Service] = {}
 
     def steps(
@@ -78,26 +78,17 @@ class LookUp:
     ) -> Generator[Step, Any, Features]:
         """One look-up. Raises FeaturesUnknownError, EntityKeyError and RequestValueError."""
         rows = [entities] if isinstance(entities, Mapping) else list(entities)
-        readers, plans, answers, made = yield from self._found(features, rows)
-        read = self._reading(readers).read([p.placed(a.packed) for p, a in zip(plans, answers, strict=True)])
+        views, plans, answers, made = yield from self._found(features, rows)
+        read = views.reading.read([p.placed(a.packed) for p, a in zip(plans, answers, strict=True)])
         clocks = [max(clock, answer.clock) for clock, answer in zip(read.clocks, answers, strict=True)]
         at_us = self._at(clocks, as_of_us)
         values, ages_us = read.values(at_us), read.ages_us(at_us)
         found = [
-            reader.answer(_Found(plan, *found), at_us, self._bound_us)
-            for reader, plan, *found in zip(readers, plans, answers, clocks, values, ages_us, read.offsets, strict=True)
+            reader.answer(_Found(*found), at_us, self._bound_us)
+            for reader, *found in zip(views.readers, plans, answers, clocks, values, ages_us, read.offsets, strict=True)
         ]
         answer = Features(len(rows), at_us, found)
         return answer.with_on_demand(made, made.given(with_request(rows, request))) if made.names else answer
-
-    def _reading(self, readers: Sequence[_ViewReader]) -> Reading:
-        views = tuple(reader.name for reader in readers)
-        reading = self._readings.get(views)
-        if reading is None:
-            if len(self._readings) >= _READINGS:
-                self._readings.clear()
-            reading = self._readings[views] = Reading([reader.kernel for reader in readers])
-        return reading
 
     def _at(self, clocks: Sequence[int], as_of_us: int | None) -> int:
         if as_of_us is not None:
@@ -134,26 +125,34 @@ class LookUp:
 
     def _of_service(self, known: _Service, rows: _Rows) -> Generator[Step, Any, _Asked]:
         """What the views of a known service say, in one round trip if they still are its views."""
-        readers, plans, wanted = yield from self._plans(known.views, rows)
+        views = yield from self._known(known.views)
+        plans, wanted = views.plans(rows)
         document, answers = yield from self._ask(wanted, f"service:{known.name}")
         service = known
         if document is not None:  # a store that was emptied is filled again: what it said still holds
             service = self._remember(known.name, document)
             if service.views != known.views:
                 return (yield from self._of_views(service.views, rows, service.made))
-        return _Asked(readers, plans, answers, service.made)
+        return _Asked(views, plans, answers, service.made)
 
-    def _of_views(self, views: Sequence[str], rows: _Rows, made: OnDemand = NOTHING) -> Generator[Step, Any, _Asked]:
-        readers, plans, wanted = yield from self._plans(views, rows)
+    def _of_views(self, names: Sequence[str], rows: _Rows, made: OnDemand = NOTHING) -> Generator[Step, Any, _Asked]:
+        views = yield from self._known(names)
+        plans, wanted = views.plans(rows)
         _, answers = yield from self._ask(wanted)
-        return _Asked(readers, plans, answers, made)
+        return _Asked(views, plans, answers, made)
 
-    def _plans(self, views: Sequence[str], rows: _Rows) -> Generator[Step, Any, _Planned]:
-        readers = []
-        for view in views:
-            readers.append((yield from self._reader(view)))  # noqa: PERF401 - it yields
-        plans = _plans(readers, rows)
-        return readers, plans, [(reader.name, plan.keys) for reader, plan in zip(readers, plans, strict=True)]
+    def _known(self, names: Sequence[str]) -> Generator[Step, Any, _Views]:
+        """Views that are looked up together."""
+        wanted = tuple(names)
+        known = self._views.get(wanted)
+        if known is None:
+            readers = []
+            for name in names:
+                readers.append((yield from self._reader(name)))  # noqa: PERF401 - it yields
+            if len(self._views) >= _VIEWS:
+                self._views.clear()
+            known = self._views[wanted] = _Views(readers)
+        return known
 
     def _ask(self, wanted: Wanted, document: str = "") -> Generator[Step, Any, tuple[Any, Sequence[Answer]]]:
         """The answers, of which some may be known, and a document if its name is given."""
@@ -200,14 +199,13 @@ class _Service:
 class _Asked(NamedTuple):
     """What was asked, each view's answer, and what the service makes of them on demand."""
 
-    readers: Sequence[_ViewReader]
+    views: _Views
     plans: Sequence[_Plan]
     answers: Sequence[Answer]
     made: OnDemand
 
 
-@dataclass(frozen=True)
-class _Plan:
+class _Plan(NamedTuple):
     """Which distinct keys to read, and which of them each row means; None: each its own.
 
     Rows without a key mean one more, which is not read.
@@ -226,25 +224,32 @@ class _Plan:
         return [*answer.shards, min(answer.moments)] if self.has_nowhere else answer.shards
 
 
-def _plans(readers: Sequence[_ViewReader], rows: Sequence[Mapping[str, Any]]) -> list[_Plan]:
-    """The plan of each view; views of one entity have the same."""
-    plans: dict[tuple[tuple[str, str], ...], _Plan] = {}
-    for reader in readers:
-        if reader.entity not in plans:
-            plans[reader.entity] = reader.plan(rows)
-    return [plans[reader.entity] for reader in readers]
-
-
-@dataclass(frozen=True)
-class _Found:
+class _Found(NamedTuple):
     """What a look-up found of a view; values and ages have one item a key."""
 
     plan: _Plan
     answer: Answer
     clock: int
-    values: Sequence[Values]
+    values: Columns
     ages_us: np.ndarray
     offsets: Offsets
+
+
+class _Views:
+    """Views that are looked up together: what of it is the same each time."""
+
+    def __init__(self, readers: Sequence[_ViewReader]) -> None:
+        self.readers = readers
+        self.reading = Reading([reader.kernel for reader in readers])
+        by_entity = {reader.entity: reader for reader in readers}
+        self._first = [*by_entity.values()]
+        self._which = [[*by_entity].index(reader.entity) for reader in readers]
+
+    def plans(self, rows: _Rows) -> tuple[Sequence[_Plan], Wanted]:
+        """The plan of each view, and what to ask for; views of one entity have the same plan."""
+        plans = [reader.plan(rows) for reader in self._first]
+        of_views = [plans[which] for which in self._which]
+        return of_views, [(reader.name, plan.keys) for reader, plan in zip(self.readers, of_views, strict=True)]
 
 
 class _ViewReader:
@@ -254,6 +259,8 @@ class _ViewReader:
         self.name = name
         self.kernel = compiled
         self.entity = tuple((key, kind) for key, kind in compiled.entity_keys)
+        self._view: str = compiled.spec["view"]
+        self._columns = compiled.columns
         self._keys = [key for key, _ in self.entity]
         self._serialize = serializer(self.entity)
         self._history_us: int = compiled.spec["history_us"]
@@ -273,35 +280,25 @@ class _ViewReader:
 
     def answer(self, found: _Found, at_us: int, bound_us: int) -> ViewAnswer:
         """The values of each row, fanned out from the distinct keys."""
-        values, which = found.values, found.plan.which
-        statuses, shards = self._statuses(found, at_us, bound_us), found.plan.shards(found.answer)
-        ages_us: np.ndarray = found.ages_us
-        if at_us < found.clock - self._history_us:
-            values = [(column, np.zeros(len(column), bool)) for column, _ in values]
+        plan, answer, clock, values, ages_us, offsets = found
+        which, shards = plan.which, plan.shards(answer)
+        common = {shard: self._common(moment, clock, at_us, bound_us) for shard, moment in answer.moments.items()}
+        statuses = [common[shard] or self._of_age(age) for shard, age in zip(shards, ages_us.tolist(), strict=True)]
+        if at_us < clock - self._history_us:
+            values = values.absent()
         if which is not None:
-            values = [(column[which], present[which]) for column, present in values]
+            values = values.of_rows(which)
             statuses = [statuses[key] for key in which.tolist()]
             ages_us = ages_us[which]
+        of_rows = _RowOffsets([answer.moments[shard] for shard in shards], offsets, which)
         return ViewAnswer(
-            self.kernel.spec["view"],
-            self.kernel.version,
-            self.kernel.columns,
-            values,
-            statuses,
-            ages_us,
-            _RowOffsets([found.answer.moments[shard] for shard in shards], found.offsets, which),
-            self._keys,
+            self._view, self.kernel.version, self._columns, values, statuses, ages_us, of_rows, self._keys
         )
 
-    def _statuses(self, found: _Found, at_us: int, bound_us: int) -> Sequence[Status]:
-        """Of each key what holds in its shard, else what its age says."""
-        moments = found.answer.moments.items()
-        common = {shard: self._common(moment, found.clock, at_us, bound_us) for shard, moment in moments}
-        missing, stale, present, max_age_us = Status.MISSING, Status.STALE, Status.PRESENT, self._max_age_us
-        return [
-            common[shard] or (missing if age < 0 else stale if age > max_age_us else present)
-            for shard, age in zip(found.plan.shards(found.answer), found.ages_us.tolist(), strict=True)
-        ]
+    def _of_age(self, age_us: int) -> Status:
+        if age_us < 0:
+            return _MISSING
+        return _STALE if age_us > self._max_age_us else _PRESENT
 
     def _common(self, moment: Moment, clock: int, at_us: int, bound_us: int) -> Status | None:
         """What holds for all entities of the view in one shard."""

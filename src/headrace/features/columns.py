@@ -1,0 +1,63 @@
+"""The columns of a view in a look-up: where they lie in what was worked out for many views, cut out when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from headrace.features.states import Values
+
+
+class Columns(Sequence["Values"]):
+    """One Values a column; each has an item a row.
+
+    ``blocks`` have one Values an output, with an item a query and window, windows inside; ``rows`` are the queries that
+    this is about.
+    """
+
+    def __init__(self, blocks: Sequence[Values], windows: int, rows: range | np.ndarray) -> None:
+        self._blocks, self._windows, self._rows = blocks, windows, rows
+        self._is_absent = False
+
+    def of_rows(self, which: np.ndarray) -> Columns:
+        """The same columns with other rows: ``which`` of these each is."""
+        columns = Columns(self._blocks, self._windows, np.asarray(self._rows)[which])
+        columns._is_absent = self._is_absent
+        return columns
+
+    def absent(self) -> Columns:
+        """The same columns, with no value present."""
+        columns = Columns(self._blocks, self._windows, self._rows)
+        columns._is_absent = True
+        return columns
+
+    def __len__(self) -> int:
+        return len(self._blocks) * self._windows
+
+    @overload
+    def __getitem__(self, index: int) -> Values: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Values]: ...
+
+    def __getitem__(self, index: int | slice) -> Values | Sequence[Values]:
+        if isinstance(index, slice):
+            return [self._column(column) for column in range(len(self))[index]]
+        return self._column(range(len(self))[index])
+
+    def _column(self, column: int) -> Values:
+        block, window = divmod(column, self._windows)
+        values, present = self._blocks[block]
+        own = self._of_window(window)
+        found = values[own]
+        return found, np.zeros(len(found), bool) if self._is_absent else present[own]
+
+    def _of_window(self, window: int) -> slice | np.ndarray:
+        """Where the items of a window are in each block."""
+        rows, windows = self._rows, self._windows
+        if isinstance(rows, range):
+            return slice(rows.start * windows + window, rows.stop * windows, windows)
+        return rows * windows + window
