@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
+import hiredis
 from redis import exceptions
 from redis.asyncio import Redis, RedisCluster
 
@@ -17,6 +18,9 @@ from headrace.features.redis_url import check_cluster, check_single, of_node
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+_PACK: Any = hiredis.pack_command
+"""In C, as redis-py itself packs what is not awaited; its stub knows commands of one word alone."""
 
 
 class AsyncLink(Protocol):
@@ -121,28 +125,29 @@ class _Conversation:
             self._connection = self._lane.take()
             single = sent(lines)
             self._unread = len(single)
-            await self._connection.send_packed_command(self._connection.pack_commands(single))
+            await self._connection.send_packed_command(b"".join(map(_PACK, single)))
         except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
             self._broken = error
 
     async def read(self, line: Sequence[Any]) -> Any:
         """The reply to the next line, or the error."""
         if isinstance(line, Transaction):
-            return told([await self._read() for _ in line.lines()])
-        return await self._read()
+            return told(await self._read(len(line.lines())))
+        return (await self._read(1))[0]
 
-    async def _read(self) -> Any:
-        if self._broken is not None:
-            return self._broken
-        try:
-            reply = await self._connection.read_response()
-        except exceptions.ResponseError as error:
-            reply = error
-        except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
-            self._broken = error
-            return error
-        self._unread -= 1
-        return reply
+    async def _read(self, number: int) -> list[Any]:
+        """So many replies, which may be hundreds: nothing is called twice for one of them that need not be."""
+        replies: list[Any] = []
+        while self._broken is None and len(replies) < number:
+            try:
+                while len(replies) < number:
+                    replies.append(await self._connection.read_response())
+            except exceptions.ResponseError as error:
+                replies.append(error)
+            except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+                self._broken = error
+        self._unread -= len(replies)
+        return replies if self._broken is None else [*replies, self._broken]
 
     async def close(self) -> None:
         """A connection with replies that nobody read, as of a task that was cancelled, is of no more use."""
