@@ -264,13 +264,14 @@ def test_a_store_that_does_not_answer_is_503_with_a_time_to_come_again(serve: Se
     assert ask(f"{url}/livez").status == 200
 
 
-def test_what_nobody_foresaw_is_500_and_its_text_stays_inside(serve: Serve) -> None:
+def test_what_nobody_foresaw_is_500_and_its_text_stays_inside(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     with capture_logs() as logged:
         for error in (RuntimeError("a secret"), SettingsError("a secret")):
             answered = ask(f"{serve(Broken(error))}/features", request(A1))
             assert answered.problem == (500, "internal")
             assert "secret" not in answered.body.decode()
-    assert [entry["error"] for entry in logged] == ["a secret"]  # the other is logged by uvicorn
+    assert [entry["error"] for entry in logged] == ["a secret"]
+    assert [str(of.exc_info and of.exc_info[1]) for of in caplog.records] == ["a secret"]  # uvicorn logs the other
 
 
 def test_it_is_ready_when_the_store_knows_its_services(serve: Serve, url: str) -> None:

@@ -10,7 +10,6 @@ import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -24,10 +23,11 @@ from headrace.serving.http.options import HttpOptions
 from headrace.serving.http.problems import ProblemError, decoded, of_error, of_http_error, too_large, unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from starlette.requests import Request
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from headrace.serving.http.lookups import LookUps
 
@@ -37,21 +37,21 @@ PROBES = ("/livez", "/readyz")
 
 def application(
     client: LookUps, options: HttpOptions | None = None, *, within: AbstractAsyncContextManager[Any] | None = None
-) -> Starlette:
+) -> ASGIApp:
     """The application over a client, which it does not close; ``within``: a context that it lives in."""
     own = options or HttpOptions()
     api = _Api(client, own)
+    look_ups: dict[str, ASGIApp] = {
+        "/features": Guarded(api.features, own.limits),
+        "/get-online-features": Guarded(api.online_features, own.limits),
+    }
     routes = [
-        Route("/features", Guarded(api.features, own.limits), methods=["POST"]),
-        Route("/get-online-features", Guarded(api.online_features, own.limits), methods=["POST"]),
+        *(Route(path, endpoint, methods=["POST"]) for path, endpoint in look_ups.items()),
         Route("/livez", api.livez),
         Route("/readyz", api.readyz),
         Route("/metrics", api.show_metrics),
         Route("/openapi.json", api.openapi),
     ]
-    middleware = [Middleware(Measured, api.metrics, [route.path for route in routes])]
-    if own.api_keys:
-        middleware.append(Middleware(KeyGuard, own.api_keys, PROBES))
     handlers: dict[Any, Any] = {
         HeadraceError: of_error,
         ProblemError: of_error,
@@ -64,7 +64,23 @@ def application(
         async with within or nullcontext():
             yield
 
-    return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers, lifespan=lifespan)
+    app: ASGIApp = _Direct(Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan), look_ups)
+    if own.api_keys:
+        app = KeyGuard(app, own.api_keys, PROBES)
+    return Measured(app, api.metrics, [route.path for route in routes])
+
+
+class _Direct:
+    """Middleware: look-ups go straight to their endpoints, which answer whatever happens; the rest goes on."""
+
+    def __init__(self, app: ASGIApp, look_ups: Mapping[str, ASGIApp]) -> None:
+        self._app, self._look_ups = app, look_ups
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        is_post = scope["type"] == "http" and scope["method"] == "POST"
+        app = self._look_ups.get(scope["path"], self._app) if is_post else self._app
+        await app(scope, receive, send)
 
 
 class _Api:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
-from headrace.serving.http.problems import ProblemError, too_large
+from headrace.errors import HeadraceError
+from headrace.serving.http.problems import ProblemError, of_error, too_large
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -64,19 +65,29 @@ class Guarded:
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request. Raises ProblemError, and what the look-up raises."""
-        body = None
+        """Handle a request. Raises what nobody foresaw once it is answered: the server logs it."""
         try:
-            async with asyncio.timeout(self._limits.deadline_s):
-                body = await self._body(scope, receive)
-                content = await self._answer(body)
-        except TimeoutError:
-            raise self._late(has_come=body is not None) from None
+            content = await self._content(scope, receive)
         except ClientDisconnect:
+            return
+        except Exception as error:
+            await of_error(None, error)(scope, receive, send)
+            if not isinstance(error, ProblemError | HeadraceError):
+                raise
             return
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": content})
+
+    async def _content(self, scope: Scope, receive: Receive) -> bytes:
+        """The answer. Raises ProblemError, and what the look-up raises."""
+        body = None
+        try:
+            async with asyncio.timeout(self._limits.deadline_s):
+                body = await self._body(scope, receive)
+                return await self._answer(body)
+        except TimeoutError:
+            raise self._late(has_come=body is not None) from None
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         announced = dict(scope["headers"]).get(b"content-length", b"0")

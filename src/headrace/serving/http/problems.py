@@ -65,7 +65,7 @@ TITLES = {
 }
 
 
-def of_error(_: Request, error: Exception) -> Response:
+def of_error(_: Request | None, error: Exception) -> Response:
     """The answer to a request that raised one of headrace's errors, or a problem itself."""
     return _problem_of(error).response()
 
