@@ -73,7 +73,7 @@ def flow_of(task: Task, results: Results) -> Dataflow:
         if not seen and messages:
             seen = True
             task.reached("first")
-        payments = decoder.decode_lines(b"\n".join([message.value for message in messages]))
+        payments = map(decoder.decode, [message.value for message in messages])
         return [(payment.user_id, payment) for payment in payments]
 
     flow = Dataflow("peer")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from operator import attrgetter
+from itertools import repeat
+from operator import attrgetter, sub
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
-from headrace.bus.duration import instant
+from headrace.bus.duration import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
 
     from headrace.bus.event import Event, Field, Kind
     from headrace.bus.stream import Stream
@@ -28,7 +30,7 @@ _TYPES: dict[Kind, Any] = {
 _ZONE = attrgetter("tzinfo")
 _INT64 = range(-(2**63), 2**63)
 _MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_FLOAT_SECONDS = 2.0**32  # below it a double of seconds still tells microseconds apart
+_EPOCH = moment(0)
 
 
 def column_type(field: Field) -> Any:
@@ -64,16 +66,11 @@ class Decoder:
 
     def _together(self, payloads: Sequence[bytes | None]) -> list[Event] | None:
         """All events at once, or None where one of them needs a closer look."""
-        if None in payloads:
-            return None
-        lines = b"\n".join(payloads)  # type: ignore[arg-type]
-        if not _an_object_a_line(lines, len(payloads)):
-            return None
         try:
-            events = self._decoder.decode_lines(lines)
-        except _MALFORMED:
+            events = list(map(self._decoder.decode, payloads))  # type: ignore[arg-type]
+        except (*_MALFORMED, TypeError):  # TypeError: a record without a value
             return None
-        return events if len(events) == len(payloads) and self._fit(events) else None
+        return events if self._fit(events) else None
 
     def _fit(self, events: list[Event]) -> bool:
         return all(fits(_scalars(map(attrgetter(name), events), many)) for name, (fits, _), many in self._checks)
@@ -106,16 +103,6 @@ class Decoder:
         return event, ""
 
 
-def _an_object_a_line(lines: bytes, count: int) -> bool:
-    """Whether ``count`` payloads, joined by line ends, each begin with ``{`` and end with ``}``.
-
-    JSON has no bare line end in a string, and after a ``}`` within an object no ``{``: so lines that decode hold whole
-    objects each, and as many events as lines means one a line. Records thus cannot misalign their neighbours.
-    """
-    enclosed = lines.startswith(b"{") and lines.endswith(b"}")
-    return enclosed and lines.count(b"\n") == count - 1 == lines.count(b"}\n{")
-
-
 def _scalars(values: Iterable[Any], many: bool) -> list[Any]:  # noqa: FBT001 - a field's own property
     """The values that are not null; of lists their items."""
     present = [value for value in values if value is not None]
@@ -123,7 +110,7 @@ def _scalars(values: Iterable[Any], many: bool) -> list[Any]:  # noqa: FBT001 - 
 
 
 def _zoned(moments: list[datetime]) -> bool:
-    return None not in map(_ZONE, moments)
+    return all(map(_ZONE, moments))
 
 
 def _within_int64(numbers: list[int]) -> bool:
@@ -139,17 +126,13 @@ _CHECKS: dict[Kind, tuple[Callable[[list[Any]], bool], str]] = {
 
 def _column(field: Field, events: Sequence[Event]) -> pl.Series:
     values = list(map(attrgetter(field.name), events))
-    if field.kind == "datetime" and not field.many and None not in values and values:
+    if field.kind == "datetime" and not field.many and values and not (field.nullable and None in values):
         return pl.Series(field.name, instants(values)).cast(column_type(field))
     return pl.Series(field.name, values, dtype=column_type(field))
 
 
 def instants(moments: Sequence[datetime]) -> np.ndarray:
-    """int64 microseconds of many times; exact, by way of doubles where these are exact enough."""
-    seconds = np.fromiter(map(_TIMESTAMP, moments), np.float64, len(moments))
-    if np.abs(seconds).max(initial=0.0) < _FLOAT_SECONDS:
-        return np.rint(seconds * 1e6).astype(np.int64)
-    return np.fromiter(map(instant, moments), np.int64, len(moments))
-
-
-_TIMESTAMP: Callable[[datetime], float] = datetime.timestamp
+    """int64 microseconds of many times with zone; exact."""
+    since = pa.array(list(map(sub, moments, repeat(_EPOCH))), pa.duration("us"))
+    found: np.ndarray = since.cast(pa.int64()).to_numpy()
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import methodcaller
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -17,7 +16,6 @@ _ENDS = (
     "UNKNOWN_TOPIC_ID", "INCONSISTENT_TOPIC_ID", "TOPIC_AUTHORIZATION_FAILED",
 )  # fmt: skip
 """After one of these Kafka's client fetches the partition no more; after any other it tries again by itself."""
-_ERROR = methodcaller("error")
 logger = structlog.get_logger(__name__)
 
 
@@ -51,10 +49,10 @@ class BatchConsumer:
     def __init__(
         self, bootstrap_servers: str, group: str, topics: Sequence[str], assignee: Assignee, *, fetch_wait_ms: int = 100
     ) -> None:
-        from confluent_kafka import Consumer, KafkaError  # noqa: PLC0415 - keeps `import headrace.serving` light
+        from confluent_kafka import Consumer, KafkaError, Message  # noqa: PLC0415 - keeps `import headrace.serving` light
 
         self._ends = {getattr(KafkaError, name) for name in _ENDS}
-        self._assignee = assignee
+        self._assignee, self._error = assignee, Message.error
         self._consumer: Consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap_servers,
@@ -80,7 +78,11 @@ class BatchConsumer:
         messages = self._consumer.consume(1, timeout_s)
         if messages:
             messages += self._consumer.consume(count - 1, 0)
-        return [message for message in messages if self._readable(message)] if any(map(_ERROR, messages)) else messages
+        return (
+            [message for message in messages if self._readable(message)]
+            if any(map(self._error, messages))
+            else messages
+        )
 
     def _readable(self, message: Message) -> bool:
         error = message.error()

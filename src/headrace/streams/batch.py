@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
-from operator import itemgetter, methodcaller
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
+from confluent_kafka import Message
 
 from headrace.bus.codec import Decoder
 from headrace.features.log import ACCEPTED, REJECTED
@@ -18,11 +19,8 @@ from headrace.features.online import NO_CLOCK, Source
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from confluent_kafka import Message
-
     from headrace.bus.stream import Stream
 
-_OFFSET, _TIMESTAMP, _KEY, _VALUE = map(methodcaller, ("offset", "timestamp", "key", "value"))
 _SECOND = itemgetter(1)
 DECODE, MISSING_KEY, FUTURE = "decode", "missing_key", "future"
 
@@ -41,10 +39,10 @@ class Records:
         """Read the messages of one partition."""
         count = len(messages)
         return Records(
-            np.fromiter(map(_OFFSET, messages), np.int64, count),
-            np.fromiter(map(_SECOND, map(_TIMESTAMP, messages)), np.int64, count) * 1_000,
-            list(map(_KEY, messages)),
-            list(map(_VALUE, messages)),
+            np.fromiter(map(Message.offset, messages), np.int64, count),
+            np.fromiter(map(_SECOND, map(Message.timestamp, messages)), np.int64, count) * 1_000,
+            list(map(Message.key, messages)),
+            list(map(Message.value, messages)),
         )
 
 

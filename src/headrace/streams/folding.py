@@ -1,18 +1,24 @@
-"""A batch's way: judged, buffered for the log, folded by the views that are live, written in one round trip."""
+"""A batch's way: judged, buffered for the log, folded by the views that are live, written in one round trip.
+
+The write runs beside the loop, which reads and judges the next batch meanwhile. Its outcome is taken in before anything
+else is folded or written, so a cursor never has more than one write under way.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import groupby
-from operator import methodcaller
-from typing import TYPE_CHECKING
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 import structlog
+from confluent_kafka import Message
 
+from headrace.errors import OnlineStoreUnavailableError
 from headrace.features.log import REJECTED
 from headrace.streams.batch import Judge, Records, Run
 from headrace.streams.failpoints import failpoint
@@ -22,8 +28,6 @@ from headrace.streams.view_partition import fold_together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    from confluent_kafka import Message
 
     from headrace.bus.patience import Patience
     from headrace.bus.stream import Stream
@@ -38,7 +42,9 @@ if TYPE_CHECKING:
     Owned = Mapping[tuple[str, int], OwnedPartition]
     Taken = tuple[OwnedPartition, Sequence[Message]]
     ViewWrite = tuple[OwnedPartition, ViewPartition, Write]
-_TOPIC, _PARTITION, _OFFSET = map(methodcaller, ("topic", "partition", "offset"))
+    _Outcome = tuple[Sequence[bool], float]  # whether each was applied, and the seconds that took
+_READ: Any = Message
+"""Of messages that were read: they have a topic, a partition and an offset. ``map`` calls nothing faster."""
 logger = structlog.get_logger(__name__)
 
 
@@ -65,6 +71,8 @@ class Folding:
         self._acquisition, self._send, self._patiently = acquisition, send, patiently
         self._monotonic, self._meter = monotonic, meter
         self._judges = {topic: Judge(stream) for topic, stream in streams.items()}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._under_way: tuple[Sequence[ViewWrite], Future[_Outcome]] | None = None
 
     def take(self, messages: Sequence[Message]) -> None:
         """Take records in; those of partitions that are not owned, or not from their position on, are dropped."""
@@ -72,17 +80,30 @@ class Folding:
         by_topic: dict[str, list[Taken]] = defaultdict(list)
         for place, own in _by_place(messages).items():
             owned = self._owned.get(place)
-            wanted = own[bisect_left(own, owned.next_offset, key=_OFFSET) :] if owned and not owned.rewind else []
+            wanted = own[bisect_left(own, owned.next_offset, key=_READ.offset) :] if owned and not owned.rewind else []
             if owned and wanted:
                 by_topic[owned.topic].append((owned, wanted))
-        writes = [write for topic, taken in by_topic.items() for write in self._fold(topic, taken)]
+        judged = [(taken, self._judged(topic, taken)) for topic, taken in by_topic.items()]
+        self.settle()
+        writes = [write for taken, rows in judged for write in self._fold(taken, rows)]
         failpoint("before-redis")
-        self._patiently(partial(self._write, writes))
-        failpoint("after-redis")
+        self._begin(writes)
         self._meter.batch(len(messages), self._monotonic() - began)
+
+    def settle(self, *, wait: bool = True) -> None:
+        """Take in what became of the last batch's write. ``wait``: as for :meth:`level`."""
+        if wait:
+            self._patiently(self._take_in)
+        else:
+            self._take_in()
+
+    def close(self) -> None:
+        """End the thread, once what it writes has been answered."""
+        self._thread.shutdown(wait=True)
 
     def beat(self) -> list[OwnedPartition]:
         """A heartbeat on every cursor of the partitions that are not to be acquired again; these partitions."""
+        self.settle()
         beating = self._writing()
         beats = [(owned, view, write) for owned in beating for view in owned.views for write in view.heartbeat()]
         self._patiently(partial(self._write, beats))
@@ -93,6 +114,7 @@ class Folding:
 
         ``wait`` for a store that is away, or raise OnlineStoreUnavailableError.
         """
+        self.settle(wait=wait)
         behind = [(owned, view, write) for owned in self._writing() for view in owned.views for write in view.level()]
         if wait:
             self._patiently(partial(self._write, behind))
@@ -102,9 +124,8 @@ class Folding:
     def _writing(self) -> list[OwnedPartition]:
         return [owned for place, owned in self._owned.items() if not self._acquisition.waiting(place)]
 
-    def _fold(self, topic: str, taken: Sequence[Taken]) -> list[ViewWrite]:
-        """Judge and fold the records of all partitions of a topic together: what that costs is by batch."""
-        rows = self._judged(topic, taken)
+    def _fold(self, taken: Sequence[Taken], rows: LoggedRows) -> list[ViewWrite]:
+        """Fold the records of all partitions of a topic together: what that costs is by batch."""
         live = [
             (owned, view, int(own[0].offset() or 0))
             for owned, own in taken
@@ -154,27 +175,53 @@ class Folding:
         for letter in letters(owned.topic, owned.source, rejected):
             self._patiently(partial(self._send, letter))
 
+    # -- writes: each compare-and-set is one round trip with all the others --------------------------------------------
+
     def _write(self, writes: Sequence[ViewWrite]) -> None:
-        """One round trip; a refused write means that the memory is no longer the store's: acquire again."""
-        if not writes:
+        if writes:
+            self._written(writes, self._sent(writes))
+
+    def _begin(self, writes: Sequence[ViewWrite]) -> None:
+        if writes:
+            self._under_way = writes, self._thread.submit(self._sent, writes)
+
+    def _take_in(self) -> None:
+        """Raises OnlineStoreUnavailableError, with another try under way."""
+        if self._under_way is None:
             return
+        (writes, future), self._under_way = self._under_way, None
+        try:
+            outcome = future.result()
+        except OnlineStoreUnavailableError:
+            self._begin(writes)
+            raise
+        failpoint("after-redis")
+        self._written(writes, outcome)
+
+    def _sent(self, writes: Sequence[ViewWrite]) -> _Outcome:
         began = self._monotonic()
-        applied = self._store.write([write for _, _, write in writes])
-        self._meter.wrote(applied, self._monotonic() - began)
+        return self._store.write([write for _, _, write in writes]), self._monotonic() - began
+
+    def _written(self, writes: Sequence[ViewWrite], outcome: _Outcome) -> None:
+        """A refused write means that the memory is no longer the store's: acquire again."""
+        applied, seconds = outcome
+        self._meter.wrote(applied, seconds)
         for (owned, view, write), done in zip(writes, applied, strict=True):
             if done:
                 view.applied(write)
-            else:
+            elif self._owned.get(owned.place) is owned:  # not given away meanwhile
                 logger.warning("write refused", view=view.view, partition=owned.source.partition)
                 self._acquisition.later(owned)
 
 
 def _by_place(messages: Sequence[Message]) -> Mapping[tuple[str, int], list[Message]]:
     """The messages of each partition, in order. They come in runs of one partition."""
+    topics, partitions = list(map(_READ.topic, messages)), list(map(_READ.partition, messages))
+    numbers = {topic: number for number, topic in enumerate(set(topics))}
+    moves = np.diff(partitions) != 0
+    if len(numbers) > 1:
+        moves |= np.diff([numbers[topic] for topic in topics]) != 0
     found: dict[tuple[str, int], list[Message]] = defaultdict(list)
-    start = 0
-    for place, run in groupby(zip(map(_TOPIC, messages), map(_PARTITION, messages), strict=True)):
-        end = start + len(list(run))
-        found[place].extend(messages[start:end])
-        start = end
+    for start, end in pairwise([0, *(np.flatnonzero(moves) + 1).tolist(), len(messages)]):
+        found[topics[start], partitions[start]].extend(messages[start:end])
     return found

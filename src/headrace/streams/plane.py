@@ -142,6 +142,7 @@ class DataPlane:
             for flusher in self._flushers.values():
                 closing.callback(flusher.shutdown)
             closing.callback(self._acquisition.close)
+            closing.callback(self._folding.close)
             closing.callback(self._consumer.close)
             while not self._stop.is_set():
                 self.step()
@@ -277,7 +278,10 @@ class DataPlane:
     # -- again ------------------------------------------------------------------------------------------------------
 
     def _acquire_again(self) -> None:
-        for place in self._acquisition.due():
+        due = self._acquisition.due()
+        if due:
+            self._folding.settle()
+        for place in due:
             owned = self._owned[place]
             if owned.rewind and not self._consumer.seek(*place, owned.next_offset):
                 self._acquisition.later(owned)
