@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -19,9 +20,6 @@ from headrace.errors import DefinitionError, FencedError, OfflineStoreUnavailabl
 from headrace.features.log import META, EventLog, LogWriter, log_schema
 from headrace.features.online import NO_CLOCK, Source
 from headrace.streams.batch import Judge, Records
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class Ping(Event):
@@ -282,6 +280,15 @@ def test_a_worker_of_before_appends_on(log: EventLog) -> None:
     assert log.read("pings")["more"].to_list() == ["new"] * 9
 
 
+def test_a_log_elsewhere_is_read_as_one_on_this_machine(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    append(LogWriter(log, pings), ZERO, 3)
+    append(LogWriter(log, stream_with(more=("str", "new"))), ZERO, 6)
+    here = log.read("pings")
+    monkeypatch.setattr("headrace.features.log.folder", Mock(return_value=None))
+    assert log.read("pings").equals(here)
+    assert log.read("pings").schema == here.schema
+
+
 def test_many_workers_may_bring_the_new_field_at_once(log: EventLog) -> None:
     append(LogWriter(log, pings), ZERO, 3)
     later = stream_with(more=("str", "new"), last=("int | None", None))
@@ -326,11 +333,14 @@ def test_a_storage_that_is_gone_is_a_typed_error_and_nothing_is_lost(log: EventL
     assert offsets(reader.read()) == [3, 4, 5]
 
 
-def test_a_reader_that_failed_reads_again(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_failed_reads_again(log: EventLog, tmp_path: Path) -> None:
     reader = log.reader("pings")
     append(LogWriter(log, pings), ZERO, 3)
-    with monkeypatch.context() as broken:
-        broken.setattr("headrace.features.log.pq.ParquetFile", Mock(side_effect=OSError("gone")))
-        with pytest.raises(OfflineStoreUnavailableError, match="gone"):
-            reader.read()
+    files = list(Path(log.path("pings")).glob("*.parquet"))
+    for file in files:
+        file.rename(tmp_path / file.name)
+    with pytest.raises(OfflineStoreUnavailableError, match="'pings'"):
+        reader.read()
+    for file in files:
+        (tmp_path / file.name).rename(file)
     assert offsets(reader.read()) == [0, 1, 2]

@@ -142,11 +142,8 @@ def test_nothing_served_is_nothing_to_audit(scene: Scene) -> None:
 
 @pytest.mark.parametrize("far", [2**20, 2**40], ids=["counted", "ranked"])
 def test_many_entities_and_far_times_do_not_run_over(far: int) -> None:
-    group, k = np.array([2, 2, 2, far, far + 1]), np.array([-far, 5, far, 5, 5])
-    tiles = np.zeros(5, [("k", "<i8")])
-    tiles["k"] = k
-    nothing = np.zeros(5, np.int64)
-    of = Tiles(tiles, nothing, nothing, nothing, nothing, nothing, group)
+    entity, k = np.array([2, 2, 2, far, far + 1]), np.array([-far, 5, far, 5, 5])
+    of = Tiles(entity, k, np.zeros(5, np.int64), 1)
     asked = np.array([2, 2, far, far + 1, 3, -1])
     low, high = of.ranges(asked, np.array([-(2**50), 6, 5, 6, -(2**50), -(2**50)]), np.full(6, 2**50))
     assert [list(range(*pair)) for pair in zip(low, high, strict=True)] == [[0, 1, 2], [2], [3], [], [], []]

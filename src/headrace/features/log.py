@@ -19,7 +19,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from headrace.bus.codec import schema
 from headrace.errors import FencedError, OfflineStoreUnavailableError
 from headrace.features.order import by_source
-from headrace.features.table import aligned, files, filled, missing_columns, no_rows
+from headrace.features.table import aligned, elsewhere, filled, folder, missing_columns, no_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -201,9 +201,13 @@ class EventLog:
 
     def rows(self, topic: str, table: DeltaTable, uris: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
         """The rows of some files of a topic's table, with these columns, among them who a row is."""
-        folder = files(table, self._options)
-        parts = [_read(folder, uri.rpartition("/")[2], columns) for uri in uris]
-        found = pl.concat([no_rows(table).select(columns), *parts], how="diagonal")
+        names, here = [uri.rpartition("/")[2] for uri in uris], folder(table)
+        if here is None:
+            there = elsewhere(table, self._options)
+            parts = [_read(there, name, columns) for name in names]
+            found = pl.concat([no_rows(table).select(columns), *parts], how="diagonal")
+        else:
+            found = _read_here([here / name for name in names], no_rows(table).schema, columns)
         return self._visible(topic, filled(found, table))
 
     def _visible(self, topic: str, rows: pl.DataFrame) -> pl.DataFrame:  # noqa: ARG002 - a log of pins asks for it
@@ -215,9 +219,17 @@ class EventLog:
         return no_rows(self.table(topic))
 
 
-def _read(folder: pyarrow.fs.FileSystem, name: str, columns: Sequence[str]) -> pl.DataFrame:
+def _read_here(paths: list[Path], schema: Mapping[str, pl.DataType], columns: Sequence[str]) -> pl.DataFrame:
+    """These columns of files on this machine, one after the other; null where a file is older than a column."""
+    if not paths:
+        return pl.DataFrame(schema=schema).select(columns)
+    files_of = pl.scan_parquet(paths, schema=schema, missing_columns="insert", extra_columns="ignore", glob=False)
+    return files_of.select(columns).collect()
+
+
+def _read(there: pyarrow.fs.FileSystem, name: str, columns: Sequence[str]) -> pl.DataFrame:
     """These columns of a file, as far as it has them: it may be older than some."""
-    with folder.open_input_file(name) as opened, pq.ParquetFile(opened) as file:
+    with there.open_input_file(name) as opened, pq.ParquetFile(opened) as file:
         known = set(file.schema_arrow.names)
         return pl.DataFrame(file.read(columns=[column for column in columns if column in known]))
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _MOST = 2**62
+_BITS = 63
 _MANY = 10_000
 _PLACE = ("__partition", "__topic_id")
 
@@ -55,35 +56,27 @@ def source_codes(rows: pl.DataFrame, known: Iterable[Source] = ()) -> tuple[list
 
 
 def stable_order(major: np.ndarray, minor: np.ndarray) -> np.ndarray:
-    """The stable order of rows by two whole numbers, ``major`` not below 0.
-
-    None where all is in order; by ``major`` alone, two bytes at a time, where ``minor`` is in order within; else one
-    sort where both fit into one number.
-    """
+    """The stable order of rows by two whole numbers, ``major`` not below 0; one sort where both fit into one number."""
     if not len(major):
         return np.zeros(0, np.int64)
     low, width = int(minor.min()), int(minor.max()) - int(minor.min()) + 1
     if (int(major.max()) + 1) * width >= _MOST:
         return np.lexsort((minor, major))
-    key = major * width + (minor - low)
-    if _ascends(key):
-        return np.arange(len(key))
-    if not _ascends(major):
-        order = _order_of(major)
-        if _ascends(key[order]):
-            return order
-    return np.argsort(key, kind="stable")
+    return in_order(major * width + (minor - low))[1]
 
 
-def _ascends(numbers: np.ndarray) -> bool:
-    return bool((numbers[1:] >= numbers[:-1]).all())
+def in_order(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whole numbers not below 0 sorted, and their stable order.
 
-
-def _order_of(numbers: np.ndarray) -> np.ndarray:
-    """The stable order of numbers not below 0: numpy sorts two bytes in one pass, ten times as fast as eight."""
-    order = np.argsort(numbers.astype(np.uint16), kind="stable")
-    largest = int(numbers.max())
-    for shift in range(16, largest.bit_length(), 16):
-        digits = (numbers >> shift).astype(np.uint16)
-        order = order[np.argsort(digits[order], kind="stable")]
-    return order
+    Numbers are sorted with their places behind them, where both fit: several times as fast as to find an order.
+    """
+    count = len(numbers)
+    if (numbers[1:] >= numbers[:-1]).all():
+        return numbers, np.arange(count)
+    bits = (count - 1).bit_length()
+    if int(numbers.max()).bit_length() + bits >= _BITS:
+        order = np.argsort(numbers, kind="stable")
+        return numbers[order], order
+    packed = (numbers << bits) | np.arange(count)
+    packed.sort()
+    return packed >> bits, packed & ((1 << bits) - 1)

@@ -7,6 +7,7 @@ default has it, which the table remembers as metadata of the column.
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -100,9 +101,11 @@ def _value(text: str, dtype: pl.DataType) -> pl.Series:
     return pl.Series([value], dtype=dtype)
 
 
-def files(table: DeltaTable, options: Mapping[str, str] | None) -> pyarrow.fs.FileSystem:
-    """Where the table's files are read by their names: on this machine directly, elsewhere as Delta itself does."""
-    if table.table_uri.startswith(_LOCAL):
-        folder = unquote(table.table_uri.removeprefix(_LOCAL))
-        return pyarrow.fs.SubTreeFileSystem(folder, pyarrow.fs.LocalFileSystem())
+def folder(table: DeltaTable) -> Path | None:
+    """Where the table's files lie on this machine; None if they are elsewhere."""
+    return Path(unquote(table.table_uri.removeprefix(_LOCAL))) if table.table_uri.startswith(_LOCAL) else None
+
+
+def elsewhere(table: DeltaTable, options: Mapping[str, str] | None) -> pyarrow.fs.FileSystem:
+    """Where the table's files are read by their names as Delta itself reads them."""
     return pyarrow.fs.PyFileSystem(DeltaStorageHandler(table.table_uri, dict(options or {}) or None))

@@ -1,20 +1,22 @@
 """The tiles of a view's rows, sorted so that many (entity, t, V) find theirs at once.
 
-A tile whose rows all lie below a query's V counts as a whole; one that V cuts is rebuilt from its rows.
+A tile whose rows all lie below a query's V counts as a whole; one that V cuts is rebuilt from its rows. Tiles are
+merged only when a query sees them: of a million rows in tiles of a minute, an hour's window sees few.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from headrace.features.kernel import Kernel, run_starts
-from headrace.features.order import stable_order
+from headrace.features.order import in_order, stable_order
 from headrace.features.sketched import spread
 
 if TYPE_CHECKING:
@@ -22,61 +24,43 @@ if TYPE_CHECKING:
 
     from headrace.features.states import Values
 
-_CHUNK = 2_000_000
-"""Pairs of query and tile, or entry of a sketch, that a thread holds at once: bounds the memory."""
+_CHUNK = 200_000
+"""Pairs of query and tile, or entry of a sketch, that a thread holds at once: bounds the memory, and fits its cache."""
 _THREADS = 2
 _MOST = 2**62
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-@dataclass
 class Tiles:
-    """The tiles of one size: sorted by (entity, source, k), with the runs of sorted rows that they were made of."""
+    """The tiles of one size: runs of ``order``, the rows by (entity, k, source) and as they came.
 
-    tiles: np.ndarray
-    order: np.ndarray
-    starts: np.ndarray
-    ends: np.ndarray
-    lowest: np.ndarray
-    highest: np.ndarray
-    group: np.ndarray
+    Tile i is ``order[starts[i] : starts[i + 1]]``.
+    """
 
-    @cached_property
-    def _ks(self) -> np.ndarray | None:
-        """The distinct k, for k to count by its rank among them: only where group and k do not fit into 63 bits."""
-        return None if (int(self.group[-1]) + 1) * self._span < _MOST else np.unique(self.tiles["k"])
+    def __init__(self, entity: np.ndarray, k: np.ndarray, source: np.ndarray, sources: int) -> None:
+        self._sources = max(sources, 1)
+        self._first_k = int(k.min(initial=_MOST)) if len(k) else 0
+        self._width = int(k.max()) - self._first_k + 1 if len(k) else 1
+        self._ks: np.ndarray | None = None
+        if (int(entity.max(initial=0)) + 1) * self._width * self._sources >= _MOST:
+            self._ks = np.unique(k)  # k counts by its rank among all, for entity and k to fit into one number
+            self._width = len(self._ks)
+        places, self.order = in_order(self._place(entity, k) + source)
+        begins = run_starts(places)
+        self._places = places[begins]
+        self.starts = np.append(begins, len(places))
 
-    @cached_property
-    def _first_k(self) -> int:
-        return int(self.tiles["k"].min())
-
-    @cached_property
-    def _span(self) -> int:
-        return int(self.tiles["k"].max()) - self._first_k + 1
-
-    @cached_property
-    def _places(self) -> np.ndarray:
-        """Ascending with (group, k)."""
-        return self._place(self.group, self.tiles["k"])
-
-    def _place(self, group: np.ndarray, k: np.ndarray) -> np.ndarray:
-        """The place of the first tile that a group may have from k on."""
-        if self._ks is None:
-            rank, width = np.clip(k - self._first_k, 0, self._span), self._span
-        else:
-            rank, width = np.searchsorted(self._ks, k), len(self._ks)
-        place: np.ndarray = group * width + rank
+    def _place(self, entity: np.ndarray, k: np.ndarray) -> np.ndarray:
+        """The place of the first tile that an entity may have from k on."""
+        rank = np.clip(k - self._first_k, 0, self._width) if self._ks is None else np.searchsorted(self._ks, k)
+        place: np.ndarray = (entity * self._width + rank) * self._sources
         return place
 
-    def ranges(self, group: np.ndarray, first_k: np.ndarray, last_k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The range of tiles of each query's group with first_k <= k <= last_k."""
-        if not len(self.tiles):
-            return np.zeros_like(group), np.zeros_like(group)
-        first, last = self._place(group, first_k), self._place(group, last_k + 1)
-        begin, end = np.searchsorted(self._places, [first.min(initial=0), last.max(initial=0)])
-        near = self._places[begin:end]  # queries come in order: their tiles lie side by side
-        return begin + np.searchsorted(near, first), begin + np.searchsorted(near, last)
+    def ranges(self, entity: np.ndarray, first_k: np.ndarray, last_k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The range of tiles of each query's entity with first_k <= k <= last_k."""
+        low, high = (np.searchsorted(self._places, self._place(entity, k)) for k in (first_k, last_k + 1))
+        return low, high
 
 
 class TileIndex:
@@ -87,127 +71,178 @@ class TileIndex:
     """
 
     def __init__(self, of: Kernel, rows: pl.DataFrame, sources: int, measured: Sequence[str]) -> None:
-        self._kernel, self._sources = of, sources
-        self._names = [key for key, _ in of.entity_keys]
-        self._entities, codes = _entities(rows.select(self._names))
-        group = codes * max(sources, 1) + rows.get_column("__source").to_numpy()
-        order = stable_order(group, rows.get_column("offset").to_numpy())
-        rows = rows.select("__time", "offset", *measured)[order]
-        self._group = group[order]
-        self._time = rows.get_column("__time").to_numpy()
-        self._offset = rows.get_column("offset").to_numpy()
-        self._partials = of.lift(rows)
-        self._tiles = at_once(self._tile, of.sizes)
+        self._kernel, self._sources = of, max(sources, 1)
+        rows = _by_offset(rows)
+        with ThreadPoolExecutor(_THREADS, "headrace-tiles") as threads:
+            lifted = threads.submit(of.lift, rows.select("__time", "offset", *measured))
+            self._entities, codes = _Entities.of(rows.select([key for key, _ in of.entity_keys]))
+            entity, order = in_order(codes)  # what belongs together lies together
+            self._time, self._offset, self._source = (
+                rows.get_column(name).to_numpy().take(order) for name in ("__time", "offset", "__source")
+            )
+            self._tiles = list(threads.map(lambda size: self._tiles_of(entity, size), of.sizes))
+            self._partials = lifted.result().take(order)
+        self._merged = [self._all_merged(of_size) for of_size in self._tiles] if of.sketches else []
 
-    def _entity_codes(self, keys: pl.DataFrame) -> np.ndarray:
-        """The code of each query's entity; -1 where it has none here."""
-        found = keys.select(self._names).join(self._entities, on=self._names, how="left", maintain_order="left")
-        codes: np.ndarray = found.get_column("__entity").cast(pl.Int64).fill_null(-1).to_numpy()
-        return codes
+    def _tiles_of(self, entity: np.ndarray, size: int) -> Tiles:
+        return Tiles(entity, np.floor_divide(self._time, size), self._source, self._sources)
 
-    def _tile(self, size: int) -> Tiles:
-        k = np.floor_divide(self._time, size)
-        order = stable_order(self._group, k)
-        group, k = self._group[order], k[order]
-        if not len(order):
-            none = np.zeros(0, np.int64)
-            return Tiles(self._kernel.empty[:0], order, none, none, none, none, none)
-        starts = run_starts(group, k)
-        ends = np.append(starts[1:], len(order))
-        tiles = self._merged(order, starts, ends)
-        tiles["k"] = k[starts]
-        offset = self._offset[order]
-        return Tiles(tiles, order, starts, ends, offset[starts], offset[ends - 1], group[starts])
-
-    def _merged(self, order: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Each run of rows in that order as one partial; a row alone, as most are in fine tiles, is one already."""
-        several = np.flatnonzero(ends - starts > 1)
-        if self._kernel.sketches or 2 * len(several) > len(starts):
-            return self._kernel.reduce(self._partials.take(order), starts)
-        merged: np.ndarray = self._partials.take(order[starts])
-        if len(several):
-            position, run = _expand(starts[several], ends[several])
-            merged[several] = self._kernel.reduce(self._partials.take(order[position]), run_starts(run))
-        return merged
+    def _all_merged(self, of: Tiles) -> np.ndarray:
+        """Every tile of one size: sketches are merged once, and how they spread is known."""
+        return self._kernel.reduce(self._partials.take(of.order), of.starts[:-1]) if len(of.order) else self._partials
 
     def values(self, keys: pl.DataFrame, at_us: np.ndarray, offsets: np.ndarray) -> list[Values]:
         """One Values a column of the kernel, a row a query; ``offsets`` is V, a row a query, a column a source."""
-        codes = self._entity_codes(keys)
-        order = np.lexsort((at_us, codes))  # neighbours find their tiles side by side
-        asked = np.column_stack([codes, at_us, offsets])[order]
-        first = np.ones(len(asked), bool)
-        first[1:] = (asked[1:] != asked[:-1]).any(axis=1)  # what is asked several times is answered once
-        distinct, back = asked[first], np.empty(len(asked), np.int64)
+        entity = self._entities.find(keys)
+        order = stable_order(entity + 1, at_us)  # neighbours find their tiles side by side
+        entity, at_us, offsets = entity[order], at_us[order], offsets[order]
+        first = np.ones(len(order), bool)  # what is asked several times is answered once
+        first[1:] = (entity[1:] != entity[:-1]) | (at_us[1:] != at_us[:-1]) | (offsets[1:] != offsets[:-1]).any(axis=1)
+        back = np.empty(len(order), np.int64)
         back[order] = np.cumsum(first) - 1
-        answers = self._distinct(distinct[:, 0], distinct[:, 1], distinct[:, 2:])
+        answers = self._distinct(entity[first], at_us[first], offsets[first])
         return [(values[back], present[back]) for values, present in answers]
 
     def _distinct(self, entity: np.ndarray, at_us: np.ndarray, offsets: np.ndarray) -> list[Values]:
-        most = max((window.tiles for window in self._kernel.windows), default=1) * max(self._sources, 1)
-        step = max(1, _CHUNK // (most * max(spread(of.tiles) for of in self._tiles)))
-        chunks = [slice(start, start + step) for start in range(0, max(len(at_us), 1), step)]
-        parts = at_once(lambda chunk: self._chunk(entity[chunk], at_us[chunk], offsets[chunk]), chunks)
+        ranges = [self._ranges(resolution, entity, at_us) for resolution in range(len(self._tiles))]
+        held = sum((high - low for low, high in ranges), np.zeros(len(at_us), np.int64))
+        chunks = _pieces(held * max(map(spread, self._merged), default=1) + 1)
+        parts = at_once(
+            lambda chunk: self._chunk(
+                [(low[chunk], high[chunk]) for low, high in ranges], at_us[chunk], offsets[chunk]
+            ),
+            chunks,
+        )
         return [
             (np.concatenate([part[c][0] for part in parts]), np.concatenate([part[c][1] for part in parts]))
             for c in range(len(self._kernel.columns))
         ]
 
-    def _chunk(self, entity: np.ndarray, at_us: np.ndarray, offsets: np.ndarray) -> list[Values]:
-        found = [self._select(resolution, entity, at_us, offsets) for resolution in range(len(self._kernel.sizes))]
+    def _ranges(self, resolution: int, entity: np.ndarray, at_us: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The range of tiles of one size that each query's windows reach to."""
+        newest = np.floor_divide(at_us, self._kernel.sizes[resolution])
+        tiles_back = max(w.tiles for w in self._kernel.windows if w.resolution == resolution)
+        return self._tiles[resolution].ranges(entity, newest - tiles_back + 1, newest)
+
+    def _chunk(
+        self, ranges: Sequence[tuple[np.ndarray, np.ndarray]], at_us: np.ndarray, offsets: np.ndarray
+    ) -> list[Values]:
+        found = [self._select(resolution, *of_size, offsets) for resolution, of_size in enumerate(ranges)]
         tiles, query, rank = ([one[part] for one in found] for part in range(3))
         return self._kernel.evaluate(tiles, query, rank, at_us)
 
     def _select(
-        self, resolution: int, entity: np.ndarray, at_us: np.ndarray, offsets: np.ndarray
+        self, resolution: int, low: np.ndarray, high: np.ndarray, offsets: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The tiles of one size that each query may see below its V, sorted by query."""
+        """The tiles of one size that each query may see below its V: by query, source, whole or cut, and k."""
         of = self._tiles[resolution]
-        newest = np.floor_divide(at_us, self._kernel.sizes[resolution])
-        tiles_back = max(w.tiles for w in self._kernel.windows if w.resolution == resolution)
-        tiles, query, rank = [], [], []
-        for code in range(self._sources):
-            low, high = of.ranges(entity * self._sources + code, newest - tiles_back + 1, newest)
-            which, pair = _expand(low, high)
-            below = offsets[pair, code]
-            whole = of.highest[which] < below
-            cut = ~whole & (of.lowest[which] < below)
-            tiles.append(of.tiles.take(which[whole]))  # five times as quick as indexing records
-            query.append(pair[whole])
-            rebuilt, its_query = self._rebuild(of, which[cut], pair[cut], below[cut])
-            tiles.append(rebuilt)
-            query.append(its_query)
-            rank.append(np.full(len(tiles[-2]) + len(rebuilt), code, np.int64))
-        if not tiles:
-            return of.tiles[:0], np.zeros(0, np.int64), np.zeros(0, np.int64)
-        owners = np.concatenate(query)
-        if (owners[1:] >= owners[:-1]).all():  # one source, no tile cut: in order as it is
-            return self._kernel.join(tiles), owners, np.concatenate(rank)
-        order = np.argsort(owners, kind="stable")
-        return self._kernel.join(tiles).take(order), owners[order], np.concatenate(rank)[order]
+        which, query = _expand(low, high)
+        source = self._source[of.order[of.starts[which]]]
+        below = offsets[query, source]
+        is_cut = self._offset[of.order[of.starts[which + 1] - 1]] >= below
+        chosen = np.flatnonzero(self._offset[of.order[of.starts[which]]] < below)
+        chosen = chosen[in_order(((query * self._sources + source) * 2 + is_cut)[chosen])[1]]
+        which, is_cut = which[chosen], is_cut[chosen]
+        whole, cut = np.flatnonzero(~is_cut), np.flatnonzero(is_cut)
+        tiles = self._whole(resolution, which[whole])
+        if len(cut):
+            rebuilt = self._rebuild(of, which[cut], below[chosen[cut]])
+            back = np.empty(len(which), np.int64)
+            back[np.concatenate([whole, cut])] = np.arange(len(which))
+            tiles = self._kernel.join([tiles, rebuilt]).take(back)
+        tiles["k"] = np.floor_divide(self._time[of.order[of.starts[which]]], self._kernel.sizes[resolution])
+        return tiles, query[chosen], source[chosen]
 
-    def _rebuild(
-        self, of: Tiles, which: np.ndarray, pair: np.ndarray, below: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Tiles that V cuts, from their rows below it."""
-        position, tile = _expand(of.starts[which], of.ends[which])
+    def _whole(self, resolution: int, which: np.ndarray) -> np.ndarray:
+        """These tiles, each merged once however often it is named; a row alone, as most are in fine ones, is one."""
+        if self._merged:
+            return self._merged[resolution].take(which)
+        if not len(which):
+            return self._partials[:0]
+        of, first = self._tiles[resolution], int(which.min())
+        named = np.zeros(int(which.max()) - first + 1, bool)
+        named[which - first] = True
+        distinct = np.flatnonzero(named) + first
+        starts, ends = of.starts[distinct], of.starts[distinct + 1]
+        merged: np.ndarray = self._partials.take(of.order[starts])
+        several = np.flatnonzero(ends - starts > 1)
+        if len(several):
+            position, run = _expand(starts[several], ends[several])
+            merged[several] = self._kernel.reduce(self._partials.take(of.order[position]), run_starts(run))
+        found: np.ndarray = merged.take((np.cumsum(named) - 1)[which - first])
+        return found
+
+    def _rebuild(self, of: Tiles, which: np.ndarray, below: np.ndarray) -> np.ndarray:
+        """Tiles that V cuts, from their rows below it: each has one at least."""
+        pieces = _pieces(of.starts[which + 1] - of.starts[which])
+        return self._kernel.join([self._cut(of, which[piece], below[piece]) for piece in pieces])
+
+    def _cut(self, of: Tiles, which: np.ndarray, below: np.ndarray) -> np.ndarray:
+        position, tile = _expand(of.starts[which], of.starts[which + 1])
         rows = of.order[position]
         seen = self._offset[rows] < below[tile]
-        rows, tile = rows[seen], tile[seen]
-        if not len(rows):
-            return of.tiles[:0], pair[:0]
-        starts = run_starts(tile)
-        tiles = self._kernel.reduce(self._partials.take(rows), starts)
-        tiles["k"] = of.tiles["k"][which[tile[starts]]]
-        return tiles, pair[tile[starts]]
+        return self._kernel.reduce(self._partials.take(rows[seen]), run_starts(tile[seen]))
 
 
-def _entities(keys: pl.DataFrame) -> tuple[pl.DataFrame, np.ndarray]:
-    """The entities with their codes ``__entity``, and the code of each row's."""
-    rows_of = keys.with_row_index("__row").group_by(keys.columns).agg("__row").with_row_index("__entity")
-    rows = rows_of.get_column("__row")
-    codes = np.empty(keys.height, np.int64)
-    codes[rows.explode(empty_as_null=False).to_numpy()] = np.repeat(np.arange(len(rows)), rows.list.len().to_numpy())
-    return rows_of.drop("__row"), codes
+class _Entities:
+    """Entities by their join keys, numbered from 0."""
+
+    def __init__(self) -> None:
+        self._known: list[tuple[pa.Array, pa.Array]] = []
+
+    @staticmethod
+    def of(keys: pl.DataFrame) -> tuple[_Entities, np.ndarray]:
+        """Those of some rows, and the number of each row's."""
+        entities, numbers = _Entities(), np.zeros(keys.height, np.int64)
+        for column in keys.get_columns():
+            values, own = _numbered(_arrow(column))
+            pairs = values
+            if entities._known:  # of several join keys each is told by its pair with what is before
+                pairs, own = _numbered(pa.array(numbers * len(values) + own))
+            entities._known.append((values, pairs))
+            numbers = own
+        return entities, numbers
+
+    def find(self, keys: pl.DataFrame) -> np.ndarray:
+        """The number of each of these entities; -1 of one that has no rows."""
+        found = np.zeros(keys.height, np.int64)
+        for place, ((values, pairs), column) in enumerate(zip(self._known, keys.get_columns(), strict=True)):
+            own = _index(_arrow(column), values)
+            if place:
+                none = (found < 0) | (own < 0)
+                own = _index(pa.array(np.where(none, -1, found * len(values) + own)), pairs)
+            found = own
+        return found
+
+
+def _arrow(column: pl.Series) -> pa.Array:
+    return column.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def _numbered(values: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """The distinct values, and the place of each among them."""
+    found = values.dictionary_encode("encode")
+    return found.dictionary, found.indices.to_numpy().astype(np.int64)
+
+
+def _index(asked: pa.Array, values: pa.Array) -> np.ndarray:
+    """The place of each among values; -1 where it is not one of them, or null."""
+    places = pc.call_function("index_in", [asked], pc.SetLookupOptions(values, skip_nulls=True)).fill_null(-1)
+    found: np.ndarray = places.to_numpy(zero_copy_only=False).astype(np.int64)
+    return found
+
+
+def _by_offset(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows by source and offset, as they mostly come."""
+    source, offset = (rows.get_column(name).to_numpy() for name in ("__source", "offset"))
+    ascends = (source[1:] > source[:-1]) | ((source[1:] == source[:-1]) & (offset[1:] >= offset[:-1]))
+    return rows if ascends.all() else rows.sort("__source", "offset", maintain_order=True)
+
+
+def _pieces(held: np.ndarray) -> list[slice]:
+    """A sequence, whose members hold so much each, in pieces that a thread may hold at once; one at least."""
+    ends = run_starts(np.cumsum(held) // _CHUNK)[1:].tolist()
+    return [slice(*piece) for piece in pairwise([0, *ends, len(held)])]
 
 
 def _expand(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
