@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from headrace.serving.http.lookups import LookUps
 
 _KNOWN_FOR_S = 1.0
+_VIEWS = 1_024
 _LATEST = "latest"
 
 
@@ -44,8 +46,8 @@ class FeastRequest(msgspec.Struct, frozen=True, kw_only=True):
         sizes = {name: len(values) for name, values in self.entities.items()}
         if len({*sizes.values()}) > 1:
             raise invalid(f"the columns of `entities` have {sizes} values; give each as many")
-        columns = zip(*self.entities.values(), strict=True)
-        return [dict(zip(self.entities, values, strict=True)) for values in columns]
+        columns = [[(name, value) for value in values] for name, values in self.entities.items()]
+        return [dict(row) for row in zip(*columns, strict=True)]
 
 
 class FeastView(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,9 +131,9 @@ def _response(asked: FeastRequest, found: Features, wanted: Mapping[str, Sequenc
     results = [of_key(asked.entities[name]) for name in names]
     for answer in found.views:
         rows = FeastRows.of_view(found, answer)
-        for name, values in _columns(answer, wanted.get(answer.view)):
-            names.append(f"{answer.view}__{name}" if asked.full_feature_names else name)
-            results.append(rows.vector(values))
+        own, columns = _columns(answer, wanted.get(answer.view))
+        names += [f"{answer.view}__{name}" for name in own] if asked.full_feature_names else own
+        results += map(rows.vector, columns)
     if found.on_demand:
         made = FeastRows.made(found.rows)
         names += found.on_demand
@@ -148,10 +150,18 @@ def _response(asked: FeastRequest, found: Features, wanted: Mapping[str, Sequenc
     )
 
 
-def _columns(answer: ViewAnswer, wanted: Sequence[str] | None) -> list[tuple[str, Values]]:
-    prefix = f"{answer.view}__"
-    there = {name.removeprefix(prefix): values for name, values in zip(answer.columns, answer.values, strict=True)}
-    unknown = [name for name in wanted or () if name not in there]
+def _columns(answer: ViewAnswer, wanted: Sequence[str] | None) -> tuple[Sequence[str], Sequence[Values]]:
+    """The names of the features that are wanted (None: all), and their values."""
+    places = _places(answer.view, tuple(answer.columns))
+    if wanted is None:
+        return [*places], answer.values
+    unknown = [name for name in wanted if name not in places]
     if unknown:
-        raise FeaturesUnknownError(f"view {answer.view!r} has no features {unknown}; it has {[*there]}")
-    return [(name, there[name]) for name in (there if wanted is None else wanted)]
+        raise FeaturesUnknownError(f"view {answer.view!r} has no features {unknown}; it has {[*places]}")
+    return wanted, [answer.values[places[name]] for name in wanted]
+
+
+@lru_cache(_VIEWS)
+def _places(view: str, columns: Sequence[str]) -> Mapping[str, int]:
+    """Where the features of a view are, by their names without the view's."""
+    return {name.removeprefix(f"{view}__"): place for place, name in enumerate(columns)}
