@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _EPOCH = "1970-01-01T00:00:00Z"
 _PRESENT, _NULL = "PRESENT", "NULL_VALUE"
-_REPEATED = 64
+_REPEATED, _STREAMS = 64, 8
 Texts = Annotated[Raw, Meta(extra_json_schema={"type": "array", "items": {"type": "string"}})]
 """A list of texts that is JSON already."""
 
@@ -44,8 +44,7 @@ class FeastRows:
     @classmethod
     def of_view(cls, found: Features, answer: ViewAnswer) -> FeastRows:
         """Of a view that was looked up; an event that is not known is at the epoch."""
-        ages_us = answer.age_us
-        return cls(answer.statuses, times_of(np.where(ages_us >= 0, found.at_us - ages_us, 0)))
+        return cls(answer.statuses, _times(found.at_us, answer.age_us.tobytes()))
 
     @classmethod
     def made(cls, rows: int) -> FeastRows:
@@ -84,6 +83,13 @@ def times_of(times_us: np.ndarray) -> Raw:
     """Times with as many digits as Feast writes: none, three or six. ``times_us``: int64."""
     written = msgspec.json.encode(times_us.view("M8[us]").tolist())  # without a zone, with six digits or none
     return Raw(written.replace(b'000"', b'"').replace(b'",', b'Z",').replace(b'"]', b'Z"]'))
+
+
+@lru_cache(_STREAMS)
+def _times(at_us: int, ages_us: bytes) -> Raw:
+    """When the newest events were; those of the views of one stream are the same."""
+    ages = np.frombuffer(ages_us, np.int64)
+    return times_of(np.where(ages >= 0, at_us - ages, 0))
 
 
 def _named(state: Status | None) -> str:
