@@ -56,7 +56,9 @@ def _plain(column: pl.Series) -> pl.Series:
 
 def _bytes(column: pl.Series) -> tuple[bytes, bytes, bytes]:
     """Where there is a value, how long each is, and the values one after the other."""
-    there = column.is_not_null().to_numpy().astype(np.uint8).tobytes()
+    there = b"\1" * len(column)
+    if column.null_count():
+        there = column.is_not_null().to_numpy().astype(np.uint8).tobytes()
     if isinstance(column.dtype, _WIDE):
         return _bytes(column.cast(pl.String))
     if column.dtype.is_numeric() or column.dtype.is_temporal():

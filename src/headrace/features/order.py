@@ -38,12 +38,14 @@ def _by_offset(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 def source_runs(rows: pl.DataFrame) -> tuple[np.ndarray, list[Source]]:
     """Where each run of rows of one source partition begins, and which it is of."""
-    place = [pl.col(name) for name in _PLACE]
-    changes = rows.select(pl.any_horizontal(part.ne_missing(part.shift(1)) for part in place)).to_series().to_numpy()
-    changed = changes.copy()
-    changed[:1] = True
+    partition, topic_id = (rows.get_column(name) for name in _PLACE)
+    numbers = partition.to_numpy()
+    changed = np.ones(rows.height, bool)
+    changed[1:] = numbers[1:] != numbers[:-1]
+    if not topic_id.eq_missing(topic_id.head(1)).all():  # mostly there is one
+        changed[1:] |= topic_id.ne_missing(topic_id.shift(1)).to_numpy()[1:]
     starts = np.flatnonzero(changed)
-    return starts, [Source(*found) for found in rows.select(place)[starts].iter_rows()]
+    return starts, [Source(*found) for found in rows.select(_PLACE)[starts].iter_rows()]
 
 
 def source_codes(rows: pl.DataFrame, known: Iterable[Source] = ()) -> tuple[list[Source], np.ndarray]:
