@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 DAYS = 40
-FREE_DAYS = 34
-"""Version 1 comes on day 26; the worker is killed on day 17."""
+FREE_DAYS = 44
+"""Version 1 comes on day 26, a dozen seconds before the end; the worker is killed half-way."""
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -33,7 +33,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def free(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The report of a free run: two workers, one of them killed on the way."""
-    folder = run_demo(tmp_path_factory.mktemp("free"), "--free-run", "--days", str(FREE_DAYS), "--days-per-second", "2")
+    folder = run_demo(tmp_path_factory.mktemp("free"), "--free-run", "--days", str(FREE_DAYS), "--days-per-second", "1.5")
     content: dict[str, Any] = json.loads((folder / "demo-report.json").read_text())
     return content
 
