@@ -10,6 +10,7 @@ import pytest
 from redis import ConnectionPool, exceptions
 
 from headrace.features.redis_lane import Conversation, Lane
+from headrace.features.redis_script import Transaction
 
 
 class Connection:
@@ -19,6 +20,7 @@ class Connection:
         self.said: Any = False
         self.looked = self.disconnected = 0
         self.replies = replies or []
+        self.sent: Any = None
 
     def can_read(self) -> bool:
         self.looked += 1
@@ -32,7 +34,8 @@ class Connection:
     def pack_commands(self, lines: Any) -> Any:
         return lines
 
-    def send_packed_command(self, packed: Any) -> None: ...
+    def send_packed_command(self, packed: Any) -> None:
+        self.sent = packed
 
     def read_response(self) -> Any:
         reply = self.replies.pop(0)
@@ -126,3 +129,28 @@ def test_a_connection_that_breaks_is_the_answer_to_all_that_is_left() -> None:
     conversation = Conversation(lane(Pool(Connection([1, error]))))
     conversation.write([("A",), ("B",), ("C",)])
     assert [conversation.read() for _ in range(3)] == [1, error, error]
+
+
+REFUSED, ABORTED = exceptions.ResponseError("unknown command"), exceptions.ExecAbortError("because of previous errors")
+WRONG = exceptions.ResponseError("WRONGTYPE")
+
+
+@pytest.mark.parametrize(
+    ("replies", "said"),
+    [
+        ([b"OK", b"QUEUED", [b"1"]], [b"1"]),
+        ([b"OK", REFUSED, ABORTED], REFUSED),
+        ([b"OK", b"QUEUED", [WRONG]], WRONG),
+    ],
+)
+def test_a_transaction_goes_out_in_one_piece_and_says_one_thing(replies: list[Any], said: Any) -> None:
+    connection = Connection([b"before", *replies])
+    conversation = Conversation(lane(Pool(connection)))
+    lines = [("GET", "a"), Transaction([("HGETALL", b"b")])]
+    conversation.write(lines)
+    assert connection.sent == [
+        b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n*1\r\n$5\r\nMULTI\r\n*2\r\n$7\r\nHGETALL\r\n$1\r\nb\r\n*1\r\n$4\r\nEXEC\r\n"
+    ]
+    assert [conversation.read(line) for line in lines] == [b"before", said]
+    conversation.close()
+    assert connection.disconnected == 0

@@ -17,8 +17,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from headrace.features.states import Values
-
 _VECTOR = GetOnlineFeaturesResponse.FeatureVector
 _VARINT, _FIXED64, _MESSAGE = 0, 1, 2
 _SEVEN_BITS, _UNSIGNED = 0x7F, 2**64 - 1
@@ -50,11 +48,10 @@ def fill(response: Any, names: Sequence[str], filled: Filled) -> None:
     response.MergeFromString(_repeated(GetOnlineFeaturesResponse.RESULTS_FIELD_NUMBER, vectors))
 
 
-def cells(found: Values, kind: str) -> list[bytes]:
+def cells(values: Sequence[Any], present: Sequence[bool], kind: str) -> list[bytes]:
     """The Values of a column of a tiled view: int, float or bool; no value is an empty one."""
-    values, present = found
     encode = _ENCODE[kind]
-    return [encode(value) if there else b"" for value, there in zip(values.tolist(), present.tolist(), strict=True)]
+    return [encode(value) if there else b"" for value, there in zip(values, present, strict=True)]
 
 
 def timestamp(time_us: int) -> bytes:

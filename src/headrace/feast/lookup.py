@@ -226,11 +226,10 @@ def of_tiles(group: Group, client: FeatureClient) -> dict[int, Filled]:
 
 def _of_tiles(answer: ViewAnswer, source: HeadraceSource, features: Sequence[str], at_us: int) -> Filled:
     states = [_STATES[status] for status in answer.statuses]
-    order = {name: place for place, name in enumerate(source.kinds)}
-    found = [answer.values[order[feature]] for feature in features]
-    statuses = [
-        bytes([state or (PRESENT if there else NULL_VALUE) for state, there in zip(states, present, strict=True)])
-        for _, present in found
-    ]
-    values = [cells(column, source.kinds[feature]) for column, feature in zip(found, features, strict=True)]
+    found = dict(zip(source.kinds, answer.values, strict=True))
+    values, statuses = [], []
+    for feature in features:
+        column, there = (side.tolist() for side in found[feature])
+        values.append(cells(column, there, source.kinds[feature]))
+        statuses.append(bytes([s or (PRESENT if has else NULL_VALUE) for s, has in zip(states, there, strict=True)]))
     return Filled([timestamp(at_us - age) if age >= 0 else b"" for age in answer.age_us.tolist()], values, statuses)

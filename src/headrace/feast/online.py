@@ -166,8 +166,8 @@ class HeadraceOnlineStore(RedisOnlineStore):
         found = self._tiles(config).get([source.view], rows)
         answer = found.views[0]
         names = [*(requested or source.kinds)]
-        order = {name: place for place, name in enumerate(source.kinds)}
-        columns = [cells(answer.values[order[name]], source.kinds[name]) for name in names]
+        of = dict(zip(source.kinds, answer.values, strict=True))
+        columns = [cells(of[name][0].tolist(), of[name][1].tolist(), source.kinds[name]) for name in names]
         return [
             (None, None)
             if status is Status.MISSING or age < 0

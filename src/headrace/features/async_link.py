@@ -6,21 +6,17 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-import hiredis
 from redis import exceptions
 from redis.asyncio import Redis, RedisCluster
 
 from headrace.features.redis_cluster import Slots
 from headrace.features.redis_link import ONE_NODE, OneNode, whole
 from headrace.features.redis_rounds import ERRORS, Command, Connect, Doubt, Patience, Pause, Send, Step, rounds
-from headrace.features.redis_script import Transaction, sent, told
+from headrace.features.redis_script import Transaction, packed, sent, told
 from headrace.features.redis_url import check_cluster, check_single, of_node
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-_PACK: Any = hiredis.pack_command
-"""In C, as redis-py itself packs what is not awaited; its stub knows commands of one word alone."""
 
 
 class AsyncLink(Protocol):
@@ -125,7 +121,7 @@ class _Conversation:
             self._connection = self._lane.take()
             single = sent(lines)
             self._unread = len(single)
-            await self._connection.send_packed_command(b"".join(map(_PACK, single)))
+            await self._connection.send_packed_command(packed(single))
         except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
             self._broken = error
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from headrace.features.states import Values
 
 
@@ -36,6 +38,9 @@ class Columns(Sequence["Values"]):
 
     def __len__(self) -> int:
         return len(self._blocks) * self._windows
+
+    def __iter__(self) -> Iterator[Values]:
+        return map(self._column, range(len(self)))
 
     @overload
     def __getitem__(self, index: int) -> Values: ...

@@ -18,7 +18,7 @@ from headrace.features.field import unpack
 from headrace.features.online import NO_CLOCK, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from headrace.features.kernel import Kernel
 
@@ -45,7 +45,7 @@ class Reading:
         self.sketched = [view for view, is_plain in enumerate(plain) if not is_plain]
         layouts = [kernel.layout for kernel in kernels]
         self.kind = np.array([layout.form | layout.sizes << 16 for layout in layouts], np.int64)
-        self.front = np.array([layout.front_bytes // 8 for layout in layouts], np.int64)
+        self.front_bytes = np.array([layout.front_bytes for layout in layouts], np.int64)
         both = list(zip(plain, layouts, strict=True))
         self.words = np.array([layout.stored.itemsize // 8 if p else 0 for p, layout in both], np.int64)
         self.parts = np.array([layout.sizes if p else 0 for p, layout in both], np.int64)
@@ -102,7 +102,7 @@ class _Shape:
 
     key: np.ndarray
     kind: np.ndarray
-    front: np.ndarray
+    front_bytes: np.ndarray
     words: np.ndarray
     part_bounds: np.ndarray
     part_field: np.ndarray
@@ -120,7 +120,9 @@ class _Shape:
     numbers: np.ndarray
     known: np.ndarray
     known_begin: np.ndarray
-    group_bounds: np.ndarray
+    group_edges: np.ndarray
+    group_bounds: Sequence[int]
+    rows: Sequence[range]
     field_bounds: Sequence[int]
     key_bounds: Sequence[int]
     views_found: Sequence[int]
@@ -141,10 +143,11 @@ def _shape(of: Reading, of_keys: tuple[int, ...], keys: tuple[int, ...]) -> _Sha
     run_field, run_group = run_field[order], run_group[order]
     window = _bounds(of.windows)[view[run_field]] + run_place[order]
     found, known = np.flatnonzero(np.diff(field_bounds)), np.flatnonzero(numbers)
+    edges = groups[key_bounds[of.alike_bounds]]
     return _Shape(
         key=key,
         kind=of.kind[view],
-        front=of.front[view],
+        front_bytes=of.front_bytes[view],
         words=of.words[view],
         part_bounds=part_bounds,
         part_field=part_field,
@@ -154,7 +157,7 @@ def _shape(of: Reading, of_keys: tuple[int, ...], keys: tuple[int, ...]) -> _Sha
         run_field=run_field,
         run_part=part_bounds[run_field] + of.resolution[window],
         run_first_part=part_bounds[run_field],
-        run_front=of.front[view[run_field]],
+        run_front=of.front_bytes[view[run_field]] // 8,
         run_words=of.words[view[run_field]],
         run_tiles=of.tiles[window],
         run_size_us=of.size_us[window],
@@ -162,12 +165,20 @@ def _shape(of: Reading, of_keys: tuple[int, ...], keys: tuple[int, ...]) -> _Sha
         numbers=numbers,
         known=known,
         known_begin=before[known],
-        group_bounds=groups[key_bounds[of.alike_bounds]],
+        group_edges=edges,
+        group_bounds=edges.tolist(),
+        rows=[range(begin - first, end - first) for begin, end, first in _within(key_bounds.tolist(), of.alike)],
         field_bounds=field_bounds.tolist(),
         key_bounds=key_bounds.tolist(),
         views_found=found.tolist(),
         views_begin=field_bounds[found],
     )
+
+
+def _within(bounds: Sequence[int], alike: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """From which to which key each view goes, and where the first of those that are alike begins."""
+    for view, end in alike:
+        yield from ((*of_view, bounds[view]) for of_view in pairwise(bounds[view : end + 1]))
 
 
 @lru_cache(maxsize=256)
@@ -224,7 +235,7 @@ class Read:
     def _decode(self) -> None:
         shape, fields = self._shape, self._cut()
         lengths = np.fromiter(map(len, fields), np.int64, len(fields))
-        rest = lengths - 8 * shape.front
+        rest = lengths - shape.front_bytes
         blob = b"".join(fields)
         sound = not (rest & _NO_WORDS).any()
         if sound:
@@ -286,11 +297,12 @@ class Read:
         """Of each view the values of its keys at t, one Values a column of its kernel."""
         shape = self._shape
         place, group, rank = self._inside(at_us)
-        begins = np.ones(len(group), bool)
+        begins = np.empty(len(group), bool)
+        begins[:1] = True
         np.not_equal(group[1:], group[:-1], out=begins[1:])
         starts = begins.nonzero()[0]
-        bounds = group.searchsorted(shape.group_bounds)
-        run_bounds = starts.searchsorted(bounds).tolist()
+        edges = group.searchsorted(shape.group_edges)
+        bounds, run_bounds = edges.tolist(), starts.searchsorted(edges).tolist()
         filled, at = group[starts], np.array([at_us])
         found: list[Columns] = []
         for number, (view, end) in enumerate(self._of.alike):
@@ -298,17 +310,16 @@ class Read:
             if kernel.sketches:
                 found += [self._of_sketches(own, at_us) for own in range(view, end)]
                 continue
-            first, own, runs = shape.key_bounds[view], _between(bounds, number), _between(run_bounds, number)
+            own, runs = slice(*bounds[number : number + 2]), slice(*run_bounds[number : number + 2])
             blocks = kernel.evaluate_words(
                 self._words.take(place[own] + kernel.words),
                 starts[runs] - bounds[number],
                 rank[own] if shape.is_mixed else None,
                 filled[runs] - shape.group_bounds[number],
-                shape.key_bounds[end] - first,
+                shape.key_bounds[end] - shape.key_bounds[view],
                 at,
             )
-            keys = pairwise(shape.key_bounds[view : end + 1])
-            found += [Columns(blocks, len(kernel.windows), range(key - first, stop - first)) for key, stop in keys]
+            found += [Columns(blocks, len(kernel.windows), rows) for rows in shape.rows[view:end]]
         return self._of.asked(found)
 
     def _inside(self, at_us: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -341,7 +352,3 @@ class Read:
             np.full(stop - first, at_us),
         )
         return Columns(found, 1, range(stop - first))
-
-
-def _between(bounds: Sequence[int] | np.ndarray, number: int) -> slice:
-    return slice(bounds[number], bounds[number + 1])

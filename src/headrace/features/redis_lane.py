@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis import exceptions
 
-from headrace.features.redis_script import Transaction, sent, told
+from headrace.features.redis_script import Transaction, packed, sent, told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +82,9 @@ class Conversation:
             self._connection = self._lane.take()
             single = sent(lines)
             self._unread = len(single)
-            self._connection.send_packed_command(self._connection.pack_commands(single))
+            is_look_up = len(single) > len(lines)  # there is a transaction
+            pieces = [packed(single)] if is_look_up else self._connection.pack_commands(single)
+            self._connection.send_packed_command(pieces)
         except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
             self._broken = error
 

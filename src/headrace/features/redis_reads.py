@@ -45,6 +45,28 @@ class Question(Generic[T]):
 
 def look_up(keys: Keys, wanted: Wanted) -> Question[list[Answer]]:
     """See the port."""
+    return _of_node(keys, wanted) if keys.shards == 1 else _of_shards(keys, wanted)
+
+
+def _of_node(keys: Keys, wanted: Wanted) -> Question[list[Answer]]:
+    """What one node has is read in a transaction: a script takes it five times as long."""
+    names: list[bytes] = []
+    for view, of_view in wanted:
+        names.append(keys.cursors(0, view))
+        names += keys.entities(0, view, of_view)
+
+    def answer(found: Sequence[Any]) -> list[Answer]:
+        reply = _Reply(found[0])
+        return [
+            Answer({0: reply.moment()}, [0] * len(of_view), list(islice(reply.hashes, len(of_view))))
+            for _, of_view in wanted
+        ]
+
+    return Question([(0, Transaction([("TIME",), *[("HGETALL", name) for name in names]]))], answer)
+
+
+def _of_shards(keys: Keys, wanted: Wanted) -> Question[list[Answer]]:
+    """What shards have is read by scripts: the slot of a shard may move meanwhile."""
     places = [_places(keys.shards, of_view) for _, of_view in wanted]
     names: dict[int, list[bytes]] = defaultdict(list)
     for (view, of_view), place in zip(wanted, places, strict=True):
@@ -54,14 +76,7 @@ def look_up(keys: Keys, wanted: Wanted) -> Question[list[Answer]]:
         replies = {shard: _Reply(reply) for shard, reply in zip(names, found, strict=True)}
         return [_answer(place, replies) for place in places]
 
-    return Question([(shard, _moment(keys, own)) for shard, own in names.items()], answer)
-
-
-def _moment(keys: Keys, names: Sequence[bytes]) -> Sequence[Any]:
-    """Read hashes at one moment, and the time: a script takes a node five times as long, but its slot may move."""
-    if keys.shards > 1:
-        return LOOK_UP.call(names)
-    return Transaction([("TIME",), *(("HGETALL", name) for name in names)])
+    return Question([(shard, LOOK_UP.call(own)) for shard, own in names.items()], answer)
 
 
 def get_document(keys: Keys, name: str) -> Question[dict[str, Any] | None]:
@@ -83,8 +98,6 @@ def _decoded(data: bytes | None) -> dict[str, Any] | None:
 
 def _places(shards: int, keys: Sequence[bytes]) -> _Places:
     """The shard of each key, and each shard once; shard 0 if there is none."""
-    if shards == 1:
-        return [0] * len(keys), (0,)
     found = [shard_of(key, shards) for key in keys]
     return found, tuple(dict.fromkeys(found)) or (0,)
 
@@ -94,9 +107,6 @@ def _name(keys: Keys, view: str, of_view: Sequence[bytes], places: _Places, name
     shards, distinct = places
     for shard in distinct:
         names[shard].append(keys.cursors(shard, view))
-    if len(distinct) == 1:
-        names[distinct[0]] += keys.entities(distinct[0], view, of_view)
-        return
     prefixes = {shard: keys.entity_prefix(shard, view) for shard in distinct}
     for shard, key in zip(shards, of_view, strict=True):
         names[shard].append(prefixes[shard] + key)
@@ -119,11 +129,7 @@ def _answer(places: _Places, replies: Mapping[int, _Reply]) -> Answer:
     """The next view's."""
     shards, distinct = places
     moments = {shard: replies[shard].moment() for shard in distinct}
-    if len(distinct) == 1:
-        fields = list(islice(replies[distinct[0]].hashes, len(shards)))
-    else:
-        fields = [next(replies[shard].hashes) for shard in shards]
-    return Answer(moments, shards, fields)
+    return Answer(moments, shards, [next(replies[shard].hashes) for shard in shards])
 
 
 @contextmanager

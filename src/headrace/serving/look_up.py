@@ -290,7 +290,7 @@ class _ViewReader:
             values = values.of_rows(which)
             statuses = [statuses[key] for key in which.tolist()]
             ages_us = ages_us[which]
-        of_rows = _RowOffsets([answer.moments[shard] for shard in shards], offsets, which)
+        of_rows = _RowOffsets(answer.moments, shards, offsets, which)
         return ViewAnswer(
             self._view, self.kernel.version, self._columns, values, statuses, ages_us, of_rows, self._keys
         )
@@ -313,9 +313,11 @@ class _ViewReader:
 class _RowOffsets(Sequence[Mapping[str, int]]):
     """V of each row, worked out when it is asked for: of each partition the larger of cursor and field header."""
 
-    def __init__(self, moments: Sequence[Moment], offsets: Offsets, which: np.ndarray | None) -> None:
-        self._moments, self._offsets = moments, offsets
-        self._which = range(len(moments)) if which is None else which.tolist()
+    def __init__(
+        self, moments: Mapping[int, Moment], shards: Sequence[int], offsets: Offsets, which: np.ndarray | None
+    ) -> None:
+        self._moments, self._shards, self._offsets = moments, shards, offsets
+        self._which: Sequence[int] | np.ndarray = range(len(shards)) if which is None else which
 
     def __len__(self) -> int:
         return len(self._which)
@@ -328,11 +330,11 @@ class _RowOffsets(Sequence[Mapping[str, int]]):
 
     def __getitem__(self, index: int | slice) -> Mapping[str, int] | Sequence[Mapping[str, int]]:
         if isinstance(index, slice):
-            return [self._of_key(key) for key in self._which[index]]
-        return self._of_key(self._which[index])
+            return [self._of_key(int(key)) for key in self._which[index]]
+        return self._of_key(int(self._which[index]))
 
     def _of_key(self, key: int) -> dict[str, int]:
-        offsets = dict(self._moments[key].offsets)
+        offsets = dict(self._moments[self._shards[key]].offsets)
         for name, next_offset in self._offsets.of_key(key):
             text = text_of(name)
             offsets[text] = max(offsets.get(text, 0), next_offset)

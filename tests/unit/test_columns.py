@@ -1,0 +1,43 @@
+"""Columns that are cut out of what many views share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headrace.features.columns import Columns
+
+COUNTS = np.array([10, 11, 20, 21, 30, 31]), np.array([True, False, True, True, False, True])
+MEANS = np.array([1.0, 1.5, 2.0, 2.5, 3.0, 3.5]), np.ones(6, bool)
+"""Of three queries in two windows."""
+
+
+def lists(columns: Columns) -> list[tuple[list[float], list[bool]]]:
+    return [(values.tolist(), present.tolist()) for values, present in columns]
+
+
+def test_they_are_those_of_a_views_own_queries_features_outside_and_windows_inside() -> None:
+    columns = Columns([COUNTS, MEANS], 2, range(1, 3))
+    assert lists(columns) == [
+        ([20, 30], [True, False]),
+        ([21, 31], [True, True]),
+        ([2.0, 3.0], [True, True]),
+        ([2.5, 3.5], [True, True]),
+    ]
+    assert len(columns) == 4
+
+
+def test_a_row_may_be_any_of_the_queries() -> None:
+    rows = Columns([COUNTS], 2, range(1, 3)).of_rows(np.array([1, 1, 0]))
+    assert lists(rows) == [([30, 30, 20], [False, False, True]), ([31, 31, 21], [True, True, True])]
+
+
+def test_none_is_present_where_nothing_is_known_of_the_time() -> None:
+    absent = Columns([COUNTS], 2, range(1, 3)).absent()
+    assert lists(absent) == [([20, 30], [False, False]), ([21, 31], [False, False])]
+    assert lists(absent.of_rows(np.array([1]))) == [([30], [False]), ([31], [False])]
+
+
+def test_they_are_a_sequence() -> None:
+    columns = Columns([COUNTS, MEANS], 2, range(3))
+    assert [columns[place][0].tolist() for place in (0, -1)] == [[10, 20, 30], [1.5, 2.5, 3.5]]
+    assert [values.tolist() for values, _ in columns[1:3]] == [[11, 21, 31], [1.0, 2.0, 3.0]]
