@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
@@ -42,10 +43,27 @@ if TYPE_CHECKING:
     Owned = Mapping[tuple[str, int], OwnedPartition]
     Taken = tuple[OwnedPartition, Sequence[Message]]
     ViewWrite = tuple[OwnedPartition, ViewPartition, Write]
-    _Outcome = tuple[Sequence[bool], float]  # whether each was applied, and the seconds that took
 _READ: Any = Message
 """Of messages that were read: they have a topic, a partition and an offset. ``map`` calls nothing faster."""
 logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """So many records, taken at a time, and what is to be written of them."""
+
+    records: int
+    began: float
+    writes: Sequence[ViewWrite]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """Which writes were applied, when that was known, and the seconds that took."""
+
+    applied: Sequence[bool]
+    at: float
+    seconds: float
 
 
 class Folding:
@@ -72,7 +90,7 @@ class Folding:
         self._monotonic, self._meter = monotonic, meter
         self._judges = {topic: Judge(stream) for topic, stream in streams.items()}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="write")
-        self._under_way: tuple[Sequence[ViewWrite], Future[_Outcome]] | None = None
+        self._under_way: tuple[_Batch, Future[_Answer]] | None = None
 
     def take(self, messages: Sequence[Message]) -> None:
         """Take records in; those of partitions that are not owned, or not from their position on, are dropped."""
@@ -87,8 +105,7 @@ class Folding:
         self.settle()
         writes = [write for taken, rows in judged for write in self._fold(taken, rows)]
         failpoint("before-redis")
-        self._begin(writes)
-        self._meter.batch(len(messages), self._monotonic() - began)
+        self._begin(_Batch(len(messages), began, writes))
 
     def settle(self, *, wait: bool = True) -> None:
         """Take in what became of the last batch's write. ``wait``: as for :meth:`level`."""
@@ -181,32 +198,34 @@ class Folding:
         if writes:
             self._written(writes, self._sent(writes))
 
-    def _begin(self, writes: Sequence[ViewWrite]) -> None:
-        if writes:
-            self._under_way = writes, self._thread.submit(self._sent, writes)
+    def _begin(self, batch: _Batch) -> None:
+        self._under_way = batch, self._thread.submit(self._sent, batch.writes)
 
     def _take_in(self) -> None:
         """Raises OnlineStoreUnavailableError, with another try under way."""
         if self._under_way is None:
             return
-        (writes, future), self._under_way = self._under_way, None
+        (batch, future), self._under_way = self._under_way, None
         try:
-            outcome = future.result()
+            answer = future.result()
         except OnlineStoreUnavailableError:
-            self._begin(writes)
+            self._begin(batch)
             raise
         failpoint("after-redis")
-        self._written(writes, outcome)
+        self._written(batch.writes, answer)
+        self._meter.batch(batch.records, answer.at - batch.began)
 
-    def _sent(self, writes: Sequence[ViewWrite]) -> _Outcome:
+    def _sent(self, writes: Sequence[ViewWrite]) -> _Answer:
         began = self._monotonic()
-        return self._store.write([write for _, _, write in writes]), self._monotonic() - began
+        applied = self._store.write([write for _, _, write in writes])
+        at = self._monotonic()
+        return _Answer(applied, at, at - began)
 
-    def _written(self, writes: Sequence[ViewWrite], outcome: _Outcome) -> None:
+    def _written(self, writes: Sequence[ViewWrite], answer: _Answer) -> None:
         """A refused write means that the memory is no longer the store's: acquire again."""
-        applied, seconds = outcome
-        self._meter.wrote(applied, seconds)
-        for (owned, view, write), done in zip(writes, applied, strict=True):
+        if writes:
+            self._meter.wrote(answer.applied, answer.seconds)
+        for (owned, view, write), done in zip(writes, answer.applied, strict=True):
             if done:
                 view.applied(write)
             elif self._owned.get(owned.place) is owned:  # not given away meanwhile
