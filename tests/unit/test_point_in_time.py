@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.features import point_in_time
+from headrace.features import point_in_time, tile_index
 from headrace.features.aggregates import ApproxDistinct, Count, Last, Mean, Quantile
 from headrace.features.definitions import Entity, FeatureView
 from headrace.features.order import stable_order
@@ -61,6 +61,30 @@ def test_some_entities_at_a_time_are_as_all_at_once(
     (rows,) = made
     assert rows["shop"].unique().to_list() == keys["shop"][:1].to_list()
     assert rows["__time"].is_between(int(at_us[0]) - longest_us, int(at_us[0]) + longest_us).all()
+
+
+@pytest.mark.parametrize("names", [["n", "last"], list(features)], ids=["plain", "with sketches"])
+def test_values_do_not_depend_on_how_much_a_thread_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: Sequence[str]
+) -> None:
+    view = FeatureView("v", Entity("shop"), orders, ["1d", Lifetime()], {name: features[name] for name in names})
+    chance = np.random.default_rng(6)
+    keys = pl.DataFrame({"shop": [f"shop-{number}" for number in chance.integers(0, 7, 300)]})
+    at_us = chance.integers(day(20), day(22), 300)  # a lifetime's tile is cut by each
+    history = FeatureHistory([view.spec], Shop(tmp_path).log)
+    history.refresh()
+    wanted = history.features(keys, at_us)
+    monkeypatch.setattr(tile_index, "_CHUNK", 500)
+    assert history.features(keys, at_us).equals(wanted)
+    assert wanted["v__n_lifetime"].n_unique() > 50
+
+
+def test_entities_of_two_join_keys_are_told_apart() -> None:
+    rows = pl.DataFrame({"shop": ["a", "b", "a", None], "till": [1, 1, 2, 1]})
+    entities, numbers = tile_index.Entities.of(rows)
+    assert numbers.tolist() == [0, 1, 2, 3]
+    asked = pl.DataFrame({"shop": ["b", "b", "a", "c", "b", None], "till": [1, 2, 2, 1, 3, 1]})
+    assert entities.find(asked).tolist() == [1, -1, 2, -1, -1, -1]
 
 
 @given(

@@ -75,7 +75,7 @@ class TileIndex:
         rows = _by_offset(rows)
         with ThreadPoolExecutor(_THREADS, "headrace-tiles") as threads:
             lifted = threads.submit(of.lift, rows.select("__time", "offset", *measured))
-            self._entities, codes = _Entities.of(rows.select([key for key, _ in of.entity_keys]))
+            self._entities, codes = Entities.of(rows.select([key for key, _ in of.entity_keys]))
             entity, order = in_order(codes)  # what belongs together lies together
             self._time, self._offset, self._source = (
                 rows.get_column(name).to_numpy().take(order) for name in ("__time", "offset", "__source")
@@ -184,16 +184,16 @@ class TileIndex:
         return self._kernel.reduce(self._partials.take(rows[seen]), run_starts(tile[seen]))
 
 
-class _Entities:
+class Entities:
     """Entities by their join keys, numbered from 0."""
 
     def __init__(self) -> None:
         self._known: list[tuple[pa.Array, pa.Array]] = []
 
     @staticmethod
-    def of(keys: pl.DataFrame) -> tuple[_Entities, np.ndarray]:
+    def of(keys: pl.DataFrame) -> tuple[Entities, np.ndarray]:
         """Those of some rows, and the number of each row's."""
-        entities, numbers = _Entities(), np.zeros(keys.height, np.int64)
+        entities, numbers = Entities(), np.zeros(keys.height, np.int64)
         for column in keys.get_columns():
             values, own = _numbered(_arrow(column))
             pairs = values
