@@ -93,7 +93,7 @@ def _problem_of(error: Exception) -> ProblemError:
             return unavailable("the online store does not answer; try again later: the log of the server says why")
         case HeadraceError():
             logger.error("a request has failed", error=str(error))
-        case _:  # starlette raises it once more, and the server logs it
+        case _:  # it is raised once more, and the server logs it
             pass
     return _internal()
 
