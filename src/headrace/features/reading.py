@@ -237,7 +237,7 @@ class Read:
         lengths = np.fromiter(map(len, fields), np.int64, len(fields))
         rest = lengths - shape.front_bytes
         blob = b"".join(fields)
-        sound = not (rest & _NO_WORDS).any()
+        sound = not np.count_nonzero(rest & _NO_WORDS)  # any() and all() are Python's
         if sound:
             begins = (lengths.cumsum() - lengths) >> 3
             self._words = np.frombuffer(blob, "<i8")
@@ -250,7 +250,7 @@ class Read:
             self._before = _bounds(self._counts)
             tiles = self._before[shape.part_bounds]
             whole = shape.words * (tiles[1:] - tiles[:-1]) == rest >> 3
-            sound = bool((whole & (self._heads[0] & _KIND == shape.kind)).all())
+            sound = np.count_nonzero(whole & (self._heads[0] & _KIND == shape.kind)) == len(fields)
         if not sound:  # tells what is wrong
             for view, (begin, end) in enumerate(pairwise(shape.field_bounds)):
                 for data in self._fields[begin:end]:
