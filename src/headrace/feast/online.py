@@ -60,9 +60,10 @@ class HeadraceOnlineStore(RedisOnlineStore):
 
     def _tiles(self, config: Any) -> FeatureClient:
         own: HeadraceOnlineStoreConfig = config.online_store
-        url = own.redis_url or redis_url(own)
-        identity = (url, own.namespace, own.clock, own.heartbeat_bound)
+        where = own.redis_url, own.connection_string, own.redis_type
+        identity = (where, own.namespace, own.clock, own.heartbeat_bound)
         if identity not in self._clients:
+            url = own.redis_url or redis_url(own)
             options: dict[str, Any] = {"clock": "stream"} if own.clock == "stream" else {}
             bound_us = micros(own.heartbeat_bound)
             self._clients[identity] = FeatureClient.from_url(url, own.namespace, heartbeat_bound_us=bound_us, **options)
