@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from headrace.features.aggregates import Aggregate
     from headrace.features.kernel import Kernel
 
-features = {
+features: dict[str, Aggregate] = {
     "n": Count(), "mean": Mean("amount"), "last": Last("amount"),
     "ids": ApproxDistinct("order_id"), "p": Quantile("amount", 0.5)
 }  # fmt: skip
