@@ -230,6 +230,8 @@ class _NodeLane:
         self.take, self._release = node.acquire_connection, node.release
 
     async def give(self, connection: Any) -> None:
+        if connection.should_reconnect():  # its node may be gone from the cluster, and then nobody else ends it
+            await connection.disconnect(nowait=True)
         self._release(connection)
 
 
