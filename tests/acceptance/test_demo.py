@@ -33,7 +33,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def free(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The report of a free run: two workers, one of them killed on the way."""
-    folder = run_demo(tmp_path_factory.mktemp("free"), "--free-run", "--days", str(FREE_DAYS), "--days-per-second", "1.5")
+    folder = run_demo(
+        tmp_path_factory.mktemp("free"), "--free-run", "--days", str(FREE_DAYS), "--days-per-second", "1.5"
+    )
     content: dict[str, Any] = json.loads((folder / "demo-report.json").read_text())
     return content
 
