@@ -42,7 +42,7 @@ class LoggedRows:
 
     def only(self, partitions: Sequence[int]) -> LoggedRows:
         """The rows of these partitions."""
-        inside = self.rows.get_column("__partition").is_in(partitions)
+        inside = np.isin(self.rows.get_column("__partition").to_numpy(), partitions)
         return self if inside.all() else LoggedRows.of(self.rows.filter(inside), self.event_time)
 
     def since(self, position: int) -> LoggedRows:
