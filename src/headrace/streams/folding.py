@@ -235,12 +235,13 @@ class Folding:
 
 def _by_place(messages: Sequence[Message]) -> Mapping[tuple[str, int], list[Message]]:
     """The messages of each partition, in order. They come in runs of one partition."""
-    topics, partitions = list(map(_READ.topic, messages)), list(map(_READ.partition, messages))
+    topics = list(map(_READ.topic, messages))
+    partitions = np.fromiter(map(_READ.partition, messages), np.int64, len(messages))
     numbers = {topic: number for number, topic in enumerate(set(topics))}
     moves = np.diff(partitions) != 0
     if len(numbers) > 1:
         moves |= np.diff([numbers[topic] for topic in topics]) != 0
     found: dict[tuple[str, int], list[Message]] = defaultdict(list)
     for start, end in pairwise([0, *(np.flatnonzero(moves) + 1).tolist(), len(messages)]):
-        found[topics[start], partitions[start]].extend(messages[start:end])
+        found[topics[start], int(partitions[start])].extend(messages[start:end])
     return found
