@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -100,6 +100,20 @@ def test_it_answers_with_a_key_that_nobody_sees(services: LocalServices, folded:
         assert it.ask("/readyz").status == 200
         assert it.stop() == 0
         assert KEY not in it.log()
+
+
+@pytest.mark.parametrize(("cache", "seen"), [("0s", 2), ("1h", 1)])
+def test_what_redis_said_is_used_again_for_as_long_as_that_is_set(
+    services: LocalServices, namespace: str, tmp_path: Path, cache: str, seen: int
+) -> None:
+    with closing(RedisOnlineStore(services.redis_url, namespace)) as store:
+        worker = Worker(store)
+        worker.fold(0, sale("a", 1, 1.0))
+        worker.fold(1)
+        with served(services, namespace, tmp_path, HEADRACE_HTTP__CACHE=cache, HEADRACE_HTTP__POOL_SIZE="1") as it:
+            assert it.ask("/features", REQUEST).json["rows"][0][0] == 1
+            worker.fold(0, sale("a", 2, 1.0))
+            assert it.ask("/features", REQUEST).json["rows"][0][0] == seen
 
 
 def test_what_is_in_flight_is_answered_before_it_stops(services: LocalServices, folded: str, tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ def run(settings: Settings, log_level: str) -> None:
     from headrace.serving.http.server import ServerOptions, serve  # noqa: PLC0415 - comes with headrace[http]
 
     own = settings.http
-    client = redis_address(settings), settings.namespace, client_options(settings)
+    of_client = client_options(settings) | {"cache_ms": micros(own.cache) // 1_000, "pool_size": own.pool_size}
+    client = redis_address(settings), settings.namespace, of_client
     make = partial(make_application, client, options(own, settings.root), log_level)
     grace_s = micros(own.deadline) // SECOND + _GRACE_S
     where = ServerOptions(own.host, own.port, own.workers, grace_s=grace_s, tls=_tls(own, settings.root))

@@ -101,6 +101,16 @@ class HttpSettings(BaseModel):
         default=10_000, description="Most entities times views of a request that names its views, no service."
     )
     deadline: Duration = Field(default="2s", description="Longest time a request takes; then it is answered with 504.")
+    cache: Duration = Field(
+        default="0s",
+        description="How long what Redis said of an entity in a view may be used again, such as 100ms. Newer events "
+        "are seen so much later.",
+    )
+    pool_size: PositiveInt | None = Field(
+        default=None,
+        description="Most connections that a process has to a node of Redis. Not set: as many as there are requests at "
+        "a time.",
+    )
 
 
 class Settings(BaseModel):
