@@ -124,6 +124,9 @@ def test_the_asynchronous_way_is_the_same(store: Any) -> None:
             return await store.get_online_features_async(features=store.get_feature_service("some"), entity_rows=USERS)
         finally:
             await store.close()
+            left_open = store._get_provider().online_store._client_async
+            if left_open is not None:  # by Feast's own store
+                await left_open.aclose()
 
     assert asyncio.run(both()).to_dict() == ask(store, store.get_feature_service("some"))
 
