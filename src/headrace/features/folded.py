@@ -10,6 +10,7 @@ import numpy as np
 
 from headrace.features.field import fronts, unpack
 from headrace.features.kernel import Kernel, run_starts
+from headrace.features.order import stable_order
 from headrace.features.ring import Ring, grow
 from headrace.features.states import NEVER
 
@@ -121,7 +122,7 @@ class FoldedView:
     def _fold_size(self, resolution: int, slots: np.ndarray, k: np.ndarray, partials: np.ndarray) -> None:
         if not len(slots):
             return
-        order = np.lexsort((k, slots))
+        order = stable_order(slots, k)
         slots, k = slots[order], k[order]
         starts = run_starts(slots, k)
         merged = self.kernel.reduce(partials.take(order), starts)

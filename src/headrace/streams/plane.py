@@ -39,6 +39,8 @@ from headrace.streams.views import FollowedViews
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from confluent_kafka import Message
+
     from headrace.bus.stream import Stream
     from headrace.features.online import OnlineStore, Source
 
@@ -166,12 +168,15 @@ class DataPlane:
     def step(self) -> None:
         """One turn: read, fold, write, buffer; now and then flush and beat; then for as long what is behind."""
         began = self._monotonic()
-        self._read(0.0 if self._catching_up else self._config.poll_s)
-        if self._flush_now.is_set():
-            self._read(_ON_ITS_WAY_S)  # what was sent before the request
-        self._flush_if_due()
-        self._stop_failed()
+        messages = self._poll(0.0 if self._catching_up else self._config.poll_s)
+        self._flush_if_due()  # by now the last batch's write has been answered, mostly
         self._beat_if_due()
+        self._take(messages)
+        if self._flush_now.is_set():
+            self._flush_now.clear()
+            self._take(self._poll(_ON_ITS_WAY_S))  # what was sent before the request
+            self._flush(wait=True)
+        self._stop_failed()
         self._acquire_again()
         self._try_stopped()
         self._catching_up = self._catch_up(self._monotonic() - began)
@@ -185,8 +190,10 @@ class DataPlane:
                 return True
         return False
 
-    def _read(self, timeout_s: float) -> None:
-        messages = self._consumer.poll(self._config.batch_rows, timeout_s)
+    def _poll(self, timeout_s: float) -> Sequence[Message]:
+        return self._consumer.poll(self._config.batch_rows, timeout_s)
+
+    def _take(self, messages: Sequence[Message]) -> None:
         if messages:
             self._last_read = self._monotonic()
             self._folding.take(messages)
@@ -320,15 +327,15 @@ class DataPlane:
     # -- now and then -------------------------------------------------------------------------------------------------
 
     def _flush_if_due(self) -> None:
-        now = self._monotonic()
-        asked = self._flush_now.is_set()
         pending = max((flusher.pending for flusher in self._flushers.values()), default=0)
-        if asked or now >= self._next_flush or pending >= self._config.flush_rows:
-            self._flush_now.clear()
-            self._next_flush = now + self._config.flush_s
-            self._patiently(lambda: self._start_flushes(wait=asked or pending >= self._config.most_pending))
+        if self._monotonic() >= self._next_flush or pending >= self._config.flush_rows:
+            self._flush(wait=pending >= self._config.most_pending)
         else:
             self._patiently(lambda: [flusher.collect() for flusher in self._flushers.values()])
+
+    def _flush(self, *, wait: bool) -> None:
+        self._next_flush = self._monotonic() + self._config.flush_s
+        self._patiently(partial(self._start_flushes, wait=wait))
 
     def _start_flushes(self, *, wait: bool) -> None:
         self._folding.level()  # D never passes a cursor: who takes over has nothing to catch up with
