@@ -78,11 +78,9 @@ class BatchConsumer:
         messages = self._consumer.consume(1, timeout_s)
         if messages:
             messages += self._consumer.consume(count - 1, 0)
-        return (
-            [message for message in messages if self._readable(message)]
-            if any(map(self._error, messages))
-            else messages
-        )
+        if not any(map(self._error, messages)):
+            return messages
+        return [message for message in messages if self._readable(message)]
 
     def _readable(self, message: Message) -> bool:
         error = message.error()

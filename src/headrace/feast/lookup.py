@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -224,12 +224,20 @@ def of_tiles(group: Group, client: FeatureClient) -> dict[int, Filled]:
     }
 
 
+def columns_of(
+    answer: ViewAnswer, source: HeadraceSource, features: Sequence[str]
+) -> Iterator[tuple[Sequence[Any], Sequence[bool]]]:
+    """The values of these features and where there are any; no others are cut out of the answer."""
+    places = {name: place for place, name in enumerate(source.kinds)}
+    for feature in features:
+        values, present = answer.values[places[feature]]
+        yield values.tolist(), present.tolist()
+
+
 def _of_tiles(answer: ViewAnswer, source: HeadraceSource, features: Sequence[str], at_us: int) -> Filled:
     states = [_STATES[status] for status in answer.statuses]
-    found = dict(zip(source.kinds, answer.values, strict=True))
     values, statuses = [], []
-    for feature in features:
-        column, there = (side.tolist() for side in found[feature])
+    for feature, (column, there) in zip(features, columns_of(answer, source, features), strict=True):
         values.append(cells(column, there, source.kinds[feature]))
         statuses.append(bytes([s or (PRESENT if has else NULL_VALUE) for s, has in zip(states, there, strict=True)]))
     return Filled([timestamp(at_us - age) if age >= 0 else b"" for age in answer.age_us.tolist()], values, statuses)

@@ -21,7 +21,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 from headrace.bus.duration import micros
 from headrace.errors import DefinitionError, SettingsError
 from headrace.feast.answer import cells
-from headrace.feast.lookup import Asked, Group, Hashes, Lookup, native, of_tiles
+from headrace.feast.lookup import Asked, Group, Hashes, Lookup, columns_of, native, of_tiles
 from headrace.feast.source import tiled
 from headrace.serving.features import FeatureClient, Status
 
@@ -167,8 +167,8 @@ class HeadraceOnlineStore(RedisOnlineStore):
         found = self._tiles(config).get([source.view], rows)
         answer = found.views[0]
         names = [*(requested or source.kinds)]
-        of = dict(zip(source.kinds, answer.values, strict=True))
-        columns = [cells(of[name][0].tolist(), of[name][1].tolist(), source.kinds[name]) for name in names]
+        own = zip(names, columns_of(answer, source, names), strict=True)
+        columns = [cells(*column, source.kinds[name]) for name, column in own]
         return [
             (None, None)
             if status is Status.MISSING or age < 0

@@ -137,10 +137,11 @@ class TileIndex:
         """The tiles of one size that each query may see below its V: by query, source, whole or cut, and k."""
         of = self._tiles[resolution]
         which, query = _expand(low, high)
-        source = self._source[of.order[of.starts[which]]]
+        row = of.order[of.starts[which]]  # the first of each tile
+        source = self._source[row]
         below = offsets[query, source]
         is_cut = self._offset[of.order[of.starts[which + 1] - 1]] >= below
-        chosen = np.flatnonzero(self._offset[of.order[of.starts[which]]] < below)
+        chosen = np.flatnonzero(self._offset[row] < below)
         chosen = chosen[in_order(((query * self._sources + source) * 2 + is_cut)[chosen])[1]]
         which, is_cut = which[chosen], is_cut[chosen]
         whole, cut = np.flatnonzero(~is_cut), np.flatnonzero(is_cut)
@@ -150,7 +151,7 @@ class TileIndex:
             back = np.empty(len(which), np.int64)
             back[np.concatenate([whole, cut])] = np.arange(len(which))
             tiles = self._kernel.join([tiles, rebuilt]).take(back)
-        tiles["k"] = np.floor_divide(self._time[of.order[of.starts[which]]], self._kernel.sizes[resolution])
+        tiles["k"] = np.floor_divide(self._time[row[chosen]], self._kernel.sizes[resolution])
         return tiles, query[chosen], source[chosen]
 
     def _whole(self, resolution: int, which: np.ndarray) -> np.ndarray:

@@ -109,10 +109,7 @@ class Folding:
 
     def settle(self, *, wait: bool = True) -> None:
         """Take in what became of the last batch's write. ``wait``: as for :meth:`level`."""
-        if wait:
-            self._patiently(self._take_in)
-        else:
-            self._take_in()
+        self._do(self._take_in, wait=wait)
 
     def close(self) -> None:
         """End the thread, once what it writes has been answered."""
@@ -133,10 +130,13 @@ class Folding:
         """
         self.settle(wait=wait)
         behind = [(owned, view, write) for owned in self._writing() for view in owned.views for write in view.level()]
+        self._do(partial(self._write, behind), wait=wait)
+
+    def _do(self, action: Callable[[], None], *, wait: bool) -> None:
         if wait:
-            self._patiently(partial(self._write, behind))
+            self._patiently(action)
         else:
-            self._write(behind)
+            action()
 
     def _writing(self) -> list[OwnedPartition]:
         return [owned for place, owned in self._owned.items() if not self._acquisition.waiting(place)]

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
 from headrace.errors import HeadraceError
-from headrace.serving.http.problems import ProblemError, of_error, too_large
+from headrace.serving.http.problems import ProblemError, problem_of, too_large
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -71,7 +71,7 @@ class Guarded:
         except ClientDisconnect:
             return
         except Exception as error:
-            await of_error(None, error)(scope, receive, send)
+            await problem_of(error).response()(scope, receive, send)
             if not isinstance(error, ProblemError | HeadraceError):
                 raise
             return

@@ -29,35 +29,35 @@ class HttpMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Counter(
+        requests = Counter(
             "headrace_http_requests_total", "Requests answered.", ("path", "status"), registry=self.registry
         )
-        self._seconds = Histogram(
+        seconds = Histogram(
             "headrace_http_request_seconds", "Until the answer.", ("path",), buckets=_SECONDS, registry=self.registry
         )
         self._entities = Histogram(
             "headrace_http_entities", "Entities of one look-up.", buckets=_ENTITIES, registry=self.registry
         )
-        self._statuses = Counter(
+        statuses = Counter(
             "headrace_http_statuses_total", "Rows looked up.", ("view", "status"), registry=self.registry
         )
         ProcessCollector(registry=self.registry)
         # What labels() looks up costs more than to count.
-        self._request = lru_cache(_KEPT)(self._requests.labels)
-        self._second = lru_cache(_KEPT)(self._seconds.labels)
-        self._status = lru_cache(_KEPT)(self._statuses.labels)
+        self._requests = lru_cache(_KEPT)(requests.labels)
+        self._seconds = lru_cache(_KEPT)(seconds.labels)
+        self._statuses = lru_cache(_KEPT)(statuses.labels)
 
     def answered(self, path: str, status: int, seconds: float) -> None:
         """Count a request."""
-        self._request(path, status).inc()
-        self._second(path).observe(seconds)
+        self._requests(path, status).inc()
+        self._seconds(path).observe(seconds)
 
     def looked_up(self, found: Features) -> None:
         """Count what a look-up found."""
         self._entities.observe(found.rows)
         for answer in found.views:
             for status in {*answer.statuses}:
-                self._status(answer.view, status.value).inc(answer.statuses.count(status))
+                self._statuses(answer.view, status.value).inc(answer.statuses.count(status))
 
     def text(self) -> bytes:
         """All of it in Prometheus' format; that of all processes where there are several."""

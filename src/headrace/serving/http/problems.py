@@ -65,9 +65,9 @@ TITLES = {
 }
 
 
-def of_error(_: Request | None, error: Exception) -> Response:
+def of_error(_: Request, error: Exception) -> Response:
     """The answer to a request that raised one of headrace's errors, or a problem itself."""
-    return _problem_of(error).response()
+    return problem_of(error).response()
 
 
 def of_http_error(_: Request, error: Exception) -> Response:
@@ -78,7 +78,8 @@ def of_http_error(_: Request, error: Exception) -> Response:
     return ProblemError(http.status_code, "http", detail, http.headers).response()
 
 
-def _problem_of(error: Exception) -> ProblemError:
+def problem_of(error: Exception) -> ProblemError:
+    """What a request is told that raised one of headrace's errors, a problem itself, or what nobody foresaw."""
     match error:
         case ProblemError():
             return error
