@@ -12,6 +12,7 @@ from headrace.app.deploying import feast_folder
 from headrace.app.settings import Settings
 from headrace.errors import DefinitionError, SettingsError
 from headrace.features.definitions import FeatureService
+from headrace.features.expression import col
 from tests.integration.feast_scene import YAML, numbered, ratings, risk, shops, tills
 
 if TYPE_CHECKING:
@@ -67,6 +68,24 @@ def test_what_is_defined_is_added_changed_and_removed(folder: Path) -> None:
 
     assert sorted(keep(folder, [tills], [])) == ["service risk removed", "view shop removed"]
     assert names(folder) == {"views": ["till"], "services": [], "sources": ["headrace.till"]}
+
+
+def test_on_demand_features_are_a_view_of_their_own(folder: Path) -> None:
+    of = {"mean": col("shop__amount_1d") / col("shop__n_1d"), "over": col("bid") > col("mean")}
+    bids = FeatureService("bids", [shops], on_demand=of, request={"bid": float})
+    assert keep(folder, [shops], [bids]) == ["view shop added", "view bids_on_demand added", "service bids added"]
+    assert keep(folder, [shops], [bids]) == []
+    assert names(folder)["sources"] == ["headrace.bids_on_demand", "headrace.shop"]
+
+    again = dataclasses.replace(bids, on_demand={**of, "over": col("bid") >= col("mean")})
+    assert keep(folder, [shops], [again]) == ["view bids_on_demand changed", "service bids changed"]
+    view = opened(folder).get_on_demand_feature_view("bids_on_demand")
+    assert '["ge", ["col", "bid"]' in view.feature_transformation.udf_string
+
+    plain = FeatureService("bids", [shops])
+    assert keep(folder, [shops], [plain]) == ["service bids changed", "view bids_on_demand removed"]
+    assert names(folder) == {"views": ["shop"], "services": ["bids"], "sources": ["headrace.shop"]}
+    assert opened(folder).list_on_demand_feature_views() == []
 
 
 def test_all_else_in_the_registry_stays(folder: Path) -> None:

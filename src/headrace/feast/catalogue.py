@@ -9,7 +9,7 @@ import feast
 
 from headrace.errors import DefinitionError
 from headrace.feast.source import tiled
-from headrace.feast.translation import KIND, SERVICE, feast_objects
+from headrace.feast.translation import KIND, ON_DEMAND, SERVICE, feast_objects
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ class Catalogue:
             if name.startswith(("view_", "service_")) and (name not in known or known[name].tags != made.tags)
         }
         if new or gone:
-            sources = [source for found in gone.values() if (source := tiled(found))]
+            sources = [source for found in gone.values() for source in _sources(found)]
             entities = {f"entity_{name}": entity for name, entity in self._entities().items()}
             objects = [
                 entities.get(name, made) for name, made in wanted.items() if name in new or name.startswith("entity_")
@@ -53,7 +53,7 @@ class Catalogue:
 
     def _known(self) -> dict[str, Any]:
         """What was made from definitions before."""
-        views = {f"view_{view.name}": view for view in self._store.list_feature_views() if tiled(view)}
+        views = {f"view_{view.name}": view for view in self._store.list_all_feature_views() if _is_made(view)}
         services = self._store.list_feature_services()
         return views | {f"service_{one.name}": one for one in services if one.tags.get(KIND) == SERVICE}
 
@@ -63,7 +63,7 @@ class Catalogue:
     def _refuse_others(self, wanted: Mapping[str, Any]) -> None:
         """A view, a service or an entity of Feast that is none of ours is not written over."""
         others: dict[str, str] = {
-            f"view_{view.name}": "a feature view" for view in self._store.list_all_feature_views() if not tiled(view)
+            f"view_{view.name}": "a feature view" for view in self._store.list_all_feature_views() if not _is_made(view)
         }
         services = self._store.list_feature_services()
         others |= {f"service_{one.name}": "a service" for one in services if one.tags.get(KIND) != SERVICE}
@@ -76,6 +76,17 @@ class Catalogue:
                 f"{_title(name)}: Feast's registry has {others[name]} of that name that was not made from headrace's "
                 "definitions: rename one of the two"
             )
+
+
+def _is_made(view: Any) -> bool:
+    """Whether a view of Feast was made from definitions."""
+    return tiled(view) is not None or view.tags.get(KIND) == ON_DEMAND
+
+
+def _sources(found: Any) -> list[Any]:
+    """What goes from the registry with a view: nothing else has it."""
+    source = tiled(found)
+    return [source] if source else [*getattr(found, "source_request_sources", {}).values()]
 
 
 def _title(name: str) -> str:

@@ -23,7 +23,7 @@ from headrace.feast.answer import (
     fill,
     timestamp,
 )
-from headrace.feast.source import HeadraceSource, tiled
+from headrace.feast.source import HeadraceSource, check_names, tiled
 from headrace.serving.feast_status import FEAST_STATUSES
 
 if TYPE_CHECKING:
@@ -100,6 +100,8 @@ class Lookup:
 
     def __init__(self, asked: Asked, hashes: Callable[[Group], Hashes]) -> None:
         self._asked = asked
+        if not asked.full_feature_names:
+            check_names(asked.grouped_refs)
         ordinary: list[Group] = []
         self.tiled: list[Group] = []
         groups: dict[tuple[Any, ...], Group] = {}

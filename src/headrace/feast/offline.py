@@ -16,7 +16,7 @@ from pydantic import Field
 
 from headrace.errors import DefinitionError
 from headrace.feast.entity_df import EntityFrame
-from headrace.feast.source import HeadraceSource, tiled
+from headrace.feast.source import HeadraceSource, check_names, tiled
 from headrace.features.log import EventLog
 from headrace.features.training import FeatureHistory
 
@@ -83,6 +83,8 @@ class HeadraceOfflineStore(DaskOfflineStore):
         spine = EntityFrame(entity_df, log)
         on_demand = utils._get_requested_on_demand_feature_views(feature_refs, project, registry)
         asked, _ = utils._get_requested_feature_views_to_features_dict(feature_refs, feature_views, on_demand)
+        if not full_feature_names:
+            check_names(asked.items())
 
         def ordinary(view: Any, features: Sequence[str], rows: pd.DataFrame) -> pd.DataFrame:
             refs = [f"{view.projection.name_to_use()}:{feature}" for feature in features]

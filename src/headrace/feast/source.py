@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from feast import type_map, types
 from feast.data_source import DataSource
+from feast.errors import FeatureNameCollisionError
 from feast.protos.feast.core.DataSource_pb2 import DataSource as SourceProto
 
 from headrace.errors import NewerFormatError
@@ -15,7 +16,7 @@ from headrace.features.definitions import spec_hash
 from headrace.features.kernel import Kernel, kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 FORMAT = 1
 _CLASS = "headrace.feast.source.HeadraceSource"
@@ -120,3 +121,16 @@ def tiled(view: Any) -> HeadraceSource | None:
     """The source of a tiled view; None for any other view of Feast."""
     source = getattr(view, "batch_source", None)
     return source if isinstance(source, HeadraceSource) else None
+
+
+def check_names(asked: Iterable[tuple[Any, Sequence[str]]]) -> None:
+    """Raise FeatureNameCollisionError where two views have a feature of one name, and names are to be short.
+
+    Feast sees to what was asked for, and not to what an on-demand view is made of: it would get one for the other.
+    """
+    owners: dict[str, str] = {}
+    for view, features in asked:
+        for feature in features:
+            if owners.setdefault(feature, view.name) != view.name:
+                refs = [f"{owners[feature]}:{feature}", f"{view.name}:{feature}"]
+                raise FeatureNameCollisionError(refs, full_feature_names=False)

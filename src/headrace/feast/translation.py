@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import feast
 
 from headrace.errors import DefinitionError
+from headrace.feast.on_demand import on_demand_view
 from headrace.feast.source import TYPES, HeadraceSource
 from headrace.features.definitions import FeatureService, FeatureView, spec_hash
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     Spec = Mapping[str, Any]
 
-KIND, TILED, SERVICE = "headrace.kind", "tiled", "service"
+KIND, TILED, ON_DEMAND, SERVICE = "headrace.kind", "tiled", "on-demand", "service"
 """The tag on what was made from definitions, and its values."""
 
 
@@ -40,10 +41,18 @@ def feast_objects(views: Sequence[Spec], services: Sequence[Spec]) -> dict[str, 
     found = {f"entity_{name}": entity for name, entity in entities.items()}
     found |= {f"view_{name}": view for name, view in made.items()}
     for spec in services:
+        features = [made[name] for name, _ in spec["views"]]
+        if "on_demand" in spec:
+            view = on_demand_view(spec, made, {KIND: ON_DEMAND})
+            if f"view_{view.name}" in found:
+                raise DefinitionError(
+                    f"view {view.name!r} has the name of what Feast's registry has the on-demand features of service "
+                    f"{spec['service']!r} as: rename one of the two"
+                )
+            found[f"view_{view.name}"] = view
+            features.append(view)
         found[f"service_{spec['service']}"] = feast.FeatureService(
-            name=spec["service"],
-            features=[made[name] for name, _ in spec["views"]],
-            tags={KIND: SERVICE, "headrace.version": spec_hash(spec)},
+            name=spec["service"], features=features, tags={KIND: SERVICE, "headrace.version": spec_hash(spec)}
         )
     return found
 

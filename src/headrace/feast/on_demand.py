@@ -1,0 +1,119 @@
+"""On-demand features as Feast's on-demand views: the same trees, worked out by Feast at its look-ups and joins."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import feast
+from feast import types
+from feast.on_demand_feature_view import OnDemandFeatureView
+from feast.transformation.python_transformation import PythonTransformation
+
+from headrace.feast.source import TYPES
+from headrace.features.definitions import column_kinds, spec_hash
+from headrace.features.expression_numpy import Column, column
+from headrace.features.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    Inputs = Mapping[str, Sequence[Any]]
+
+_TYPES = {**TYPES, "datetime": types.UnixTimestamp}
+_SOURCE = '''\
+def {name}(inputs):
+    """{features} of the feature service {service}."""
+    from headrace.feast.on_demand import evaluate
+
+    return evaluate({text!r}, inputs)
+'''
+"""What Feast keeps, shows, and runs again in another process."""
+
+
+class _OnDemandView(OnDemandFeatureView):
+    """One whose features are known: Feast would find them by a trial run on made-up values."""
+
+    def infer_features(self) -> None:
+        """Nothing is left to find."""
+
+
+def view_name(service: str) -> str:
+    """What the view with a service's on-demand features is called."""
+    return f"{service}_on_demand"
+
+
+def on_demand_view(spec: Mapping[str, Any], views: Mapping[str, Any], tags: Mapping[str, str]) -> Any:
+    """The on-demand features of a compiled service; ``views`` are Feast's, of its views by name."""
+    own, name = on_demand(spec), view_name(spec["service"])
+    kinds: dict[str, str] = {}
+    for of, _ in spec["views"]:
+        kinds |= column_kinds(views[of].batch_source.spec)
+    reads = own.reads or [next(iter(kinds))]  # of one at least: by its name `evaluate` knows what names are wanted
+    text = json.dumps({"view": name, "columns": {read: kinds[read] for read in reads}, **spec["on_demand"]})
+    fields = [feast.Field(name=each["name"], dtype=_TYPES[each["kind"]]) for each in own.request]
+    request = [feast.RequestSource(name=f"headrace.{name}", schema=fields)] if fields else []
+    features = ", ".join(own.names)
+    source = _SOURCE.format(name=name, features=features, service=spec["service"], text=text)
+    return _OnDemandView(
+        name=name,
+        sources=[*_sources(reads, views), *request],
+        schema=[feast.Field(name=each["name"], dtype=_TYPES[each["kind"]]) for each in own.features],
+        mode="python",
+        feature_transformation=PythonTransformation(udf=_function(name, text), udf_string=source),
+        description=f"{features}, made of what was looked up and of the request",
+        tags=dict(tags) | {"headrace.version": spec_hash(spec)},
+    )
+
+
+def _sources(reads: Sequence[str], views: Mapping[str, Any]) -> list[Any]:
+    """The views that are read, each with the columns that are."""
+    wanted: dict[str, list[str]] = {}
+    for read in reads:
+        view, _, feature = read.partition("__")
+        wanted.setdefault(view, []).append(feature)
+    return [views[view][features] for view, features in wanted.items()]
+
+
+def _function(name: str, text: str) -> Callable[[Inputs], dict[str, list[Any]]]:
+    def function(inputs: Inputs) -> dict[str, list[Any]]:
+        return evaluate(text, inputs)
+
+    function.__name__ = name
+    return function
+
+
+def evaluate(text: str, inputs: Inputs) -> dict[str, list[Any]]:
+    """The features of what Feast has looked up and was given, None where there is no value.
+
+    ``inputs`` has the looked-up columns by both their names, long and short. Those that Feast was asked for come first,
+    and so are the features named. Raises RequestValueError for a value of the request that is missing or of another
+    type.
+    """
+    spec = json.loads(text)
+    own = on_demand({"on_demand": {"request": spec["request"], "features": spec["features"]}})
+    looked_up = {name: column(inputs[name], kind) for name, kind in spec["columns"].items()}
+    rows = len(next(iter(looked_up.values())).values)
+    found = own.values({name: (each.values, each.present) for name, each in looked_up.items()},
+                       own.given(_rows(inputs, [field["name"] for field in own.request], rows)), rows)  # fmt: skip
+    names, first = list(inputs), next(iter(looked_up))
+    is_long = names.index(first) < names.index(first.partition("__")[2])
+    prefix = f"{spec['view']}__" if is_long else ""
+    return {
+        prefix + name: Column(values, present).to_list()
+        for name, (values, present) in zip(own.names, found, strict=True)
+    }
+
+
+def _rows(inputs: Inputs, names: Sequence[str], rows: int) -> list[dict[str, Any]]:
+    """What the request has of each row."""
+    given = {name: inputs[name] for name in names if name in inputs}
+    return [{name: _zoned(of[row]) for name, of in given.items()} for row in range(rows)]
+
+
+def _zoned(value: Any) -> Any:
+    """A time as a look-up takes it: in a spine it may be pandas' own, and without a zone it is UTC."""
+    if not isinstance(value, datetime):
+        return value
+    return datetime.fromtimestamp(value.replace(tzinfo=value.tzinfo or UTC).timestamp(), UTC)
