@@ -110,6 +110,13 @@ def test_a_url_that_cannot_be_read_is_refused_and_not_shown(store: Callable[[str
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
+@pytest.mark.parametrize("store", [RedisOnlineStore, AsyncRedisOnlineStore])
+def test_a_url_that_asks_for_another_protocol_is_refused(store: Callable[[str], object]) -> None:
+    store("redis://h:1/0?protocol=2")
+    with pytest.raises(SettingsError, match=r"u:\*\*\*@h:1.*asks for protocol 3: leave it out"):
+        store("redis://u:secret@h:1/0?protocol=3")
+
+
 @pytest.mark.parametrize(
     "url", ["redis://h:1/0?password=a@b", "redis://u:se%2Fcret%40@h:1", "unix://u:p@/run/redis.sock"]
 )

@@ -10,6 +10,8 @@ import psutil
 import pytest
 from redis import Redis
 
+from headrace.features.async_link import async_link
+from headrace.features.redis_rounds import Patience
 from headrace.features.redis_store import RedisOnlineStore
 from headrace.features.redis_url import of_node
 from headrace.serving import AsyncFeatureClient
@@ -120,3 +122,21 @@ def test_a_store_that_forgot_its_scripts_is_told_them_again(where: tuple[str, st
             return await client.get("risk", A1, as_of_us=AT_US)
 
     assert asyncio.run(flush()).to_lists() == [[2, 3.0, 1, 1.0]]
+
+
+def test_a_connection_that_is_to_be_made_anew_ends_when_it_is_given_back(redis_cluster: RedisCluster) -> None:
+    """redis-py marks those that are in use when it finds that the cluster has changed; their node may be gone."""
+
+    async def given_back() -> tuple[bool, Any]:
+        link: Any = async_link(redis_cluster.url, Patience())
+        await link.run([(0, ("PING",))])
+        lane = link._lane((await link._places()).node(0))
+        connection = lane.take()
+        connection.mark_for_reconnect()
+        await lane.give(connection)
+        try:
+            return connection.is_connected, await link.run([(0, ("PING",))])
+        finally:
+            await link.close()
+
+    assert asyncio.run(given_back()) == (False, [b"PONG"])

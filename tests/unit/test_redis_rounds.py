@@ -164,6 +164,13 @@ def test_a_slot_that_moved_is_asked_where_it_is_and_one_that_moves_out_of_turn()
     assert [pause.look_again for pause in server.pauses] == [True]
 
 
+def test_who_is_sent_elsewhere_goes_there_even_when_time_is_over_but_not_for_ever() -> None:
+    server = Server(a=[exceptions.MovedError("0 c:1")], c=[exceptions.AskError("0 d:1")], d=[b"OK", 1])
+    assert server.call((0, GET), retry_s=0) == [1]
+    lies = [exceptions.MovedError("0 a:1") for _ in range(10)]
+    assert Server(a=[*lies]).call((0, GET), retry_s=0) == [lies[5]]
+
+
 @pytest.mark.parametrize("make", [lost, lambda: NOBODY])
 def test_connecting_is_tried_again_too(make: Callable[[], Exception]) -> None:
     server = Server(connect=[make(), Places()], a=[1])

@@ -13,7 +13,7 @@ from headrace.features.redis_cluster import Slots
 from headrace.features.redis_link import ONE_NODE, OneNode, whole
 from headrace.features.redis_rounds import ERRORS, Command, Connect, Doubt, Patience, Pause, Send, Step, rounds
 from headrace.features.redis_script import Transaction, packed, sent, told
-from headrace.features.redis_url import check_cluster, check_single, of_node
+from headrace.features.redis_url import RESP, check_cluster, check_single, of_node
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -237,7 +237,7 @@ class _NodeLane:
 
 def _options(pool_size: int | None) -> dict[str, Any]:
     """No time: whole rounds are timed, which costs less. No retries: those of rounds are enough."""
-    return {"socket_timeout": None, **({} if pool_size is None else {"max_connections": pool_size})}
+    return {"socket_timeout": None, "protocol": RESP, **({} if pool_size is None else {"max_connections": pool_size})}
 
 
 def async_link(url: str, patience: Patience, pool_size: int | None = None) -> AsyncLink:

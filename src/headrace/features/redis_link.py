@@ -12,7 +12,7 @@ from redis import Redis, exceptions
 
 from headrace.features.redis_lane import Conversation, Lane
 from headrace.features.redis_rounds import ERRORS, Command, Connect, Doubt, Patience, Pause, Send, Step, rounds
-from headrace.features.redis_url import check_single
+from headrace.features.redis_url import RESP, check_single
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -157,9 +157,9 @@ ONE_NODE = OneNode()
 
 
 def options(patience: Patience, pool_size: int | None) -> dict[str, Any]:
-    """What redis-py is told: how long it waits, and how many connections there may be to a node."""
-    waits = {"socket_timeout": patience.timeout_s, "socket_connect_timeout": patience.timeout_s}
-    return waits if pool_size is None else {**waits, "max_connections": pool_size}
+    """What redis-py is told: how long it waits, what it speaks, and how many connections there may be to a node."""
+    told = {"socket_timeout": patience.timeout_s, "socket_connect_timeout": patience.timeout_s, "protocol": RESP}
+    return told if pool_size is None else {**told, "max_connections": pool_size}
 
 
 def whole(replies: list[Any]) -> list[Any]:

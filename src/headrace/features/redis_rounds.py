@@ -34,6 +34,8 @@ _LOST = (
 _FOR_GOOD = (exceptions.AuthenticationError, exceptions.AuthorizationError)
 """redis-py counts them among the above."""
 _ASKING = ("ASKING",)
+_REDIRECTS = 5
+"""So often nodes may send a call elsewhere when its time is over."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Patience:
     """How long a call of the store may take: at most both together.
 
     An answer is waited for ``timeout_s`` seconds; what failed for now is sent again until ``retry_s`` seconds after it
-    was sent first (0: never).
+    was sent first (0: never). What a node of a cluster sends elsewhere did not fail.
     """
 
     timeout_s: float = 5.0
@@ -94,7 +96,7 @@ Step = Connect | Send | Pause | Doubt
 
 def rounds(commands: Sequence[Command], retry_s: float) -> Generator[Step, Any, list[Any]]:
     """The steps of a call, which end with its replies, in order; some may be errors."""
-    until, failures = time.monotonic() + retry_s, count(1)
+    until, failures, redirects = time.monotonic() + retry_s, count(1), count(1)
     while isinstance(places := (yield Connect()), Exception):
         if not _is_for_now(places) or time.monotonic() >= until:
             return [places] * len(commands)
@@ -106,7 +108,7 @@ def rounds(commands: Sequence[Command], retry_s: float) -> Generator[Step, Any, 
         trouble = call.learn(places)
         if trouble is None:
             continue
-        if time.monotonic() >= until:
+        if time.monotonic() >= until and (trouble.waits or next(redirects) > _REDIRECTS):
             if trouble.is_lost:
                 yield Doubt()
             call.give_up()

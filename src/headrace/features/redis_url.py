@@ -12,6 +12,8 @@ from headrace.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+RESP = 2
+"""The protocol of Redis's answers: in 3 a hash is no list, and takes longer to read."""
 _CLUSTER = re.compile(r"^(rediss?)\+cluster://")
 
 
@@ -24,12 +26,18 @@ def check_url(url: str) -> None:
     """Raise SettingsError, which shows no password, unless it can be told where the URL leads."""
     from redis import connection  # noqa: PLC0415 - `--help` needs none of it
 
-    parse: Callable[[str], object] = connection.parse_url  # redis-py has no type for it
+    parse: Callable[[str], dict[str, Any]] = connection.parse_url  # redis-py has no type for it
     try:
-        parse(of_node(url))
+        found = parse(of_node(url))
         is_plain = _is_plain(url)
     except ValueError:
-        is_plain = False
+        found, is_plain = {}, False
+    if found.get("protocol", str(RESP)) != str(RESP):
+        message = (
+            f"the address of Redis, {redacted(url)}, asks for protocol {found['protocol']}: leave it out, headrace "
+            "speaks RESP2"
+        )
+        raise SettingsError(message)
     if not is_plain:
         message = (
             f"the address of Redis, {redacted(url)}, cannot be read: wanted redis://, rediss://, redis+cluster:// or "
