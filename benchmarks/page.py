@@ -15,8 +15,8 @@ GROWTH = ("entities", "windows", "views", "partitions", "workers")
 
 
 def write(path: Path, document: Mapping[str, Any]) -> None:
-    """Replace what is between the page's markers. RuntimeError if they are not there."""
-    text = path.read_text()
+    """Replace what is between the page's markers; a page that is not there yet has nothing else. RuntimeError without."""
+    text = path.read_text() if path.exists() else f"{BEGIN}\n{END}\n"
     if BEGIN not in text or END not in text:
         raise RuntimeError(f"{path} lacks the markers {BEGIN} and {END}")
     tables = f"{BEGIN}\n\n{render(document)}\n\n{END}"

@@ -35,8 +35,8 @@ class SparseLog:
         self.away = 0
         self.takes_s = 0.0
 
-    def read_from(self, _: str, source: Source, start: int, end: int) -> pl.DataFrame:
-        assert source == SOURCE
+    def read_from(self, _: str, source: Source, start: int, end: int, columns: list[str]) -> pl.DataFrame:
+        assert (source, columns) == (SOURCE, ["__offset", "at"])
         if self.away:
             self.away -= 1
             raise OfflineStoreUnavailableError("away")
@@ -76,7 +76,7 @@ class Store:
 class View:
     """Keeps the offsets that it was given; its memory goes when it is acquired."""
 
-    event_time = "at"
+    event_time, columns = "at", ("__offset", "at")
 
     def __init__(self, position: int) -> None:
         self.view, self.source = f"v{position}@1", SOURCE

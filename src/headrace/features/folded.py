@@ -114,7 +114,10 @@ class FoldedView:
             k = np.floor_divide(time_us, size)
             alive = (k + self._tiles[resolution]) * size > clock - self._history
             self._make_room(resolution, k, clock)
-            self._fold_size(resolution, slots[alive], k[alive], partials[alive])
+            if alive.all():
+                self._fold_size(resolution, slots, k, partials)
+            else:
+                self._fold_size(resolution, slots[alive], k[alive], partials[alive])
         np.maximum.at(self.newest, slots, time_us)
         self._folds += 1
         self._used[slots] = self._folds

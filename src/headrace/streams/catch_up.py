@@ -107,15 +107,20 @@ class CatchUp:
         while owned.behind:
             position = max(view.position for view in owned.behind)
             views = [view for view in owned.behind if view.position == position]
-            for found in self._beyond(owned, position):
+            columns = list(dict.fromkeys(column for view in views for column in view.columns))
+            for found in self._beyond(owned, position, columns):
                 if found is not None and not self._fold(owned, views, *found):
                     return
                 yield found is not None
                 if views[0] not in owned.behind:
                     break  # live: from now on each batch folds what comes
 
-    def _beyond(self, owned: OwnedPartition, position: int) -> Iterator[tuple[pl.DataFrame, int] | None]:
+    def _beyond(
+        self, owned: OwnedPartition, position: int, columns: Sequence[str]
+    ) -> Iterator[tuple[pl.DataFrame, int] | None]:
         """The rows from a position on, in slices, each with its end: of the log, or of what it does not have yet.
+
+        Those of the log have these columns alone.
 
         What is flushed while the last piece is read is kept: else a log that is slower to read than it is flushed would
         be read for ever.
@@ -123,26 +128,29 @@ class CatchUp:
         flusher = self._flushers[owned.topic]
         end_of_log = flusher.positions()[owned.source]
         if end_of_log - position > self._piece:
-            yield from self._logged(owned, position, end_of_log)
+            yield from self._logged(owned, position, end_of_log, columns)
             return
         with flusher.keeping(owned.source) as parts:
             if position < end_of_log:
-                yield from self._logged(owned, position, end_of_log)
+                yield from self._logged(owned, position, end_of_log, columns)
             yield from self._buffered(owned, parts, max(position, end_of_log))
 
-    def _logged(self, owned: OwnedPartition, start: int, end: int) -> Iterator[tuple[pl.DataFrame, int] | None]:
+    def _logged(
+        self, owned: OwnedPartition, start: int, end: int, columns: Sequence[str]
+    ) -> Iterator[tuple[pl.DataFrame, int] | None]:
         """While a piece is folded the next one is read: never more than two are in memory."""
-        reading = self._read(owned, start, end)
+        reading = self._read(owned, start, end, columns)
         for piece_ends in (*range(start + self._piece, end, self._piece), end):
             while not reading.done():
                 yield None
             rows = reading.result()
             if piece_ends < end:
-                reading = self._read(owned, piece_ends, end)
+                reading = self._read(owned, piece_ends, end, columns)
             yield from self._cut(rows, piece_ends)
 
-    def _read(self, owned: OwnedPartition, start: int, end: int) -> Future[pl.DataFrame]:
-        read = partial(self._log.read_from, owned.topic, owned.source, start, min(start + self._piece, end))
+    def _read(self, owned: OwnedPartition, start: int, end: int, columns: Sequence[str]) -> Future[pl.DataFrame]:
+        ends = min(start + self._piece, end)
+        read = partial(self._log.read_from, owned.topic, owned.source, start, ends, columns)
         return self._reads.submit(self._patiently, read)
 
     def _buffered(

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+FOLDED = ("__partition", "__offset", "__available_at", "__verdict", "__reason")
+"""The log's own columns that folding reads."""
+
 
 @dataclass(frozen=True)
 class LoggedRows:

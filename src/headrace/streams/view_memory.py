@@ -7,6 +7,7 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 
 from headrace.features.definitions import view_name
 from headrace.features.entity_key import serializer
@@ -17,7 +18,6 @@ from headrace.features.online import OnlineStore, Source, shard_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    import polars as pl
     from numpy.typing import NDArray
 
     Bounds = tuple[Source, Sequence[int]]
@@ -31,6 +31,15 @@ _SPARSE = 16
 def _known(index: Mapping[Any, int], names: Sequence[Any]) -> NDArray[np.int64]:
     """The slot of each name, -1 where it has none."""
     return np.fromiter(map(index.get, names, itertools.repeat(-1)), np.int64, len(names))
+
+
+def _distinct(keys: Sequence[pl.Series]) -> tuple[Sequence[Any], NDArray[np.int32] | None]:
+    """The names of rows, each once, and which one each row has; of several keys one a row, and None."""
+    if len(keys) > 1:
+        return list(zip(*(key.to_list() for key in keys), strict=True)), None
+    found: Any = keys[0].to_arrow(compat_level=pl.CompatLevel.oldest())
+    coded = found.dictionary_encode()
+    return coded.dictionary.to_pylist(), coded.indices.to_numpy()
 
 
 class ViewMemory:
@@ -84,23 +93,25 @@ class ViewMemory:
 
         ``which`` is the index of each row's source, ascending: the rows are those of one source after the other.
         """
-        columns = [data.get_column(name).to_list() for name in self._names]
-        names = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+        keys = [data.get_column(name) for name in self._names]
         ends = np.searchsorted(which, np.arange(len(sources) + 1)).tolist()
         parts = [
-            self._slots(source, bounds, names[begin:end])
+            self._slots(source, bounds, *_distinct([key.slice(begin, end - begin) for key in keys]))
             for (source, bounds), begin, end in zip(sources, ends, ends[1:], strict=False)
         ]
         return np.concatenate(parts)
 
-    def _slots(self, source: Source, bounds: Sequence[int], names: Sequence[Any]) -> NDArray[np.int64]:
+    def _slots(
+        self, source: Source, bounds: Sequence[int], names: Sequence[Any], places: NDArray[np.int32] | None
+    ) -> NDArray[np.int64]:
+        """The slots of ``names``; or of rows, each with the place of its name among them."""
         self._places.setdefault(source, len(self._places))
         index = self._index.setdefault(source, {})
         slots = _known(index, names)
         if (slots < 0).any():
             self._load(source, bounds, dict.fromkeys(names[row] for row in np.flatnonzero(slots < 0).tolist()))
             slots = _known(index, names)
-        return slots
+        return slots if places is None else slots.take(places)
 
     def _load(self, source: Source, bounds: Sequence[int], names: Iterable[Any]) -> None:
         """Rows count from the larger of the field's header and the bound of its shard on; both move with the folds."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headrace.features.online import NO_CLOCK, Cursor, CursorState, OnlineStore, Source, Write
+from headrace.features.training import used_columns
+from headrace.streams.logged_rows import FOLDED
 from headrace.streams.view_memory import ViewMemory
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ class ViewPartition:
         self._unwritten: set[int] = set()  # shards that were folded into and whose write was not applied (yet)
         self._store = store
         self.event_time: str = spec["source"]["event_time"]
+        self.columns = [*FOLDED, *used_columns(spec)]
+        """What folding reads of a row in the log."""
         self.by_event_time = spec["clock"] == "stream"
 
     def acquire(self, owner: bytes, partitions: int) -> None:
@@ -149,7 +153,12 @@ def fold_together(
     own, offsets, bounds = which(data), data.get_column("offset").to_numpy(), [view.bounds for view in views]
     slots = memory.slots(data, own, bounds)
     clocks = rows.clocks(which, [view.clock for view in views], by_event_time=views[0].by_event_time)
-    counts = _counts(rows, offsets, own, which, memory.homes(slots, bounds), bounds)
+    is_one = len(bounds[0][1]) == 1
+    counts = (
+        np.bincount(which(rows.accepted), minlength=len(views))[:, None]
+        if is_one
+        else _counts(rows, offsets, own, which, memory.homes(slots, bounds), bounds)
+    )
     fresh = offsets >= memory.next_offsets(slots)
     times, partials = data.get_column("__time").to_numpy(), memory.kernel.lift(data)
     if not fresh.all():
@@ -192,14 +201,12 @@ def _counts(  # noqa: PLR0917 - one call site
     homes: np.ndarray,
     bounds: Sequence[tuple[Source, Sequence[int]]],
 ) -> np.ndarray:
-    """How many accepted rows each shard (a column) of each view (a row) has beyond its cursor.
+    """How many accepted rows each shard (a column) of each view (a row) has beyond its cursor; there are some shards.
 
     Those that the view leaves out are in shard 0.
     """
     ends = np.array([of_view for _, of_view in bounds])
     accepted = which(rows.accepted)
-    if ends.shape[1] == 1:
-        return np.bincount(accepted, minlength=len(ends))[:, None]
     counts = np.bincount(homes[offsets >= ends.reshape(-1)[homes]], minlength=ends.size).reshape(ends.shape)
     for of, sign, at in ((accepted, 1, rows.accepted.get_column("offset").to_numpy()), (own, -1, offsets)):
         counts[:, 0] += sign * np.bincount(of[at >= ends[of, 0]], minlength=len(ends))
