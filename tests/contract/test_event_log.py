@@ -208,6 +208,20 @@ def test_reading_a_partition_from_an_offset_is_in_order(log: EventLog) -> None:
     assert dict(nothing.schema) == log_schema(pings)
 
 
+def test_files_that_lie_outside_of_what_is_asked_for_are_not_opened(log: EventLog) -> None:
+    writer = LogWriter(log, pings)
+    for source, end in ((ZERO, 4), (ONE, 4), (ZERO, 8), (ZERO, 12)):
+        append(writer, source, end)
+    files = pl.DataFrame(log.table("pings").get_add_actions(flatten=True))
+    needed = files.filter((pl.col("min.__partition") == 0) & (pl.col("min.__offset") == 4))["path"].item()
+    for path in Path(log.path("pings")).glob("*.parquet"):
+        if path.name != needed:
+            path.unlink()
+    assert log.read_from("pings", ZERO, 5, 8).equals(rows(ZERO, 5, 8))
+    with pytest.raises(OfflineStoreUnavailableError):
+        log.read_from("pings", ZERO, 5, 9)
+
+
 def test_rejected_rows_keep_key_value_and_reason(log: EventLog) -> None:
     append(LogWriter(log, pings), ZERO, 10)
     row = log.read_from("pings", ZERO, 9).row(0, named=True)
@@ -283,9 +297,11 @@ def test_a_worker_of_before_appends_on(log: EventLog) -> None:
 def test_a_log_elsewhere_is_read_as_one_on_this_machine(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     append(LogWriter(log, pings), ZERO, 3)
     append(LogWriter(log, stream_with(more=("str", "new"))), ZERO, 6)
-    here = log.read("pings")
+    here, part = log.read("pings"), log.read_from("pings", ZERO, 2, 5)
+    assert part["__offset"].to_list() == [2, 3, 4]
     monkeypatch.setattr("headrace.features.log.folder", Mock(return_value=None))
     assert log.read("pings").equals(here)
+    assert log.read_from("pings", ZERO, 2, 5).equals(part)
     assert log.read("pings").schema == here.schema
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     """A source partition, and the offset of each shard below which its rows were folded before."""
 
 
+_MANY = 10_000
+"""From so many rows on an entity mostly has several: as in a backfill."""
 _SPARSE = 16
 """Where a batch touches fewer slots than one in so many, sorting it is quicker than looking at all."""
 
@@ -34,9 +36,11 @@ def _known(index: Mapping[Any, int], names: Sequence[Any]) -> NDArray[np.int64]:
 
 
 def _distinct(keys: Sequence[pl.Series]) -> tuple[Sequence[Any], NDArray[np.int32] | None]:
-    """The names of rows, each once, and which one each row has; of several keys one a row, and None."""
+    """The names of many rows, each once, and which each row has; of few, or of several keys, one a row, and None."""
     if len(keys) > 1:
         return list(zip(*(key.to_list() for key in keys), strict=True)), None
+    if len(keys[0]) < _MANY:
+        return keys[0].to_list(), None
     found: Any = keys[0].to_arrow(compat_level=pl.CompatLevel.oldest())
     coded = found.dictionary_encode()
     return coded.dictionary.to_pylist(), coded.indices.to_numpy()
