@@ -11,11 +11,12 @@ if TYPE_CHECKING:
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 Json = Any
+_OURS = ("ordinary views, plug-in", "tiled views, plug-in", "FeatureClient")
 GROWTH = ("entities", "windows", "views", "partitions", "workers")
 
 
 def write(path: Path, document: Mapping[str, Any]) -> None:
-    """Replace what is between the page's markers; a page that is not there yet has nothing else. RuntimeError without."""
+    """Replace what is between the page's markers, or make a page of them alone. RuntimeError if they are not there."""
     text = path.read_text() if path.exists() else f"{BEGIN}\n{END}\n"
     if BEGIN not in text or END not in text:
         raise RuntimeError(f"{path} lacks the markers {BEGIN} and {END}")
@@ -197,19 +198,19 @@ def _lookups(section: Json) -> str:
 
 
 def _feast(section: Json) -> str:
-    kinds = ("feast", "ordinary", "tiled")
-    head = ("views x rows", "Feast's Redis store", "ordinary views, plug-in", "tiled views, plug-in", "ratio", "ratio")
+    ours = ("ordinary", "tiled", "client")
+    head = ("views x rows", "Feast's Redis store", *(f"{what}{of}" for what in _OURS for of in ("", ": ratio")))
     rows = [
         (
             name.replace("x", " x "),
-            *(found[kind]["p50_ms"] for kind in kinds),
-            *(found[f"{kind}_ratio"] for kind in kinds[1:]),
+            found["feast"]["p50_ms"],
+            *(cell for kind in ours for cell in (found[kind]["p50_ms"], found[f"{kind}_ratio"])),
         )
         for name, found in section["shapes"].items()
     ]
     return (
-        f"{_table(head, rows)}\n\nMedian ms of {section['rounds']:,} `get_online_features` of each kind in turn, "
-        f"{section['features']} features a view; ratios of ordinary and of tiled views to Feast's own store."
+        f"{_table(head, rows)}\n\nMedian ms of {section['rounds']:,} of each kind, {section['features']} features a "
+        "view; ratios to Feast's own store."
     )
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from headrace.features.columns import Columns
+from headrace.features.columns import Block, Columns, lists_of
 
-COUNTS = np.array([10, 11, 20, 21, 30, 31]), np.array([True, False, True, True, False, True])
-MEANS = np.array([1.0, 1.5, 2.0, 2.5, 3.0, 3.5]), np.ones(6, bool)
+COUNTS = Block(np.array([10, 11, 20, 21, 30, 31]), np.array([True, False, True, True, False, True]))
+MEANS = Block(np.array([1.0, 1.5, 2.0, 2.5, 3.0, 3.5]), np.ones(6, bool))
 """Of three queries in two windows."""
 
 
 def lists(columns: Columns) -> list[tuple[list[float], list[bool]]]:
-    return [(values.tolist(), present.tolist()) for values, present in columns]
+    """In both ways, which have to say the same."""
+    found = [(values.tolist(), present.tolist()) for values, present in columns]
+    assert [columns.lists(column) for column in range(len(columns))] == found
+    assert [lists_of(columns, column) for column in range(len(columns))] == found
+    assert [lists_of([*columns], column) for column in range(len(columns))] == found
+    return found
 
 
 def test_they_are_those_of_a_views_own_queries_features_outside_and_windows_inside() -> None:

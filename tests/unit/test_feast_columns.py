@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.features.columns import lists_of
 from headrace.serving.features import Features, Status, ViewAnswer
 from headrace.serving.http.feast_columns import FeastRows, of_key
 
@@ -50,7 +51,7 @@ def test_a_column_is_what_its_rows_say_one_by_one(rows: list[tuple[float, bool, 
     values = np.array([number for number, _, _, _ in rows], float), there
     states, ages_us = [state for _, _, state, _ in rows], np.array([age for *_, age in rows], np.int64)
     answer = ViewAnswer("view", "1", ["x"], [values], states, ages_us, [{}] * len(rows))
-    found = answered(FeastRows.of_view(Features(len(rows), NOW_US, [answer]), answer).vector(values))
+    found = answered(FeastRows.of_view(Features(len(rows), NOW_US, [answer]), answer).vector(lists_of([values], 0)))
     assert found == {
         "values": [native(number) if has else None for number, has, _, _ in rows],
         "statuses": [WORDS[state] or ("PRESENT" if has else "NULL_VALUE") for _, has, state, _ in rows],
@@ -61,7 +62,7 @@ def test_a_column_is_what_its_rows_say_one_by_one(rows: list[tuple[float, bool, 
 @pytest.mark.parametrize("kind", ["int64", "bool"])
 def test_a_feature_made_on_demand_has_no_time_and_its_value_decides(kind: str) -> None:
     values = np.array([1, 0], kind)
-    assert answered(FeastRows.made(2).vector((values, np.array([True, False])))) == {
+    assert answered(FeastRows.made(2).vector((values.tolist(), [True, False]))) == {
         "values": [values.tolist()[0], None],
         "statuses": ["PRESENT", "NULL_VALUE"],
         "event_timestamps": [EPOCH, EPOCH],

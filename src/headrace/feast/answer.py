@@ -51,6 +51,8 @@ def fill(response: Any, names: Sequence[str], filled: Filled) -> None:
 def cells(values: Sequence[Any], present: Sequence[bool], kind: str) -> list[bytes]:
     """The Values of a column of a tiled view: int, float or bool; no value is an empty one."""
     encode = _ENCODE[kind]
+    if all(present):
+        return [*map(encode, values)]
     return [encode(value) if there else b"" for value, there in zip(values, present, strict=True)]
 
 

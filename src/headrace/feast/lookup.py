@@ -24,6 +24,7 @@ from headrace.feast.answer import (
     timestamp,
 )
 from headrace.feast.source import HeadraceSource, check_names, tiled
+from headrace.features.columns import lists_of
 from headrace.serving.feast_status import FEAST_STATUSES
 
 if TYPE_CHECKING:
@@ -232,14 +233,18 @@ def columns_of(
     """The values of these features and where there are any; no others are cut out of the answer."""
     places = {name: place for place, name in enumerate(source.kinds)}
     for feature in features:
-        values, present = answer.values[places[feature]]
-        yield values.tolist(), present.tolist()
+        yield lists_of(answer.values, places[feature])
 
 
 def _of_tiles(answer: ViewAnswer, source: HeadraceSource, features: Sequence[str], at_us: int) -> Filled:
     states = [_STATES[status] for status in answer.statuses]
+    whole = b"" if any(states) else bytes([PRESENT]) * len(states)
     values, statuses = [], []
     for feature, (column, there) in zip(features, columns_of(answer, source, features), strict=True):
         values.append(cells(column, there, source.kinds[feature]))
-        statuses.append(bytes([s or (PRESENT if has else NULL_VALUE) for s, has in zip(states, there, strict=True)]))
+        statuses.append(whole if whole and all(there) else _statuses(states, there))
     return Filled([timestamp(at_us - age) if age >= 0 else b"" for age in answer.age_us.tolist()], values, statuses)
+
+
+def _statuses(states: Sequence[int], there: Sequence[bool]) -> bytes:
+    return bytes([state or (PRESENT if has else NULL_VALUE) for state, has in zip(states, there, strict=True)])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, overload
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -13,14 +14,29 @@ if TYPE_CHECKING:
     from headrace.features.states import Values
 
 
+Lists = tuple[list[Any], list[bool]]
+"""Values as Python has them, with something in place of those that are not there; and which are."""
+
+
+class Block:
+    """The values of one output: an item a query and window, windows inside."""
+
+    def __init__(self, values: np.ndarray, present: np.ndarray) -> None:
+        self.values, self.present = values, present
+
+    @cached_property
+    def lists(self) -> Lists:
+        """Made once for all the columns in it: for few rows that takes longer than all else."""
+        return self.values.tolist(), self.present.tolist()
+
+
 class Columns(Sequence["Values"]):
     """One Values a column; each has an item a row.
 
-    ``blocks`` have one Values an output, with an item a query and window, windows inside; ``rows`` are the queries that
-    this is about.
+    ``blocks`` have one output each; ``rows`` are the queries that this is about.
     """
 
-    def __init__(self, blocks: Sequence[Values], windows: int, rows: range | np.ndarray) -> None:
+    def __init__(self, blocks: Sequence[Block], windows: int, rows: range | np.ndarray) -> None:
         self._blocks, self._windows, self._rows = blocks, windows, rows
         self._is_absent = False
 
@@ -54,11 +70,22 @@ class Columns(Sequence["Values"]):
         return self._column(range(len(self))[index])
 
     def _column(self, column: int) -> Values:
-        block, window = divmod(column, self._windows)
-        values, present = self._blocks[block]
+        number, window = divmod(column, self._windows)
+        block, own = self._blocks[number], self._of_window(window)
+        found = block.values[own]
+        return found, np.zeros(len(found), bool) if self._is_absent else block.present[own]
+
+    def lists(self, column: int) -> Lists:
+        """A column as lists."""
+        number, window = divmod(column, self._windows)
+        values, present = self._blocks[number].lists
         own = self._of_window(window)
-        found = values[own]
-        return found, np.zeros(len(found), bool) if self._is_absent else present[own]
+        if isinstance(own, slice):
+            values, present = values[own], present[own]
+        else:
+            places = own.tolist()
+            values, present = [values[place] for place in places], [present[place] for place in places]
+        return values, [False] * len(values) if self._is_absent else present
 
     def _of_window(self, window: int) -> slice | np.ndarray:
         """Where the items of a window are in each block."""
@@ -66,3 +93,11 @@ class Columns(Sequence["Values"]):
         if isinstance(rows, range):
             return slice(rows.start * windows + window, rows.stop * windows, windows)
         return rows * windows + window
+
+
+def lists_of(columns: Sequence[Values], column: int) -> Lists:
+    """A column of any as lists."""
+    if isinstance(columns, Columns):
+        return columns.lists(column)
+    values, present = columns[column]
+    return values.tolist(), present.tolist()

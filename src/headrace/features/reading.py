@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
-from headrace.features.columns import Columns
+from headrace.features.columns import Block, Columns
 from headrace.features.field import unpack
 from headrace.features.online import NO_CLOCK, Source
 
@@ -319,7 +319,8 @@ class Read:
                 shape.key_bounds[end] - shape.key_bounds[view],
                 at,
             )
-            found += [Columns(blocks, len(kernel.windows), rows) for rows in shape.rows[view:end]]
+            shared = [Block(*values) for values in blocks]
+            found += [Columns(shared, len(kernel.windows), rows) for rows in shape.rows[view:end]]
         return self._of.asked(found)
 
     def _inside(self, at_us: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -351,4 +352,4 @@ class Read:
             [np.repeat(rank, number) for number in counts],
             np.full(stop - first, at_us),
         )
-        return Columns(found, 1, range(stop - first))
+        return Columns([Block(*values) for values in found], 1, range(stop - first))

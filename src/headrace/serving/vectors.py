@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headrace.features.columns import lists_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -80,7 +82,9 @@ class Features:
 
     def to_lists(self) -> list[list[Any]]:
         """One list of values a row; None where there is no value."""
-        columns = [_to_list(values) for values in self._values()]
+        found = [lists_of(view.values, place) for view in self.views for place in range(len(view.values))]
+        found += [lists_of([values], 0) for values in self.on_demand.values()]
+        columns = [values if all(present) else _with_none(values, present) for values, present in found]
         return [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in range(self.rows)]
 
     def to_dicts(self) -> list[dict[str, Any]]:
@@ -111,6 +115,5 @@ class Features:
         return {view.view: view.offsets[row] for view in self.views}
 
 
-def _to_list(values: Values) -> list[Any]:
-    found, present = values
-    return [value if there else None for value, there in zip(found.tolist(), present.tolist(), strict=True)]
+def _with_none(values: Sequence[Any], present: Sequence[bool]) -> list[Any]:
+    return [value if there else None for value, there in zip(values, present, strict=True)]

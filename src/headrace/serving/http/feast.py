@@ -11,14 +11,15 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from headrace.errors import FeaturesUnknownError
+from headrace.features.columns import lists_of
 from headrace.serving.http.feast_columns import FeastRows, FeastVector, of_key
 from headrace.serving.http.messages import Scalar
 from headrace.serving.http.problems import each_once, invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from headrace.features.states import Values
+    from headrace.features.columns import Lists
     from headrace.serving.features import Features, ViewAnswer
     from headrace.serving.http.lookups import LookUps
 
@@ -137,7 +138,7 @@ def _response(asked: FeastRequest, found: Features, wanted: Mapping[str, Sequenc
     if found.on_demand:
         made = FeastRows.made(found.rows)
         names += found.on_demand
-        results += [made.vector(values) for values in found.on_demand.values()]
+        results += [made.vector(lists_of([values], 0)) for values in found.on_demand.values()]
     if len({*names}) < len(names):
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
         detail = f"more than one column would be named {twice}: set full_feature_names, and ask for each feature once"
@@ -150,15 +151,14 @@ def _response(asked: FeastRequest, found: Features, wanted: Mapping[str, Sequenc
     )
 
 
-def _columns(answer: ViewAnswer, wanted: Sequence[str] | None) -> tuple[Sequence[str], Sequence[Values]]:
+def _columns(answer: ViewAnswer, wanted: Sequence[str] | None) -> tuple[Sequence[str], Iterable[Lists]]:
     """The names of the features that are wanted (None: all), and their values."""
     places = _places(answer.view, tuple(answer.columns))
-    if wanted is None:
-        return [*places], answer.values
+    wanted = [*places] if wanted is None else wanted
     unknown = [name for name in wanted if name not in places]
     if unknown:
         raise FeaturesUnknownError(f"view {answer.view!r} has no features {unknown}; it has {[*places]}")
-    return wanted, [answer.values[places[name]] for name in wanted]
+    return wanted, [lists_of(answer.values, places[name]) for name in wanted]
 
 
 @lru_cache(_VIEWS)

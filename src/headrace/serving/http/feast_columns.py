@@ -15,7 +15,7 @@ from headrace.serving.feast_status import FEAST_STATUSES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headrace.features.states import Values
+    from headrace.features.columns import Lists
     from headrace.serving.features import Features, Status, ViewAnswer
 
 _EPOCH = "1970-01-01T00:00:00Z"
@@ -51,11 +51,10 @@ class FeastRows:
         """Of what no view has: on-demand features."""
         return cls([None] * rows, _repeated(_EPOCH, rows))
 
-    def vector(self, values: Values) -> FeastVector:
+    def vector(self, column: Lists) -> FeastVector:
         """One of the columns."""
-        found: list[Any] = values[0].tolist()
-        there = values[1].tolist()
-        if values[0].dtype.kind == "f" and not math.isfinite(sum(found)):
+        found, there = column
+        if not math.isfinite(sum(found)):
             found = [_native(value) for value in found]
         if all(there):
             return FeastVector(values=found, statuses=self._whole, event_timestamps=self._times)
