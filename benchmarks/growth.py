@@ -24,14 +24,15 @@ WINDOWS = (
     ("60s", "10s"), ("10m", "1m"), ("30m", "1m"), ("1h", "5m"),
     ("3h", "10m"), ("6h", "30m"), ("12h", "1h"), ("1d", "1h"),
 )  # fmt: skip
-STEADY_FROM = 0.25
-"""Several workers share the partitions out when the second one joins: their rate counts from a quarter on."""
+STEADY_FROM, LONGER = 0.25, 4
+"""Several workers share the partitions out when the second one joins, which takes a second or two: their rate counts
+from a quarter on, and of so many times the events."""
 
 
 def run(rig: Rig, options: Options) -> dict[str, Any]:
     """All of them; everything else is as in the section ``ingest``, with fewer events."""
     base = Workload("growth", options.growth_events)
-    found: dict[str, Any] = {"events": base.events}
+    found: dict[str, Any] = {"events": base.events, "long_events": LONGER * base.events}
     for name, points in plan(rig, base).items():
         found[name] = {str(count): point(name, count, measure) for count, measure in points.items()}
         draw(options.charts / f"growth-{name}.png", name, {int(n): rate for n, rate in found[name].items()})
@@ -42,12 +43,13 @@ def plan(rig: Rig, base: Workload) -> Mapping[str, Mapping[int, Callable[[], flo
     """What is varied, its numbers, and how to measure each."""
     users = {count: replace(base, name=f"growth-{count}-users", users=count) for count in (10**3, 10**4, 10**5, 10**6)}
     parts = {count: replace(base, name=f"growth-{count}-parts", partitions=count) for count in (1, 4, 8, 16, 32)}
+    long = replace(base, name="growth-long", events=LONGER * base.events)
     return {
         "entities": {count: partial(alone, rig, load) for count, load in users.items()},
         "windows": {count: partial(alone, rig, base, Shape(windows=WINDOWS[:count])) for count in (1, 2, 4, 8)},
         "views": {count: partial(alone, rig, base, Shape(views=count)) for count in (1, 2, 5, 10, 20)},
         "partitions": {count: partial(alone, rig, load) for count, load in parts.items()},
-        "workers": {count: partial(together, rig, base, count) for count in (1, 2)},
+        "workers": {count: partial(together, rig, long, count) for count in (1, 2)},
     }
 
 

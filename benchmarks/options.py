@@ -17,7 +17,7 @@ class Options:
     repeat: int = 3
     seconds: float = 30.0
     rate: int = 20_000
-    growth_events: int = 200_000
+    growth_events: int = 500_000
     peer_events: int = 300_000
     peers_python: Path | None = None
     charts: Path = Path("docs/benchmarks")

@@ -115,7 +115,7 @@ def _bytes(section: Json) -> str:
 
 
 def _growth(section: Json) -> str:
-    parts = [f"{section['events']:,} events a point."]
+    parts = [f"{section['events']:,} events a point; of workers {section['long_events']:,}."]
     for name in GROWTH:
         points = section[name]
         table = _table((name, *(f"{int(count):,}" for count in points)), [("events/s", *points.values())])

@@ -22,17 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class Tail:
-    """What one source partition has beyond the log: the rows of [flushed, consumed). ``kept``: see :meth:`keeping`."""
+    """What one source partition has beyond the log: the rows of [flushed, consumed), ``count`` in number.
+
+    ``kept``: see :meth:`keeping`.
+    """
 
     flushed: int | None
     consumed: int
     rows: list[pl.DataFrame]
+    count: int = 0
     kept: list[pl.DataFrame] | None = None
-
-    @property
-    def count(self) -> int:
-        """The number of rows not flushed yet."""
-        return sum(part.height for part in self.rows)
 
 
 @dataclass(frozen=True)
@@ -87,6 +86,7 @@ class Flusher:
         """Take rows of a partition that end below ``next_offset``."""
         tail = self._tails[source]
         tail.rows.append(rows)
+        tail.count += rows.height
         tail.consumed = next_offset
         if tail.kept is not None:
             tail.kept.append(rows)
@@ -140,6 +140,7 @@ class Flusher:
             return False
         for source, parts in commit.parts.items():
             tail = self._tails[source]
+            tail.count -= sum(part.height for part in tail.rows[:parts])
             del tail.rows[:parts]
             tail.flushed = commit.positions[source]
         return True

@@ -53,6 +53,7 @@ class FeastRows:
 
     def vector(self, column: Lists) -> FeastVector:
         """One of the columns."""
+        found: list[Any]
         found, there = column
         if not math.isfinite(sum(found)):
             found = [_native(value) for value in found]
