@@ -152,10 +152,11 @@ def _shape(stores: dict[str, Any], views: int, rows: int, rounds: int) -> dict[s
     """Times of look-ups of so many views and rows. RuntimeError unless all give the same rows with values."""
     draw = np.random.default_rng(1)
     users = [[f"user-{user}" for user in draw.integers(USERS, size=rows).tolist()] for _ in range(BLOCK)]
-    seconds: dict[str, list[float]] = {}
+    kinds = _kinds(stores, views)
+    seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
     for _ in range(rounds // (BLOCK - FRESH)):
-        for kind, look_up in _kinds(stores, views).items():
-            seconds.setdefault(kind, []).extend([look_up(entities) for entities in users][FRESH:])
+        for kind, look_up in kinds.items():
+            seconds[kind].extend([look_up(entities) for entities in users][FRESH:])
     times = {kind: quantiles(of) for kind, of in seconds.items()}
     of_feast = times["feast"]["p50_ms"]
     return {**times, **{f"{kind}_ratio": round(of["p50_ms"] / of_feast, 2) for kind, of in times.items()}}

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 Json = Any
-_OURS = ("ordinary views, plug-in", "tiled views, plug-in", "FeatureClient")
+_OURS = {"ordinary": "ordinary views, plug-in", "tiled": "tiled views, plug-in", "client": "FeatureClient"}
 GROWTH = ("entities", "windows", "views", "partitions", "workers")
 
 
@@ -198,13 +198,16 @@ def _lookups(section: Json) -> str:
 
 
 def _feast(section: Json) -> str:
-    ours = ("ordinary", "tiled", "client")
-    head = ("views x rows", "Feast's Redis store", *(f"{what}{of}" for what in _OURS for of in ("", ": ratio")))
+    head = (
+        "views x rows",
+        "Feast's Redis store",
+        *(f"{what}{of}" for what in _OURS.values() for of in ("", ": ratio")),
+    )
     rows = [
         (
             name.replace("x", " x "),
             found["feast"]["p50_ms"],
-            *(cell for kind in ours for cell in (found[kind]["p50_ms"], found[f"{kind}_ratio"])),
+            *(cell for kind in _OURS for cell in (found[kind]["p50_ms"], found[f"{kind}_ratio"])),
         )
         for name, found in section["shapes"].items()
     ]

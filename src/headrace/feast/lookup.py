@@ -196,10 +196,7 @@ def _of_hashes(rows: Sequence[Sequence[bytes | None]], features: int, ttl_s: flo
     times = [row[-1] for row in rows]
     states = [_state(time, ttl_s, now_s) for time in times]
     values = [[row[column] or b"" for row in rows] for column in range(features)]
-    statuses = [
-        bytes([state or (PRESENT if cell else NULL_VALUE) for state, cell in zip(states, of, strict=True)])
-        for of in values
-    ]
+    statuses = [_statuses(states, of) for of in values]
     return Filled([time or b"" for time in times], values, statuses)
 
 
@@ -246,5 +243,6 @@ def _of_tiles(answer: ViewAnswer, source: HeadraceSource, features: Sequence[str
     return Filled([timestamp(at_us - age) if age >= 0 else b"" for age in answer.age_us.tolist()], values, statuses)
 
 
-def _statuses(states: Sequence[int], there: Sequence[bool]) -> bytes:
+def _statuses(states: Sequence[int], there: Sequence[object]) -> bytes:
+    """Of rows, each with what holds for all its features or 0; then what is ``there`` decides."""
     return bytes([state or (PRESENT if has else NULL_VALUE) for state, has in zip(states, there, strict=True)])

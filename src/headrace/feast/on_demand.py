@@ -11,6 +11,7 @@ from feast import types
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.transformation.python_transformation import PythonTransformation
 
+from headrace.bus.duration import instant, moment
 from headrace.feast.source import TYPES
 from headrace.features.definitions import column_kinds, spec_hash
 from headrace.features.expression_numpy import Column, column
@@ -39,14 +40,9 @@ class _OnDemandView(OnDemandFeatureView):
         """Nothing is left to find."""
 
 
-def view_name(service: str) -> str:
-    """What the view with a service's on-demand features is called."""
-    return f"{service}_on_demand"
-
-
 def on_demand_view(spec: Mapping[str, Any], views: Mapping[str, Any], tags: Mapping[str, str]) -> Any:
     """The on-demand features of a compiled service; ``views`` are Feast's, of its views by name."""
-    own, name = on_demand(spec), view_name(spec["service"])
+    own, name = on_demand(spec), f"{spec['service']}_on_demand"
     kinds: dict[str, str] = {}
     for of, _ in spec["views"]:
         kinds |= column_kinds(views[of].batch_source.spec)
@@ -116,4 +112,4 @@ def _zoned(value: Any) -> Any:
     """A time as a look-up takes it: in a spine it may be pandas' own, and without a zone it is UTC."""
     if not isinstance(value, datetime):
         return value
-    return datetime.fromtimestamp(value.replace(tzinfo=value.tzinfo or UTC).timestamp(), UTC)
+    return moment(instant(value.replace(tzinfo=value.tzinfo or UTC)))

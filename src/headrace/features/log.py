@@ -8,25 +8,22 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from headrace.bus.codec import schema
 from headrace.errors import FencedError, OfflineStoreUnavailableError
+from headrace.features.log_files import NO_END, OffsetRange, read_here, read_there
 from headrace.features.order import by_source
 from headrace.features.table import aligned, elsewhere, filled, folder, missing_columns, no_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
-
-    import pyarrow.fs
 
     from headrace.bus.stream import Stream
     from headrace.features.online import Source
@@ -46,10 +43,15 @@ META: dict[str, Any] = {
 }
 _IDENTITY = ("__topic_id", "__partition", "__offset", "__verdict")
 ACCEPTED, REJECTED = "accepted", "rejected"
-_ATTEMPTS, _NO_END = 10, 2**63 - 1
+_ATTEMPTS = 10
 _AHEAD = 2
 _WRITING = WriterProperties(compression="SNAPPY", max_row_group_size=65_536)
 """A commit has the rows of one partition after the other: who reads those of one reads few groups."""
+
+
+def _identified(columns: Sequence[str]) -> list[str]:
+    """These columns, after those that tell who a row is."""
+    return list(dict.fromkeys([*_IDENTITY, *columns]))
 
 
 def log_schema(stream: Stream) -> dict[str, Any]:
@@ -171,17 +173,16 @@ class EventLog:
 
         Files that lie outside of it are not read.
         """
-        span = _Span(source, start, _NO_END if end is None else end)
+        span = OffsetRange(source.partition, start, NO_END if end is None else end)
         with self.storage(topic):
             table = self.newest(topic)
             here = folder(table)
             if here is None:
-                frame = self.select(topic, span.of_arrow, columns)
+                frame = self.select(topic, span.keeps(ds.field), columns)
             else:
                 schema = no_rows(table).schema
-                read = list(dict.fromkeys([*_IDENTITY, *columns])) if columns else list(schema)
                 paths = [here / name for name in span.files(table)]
-                found = _read_here(paths, schema, read, span.of_polars)
+                found = read_here(paths, schema, _identified(columns) if columns else list(schema), span.keeps(pl.col))
                 frame = self._visible(topic, filled(found, table))
         frame = frame.filter(pl.col("__topic_id") == source.topic_id)
         frame = frame if frame.get_column("__offset").is_sorted() else frame.sort("__offset")
@@ -193,7 +194,7 @@ class EventLog:
         They have ``columns`` and who a row is, or all there are. Files that lie outside of the filter by their
         statistics are not read.
         """
-        read = list(dict.fromkeys([*_IDENTITY, *columns])) if columns else None
+        read = _identified(columns) if columns else None
         with self.storage(topic):
             table = self.newest(topic)
             found = table.to_pyarrow_dataset().to_table(columns=read, filter=keep)
@@ -202,7 +203,7 @@ class EventLog:
 
     def scan(self, topic: str, columns: Sequence[str], keep: ds.Expression | None = None) -> Iterator[pl.DataFrame]:
         """:meth:`select`, some rows at a time and in no order: no more than a few pieces of a file are in memory."""
-        read = list(dict.fromkeys([*_IDENTITY, *columns]))
+        read = _identified(columns)
         with self.storage(topic):
             table = self.newest(topic)
             pieces = table.to_pyarrow_dataset().to_batches(
@@ -217,10 +218,10 @@ class EventLog:
         names, here = [uri.rpartition("/")[2] for uri in uris], folder(table)
         if here is None:
             there = elsewhere(table, self._options)
-            parts = [_read(there, name, columns) for name in names]
+            parts = [read_there(there, name, columns) for name in names]
             found = pl.concat([no_rows(table).select(columns), *parts], how="diagonal")
         else:
-            found = _read_here([here / name for name in names], no_rows(table).schema, columns)
+            found = read_here([here / name for name in names], no_rows(table).schema, columns)
         return self._visible(topic, filled(found, table))
 
     def _visible(self, topic: str, rows: pl.DataFrame) -> pl.DataFrame:  # noqa: ARG002 - a log of pins asks for it
@@ -230,59 +231,6 @@ class EventLog:
     def empty(self, topic: str) -> pl.DataFrame:
         """No rows, with all columns of the table."""
         return no_rows(self.table(topic))
-
-
-@dataclass(frozen=True)
-class _Span:
-    """The offsets of one source partition from ``start`` to below ``end``; its filters do not look at the topic id."""
-
-    source: Source
-    start: int
-    end: int
-
-    @property
-    def of_arrow(self) -> ds.Expression:
-        """As a filter of Arrow."""
-        offset = ds.field("__offset")
-        return (ds.field("__partition") == self.source.partition) & (offset >= self.start) & (offset < self.end)
-
-    @property
-    def of_polars(self) -> pl.Expr:
-        """As a filter of Polars."""
-        offset = pl.col("__offset")
-        return (pl.col("__partition") == self.source.partition) & (offset >= self.start) & (offset < self.end)
-
-    def files(self, table: DeltaTable) -> list[str]:
-        """The names of the files that may have such rows by their statistics, by their least offset."""
-        actions: Any = table.get_add_actions(flatten=True)
-        known = pl.DataFrame(actions)
-        if "min.__offset" not in known.columns:  # there are no files
-            return known.get_column("path").to_list()
-        inside = (
-            (pl.col("min.__partition") <= self.source.partition) & (pl.col("max.__partition") >= self.source.partition)
-            & (pl.col("min.__offset") < self.end) & (pl.col("max.__offset") >= self.start)
-        )  # fmt: skip
-        return known.filter(inside.fill_null(value=True)).sort("min.__offset")["path"].to_list()
-
-
-def _read_here(
-    paths: list[Path], schema: Mapping[str, pl.DataType], columns: Sequence[str], keep: pl.Expr | None = None
-) -> pl.DataFrame:
-    """These columns of files on this machine, one after the other; null where a file is older than a column.
-
-    Arrow, which Delta has its own files read by, takes ten times as long to filter rows.
-    """
-    if not paths:
-        return pl.DataFrame(schema=schema).select(columns)
-    rows = pl.scan_parquet(paths, schema=schema, missing_columns="insert", extra_columns="ignore", glob=False)
-    return (rows if keep is None else rows.filter(keep)).select(columns).collect()
-
-
-def _read(there: pyarrow.fs.FileSystem, name: str, columns: Sequence[str]) -> pl.DataFrame:
-    """These columns of a file, as far as it has them: it may be older than some."""
-    with there.open_input_file(name) as opened, pq.ParquetFile(opened) as file:
-        known = set(file.schema_arrow.names)
-        return pl.DataFrame(file.read(columns=[column for column in columns if column in known]))
 
 
 class LogReader:
@@ -295,7 +243,7 @@ class LogReader:
     def __init__(self, log: EventLog, topic: str, columns: Sequence[str] | None = None) -> None:
         self._log = log
         self._topic = topic
-        self._columns: list[str] = list(dict.fromkeys([*_IDENTITY, *columns])) if columns else []
+        self._columns: list[str] = _identified(columns) if columns else []
         self._table: DeltaTable | None = None
         self._seen: set[str] = set()
         self._next: dict[Source, int] = {}

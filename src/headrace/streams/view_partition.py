@@ -153,12 +153,7 @@ def fold_together(
     own, offsets, bounds = which(data), data.get_column("offset").to_numpy(), [view.bounds for view in views]
     slots = memory.slots(data, own, bounds)
     clocks = rows.clocks(which, [view.clock for view in views], by_event_time=views[0].by_event_time)
-    is_one = len(bounds[0][1]) == 1
-    counts = (
-        np.bincount(which(rows.accepted), minlength=len(views))[:, None]
-        if is_one
-        else _counts(rows, offsets, own, which, memory.homes(slots, bounds), bounds)
-    )
+    counts = _counts(rows, offsets, own, which, lambda: memory.homes(slots, bounds), bounds)
     fresh = offsets >= memory.next_offsets(slots)
     times, partials = data.get_column("__time").to_numpy(), memory.kernel.lift(data)
     if not fresh.all():
@@ -198,15 +193,18 @@ def _counts(  # noqa: PLR0917 - one call site
     offsets: np.ndarray,
     own: np.ndarray,
     which: Callable[[pl.DataFrame], NDArray[np.int64]],
-    homes: np.ndarray,
+    homes_of_rows: Callable[[], NDArray[np.int64]],
     bounds: Sequence[tuple[Source, Sequence[int]]],
 ) -> np.ndarray:
-    """How many accepted rows each shard (a column) of each view (a row) has beyond its cursor; there are some shards.
+    """How many accepted rows each shard (a column) of each view (a row) has beyond its cursor.
 
     Those that the view leaves out are in shard 0.
     """
     ends = np.array([of_view for _, of_view in bounds])
     accepted = which(rows.accepted)
+    if ends.shape[1] == 1:
+        return np.bincount(accepted, minlength=len(ends))[:, None]
+    homes = homes_of_rows()
     counts = np.bincount(homes[offsets >= ends.reshape(-1)[homes]], minlength=ends.size).reshape(ends.shape)
     for of, sign, at in ((accepted, 1, rows.accepted.get_column("offset").to_numpy()), (own, -1, offsets)):
         counts[:, 0] += sign * np.bincount(of[at >= ends[of, 0]], minlength=len(ends))
