@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headrace import Count, Entity, FeatureClient, FeatureService, FeatureView, Max, Mean, Min, Sum
-from headrace.bus.clock import wall_clock
+from headrace.base.times import wall_clock
 from headrace.bus.event import encode
-from headrace.features.online import NO_CLOCK, Source
-from headrace.features.redis_store import RedisOnlineStore
-from headrace.streams.batch import Judge, Records
-from headrace.streams.logged_rows import LoggedRows
-from headrace.streams.view_partition import ViewPartition
+from headrace.bus.source_partition import NO_CLOCK, SourcePartition
+from headrace.features.online.redis.redis_store import RedisOnlineStore
+from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
+from headrace.streams.views.logged_rows import LoggedRows
+from headrace.streams.views.view_partition import ViewPartition
 from headrace.streams.worker import publish_definitions
 
 from .definitions import Payment, payments
@@ -38,7 +38,7 @@ BLOCK, FRESH = 25, 5
 hand, and one that goes from store to store reads both anew each time, which takes longer than all else."""
 SHAPES = ((1, 1), (5, 1), (1, 100), (5, 100))
 """Views, and rows, of a look-up."""
-SOURCE = Source(0, bytes([1]) * 16)
+SOURCE = SourcePartition(0, bytes([1]) * 16)
 
 
 def run(rig: Rig, options: Options) -> dict[str, Any]:
@@ -138,8 +138,8 @@ def _tiled(redis_url: str, namespace: str) -> list[FeatureView]:
         encode(Payment(f"user-{user}", datetime.fromtimestamp(time_us / 1e6, UTC), 1.5, "m"))
         for user, time_us in zip(users, times_us, strict=True)
     ]
-    records = Records(np.arange(EVENTS), times_us, [None] * EVENTS, events)
-    rows = LoggedRows.of(Judge(stream).rows(SOURCE.topic_id, 0, records, NO_CLOCK), stream.event_time)
+    records = PartitionRecords(np.arange(EVENTS), times_us, [None] * EVENTS, events)
+    rows = LoggedRows.of(RecordJudge(stream).rows(SOURCE.topic_id, 0, records, NO_CLOCK), stream.event_time)
     for view in views:
         partition = ViewPartition(view.spec, SOURCE, store)
         partition.acquire(b"b" * 16, 1)

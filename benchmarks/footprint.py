@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis import Redis
 
-from headrace.bus.duration import micros
+from headrace.base.times import duration_us
 
 from .definitions import Shape
 from .measuring import ingest_once
@@ -31,7 +31,8 @@ def run(rig: Rig, options: Options) -> dict[str, Any]:
         _, task = ingest_once(rig, workload, Shape(WINDOWS))
     keys, values, memory = measure(rig.redis_url)
     tiles = sum(
-        workload.rows.window(USERS, workload.end_us, micros(length), micros(every)).tiles for length, every in WINDOWS
+        workload.rows.window(USERS, workload.end_us, duration_us(length), duration_us(every)).tiles
+        for length, every in WINDOWS
     )
     dense = tiles * COLUMNS * WORD
     entity_windows = keys * len(WINDOWS)

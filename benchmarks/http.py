@@ -17,7 +17,7 @@ import psutil
 import yaml
 
 from headrace.app.local.process import GuardedProcess
-from headrace.features.redis_store import RedisOnlineStore
+from headrace.features.online.redis.redis_store import RedisOnlineStore
 
 from .feast_lookups import SHAPES, filled
 from .rig import PATIENCE_S, console

@@ -11,16 +11,16 @@ import numpy as np
 from redis import Redis
 
 from headrace import Count, Entity, FeatureClient, FeatureService, FeatureView, Max, Mean, Min, Std, Sum, col
-from headrace.bus.clock import wall_clock
+from headrace.base.times import wall_clock
 from headrace.bus.event import encode
-from headrace.features.entity_key import serializer
-from headrace.features.online import NO_CLOCK, Source
-from headrace.features.redis_keys import Keys
-from headrace.features.redis_reads import look_up
-from headrace.features.redis_store import RedisOnlineStore
-from headrace.streams.batch import Judge, Records
-from headrace.streams.logged_rows import LoggedRows
-from headrace.streams.view_partition import ViewPartition
+from headrace.bus.source_partition import NO_CLOCK, SourcePartition
+from headrace.features.online.entity_key import serializer
+from headrace.features.online.redis.key_names import KeyNames
+from headrace.features.online.redis.lookup_commands import look_up
+from headrace.features.online.redis.redis_store import RedisOnlineStore
+from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
+from headrace.streams.views.logged_rows import LoggedRows
+from headrace.streams.views.view_partition import ViewPartition
 from headrace.streams.worker import publish_definitions
 
 from .definitions import Payment, online_name, payments
@@ -105,7 +105,7 @@ class Scene:
             ((key, _),) = view.spec["entity"]["keys"]
             serialize = serializer([[key, "str"]])
             wanted.append((name, [serialize([row[key]]) for row in entities]))
-        ((_, words),) = look_up(Keys(self._namespace, 1), wanted).commands
+        ((_, words),) = look_up(KeyNames(self._namespace, 1), wanted).commands
         return [key for _, *line in words for key in line]
 
     def _read(self, keys: Sequence[bytes]) -> list[dict[bytes, bytes]]:
@@ -173,9 +173,9 @@ def fill(views: Sequence[FeatureView], store: RedisOnlineStore) -> None:
                 users[own].tolist(), times_us[own].tolist(), merchants[own].tolist(), strict=True
             )
         ]
-        records = Records(np.arange(len(events)), times_us[own], [None] * len(events), events)
-        source = Source(partition, bytes([1]) * 16)
-        rows = Judge(payments("payments")).rows(source.topic_id, partition, records, NO_CLOCK)
+        records = PartitionRecords(np.arange(len(events)), times_us[own], [None] * len(events), events)
+        source = SourcePartition(partition, bytes([1]) * 16)
+        rows = RecordJudge(payments("payments")).rows(source.topic_id, partition, records, NO_CLOCK)
         for view in views:
             worker = ViewPartition(view.spec, source, store)
             worker.acquire(b"b" * 16, PARTITIONS)

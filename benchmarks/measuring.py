@@ -9,12 +9,13 @@ import msgspec
 import numpy as np
 
 from headrace import EventProducer, FeatureClient
-from headrace.bus.control import Flush
-from headrace.bus.duration import micros
+from headrace.base.times import duration_us
+from headrace.bus.control import FlushRequest
 from headrace.bus.event import encode
 from headrace.bus.topics import CONTROL
-from headrace.features.log import EventLog, LogWriter
-from headrace.features.redis_store import RedisOnlineStore
+from headrace.event_log.event_log import EventLog
+from headrace.event_log.log_writer import LogWriter
+from headrace.features.online.redis.redis_store import RedisOnlineStore
 
 from .definitions import Shape, online_name, payments, spending
 from .rig import PATIENCE_S, Child
@@ -106,7 +107,7 @@ def await_folded(
 def await_durable(task: Task) -> None:
     """Ask for a flush, and wait until the event log has every record."""
     producer = EventProducer(task.servers)
-    producer.put(CONTROL, None, encode(Flush("benchmark")))
+    producer.put(CONTROL, None, encode(FlushRequest("benchmark")))
     producer.flush()
     store = RedisOnlineStore(task.redis_url, task.namespace)
     stream = payments(task.topic)
@@ -175,7 +176,7 @@ def check_online(task: Task, workload: Workload) -> None:
 
 
 def _window(workload: Workload, length: str, every: str) -> Totals:
-    return workload.rows.window(workload.users, workload.end_us, micros(length), micros(every))
+    return workload.rows.window(workload.users, workload.end_us, duration_us(length), duration_us(every))
 
 
 def _in_pieces(users: int) -> list[list[dict[str, Any]]]:

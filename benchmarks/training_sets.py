@@ -18,8 +18,8 @@ import polars as pl
 from deltalake import write_deltalake
 
 from headrace import Count, Entity, FeatureService, FeatureView, Max, Mean, Min, Settings, Stream, Sum, training_set
-from headrace.features.log import ACCEPTED, EventLog
-from headrace.features.table import aligned
+from headrace.event_log.event_log import ACCEPTED, EventLog
+from headrace.event_log.table import aligned
 
 from .charts import draw
 from .definitions import payments
@@ -29,7 +29,7 @@ from .rig import console
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headrace.features.aggregates import Aggregate
+    from headrace.features.definitions.aggregates import Aggregate
 
     from .options import Options
     from .rig import Rig

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from headrace.app.logs import configure_logs
+from headrace.app.terminal.logs import configure_logs
 from headrace.bus.codec import Decoder
 from headrace.bus.consumer import BatchConsumer
-from headrace.streams.plane import DataPlane
+from headrace.streams.plane.data_plane import DataPlane
 from headrace.streams.worker import WorkerConfig, run_worker
 
 from .definitions import Shape, payments, service, spending

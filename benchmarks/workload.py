@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from confluent_kafka import Producer
 
-from headrace.bus.topics import admin, held
+from headrace.bus.topics import admin, retained_offsets
 from headrace.streams.worker import make_topics
 
 from .definitions import payments
@@ -129,4 +129,4 @@ def fill(servers: str, workload: Workload) -> None:
 def size(servers: str, topic: str, partitions: int) -> int:
     """How many records a topic took so far."""
     client = admin(servers)
-    return sum(held(client, topic, partition).ends for partition in range(partitions))
+    return sum(retained_offsets(client, topic, partition).ends for partition in range(partitions))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-    from headrace.serving.features import FeatureClient, Features
+    from headrace.serving.features import FeatureClient, FeatureVectors
 
 
 class InThreads:
@@ -31,7 +31,7 @@ class InThreads:
 
     async def get(
         self, features: str | Sequence[str], entities: Sequence[Mapping[str, Any]], **options: Any
-    ) -> Features:
+    ) -> FeatureVectors:
         return await asyncio.to_thread(self._client.get, features, entities, **options)
 
 

@@ -8,26 +8,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headrace.bus.duration import instant
+from headrace.base.times import epoch_us
 from headrace.bus.event import Event, encode
+from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.bus.stream import Stream
-from headrace.features.aggregates import Count, Last, Sum
-from headrace.features.async_store import AsyncRedisOnlineStore
-from headrace.features.definitions import Entity, FeatureService, FeatureView
-from headrace.features.online import NO_CLOCK, CursorState, OnlineStore, Source, Write
+from headrace.features.definitions.aggregates import Count, Last, Sum
+from headrace.features.definitions.entity import Entity
+from headrace.features.definitions.service import FeatureService
+from headrace.features.definitions.view import FeatureView
+from headrace.features.online.cursor import CursorState
+from headrace.features.online.redis.async_store import AsyncRedisOnlineStore
 from headrace.serving import AsyncFeatureClient, FeatureClient
-from headrace.streams.batch import Judge, Records
-from headrace.streams.logged_rows import LoggedRows
-from headrace.streams.view_partition import ViewPartition
+from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
+from headrace.streams.views.logged_rows import LoggedRows
+from headrace.streams.views.view_partition import ViewPartition
 from headrace.streams.worker import publish_definitions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from headrace.serving.features import Features
+    from headrace.features.online.store import FencedWrite, OnlineStore
+    from headrace.serving.features import FeatureVectors
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
-START_US = instant(START)
+START_US = epoch_us(START)
 MINUTE = 60_000_000
 
 
@@ -51,7 +55,7 @@ tills = FeatureView(
     history="1h",
 )
 risk = FeatureService("risk", [shops, tills])
-SOURCES = [Source(partition, bytes([3]) * 16) for partition in range(2)]
+SOURCES = [SourcePartition(partition, bytes([3]) * 16) for partition in range(2)]
 
 
 class Worker:
@@ -59,7 +63,7 @@ class Worker:
 
     def __init__(self, store: OnlineStore) -> None:
         self._store = store
-        self._judge = Judge(sales)
+        self._judge = RecordJudge(sales)
         self.views = [[ViewPartition(view.spec, source, store) for view in (shops, tills)] for source in SOURCES]
         publish_definitions(store, [shops, tills], [risk])
         for partition in range(len(SOURCES)):
@@ -73,13 +77,15 @@ class Worker:
         """A batch of one partition, recorded a second after each event."""
         for view in self.views[partition]:
             first = view.position
-            times = np.array([instant(event.at) + 1_000_000 for event in events], np.int64)
-            records = Records(first + np.arange(len(events)), times, [None] * len(events), [encode(e) for e in events])
+            times = np.array([epoch_us(event.at) + 1_000_000 for event in events], np.int64)
+            records = PartitionRecords(
+                first + np.arange(len(events)), times, [None] * len(events), [encode(e) for e in events]
+            )
             rows = self._judge.rows(SOURCES[partition].topic_id, partition, records, NO_CLOCK)
             self._write(view, view.fold(LoggedRows.of(rows, sales.event_time), first + len(events), state))
             self._write(view, view.level())
 
-    def _write(self, view: ViewPartition, writes: Sequence[Write]) -> None:
+    def _write(self, view: ViewPartition, writes: Sequence[FencedWrite]) -> None:
         for write in writes:
             assert self._store.write([write]) == [True]
             view.applied(write)
@@ -106,7 +112,7 @@ class Waiting:
     def __init__(self, store: OnlineStore, namespace: str, **options: Any) -> None:
         self._client = FeatureClient(store, **options)
 
-    def get(self, *asked: Any, **more: Any) -> Features:
+    def get(self, *asked: Any, **more: Any) -> FeatureVectors:
         """See FeatureClient."""
         return self._client.get(*asked, **more)
 
@@ -119,7 +125,7 @@ class Awaited:
         own: Any = _Awaitable(store) if url is None else AsyncRedisOnlineStore(url, namespace)
         self._client = AsyncFeatureClient(own, **options)
 
-    def get(self, *asked: Any, **more: Any) -> Features:
+    def get(self, *asked: Any, **more: Any) -> FeatureVectors:
         """See FeatureClient."""
         return asyncio.run(self._client.get(*asked, **more))
 

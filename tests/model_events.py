@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headrace.models import artifact
-from headrace.models.events import (
+from headrace.models.manifest import Manifest, StreamPin, TimeSpan
+from headrace.models.model_events import (
     ArtifactRef,
     Cause,
     ManifestRef,
@@ -20,7 +21,6 @@ from headrace.models.events import (
     ServiceRef,
     ViewRef,
 )
-from headrace.models.manifest import Manifest, Span, StreamPin
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +64,7 @@ MANIFEST = Manifest(
     code="git:0123abc",
     trained_from_us=1_357_000_000_000_000,
     trained_to_us=1_360_000_000_000_000,
-    excluded=[Span(from_us=1, to_us=2, reason="sensor broken")],
+    excluded=[TimeSpan(from_us=1, to_us=2, reason="sensor broken")],
     params={"max_iter": 200},
 )
 

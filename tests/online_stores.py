@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from headrace.features.memory_store import MemoryOnlineStore
-from headrace.features.online import Cursor, OnlineStore, Source, Write, merged, shard_of
-from headrace.features.redis_store import RedisOnlineStore
+from headrace.bus.source_partition import SourcePartition
+from headrace.features.online.cursor import Cursor, merge_cursors
+from headrace.features.online.memory_store import MemoryOnlineStore
+from headrace.features.online.redis.redis_store import RedisOnlineStore
+from headrace.features.online.store import FencedWrite, OnlineStore, shard_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 VIEW, OTHER_VIEW = "shop@1", "till@1"
 ME, OTHER = b"m" * 16, b"o" * 16
-ZERO, ONE = Source(0, bytes(range(16))), Source(1, bytes(range(16)))
-FIRST = Write(
+ZERO, ONE = SourcePartition(0, bytes(range(16))), SourcePartition(1, bytes(range(16)))
+FIRST = FencedWrite(
     VIEW, ZERO, Cursor(ME, -1), Cursor(ME, 10, rows_total=9, clock=77, partitions=2), [b"a", b"b"], [b"A", b"B"]
 )
 
@@ -47,7 +49,7 @@ def url_of(request: pytest.FixtureRequest) -> str:
     )
 
 
-def send(store: OnlineStore, *writes: Write) -> list[bool]:
+def send(store: OnlineStore, *writes: FencedWrite) -> list[bool]:
     """Each write is sent to every shard with the keys that are there; whether it was applied, by all or by none."""
     sent = [share(write, shard, store.shards) for write in writes for shard in range(store.shards)]
     applied = store.write(sent)
@@ -56,7 +58,7 @@ def send(store: OnlineStore, *writes: Write) -> list[bool]:
     return [part[0] for part in parts]
 
 
-def share(write: Write, shard: int, shards: int) -> Write:
+def share(write: FencedWrite, shard: int, shards: int) -> FencedWrite:
     """One shard's part; the rows are counted in shard 0."""
     own = [n for n, key in enumerate(write.keys) if shard_of(key, shards) == shard]
     keys, fields = [write.keys[n] for n in own], [write.fields[n] for n in own]
@@ -64,20 +66,20 @@ def share(write: Write, shard: int, shards: int) -> Write:
     return replace(write, shard=shard, keys=keys, fields=fields, after=after)
 
 
-def take_over(store: OnlineStore, source: Source, owner: bytes, partitions: int) -> Cursor | None:
+def take_over(store: OnlineStore, source: SourcePartition, owner: bytes, partitions: int) -> Cursor | None:
     """What all shards say together when their cursors are acquired."""
     found = store.acquire(VIEW, source, owner, partitions)
     assert len(found) == store.shards
-    return merged([{} if cursor is None else {source: cursor} for cursor in found]).get(source)
+    return merge_cursors([{} if cursor is None else {source: cursor} for cursor in found]).get(source)
 
 
-def cursor_of(store: OnlineStore, source: Source = ZERO, view: str = VIEW) -> Cursor | None:
+def cursor_of(store: OnlineStore, source: SourcePartition = ZERO, view: str = VIEW) -> Cursor | None:
     """The stored cursor without its heartbeat, which is the store's own."""
     found = store.cursors([view])[0].get(source)
     return None if found is None else replace(found, heartbeat_us=0)
 
 
-def following(write: Write, next_offset: int, **changes: object) -> Write:
+def following(write: FencedWrite, next_offset: int, **changes: object) -> FencedWrite:
     """A write of the same owner from where ``write`` ended."""
     after = write.after.moved(next_offset, 1, 99)
     return replace(write, before=write.after, after=after, **changes)  # type: ignore[arg-type]

@@ -8,19 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from headrace.bus.source_partition import SourcePartition
 from headrace.bus.topics import DEFINITIONS, MODELS
-from headrace.features.aggregates import Count, Sum
-from headrace.features.definitions import Entity, FeatureService, FeatureView
-from headrace.features.memory_store import MemoryOnlineStore
-from headrace.features.online import Cursor, CursorState, Source, Write
-from headrace.models.events import ModelEvent, ViewRef, encode
-from headrace.streams.deployment import Change, Deployed, named
-from headrace.streams.rollout import Rollout
+from headrace.features.definitions.aggregates import Count, Sum
+from headrace.features.definitions.entity import Entity
+from headrace.features.definitions.service import FeatureService
+from headrace.features.definitions.view import FeatureView
+from headrace.features.online.cursor import Cursor, CursorState
+from headrace.features.online.memory_store import MemoryOnlineStore
+from headrace.features.online.store import FencedWrite
+from headrace.models.model_events import ModelEvent, ViewRef, encode
+from headrace.streams.deployments.deployment import Deployed, DeploymentChange, named
+from headrace.streams.deployments.rollout import Rollout
 from tests.crash.definitions import payments
 from tests.model_events import SERVICE, published
 
 if TYPE_CHECKING:
-    from headrace.features.expression import Expression
+    from headrace.features.definitions.expression import Expression
 
 STREAM = payments("t")
 USER = Entity("user", str)
@@ -40,7 +44,7 @@ class Log:
     def __init__(self) -> None:
         self.messages: list[Any] = []
 
-    def append(self, change: Change) -> None:
+    def append(self, change: DeploymentChange) -> None:
         self.put(DEFINITIONS, None, msgspec.json.encode(change))
 
     def put(self, topic: str, key: bytes | None, value: bytes, headers: Any = ()) -> None:
@@ -112,10 +116,10 @@ class Scene:
 
     def reach(self, name: str, state: CursorState, *, partition: int = 0) -> None:
         """A cursor of one of two partitions."""
-        source = Source(partition, b"t" * 16)
+        source = SourcePartition(partition, b"t" * 16)
         found = self.store.cursors([name])[0].get(source) or Cursor(b"o", -1, partitions=2)
         after = replace(found, next_offset=found.next_offset + 1, state=state)
-        assert self.store.write([Write(name, source, found, after, [b"k"], [b"f"])]) == [True]
+        assert self.store.write([FencedWrite(name, source, found, after, [b"k"], [b"f"])]) == [True]
 
     def live(self, *names: str) -> None:
         for name in names:

@@ -10,36 +10,39 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from headrace.bus.duration import moment
+from headrace.base.times import utc_datetime
 from headrace.bus.event import Event, encode
+from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.bus.stream import Stream
-from headrace.features.aggregates import Count
-from headrace.features.definitions import Entity, FeatureService, FeatureView
-from headrace.features.expression import col
-from headrace.features.log import EventLog, LogWriter
-from headrace.features.online import NO_CLOCK, Source
-from headrace.models.event_log import MemoryModelEventLog, events
+from headrace.event_log.event_log import EventLog
+from headrace.event_log.log_writer import LogWriter
+from headrace.features.definitions.aggregates import Count
+from headrace.features.definitions.entity import Entity
+from headrace.features.definitions.expression import col
+from headrace.features.definitions.service import FeatureService
+from headrace.features.definitions.view import FeatureView
+from headrace.models.model_event_log import MemoryModelEventLog, events
+from headrace.models.model_state import fold
 from headrace.models.predictions import PREDICTIONS, VECTORS, Prediction, ServedVector
 from headrace.models.registry import MemoryRegistry
-from headrace.models.state import fold
-from headrace.streams.batch import Judge, Records
+from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 from headrace.trainers.definitions import Gate, Label, Model, volume
-from headrace.trainers.fitting import InlineFits
-from headrace.trainers.messages import RetrainRequest
-from headrace.trainers.observation import DAY_US
-from headrace.trainers.runner import TrainingRunner
+from headrace.trainers.runs.fitting import InlineFits
+from headrace.trainers.runs.messages import RetrainRequest
+from headrace.trainers.runs.training_runner import TrainingRunner
+from headrace.trainers.triggers.evidence import DAY_US
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from headrace.models.event_log import ModelEventLog
-    from headrace.models.state import ModelState
-    from headrace.trainers.fitting import Fits
+    from headrace.models.model_event_log import ModelEventLog
+    from headrace.models.model_state import ModelState
+    from headrace.trainers.runs.fitting import Fits
 
 DAYS, A_DAY, LIVE_FROM = 60, 150, 30
 START_US = 20_000 * DAY_US
-SOURCE = Source(0, bytes([7]) * 16)
+SOURCE = SourcePartition(0, bytes([7]) * 16)
 
 
 class Order(Event):
@@ -99,22 +102,22 @@ def made() -> tuple[list[Order], list[Return]]:
     for number in range(DAYS):
         for offset in np.sort(rng.integers(0, DAY_US // 1_000, A_DAY)).tolist():
             at, amount = day(number) + offset * 1_000, float(rng.normal())
-            bought.append(Order(len(bought), f"shop-{rng.integers(5)}", amount, moment(at)))
+            bought.append(Order(len(bought), f"shop-{rng.integers(5)}", amount, utc_datetime(at)))
             risk = 1 / (1 + np.exp(-1.5 * amount))
-            back.append(Return(len(back), bool(rng.random() < risk), moment(at + DAY_US // 2)))
+            back.append(Return(len(back), bool(rng.random() < risk), utc_datetime(at + DAY_US // 2)))
     return bought, back
 
 
-def write(log: EventLog, stream: Stream, rows: Sequence[Event], source: Source = SOURCE) -> None:
+def write(log: EventLog, stream: Stream, rows: Sequence[Event], source: SourcePartition = SOURCE) -> None:
     """Append events to the log, each available at its own time."""
     writer = LogWriter(log, stream)
     position = writer.position(source)
     first = position or 0
     times = [int(getattr(row, stream.event_time).timestamp() * 1e6) for row in rows]
-    records = Records(
+    records = PartitionRecords(
         np.arange(first, first + len(rows)), np.array(times), [None] * len(rows), [encode(r) for r in rows]
     )
-    frame = Judge(stream).rows(source.topic_id, source.partition, records, NO_CLOCK)
+    frame = RecordJudge(stream).rows(source.topic_id, source.partition, records, NO_CLOCK)
     writer.append(frame, {source: position}, {source: first + len(rows)})
 
 

@@ -9,10 +9,10 @@ import polars as pl
 
 import headrace
 from headrace import Settings
-from headrace.bus.duration import moment
+from headrace.base.times import utc_datetime
 from tests.training import DAYS, Shop, day, model
 
-AS_OF = moment(day(DAYS + 2))
+AS_OF = utc_datetime(day(DAYS + 2))
 HALF_HOUR = 1_800_000_000
 SERVICE = model.features
 

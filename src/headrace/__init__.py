@@ -13,14 +13,14 @@ from headrace.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from headrace.app.local.services import LocalServices
-    from headrace.app.project import Project, load_project
-    from headrace.app.settings import Settings
-    from headrace.app.settings_sources import load_settings
+    from headrace.app.project.project import Project, load_project
+    from headrace.app.project.settings import Settings
+    from headrace.app.project.settings_sources import load_settings
     from headrace.app.training import rebuild, training_set
     from headrace.bus.event import Event
     from headrace.bus.producer import EventProducer
     from headrace.bus.stream import Stream
-    from headrace.features.aggregates import (
+    from headrace.features.definitions.aggregates import (
         ApproxDistinct,
         Count,
         DecayedSum,
@@ -36,12 +36,15 @@ if TYPE_CHECKING:
         Sum,
         Variance,
     )
-    from headrace.features.definitions import Entity, FeatureService, FeatureView
-    from headrace.features.expression import col
-    from headrace.features.windows import Lifetime, Sliding, Tumbling
+    from headrace.features.definitions.entity import Entity
+    from headrace.features.definitions.expression import col
+    from headrace.features.definitions.service import FeatureService
+    from headrace.features.definitions.view import FeatureView
+    from headrace.features.definitions.windows import Lifetime, Sliding, Tumbling
     from headrace.serving.features import FeatureClient
     from headrace.serving.predictor import Predictor
     from headrace.serving.subscriber import ModelSubscriber
+    from headrace.trainers.data.training_set import TrainingSet
     from headrace.trainers.definitions import (
         Gate,
         Label,
@@ -56,25 +59,26 @@ if TYPE_CHECKING:
         schedule,
         volume,
     )
-    from headrace.trainers.historical import TrainingSet
 
 
 _MODULES = {
     "headrace.app.local.services": ("LocalServices",),
-    "headrace.app.project": ("Project", "load_project"),
-    "headrace.app.settings": ("Settings",),
-    "headrace.app.settings_sources": ("load_settings",),
+    "headrace.app.project.project": ("Project", "load_project"),
+    "headrace.app.project.settings": ("Settings",),
+    "headrace.app.project.settings_sources": ("load_settings",),
     "headrace.app.training": ("rebuild", "training_set"),
     "headrace.bus.event": ("Event",),
     "headrace.bus.producer": ("EventProducer",),
     "headrace.bus.stream": ("Stream",),
-    "headrace.features.aggregates": (
+    "headrace.features.definitions.aggregates": (
         "ApproxDistinct", "Count", "DecayedSum", "First", "Histogram", "Last", "LastN", "Max", "Mean", "Min",
         "Quantile", "Std", "Sum", "Variance",
     ),
-    "headrace.features.definitions": ("Entity", "FeatureService", "FeatureView"),
-    "headrace.features.expression": ("col",),
-    "headrace.features.windows": ("Lifetime", "Sliding", "Tumbling"),
+    "headrace.features.definitions.entity": ("Entity",),
+    "headrace.features.definitions.expression": ("col",),
+    "headrace.features.definitions.service": ("FeatureService",),
+    "headrace.features.definitions.view": ("FeatureView",),
+    "headrace.features.definitions.windows": ("Lifetime", "Sliding", "Tumbling"),
     "headrace.serving.features": ("FeatureClient",),
     "headrace.serving.predictor": ("Predictor",),
     "headrace.serving.subscriber": ("ModelSubscriber",),
@@ -82,7 +86,7 @@ _MODULES = {
         "Gate", "Label", "Model", "Run", "all_of", "any_of", "at_least", "drift", "hysteresis", "performance",
         "schedule", "volume",
     ),
-    "headrace.trainers.historical": ("TrainingSet",),
+    "headrace.trainers.data.training_set": ("TrainingSet",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 _EXTRA = {  # which extra brings a package that one of the modules above may lack

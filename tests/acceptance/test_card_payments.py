@@ -18,24 +18,24 @@ import numpy as np
 import polars as pl
 import pytest
 
-from headrace.bus.duration import instant, moment
+from headrace.base.times import epoch_us, utc_datetime
 from headrace.bus.producer import EventProducer
-from headrace.features.log import ACCEPTED, EventLog
-from headrace.features.redis_store import RedisOnlineStore
-from headrace.models.event_log import MemoryAcknowledgements, events
-from headrace.models.kafka_event_log import KafkaModelEventLog, ensure_topic
+from headrace.event_log.event_log import ACCEPTED, EventLog
+from headrace.features.online.redis.redis_store import RedisOnlineStore
+from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_topic
+from headrace.models.model_event_log import MemoryAcknowledgements, events
+from headrace.models.model_state import ModelState, fold
 from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.models.registry import MemoryRegistry
-from headrace.models.state import ModelState, fold
 from headrace.serving.answerer import Answerer
 from headrace.serving.features import FeatureClient, Status
-from headrace.serving.subscriber import Loading, ModelSubscriber
-from headrace.streams.plane import DataPlane, PlaneConfig
+from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
+from headrace.streams.plane.data_plane import DataPlane, PlaneConfig
 from headrace.streams.worker import make_topics, own_streams, publish_definitions
-from headrace.trainers.fitting import FitPool
-from headrace.trainers.messages import RetrainRequest, RunFinished
-from headrace.trainers.observation import DAY_US
-from headrace.trainers.runner import TrainingRunner
+from headrace.trainers.runs.fitting import FitPool
+from headrace.trainers.runs.messages import RetrainRequest, RunEnded
+from headrace.trainers.runs.training_runner import TrainingRunner
+from headrace.trainers.triggers.evidence import DAY_US
 from tests.acceptance.card_payments import CardPayments, Payment, Settlement, application, fit_on_shuffled_labels
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def synthetic(seed: int = 3) -> tuple[list[Payment], list[Settlement]]:
             recent[card] = [*(t for t in recent[card] if t > at - DAY_US), at]
             risk = 1 / (1 + math.exp(4.3 - 0.25 * len(recent[card]) - amount / 200))
             shop = f"shop-{rng.integers(25)}"
-            payments.append(Payment(len(payments), card, shop, amount, moment(at)))
-            settled = moment(at + int(rng.integers(43_200, 259_200)) * 1_000_000)
+            payments.append(Payment(len(payments), card, shop, amount, utc_datetime(at)))
+            settled = utc_datetime(at + int(rng.integers(43_200, 259_200)) * 1_000_000)
             settlements.append(Settlement(payments[-1].payment_id, settled, bool(rng.random() < risk)))
     return payments, sorted(settlements, key=lambda settlement: settlement.settled_at)
 
@@ -90,16 +90,16 @@ class Scene:
     sent: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
-        self.paid_us = [instant(payment.paid_at) for payment in self.payments]
-        self._settled_us = [instant(settlement.settled_at) for settlement in self.settlements]
+        self.paid_us = [epoch_us(payment.paid_at) for payment in self.payments]
+        self._settled_us = [epoch_us(settlement.settled_at) for settlement in self.settlements]
 
     def send(self, until_us: int) -> None:
         """Produce what happens before then, each at its own time, and wait until the features know it."""
         before, self.sent = self.sent, (bisect_left(self.paid_us, until_us), bisect_left(self._settled_us, until_us))
         for payment in self.payments[before[0] : self.sent[0]]:
-            self.producer.send(self.app.payments, payment, timestamp_ms=instant(payment.paid_at) // 1_000)
+            self.producer.send(self.app.payments, payment, timestamp_ms=epoch_us(payment.paid_at) // 1_000)
         for settlement in self.settlements[before[1] : self.sent[1]]:
-            self.producer.send(self.app.settlements, settlement, timestamp_ms=instant(settlement.settled_at) // 1_000)
+            self.producer.send(self.app.settlements, settlement, timestamp_ms=epoch_us(settlement.settled_at) // 1_000)
         self.producer.flush()
         until(lambda: self._folded() == [self.sent[0]] * 2)
 
@@ -221,7 +221,7 @@ def test_version_1_is_published_and_a_challenger_that_learnt_nothing_is_refused(
 
 def subscriber(model: str, model_events: KafkaModelEventLog) -> ModelSubscriber:
     """What an application follows the model with; version 1 is loaded."""
-    loading, said = Loading(trusted=TRUSTED), MemoryAcknowledgements()
+    loading, said = LoadingPolicy(trusted=TRUSTED), MemoryAcknowledgements()
     following = ModelSubscriber(model, model_events, said, loading, application="till", clock=lambda: FIRST)
     loaded = following.poll_once(5.0)
     assert loaded is not None, said.sent
@@ -229,7 +229,7 @@ def subscriber(model: str, model_events: KafkaModelEventLog) -> ModelSubscriber:
     return following
 
 
-def check_refused(finished: RunFinished) -> None:
+def check_refused(finished: RunEnded) -> None:
     """The gate's report says why: both were judged on the same served rows, and the bound of the gain is below 0."""
     assert (finished.outcome, finished.version, finished.event_id) == ("refused", None, None), finished.reason
     report = finished.gate

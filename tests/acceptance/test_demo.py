@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 
-from headrace.features.log import ACCEPTED, EventLog
+from headrace.event_log.event_log import ACCEPTED, EventLog
 
 if TYPE_CHECKING:
     from types import ModuleType

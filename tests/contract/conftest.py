@@ -11,7 +11,7 @@ from tests.online_stores import KINDS, SERVERS, opened
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from headrace.features.online import OnlineStore
+    from headrace.features.online.store import OnlineStore
 
 
 @pytest.fixture(params=KINDS)

@@ -13,13 +13,14 @@ import polars as pl
 import pytest
 from msgspec import field
 
-from headrace.bus.duration import instant
+from headrace.base.times import epoch_us
 from headrace.bus.event import Event, encode
+from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.bus.stream import Stream
 from headrace.errors import DefinitionError, FencedError, OfflineStoreUnavailableError
-from headrace.features.log import META, EventLog, LogWriter, log_schema
-from headrace.features.online import NO_CLOCK, Source
-from headrace.streams.batch import Judge, Records
+from headrace.event_log.event_log import META, EventLog, log_schema
+from headrace.event_log.log_writer import LogWriter
+from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 
 
 class Ping(Event):
@@ -31,25 +32,25 @@ class Ping(Event):
 
 pings = Stream("pings", Ping, event_time="at")
 START = datetime(2020, 1, 1, tzinfo=UTC)
-ZERO, ONE = Source(0, bytes([1]) * 16), Source(1, bytes([1]) * 16)
-REBORN = Source(0, bytes([2]) * 16)
+ZERO, ONE = SourcePartition(0, bytes([1]) * 16), SourcePartition(1, bytes([1]) * 16)
+REBORN = SourcePartition(0, bytes([2]) * 16)
 
 
-def rows(source: Source, start: int, end: int) -> pl.DataFrame:
+def rows(source: SourcePartition, start: int, end: int) -> pl.DataFrame:
     """Rows of [start, end); every tenth record does not decode."""
     offsets = np.arange(start, end)
     values = [b"?" if n % 10 == 9 else encode(Ping(n, START + timedelta(seconds=n))) for n in offsets.tolist()]
-    records = Records(offsets, instant(START) + offsets * 1_000_000, [None] * len(values), values)
-    return Judge(pings).rows(source.topic_id, source.partition, records, NO_CLOCK)
+    records = PartitionRecords(offsets, epoch_us(START) + offsets * 1_000_000, [None] * len(values), values)
+    return RecordJudge(pings).rows(source.topic_id, source.partition, records, NO_CLOCK)
 
 
-def append(writer: LogWriter, source: Source, end: int) -> None:
+def append(writer: LogWriter, source: SourcePartition, end: int) -> None:
     """The next rows of a partition, from where the writer's handle stands."""
     position = writer.position(source)
     writer.append(rows(source, position or 0, end), {source: position}, {source: end})
 
 
-def offsets(frame: pl.DataFrame, source: Source = ZERO) -> list[int]:
+def offsets(frame: pl.DataFrame, source: SourcePartition = ZERO) -> list[int]:
     mine = (pl.col("__partition") == source.partition) & (pl.col("__topic_id") == source.topic_id)
     return frame.filter(mine)["__offset"].to_list()
 
@@ -230,7 +231,7 @@ def test_rejected_rows_keep_key_value_and_reason(log: EventLog) -> None:
 
 @pytest.mark.parametrize("local", ["file://", "none://"], ids=["directly", "by Delta's own client"])
 def test_a_log_may_be_named_by_a_url(tmp_path: Path, local: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headrace.features.table._LOCAL", local)
+    monkeypatch.setattr("headrace.event_log.table._LOCAL", local)
     log = EventLog(f"file://{tmp_path}/with%20a%20blank", {"timeout": "30s"})
     writer = LogWriter(log, pings)
     append(writer, ZERO, 5)
@@ -261,8 +262,8 @@ def stream_with(**more: tuple[str, Any] | tuple[str]) -> Stream:
 
 def judged(stream: Stream, start: int, *values: bytes) -> pl.DataFrame:
     offsets = np.arange(start, start + len(values))
-    records = Records(offsets, instant(START) + offsets * 1_000_000, [None] * len(values), values)
-    return Judge(stream).rows(ZERO.topic_id, ZERO.partition, records, NO_CLOCK)
+    records = PartitionRecords(offsets, epoch_us(START) + offsets * 1_000_000, [None] * len(values), values)
+    return RecordJudge(stream).rows(ZERO.topic_id, ZERO.partition, records, NO_CLOCK)
 
 
 @pytest.mark.parametrize(("kind", "default", "then"), PINGS_LATER.values(), ids=PINGS_LATER)
@@ -299,7 +300,7 @@ def test_a_log_elsewhere_is_read_as_one_on_this_machine(log: EventLog, monkeypat
     append(LogWriter(log, stream_with(more=("str", "new"))), ZERO, 6)
     here, part = log.read("pings"), log.read_from("pings", ZERO, 2, 5)
     assert part["__offset"].to_list() == [2, 3, 4]
-    monkeypatch.setattr("headrace.features.log.folder", Mock(return_value=None))
+    monkeypatch.setattr("headrace.event_log.event_log.folder", Mock(return_value=None))
     assert log.read("pings").equals(here)
     assert log.read_from("pings", ZERO, 2, 5).equals(part)
     assert log.read("pings").schema == here.schema

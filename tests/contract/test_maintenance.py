@@ -17,17 +17,18 @@ import deltalake
 import pyarrow.parquet as pq
 import pytest
 
-from headrace.bus.clock import SettableClock
+from headrace.base.times import SettableClock
 from headrace.errors import FencedError, SettingsError, TerminalError
-from headrace.features.log import EventLog, LogWriter, log_schema
+from headrace.event_log import maintenance
+from headrace.event_log.event_log import EventLog, log_schema
+from headrace.event_log.log_writer import LogWriter
+from headrace.event_log.maintenance import COMPACTED, CompactionSizes, compact, shape, vacuum
 from headrace.models import artifact, manifest
-from headrace.models.events import Published
-from headrace.streams import maintenance
-from headrace.streams.maintenance import COMPACTED, Sizes, compact, shape, vacuum
-from headrace.streams.upkeep import Schedule, Upkeep
-from headrace.trainers.fitting import InlineFits
-from headrace.trainers.reproduce import Reproducer
-from headrace.trainers.training_set import TrainingSets
+from headrace.models.model_events import Published
+from headrace.streams.upkeep import LogUpkeep, UpkeepSchedule
+from headrace.trainers.data.examples import ExampleBuilder
+from headrace.trainers.runs.fitting import InlineFits
+from headrace.trainers.runs.reproduce import Reproducer
 from tests.contract.test_event_log import ONE, REBORN, ZERO, append, offsets, pings, rows, stream_with
 from tests.crash.scene import until
 from tests.training import LIVE_FROM, Shop, day, model, request
@@ -35,9 +36,9 @@ from tests.training import LIVE_FROM, Shop, day, model, request
 if TYPE_CHECKING:
     import polars as pl
 
-    from headrace.features.online import Source
+    from headrace.bus.source_partition import SourcePartition
 
-ALL = Sizes(least_files=2)
+ALL = CompactionSizes(least_files=2)
 WEEK = timedelta(days=7)
 DAY_S = 86_400
 
@@ -77,11 +78,11 @@ def test_small_files_become_one_and_no_row_changes(log: EventLog) -> None:
 def test_pieces_are_bounded_and_few_or_large_files_are_left_alone(log: EventLog) -> None:
     fill(log)
     before = in_order(log)
-    assert list(compact(log, "pings", 1, Sizes(least_files=19))) == []
-    assert list(compact(log, "pings", 1, Sizes(small_bytes=100, least_files=2))) == []
-    assert list(compact(log, "pings", 1, Sizes(rows=49, least_files=2))) == [7, 7, 4]
+    assert list(compact(log, "pings", 1, CompactionSizes(least_files=19))) == []
+    assert list(compact(log, "pings", 1, CompactionSizes(small_bytes=100, least_files=2))) == []
+    assert list(compact(log, "pings", 1, CompactionSizes(rows=49, least_files=2))) == [7, 7, 4]
     assert shape(log, "pings").files == 3
-    assert list(compact(log, "pings", 2, Sizes(rows=49, least_files=2))) == []  # none is small any more
+    assert list(compact(log, "pings", 2, CompactionSizes(rows=49, least_files=2))) == []  # none is small any more
     assert in_order(log).equals(before)
 
 
@@ -92,9 +93,9 @@ def test_files_that_overlap_a_large_one_lose_nothing(log: EventLog) -> None:
     append(writer, ZERO, 2_000)
     append(writer, ZERO, 2_003)
     before = in_order(log)
-    small = shape(log, "pings", Sizes(small_bytes=16_000))
+    small = shape(log, "pings", CompactionSizes(small_bytes=16_000))
     assert (small.files, small.small_files) == (3, 2)
-    assert list(compact(log, "pings", 1, Sizes(small_bytes=16_000, least_files=2))) == [2]
+    assert list(compact(log, "pings", 1, CompactionSizes(small_bytes=16_000, least_files=2))) == [2]
     assert in_order(log).equals(before)
     assert log.table("pings").to_pyarrow_dataset().count_rows() == 2_003
 
@@ -145,7 +146,7 @@ def test_a_writer_from_before_goes_on_and_a_zombie_is_fenced_still(log: EventLog
     assert offsets(in_order(log)) == list(range(50))
 
 
-def write_all(log: EventLog, source: Source, end: int) -> None:
+def write_all(log: EventLog, source: SourcePartition, end: int) -> None:
     """Append in small commits as a flusher does: after a conflict the offsets say whose turn it is."""
     chance, writer = random.Random(source.partition), LogWriter(log, pings)
     while (position := writer.position(source) or 0) < end:
@@ -255,7 +256,7 @@ def test_a_retention_of_less_than_seven_days_is_refused(log: EventLog) -> None:
     with pytest.raises(SettingsError, match="log_retention: 6 days, 23:00:00 is too short"):
         vacuum(log, "pings", 1, WEEK - timedelta(hours=1))
     with pytest.raises(SettingsError):
-        Schedule(retention=WEEK - timedelta(hours=1))
+        UpkeepSchedule(retention=WEEK - timedelta(hours=1))
 
 
 # -- on a schedule ----------------------------------------------------------------------------------------------------
@@ -264,8 +265,8 @@ def test_a_retention_of_less_than_seven_days_is_refused(log: EventLog) -> None:
 def test_the_worker_that_leads_a_topic_looks_after_its_log(log: EventLog) -> None:
     fill(log)
     clock, leading = SettableClock(50_000_000), {"other"}
-    schedule = Schedule(compact=timedelta(days=99), vacuum=timedelta(seconds=10), sizes=ALL)
-    upkeep = Upkeep(log, ["gone", "pings"], leading.__contains__, schedule, clock)
+    schedule = UpkeepSchedule(compact=timedelta(days=99), vacuum=timedelta(seconds=10), sizes=ALL)
+    upkeep = LogUpkeep(log, ["gone", "pings"], leading.__contains__, schedule, clock)
     upkeep.step()
     assert shape(log, "pings").files == 18
     leading |= {"pings", "gone"}  # one without a table holds up nothing
@@ -281,8 +282,8 @@ def test_the_worker_that_leads_a_topic_looks_after_its_log(log: EventLog) -> Non
 
 def test_upkeep_runs_beside_and_ends_with_its_context(log: EventLog) -> None:
     fill(log)
-    schedule = Schedule(compact=timedelta(milliseconds=10), sizes=ALL)
-    with Upkeep(log, ["pings"], lambda _: True, schedule, SettableClock(1_000_000)):
+    schedule = UpkeepSchedule(compact=timedelta(milliseconds=10), sizes=ALL)
+    with LogUpkeep(log, ["pings"], lambda _: True, schedule, SettableClock(1_000_000)):
         until(lambda: shape(log, "pings").files == 1, 10)
     assert not [thread for thread in threading.enumerate() if thread.name == "headrace-upkeep"]
 
@@ -295,11 +296,11 @@ def test_a_version_is_made_again_after_compaction_and_vacuum(tmp_path: Path) -> 
     assert event is not None
     assert isinstance(event.data, Published)
     kept = manifest.decode(artifact.fetch(event.data.manifest.uri))
-    wanted = TrainingSets(model, shop.log).build(day(50)).content_hash()
+    wanted = ExampleBuilder(model, shop.log).build(day(50)).content_hash()
     for pin in kept.streams:
         list(compact(shop.log, pin.topic, 1, ALL))
         age(shop.log, pin.topic, 8)
         vacuum(shop.log, pin.topic, 2, WEEK)
     again = Reproducer(tmp_path / "log", InlineFits()).reproduce(model, event.data, kept, event.at_us)
     assert (again.identical, again.differences, again.rows) == (True, [], kept.rows)
-    assert TrainingSets(model, shop.log).build(day(50)).content_hash() == wanted
+    assert ExampleBuilder(model, shop.log).build(day(50)).content_hash() == wanted

@@ -10,10 +10,10 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from headrace.errors import BusUnavailableError, DefinitionError
-from headrace.models.event_log import FoldedEvents, MemoryModelEventLog, ModelEventLog, events
-from headrace.models.events import Record, encode
-from headrace.models.kafka_event_log import KafkaModelEventLog, ensure_topic
-from headrace.models.state import fold
+from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_topic
+from headrace.models.model_event_log import FoldedEvents, MemoryModelEventLog, ModelEventLog, events
+from headrace.models.model_events import ModelEventRecord, encode
+from headrace.models.model_state import fold
 from tests.model_events import published
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from headrace.bus.watermarks import Watermarks
 
-Other = tuple[ModelEventLog, "Callable[[Record], object]"]
+Other = tuple[ModelEventLog, "Callable[[ModelEventRecord], object]"]
 
 
 @pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.integration)])
@@ -48,7 +48,7 @@ def test_events_come_back_in_their_order_and_whole(log: Other) -> None:
 
 
 def test_reading_goes_on_from_any_offset_as_often_as_one_likes(log: Other, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headrace.models.kafka_event_log._BATCH", 3)  # many batches to the end
+    monkeypatch.setattr("headrace.models.kafka_model_event_log._BATCH", 3)  # many batches to the end
     ours, _ = log
     assert ours.read() == []
     many = [published(f"e{n}", n + 1, expects=f"e{n - 1}" if n else None) for n in range(30)]
@@ -69,7 +69,7 @@ def test_a_kept_fold_reads_on_and_is_the_fold_of_the_whole(log: Other) -> None:
     assert kept.state("delay") == fold([])
     for event in (FIRST, SECOND, published("c", 3, expects="a")):  # the last one is void
         ours.append(event)
-        record(Record(b"delay", {}, b"no event"))
+        record(ModelEventRecord(b"delay", {}, b"no event"))
         assert kept.state(event.model) == kept.state(event.model) == fold(events(ours.read(), event.model))
     assert kept.state(FIRST.model).version == 2
 
@@ -87,9 +87,9 @@ def test_a_reader_that_waits_is_woken_by_an_append(log: Other) -> None:
 def test_what_is_no_event_is_an_entry_with_its_error_and_changes_nothing(log: Other) -> None:
     ours, append_record = log
     ours.append(FIRST)
-    append_record(Record(b"delay", {}, b"not an event"))
+    append_record(ModelEventRecord(b"delay", {}, b"not an event"))
     other = encode(FIRST)
-    append_record(Record(b"fraud", other.headers, other.value))
+    append_record(ModelEventRecord(b"fraud", other.headers, other.value))
     ours.append(SECOND)
     entries = ours.read()
     assert [entry.event is None for entry in entries] == [False, True, False, False]

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from headrace.bus.source_partition import SourcePartition
 from headrace.errors import CodecError
-from headrace.features.online import (
-    Cursor,
-    CursorState,
-    Source,
-    shard_of,
-)
+from headrace.features.online.cursor import Cursor, CursorState
+from headrace.features.online.store import shard_of
 from tests.online_stores import (
     FIRST,
 )
@@ -26,10 +23,10 @@ def test_the_cursor_has_these_bytes() -> None:
 
 
 def test_a_source_has_two_names_that_read_back() -> None:
-    source = Source(258, bytes(range(16)))
+    source = SourcePartition(258, bytes(range(16)))
     assert source.field.hex() == "000102030405060708090a0b0c0d0e0f" + "02010000"
     assert source.text == "000102030405060708090a0b0c0d0e0f-258"
-    assert Source.from_field(source.field) == Source.from_text(source.text) == source
+    assert SourcePartition.from_field(source.field) == SourcePartition.from_text(source.text) == source
 
 
 @pytest.mark.parametrize(
@@ -42,7 +39,7 @@ def test_cursors_of_another_format_are_refused(data: bytes) -> None:
 
 def test_a_field_name_of_another_length_is_refused() -> None:
     with pytest.raises(CodecError, match="20 bytes"):
-        Source.from_field(b"short")
+        SourcePartition.from_field(b"short")
 
 
 @pytest.mark.parametrize(("key", "shard"), [(b"", 0), (b"a", 3), (b"\x00\xff", 50), (b"123456789", 38)])

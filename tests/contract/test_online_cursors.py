@@ -7,13 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from headrace.features.online import (
-    NO_CLOCK,
-    Cursor,
-    CursorState,
-    OnlineStore,
-    Write,
-)
+from headrace.bus.source_partition import NO_CLOCK
+from headrace.features.online.cursor import Cursor, CursorState
+from headrace.features.online.store import FencedWrite, OnlineStore
 from tests.online_stores import (
     FIRST,
     ME,
@@ -111,6 +107,6 @@ def test_a_heartbeat_is_an_empty_write_that_moves_the_time_only(store: OnlineSto
     send(store, FIRST)
     before = store.cursors([VIEW])[0][ZERO].heartbeat_us
     time.sleep(0.002)
-    assert send(store, Write(VIEW, ZERO, FIRST.after, FIRST.after)) == [True]
+    assert send(store, FencedWrite(VIEW, ZERO, FIRST.after, FIRST.after)) == [True]
     assert store.cursors([VIEW])[0][ZERO].heartbeat_us > before
     assert cursor_of(store) == FIRST.after

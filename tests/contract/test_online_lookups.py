@@ -6,13 +6,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from headrace.features.memory_store import MemoryOnlineStore
-from headrace.features.online import (
-    OnlineStore,
-    is_live,
-    shard_of,
-)
-from headrace.features.redis_store import RedisOnlineStore
+from headrace.features.online.cursor import is_live
+from headrace.features.online.memory_store import MemoryOnlineStore
+from headrace.features.online.redis.redis_store import RedisOnlineStore
+from headrace.features.online.store import OnlineStore, shard_of
 from tests.online_stores import (
     FIRST,
     ONE,

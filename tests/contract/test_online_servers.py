@@ -11,8 +11,8 @@ import pytest
 from redis import Redis
 
 from headrace.errors import OnlineStoreUnavailableError, SettingsError
-from headrace.features.async_store import AsyncRedisOnlineStore
-from headrace.features.redis_store import RedisOnlineStore
+from headrace.features.online.redis.async_store import AsyncRedisOnlineStore
+from headrace.features.online.redis.redis_store import RedisOnlineStore
 from tests.online_stores import (
     FIRST,
     ME,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headrace.app.local.services import LocalServices
-    from headrace.features.online import OnlineStore
+    from headrace.features.online.store import OnlineStore
     from tests.redis_cluster import RedisCluster
 
 

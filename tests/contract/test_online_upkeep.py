@@ -7,13 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from headrace.features.online import (
-    NO_CLOCK,
-    OnlineStore,
-    Write,
-    shard_of,
-)
-from headrace.features.redis_scripts import DROP
+from headrace.bus.source_partition import NO_CLOCK
+from headrace.features.online.redis.lua import DROP
+from headrace.features.online.store import FencedWrite, OnlineStore, shard_of
 from tests.online_stores import (
     FIRST,
     ME,
@@ -30,7 +26,7 @@ from tests.online_stores import (
 )
 
 if TYPE_CHECKING:
-    from headrace.features.redis_store import RedisOnlineStore
+    from headrace.features.online.redis.redis_store import RedisOnlineStore
 
 
 # -- scavenging -------------------------------------------------------------------------------------------------------
@@ -44,7 +40,7 @@ def test_a_field_goes_once_its_newest_event_is_out_of_reach_of_the_views_clock(s
     assert removed(store, {VIEW: 400}) == 1  # the newest clock of the view counts, for all its partitions
     assert store.read(VIEW, ZERO, old) == young
     assert store.read(VIEW, ONE, old) == [field(605), None]
-    send(store, Write(VIEW, ZERO, at_clock(999), replace(at_clock(1_000), next_offset=11)))
+    send(store, FencedWrite(VIEW, ZERO, at_clock(999), replace(at_clock(1_000), next_offset=11)))
     assert removed(store, {VIEW: 400}) == 1
     assert store.read(VIEW, ZERO, old) == [None, field(601)]
     assert store.read(OTHER_VIEW, ZERO, old) == young

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from headrace.models import artifact, manifest
 from headrace.models.mlflow_registry import MlflowRegistry
-from headrace.models.registry import FinishedRun, MemoryRegistry, Registry, UnknownVersionError
+from headrace.models.registry import MemoryRegistry, Registry, RunRecord, UnknownVersionError
 from tests.model_events import MANIFEST
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Registry:
 
 
 ESTIMATOR = artifact.dump(LogisticRegression().fit([[0.0], [1.0]], [0, 1]))
-PASSED = FinishedRun(
+PASSED = RunRecord(
     name="delay",
     request_id="delay-1",
     manifest=MANIFEST,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tests.crash.definitions import HISTORY_US, PARTITIONS, USERS, naive
 
 if TYPE_CHECKING:
-    from headrace.serving.features import Features
+    from headrace.serving.features import FeatureVectors
     from tests.crash.definitions import Produced
     from tests.crash.scene import Scene
 
@@ -93,7 +93,7 @@ def _online(scene: Scene, at_us: int) -> tuple[int, int]:
     return len(pairs), sum(value != other for value, other in pairs)
 
 
-def inconsistent(scene: Scene, found: Features) -> list[object]:
+def inconsistent(scene: Scene, found: FeatureVectors) -> list[object]:
     """The values that are not those of their own V, whatever that is: user, V, t, values, and what they should be."""
     produced = list(scene.till.produced)
     folds: dict[tuple[int, ...], dict[str, list[object]]] = {}
@@ -107,12 +107,12 @@ def inconsistent(scene: Scene, found: Features) -> list[object]:
     return wrong
 
 
-def least(found: Features) -> list[int]:
+def least(found: FeatureVectors) -> list[int]:
     """V of each partition, the least of all users."""
     return [min(each) for each in zip(*(offsets(found, row) for row in range(found.rows)), strict=True)]
 
 
-def offsets(found: Features, row: int) -> tuple[int, ...]:
+def offsets(found: FeatureVectors, row: int) -> tuple[int, ...]:
     """V of one user, by partition."""
     known = {int(text.rpartition("-")[2]): at for text, at in found.offsets(row)["user"].items()}
     return tuple(known.get(partition, 0) for partition in range(PARTITIONS))

@@ -9,11 +9,13 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from headrace.bus.duration import instant
+from headrace.base.times import epoch_us
 from headrace.bus.event import Event
 from headrace.bus.stream import Stream
-from headrace.features.aggregates import Count, Last, Max, Mean, Sum
-from headrace.features.definitions import Entity, FeatureService, FeatureView
+from headrace.features.definitions.aggregates import Count, Last, Max, Mean, Sum
+from headrace.features.definitions.entity import Entity
+from headrace.features.definitions.service import FeatureService
+from headrace.features.definitions.view import FeatureView
 from tests.crash.malformed import malformed
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 START = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
 """Of today: a broker forgets a producer's place by the timestamps of its records, and then its death may cost some."""
-START_US = instant(START)
+START_US = epoch_us(START)
 PARTITIONS = 2
 USERS = [f"u{n}" for n in range(150)]
 STEP_MS = 10
@@ -81,7 +83,7 @@ class Produced:
         if self.is_broken:
             return None
         fields: dict[str, Any] = json.loads(self.value or b"")
-        return fields | {"at": instant(datetime.fromisoformat(fields["at"]))}
+        return fields | {"at": epoch_us(datetime.fromisoformat(fields["at"]))}
 
 
 class Till:

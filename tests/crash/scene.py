@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, TypeVar
 from confluent_kafka import Consumer, Producer, TopicPartition
 from redis import Redis
 
+from headrace.bus.source_partition import SourcePartition
 from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, dead_letters, ensure_topics, incarnations
 from headrace.errors import TransientError
-from headrace.features.log import EventLog
-from headrace.features.online import Source
-from headrace.features.redis_store import RedisOnlineStore
-from headrace.serving.features import FeatureClient, Features, Status
+from headrace.event_log.event_log import EventLog
+from headrace.features.online.redis.redis_store import RedisOnlineStore
+from headrace.serving.features import FeatureClient, FeatureVectors, Status
 from tests.crash.definitions import PARTITIONS, USERS, Produced, Till, payments, users
 from tests.crash.worker import Setting, Worker
 
@@ -79,7 +79,7 @@ class Scene:
         topics = [(self.topic, PARTITIONS), (dead_letters(self.topic), 1), (OBSERVATIONS, 1)]
         ensure_topics(bootstrap_servers, [TopicPlan(name, count, never) for name, count in topics])
         topic_id = eventually(lambda: incarnations(admin(bootstrap_servers), [self.topic])[self.topic].topic_id)
-        self.sources = [Source(partition, topic_id) for partition in range(PARTITIONS)]
+        self.sources = [SourcePartition(partition, topic_id) for partition in range(PARTITIONS)]
 
     # -- workers ----------------------------------------------------------------------------------------------------
 
@@ -178,7 +178,7 @@ class Scene:
 
     # -- how far it is ----------------------------------------------------------------------------------------------
 
-    def look_up(self, at_us: int | None = None) -> Features:
+    def look_up(self, at_us: int | None = None) -> FeatureVectors:
         """Every user at t."""
         return self.client.get("risk", [{"user": user} for user in USERS], as_of_us=at_us or self.till.end_us)
 
@@ -241,7 +241,7 @@ def _output(folder: Path, disk: Disk | None) -> str:
     return f"{disk.folder}-workers.txt" if disk.is_mounted else os.devnull
 
 
-def served(found: Features) -> bool:
+def served(found: FeatureVectors) -> bool:
     """Whether each of its values is the present one."""
     statuses = {found.statuses(row)["user"] for row in range(found.rows)}
     return statuses <= {Status.PRESENT, Status.MISSING}

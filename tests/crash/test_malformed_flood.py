@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from headrace.bus.topics import dead_letters
-from headrace.streams.letters import letter_id
+from headrace.streams.plane.rejected_copies import letter_id
 from tests.crash.comparison import compare
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.features.log import EventLog
-from headrace.features.redis_store import RedisOnlineStore
-from headrace.streams.failpoints import arm, failpoint
-from headrace.streams.plane import DataPlane, PlaneConfig
+from headrace.event_log.event_log import EventLog
+from headrace.features.online.redis.redis_store import RedisOnlineStore
+from headrace.streams.plane.data_plane import DataPlane, PlaneConfig
+from headrace.streams.plane.failpoints import arm, failpoint
 from headrace.streams.worker import publish_definitions
 from tests.crash.definitions import payments, service, users
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from multiprocessing.connection import Connection
 
-    from headrace.features.online import Cursor, Source
+    from headrace.bus.source_partition import SourcePartition
+    from headrace.features.online.cursor import Cursor
 
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(
@@ -52,7 +53,7 @@ class Setting:
 class Store(RedisOnlineStore):
     """With named steps around a take-over."""
 
-    def acquire(self, view: str, source: Source, owner: bytes, partitions: int) -> Sequence[Cursor | None]:
+    def acquire(self, view: str, source: SourcePartition, owner: bytes, partitions: int) -> Sequence[Cursor | None]:
         failpoint("before-acquire")
         taken = super().acquire(view, source, owner, partitions)
         failpoint("after-acquire")

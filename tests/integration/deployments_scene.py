@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Producer
 
-from headrace.bus.clock import wall_clock
+from headrace.base.times import wall_clock
+from headrace.bus.source_partition import SourcePartition
 from headrace.bus.topics import DEFINITIONS, FOR_EVER, MODELS, TopicPlan, ensure_topics
-from headrace.features.aggregates import Count, Max, Sum
-from headrace.features.definitions import Entity, FeatureService, FeatureView
-from headrace.features.expression import col
-from headrace.features.log import EventLog
-from headrace.features.online import Source, is_live
-from headrace.features.redis_store import RedisOnlineStore
+from headrace.event_log.event_log import EventLog
+from headrace.features.definitions.aggregates import Count, Max, Sum
+from headrace.features.definitions.entity import Entity
+from headrace.features.definitions.expression import col
+from headrace.features.definitions.service import FeatureService
+from headrace.features.definitions.view import FeatureView
+from headrace.features.online.cursor import is_live
+from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.serving.features import FeatureClient
-from headrace.streams.deployment import Deployed
-from headrace.streams.failpoints import arm
-from headrace.streams.kafka_changes import KafkaChanges
-from headrace.streams.plane import DataPlane, PlaneConfig
+from headrace.streams.deployments.deployment import Deployed
+from headrace.streams.deployments.kafka_deployment_log import KafkaDeploymentLog
+from headrace.streams.plane.data_plane import DataPlane, PlaneConfig
+from headrace.streams.plane.failpoints import arm
 from headrace.streams.worker import follow_deployments, make_topics
 from tests.crash.definitions import PARTITIONS, USERS, Produced, Till, payments
 
@@ -126,7 +129,7 @@ class Scene:
         self.store = RedisOnlineStore(services.redis_url, namespace)
         self.log = EventLog(folder)
         self.client = FeatureClient(self.store)
-        self._changes = KafkaChanges(services.bootstrap_servers)
+        self._changes = KafkaDeploymentLog(services.bootstrap_servers)
         self._producer = Producer({"bootstrap.servers": services.bootstrap_servers, "enable.idempotence": True})
         self._workers: list[BaseProcess] = []
 
@@ -215,7 +218,7 @@ def check_rows(
     """The look-up's rows, one a user, are those of a version of the view at its own V."""
     wanted: dict[tuple[int, ...], dict[str, dict[str, Any]]] = {}
     for user, found, of_user in zip(USERS, values, offsets, strict=True):
-        by_partition = {Source.from_text(text).partition: at for text, at in of_user.items()}
+        by_partition = {SourcePartition.from_text(text).partition: at for text, at in of_user.items()}
         below = tuple(by_partition.get(partition, 0) for partition in range(PARTITIONS))
         if below not in wanted:
             wanted[below] = naive(produced, below, number, at_us)

@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from headrace.bus.duration import instant
+from headrace.base.times import epoch_us
 from headrace.bus.event import Event, encode
+from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.bus.stream import Stream
-from headrace.features.aggregates import Count, Last, Sum
-from headrace.features.definitions import Entity, FeatureService, FeatureView
-from headrace.features.expression import col
-from headrace.features.log import EventLog, LogWriter
-from headrace.features.online import NO_CLOCK, Source
-from headrace.features.redis_store import RedisOnlineStore
+from headrace.event_log.event_log import EventLog
+from headrace.event_log.log_writer import LogWriter
+from headrace.features.definitions.aggregates import Count, Last, Sum
+from headrace.features.definitions.entity import Entity
+from headrace.features.definitions.expression import col
+from headrace.features.definitions.service import FeatureService
+from headrace.features.definitions.view import FeatureView
+from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.serving.features import FeatureClient
-from headrace.streams.batch import Judge, Records
-from headrace.streams.logged_rows import LoggedRows
-from headrace.streams.view_partition import ViewPartition
+from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
+from headrace.streams.views.logged_rows import LoggedRows
+from headrace.streams.views.view_partition import ViewPartition
 from headrace.streams.worker import publish_definitions
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 
     from headrace.app.local.services import LocalServices
 
-SOURCE = Source(0, bytes([5]) * 16)
+SOURCE = SourcePartition(0, bytes([5]) * 16)
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 
@@ -127,9 +130,9 @@ class FeastScene:
     def _fold(self) -> None:
         """As a worker does: tiles into the store, rows into the log."""
         publish_definitions(self.store, [shops, tills], [risk])
-        times = np.array([instant(sale.at) + 1_000_000 for sale in SALES], np.int64)
-        records = Records(np.arange(len(SALES)), times, [None] * len(SALES), [encode(sale) for sale in SALES])
-        rows = Judge(sales).rows(SOURCE.topic_id, 0, records, NO_CLOCK)
+        times = np.array([epoch_us(sale.at) + 1_000_000 for sale in SALES], np.int64)
+        records = PartitionRecords(np.arange(len(SALES)), times, [None] * len(SALES), [encode(sale) for sale in SALES])
+        rows = RecordJudge(sales).rows(SOURCE.topic_id, 0, records, NO_CLOCK)
         for spec in (shops.spec, tills.spec):
             view = ViewPartition(spec, SOURCE, self.store)
             view.acquire(b"w" * 16, 1)

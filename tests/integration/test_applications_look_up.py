@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from headrace.errors import OnlineStoreUnavailableError
-from headrace.features.memory_store import MemoryOnlineStore
-from headrace.features.redis_store import RedisOnlineStore
+from headrace.features.online.memory_store import MemoryOnlineStore
+from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.serving.features import FeatureClient, Status
 from tests.lookups_scene import A1, MINUTE, START_US, Worker, sale
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from headrace.app.cli import build
 from headrace.errors import TransientError
-from headrace.features.redis_store import RedisOnlineStore
+from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.serving.features import FeatureClient
 from tests.integration.deployments_scene import until
 from tests.integration.feast_scene import YAML

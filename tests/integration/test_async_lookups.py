@@ -10,10 +10,10 @@ import psutil
 import pytest
 from redis import Redis
 
-from headrace.features.async_link import async_link
-from headrace.features.redis_rounds import Patience
-from headrace.features.redis_store import RedisOnlineStore
-from headrace.features.redis_url import of_node
+from headrace.features.online.redis.async_clients import async_client
+from headrace.features.online.redis.redis_store import RedisOnlineStore
+from headrace.features.online.redis.retrying_call import CallLimits
+from headrace.features.online.redis.url import of_node
 from headrace.serving import AsyncFeatureClient
 from tests.lookups_scene import A1, B1, MINUTE, START_US, filled
 from tests.online_stores import SERVERS, url_of
@@ -128,7 +128,7 @@ def test_a_connection_that_is_to_be_made_anew_ends_when_it_is_given_back(redis_c
     """redis-py marks those that are in use when it finds that the cluster has changed; their node may be gone."""
 
     async def given_back() -> tuple[bool, Any]:
-        link: Any = async_link(redis_cluster.url, Patience())
+        link: Any = async_client(redis_cluster.url, CallLimits())
         await link.run([(0, ("PING",))])
         lane = link._lane((await link._places()).node(0))
         connection = lane.take()

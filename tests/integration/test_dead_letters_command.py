@@ -14,15 +14,15 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from typer.testing import CliRunner
 
 from headrace.app.cli import build
-from headrace.app.project import load_project
-from headrace.app.settings_sources import load_settings
-from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, dead_letters, ensure_topics, held
+from headrace.app.project.project import load_project
+from headrace.app.project.settings_sources import load_settings
+from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, dead_letters, ensure_topics, retained_offsets
 from headrace.errors import FencedError, SettingsError, TerminalError
-from headrace.features.log import EventLog
-from headrace.features.redis_store import RedisOnlineStore
-from headrace.streams.dead_letters import find
-from headrace.streams.plane import DataPlane, PlaneConfig
-from headrace.streams.replay import REPLAY_OF, Replayer, replayed
+from headrace.event_log.event_log import EventLog
+from headrace.features.online.redis.redis_store import RedisOnlineStore
+from headrace.streams.dead_letters.dead_letter import find
+from headrace.streams.dead_letters.replay import REPLAY_OF, DeadLetterReplayer, replayed
+from headrace.streams.plane.data_plane import DataPlane, PlaneConfig
 from tests.crash.scene import until
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from headrace.app.local.services import LocalServices
     from headrace.bus.stream import Stream
-    from headrace.streams.dead_letters import DeadLetter
+    from headrace.streams.dead_letters.dead_letter import DeadLetter
 
 pytestmark = pytest.mark.integration
 run = CliRunner()
@@ -204,7 +204,7 @@ def test_after_a_fix_each_letter_is_sent_again_once(post: Post) -> None:
     post.work(len(SENT) + 2)
     rows = post.log.read(post.topic)
     assert rows.filter(rows["__verdict"] == "accepted").get_column("__offset").to_list() == [0, 2, 2, 3]
-    end = held(admin(post.services.bootstrap_servers), post.topic, 0).ends
+    end = retained_offsets(admin(post.services.bootstrap_servers), post.topic, 0).ends
     assert end == 4  # two records, the replay, and the end of its transaction, which is no record
     assert told("list", "--reason", "decode") == told("list")
 
@@ -213,18 +213,18 @@ def test_a_replay_that_another_overtakes_sends_nothing_more(post: Post) -> None:
     post.define(FIXED)
     letters = find(post.log, [post.topic])
     of = (post.services.bootstrap_servers, post.log, {post.topic: post.stream})
-    sleeper = Replayer(*of)
+    sleeper = DeadLetterReplayer(*of)
     sent: list[DeadLetter] = []
     with pytest.raises(FencedError, match="run it again"):
-        overtaken(sleeper, post.topic, lambda: sent.extend(sent_of(Replayer(*of), letters)))
+        overtaken(sleeper, post.topic, lambda: sent.extend(sent_of(DeadLetterReplayer(*of), letters)))
     assert len(sent) == 2
     assert {record[4].get(REPLAY_OF) for record in post.records()} == {each.id.encode() for each in sent}
     assert replayed(of[0]).keys() >= {each.id for each in sent}
-    (late,) = Replayer(*of).replay([each for each in letters if each in sent][:1])
+    (late,) = DeadLetterReplayer(*of).replay([each for each in letters if each in sent][:1])
     assert (late.sent, len(late.earlier)) == ([], 1)
 
 
-def overtaken(sleeper: Replayer, topic: str, meanwhile: Callable[[], None]) -> None:
+def overtaken(sleeper: DeadLetterReplayer, topic: str, meanwhile: Callable[[], None]) -> None:
     """A replay that sleeps between sending and committing."""
     with sleeper._transaction():
         sleeper._producer.produce(topic, SIZELESS, b"b", 0, headers=[(REPLAY_OF, b"of one who sleeps")])
@@ -232,5 +232,5 @@ def overtaken(sleeper: Replayer, topic: str, meanwhile: Callable[[], None]) -> N
         meanwhile()
 
 
-def sent_of(replayer: Replayer, letters: list[DeadLetter]) -> list[DeadLetter]:
+def sent_of(replayer: DeadLetterReplayer, letters: list[DeadLetter]) -> list[DeadLetter]:
     return [letter for piece in replayer.replay(letters) for letter in piece.sent]

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from headrace.features.online import CursorState
-from headrace.models.events import ViewRef
-from headrace.models.kafka_event_log import KafkaModelEventLog
+from headrace.features.online.cursor import CursorState
+from headrace.models.kafka_model_event_log import KafkaModelEventLog
+from headrace.models.model_events import ViewRef
 from headrace.serving.features import FeatureClient, Status
 from tests.crash.definitions import USERS
 from tests.integration.deployments_scene import Scene, check_rows, until

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from headrace.app.cli import build
 from headrace.app.doctor import redis as redis_doctor
-from headrace.app.run import warn_of_redis
+from headrace.app.processes.processes import warn_of_redis
 from headrace.bus.topics import TopicPlan, ensure_topics, stream_config
 
 if TYPE_CHECKING:

@@ -9,19 +9,21 @@ import numpy as np
 import pytest
 
 from headrace.bus.event import encode
-from headrace.features.memory_store import MemoryOnlineStore
-from headrace.features.online import NO_CLOCK, OnlineStore
-from headrace.features.redis_store import RedisOnlineStore
+from headrace.bus.source_partition import NO_CLOCK
+from headrace.features.online.memory_store import MemoryOnlineStore
+from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.serving.features import FeatureClient
-from headrace.streams.batch import Judge, Records
-from headrace.streams.logged_rows import LoggedRows
-from headrace.streams.view_partition import ViewPartition
+from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
+from headrace.streams.views.logged_rows import LoggedRows
+from headrace.streams.views.view_partition import ViewPartition
 from headrace.streams.worker import publish_definitions
 from tests.property.naive import naive_answers
 from tests.property.test_kernel import KERNEL, SOURCES, Sale, build, sales, view, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from headrace.features.online.store import OnlineStore
 
 KEYS = [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
 
@@ -54,13 +56,13 @@ def fold(store: OnlineStore, partition: int, rows: list[dict[str, Any]]) -> None
     """A worker that owns the partition for one batch: all it knows of the past is what the store has."""
     owned = ViewPartition(view.spec, SOURCES[partition], store)
     owned.acquire(bytes([rows[0]["offset"] % 256]) * 16, len(SOURCES))
-    records = Records(
+    records = PartitionRecords(
         np.array([row["offset"] for row in rows]),
         np.array([row["record_us"] for row in rows]),
         [None] * len(rows),
         [encode(Sale(**row["event"])) for row in rows],
     )
-    judged = Judge(sales).rows(SOURCES[partition].topic_id, partition, records, NO_CLOCK)
+    judged = RecordJudge(sales).rows(SOURCES[partition].topic_id, partition, records, NO_CLOCK)
     writes = owned.fold(LoggedRows.of(judged, sales.event_time), rows[-1]["offset"] + 1)
     assert all(store.write(writes))
 

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headrace.app.deploying import feast_folder
-from headrace.app.settings import Settings
+from headrace.app.project.settings import Settings
 from headrace.errors import DefinitionError, SettingsError
-from headrace.features.definitions import FeatureService
-from headrace.features.expression import col
+from headrace.features.definitions.expression import col
+from headrace.features.definitions.service import FeatureService
 from tests.integration.feast_scene import YAML, numbered, ratings, risk, shops, tills
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from headrace.features.definitions import FeatureView
+    from headrace.features.definitions.view import FeatureView
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Feast's imports and its SQL registry warn
 

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from headrace.errors import DefinitionError
-from headrace.features.aggregates import Count
-from headrace.features.definitions import FeatureService
-from headrace.features.expression import col
+from headrace.features.definitions.aggregates import Count
+from headrace.features.definitions.expression import col
+from headrace.features.definitions.service import FeatureService
 from headrace.streams.worker import publish_definitions
 from tests.integration.feast_scene import NOW, FeastScene, shops, tills
 

@@ -339,7 +339,8 @@ def test_behind_sentinels_the_redis_of_the_tiles_is_to_be_named() -> None:
 
 PROBE = """
 import sys
-import headrace.feast, headrace.serving, headrace.streams.worker, headrace.app.run, headrace.app.deploying
+import headrace.feast, headrace.serving, headrace.streams.worker
+import headrace.app.processes.processes, headrace.app.deploying
 print("feast" in sys.modules)
 """
 

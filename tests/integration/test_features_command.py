@@ -12,17 +12,18 @@ import pytest
 from typer.testing import CliRunner
 
 from headrace.app.cli import build
-from headrace.app.project import load_project
-from headrace.app.settings_sources import load_settings
-from headrace.bus.duration import instant
+from headrace.app.project.project import load_project
+from headrace.app.project.settings_sources import load_settings
+from headrace.base.times import epoch_us
+from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.errors import DefinitionError
-from headrace.features.log import EventLog, LogWriter
-from headrace.features.online import NO_CLOCK, Source
-from headrace.features.redis_store import RedisOnlineStore
+from headrace.event_log.event_log import EventLog
+from headrace.event_log.log_writer import LogWriter
+from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.serving.explanation import explain
-from headrace.streams.batch import Judge, Records
-from headrace.streams.logged_rows import LoggedRows
-from headrace.streams.view_partition import ViewPartition
+from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
+from headrace.streams.views.logged_rows import LoggedRows
+from headrace.streams.views.view_partition import ViewPartition
 from headrace.streams.worker import publish_definitions
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from headrace.app.local.services import LocalServices
-    from headrace.app.project import Project
+    from headrace.app.project.project import Project
 
 pytestmark = pytest.mark.integration
 run = CliRunner()
@@ -80,14 +81,14 @@ def fill(project: Project, store: RedisOnlineStore, log: EventLog) -> None:
     publish_definitions(store, [view], list(project.services.values()))
     writer = LogWriter(log, stream)
     for partition in range(2):
-        source = Source(partition, b"s" * 16)
+        source = SourcePartition(partition, b"s" * 16)
         own = [(START + timedelta(minutes=minute), amount) for of, minute, amount in ROWS if of == partition]
         values = [
             json.dumps({"shop": "a", "till": 1, "at": at.isoformat(), "amount": amount}).encode() for at, amount in own
         ]
-        stamps = np.array([instant(at) for at, _ in own])
-        records = Records(np.arange(len(own)), stamps, [None] * len(own), values)
-        rows = Judge(stream).rows(source.topic_id, partition, records, NO_CLOCK)
+        stamps = np.array([epoch_us(at) for at, _ in own])
+        records = PartitionRecords(np.arange(len(own)), stamps, [None] * len(own), values)
+        rows = RecordJudge(stream).rows(source.topic_id, partition, records, NO_CLOCK)
         folding = ViewPartition(view.spec, source, store)
         folding.acquire(b"o" * 16, 2)
         writes = folding.fold(LoggedRows.of(rows, stream.event_time), len(own))

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from headrace.features.memory_store import MemoryOnlineStore
+from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.serving.feast_status import FEAST_STATUSES
 from headrace.serving.features import FeatureClient, Status
 from headrace.serving.http import HttpOptions, application

@@ -20,7 +20,7 @@ from headrace.app.local.kafka import has_broker
 from headrace.app.local.lock import FolderLock, running
 from headrace.app.local.services import LocalServices, services_for
 from headrace.app.local.valkey import LocalValkey
-from headrace.app.settings import Settings
+from headrace.app.project.settings import Settings
 from headrace.errors import DataFolderInUseError, DownloadError, ServiceStartError
 
 if TYPE_CHECKING:

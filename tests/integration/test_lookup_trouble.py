@@ -13,8 +13,8 @@ import pytest
 from redis import Redis
 
 from headrace.errors import OnlineStoreUnavailableError
-from headrace.features.redis_store import RedisOnlineStore
-from headrace.features.redis_url import of_node
+from headrace.features.online.redis.redis_store import RedisOnlineStore
+from headrace.features.online.redis.url import of_node
 from headrace.serving import AsyncFeatureClient, FeatureClient
 from tests.lookups_scene import A1, MINUTE, START_US, filled
 from tests.online_stores import SERVERS, url_of
@@ -22,7 +22,7 @@ from tests.online_stores import SERVERS, url_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from headrace.serving.features import Features
+    from headrace.serving.features import FeatureVectors
     from tests.redis_cluster import RedisCluster
 
 AT_US = START_US + 4 * MINUTE
@@ -38,7 +38,7 @@ class Loop:
         self._thread.start()
         self._client = AsyncFeatureClient.from_url(*where, **options)
 
-    def get(self, *asked: Any, **more: Any) -> Features:
+    def get(self, *asked: Any, **more: Any) -> FeatureVectors:
         return asyncio.run_coroutine_threadsafe(self._client.get(*asked, **more), self._loop).result()
 
     def close(self) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from headrace.errors import DefinitionError
-from headrace.features.memory_store import MemoryOnlineStore
-from headrace.features.online import CursorState, OnlineStore
-from headrace.serving.features import Features, Status
+from headrace.features.online.cursor import CursorState
+from headrace.features.online.memory_store import MemoryOnlineStore
+from headrace.serving.features import FeatureVectors, Status
 from tests.lookups_scene import (
     A1,
     A2,
@@ -35,7 +35,8 @@ from tests.online_stores import KINDS, opened
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from headrace.features.definitions import FeatureView
+    from headrace.features.definitions.view import FeatureView
+    from headrace.features.online.store import OnlineStore
 
 Make = Callable[..., Waiting | Awaited]
 
@@ -56,7 +57,7 @@ def worker(store: OnlineStore) -> Worker:
     return filled(store)
 
 
-def look_up(client: Make, *rows: dict[str, Any], minute: float = 4, **options: Any) -> Features:
+def look_up(client: Make, *rows: dict[str, Any], minute: float = 4, **options: Any) -> FeatureVectors:
     return client(**options).get("risk", list(rows), as_of_us=START_US + round(minute * MINUTE))
 
 
@@ -269,7 +270,7 @@ class Cached:
         self.now_s = 100.0
         self._client = client(cache_ms=1_000, monotonic=lambda: self.now_s, **options)
 
-    def get(self, *rows: dict[str, Any], minute: float = 4) -> Features:
+    def get(self, *rows: dict[str, Any], minute: float = 4) -> FeatureVectors:
         return self._client.get("risk", list(rows), as_of_us=START_US + round(minute * MINUTE))
 
 

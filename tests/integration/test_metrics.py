@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from headrace.bus.topics import admin, incarnations
 from headrace.errors import SettingsError
 from headrace.streams.metrics import WorkerMetrics, served
-from headrace.streams.observation import Observation, PartitionObservation, StoppedObservation, ViewObservation
+from headrace.streams.plane.worker_report import PartitionReport, StoppedReport, ViewReport, WorkerReport
 from tests.crash.scene import eventually, until
 
 if TYPE_CHECKING:
@@ -75,11 +75,11 @@ def full() -> WorkerMetrics:
     metrics.rejected("t", pl.Series(["decode", "future", "decode"]))
     metrics.wrote([True, False, True], 0.002)
     metrics.flushed("t", 30, 0.05)
-    views = {"user@ab": ViewObservation(90, 88, 4_000_000)}
-    place = PartitionObservation("t", "07" * 16 + "-3", 100, 80, 5_500_000, 1, views, late=2)
-    new = PartitionObservation("t", "07" * 16 + "-4", 0, 0, -(2**62), 0, {})
-    stopped = [StoppedObservation("t", 5, "why"), StoppedObservation("t", 6, "why", log_ends=3)]
-    metrics.observed(Observation("w", 7_000_000, [place, new], stopped), {("t", 3): 130, ("t", 9): 4})
+    views = {"user@ab": ViewReport(90, 88, 4_000_000)}
+    place = PartitionReport("t", "07" * 16 + "-3", 100, 80, 5_500_000, 1, views, late=2)
+    new = PartitionReport("t", "07" * 16 + "-4", 0, 0, -(2**62), 0, {})
+    stopped = [StoppedReport("t", 5, "why"), StoppedReport("t", 6, "why", log_ends=3)]
+    metrics.observed(WorkerReport("w", 7_000_000, [place, new], stopped), {("t", 3): 130, ("t", 9): 4})
     return metrics
 
 

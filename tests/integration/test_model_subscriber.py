@@ -9,11 +9,11 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from sklearn.linear_model import LogisticRegression
 
-from headrace.bus.clock import wall_clock
+from headrace.base.times import wall_clock
 from headrace.models import acknowledgement, artifact
-from headrace.models.events import ArtifactRef
-from headrace.models.kafka_event_log import KafkaAcknowledgements, KafkaModelEventLog, ensure_topic
-from headrace.serving.subscriber import Loading, ModelSubscriber
+from headrace.models.kafka_model_event_log import KafkaAcknowledgements, KafkaModelEventLog, ensure_topic
+from headrace.models.model_events import ArtifactRef
+from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
 from tests.model_events import published
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def test_publish_swap_acknowledge(services: Any, tmp_path: Path) -> None:
         "delay",
         KafkaModelEventLog(servers, topic),
         KafkaAcknowledgements(servers, acks),
-        Loading(trusted=[]),
+        LoadingPolicy(trusted=[]),
         application="web",
         clock=wall_clock,
     )

@@ -12,14 +12,14 @@ from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
 from headrace.app.cli import build
-from headrace.app.project import Project
+from headrace.app.project.project import Project
 from headrace.errors import HeadraceError, SettingsError
 from headrace.models import artifact
-from headrace.models.event_log import MemoryAcknowledgements
-from headrace.models.events import ArtifactRef, ManifestRef
-from headrace.models.kafka_event_log import KafkaModelEventLog, ensure_topic
+from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_topic
 from headrace.models.manifest import encode, hash_of
-from headrace.serving.subscriber import Loading, ModelSubscriber
+from headrace.models.model_event_log import MemoryAcknowledgements
+from headrace.models.model_events import ArtifactRef, ManifestRef
+from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
 from tests.model_events import MANIFEST, published
 from tests.training import LIVE_FROM, Shop, day, model, request
 
@@ -84,7 +84,7 @@ def test_a_rollback_takes_the_application_back_and_holds_it_there(servers: str, 
         event = published(f"{namespace}-{version}", version, expects=expects, artifact=ref)
         log.append(msgspec.structs.replace(event, model=namespace))
     said = MemoryAcknowledgements()
-    application = ModelSubscriber(namespace, log, said, Loading(()), application="web", clock=lambda: 0)
+    application = ModelSubscriber(namespace, log, said, LoadingPolicy(()), application="web", clock=lambda: 0)
 
     def serves() -> tuple[int, bool]:
         current = application.poll_once(1.0)
@@ -141,7 +141,7 @@ def test_a_version_is_reproduced_or_the_command_says_what_differs(
     monkeypatch.setenv("HEADRACE_EVENT_LOG", str(tmp_path / "log"))
 
     def headrace(of: Model) -> Any:
-        monkeypatch.setattr("headrace.app.project.load_project", lambda _: Project(models={namespace: of}))
+        monkeypatch.setattr("headrace.app.project.project.load_project", lambda _: Project(models={namespace: of}))
         return run.invoke(build(), ["reproduce", "1", "--model", namespace, "--json"])
 
     same = headrace(mine)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from headrace.errors import RequestValueError
-from headrace.features.definitions import FeatureService
-from headrace.features.expression import col
-from headrace.features.memory_store import MemoryOnlineStore
+from headrace.features.definitions.expression import col
+from headrace.features.definitions.service import FeatureService
+from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.serving.features import FeatureClient
 from headrace.streams.worker import publish_definitions
 from tests.lookups_scene import A1, B1, MINUTE, START_US, Awaited, Waiting, filled, risk, shops, tills
@@ -20,7 +20,7 @@ from tests.online_stores import KINDS, opened
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from headrace.features.online import OnlineStore
+    from headrace.features.online.store import OnlineStore
 
     Make = Callable[..., Waiting | Awaited]
 

@@ -14,12 +14,14 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from headrace import Count, Entity, Event, FeatureService, FeatureView, Predictor, Stream
+from headrace.bus.source_partition import SourcePartition
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import MODEL_ACKS, TopicPlan, ensure_topics
-from headrace.features.online import Cursor, Source, Write
-from headrace.features.redis_store import RedisOnlineStore
-from headrace.models.events import ModelEvent, ServiceRef, ViewRef
-from headrace.models.kafka_event_log import KafkaModelEventLog, ensure_topic
+from headrace.features.online.cursor import Cursor
+from headrace.features.online.redis.redis_store import RedisOnlineStore
+from headrace.features.online.store import FencedWrite
+from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_topic
+from headrace.models.model_events import ModelEvent, ServiceRef, ViewRef
 from headrace.models.predictions import PREDICTIONS, VECTORS, Prediction, ServedVector
 from headrace.serving import Connection, NoModelError
 from headrace.streams.worker import publish_definitions
@@ -78,7 +80,9 @@ def prepare(store: RedisOnlineStore) -> None:
     """What a worker would have written for an empty topic."""
     publish_definitions(store, [view], [service])
     cursor = Cursor(uuid.uuid4().bytes, -1)
-    written = store.write([Write(f"seen@{view.version}", Source(0, bytes(16)), cursor, cursor.moved(0, 0, 0))])
+    written = store.write(
+        [FencedWrite(f"seen@{view.version}", SourcePartition(0, bytes(16)), cursor, cursor.moved(0, 0, 0))]
+    )
     assert written == [True]
 
 

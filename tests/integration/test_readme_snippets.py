@@ -14,12 +14,14 @@ import pytest
 import headrace
 from features import delay_features
 from headrace import Run
+from headrace.bus.source_partition import SourcePartition
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import MODEL_ACKS, TopicPlan, ensure_topics
-from headrace.features.online import Cursor, Source, Write
-from headrace.features.redis_store import RedisOnlineStore
-from headrace.models.events import ModelEvent, ServiceRef, ViewRef
-from headrace.models.kafka_event_log import KafkaModelEventLog, ensure_topic
+from headrace.features.online.cursor import Cursor
+from headrace.features.online.redis.redis_store import RedisOnlineStore
+from headrace.features.online.store import FencedWrite
+from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_topic
+from headrace.models.model_events import ModelEvent, ServiceRef, ViewRef
 from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.streams.worker import publish_definitions
 from streams import arrivals, departures, scheduled
@@ -65,7 +67,9 @@ def online(services: LocalServices, namespace: str, monkeypatch: pytest.MonkeyPa
     publish_definitions(store, delay_features.views, [delay_features])
     for view in delay_features.views:
         first = Cursor(uuid.uuid4().bytes, -1)
-        written = store.write([Write(f"{view.name}@{view.version}", Source(0, bytes(16)), first, first.moved(0, 0, 0))])
+        written = store.write(
+            [FencedWrite(f"{view.name}@{view.version}", SourcePartition(0, bytes(16)), first, first.moved(0, 0, 0))]
+        )
         assert written == [True]
     return services
 

@@ -18,11 +18,11 @@ from redis.cluster import ClusterNode as RedisNode
 
 from headrace.bus.topics import OBSERVATIONS, TopicPlan, dead_letters, ensure_topics
 from headrace.errors import OnlineStoreUnavailableError
-from headrace.features.log import EventLog
-from headrace.features.online import is_live
-from headrace.features.redis_store import RedisOnlineStore
-from headrace.serving.features import FeatureClient, Features, Status
-from headrace.streams.plane import DataPlane, PlaneConfig
+from headrace.event_log.event_log import EventLog
+from headrace.features.online.cursor import is_live
+from headrace.features.online.redis.redis_store import RedisOnlineStore
+from headrace.serving.features import FeatureClient, FeatureVectors, Status
+from headrace.streams.plane.data_plane import DataPlane, PlaneConfig
 from headrace.streams.worker import publish_definitions
 from tests.crash.definitions import START, START_US, USERS, payments, service, users
 from tests.crash.scene import until
@@ -129,7 +129,7 @@ class Bench:
     def _flow(self) -> None:
         self.flow.send(40)
 
-    def look_up(self) -> Features:
+    def look_up(self) -> FeatureVectors:
         """Everybody, who is each told the values of the V that the answer names."""
         found = self.client.get("risk", [{"user": user} for user in USERS])
         for row, (user, values) in enumerate(zip(USERS, found.to_dicts(), strict=True)):

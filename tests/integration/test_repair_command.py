@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from headrace.app.cli import build
 from headrace.bus.topics import TopicPlan, admin, ensure_topics, incarnations
 from headrace.errors import SettingsError
-from headrace.features.log import EventLog
+from headrace.event_log.event_log import EventLog
 from tests.crash.scene import eventually
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from redis import Redis
 
-from headrace.features.redis_store import RedisOnlineStore
+from headrace.features.online.redis.redis_store import RedisOnlineStore
 from tests.http_scene import Answered, ask
 from tests.lookups_scene import Worker, sale
 

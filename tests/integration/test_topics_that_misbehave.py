@@ -13,17 +13,19 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 
+from headrace.bus.source_partition import SourcePartition
 from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, dead_letters, ensure_topics, incarnations
 from headrace.errors import BusUnavailableError, FencedError
-from headrace.features.log import EventLog, LogWriter
-from headrace.features.online import Cursor, CursorState, Source
-from headrace.features.redis_store import RedisOnlineStore
+from headrace.event_log.event_log import EventLog
+from headrace.event_log.log_writer import LogWriter
+from headrace.features.online.cursor import Cursor, CursorState
+from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.serving.features import FeatureClient, Status
-from headrace.streams.flusher import Flusher
-from headrace.streams.partition import StoppedPartition
-from headrace.streams.plane import DataPlane, PlaneConfig
+from headrace.streams.plane.data_plane import DataPlane, PlaneConfig
+from headrace.streams.plane.flusher import Flusher
+from headrace.streams.plane.partition import StoppedPartition
+from headrace.streams.plane.takeover import LogEnd, Takeover
 from headrace.streams.repair import accept_loss, find_gaps
-from headrace.streams.takeover import LogEnd, Takeover
 from headrace.streams.worker import publish_definitions
 from tests.crash.definitions import START, START_US, USERS, payments, service, users
 from tests.crash.scene import eventually, until
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from headrace.app.local.services import LocalServices
-    from headrace.streams.gap import Gap
+    from headrace.streams.plane.gap import Gap
 
 pytestmark = pytest.mark.integration
 NOW_MS = START_US // 1_000
@@ -71,8 +73,10 @@ class Bench:
         except BusUnavailableError:
             return 0
 
-    def source(self, partition: int) -> Source:
-        return Source(partition, eventually(lambda: incarnations(self.client, [self.topic])[self.topic].topic_id))
+    def source(self, partition: int) -> SourcePartition:
+        return SourcePartition(
+            partition, eventually(lambda: incarnations(self.client, [self.topic])[self.topic].topic_id)
+        )
 
     def send(self, partition: int, count: int) -> None:
         """One payment of one cent each, by user ``u<partition>``; a new producer knows the topic as it is now."""
@@ -108,7 +112,7 @@ class Bench:
             assert not self.thread.is_alive()
         self.plane = self.thread = None
 
-    def cursors(self) -> dict[Source, Cursor]:
+    def cursors(self) -> dict[SourcePartition, Cursor]:
         return dict(self.store.cursors([f"user@{self.view.version}"])[0])
 
     def at(self, partition: int) -> tuple[int, CursorState]:

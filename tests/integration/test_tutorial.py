@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headrace.features.redis_store import RedisOnlineStore
+from headrace.features.online.redis.redis_store import RedisOnlineStore
 from tests.documents import Block, blocks
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import yaml
 from compose_spec import PyCompose
 
 from headrace.app.cli import build
-from headrace.app.settings_sources import load_settings
+from headrace.app.project.settings_sources import load_settings
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()

@@ -7,7 +7,7 @@ import math
 from fractions import Fraction
 from typing import Any
 
-from headrace.features.expression_numpy import column, to_numpy
+from headrace.features.kernel.expression_numpy import column, to_numpy
 
 
 def value_of(tree: Any, event: dict[str, Any]) -> Any:

@@ -14,17 +14,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.bus.duration import instant
+from headrace.base.times import epoch_us
 from headrace.bus.event import Event, encode
+from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.bus.stream import Stream
-from headrace.features.aggregates import Aggregate, Count, Last, Sum
-from headrace.features.definitions import Entity, FeatureService, FeatureView
-from headrace.features.memory_store import MemoryOnlineStore
-from headrace.features.online import NO_CLOCK, Source
+from headrace.features.definitions.aggregates import Aggregate, Count, Last, Sum
+from headrace.features.definitions.entity import Entity
+from headrace.features.definitions.service import FeatureService
+from headrace.features.definitions.view import FeatureView
+from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.serving.features import FeatureClient, Status
-from headrace.streams.batch import Judge, Records
-from headrace.streams.logged_rows import LoggedRows
-from headrace.streams.view_partition import ViewPartition, reach_us
+from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
+from headrace.streams.views.logged_rows import LoggedRows
+from headrace.streams.views.view_partition import ViewPartition, reach_us
 from headrace.streams.worker import publish_definitions
 from tests.property.budget import examples
 from tests.property.naive import naive_values
@@ -32,7 +34,7 @@ from tests.property.test_kernel import same
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 MINUTE = 60_000_000
-SOURCES = [Source(partition, bytes([5]) * 16) for partition in range(2)]
+SOURCES = [SourcePartition(partition, bytes([5]) * 16) for partition in range(2)]
 KEYS = ["a", "b"]
 
 
@@ -52,7 +54,7 @@ class Scene:
         stream = Stream("sales", Sale, event_time="at", tolerance="10m", available_at=available_at)
         features: dict[str, Aggregate] = {"n": Count(), "amount": Sum("amount"), "last": Last("amount")}
         view = FeatureView("shop", Entity("shop"), stream, ["10m", "1h"], features, history=history, clock=clock)
-        self.spec, self.store, self.judge = view.spec, MemoryOnlineStore(), Judge(stream)
+        self.spec, self.store, self.judge = view.spec, MemoryOnlineStore(), RecordJudge(stream)
         publish_definitions(self.store, [view], [FeatureService("risk", [view])])
         self.views = [ViewPartition(view.spec, source, self.store) for source in SOURCES]
         self.reach = {self.views[0].view: reach_us(view.spec)}
@@ -66,7 +68,7 @@ class Scene:
         view = self.views[partition]
         offsets = view.position + np.arange(len(batch))
         times = np.array([record_us for record_us, _ in batch], np.int64)
-        records = Records(offsets, times, [None] * len(batch), [encode(event) for _, event in batch])
+        records = PartitionRecords(offsets, times, [None] * len(batch), [encode(event) for _, event in batch])
         rows = self.judge.rows(bytes([5]) * 16, partition, records, self.available[partition])
         self.available[partition] = rows["__available_at"].dt.epoch("us").item(-1)
         for write in view.fold(LoggedRows.of(rows, "at"), int(offsets[-1]) + 1):
@@ -76,7 +78,7 @@ class Scene:
             if verdict == "accepted":
                 of_event = {"shop": event.shop, "amount": event.amount}
                 self.rows.append(
-                    {"partition": partition, "offset": offset, "time_us": instant(event.at), "event": of_event}
+                    {"partition": partition, "offset": offset, "time_us": epoch_us(event.at), "event": of_event}
                 )
 
     @property
@@ -97,7 +99,7 @@ class Scene:
 
 def sale(raw: tuple[int, ...], at_us: int) -> Sale:
     _, _, event, seen, key, amount = raw
-    record = START + timedelta(microseconds=at_us - instant(START))
+    record = START + timedelta(microseconds=at_us - epoch_us(START))
     return Sale(KEYS[key], record + timedelta(minutes=event), record + timedelta(minutes=seen), amount)
 
 
@@ -127,7 +129,7 @@ AGES = [(clock, history) for clock in ("wall", "stream") for history in ("0s", "
 def test_what_is_in_range_is_the_law_and_all_else_has_no_value(
     available_at: str, ages: tuple[str, str], raw: list[tuple[int, ...]], size: int, data: st.DataObject
 ) -> None:
-    scene, record_us = Scene(available_at, *ages), instant(START)
+    scene, record_us = Scene(available_at, *ages), epoch_us(START)
     for start in range(0, len(raw), size):
         batches: list[list[tuple[int, Sale]]] = [[], []]
         for one in raw[start : start + size]:
@@ -144,7 +146,7 @@ def test_what_is_in_range_is_the_law_and_all_else_has_no_value(
 
 
 def test_an_event_long_after_it_was_available_would_overrun_the_ring_and_is_rejected() -> None:
-    scene, record_us = Scene("seen", "wall", "0s"), instant(START)
+    scene, record_us = Scene("seen", "wall", "0s"), epoch_us(START)
     for event in (-146, -146 + 41, -146 + 73, -136, -135):  # minutes; all claim to have been seen at -146
         scene.fold(0, [(record_us, sale((0, 0, event, -146, 0, 1), record_us))])
     assert [(row["time_us"] - record_us) // MINUTE for row in scene.rows] == [-146, -136]

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.features.expression import TIME_PARTS, kind
-from headrace.features.expression_numpy import column, to_numpy
-from headrace.features.expression_polars import to_polars
+from headrace.features.definitions.expression import TIME_PARTS, kind
+from headrace.features.kernel.expression_numpy import column, to_numpy
+from headrace.features.kernel.expression_polars import to_polars
 from tests.property.budget import examples
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

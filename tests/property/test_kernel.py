@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.bus.duration import instant
+from headrace.base.times import epoch_us
 from headrace.bus.event import Event
+from headrace.bus.source_partition import SourcePartition
 from headrace.bus.stream import Stream
-from headrace.features.aggregates import (
+from headrace.event_log.event_log import log_schema
+from headrace.features.definitions.aggregates import (
     ApproxDistinct,
     Count,
     DecayedSum,
@@ -30,15 +32,14 @@ from headrace.features.aggregates import (
     Sum,
     Variance,
 )
-from headrace.features.definitions import Entity, FeatureView
-from headrace.features.expression import col
-from headrace.features.field import unpack
-from headrace.features.folded import FoldedView
-from headrace.features.kernel import kernel
-from headrace.features.log import log_schema
-from headrace.features.online import Source
-from headrace.features.point_in_time import Queries, ViewHistory, with_time
-from headrace.features.windows import Lifetime, Tumbling
+from headrace.features.definitions.entity import Entity
+from headrace.features.definitions.expression import col
+from headrace.features.definitions.view import FeatureView
+from headrace.features.definitions.windows import Lifetime, Tumbling
+from headrace.features.kernel.field import unpack
+from headrace.features.kernel.tile_kernel import kernel
+from headrace.features.offline.view_history import PointInTimeQueries, ViewHistory, with_time
+from headrace.streams.views.folded_view import FoldedView
 from tests.property.budget import examples
 from tests.property.naive import Answer, naive_answers
 
@@ -97,7 +98,7 @@ view = FeatureView(
 KERNEL = kernel(view.spec)
 EXACT = [output.exact for output in KERNEL.outputs for _ in KERNEL.windows]
 Name = tuple[Any, ...]
-SOURCES = [Source(p, bytes([7]) * 16) for p in range(2)]
+SOURCES = [SourcePartition(p, bytes([7]) * 16) for p in range(2)]
 
 quarters = st.integers(-40, 40).map(lambda n: n / 4)
 extremes = st.sampled_from([1e150, -1e150, 1e16, 1e16 + 2, -1e16, 1e-150, -1e-300, 0.0, -0.0, 123456.789])
@@ -120,11 +121,11 @@ rows_strategy = st.lists(
 
 def build(raw: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
     """Rows with offsets, record timestamps and event times."""
-    record_us, offsets, rows = instant(START), [0, 0], []
+    record_us, offsets, rows = epoch_us(START), [0, 0], []
     for partition, minutes, seconds, shop, till, amount, pieces, cash, buyer in raw:
         record_us += seconds * 60_000_000
         time_us = record_us + minutes * 60_000_000
-        at = START + timedelta(microseconds=time_us - instant(START))
+        at = START + timedelta(microseconds=time_us - epoch_us(START))
         event = {
             "shop": shop, "till": till, "amount": amount, "pieces": pieces, "cash": cash, "buyer": buyer, "at": at,
         }  # fmt: skip
@@ -143,7 +144,7 @@ def build(raw: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
 
 def frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
     """The rows as the event log has them."""
-    records = [START + timedelta(microseconds=row["record_us"] - instant(START)) for row in rows]
+    records = [START + timedelta(microseconds=row["record_us"] - epoch_us(START)) for row in rows]
     data = {
         "__topic_id": [SOURCES[0].topic_id] * len(rows),
         "__partition": [row["partition"] for row in rows],
@@ -187,11 +188,11 @@ def listed(values: list[tuple[np.ndarray, np.ndarray]], row: int) -> list[Any]:
 def test_the_log_at_any_v_answers_as_a_naive_loop(raw: list[tuple[Any, ...]], data: st.DataObject) -> None:
     rows = build(raw)
     history = ViewHistory(view.spec, frame(rows))
-    at_us = instant(START) + data.draw(st.integers(-600, 3000)) * 30_000_000
+    at_us = epoch_us(START) + data.draw(st.integers(-600, 3000)) * 30_000_000
     below = [data.draw(st.integers(0, 42)) for _ in SOURCES]
     seen = [row for row in rows if row["offset"] < below[row["partition"]]]
     keys = [("a", 0), ("a", 1), ("b", 0), ("zz", 5)]
-    queries = Queries(keys_frame(keys), np.full(4, at_us), np.tile(below, (4, 1)), SOURCES)
+    queries = PointInTimeQueries(keys_frame(keys), np.full(4, at_us), np.tile(below, (4, 1)), SOURCES)
     found = history.values(queries)
     for row, key in enumerate(keys):
         assert not wrong(listed(found, row), naive_answers(view.spec, seen, key, at_us)), key
@@ -210,12 +211,14 @@ def test_folding_in_any_batch_cut_answers_as_a_naive_loop(
         fields |= fold(folded, batch, clocks)
         if len(batch) % 3 == 0:
             folded = reloaded(fields)
-    at_us = max(clocks.values(), default=instant(START)) + later * 30_000_000
+    at_us = max(clocks.values(), default=epoch_us(START)) + later * 30_000_000
     history = ViewHistory(view.spec, frame(rows))
     for key in (("a", 0), ("a", 1), ("b", 0), ("b", 1)):
         found = look_up(fields, key, at_us)
         assert not wrong(found, naive_answers(view.spec, rows, key, at_us)), key
-        logged = history.values(Queries(keys_frame([key]), np.array([at_us]), np.full((1, 2), len(rows)), SOURCES))
+        logged = history.values(
+            PointInTimeQueries(keys_frame([key]), np.array([at_us]), np.full((1, 2), len(rows)), SOURCES)
+        )
         unlike = [
             name
             for name, live, again, exact in zip(KERNEL.columns, found, listed(logged, 0), EXACT, strict=True)
@@ -292,7 +295,7 @@ def look_up(fields: dict[Name, bytes], key: Name, at_us: int) -> list[Any]:
 
 @pytest.mark.parametrize("window", ["10m", "1h", "tumbling_1d", "lifetime"])
 def test_an_empty_view_answers_nothing_at_all(window: str) -> None:
-    found = dict(zip(KERNEL.columns, look_up({}, ("a", 0), instant(START)), strict=True))
+    found = dict(zip(KERNEL.columns, look_up({}, ("a", 0), epoch_us(START)), strict=True))
     assert found[f"sales__n_{window}"] == 0
     assert found[f"sales__amount_{window}"] == 0.0
     assert found[f"sales__mean_{window}"] is None

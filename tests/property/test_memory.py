@@ -9,19 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace import ApproxDistinct, Count, Entity, Event, FeatureView, LastN, Lifetime, Stream, Sum
-from headrace.bus.duration import instant
+from headrace.base.times import epoch_us
 from headrace.bus.event import encode
-from headrace.features.field import unpack
-from headrace.features.folded import FoldedView
-from headrace.features.memory_store import MemoryOnlineStore
-from headrace.features.online import Source
-from headrace.streams.batch import Judge, Records
-from headrace.streams.logged_rows import LoggedRows
-from headrace.streams.view_partition import ViewPartition
+from headrace.bus.source_partition import SourcePartition
+from headrace.features.kernel.field import unpack
+from headrace.features.online.memory_store import MemoryOnlineStore
+from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
+from headrace.streams.views.folded_view import FoldedView
+from headrace.streams.views.logged_rows import LoggedRows
+from headrace.streams.views.view_partition import ViewPartition
 from tests.property.budget import examples
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-SOURCE = Source(0, bytes(16))
+SOURCE = SourcePartition(0, bytes(16))
 
 
 class Visit(Event):
@@ -46,15 +46,15 @@ Batch = list[tuple[int, int, float, str]]
 
 def fields(batches: list[Batch], forget_after: set[int]) -> list[bytes | None]:
     """What the store holds of each visitor in the end."""
-    store, judge = MemoryOnlineStore(), Judge(visits)
+    store, judge = MemoryOnlineStore(), RecordJudge(visits)
     view = ViewPartition(spending.spec, SOURCE, store)
     view.acquire(bytes(16), 1)
     offset = 0
     for number, batch in enumerate(batches):
         events = [Visit(who, place, START + timedelta(minutes=m), float(amount)) for who, m, amount, place in batch]
         offsets = np.arange(offset, offset + len(events))
-        stamps = np.array([instant(event.at) for event in events], np.int64)
-        records = Records(offsets, stamps, [None] * len(events), [encode(event) for event in events])
+        stamps = np.array([epoch_us(event.at) for event in events], np.int64)
+        records = PartitionRecords(offsets, stamps, [None] * len(events), [encode(event) for event in events])
         offset += len(events)
         rows = LoggedRows.of(judge.rows(SOURCE.topic_id, 0, records, 0), visits.event_time)
         for write in view.fold(rows, offset):
@@ -100,12 +100,14 @@ def test_those_used_least_recently_are_forgotten() -> None:
 
 
 def test_forgetting_frees_the_entries_of_sketches() -> None:
-    store, judge = MemoryOnlineStore(), Judge(visits)
+    store, judge = MemoryOnlineStore(), RecordJudge(visits)
     view = ViewPartition(spending.spec, SOURCE, store)
     view.acquire(bytes(16), 1)
     events = [Visit(who, f"{who}-{n}", START, 1.0) for who in range(100) for n in range(200)]
-    stamps = np.full(len(events), instant(START))
-    records = Records(np.arange(len(events)), stamps, [None] * len(events), [encode(event) for event in events])
+    stamps = np.full(len(events), epoch_us(START))
+    records = PartitionRecords(
+        np.arange(len(events)), stamps, [None] * len(events), [encode(event) for event in events]
+    )
     rows = LoggedRows.of(judge.rows(SOURCE.topic_id, 0, records, 0), visits.event_time)
     for write in view.fold(rows, len(events)):
         assert store.write([write]) == [True]

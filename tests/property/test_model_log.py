@@ -9,11 +9,11 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.features.online import NO_CLOCK
-from headrace.trainers.model_log import _Table
+from headrace.bus.source_partition import NO_CLOCK
+from headrace.trainers.data.model_log import _RowsByKey
 
 if TYPE_CHECKING:
-    from headrace.features.log import LogReader
+    from headrace.event_log.event_log import LogReader
 
 Row = tuple[int, int, str, int]
 _SCHEMA: dict[str, Any] = {
@@ -52,10 +52,10 @@ def test_any_pieces_give_the_same_rows(rows: list[tuple[int, int, str]], cuts: l
     ends = [0, *sorted(cuts), len(rows)]
     pieces = [content[low:high] for low, high in itertools.pairwise(ends)]
     selection, keys = [pl.col("key")], ["key"] if unique else None
-    table = _Table(cast("LogReader", Pieces(list(pieces))), selection, unique=keys)
+    table = _RowsByKey(cast("LogReader", Pieces(list(pieces))), selection, unique=keys)
     for _ in pieces:
         found = table.frame()
-    whole = _Table(cast("LogReader", Pieces([content])), selection, unique=keys)
+    whole = _RowsByKey(cast("LogReader", Pieces([content])), selection, unique=keys)
     assert found.equals(whole.frame())
     latest: dict[int, int] = {}
     for at, partition, _ in rows:

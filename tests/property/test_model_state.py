@@ -3,8 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.models.events import ModelEvent, Published, decode, encode
-from headrace.models.state import ModelState, advance, fold
+from headrace.models.model_events import ModelEvent, Published, decode, encode
+from headrace.models.model_state import ModelState, advance, fold
 from tests.model_events import published, retired, rolled_back
 
 IDS = st.sampled_from("abcdefgh")

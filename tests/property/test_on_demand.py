@@ -10,9 +10,9 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.features.expression import kind
-from headrace.features.on_demand import OnDemand
-from headrace.features.on_demand_polars import on_demand_columns
+from headrace.features.definitions.expression import kind
+from headrace.features.kernel.on_demand import OnDemandFeatures
+from headrace.features.kernel.on_demand_polars import on_demand_columns
 from tests.property.budget import examples
 from tests.property.test_expressions import KINDS, TYPES, boolean, compare, numeric, plain, scalars
 
@@ -45,7 +45,7 @@ def looked_up(rows: list[dict[str, Any]], name: str) -> tuple[np.ndarray, np.nda
     return np.array([value or 0 for value in values], NUMPY[KINDS[name]]), present
 
 
-def in_numpy(of: OnDemand, rows: list[dict[str, Any]]) -> list[list[Any]]:
+def in_numpy(of: OnDemandFeatures, rows: list[dict[str, Any]]) -> list[list[Any]]:
     given_ = of.given(rows)
     columns = of.values({name: looked_up(rows, name) for name in LOOKED_UP}, given_, len(rows))
     lists = [
@@ -63,7 +63,7 @@ def test_the_three_agree(number: Any, truth: Any, step: str, rows: list[dict[str
     for name, tree in trees.items():
         kinds[name] = kind(tree, kinds)
         features.append({"name": name, "kind": kinds[name], "value": tree})
-    of = OnDemand({"request": REQUEST, "features": features})
+    of = OnDemandFeatures({"request": REQUEST, "features": features})
     wanted = [naive(features, row) for row in rows]
     frame = pl.DataFrame(rows, schema={name: TYPES[kind_] for name, kind_ in KINDS.items()})
     found = on_demand_columns(of, frame.select(LOOKED_UP), frame.drop(LOOKED_UP))

@@ -32,24 +32,26 @@ from headrace import (
     Tumbling,
 )
 from headrace.bus.event import Event
+from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.errors import CodecError
-from headrace.features.field import unpack
-from headrace.features.folded import FoldedView
-from headrace.features.kernel import Kernel, kernel
-from headrace.features.online import NO_CLOCK, Cursor, CursorState, Moment, Source, is_live, present
-from headrace.features.point_in_time import with_time
-from headrace.features.reading import Reading
+from headrace.features.kernel.field import unpack
+from headrace.features.kernel.tile_kernel import TileKernel, kernel
+from headrace.features.offline.view_history import with_time
+from headrace.features.online.cursor import Cursor, CursorState, is_live, present
+from headrace.features.online.field_reader import FieldReader
+from headrace.features.online.store import ShardSnapshot
+from headrace.streams.views.folded_view import FoldedView
 
 from .budget import examples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from headrace.features.states import Values
+    from headrace.features.kernel.states import Values
 
 MINUTE = 60_000_000
 T0 = 1_700_000_000_000_000 // (24 * 60 * MINUTE) * 24 * 60 * MINUTE
-SOURCES = [Source(1, b"a" * 16), Source(0, b"b" * 16), Source(0, b"a" * 16)]
+SOURCES = [SourcePartition(1, b"a" * 16), SourcePartition(0, b"b" * 16), SourcePartition(0, b"a" * 16)]
 KEYS = 4
 
 
@@ -64,7 +66,7 @@ class Sample(Event):
 samples = Stream("samples", Sample, event_time="at")
 
 
-def compiled(windows: list[Any], features: dict[str, Any]) -> Kernel:
+def compiled(windows: list[Any], features: dict[str, Any]) -> TileKernel:
     return kernel(FeatureView("v", Entity("sensor", int), samples, windows, features).spec)
 
 
@@ -98,18 +100,18 @@ TIED: Rows = [(1, 0, 2, 5, 0.0), (1, 0, 2, 5, 1.0), (1, 0, 2, 5, 2.25), (1, 0, 0
 """Of one time: the larger partition has the smaller offset."""
 
 
-def fields_of(rows: Rows) -> list[list[dict[Source, bytes]]]:
+def fields_of(rows: Rows) -> list[list[dict[SourcePartition, bytes]]]:
     """Of each view and key its fields by source."""
     grouped = defaultdict(list)
     for view, key, source, minute, value in rows:
         grouped[view, key, source].append((minute, value))
-    found: list[list[dict[Source, bytes]]] = [[{} for _ in range(KEYS)] for _ in KERNELS]
+    found: list[list[dict[SourcePartition, bytes]]] = [[{} for _ in range(KEYS)] for _ in KERNELS]
     for (view, key, source), of_field in grouped.items():
         found[view][key][SOURCES[source]] = field(KERNELS[view], sorted(of_field))
     return found
 
 
-def field(of: Kernel, rows: Sequence[tuple[int, float]]) -> bytes:
+def field(of: TileKernel, rows: Sequence[tuple[int, float]]) -> bytes:
     folded = FoldedView(of)
     times = T0 + np.array([minute for minute, _ in rows], np.int64) * MINUTE
     frame = pl.DataFrame(
@@ -125,11 +127,11 @@ def field(of: Kernel, rows: Sequence[tuple[int, float]]) -> bytes:
     return data
 
 
-def packed(fields: Mapping[Source, bytes]) -> list[bytes]:
+def packed(fields: Mapping[SourcePartition, bytes]) -> list[bytes]:
     return [word for source, data in fields.items() for word in (source.field, data)]
 
 
-def alone(of: Kernel, fields: Mapping[Source, bytes], at_us: int) -> list[Values]:
+def alone(of: TileKernel, fields: Mapping[SourcePartition, bytes], at_us: int) -> list[Values]:
     """The values of one key, from its fields one by one."""
     parts = [unpack(fields[source], of.layout)[1] for source in sorted(fields)]
     sizes = range(len(of.sizes))
@@ -144,7 +146,7 @@ def alone(of: Kernel, fields: Mapping[Source, bytes], at_us: int) -> list[Values
 def test_together_is_as_alone(rows: Rows, order: list[int], minute: int) -> None:
     at_us = T0 + minute * MINUTE + 7
     fields = fields_of(rows)
-    read = Reading([KERNELS[view] for view in order]).read([list(map(packed, fields[view])) for view in order])
+    read = FieldReader([KERNELS[view] for view in order]).read([list(map(packed, fields[view])) for view in order])
     found, ages, clocks = read.values(at_us), read.ages_us(at_us), read.clocks
     for place, view in enumerate(order):
         headers = [{s: unpack(data, KERNELS[view].layout)[0] for s, data in own.items()} for own in fields[view]]
@@ -176,7 +178,7 @@ def test_other_bytes_are_refused_wherever_they_are(view: int, broken: Any) -> No
     fields = fields_of([(view, 0, 0, 5, 1.0), (view, 1, 0, 9, 2.0), (view, 1, 1, 9, 2.0)])
     fields[view][1][SOURCES[1]] = broken(fields[view][1][SOURCES[1]])
     with pytest.raises(CodecError):
-        Reading(KERNELS).read([list(map(packed, own)) for own in fields]).values(T0)
+        FieldReader(KERNELS).read([list(map(packed, own)) for own in fields]).values(T0)
 
 
 cursors = st.builds(
@@ -191,8 +193,8 @@ cursors = st.builds(
 
 
 @given(st.dictionaries(st.sampled_from(SOURCES), cursors))
-def test_the_signs_of_packed_cursors_are_those_of_cursors(known: dict[Source, Cursor]) -> None:
-    moment = Moment(0, packed({source: cursor.pack() for source, cursor in known.items()}))
+def test_the_signs_of_packed_cursors_are_those_of_cursors(known: dict[SourcePartition, Cursor]) -> None:
+    moment = ShardSnapshot(0, packed({source: cursor.pack() for source, cursor in known.items()}))
     assert moment.cursors == known
     clock, live, heartbeat_us = moment.signs
     assert clock == max((cursor.clock for cursor in known.values()), default=NO_CLOCK)
@@ -204,4 +206,4 @@ def test_a_cursor_of_another_format_has_no_signs() -> None:
     data = Cursor(b"o" * 16, 1).pack()
     for broken in (data[:40] + b"\x09" + data[41:], data[:-1]):
         with pytest.raises(CodecError):
-            _ = Moment(0, [SOURCES[0].field, broken]).signs
+            _ = ShardSnapshot(0, [SOURCES[0].field, broken]).signs

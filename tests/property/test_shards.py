@@ -10,23 +10,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace import Count, Entity, Event, FeatureService, FeatureView, Last, Lifetime, Stream, Sum, col
-from headrace.bus.duration import instant
+from headrace.base.times import epoch_us
 from headrace.bus.event import encode
-from headrace.features.memory_store import MemoryOnlineStore
-from headrace.features.online import NO_CLOCK, CursorState, Source, is_live, shard_of
+from headrace.bus.source_partition import NO_CLOCK, SourcePartition
+from headrace.features.online.cursor import CursorState, is_live
+from headrace.features.online.memory_store import MemoryOnlineStore
+from headrace.features.online.store import shard_of
 from headrace.serving.features import FeatureClient, Status
-from headrace.streams.batch import Judge, Records
-from headrace.streams.logged_rows import LoggedRows
-from headrace.streams.view_partition import ViewPartition
+from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
+from headrace.streams.views.logged_rows import LoggedRows
+from headrace.streams.views.view_partition import ViewPartition
 from headrace.streams.worker import publish_definitions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headrace.features.online import Write
+    from headrace.features.online.store import FencedWrite
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-SOURCE = Source(0, bytes(16))
+SOURCE = SourcePartition(0, bytes(16))
 WHO = range(12)
 
 
@@ -59,10 +61,10 @@ class Worker:
         self.store = MemoryOnlineStore(lambda: 1, shards=shards)
         publish_definitions(self.store, [spending], [FeatureService("risk", [spending])])
         self.client = FeatureClient(self.store, clock="stream")
-        times = np.array([instant(START + timedelta(seconds=n)) for n in range(len(log))], np.int64)
+        times = np.array([epoch_us(START + timedelta(seconds=n)) for n in range(len(log))], np.int64)
         values = [b"broken" if row is None else self._value(n, *row) for n, row in enumerate(log)]
-        records = Records(np.arange(len(log)), times, [None] * len(log), values)
-        self.rows = Judge(visits).rows(SOURCE.topic_id, 0, records, NO_CLOCK)
+        records = PartitionRecords(np.arange(len(log)), times, [None] * len(log), values)
+        self.rows = RecordJudge(visits).rows(SOURCE.topic_id, 0, records, NO_CLOCK)
         self.start()
 
     @staticmethod
@@ -79,10 +81,10 @@ class Worker:
             self.apply(self.fold(self.view.position, (self.view.position + self.end) // 2, CursorState.REBUILDING))
             self.apply(self.fold(self.view.position, self.end))
 
-    def fold(self, start: int, end: int, state: CursorState = CursorState.LIVE) -> list[Write]:
+    def fold(self, start: int, end: int, state: CursorState = CursorState.LIVE) -> list[FencedWrite]:
         return self.view.fold(LoggedRows.of(self.rows.slice(start, end - start), "at"), end, state)
 
-    def apply(self, writes: Sequence[Write]) -> None:
+    def apply(self, writes: Sequence[FencedWrite]) -> None:
         assert self.store.write(writes) == [True] * len(writes)
         for write in writes:
             self.view.applied(write)
@@ -120,7 +122,7 @@ class Worker:
         accepted = [row for row in self.log[: self.end] if row is not None]
         assert (cursor.next_offset, cursor.rows_total) == (self.end, len(accepted))
         assert is_live({SOURCE: cursor})
-        assert cursor.clock == max(instant(START + timedelta(seconds=self.end - 1)), NO_CLOCK)
+        assert cursor.clock == max(epoch_us(START + timedelta(seconds=self.end - 1)), NO_CLOCK)
         found = self.client.get("risk", [{"who": who} for who in WHO])
         assert set(found.views[0].statuses) <= {Status.PRESENT, Status.MISSING}
         assert {of_row[SOURCE.text] for of_row in found.views[0].offsets} == {self.end}
@@ -190,4 +192,4 @@ def test_a_shard_that_is_ahead_of_the_log_stays_there() -> None:
     worker.batch(6, None)
     worker.check_end()
     worker.start()
-    assert worker.view.clock == instant(START + timedelta(seconds=23))
+    assert worker.view.clock == epoch_us(START + timedelta(seconds=23))

@@ -11,21 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace import Count, Entity, Event, FeatureView, Last, LastN, Stream, Sum, col
-from headrace.bus.duration import instant
+from headrace.base.times import epoch_us
 from headrace.bus.event import encode
-from headrace.features.memory_store import MemoryOnlineStore
-from headrace.features.online import NO_CLOCK, Source, shard_of
-from headrace.streams.batch import Judge, Records, Run
-from headrace.streams.logged_rows import LoggedRows
-from headrace.streams.view_memory import ViewMemory
-from headrace.streams.view_partition import ViewPartition, fold_together
+from headrace.bus.source_partition import NO_CLOCK, SourcePartition
+from headrace.features.online.memory_store import MemoryOnlineStore
+from headrace.features.online.store import shard_of
+from headrace.streams.plane.record_judge import PartitionRecords, PartitionRun, RecordJudge
+from headrace.streams.views.logged_rows import LoggedRows
+from headrace.streams.views.view_memory import ViewMemory
+from headrace.streams.views.view_partition import ViewPartition, fold_together
 from tests.property.budget import examples
 
 if TYPE_CHECKING:
-    from headrace.features.aggregates import Aggregate
+    from headrace.features.definitions.aggregates import Aggregate
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-SOURCES = [Source(0, bytes(16)), Source(2, bytes(16)), Source(5, bytes([1]) * 16)]
+SOURCES = [SourcePartition(0, bytes(16)), SourcePartition(2, bytes(16)), SourcePartition(5, bytes([1]) * 16)]
 
 
 class Visit(Event):
@@ -108,21 +109,23 @@ class Side:
 def test_one_fold_of_all_partitions_is_a_fold_of_each(
     batches: list[Batch], shards: int, clock: str, forgotten: set[int]
 ) -> None:
-    view, judge = view_of(clock), Judge(visits)
+    view, judge = view_of(clock), RecordJudge(visits)
     one, other = Side(view, shards, together=True), Side(view, shards, together=False)
     ends, clocks, accepted = [0] * len(SOURCES), [NO_CLOCK] * len(SOURCES), 0
     for number, batch in enumerate(batches):
         if number in forgotten:
             one.views[0].memory.forget()
         now = START + timedelta(minutes=30 * number)
-        runs = [Run(SOURCES[index], len(rows), clocks[index]) for index, rows in batch.items()]
+        runs = [PartitionRun(SOURCES[index], len(rows), clocks[index]) for index, rows in batch.items()]
         events = [(who, recorded, at, amount) for rows in batch.values() for who, recorded, at, amount in rows]
         offsets = [ends[index] + place for index, rows in batch.items() for place in range(len(rows))]
-        stamps = [instant(now + timedelta(minutes=recorded)) for _, recorded, _, _ in events]
+        stamps = [epoch_us(now + timedelta(minutes=recorded)) for _, recorded, _, _ in events]
         values = [encode(Visit(who, now + timedelta(minutes=at), amount)) for who, _, at, amount in events]
         if not events:
             continue
-        frame = judge.together(runs, Records(np.array(offsets), np.array(stamps), [None] * len(values), values))
+        frame = judge.together(
+            runs, PartitionRecords(np.array(offsets), np.array(stamps), [None] * len(values), values)
+        )
         assert frame.equals(_alone(judge, runs, offsets, stamps, values))
         for index, rows in batch.items():
             ends[index] += len(rows)
@@ -138,11 +141,11 @@ def test_one_fold_of_all_partitions_is_a_fold_of_each(
 
 
 def test_what_was_dropped_takes_no_room_however_often_a_partition_comes_and_goes() -> None:
-    view, judge = view_of("wall"), Judge(visits)
+    view, judge = view_of("wall"), RecordJudge(visits)
     side = Side(view, 1, together=True)
     values = [encode(Visit(who, START, 2.0)) for who in range(500)]
     for index in (0, 1, 1, 1, 1):
-        records = Records(np.arange(500), np.full(500, instant(START)), [None] * 500, values)
+        records = PartitionRecords(np.arange(500), np.full(500, epoch_us(START)), [None] * 500, values)
         owned = side.views[index]
         rows = LoggedRows.of(judge.rows(owned.source.topic_id, owned.source.partition, records, NO_CLOCK), "at")
         owned.fold(rows, 500)
@@ -155,12 +158,14 @@ def test_what_was_dropped_takes_no_room_however_often_a_partition_comes_and_goes
     assert (memory._folded.count, memory._keys, list(memory._homes)) == (0, [], [])
 
 
-def _alone(judge: Judge, runs: list[Run], offsets: list[int], stamps: list[int], values: list[bytes]) -> pl.DataFrame:
+def _alone(
+    judge: RecordJudge, runs: list[PartitionRun], offsets: list[int], stamps: list[int], values: list[bytes]
+) -> pl.DataFrame:
     """The rows of each run judged by itself."""
     parts, start = [], 0
     for run in runs:
         end = start + run.count
-        records = Records(
+        records = PartitionRecords(
             np.array(offsets[start:end]), np.array(stamps[start:end]), [None] * run.count, values[start:end]
         )
         parts.append(judge.rows(run.source.topic_id, run.source.partition, records, run.clock_us))

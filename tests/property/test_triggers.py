@@ -8,11 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.errors import DefinitionError
-from headrace.trainers.hysteresis import check_names, hysteresis
-from headrace.trainers.observation import DAY_US, Observation
-from headrace.trainers.policy import Decision, Policy
-from headrace.trainers.trigger_state import Baseline, RunOutcome, TriggerState, finished, pinned, unpinned
-from headrace.trainers.triggers import Inputs, Rule, Verdict, all_of, any_of, at_least, schedule, volume
+from headrace.trainers.triggers.evidence import DAY_US, Evidence
+from headrace.trainers.triggers.hysteresis import check_names, hysteresis
+from headrace.trainers.triggers.rules import (
+    RuleInputs,
+    RuleVerdict,
+    TriggerRule,
+    all_of,
+    any_of,
+    at_least,
+    schedule,
+    volume,
+)
+from headrace.trainers.triggers.trigger_policy import Decision, TriggerPolicy
+from headrace.trainers.triggers.trigger_state import Baseline, RunOutcome, TriggerState, finished, pinned, unpinned
 
 
 @dataclass(frozen=True)
@@ -21,14 +30,14 @@ class Tide:
 
     name: str
 
-    def measure(self, observation: Observation) -> Inputs:
+    def measure(self, observation: Evidence) -> RuleInputs:
         return {"height": observation.matured_labels % 17}
 
-    def judge(self, state: TriggerState, t_us: int, inputs: Inputs) -> list[Verdict]:
+    def judge(self, state: TriggerState, t_us: int, inputs: RuleInputs) -> list[RuleVerdict]:
         del state, t_us
         height = inputs["height"]
         reason = f"height {height}"
-        return [Verdict(rule=self.name, fired=height >= 10, reason=reason, progress=min(1.0, height / 10))]
+        return [RuleVerdict(rule=self.name, fired=height >= 10, reason=reason, progress=min(1.0, height / 10))]
 
     def spec(self) -> dict[str, Any]:
         return {"rule": "tide"}
@@ -37,14 +46,14 @@ class Tide:
         return None
 
 
-LEAVES: st.SearchStrategy[Rule] = st.one_of(
+LEAVES: st.SearchStrategy[TriggerRule] = st.one_of(
     st.integers(1, 3_000).map(lambda n: volume(labels=n, name=f"volume{n}")),
     st.integers(1, 40).map(lambda n: schedule(every=f"{n}d", name=f"schedule{n}")),
     st.integers(0, 9).map(lambda n: hysteresis(Tide(f"tide{n}"), rearm=n / 10)),
 )
 
 
-def combined(children: st.SearchStrategy[Rule]) -> st.SearchStrategy[Rule]:
+def combined(children: st.SearchStrategy[TriggerRule]) -> st.SearchStrategy[TriggerRule]:
     many = st.lists(children, min_size=1, max_size=3, unique_by=lambda rule: rule.name)
     return st.one_of(
         many.map(lambda rules: any_of(*rules, name=f"any{len(rules)}")),
@@ -61,7 +70,7 @@ DAYS = st.lists(
 )
 
 
-def distinct(rule: Rule) -> bool:
+def distinct(rule: TriggerRule) -> bool:
     try:
         check_names(rule)
     except DefinitionError:
@@ -71,22 +80,22 @@ def distinct(rule: Rule) -> bool:
 
 @given(RULES.filter(distinct), st.integers(1, 3_000), st.integers(0, 9), DAYS)
 def test_a_life_of_decisions_keeps_the_law_and_replays(
-    rule: Rule, first: int, cooldown: int, days: list[tuple[int, int, RunOutcome, str]]
+    rule: TriggerRule, first: int, cooldown: int, days: list[tuple[int, int, RunOutcome, str]]
 ) -> None:
-    policy = Policy("m", rule, first, cooldown * DAY_US)
+    policy = TriggerPolicy("m", rule, first, cooldown * DAY_US)
     state, t_us, labels = TriggerState(), 0, 0
     records: list[bytes] = []
     asked: set[str] = set()
     for step, more, outcome, rollback in days:
         t_us, labels = t_us + step * DAY_US, labels + more
-        decision = policy.evaluate(state, Observation(t_us, labels))
+        decision = policy.evaluate(state, Evidence(t_us, labels))
         records.append(msgspec.json.encode(decision))
         check(policy, state, decision, labels)
         state = decision.after
         if decision.request:
             assert decision.request not in asked
             asked.add(decision.request)
-            assert not policy.evaluate(state, Observation(t_us, labels)).fired
+            assert not policy.evaluate(state, Evidence(t_us, labels)).fired
             state = finished(state, Baseline(run=decision.request, outcome=outcome, t_us=t_us, matured_labels=labels))
         if rollback:
             state = pinned(state, t_us, labels) if rollback == "pin" else unpinned(state)
@@ -95,7 +104,7 @@ def test_a_life_of_decisions_keeps_the_law_and_replays(
         assert msgspec.json.encode(policy.judge(old.state, old.t_us, old.inputs)) == record
 
 
-def check(policy: Policy, state: TriggerState, decision: Decision, labels: int) -> None:
+def check(policy: TriggerPolicy, state: TriggerState, decision: Decision, labels: int) -> None:
     assert decision.reason
     assert 0 <= decision.progress <= 1
     assert decision.fired == (decision.request is not None) == (decision.after.request != state.request)
@@ -114,11 +123,11 @@ def check(policy: Policy, state: TriggerState, decision: Decision, labels: int) 
     st.lists(st.tuples(st.integers(0, 16), OUTCOMES), max_size=60),
 )
 def test_hysteresis_is_a_loop_with_one_flag(rearm: float, days: list[tuple[int, RunOutcome]]) -> None:
-    policy = Policy("m", hysteresis(Tide("tide"), rearm=rearm), first=1, cooldown_us=0)
+    policy = TriggerPolicy("m", hysteresis(Tide("tide"), rearm=rearm), first=1, cooldown_us=0)
     state = finished(TriggerState(), Baseline(run="r0", outcome="published", t_us=0, matured_labels=0))
     armed = True
     for day, (height, outcome) in enumerate(days, 1):
-        decision = policy.evaluate(state, Observation(day * DAY_US, 17 * day + height))
+        decision = policy.evaluate(state, Evidence(day * DAY_US, 17 * day + height))
         assert decision.fired == (armed and height >= 10)
         armed = not decision.fired if armed else height / 10 <= rearm
         state = decision.after
@@ -131,12 +140,12 @@ def test_hysteresis_is_a_loop_with_one_flag(rearm: float, days: list[tuple[int, 
 
 @given(st.integers(1, 4), st.lists(st.tuples(st.integers(1, 30), OUTCOMES), max_size=60))
 def test_a_day_has_its_budget(budget: int, steps: list[tuple[int, RunOutcome]]) -> None:
-    policy = Policy("m", volume(labels=1), first=1, cooldown_us=0, daily_budget=budget)
+    policy = TriggerPolicy("m", volume(labels=1), first=1, cooldown_us=0, daily_budget=budget)
     state, t_us = finished(TriggerState(), Baseline(run="r0", outcome="published", t_us=0, matured_labels=0)), 0
     asked: list[int] = []
     for step, (hours, outcome) in enumerate(steps, 1):
         t_us += hours * 3_600_000_000
-        decision = policy.evaluate(state, Observation(t_us, step))
+        decision = policy.evaluate(state, Evidence(t_us, step))
         today = t_us // DAY_US
         assert decision.fired == (asked.count(today) < budget)
         state = decision.after

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from headrace.bus.duration import instant
+from headrace.base.times import epoch_us
 from headrace.bus.event import Event
+from headrace.bus.source_partition import NO_CLOCK
 from headrace.bus.stream import Stream
-from headrace.features.online import NO_CLOCK
-from headrace.streams.batch import Judge, Records
+from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 from tests.property.budget import examples
 
 
@@ -29,8 +29,8 @@ class Reading(Event):
 
 
 readings = Stream("readings", Reading, event_time="at", key="a", tolerance="1m")
-JUDGE = Judge(readings)
-START_US = instant(datetime(2020, 1, 1, tzinfo=UTC))
+JUDGE = RecordJudge(readings)
+START_US = epoch_us(datetime(2020, 1, 1, tzinfo=UTC))
 GOOD = b'{"a":1,"at":"2020-01-01T00:00:00Z"}'
 TIMES = [
     '"2020-01-01T00:00:00Z"',
@@ -71,7 +71,7 @@ def rows(values: list[bytes | None], cuts: list[int]) -> pl.DataFrame:
         batch = values[start : start + size]
         if batch:
             offsets = np.arange(start, start + len(batch))
-            records = Records(offsets, START_US + offsets % 7 * 1_000_000, [b"k"] * len(batch), batch)
+            records = PartitionRecords(offsets, START_US + offsets % 7 * 1_000_000, [b"k"] * len(batch), batch)
             parts.append(JUDGE.rows(bytes(16), 0, records, clock))
             clock = parts[-1]["__available_at"].dt.epoch("us").item(-1)
         start += size

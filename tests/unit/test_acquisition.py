@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any, cast
 import polars as pl
 import pytest
 
+from headrace.bus.source_partition import SourcePartition
 from headrace.errors import OfflineStoreUnavailableError, OnlineStoreUnavailableError
-from headrace.features.online import Cursor, CursorState, Source, Write
-from headrace.streams.acquisition import Acquisition
-from headrace.streams.flusher import Flusher
-from headrace.streams.partition import OwnedPartition
-from headrace.streams.retries import Retries
+from headrace.features.online.cursor import Cursor, CursorState
+from headrace.features.online.store import FencedWrite
+from headrace.streams.plane.acquisition import Acquisition
+from headrace.streams.plane.flusher import Flusher
+from headrace.streams.plane.partition import OwnedPartition
+from headrace.streams.plane.retries import Retries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from headrace.features.log import LogWriter
+    from headrace.event_log.log_writer import LogWriter
 
-SOURCE = Source(0, b"0" * 16)
+SOURCE = SourcePartition(0, b"0" * 16)
 PIECE, SLICE = 20_000, 10_000
 
 
@@ -35,7 +37,7 @@ class SparseLog:
         self.away = 0
         self.takes_s = 0.0
 
-    def read_from(self, _: str, source: Source, start: int, end: int, columns: list[str]) -> pl.DataFrame:
+    def read_from(self, _: str, source: SourcePartition, start: int, end: int, columns: list[str]) -> pl.DataFrame:
         assert (source, columns) == (SOURCE, ["__offset", "at"])
         if self.away:
             self.away -= 1
@@ -64,7 +66,7 @@ class Store:
     unanswered: int = 0
     states: list[CursorState] = field(default_factory=list)
 
-    def write(self, writes: list[Write]) -> list[bool]:
+    def write(self, writes: list[FencedWrite]) -> list[bool]:
         if self.unanswered:
             self.unanswered -= 1
             raise OnlineStoreUnavailableError("away")
@@ -92,20 +94,20 @@ class View:
     def is_live(self) -> bool:
         return self.cursor.next_offset >= 0 and self.cursor.state is CursorState.LIVE
 
-    def marked(self, state: CursorState) -> list[Write]:
-        return [Write(self.view, SOURCE, self.cursor, self.cursor.moved(self.position, 0, 0, state))]
+    def marked(self, state: CursorState) -> list[FencedWrite]:
+        return [FencedWrite(self.view, SOURCE, self.cursor, self.cursor.moved(self.position, 0, 0, state))]
 
-    def applied(self, write: Write) -> None:
+    def applied(self, write: FencedWrite) -> None:
         self.cursor = write.after
 
     def acquire(self, owner: bytes, _: int) -> None:
         self.cursor = replace(self.cursor, owner=owner)
 
-    def fold(self, logged: Any, next_offset: int, state: CursorState) -> list[Write]:
+    def fold(self, logged: Any, next_offset: int, state: CursorState) -> list[FencedWrite]:
         new = logged.since(self.position).offsets.tolist()
         self.folded += new
         self.slices.append(len(new))
-        return [Write(self.view, SOURCE, self.cursor, self.cursor.moved(next_offset, len(new), 0, state))]
+        return [FencedWrite(self.view, SOURCE, self.cursor, self.cursor.moved(next_offset, len(new), 0, state))]
 
 
 @dataclass
@@ -115,11 +117,11 @@ class Flushed:
     end: int
     parts: list[pl.DataFrame] = field(default_factory=list)
 
-    def positions(self) -> dict[Source, int]:
+    def positions(self) -> dict[SourcePartition, int]:
         return {SOURCE: self.end}
 
     @contextmanager
-    def keeping(self, _: Source) -> Iterator[list[pl.DataFrame]]:
+    def keeping(self, _: SourcePartition) -> Iterator[list[pl.DataFrame]]:
         yield self.parts
 
 
@@ -159,7 +161,7 @@ def even(start: int, end: int) -> list[int]:
 @pytest.fixture(autouse=True)
 def prepared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows are only offsets here."""
-    monkeypatch.setattr("headrace.streams.logged_rows.with_time", lambda frame, _: frame)
+    monkeypatch.setattr("headrace.streams.views.logged_rows.with_time", lambda frame, _: frame)
 
 
 def test_a_large_catch_up_is_read_in_pieces_that_meet_and_end_at_d() -> None:
@@ -236,10 +238,12 @@ class Writer:
     def refresh(self) -> None:
         pass
 
-    def position(self, _: Source) -> int:
+    def position(self, _: SourcePartition) -> int:
         return self.end
 
-    def append(self, _: pl.DataFrame, expected: Mapping[Source, int | None], positions: Mapping[Source, int]) -> None:
+    def append(
+        self, _: pl.DataFrame, expected: Mapping[SourcePartition, int | None], positions: Mapping[SourcePartition, int]
+    ) -> None:
         assert expected == {SOURCE: self.end}
         self.end = positions[SOURCE]
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.bus.address import redacted
+from headrace.base.redaction import redacted
 from headrace.errors import OnlineStoreUnavailableError
-from headrace.features.redis_store import RedisOnlineStore
+from headrace.features.online.redis.redis_store import RedisOnlineStore
 
 HIDDEN = "redis://***"
 

@@ -33,13 +33,13 @@ from headrace import (
 from headrace.bus.codec import Decoder
 from headrace.bus.event import Event
 from headrace.errors import CodecError
-from headrace.features.aggregates import PRECISIONS, Aggregate
-from headrace.features.field import unpack
-from headrace.features.folded import FoldedView
-from headrace.features.hyperloglog import estimate, hash_numbers, hash_texts
-from headrace.features.kernel import Kernel, kernel
-from headrace.features.point_in_time import with_time
-from headrace.features.sketches import Registers
+from headrace.features.definitions.aggregates import PRECISIONS, Aggregate
+from headrace.features.kernel.field import unpack
+from headrace.features.kernel.hyperloglog import estimate, hash_numbers, hash_texts
+from headrace.features.kernel.sketches import RegisterSketch
+from headrace.features.kernel.tile_kernel import TileKernel, kernel
+from headrace.features.offline.view_history import with_time
+from headrace.streams.views.folded_view import FoldedView
 
 HOUR = 3_600_000_000
 MINUTE = 60_000_000
@@ -55,11 +55,11 @@ class Reading(Event):
 readings = Stream("readings", Reading, event_time="at")
 
 
-def compiled(windows: list[Any] | None = None, **features: Aggregate) -> Kernel:
+def compiled(windows: list[Any] | None = None, **features: Aggregate) -> TileKernel:
     return kernel(FeatureView("r", Entity("sensor", int), readings, windows or ["1h"], features).spec)
 
 
-def lifted(of: Kernel, values: Any, times: Any = None) -> np.ndarray:
+def lifted(of: TileKernel, values: Any, times: Any = None) -> np.ndarray:
     """The partials of rows, one a value."""
     at = np.full(len(values), T0) if times is None else np.asarray(times)
     frame = pl.DataFrame(
@@ -74,7 +74,7 @@ def lifted(of: Kernel, values: Any, times: Any = None) -> np.ndarray:
     return of.lift(with_time(frame, "at"))
 
 
-def answers(of: Kernel, partials: np.ndarray, at_us: int = T0) -> list[Any]:
+def answers(of: TileKernel, partials: np.ndarray, at_us: int = T0) -> list[Any]:
     """The value of each output over all partials."""
     merged = of.reduce(partials, np.array([0]))
     return [value[0].item() if there[0] else None for value, there in of.finish(merged, np.array([at_us]))]
@@ -116,7 +116,7 @@ def test_distinct_counts_are_within_four_standard_errors(precision: int, count: 
 
 
 def test_the_estimator_has_no_bias_at_any_size() -> None:
-    sketch, nothing = Registers(10), np.zeros(0, np.int64)
+    sketch, nothing = RegisterSketch(10), np.zeros(0, np.int64)
     for count in (10, 500, 2_500, 5_000, 50_000):
         found = []
         for salt in range(100):

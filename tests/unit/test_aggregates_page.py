@@ -13,10 +13,11 @@ import pytest
 import headrace
 from headrace.bus.event import Event
 from headrace.bus.stream import Stream
-from headrace.features.aggregates import Aggregate
-from headrace.features.definitions import Entity, FeatureView
-from headrace.features.kernel import Kernel, kernel
-from headrace.features.windows import Window
+from headrace.features.definitions.aggregates import Aggregate
+from headrace.features.definitions.entity import Entity
+from headrace.features.definitions.view import FeatureView
+from headrace.features.definitions.windows import Window
+from headrace.features.kernel.tile_kernel import TileKernel, kernel
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "aggregates.md").read_text()
 TABLE = [
@@ -33,7 +34,7 @@ class Seen(Event):
     x: float | None
 
 
-def compiled(code: str) -> Kernel:
+def compiled(code: str) -> TileKernel:
     call = re.sub(r"\bprecision=10|\berror=0.01", "", code)
     made: Aggregate = eval(call, vars(headrace) | {n: getattr(headrace, n) for n in headrace.__all__}, GIVEN)
     seen = Stream("seen", Seen, event_time="at")

@@ -10,30 +10,33 @@ import numpy as np
 import polars as pl
 import pytest
 
-from headrace.bus.duration import instant
+from headrace.base.times import epoch_us
 from headrace.bus.event import Event, encode
+from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.bus.stream import Stream
-from headrace.features.aggregates import Count, Mean
-from headrace.features.definitions import Entity, FeatureService, FeatureView
-from headrace.features.log import EventLog, LogWriter
-from headrace.features.memory_store import MemoryOnlineStore
-from headrace.features.online import NO_CLOCK, Source
-from headrace.features.tile_index import Tiles
-from headrace.features.training import FeatureHistory
+from headrace.event_log.event_log import EventLog
+from headrace.event_log.log_writer import LogWriter
+from headrace.features.definitions.aggregates import Count, Mean
+from headrace.features.definitions.entity import Entity
+from headrace.features.definitions.service import FeatureService
+from headrace.features.definitions.view import FeatureView
+from headrace.features.offline.feature_history import FeatureHistory
+from headrace.features.offline.tile_index import SortedTiles
+from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.serving.features import FeatureClient, Status
-from headrace.streams.batch import Judge, Records
-from headrace.streams.logged_rows import LoggedRows
-from headrace.streams.view_partition import ViewPartition
+from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
+from headrace.streams.views.logged_rows import LoggedRows
+from headrace.streams.views.view_partition import ViewPartition
 from headrace.streams.worker import publish_definitions
-from headrace.trainers.audit import Served, audit
+from headrace.trainers.audit.compare import ServedVectorRows, audit
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
-START_US = instant(START)
+START_US = epoch_us(START)
 MINUTE = 60_000_000
-SOURCES = [Source(partition, bytes([3]) * 16) for partition in range(2)]
+SOURCES = [SourcePartition(partition, bytes([3]) * 16) for partition in range(2)]
 
 
 class Sale(Event):
@@ -63,9 +66,9 @@ class Scene:
         self.client = FeatureClient(store)
         for source, shop, minutes in zip(SOURCES, "ab", (range(1, 10), [4]), strict=True):
             events = [Sale(shop, START + timedelta(minutes=minute), float(minute)) for minute in minutes]
-            times = np.array([instant(event.at) + 2 * MINUTE for event in events])
-            records = Records(np.arange(len(events)), times, [None] * len(events), [encode(e) for e in events])
-            rows = Judge(sales).rows(source.topic_id, source.partition, records, NO_CLOCK)
+            times = np.array([epoch_us(event.at) + 2 * MINUTE for event in events])
+            records = PartitionRecords(np.arange(len(events)), times, [None] * len(events), [encode(e) for e in events])
+            rows = RecordJudge(sales).rows(source.topic_id, source.partition, records, NO_CLOCK)
             writer.append(rows, {source: None}, {source: len(events)})
             for spec in self.specs:
                 view = ViewPartition(spec, source, store)
@@ -107,7 +110,7 @@ def test_what_was_out_of_range_is_counted_and_was_right(scene: Scene) -> None:
     outside = [Status.OUT_OF_RANGE in found.values() for found in statuses]
     assert {found["now"] for found in statuses} > {Status.OUT_OF_RANGE}
     assert any(found["now"] != found["past"] == Status.REBUILDING for found in statuses)  # in range for one of them
-    found = audit(Served(scene.specs, scene.history, scene.frame()))
+    found = audit(ServedVectorRows(scene.specs, scene.history, scene.frame()))
     assert (found.checked, found.different, found.out_of_range) == (len(statuses), 0, sum(outside))
 
 
@@ -115,14 +118,14 @@ def test_saying_out_of_range_of_what_was_in_range_is_a_mismatch(scene: Scene) ->
     scene.serve(30)
     said = json.dumps({"now": "out_of_range", "past": "present"})
     frame = scene.frame(statuses=said, values=[None, None, scene.vectors[-1]["values"][2]])
-    assert audit(Served(scene.specs, scene.history, frame)).different == 1
+    assert audit(ServedVectorRows(scene.specs, scene.history, frame)).different == 1
 
 
 @pytest.mark.parametrize("change", [{"statuses": '{"now":"present","past":"present"}'}, {"values": [0.0, None, None]}])
 def test_not_saying_it_or_a_number_with_it_is_a_mismatch(scene: Scene, change: dict[str, Any]) -> None:
     scene.serve(0)
     assert scene.vectors[-1]["values"] == [None, None, None]
-    found = audit(Served(scene.specs, scene.history, scene.frame(**change)))
+    found = audit(ServedVectorRows(scene.specs, scene.history, scene.frame(**change)))
     assert found.different == 1
     assert "now__n_1h" in found.by_column
 
@@ -137,13 +140,13 @@ def test_a_training_set_has_no_number_where_the_served_answer_had_none(scene: Sc
 
 
 def test_nothing_served_is_nothing_to_audit(scene: Scene) -> None:
-    assert audit(Served(scene.specs, scene.history, scene.frame().clear())).checked == 0
+    assert audit(ServedVectorRows(scene.specs, scene.history, scene.frame().clear())).checked == 0
 
 
 @pytest.mark.parametrize("far", [2**20, 2**40], ids=["counted", "ranked"])
 def test_many_entities_and_far_times_do_not_run_over(far: int) -> None:
     entity, k = np.array([2, 2, 2, far, far + 1]), np.array([-far, 5, far, 5, 5])
-    of = Tiles(entity, k, np.zeros(5, np.int64), 1)
+    of = SortedTiles(entity, k, np.zeros(5, np.int64), 1)
     asked = np.array([2, 2, far, far + 1, 3, -1])
     low, high = of.ranges(asked, np.array([-(2**50), 6, 5, 6, -(2**50), -(2**50)]), np.full(6, 2**50))
     assert [list(range(*pair)) for pair in zip(low, high, strict=True)] == [[0, 1, 2], [2], [3], [], [], []]

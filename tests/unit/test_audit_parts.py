@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.features.log_span import Extent, Gap
-from headrace.features.online import Source
-from headrace.features.training import FeatureHistory
+from headrace.bus.source_partition import SourcePartition
+from headrace.event_log.logged_offsets import LoggedOffsets, MissingOffsets
+from headrace.features.offline.feature_history import FeatureHistory
 from headrace.models.predictions import VECTORS
-from headrace.trainers import audit_parts
-from headrace.trainers.audit import Served, audit, lag_records, lags, skew
-from headrace.trainers.audit_parts import Parts
-from headrace.trainers.auditing import Auditor
+from headrace.trainers.audit import vector_parts
+from headrace.trainers.audit.auditor import Auditor
+from headrace.trainers.audit.compare import ServedVectorRows, audit, lag_records, lags, skew
+from headrace.trainers.audit.vector_parts import VectorParts
 from tests.training import A_DAY, DAYS, Shop, model
 from tests.unit.test_auditing import Served_
 
@@ -37,15 +37,15 @@ def scene(tmp_path: Path) -> Served_:
     return found.logged(values=[n + 1, mean, past])
 
 
-def whole(scene: Served_) -> Served:
+def whole(scene: Served_) -> ServedVectorRows:
     history = FeatureHistory(scene.specs, scene.log)
     history.refresh()
-    return Served(scene.specs, history, scene.log.read(VECTORS.topic))
+    return ServedVectorRows(scene.specs, history, scene.log.read(VECTORS.topic))
 
 
 def test_parts_find_what_the_whole_finds(scene: Served_, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit_parts, "MOST", 3)
-    parts, served = list(Parts(scene.model, scene.log)), whole(scene)
+    monkeypatch.setattr(vector_parts, "MOST", 3)
+    parts, served = list(VectorParts(scene.model, scene.log)), whole(scene)
     assert len(parts) >= 4
     assert sum(part.served.vectors.height for part in parts) == len(scene.vectors)
     wanted, found = audit(served), Auditor(scene.model, scene.log).audit()
@@ -62,15 +62,15 @@ def test_parts_find_what_the_whole_finds(scene: Served_, monkeypatch: pytest.Mon
 
 
 def test_what_was_served_at_once_stays_together(scene: Served_, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit_parts, "MOST", 1)
-    times = [set(part.served.vectors["served_at"].to_list()) for part in Parts(scene.model, scene.log)]
+    monkeypatch.setattr(vector_parts, "MOST", 1)
+    times = [set(part.served.vectors["served_at"].to_list()) for part in VectorParts(scene.model, scene.log)]
     assert [len(each) for each in times] == [1] * len({vector["served_at"] for vector in scene.vectors})
 
 
 def test_a_part_reads_its_windows_of_the_log_and_no_more(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     shop.serve(1)
-    parts = Parts(model, shop.log)
+    parts = VectorParts(model, shop.log)
     rows = [sum(len(frame) for frames in part.served.history._rows.values() for frame in frames) for part in parts]
     assert len(rows) > DAYS // 4
     assert max(rows) <= 3 * A_DAY + 2
@@ -100,13 +100,13 @@ def test_an_extent_is_what_a_loop_counts(places: list[tuple[int, int]], pieces: 
         for own in (places[part::pieces] for part in range(pieces))
         if own
     ]
-    found = Extent.of(Pieces(frames), "t")  # type: ignore[arg-type]
+    found = LoggedOffsets.of(Pieces(frames), "t")  # type: ignore[arg-type]
     gaps, ends = [], {}
     for partition in sorted({partition for partition, _ in places}):
-        source = Source(partition, TOPIC_ID)
+        source = SourcePartition(partition, TOPIC_ID)
         offsets = sorted(offset for own, offset in places if own == partition)
         ends[source] = offsets[-1] + 1
         for one, other in pairwise(offsets):
             if other > one + 1:
-                gaps.append(Gap("t", source.text, one + 1, other))
+                gaps.append(MissingOffsets("t", source.text, one + 1, other))
     assert (found.ends(), found.gaps()) == (ends, gaps)

@@ -15,20 +15,22 @@ from deltalake import write_deltalake
 from typer.testing import CliRunner
 
 from headrace.app.cli import build
-from headrace.bus.duration import moment
+from headrace.base.times import utc_datetime
 from headrace.bus.event import Event
 from headrace.bus.stream import Stream
 from headrace.errors import ProjectError
-from headrace.features.aggregates import Aggregate, Count, DecayedSum, Max, Mean, Std, Sum, Variance
-from headrace.features.definitions import Entity, FeatureService, FeatureView
-from headrace.features.expression import col
-from headrace.features.log import EventLog
-from headrace.features.training import FeatureHistory
-from headrace.features.windows import Lifetime
+from headrace.event_log.event_log import EventLog
+from headrace.features.definitions.aggregates import Aggregate, Count, DecayedSum, Max, Mean, Std, Sum, Variance
+from headrace.features.definitions.entity import Entity
+from headrace.features.definitions.expression import col
+from headrace.features.definitions.service import FeatureService
+from headrace.features.definitions.view import FeatureView
+from headrace.features.definitions.windows import Lifetime
+from headrace.features.offline.feature_history import FeatureHistory
 from headrace.models.predictions import VECTORS, ServedVector
-from headrace.trainers.audit import Served, audit
-from headrace.trainers.auditing import Auditor, AuditReport
-from headrace.trainers.bounds import bounds
+from headrace.trainers.audit.auditor import Auditor, AuditReport
+from headrace.trainers.audit.compare import ServedVectorRows, audit
+from headrace.trainers.audit.tolerance import bounds
 from headrace.trainers.definitions import Gate, Label, Model, volume
 from tests.training import Shop, day, write
 from tests.unit.test_audit import SOURCES, Scene, sales
@@ -188,7 +190,7 @@ START_US = day(0)
 
 def history_of(folder: Path, amounts: list[float]) -> FeatureHistory:
     log = EventLog(folder)
-    write(log, moves, [Move("a", moment(START_US + n), x, n % 9) for n, x in enumerate(amounts)])
+    write(log, moves, [Move("a", utc_datetime(START_US + n), x, n % 9) for n, x in enumerate(amounts)])
     history = FeatureHistory([view.spec], log)
     history.refresh()
     return history
@@ -214,7 +216,7 @@ def vectors(history: FeatureHistory, changes: dict[str, float]) -> pl.DataFrame:
     values = [float(value + changes.get(name, 0.0)) for name, value in row.items()]
     return pl.DataFrame(
         {
-            "key": ["a"], "served_at": [moment(int(at_us[0]))], "request": ['{"who":"a"}'], "values": [values],
+            "key": ["a"], "served_at": [utc_datetime(int(at_us[0]))], "request": ['{"who":"a"}'], "values": [values],
             "statuses": ['{"v":"present"}'], "offsets": [logged],
         }
     )  # fmt: skip
@@ -239,10 +241,10 @@ def test_sums_are_equal_within_their_magnitudes_and_all_else_exactly(
     tmp_path: Path, column: str, off: float, is_right: bool
 ) -> None:
     history = history_of(tmp_path, [1e16, 1.0, -1e16, 0.0, 0.001])
-    found = audit(Served([view.spec], history, vectors(history, {column: off})))
+    found = audit(ServedVectorRows([view.spec], history, vectors(history, {column: off})))
     assert found.different == (not is_right)
     assert list(found.by_column) == ([] if is_right else [column])
-    assert audit(Served([view.spec], history, vectors(history, {}))).different == 0
+    assert audit(ServedVectorRows([view.spec], history, vectors(history, {}))).different == 0
 
 
 def test_nothing_where_there_was_something_is_no_rounding(tmp_path: Path) -> None:
@@ -250,7 +252,7 @@ def test_nothing_where_there_was_something_is_no_rounding(tmp_path: Path) -> Non
     frame = vectors(history, {})
     row = frame["values"][0].to_list()
     row[0] = None
-    found = audit(Served([view.spec], history, frame.with_columns(values=pl.Series([row]))))
+    found = audit(ServedVectorRows([view.spec], history, frame.with_columns(values=pl.Series([row]))))
     assert (found.by_column, found.missing) == ({"v__sum_lifetime": 1}, {"v__sum_lifetime": 1})
 
 

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from headrace.bus.duration import instant
+from headrace.base.times import epoch_us
 from headrace.bus.event import Event
+from headrace.bus.source_partition import NO_CLOCK
 from headrace.bus.stream import Stream
-from headrace.features.log import log_schema
-from headrace.features.online import NO_CLOCK
-from headrace.streams.batch import Judge, Records
-from headrace.streams.logged_rows import LoggedRows
+from headrace.event_log.event_log import log_schema
+from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
+from headrace.streams.views.logged_rows import LoggedRows
 
 if TYPE_CHECKING:
     import polars as pl
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
-START_US = instant(START)
+START_US = epoch_us(START)
 TOPIC_ID = bytes(range(16))
 
 
@@ -42,16 +42,16 @@ sales = Stream("sales", Sale, event_time="at", key="shop", tolerance="10m")
 GOOD = b'{"shop":"a","at":"2013-01-01T00:00:00Z","pieces":2}'
 
 
-def records(*values: bytes | None, seconds: int = 0, first: int = 100) -> Records:
+def records(*values: bytes | None, seconds: int = 0, first: int = 100) -> PartitionRecords:
     """Consecutive records with keys k0, k1, …, a second apart."""
     count = len(values)
     times = START_US + (np.arange(count) + seconds) * 1_000_000
-    return Records(np.arange(first, first + count), times, [b"k%d" % n for n in range(count)], values)
+    return PartitionRecords(np.arange(first, first + count), times, [b"k%d" % n for n in range(count)], values)
 
 
 def judged(*values: bytes | None, stream: Stream = sales, clock_us: int = NO_CLOCK) -> pl.DataFrame:
     """Their rows."""
-    return Judge(stream).rows(TOPIC_ID, 3, records(*values), clock_us)
+    return RecordJudge(stream).rows(TOPIC_ID, 3, records(*values), clock_us)
 
 
 def sale(**changes: Any) -> bytes:
@@ -180,9 +180,9 @@ def available(rows: pl.DataFrame) -> list[float]:
 
 def test_available_at_is_the_running_maximum_of_record_timestamps() -> None:
     times = START_US + np.array([5, 3, 9, 2]) * 1_000_000
-    given = Records(np.arange(4), times, [None] * 4, [GOOD, b"", GOOD, GOOD])
-    assert available(Judge(sales).rows(TOPIC_ID, 0, given, NO_CLOCK)) == [5, 5, 9, 9]
-    assert available(Judge(sales).rows(TOPIC_ID, 0, given, START_US + 7_000_000)) == [7, 7, 9, 9]
+    given = PartitionRecords(np.arange(4), times, [None] * 4, [GOOD, b"", GOOD, GOOD])
+    assert available(RecordJudge(sales).rows(TOPIC_ID, 0, given, NO_CLOCK)) == [5, 5, 9, 9]
+    assert available(RecordJudge(sales).rows(TOPIC_ID, 0, given, START_US + 7_000_000)) == [7, 7, 9, 9]
 
 
 def test_available_at_of_history_is_event_time_and_a_delay() -> None:
@@ -233,9 +233,9 @@ def test_an_event_is_late_when_its_partition_is_further_on_than_the_streams_late
     stream = Stream("sales", Sale, event_time="at", tolerance="10m", lateness="10s")
     times = START_US + np.array([9, 10, 11, 0, 5]) * 1_000_000
     late, on_time = sale(at='"2012-12-31T23:59:59Z"'), sale(at='"2013-01-01T00:00:01Z"')
-    given = Records(np.arange(5), times, [None] * 5, [late, late, on_time, on_time, b"?"])
-    logged = LoggedRows.of(Judge(stream).rows(TOPIC_ID, 0, given, NO_CLOCK), "at")
+    given = PartitionRecords(np.arange(5), times, [None] * 5, [late, late, on_time, on_time, b"?"])
+    logged = LoggedRows.of(RecordJudge(stream).rows(TOPIC_ID, 0, given, NO_CLOCK), "at")
     assert logged.late(stream.lateness_us).tolist() == [0]
-    further = LoggedRows.of(Judge(stream).rows(TOPIC_ID, 0, given, START_US + 11_000_001), "at")
+    further = LoggedRows.of(RecordJudge(stream).rows(TOPIC_ID, 0, given, START_US + 11_000_001), "at")
     assert further.late(stream.lateness_us).tolist() == [0] * 4
     assert LoggedRows.of(further.rows.clear(), "at").late(stream.lateness_us).tolist() == []

@@ -14,7 +14,7 @@ from benchmarks import lookups, page, results, training_sets
 from benchmarks.definitions import Payment
 from benchmarks.measuring import Run
 from benchmarks.workload import START_US, Rows, Workload
-from headrace.bus.duration import instant
+from headrace.base.times import epoch_us
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ def test_the_records_say_what_the_columns_say() -> None:
     decoded = [(key, msgspec.json.decode(value, type=Payment), stamp) for key, value, stamp in rows.records()]
     assert [key for key, _, _ in decoded] == [b"user-%d" % user for user in rows.users]
     assert [key.decode() for key, _, _ in decoded] == [payment.user_id for _, payment, _ in decoded]
-    assert [instant(payment.ts) for _, payment, _ in decoded] == rows.times_us.tolist()
+    assert [epoch_us(payment.ts) for _, payment, _ in decoded] == rows.times_us.tolist()
     assert [payment.amount for _, payment, _ in decoded] == rows.amounts.tolist()
     assert [stamp for _, _, stamp in decoded] == (rows.stamps_us // 1_000).tolist()
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from headrace.features.columns import Block, Columns, lists_of
+from headrace.features.online.value_columns import ValueBlock, ValueColumns, lists_of
 
-COUNTS = Block(np.array([10, 11, 20, 21, 30, 31]), np.array([True, False, True, True, False, True]))
-MEANS = Block(np.array([1.0, 1.5, 2.0, 2.5, 3.0, 3.5]), np.ones(6, bool))
+COUNTS = ValueBlock(np.array([10, 11, 20, 21, 30, 31]), np.array([True, False, True, True, False, True]))
+MEANS = ValueBlock(np.array([1.0, 1.5, 2.0, 2.5, 3.0, 3.5]), np.ones(6, bool))
 """Of three queries in two windows."""
 
 
-def lists(columns: Columns) -> list[tuple[list[float], list[bool]]]:
+def lists(columns: ValueColumns) -> list[tuple[list[float], list[bool]]]:
     """In both ways, which have to say the same."""
     found = [(values.tolist(), present.tolist()) for values, present in columns]
     assert [columns.lists(column) for column in range(len(columns))] == found
@@ -21,7 +21,7 @@ def lists(columns: Columns) -> list[tuple[list[float], list[bool]]]:
 
 
 def test_they_are_those_of_a_views_own_queries_features_outside_and_windows_inside() -> None:
-    columns = Columns([COUNTS, MEANS], 2, range(1, 3))
+    columns = ValueColumns([COUNTS, MEANS], 2, range(1, 3))
     assert lists(columns) == [
         ([20, 30], [True, False]),
         ([21, 31], [True, True]),
@@ -32,17 +32,17 @@ def test_they_are_those_of_a_views_own_queries_features_outside_and_windows_insi
 
 
 def test_a_row_may_be_any_of_the_queries() -> None:
-    rows = Columns([COUNTS], 2, range(1, 3)).of_rows(np.array([1, 1, 0]))
+    rows = ValueColumns([COUNTS], 2, range(1, 3)).of_rows(np.array([1, 1, 0]))
     assert lists(rows) == [([30, 30, 20], [False, False, True]), ([31, 31, 21], [True, True, True])]
 
 
 def test_none_is_present_where_nothing_is_known_of_the_time() -> None:
-    absent = Columns([COUNTS], 2, range(1, 3)).absent()
+    absent = ValueColumns([COUNTS], 2, range(1, 3)).absent()
     assert lists(absent) == [([20, 30], [False, False]), ([21, 31], [False, False])]
     assert lists(absent.of_rows(np.array([1]))) == [([30], [False]), ([31], [False])]
 
 
 def test_they_are_a_sequence() -> None:
-    columns = Columns([COUNTS, MEANS], 2, range(3))
+    columns = ValueColumns([COUNTS, MEANS], 2, range(3))
     assert [columns[place][0].tolist() for place in (0, -1)] == [[10, 20, 30], [1.5, 2.5, 3.5]]
     assert [values.tolist() for values, _ in columns[1:3]] == [[11, 21, 31], [1.0, 2.0, 3.0]]

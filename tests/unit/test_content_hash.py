@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from headrace.features.content import content_hash
+from headrace.features.offline.content_hash import content_hash
 
 
 def test_content_is_told_apart_and_its_hash_stays_what_it_was() -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from headrace.app.doctor import Severity, event_log, kafka, project, redis
 from headrace.bus.event import Event
+from headrace.bus.source_partition import SourcePartition
 from headrace.bus.stream import Stream
-from headrace.features.online import Cursor, CursorState, Source
+from headrace.features.online.cursor import Cursor, CursorState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -93,9 +94,9 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert worst(event_log.of_folder("log", file / "events"))[0] is Severity.ERROR
 
 
-def cursor(heartbeat_us: int, state: CursorState = CursorState.LIVE) -> dict[Source, Cursor]:
+def cursor(heartbeat_us: int, state: CursorState = CursorState.LIVE) -> dict[SourcePartition, Cursor]:
     return {
-        Source(0, b"t" * 16): Cursor(
+        SourcePartition(0, b"t" * 16): Cursor(
             owner=uuid.uuid4().bytes, next_offset=5, rows_total=5, clock=0, partitions=1, state=state,
             heartbeat_us=heartbeat_us,
         )
@@ -103,7 +104,7 @@ def cursor(heartbeat_us: int, state: CursorState = CursorState.LIVE) -> dict[Sou
 
 
 def test_a_view_without_a_live_worker_is_named() -> None:
-    def of(cursors: dict[Source, Cursor]) -> Finding:
+    def of(cursors: dict[SourcePartition, Cursor]) -> Finding:
         return project.of_view("view", cursors, now_us=10_000_000, bound_us=5_000_000)
 
     assert of(cursor(9_000_000)).severity is Severity.OK

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from headrace.trainers.drift import psi, score_drift
+from headrace.trainers.triggers.score_drift import psi, score_drift
 
 
 def served(

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from headrace.bus.duration import Duration, instant, micros, moment, text
+from headrace.base.times import Duration, duration_us, epoch_us, format_duration, utc_datetime
 from headrace.errors import DefinitionError
 
 HOUR = 3_600_000_000
@@ -25,22 +25,28 @@ HOUR = 3_600_000_000
     ],
 )
 def test_durations_in_microseconds(duration: Duration, wanted: int) -> None:
-    assert micros(duration) == wanted
+    assert duration_us(duration) == wanted
 
 
 @pytest.mark.parametrize("wrong", ["", "5", "m", "5 m", "-5m", "1.5h", "5min", "1h30m", "5m\n"])
 def test_other_texts_are_refused_with_the_choices(wrong: str) -> None:
     with pytest.raises(DefinitionError, match=r"ms, s, m, h, d"):
-        micros(wrong)
+        duration_us(wrong)
 
 
 @pytest.mark.parametrize("name", ["90s", "5m", "1h", "7d", "1ms", "90m", "25h"])
 def test_the_text_of_a_duration_reads_back(name: str) -> None:
-    assert text(micros(name)) == name
+    assert format_duration(duration_us(name)) == name
 
 
 def test_text_takes_the_largest_unit() -> None:
-    assert [text(micros(name)) for name in ("60s", "60m", "24h", "1000ms", "0h")] == ["1m", "1h", "1d", "1s", "0ms"]
+    assert [format_duration(duration_us(name)) for name in ("60s", "60m", "24h", "1000ms", "0h")] == [
+        "1m",
+        "1h",
+        "1d",
+        "1s",
+        "0ms",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -53,5 +59,5 @@ def test_text_takes_the_largest_unit() -> None:
     ],
 )
 def test_instants_are_exact(time: datetime, wanted: int) -> None:
-    assert instant(time) == wanted
-    assert moment(wanted) == time
+    assert epoch_us(time) == wanted
+    assert utc_datetime(wanted) == time

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headrace.errors import DefinitionError
-from headrace.features.entity_key import serializer
+from headrace.features.online.entity_key import serializer
 
 KEYS = [
     ([["origin", "str"]], ("JFK",)),

@@ -12,23 +12,23 @@ from hypothesis import strategies as st
 
 from headrace.errors import DefinitionError, NewerFormatError
 from headrace.models import artifact, manifest
-from headrace.models.manifest import Span
-from headrace.trainers.exclusions import (
-    Change,
+from headrace.models.manifest import TimeSpan
+from headrace.trainers.data.examples import ExampleBuilder
+from headrace.trainers.data.exclusions import (
     Excluded,
+    ExclusionChange,
     Exclusions,
     Included,
+    KafkaExclusions,
     MemoryExclusions,
     decode,
     exclude,
     fold,
     spans,
 )
-from headrace.trainers.kafka_exclusions import KafkaExclusions
-from headrace.trainers.model_log import ModelLog
-from headrace.trainers.observation import DAY_US
-from headrace.trainers.training_set import TrainingSets
-from headrace.trainers.trigger_consumer import TriggerConsumer
+from headrace.trainers.data.model_log import ModelLog
+from headrace.trainers.process.trigger_consumer import TriggerConsumer
+from headrace.trainers.triggers.evidence import DAY_US
 from tests.training import A_DAY, LIVE_FROM, Shop, day, model, request
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     from headrace.models.manifest import Manifest
 
 T1, T2 = day(LIVE_FROM), day(50)
-BAD = Span(from_us=day(10), to_us=day(12), reason="the till was broken")
+BAD = TimeSpan(from_us=day(10), to_us=day(12), reason="the till was broken")
 GOLDEN = b'{"type":"excluded","id":"x","model":null,"from_us":1,"to_us":2,"reason":"broken","at_us":3,"format":1}'
 
 
 def test_an_exclusion_is_these_bytes() -> None:
-    change = exclude("x", None, Span(from_us=1, to_us=2, reason=" broken "), at_us=3)
+    change = exclude("x", None, TimeSpan(from_us=1, to_us=2, reason=" broken "), at_us=3)
     assert msgspec.json.encode(change) == GOLDEN
     assert decode(GOLDEN) == change
     back = Included(id="x", reason="was fine", at_us=4)
@@ -56,18 +56,18 @@ def test_an_exclusion_is_these_bytes() -> None:
 @pytest.mark.parametrize(
     ("span", "said"),
     [
-        (Span(from_us=day(2), to_us=day(2), reason="x"), "is empty"),
-        (Span(from_us=day(2), to_us=day(1), reason="x"), "must come after"),
-        (Span(from_us=day(2), to_us=day(3), reason=" "), "give the reason"),
+        (TimeSpan(from_us=day(2), to_us=day(2), reason="x"), "is empty"),
+        (TimeSpan(from_us=day(2), to_us=day(1), reason="x"), "must come after"),
+        (TimeSpan(from_us=day(2), to_us=day(3), reason=" "), "give the reason"),
     ],
 )
-def test_an_exclusion_that_makes_no_sense_is_refused(span: Span, said: str) -> None:
+def test_an_exclusion_that_makes_no_sense_is_refused(span: TimeSpan, said: str) -> None:
     with pytest.raises(DefinitionError, match=said):
         exclude("x", None, span, at_us=3)
 
 
 IDS = st.sampled_from("abc")
-CHANGES: st.SearchStrategy[list[Change]] = st.lists(
+CHANGES: st.SearchStrategy[list[ExclusionChange]] = st.lists(
     st.one_of(
         st.builds(
             lambda id_, name, start: Excluded(id=id_, model=name, from_us=start, to_us=start + 5, reason="r", at_us=0),
@@ -81,7 +81,7 @@ CHANGES: st.SearchStrategy[list[Change]] = st.lists(
 
 
 @given(CHANGES)
-def test_the_fold_is_a_loop_and_replays_change_nothing(changes: list[Change]) -> None:
+def test_the_fold_is_a_loop_and_replays_change_nothing(changes: list[ExclusionChange]) -> None:
     wanted: list[Excluded] = []
     seen: set[str] = set()
     for change in changes:
@@ -130,12 +130,12 @@ def kept(shop: Shop, name: str) -> Manifest:
 
 
 def test_a_run_leaves_out_what_is_excluded_and_its_manifest_lists_it(shop: Shop) -> None:
-    holdout = Span(from_us=day(40), to_us=day(41), reason="a sale")
+    holdout = TimeSpan(from_us=day(40), to_us=day(41), reason="a sale")
     exclusions = MemoryExclusions()
     for name, of, span in (
         ("a", None, BAD),
         ("b", model.name, holdout),
-        ("c", "another", Span(from_us=0, to_us=T2, reason="x")),
+        ("c", "another", TimeSpan(from_us=0, to_us=T2, reason="x")),
     ):
         exclusions.append(exclude(name, of, span, at_us=0))
     finished = shop.runner(exclusions=exclusions).run(request("clean", T2))
@@ -150,14 +150,14 @@ def test_a_run_leaves_out_what_is_excluded_and_its_manifest_lists_it(shop: Shop)
 
 
 def test_triggers_see_nothing_of_what_is_excluded(shop: Shop) -> None:
-    def look(excluded: list[Span]) -> tuple[int, int, int]:
+    def look(excluded: list[TimeSpan]) -> tuple[int, int, int]:
         log = ModelLog(model, shop.log)
         log.excluded = excluded
         seen = log.observation(T2, 1)
         return seen.matured_labels, len(seen.scores().score), len(seen.outcomes().score)
 
     labels, scores, outcomes = look([])
-    in_live = Span(from_us=day(35), to_us=day(37), reason="x")
+    in_live = TimeSpan(from_us=day(35), to_us=day(37), reason="x")
     assert look([in_live]) == (labels - 2 * A_DAY, scores - 2 * A_DAY, outcomes - 2 * A_DAY)
     exclusions = MemoryExclusions()
     exclusions.append(exclude("a", None, in_live, at_us=0))
@@ -169,7 +169,7 @@ def test_triggers_see_nothing_of_what_is_excluded(shop: Shop) -> None:
 
 def test_a_model_may_learn_from_what_was_served_and_counts_what_was_not(shop: Shop) -> None:
     served = replace(model, source="logged")
-    sets = TrainingSets(served, shop.log)
+    sets = ExampleBuilder(served, shop.log)
     found = sets.build(day(58), "logged")
     assert set(found.frame["shop__orders_1d"]) == {3.0}  # as it was logged, whatever the events say
     assert len(found) == (55 - LIVE_FROM) * A_DAY
@@ -182,7 +182,7 @@ def test_a_model_may_learn_from_what_was_served_and_counts_what_was_not(shop: Sh
 
 def test_what_another_service_served_is_not_learnt_from(shop: Shop) -> None:
     other = replace(model, source="logged", features=replace(model.features, name="others"))
-    found = TrainingSets(other, shop.log).build(T2, "logged")
+    found = ExampleBuilder(other, shop.log).build(T2, "logged")
     assert (len(found), found.never_served) == (0, 49 * A_DAY)
 
 

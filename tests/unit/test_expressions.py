@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from headrace.errors import DefinitionError
-from headrace.features.expression import Expression, check, col, columns, kind, nullable
+from headrace.features.definitions.expression import Expression, check, col, columns, kind, nullable
 
 EVERYTHING = (
     ((col("a") + 1 - col("b")) * 2 / (1 - col("a")) >= -col("b"))

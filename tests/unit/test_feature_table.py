@@ -13,20 +13,19 @@ import pytest
 from prometheus_client import generate_latest
 
 from headrace import Count, Entity, Event, FeatureView, Project, Settings, Stream
-from headrace.app.jobs import jobs
-from headrace.bus.clock import SettableClock, wall_clock
-from headrace.bus.duration import moment
+from headrace.app.processes.jobs import jobs
+from headrace.base.times import SettableClock, utc_datetime, wall_clock
+from headrace.bus.source_partition import SourcePartition
 from headrace.errors import FencedError
-from headrace.features import feature_table
-from headrace.features.feature_table import MARGIN_US, FeatureTable, step_us
-from headrace.features.log import EventLog
-from headrace.features.online import Source
-from headrace.features.training import FeatureHistory
+from headrace.event_log.event_log import EventLog
+from headrace.features.offline import feature_table
+from headrace.features.offline.feature_history import FeatureHistory
+from headrace.features.offline.feature_table import MARGIN_US, FeatureTable, step_us
 from headrace.models.predictions import VECTORS
 from headrace.streams import upkeep
 from headrace.streams.metrics import WorkerMetrics
-from headrace.streams.upkeep import Job, Jobs, Schedule, Upkeep
-from headrace.trainers.observation import DAY_US
+from headrace.streams.upkeep import LogUpkeep, ScheduledJob, ScheduledJobs, UpkeepSchedule
+from headrace.trainers.triggers.evidence import DAY_US
 from tests.training import SOURCE, Order, Shop, day, made, model, orders, shop, write
 
 if TYPE_CHECKING:
@@ -91,11 +90,11 @@ def test_it_goes_on_where_it_was_and_in_pieces(log: EventLog, tmp_path: Path, mo
     assert in_steps.equals(read(tmp_path / "other"))
 
 
-OTHER = Source(1, SOURCE.topic_id)
+OTHER = SourcePartition(1, SOURCE.topic_id)
 HOURLY = replace(shop, windows=["1h", "3h"]).spec
 
 
-def fill(log: EventLog, source: Source, start: float, end: float) -> None:
+def fill(log: EventLog, source: SourcePartition, start: float, end: float) -> None:
     """The orders of some days, of which each partition has every other one."""
     chosen = [order for order in made()[0] if day(start) <= int(order.ordered_at.timestamp() * 1e6) < day(end)]
     write(log, orders, chosen[source.partition :: 2], source)
@@ -187,9 +186,9 @@ def test_an_event_that_came_late_makes_no_row_of_a_time_before_it(log: EventLog,
     stream = Stream("known", Known, event_time="at", available_at="said", tolerance="30d")
     view = FeatureView("shop", Entity("shop"), stream, ["1d"], {"n": Count()})
     times = [("a", 0.5, 0.5), ("b", 0.6, 1.5), ("a", 3.0, 3.1)]
-    write(log, stream, [Known(name, moment(day(at)), moment(day(said))) for name, at, said in times])
+    write(log, stream, [Known(name, utc_datetime(day(at)), utc_datetime(day(said))) for name, at, said in times])
     table(log, tmp_path, view.spec).update()
-    assert read(tmp_path).rows() == [("a", moment(day(1)), 1)]
+    assert read(tmp_path).rows() == [("a", utc_datetime(day(1)), 1)]
 
 
 def test_nothing_in_the_log_makes_no_table(log: EventLog, tmp_path: Path) -> None:
@@ -200,9 +199,9 @@ def test_nothing_in_the_log_makes_no_table(log: EventLog, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("windows", "step"), [(["10s", "1h"], "1m"), (["3h", "1d"], "3h"), (["7d"], "1d")])
 def test_the_step_is_the_shortest_window_within_reason(windows: list[str], step: str) -> None:
-    from headrace.bus.duration import micros
+    from headrace.base.times import duration_us
 
-    assert step_us(replace(shop, windows=windows).spec) == micros(step)
+    assert step_us(replace(shop, windows=windows).spec) == duration_us(step)
 
 
 # -- on a schedule ---------------------------------------------------------------------------------------------------
@@ -221,7 +220,7 @@ def test_the_leader_keeps_tables_and_audits_and_tells_the_metrics(tmp_path: Path
     assert [(job.name, job.topic) for job in found] == [("audit returns", VECTORS.topic), ("table shop", "orders")]
     metrics = WorkerMetrics()
     clock = SettableClock(day(90))
-    running = Jobs(found, lambda _: True, clock, metrics.job)
+    running = ScheduledJobs(found, lambda _: True, clock, metrics.job)
     clock.now_us = day(900)
     running.step()
     told = generate_latest(metrics.registry).decode()
@@ -241,12 +240,12 @@ def test_a_job_is_the_leaders_and_waits_for_its_time_and_may_fail() -> None:
 
     clock, leads = SettableClock(day(0)), {"mine", "too"}
     told = [
-        Job("a", "mine", timedelta(hours=1), partial(does, "a")),
-        Job("b", "too", timedelta(hours=2), partial(does, "b")),
-        Job("c", "not mine", timedelta(hours=1), partial(does, "c")),
+        ScheduledJob("a", "mine", timedelta(hours=1), partial(does, "a")),
+        ScheduledJob("b", "too", timedelta(hours=2), partial(does, "b")),
+        ScheduledJob("c", "not mine", timedelta(hours=1), partial(does, "c")),
     ]
     reported: list[Any] = []
-    running = Jobs(told, leads.__contains__, clock, lambda name, found: reported.append((name, found)))
+    running = ScheduledJobs(told, leads.__contains__, clock, lambda name, found: reported.append((name, found)))
     running.step()
     assert ran == []
     clock.now_us += 3_600_000_000
@@ -268,8 +267,8 @@ def test_a_stop_does_not_wait_for_a_job(log: EventLog, monkeypatch: pytest.Monke
         end.wait(10)
         return {}
 
-    job = Job("long", "mine", timedelta(0), long)
-    with Upkeep(log, [], lambda _: True, Schedule(), wall_clock, jobs=[job]):
+    job = ScheduledJob("long", "mine", timedelta(0), long)
+    with LogUpkeep(log, [], lambda _: True, UpkeepSchedule(), wall_clock, jobs=[job]):
         assert began.wait(10)
     threads = [thread for thread in threading.enumerate() if thread.name == "headrace-jobs"]
     assert [(thread.is_alive(), thread.daemon) for thread in threads] == [(True, True)]

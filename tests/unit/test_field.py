@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from headrace.errors import CodecError
-from headrace.features.field import Header, Layout, fronts, unpack
+from headrace.features.kernel.field import FieldHeader, FieldLayout, fronts, unpack
 
 TILE = np.dtype([("k", "<i8"), ("c0", "<i8"), ("c1", "<f8")])
 TILES = np.array([(5, 1, 0.5), (6, 2, -1.0), (1, 3, 1.5)], TILE)
-LAYOUT = Layout(TILE, 2)
-HEADER = Header(258, -2, 7)
+LAYOUT = FieldLayout(TILE, 2)
+HEADER = FieldHeader(258, -2, 7)
 
 
 def field(counts: list[int]) -> bytes:
@@ -36,7 +36,7 @@ def test_a_field_has_these_bytes() -> None:
 def test_an_odd_number_of_sizes_is_padded_to_eight_bytes() -> None:
     data = field([1, 0, 2])
     assert data[32:48].hex() == "01000000000000000200000000000000"
-    assert [len(part) for part in unpack(data, Layout(TILE, 3))[1]] == [1, 0, 2]
+    assert [len(part) for part in unpack(data, FieldLayout(TILE, 3))[1]] == [1, 0, 2]
 
 
 def test_a_field_reads_back() -> None:

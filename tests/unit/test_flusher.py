@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from headrace.bus.event import Event
+from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.bus.stream import Stream
-from headrace.features.log import EventLog, LogWriter
-from headrace.features.online import NO_CLOCK, Source
-from headrace.streams.batch import Judge, Records
-from headrace.streams.flusher import Flusher
+from headrace.event_log.event_log import EventLog
+from headrace.event_log.log_writer import LogWriter
+from headrace.streams.plane.flusher import Flusher
+from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,15 +31,15 @@ class Sale(Event):
 
 
 sales = Stream("sales", Sale, event_time="at")
-SOURCES = [Source(partition, b"t" * 16) for partition in range(3)]
+SOURCES = [SourcePartition(partition, b"t" * 16) for partition in range(3)]
 FENCED = SOURCES[1]
 
 
-def rows(source: Source, start: int, count: int) -> pl.DataFrame:
+def rows(source: SourcePartition, start: int, count: int) -> pl.DataFrame:
     values = [b'{"shop": "a", "at": "2026-01-01T00:00:00Z"}'] * count
     offsets, stamps = np.arange(start, start + count), np.full(count, 1_767_225_600_000_000)
-    return Judge(sales).rows(
-        source.topic_id, source.partition, Records(offsets, stamps, [None] * count, values), NO_CLOCK
+    return RecordJudge(sales).rows(
+        source.topic_id, source.partition, PartitionRecords(offsets, stamps, [None] * count, values), NO_CLOCK
     )
 
 
@@ -48,12 +49,12 @@ def log(tmp_path: Path) -> EventLog:
 
 
 @pytest.fixture
-def fenced() -> list[Source]:
+def fenced() -> list[SourcePartition]:
     return []
 
 
 @pytest.fixture
-def flusher(log: EventLog, fenced: list[Source]) -> Iterator[Flusher]:
+def flusher(log: EventLog, fenced: list[SourcePartition]) -> Iterator[Flusher]:
     flusher = Flusher(LogWriter(log, sales), fenced.append)
     for source in SOURCES:
         flusher.open(source)
@@ -62,7 +63,7 @@ def flusher(log: EventLog, fenced: list[Source]) -> Iterator[Flusher]:
 
 
 def test_a_flush_that_one_partition_refuses_commits_the_rows_of_the_others(
-    log: EventLog, flusher: Flusher, fenced: list[Source]
+    log: EventLog, flusher: Flusher, fenced: list[SourcePartition]
 ) -> None:
     LogWriter(log, sales).append(rows(FENCED, 0, 4), {FENCED: None}, {FENCED: 4})
     for source in SOURCES:
@@ -79,7 +80,7 @@ def test_a_flush_that_one_partition_refuses_commits_the_rows_of_the_others(
 
 
 def test_a_partition_that_was_fenced_goes_on_from_where_the_log_stands(
-    log: EventLog, flusher: Flusher, fenced: list[Source]
+    log: EventLog, flusher: Flusher, fenced: list[SourcePartition]
 ) -> None:
     LogWriter(log, sales).append(rows(FENCED, 0, 4), {FENCED: None}, {FENCED: 4})
     flusher.add(FENCED, rows(FENCED, 0, 7), 7)

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from confluent_kafka import Message
 
+from headrace.base.waiting import UntilAvailable
 from headrace.bus.event import encode
-from headrace.bus.patience import Patience
 from headrace.errors import OnlineStoreUnavailableError
-from headrace.features.memory_store import MemoryOnlineStore
+from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.serving import FeatureClient
-from headrace.streams.folding import Folding
-from headrace.streams.meter import Meter
-from headrace.streams.partition import OwnedPartition
-from headrace.streams.view_partition import ViewPartition
+from headrace.streams.plane.folding import Folding
+from headrace.streams.plane.partition import OwnedPartition
+from headrace.streams.plane.plane_metrics import PlaneMetrics
+from headrace.streams.views.view_partition import ViewPartition
 from headrace.streams.worker import publish_definitions
 from tests.lookups_scene import MINUTE, SOURCES, START_US, risk, sale, sales, shops, tills
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from headrace.features.online import Source, Write
+    from headrace.bus.source_partition import SourcePartition
+    from headrace.features.online.store import FencedWrite
 
 AT_US = START_US + 5 * MINUTE
 
@@ -40,7 +41,7 @@ class Store(MemoryOnlineStore):
         self.unanswered = self.refused = 0
         self.open.set()
 
-    def write(self, writes: Sequence[Write]) -> list[bool]:
+    def write(self, writes: Sequence[FencedWrite]) -> list[bool]:
         self.asked.release()
         assert self.open.wait(10)
         if self.unanswered:
@@ -59,7 +60,7 @@ class Buffer:
     rows: list[pl.DataFrame] = field(default_factory=list)
     added: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
-    def add(self, source: Source, rows: pl.DataFrame, next_offset: int) -> None:
+    def add(self, source: SourcePartition, rows: pl.DataFrame, next_offset: int) -> None:
         assert source in SOURCES
         assert rows.get_column("__offset").to_list()[-1] == next_offset - 1
         self.rows.append(rows)
@@ -93,14 +94,14 @@ class Scene:
             self.store,
             self.owned,
             send=lambda letter: pytest.fail(str(letter)),
-            patiently=Patience(self.stop),
+            patiently=UntilAvailable(self.stop),
             monotonic=lambda: 0.0,
-            meter=Meter(),
+            meter=PlaneMetrics(),
             **doubles,
         )
         self._offsets = [0, 0]
 
-    def _own(self, source: Source) -> OwnedPartition:
+    def _own(self, source: SourcePartition) -> OwnedPartition:
         views = [ViewPartition(view.spec, source, self.store) for view in (shops, tills)]
         for view in views:
             view.acquire(b"w" * 16, len(SOURCES))

@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from headrace.trainers.gate import GateReport, judge, judge_first
+from headrace.trainers.runs.gate import GateReport, judge, judge_first
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
 

@@ -13,18 +13,18 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from headrace.bus.duration import moment
+from headrace.base.times import utc_datetime
 from headrace.errors import OnlineStoreUnavailableError, SettingsError
-from headrace.features.memory_store import MemoryOnlineStore
-from headrace.serving.features import FeatureClient, Features
-from headrace.serving.http import HttpOptions, Limits, application
+from headrace.features.online.memory_store import MemoryOnlineStore
+from headrace.serving.features import FeatureClient, FeatureVectors
+from headrace.serving.http import HttpOptions, RequestLimits, application
 from tests.crash.scene import until
 from tests.http_scene import InThreads, ask, serving
 from tests.lookups_scene import MINUTE, SOURCES, START_US, Worker, sale, shops, tills
 
 Serve = Callable[..., str]
 AT_US = START_US + 4 * MINUTE
-AS_OF = moment(AT_US).isoformat()
+AS_OF = utc_datetime(AT_US).isoformat()
 A1, B1 = {"shop": "a", "till": 1}, {"shop": "b", "till": 1}
 
 
@@ -141,7 +141,7 @@ def test_unknown_paths_and_methods_are_problems(url: str) -> None:
 
 
 def test_too_many_entities_and_too_large_bodies_are_refused(serve: Serve) -> None:
-    url = serve(limits=Limits(body_bytes=300, entities=2))
+    url = serve(limits=RequestLimits(body_bytes=300, entities=2))
     assert ask(f"{url}/features", request(A1, A1)).status == 200
     answered = ask(f"{url}/features", request(A1, A1, A1))
     assert answered.problem == (413, "too-large")
@@ -150,7 +150,7 @@ def test_too_many_entities_and_too_large_bodies_are_refused(serve: Serve) -> Non
 
 
 def test_more_keys_than_may_be_asked_at_a_time_are_refused(serve: Serve) -> None:
-    url = serve(limits=Limits(keys=3), services=("risk",))
+    url = serve(limits=RequestLimits(keys=3), services=("risk",))
     views = [f"shop@{shops.version}", f"till@{tills.version}"]
     features = {"features": ["shop:n_10m", "shop:amount_10m", "till:n_1h"]}
     one, two = ({"shop": ["a"] * n, "till": [1] * n} for n in (1, 2))
@@ -168,7 +168,7 @@ def test_more_keys_than_may_be_asked_at_a_time_are_refused(serve: Serve) -> None
 
 
 def test_a_body_that_grows_too_large_in_pieces_is_refused(serve: Serve) -> None:
-    parts = serve(limits=Limits(body_bytes=300)).partition("//")[2].partition(":")
+    parts = serve(limits=RequestLimits(body_bytes=300)).partition("//")[2].partition(":")
     with socket.create_connection((parts[0], int(parts[2]))) as connection:
         connection.sendall(b"POST /features HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         for _ in range(4):
@@ -213,7 +213,7 @@ class Slow:
     def __init__(self) -> None:
         self.asked = threading.Event()
 
-    async def get(self, *_: Any, **__: Any) -> Features:
+    async def get(self, *_: Any, **__: Any) -> FeatureVectors:
         self.asked.set()
         await asyncio.sleep(60)
         raise AssertionError
@@ -225,13 +225,13 @@ class Broken:
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    async def get(self, _: str | Sequence[str], entities: Sequence[Any], **__: Any) -> Features:
+    async def get(self, _: str | Sequence[str], entities: Sequence[Any], **__: Any) -> FeatureVectors:
         raise self._error
 
 
 def test_an_answer_that_takes_too_long_is_given_up_and_nobody_waits_for_it(serve: Serve) -> None:
     slow = Slow()
-    url = serve(slow, limits=Limits(deadline_s=0.5))
+    url = serve(slow, limits=RequestLimits(deadline_s=0.5))
     answers: list[Any] = []
     asking = threading.Thread(target=lambda: answers.append(ask(f"{url}/features", request(A1))))
     asking.start()
@@ -246,7 +246,7 @@ def test_an_answer_that_takes_too_long_is_given_up_and_nobody_waits_for_it(serve
 
 
 def test_a_body_that_does_not_come_is_given_up(serve: Serve) -> None:
-    parts = serve(limits=Limits(deadline_s=0.2)).partition("//")[2].partition(":")
+    parts = serve(limits=RequestLimits(deadline_s=0.2)).partition("//")[2].partition(":")
     with socket.create_connection((parts[0], int(parts[2]))) as connection:
         connection.sendall(b"POST /features HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
         assert connection.recv(1_000).startswith(b"HTTP/1.1 408 ")

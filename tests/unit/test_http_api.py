@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 
-from headrace.features.memory_store import MemoryOnlineStore
+from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.serving.features import FeatureClient
-from headrace.serving.http import HttpOptions, Limits, application
+from headrace.serving.http import HttpOptions, RequestLimits, application
 from tests.http_scene import InThreads, ask, serving
 from tests.lookups_scene import Worker, sale
 
@@ -30,7 +30,7 @@ def url() -> Iterator[str]:
     """A server that asks for a key."""
     store = MemoryOnlineStore()
     Worker(store).fold(0, sale("a", 1, 1.0))
-    options = HttpOptions(services=["risk"], api_keys=[KEY], limits=Limits(deadline_s=10))
+    options = HttpOptions(services=["risk"], api_keys=[KEY], limits=RequestLimits(deadline_s=10))
     with serving(application(InThreads(FeatureClient(store)), options)) as url:
         yield url
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from headrace.app.cli import build
 from headrace.errors import SettingsError
-from headrace.features.log import EventLog
+from headrace.event_log.event_log import EventLog
 from tests.training import Order, day, orders, write
 
 if TYPE_CHECKING:
@@ -24,13 +24,13 @@ run = CliRunner()
 @pytest.fixture
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EventLog:
     """Six files of one stream, of a project that has two."""
-    from headrace.bus.duration import moment
+    from headrace.base.times import utc_datetime
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "headrace.toml").write_text('[project]\nstreams = ["tests.training"]\nfeatures = []\ntrainers = []\n')
     log = EventLog(tmp_path / ".headrace" / "events")
     for number in range(6):
-        write(log, orders, [Order(number, "a", 1.0, moment(day(number)))])
+        write(log, orders, [Order(number, "a", 1.0, utc_datetime(day(number)))])
     return log
 
 

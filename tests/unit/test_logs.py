@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
-from headrace.app.logs import configure_logs
+from headrace.app.terminal.logs import configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

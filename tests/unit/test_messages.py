@@ -10,18 +10,18 @@ import pytest
 
 from headrace.bus.control import Tick, decode_control
 from headrace.errors import CodecError, NewerFormatError
-from headrace.models import acknowledgement, events, manifest
+from headrace.models import acknowledgement, manifest, model_events
 from headrace.models.acknowledgement import Acknowledgement
-from headrace.streams import replay
-from headrace.streams.replay import Replayed
-from headrace.trainers.messages import DecisionRecord, RetrainRequest, RunFinished, decode
-from headrace.trainers.trigger_state import TriggerState
+from headrace.streams.dead_letters import replay
+from headrace.streams.dead_letters.replay import DeadLettersReplayed
+from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded, decode
+from headrace.trainers.triggers.trigger_state import TriggerState
 from tests.model_events import MANIFEST, published
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RECORD = events.encode(published("a", 1, expects=None))
+RECORD = model_events.encode(published("a", 1, expects=None))
 MESSAGES: dict[str, tuple[object, bytes, Callable[[bytes], object]]] = {
     "decision": (
         DecisionRecord(model="m", kind="finished", t_us=5, reason="refused: …", state=TriggerState(), run="r"),
@@ -35,16 +35,16 @@ MESSAGES: dict[str, tuple[object, bytes, Callable[[bytes], object]]] = {
         lambda data: decode(data, RetrainRequest),
     ),
     "run": (
-        RunFinished(request_id="m-1", model="m", outcome="failed", reason="no", rule="first", t_us=5, matured_labels=7),
+        RunEnded(request_id="m-1", model="m", outcome="failed", reason="no", rule="first", t_us=5, matured_labels=7),
         (
             b'{"request_id":"m-1","model":"m","outcome":"failed","reason":"no","rule":"first","t_us":5,'
             b'"matured_labels":7,"version":null,"event_id":null,"gate":null,"rows":0,"holdout_days":null,"seconds":{},'
             b'"format":1}'
         ),
-        lambda data: decode(data, RunFinished),
+        lambda data: decode(data, RunEnded),
     ),
     "replay": (
-        Replayed(topic="t", letters=["ab-0-7"], at_us=5),
+        DeadLettersReplayed(topic="t", letters=["ab-0-7"], at_us=5),
         b'{"topic":"t","letters":["ab-0-7"],"at_us":5,"format":1}',
         replay.decode,
     ),
@@ -58,7 +58,7 @@ MESSAGES: dict[str, tuple[object, bytes, Callable[[bytes], object]]] = {
     "model event": (
         published("a", 1, expects=None).data,
         RECORD.value,
-        lambda data: events.decode(replace(RECORD, value=data)).data,
+        lambda data: model_events.decode(replace(RECORD, value=data)).data,
     ),
 }
 
@@ -89,8 +89,8 @@ def test_readers_refuse_a_newer_format(message: tuple[object, bytes, Callable[[b
         read(golden.replace(b'"format":1', b'"format":9' + rest))
 
 
-@pytest.mark.parametrize("kind", [DecisionRecord, RetrainRequest, RunFinished])
+@pytest.mark.parametrize("kind", [DecisionRecord, RetrainRequest, RunEnded])
 @pytest.mark.parametrize("data", [None, b"?", b"{}"])
-def test_what_is_no_message_is_refused_by_its_name(kind: type[RunFinished], data: bytes | None) -> None:
+def test_what_is_no_message_is_refused_by_its_name(kind: type[RunEnded], data: bytes | None) -> None:
     with pytest.raises(CodecError, match=r"these bytes are not (a|the) (decision|retrain|end of)"):
         decode(data, kind)

@@ -10,9 +10,11 @@ import pytest
 from headrace.bus.event import Event
 from headrace.bus.stream import Stream
 from headrace.errors import DefinitionError
-from headrace.features.aggregates import Count
-from headrace.features.definitions import Entity, FeatureService, FeatureView
-from headrace.features.expression import col
+from headrace.features.definitions.aggregates import Count
+from headrace.features.definitions.entity import Entity
+from headrace.features.definitions.expression import col
+from headrace.features.definitions.service import FeatureService
+from headrace.features.definitions.view import FeatureView
 from headrace.trainers.definitions import Gate, Label, Model, any_of, drift, performance, volume
 
 

@@ -9,10 +9,10 @@ import pytest
 from headrace.errors import CodecError
 from headrace.models import acknowledgement, manifest
 from headrace.models.acknowledgement import Acknowledgement
-from headrace.models.events import Record, decode, encode
+from headrace.models.model_events import ModelEventRecord, decode, encode
 from tests.model_events import MANIFEST, SERVICE, published, retired, rolled_back
 
-GOLDEN = Record(
+GOLDEN = ModelEventRecord(
     key=b"delay",
     headers={
         "ce_specversion": b"1.0",
@@ -87,7 +87,7 @@ def test_a_field_that_a_later_release_added_is_ignored() -> None:
 def test_what_is_no_model_event_is_refused_with_its_reason(
     headers: dict[str, bytes], value: bytes | None, said: str
 ) -> None:
-    record = Record(GOLDEN.key, GOLDEN.headers | headers, GOLDEN.value if value is None else value)
+    record = ModelEventRecord(GOLDEN.key, GOLDEN.headers | headers, GOLDEN.value if value is None else value)
     with pytest.raises(CodecError, match=said):
         decode(record)
 

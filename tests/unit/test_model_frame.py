@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from headrace.errors import DefinitionError
-from headrace.models.events import ServiceRef
+from headrace.models.model_events import ServiceRef
 from headrace.serving.answerer import model_frame
-from headrace.serving.features import Features, ViewAnswer
+from headrace.serving.features import FeatureVectors, ViewAnswer
 
 service = ServiceRef(
     name="delay", hash="0", views=[], columns=["v__n_1h"], request_features=["hour", "distance"], key="id", at="at"
 )
 
 
-def found(rows: int) -> Features:
+def found(rows: int) -> FeatureVectors:
     nothing = np.zeros(rows)
     answer = ViewAnswer("v", "0", ["v__n_1h"], [(nothing, nothing == 0)], [], nothing, [])
-    return Features(rows, 0, [answer])
+    return FeatureVectors(rows, 0, [answer])
 
 
 def test_the_columns_are_the_features_then_the_request_features() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from headrace.errors import TerminalError
-from headrace.models.state import advance, fold, fold_all, rollback_event
+from headrace.models.model_state import advance, fold, fold_all, rollback_event
 from tests.model_events import published, retired, rolled_back
 
 FIRST = published("a", 1, expects=None)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from headrace.bus.clock import SettableClock
+from headrace.base.times import SettableClock
 from headrace.errors import BusUnavailableError
 from headrace.models import artifact
 from headrace.models.acknowledgement import Acknowledgement
-from headrace.models.event_log import MemoryAcknowledgements, MemoryModelEventLog
-from headrace.models.events import ArtifactRef, ModelEvent, Record
-from headrace.serving.subscriber import Loading, ModelSubscriber
+from headrace.models.model_event_log import MemoryAcknowledgements, MemoryModelEventLog
+from headrace.models.model_events import ArtifactRef, ModelEvent, ModelEventRecord
+from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
 from tests.model_events import published, rolled_back
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 class House:
     """A log, a folder of artifacts and a subscriber."""
 
-    def __init__(self, folder: Path, loading: Loading) -> None:
+    def __init__(self, folder: Path, loading: LoadingPolicy) -> None:
         self.folder = folder
         self.log = MemoryModelEventLog()
         self.acks = MemoryAcknowledgements()
         self.clock = SettableClock(77)
         self.subscriber = self.another(loading)
 
-    def another(self, loading: Loading) -> ModelSubscriber:
+    def another(self, loading: LoadingPolicy) -> ModelSubscriber:
         return ModelSubscriber("delay", self.log, self.acks, loading, application="web", clock=self.clock)
 
     def publish(
@@ -56,7 +56,7 @@ class House:
 
 @pytest.fixture
 def house(tmp_path: Path) -> House:
-    return House(tmp_path, Loading(trusted=[]))
+    return House(tmp_path, LoadingPolicy(trusted=[]))
 
 
 def test_before_the_first_version_there_is_none(house: House) -> None:
@@ -128,7 +128,7 @@ def test_an_artifact_that_comes_later_is_taken_then(house: House) -> None:
 def test_types_that_the_deployment_does_not_trust_are_refused(tmp_path: Path) -> None:
     from sklearn.tree import DecisionTreeClassifier
 
-    house = House(tmp_path, Loading(trusted=[]))
+    house = House(tmp_path, LoadingPolicy(trusted=[]))
     tree = artifact.dump(DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1]))
     ref = ArtifactRef(
         uri=artifact.store(tree, tmp_path / "t.skops"), digest=tree.digest, content_hash=tree.content_hash
@@ -136,7 +136,7 @@ def test_types_that_the_deployment_does_not_trust_are_refused(tmp_path: Path) ->
     house.log.append(published("a", 1, expects=None, artifact=ref))
     assert house.subscriber.poll_once() is None
     assert "sklearn.tree._tree.Tree" in house.acks.sent[0].reason
-    trusting = house.another(Loading(trusted=["sklearn.tree._tree.Tree"]))
+    trusting = house.another(LoadingPolicy(trusted=["sklearn.tree._tree.Tree"]))
     assert trusting.poll_once() is not None
 
 
@@ -147,7 +147,7 @@ def test_a_version_that_fails_on_the_sample_never_serves(tmp_path: Path) -> None
         seen.append(service)
         return np.zeros((3, 1 if len(seen) == 1 else 2))
 
-    house = House(tmp_path, Loading(trusted=[], sample=sample))
+    house = House(tmp_path, LoadingPolicy(trusted=[], sample=sample))
     house.publish("a", 1, None)
     first = house.subscriber.poll_once()
     house.publish("b", 2, "a")
@@ -173,7 +173,7 @@ def test_a_rollback_brings_the_old_estimator_back(house: House) -> None:
 
 
 def test_an_unreadable_record_and_another_model_change_nothing(house: House) -> None:
-    house.log.append_record(Record(b"delay", {}, b"garbage"))
+    house.log.append_record(ModelEventRecord(b"delay", {}, b"garbage"))
     house.log.append(msgspec.structs.replace(published("z", 7, expects=None), model="fraud"))
     house.publish("a", 1, None)
     loaded = house.subscriber.poll_once()

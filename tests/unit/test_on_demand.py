@@ -11,10 +11,10 @@ import pytest
 
 from headrace import Count, Entity, Event, FeatureService, FeatureView, Last, Max, Mean, Stream, Sum, col
 from headrace.errors import DefinitionError, NewerFormatError, RequestValueError
-from headrace.features.definitions import column_kinds
-from headrace.features.kernel import kernel
-from headrace.features.on_demand import on_demand
-from headrace.features.on_demand_polars import on_demand_columns
+from headrace.features.definitions.spec import column_kinds
+from headrace.features.kernel.on_demand import on_demand
+from headrace.features.kernel.on_demand_polars import on_demand_columns
+from headrace.features.kernel.tile_kernel import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from headrace.features.aggregates import Count, Mean
-from headrace.features.definitions import Entity, FeatureService, FeatureView
-from headrace.features.expression import col
-from headrace.features.on_demand import on_demand
+from headrace.features.definitions.aggregates import Count, Mean
+from headrace.features.definitions.entity import Entity
+from headrace.features.definitions.expression import col
+from headrace.features.definitions.service import FeatureService
+from headrace.features.definitions.view import FeatureView
+from headrace.features.kernel.on_demand import on_demand
 from headrace.streams.worker import publish_definitions
-from headrace.trainers.audit import Served, audit, skew
+from headrace.trainers.audit.compare import ServedVectorRows, audit, skew
 from tests.unit.test_audit import MINUTE, START, START_US, Scene, sales
 
 if TYPE_CHECKING:
@@ -64,8 +66,8 @@ def serve(scene: Scene, minute: int) -> None:
     )
 
 
-def served(scene: Scene, **changes: Any) -> Served:
-    return Served(scene.specs, scene.history, scene.frame(**changes), on_demand(basket.spec))
+def served(scene: Scene, **changes: Any) -> ServedVectorRows:
+    return ServedVectorRows(scene.specs, scene.history, scene.frame(**changes), on_demand(basket.spec))
 
 
 def values(scene: Scene, **changes: float | None) -> list[float | None]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headrace.bus.duration import moment
-from headrace.features.memory_store import MemoryOnlineStore
+from headrace.base.times import utc_datetime
+from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.serving.features import FeatureClient
 from headrace.serving.http import HttpOptions, application
 from headrace.streams.worker import publish_definitions
@@ -32,7 +32,7 @@ def url() -> Iterator[str]:
 
 
 def asked(entities: list[Any], **more: Any) -> dict[str, Any]:
-    return {"service": "basket", "entities": entities, "as_of": moment(AT_US).isoformat(), **more}
+    return {"service": "basket", "entities": entities, "as_of": utc_datetime(AT_US).isoformat(), **more}
 
 
 @pytest.mark.parametrize(

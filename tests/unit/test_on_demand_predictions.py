@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from headrace.errors import RequestValueError
-from headrace.features.memory_store import MemoryOnlineStore
-from headrace.models.events import ServiceRef, ViewRef
+from headrace.features.online.memory_store import MemoryOnlineStore
+from headrace.models.model_events import ServiceRef, ViewRef
 from headrace.models.predictions import ServedVector
 from headrace.serving.answerer import Answerer
 from headrace.serving.features import FeatureClient

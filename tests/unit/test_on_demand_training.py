@@ -11,20 +11,20 @@ import pytest
 
 import headrace
 from headrace import FeatureService, Model, Settings, col
-from headrace.bus.duration import moment
+from headrace.base.times import utc_datetime
 from headrace.errors import DefinitionError, TerminalError
-from headrace.trainers.provenance import service_ref
-from headrace.trainers.rows import rows_again
-from headrace.trainers.training_set import TrainingSets
+from headrace.trainers.data.examples import ExampleBuilder
+from headrace.trainers.data.rows import rows_again
+from headrace.trainers.runs.provenance import service_ref
 from tests.training import DAYS, Shop, day, model
 from tests.training import shop as shop_view
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from headrace.features.expression import Expression
+    from headrace.features.definitions.expression import Expression
 
-AS_OF = moment(day(DAYS + 2))
+AS_OF = utc_datetime(day(DAYS + 2))
 ON_DEMAND = {"weight": col("shop__orders_1d") * col("amount"), "is_dear": col("weight") > 10}
 
 
@@ -74,13 +74,13 @@ def test_a_spine_has_them_in_pieces_too(shop: Shop, tmp_path: Path) -> None:
 
 
 def headrace_spine(frame: pl.DataFrame) -> Any:
-    from headrace.features.spine import Spine
+    from headrace.features.offline.spine import Spine
 
     return Spine.of(frame)
 
 
 def test_what_a_trainer_sees_has_them_and_each_row_is_made_once(shop: Shop) -> None:
-    sets = TrainingSets(MODEL, shop.log)
+    sets = ExampleBuilder(MODEL, shop.log)
     few, many = sets.build(day(30)), sets.build(day(40))
     for frame in (few.frame, many.frame):
         assert list(frame.columns) == ["shop__orders_1d", "weight", "is_dear", "amount"]

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from headrace.features.aggregates import Sum
-from headrace.features.definitions import Entity
-from headrace.features.expression import col
-from headrace.streams.changes import changes
-from headrace.streams.plan import make_plan
+from headrace.features.definitions.aggregates import Sum
+from headrace.features.definitions.entity import Entity
+from headrace.features.definitions.expression import col
+from headrace.streams.deployments.plan import make_plan
+from headrace.streams.deployments.spec_diff import changes
 from tests.crash.definitions import payments
 from tests.rollout import (
     NEW,

@@ -10,21 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.features import point_in_time, tile_index
-from headrace.features.aggregates import ApproxDistinct, Count, Last, Mean, Quantile
-from headrace.features.definitions import Entity, FeatureView
-from headrace.features.order import stable_order
-from headrace.features.tile_index import TileIndex
-from headrace.features.training import FeatureHistory
-from headrace.features.windows import Lifetime, Tumbling
+from headrace.features.definitions.aggregates import ApproxDistinct, Count, Last, Mean, Quantile
+from headrace.features.definitions.entity import Entity
+from headrace.features.definitions.view import FeatureView
+from headrace.features.definitions.windows import Lifetime, Tumbling
+from headrace.features.kernel.sorting import stable_order
+from headrace.features.offline import tile_index, view_history
+from headrace.features.offline.feature_history import FeatureHistory
+from headrace.features.offline.tile_index import TileIndex
 from tests.training import DAYS, Shop, day, orders
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from headrace.features.aggregates import Aggregate
-    from headrace.features.kernel import Kernel
+    from headrace.features.definitions.aggregates import Aggregate
+    from headrace.features.kernel.tile_kernel import TileKernel
 
 features: dict[str, Aggregate] = {
     "n": Count(), "mean": Mean("amount"), "last": Last("amount"),
@@ -45,12 +46,12 @@ def test_some_entities_at_a_time_are_as_all_at_once(
     wanted = history.features(keys, at_us)
     made: list[pl.DataFrame] = []
 
-    def counting(kernel: Kernel, rows: pl.DataFrame, sources: int, measured: Sequence[str]) -> TileIndex:
+    def counting(kernel: TileKernel, rows: pl.DataFrame, sources: int, measured: Sequence[str]) -> TileIndex:
         made.append(rows)
         return TileIndex(kernel, rows, sources, measured)
 
-    monkeypatch.setattr(point_in_time, "TileIndex", counting)
-    monkeypatch.setattr(point_in_time, "INDEX_ROWS", 2_000)
+    monkeypatch.setattr(view_history, "TileIndex", counting)
+    monkeypatch.setattr(view_history, "INDEX_ROWS", 2_000)
     assert history.features(keys, at_us).equals(wanted)
     assert len(made) > 1
     assert sum(map(len, made)) <= DAYS * 150
@@ -82,7 +83,7 @@ def test_values_do_not_depend_on_how_much_a_thread_holds(
 
 def test_entities_of_two_join_keys_are_told_apart() -> None:
     rows = pl.DataFrame({"shop": ["a", "b", "a", None], "till": [1, 1, 2, 1]})
-    entities, numbers = tile_index.Entities.of(rows)
+    entities, numbers = tile_index.EntityNumbers.of(rows)
     assert numbers.tolist() == [0, 1, 2, 3]
     asked = pl.DataFrame({"shop": ["b", "b", "a", "c", "b", None], "till": [1, 2, 2, 1, 3, 1]})
     assert entities.find(asked).tolist() == [1, -1, 2, -1, -1, -1]

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from headrace.app.cli import build
 from headrace.app.profiling import bars
 from headrace.errors import ProjectError, TerminalError
-from headrace.trainers.profile import BINS, ColumnProfile, profile
+from headrace.trainers.data.profile import BINS, ColumnProfile, profile
 from tests.training import DAYS, Shop, day
 from tests.unit.test_training_set_commands import TOML
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from headrace.app.project import Project, load_project
-from headrace.app.settings import ProjectSettings, Settings
+from headrace.app.project.project import Project, load_project
+from headrace.app.project.settings import ProjectSettings, Settings
 from headrace.errors import DefinitionError, ProjectError
 
 if TYPE_CHECKING:

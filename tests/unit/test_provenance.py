@@ -8,9 +8,9 @@ import pytest
 
 from headrace.app.provenance import choose, describe, manifest_of, summarize, versions
 from headrace.errors import ArtifactError, HeadraceError
-from headrace.models.events import ManifestRef
 from headrace.models.manifest import encode, hash_of
-from headrace.models.state import ModelState, fold
+from headrace.models.model_events import ManifestRef
+from headrace.models.model_state import ModelState, fold
 from tests.model_events import MANIFEST, PUBLISHED, published, retired, rolled_back
 
 if TYPE_CHECKING:

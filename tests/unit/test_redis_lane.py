@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 from redis import ConnectionPool, exceptions
 
-from headrace.features.redis_lane import Conversation, Lane
-from headrace.features.redis_script import Transaction
+from headrace.features.online.redis.connections import Exchange, NodeConnections
+from headrace.features.online.redis.script import Transaction
 
 
 class Connection:
@@ -57,8 +57,8 @@ class Pool:
         self.back.append(connection)
 
 
-def lane(pool: Pool, **options: bool) -> Lane:
-    return Lane(cast("ConnectionPool", pool), **options)
+def lane(pool: Pool, **options: bool) -> NodeConnections:
+    return NodeConnections(cast("ConnectionPool", pool), **options)
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_a_pool_that_is_bounded_has_all_back_at_once_and_others_when_they_are_cl
 def test_a_connection_with_replies_that_nobody_read_is_ended(read: int, ends: int) -> None:
     connection = Connection([1, exceptions.ResponseError("no")])
     own = lane(Pool(connection))
-    conversation = Conversation(own)
+    conversation = Exchange(own)
     conversation.write([("A",), ("B",)])
     found = [conversation.read() for _ in range(read)]
     conversation.close()
@@ -126,7 +126,7 @@ def test_a_connection_with_replies_that_nobody_read_is_ended(read: int, ends: in
 
 def test_a_connection_that_breaks_is_the_answer_to_all_that_is_left() -> None:
     error = exceptions.ConnectionError("gone")
-    conversation = Conversation(lane(Pool(Connection([1, error]))))
+    conversation = Exchange(lane(Pool(Connection([1, error]))))
     conversation.write([("A",), ("B",), ("C",)])
     assert [conversation.read() for _ in range(3)] == [1, error, error]
 
@@ -145,7 +145,7 @@ WRONG = exceptions.ResponseError("WRONGTYPE")
 )
 def test_a_transaction_goes_out_in_one_piece_and_says_one_thing(replies: list[Any], said: Any) -> None:
     connection = Connection([b"before", *replies])
-    conversation = Conversation(lane(Pool(connection)))
+    conversation = Exchange(lane(Pool(connection)))
     lines = [("GET", "a"), Transaction([("HGETALL", b"b")])]
     conversation.write(lines)
     assert connection.sent == [

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from redis import exceptions
 
-from headrace.features.redis_rounds import Connect, Doubt, Pause, Send, rounds
-from headrace.features.redis_script import Script
+from headrace.features.online.redis.retrying_call import ConnectStep, ForgetSlotsStep, PauseStep, SendStep, call_steps
+from headrace.features.online.redis.script import Script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,26 +43,26 @@ class Server:
     def __init__(self, **answers: list[Any]) -> None:
         self.answers = answers
         self.sent: list[tuple[str, Sequence[Any]]] = []
-        self.pauses: list[Pause] = []
+        self.pauses: list[PauseStep] = []
         self.is_doubted = False
 
     def call(self, *commands: tuple[int, Sequence[Any]], retry_s: float = LONG_S) -> list[Any]:
-        steps, found = rounds(commands, retry_s), None
+        steps, found = call_steps(commands, retry_s), None
         while True:
             try:
                 step = steps.send(found)
             except StopIteration as end:
                 return list(end.value)
             match step:
-                case Connect():
+                case ConnectStep():
                     found = self.answers.get("connect", [Places()]).pop(0)
-                case Send(by_node):
+                case SendStep(by_node):
                     self.sent += [(node, words) for node, lines in by_node.items() for words in lines]
                     found = {node: [self.answers[node].pop(0) for _ in lines] for node, lines in by_node.items()}
-                case Pause():
+                case PauseStep():
                     self.pauses.append(step)
                     found = None
-                case Doubt():
+                case ForgetSlotsStep():
                     self.is_doubted = True
                     found = None
 

@@ -7,15 +7,15 @@ import msgspec
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from headrace.bus.duration import moment
+from headrace.base.times import utc_datetime
 from headrace.errors import ArtifactError, TerminalError
 from headrace.models import artifact, manifest
-from headrace.models.events import Published
-from headrace.models.manifest import Manifest, Span
+from headrace.models.manifest import Manifest, TimeSpan
+from headrace.models.model_events import Published
 from headrace.models.predictions import VECTORS
-from headrace.trainers.exclusions import MemoryExclusions, exclude
-from headrace.trainers.fitting import InlineFits, predict
-from headrace.trainers.reproduce import Reproducer, Reproduction
+from headrace.trainers.data.exclusions import MemoryExclusions, exclude
+from headrace.trainers.runs.fitting import InlineFits, predict
+from headrace.trainers.runs.reproduce import Reproducer, Reproduction
 from tests.training import LIVE_FROM, Order, Return, Shop, day, model, orders, request, returns, vector, write
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     exclusions = MemoryExclusions()
     assert scene.runner().run(request("one", day(LIVE_FROM))).version == 1
     scene.serve(1, until=55)
-    exclusions.append(exclude("x", None, Span(from_us=day(10), to_us=day(12), reason="broken"), at_us=0))
+    exclusions.append(exclude("x", None, TimeSpan(from_us=day(10), to_us=day(12), reason="broken"), at_us=0))
     assert scene.runner(exclusions=exclusions).run(request("two", day(50))).version == 2
-    late = [Order(10_000 + n, "shop-0", 3.0, moment(day(20) + n)) for n in range(50)]
+    late = [Order(10_000 + n, "shop-0", 3.0, utc_datetime(day(20) + n)) for n in range(50)]
     write(scene.log, orders, late)
-    write(scene.log, returns, [Return(each.order_id, False, moment(day(20) + n)) for n, each in enumerate(late)])
+    write(scene.log, returns, [Return(each.order_id, False, utc_datetime(day(20) + n)) for n, each in enumerate(late)])
     write(scene.log, VECTORS, [vector(each, 9.0) for each in late])
     return scene
 
@@ -89,7 +89,7 @@ def test_what_differs_is_named(shop: Shop) -> None:
 
 
 def test_a_difference_in_the_last_bit_is_one(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headrace.trainers.reproduce.predict", lambda *args: predict(*args) + 1e-16)
+    monkeypatch.setattr("headrace.trainers.runs.reproduce.predict", lambda *args: predict(*args) + 1e-16)
     found = reproduce(shop, 1)
     assert not found.identical
     assert found.largest < 1e-15
@@ -100,7 +100,7 @@ def test_what_cannot_be_made_again_says_why(shop: Shop) -> None:
     reproducer = Reproducer(shop.folder / "log", InlineFits())
     with pytest.raises(TerminalError, match=r"none of the 4,350 rows is in the event log"):
         reproducer.reproduce(
-            model, data, msgspec.structs.replace(kept, excluded=[Span(from_us=0, to_us=at_us, reason="")]), at_us
+            model, data, msgspec.structs.replace(kept, excluded=[TimeSpan(from_us=0, to_us=at_us, reason="")]), at_us
         )
     other = replace(model, request_features=[])
     with pytest.raises(TerminalError, match=r"other columns now: \['shop__orders_1d'\]; .*'amount'"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace.streams.retries import Retries
+from headrace.streams.plane.retries import Retries
 
 
 class Hands:

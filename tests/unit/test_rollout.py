@@ -9,9 +9,9 @@ import pytest
 
 from headrace.bus.topics import DEFINITIONS, MODELS
 from headrace.errors import CodecError, NewerFormatError
-from headrace.features.expression import col
-from headrace.features.online import CursorState
-from headrace.streams.deployment import Deployed, Deployment, ViewsRetired, advance, decode
+from headrace.features.definitions.expression import col
+from headrace.features.online.cursor import CursorState
+from headrace.streams.deployments.deployment import Deployed, Deployment, ViewsRetired, advance, decode
 from tests.model_events import retired
 from tests.rollout import (
     NEW,
@@ -27,7 +27,7 @@ from tests.rollout import (
 )
 
 if TYPE_CHECKING:
-    from headrace.streams.rollout import Rollout
+    from headrace.streams.deployments.rollout import Rollout
 
 
 @pytest.fixture

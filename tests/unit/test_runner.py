@@ -11,10 +11,10 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 
 from headrace.errors import OfflineStoreUnavailableError
-from headrace.features.log import EventLog
-from headrace.models.event_log import MemoryModelEventLog
-from headrace.models.events import ModelEvent, Published, RolledBack
-from headrace.trainers.fitting import FitPool
+from headrace.event_log.event_log import EventLog
+from headrace.models.model_event_log import MemoryModelEventLog
+from headrace.models.model_events import ModelEvent, Published, RolledBack
+from headrace.trainers.runs.fitting import FitPool
 from tests.training import LIVE_FROM, Shop, day, fit, model, request
 
 if TYPE_CHECKING:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from headrace.errors import BusUnavailableError
-from headrace.trainers.messages import RetrainRequest, RunFinished
-from headrace.trainers.runner_loop import RunnerLoop
+from headrace.trainers.process.runner_loop import RunnerLoop
+from headrace.trainers.runs.messages import RetrainRequest, RunEnded
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, Message
 
-    from headrace.trainers.runner import TrainingRunner
+    from headrace.trainers.runs.training_runner import TrainingRunner
 
 REQUEST = RetrainRequest(request_id="r", model="m", rule="volume", reason="", t_us=1, matured_labels=2)
-FINISHED = RunFinished(request_id="r", model="m", outcome="refused", reason="", rule="volume", t_us=1, matured_labels=2)
+FINISHED = RunEnded(request_id="r", model="m", outcome="refused", reason="", rule="volume", t_us=1, matured_labels=2)
 
 
 class Request:
@@ -51,7 +51,7 @@ class Failing:
     def __init__(self, times: int) -> None:
         self.left, self.done = times, 0
 
-    def __call__(self, *_: object) -> RunFinished:
+    def __call__(self, *_: object) -> RunEnded:
         if self.left:
             self.left -= 1
             raise BusUnavailableError("no answer")

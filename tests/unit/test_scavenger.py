@@ -6,12 +6,15 @@ import struct
 from datetime import datetime
 
 from headrace.bus.event import Event
+from headrace.bus.source_partition import SourcePartition
 from headrace.bus.stream import Stream
-from headrace.features.aggregates import Count
-from headrace.features.definitions import Entity, FeatureView
-from headrace.features.memory_store import MemoryOnlineStore
-from headrace.features.online import Cursor, Source, Write
-from headrace.streams.scavenger import Scavenger
+from headrace.features.definitions.aggregates import Count
+from headrace.features.definitions.entity import Entity
+from headrace.features.definitions.view import FeatureView
+from headrace.features.online.cursor import Cursor
+from headrace.features.online.memory_store import MemoryOnlineStore
+from headrace.features.online.store import FencedWrite
+from headrace.streams.plane.scavenger import Scavenger
 
 HOUR = 3_600_000_000
 
@@ -27,7 +30,7 @@ sales = Stream("sales", Sale, event_time="at")
 short = FeatureView("short", Entity("shop"), sales, ["10m", "1h"], {"n": Count()})
 kept = FeatureView("kept", Entity("shop"), sales, ["1h"], {"n": Count()}, history="2h", clock="stream")
 foreign = FeatureView("foreign", Entity("shop"), sales, ["10m"], {"n": Count()})
-ZERO = Source(0, bytes(16))
+ZERO = SourcePartition(0, bytes(16))
 
 
 def test_it_takes_what_no_look_up_of_its_views_can_see() -> None:
@@ -37,7 +40,7 @@ def test_it_takes_what_no_look_up_of_its_views_can_see() -> None:
     packed = [struct.pack("<BBHIqqq", 1, 0, 1, 0, 1, 0, newest) for newest in fields.values()]
     for name in names.values():
         after = Cursor(b"w" * 16, 1, clock=2 * HOUR)
-        assert store.write([Write(name, ZERO, Cursor(b"", -1), after, list(fields), packed)]) == [True]
+        assert store.write([FencedWrite(name, ZERO, Cursor(b"", -1), after, list(fields), packed)]) == [True]
     scavenger = Scavenger(store, [short.spec, kept.spec])
     for _ in range(2):
         scavenger.step()

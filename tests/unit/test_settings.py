@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from headrace.app.settings import Settings, explain, leaves
-from headrace.app.settings_sources import load_settings
+from headrace.app.project.settings import Settings, explain, leaves
+from headrace.app.project.settings_sources import load_settings
 from headrace.errors import SettingsError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import faust
 import pytest
 
-from headrace.bus.shell import ThreadService, run_shell, shell
+from headrace.bus.faust_shell import ThreadService, run_shell, shell
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ import pytest
 
 import headrace
 from headrace import Settings
-from headrace.bus.duration import moment
+from headrace.base.times import utc_datetime
 from headrace.errors import DefinitionError, ProjectError, TerminalError
 from tests.training import (
     START_US,
@@ -31,8 +31,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 @pytest.mark.parametrize(
     ("spine", "options", "said"),
     [
-        (pl.DataFrame({"at": [moment(START_US)]}), {}, r"lacks the join keys \['shop'\]; it has \['at'\]"),
-        (pl.DataFrame({"shop": [1], "at": [moment(START_US)]}), {}, "join key 'shop' is Int64; .* have it as str"),
+        (pl.DataFrame({"at": [utc_datetime(START_US)]}), {}, r"lacks the join keys \['shop'\]; it has \['at'\]"),
+        (
+            pl.DataFrame({"shop": [1], "at": [utc_datetime(START_US)]}),
+            {},
+            "join key 'shop' is Int64; .* have it as str",
+        ),
         (pl.DataFrame({"shop": ["a"]}), {}, "no one time column: its columns of times are none; say which one by time"),
         (spine_of(1), {"time": "when"}, r"no time column 'when': its columns of times are \['at'\]"),
         (

@@ -10,29 +10,30 @@ import polars as pl
 import pytest
 
 from headrace import Settings, training_set
-from headrace.bus.duration import moment
+from headrace.base.times import utc_datetime
 from headrace.bus.event import Event
+from headrace.bus.source_partition import SourcePartition
 from headrace.bus.stream import Stream
-from headrace.features.aggregates import Count
-from headrace.features.definitions import Entity, FeatureService, FeatureView
-from headrace.features.expression import col
-from headrace.features.log import EventLog
-from headrace.features.online import Source
-from headrace.features.spine import Spine
-from headrace.features.windows import Lifetime
-from headrace.models.manifest import StreamPin
+from headrace.event_log.event_log import EventLog
+from headrace.event_log.pinned_log import PinnedLog
+from headrace.features.definitions.aggregates import Count
+from headrace.features.definitions.entity import Entity
+from headrace.features.definitions.expression import col
+from headrace.features.definitions.service import FeatureService
+from headrace.features.definitions.view import FeatureView
+from headrace.features.definitions.windows import Lifetime
+from headrace.features.offline.spine import Spine
 from headrace.models.predictions import VECTORS
-from headrace.trainers.historical import TrainingSet
-from headrace.trainers.model_log import ModelLog
-from headrace.trainers.reproduce import PinnedLog
-from headrace.trainers.rows import SpineRows
-from headrace.trainers.training_set import TrainingSets
+from headrace.trainers.data.examples import ExampleBuilder
+from headrace.trainers.data.model_log import ModelLog
+from headrace.trainers.data.rows import SpineRows
+from headrace.trainers.data.training_set import TrainingSet
 from tests.training import SOURCE, Order, Return, day, model, orders, returns, vector, write
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-OTHER = Source(1, SOURCE.topic_id)
+OTHER = SourcePartition(1, SOURCE.topic_id)
 sure = replace(model, label=replace(model.label, missing="false"))
 
 
@@ -40,8 +41,8 @@ sure = replace(model, label=replace(model.label, missing="false"))
 def log(tmp_path: Path) -> EventLog:
     """Three orders on days 0, 1 and 2; a label, of the first one, half a day later."""
     found = EventLog(tmp_path / "log")
-    write(found, orders, [Order(number, "shop-1", 1.0, moment(day(number))) for number in range(3)])
-    write(found, returns, [Return(0, back=True, known_at=moment(day(0.5)))])
+    write(found, orders, [Order(number, "shop-1", 1.0, utc_datetime(day(number))) for number in range(3)])
+    write(found, returns, [Return(0, back=True, known_at=utc_datetime(day(0.5)))])
     found.create(VECTORS)
     return found
 
@@ -52,9 +53,9 @@ def labels(log: EventLog, t: float) -> list[bool | None]:
 
 def labels_of_spine(log: EventLog, t: float) -> list[bool | None]:
     spine = pl.DataFrame({"order_id": [0, 1, 2], "shop": ["shop-1"] * 3}).with_columns(
-        at=pl.Series([moment(day(number)) for number in range(3)])
+        at=pl.Series([utc_datetime(day(number)) for number in range(3)])
     )
-    found = training_set(sure, spine, as_of=moment(day(t)), excluded=[], settings=settings_of(log))
+    found = training_set(sure, spine, as_of=utc_datetime(day(t)), excluded=[], settings=settings_of(log))
     return list(found.to_polars()["label"].to_list())
 
 
@@ -65,56 +66,58 @@ def settings_of(log: EventLog) -> Settings:
 def test_a_missing_label_counts_once_the_log_has_all_its_stream_beyond_the_limit(log: EventLog) -> None:
     assert labels(log, 9) == [None] * 3  # the limit is long over, but what came since day 0.5 is not here yet: the
     # first one alone would be a true one among none that are false
-    write(log, returns, [Return(7, back=True, known_at=moment(day(2)))])  # another row as late may still come
+    write(log, returns, [Return(7, back=True, known_at=utc_datetime(day(2)))])  # another row as late may still come
     assert labels(log, 9) == [True, None, None]
-    write(log, returns, [Return(8, back=True, known_at=moment(day(2.5)))])
+    write(log, returns, [Return(8, back=True, known_at=utc_datetime(day(2.5)))])
     assert labels(log, 9) == [True, False, None]
     assert labels(log, 1.5) == [True]  # younger than its limit
     assert labels_of_spine(log, 9) == [True, False, None]
     assert labels_of_spine(log, 2.9) == [True, False, None]
-    write(log, returns, [Return(9, back=True, known_at=moment(day(2.6)))], OTHER)
+    write(log, returns, [Return(9, back=True, known_at=utc_datetime(day(2.6)))], OTHER)
     assert labels(log, 9) == [True, False, None]
-    write(log, returns, [Return(10, back=True, known_at=moment(day(4)))])
+    write(log, returns, [Return(10, back=True, known_at=utc_datetime(day(4)))])
     assert labels_of_spine(log, 9) == labels(log, 9) == [True, False, None]  # the other partition may have one
-    write(log, returns, [Return(11, back=True, known_at=moment(day(4)))], OTHER)
+    write(log, returns, [Return(11, back=True, known_at=utc_datetime(day(4)))], OTHER)
     assert labels_of_spine(log, 9) == labels(log, 9) == [True, False, False]
 
 
 def test_where_the_labels_topic_was_made_anew_its_former_one_holds_nothing_back(log: EventLog) -> None:
-    write(log, returns, [Return(8, back=True, known_at=moment(day(4)))], Source(0, bytes([8]) * 16))
+    write(log, returns, [Return(8, back=True, known_at=utc_datetime(day(4)))], SourcePartition(0, bytes([8]) * 16))
     assert labels_of_spine(log, 9) == labels(log, 9) == [True, False, False]
 
 
 def test_a_row_of_a_spine_without_the_labels_key_has_no_label(log: EventLog) -> None:
-    write(log, returns, [Return(8, back=True, known_at=moment(day(4)))])
-    at = pl.Series([moment(day(0)), moment(day(1))])
+    write(log, returns, [Return(8, back=True, known_at=utc_datetime(day(4)))])
+    at = pl.Series([utc_datetime(day(0)), utc_datetime(day(1))])
     spine = pl.DataFrame({"order_id": [0, None], "shop": ["shop-1"] * 2}).with_columns(at=at)
-    found = training_set(sure, spine, as_of=moment(day(9)), excluded=[], settings=settings_of(log))
+    found = training_set(sure, spine, as_of=utc_datetime(day(9)), excluded=[], settings=settings_of(log))
     assert found.to_polars()["label"].to_list() == [True, None]
 
 
 def test_of_a_key_that_is_requested_again_only_the_request_that_was_served_has_its_vector(log: EventLog) -> None:
-    again = Order(0, "shop-1", 1.0, moment(day(2.5)))
+    again = Order(0, "shop-1", 1.0, utc_datetime(day(2.5)))
     write(log, orders, [again])
-    write(log, VECTORS, [vector(again, 3.0), vector(Order(1, "shop-1", 1.0, moment(day(1.25))), 2.0)])
+    write(log, VECTORS, [vector(again, 3.0), vector(Order(1, "shop-1", 1.0, utc_datetime(day(1.25))), 2.0)])
     found = ModelLog(sure, log).spine(day(9))
     served = dict(zip(zip(found["order_id"], found["ordered_at"], strict=True), found["__served_us"], strict=True))
-    assert served[0, moment(day(0))] is None  # it would see two days and a half of its future
-    assert served[0, moment(day(2.5))] == day(2.5)
-    assert served[1, moment(day(1))] == day(1.25)  # of a key that is requested once, whenever that was by who served it
-    assert served[2, moment(day(2))] is None
+    assert served[0, utc_datetime(day(0))] is None  # it would see two days and a half of its future
+    assert served[0, utc_datetime(day(2.5))] == day(2.5)
+    assert served[1, utc_datetime(day(1))] == day(
+        1.25
+    )  # of a key that is requested once, whenever that was by who served it
+    assert served[2, utc_datetime(day(2))] is None
 
 
 def test_what_was_not_served_is_worked_out_again_as_the_log_may_have_been_behind(log: EventLog) -> None:
-    sets = TrainingSets(model, log)
+    sets = ExampleBuilder(model, log)
     assert sets.build(day(9)).frame["shop__orders_1d"].tolist() == [0]
-    write(log, orders, [Order(9, "shop-1", 1.0, moment(day(-0.1)))], OTHER)  # it was on its way
+    write(log, orders, [Order(9, "shop-1", 1.0, utc_datetime(day(-0.1)))], OTHER)  # it was on its way
     assert sets.build(day(9)).frame["shop__orders_1d"].tolist() == [1]
 
 
 def test_without_a_label_in_the_log_none_is_missing(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "log")
-    write(log, orders, [Order(0, "shop-1", 1.0, moment(day(0)))])
+    write(log, orders, [Order(0, "shop-1", 1.0, utc_datetime(day(0)))])
     log.create(returns)
     assert labels(log, 9) == [None]
     assert ModelLog(sure, log).matured_labels(day(9)) == 0
@@ -155,14 +158,14 @@ class Growing(EventLog):
 
 
 def visit(number: int) -> Visit:
-    return Visit("ab"[number % 2], moment(day(number)))
+    return Visit("ab"[number % 2], utc_datetime(day(number)))
 
 
 def test_one_topic_is_read_to_the_same_offset_for_everything(tmp_path: Path) -> None:
     log = Growing(tmp_path / "log")
     write(log, visits, [visit(0), visit(1)])
     log.create(VECTORS)
-    sets = TrainingSets(back, log)
+    sets = ExampleBuilder(back, log)
     first = sets.build(day(9))
     assert first.positions[visits.topic] == {SOURCE: 2}
     assert sets._history.positions() == {visits.topic: {SOURCE: 2}}
@@ -175,7 +178,7 @@ def test_a_spine_too_is_made_from_one_look(tmp_path: Path) -> None:
     log = Growing(tmp_path / "log")
     write(log, visits, [visit(number) for number in range(4)])
     log.create(VECTORS)
-    spine = Spine.of(pl.DataFrame({"who": ["a", "b"], "at": [moment(day(30))] * 2}))
+    spine = Spine.of(pl.DataFrame({"who": ["a", "b"], "at": [utc_datetime(day(30))] * 2}))
     made = TrainingSet(SpineRows(back.features, log, spine, "at", day(40), back))
     assert made.to_polars()["own__n_lifetime"].to_list() == [2, 2]
     (pin,) = [pin for pin in made.manifest.streams if pin.topic == visits.topic]
@@ -184,9 +187,8 @@ def test_a_spine_too_is_made_from_one_look(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("of", ["read", "reader", "select", "read_from", "one_look"])
 def test_every_read_of_a_pinned_log_is_pinned(log: EventLog, of: str) -> None:
-    pin = StreamPin(topic=orders.topic, topic_id=SOURCE.topic_id.hex(), offsets={SOURCE.text: 2})
-    write(log, orders, [Order(9, "shop-1", 1.0, moment(day(9)))], OTHER)
-    pinned = PinnedLog(log.path("").rstrip("/"), [pin])
+    write(log, orders, [Order(9, "shop-1", 1.0, utc_datetime(day(9)))], OTHER)
+    pinned = PinnedLog(log.path("").rstrip("/"), {orders.topic: {SOURCE: 2}})
     ways: dict[str, Any] = {
         "read": lambda: pinned.read(orders.topic),
         "reader": lambda: pinned.reader(orders.topic, ["order_id"]).read(),

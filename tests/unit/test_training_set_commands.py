@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from headrace.app.cli import build
-from headrace.bus.duration import moment
-from headrace.trainers import historical
-from headrace.trainers.historical import manifest_of
+from headrace.base.times import utc_datetime
+from headrace.trainers.data import training_set
+from headrace.trainers.data.training_set import manifest_of
 from tests.training import Shop, day, shop
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "headrace.toml").write_text(TOML)
     Shop(tmp_path)
-    spine = pl.DataFrame({"shop": ["shop-1", "shop-2"], "at": [moment(day(3)), moment(day(9))]})
+    spine = pl.DataFrame({"shop": ["shop-1", "shop-2"], "at": [utc_datetime(day(3)), utc_datetime(day(9))]})
     spine.write_parquet("spine.parquet")
     return tmp_path
 
@@ -49,7 +49,7 @@ def test_a_training_set_is_written_and_made_again(folder: Path, monkeypatch: pyt
     assert (again.exit_code, again.stdout) == (0, "2 rows, the same as then\n")
     assert (folder / "again.parquet").exists()
     then = msgspec.structs.replace(manifest_of("set.parquet"), content_hash="sha256:other")
-    monkeypatch.setattr(historical, "manifest_of", lambda _: then)
+    monkeypatch.setattr(training_set, "manifest_of", lambda _: then)
     other = call("rebuild", "set.parquet", "--json")
     assert other.exit_code == 1
     assert json.loads(other.stdout)["identical"] is False

@@ -14,15 +14,15 @@ import pytest
 
 import headrace
 from headrace import Count, Entity, Event, FeatureService, FeatureView, Lifetime, Settings, Stream
-from headrace.bus.duration import moment
-from headrace.features import spine as spines
-from headrace.features.content import content_hash
-from headrace.features.log import EventLog
-from headrace.models.manifest import Span
+from headrace.base.times import utc_datetime
+from headrace.event_log.event_log import EventLog
+from headrace.features.offline import spine as spines
+from headrace.features.offline.content_hash import content_hash
+from headrace.models.manifest import TimeSpan
 from headrace.models.predictions import PREDICTIONS, VECTORS
-from headrace.trainers import historical, rows
-from headrace.trainers.model_log import ModelLog
-from headrace.trainers.training_set import TrainingSets
+from headrace.trainers.data import rows, training_set
+from headrace.trainers.data.examples import ExampleBuilder
+from headrace.trainers.data.model_log import ModelLog
 from tests.training import (
     SOURCE,
     Order,
@@ -86,7 +86,7 @@ def test_pieces_change_nothing(shop: Shop, tmp_path: Path, monkeypatch: pytest.M
     spine = spine_of(50)
     whole = made(shop, SERVICE, spine)
     wanted = whole.to_polars()
-    for module in (spines, rows, historical):
+    for module in (spines, rows, training_set):
         monkeypatch.setattr(module, "BATCH_ROWS", 7)
     monkeypatch.setattr(spines.Spine.pieces, "__defaults__", (7,))
     spine.write_parquet(tmp_path / "spine.parquet", row_group_size=9)
@@ -106,8 +106,8 @@ def test_an_empty_spine_gives_no_rows_and_all_columns(shop: Shop, tmp_path: Path
 
 def test_a_model_without_a_spine_is_what_its_trainer_sees(shop: Shop) -> None:
     at_us = day(40)
-    examples = TrainingSets(model, shop.log).build(at_us)
-    found = made(shop, model, as_of=moment(at_us))
+    examples = ExampleBuilder(model, shop.log).build(at_us)
+    found = made(shop, model, as_of=utc_datetime(at_us))
     frame = found.to_pandas()
     assert len(frame) == len(examples) == found.manifest.rows > 5_000
     for name in ("shop__orders_1d", "amount"):
@@ -118,7 +118,7 @@ def test_a_model_without_a_spine_is_what_its_trainer_sees(shop: Shop) -> None:
 
 
 def test_excluded_spans_are_left_out_and_told(shop: Shop) -> None:
-    span = Span(from_us=day(10), to_us=day(12), reason="the till was broken")
+    span = TimeSpan(from_us=day(10), to_us=day(12), reason="the till was broken")
     found = made(shop, model, excluded=[span])
     times = found.to_polars()["ordered_at"].dt.epoch("us")
     assert not times.is_between(span.from_us, span.to_us, closed="left").any()
@@ -131,7 +131,7 @@ def test_a_label_of_a_spine_row_is_null_until_it_is_matured(shop: Shop) -> None:
     spine = pl.DataFrame({"order_id": [o.order_id for o in of] + [10**9], "shop": ["shop-1"] * 4}).with_columns(
         at=pl.Series([o.ordered_at for o in of] + [of[0].ordered_at])
     )
-    frame = made(shop, model, spine, as_of=moment(day(20))).to_polars()
+    frame = made(shop, model, spine, as_of=utc_datetime(day(20))).to_polars()
     assert frame["label"].to_list() == [shop.returns[3].back, shop.returns[4].back, None, None]
     assert made(shop, replace(model, label=replace(model.label, missing="false")), spine).to_polars()[
         "label"
@@ -147,7 +147,7 @@ def test_a_row_that_was_served_has_the_values_that_were_served(tmp_path: Path) -
     served = vector(order, 3.0)
     write(shop.log, VECTORS, [type(served)(**_fields(served) | {"offsets": _json(behind)})])
     spine = pl.DataFrame({"order_id": [order.order_id] * 2, "shop": [order.shop] * 2}).with_columns(
-        at=pl.Series([order.ordered_at, moment(at_us + 1_000)])
+        at=pl.Series([order.ordered_at, utc_datetime(at_us + 1_000)])
     )
     frame = made(shop, model, spine).to_polars()
     assert frame["shop__orders_1d"][0] == counted(shop.orders[:4_000], order.shop, at_us)
@@ -179,13 +179,16 @@ ticks = Stream("ticks", Tick, event_time="at", available_at="said")
 def test_a_row_never_sees_its_own_record(tmp_path: Path) -> None:
     """A record may be available before its own event time: by the delay alone it would count itself."""
     log = EventLog(tmp_path / "log")
-    early = [Tick("a", moment(day(0) + n * 60_000_000), moment(day(0) + (n - 2) * 60_000_000)) for n in range(3, 9)]
+    early = [
+        Tick("a", utc_datetime(day(0) + n * 60_000_000), utc_datetime(day(0) + (n - 2) * 60_000_000))
+        for n in range(3, 9)
+    ]
     write(log, ticks, early)
-    write(log, returns, [Return(1, back=True, known_at=moment(day(1)))])
+    write(log, returns, [Return(1, back=True, known_at=utc_datetime(day(1)))])
     for stream in (VECTORS, PREDICTIONS):
         log.create(stream)
     view = FeatureView("own", Entity("name"), ticks, [Lifetime()], {"n": Count()})
-    own = TrainingSets(_of_ticks(view), log)
+    own = ExampleBuilder(_of_ticks(view), log)
     spine = own.log.requests().with_columns(
         pl.lit(None, pl.Int64).alias("__served_us"),
         pl.lit(None, pl.String).alias("__offsets"),
@@ -203,7 +206,7 @@ def test_a_row_never_sees_its_own_record(tmp_path: Path) -> None:
 
 def test_a_request_that_was_not_available_then_is_not_in_the_set(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "log")
-    write(log, late_ticks, [Tick("a", moment(day(0)), moment(day(5)))])
+    write(log, late_ticks, [Tick("a", utc_datetime(day(0)), utc_datetime(day(5)))])
     view = FeatureView("own", Entity("name"), late_ticks, [Lifetime()], {"n": Count()})
     known = ModelLog(replace(_of_ticks(view), requests=late_ticks), log)
     assert [known.labelled(day(number)).height for number in (3, 5)] == [0, 1]

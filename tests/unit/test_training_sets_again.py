@@ -10,14 +10,14 @@ import pytest
 
 import headrace
 from headrace import FeatureService
-from headrace.bus.duration import moment
+from headrace.base.times import utc_datetime
 from headrace.errors import NewerFormatError, TerminalError
+from headrace.event_log.maintenance import CompactionSizes, compact
 from headrace.models import training_manifest
 from headrace.models.manifest import StreamPin
 from headrace.models.predictions import VECTORS
 from headrace.models.training_manifest import TrainingManifest
-from headrace.streams.maintenance import Sizes, compact
-from headrace.trainers import rows
+from headrace.trainers.data import rows
 from tests.training import (
     DAYS,
     Order,
@@ -49,11 +49,13 @@ def test_a_set_is_made_again_after_more_came_and_all_was_rewritten(
     given, own = made(shop, model, spine), made(shop, model)
     kept = given.to_parquet(tmp_path / "given.parquet"), own.to_parquet(tmp_path / "own.parquet")
     last_us = int(shop.orders[-1].ordered_at.timestamp() * 1e6)
-    late = [Order(10**6 + n, f"shop-{n % 5}", 1.0, moment(last_us + n)) for n in range(50)]
+    late = [Order(10**6 + n, f"shop-{n % 5}", 1.0, utc_datetime(last_us + n)) for n in range(50)]
     write(shop.log, orders, late)
-    write(shop.log, returns, [Return(order.order_id, back=True, known_at=moment(day(DAYS) + 1)) for order in late])
+    write(
+        shop.log, returns, [Return(order.order_id, back=True, known_at=utc_datetime(day(DAYS) + 1)) for order in late]
+    )
     for topic in ("orders", "returns", VECTORS.topic):
-        list(compact(shop.log, topic, 1, Sizes(least_files=2)))
+        list(compact(shop.log, topic, 1, CompactionSizes(least_files=2)))
         shop.log.table(topic).vacuum(0, dry_run=False, enforce_retention_duration=False)
     project = type("P", (), {"model": staticmethod(lambda _: model), "services": {SERVICE.name: SERVICE}})
     monkeypatch.setattr("headrace.app.training.load_project", lambda _: project)

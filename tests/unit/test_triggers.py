@@ -8,31 +8,31 @@ import msgspec
 import numpy as np
 import pytest
 
-from headrace.bus.duration import instant
+from headrace.base.times import epoch_us
 from headrace.errors import DefinitionError
-from headrace.trainers.hysteresis import hysteresis
-from headrace.trainers.observation import DAY_US, Observation, Outcomes, Scores
-from headrace.trainers.policy import Decision, Policy, request_id
-from headrace.trainers.trigger_state import Baseline, RunOutcome, TriggerState, finished, pinned, unpinned
-from headrace.trainers.triggers import all_of, any_of, at_least, drift, performance, schedule, volume
+from headrace.trainers.triggers.evidence import DAY_US, Evidence, Outcomes, ServedScores
+from headrace.trainers.triggers.hysteresis import hysteresis
+from headrace.trainers.triggers.rules import all_of, any_of, at_least, drift, performance, schedule, volume
+from headrace.trainers.triggers.trigger_policy import Decision, TriggerPolicy, request_id
+from headrace.trainers.triggers.trigger_state import Baseline, RunOutcome, TriggerState, finished, pinned, unpinned
 
 if TYPE_CHECKING:
-    from headrace.trainers.triggers import Rule
+    from headrace.trainers.triggers.rules import TriggerRule
 
-T0 = instant(datetime(2013, 2, 15, tzinfo=UTC))
+T0 = epoch_us(datetime(2013, 2, 15, tzinfo=UTC))
 WEEK = 7 * DAY_US
 
 
-def never() -> Scores:
+def never() -> ServedScores:
     raise AssertionError("scores were looked at where the answer cannot depend on them")
 
 
-def see(days: float, labels: int) -> Observation:
-    return Observation(T0 + int(days * DAY_US), labels, scores=never, outcomes=never)  # type: ignore[arg-type]
+def see(days: float, labels: int) -> Evidence:
+    return Evidence(T0 + int(days * DAY_US), labels, scores=never, outcomes=never)  # type: ignore[arg-type]
 
 
-def policy(rule: Rule | None = None) -> Policy:
-    return Policy("delay", rule or volume(labels=20_000), first=20_000, cooldown_us=WEEK)
+def policy(rule: TriggerRule | None = None) -> TriggerPolicy:
+    return TriggerPolicy("delay", rule or volume(labels=20_000), first=20_000, cooldown_us=WEEK)
 
 
 def after(outcome: RunOutcome, labels: int = 50_000, *, live: bool = True) -> TriggerState:
@@ -143,7 +143,7 @@ def test_combinations_count_and_name_who_decided() -> None:
     week, month, labels = schedule(every="7d"), schedule(every="28d", name="monthly"), volume(labels=20_000)
     state = after("published")
 
-    def decide(rule: Rule, days: float, count: int) -> tuple[bool, str]:
+    def decide(rule: TriggerRule, days: float, count: int) -> tuple[bool, str]:
         decision = policy(rule).evaluate(state, see(days, count))
         return decision.fired, decision.rule
 
@@ -170,11 +170,11 @@ def test_each_rule_has_its_own_verdict_in_the_decision() -> None:
     assert decision.reason == "volume: 5,000 of 20,000 matured labels since the run of 2013-02-15"
 
 
-def scores(days: int, shift: float) -> Scores:
+def scores(days: int, shift: float) -> ServedScores:
     generator = np.random.default_rng(0)
     day = np.repeat(np.arange(T0 // DAY_US, T0 // DAY_US + days), 100)
     newest = day >= T0 // DAY_US + days - 14
-    return Scores(day, 1 / (1 + np.exp(-generator.normal(np.where(newest, shift, 0.0), 1))))
+    return ServedScores(day, 1 / (1 + np.exp(-generator.normal(np.where(newest, shift, 0.0), 1))))
 
 
 def test_drift_waits_for_its_reference_then_weighs_both_thresholds() -> None:
@@ -226,7 +226,7 @@ def test_a_decision_survives_json_and_means_the_same_again() -> None:
 
 
 def test_a_rule_with_hysteresis_asks_again_only_after_it_has_calmed_down() -> None:
-    def see_drift(days: float, shift: float) -> Observation:
+    def see_drift(days: float, shift: float) -> Evidence:
         return replace(see(days, 90_000 + int(days * 1_000)), scores=lambda: scores(int(days), shift))
 
     calm = policy(hysteresis(drift("score", psi=0.2, sample="14d"), rearm=0.5))
@@ -258,7 +258,7 @@ def test_a_rule_that_took_no_part_in_asking_stays_armed() -> None:
 
 
 def test_no_more_runs_are_asked_for_on_a_day_than_its_budget() -> None:
-    keen = Policy("delay", schedule(every="1h"), first=10, cooldown_us=0, daily_budget=2)
+    keen = TriggerPolicy("delay", schedule(every="1h"), first=10, cooldown_us=0, daily_budget=2)
     state, asked = after("published"), []
     for hour in range(1, 49):
         decision = keen.evaluate(state, see(hour / 24, 90_000 + hour))
@@ -286,8 +286,8 @@ def test_no_more_runs_are_asked_for_on_a_day_than_its_budget() -> None:
         (lambda: any_of(volume(labels=1), volume(labels=2)), "each name once"),
         (lambda: at_least(3, volume(labels=1)), "can never be"),
         (any_of, "can never be"),
-        (lambda: Policy("delay", volume(labels=1), first=0, cooldown_us=0), "first=0"),
-        (lambda: Policy("delay", volume(labels=1), first=1, cooldown_us=0, daily_budget=0), "daily_budget=0"),
+        (lambda: TriggerPolicy("delay", volume(labels=1), first=0, cooldown_us=0), "first=0"),
+        (lambda: TriggerPolicy("delay", volume(labels=1), first=1, cooldown_us=0, daily_budget=0), "daily_budget=0"),
         (lambda: hysteresis(volume(labels=1), rearm=1.0), r"hysteresis\(volume, rearm=1\.0\)"),
         (
             lambda: policy(

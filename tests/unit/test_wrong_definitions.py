@@ -35,10 +35,10 @@ from headrace import (
     drift,
     schedule,
 )
-from headrace.app.project import collect
+from headrace.app.project.project import collect
 from headrace.errors import DefinitionError
-from headrace.features.definitions import column_names
-from headrace.features.windows import tile_size
+from headrace.features.definitions.spec import column_names
+from headrace.features.definitions.windows import tile_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable

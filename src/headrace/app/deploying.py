@@ -11,42 +11,42 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from headrace.app.broker import states
-from headrace.app.connections import addresses
-from headrace.app.project import Project, load_project
-from headrace.bus.clock import wall_clock
+from headrace.app.processes.broker import states
+from headrace.app.processes.connections import addresses
+from headrace.app.project.project import Project, load_project
+from headrace.base.times import wall_clock
 from headrace.bus.tail import TopicTail
-from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, ensure_topics, existing
+from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, ensure_topics, existing_incarnations
 from headrace.errors import SettingsError, TerminalError, TransientError, require
-from headrace.features.log import EventLog
-from headrace.features.online import is_live, present
-from headrace.features.redis_store import RedisOnlineStore
-from headrace.streams.deployment import Deployed, Spec, named, named_by_models
-from headrace.streams.estimate import estimate, positions
-from headrace.streams.kafka_changes import KafkaChanges
-from headrace.streams.observation import Observation
-from headrace.streams.plan import Line, Plan, make_plan
+from headrace.event_log.event_log import EventLog
+from headrace.features.online.cursor import is_live, present
+from headrace.features.online.redis.redis_store import RedisOnlineStore
+from headrace.streams.deployments.deployment import Deployed, Spec, named, named_by_models
+from headrace.streams.deployments.estimate import estimate, positions
+from headrace.streams.deployments.kafka_deployment_log import KafkaDeploymentLog
+from headrace.streams.deployments.plan import DeploymentPlan, PlanLine, make_plan
+from headrace.streams.plane.worker_report import WorkerReport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from headrace.app.settings import Settings
-    from headrace.features.online import Source
+    from headrace.app.project.settings import Settings
+    from headrace.bus.source_partition import SourcePartition
 
 _WORKERS_S = 5.0
 _TAKEN_S = 20.0
 
 
 @dataclass(frozen=True)
-class Progress:
+class DeploymentProgress:
     """How far it is: rows folded by view, and what is not live yet, views and services."""
 
     folded: Mapping[str, int]
     waiting: list[str]
 
 
-class Deploying:
+class ProjectDeployment:
     """One project and the services that it is deployed to. Raises UnavailableError where one does not answer."""
 
     def __init__(self, settings: Settings) -> None:
@@ -57,7 +57,7 @@ class Deploying:
         self._servers, redis_url = addresses(settings)
         self._store = RedisOnlineStore(redis_url, settings.namespace)
         self._log = EventLog(settings.event_log)
-        self._changes = KafkaChanges(self._servers)
+        self._changes = KafkaDeploymentLog(self._servers)
         self._feast = feast_folder(settings)
         self._all_taken = time.monotonic()
 
@@ -66,7 +66,7 @@ class Deploying:
         """The wanted views, ``name@version``."""
         return [named(spec) for spec in self.views]
 
-    def plan(self) -> Plan:
+    def plan(self) -> DeploymentPlan:
         """What would change. Estimates come from the event log, by folding some of it."""
         state = self._changes.read(self._namespace)
         plan = make_plan(
@@ -86,15 +86,15 @@ class Deploying:
     def _live(self) -> dict[str, bool]:
         return dict(zip(self.names, map(is_live, self._store.cursors(self.names)), strict=True))
 
-    def _estimated(self, line: Line) -> Line:
+    def _estimated(self, line: PlanLine) -> PlanLine:
         if line.kind != "view" or line.action not in {"added", "changed"}:
             return line
         spec = next(spec for spec in self.views if spec["view"] == line.name)
         return msgspec.structs.replace(line, estimate=estimate(self._log, spec, self._ends(spec)))
 
-    def _ends(self, spec: Spec) -> dict[Source, int]:
+    def _ends(self, spec: Spec) -> dict[SourcePartition, int]:
         topic = spec["source"]["topic"]
-        incarnation = existing(admin(self._servers), [topic]).get(topic)
+        incarnation = existing_incarnations(admin(self._servers), [topic]).get(topic)
         if incarnation is None:
             return {}
         return positions(self._log, topic, incarnation.topic_id, incarnation.partitions)
@@ -112,7 +112,7 @@ class Deploying:
             while time.monotonic() < deadline and not (is_one and wanted <= read):
                 for message in tail.poll(0.2):
                     if (message.key() or b"").startswith(f"{self._namespace}-worker-".encode()):
-                        seen = msgspec.json.decode(message.value() or b"", type=Observation)
+                        seen = msgspec.json.decode(message.value() or b"", type=WorkerReport)
                         read |= {partition.topic for partition in seen.partitions}
                         is_one = True
         if not is_one:
@@ -126,7 +126,7 @@ class Deploying:
                 "start them again with this project, or deploy without waiting by --no-wait"
             )
 
-    def publish(self, plan: Plan) -> None:
+    def publish(self, plan: DeploymentPlan) -> None:
         """Deploy what was planned. Raises TerminalError if another deployment came between."""
         id_ = uuid.uuid4().hex
         self._changes.append(
@@ -155,7 +155,7 @@ class Deploying:
         self._all_taken = time.monotonic()
         return {name: sum(self._ends(spec).values()) for name, spec in zip(self.names, self.views, strict=True)}
 
-    def progress(self) -> Progress:
+    def progress(self) -> DeploymentProgress:
         """How far the workers are."""
         cursors = dict(zip(self.names, self._store.cursors(self.names), strict=True))
         in_force = self._in_force()
@@ -167,7 +167,7 @@ class Deploying:
         ]
         folded = {name: sum(max(cursor.next_offset, 0) for cursor in present(found)) for name, found in cursors.items()}
         self._insist_on_taking([name for name, found in cursors.items() if not found])
-        return Progress(folded, waiting)
+        return DeploymentProgress(folded, waiting)
 
     def _insist_on_taking(self, untaken: list[str]) -> None:
         now = time.monotonic()

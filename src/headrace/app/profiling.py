@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from headrace.app.tables import print_rows
+from headrace.app.terminal.tables import print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headrace.app.settings import Settings
-    from headrace.trainers.profile import ColumnProfile, Profile
+    from headrace.app.project.settings import Settings
+    from headrace.trainers.data.profile import ColumnProfile, Profile
 
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 24
@@ -26,12 +26,12 @@ def look(what: str, settings: Settings, *, label: str | None, time: str | None) 
     """
     import polars as pl  # noqa: PLC0415 - the page of help needs none of it
 
-    from headrace.app.project import load_project  # noqa: PLC0415
+    from headrace.app.project.project import load_project  # noqa: PLC0415
     from headrace.app.training import training_set  # noqa: PLC0415
     from headrace.errors import ProjectError, TerminalError  # noqa: PLC0415
-    from headrace.features.log import ACCEPTED, EventLog  # noqa: PLC0415
-    from headrace.trainers.historical import manifest_of  # noqa: PLC0415
-    from headrace.trainers.profile import profile  # noqa: PLC0415
+    from headrace.event_log.event_log import ACCEPTED, EventLog  # noqa: PLC0415
+    from headrace.trainers.data.profile import profile  # noqa: PLC0415
+    from headrace.trainers.data.training_set import manifest_of  # noqa: PLC0415
 
     if Path(what).suffix == ".parquet":
         frame = pl.read_parquet(what)

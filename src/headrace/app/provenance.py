@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headrace.bus.duration import moment
+from headrace.base.times import utc_datetime
 from headrace.errors import ArtifactError, TerminalError
 from headrace.models import artifact
 from headrace.models import manifest as manifests
-from headrace.models.events import ModelEvent, Published
+from headrace.models.model_events import ModelEvent, Published
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from headrace.models.manifest import Manifest
-    from headrace.models.state import ModelState
+    from headrace.models.model_state import ModelState
 
 
 def versions(state: ModelState) -> list[int]:
@@ -137,4 +137,4 @@ def _status(state: ModelState, version: int) -> str:
 
 
 def _time(micros: int) -> str:
-    return moment(micros).isoformat().replace("+00:00", "Z")
+    return utc_datetime(micros).isoformat().replace("+00:00", "Z")

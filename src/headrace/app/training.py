@@ -7,41 +7,40 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace.app.broker import kafka
-from headrace.app.progress import progress
-from headrace.app.project import load_project
-from headrace.app.settings_sources import load_settings
-from headrace.bus.clock import wall_clock
-from headrace.bus.duration import instant
+from headrace.app.processes.broker import kafka
+from headrace.app.project.project import load_project
+from headrace.app.project.settings_sources import load_settings
+from headrace.app.terminal.progress import progress
+from headrace.base.times import epoch_us, wall_clock
 from headrace.errors import DefinitionError, ProjectError
-from headrace.features.definitions import FeatureService, FeatureView
-from headrace.features.log import EventLog
-from headrace.features.spine import Spine
+from headrace.event_log.event_log import EventLog
+from headrace.features.definitions.service import FeatureService
+from headrace.features.definitions.view import FeatureView
+from headrace.features.offline.spine import Spine
+from headrace.trainers.data.exclusions import KafkaExclusions, spans
+from headrace.trainers.data.rows import RequestRows, SpineRows, rows_again
+from headrace.trainers.data.training_set import TrainingSet, manifest_of
 from headrace.trainers.definitions import Model
-from headrace.trainers.exclusions import spans
-from headrace.trainers.historical import TrainingSet, manifest_of
-from headrace.trainers.kafka_exclusions import KafkaExclusions
-from headrace.trainers.rows import RequestRows, SpineRows, rows_again
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from headrace.app.project import Project
-    from headrace.app.settings import Settings
-    from headrace.models.manifest import Span
+    from headrace.app.project.project import Project
+    from headrace.app.project.settings import Settings
+    from headrace.models.manifest import TimeSpan
     from headrace.models.training_manifest import TrainingManifest
 
-What = str | Model | FeatureService | FeatureView
+FeatureSource = str | Model | FeatureService | FeatureView
 
 
 def training_set(
-    what: What,
+    what: FeatureSource,
     spine: Any = None,
     *,
     time: str | None = None,
     as_of: datetime | None = None,
-    excluded: Sequence[Span] | None = None,
+    excluded: Sequence[TimeSpan] | None = None,
     settings: Settings | None = None,
 ) -> TrainingSet:
     """The features of ``what`` as of each row's time, from the event log; worked out when a form of it is asked for.
@@ -89,7 +88,7 @@ def rebuild(made: str | Path | TrainingManifest, spine: Any = None, *, settings:
     return TrainingSet(rows_again(manifest, definition, settings.event_log, given), _bar())
 
 
-def _resolve(what: What, settings: Settings, *, has_spine: bool) -> Model | FeatureService:
+def _resolve(what: FeatureSource, settings: Settings, *, has_spine: bool) -> Model | FeatureService:
     if isinstance(what, FeatureView):
         return FeatureService(what.name, [what])
     if not isinstance(what, str):
@@ -111,7 +110,7 @@ def _service(project: Project, name: str) -> FeatureService:
     )
 
 
-def _excluded(settings: Settings, model: str) -> list[Span]:
+def _excluded(settings: Settings, model: str) -> list[TimeSpan]:
     with kafka(settings) as servers, closing(KafkaExclusions(servers)) as log:
         return list(spans(log.in_force().values(), model))
 
@@ -120,7 +119,7 @@ def _instant(moment: datetime) -> int:
     if moment.tzinfo is None:
         message = f"as_of={moment!r} has no time zone: give one, such as datetime(2026, 1, 31, tzinfo=UTC)"
         raise DefinitionError(message)
-    return instant(moment)
+    return epoch_us(moment)
 
 
 def _bar() -> Any:

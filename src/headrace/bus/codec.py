@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from headrace.bus.duration import moment
+from headrace.base.times import utc_datetime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -30,7 +30,7 @@ _TYPES: dict[Kind, Any] = {
 _ZONE = attrgetter("tzinfo")
 _INT64 = range(-(2**63), 2**63)
 _MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_EPOCH = moment(0)
+_EPOCH = utc_datetime(0)
 
 
 def column_type(field: Field) -> Any:

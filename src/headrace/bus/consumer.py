@@ -19,7 +19,7 @@ _ENDS = (
 logger = structlog.get_logger(__name__)
 
 
-class Assignee(Protocol):
+class RebalanceListener(Protocol):
     """Who gets and gives partitions; called from within :meth:`BatchConsumer.poll`."""
 
     def assigned(self, topic: str, partition: int) -> int | None:
@@ -40,14 +40,20 @@ class Assignee(Protocol):
 
 
 class BatchConsumer:
-    """Consumes the topics for one :class:`Assignee`. Auto-commit and auto-reset are off.
+    """Consumes the topics for one :class:`RebalanceListener`. Auto-commit and auto-reset are off.
 
     Of the partitions that the group assigns, those are read that the assignee takes; it may :meth:`release` and
     :meth:`resume` each of them meanwhile.
     """
 
     def __init__(
-        self, bootstrap_servers: str, group: str, topics: Sequence[str], assignee: Assignee, *, fetch_wait_ms: int = 100
+        self,
+        bootstrap_servers: str,
+        group: str,
+        topics: Sequence[str],
+        assignee: RebalanceListener,
+        *,
+        fetch_wait_ms: int = 100,
     ) -> None:
         from confluent_kafka import Consumer, KafkaError, Message  # noqa: PLC0415 - keeps `import headrace.serving` light
 

@@ -17,20 +17,20 @@ class Tick(msgspec.Struct, frozen=True, tag_field="type", tag="tick"):
     format: int = FORMAT
 
 
-class Flush(msgspec.Struct, frozen=True, tag_field="type", tag="flush"):
+class FlushRequest(msgspec.Struct, frozen=True, tag_field="type", tag="flush"):
     """Every worker commits to the event log what it has folded."""
 
     reason: str = ""
     format: int = FORMAT
 
 
-Control = Tick | Flush
+ControlMessage = Tick | FlushRequest
 
 
-def decode_control(data: bytes) -> Control | None:
+def decode_control(data: bytes) -> ControlMessage | None:
     """The message, or None for one of a type that this version does not know. Raises NewerFormatError."""
     try:
-        return message.decode(data, Control, FORMAT, "a control message")
+        return message.decode(data, ControlMessage, FORMAT, "a control message")
     except NewerFormatError:
         raise
     except CodecError:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from types import UnionType
 
 
-class Formatted(Protocol):
+class VersionedMessage(Protocol):
     """A message that says in which format it is."""
 
     @property
@@ -21,12 +21,12 @@ class Formatted(Protocol):
         ...
 
 
-class _Format(msgspec.Struct):
+class _FormatNumber(msgspec.Struct):
     format: int = 1
 
 
-T = TypeVar("T", bound=Formatted)
-_FORMAT = msgspec.json.Decoder(_Format)
+T = TypeVar("T", bound=VersionedMessage)
+_FORMAT = msgspec.json.Decoder(_FormatNumber)
 
 
 def decode(data: bytes | None, kind: type[T] | UnionType, newest: int, what: str) -> T:

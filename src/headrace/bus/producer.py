@@ -25,7 +25,7 @@ _REFUSED = (
 
 
 @dataclass(frozen=True)
-class Record:
+class ProducerRecord:
     """A message that was not delivered. ``more`` holds its timestamp and headers where it has them."""
 
     topic: str
@@ -37,7 +37,7 @@ class Record:
 class RefusedError(TerminalError):
     """The broker refuses records for what they are; :attr:`records` has them, and the producer has them no more."""
 
-    def __init__(self, message: str, records: Sequence[Record]) -> None:
+    def __init__(self, message: str, records: Sequence[ProducerRecord]) -> None:
         super().__init__(message)
         self.records = records
 
@@ -54,7 +54,7 @@ class EventProducer:
         self._servers = bootstrap_servers
         self._timeout_s = timeout_s
         self._linger_ms = linger_ms
-        self._failed: list[tuple[Record, KafkaError]] = []
+        self._failed: list[tuple[ProducerRecord, KafkaError]] = []
         self._producer = self._connect()
 
     def _connect(self) -> Producer:
@@ -96,9 +96,9 @@ class EventProducer:
             more["headers"] = list(headers.items())
         self._producer.poll(0)
         self._send_again()
-        self._produce(Record(topic, key, value, more))
+        self._produce(ProducerRecord(topic, key, value, more))
 
-    def _produce(self, record: Record) -> None:
+    def _produce(self, record: ProducerRecord) -> None:
         from confluent_kafka import KafkaException  # noqa: PLC0415
 
         try:
@@ -117,7 +117,7 @@ class EventProducer:
             message = f"a message of {size} bytes to {record.topic!r} cannot be produced: {error}"
             raise TerminalError(message) from error
 
-    def _hand_over(self, record: Record) -> None:
+    def _hand_over(self, record: ProducerRecord) -> None:
         def delivered(error: KafkaError | None, _: Message) -> None:
             if error is not None:
                 self._failed.append((record, error))

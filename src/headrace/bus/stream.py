@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from headrace.bus.duration import Duration, micros
+from headrace.base.times import Duration, duration_us
 from headrace.bus.event import Event, Field, fields
 from headrace.errors import DefinitionError, naming
 
@@ -56,7 +56,7 @@ class Stream:
             self.field(name)
         for name, duration in (("lateness", self.lateness), ("tolerance", self.tolerance)):
             with naming(f"stream {self.topic!r}: {name}"):
-                micros(duration)
+                duration_us(duration)
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
@@ -72,17 +72,17 @@ class Stream:
     def bulk_delay_us(self) -> int | None:
         """The delay of ``available_at="event_time+…"``, else None."""
         match = _EVENT_TIME_PLUS.fullmatch(self.available_at)
-        return micros(match[1]) if match else None
+        return duration_us(match[1]) if match else None
 
     @property
     def lateness_us(self) -> int:
         """Allowed lateness in microseconds."""
-        return micros(self.lateness)
+        return duration_us(self.lateness)
 
     @property
     def tolerance_us(self) -> int:
         """Tolerance for event times after their record timestamp, in microseconds."""
-        return micros(self.tolerance)
+        return duration_us(self.tolerance)
 
     def field(self, name: str) -> Field:
         """The field of that name. Raises DefinitionError, naming the fields there are."""

@@ -116,7 +116,9 @@ def incarnations(client: AdminClient, topics: Iterable[str], *, timeout_s: float
     return {name: _incarnation(name, asked, timeout_s) for name, asked in _described(client, topics, timeout_s)}
 
 
-def existing(client: AdminClient, topics: Iterable[str], *, timeout_s: float = 10.0) -> dict[str, TopicIncarnation]:
+def existing_incarnations(
+    client: AdminClient, topics: Iterable[str], *, timeout_s: float = 10.0
+) -> dict[str, TopicIncarnation]:
     """The incarnations of those topics that are there. Raises BusUnavailableError without an answer."""
     found = {}
     for name, asked in _described(client, topics, timeout_s):
@@ -142,14 +144,14 @@ def _incarnation(name: str, asked: Future[Any], timeout_s: float) -> TopicIncarn
 
 
 @dataclass(frozen=True)
-class Held:
+class RetainedOffsets:
     """What a partition holds: offsets from ``begins`` to below ``ends``, its high watermark."""
 
     begins: int
     ends: int
 
 
-def held(client: AdminClient, topic: str, partition: int, *, timeout_s: float = 10.0) -> Held:
+def retained_offsets(client: AdminClient, topic: str, partition: int, *, timeout_s: float = 10.0) -> RetainedOffsets:
     """What a partition holds now. Raises TopicUnknownError, and BusUnavailableError if the broker does not answer."""
     from confluent_kafka import KafkaException, TopicPartition  # noqa: PLC0415
     from confluent_kafka.admin import OffsetSpec  # noqa: PLC0415
@@ -162,7 +164,7 @@ def held(client: AdminClient, topic: str, partition: int, *, timeout_s: float = 
             offsets += [future.result(timeout_s).offset for future in asked.values()]
         except (KafkaException, TimeoutError) as error:
             raise _unanswered(f"the offsets of {topic}-{partition} are not known", error) from error
-    return Held(*offsets)
+    return RetainedOffsets(*offsets)
 
 
 def _unanswered(what: str, error: Exception) -> BusUnavailableError:

@@ -29,7 +29,7 @@ OUTSIDE_MAX_AGE: int = FieldStatus.OUTSIDE_MAX_AGE
 
 
 @dataclass(frozen=True)
-class Filled:
+class FilledView:
     """What was found of one view: a Timestamp a row, and of each feature a Value a row and a status a row."""
 
     times: Sequence[bytes]
@@ -37,7 +37,7 @@ class Filled:
     statuses: Sequence[bytes]
 
 
-def fill(response: Any, names: Sequence[str], filled: Filled) -> None:
+def fill(response: Any, names: Sequence[str], filled: FilledView) -> None:
     """Append the columns of a view to a GetOnlineFeaturesResponse."""
     times = _repeated(_VECTOR.EVENT_TIMESTAMPS_FIELD_NUMBER, filled.times)
     vectors = [

@@ -14,7 +14,7 @@ from headrace.feast.translation import KIND, ON_DEMAND, SERVICE, feast_objects
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from headrace.feast.translation import Spec
+    from headrace.feast.translation import ViewSpecs
 
 
 class Catalogue:
@@ -26,7 +26,7 @@ class Catalogue:
     def __init__(self, folder: str | Path) -> None:
         self._store = feast.FeatureStore(repo_path=str(folder))
 
-    def keep(self, views: Sequence[Spec], services: Sequence[Spec]) -> list[str]:
+    def keep(self, views: Sequence[ViewSpecs], services: Sequence[ViewSpecs]) -> list[str]:
         """Bring the registry in step with compiled views and services; what changed, one line each.
 
         Raises DefinitionError where the registry has something else of a name.

@@ -10,15 +10,15 @@ import polars as pl
 from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
 
 from headrace.errors import DefinitionError
-from headrace.features.log import ACCEPTED, META
-from headrace.features.spine import keys_of
+from headrace.event_log.event_log import ACCEPTED, META
+from headrace.features.offline.spine import keys_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import numpy as np
 
-    from headrace.features.log import EventLog
+    from headrace.event_log.event_log import EventLog
 
 _TABLES = re.compile(r'\b(?:from|join)\s+(?:"([^"]+)"|`([^`]+)`|([A-Za-z_]\w*)(?!\w*\s*\())', re.IGNORECASE)
 

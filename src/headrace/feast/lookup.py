@@ -13,18 +13,9 @@ from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from headrace.feast.answer import (
-    NOT_FOUND,
-    NULL_VALUE,
-    OUTSIDE_MAX_AGE,
-    PRESENT,
-    Filled,
-    cells,
-    fill,
-    timestamp,
-)
+from headrace.feast.answer import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT, FilledView, cells, fill, timestamp
 from headrace.feast.source import HeadraceSource, check_names, tiled
-from headrace.features.columns import lists_of
+from headrace.features.online.value_columns import lists_of
 from headrace.serving.feast_status import FEAST_STATUSES
 
 if TYPE_CHECKING:
@@ -32,12 +23,12 @@ if TYPE_CHECKING:
 
     from headrace.serving.features import FeatureClient, ViewAnswer
 
-Refs = Sequence[tuple[Any, list[str]]]
+FeatureRefs = Sequence[tuple[Any, list[str]]]
 """Feast's views with the features that are asked of each."""
 
 
 @dataclass
-class Group:
+class EntityGroup:
     """Views whose entities are named by the same columns of the request.
 
     ``columns`` has the Values of each join key, one a row. A row that lacks one means no entity: its place is -1.
@@ -82,13 +73,13 @@ def native(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Asked:
+class HookArguments:
     """What Feast gives its hooks under ``get_online_features``, in its order and by its names.
 
     ``online_features_response`` is to be filled.
     """
 
-    grouped_refs: Refs
+    grouped_refs: FeatureRefs
     join_key_values: Mapping[str, Any]
     entity_name_to_join_key_map: Mapping[str, str]
     online_features_response: Any
@@ -96,16 +87,16 @@ class Asked:
     include_feature_view_version_metadata: bool
 
 
-class Lookup:
+class FeastLookup:
     """Views by what they need to be read; answers go into the response in the order of the views asked."""
 
-    def __init__(self, asked: Asked, hashes: Callable[[Group], Hashes]) -> None:
+    def __init__(self, asked: HookArguments, hashes: Callable[[EntityGroup], OrdinaryViewHashes]) -> None:
         self._asked = asked
         if not asked.full_feature_names:
             check_names(asked.grouped_refs)
-        ordinary: list[Group] = []
-        self.tiled: list[Group] = []
-        groups: dict[tuple[Any, ...], Group] = {}
+        ordinary: list[EntityGroup] = []
+        self.tiled: list[EntityGroup] = []
+        groups: dict[tuple[Any, ...], EntityGroup] = {}
         natives = {name: [native(value) for value in values] for name, values in asked.join_key_values.items()}
         for place, (view, features) in enumerate(asked.grouped_refs):
             columns = _columns(view, asked.join_key_values, asked.entity_name_to_join_key_map)
@@ -114,13 +105,13 @@ class Lookup:
             if identity not in groups:
                 rows = list(zip(*(natives[column] for column in columns.values()), strict=True))
                 values = {key: asked.join_key_values[column] for key, column in columns.items()}
-                groups[identity] = Group(values, rows)
+                groups[identity] = EntityGroup(values, rows)
                 (self.tiled if is_tiled else ordinary).append(groups[identity])
             groups[identity].refs.append((place, view, features))
         self._hashes = [hashes(group) for group in ordinary]
         self.commands = [command for one in self._hashes for command in one.commands()]
 
-    def answer(self, replies: Sequence[Any], of_tiles: Mapping[int, Filled]) -> None:
+    def answer(self, replies: Sequence[Any], of_tiles: Mapping[int, FilledView]) -> None:
         """Fill the response: of what the commands replied, and of tiled views by the place of the view asked."""
         found = {**of_tiles, **self._of_hashes(replies)}
         response = self._asked.online_features_response
@@ -133,9 +124,9 @@ class Lookup:
             if self._asked.include_feature_view_version_metadata:
                 _note_version(view, response)
 
-    def _of_hashes(self, replies: Sequence[Any]) -> dict[int, Filled]:
+    def _of_hashes(self, replies: Sequence[Any]) -> dict[int, FilledView]:
         start, now_s = 0, time.time()
-        found: dict[int, Filled] = {}
+        found: dict[int, FilledView] = {}
         for one in self._hashes:
             found |= one.filled(replies[start : start + len(one.keys)], now_s)
             start += len(one.keys)
@@ -166,10 +157,10 @@ def _columns(view: Any, join_key_values: Mapping[str, Any], key_of_entity: Mappi
 
 
 @dataclass(frozen=True)
-class Hashes:
+class OrdinaryViewHashes:
     """Reads the ordinary views of a group in Feast's own layout: one hash an entity has the fields of all its views."""
 
-    group: Group
+    group: EntityGroup
     keys: Sequence[bytes]
     fields: Sequence[Sequence[str | bytes]]
 
@@ -178,7 +169,7 @@ class Hashes:
         wanted = [name for of_view in self.fields for name in of_view]
         return [(key, wanted) for key in self.keys]
 
-    def filled(self, replies: Sequence[Sequence[bytes | None]], now_s: float) -> dict[int, Filled]:
+    def filled(self, replies: Sequence[Sequence[bytes | None]], now_s: float) -> dict[int, FilledView]:
         """What the hashes say, by the place of the view asked."""
         start, found = 0, {}
         for (place, view, _), names in zip(self.group.refs, self.fields, strict=True):
@@ -191,13 +182,13 @@ class Hashes:
         return found
 
 
-def _of_hashes(rows: Sequence[Sequence[bytes | None]], features: int, ttl_s: float | None, now_s: float) -> Filled:
+def _of_hashes(rows: Sequence[Sequence[bytes | None]], features: int, ttl_s: float | None, now_s: float) -> FilledView:
     """Of rows of fields in Feast's layout, the last of which is the event's time."""
     times = [row[-1] for row in rows]
     states = [_state(time, ttl_s, now_s) for time in times]
     values = [[row[column] or b"" for row in rows] for column in range(features)]
     statuses = [_statuses(states, of) for of in values]
-    return Filled([time or b"" for time in times], values, statuses)
+    return FilledView([time or b"" for time in times], values, statuses)
 
 
 def _state(time: bytes | None, ttl_s: float | None, now_s: float) -> int:
@@ -214,7 +205,7 @@ _STATES = {status: FieldStatus.Value(name) if name else 0 for status, name in FE
 """What holds for all features of a row; 0 where each one's value decides."""
 
 
-def of_tiles(group: Group, client: FeatureClient) -> dict[int, Filled]:
+def of_tiles(group: EntityGroup, client: FeatureClient) -> dict[int, FilledView]:
     """What the tiles say, by the place of the view asked."""
     sources = [source for _, view, _ in group.refs if (source := tiled(view))]
     found = client.get([source.view for source in sources], group.dicts())
@@ -233,14 +224,14 @@ def columns_of(
         yield lists_of(answer.values, places[feature])
 
 
-def _of_tiles(answer: ViewAnswer, source: HeadraceSource, features: Sequence[str], at_us: int) -> Filled:
+def _of_tiles(answer: ViewAnswer, source: HeadraceSource, features: Sequence[str], at_us: int) -> FilledView:
     states = [_STATES[status] for status in answer.statuses]
     whole = b"" if any(states) else bytes([PRESENT]) * len(states)
     values, statuses = [], []
     for feature, (column, there) in zip(features, columns_of(answer, source, features), strict=True):
         values.append(cells(column, there, source.kinds[feature]))
         statuses.append(whole if whole and all(there) else _statuses(states, there))
-    return Filled([timestamp(at_us - age) if age >= 0 else b"" for age in answer.age_us.tolist()], values, statuses)
+    return FilledView([timestamp(at_us - age) if age >= 0 else b"" for age in answer.age_us.tolist()], values, statuses)
 
 
 def _statuses(states: Sequence[int], there: Sequence[object]) -> bytes:

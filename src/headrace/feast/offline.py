@@ -15,10 +15,10 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from pydantic import Field
 
 from headrace.errors import DefinitionError
+from headrace.event_log.event_log import EventLog
 from headrace.feast.entity_df import EntityFrame
 from headrace.feast.source import HeadraceSource, check_names, tiled
-from headrace.features.log import EventLog
-from headrace.features.training import FeatureHistory
+from headrace.features.offline.feature_history import FeatureHistory
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -43,7 +43,7 @@ class HeadraceOfflineStoreConfig(DaskOfflineStoreConfig):
     """Of an object store: its endpoint, region, credentials."""
 
 
-class Retrieval(DaskRetrievalJob):
+class TrainingSetRetrieval(DaskRetrievalJob):
     """A training set, worked out once it is asked for."""
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
@@ -93,7 +93,7 @@ class HeadraceOfflineStore(DaskOfflineStore):
             return found
 
         times = spine.frame[spine.time]
-        return Retrieval(
+        return TrainingSetRetrieval(
             lambda: training_set(spine, asked, log, ordinary, full_names=full_feature_names),
             full_feature_names,
             str(config.repo_path),
@@ -230,8 +230,8 @@ def _of_view(found: pl.DataFrame, source: HeadraceSource) -> dict[str, pa.Array]
     }
 
 
-def _nothing(config: Any, source: HeadraceSource) -> Retrieval:
+def _nothing(config: Any, source: HeadraceSource) -> TrainingSetRetrieval:
     keys = [(name, _ARROW[kind]) for name, kind in source.spec["entity"]["keys"]]
     features = [(name, _ARROW[kind]) for name, kind in source.kinds.items()]
     schema = pa.schema([*keys, *features, (source.timestamp_field, pa.timestamp("us", "UTC"))])
-    return Retrieval(schema.empty_table, full_feature_names=False, repo_path=str(config.repo_path))
+    return TrainingSetRetrieval(schema.empty_table, full_feature_names=False, repo_path=str(config.repo_path))

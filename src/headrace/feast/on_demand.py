@@ -11,16 +11,16 @@ from feast import types
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.transformation.python_transformation import PythonTransformation
 
-from headrace.bus.duration import instant, moment
+from headrace.base.times import epoch_us, utc_datetime
 from headrace.feast.source import TYPES
-from headrace.features.definitions import column_kinds, spec_hash
-from headrace.features.expression_numpy import Column, column
-from headrace.features.on_demand import on_demand
+from headrace.features.definitions.spec import column_kinds, spec_hash
+from headrace.features.kernel.expression_numpy import MaskedColumn, column
+from headrace.features.kernel.on_demand import on_demand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    Inputs = Mapping[str, Sequence[Any]]
+    OnDemandInputs = Mapping[str, Sequence[Any]]
 
 _TYPES = {**TYPES, "datetime": types.UnixTimestamp}
 _SOURCE = '''\
@@ -72,15 +72,15 @@ def _sources(reads: Sequence[str], views: Mapping[str, Any]) -> list[Any]:
     return [views[view][features] for view, features in wanted.items()]
 
 
-def _function(name: str, text: str) -> Callable[[Inputs], dict[str, list[Any]]]:
-    def function(inputs: Inputs) -> dict[str, list[Any]]:
+def _function(name: str, text: str) -> Callable[[OnDemandInputs], dict[str, list[Any]]]:
+    def function(inputs: OnDemandInputs) -> dict[str, list[Any]]:
         return evaluate(text, inputs)
 
     function.__name__ = name
     return function
 
 
-def evaluate(text: str, inputs: Inputs) -> dict[str, list[Any]]:
+def evaluate(text: str, inputs: OnDemandInputs) -> dict[str, list[Any]]:
     """The features of what Feast has looked up and was given, None where there is no value.
 
     ``inputs`` has the looked-up columns by both their names, long and short. Those that Feast was asked for come first,
@@ -97,12 +97,12 @@ def evaluate(text: str, inputs: Inputs) -> dict[str, list[Any]]:
     is_long = names.index(first) < names.index(first.partition("__")[2])
     prefix = f"{spec['view']}__" if is_long else ""
     return {
-        prefix + name: Column(values, present).to_list()
+        prefix + name: MaskedColumn(values, present).to_list()
         for name, (values, present) in zip(own.names, found, strict=True)
     }
 
 
-def _rows(inputs: Inputs, names: Sequence[str], rows: int) -> list[dict[str, Any]]:
+def _rows(inputs: OnDemandInputs, names: Sequence[str], rows: int) -> list[dict[str, Any]]:
     """What the request has of each row."""
     given = {name: inputs[name] for name in names if name in inputs}
     return [{name: _zoned(of[row]) for name, of in given.items()} for row in range(rows)]
@@ -112,4 +112,4 @@ def _zoned(value: Any) -> Any:
     """A time as a look-up takes it: in a spine it may be pandas' own, and without a zone it is UTC."""
     if not isinstance(value, datetime):
         return value
-    return moment(instant(value.replace(tzinfo=value.tzinfo or UTC)))
+    return utc_datetime(epoch_us(value.replace(tzinfo=value.tzinfo or UTC)))

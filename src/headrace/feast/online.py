@@ -18,15 +18,23 @@ from feast.infra.online_stores.redis import (
 )
 from feast.protos.feast.types.Value_pb2 import Value
 
-from headrace.bus.duration import micros
+from headrace.base.times import duration_us
 from headrace.errors import DefinitionError, SettingsError
 from headrace.feast.answer import cells
-from headrace.feast.lookup import Asked, Group, Hashes, Lookup, columns_of, native, of_tiles
+from headrace.feast.lookup import (
+    EntityGroup,
+    FeastLookup,
+    HookArguments,
+    OrdinaryViewHashes,
+    columns_of,
+    native,
+    of_tiles,
+)
 from headrace.feast.source import tiled
 from headrace.serving.features import FeatureClient, Status
 
 if TYPE_CHECKING:
-    from headrace.feast.answer import Filled
+    from headrace.feast.answer import FilledView
     from headrace.feast.source import HeadraceSource
 
 
@@ -65,7 +73,7 @@ class HeadraceOnlineStore(RedisOnlineStore):
         if identity not in self._clients:
             url = own.redis_url or redis_url(own)
             options: dict[str, Any] = {"clock": "stream"} if own.clock == "stream" else {}
-            bound_us = micros(own.heartbeat_bound)
+            bound_us = duration_us(own.heartbeat_bound)
             self._clients[identity] = FeatureClient.from_url(url, own.namespace, heartbeat_bound_us=bound_us, **options)
         return self._clients[identity]
 
@@ -87,19 +95,19 @@ class HeadraceOnlineStore(RedisOnlineStore):
 
     def _read_features_per_fv(self, config: Any, *asked: Any, **named: Any) -> None:
         """Feast's hook under ``get_online_features``."""
-        lookup = self._lookup(config, Asked(*asked, **named))
+        lookup = self._lookup(config, HookArguments(*asked, **named))
         replies = self._read_hash_fields(config, lookup.commands) if lookup.commands else []
         lookup.answer(replies, self._of_tiles(config, lookup.tiled))
 
     async def _read_features_per_fv_async(self, config: Any, *asked: Any, **named: Any) -> None:
         """Feast's hook under ``get_online_features_async``, which ``feast serve`` takes."""
-        lookup = self._lookup(config, Asked(*asked, **named))
+        lookup = self._lookup(config, HookArguments(*asked, **named))
         lookup.answer(
             *await asyncio.gather(self._replies(config, lookup.commands), self._of_tiles_async(config, lookup.tiled))
         )
 
-    def _lookup(self, config: Any, asked: Asked) -> Lookup:
-        return Lookup(asked, partial(self._hashes, config))
+    def _lookup(self, config: Any, asked: HookArguments) -> FeastLookup:
+        return FeastLookup(asked, partial(self._hashes, config))
 
     @staticmethod
     def _compute_expected_feature_names(grouped_refs: list[Any], full_feature_names: bool) -> list[str]:
@@ -116,10 +124,10 @@ class HeadraceOnlineStore(RedisOnlineStore):
         names: list[str] = RedisOnlineStore._compute_expected_feature_names(grouped_refs, full_feature_names)
         return names
 
-    def _hashes(self, config: Any, group: Group) -> Hashes:
+    def _hashes(self, config: Any, group: EntityGroup) -> OrdinaryViewHashes:
         keys = self._generate_redis_keys_for_entities(config, group.keys())
         fields = [_fields(_versioned_fv_name(view, config), tuple(features)) for _, view, features in group.refs]
-        return Hashes(group, keys, fields)
+        return OrdinaryViewHashes(group, keys, fields)
 
     async def _replies(self, config: Any, commands: Sequence[Any]) -> Sequence[Any]:
         if not commands:
@@ -131,11 +139,11 @@ class HeadraceOnlineStore(RedisOnlineStore):
             replies: Sequence[Any] = await pipe.execute()
             return replies
 
-    def _of_tiles(self, config: Any, groups: Sequence[Group]) -> dict[int, Filled]:
+    def _of_tiles(self, config: Any, groups: Sequence[EntityGroup]) -> dict[int, FilledView]:
         client = self._tiles(config) if groups else None
         return {place: filled for group in groups if client for place, filled in of_tiles(group, client).items()}
 
-    async def _of_tiles_async(self, config: Any, groups: Sequence[Group]) -> dict[int, Filled]:
+    async def _of_tiles_async(self, config: Any, groups: Sequence[EntityGroup]) -> dict[int, FilledView]:
         return await asyncio.to_thread(self._of_tiles, config, groups) if groups else {}
 
     # -- one view ------------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from feast.errors import FeatureNameCollisionError
 from feast.protos.feast.core.DataSource_pb2 import DataSource as SourceProto
 
 from headrace.errors import NewerFormatError
-from headrace.features.definitions import spec_hash
-from headrace.features.kernel import Kernel, kernel
+from headrace.features.definitions.spec import spec_hash
+from headrace.features.kernel.tile_kernel import TileKernel, kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -51,7 +51,7 @@ class HeadraceSource(DataSource):
         return f"{self.spec['view']}@{spec_hash(self.spec)}"
 
     @cached_property
-    def kernel(self) -> Kernel:
+    def kernel(self) -> TileKernel:
         """The kernel of the spec."""
         return kernel(self.spec)
 

@@ -10,12 +10,14 @@ import feast
 from headrace.errors import DefinitionError
 from headrace.feast.on_demand import on_demand_view
 from headrace.feast.source import TYPES, HeadraceSource
-from headrace.features.definitions import FeatureService, FeatureView, spec_hash
+from headrace.features.definitions.service import FeatureService
+from headrace.features.definitions.spec import spec_hash
+from headrace.features.definitions.view import FeatureView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    Spec = Mapping[str, Any]
+    ViewSpecs = Mapping[str, Any]
 
 KIND, TILED, ON_DEMAND, SERVICE = "headrace.kind", "tiled", "on-demand", "service"
 """The tag on what was made from definitions, and its values."""
@@ -34,7 +36,7 @@ def objects(*definitions: FeatureView | FeatureService) -> dict[str, Any]:
     return feast_objects(specs, [service.spec for service in services])
 
 
-def feast_objects(views: Sequence[Spec], services: Sequence[Spec]) -> dict[str, Any]:
+def feast_objects(views: Sequence[ViewSpecs], services: Sequence[ViewSpecs]) -> dict[str, Any]:
     """The same of compiled specs; the views of the services are among ``views``."""
     entities = _entities(views)
     made = {spec["view"]: _view(spec, entities) for spec in views}
@@ -57,7 +59,7 @@ def feast_objects(views: Sequence[Spec], services: Sequence[Spec]) -> dict[str, 
     return found
 
 
-def _entities(views: Sequence[Spec]) -> dict[str, Any]:
+def _entities(views: Sequence[ViewSpecs]) -> dict[str, Any]:
     """One of Feast's entities a join key, named like it: Feast's have a single key each."""
     kinds: dict[str, tuple[str, str]] = {}
     for spec in views:
@@ -72,7 +74,7 @@ def _entities(views: Sequence[Spec]) -> dict[str, Any]:
     return {key: feast.Entity(name=key, join_keys=[key], value_type=types[kind]) for key, (kind, _) in kinds.items()}
 
 
-def _view(spec: Spec, entities: Mapping[str, Any]) -> Any:
+def _view(spec: ViewSpecs, entities: Mapping[str, Any]) -> Any:
     keys = spec["entity"]["keys"]
     source = HeadraceSource(spec, description=f"The event log of {spec['source']['topic']}")
     fields = [*keys, *source.kinds.items()]
@@ -88,7 +90,7 @@ def _view(spec: Spec, entities: Mapping[str, Any]) -> Any:
     )
 
 
-def _described(spec: Spec) -> str:
+def _described(spec: ViewSpecs) -> str:
     features = ", ".join(f"{feature['name']} ({feature['aggregate']})" for feature in spec["features"])
     windows = ", ".join(window["name"] for window in spec["windows"])
     return f"{features} over {windows} of {spec['source']['topic']}"

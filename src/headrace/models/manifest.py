@@ -24,7 +24,7 @@ class StreamPin(msgspec.Struct, frozen=True, kw_only=True):
     offsets: dict[str, int]
 
 
-class Span(msgspec.Struct, frozen=True, kw_only=True):
+class TimeSpan(msgspec.Struct, frozen=True, kw_only=True):
     """A span [from, to) in microseconds that was marked bad and left out."""
 
     from_us: int
@@ -52,7 +52,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     trained_from_us: int
     trained_to_us: int
-    excluded: list[Span] = []
+    excluded: list[TimeSpan] = []
     params: dict[str, Any] = {}
 
 

@@ -21,8 +21,8 @@ from headrace.models.registry import (
     GATE_FILE,
     MANIFEST_FILE,
     MODEL_FILE,
-    FinishedRun,
     Registration,
+    RunRecord,
     UnknownVersionError,
 )
 
@@ -50,7 +50,7 @@ class MlflowRegistry:
             self._client: Any = self._mlflow.MlflowClient(tracking_uri, tracking_uri)
             self._client.search_experiments(max_results=1)  # creates the tables
 
-    def record(self, run: FinishedRun) -> Registration:
+    def record(self, run: RunRecord) -> Registration:
         """Log the run with its files, then its version, then mark it complete: a run cut short is logged again."""
         with self._writing, _quiet():
             known = self._find(run.name, run.request_id)
@@ -100,7 +100,7 @@ class MlflowRegistry:
         runs = self._client.search_runs([experiment.experiment_id], wanted, max_results=1)
         return self._registration(name, runs[0]) if runs else None
 
-    def _log(self, run: FinishedRun) -> tuple[str, str]:
+    def _log(self, run: RunRecord) -> tuple[str, str]:
         """The run's id and the URI of its artifact folder."""
         tags = {_REQUEST: run.request_id, _MANIFEST_HASH: manifest.hash_of(run.manifest), **run.tags}
         experiment = self._experiment(run.name)
@@ -122,7 +122,7 @@ class MlflowRegistry:
             return str(found.experiment_id)
         return str(self._client.create_experiment(name, f"{self._artifacts}/{name}"))
 
-    def _register(self, run: FinishedRun, run_id: str, folder: str) -> None:
+    def _register(self, run: RunRecord, run_id: str, folder: str) -> None:
         try:
             self._client.create_registered_model(run.name)
         except self._mlflow.MlflowException as error:
@@ -148,7 +148,7 @@ class MlflowRegistry:
         return absent if error.error_code in known else error
 
 
-def _files(run: FinishedRun) -> Mapping[str, bytes]:
+def _files(run: RunRecord) -> Mapping[str, bytes]:
     files = {
         MANIFEST_FILE: manifest.encode(run.manifest),
         GATE_FILE: json.dumps(run.gate, indent=2, sort_keys=True, allow_nan=False).encode(),

@@ -23,7 +23,7 @@ GATE_FILE = "gate.json"
 
 
 @dataclass(frozen=True)
-class FinishedRun:
+class RunRecord:
     """What a training run hands in. ``model`` is the refit to publish: given if and only if the gate passed.
 
     ``challenger`` is the fit that was gated. Times are microseconds UTC on the injected clock.
@@ -58,7 +58,7 @@ class Registration:
 class Registry(Protocol):
     """Runs under their request id; versions 1, 2, … of those that passed."""
 
-    def record(self, run: FinishedRun) -> Registration:
+    def record(self, run: RunRecord) -> Registration:
         """Keep a run and, if it passed, give it a version. The same request id again returns what is kept of it."""
         ...
 
@@ -94,7 +94,7 @@ class MemoryRegistry:
         self._runs: dict[tuple[str, str], Registration] = {}
         self._champions: dict[str, int] = {}
 
-    def record(self, run: FinishedRun) -> Registration:
+    def record(self, run: RunRecord) -> Registration:
         """Keep the run."""
         known = self.find(run.name, run.request_id)
         if known is not None:

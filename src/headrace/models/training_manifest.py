@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from headrace.bus import message
-from headrace.models.manifest import Span, StreamPin
+from headrace.models.manifest import StreamPin, TimeSpan
 
 FORMAT = 1
 IN_PARQUET = b"headrace.training-set"
@@ -39,7 +39,7 @@ class TrainingManifest(msgspec.Struct, frozen=True, kw_only=True):
     label_column: str | None = None
     spine_columns: list[str] = []
     spine_hash: str | None = None
-    excluded: list[Span] = []
+    excluded: list[TimeSpan] = []
     libraries: dict[str, str] = {}
 
 

@@ -6,17 +6,17 @@ Importing it is light: neither scikit-learn nor pandas nor a Kafka client is loa
 from headrace.serving.answerer import NoModelError, Predicted
 from headrace.serving.async_features import AsyncFeatureClient
 from headrace.serving.connection import Connection
-from headrace.serving.features import FeatureClient, Features, Status
+from headrace.serving.features import FeatureClient, FeatureVectors, Status
 from headrace.serving.predictor import Predictor
-from headrace.serving.subscriber import LoadedModel, Loading, ModelSubscriber
+from headrace.serving.subscriber import LoadedModel, LoadingPolicy, ModelSubscriber
 
 __all__ = [
     "AsyncFeatureClient",
     "Connection",
     "FeatureClient",
-    "Features",
+    "FeatureVectors",
     "LoadedModel",
-    "Loading",
+    "LoadingPolicy",
     "ModelSubscriber",
     "NoModelError",
     "Predicted",

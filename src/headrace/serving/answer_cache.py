@@ -5,20 +5,20 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
-from headrace.features.online import Answer, Moment
+from headrace.features.online.store import ShardSnapshot, StoredFields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    Wanted = Sequence[tuple[str, Sequence[bytes]]]
+    WantedKeys = Sequence[tuple[str, Sequence[bytes]]]
     """Views with the keys of entities."""
 
 
-class _Kept(NamedTuple):
+class _CachedFields(NamedTuple):
     """The fields of an entity in a view, the moment that they were read at, and when that was by the own clock."""
 
     fields: Sequence[bytes]
-    moment: Moment
+    moment: ShardSnapshot
     at_s: float
 
 
@@ -30,10 +30,10 @@ class AnswerCache:
 
     def __init__(self, keep_s: float, entries: int) -> None:
         self._keep_s, self._entries = keep_s, entries
-        self._kept: dict[tuple[str, bytes], _Kept] = {}  # the oldest first
+        self._kept: dict[tuple[str, bytes], _CachedFields] = {}  # the oldest first
         self._lock = threading.Lock()
 
-    def recall(self, wanted: Wanted, now_s: float) -> Recalled:
+    def recall(self, wanted: WantedKeys, now_s: float) -> Recalled:
         """What of a look-up is known."""
         oldest_s = now_s - self._keep_s
         with self._lock:
@@ -44,7 +44,7 @@ class AnswerCache:
         ]
         return Recalled(wanted, known)
 
-    def keep(self, wanted: Wanted, answers: Sequence[Answer], at_s: float) -> None:
+    def keep(self, wanted: WantedKeys, answers: Sequence[StoredFields], at_s: float) -> None:
         """Keep what was asked for at a time."""
         with self._lock:
             for (view, keys), answer in zip(wanted, answers, strict=True):
@@ -53,7 +53,7 @@ class AnswerCache:
                     if former is not None and former.at_s > at_s:  # who asked later was answered sooner
                         self._kept[view, key] = former
                         continue
-                    self._kept[view, key] = _Kept(fields, answer.moments[shard], at_s)
+                    self._kept[view, key] = _CachedFields(fields, answer.moments[shard], at_s)
             while len(self._kept) > self._entries:
                 del self._kept[next(iter(self._kept))]
 
@@ -61,20 +61,20 @@ class AnswerCache:
 class Recalled:
     """What of a look-up is known, and what is yet to be asked for."""
 
-    def __init__(self, wanted: Wanted, known: Sequence[Mapping[bytes, _Kept]]) -> None:
+    def __init__(self, wanted: WantedKeys, known: Sequence[Mapping[bytes, _CachedFields]]) -> None:
         self._wanted, self._known = wanted, known
         self._asked = [view for view, (_, keys) in enumerate(wanted) if len(known[view]) < len(keys) or not keys]
-        self.missing: Wanted = [
+        self.missing: WantedKeys = [
             (wanted[view][0], [key for key in wanted[view][1] if key not in known[view]]) for view in self._asked
         ]
         """What to ask the store; a view without keys is asked for, as its cursors tell something too."""
 
-    def whole(self, answers: Sequence[Answer], now_s: float) -> list[Answer]:
+    def whole(self, answers: Sequence[StoredFields], now_s: float) -> list[StoredFields]:
         """The answers to all of it, from those to what was missing; ``now_s``: when these had come."""
         fresh = dict(zip(self._asked, answers, strict=True))
         return [self._of_view(view, fresh.get(view), now_s) for view in range(len(self._wanted))]
 
-    def _of_view(self, view: int, fresh: Answer | None, now_s: float) -> Answer:
+    def _of_view(self, view: int, fresh: StoredFields | None, now_s: float) -> StoredFields:
         known = self._known[view]
         if fresh is not None and not known:
             return fresh
@@ -82,7 +82,7 @@ class Recalled:
             () if fresh is None else [(f, fresh.moments[s]) for f, s in zip(fresh.packed, fresh.shards, strict=True)]
         )
         places: dict[int, int] = {}
-        moments: dict[int, Moment] = {}
+        moments: dict[int, ShardSnapshot] = {}
         which, packed = [], []
         for key in self._wanted[view][1]:
             kept = known.get(key)
@@ -92,9 +92,9 @@ class Recalled:
                 moments[place] = moment if kept is None else _aged(kept, now_s)
             which.append(place)
             packed.append(fields)
-        return Answer(moments, which, packed)
+        return StoredFields(moments, which, packed)
 
 
-def _aged(kept: _Kept, now_s: float) -> Moment:
+def _aged(kept: _CachedFields, now_s: float) -> ShardSnapshot:
     """As much later as it was kept: a heartbeat goes on ageing."""
-    return Moment(kept.moment.now_us + round((now_s - kept.at_s) * 1e6), kept.moment.packed)
+    return ShardSnapshot(kept.moment.now_us + round((now_s - kept.at_s) * 1e6), kept.moment.packed)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headrace.bus.duration import moment
+from headrace.base.times import utc_datetime
 from headrace.errors import DefinitionError, TransientError
-from headrace.features.on_demand import on_demand
+from headrace.features.kernel.on_demand import on_demand
 from headrace.models.predictions import PREDICTIONS, VECTORS, Prediction, ServedVector
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from headrace.bus.producer import EventProducer
-    from headrace.models.events import ServiceRef
-    from headrace.serving.features import FeatureClient, Features, Status
+    from headrace.models.model_events import ServiceRef
+    from headrace.serving.features import FeatureClient, FeatureVectors, Status
     from headrace.serving.subscriber import LoadedModel, ModelSubscriber
 
 
@@ -97,7 +97,9 @@ class Answerer:
             raise NoModelError("no version of the model is live yet: wait, or give the predictor a fallback")
         return Predicted(self._fallback, 0, {}, 0, "", {})
 
-    def _answer(self, row: int, found: Features, version: int, scores: Mapping[int, Sequence[float]]) -> Predicted:
+    def _answer(
+        self, row: int, found: FeatureVectors, version: int, scores: Mapping[int, Sequence[float]]
+    ) -> Predicted:
         by_version = {v: float(column[row]) for v, column in scores.items()}
         return Predicted(by_version[version], version, found.statuses(row), found.at_us, self._new_id(), by_version)
 
@@ -106,7 +108,7 @@ class Answerer:
         producer: EventProducer,
         model: LoadedModel,
         requests: Sequence[Mapping[str, Any]],
-        found: Features,
+        found: FeatureVectors,
         answers: Sequence[Predicted],
     ) -> None:
         timestamp_ms = found.at_us // 1_000
@@ -118,7 +120,7 @@ class Answerer:
                 producer.send(PREDICTIONS, prediction, timestamp_ms=timestamp_ms)
 
 
-def model_frame(service: ServiceRef, requests: Sequence[Mapping[str, Any]], found: Features) -> pd.DataFrame:
+def model_frame(service: ServiceRef, requests: Sequence[Mapping[str, Any]], found: FeatureVectors) -> pd.DataFrame:
     """What the estimator sees: the feature columns, then the request features; float64 where they are numbers.
 
     Raises DefinitionError for a request that lacks the model's key or a request feature. None is a value too.
@@ -153,7 +155,7 @@ def _vector(
     values: Sequence[Any],
     offsets: Mapping[str, Mapping[str, int]],
 ) -> ServedVector:
-    service, served_at = model.published.service, moment(answer.at_us)
+    service, served_at = model.published.service, utc_datetime(answer.at_us)
     return ServedVector(
         vector_id=answer.vector_id,
         model=model.event.model,

@@ -10,27 +10,27 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-    from headrace.features.on_demand import Request
-    from headrace.features.online import Answer
-    from headrace.serving.look_up import Options
-    from headrace.serving.vectors import Features
+    from headrace.features.kernel.on_demand import RequestValues
+    from headrace.features.online.store import StoredFields
+    from headrace.serving.feature_vectors import FeatureVectors
+    from headrace.serving.look_up import ClientOptions
 
 
 class AsyncStore(Protocol):
     """What look-ups ask of an online store, awaited."""
 
-    async def look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[Answer]:
-        """See :class:`~headrace.features.online.OnlineStore`."""
+    async def look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[StoredFields]:
+        """See :class:`~headrace.features.online.store.OnlineStore`."""
         ...
 
     async def look_up_with(
         self, document: str, wanted: Sequence[tuple[str, Sequence[bytes]]]
-    ) -> tuple[dict[str, Any] | None, list[Answer]]:
-        """See :class:`~headrace.features.online.OnlineStore`."""
+    ) -> tuple[dict[str, Any] | None, list[StoredFields]]:
+        """See :class:`~headrace.features.online.store.OnlineStore`."""
         ...
 
     async def get_document(self, name: str) -> dict[str, Any] | None:
-        """See :class:`~headrace.features.online.OnlineStore`."""
+        """See :class:`~headrace.features.online.store.OnlineStore`."""
         ...
 
     async def close(self) -> None:
@@ -45,7 +45,7 @@ class AsyncFeatureClient:
     nothing behind. Use it as an asynchronous context, or ``close`` it.
     """
 
-    def __init__(self, store: AsyncStore, **options: Unpack[Options]) -> None:
+    def __init__(self, store: AsyncStore, **options: Unpack[ClientOptions]) -> None:
         self._store = store
         self._look_up = LookUp(**options)
 
@@ -58,10 +58,10 @@ class AsyncFeatureClient:
         timeout_s: float = 5.0,
         retry_s: float = 1.0,
         pool_size: int | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[ClientOptions],
     ) -> AsyncFeatureClient:
         """See :meth:`FeatureClient.from_url`; ``pool_size`` is of each event loop."""
-        from headrace.features.async_store import AsyncRedisOnlineStore  # noqa: PLC0415
+        from headrace.features.online.redis.async_store import AsyncRedisOnlineStore  # noqa: PLC0415
 
         store = AsyncRedisOnlineStore(redis_url, namespace, timeout_s=timeout_s, retry_s=retry_s, pool_size=pool_size)
         return cls(store, **options)
@@ -72,8 +72,8 @@ class AsyncFeatureClient:
         entities: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         *,
         as_of_us: int | None = None,
-        request: Request = None,
-    ) -> Features:
+        request: RequestValues = None,
+    ) -> FeatureVectors:
         """See :meth:`FeatureClient.get`."""
         steps = self._look_up.steps(features, entities, as_of_us, request)
         reply = None
@@ -81,7 +81,7 @@ class AsyncFeatureClient:
             try:
                 step = steps.send(reply)
             except StopIteration as end:
-                found: Features = end.value
+                found: FeatureVectors = end.value
                 return found
             reply = await step(self._store)
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace.bus.project_file import PROJECT_FILE, find_project_file
 from headrace.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+PROJECT_FILE = "headrace.toml"
 _NAMES = ("bootstrap_servers", "redis_url", "namespace", "trusted_types")
 
 
@@ -66,3 +66,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         listed = text.startswith("[")
         found["trusted_types"] = json.loads(text) if listed else [part.strip() for part in text.split(",")]
     return found
+
+
+def find_project_file(start: Path) -> Path | None:
+    """The nearest headrace.toml, from the folder ``start`` upwards."""
+    return next((path for folder in (start, *start.parents) if (path := folder / PROJECT_FILE).is_file()), None)

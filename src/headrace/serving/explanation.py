@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headrace.bus.source_partition import SourcePartition
 from headrace.errors import DefinitionError
-from headrace.features.definitions import view_name
-from headrace.features.field import unpack
-from headrace.features.kernel import Kernel, Window, kernel
-from headrace.features.online import Source
+from headrace.features.definitions.spec import view_name
+from headrace.features.kernel.field import unpack
+from headrace.features.kernel.tile_kernel import TileKernel, WindowTiles, kernel
 from headrace.serving.features import FeatureClient, Status
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from headrace.features.log import EventLog
-    from headrace.features.online import Answer, OnlineStore
+    from headrace.event_log.event_log import EventLog
+    from headrace.features.online.store import OnlineStore, StoredFields
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ExplainedTile:
     ``value`` is what the feature would be from this tile alone, None if that is no value.
     """
 
-    source: Source
+    source: SourcePartition
     begin_us: int
     end_us: int
     value: Any
@@ -78,7 +78,7 @@ def explain(
         raise DefinitionError(message)
     column = compiled.columns.index(feature)
     window = compiled.windows[column % len(compiled.windows)]
-    seen: Any = _Remembered(store)
+    seen: Any = _RememberingStore(store)
     found = FeatureClient(seen, **options).get([view_name(spec, compiled.version)], entity, as_of_us=as_of_us)
     tiles = _tiles(compiled, column, window, seen.answers[0], found.at_us)
     offsets = found.offsets()[spec["view"]]
@@ -97,12 +97,12 @@ def explain(
     )
 
 
-class _Remembered:
+class _RememberingStore:
     """A store that keeps what it answered last: an explanation is of the very bytes that the value was made of."""
 
     def __init__(self, store: OnlineStore) -> None:
         self._store = store
-        self.answers: Sequence[Answer] = ()
+        self.answers: Sequence[StoredFields] = ()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -114,7 +114,9 @@ class _Remembered:
         return found
 
 
-def _tiles(compiled: Kernel, column: int, window: Window, answer: Answer, at_us: int) -> list[ExplainedTile]:
+def _tiles(
+    compiled: TileKernel, column: int, window: WindowTiles, answer: StoredFields, at_us: int
+) -> list[ExplainedTile]:
     size = compiled.sizes[window.resolution]
     newest = at_us // size
     tiles = []
@@ -131,7 +133,7 @@ def _tiles(compiled: Kernel, column: int, window: Window, answer: Answer, at_us:
 
 def _events(  # noqa: PLR0917 - one call site
     log: EventLog,
-    compiled: Kernel,
+    compiled: TileKernel,
     entity: Mapping[str, Any],
     tiles: Sequence[ExplainedTile],
     offsets: Mapping[str, int],
@@ -141,8 +143,8 @@ def _events(  # noqa: PLR0917 - one call site
     import polars as pl  # noqa: PLC0415 - look-ups need none of it
     import pyarrow.dataset as ds  # noqa: PLC0415
 
-    from headrace.features.log import ACCEPTED  # noqa: PLC0415
-    from headrace.features.point_in_time import with_time  # noqa: PLC0415
+    from headrace.event_log.event_log import ACCEPTED  # noqa: PLC0415
+    from headrace.features.offline.view_history import with_time  # noqa: PLC0415
 
     source = compiled.spec["source"]
     topic, at = source["topic"], source["event_time"]
@@ -155,8 +157,8 @@ def _events(  # noqa: PLR0917 - one call site
     begin, end = min(tile.begin_us for tile in tiles), max(tile.end_us for tile in tiles)
     below = pl.DataFrame(
         {
-            "__topic_id": [Source.from_text(text).topic_id for text in offsets],
-            "__partition": pl.Series([Source.from_text(text).partition for text in offsets], dtype=pl.Int32),
+            "__topic_id": [SourcePartition.from_text(text).topic_id for text in offsets],
+            "__partition": pl.Series([SourcePartition.from_text(text).partition for text in offsets], dtype=pl.Int32),
             "__below": list(offsets.values()),
         }
     )

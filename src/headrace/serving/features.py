@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Unpack
 
-from headrace.serving.look_up import LookUp, Options
-from headrace.serving.vectors import Features, Status, ViewAnswer
+from headrace.serving.feature_vectors import FeatureVectors, Status, ViewAnswer
+from headrace.serving.look_up import ClientOptions, LookUp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from headrace.features.on_demand import Request
-    from headrace.features.online import OnlineStore
+    from headrace.features.kernel.on_demand import RequestValues
+    from headrace.features.online.store import OnlineStore
 
-__all__ = ["FeatureClient", "Features", "Status", "ViewAnswer"]
+__all__ = ["FeatureClient", "FeatureVectors", "Status", "ViewAnswer"]
 
 
 class FeatureClient:
@@ -32,7 +32,7 @@ class FeatureClient:
     Safe to share between threads if the store is.
     """
 
-    def __init__(self, store: OnlineStore, **options: Unpack[Options]) -> None:
+    def __init__(self, store: OnlineStore, **options: Unpack[ClientOptions]) -> None:
         self._store = store
         self._look_up = LookUp(**options)
 
@@ -45,7 +45,7 @@ class FeatureClient:
         timeout_s: float = 5.0,
         retry_s: float = 1.0,
         pool_size: int | None = None,
-        **options: Unpack[Options],
+        **options: Unpack[ClientOptions],
     ) -> FeatureClient:
         """A client of the store at a Redis URL.
 
@@ -54,7 +54,7 @@ class FeatureClient:
         takes at most both together. ``pool_size``: how many connections there may be to a node (None: as many as there
         are look-ups at a time). Raises SettingsError for a URL that cannot be read.
         """
-        from headrace.features.redis_store import RedisOnlineStore  # noqa: PLC0415
+        from headrace.features.online.redis.redis_store import RedisOnlineStore  # noqa: PLC0415
 
         store = RedisOnlineStore(redis_url, namespace, timeout_s=timeout_s, retry_s=retry_s, pool_size=pool_size)
         return cls(store, **options)
@@ -65,8 +65,8 @@ class FeatureClient:
         entities: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         *,
         as_of_us: int | None = None,
-        request: Request = None,
-    ) -> Features:
+        request: RequestValues = None,
+    ) -> FeatureVectors:
         """Look up a feature service by name, or a list of views ``name@version``, for one or many entities.
 
         Each entity is a mapping that holds the join keys (and perhaps more). A join key that is absent or None gives
@@ -84,5 +84,5 @@ class FeatureClient:
             while True:
                 reply = steps.send(reply)(self._store)
         except StopIteration as end:
-            found: Features = end.value
+            found: FeatureVectors = end.value
             return found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
-from headrace.bus.duration import instant
+from headrace.base.times import epoch_us
 
 if TYPE_CHECKING:
     from headrace.bus.producer import EventProducer
@@ -21,7 +21,7 @@ logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedRound:
     """What one round did. ``version`` is the live one, 0 before there is one."""
 
     requests: int
@@ -74,14 +74,14 @@ class RequestFollower:
         while self.received < total:
             self.receive(1.0)
 
-    def serve(self, as_of_us: int | None = None) -> Served:
+    def serve(self, as_of_us: int | None = None) -> ServedRound:
         """Predict what is pending, in order of the requests' time, and log it durably."""
-        pending, self._pending = sorted(self._pending, key=lambda request: instant(request[self._at])), []
+        pending, self._pending = sorted(self._pending, key=lambda request: epoch_us(request[self._at])), []
         current = self._subscriber.current
         if current is None or not pending:
-            return Served(len(pending), 0, 0, 0 if current is None else current.version)
+            return ServedRound(len(pending), 0, 0, 0 if current is None else current.version)
         self._first = self._first or current
         shadows = [self._first] if self._shadow_first and self._first.version != current.version else []
         answers: list[Predicted] = self._answerer.predict_many(pending, as_of_us=as_of_us, shadows=shadows)
         self._producer.flush()
-        return Served(len(pending), len(answers), sum(len(answer.shadows) for answer in answers), current.version)
+        return ServedRound(len(pending), len(answers), sum(len(answer.shadows) for answer in answers), current.version)

@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, overload
 
 import numpy as np
 
-from headrace.bus.clock import Clock, wall_clock
+from headrace.base.times import Clock, wall_clock
+from headrace.bus.source_partition import NO_CLOCK, text_of
 from headrace.errors import FeaturesUnknownError
-from headrace.features.entity_key import serializer
-from headrace.features.kernel import Kernel, kernel
-from headrace.features.on_demand import NOTHING, OnDemand, on_demand, with_request
-from headrace.features.online import NO_CLOCK, Answer, Moment, text_of
-from headrace.features.reading import Offsets, Reading
+from headrace.features.kernel.on_demand import NOTHING, OnDemandFeatures, on_demand, with_request
+from headrace.features.kernel.tile_kernel import TileKernel, kernel
+from headrace.features.online.entity_key import serializer
+from headrace.features.online.field_reader import FieldOffsets, FieldReader
 from headrace.serving.answer_cache import AnswerCache
-from headrace.serving.vectors import Features, Status, ViewAnswer
+from headrace.serving.feature_vectors import FeatureVectors, Status, ViewAnswer
 
 if TYPE_CHECKING:
-    from headrace.features.columns import Columns
-    from headrace.features.on_demand import Request
-    from headrace.serving.answer_cache import Wanted
+    from headrace.features.kernel.on_demand import RequestValues
+    from headrace.features.online.store import ShardSnapshot, StoredFields
+    from headrace.features.online.value_columns import ValueColumns
+    from headrace.serving.answer_cache import WantedKeys
 
     _Rows = Sequence[Mapping[str, Any]]
 
@@ -32,7 +33,7 @@ _VIEWS = 256
 """How many lists of views are remembered."""
 
 
-class Options(TypedDict, total=False):
+class ClientOptions(TypedDict, total=False):
     """What clients can be told: see :class:`FeatureClient`."""
 
     clock: Clock | Literal["stream"]
@@ -74,8 +75,8 @@ class LookUp:
         features: str | Sequence[str],
         entities: Mapping[str, Any] | Sequence[Mapping[str, Any]],
         as_of_us: int | None,
-        request: Request = None,
-    ) -> Generator[Step, Any, Features]:
+        request: RequestValues = None,
+    ) -> Generator[Step, Any, FeatureVectors]:
         """One look-up. Raises FeaturesUnknownError, EntityKeyError and RequestValueError."""
         rows = [entities] if isinstance(entities, Mapping) else list(entities)
         views, plans, answers, made = yield from self._found(features, rows)
@@ -87,7 +88,7 @@ class LookUp:
             reader.answer(_Found(*found), at_us, self._bound_us)
             for reader, *found in zip(views.readers, plans, answers, clocks, values, ages_us, read.offsets, strict=True)
         ]
-        answer = Features(len(rows), at_us, found)
+        answer = FeatureVectors(len(rows), at_us, found)
         return answer.with_on_demand(made, made.given(with_request(rows, request))) if made.names else answer
 
     def _at(self, clocks: Sequence[int], as_of_us: int | None) -> int:
@@ -135,7 +136,9 @@ class LookUp:
                 return (yield from self._of_views(service.views, rows, service.made))
         return _Asked(views, plans, answers, service.made)
 
-    def _of_views(self, names: Sequence[str], rows: _Rows, made: OnDemand = NOTHING) -> Generator[Step, Any, _Asked]:
+    def _of_views(
+        self, names: Sequence[str], rows: _Rows, made: OnDemandFeatures = NOTHING
+    ) -> Generator[Step, Any, _Asked]:
         views = yield from self._known(names)
         plans, wanted = views.plans(rows)
         _, answers = yield from self._ask(wanted)
@@ -154,14 +157,14 @@ class LookUp:
             known = self._views[wanted] = _Views(readers)
         return known
 
-    def _ask(self, wanted: Wanted, document: str = "") -> Generator[Step, Any, tuple[Any, Sequence[Answer]]]:
+    def _ask(self, wanted: WantedKeys, document: str = "") -> Generator[Step, Any, tuple[Any, Sequence[StoredFields]]]:
         """The answers, of which some may be known, and a document if its name is given."""
         if self._cache is None:
             return (yield from _asked(wanted, document))
         now_s = self._monotonic()
         recalled = self._cache.recall(wanted, now_s)
         found: Any = None
-        answers: Sequence[Answer] = []
+        answers: Sequence[StoredFields] = []
         if recalled.missing or document:
             found, answers = yield from _asked(recalled.missing, document)
             self._cache.keep(recalled.missing, answers, now_s)
@@ -180,7 +183,7 @@ class LookUp:
         return reader
 
 
-def _asked(wanted: Wanted, document: str) -> Generator[Step, Any, tuple[Any, Sequence[Answer]]]:
+def _asked(wanted: WantedKeys, document: str) -> Generator[Step, Any, tuple[Any, Sequence[StoredFields]]]:
     if not document:
         return None, (yield lambda store: store.look_up(wanted))
     found, answers = yield lambda store: store.look_up_with(document, wanted)
@@ -201,8 +204,8 @@ class _Asked(NamedTuple):
 
     views: _Views
     plans: Sequence[_Plan]
-    answers: Sequence[Answer]
-    made: OnDemand
+    answers: Sequence[StoredFields]
+    made: OnDemandFeatures
 
 
 class _Plan(NamedTuple):
@@ -219,7 +222,7 @@ class _Plan(NamedTuple):
         """What was read of each key."""
         return [*packed, ()] if self.has_nowhere else packed
 
-    def shards(self, answer: Answer) -> Sequence[int]:
+    def shards(self, answer: StoredFields) -> Sequence[int]:
         """The shard of each key."""
         return [*answer.shards, min(answer.moments)] if self.has_nowhere else answer.shards
 
@@ -228,11 +231,11 @@ class _Found(NamedTuple):
     """What a look-up found of a view; values and ages have one item a key."""
 
     plan: _Plan
-    answer: Answer
+    answer: StoredFields
     clock: int
-    values: Columns
+    values: ValueColumns
     ages_us: np.ndarray
-    offsets: Offsets
+    offsets: FieldOffsets
 
 
 class _Views:
@@ -240,12 +243,12 @@ class _Views:
 
     def __init__(self, readers: Sequence[_ViewReader]) -> None:
         self.readers = readers
-        self.reading = Reading([reader.kernel for reader in readers])
+        self.reading = FieldReader([reader.kernel for reader in readers])
         by_entity = {reader.entity: reader for reader in readers}
         self._first = [*by_entity.values()]
         self._which = [[*by_entity].index(reader.entity) for reader in readers]
 
-    def plans(self, rows: _Rows) -> tuple[Sequence[_Plan], Wanted]:
+    def plans(self, rows: _Rows) -> tuple[Sequence[_Plan], WantedKeys]:
         """The plan of each view, and what to ask for; views of one entity have the same plan."""
         plans = [reader.plan(rows) for reader in self._first]
         of_views = [plans[which] for which in self._which]
@@ -255,7 +258,7 @@ class _Views:
 class _ViewReader:
     """Reads one view version."""
 
-    def __init__(self, name: str, compiled: Kernel) -> None:
+    def __init__(self, name: str, compiled: TileKernel) -> None:
         self.name = name
         self.kernel = compiled
         self.entity = tuple((key, kind) for key, kind in compiled.entity_keys)
@@ -300,7 +303,7 @@ class _ViewReader:
             return _MISSING
         return _STALE if age_us > self._max_age_us else _PRESENT
 
-    def _common(self, moment: Moment, clock: int, at_us: int, bound_us: int) -> Status | None:
+    def _common(self, moment: ShardSnapshot, clock: int, at_us: int, bound_us: int) -> Status | None:
         """What holds for all entities of the view in one shard."""
         if at_us < clock - self._history_us:
             return Status.OUT_OF_RANGE
@@ -314,7 +317,11 @@ class _RowOffsets(Sequence[Mapping[str, int]]):
     """V of each row, worked out when it is asked for: of each partition the larger of cursor and field header."""
 
     def __init__(
-        self, moments: Mapping[int, Moment], shards: Sequence[int], offsets: Offsets, which: np.ndarray | None
+        self,
+        moments: Mapping[int, ShardSnapshot],
+        shards: Sequence[int],
+        offsets: FieldOffsets,
+        which: np.ndarray | None,
     ) -> None:
         self._moments, self._shards, self._offsets = moments, shards, offsets
         self._which: Sequence[int] | np.ndarray = range(len(shards)) if which is None else which

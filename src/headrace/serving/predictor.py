@@ -5,12 +5,12 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any, Self
 
-from headrace.bus.clock import Clock, wall_clock
+from headrace.base.times import Clock, wall_clock
 from headrace.bus.producer import EventProducer
 from headrace.serving.answerer import Answerer
 from headrace.serving.connection import Connection
 from headrace.serving.features import FeatureClient
-from headrace.serving.subscriber import Loading, ModelSubscriber
+from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +37,7 @@ class Predictor:
         clock: Clock = wall_clock,
         new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
-        from headrace.models.kafka_event_log import KafkaAcknowledgements, KafkaModelEventLog  # noqa: PLC0415
+        from headrace.models.kafka_model_event_log import KafkaAcknowledgements, KafkaModelEventLog  # noqa: PLC0415
 
         found = connection or Connection.find()
         self._producer = EventProducer(found.bootstrap_servers)
@@ -47,7 +47,7 @@ class Predictor:
             model,
             self._events,
             KafkaAcknowledgements(found.bootstrap_servers),
-            Loading(found.trusted_types),
+            LoadingPolicy(found.trusted_types),
             application=application,
             clock=clock,
         )

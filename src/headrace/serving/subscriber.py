@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from headrace.errors import HeadraceError, TransientError
 from headrace.models import artifact
 from headrace.models.acknowledgement import Acknowledgement
-from headrace.models.state import ModelState, advance
+from headrace.models.model_state import ModelState, advance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from headrace.bus.clock import Clock
-    from headrace.models.event_log import Acknowledgements, ModelEventLog
-    from headrace.models.events import ModelEvent, Published, ServiceRef
+    from headrace.base.times import Clock
+    from headrace.models.model_event_log import Acknowledgements, ModelEventLog
+    from headrace.models.model_events import ModelEvent, Published, ServiceRef
 
 _WAIT_S = 0.5
 _RETRY_S = 1.0
@@ -36,7 +36,7 @@ class LoadedModel:
 
 
 @dataclass(frozen=True)
-class Loading:
+class LoadingPolicy:
     """What a deployment decides of loading. ``trusted``: its own list of types, never one from an artifact.
 
     ``sample`` makes a few rows for a service, to run a new estimator once before it serves; ``fetch`` gets the bytes of
@@ -68,7 +68,7 @@ class ModelSubscriber:
         model: str,
         log: ModelEventLog,
         acknowledgements: Acknowledgements,
-        loading: Loading,
+        loading: LoadingPolicy,
         *,
         application: str,
         clock: Clock,

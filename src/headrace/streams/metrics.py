@@ -9,9 +9,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from headrace.bus.source_partition import NO_CLOCK
 from headrace.errors import SettingsError
-from headrace.features.online import NO_CLOCK
-from headrace.streams.meter import Meter
+from headrace.streams.plane.plane_metrics import PlaneMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
     from prometheus_client import Metric
 
-    from headrace.streams.observation import Observation, PartitionObservation
+    from headrace.streams.plane.worker_report import PartitionReport, WorkerReport
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _ROWS = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
@@ -27,12 +27,12 @@ _PLACE = ("topic", "partition")
 _VIEW = (*_PLACE, "view")
 
 
-class WorkerMetrics(Meter, Collector):
+class WorkerMetrics(PlaneMetrics, Collector):
     """Measures one worker, in a registry of its own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._told: Observation | None = None
+        self._told: WorkerReport | None = None
         self._ends: Mapping[tuple[str, int], int] = {}
         self._batch_records = self._histogram("headrace_batch_records", "Records of one batch.", _ROWS)
         self._batch_seconds = self._histogram("headrace_batch_seconds", "Time from records to written tiles.", _SECONDS)
@@ -53,22 +53,22 @@ class WorkerMetrics(Meter, Collector):
         return Counter(name, text, labels, registry=self.registry)
 
     def batch(self, records: int, seconds: float) -> None:
-        """See :class:`Meter`."""
+        """See :class:`PlaneMetrics`."""
         self._batch_records.observe(records)
         self._batch_seconds.observe(seconds)
 
     def rejected(self, topic: str, reasons: pl.Series) -> None:
-        """See :class:`Meter`."""
+        """See :class:`PlaneMetrics`."""
         for reason, count in reasons.value_counts().iter_rows():
             self._rejected.labels(topic, reason).inc(count)
 
     def wrote(self, applied: Sequence[bool], seconds: float) -> None:
-        """See :class:`Meter`."""
+        """See :class:`PlaneMetrics`."""
         self._write_seconds.observe(seconds)
         self._refused.inc(len(applied) - sum(applied))
 
     def flushed(self, topic: str, rows: int, seconds: float) -> None:
-        """See :class:`Meter`."""
+        """See :class:`PlaneMetrics`."""
         self._flush_rows.labels(topic).observe(rows)
         self._flush_seconds.labels(topic).observe(seconds)
 
@@ -78,8 +78,8 @@ class WorkerMetrics(Meter, Collector):
             self._jobs.labels(name, what).set(value)
         self._job_time.labels(name).set_to_current_time()
 
-    def observed(self, observation: Observation, ends: Mapping[tuple[str, int], int]) -> None:
-        """See :class:`Meter`."""
+    def observed(self, observation: WorkerReport, ends: Mapping[tuple[str, int], int]) -> None:
+        """See :class:`PlaneMetrics`."""
         self._ends, self._told = ends, observation
 
     def collect(self) -> Iterator[Metric]:
@@ -111,7 +111,7 @@ class _Families:
         self.view_clock = GaugeMetricFamily("headrace_view_clock_timestamp_seconds", "A view's clock.", labels=_VIEW)
         self.stopped = GaugeMetricFamily("headrace_partition_stopped", "It is not read.", labels=(*_PLACE, "gap"))
 
-    def add(self, own: PartitionObservation, place: tuple[str, str], end: int) -> None:
+    def add(self, own: PartitionReport, place: tuple[str, str], end: int) -> None:
         self.next.add_metric(place, own.next_offset)
         self.logged.add_metric(place, own.logged_offset)
         self.lag.add_metric(place, max(end - own.next_offset, 0))

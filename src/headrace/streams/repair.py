@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headrace.bus.topics import existing, held
+from headrace.bus.source_partition import SourcePartition
+from headrace.bus.topics import existing_incarnations, retained_offsets
 from headrace.errors import FencedError
-from headrace.features.log import LogWriter
-from headrace.features.online import Source
-from headrace.streams.gap import Gap, accept, find
+from headrace.event_log.log_writer import LogWriter
+from headrace.streams.plane.gap import Gap, accept, find
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
     from headrace.bus.stream import Stream
-    from headrace.features.log import EventLog
+    from headrace.event_log.event_log import EventLog
 
 
 def find_gaps(client: AdminClient, log: EventLog, streams: Sequence[Stream]) -> list[Gap]:
@@ -28,12 +28,15 @@ def find_gaps(client: AdminClient, log: EventLog, streams: Sequence[Stream]) -> 
 
 
 def _gaps_of(client: AdminClient, log: EventLog, stream: Stream) -> list[Gap]:
-    incarnation = existing(client, [stream.topic]).get(stream.topic)
+    incarnation = existing_incarnations(client, [stream.topic]).get(stream.topic)
     if incarnation is None:
         return []
     writer = LogWriter(log, stream)
-    sources = [Source(partition, incarnation.topic_id) for partition in range(incarnation.partitions)]
-    found = [find(stream.topic, source, held(client, stream.topic, source.partition), writer) for source in sources]
+    sources = [SourcePartition(partition, incarnation.topic_id) for partition in range(incarnation.partitions)]
+    found = [
+        find(stream.topic, source, retained_offsets(client, stream.topic, source.partition), writer)
+        for source in sources
+    ]
     return [gap for gap in found if gap is not None]
 
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Self
 import structlog
 
 from headrace.errors import FencedError, TransientError
-from headrace.streams.maintenance import LEAST_RETENTION, Sizes, check_retention, compact, shape, vacuum
+from headrace.event_log.maintenance import LEAST_RETENTION, CompactionSizes, check_retention, compact, shape, vacuum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from headrace.bus.clock import Clock
-    from headrace.features.log import EventLog
+    from headrace.base.times import Clock
+    from headrace.event_log.event_log import EventLog
 
 logger = structlog.get_logger(__name__)
 LOOK_S = 1.0
@@ -26,7 +26,7 @@ STOP_S = 5.0
 
 
 @dataclass(frozen=True)
-class Schedule:
+class UpkeepSchedule:
     """How often small files are put together and replaced ones deleted, and how long these are kept.
 
     Raises SettingsError for a retention of less than seven days.
@@ -35,14 +35,14 @@ class Schedule:
     compact: timedelta = timedelta(minutes=10)
     vacuum: timedelta = timedelta(days=1)
     retention: timedelta = LEAST_RETENTION
-    sizes: Sizes = field(default_factory=Sizes)
+    sizes: CompactionSizes = field(default_factory=CompactionSizes)
 
     def __post_init__(self) -> None:
         check_retention(self.retention)
 
 
 @dataclass(frozen=True)
-class Job:
+class ScheduledJob:
     """What the worker that leads a topic does every so often beside; what it found is for the metrics, by name."""
 
     name: str
@@ -51,7 +51,7 @@ class Job:
     run: Callable[[], Mapping[str, float]]
 
 
-class Jobs:
+class ScheduledJobs:
     """Runs jobs one after the other, in a thread of its own for as long as the context lasts.
 
     A job runs first when its own interval has passed, and then every so often. What fails is tried again the next time.
@@ -60,7 +60,7 @@ class Jobs:
 
     def __init__(
         self,
-        jobs: Sequence[Job],
+        jobs: Sequence[ScheduledJob],
         leads: Callable[[str], bool],
         clock: Clock,
         report: Callable[[str, Mapping[str, float]], None],
@@ -91,7 +91,7 @@ class Jobs:
             if is_due and self._leads(job.topic) and not self._stop.is_set():
                 self._do(job)
 
-    def _do(self, job: Job) -> None:
+    def _do(self, job: ScheduledJob) -> None:
         self._ran[job.name] = self._clock()
         try:
             found = job.run()
@@ -104,12 +104,12 @@ class Jobs:
             self._report(job.name, found)
 
 
-class Upkeep:
+class LogUpkeep:
     """Runs in a thread of its own for as long as the context lasts; the first time after the first interval.
 
     ``leads`` says whether a topic is this worker's to look after. While a partition moves two may think so: compaction
-    and vacuum bear that, and so must ``jobs``, which run beside (:class:`Jobs`). What fails is tried again the next
-    time, and never stops the worker. ``report`` takes what a job found.
+    and vacuum bear that, and so must ``jobs``, which run beside (:class:`ScheduledJobs`). A job that
+    fails is tried again the next time, and never stops the worker. ``report`` takes what a job found.
     """
 
     def __init__(
@@ -117,13 +117,13 @@ class Upkeep:
         log: EventLog,
         topics: Sequence[str],
         leads: Callable[[str], bool],
-        schedule: Schedule,
+        schedule: UpkeepSchedule,
         clock: Clock,
         *,
-        jobs: Sequence[Job] = (),
+        jobs: Sequence[ScheduledJob] = (),
         report: Callable[[str, Mapping[str, float]], None] = lambda _name, _found: None,
     ) -> None:
-        self._jobs = Jobs(jobs, leads, clock, report)
+        self._jobs = ScheduledJobs(jobs, leads, clock, report)
         self._log, self._topics, self._leads = log, topics, leads
         self._schedule, self._clock = schedule, clock
         self._looked: dict[str, int] = {}

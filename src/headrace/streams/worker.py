@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from headrace.bus.clock import wall_clock
-from headrace.bus.control import Flush, decode_control
-from headrace.bus.shell import ThreadService, listen, run_shell, shell
+from headrace.base.times import wall_clock
+from headrace.bus.control import FlushRequest, decode_control
+from headrace.bus.faust_shell import ThreadService, listen, run_shell, shell
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import (
     CONTROL,
@@ -29,21 +29,22 @@ from headrace.bus.topics import (
     stamped_by_producers,
     stream_config,
 )
-from headrace.features.log import EventLog
-from headrace.features.redis_store import RedisOnlineStore
+from headrace.event_log.event_log import EventLog
+from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.models.predictions import PREDICTIONS, VECTORS
-from headrace.streams.kafka_changes import KafkaChanges
+from headrace.streams.deployments.kafka_deployment_log import KafkaDeploymentLog
+from headrace.streams.deployments.rollout import Rollout
 from headrace.streams.metrics import WorkerMetrics, served
-from headrace.streams.plane import DataPlane, PlaneConfig
-from headrace.streams.rollout import Rollout
-from headrace.streams.upkeep import Job, Schedule, Upkeep
+from headrace.streams.plane.data_plane import DataPlane, PlaneConfig
+from headrace.streams.upkeep import LogUpkeep, ScheduledJob, UpkeepSchedule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from headrace.bus.stream import Stream
-    from headrace.features.definitions import FeatureService, FeatureView
-    from headrace.features.online import OnlineStore
+    from headrace.features.definitions.service import FeatureService
+    from headrace.features.definitions.view import FeatureView
+    from headrace.features.online.store import OnlineStore
 
 
 logger = structlog.get_logger(__name__)
@@ -69,8 +70,8 @@ class WorkerConfig:
     replay: bool = False
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 0
-    upkeep: Schedule = field(default_factory=Schedule)
-    jobs: Sequence[Job] = ()
+    upkeep: UpkeepSchedule = field(default_factory=UpkeepSchedule)
+    jobs: Sequence[ScheduledJob] = ()
 
 
 def own_streams(streams: Sequence[Stream]) -> list[Stream]:
@@ -121,7 +122,7 @@ def follow_deployments(
         streams,
         store,
         TopicTail(bootstrap_servers, [DEFINITIONS, MODELS], from_beginning=True),
-        KafkaChanges(bootstrap_servers).append,
+        KafkaDeploymentLog(bootstrap_servers).append,
         new_id=lambda: uuid.uuid4().hex,
         clock=wall_clock,
         monotonic=time.monotonic,
@@ -163,12 +164,12 @@ def run_worker(
     app = shell(name, config.bootstrap_servers, config.data_dir)
 
     async def on_control(value: bytes) -> None:
-        if isinstance(decode_control(value), Flush):
+        if isinstance(decode_control(value), FlushRequest):
             plane.flush_soon()
         await asyncio.sleep(0)
 
     listen(app, CONTROL, on_control)
-    upkeep = Upkeep(
+    upkeep = LogUpkeep(
         log,
         [stream.topic for stream in own_streams(streams)],
         plane.leads,

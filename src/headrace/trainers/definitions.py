@@ -8,19 +8,20 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from headrace.bus.duration import Duration, micros, text
+from headrace.base.times import Duration, duration_us, format_duration
 from headrace.errors import DefinitionError, naming
-from headrace.features.definitions import FeatureService, spec_hash
-from headrace.features.expression import Expression, kind
-from headrace.trainers.hysteresis import hysteresis
-from headrace.trainers.observation import DAY_US
-from headrace.trainers.policy import Policy
-from headrace.trainers.triggers import Rule, all_of, any_of, at_least, drift, performance, schedule, volume
+from headrace.features.definitions.expression import Expression, kind
+from headrace.features.definitions.spec import spec_hash
+from headrace.trainers.triggers.evidence import DAY_US
+from headrace.trainers.triggers.hysteresis import hysteresis
+from headrace.trainers.triggers.rules import TriggerRule, all_of, any_of, at_least, drift, performance, schedule, volume
+from headrace.trainers.triggers.trigger_policy import TriggerPolicy
 
 if TYPE_CHECKING:
     from headrace.bus.event import Field
     from headrace.bus.stream import Stream
-    from headrace.trainers.metrics import Metric
+    from headrace.features.definitions.service import FeatureService
+    from headrace.trainers.day_scores import Metric
 
 __all__ = [
     "Gate", "Label", "Model", "Run", "all_of", "any_of", "at_least", "drift", "hysteresis", "performance", "schedule",
@@ -46,8 +47,8 @@ class Run:
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
-Source = Literal["events", "logged"]
-Fit = Callable[..., Any]
+LearnFrom = Literal["events", "logged"]
+FitFunction = Callable[..., Any]
 """``fit(X: DataFrame, y: Series, run: Run) -> fitted estimator`` with ``predict_proba``."""
 
 
@@ -76,7 +77,7 @@ class Label:
             message = f"{where}: value is {found}; a label is bool, such as col('delay_minutes') > 15"
             raise DefinitionError(message)
         with naming(f"{where}: within"):
-            within_us = micros(self.within)
+            within_us = duration_us(self.within)
         if within_us <= 0:
             message = f"{where}: within={self.within!r} must be longer than nothing"
             raise DefinitionError(message)
@@ -85,7 +86,7 @@ class Label:
     @property
     def within_us(self) -> int:
         """How long a label may take, in microseconds."""
-        return micros(self.within)
+        return duration_us(self.within)
 
     def spec(self) -> dict[str, Any]:
         """The label as plain JSON."""
@@ -114,7 +115,7 @@ class Gate:
         _one_of("gate", "metric", self.metric, _METRICS)
         _one_of("gate", "rule", self.rule, _RULES)
         with naming("gate: holdout"):
-            holdout_us = micros(self.holdout)
+            holdout_us = duration_us(self.holdout)
         if holdout_us < 14 * DAY_US or holdout_us % DAY_US:
             message = f"gate: holdout={self.holdout!r} must be 14 or more whole days: days are what is resampled"
             raise DefinitionError(message)
@@ -127,14 +128,14 @@ class Gate:
     @property
     def holdout_us(self) -> int:
         """The holdout's length in microseconds."""
-        return micros(self.holdout)
+        return duration_us(self.holdout)
 
     def spec(self) -> dict[str, Any]:
         """The gate as plain JSON."""
         return {
             "metric": self.metric,
             "rule": self.rule,
-            "holdout": text(self.holdout_us),
+            "holdout": format_duration(self.holdout_us),
             "margin": self.margin,
         }
 
@@ -158,14 +159,14 @@ class Model:
     at: str
     features: FeatureService
     label: Label
-    fit: Fit
-    triggers: Rule
+    fit: FitFunction
+    triggers: TriggerRule
     gate: Gate
     request_features: Sequence[str] = ()
     first: int = 20_000
     cooldown: Duration = "7d"
     daily_budget: int | None = None
-    source: Source = "events"
+    source: LearnFrom = "events"
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -176,7 +177,7 @@ class Model:
         self._check_on_demand()
         self._check_label()
         with naming(f"model {self.name!r}: cooldown"):
-            micros(self.cooldown)
+            duration_us(self.cooldown)
         _one_of(f"model {self.name!r}", "source", self.source, _SOURCES)
         _ = self.policy  # its own checks
 
@@ -235,9 +236,9 @@ class Model:
             raise DefinitionError(message)
 
     @cached_property
-    def policy(self) -> Policy:
+    def policy(self) -> TriggerPolicy:
         """The triggers with what surrounds them."""
-        return Policy(self.name, self.triggers, self.first, micros(self.cooldown), self.daily_budget)
+        return TriggerPolicy(self.name, self.triggers, self.first, duration_us(self.cooldown), self.daily_budget)
 
     def to_spec(self) -> dict[str, Any]:
         """The model as plain JSON: all but the code of ``fit``, which is named."""
@@ -253,7 +254,7 @@ class Model:
             "label": self.label.spec(),
             "fit": f"{getattr(self.fit, '__module__', '?')}:{getattr(self.fit, '__qualname__', repr(self.fit))}",
             "first": self.first,
-            "cooldown": text(micros(self.cooldown)),
+            "cooldown": format_duration(duration_us(self.cooldown)),
             "daily_budget": self.daily_budget,
             "source": self.source,
             "triggers": self.triggers.spec(),

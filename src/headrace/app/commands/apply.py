@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headrace.app.commands.plan import show
-from headrace.app.options import BootstrapServers, DataDir, RedisUrl, settings_from
-from headrace.app.progress import progress_of
+from headrace.app.terminal.options import BootstrapServers, DataDir, RedisUrl, settings_from
+from headrace.app.terminal.progress import progress_of
 
 if TYPE_CHECKING:
-    from headrace.app.deploying import Deploying
+    from headrace.app.deploying import ProjectDeployment
 
 _POLL_S = 0.2
 
@@ -37,9 +37,9 @@ def apply(
     Where the project has a feature_store.yaml, Feast's registry follows what is live.
     """
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    from headrace.app.deploying import Deploying  # noqa: PLC0415 - --help needs none of it
+    from headrace.app.deploying import ProjectDeployment
 
-    deploying = Deploying(settings)
+    deploying = ProjectDeployment(settings)
     plan = deploying.plan()
     show(plan)
     if plan.is_live:
@@ -57,12 +57,12 @@ def apply(
     typer.echo("live" if wait else "deployed")
 
 
-def _catalogue(deploying: Deploying) -> None:
+def _catalogue(deploying: ProjectDeployment) -> None:
     for line in deploying.catalogue():
         typer.echo(f"feast: {line}")
 
 
-def _wait(deploying: Deploying) -> None:
+def _wait(deploying: ProjectDeployment) -> None:
     with progress_of(deploying.rows()) as reach:
         while True:
             now = deploying.progress()

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.app.options import MOMENT_FORMS, DataDir, Json, settings_from, zoned
-from headrace.app.tables import print_rows
+from headrace.app.terminal.options import MOMENT_FORMS, DataDir, JsonOption, settings_from, zoned
+from headrace.app.terminal.tables import print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headrace.app.settings import Settings
-    from headrace.trainers.auditing import Auditor, AuditReport, SkewReport
+    from headrace.app.project.settings import Settings
+    from headrace.trainers.audit.auditor import Auditor, AuditReport, SkewReport
 
 _WRONG, _LATER = 1, 75
 ModelOption = Annotated[str | None, typer.Option("--model", help="Only this model (default: all of the project).")]
@@ -31,7 +31,9 @@ def register(app: typer.Typer) -> None:
     app.command()(skew)
 
 
-def audit(*, model: ModelOption = None, since: Since = None, json: Json = False, data_dir: DataDir = None) -> None:
+def audit(
+    *, model: ModelOption = None, since: Since = None, json: JsonOption = False, data_dir: DataDir = None
+) -> None:
     """Recompute every served vector from the event log, at the V and the time that were logged with it.
 
     They are equal, or something is wrong: exit code 1 if one differs. Exit code 75 if all others are equal and some saw
@@ -52,7 +54,7 @@ def skew(
     at_least: Annotated[
         float | None, typer.Option(min=0, max=1, help="Exit code 1 if a smaller share of vectors is equal.")
     ] = None,
-    json: Json = False,
+    json: JsonOption = False,
     data_dir: DataDir = None,
 ) -> None:
     """Compare every served vector with what a training set has at the same key and time, without knowing its V.
@@ -66,19 +68,19 @@ def skew(
 
 
 def _auditors(settings: Settings, model: str | None, since: datetime | None) -> list[Auditor]:
-    from headrace.app.project import load_project  # noqa: PLC0415 - --help needs none of it
-    from headrace.bus.duration import instant  # noqa: PLC0415
-    from headrace.features.log import EventLog  # noqa: PLC0415
-    from headrace.trainers.auditing import Auditor  # noqa: PLC0415
+    from headrace.app.project.project import load_project
+    from headrace.base.times import epoch_us
+    from headrace.event_log.event_log import EventLog
+    from headrace.trainers.audit.auditor import Auditor
 
     project, log = load_project(settings), EventLog(settings.event_log)
     models = list(project.models.values()) if model is None else [project.model(model)]
-    since_us = None if since is None else instant(zoned(since))
+    since_us = None if since is None else epoch_us(zoned(since))
     return [Auditor(each, log, since_us=since_us) for each in models]
 
 
 def _show(found: Sequence[Any], *, json: bool, tell: Any) -> None:
-    import msgspec  # noqa: PLC0415
+    import msgspec
 
     if json:
         typer.echo(codec.dumps([msgspec.to_builtins(report) for report in found], indent=2))

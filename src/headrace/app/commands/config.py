@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.app.options import BootstrapServers, DataDir, Json, RedisUrl, settings_from
+from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,13 +22,13 @@ def register(app: typer.Typer) -> None:
 
 def config(
     explain: Explain = False,
-    json: Json = False,
+    json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
     """Show the settings in force: flag > environment HEADRACE_… > headrace.toml > default."""
-    from headrace.app.settings import explain as rows_of  # noqa: PLC0415 - pydantic is not needed for --help
+    from headrace.app.project.settings import explain as rows_of
 
     rows = rows_of(settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url))
     if json:
@@ -41,8 +41,8 @@ def config(
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    from rich.table import Table  # noqa: PLC0415 - only for tables
-    from rich.text import Text  # noqa: PLC0415
+    from rich.table import Table
+    from rich.text import Text
 
     table = Table("setting", "value", "from", "meaning", header_style="bold", box=None, pad_edge=False)
     for row in rows:
@@ -52,6 +52,6 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _print(table: Table) -> None:
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
     Console().print(table)

@@ -11,17 +11,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.app.broker import kafka
-from headrace.app.options import MOMENT_FORMS, BootstrapServers, DataDir, Json, RedisUrl, settings_from, zoned
-from headrace.app.tables import print_rows
+from headrace.app.processes.broker import kafka
+from headrace.app.terminal.options import (
+    MOMENT_FORMS,
+    BootstrapServers,
+    DataDir,
+    JsonOption,
+    RedisUrl,
+    settings_from,
+    zoned,
+)
+from headrace.app.terminal.tables import print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from headrace.app.settings import Settings
+    from headrace.app.project.settings import Settings
     from headrace.models.training_manifest import TrainingManifest
-    from headrace.trainers.exclusions import Excluded
-    from headrace.trainers.kafka_exclusions import KafkaExclusions
+    from headrace.trainers.data.exclusions import Excluded, KafkaExclusions
 
 _DIFFERS = 1
 _LISTED = ("id", "model", "from", "to", "reason")
@@ -52,13 +59,13 @@ def training_set(
         datetime | None,
         typer.Option(formats=MOMENT_FORMS, help=f"Labels as known then (default: now). {_ZONE}"),
     ] = None,
-    json: Json = False,
+    json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
     """Write a training set with its manifest: a model's matured requests, or rows of your own, as of their times."""
-    from headrace.app.training import training_set as make  # noqa: PLC0415
+    from headrace.app.training import training_set as make
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     at = None if as_of is None else zoned(as_of)
@@ -70,12 +77,12 @@ def rebuild(
     made: Annotated[Path, typer.Argument(metavar="FILE", help="A Parquet file that `data training-set` wrote.")],
     *,
     out: Annotated[Path | None, typer.Option(help="Write it as well.")] = None,
-    json: Json = False,
+    json: JsonOption = False,
     data_dir: DataDir = None,
 ) -> None:
     """Make a training set again from its manifest, and compare. Exit code 1 if its content is another one."""
-    from headrace.app.training import rebuild as make  # noqa: PLC0415
-    from headrace.trainers.historical import manifest_of  # noqa: PLC0415
+    from headrace.app.training import rebuild as make
+    from headrace.trainers.data.training_set import manifest_of
 
     again = make(made, settings=settings_from(data_dir=data_dir))
     told = again.manifest if out is None else again.to_parquet(out)
@@ -94,15 +101,15 @@ def profile(
     *,
     label: Annotated[str | None, typer.Option(help="The column of the outcome (a training set tells its own).")] = None,
     time: Annotated[str | None, typer.Option(help="The column of each row's time (likewise).")] = None,
-    json: Json = False,
+    json: JsonOption = False,
     data_dir: DataDir = None,
 ) -> None:
     """Take a first look: types, nulls, ranges, distributions, the label over time, and features that know too much."""
-    from headrace.app.profiling import look, tell  # noqa: PLC0415
+    from headrace.app.profiling import look, tell
 
     found = look(what, settings_from(data_dir=data_dir), label=label, time=time)
     if json:
-        import msgspec  # noqa: PLC0415
+        import msgspec
 
         typer.echo(codec.dumps(msgspec.to_builtins(found), indent=2))
     else:
@@ -110,7 +117,7 @@ def profile(
 
 
 def _tell(told: TrainingManifest, out: Path, *, json: bool) -> None:
-    import msgspec  # noqa: PLC0415
+    import msgspec
 
     if json:
         typer.echo(codec.dumps(msgspec.to_builtins(told), indent=2))
@@ -134,12 +141,12 @@ def exclude(
 
     It holds from the next tick and the next run on; what was trained before stays as it is.
     """
-    from headrace.bus.clock import wall_clock  # noqa: PLC0415 - --help needs none of it
-    from headrace.models.manifest import Span  # noqa: PLC0415
-    from headrace.trainers import exclusions as log  # noqa: PLC0415
+    from headrace.base.times import wall_clock
+    from headrace.models.manifest import TimeSpan
+    from headrace.trainers.data import exclusions as log
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    span = Span(from_us=_micros(begin), to_us=_micros(end), reason=reason)
+    span = TimeSpan(from_us=_micros(begin), to_us=_micros(end), reason=reason)
     change = log.exclude(uuid.uuid4().hex[:12], model, span, at_us=wall_clock())
     with _log(settings) as kept:
         kept.append(change)
@@ -155,9 +162,9 @@ def include(
     redis_url: RedisUrl = None,
 ) -> None:
     """Take an exclusion back."""
-    from headrace.bus.clock import wall_clock  # noqa: PLC0415
-    from headrace.errors import TerminalError  # noqa: PLC0415
-    from headrace.trainers.exclusions import Included  # noqa: PLC0415
+    from headrace.base.times import wall_clock
+    from headrace.errors import TerminalError
+    from headrace.trainers.data.exclusions import Included
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     with _log(settings) as kept:
@@ -170,7 +177,7 @@ def include(
 
 def exclusions(
     *,
-    json: Json = False,
+    json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
@@ -189,20 +196,20 @@ def exclusions(
 
 @contextmanager
 def _log(settings: Settings) -> Iterator[KafkaExclusions]:
-    from headrace.trainers.kafka_exclusions import KafkaExclusions  # noqa: PLC0415
+    from headrace.trainers.data.exclusions import KafkaExclusions
 
     with kafka(settings) as servers, closing(KafkaExclusions(servers)) as log:
         yield log
 
 
 def _row(each: Excluded) -> dict[str, Any]:
-    from headrace.bus.duration import moment  # noqa: PLC0415
+    from headrace.base.times import utc_datetime
 
-    begin, end = (moment(us).isoformat().replace("+00:00", "Z") for us in (each.from_us, each.to_us))
+    begin, end = (utc_datetime(us).isoformat().replace("+00:00", "Z") for us in (each.from_us, each.to_us))
     return {"id": each.id, "model": each.model, "from": begin, "to": end, "reason": each.reason}
 
 
 def _micros(at: datetime) -> int:
-    from headrace.bus.duration import instant  # noqa: PLC0415
+    from headrace.base.times import epoch_us
 
-    return instant(zoned(at))
+    return epoch_us(zoned(at))

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from headrace.app.broker import kafka
-from headrace.app.options import BootstrapServers, DataDir, Json, RedisUrl, settings_from
-from headrace.app.progress import progress
-from headrace.app.tables import print_details, print_rows
+from headrace.app.processes.broker import kafka
+from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
+from headrace.app.terminal.progress import progress
+from headrace.app.terminal.tables import print_details, print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from headrace.app.settings import Settings
+    from headrace.app.project.settings import Settings
     from headrace.bus.stream import Stream
-    from headrace.features.log import EventLog
-    from headrace.streams.dead_letters import DeadLetter
-    from headrace.streams.replay import Piece
+    from headrace.event_log.event_log import EventLog
+    from headrace.streams.dead_letters.dead_letter import DeadLetter
+    from headrace.streams.dead_letters.replay import ReplayedPiece
 
 _LISTED = ("topic", "id", "when", "reason", "error", "replayed")
 _STILL = ("topic", "id", "error")
@@ -45,14 +45,14 @@ def list_letters(
     stream: StreamOption = None,
     reason: ReasonOption = None,
     limit: Annotated[int, typer.Option(min=1, help="Most letters to show.")] = 50,
-    json: Json = False,
+    json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
     """List rejected records, the newest first, from the event log."""
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    from headrace.streams.replay import replayed  # noqa: PLC0415 - --help needs none of it
+    from headrace.streams.dead_letters.replay import replayed
 
     letters = _find(settings, stream, reason).letters
     with kafka(settings) as servers:
@@ -71,7 +71,7 @@ def show(
     name: Annotated[str, typer.Argument(metavar="ID", help="A letter's id; PARTITION-OFFSET where only one ends so.")],
     *,
     stream: StreamOption = None,
-    json: Json = False,
+    json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
@@ -81,8 +81,8 @@ def show(
     Bytes that are JSON are shown as JSON, other text as text, anything else in hexadecimal digits.
     """
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    from headrace.streams.dead_letters import contents, headers, named  # noqa: PLC0415
-    from headrace.streams.replay import replayed  # noqa: PLC0415
+    from headrace.streams.dead_letters.dead_letter import contents, headers, named
+    from headrace.streams.dead_letters.replay import replayed
 
     found = _find(settings, stream)
     letter = named(found.letters, name)
@@ -107,7 +107,7 @@ def replay(
     stream: StreamOption = None,
     reason: ReasonOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    json: Json = False,
+    json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
@@ -118,8 +118,8 @@ def replay(
     code 1 if there is such a record.
     """
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    from headrace.streams.dead_letters import named  # noqa: PLC0415
-    from headrace.streams.replay import Replayer, replayed  # noqa: PLC0415
+    from headrace.streams.dead_letters.dead_letter import named
+    from headrace.streams.dead_letters.replay import DeadLetterReplayer, replayed
 
     found = _find(settings, stream, reason)
     chosen = list(dict.fromkeys(named(found.letters, name) for name in names)) if names else found.letters
@@ -128,9 +128,9 @@ def replay(
         new = [letter for letter in chosen if letter.id not in sent]
         if new and not yes:
             _ask(new)
-        pieces: list[Piece] = []
+        pieces: list[ReplayedPiece] = []
         if new:
-            replayer = Replayer(servers, found.log, found.streams)
+            replayer = DeadLetterReplayer(servers, found.log, found.streams)
             with progress("replayed", len(new)) as advance:
                 for piece in replayer.replay(new):
                     pieces.append(piece)
@@ -138,28 +138,28 @@ def replay(
     _tell(pieces, earlier=len(chosen) - len(new), json=json)
 
 
-class _Found(NamedTuple):
+class _FoundLetters(NamedTuple):
     streams: Mapping[str, Stream]
     log: EventLog
     letters: list[DeadLetter]
 
 
-def _find(settings: Settings, topic: str | None, reason: str | None = None) -> _Found:
-    from headrace.app.project import load_project  # noqa: PLC0415
-    from headrace.errors import SettingsError  # noqa: PLC0415
-    from headrace.features.log import EventLog  # noqa: PLC0415
-    from headrace.streams.dead_letters import find  # noqa: PLC0415
-    from headrace.streams.worker import own_streams  # noqa: PLC0415
+def _find(settings: Settings, topic: str | None, reason: str | None = None) -> _FoundLetters:
+    from headrace.app.project.project import load_project
+    from headrace.errors import SettingsError
+    from headrace.event_log.event_log import EventLog
+    from headrace.streams.dead_letters.dead_letter import find
+    from headrace.streams.worker import own_streams
 
     streams = {stream.topic: stream for stream in own_streams(list(load_project(settings).streams.values()))}
     if topic is not None and topic not in streams:
         raise SettingsError(f"--stream {topic}: the project has no stream of that topic; it has {sorted(streams)}")
     log = EventLog(settings.event_log)
-    return _Found(streams, log, find(log, streams if topic is None else [topic], reason))
+    return _FoundLetters(streams, log, find(log, streams if topic is None else [topic], reason))
 
 
 def _row(letter: DeadLetter, replayed_us: int | None, *, short: bool) -> dict[str, Any]:
-    from headrace.bus.duration import moment  # noqa: PLC0415
+    from headrace.base.times import utc_datetime
 
     return {
         "topic": letter.topic,
@@ -167,7 +167,7 @@ def _row(letter: DeadLetter, replayed_us: int | None, *, short: bool) -> dict[st
         "when": letter.at.isoformat(timespec="milliseconds"),
         "reason": letter.reason,
         "error": letter.error,
-        "replayed": None if replayed_us is None else moment(replayed_us).isoformat(timespec="seconds"),
+        "replayed": None if replayed_us is None else utc_datetime(replayed_us).isoformat(timespec="seconds"),
     }
 
 
@@ -196,7 +196,7 @@ def _ask(letters: Sequence[DeadLetter]) -> None:
     typer.confirm(f"send {len(letters):,} records to their topics again?", abort=True, err=True)
 
 
-def _tell(pieces: Sequence[Piece], *, earlier: int, json: bool) -> None:
+def _tell(pieces: Sequence[ReplayedPiece], *, earlier: int, json: bool) -> None:
     sent = sum(len(piece.sent) for piece in pieces)
     earlier += sum(len(piece.earlier) for piece in pieces)
     still = [

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.app.options import Json
+from headrace.app.terminal.options import JsonOption
 
 
 def register(app: typer.Typer) -> None:
@@ -26,16 +26,16 @@ def demo(
         ".headrace/demo"
     ),
     output: Annotated[Path, typer.Option(help="Where demo-report.json and demo-auc.png go.")] = Path(),
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Replay real flights through worker, trainer and application, and report what came of it.
 
     Everything runs on this machine and stops with the command: a real Kafka, a real Valkey, three processes. In
     lockstep, the default, one injected clock makes every run give the same numbers.
     """
-    from rich.console import Console  # noqa: PLC0415 - --help needs none of it
+    from rich.console import Console
 
-    from headrace.app.demo.demo import DemoOptions, run_demo  # noqa: PLC0415
+    from headrace.app.demo.demo import DemoOptions, run_demo
 
     options = DemoOptions(
         data_dir.resolve(),

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from headrace.app.options import BootstrapServers, DataDir, Json, RedisUrl, settings_from
-from headrace.app.tables import print_rows
+from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
+from headrace.app.terminal.tables import print_rows
 
 _WRONG = 1
 
@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 def doctor(
     *,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings are errors.")] = False,
-    json: Json = False,
+    json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
@@ -31,8 +31,8 @@ def doctor(
 
     The exit code is 1 if there is an error.
     """
-    from headrace.app.doctor import Severity  # noqa: PLC0415 - --help needs none of it
-    from headrace.app.doctor.diagnosis import diagnose  # noqa: PLC0415
+    from headrace.app.doctor import Severity
+    from headrace.app.doctor.diagnosis import diagnose
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     found = list(diagnose(settings))

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.app.options import MOMENT_FORMS, DataDir, Json, RedisUrl, settings_from, zoned
-from headrace.app.tables import print_details, print_rows
+from headrace.app.terminal.options import MOMENT_FORMS, DataDir, JsonOption, RedisUrl, settings_from, zoned
+from headrace.app.terminal.tables import print_details, print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from headrace.app.project import Project
-    from headrace.app.settings import Settings
-    from headrace.features.definitions import FeatureService
-    from headrace.features.redis_store import RedisOnlineStore
+    from headrace.app.project.project import Project
+    from headrace.app.project.settings import Settings
+    from headrace.features.definitions.service import FeatureService
+    from headrace.features.online.redis.redis_store import RedisOnlineStore
     from headrace.serving.explanation import Explanation
 
 _LISTED = ("feature", "aggregate", "window", "entity", "source", "services", "version")
@@ -28,8 +28,8 @@ _READ: dict[str, tuple[Callable[[str], Any], str]] = {
     "float": (float, "a number"),
     "bool": ({"true": True, "false": False}.__getitem__, "true or false"),
 }
-Keys = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE…", help="The entity's join keys.")]
-Asked = Annotated[
+KeysArgument = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE…", help="The entity's join keys.")]
+EntityArguments = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE…", help="The entity's join keys, and the request's values.")
 ]
 AsOf = Annotated[
@@ -48,7 +48,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(features, name="features")
 
 
-def list_features(*, json: Json = False, data_dir: DataDir = None) -> None:
+def list_features(*, json: JsonOption = False, data_dir: DataDir = None) -> None:
     """List the project's features: what each is made of, and the services that serve it."""
     project = _project(settings_from(data_dir=data_dir))
     services = {
@@ -70,16 +70,16 @@ def list_features(*, json: Json = False, data_dir: DataDir = None) -> None:
 
 def get(
     features: Annotated[str, typer.Argument(metavar="SERVICE", help="A feature service, or one view of the project.")],
-    keys: Asked = None,
+    keys: EntityArguments = None,
     *,
     as_of: AsOf = None,
-    json: Json = False,
+    json: JsonOption = False,
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
 ) -> None:
     """Look an entity's features up, as an application would: values, status, age."""
-    from headrace.app.connections import client_options  # noqa: PLC0415 - --help needs none of it
-    from headrace.serving.features import FeatureClient  # noqa: PLC0415
+    from headrace.app.processes.connections import client_options
+    from headrace.serving.features import FeatureClient
 
     settings = settings_from(data_dir=data_dir, redis_url=redis_url)
     project = _project(settings)
@@ -110,27 +110,27 @@ def get(
 
 def history(
     view: Annotated[str, typer.Argument(metavar="VIEW", help="A view of the project.")],
-    keys: Keys = None,
+    keys: KeysArgument = None,
     *,
     begin: Annotated[
         datetime, typer.Option("--from", formats=MOMENT_FORMS, help="The first time; without a zone UTC.")
     ],
     end: Annotated[datetime, typer.Option("--to", formats=MOMENT_FORMS, help="The last time.")],
     every: Annotated[str, typer.Option(help="How far the times are apart, such as 1h.")] = "1h",
-    json: Json = False,
+    json: JsonOption = False,
     data_dir: DataDir = None,
 ) -> None:
     """Show an entity's features over time, worked out from the event log as a training set would have them."""
-    import numpy as np  # noqa: PLC0415 - --help needs none of it
-    import polars as pl  # noqa: PLC0415
+    import numpy as np
+    import polars as pl
 
-    from headrace.bus.duration import instant, micros  # noqa: PLC0415
-    from headrace.features.log import EventLog  # noqa: PLC0415
-    from headrace.features.training import FeatureHistory  # noqa: PLC0415
+    from headrace.base.times import duration_us, epoch_us
+    from headrace.event_log.event_log import EventLog
+    from headrace.features.offline.feature_history import FeatureHistory
 
     settings = settings_from(data_dir=data_dir)
     wanted = _view(_project(settings), view)
-    times = np.arange(instant(zoned(begin)), instant(zoned(end)) + 1, micros(every))
+    times = np.arange(epoch_us(zoned(begin)), epoch_us(zoned(end)) + 1, duration_us(every))
     if not 0 < len(times) <= _MOST:
         raise typer.BadParameter(f"{len(times)} times from --from to --to: wanted 1 to {_MOST:,}; change --every")
     entity = _entity([wanted], keys)
@@ -148,20 +148,20 @@ def explain(
     feature: Annotated[
         str, typer.Argument(metavar="FEATURE", help="A feature's column, as `headrace features list` shows it.")
     ],
-    keys: Keys = None,
+    keys: KeysArgument = None,
     *,
     as_of: AsOf = None,
     events: Annotated[int, typer.Option(min=0, help="Most events to show.")] = 10,
-    json: Json = False,
+    json: JsonOption = False,
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
 ) -> None:
     """Show why a feature has its value: its tiles, the newest events in them, offsets, definition version."""
-    from headrace.app.connections import client_options  # noqa: PLC0415 - --help needs none of it
-    from headrace.features.definitions import column_names  # noqa: PLC0415
-    from headrace.features.expression import columns  # noqa: PLC0415
-    from headrace.features.log import EventLog  # noqa: PLC0415
-    from headrace.serving.explanation import explain as explained  # noqa: PLC0415
+    from headrace.app.processes.connections import client_options
+    from headrace.event_log.event_log import EventLog
+    from headrace.features.definitions.expression import columns
+    from headrace.features.definitions.spec import column_names
+    from headrace.serving.explanation import explain as explained
 
     settings = settings_from(data_dir=data_dir, redis_url=redis_url)
     project = _project(settings)
@@ -200,7 +200,7 @@ def explain(
 
 
 def _described(spec: Mapping[str, Any], version: str) -> list[dict[str, Any]]:
-    from headrace.features.definitions import column_names, feature_columns  # noqa: PLC0415
+    from headrace.features.definitions.spec import column_names, feature_columns
 
     names = iter(column_names(spec))
     return [
@@ -220,7 +220,7 @@ def _described(spec: Mapping[str, Any], version: str) -> list[dict[str, Any]]:
 
 def _made_on_demand(service: FeatureService) -> list[dict[str, Any]]:
     """``source``: what a feature is made of."""
-    from headrace.features.expression import columns  # noqa: PLC0415
+    from headrace.features.definitions.expression import columns
 
     return [
         {
@@ -261,21 +261,21 @@ def _events(found: Explanation) -> list[dict[str, Any]]:
     return [{k: v.isoformat() if isinstance(v, datetime) else v for k, v in row.items()} for row in rows]
 
 
-def _age(micros: int | None) -> str | None:
-    return None if micros is None else f"{micros / 1e6:.1f} s"
+def _age(duration_us: int | None) -> str | None:
+    return None if duration_us is None else f"{duration_us / 1e6:.1f} s"
 
 
 def _time(at_us: int) -> str:
-    from headrace.bus.duration import moment  # noqa: PLC0415
+    from headrace.base.times import utc_datetime
 
-    return moment(at_us).isoformat()
+    return utc_datetime(at_us).isoformat()
 
 
 # -- what was given ---------------------------------------------------------------------------------------------------
 
 
 def _project(settings: Settings) -> Project:
-    from headrace.app.project import load_project  # noqa: PLC0415
+    from headrace.app.project.project import load_project
 
     return load_project(settings)
 
@@ -312,16 +312,16 @@ def _typed(name: str, kind: str, text: str) -> Any:
         raise typer.BadParameter(f"{name}={text!r}: wanted {wanted}") from None
 
 
-def _micros(moment: datetime | None) -> int | None:
-    from headrace.bus.duration import instant  # noqa: PLC0415
+def _micros(utc_datetime: datetime | None) -> int | None:
+    from headrace.base.times import epoch_us
 
-    return None if moment is None else instant(zoned(moment))
+    return None if utc_datetime is None else epoch_us(zoned(utc_datetime))
 
 
 @contextmanager
 def _store(settings: Settings) -> Iterator[RedisOnlineStore]:
-    from headrace.app.connections import redis_address  # noqa: PLC0415
-    from headrace.features.redis_store import RedisOnlineStore  # noqa: PLC0415
+    from headrace.app.processes.connections import redis_address
+    from headrace.features.online.redis.redis_store import RedisOnlineStore
 
     store = RedisOnlineStore(redis_address(settings), settings.namespace)
     try:

@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 def init(folder: Folder) -> None:
     """Write a project to start from: headrace.toml, streams/, features/, trainers/ of the flights example."""
-    from headrace.app.template import write_template  # noqa: PLC0415 - only this command needs it
+    from headrace.app.project.template import write_template
 
     for path in write_template(folder):
         typer.echo(f"wrote {path}")

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.app.options import DataDir, Json, settings_from
-from headrace.app.progress import progress
-from headrace.app.tables import print_rows
+from headrace.app.terminal.options import DataDir, JsonOption, settings_from
+from headrace.app.terminal.progress import progress
+from headrace.app.terminal.tables import print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headrace.app.settings import Settings
-    from headrace.features.log import EventLog
-    from headrace.streams.maintenance import Shape
+    from headrace.app.project.settings import Settings
+    from headrace.event_log.event_log import EventLog
+    from headrace.event_log.maintenance import TableShape
 
 _STATUS = ("topic", "version", "rows", "files", "small_files", "bytes", "compacted", "vacuumed")
 StreamOption = Annotated[str | None, typer.Option("--stream", metavar="TOPIC", help="Only this stream's topic.")]
@@ -32,9 +32,9 @@ def register(app: typer.Typer) -> None:
     app.add_typer(log, name="log")
 
 
-def status(*, stream: StreamOption = None, json: Json = False, data_dir: DataDir = None) -> None:
+def status(*, stream: StreamOption = None, json: JsonOption = False, data_dir: DataDir = None) -> None:
     """Show each table's size, its small files, and when it was compacted and vacuumed last."""
-    from headrace.streams.maintenance import shape  # noqa: PLC0415 - --help needs none of it
+    from headrace.event_log.maintenance import shape
 
     log, topics = _tables(settings_from(data_dir=data_dir), stream)
     rows = [_row(shape(log, topic)) for topic in topics]
@@ -51,11 +51,11 @@ def compact(*, stream: StreamOption = None, data_dir: DataDir = None) -> None:
 
     Safe beside running workers and beside another compaction: of two that meet, one is refused and changes nothing.
     """
-    from headrace.bus.clock import wall_clock  # noqa: PLC0415
-    from headrace.streams import maintenance  # noqa: PLC0415
+    from headrace.base.times import wall_clock
+    from headrace.event_log import maintenance
 
     log, topics = _tables(settings_from(data_dir=data_dir), stream)
-    sizes = maintenance.Sizes(least_files=2)
+    sizes = maintenance.CompactionSizes(least_files=2)
     for topic in topics:
         before = maintenance.shape(log, topic, sizes)
         with progress(topic, before.small_files) as advance:
@@ -79,12 +79,11 @@ def vacuum(
     Readers of a snapshot that is older than the retention lose its files: it is seven days or more, and longer than
     the longest training run. What models were made from stays: manifests pin offsets, not files.
     """
-    from headrace.bus.clock import wall_clock  # noqa: PLC0415
-    from headrace.bus.duration import micros  # noqa: PLC0415
-    from headrace.streams import maintenance  # noqa: PLC0415
+    from headrace.base.times import duration_us, wall_clock
+    from headrace.event_log import maintenance
 
     settings = settings_from(data_dir=data_dir, log_retention=retention)
-    keep = timedelta(microseconds=micros(settings.log_retention))
+    keep = timedelta(microseconds=duration_us(settings.log_retention))
     log, topics = _tables(settings, stream)
     with progress("vacuumed", len(topics)) as advance:
         for topic in topics:
@@ -95,10 +94,10 @@ def vacuum(
 
 def _tables(settings: Settings, topic: str | None) -> tuple[EventLog, Sequence[str]]:
     """The event log, and those of the project's topics that it has: all of them or the one."""
-    from headrace.app.project import load_project  # noqa: PLC0415
-    from headrace.errors import SettingsError  # noqa: PLC0415
-    from headrace.features.log import EventLog  # noqa: PLC0415
-    from headrace.streams.worker import own_streams  # noqa: PLC0415
+    from headrace.app.project.project import load_project
+    from headrace.errors import SettingsError
+    from headrace.event_log.event_log import EventLog
+    from headrace.streams.worker import own_streams
 
     log = EventLog(settings.event_log)
     known = [stream.topic for stream in own_streams(list(load_project(settings).streams.values()))]
@@ -107,7 +106,7 @@ def _tables(settings: Settings, topic: str | None) -> tuple[EventLog, Sequence[s
     return log, [each for each in known if topic in {None, each} and log.exists(each)]
 
 
-def _row(found: Shape) -> dict[str, Any]:
+def _row(found: TableShape) -> dict[str, Any]:
     return {
         "topic": found.topic, "version": found.version, "rows": found.rows, "files": found.files,
         "small_files": found.small_files, "bytes": found.bytes,
@@ -116,6 +115,6 @@ def _row(found: Shape) -> dict[str, Any]:
 
 
 def _time(seconds: int | None) -> str | None:
-    from headrace.bus.duration import moment  # noqa: PLC0415
+    from headrace.base.times import utc_datetime
 
-    return None if seconds is None else moment(seconds * 1_000_000).isoformat()
+    return None if seconds is None else utc_datetime(seconds * 1_000_000).isoformat()

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace.app.broker import TIMEOUT_SECONDS, kafka, states
-from headrace.app.options import BootstrapServers, DataDir, Json, RedisUrl, settings_from
-from headrace.app.tables import print_details, print_rows
+from headrace.app.processes.broker import TIMEOUT_SECONDS, kafka, states
+from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
+from headrace.app.terminal.tables import print_details, print_rows
 
 if TYPE_CHECKING:
-    from headrace.app.settings import Settings
+    from headrace.app.project.settings import Settings
 
 _LISTED = ("model", "version", "status", "published_at", "cause", "gate", "run")  # the metrics are in JSON and `show`
 
-Model = Annotated[str | None, typer.Option(help="The model; needed where several have events.")]
+ModelName = Annotated[str | None, typer.Option(help="The model; needed where several have events.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 def list_versions(
     model: Annotated[str | None, typer.Option(help="Only this model's.")] = None,
-    json: Json = False,
+    json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
@@ -45,7 +45,7 @@ def list_versions(
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     with kafka(settings) as servers:
         found = states(servers)
-    from headrace.app import provenance  # noqa: PLC0415 - --help needs none of it
+    from headrace.app import provenance
 
     chosen = sorted(found) if model is None else [provenance.choose(found, model)]
     rows = [provenance.summarize(found[name], each) for name in chosen for each in provenance.versions(found[name])]
@@ -60,8 +60,8 @@ def list_versions(
 def show(
     version: Annotated[int, typer.Argument(min=1, help="The version, as `headrace models list` shows it.")],
     *,
-    model: Model = None,
-    json: Json = False,
+    model: ModelName = None,
+    json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
@@ -74,7 +74,7 @@ def show(
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     with kafka(settings) as servers:
         found = states(servers)
-    from headrace.app import provenance  # noqa: PLC0415 - --help needs none of it
+    from headrace.app import provenance
 
     state = found[provenance.choose(found, model)]
     _, published = provenance.publication(state, version)
@@ -89,7 +89,7 @@ def rollback(
     version: Annotated[int, typer.Argument(min=1, help="The version to go back to.")],
     *,
     reason: Annotated[str, typer.Option(help="Why; it is kept with the event.")],
-    model: Model = None,
+    model: ModelName = None,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
@@ -107,7 +107,7 @@ def rollback(
 def unpin(
     *,
     reason: Annotated[str, typer.Option(help="Why; it is kept with the event.")] = "",
-    model: Model = None,
+    model: ModelName = None,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
@@ -120,10 +120,10 @@ def unpin(
 
 def _go_back(settings: Settings, model: str | None, version: int | None, reason: str, *, pin: bool) -> str:
     """Append the event, unless it would change nothing; the model's name."""
-    from headrace.app import provenance  # noqa: PLC0415
-    from headrace.bus.clock import wall_clock  # noqa: PLC0415
-    from headrace.models.kafka_event_log import KafkaModelEventLog  # noqa: PLC0415
-    from headrace.models.state import rollback_event  # noqa: PLC0415
+    from headrace.app import provenance
+    from headrace.base.times import wall_clock
+    from headrace.models.kafka_model_event_log import KafkaModelEventLog
+    from headrace.models.model_state import rollback_event
 
     with kafka(settings) as servers:
         found = states(servers)

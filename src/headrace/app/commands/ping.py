@@ -6,7 +6,7 @@ import json as codec
 
 import typer
 
-from headrace.app.options import BootstrapServers, DataDir, Json, RedisUrl, settings_from
+from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
 from headrace.errors import UnavailableError
 
 _TIMEOUT_SECONDS = 3.0
@@ -18,14 +18,14 @@ def register(app: typer.Typer) -> None:
 
 
 def ping(
-    json: Json = False,
+    json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
     """Ask Kafka and Redis for an answer: exit code 0 if both give one, 75 if not. Starts nothing."""
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    from headrace.app.local.services import known_addresses  # noqa: PLC0415 - --help needs no clients
+    from headrace.app.local.services import known_addresses
 
     addresses = known_addresses(settings)
     answers = {"kafka": _kafka(addresses.bootstrap_servers), "redis": _redis(addresses.redis_url)}
@@ -43,15 +43,15 @@ def _word(*, ok: bool) -> str:
 
 
 def _kafka(bootstrap_servers: str | None) -> bool:
-    from headrace.app.local.kafka import has_broker  # noqa: PLC0415
+    from headrace.app.local.kafka import has_broker
 
     return bootstrap_servers is not None and has_broker(bootstrap_servers, _TIMEOUT_SECONDS)
 
 
 def _redis(url: str | None) -> bool:
-    from redis import Redis, RedisError  # noqa: PLC0415
+    from redis import Redis, RedisError
 
-    from headrace.features.redis_url import of_node  # noqa: PLC0415
+    from headrace.features.online.redis.url import of_node
 
     if url is None:
         return False

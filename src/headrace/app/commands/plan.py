@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from headrace.app.options import BootstrapServers, DataDir, Json, RedisUrl, settings_from
-from headrace.app.tables import print_rows
+from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
+from headrace.app.terminal.tables import print_rows
 
 if TYPE_CHECKING:
-    from headrace.streams.plan import Line, Plan
+    from headrace.streams.deployments.plan import DeploymentPlan, PlanLine
 
 EXIT_CHANGES = 2
 _COLUMNS = ("kind", "name", "action", "version", "what", "rows", "size", "time")
@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 def plan(
     *,
-    json: Json = False,
+    json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
@@ -34,9 +34,9 @@ def plan(
     Exit code 0: nothing to deploy; 2: there are changes.
     """
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    from headrace.app.deploying import Deploying  # noqa: PLC0415 - --help needs none of it
+    from headrace.app.deploying import ProjectDeployment
 
-    found = Deploying(settings).plan()
+    found = ProjectDeployment(settings).plan()
     if json:
         typer.echo(codec.dumps(found.told(), indent=2))
     else:
@@ -45,7 +45,7 @@ def plan(
         raise typer.Exit(EXIT_CHANGES)
 
 
-def show(found: Plan) -> None:
+def show(found: DeploymentPlan) -> None:
     """As a table, with what it amounts to."""
     if found.lines:
         print_rows(_COLUMNS, [_row(line) for line in found.lines])
@@ -56,7 +56,7 @@ def show(found: Plan) -> None:
         typer.echo("nothing to deploy" + ("" if found.is_live else "; not everything is live yet"))
 
 
-def _row(line: Line) -> dict[str, Any]:
+def _row(line: PlanLine) -> dict[str, Any]:
     versions = [version for version in (line.before, line.after) if version is not None]
     cost = line.estimate
     return {

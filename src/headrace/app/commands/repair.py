@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace.app.options import BootstrapServers, DataDir, Json, RedisUrl, settings_from
+from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from headrace.bus.stream import Stream
-    from headrace.features.log import EventLog
-    from headrace.streams.gap import Gap
+    from headrace.event_log.event_log import EventLog
+    from headrace.streams.plane.gap import Gap
 
 _COLUMNS = ("topic", "partition", "log_ends", "topic_begins", "topic_ends", "rows_lost")
 _UNWRAPPED = 10_000  # columns: what is no terminal gets whole lines
@@ -33,7 +33,7 @@ def repair(
     partition: Annotated[int | None, typer.Option(min=0, help="Only the partition of this number.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     reason: Annotated[str, typer.Option(help="Why; kept in the event log.")] = "headrace repair",
-    json: Json = False,
+    json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
@@ -44,13 +44,13 @@ def repair(
     event log for good: running workers go on within seconds, others when they start.
     """
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    from headrace.app.connections import addresses  # noqa: PLC0415
-    from headrace.app.local.services import known_addresses  # noqa: PLC0415 - --help needs none of it
-    from headrace.app.project import load_project  # noqa: PLC0415
-    from headrace.bus.topics import admin  # noqa: PLC0415
-    from headrace.features.log import EventLog  # noqa: PLC0415
-    from headrace.streams.repair import find_gaps  # noqa: PLC0415
-    from headrace.streams.worker import own_streams  # noqa: PLC0415
+    from headrace.app.local.services import known_addresses
+    from headrace.app.processes.connections import addresses
+    from headrace.app.project.project import load_project
+    from headrace.bus.topics import admin
+    from headrace.event_log.event_log import EventLog
+    from headrace.streams.repair import find_gaps
+    from headrace.streams.worker import own_streams
 
     servers = known_addresses(settings).bootstrap_servers or addresses(settings)[0]
     streams = _chosen(own_streams(list(load_project(settings).streams.values())), stream)
@@ -68,7 +68,7 @@ def repair(
 
 
 def _chosen(streams: Sequence[Stream], topic: str | None) -> Mapping[str, Stream]:
-    from headrace.errors import SettingsError  # noqa: PLC0415
+    from headrace.errors import SettingsError
 
     known = {stream.topic: stream for stream in streams}
     if topic is None:
@@ -79,8 +79,8 @@ def _chosen(streams: Sequence[Stream], topic: str | None) -> Mapping[str, Stream
 
 
 def _print(gaps: Sequence[Gap]) -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
 
     table = Table(*(name.replace("_", " ") for name in _COLUMNS), box=None, pad_edge=False)
     for gap in gaps:
@@ -96,7 +96,7 @@ def _decide(
     gaps: Sequence[Gap], streams: Mapping[str, Stream], log: EventLog, *, accept: bool, ask: bool, reason: str
 ) -> None:
     """Accept them one by one, each durable by itself: an interruption leaves the others as they were."""
-    from headrace.streams.repair import accept_loss  # noqa: PLC0415
+    from headrace.streams.repair import accept_loss
 
     lost = sum(gap.rows_lost for gap in gaps)
     if not accept:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace.app.broker import kafka, states
-from headrace.app.options import BootstrapServers, DataDir, Json, RedisUrl, settings_from
-from headrace.app.tables import print_details, print_rows
+from headrace.app.processes.broker import kafka, states
+from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
+from headrace.app.terminal.tables import print_details, print_rows
 
 if TYPE_CHECKING:
-    from headrace.trainers.reproduce import Reproduction
+    from headrace.trainers.runs.reproduce import Reproduction
 
 _DIFFERS = 1
 
@@ -26,7 +26,7 @@ def reproduce(
     version: Annotated[int, typer.Argument(min=1, help="The version, as `headrace models list` shows it.")],
     *,
     model: Annotated[str | None, typer.Option(help="The model; needed where several have events.")] = None,
-    json: Json = False,
+    json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
@@ -37,10 +37,10 @@ def reproduce(
     from the manifest: data, definitions, code, packages. Exit code 1 if a prediction differs. Changes nothing.
     """
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    from headrace.app import provenance  # noqa: PLC0415 - --help needs none of it
-    from headrace.app.project import load_project  # noqa: PLC0415
-    from headrace.trainers.fitting import FitPool  # noqa: PLC0415
-    from headrace.trainers.reproduce import Reproducer  # noqa: PLC0415
+    from headrace.app import provenance
+    from headrace.app.project.project import load_project
+    from headrace.trainers.runs.fitting import FitPool
+    from headrace.trainers.runs.reproduce import Reproducer
 
     with kafka(settings) as servers:
         found = states(servers)
@@ -55,7 +55,7 @@ def reproduce(
 
 
 def _tell(told: Reproduction, *, json: bool) -> None:
-    import msgspec  # noqa: PLC0415
+    import msgspec
 
     plain = msgspec.to_builtins(told)
     if json:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.app.options import BootstrapServers, DataDir, LogLevel, RedisUrl, settings_from
+from headrace.app.terminal.options import BootstrapServers, DataDir, LogLevel, RedisUrl, settings_from
 
 
 def register(app: typer.Typer) -> None:
@@ -26,16 +26,16 @@ def score(
     redis_url: RedisUrl = None,
 ) -> None:
     """Predict every request of a model's stream with its live version, swapping versions while running."""
-    from headrace.app import run  # noqa: PLC0415 - --help needs none of it
-    from headrace.app.logs import configure_logs  # noqa: PLC0415
-    from headrace.app.project import load_project  # noqa: PLC0415
+    from headrace.app.processes import processes
+    from headrace.app.project.project import load_project
+    from headrace.app.terminal.logs import configure_logs
 
     configure_logs(log_level)
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     project = load_project(settings)
     how = {"shadow_first": shadow_first, "lockstep": lockstep}
-    scorer = run.scorer(settings, project, model, application=application, **how)
+    scorer = processes.scorer(settings, project, model, application=application, **how)
     if lockstep:
-        run.obey(scorer)
+        processes.obey(scorer)
     else:
-        run.follow(scorer)
+        processes.follow(scorer)

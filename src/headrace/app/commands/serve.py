@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.app.options import DataDir, LogLevel, RedisUrl, settings_from
+from headrace.app.terminal.options import DataDir, LogLevel, RedisUrl, settings_from
 
 
 def register(app: typer.Typer) -> None:
@@ -27,8 +27,8 @@ def serve(
 
     Keys, TLS and limits are settings: headrace config --explain lists them under http.
     """
-    from headrace.app import http_server  # noqa: PLC0415 - --help needs none of it
-    from headrace.app.logs import configure_logs  # noqa: PLC0415
+    from headrace.app.processes import http_server
+    from headrace.app.terminal.logs import configure_logs
 
     configure_logs(log_level)
     settings = settings_from(

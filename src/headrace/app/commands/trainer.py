@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.app.options import BootstrapServers, DataDir, LogLevel, RedisUrl, settings_from
+from headrace.app.terminal.options import BootstrapServers, DataDir, LogLevel, RedisUrl, settings_from
 
 
 def register(app: typer.Typer) -> None:
@@ -22,10 +22,10 @@ def trainer(
     redis_url: RedisUrl = None,
 ) -> None:
     """Evaluate triggers, train, gate and publish, until stopped."""
-    from headrace.app import run  # noqa: PLC0415 - --help needs none of it
-    from headrace.app.logs import configure_logs  # noqa: PLC0415
-    from headrace.app.project import load_project  # noqa: PLC0415
+    from headrace.app.processes import processes
+    from headrace.app.project.project import load_project
+    from headrace.app.terminal.logs import configure_logs
 
     configure_logs(log_level)
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    run.trainer(settings, load_project(settings), seed=seed)
+    processes.trainer(settings, load_project(settings), seed=seed)

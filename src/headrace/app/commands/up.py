@@ -8,7 +8,7 @@ import threading
 
 import typer
 
-from headrace.app.options import BootstrapServers, DataDir, Json, RedisUrl, settings_from
+from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
 
 _CHECK_SECONDS = 0.5
 
@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def up(
-    json: Json = False,
+    json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
@@ -28,7 +28,7 @@ def up(
 
     Other commands of the project find them by themselves. A server that is set already is used, not started.
     """
-    from headrace.app.local.services import LocalServices  # noqa: PLC0415 - --help needs no Kafka client
+    from headrace.app.local.services import LocalServices
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     typer.echo("starting Kafka and Valkey (the first start downloads Kafka, about 50 MB) …", err=True)

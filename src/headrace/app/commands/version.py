@@ -8,7 +8,7 @@ from importlib.metadata import version as installed
 
 import typer
 
-from headrace.app.options import Json
+from headrace.app.terminal.options import JsonOption
 from headrace.version import __version__
 
 _TOLD = ("confluent-kafka", "redis", "deltalake", "faust-streaming", "feast", "mlflow", "scikit-learn", "skops")
@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
     app.command()(version)
 
 
-def version(json: Json = False) -> None:
+def version(json: JsonOption = False) -> None:
     """The version of headrace, of Python and of the parts it stands on."""
     versions = {
         "headrace": __version__,
@@ -27,7 +27,7 @@ def version(json: Json = False) -> None:
         **{name: _installed(name) for name in _TOLD},
     }
     if json:
-        import json as codec  # noqa: PLC0415 - shadowed by the option's name
+        import json as codec
 
         typer.echo(codec.dumps(versions))
         return

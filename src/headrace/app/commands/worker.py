@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.app.options import BootstrapServers, DataDir, LogLevel, RedisUrl, settings_from
+from headrace.app.terminal.options import BootstrapServers, DataDir, LogLevel, RedisUrl, settings_from
 
 
 def register(app: typer.Typer) -> None:
@@ -38,10 +38,10 @@ def worker(
     """
     os.environ.setdefault("POLARS_MAX_THREADS", "1")  # batches are small: handing them to threads costs more
 
-    from headrace.app import run  # noqa: PLC0415 - --help needs none of it
-    from headrace.app.logs import configure_logs  # noqa: PLC0415
-    from headrace.app.project import load_project  # noqa: PLC0415
-    from headrace.streams.failpoints import arm  # noqa: PLC0415
+    from headrace.app.processes import processes
+    from headrace.app.project.project import load_project
+    from headrace.app.terminal.logs import configure_logs
+    from headrace.streams.plane.failpoints import arm
 
     configure_logs(log_level)
     settings = settings_from(
@@ -49,4 +49,4 @@ def worker(
         metrics_port=metrics_port,
     )  # fmt: skip
     arm(os.environ.get("FAILPOINT"))
-    run.worker(settings, load_project(settings), partitions=partitions, replay=replay)
+    processes.worker(settings, load_project(settings), partitions=partitions, replay=replay)

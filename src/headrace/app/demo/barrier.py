@@ -6,12 +6,12 @@ import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING, TypeVar
 
-from headrace.bus.control import Flush, Tick
+from headrace.bus.control import FlushRequest, Tick
 from headrace.bus.event import encode
 from headrace.bus.topics import CONTROL
 from headrace.errors import TransientError
 from headrace.models import acknowledgement
-from headrace.trainers.messages import DecisionRecord, decode
+from headrace.trainers.runs.messages import DecisionRecord, decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
     from headrace.bus.producer import EventProducer
+    from headrace.bus.source_partition import SourcePartition
     from headrace.bus.tail import TopicTail
-    from headrace.features.log import EventLog
-    from headrace.features.online import OnlineStore, Source
+    from headrace.event_log.event_log import EventLog
+    from headrace.features.online.store import OnlineStore
     from headrace.models.acknowledgement import Acknowledgement
 
 T = TypeVar("T")
@@ -46,7 +47,7 @@ class Barriers:
         acks: TopicTail,
         *,
         views: Mapping[str, Sequence[str]],
-        sources: Mapping[str, Sequence[Source]],
+        sources: Mapping[str, Sequence[SourcePartition]],
         check: Callable[[], None],
         refresh: Callable[[], None],
         patience_s: float = 600.0,
@@ -91,14 +92,14 @@ class Barriers:
 
     def logged(self, produced: Counter[str]) -> None:
         """The event log holds everything produced: asks the workers to flush, and again if need be."""
-        self._producer.put(CONTROL, None, encode(Flush("barrier")))
+        self._producer.put(CONTROL, None, encode(FlushRequest("barrier")))
         self._producer.flush()
         asked, behind = [time.monotonic()], list(produced)
 
         def complete() -> bool | None:
             if time.monotonic() - asked[0] > _FLUSH_AGAIN_S:
                 asked[0] = time.monotonic()
-                self._producer.put(CONTROL, None, encode(Flush("barrier, again")))
+                self._producer.put(CONTROL, None, encode(FlushRequest("barrier, again")))
                 self._producer.flush()
             for topic in [topic for topic in behind if self._position(topic) >= produced[topic]]:
                 behind.remove(topic)

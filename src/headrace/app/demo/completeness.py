@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from headrace.bus.codec import Decoder
-from headrace.features.log import ACCEPTED
+from headrace.event_log.event_log import ACCEPTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from headrace.app.demo.history import History
     from headrace.bus.stream import Stream
-    from headrace.features.log import EventLog
+    from headrace.event_log.event_log import EventLog
 
 
 def lost_and_duplicated(history: History, streams: Mapping[str, Stream], log: EventLog) -> tuple[int, int]:

@@ -15,7 +15,7 @@ import msgspec
 
 from headrace.app.demo import chart
 from headrace.app.demo.barrier import Barriers
-from headrace.app.demo.driver import Cast, FreeRun, Lockstep, Tally
+from headrace.app.demo.driver import FreeRun, Lockstep, ReplayParts, ReplayTally
 from headrace.app.demo.history import FirstDays
 from headrace.app.demo.processes import Processes
 from headrace.app.demo.report import build
@@ -24,22 +24,22 @@ from headrace.app.demo.state import DemoState
 from headrace.app.demo.view import DemoView
 from headrace.app.local.lock import running
 from headrace.app.local.services import LocalServices
-from headrace.app.project import Project, load_project
-from headrace.app.settings_sources import load_settings
-from headrace.app.template import template_folder
+from headrace.app.project.project import Project, load_project
+from headrace.app.project.settings_sources import load_settings
+from headrace.app.project.template import template_folder
 from headrace.bus.producer import EventProducer
-from headrace.bus.project_file import find_project_file
+from headrace.bus.source_partition import SourcePartition
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import DECISIONS, MODEL_ACKS, RUNS, admin, incarnations
 from headrace.errors import DataFolderInUseError, ProjectError, SettingsError
-from headrace.features.log import EventLog
-from headrace.features.online import Source
-from headrace.features.redis_store import RedisOnlineStore
+from headrace.event_log.event_log import EventLog
+from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.models.predictions import PREDICTIONS, VECTORS
+from headrace.serving.connection import find_project_file
 from headrace.streams.worker import make_topics
-from headrace.trainers import trainer
-from headrace.trainers.model_log import ModelLog
-from headrace.trainers.observation import DAY_US
+from headrace.trainers.data.model_log import ModelLog
+from headrace.trainers.process import trainer
+from headrace.trainers.triggers.evidence import DAY_US
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from headrace.app.demo.history import History
-    from headrace.app.settings import Settings
+    from headrace.app.project.settings import Settings
     from headrace.trainers.definitions import Model
 
 APPLICATION = "demo"
@@ -94,7 +94,7 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
         starting.result()
         addresses = {"bootstrap_servers": services.bootstrap_servers, "redis_url": services.redis_url}
         settings = load_settings(flags | addresses, folder=root)
-        stage = Stage(settings, project, history, state, view.refresh)
+        stage = DemoStage(settings, project, history, state, view.refresh)
         environment = _environment(settings, flush="1s" if options.free_run else "30s")  # the barriers ask for more
         with Processes(options.folder / "logs", root, environment) as processes:
             tally = stage.free_run(processes, options) if options.free_run else stage.lockstep(processes)
@@ -151,7 +151,7 @@ def _environment(settings: Settings, *, flush: str) -> dict[str, str]:
     }
 
 
-def _write(output: Path, report: dict[str, Any], curves: Any, tally: Tally) -> None:
+def _write(output: Path, report: dict[str, Any], curves: Any, tally: ReplayTally) -> None:
     output.mkdir(parents=True, exist_ok=True)
     content = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
     (output / "demo-report.json").write_bytes(content)
@@ -159,7 +159,7 @@ def _write(output: Path, report: dict[str, Any], curves: Any, tally: Tally) -> N
     chart.draw(output / "demo-auc.png", days, live, frozen, [(v, at // DAY_US) for v, at in tally.swapped.items()])
 
 
-class Stage:
+class DemoStage:
     """Everything that a replay needs around it."""
 
     def __init__(
@@ -173,7 +173,7 @@ class Stage:
             raise ProjectError(f"the demo replays one model; the project has {sorted(project.models) or 'none'}")
         self.model: Model = next(iter(project.models.values()))
 
-    def lockstep(self, processes: Processes) -> Tally:
+    def lockstep(self, processes: Processes) -> ReplayTally:
         """Replay with one clock: worker, trainer and application."""
         self._topics(1)
         processes.start("worker", "worker", "--replay")
@@ -183,7 +183,7 @@ class Stage:
         processes.start("trainer", "trainer", "--seed", str(self._settings.demo.seed), threads=2)
         return Lockstep(self._cast(processes), application).run()
 
-    def free_run(self, processes: Processes, options: DemoOptions) -> Tally:
+    def free_run(self, processes: Processes, options: DemoOptions) -> ReplayTally:
         """Replay at a pace: two workers, one of which is killed, trainer and application."""
         self._topics(4)
         for name in ("worker", "worker-2"):
@@ -203,13 +203,13 @@ class Stage:
         make_topics(self._servers, list(self._project.streams.values()), partitions, replay=True)
         trainer.make_topics(self._servers)
 
-    def _cast(self, processes: Processes) -> Cast:
+    def _cast(self, processes: Processes) -> ReplayParts:
         self._state.phase = "starting worker, trainer and application"
         self._refresh()
         barriers = self._barriers(processes.check)
         barriers.ready()
         self._state.phase = "replaying"
-        return Cast(
+        return ReplayParts(
             self._history,
             self.model,
             EventProducer(self._servers, linger_ms=5),
@@ -235,7 +235,7 @@ class Stage:
                 for stream in streams
             },
             sources={
-                topic: [Source(partition, incarnation.topic_id) for partition in range(incarnation.partitions)]
+                topic: [SourcePartition(partition, incarnation.topic_id) for partition in range(incarnation.partitions)]
                 for topic, incarnation in found.items()
             },
             check=check,

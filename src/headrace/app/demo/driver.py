@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from headrace.app.demo.evaluation import duel, rolling
-from headrace.app.demo.history import Replay
+from headrace.app.demo.history import HistoryReplay
 from headrace.app.demo.state import DecisionLine, DemoState, VersionLine
 from headrace.models.predictions import PREDICTIONS, VECTORS
-from headrace.trainers.messages import DecisionRecord, RunFinished, decode
-from headrace.trainers.observation import DAY_US
+from headrace.trainers.runs.messages import DecisionRecord, RunEnded, decode
+from headrace.trainers.triggers.evidence import DAY_US
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from headrace.app.demo.processes import LockstepApplication
     from headrace.bus.producer import EventProducer
     from headrace.bus.tail import TopicTail
+    from headrace.trainers.data.model_log import ModelLog
     from headrace.trainers.definitions import Model
-    from headrace.trainers.model_log import ModelLog
 
 HOUR_US = 3_600_000_000
 _CURVE_DAYS = 7
@@ -31,17 +31,17 @@ _REST_S = 3.0
 
 
 @dataclass
-class Tally:
+class ReplayTally:
     """What the replay itself counted. ``swapped`` maps a version to the event time at which it served."""
 
     produced: Counter[str] = field(default_factory=Counter)
     records: list[DecisionRecord] = field(default_factory=list)
-    runs: list[RunFinished] = field(default_factory=list)
+    runs: list[RunEnded] = field(default_factory=list)
     swapped: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Cast:
+class ReplayParts:
     """Whom a replay plays with."""
 
     history: History
@@ -54,14 +54,14 @@ class Cast:
     refresh: Callable[[], None]
 
 
-class _Replayer:
+class _HistoryReplayer:
     """What both ways of replaying share: producing, remembering, showing."""
 
-    def __init__(self, cast: Cast) -> None:
+    def __init__(self, cast: ReplayParts) -> None:
         self._cast = cast
         self._state = cast.state
-        self._replay = Replay(cast.history)
-        self.tally = Tally()
+        self._replay = HistoryReplay(cast.history)
+        self.tally = ReplayTally()
 
     def _produce(self, t_us: int) -> Counter[str]:
         fresh: Counter[str] = Counter()
@@ -83,9 +83,9 @@ class _Replayer:
             self._state.progress = {v.rule: (v.progress, v.reason) for v in decision.verdicts[1:] or decision.verdicts}
         self._state.decisions.append(line)
 
-    def _ended_runs(self) -> list[RunFinished]:
+    def _ended_runs(self) -> list[RunEnded]:
         """The runs that have ended since the last call."""
-        ended = [decode(m.value(), RunFinished) for m in self._cast.runs.drain()]
+        ended = [decode(m.value(), RunEnded) for m in self._cast.runs.drain()]
         self.tally.runs += ended
         self._state.versions += [
             VersionLine(run.version, run.rule, run.t_us, run.reason) for run in ended if run.version is not None
@@ -115,15 +115,15 @@ class _Replayer:
         return range(self._cast.history.from_us, self._cast.history.to_us + 1, HOUR_US)
 
 
-class Lockstep(_Replayer):
+class Lockstep(_HistoryReplayer):
     """One clock T in steps of an hour: produce what happened before T, wait, predict as of T; at midnight, decide."""
 
-    def __init__(self, cast: Cast, application: LockstepApplication) -> None:
+    def __init__(self, cast: ReplayParts, application: LockstepApplication) -> None:
         super().__init__(cast)
         self._application = application
         self._width = len(cast.model.features.columns())
 
-    def run(self) -> Tally:
+    def run(self) -> ReplayTally:
         """Replay everything."""
         for t_us in self._hours():
             self.step(t_us)
@@ -162,18 +162,18 @@ class Lockstep(_Replayer):
         self._draw_curves(t_us)
 
 
-class FreeRun(_Replayer):
+class FreeRun(_HistoryReplayer):
     """Produces at a pace and waits for nobody, but for version 1 to serve.
 
     Half-way ``disturb`` is called, to kill a worker.
     """
 
-    def __init__(self, cast: Cast, *, days_per_second: float, disturb: Callable[[], None]) -> None:
+    def __init__(self, cast: ReplayParts, *, days_per_second: float, disturb: Callable[[], None]) -> None:
         super().__init__(cast)
         self._hour_s = 1 / (24 * days_per_second)
         self._disturb = disturb
 
-    def run(self) -> Tally:
+    def run(self) -> ReplayTally:
         """Replay everything, then let the processes come to rest."""
         hours = self._hours()
         for index, t_us in enumerate(hours):

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from headrace.trainers.metrics import DayScores, auc, auc_within_day, gain, logloss
+from headrace.trainers.day_scores import DayScores, auc, auc_within_day, gain, logloss
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from headrace.trainers.model_log import ModelLog
+    from headrace.trainers.data.model_log import ModelLog
 
 _ROLLING_DAYS = 14
 _FEWEST = 200

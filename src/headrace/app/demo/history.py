@@ -7,12 +7,12 @@ from functools import cached_property
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Protocol
 
-from headrace.trainers.observation import DAY_US
+from headrace.trainers.triggers.evidence import DAY_US
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-Record = tuple[int, str, bytes, bytes]
+HistoryRecord = tuple[int, str, bytes, bytes]
 """available_at in milliseconds UTC (the record timestamp), topic, key, value."""
 
 
@@ -39,7 +39,7 @@ class History(Protocol):
         """Request key → why it will never have a label, such as ``cancelled``."""
         ...
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[HistoryRecord]:
         """All events."""
         ...
 
@@ -62,26 +62,26 @@ class FirstDays:
     def _counted(self) -> Counter[str]:
         return Counter(topic for _, topic, _, _ in self.records())
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[HistoryRecord]:
         """The events in these days."""
         return takewhile(lambda record: record[0] * 1_000 < self.to_us, self._history.records())
 
 
-class Replay:
+class HistoryReplay:
     """Hands a history out in slices of event time."""
 
     def __init__(self, history: History) -> None:
         self._records = history.records()
-        self._next: Record | None = next(self._records, None)
+        self._next: HistoryRecord | None = next(self._records, None)
 
-    def before(self, t_us: int) -> Iterator[Record]:
+    def before(self, t_us: int) -> Iterator[HistoryRecord]:
         """The records that became available before ``t_us`` and were not handed out yet."""
         limit = t_us // 1_000
         while self._next is not None and self._next[0] < limit:
             yield self._next
             self._next = next(self._records, None)
 
-    def take(self, count: int) -> list[Record]:
+    def take(self, count: int) -> list[HistoryRecord]:
         """The next records, whatever their time."""
         taken = [] if self._next is None else [self._next, *islice(self._records, count - 1)]
         self._next = next(self._records, None)

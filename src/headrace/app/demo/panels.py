@@ -31,7 +31,7 @@ _DAY_US = 86_400_000_000
 
 
 @dataclass(frozen=True)
-class Entry:
+class DecisionGroup:
     """A line of the decisions: ``times`` counts 'not now' of one rule in a row, of which it is the newest."""
 
     decision: DecisionLine
@@ -151,15 +151,15 @@ def _version_marks(state: DemoState, frame: Frame) -> Text:
     return Text(" " * _LABEL + "".join(marks).rstrip(), "cyan")
 
 
-def entries(decisions: Iterable[DecisionLine]) -> list[Entry]:
+def entries(decisions: Iterable[DecisionLine]) -> list[DecisionGroup]:
     """The decisions in order; 'not now' of one rule day after day is one entry with the newest reason."""
-    found: list[Entry] = []
+    found: list[DecisionGroup] = []
     for decision in decisions:
         last = found[-1] if found else None
         if last and decision.what == "not now" == last.decision.what and decision.rule == last.decision.rule:
             found[-1] = replace(last, decision=decision, times=last.times + 1)
         else:
-            found.append(Entry(decision))
+            found.append(DecisionGroup(decision))
     return found
 
 

@@ -9,26 +9,26 @@ import polars as pl
 
 from headrace.app.demo import evaluation
 from headrace.app.demo.completeness import lost_and_duplicated
-from headrace.bus.duration import moment
-from headrace.features.log import ACCEPTED, REJECTED, EventLog
-from headrace.features.training import FeatureHistory
+from headrace.base.times import utc_datetime
+from headrace.event_log.event_log import ACCEPTED, REJECTED, EventLog
+from headrace.features.offline.feature_history import FeatureHistory
 from headrace.models.predictions import VECTORS
-from headrace.trainers.audit import Served, audit, lag_records, lags, skew
-from headrace.trainers.model_log import ModelLog
+from headrace.trainers.audit.compare import ServedVectorRows, audit, lag_records, lags, skew
+from headrace.trainers.data.model_log import ModelLog
 
 if TYPE_CHECKING:
-    from headrace.app.demo.driver import Tally
+    from headrace.app.demo.driver import ReplayTally
     from headrace.app.demo.history import History
-    from headrace.app.project import Project
-    from headrace.app.settings import Settings
+    from headrace.app.project.project import Project
+    from headrace.app.project.settings import Settings
     from headrace.trainers.definitions import Model
 
-Curves = tuple[list[int], list[float], list[float]]
+AucCurves = tuple[list[int], list[float], list[float]]
 
 
 def build(
-    settings: Settings, project: Project, model: Model, history: History, tally: Tally
-) -> tuple[dict[str, Any], Curves]:
+    settings: Settings, project: Project, model: Model, history: History, tally: ReplayTally
+) -> tuple[dict[str, Any], AucCurves]:
     """The report without its ``seconds``, and the curves of its chart."""
     log = EventLog(settings.event_log)
     with ThreadPoolExecutor(1) as beside:
@@ -59,14 +59,16 @@ def _counted(history: History, project: Project, log: EventLog) -> dict[str, int
     return {"dead_letters": sum(rejected), "lost": lost, "duplicated": duplicated}
 
 
-def _versions(tally: Tally) -> list[dict[str, Any]]:
+def _versions(tally: ReplayTally) -> list[dict[str, Any]]:
     return [
         {
             "version": run.version,
             "cause": run.rule,
             "gate": run.reason,
-            "published_at": moment(run.t_us).isoformat(),
-            "swapped_at": moment(tally.swapped[run.version]).isoformat() if run.version in tally.swapped else None,
+            "published_at": utc_datetime(run.t_us).isoformat(),
+            "swapped_at": utc_datetime(tally.swapped[run.version]).isoformat()
+            if run.version in tally.swapped
+            else None,
         }
         for run in tally.runs
         if run.version is not None
@@ -78,7 +80,7 @@ def _audited(model: Model, log: EventLog) -> dict[str, Any]:
     vectors = log.read(VECTORS.topic).filter((pl.col("__verdict") == ACCEPTED) & (pl.col("model") == model.name))
     history = FeatureHistory(specs, log)
     history.refresh()
-    served = Served(specs, history, vectors)
+    served = ServedVectorRows(specs, history, vectors)
     checked, skewed = audit(served), skew(served)
     return {
         "audit": {

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    Report = Mapping[str, Any]
-    Words = Callable[[object], str]
+    ReportData = Mapping[str, Any]
+    CellFormatter = Callable[[object], str]
 
 _WIDE = 100
 
 
-def final_screen(report: Report, console: Console) -> None:
+def final_screen(report: ReportData, console: Console) -> None:
     """Print the report. What is missing, None or NaN is shown as ``-``; only a promise kept for sure gets a check."""
 
     def words(value: object) -> str:
@@ -49,7 +49,7 @@ def _side_by_side(left: list[RenderableType], right: list[RenderableType]) -> Ta
     return grid
 
 
-def _promises(report: Report, marks: tuple[str, str, str]) -> Table:
+def _promises(report: ReportData, marks: tuple[str, str, str]) -> Table:
     audit, skew = _part(report, "audit"), _part(report, "skew")
     grid = _grid("", "", "")
     grid.add_row(_mark(report.get("lost"), marks), "events lost", number(report.get("lost")))
@@ -61,7 +61,7 @@ def _promises(report: Report, marks: tuple[str, str, str]) -> Table:
     return grid
 
 
-def _of(part: Report, key: str) -> str:
+def _of(part: ReportData, key: str) -> str:
     return f"{number(part.get(key))} of {number(part.get('checked'))}"
 
 
@@ -73,7 +73,7 @@ def _mark(broken: object, marks: tuple[str, str, str]) -> Text:
     return Text(failed, "bold red") if broken else Text(kept, "bold green")
 
 
-def _counts(report: Report, words: Words) -> Table:
+def _counts(report: ReportData, words: CellFormatter) -> Table:
     grid = _grid("", ">")
     for key in ("events", "predictions"):
         grid.add_row(key, number(report.get(key)))
@@ -86,7 +86,7 @@ def _counts(report: Report, words: Words) -> Table:
     return grid
 
 
-def _quality(report: Report) -> Table:
+def _quality(report: ReportData) -> Table:
     auc, logloss = _part(report, "auc"), _part(report, "logloss")
     grid = _grid("", ">frozen", ">live", ">gain", ">lower bound")
     low = Text(number(auc.get("gain_low"), "+.4f"), _sign_style(auc.get("gain_low")))
@@ -97,11 +97,11 @@ def _quality(report: Report) -> Table:
     return grid
 
 
-def _pair(part: Report, *names: str) -> list[str]:
+def _pair(part: ReportData, *names: str) -> list[str]:
     return [number(part.get(name), ".4f") for name in names]
 
 
-def _minus(part: Report, name: str, other: str) -> float | None:
+def _minus(part: ReportData, name: str, other: str) -> float | None:
     one, two = part.get(name), part.get(other)
     return None if UNKNOWN in {number(one), number(two)} else float(one) - float(two)  # type: ignore[arg-type]
 
@@ -115,7 +115,7 @@ def _sign_style(value: object) -> str:
     return "" if shown == UNKNOWN else "bold red" if shown.startswith("-") else "bold green"
 
 
-def _decisions(report: Report, words: Words) -> Table:
+def _decisions(report: ReportData, words: CellFormatter) -> Table:
     grid = _grid("rule", ">evaluated", ">fired", ">refused")
     for rule, counts in _part(report, "decisions").items():
         found = counts if isinstance(counts, Mapping) else {}
@@ -123,7 +123,7 @@ def _decisions(report: Report, words: Words) -> Table:
     return grid
 
 
-def _versions(report: Report, words: Words) -> RenderableType:
+def _versions(report: ReportData, words: CellFormatter) -> RenderableType:
     found = report.get("versions")
     versions = found if isinstance(found, list) else []
     if not versions:
@@ -154,7 +154,7 @@ def _words(value: object) -> str:
     return UNKNOWN if value is None else str(value)
 
 
-def _part(report: Report, key: str) -> Report:
+def _part(report: ReportData, key: str) -> ReportData:
     found = report.get(key)
     return found if isinstance(found, Mapping) else {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from headrace.bus.duration import moment
+from headrace.base.times import utc_datetime
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,12 +26,12 @@ STYLES = {
 
 def day(t_us: int) -> str:
     """The date of an event time."""
-    return f"{moment(t_us):%Y-%m-%d}"
+    return f"{utc_datetime(t_us):%Y-%m-%d}"
 
 
 def minute(t_us: int) -> str:
     """An event time to the minute."""
-    return f"{moment(t_us):%Y-%m-%d %H:%M}"
+    return f"{utc_datetime(t_us):%Y-%m-%d %H:%M}"
 
 
 def clock(state: DemoState) -> str:

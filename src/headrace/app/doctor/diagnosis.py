@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 from headrace.app.doctor import event_log, kafka, project, redis
 from headrace.app.doctor.finding import Finding, error
 from headrace.app.local.services import known_addresses
-from headrace.app.project import load_project
-from headrace.bus.clock import wall_clock
-from headrace.bus.duration import SECOND, micros
+from headrace.app.project.project import load_project
+from headrace.base.times import SECOND, duration_us, wall_clock
 from headrace.errors import HeadraceError
-from headrace.features.log import EventLog
+from headrace.event_log.event_log import EventLog
 from headrace.streams.worker import own_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from headrace.app.settings import Settings
+    from headrace.app.project.settings import Settings
 
 _START = "start them with `headrace up`, or set bootstrap_servers and redis_url"
 
@@ -37,7 +36,7 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
     if url is None:
         yield error("redis", "its address is not known", _START)
     else:
-        now_us, bound_us = wall_clock(), micros(settings.heartbeat_bound)
+        now_us, bound_us = wall_clock(), duration_us(settings.heartbeat_bound)
         yield from _part("redis", partial(redis.examine, url, now_us / SECOND))
         look = partial(project.of_views, views, url, settings.namespace, now_us=now_us, bound_us=bound_us)
         yield from _part("views", look)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.app.doctor.finding import Finding, error, ok, warning
-from headrace.features.log import EventLog
+from headrace.event_log.event_log import EventLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

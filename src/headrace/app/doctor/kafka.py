@@ -15,7 +15,7 @@ from headrace.bus.topics import (
     STAMPED,
     admin,
     configurations,
-    existing,
+    existing_incarnations,
 )
 from headrace.streams.repair import find_gaps
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from headrace.bus.stream import Stream
     from headrace.bus.topics import TopicIncarnation
-    from headrace.features.log import EventLog
+    from headrace.event_log.event_log import EventLog
 
 _KEPT = (DEFINITIONS, MODELS, EXCLUSIONS, DECISIONS, RUNS)
 _DAY_MS = 86_400_000
@@ -36,7 +36,7 @@ def examine(servers: str, streams: Sequence[Stream], log: EventLog) -> Iterator[
     Raises BusUnavailableError and OfflineStoreUnavailableError.
     """
     client = admin(servers)
-    there = existing(client, [*(stream.topic for stream in streams), *_KEPT])
+    there = existing_incarnations(client, [*(stream.topic for stream in streams), *_KEPT])
     configured = configurations(client, there) if there else {}
     for stream in streams:
         yield from _of_stream(stream, there.get(stream.topic), configured.get(stream.topic, {}))

@@ -6,15 +6,16 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from headrace.app.doctor.finding import Finding, ok, warning
-from headrace.features.online import is_live, present
-from headrace.features.redis_store import RedisOnlineStore
+from headrace.features.online.cursor import is_live, present
+from headrace.features.online.redis.redis_store import RedisOnlineStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from headrace.bus.source_partition import SourcePartition
     from headrace.bus.stream import Stream
-    from headrace.features.definitions import FeatureView
-    from headrace.features.online import Cursor, Source
+    from headrace.features.definitions.view import FeatureView
+    from headrace.features.online.cursor import Cursor
 
 
 def of_stream(stream: Stream) -> Iterator[Finding]:
@@ -41,7 +42,7 @@ def of_views(
         yield of_view(f"view {view.name}@{view.version}", cursors, now_us=now_us, bound_us=bound_us)
 
 
-def of_view(subject: str, cursors: Mapping[Source, Cursor], *, now_us: int, bound_us: int) -> Finding:
+def of_view(subject: str, cursors: Mapping[SourcePartition, Cursor], *, now_us: int, bound_us: int) -> Finding:
     """What the cursors of one view say."""
     current = present(cursors)
     if not current:

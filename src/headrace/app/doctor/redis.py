@@ -6,10 +6,10 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from headrace.app.doctor.finding import Finding, error, ok, warning
-from headrace.bus.address import redacted
+from headrace.base.redaction import redacted
 from headrace.errors import OnlineStoreUnavailableError
-from headrace.features.redis_rounds import ERRORS
-from headrace.features.redis_url import check_cluster, check_url, of_node
+from headrace.features.online.redis.retrying_call import ERRORS
+from headrace.features.online.redis.url import check_cluster, check_url, of_node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from headrace.app.local.process import LocalService
-    from headrace.app.settings import Settings
+    from headrace.app.project.settings import Settings
 
 START_SECONDS = 60.0
 

@@ -15,9 +15,9 @@ from starlette.routing import Route
 
 from headrace.errors import FeaturesUnknownError, HeadraceError
 from headrace.serving.http.feast import FeastLookUps, FeastRequest
-from headrace.serving.http.guards import Guarded, KeyGuard
+from headrace.serving.http.guards import GuardedEndpoint, KeyGuard
 from headrace.serving.http.messages import FeaturesRequest, response_of
-from headrace.serving.http.metrics import HttpMetrics, Measured
+from headrace.serving.http.metrics import HttpMetrics, MeasuringMiddleware
 from headrace.serving.http.openapi import document
 from headrace.serving.http.options import HttpOptions
 from headrace.serving.http.problems import ProblemError, decoded, of_error, of_http_error, too_large, unavailable
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from headrace.serving.http.lookups import LookUps
+    from headrace.serving.http.lookups import LookUpClient
 
 PROBES = ("/livez", "/readyz")
 """Paths that need no key."""
 
 
 def application(
-    client: LookUps, options: HttpOptions | None = None, *, within: AbstractAsyncContextManager[Any] | None = None
+    client: LookUpClient, options: HttpOptions | None = None, *, within: AbstractAsyncContextManager[Any] | None = None
 ) -> ASGIApp:
     """The application over a client, which it does not close; ``within``: a context that it lives in."""
     own = options or HttpOptions()
-    api = _Api(client, own)
+    api = _Endpoints(client, own)
     look_ups: dict[str, ASGIApp] = {
-        "/features": Guarded(api.features, own.limits),
-        "/get-online-features": Guarded(api.online_features, own.limits),
+        "/features": GuardedEndpoint(api.features, own.limits),
+        "/get-online-features": GuardedEndpoint(api.online_features, own.limits),
     }
     routes = [
         *(Route(path, endpoint, methods=["POST"]) for path, endpoint in look_ups.items()),
@@ -64,13 +64,13 @@ def application(
         async with within or nullcontext():
             yield
 
-    app: ASGIApp = _Direct(Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan), look_ups)
+    app: ASGIApp = _DirectRoutes(Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan), look_ups)
     if own.api_keys:
         app = KeyGuard(app, own.api_keys, PROBES)
-    return Measured(app, api.metrics, [route.path for route in routes])
+    return MeasuringMiddleware(app, api.metrics, [route.path for route in routes])
 
 
-class _Direct:
+class _DirectRoutes:
     """Middleware: look-ups go straight to their endpoints, which answer whatever happens; the rest goes on."""
 
     def __init__(self, app: ASGIApp, look_ups: Mapping[str, ASGIApp]) -> None:
@@ -83,10 +83,10 @@ class _Direct:
         await app(scope, receive, send)
 
 
-class _Api:
+class _Endpoints:
     """The endpoints."""
 
-    def __init__(self, client: LookUps, options: HttpOptions) -> None:
+    def __init__(self, client: LookUpClient, options: HttpOptions) -> None:
         self._client = client
         self._options = options
         self._feast = FeastLookUps(client, options.services)

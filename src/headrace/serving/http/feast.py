@@ -11,17 +11,17 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from headrace.errors import FeaturesUnknownError
-from headrace.features.columns import lists_of
+from headrace.features.online.value_columns import lists_of
 from headrace.serving.http.feast_columns import FeastRows, FeastVector, of_key
-from headrace.serving.http.messages import Scalar
+from headrace.serving.http.messages import JsonScalar
 from headrace.serving.http.problems import each_once, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from headrace.features.columns import Lists
-    from headrace.serving.features import Features, ViewAnswer
-    from headrace.serving.http.lookups import LookUps
+    from headrace.features.online.value_columns import ColumnLists
+    from headrace.serving.features import FeatureVectors, ViewAnswer
+    from headrace.serving.http.lookups import LookUpClient
 
 _KNOWN_FOR_S = 1.0
 _VIEWS = 1_024
@@ -31,7 +31,7 @@ _LATEST = "latest"
 class FeastRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A look-up as Feast's clients ask it: entities by column."""
 
-    entities: Annotated[dict[str, list[Scalar]], Meta(description="The values of each join key, one an entity.")]
+    entities: Annotated[dict[str, list[JsonScalar]], Meta(description="The values of each join key, one an entity.")]
     feature_service: Annotated[str | None, Meta(description="A feature service; else `features`.")] = None
     features: Annotated[list[str], Meta(description="Features as `view:feature`, or `view@version:feature`.")] = []
     full_feature_names: Annotated[bool, Meta(description="Whether features are named `view__feature`.")] = False
@@ -42,7 +42,7 @@ class FeastRequest(msgspec.Struct, frozen=True, kw_only=True):
         """The views that are named; none where it is a service."""
         return set() if self.feature_service is not None else {name.partition(":")[0] for name in self.features}
 
-    def rows(self) -> list[dict[str, Scalar]]:
+    def rows(self) -> list[dict[str, JsonScalar]]:
         """The entities by row. Raises ProblemError if the columns differ in length."""
         sizes = {name: len(values) for name, values in self.entities.items()}
         if len({*sizes.values()}) > 1:
@@ -74,13 +74,13 @@ class FeastResponse(msgspec.Struct, frozen=True, kw_only=True):
 class FeastLookUps:
     """Answers Feast's requests. ``services``: those whose views may be asked by name alone."""
 
-    def __init__(self, client: LookUps, services: Sequence[str]) -> None:
+    def __init__(self, client: LookUpClient, services: Sequence[str]) -> None:
         self._client = client
         self._services = services
         self._versions: dict[str, str] = {}
         self._known_until_s = 0.0
 
-    async def get(self, asked: FeastRequest) -> tuple[Features, FeastResponse]:
+    async def get(self, asked: FeastRequest) -> tuple[FeatureVectors, FeastResponse]:
         """What was found, and how Feast says it. Raises ProblemError, and what a look-up raises."""
         rows = asked.rows()
         if asked.feature_service is not None:
@@ -123,7 +123,7 @@ def _by_view(references: Sequence[str]) -> dict[str, list[str]]:
     return wanted
 
 
-def _response(asked: FeastRequest, found: Features, wanted: Mapping[str, Sequence[str]]) -> FeastResponse:
+def _response(asked: FeastRequest, found: FeatureVectors, wanted: Mapping[str, Sequence[str]]) -> FeastResponse:
     keys = {key for answer in found.views for key in answer.keys}
     lacking = sorted(keys - {*asked.entities})
     if lacking:
@@ -151,7 +151,7 @@ def _response(asked: FeastRequest, found: Features, wanted: Mapping[str, Sequenc
     )
 
 
-def _columns(answer: ViewAnswer, wanted: Sequence[str] | None) -> tuple[Sequence[str], Iterable[Lists]]:
+def _columns(answer: ViewAnswer, wanted: Sequence[str] | None) -> tuple[Sequence[str], Iterable[ColumnLists]]:
     """The names of the features that are wanted (None: all), and their values."""
     places = _places(answer.view, tuple(answer.columns))
     wanted = [*places] if wanted is None else wanted

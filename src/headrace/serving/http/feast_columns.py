@@ -15,8 +15,8 @@ from headrace.serving.feast_status import FEAST_STATUSES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headrace.features.columns import Lists
-    from headrace.serving.features import Features, Status, ViewAnswer
+    from headrace.features.online.value_columns import ColumnLists
+    from headrace.serving.features import FeatureVectors, Status, ViewAnswer
 
 _EPOCH = "1970-01-01T00:00:00Z"
 _PRESENT, _NULL = "PRESENT", "NULL_VALUE"
@@ -42,7 +42,7 @@ class FeastRows:
         self._whole = _repeated(_named(kinds.pop()), len(states)) if len(kinds) == 1 else self._statuses()
 
     @classmethod
-    def of_view(cls, found: Features, answer: ViewAnswer) -> FeastRows:
+    def of_view(cls, found: FeatureVectors, answer: ViewAnswer) -> FeastRows:
         """Of a view that was looked up; an event that is not known is at the epoch."""
         return cls(answer.statuses, _times(found.at_us, answer.age_us.tobytes()))
 
@@ -51,7 +51,7 @@ class FeastRows:
         """Of what no view has: on-demand features."""
         return cls([None] * rows, _repeated(_EPOCH, rows))
 
-    def vector(self, column: Lists) -> FeastVector:
+    def vector(self, column: ColumnLists) -> FeastVector:
         """One of the columns."""
         found: list[Any]
         found, there = column

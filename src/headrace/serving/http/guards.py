@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from headrace.serving.http.options import Limits
+    from headrace.serving.http.options import RequestLimits
 
 
 class KeyGuard:
@@ -57,10 +57,10 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
-class Guarded:
+class GuardedEndpoint:
     """An endpoint that turns the bytes of a body into an answer, within the limits."""
 
-    def __init__(self, answer: Callable[[bytes], Awaitable[bytes]], limits: Limits) -> None:
+    def __init__(self, answer: Callable[[bytes], Awaitable[bytes]], limits: RequestLimits) -> None:
         self._answer = answer
         self._limits = limits
 

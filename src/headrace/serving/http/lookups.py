@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from headrace.features.on_demand import Request
-    from headrace.serving.features import Features
+    from headrace.features.kernel.on_demand import RequestValues
+    from headrace.serving.features import FeatureVectors
 
 
-class LookUps(Protocol):
+class LookUpClient(Protocol):
     """:class:`AsyncFeatureClient`, or what stands for it."""
 
     async def get(
@@ -20,7 +20,7 @@ class LookUps(Protocol):
         entities: Sequence[Mapping[str, Any]],
         *,
         as_of_us: int | None = None,
-        request: Request = None,
-    ) -> Features:
+        request: RequestValues = None,
+    ) -> FeatureVectors:
         """Look up."""
         ...

@@ -8,29 +8,29 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from headrace.bus.duration import instant, moment
-from headrace.serving.features import Features, Status, ViewAnswer
+from headrace.base.times import epoch_us, utc_datetime
+from headrace.serving.features import FeatureVectors, Status, ViewAnswer
 from headrace.serving.http.problems import each_once, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Scalar = str | int | float | bool | None
-Row = dict[str, Scalar]
-Entity = Annotated[
-    Row, Meta(description="The join keys of one entity by name, and perhaps its request's values; more is ignored.")
+JsonScalar = str | int | float | bool | None
+JsonRow = dict[str, JsonScalar]
+EntityRow = Annotated[
+    JsonRow, Meta(description="The join keys of one entity by name, and perhaps its request's values; more is ignored.")
 ]
 
 
 class FeaturesRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A look-up of many entities over the views of a service."""
 
-    entities: Annotated[list[Entity], Meta(description="One object an entity.")]
+    entities: Annotated[list[EntityRow], Meta(description="One object an entity.")]
     service: Annotated[str | None, Meta(description="A feature service; or `views`.")] = None
     views: Annotated[list[str] | None, Meta(description="Views as `name@version`, each once; or `service`.")] = None
     as_of: Annotated[datetime, Meta(tz=True, description="Exactly the time to look up at.")] | None = None
     request: Annotated[
-        Row | list[Row] | None,
+        JsonRow | list[JsonRow] | None,
         Meta(description="Values for on-demand features of the service: one object for all entities, or one each."),
     ] = None
     offsets: Annotated[bool, Meta(description="Whether the answer says V of each row.")] = False
@@ -47,7 +47,7 @@ class FeaturesRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     @property
     def as_of_us(self) -> int | None:
         """The time asked for in microseconds, if there is one."""
-        return None if self.as_of is None else instant(self.as_of)
+        return None if self.as_of is None else epoch_us(self.as_of)
 
 
 class ViewAnswered(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,10 +69,10 @@ class FeaturesResponse(msgspec.Struct, frozen=True, kw_only=True):
     views: list[ViewAnswered]
 
 
-def response_of(found: Features, *, offsets: bool) -> FeaturesResponse:
+def response_of(found: FeatureVectors, *, offsets: bool) -> FeaturesResponse:
     """The answer to a look-up."""
     return FeaturesResponse(
-        at=moment(found.at_us),
+        at=utc_datetime(found.at_us),
         columns=found.columns,
         rows=found.to_lists(),
         views=[_view(answer, offsets=offsets) for answer in found.views],

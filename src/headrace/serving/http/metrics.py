@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from headrace.serving.features import Features
+    from headrace.serving.features import FeatureVectors
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _ENTITIES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
@@ -52,7 +52,7 @@ class HttpMetrics:
         self._requests(path, status).inc()
         self._seconds(path).observe(seconds)
 
-    def looked_up(self, found: Features) -> None:
+    def looked_up(self, found: FeatureVectors) -> None:
         """Count what a look-up found."""
         self._entities.observe(found.rows)
         for answer in found.views:
@@ -68,7 +68,7 @@ class HttpMetrics:
         return generate_latest(together)
 
 
-class Measured:
+class MeasuringMiddleware:
     """Middleware: counts and times every request."""
 
     def __init__(self, app: ASGIApp, metrics: HttpMetrics, paths: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Limits:
+class RequestLimits:
     """What one request may cost: bytes of its body, entities, and seconds until it is answered one way or the other.
 
     ``keys`` bounds its entities times the views that it names.
@@ -24,7 +24,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Tls:
+class TlsFiles:
     """Files in PEM: the certificate with its chain, its key, and whose certificates clients must have (None: none)."""
 
     certificate: Path
@@ -43,4 +43,4 @@ class HttpOptions:
 
     services: Sequence[str] = ()
     api_keys: Sequence[str] = field(default=(), repr=False)
-    limits: Limits = Limits()
+    limits: RequestLimits = RequestLimits()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-    from headrace.serving.http.options import Tls
+    from headrace.serving.http.options import TlsFiles
 
 _BACKLOG = 2_048
 
@@ -34,7 +34,7 @@ class ServerOptions:
     port: int = 8_080
     workers: int = 1
     grace_s: int = 5
-    tls: Tls | None = None
+    tls: TlsFiles | None = None
 
 
 def serve(make: Callable[[], ASGIApp], options: ServerOptions) -> None:
@@ -78,7 +78,7 @@ def configuration(make: Callable[[], ASGIApp], options: ServerOptions) -> uvicor
     return config
 
 
-def _check(tls: Tls) -> None:
+def _check(tls: TlsFiles) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(tls.certificate, tls.key, tls.key_password or "")

@@ -1,0 +1,1 @@
+"""The processes of a project, from its settings."""

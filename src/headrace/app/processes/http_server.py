@@ -1,0 +1,91 @@
+"""The HTTP server of a project, from its settings."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from headrace.app.processes.connections import client_options, redis_address
+from headrace.app.terminal.logs import configure_logs
+from headrace.base.times import SECOND, duration_us
+from headrace.errors import SettingsError, require
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from headrace.app.project.settings import HttpSettings, Settings
+    from headrace.serving.http import HttpOptions, TlsFiles
+
+logger = structlog.get_logger(__name__)
+_GRACE_S = 3
+_SERVICES_MS = 1_000
+"""How long the views of a service are remembered: half of the reads of a small look-up would be of its service."""
+
+
+def run(settings: Settings, log_level: str) -> None:
+    """Serve until a signal. Raises SettingsError, and MissingExtraError without the extra ``http``."""
+    for module in ("starlette", "uvicorn", "prometheus_client"):
+        require(module, "http")
+    from headrace.serving.http.server import ServerOptions, serve  # noqa: PLC0415 - comes with headrace[http]
+
+    own = settings.http
+    of_client = client_options(settings) | {"cache_ms": duration_us(own.cache) // 1_000, "pool_size": own.pool_size}
+    client = redis_address(settings), settings.namespace, of_client
+    make = partial(make_application, client, options(own, settings.root), log_level)
+    grace_s = duration_us(own.deadline) // SECOND + _GRACE_S
+    where = ServerOptions(own.host, own.port, own.workers, grace_s=grace_s, tls=_tls(own, settings.root))
+    logger.info("serving", host=own.host, port=own.port, workers=own.workers, tls=where.tls is not None)
+    serve(make, where)
+
+
+def make_application(client: tuple[str, str, dict[str, Any]], http: HttpOptions, log_level: str) -> Any:
+    """The application of one process; ``client``: Redis' address, the namespace, and the client's options."""
+    from headrace.serving.async_features import AsyncFeatureClient  # noqa: PLC0415
+    from headrace.serving.http import application  # noqa: PLC0415
+
+    configure_logs(log_level)
+    redis_url, namespace, more = client
+    look_ups = AsyncFeatureClient.from_url(redis_url, namespace, services_ms=_SERVICES_MS, **more)
+    return application(look_ups, http, within=look_ups)
+
+
+def options(http: HttpSettings, root: Path) -> HttpOptions:
+    """Who may ask what. Raises SettingsError if the file of keys cannot be read or has none."""
+    from headrace.serving.http import HttpOptions, RequestLimits  # noqa: PLC0415
+
+    limits = RequestLimits(http.body_limit, http.entity_limit, http.key_limit, duration_us(http.deadline) / 1e6)
+    return HttpOptions(tuple(http.services), _keys(http, root), limits)
+
+
+def _keys(http: HttpSettings, root: Path) -> tuple[str, ...]:
+    keys = [] if http.api_key is None else [http.api_key.get_secret_value()]
+    if http.api_key_file is not None:
+        keys += _keys_in(root / http.api_key_file)
+    if not all(keys):
+        raise SettingsError("http.api_key is empty: set a key, or do not set it at all")
+    return tuple(keys)
+
+
+def _keys_in(file: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"http.api_key_file {file} cannot be read: {type(error).__name__}") from error
+    keys = [line for line in lines if line and not line.startswith("#")]
+    if not keys:
+        raise SettingsError(f"http.api_key_file {file} has no key: write one a line")
+    return keys
+
+
+def _tls(http: HttpSettings, root: Path) -> TlsFiles | None:
+    from headrace.serving.http import TlsFiles  # noqa: PLC0415
+
+    if http.tls_certificate is None and http.tls_key is None and http.tls_client_ca is None:
+        return None
+    if http.tls_certificate is None or http.tls_key is None:
+        raise SettingsError("TLS needs both http.tls_certificate and http.tls_key; one of them is not set")
+    password = None if http.tls_key_password is None else http.tls_key_password.get_secret_value()
+    client_ca = None if http.tls_client_ca is None else root / http.tls_client_ca
+    return TlsFiles(root / http.tls_certificate, root / http.tls_key, client_ca, password)

@@ -1,0 +1,66 @@
+"""What workers do on a schedule beside: audit and skew of what was served, and the tables of feature values."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from headrace.base.times import duration_us, wall_clock
+from headrace.event_log.event_log import EventLog
+from headrace.features.offline.feature_table import FeatureTable
+from headrace.models.predictions import VECTORS
+from headrace.streams.upkeep import ScheduledJob
+
+if TYPE_CHECKING:
+    from headrace.app.project.project import Project
+    from headrace.app.project.settings import Settings
+    from headrace.features.definitions.view import FeatureView
+    from headrace.trainers.definitions import Model
+
+
+def jobs(settings: Settings, project: Project) -> list[ScheduledJob]:
+    """Those that the settings ask for; none where a replay has a clock of its own."""
+    if settings.clock == "control":
+        return []
+    log = EventLog(settings.event_log)
+    audit_us, table_us = duration_us(settings.audit_interval), duration_us(settings.feature_tables_interval)
+    audits = [
+        ScheduledJob(
+            f"audit {model.name}",
+            VECTORS.topic,
+            timedelta(microseconds=audit_us),
+            partial(_audit, model, log, audit_us),
+        )
+        for model in (project.models.values() if audit_us else ())
+    ]
+    tables = [
+        ScheduledJob(
+            f"table {view.name}",
+            view.source.topic,
+            timedelta(microseconds=table_us),
+            partial(_table, view, log, settings.feature_tables),
+        )
+        for view in (project.views.values() if table_us else ())
+    ]
+    return audits + tables
+
+
+def _audit(model: Model, log: EventLog, every_us: int) -> dict[str, float]:
+    """Of what was served within twice the interval: nothing is left out because a run came late."""
+    from headrace.trainers.audit.auditor import Auditor  # noqa: PLC0415 - a worker needs none of it before
+
+    auditor = Auditor(model, log, since_us=wall_clock() - 2 * every_us)
+    audited, skewed = auditor.audit(), auditor.skew()
+    return {
+        "checked": audited.checked,
+        "mismatched": audited.mismatched,
+        "not_logged": audited.not_logged,
+        "other_services": sum(audited.other_services.values()),
+        "equal_share": skewed.share,
+        **{f"lag_records_{name}": value for name, value in skewed.lag_records.items()},
+    }
+
+
+def _table(view: FeatureView, log: EventLog, folder: str) -> dict[str, float]:
+    return {"rows": FeatureTable(view.spec, log, folder).update()}

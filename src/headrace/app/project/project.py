@@ -1,0 +1,139 @@
+"""Loads the user's program: the modules that headrace.toml names, and the definitions in them."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from headrace.errors import DefinitionError, HeadraceError, ProjectError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from types import ModuleType
+
+    from headrace.app.project.settings import Settings
+    from headrace.bus.stream import Stream
+    from headrace.features.definitions.entity import Entity
+    from headrace.features.definitions.service import FeatureService
+    from headrace.features.definitions.view import FeatureView
+    from headrace.trainers.definitions import Model
+
+
+@dataclass(frozen=True)
+class Project:
+    """What the user defined, by name."""
+
+    streams: Mapping[str, Stream] = field(default_factory=lambda: MappingProxyType({}))
+    entities: Mapping[str, Entity] = field(default_factory=lambda: MappingProxyType({}))
+    views: Mapping[str, FeatureView] = field(default_factory=lambda: MappingProxyType({}))
+    services: Mapping[str, FeatureService] = field(default_factory=lambda: MappingProxyType({}))
+    models: Mapping[str, Model] = field(default_factory=lambda: MappingProxyType({}))
+
+    def model(self, name: str) -> Model:
+        """The model of that name; ProjectError tells which there are."""
+        if name not in self.models:
+            raise ProjectError(f"the project has no model {name!r}; it has {sorted(self.models) or 'none'}")
+        return self.models[name]
+
+
+def load_project(settings: Settings) -> Project:
+    """Import the modules that the settings name and collect the definitions in them and in their submodules.
+
+    An object counts once however often it is imported; two different ones of a kind with one name are a
+    DefinitionError. A module that is not there, is shadowed by another one, or fails to import is a ProjectError.
+    """
+    with_root = str(settings.root)
+    if with_root not in sys.path:
+        sys.path.insert(0, with_root)
+    modules = [module for name in settings.project.modules for module in _tree(_import(name, settings.root))]
+    return collect(modules)
+
+
+def collect(modules: Iterable[ModuleType]) -> Project:
+    """The definitions among the attributes of `modules`."""
+    kinds = _kinds()
+    found: dict[str, dict[str, Any]] = {kind: {} for kind, _, _ in kinds}
+    places: dict[tuple[str, str], str] = {}
+    for module in modules:
+        for attribute, value in vars(module).items():
+            for kind, cls, naming in kinds:
+                if isinstance(value, cls):
+                    _add(found[kind], places, kind, getattr(value, naming), value, f"{module.__name__}.{attribute}")
+    return Project(**{kind: MappingProxyType(objects) for kind, objects in found.items()})
+
+
+def _add(  # noqa: PLR0917 - one call site
+    objects: dict[str, Any], places: dict[tuple[str, str], str], kind: str, name: str, value: object, place: str
+) -> None:
+    if name in objects and objects[name] is not value:
+        raise DefinitionError(
+            f"{place} and {places[kind, name]} are two different {kind} of the name {name!r}; a name is used once: "
+            "rename one of them, or import the other instead of defining it again"
+        )
+    objects.setdefault(name, value)
+    places.setdefault((kind, name), place)
+
+
+def _kinds() -> list[tuple[str, type, str]]:
+    from headrace.bus.stream import Stream  # noqa: PLC0415 - definitions load with the project, not with the CLI
+    from headrace.features.definitions.entity import Entity  # noqa: PLC0415
+    from headrace.features.definitions.service import FeatureService  # noqa: PLC0415
+    from headrace.features.definitions.view import FeatureView  # noqa: PLC0415
+    from headrace.trainers.definitions import Model  # noqa: PLC0415
+
+    return [
+        ("streams", Stream, "topic"),
+        ("entities", Entity, "name"),
+        ("views", FeatureView, "name"),
+        ("services", FeatureService, "name"),
+        ("models", Model, "name"),
+    ]
+
+
+def _import(name: str, root: Path) -> ModuleType:
+    try:
+        module = importlib.import_module(name)
+    except HeadraceError:
+        raise
+    except ModuleNotFoundError as error:
+        raise ProjectError(_absent(name, root, error)) from error
+    except Exception as error:
+        raise ProjectError(f"the project's module {name!r} does not import: {type(error).__name__}: {error}") from error
+    _refuse_shadow(module, root)
+    return module
+
+
+def _absent(name: str, root: Path, error: ModuleNotFoundError) -> str:
+    if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+        place = name.replace(".", "/")
+        return f"headrace.toml names the module {name!r}, but {root} has no {place}.py and no folder {place}/"
+    return f"the module {name!r} of this project needs {error.name!r}, which is not installed"
+
+
+def _refuse_shadow(module: ModuleType, root: Path) -> None:
+    """The project's own folder has such a module, but another one was imported in its place."""
+    top = root / module.__name__.partition(".")[0]
+    places = [Path(place).resolve() for place in (module.__file__, *getattr(module, "__path__", ())) if place]
+    is_own = any(place.is_relative_to(root) for place in places)
+    if (top.is_dir() or top.with_suffix(".py").is_file()) and not is_own:
+        raise ProjectError(
+            f"the module {module.__name__!r} of {root} is shadowed by {places[0] if places else 'another module'} "
+            "of the same name; rename the project's module and say so in headrace.toml"
+        )
+
+
+def _tree(module: ModuleType) -> Iterator[ModuleType]:
+    """The module and all its submodules."""
+    yield module
+    for found in pkgutil.walk_packages(getattr(module, "__path__", ()), f"{module.__name__}."):
+        try:
+            yield importlib.import_module(found.name)
+        except HeadraceError:
+            raise
+        except Exception as error:
+            raise ProjectError(f"{found.name} does not import: {type(error).__name__}: {error}") from error

@@ -1,0 +1,269 @@
+"""The settings of a project, and for each of them where it came from.
+
+A flag beats an environment variable `HEADRACE_…`, which beats `headrace.toml`, which beats the default. Constructing
+`Settings` reads nothing but its arguments; `load_settings` is the one place that looks at the environment and the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads annotations
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    PrivateAttr,
+    SecretStr,
+    model_validator,
+)
+
+from headrace.base.redaction import redacted
+from headrace.base.times import duration_us
+from headrace.errors import DefinitionError
+
+
+def _duration(text: str) -> str:
+    try:
+        duration_us(text)
+    except DefinitionError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
+DurationText = Annotated[str, AfterValidator(_duration)]
+_STRICT = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class ProjectSettings(BaseModel):
+    """The modules that make the user's program, by import path from the folder of headrace.toml."""
+
+    model_config = _STRICT
+    streams: list[str] = Field(default=["streams"], description="Modules that say what arrives: Stream objects.")
+    features: list[str] = Field(
+        default=["features"], description="Modules that say what is remembered: Entity, FeatureView, FeatureService."
+    )
+    trainers: list[str] = Field(
+        default=["trainers"], description="Modules that say what is learnt, and when: Model objects."
+    )
+
+    @property
+    def modules(self) -> list[str]:
+        """All of them, in the order in which they are imported; none twice."""
+        return list(dict.fromkeys([*self.streams, *self.features, *self.trainers]))
+
+
+class DemoSettings(BaseModel):
+    """What `headrace demo` replays."""
+
+    model_config = _STRICT
+    months: PositiveInt = Field(default=6, le=12, description="Months of 2013 to replay, from January on.")
+    source: str = Field(
+        default="streams.history:history",
+        pattern=r"^[\w.]+:\w+$",
+        description="What to replay: module:function of the project, called with the number of months.",
+    )
+    seed: NonNegativeInt = Field(default=0, description="Seed of everything random: the same seed, the same report.")
+
+
+class HttpSettings(BaseModel):
+    """What `headrace serve` answers, where, and to whom."""
+
+    model_config = _STRICT
+    host: str = Field(default="127.0.0.1", description="Address that the HTTP server listens on; 0.0.0.0 for all.")
+    port: NonNegativeInt = Field(default=8_080, le=65_535, description="Port that the HTTP server listens on.")
+    workers: PositiveInt = Field(default=1, description="Processes that answer, at best one a core.")
+    services: list[str] = Field(
+        default=[],
+        description="Feature services without which the server is not ready, and whose views may be asked by name "
+        "alone, as Feast's clients do.",
+    )
+    api_key: SecretStr | None = Field(
+        default=None, description="Key that requests must have. Set it in the environment: HEADRACE_HTTP__API_KEY."
+    )
+    api_key_file: Path | None = Field(
+        default=None, description="File of keys, one a line, any of which requests may have; # begins a comment."
+    )
+    tls_certificate: Path | None = Field(default=None, description="PEM of the certificate and its chain: serve TLS.")
+    tls_key: Path | None = Field(default=None, description="PEM of the certificate's private key.")
+    tls_key_password: SecretStr | None = Field(default=None, description="Password of the private key.")
+    tls_client_ca: Path | None = Field(
+        default=None, description="PEM of the authorities one of which must have signed a client's certificate."
+    )
+    body_limit: ByteSize = Field(default=ByteSize(1 << 20), description="Most bytes of a request's body.")
+    entity_limit: PositiveInt = Field(default=1_000, description="Most entities of one request.")
+    key_limit: PositiveInt = Field(
+        default=10_000, description="Most entities times views of a request that names its views, no service."
+    )
+    deadline: DurationText = Field(
+        default="2s", description="Longest time a request takes; then it is answered with 504."
+    )
+    cache: DurationText = Field(
+        default="0s",
+        description="How long what Redis said of an entity in a view may be used again, such as 100ms. Newer events "
+        "are seen so much later.",
+    )
+    pool_size: PositiveInt | None = Field(
+        default=None,
+        description="Most connections that a process has to a node of Redis. Not set: as many as there are requests at "
+        "a time.",
+    )
+
+
+class Settings(BaseModel):
+    """Everything that can be set. Relative paths are meant from `root`."""
+
+    model_config = _STRICT
+    root: Path = Field(default=Path(), description="The project's folder: the one of headrace.toml.")
+    namespace: str = Field(
+        default="headrace",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Prefix of Redis keys and consumer groups, so that projects can share a Redis.",
+    )
+    data_dir: Path = Field(
+        default=Path(".headrace"), description="Folder of local services, event log, registry and artifacts."
+    )
+    bootstrap_servers: str | None = Field(
+        default=None, description="Kafka to use, host:port[,…]. Not set: a local Kafka is started."
+    )
+    redis_url: str | None = Field(
+        default=None, description="Redis or Valkey: redis://…, redis+cluster://… Not set: a local Valkey is started."
+    )
+    event_log: str = Field(
+        default="{data_dir}/events",
+        description="Where the event log's Delta tables live: a folder or an object store URL.",
+    )
+    registry_uri: str = Field(
+        default="sqlite:///{data_dir}/registry/mlflow.db", description="MLflow tracking and registry URI."
+    )
+    artifacts: str = Field(
+        default="{data_dir}/artifacts", description="Where model artifacts are kept: a folder or a URL."
+    )
+    feature_store: Path | None = Field(
+        default=None,
+        description="Folder of Feast's feature_store.yaml, whose registry `headrace apply` keeps in step. Not set: the "
+        "project's own folder, if it has that file.",
+    )
+    trusted_types: list[str] = Field(
+        default=[],
+        description="Types that a model artifact may hold besides scikit-learn's own safe ones. This deployment's "
+        "list: it is never taken from an artifact.",
+    )
+    flush_interval: DurationText = Field(
+        default="1s", description="Longest time an accepted row waits for its Delta commit."
+    )
+    batch_size: PositiveInt = Field(default=20_000, description="Most records that one fold of the worker takes.")
+    memory: ByteSize = Field(
+        default=ByteSize(1 << 30),
+        description="Most memory that a worker takes for the entities it keeps at hand, such as 512MiB. Others come "
+        "back from Redis. The buffers of Kafka and of the event log come on top.",
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="Where a worker serves its metrics, if it does.")
+    metrics_port: NonNegativeInt = Field(
+        default=0, le=65_535, description="Port on which a worker serves metrics for Prometheus; 0: it does not."
+    )
+    compact_interval: DurationText = Field(
+        default="10m", description="How often workers put small files of the event log together."
+    )
+    log_retention: DurationText = Field(
+        default="7d",
+        description="How long replaced files of the event log are kept: 7d or more, and longer than the longest "
+        "training run.",
+    )
+    feature_tables: str = Field(
+        default="{data_dir}/features", description="Where the tables of feature values are kept: a folder."
+    )
+    feature_tables_interval: DurationText = Field(
+        default="0s",
+        description="How often workers bring the tables of feature values up to date; 0s: never. The first time all "
+        "that a view uses of its stream is in the worker's memory, later the rows of its longest window.",
+    )
+    audit_interval: DurationText = Field(
+        default="0s",
+        description="How often workers audit what was served since the last time, and tell the skew; 0s: never. Each "
+        "time all that a model's views use of their streams is in the worker's memory.",
+    )
+    heartbeat_bound: DurationText = Field(
+        default="5s", description="Age of a worker's heartbeat beyond which look-ups answer `stale`."
+    )
+    clock: Literal["wall", "stream", "control"] = Field(
+        default="wall",
+        description="What time it is: the machine's clock, the largest event time folded, or the clock messages on "
+        "headrace.control (lockstep replay).",
+    )
+    tick: DurationText = Field(
+        default="1m", description="How often trigger rules are evaluated, on the injected clock."
+    )
+    http: HttpSettings = Field(default_factory=HttpSettings, description="The HTTP server.")
+    project: ProjectSettings = Field(default_factory=ProjectSettings, description="The modules of the program.")
+    demo: DemoSettings = Field(default_factory=DemoSettings, description="What the demo replays.")
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, given: Any) -> Any:
+        """Make the folders absolute and put them where a value says {data_dir}."""
+        if not isinstance(given, dict):
+            return given
+        values = dict(given)
+        root = Path(values.get("root", Path())).expanduser().resolve()
+        data_dir = (root / Path(values.get("data_dir", ".headrace")).expanduser()).resolve()
+        values |= {"root": root, "data_dir": data_dir}
+        for name in ("event_log", "registry_uri", "artifacts", "feature_tables"):
+            value = values.get(name, cls.model_fields[name].default)
+            if isinstance(value, str):
+                values[name] = _anchored(value.replace("{data_dir}", str(data_dir)), root)
+        return values
+
+    def with_origins(self, origins: Mapping[str, str]) -> Settings:
+        """The same settings that also know where each came from."""
+        known = self.model_copy()
+        known._origins = dict(origins)  # noqa: SLF001 - our own copy
+        return known
+
+    def origin(self, path: str) -> str:
+        """Where the value of `path` (such as "demo.months") came from."""
+        return self._origins.get(path, "default") if self._origins else "given in code"
+
+
+def leaves(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, str]:
+    """Path and description of every setting, in order: {"namespace": …, "project.streams": …}."""
+    found: dict[str, str] = {}
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            found |= leaves(inner, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = field.description or ""
+    return found
+
+
+def explain(settings: Settings) -> list[dict[str, Any]]:
+    """One row per setting: name, value, origin, description; passwords in URLs are hidden."""
+    plain = settings.model_dump(mode="json")
+    return [
+        {"name": path, "value": _hide(_at(plain, path)), "origin": settings.origin(path), "description": text}
+        for path, text in leaves().items()
+    ]
+
+
+def _at(tree: dict[str, Any], path: str) -> Any:
+    value: Any = tree
+    for part in path.split("."):
+        value = value[part]
+    return value
+
+
+def _hide(value: Any) -> Any:
+    return redacted(value) if isinstance(value, str) else value
+
+
+def _anchored(place: str, root: Path) -> str:
+    """A folder made absolute from `root`; a URL as it is."""
+    return place if "://" in place else str((root / Path(place).expanduser()).resolve())

@@ -1,0 +1,125 @@
+"""Reads the settings: flags, environment and headrace.toml, in that order of rank."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from headrace.app.project.settings import Settings, leaves
+from headrace.errors import SettingsError
+from headrace.serving.connection import PROJECT_FILE, find_project_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+PREFIX = "HEADRACE_"
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Settings:
+    """The settings in force for `folder` (default: the working directory), each with its origin.
+
+    `flags` maps setting paths ("data_dir", "demo.months") to values; None means not given. `headrace.toml` is
+    looked for in `folder` and then in its parents; without one, `folder` is the project's root. SettingsError
+    names the setting, what came, where it came from and what was wanted.
+    """
+    start = (folder or Path.cwd()).resolve()
+    file = find_project_file(start)
+    root = file.parent if file is not None else start
+    layers = [
+        {"root": (root, "default" if file is None else PROJECT_FILE)},
+        _from_file(file),
+        _from_environment(os.environ if environ is None else environ),
+        _from_flags(flags or {}),
+    ]
+    values = {path: entry for layer in layers for path, entry in layer.items()}
+    return _build(values)
+
+
+_Layer = dict[str, tuple[Any, str]]
+
+
+def _from_file(file: Path | None) -> _Layer:
+    if file is None:
+        return {}
+    try:
+        tree = tomllib.loads(file.read_text("utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{file} is no TOML: {error}") from error
+    flat = dict(_flatten(tree))
+    _refuse_unknown(flat, str(file))
+    return {path: (value, PROJECT_FILE) for path, value in flat.items()}
+
+
+def _from_environment(environ: Mapping[str, str]) -> _Layer:
+    names = {name for name in environ if name.startswith(PREFIX) and environ[name]}  # empty: not set
+    by_path = {name.removeprefix(PREFIX).lower().replace("__", "."): name for name in sorted(names)}
+    _refuse_unknown(by_path, "the environment", spelled=by_path)
+    return {path: (_decoded(path, environ[name]), f"environment {name}") for path, name in by_path.items()}
+
+
+def _from_flags(flags: Mapping[str, Any]) -> _Layer:
+    given = {path: value for path, value in flags.items() if value is not None}
+    _refuse_unknown(given, "the flags")
+    return {path: (value, "flag --" + path.replace("_", "-").replace(".", "-")) for path, value in given.items()}
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _refuse_unknown(paths: Iterable[str], where: str, spelled: Mapping[str, str] | None = None) -> None:
+    known = leaves()
+    unknown = [(spelled or {}).get(path, path) for path in paths if path not in known]
+    if unknown:
+        raise SettingsError(
+            f"{where} sets {', '.join(map(repr, unknown))}, which headrace does not know; it knows {', '.join(known)}"
+        )
+
+
+def _decoded(path: str, text: str) -> Any:
+    """Lists are JSON or separated by commas; everything else is text that pydantic reads."""
+    if path not in _LISTS:
+        return text
+    if not text.lstrip().startswith("["):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise SettingsError(f"{PREFIX}{path.upper().replace('.', '__')} is neither JSON nor a,b,c: {text!r}") from error
+
+
+_LISTS = {"trusted_types", "http.services", "project.streams", "project.features", "project.trainers"}
+
+
+def _build(values: _Layer) -> Settings:
+    tree: dict[str, Any] = {}
+    for path, (value, _) in values.items():
+        holder, _, name = path.rpartition(".")
+        (tree.setdefault(holder, {}) if holder else tree)[name] = value
+    origins = {path: values[path][1] if path in values else "default" for path in leaves()}
+    try:
+        return Settings.model_validate(tree).with_origins(origins)
+    except ValidationError as error:
+        raise SettingsError(_complaint(error, origins)) from error
+
+
+def _complaint(error: ValidationError, origins: Mapping[str, str]) -> str:
+    lines = []
+    for one in error.errors(include_url=False):
+        path = ".".join(str(part) for part in one["loc"] if not isinstance(part, int))
+        lines.append(f"{path} = {one['input']!r} (from {origins.get(path, 'default')}): {one['msg']}")
+    return "settings that cannot be: " + "; ".join(lines)

@@ -1,0 +1,68 @@
+"""Clocks, durations and instants. Inside headrace time is an int64 of microseconds, and always an argument."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from headrace.errors import DefinitionError
+
+Duration = str | timedelta
+SECOND = 1_000_000
+_UNITS = {"ms": 1_000, "s": SECOND, "m": 60 * SECOND, "h": 3_600 * SECOND, "d": 86_400 * SECOND}
+_FORM = re.compile(r"(\d+)(ms|s|m|h|d)")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def duration_us(duration: Duration) -> int:
+    """Microseconds of ``"90s"``, ``"5m"``, ``"1h"``, ``"7d"``, ``"250ms"`` or a timedelta. Raises DefinitionError."""
+    if isinstance(duration, timedelta):
+        return duration // timedelta(microseconds=1)
+    match = _FORM.fullmatch(str(duration))  # a bare number has no unit: it is refused like any other text
+    if match is None:
+        message = (
+            f"{duration!r} is no duration: write a whole number and a unit (ms, s, m, h, d), such as '90s' or '7d'"
+        )
+        raise DefinitionError(message)
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def format_duration(us: int) -> str:
+    """The shortest text of a duration: 5_400_000_000 is ``"90m"``."""
+    for unit in ("d", "h", "m", "s", "ms"):
+        if us and us % _UNITS[unit] == 0:
+            return f"{us // _UNITS[unit]}{unit}"
+    return f"{us // 1_000}ms"
+
+
+def epoch_us(at: datetime) -> int:
+    """Microseconds since the epoch of a time with zone. Exact: no floats on the way."""
+    return (at - _EPOCH) // timedelta(microseconds=1)
+
+
+def utc_datetime(us: int) -> datetime:
+    """The UTC datetime of an instant in microseconds."""
+    return _EPOCH + timedelta(microseconds=us)
+
+
+Clock = Callable[[], int]
+"""Returns the time in microseconds since the epoch."""
+
+
+def wall_clock() -> int:
+    """The machine's clock, the only place that reads it."""
+    return time.time_ns() // 1_000
+
+
+@dataclass
+class SettableClock:
+    """A clock that stands where it was set: for lockstep replay and tests."""
+
+    now_us: int = 0
+
+    def __call__(self) -> int:
+        """Where it stands."""
+        return self.now_us

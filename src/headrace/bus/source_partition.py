@@ -1,0 +1,67 @@
+"""A source partition: one partition of one incarnation of a topic. It is the unit of ordering and of ownership."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from headrace.errors import CodecError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+_SOURCE = struct.Struct("<16sI")
+
+
+TOPIC_ID_BYTES = 16
+
+
+NO_CLOCK = -(2**62)
+"""The clock of a partition that has no record yet."""
+
+
+@dataclass(frozen=True, order=True)
+class SourcePartition:
+    """A partition of one incarnation of a topic: the name that survives nothing but itself."""
+
+    partition: int
+    topic_id: bytes
+
+    @property
+    def field(self) -> bytes:
+        """Its name as a field in the online store: topic id, then partition."""
+        return _SOURCE.pack(self.topic_id, self.partition)
+
+    @property
+    def text(self) -> str:
+        """``<topic id as 32 hex digits>-<partition>``, as in Delta transactions and logged offsets."""
+        return f"{self.topic_id.hex()}-{self.partition}"
+
+    @staticmethod
+    def from_field(field: bytes) -> SourcePartition:
+        """Read a field name. Raises CodecError."""
+        if len(field) != _SOURCE.size:
+            message = f"{field!r} is no source partition: wanted {_SOURCE.size} bytes, topic id and partition"
+            raise CodecError(message)
+        topic_id, partition = _SOURCE.unpack(field)
+        return SourcePartition(partition, topic_id)
+
+    @staticmethod
+    def from_text(text: str) -> SourcePartition:
+        """Read :attr:`text`."""
+        topic_id, _, partition = text.rpartition("-")
+        return SourcePartition(int(partition), bytes.fromhex(topic_id))
+
+
+def by_source(packed: Sequence[bytes]) -> dict[SourcePartition, bytes]:
+    """What a hash of names of sources and bytes, in turn, has of each. Raises CodecError."""
+    return {SourcePartition.from_field(name): data for name, data in zip(packed[::2], packed[1::2], strict=True)}
+
+
+@lru_cache(maxsize=4096)
+def text_of(name: bytes) -> str:
+    """The text of the source that a field is named by. Raises CodecError."""
+    return SourcePartition.from_field(name).text

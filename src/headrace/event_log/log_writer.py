@@ -1,0 +1,128 @@
+"""The fenced handle through which one process appends to one stream's table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+from deltalake import CommitProperties, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError
+
+from headrace.errors import FencedError
+from headrace.event_log.table import aligned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from headrace.bus.source_partition import SourcePartition
+    from headrace.bus.stream import Stream
+    from headrace.event_log.event_log import EventLog
+
+_WRITING = WriterProperties(compression="SNAPPY", max_row_group_size=65_536)
+"""A commit has the rows of one partition after the other: who reads those of one reads few groups."""
+
+
+class LogWriter:
+    """The handle through which one process appends to one stream's table.
+
+    A fence: what another process committed of a partition since this handle saw it makes the append fail, and
+    :meth:`append` raises FencedError. The handle follows its own commits.
+    """
+
+    def __init__(self, log: EventLog, stream: Stream) -> None:
+        log.create(stream)
+        self._log = log
+        self._topic = stream.topic
+        self._table = log.table(stream.topic)
+
+    def position(self, source: SourcePartition) -> int | None:
+        """D: the offset below which this snapshot of the log is complete; None where it has none of the partition."""
+        with self._log.storage(self._topic):
+            return self._table.transaction_version(source.text)
+
+    def cut(self, source: SourcePartition) -> int | None:
+        """What is noted of a topic found to end below D: D if that was accepted, else -1 - its end. None: nothing."""
+        with self._log.storage(self._topic):
+            return self._table.transaction_version(f"{source.text}-cut")
+
+    def refresh(self) -> None:
+        """See what others committed."""
+        with self._log.storage(self._topic):
+            self._table.update_incremental()
+
+    def append(
+        self,
+        rows: pl.DataFrame,
+        expected: Mapping[SourcePartition, int | None],
+        positions: Mapping[SourcePartition, int],
+    ) -> None:
+        """Commit rows with the new positions. Raises FencedError unless the log stands at ``expected``."""
+        self._insist(rows, expected, {source.text: position for source, position in positions.items()})
+
+    def note(
+        self,
+        source: SourcePartition,
+        expected: int | None,
+        position: int,
+        *,
+        cut: int | None = None,
+        why: Mapping[str, str],
+    ) -> None:
+        """Move a partition's position, and what is noted of its cut, without rows; ``why`` goes into the commit.
+
+        Raises FencedError unless the log stands at ``expected``.
+        """
+        versions = {source.text: position} | ({} if cut is None else {f"{source.text}-cut": cut})
+        self._insist(self._log.empty(self._topic), {source: expected}, versions, why)
+
+    def _insist(
+        self,
+        rows: pl.DataFrame,
+        expected: Mapping[SourcePartition, int | None],
+        versions: Mapping[str, int],
+        why: Mapping[str, str] | None = None,
+    ) -> None:
+        known = self._versions(versions)
+        try:
+            self._commit(rows, expected, versions, why)
+        except CommitFailedError as error:
+            self.refresh()  # made or compacted meanwhile: that is no fence, but what changes our own transactions is
+            if self._versions(versions) != known:
+                raise self._fenced(str(error)) from error
+            try:
+                self._commit(rows, expected, versions, why)
+            except CommitFailedError as again:
+                raise self._fenced(str(again)) from again
+
+    def _versions(self, names: Iterable[str]) -> list[int | None]:
+        with self._log.storage(self._topic):
+            return [self._table.transaction_version(name) for name in names]
+
+    def _commit(
+        self,
+        rows: pl.DataFrame,
+        expected: Mapping[SourcePartition, int | None],
+        versions: Mapping[str, int],
+        why: Mapping[str, str] | None,
+    ) -> None:
+        for source, position in expected.items():
+            found = self.position(source)
+            if found != position:
+                raise self._fenced(f"partition {source.text} stands at {found}, expected {position}")
+        transactions = [Transaction(name, version) for name, version in versions.items()]
+        properties = CommitProperties(app_transactions=transactions, custom_metadata=dict(why) if why else None)
+        with self._log.storage(self._topic, passing=CommitFailedError):
+            write_deltalake(
+                self._table,
+                aligned(rows, self._table).to_arrow(compat_level=pl.CompatLevel.oldest()),
+                mode="append",
+                commit_properties=properties,
+                writer_properties=_WRITING,
+            )
+
+    def _fenced(self, why: str) -> FencedError:
+        return FencedError(f"append to the event log of {self._topic!r}: {why}; another worker owns it now")
+
+    def reopen(self) -> None:
+        """Take a fresh handle after a conflict."""
+        self._table = self._log.table(self._topic)

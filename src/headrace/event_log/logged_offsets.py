@@ -1,0 +1,73 @@
+"""Which offsets of a topic the event log has rows of, and which it lacks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from headrace.event_log.by_source import by_source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from headrace.bus.source_partition import SourcePartition
+    from headrace.event_log.event_log import EventLog
+
+
+_PLACE = ["__partition", "__topic_id", "__offset"]
+
+
+class MissingOffsets(msgspec.Struct, frozen=True):
+    """Offsets from ``first`` to below ``end`` that the log has no rows of."""
+
+    topic: str
+    source: str
+    first: int
+    end: int
+
+
+@dataclass(frozen=True)
+class LoggedOffsets:
+    """The offsets that the log has rows of: runs of them in order, from a first to below an end."""
+
+    topic: str
+    runs: Mapping[SourcePartition, tuple[np.ndarray, np.ndarray]]
+
+    @staticmethod
+    def of(log: EventLog, topic: str) -> LoggedOffsets:
+        """Read it, a piece of the log at a time. Raises OfflineStoreUnavailableError."""
+        found: dict[SourcePartition, list[tuple[np.ndarray, np.ndarray]]] = {}
+        for rows in log.scan(topic, _PLACE):
+            for source, part in by_source(rows).items():
+                found.setdefault(source, []).append(_runs(part.get_column("__offset").to_numpy()))
+        return LoggedOffsets(topic, {source: _joined(parts) for source, parts in found.items()})
+
+    def ends(self) -> dict[SourcePartition, int]:
+        """Source partition → the offset after its last row."""
+        return {source: int(ends[-1]) for source, (_, ends) in self.runs.items()}
+
+    def gaps(self) -> list[MissingOffsets]:
+        """What the log lacks between others: lost rows, or what a producer's transactions left."""
+        return [
+            MissingOffsets(self.topic, source.text, end, first)
+            for source, (firsts, ends) in sorted(self.runs.items())
+            for end, first in zip(ends[:-1].tolist(), firsts[1:].tolist(), strict=True)
+        ]
+
+
+def _runs(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The runs of ascending offsets."""
+    after = np.flatnonzero(np.diff(offsets) > 1) + 1
+    return offsets[np.append(0, after)], offsets[np.append(after, len(offsets)) - 1] + 1
+
+
+def _joined(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """The runs of all parts, those that touch as one."""
+    firsts, ends = (np.concatenate(side) for side in zip(*parts, strict=True))
+    order = np.argsort(firsts, kind="stable")
+    firsts, reached = firsts[order], np.maximum.accumulate(ends[order])
+    begins = np.append(0, np.flatnonzero(firsts[1:] > reached[:-1]) + 1)
+    return firsts[begins], reached[np.append(begins[1:], len(firsts)) - 1]

@@ -1,0 +1,195 @@
+"""Keeping the event log in shape beside running writers: small files put together, files of before deleted.
+
+Not by Delta's own ``optimize``: of two that run at once both succeed, and every row is there twice (measured with
+deltalake 1.6). Here the rows of some offsets are replaced by themselves, in one commit that says which it replaces:
+Delta refuses the second of two such commits, also one that slept, and lets appends beyond these offsets pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pyarrow.dataset as ds
+from deltalake import CommitProperties, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError
+
+from headrace.errors import FencedError, SettingsError, TerminalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+    from headrace.event_log.event_log import EventLog
+
+COMPACTED, VACUUMED = "headrace.compacted", "headrace.vacuumed"
+"""Delta transactions whose version is when it was last done, and there was something to do: seconds since the epoch."""
+LEAST_RETENTION = timedelta(days=7)
+_KEY = ["__partition", "__topic_id", "__offset"]
+
+
+@dataclass(frozen=True)
+class CompactionSizes:
+    """Small is a file below ``small_bytes`` and half of ``rows``; these bound what is in memory, and a new file.
+
+    Fewer than ``least_files`` small files are left alone.
+    """
+
+    small_bytes: int = 64 << 20
+    rows: int = 500_000
+    least_files: int = 20
+
+    def small(self, found: pl.DataFrame) -> pl.DataFrame:
+        """The small ones of some files."""
+        return found.filter((pl.col("bytes") < self.small_bytes) & (pl.col("rows") < self.rows / 2))
+
+
+@dataclass(frozen=True)
+class TableShape:
+    """How a table lies there; times in seconds since the epoch, None: never."""
+
+    topic: str
+    version: int
+    rows: int
+    files: int
+    small_files: int
+    bytes: int
+    compacted_s: int | None
+    vacuumed_s: int | None
+
+
+def shape(log: EventLog, topic: str, sizes: CompactionSizes | None = None) -> TableShape:
+    """How the table of a topic lies there. Raises OfflineStoreUnavailableError."""
+    with log.storage(topic):
+        table = log.table(topic)
+        found = _files(table)
+        small = (sizes or CompactionSizes()).small(found)
+        return TableShape(
+            topic, table.version(), int(found["rows"].sum()), found.height, small.height, int(found["bytes"].sum()),
+            table.transaction_version(COMPACTED), table.transaction_version(VACUUMED),
+        )  # fmt: skip
+
+
+def _files(table: DeltaTable) -> pl.DataFrame:
+    """The files with rows, the oldest first."""
+    actions: Any = table.get_add_actions(flatten=True)
+    found = pl.DataFrame(actions).select(
+        "path", pl.col("size_bytes").alias("bytes"), pl.col("num_records").alias("rows"), "modification_time"
+    )
+    return found.filter(pl.col("rows") > 0).sort("modification_time", "path")
+
+
+def compact(log: EventLog, topic: str, now_s: int, sizes: CompactionSizes | None = None) -> Iterator[int]:
+    """Put small files together, piece by piece; how many there were in each. A piece is whole when it is given.
+
+    Raises FencedError if something else replaced the same rows meanwhile, and then nothing is changed;
+    OfflineStoreUnavailableError; and TerminalError if the rows are not what they were, which has to be looked at.
+    """
+    sizes = sizes or CompactionSizes()
+    with log.storage(topic):
+        small = sizes.small(_files(log.table(topic)))
+    if small.height < sizes.least_files:
+        return
+    piece = (pl.col("rows").cum_sum() - 1) // sizes.rows
+    for _, part in small.group_by(piece, maintain_order=True):
+        if part.height > 1:
+            with log.storage(topic, passing=CommitFailedError):
+                _replace(log.table(topic), part["path"].to_list(), now_s)
+        yield part.height
+
+
+def _replace(table: DeltaTable, paths: Sequence[str], now_s: int) -> None:
+    """One commit: all rows of the offsets that these files cover, by themselves and in order."""
+    ranges = _ranges(table, paths)
+    before, rows = table.version(), _rows(table, ranges)
+    try:
+        write_deltalake(
+            table,
+            rows.sort_by([(name, "ascending") for name in _KEY]),
+            mode="overwrite",
+            predicate=" OR ".join(f"({each.sql})" for each in ranges),
+            commit_properties=CommitProperties(app_transactions=[Transaction(COMPACTED, now_s)]),
+        )
+    except CommitFailedError as error:
+        message = f"compaction of {table.table_uri}: something else replaced the same rows meanwhile: {error}"
+        raise FencedError(message) from error
+    found = _rows(table, ranges, ["__offset"]).num_rows
+    if found != rows.num_rows:
+        message = (
+            f"compaction of {table.table_uri}: there are {found:,} rows at version {table.version()} where version "
+            f"{before} has {rows.num_rows:,}. Stop the workers and do not vacuum: the files of {before} are still there"
+        )
+        raise TerminalError(message)
+
+
+@dataclass(frozen=True)
+class _FileRange:
+    """Offsets of one source partition, both ends included."""
+
+    topic_id: bytes
+    partition: int
+    first: int
+    last: int
+
+    @property
+    def sql(self) -> str:
+        """As a predicate of Delta."""
+        return (
+            f"__topic_id = X'{self.topic_id.hex()}' AND __partition = {self.partition} "
+            f"AND __offset >= {self.first} AND __offset <= {self.last}"
+        )
+
+    @property
+    def filter(self) -> Any:
+        """As a filter of Arrow, which means the same."""
+        offset = ds.field("__offset")
+        own = (ds.field("__topic_id") == self.topic_id) & (ds.field("__partition") == self.partition)
+        return own & (offset >= self.first) & (offset <= self.last)
+
+
+def _ranges(table: DeltaTable, paths: Sequence[str]) -> list[_FileRange]:
+    """The offsets that some files cover, by source partition."""
+    every, own = table.to_pyarrow_dataset(), set(paths)
+    files = [fragment for fragment in every.get_fragments() if fragment.path in own]
+    keys = ds.FileSystemDataset(files, every.schema, every.format, every.filesystem).to_table(columns=_KEY)
+    places = pl.DataFrame(keys).group_by("__topic_id", "__partition")
+    found = places.agg(pl.col("__offset").min().alias("first"), pl.col("__offset").max().alias("last"))
+    return [_FileRange(*row) for row in found.sort("__partition", "__topic_id").iter_rows()]
+
+
+def _rows(table: DeltaTable, ranges: Sequence[_FileRange], columns: list[str] | None = None) -> pa.Table:
+    keep = reduce(or_, (each.filter for each in ranges))
+    return table.to_pyarrow_dataset().to_table(columns=columns, filter=keep)
+
+
+def check_retention(retention: timedelta) -> None:
+    """Raises SettingsError for less than seven days."""
+    if retention < LEAST_RETENTION:
+        message = (
+            f"log_retention: {retention} is too short, as readers may need replaced files for that long: "
+            f"{LEAST_RETENTION.days}d or more"
+        )
+        raise SettingsError(message)
+
+
+def vacuum(log: EventLog, topic: str, now_s: int, retention: timedelta, *, dry_run: bool = False) -> int:
+    """Delete the files that the table has not had for longer than ``retention``; how many, or would be.
+
+    Whoever reads an older snapshot than that loses its files, so it has to be longer than the longest training run.
+    Raises SettingsError for less than seven days, and OfflineStoreUnavailableError.
+    """
+    check_retention(retention)
+    with log.storage(topic):
+        gone = log.table(topic).vacuum(
+            -(-int(retention.total_seconds()) // 3_600),
+            dry_run=dry_run,
+            full=True,  # also what refused commits left behind
+            commit_properties=CommitProperties(app_transactions=[Transaction(VACUUMED, now_s)]),
+        )
+    return len({path.rpartition("/")[2] for path in gone})

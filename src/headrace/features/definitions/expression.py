@@ -1,0 +1,250 @@
+"""``col(...)``: a small expression tree that runs the same in Polars (batches and the log) and in numpy (applications).
+
+The tree is plain data: nested lists ``[operator, argument, ...]``, hashed and stored in specs, never another library's
+serialisation. Null handling is Kleene's: a comparison or an arithmetic step with null is null, ``False & null`` is
+False. A float step whose result is not finite (division by zero, overflow) is null, so no NaN enters a tile; integer
+arithmetic wraps at 64 bits.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from headrace.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+ExpressionTree = Any
+Scalar = bool | int | float | str | None
+_BINARY = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "add", "sub", "mul", "div", "and", "or", "fill_null"})
+_UNARY = frozenset({"not", "neg", "is_null", "year", "month", "day", "weekday", "hour", "minute"})
+TIME_PARTS = frozenset({"year", "month", "day", "weekday", "hour", "minute"})
+
+
+class Expression:
+    """A tree over columns: of a stream, or of a feature service.
+
+    Build it from :func:`col` with operators; it never runs when built.
+    """
+
+    __slots__ = ("tree",)
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, tree: ExpressionTree) -> None:
+        self.tree = tree
+
+    def __repr__(self) -> str:
+        return f"Expression({self.tree!r})"
+
+    def __bool__(self) -> bool:
+        message = "an expression has no truth value: combine with & | ~ instead of and, or, not"
+        raise DefinitionError(message)
+
+    def __eq__(self, other: object) -> Expression:  # type: ignore[override]
+        return self._with("eq", other)
+
+    def __ne__(self, other: object) -> Expression:  # type: ignore[override]
+        return self._with("ne", other)
+
+    def __lt__(self, other: Operand) -> Expression:
+        return self._with("lt", other)
+
+    def __le__(self, other: Operand) -> Expression:
+        return self._with("le", other)
+
+    def __gt__(self, other: Operand) -> Expression:
+        return self._with("gt", other)
+
+    def __ge__(self, other: Operand) -> Expression:
+        return self._with("ge", other)
+
+    def __add__(self, other: Operand) -> Expression:
+        return self._with("add", other)
+
+    def __radd__(self, other: Operand) -> Expression:
+        return Expression(["add", _tree(other), self.tree])
+
+    def __sub__(self, other: Operand) -> Expression:
+        return self._with("sub", other)
+
+    def __rsub__(self, other: Operand) -> Expression:
+        return Expression(["sub", _tree(other), self.tree])
+
+    def __mul__(self, other: Operand) -> Expression:
+        return self._with("mul", other)
+
+    def __rmul__(self, other: Operand) -> Expression:
+        return Expression(["mul", _tree(other), self.tree])
+
+    def __truediv__(self, other: Operand) -> Expression:
+        return self._with("div", other)
+
+    def __rtruediv__(self, other: Operand) -> Expression:
+        return Expression(["div", _tree(other), self.tree])
+
+    def __neg__(self) -> Expression:
+        return Expression(["neg", self.tree])
+
+    def __and__(self, other: Operand) -> Expression:
+        return self._with("and", other)
+
+    def __or__(self, other: Operand) -> Expression:
+        return self._with("or", other)
+
+    def __invert__(self) -> Expression:
+        return Expression(["not", self.tree])
+
+    def is_null(self) -> Expression:
+        """True where the value is missing."""
+        return Expression(["is_null", self.tree])
+
+    def fill_null(self, value: Operand) -> Expression:
+        """The value, or ``value`` where it is missing."""
+        return self._with("fill_null", value)
+
+    def is_in(self, values: Iterable[Scalar]) -> Expression:
+        """True where the value is one of ``values``; null where it is null."""
+        return Expression(["is_in", self.tree, [_literal(value) for value in values]])
+
+    def year(self) -> Expression:
+        """The year of a time, in UTC."""
+        return Expression(["year", self.tree])
+
+    def month(self) -> Expression:
+        """The month of a time, 1 to 12, in UTC."""
+        return Expression(["month", self.tree])
+
+    def day(self) -> Expression:
+        """The day of the month of a time, from 1, in UTC."""
+        return Expression(["day", self.tree])
+
+    def weekday(self) -> Expression:
+        """The day of the week of a time, Monday 1 to Sunday 7 (ISO), in UTC."""
+        return Expression(["weekday", self.tree])
+
+    def hour(self) -> Expression:
+        """The hour of a time, 0 to 23, in UTC."""
+        return Expression(["hour", self.tree])
+
+    def minute(self) -> Expression:
+        """The minute of a time, 0 to 59, in UTC."""
+        return Expression(["minute", self.tree])
+
+    def _with(self, operator: str, other: object) -> Expression:
+        return Expression([operator, self.tree, _tree(other)])
+
+
+Operand = Expression | Scalar
+
+
+def col(name: str) -> Expression:
+    """The column of that name."""
+    return Expression(["col", name])
+
+
+def as_expression(value: Expression | str) -> Expression:
+    """An expression as it is; a string as the column of that name."""
+    return col(value) if isinstance(value, str) else value
+
+
+def _tree(value: object) -> ExpressionTree:
+    return value.tree if isinstance(value, Expression) else ["lit", _literal(value)]
+
+
+def _literal(value: object) -> Scalar:
+    if value is None or isinstance(value, str) or (isinstance(value, int) and -(2**63) <= value < 2**63):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    message = (
+        f"{value!r} ({type(value).__name__}) cannot stand in an expression: write a finite number of at most 64 bits, "
+        "a string, a bool or None"
+    )
+    raise DefinitionError(message)
+
+
+def columns(tree: ExpressionTree) -> set[str]:
+    """The names of the columns that a tree reads."""
+    if tree[0] == "col":
+        return {tree[1]}
+    if tree[0] == "lit":
+        return set()
+    return set().union(*(columns(arm) for arm in (tree[1:2] if tree[0] == "is_in" else tree[1:])))
+
+
+def kind(tree: ExpressionTree, kinds: Mapping[str, str]) -> str:
+    """The kind of a tree's value (int, float, bool, str, datetime or null) over columns of ``kinds``.
+
+    Raises DefinitionError for an unknown column or a step that its operands do not allow.
+    """
+    operator, *arms = tree
+    if operator == "col":
+        if arms[0] not in kinds:
+            message = f"there is no column {arms[0]!r}; there are {sorted(kinds)}"
+            raise DefinitionError(message)
+        return kinds[arms[0]]
+    if operator == "lit":
+        return _literal_kind(arms[0])
+    if operator == "is_in":
+        found = [kind(arms[0], kinds), *sorted({_literal_kind(member) for member in arms[1]})]
+    else:
+        found = [kind(arm, kinds) for arm in arms]
+    return _step_kind(operator, found, tree)
+
+
+def _literal_kind(value: Scalar) -> str:
+    return "null" if value is None else type(value).__name__
+
+
+NUMBER_KINDS = frozenset({"int", "float", "null"})
+
+
+def _step_kind(operator: str, found: list[str], tree: ExpressionTree) -> str:
+    numeric = NUMBER_KINDS.issuperset(found)
+    alike = len({name for name in found if name != "null"}) <= 1
+    boolean = {"bool", "null"}.issuperset(found)
+    if operator in {"add", "sub", "mul", "div", "neg"}:
+        allowed, result = numeric, "float" if operator == "div" or "float" in found else "int"
+    elif operator in TIME_PARTS:
+        allowed, result = found[0] == "datetime", "int"
+    elif operator in {"and", "or", "not"}:
+        allowed, result = boolean, "bool"
+    elif operator == "fill_null":
+        allowed, result = numeric or alike, "float" if "float" in found else found[0]
+    elif operator == "is_in":
+        allowed, result = alike, "bool"
+    else:
+        allowed, result = operator == "is_null" or numeric or alike, "bool"
+    if not allowed:
+        message = f"{operator!r} cannot take {' and '.join(found)} in {tree!r}"
+        raise DefinitionError(message)
+    return result
+
+
+def nullable(tree: ExpressionTree, nullable_columns: set[str]) -> bool:
+    """Whether the tree's value may be null where only ``nullable_columns`` are."""
+    operator, *arms = tree
+    if operator == "col":
+        return arms[0] in nullable_columns
+    if operator == "lit":
+        return arms[0] is None
+    if operator in {"add", "sub", "mul", "div"}:
+        return True
+    if operator == "is_null":
+        return False
+    return nullable(arms[-1] if operator == "fill_null" else arms[0], nullable_columns) or (
+        operator in _BINARY - {"fill_null"} and nullable(arms[1], nullable_columns)
+    )
+
+
+def check(tree: ExpressionTree) -> None:
+    """Raise DefinitionError unless ``tree`` is well formed: for specs that came over a wire."""
+    arity = {"col": 1, "lit": 1, "is_in": 2} | dict.fromkeys(_BINARY, 2) | dict.fromkeys(_UNARY, 1)
+    if not isinstance(tree, list) or not tree or arity.get(tree[0]) != len(tree) - 1:
+        message = f"{tree!r} is no expression of this version; it knows {sorted(arity)}"
+        raise DefinitionError(message)
+    if tree[0] not in {"col", "lit"}:
+        for arm in tree[1:2] if tree[0] == "is_in" else tree[1:]:
+            check(arm)

@@ -1,0 +1,86 @@
+"""Windows and their tiles: sliding, tumbling and lifetime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.base.times import SECOND, Duration, duration_us, format_duration
+from headrace.errors import DefinitionError
+
+MOST_TILES = 60
+_FRIENDLY = [duration_us(size) for size in (
+    "1s", "2s", "5s", "10s", "15s", "20s", "30s", "1m", "2m", "5m", "10m", "15m", "20m", "30m",
+    "1h", "2h", "3h", "4h", "6h", "8h", "12h", "1d", "2d", "5d", "7d", "10d", "30d",
+)]  # fmt: skip
+
+
+def tile_size(window_us: int) -> int:
+    """The tile size of a window in microseconds: the smallest friendly size that divides it into at most 60 tiles."""
+    for size in _FRIENDLY:
+        if window_us > 0 and window_us % size == 0 and window_us // size <= MOST_TILES:
+            return size
+    message = (
+        f"a window of {format_duration(window_us)} does not divide into at most {MOST_TILES} tiles of a round size "
+        f"({', '.join(format_duration(size) for size in _FRIENDLY)}): choose a rounder window"
+    )
+    raise DefinitionError(message)
+
+
+_EVER_US = 2**61
+"""73,000 years."""
+
+
+@dataclass(frozen=True)
+class Tumbling:
+    """A window that begins anew every ``length``, counted from 1970-01-01 UTC: one tile. Weeks begin on Thursdays."""
+
+    length: Duration
+
+    def spec(self) -> dict[str, Any]:
+        """The window as plain JSON; its name is ``tumbling_<length>``."""
+        length = duration_us(self.length)
+        if length < SECOND:
+            message = f"a tumbling window of {format_duration(length)} is too short: at least 1s"
+            raise DefinitionError(message)
+        return {"name": f"tumbling_{format_duration(length)}", "length_us": length, "tile_us": length}
+
+
+@dataclass(frozen=True)
+class Sliding:
+    """The last ``length``, moving on every ``every``: a sliding window whose tiles are of a size of its own."""
+
+    length: Duration
+    every: Duration
+
+    def spec(self) -> dict[str, Any]:
+        """The window as plain JSON, named by its length. Raises DefinitionError."""
+        length, every = duration_us(self.length), duration_us(self.every)
+        if every < SECOND or length % every or not 0 < length // every <= MOST_TILES:
+            message = (
+                f"a window of {format_duration(length)} that moves on every {format_duration(every)}: a window is 1 to "
+                f"{MOST_TILES} whole steps of at least 1s each"
+            )
+            raise DefinitionError(message)
+        return {"name": format_duration(length), "length_us": length, "tile_us": every}
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """All there ever was: one tile since 1970 and one for what was before, never dropped."""
+
+    def spec(self) -> dict[str, Any]:
+        """The window as plain JSON; its name is ``lifetime``."""
+        return {"name": "lifetime", "length_us": 2 * _EVER_US, "tile_us": _EVER_US}
+
+
+Window = Duration | Sliding | Tumbling | Lifetime
+"""A duration is the length of a sliding window, whose tile size follows from it."""
+
+
+def window_spec(window: Window) -> dict[str, Any]:
+    """A window as plain JSON: name, length and tile size. Raises DefinitionError."""
+    if isinstance(window, Sliding | Tumbling | Lifetime):
+        return window.spec()
+    length = duration_us(window)
+    return {"name": format_duration(length), "length_us": length, "tile_us": tile_size(length)}

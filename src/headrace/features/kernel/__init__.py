@@ -1,0 +1,1 @@
+"""What computes: rows to partial aggregates, partial aggregates to values."""

@@ -1,0 +1,127 @@
+"""Expressions in numpy: for applications, which need no Polars."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headrace.base.times import epoch_us
+from headrace.features.definitions.expression import TIME_PARTS, ExpressionTree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+_DAY = 86_400_000_000
+
+
+class MaskedColumn:
+    """A numpy column with a mask: ``values`` and where they are ``present``."""
+
+    __slots__ = ("present", "values")
+
+    def __init__(self, values: np.ndarray, present: np.ndarray) -> None:
+        self.values = values
+        self.present = present
+
+    def to_list(self) -> list[Any]:
+        """Python values, None where missing."""
+        return [
+            value if there else None for value, there in zip(self.values.tolist(), self.present.tolist(), strict=True)
+        ]
+
+
+_DTYPES: dict[str, Any] = {"int": np.int64, "float": np.float64, "bool": np.bool_, "str": object, "datetime": np.int64}
+
+
+def column(values: Iterable[Any], kind: str) -> MaskedColumn:
+    """A Column of Python values of a kind (int, float, bool, str, datetime). None is missing; times become us."""
+    given = list(values)
+    present = np.array([value is not None for value in given], bool)
+    full = np.zeros(len(given), _DTYPES[kind])
+    known = [value for value in given if value is not None]
+    full[present] = [epoch_us(value) for value in known] if kind == "datetime" else known
+    return MaskedColumn(full, present)
+
+
+def to_numpy(tree: ExpressionTree, table: Mapping[str, MaskedColumn], rows: int) -> MaskedColumn:
+    """Evaluate over numpy columns of ``rows`` rows; times are int64 microseconds."""
+    operator, *arms = tree
+    if operator == "col":
+        return table[arms[0]]
+    if operator == "lit":
+        missing = arms[0] is None
+        return MaskedColumn(
+            np.full(rows, 0 if missing else arms[0], object if isinstance(arms[0], str) else None),
+            np.full(rows, not missing),
+        )
+    if operator == "is_in":
+        inner = to_numpy(arms[0], table, rows)
+        members = {member for member in arms[1] if member is not None}
+        return MaskedColumn(np.array([value in members for value in inner.values.tolist()], bool), inner.present)
+    with np.errstate(all="ignore"):
+        return _numpy_step(operator, [to_numpy(arm, table, rows) for arm in arms])
+
+
+_UFUNCS = {
+    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.true_divide,
+}  # fmt: skip
+
+
+def _numpy_step(operator: str, arms: list[MaskedColumn]) -> MaskedColumn:
+    left, right = arms[0], arms[-1]
+    if operator in TIME_PARTS:
+        return MaskedColumn(_time_part(operator, left.values), left.present)
+    match operator:
+        case "and" | "or":
+            return _kleene(operator, left, right)
+        case "not" | "neg":
+            return MaskedColumn(~left.values.astype(bool) if operator == "not" else -left.values, left.present)
+        case "is_null":
+            return MaskedColumn(~left.present, np.ones_like(left.present))
+        case "fill_null":
+            return MaskedColumn(np.where(left.present, left.values, right.values), left.present | right.present)
+        case _:
+            both = left.present & right.present
+            result = _apply(operator, left.values, right.values, both)
+            return MaskedColumn(result, both & np.isfinite(result) if result.dtype.kind == "f" else both)
+
+
+def _apply(operator: str, left: np.ndarray, right: np.ndarray, both: np.ndarray) -> np.ndarray:
+    step = _UFUNCS[operator]
+    if object not in (left.dtype, right.dtype):
+        result: np.ndarray = step(left, right)
+    else:
+        result = np.zeros(len(both), bool)
+        result[both] = step(left[both], right[both]).astype(bool)
+    return result
+
+
+def _kleene(operator: str, left: MaskedColumn, right: MaskedColumn) -> MaskedColumn:
+    deciding = operator == "or"
+    truths = [arm.present & (arm.values.astype(bool) == deciding) for arm in (left, right)]
+    decided = truths[0] | truths[1]
+    return MaskedColumn(np.where(decided, deciding, not deciding), decided | (left.present & right.present))
+
+
+def _time_part(part: str, micros: NDArray[np.int64]) -> NDArray[np.int64]:
+    days = micros // _DAY
+    match part:
+        case "hour":
+            return micros // 3_600_000_000 % 24
+        case "minute":
+            return micros // 60_000_000 % 60
+        case "weekday":
+            return (days + 3) % 7 + 1
+    dates: NDArray[np.datetime64] = days.astype("datetime64[D]")
+    months: NDArray[np.datetime64] = dates.astype("datetime64[M]")
+    match part:
+        case "year":
+            return dates.astype("datetime64[Y]").astype(np.int64) + 1970
+        case "month":
+            return months.astype(np.int64) % 12 + 1
+        case _:
+            return (dates - months).astype(np.int64) + 1

@@ -1,0 +1,108 @@
+"""Rows to partials: the physical columns of each component in Polars, the entries of its sketch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from headrace.features.kernel.expression_polars import to_polars
+from headrace.features.kernel.hyperloglog import hash_numbers, hash_texts
+from headrace.features.kernel.states import state_of
+
+if TYPE_CHECKING:
+    from headrace.features.kernel.sketches import Sketch
+    from headrace.features.kernel.states import Component
+
+_TYPES: dict[str, pl.DataType] = {"<i8": pl.Int64(), "<f8": pl.Float64(), "text": pl.String()}
+_NOTHING: dict[str, float | str] = {"<i8": 0, "<f8": 0.0, "text": ""}
+
+
+def lift_state(component: Component) -> list[pl.Expr]:
+    """One expression a physical column of the component's state."""
+    value = _value(component)
+    counted = _counted(component, value)
+    if component.measure == "count":
+        return [pl.lit(1, pl.Int64) if counted is None else counted.fill_null(value=False).cast(pl.Int64)]
+    columns = state_of(component).columns
+    measured = _measured(component, value, columns[-1][1])
+    there = value.is_not_null() if counted is None else counted & value.is_not_null()
+    match component.op:
+        case "first" | "last":
+            return [_where(there, "__time", columns[0][1]), _where(there, "offset", 0), measured]
+        case "moments":
+            return [there.fill_null(value=False).cast(pl.Int64), measured, pl.lit(0.0)]
+        case "decayed":
+            return [_where(there, "__time", columns[0][1]), measured]
+    return [measured]
+
+
+def as_it_is(component: Component, frame: pl.DataFrame) -> np.ndarray | int | None:
+    """What :func:`lift_state` gives where that is a column of the frame, or 1; None where it has to be worked out.
+
+    A call into Polars costs as much as folding a thousand rows, and live batches are small.
+    """
+    if component.where is not None or component.low is not None or component.high is not None:
+        return None
+    if component.value is None:
+        return 1 if component.measure == "count" else None
+    if component.value[0] != "col" or component.op not in _OF_ONE_COLUMN:
+        return None
+    column = frame.get_column(component.value[1])
+    if column.null_count():
+        return None
+    if component.measure == "count":
+        return 1
+    return column.to_numpy() if column.dtype == _TYPES[component.dtype] else None
+
+
+_OF_ONE_COLUMN = {"add", "min", "max"}
+
+
+def lift_sketch(component: Component, sketch: Sketch, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each row has an entry, and the entries of all rows, with those that do not count."""
+    value = _value(component)
+    counted = _counted(component, value)
+    there = value.is_not_null() if counted is None else counted & value.is_not_null()
+    lifted = frame.select(
+        "__time",
+        "offset",
+        there.fill_null(value=False).alias("there"),
+        _measured(component, value, _NOTHING[component.dtype]).alias("value"),
+    )
+    values = lifted.get_column("value")
+    if component.op != "registers":
+        content = values.to_numpy()
+    else:
+        content = hash_texts(values.to_list()) if component.dtype == "text" else hash_numbers(values.to_numpy())
+    time, offset, there_now = (lifted.get_column(name).to_numpy() for name in ("__time", "offset", "there"))
+    return there_now.astype(np.int64), sketch.lift(content, time, offset)
+
+
+def _value(component: Component) -> pl.Expr:
+    return pl.lit(0) if component.value is None else to_polars(component.value)
+
+
+def _counted(component: Component, value: pl.Expr) -> pl.Expr | None:
+    """Whether a row counts; None where every row does."""
+    conditions = [] if component.where is None else [to_polars(component.where)]
+    if component.measure == "count" and component.value is not None:
+        conditions.append(value.is_not_null())
+    if component.low is not None:
+        conditions.append(value >= component.low)
+    if component.high is not None:
+        conditions.append(value < component.high)
+    return pl.all_horizontal(conditions) if conditions else None
+
+
+def _measured(component: Component, value: pl.Expr, nothing: float | str) -> pl.Expr:
+    dtype = _TYPES[component.dtype]
+    kept = value.cast(dtype)
+    if component.where is not None:
+        kept = pl.when(to_polars(component.where)).then(kept)
+    return kept.fill_null(pl.lit(nothing, dtype))
+
+
+def _where(condition: pl.Expr, name: str, otherwise: int) -> pl.Expr:
+    return pl.when(condition).then(pl.col(name)).otherwise(pl.lit(otherwise, pl.Int64))

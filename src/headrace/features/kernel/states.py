@@ -1,0 +1,197 @@
+"""States of a fixed size: the physical columns of one component, how runs of them reduce, and how two merge.
+
+The reduction of a run is the merge of all its members, in any order and grouping: exactly, or for sums of floats within
+1e-9 of the sum of the absolute terms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from headrace.features.definitions.expression import ExpressionTree
+
+NEVER = -(2**63)
+"""The event time of a ``last`` that has seen nothing."""
+FOREVER = 2**63 - 1
+"""The event time of a ``first`` that has seen nothing."""
+
+StateColumns = list[np.ndarray]
+Values = tuple[np.ndarray, np.ndarray]
+"""Values, and where they are present."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """One physical aggregate: what it measures of a row, and how two of it merge.
+
+    ``op`` names the state (``headrace.features.kernel.states``) or the sketch (``headrace.features.kernel.sketches``).
+    ``argument`` is its parameter, such as a precision or a number of values. ``dtype`` is the dtype of
+    the value: ``<i8``, ``<f8``, or ``text``.
+    """
+
+    measure: str  # count | value
+    op: str
+    dtype: str
+    value: ExpressionTree = None
+    where: ExpressionTree = None
+    low: float | None = None
+    high: float | None = None
+    argument: int = 0
+
+
+class State(Protocol):
+    """What one component keeps in a tile."""
+
+    @property
+    def columns(self) -> Sequence[tuple[str, Any]]:
+        """The dtype of each physical column, and its content where no row was seen."""
+        ...
+
+    def reduce(self, columns: StateColumns, starts: np.ndarray, rank: np.ndarray | None) -> StateColumns:
+        """Merge runs that begin at ``starts``; ``rank`` orders source partitions where runs mix them."""
+        ...
+
+    def merge(self, left: StateColumns, right: StateColumns) -> StateColumns:
+        """Merge elementwise, both of one source partition."""
+        ...
+
+
+@dataclass(frozen=True)
+class UfuncState:
+    """One number that a ufunc folds: a sum, a minimum, a maximum."""
+
+    ufunc: np.ufunc
+    dtype: str
+    identity: Any
+
+    @property
+    def columns(self) -> Sequence[tuple[str, Any]]:
+        """See the port."""
+        return [(self.dtype, self.identity)]
+
+    def reduce(self, columns: StateColumns, starts: np.ndarray, rank: np.ndarray | None) -> StateColumns:  # noqa: ARG002
+        """See the port."""
+        return [self.ufunc.reduceat(columns[0], starts)]
+
+    def merge(self, left: StateColumns, right: StateColumns) -> StateColumns:
+        """See the port."""
+        return [self.ufunc(left[0], right[0])]
+
+
+@dataclass(frozen=True)
+class ExtremeState:
+    """The value with the earliest or the latest (event time, partition, offset): time, offset, value."""
+
+    dtype: str
+    latest: bool
+
+    @property
+    def columns(self) -> Sequence[tuple[str, Any]]:
+        """See the port."""
+        return [("<i8", NEVER if self.latest else FOREVER), ("<i8", 0), (self.dtype, 0)]
+
+    def reduce(self, columns: StateColumns, starts: np.ndarray, rank: np.ndarray | None) -> StateColumns:
+        """See the port."""
+        time, offset, _ = columns
+        tie = np.zeros(len(time), np.int8) if rank is None else rank
+        order = np.lexsort((offset, tie, time, _runs(len(time), starts)))
+        chosen = order[np.append(starts[1:], len(time)) - 1 if self.latest else starts]
+        return [column[chosen] for column in columns]
+
+    def merge(self, left: StateColumns, right: StateColumns) -> StateColumns:
+        """See the port."""
+        same = left[0] == right[0]
+        later = (left[0] > right[0]) | (same & (left[1] > right[1]))
+        ours = later if self.latest else ~later
+        return [np.where(ours, one, other) for one, other in zip(left, right, strict=True)]
+
+
+@dataclass(frozen=True)
+class MomentsState:
+    """Count, mean and M2, the sum of squared distances from the mean: Chan's formula, never a difference of squares.
+
+    Means are averaged as distances from one of them, so that equal values have no variance, however large they are.
+    """
+
+    @property
+    def columns(self) -> Sequence[tuple[str, Any]]:
+        """See the port."""
+        return [("<i8", 0), ("<f8", 0.0), ("<f8", 0.0)]
+
+    def reduce(self, columns: StateColumns, starts: np.ndarray, rank: np.ndarray | None) -> StateColumns:  # noqa: ARG002
+        """See the port. M2 that overflows a double is not finite, and stays so."""
+        count, mean, squares = columns
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = np.add.reduceat(count, starts)
+            one = np.where(total > 0, np.maximum.reduceat(np.where(count > 0, mean, -np.inf), starts), 0.0)
+            run = _runs(len(count), starts)
+            beyond = np.add.reduceat(np.where(count > 0, count * (mean - one[run]), 0.0), starts)
+            centre = one + np.divide(beyond, total, out=np.zeros(len(total)), where=total > 0)
+            away = mean - centre[run]
+            return [total, centre, np.add.reduceat(squares + count * away * away, starts)]
+
+    def merge(self, left: StateColumns, right: StateColumns) -> StateColumns:
+        """See the port."""
+        return _in_pairs(self, left, right)
+
+
+@dataclass(frozen=True)
+class DecayedState:
+    """The newest event time, and the sum as it stood then, each term halved per half-life of its age."""
+
+    half_life_us: int
+
+    @property
+    def columns(self) -> Sequence[tuple[str, Any]]:
+        """See the port."""
+        return [("<i8", NEVER), ("<f8", 0.0)]
+
+    def reduce(self, columns: StateColumns, starts: np.ndarray, rank: np.ndarray | None) -> StateColumns:  # noqa: ARG002
+        """See the port. Terms only ever shrink, so an idle time of any length overflows nothing."""
+        time, total = columns
+        newest = np.maximum.reduceat(time, starts)
+        return [newest, np.add.reduceat(self.aged(total, time, newest[_runs(len(time), starts)]), starts)]
+
+    def merge(self, left: StateColumns, right: StateColumns) -> StateColumns:
+        """See the port."""
+        return _in_pairs(self, left, right)
+
+    def aged(self, total: np.ndarray, time: np.ndarray, at_us: np.ndarray) -> np.ndarray:
+        """What is left at ``at_us`` of sums as they stood at ``time``; a sum does not grow towards the past."""
+        age = np.where(time == NEVER, 0, np.maximum(at_us - time, 0))
+        aged: np.ndarray = total * np.exp2(-age / self.half_life_us)
+        return aged
+
+
+def _runs(length: int, starts: np.ndarray) -> np.ndarray:
+    """The number of the run that each of ``length`` members is in."""
+    changes = np.zeros(length, np.int64)
+    changes[starts[1:]] = 1
+    return np.cumsum(changes)
+
+
+def _in_pairs(state: State, left: StateColumns, right: StateColumns) -> StateColumns:
+    columns = [np.stack(pair, axis=1).reshape(-1) for pair in zip(left, right, strict=True)]
+    return state.reduce(columns, np.arange(0, len(columns[0]), 2), None)
+
+
+_STATES: dict[str, Callable[[Component], State]] = {
+    "add": lambda c: UfuncState(np.add, c.dtype, 0 if c.dtype == "<i8" else 0.0),
+    "min": lambda c: UfuncState(np.minimum, c.dtype, FOREVER if c.dtype == "<i8" else np.inf),
+    "max": lambda c: UfuncState(np.maximum, c.dtype, NEVER if c.dtype == "<i8" else -np.inf),
+    "first": lambda c: ExtremeState(c.dtype, latest=False),
+    "last": lambda c: ExtremeState(c.dtype, latest=True),
+    "moments": lambda _: MomentsState(),
+    "decayed": lambda c: DecayedState(c.argument),
+}
+
+
+def state_of(component: Component) -> State:
+    """The state that a component keeps in each tile."""
+    return _STATES[component.op](component)

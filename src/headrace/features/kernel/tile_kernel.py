@@ -1,0 +1,369 @@
+"""The tile kernel: lift rows to partials, reduce and merge partials, finish them to values.
+
+It is pure, vectorised, and the only one. A *partial* is one structured record of physical columns ``c0, c1, …``, with
+the entries of its sketches beside it if the view has any; a *tile* is a partial with its index ``k``. Live folding,
+look-ups, training sets, audits and rebuilds are all lift, reduce, merge and finish over the same records.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from headrace.features.definitions.expression import ExpressionTree, kind, nullable
+from headrace.features.definitions.spec import column_names, spec_hash
+from headrace.features.kernel.field import FieldLayout
+from headrace.features.kernel.outputs import OutputColumn, TypedValue, compile_feature, finish, typed
+from headrace.features.kernel.sketched_tiles import SketchedTiles, entries_of, join, references, sketched
+from headrace.features.kernel.sketches import Sketch, sketch_of
+from headrace.features.kernel.states import NEVER, State, Values, state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping, Sequence
+
+    import polars as pl
+
+    from headrace.features.kernel.states import Component
+
+
+@dataclass(frozen=True)
+class WindowTiles:
+    """A window of a view: its name, its tiles' resolution (index into the sizes) and their number."""
+
+    name: str
+    resolution: int
+    tiles: int
+
+
+class TileKernel:
+    """The kernel of one view spec."""
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        self.spec = spec
+        self.version = spec_hash(spec)
+        self.sizes = tuple(sorted({window["tile_us"] for window in spec["windows"]}))
+        self.windows = tuple(
+            WindowTiles(w["name"], self.sizes.index(w["tile_us"]), w["length_us"] // w["tile_us"])
+            for w in spec["windows"]
+        )
+        self.columns = column_names(spec)
+        self.entity_keys: list[list[str]] = spec["entity"]["keys"]
+        self._compile()
+        self.empty = self._empty()
+        self.layout = FieldLayout(self.tile, len(self.sizes), tuple(sketch.dtype for sketch in self.sketches))
+        self.words = np.arange(1, len(self.tile.names or ()))[:, None]
+        """Where the columns of a tile without sketches lie behind its k, in words of 8 bytes."""
+
+    def _compile(self) -> None:
+        self.components: list[Component] = []
+        self.outputs: list[OutputColumn] = []
+        for feature in self.spec["features"]:
+            self.outputs += compile_feature(feature, self._shape(feature), self._component)
+        self._states: dict[int, tuple[list[str], State]] = {}
+        self._sketches: dict[int, Sketch] = {}
+        columns: list[tuple[str, str]] = []
+        for index, component in enumerate(self.components):
+            sketch = sketch_of(component)
+            if sketch is not None:
+                self._sketches[index] = sketch
+                continue
+            state = state_of(component)
+            names = [f"c{len(columns) + place}" for place in range(len(state.columns))]
+            columns += [(name, dtype) for name, (dtype, _) in zip(names, state.columns, strict=True)]
+            self._states[index] = names, state
+        self.sketches = tuple(self._sketches.values())
+        columns += [(name, "<i8") for place in range(len(self.sketches)) for name in references(place)]
+        self.tile = np.dtype([("k", "<i8"), *columns])
+
+    def _component(self, component: Component) -> int:
+        """The index of a component; equal ones of several features are kept once."""
+        if component not in self.components:
+            self.components.append(component)
+        return self.components.index(component)
+
+    def _shape(self, feature: Mapping[str, Any]) -> TypedValue:
+        fields = [field for field in self.spec["source"]["fields"] if not field["many"]]
+        kinds = {field["name"]: field["kind"] for field in fields}
+        value = inline(feature["value"], self._derived)
+        found = "int" if value is None else kind(value, kinds)
+        may_be_null = value is not None and nullable(value, {field["name"] for field in fields if field["nullable"]})
+        return TypedValue(value, found, may_be_null)
+
+    @cached_property
+    def _derived(self) -> dict[str, ExpressionTree]:
+        derived: dict[str, ExpressionTree] = {}
+        for name, tree in self.spec["derived"]:
+            derived[name] = inline(tree, derived)
+        return derived
+
+    def _empty(self) -> np.ndarray:
+        empty = np.zeros(1, self.tile)
+        empty["k"] = NEVER
+        for names, state in self._states.values():
+            for name, (_, identity) in zip(names, state.columns, strict=True):
+                empty[name] = identity
+        return sketched(empty, [np.zeros(0, s.dtype) for s in self.sketches]) if self.sketches else empty
+
+    # -- rows to partials -------------------------------------------------------------------------------------------
+
+    def keep(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The rows that this view folds: join keys present and the view's filter true."""
+        return frame if self._filter is None else frame.filter(self._filter)
+
+    @cached_property
+    def _filter(self) -> pl.Expr | None:
+        """None where every row is kept."""
+        import polars as pl  # noqa: PLC0415
+
+        from headrace.features.kernel.expression_polars import to_polars  # noqa: PLC0415
+
+        where = self.spec["where"]
+        keys = {key for key, _ in self.entity_keys}
+        conditions = [
+            pl.col(field["name"]).is_not_null()
+            for field in self.spec["source"]["fields"]
+            if field["name"] in keys and field["nullable"]
+        ]
+        if where is not None:
+            conditions.append(to_polars(inline(where, self._derived)))
+        return pl.all_horizontal(conditions) if conditions else None
+
+    def lift(self, frame: pl.DataFrame) -> np.ndarray:
+        """One partial a row (``k`` unset). The frame has the event's fields, ``__time`` (event, us) and ``offset``."""
+        from headrace.features.kernel.lift import as_it_is  # noqa: PLC0415
+
+        partials = np.empty(frame.height, self.tile)
+        worked_out = []
+        for names, component, expressions in self._lift:
+            plain = as_it_is(component, frame)
+            if plain is None:
+                worked_out += [(name, part.alias(name)) for name, part in zip(names, expressions, strict=True)]
+            else:
+                partials[names[0]] = plain
+        if worked_out:
+            lifted = frame.select("offset", *(part for _, part in worked_out))  # offset: a literal alone is one row
+            for name, _ in worked_out:
+                partials[name] = lifted.get_column(name).to_numpy()
+        return self._with_entries(partials, frame) if self.sketches else partials
+
+    @cached_property
+    def _lift(self) -> list[tuple[list[str], Component, list[pl.Expr]]]:
+        """The physical columns of each state, what it measures, and how each column is worked out."""
+        from headrace.features.kernel.lift import lift_state  # noqa: PLC0415
+
+        return [(names, self._inlined[i], lift_state(self._inlined[i])) for i, (names, _) in self._states.items()]
+
+    @cached_property
+    def _inlined(self) -> list[Component]:
+        """The components, derived columns replaced in their filters too."""
+        return [replace(component, where=inline(component.where, self._derived)) for component in self.components]
+
+    def _with_entries(self, partials: np.ndarray, frame: pl.DataFrame) -> np.ndarray:
+        """One entry a row and sketch, counted where the row counts."""
+        from headrace.features.kernel.lift import lift_sketch  # noqa: PLC0415
+
+        entries = []
+        for place, (index, sketch) in enumerate(self._sketches.items()):
+            start, count = references(place)
+            partials[start] = np.arange(len(partials))
+            partials[count], lifted = lift_sketch(self._inlined[index], sketch, frame)
+            entries.append(lifted)
+        return sketched(partials, entries)
+
+    # -- partials to partials ---------------------------------------------------------------------------------------
+
+    def join(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """The tiles of all parts, one after the other."""
+        parts = [self.empty[:0], *parts]
+        return join(parts) if self.sketches else np.concatenate(parts)
+
+    def reduce(self, partials: np.ndarray, starts: np.ndarray, rank: np.ndarray | None = None) -> np.ndarray:
+        """Merge runs of partials: ``starts`` are the first indexes of non-empty runs. ``k`` is that of the run's first.
+
+        ``rank`` orders the source partitions where runs mix them: it breaks ties between equal event times.
+        """
+        merged = partials.take(starts)
+        for names, state in self._states.values():
+            self._put(merged, names, state.reduce([partials[name] for name in names], starts, rank))
+        return self._reduce_sketches(merged, partials, starts, rank) if self.sketches else merged
+
+    def _reduce_sketches(
+        self, merged: np.ndarray, partials: np.ndarray, starts: np.ndarray, rank: np.ndarray | None
+    ) -> np.ndarray:
+        """The merged records with the entries that are left of each run."""
+        run = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(partials)))
+        tie = np.zeros(len(partials), np.int64) if rank is None else rank
+        left = []
+        for place, sketch in enumerate(self.sketches):
+            entries, count = entries_of(partials, place)
+            entries, owner = sketch.collapse(entries, np.repeat(run, count), np.repeat(tie, count))
+            number = np.bincount(owner, minlength=len(starts))
+            self._put(merged, references(place), [np.cumsum(number) - number, number])
+            left.append(entries)
+        return sketched(merged, left)
+
+    def merge(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """Merge elementwise, both of one source partition. ``k`` is the right one's."""
+        if not len(right):
+            return right
+        if self.sketches:
+            pairs = np.arange(2 * len(left)).reshape(2, -1).T.reshape(-1)
+            merged = self.reduce(self.join([left, right])[pairs], np.arange(0, 2 * len(left), 2))
+            merged["k"] = right["k"]
+            return merged
+        merged = right.copy()
+        for names, state in self._states.values():
+            columns = ([side[name] for name in names] for side in (left, right))
+            self._put(merged, names, state.merge(*columns))
+        return merged
+
+    @staticmethod
+    def _put(tiles: np.ndarray, names: Sequence[str], columns: Sequence[np.ndarray]) -> None:
+        for name, column in zip(names, columns, strict=True):
+            tiles[name] = column
+
+    # -- partials to values -----------------------------------------------------------------------------------------
+
+    def evaluate(
+        self, tiles: Sequence[np.ndarray], query: Sequence[np.ndarray], rank: Sequence[np.ndarray], at_us: np.ndarray
+    ) -> list[Values]:
+        """The values of ``len(at_us)`` queries, one Values a column of :attr:`columns`.
+
+        ``tiles``, ``query`` and ``rank`` have one array a tile size: the tiles, the query that each belongs to (sorted)
+        and the rank of its source partition. This is ``value(V, t)``: the caller chose the tiles by V, here t selects.
+        """
+        by_window: list[list[Values]] = []
+        for window in self.windows:
+            newest = np.floor_divide(at_us, self.sizes[window.resolution])
+            of, which = tiles[window.resolution], query[window.resolution]
+            age = newest[which] - of["k"]
+            inside = np.flatnonzero((age >= 0) & (age < window.tiles))
+            of_rank = rank[window.resolution].take(inside)
+            merged = self._merge_queries(of.take(inside), which.take(inside), of_rank, len(at_us))
+            by_window.append(self.finish(merged, at_us))
+        return [by_window[w][f] for f in range(len(self.outputs)) for w in range(len(self.windows))]
+
+    def evaluate_words(  # noqa: PLR0917 - one call site
+        self,
+        words: np.ndarray,
+        starts: np.ndarray,
+        rank: np.ndarray | None,
+        group: np.ndarray,
+        queries: int,
+        at_us: np.ndarray,
+    ) -> list[Values]:
+        """The values of each of :attr:`outputs`, of tiles that were chosen for their windows already.
+
+        A query's values of all windows are side by side.
+
+        ``words`` has the bits of their columns, one row each. A run of tiles, from one of ``starts`` on, is of one
+        ``group``: ``query · windows + window``, ascending. They may be of other views that are :attr:`alike`. The view
+        has no sketches; ``at_us`` is one for all.
+        """
+        merged = self._merge_words(words, starts, rank, group, queries * len(self.windows))
+        return [finish(output, [merged[row] for row in read], at_us) for output, read in self._reads]
+
+    @cached_property
+    def alike(self) -> Hashable:
+        """Views with equal ones merge and finish alike: their tiles may be evaluated together."""
+        states = tuple(state for _, state in self._states.values())
+        return len(self.windows), states, tuple(replace(output, feature="") for output in self.outputs), self.sketches
+
+    def _merge_words(
+        self, words: np.ndarray, starts: np.ndarray, rank: np.ndarray | None, group: np.ndarray, groups: int
+    ) -> list[np.ndarray]:
+        """Each column merged by group, as it is where nothing was seen."""
+        floats = words.view(np.float64)
+        merged: list[np.ndarray] = []
+        for state, kinds in self._words_of:
+            columns = [(floats if is_float else words)[row] for row, is_float, _, _ in kinds]
+            merged += state.reduce(columns, starts, rank) if len(starts) else columns
+        if len(group) == groups:
+            return merged
+        for _, kinds in self._words_of:
+            for row, _, dtype, identity in kinds:
+                whole = np.full(groups, identity, dtype)
+                whole[group] = merged[row]
+                merged[row] = whole
+        return merged
+
+    @cached_property
+    def _words_of(self) -> list[tuple[State, list[tuple[int, bool, str, Any]]]]:
+        """Each state with its columns: row, whether it is of floats, dtype, content where nothing was seen."""
+        rows = itertools.count()
+        return [
+            (state, [(next(rows), dtype == "<f8", dtype, identity) for dtype, identity in state.columns])
+            for _, state in self._states.values()
+        ]
+
+    @cached_property
+    def _reads(self) -> list[tuple[OutputColumn, list[int]]]:
+        """Each output with the rows of the columns that it is read off."""
+        names = [name for own, _ in self._states.values() for name in own]
+        return [
+            (output, [names.index(name) for component in output.components for name in self._states[component][0]])
+            for output in self.outputs
+        ]
+
+    def _merge_queries(self, tiles: np.ndarray, query: np.ndarray, rank: np.ndarray, queries: int) -> np.ndarray:
+        merged = np.repeat(self.empty, queries)
+        if len(tiles):
+            starts = run_starts(query)
+            reduced = self.reduce(tiles, starts, rank)
+            merged[query[starts]] = reduced
+            if isinstance(reduced, SketchedTiles):
+                merged = sketched(merged, reduced.entries)
+        return merged
+
+    def finish(self, merged: np.ndarray, at_us: np.ndarray) -> list[Values]:
+        """The values of each output of merged partials, each at its t."""
+        found = {index: entries_of(merged, place) for place, index in enumerate(self._sketches)}
+        return [self._finish(output, merged, at_us, found) for output in self.outputs]
+
+    def _finish(
+        self,
+        output: OutputColumn,
+        merged: np.ndarray,
+        at_us: np.ndarray,
+        found: Mapping[int, tuple[np.ndarray, np.ndarray]],
+    ) -> Values:
+        first = output.components[0]
+        if first in found:
+            values, there = self._sketches[first].value(*found[first], output.item)
+            return typed(output, values), there
+        columns = [merged[name] for component in output.components for name in self._states[component][0]]
+        return finish(output, columns, at_us)
+
+
+@lru_cache(maxsize=256)
+def _kernel(canonical: bytes) -> TileKernel:
+    return TileKernel(msgspec.json.decode(canonical))
+
+
+def kernel(spec: Mapping[str, Any]) -> TileKernel:
+    """The kernel of a spec, compiled once a process."""
+    return _kernel(msgspec.json.encode(spec, order="sorted"))
+
+
+def run_starts(*keys: np.ndarray) -> np.ndarray:
+    """The first index of each run of equal keys; the arrays are sorted together and not empty."""
+    changed = np.zeros(len(keys[0]), bool)
+    changed[:1] = True
+    for key in keys:
+        changed[1:] |= key[1:] != key[:-1]
+    return np.flatnonzero(changed)
+
+
+def inline(tree: ExpressionTree, derived: Mapping[str, ExpressionTree]) -> ExpressionTree:
+    """The tree with derived columns replaced by what they stand for."""
+    if tree is None or tree[0] == "lit":
+        return tree
+    if tree[0] == "col":
+        return derived.get(tree[1], tree)
+    return [tree[0], *(inline(arm, derived) if (isinstance(arm, list) and tree[0] != "is_in") or index == 0 else arm
+                       for index, arm in enumerate(tree[1:]))]  # fmt: skip

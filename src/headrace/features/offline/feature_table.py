@@ -1,0 +1,152 @@
+"""`features/<view>`: the values of a view on a grid of times, as a Delta table that any Parquet tool reads."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as ds
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from headrace.errors import FencedError, OfflineStoreUnavailableError
+from headrace.event_log.event_log import ACCEPTED
+from headrace.features.definitions.spec import spec_hash
+from headrace.features.offline.feature_history import available_features, used_columns
+from headrace.features.offline.view_history import ViewHistory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from headrace.event_log.event_log import EventLog
+
+TIME = "time"
+GRID, SPEC = "headrace.grid", "headrace.spec"
+"""Delta transactions: the place on the grid of the last time in the table, and a number of the view's version."""
+MARGIN_US = 300_000_000
+"""How far the grid stays behind the newest row of the partition that is furthest behind."""
+SILENT_US = 86_400_000_000
+"""A partition whose newest row is this much older than the stream's newest is silent, and holds the grid up no more."""
+PIECE_ROWS = 500_000
+_SHORTEST_US, _LONGEST_US = 60_000_000, 86_400_000_000
+
+
+def step_us(spec: Mapping[str, Any]) -> int:
+    """The grid's step: the shortest window, no less than a minute and no more than a day."""
+    return int(np.clip(min(window["length_us"] for window in spec["windows"]), _SHORTEST_US, _LONGEST_US))
+
+
+class FeatureTable:
+    """The table of one view. A row: join keys, ``time`` t (on the grid), and the view's columns at t.
+
+    The values are those of a training set: of the rows that were available at t less the view's delay. An entity has a
+    row at each t before which, within one step, it had an event that was known by then.
+    """
+
+    def __init__(self, spec: Mapping[str, Any], log: EventLog, folder: str) -> None:
+        self._spec, self._log = spec, log
+        self.path = f"{folder.rstrip('/')}/{spec['view']}"
+        self._version = int(spec_hash(spec), 16) >> 1  # 63 bits
+        self._step = step_us(spec)
+
+    def update(self) -> int:
+        """Add the times that the log has come to since; how many rows. A changed view's table is made anew.
+
+        Raises FencedError if another process did so meanwhile, and then nothing is changed by this one;
+        OfflineStoreUnavailableError.
+        """
+        try:
+            return sum(self._pieces())
+        except CommitFailedError as error:
+            raise FencedError(f"the feature table {self.path}: another process writes it: {error}") from error
+        except (DeltaError, OSError) as error:
+            raise OfflineStoreUnavailableError(f"the feature table {self.path} cannot be written: {error}") from error
+
+    def _pieces(self) -> Iterator[int]:
+        """How many rows each commit added. All go through one handle: a commit of another process makes ours fail."""
+        table = self._opened()
+        is_ours = table is not None and table.transaction_version(SPEC) == self._version
+        done = table.transaction_version(GRID) if table is not None and is_ours else None
+        rows = self._rows(done)
+        if rows.is_empty():
+            return
+        history = ViewHistory(self._spec, rows)
+        table = self._made(rows, history) if table is None else table
+        newest = (_reached(rows) - MARGIN_US) // self._step
+        for piece, end in _pieces(self._asked(rows, -(2**62) if done is None else done, newest)):
+            self._append(table, self._values(piece, history), end, is_first=done is None)
+            done = end
+            yield piece.height
+
+    def _rows(self, done: int | None) -> pl.DataFrame:
+        """The rows that times after ``done`` are made of: all of them, where nothing is done or a window is endless."""
+        source = self._spec["source"]
+        since_us = -1 if done is None else done * self._step - max(w["length_us"] for w in self._spec["windows"])
+        since = pa.scalar(since_us, pa.timestamp("us", "UTC"))
+        keep = (ds.field(source["event_time"]) >= since) | (ds.field("__available_at") >= since)
+        columns = ["__available_at", *used_columns(self._spec)]
+        return self._log.select(source["topic"], keep if since_us >= 0 else None, columns)
+
+    def _values(self, asked: pl.DataFrame, history: ViewHistory) -> pl.DataFrame:
+        at_us = asked.get_column("__place").to_numpy() * self._step
+        times = pl.Series(TIME, at_us).cast(pl.Datetime("us", "UTC"))
+        keys = asked.drop("__place")
+        return keys.with_columns(times).hstack(available_features(history, keys, at_us))
+
+    def _opened(self) -> DeltaTable | None:
+        try:
+            return DeltaTable(self.path)
+        except TableNotFoundError:
+            return None
+
+    def _made(self, rows: pl.DataFrame, history: ViewHistory) -> DeltaTable:
+        none = self._values(self._asked(rows, 0, -1), history)
+        write_deltalake(self.path, none.to_arrow(compat_level=pl.CompatLevel.oldest()), mode="ignore")
+        return DeltaTable(self.path)
+
+    def _asked(self, rows: pl.DataFrame, done: int, newest: int) -> pl.DataFrame:
+        """Join keys and ``__place``, times on the grid after ``done`` at which an event of the step before is known."""
+        names = [key for key, _ in self._spec["entity"]["keys"]]
+        time, known = pl.col(self._spec["source"]["event_time"]).dt.epoch("us"), pl.col("__available_at").dt.epoch("us")
+        place = (time + self._step - 1) // self._step
+        is_known = known + self._spec["delay_us"] <= place * self._step
+        wanted = (pl.col("__verdict") == ACCEPTED) & is_known & (place > done) & (place <= newest)
+        present = pl.all_horizontal(pl.col(name).is_not_null() for name in names)
+        asked = rows.filter(wanted & present).select(*names, place.alias("__place")).unique()
+        return asked.sort("__place", *names)
+
+    def _append(self, table: DeltaTable, rows: pl.DataFrame, end: int, *, is_first: bool) -> None:
+        """The first piece of a view's version replaces what was there."""
+        transactions = [Transaction(GRID, end), Transaction(SPEC, self._version)]
+        write_deltalake(
+            table,
+            rows.to_arrow(compat_level=pl.CompatLevel.oldest()),
+            mode="overwrite" if is_first else "append",
+            schema_mode="overwrite" if is_first else None,
+            commit_properties=CommitProperties(app_transactions=transactions),
+        )
+
+
+def _reached(rows: pl.DataFrame) -> int:
+    """The time up to which the log has all partitions' rows, but for those that have been silent for long."""
+    newest = rows.group_by("__partition", "__topic_id").agg(pl.col("__available_at").max()).get_column("__available_at")
+    times = newest.dt.epoch("us").to_numpy()
+    return int(times[times >= times.max() - SILENT_US].min())
+
+
+def _pieces(asked: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, int]]:
+    """Some whole times at once, with the last one's place on the grid."""
+    places = asked.get_column("__place").to_numpy()
+    starts = [0, *_cuts(places), len(places)]
+    for begin, end in pairwise(starts):
+        if end > begin:
+            yield asked[begin:end], int(places[end - 1])
+
+
+def _cuts(places: np.ndarray) -> Sequence[int]:
+    """Where a new time begins, after each so many rows."""
+    wanted = places[PIECE_ROWS::PIECE_ROWS]
+    return sorted(set(np.searchsorted(places, wanted).tolist()))

@@ -1,0 +1,262 @@
+"""The tiles of a view's rows, sorted so that many (entity, t, V) find theirs at once.
+
+A tile whose rows all lie below a query's V counts as a whole; one that V cuts is rebuilt from its rows. Tiles are
+merged only when a query sees them: of a million rows in tiles of a minute, an hour's window sees few.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from headrace.features.kernel.sketched_tiles import spread
+from headrace.features.kernel.sorting import in_order, stable_order
+from headrace.features.kernel.tile_kernel import TileKernel, run_starts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from headrace.features.kernel.states import Values
+
+_CHUNK = 200_000
+"""Pairs of query and tile, or entry of a sketch, that a thread holds at once: bounds the memory, and fits its cache."""
+_THREADS = 2
+_MOST = 2**62
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class SortedTiles:
+    """The tiles of one size: runs of ``order``, the rows by (entity, k, source) and as they came.
+
+    Tile i is ``order[starts[i] : starts[i + 1]]``.
+    """
+
+    def __init__(self, entity: np.ndarray, k: np.ndarray, source: np.ndarray, sources: int) -> None:
+        self._sources = max(sources, 1)
+        self._first_k = int(k.min(initial=_MOST)) if len(k) else 0
+        self._width = int(k.max()) - self._first_k + 1 if len(k) else 1
+        self._ks: np.ndarray | None = None
+        if (int(entity.max(initial=0)) + 1) * self._width * self._sources >= _MOST:
+            self._ks = np.unique(k)  # k counts by its rank among all, for entity and k to fit into one number
+            self._width = len(self._ks)
+        places, self.order = in_order(self._place(entity, k) + source)
+        begins = run_starts(places)
+        self._places = places[begins]
+        self.starts = np.append(begins, len(places))
+
+    def _place(self, entity: np.ndarray, k: np.ndarray) -> np.ndarray:
+        """The place of the first tile that an entity may have from k on."""
+        rank = np.clip(k - self._first_k, 0, self._width) if self._ks is None else np.searchsorted(self._ks, k)
+        place: np.ndarray = (entity * self._width + rank) * self._sources
+        return place
+
+    def ranges(self, entity: np.ndarray, first_k: np.ndarray, last_k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The range of tiles of each query's entity with first_k <= k <= last_k."""
+        low, high = (np.searchsorted(self._places, self._place(entity, k)) for k in (first_k, last_k + 1))
+        return low, high
+
+
+class TileIndex:
+    """Some rows of a view as tiles, for queries of these rows' entities.
+
+    ``rows`` have the join keys, ``__time`` (event, us), ``__source`` (the place of the source partition among
+    ``sources``), ``offset``, and what the view's expressions name.
+    """
+
+    def __init__(self, of: TileKernel, rows: pl.DataFrame, sources: int, measured: Sequence[str]) -> None:
+        self._kernel, self._sources = of, max(sources, 1)
+        rows = _by_offset(rows)
+        with ThreadPoolExecutor(_THREADS, "headrace-tiles") as threads:
+            lifted = threads.submit(of.lift, rows.select("__time", "offset", *measured))
+            self._entities, codes = EntityNumbers.of(rows.select([key for key, _ in of.entity_keys]))
+            entity, order = in_order(codes)  # what belongs together lies together
+            self._time, self._offset, self._source = (
+                rows.get_column(name).to_numpy().take(order) for name in ("__time", "offset", "__source")
+            )
+            self._tiles = list(threads.map(lambda size: self._tiles_of(entity, size), of.sizes))
+            self._partials = lifted.result().take(order)
+        self._merged = [self._all_merged(of_size) for of_size in self._tiles] if of.sketches else []
+
+    def _tiles_of(self, entity: np.ndarray, size: int) -> SortedTiles:
+        return SortedTiles(entity, np.floor_divide(self._time, size), self._source, self._sources)
+
+    def _all_merged(self, of: SortedTiles) -> np.ndarray:
+        """Every tile of one size: sketches are merged once, and how they spread is known."""
+        return self._kernel.reduce(self._partials.take(of.order), of.starts[:-1]) if len(of.order) else self._partials
+
+    def values(self, keys: pl.DataFrame, at_us: np.ndarray, offsets: np.ndarray) -> list[Values]:
+        """One Values a column of the kernel, a row a query; ``offsets`` is V, a row a query, a column a source."""
+        entity = self._entities.find(keys)
+        order = stable_order(entity + 1, at_us)  # neighbours find their tiles side by side
+        entity, at_us, offsets = entity[order], at_us[order], offsets[order]
+        first = np.ones(len(order), bool)  # what is asked several times is answered once
+        first[1:] = (entity[1:] != entity[:-1]) | (at_us[1:] != at_us[:-1]) | (offsets[1:] != offsets[:-1]).any(axis=1)
+        back = np.empty(len(order), np.int64)
+        back[order] = np.cumsum(first) - 1
+        answers = self._distinct(entity[first], at_us[first], offsets[first])
+        return [(values[back], present[back]) for values, present in answers]
+
+    def _distinct(self, entity: np.ndarray, at_us: np.ndarray, offsets: np.ndarray) -> list[Values]:
+        ranges = [self._ranges(resolution, entity, at_us) for resolution in range(len(self._tiles))]
+        held = sum((high - low for low, high in ranges), np.zeros(len(at_us), np.int64))
+        chunks = _pieces(held * max(map(spread, self._merged), default=1) + 1)
+        parts = at_once(
+            lambda chunk: self._chunk(
+                [(low[chunk], high[chunk]) for low, high in ranges], at_us[chunk], offsets[chunk]
+            ),
+            chunks,
+        )
+        return [
+            (np.concatenate([part[c][0] for part in parts]), np.concatenate([part[c][1] for part in parts]))
+            for c in range(len(self._kernel.columns))
+        ]
+
+    def _ranges(self, resolution: int, entity: np.ndarray, at_us: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The range of tiles of one size that each query's windows reach to."""
+        newest = np.floor_divide(at_us, self._kernel.sizes[resolution])
+        tiles_back = max(w.tiles for w in self._kernel.windows if w.resolution == resolution)
+        return self._tiles[resolution].ranges(entity, newest - tiles_back + 1, newest)
+
+    def _chunk(
+        self, ranges: Sequence[tuple[np.ndarray, np.ndarray]], at_us: np.ndarray, offsets: np.ndarray
+    ) -> list[Values]:
+        found = [self._select(resolution, *of_size, offsets) for resolution, of_size in enumerate(ranges)]
+        tiles, query, rank = ([one[part] for one in found] for part in range(3))
+        return self._kernel.evaluate(tiles, query, rank, at_us)
+
+    def _select(
+        self, resolution: int, low: np.ndarray, high: np.ndarray, offsets: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The tiles of one size that each query may see below its V: by query, source, whole or cut, and k."""
+        of = self._tiles[resolution]
+        which, query = _expand(low, high)
+        row = of.order[of.starts[which]]  # the first of each tile
+        source = self._source[row]
+        below = offsets[query, source]
+        is_cut = self._offset[of.order[of.starts[which + 1] - 1]] >= below
+        chosen = np.flatnonzero(self._offset[row] < below)
+        chosen = chosen[in_order(((query * self._sources + source) * 2 + is_cut)[chosen])[1]]
+        which, is_cut = which[chosen], is_cut[chosen]
+        whole, cut = np.flatnonzero(~is_cut), np.flatnonzero(is_cut)
+        tiles = self._whole(resolution, which[whole])
+        if len(cut):
+            rebuilt = self._rebuild(of, which[cut], below[chosen[cut]])
+            back = np.empty(len(which), np.int64)
+            back[np.concatenate([whole, cut])] = np.arange(len(which))
+            tiles = self._kernel.join([tiles, rebuilt]).take(back)
+        tiles["k"] = np.floor_divide(self._time[row[chosen]], self._kernel.sizes[resolution])
+        return tiles, query[chosen], source[chosen]
+
+    def _whole(self, resolution: int, which: np.ndarray) -> np.ndarray:
+        """These tiles, each merged once however often it is named; a row alone, as most are in fine ones, is one."""
+        if self._merged:
+            return self._merged[resolution].take(which)
+        if not len(which):
+            return self._partials[:0]
+        of, first = self._tiles[resolution], int(which.min())
+        named = np.zeros(int(which.max()) - first + 1, bool)
+        named[which - first] = True
+        distinct = np.flatnonzero(named) + first
+        starts, ends = of.starts[distinct], of.starts[distinct + 1]
+        merged: np.ndarray = self._partials.take(of.order[starts])
+        several = np.flatnonzero(ends - starts > 1)
+        if len(several):
+            position, run = _expand(starts[several], ends[several])
+            merged[several] = self._kernel.reduce(self._partials.take(of.order[position]), run_starts(run))
+        found: np.ndarray = merged.take((np.cumsum(named) - 1)[which - first])
+        return found
+
+    def _rebuild(self, of: SortedTiles, which: np.ndarray, below: np.ndarray) -> np.ndarray:
+        """Tiles that V cuts, from their rows below it: each has one at least."""
+        pieces = _pieces(of.starts[which + 1] - of.starts[which])
+        return self._kernel.join([self._cut(of, which[piece], below[piece]) for piece in pieces])
+
+    def _cut(self, of: SortedTiles, which: np.ndarray, below: np.ndarray) -> np.ndarray:
+        position, tile = _expand(of.starts[which], of.starts[which + 1])
+        rows = of.order[position]
+        seen = self._offset[rows] < below[tile]
+        return self._kernel.reduce(self._partials.take(rows[seen]), run_starts(tile[seen]))
+
+
+class EntityNumbers:
+    """Entities by their join keys, numbered from 0."""
+
+    def __init__(self) -> None:
+        self._known: list[tuple[pa.Array, pa.Array]] = []
+
+    @staticmethod
+    def of(keys: pl.DataFrame) -> tuple[EntityNumbers, np.ndarray]:
+        """Those of some rows, and the number of each row's."""
+        entities, numbers = EntityNumbers(), np.zeros(keys.height, np.int64)
+        for column in keys.get_columns():
+            values, own = _numbered(_arrow(column))
+            pairs = values
+            if entities._known:  # of several join keys each is told by its pair with what is before
+                pairs, own = _numbered(pa.array(numbers * len(values) + own))
+            entities._known.append((values, pairs))
+            numbers = own
+        return entities, numbers
+
+    def find(self, keys: pl.DataFrame) -> np.ndarray:
+        """The number of each of these entities; -1 of one that has no rows."""
+        found = np.zeros(keys.height, np.int64)
+        for place, ((values, pairs), column) in enumerate(zip(self._known, keys.get_columns(), strict=True)):
+            own = _index(_arrow(column), values)
+            if place:
+                none = (found < 0) | (own < 0)
+                own = _index(pa.array(np.where(none, -1, found * len(values) + own)), pairs)
+            found = own
+        return found
+
+
+def _arrow(column: pl.Series) -> pa.Array:
+    return column.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def _numbered(values: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """The distinct values, and the place of each among them."""
+    found = values.dictionary_encode("encode")
+    return found.dictionary, found.indices.to_numpy().astype(np.int64)
+
+
+def _index(asked: pa.Array, values: pa.Array) -> np.ndarray:
+    """The place of each among values; -1 where it is not one of them, or null."""
+    places = pc.call_function("index_in", [asked], pc.SetLookupOptions(values, skip_nulls=True)).fill_null(-1)
+    found: np.ndarray = places.to_numpy(zero_copy_only=False).astype(np.int64)
+    return found
+
+
+def _by_offset(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows by source and offset, as they mostly come."""
+    source, offset = (rows.get_column(name).to_numpy() for name in ("__source", "offset"))
+    ascends = (source[1:] > source[:-1]) | ((source[1:] == source[:-1]) & (offset[1:] >= offset[:-1]))
+    return rows if ascends.all() else rows.sort("__source", "offset", maintain_order=True)
+
+
+def _pieces(held: np.ndarray) -> list[slice]:
+    """A sequence, whose members hold so much each, in pieces that a thread may hold at once; one at least."""
+    ends = run_starts(np.cumsum(held) // _CHUNK)[1:].tolist()
+    return [slice(*piece) for piece in pairwise([0, *ends, len(held)])]
+
+
+def _expand(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All positions of the ranges [low, high), and the index of the range that each belongs to."""
+    length = np.maximum(high - low, 0)
+    owner = np.repeat(np.arange(len(low)), length)
+    first = np.repeat(np.cumsum(length) - length, length)
+    return np.arange(len(owner)) - first + low[owner], owner
+
+
+def at_once(work: Callable[[T], R], parts: Sequence[T]) -> list[R]:
+    """The result of each part, in order; a few at once, as numpy lets threads run side by side."""
+    if len(parts) == 1:
+        return [work(parts[0])]
+    with ThreadPoolExecutor(_THREADS, "headrace-history") as threads:
+        return list(threads.map(work, parts))

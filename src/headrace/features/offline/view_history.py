@@ -1,0 +1,186 @@
+"""value(V, t) over the event log, for many (entity, t, V) at once: training sets, audits and tests.
+
+V is judged by the rows of whole source partitions; values come from tiles of those rows that the queries may see, of
+some entities at a time where they are many. So the same kernel answers as answered online, in bounded memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from headrace.bus.source_partition import NO_CLOCK
+from headrace.event_log.by_source import source_codes
+from headrace.event_log.event_log import ACCEPTED
+from headrace.features.definitions.expression import columns
+from headrace.features.kernel.sorting import stable_order
+from headrace.features.kernel.tile_kernel import TileKernel, inline, kernel
+from headrace.features.offline.tile_index import TileIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from headrace.bus.source_partition import SourcePartition
+    from headrace.features.kernel.states import Values
+
+INDEX_ROWS = 2_000_000
+"""Rows that are tiles at once; of more, some entities at a time are. A row takes a few hundred bytes meanwhile."""
+
+
+@dataclass(frozen=True)
+class PointInTimeQueries:
+    """What is asked: entity keys (one column a join key), t in us, and V: one offset a query and source partition."""
+
+    keys: pl.DataFrame
+    at_us: np.ndarray
+    offsets: np.ndarray
+    sources: Sequence[SourcePartition]
+
+
+class ViewHistory:
+    """The rows of one view's stream, for point-in-time queries; ``ends`` is below which offset they were read.
+
+    A source partition with an end may have no rows here: then none that matters was read.
+    """
+
+    def __init__(
+        self, spec: Mapping[str, Any], rows: pl.DataFrame, ends: Mapping[SourcePartition, int] | None = None
+    ) -> None:
+        self.kernel: TileKernel = kernel(spec)
+        self._ends = ends or {}
+        self.sources, codes = source_codes(rows, self._ends)
+        coded = rows.with_columns(pl.Series("__source", codes))
+        accepted = with_time(_where(coded, pl.col("__verdict") == ACCEPTED), spec["source"]["event_time"])
+        self._available = self._by_source(coded, "__available_at")
+        self._clocks = self._available if spec["clock"] == "wall" else self._event_clocks(accepted)
+        self._names = [key for key, _ in self.kernel.entity_keys]
+        self._measured = measured_columns(spec)
+        used = list(dict.fromkeys([*self._names, "__time", "__source", "offset", *self._measured]))
+        self._kept = self.kernel.keep(accepted).select(used)
+
+    def _by_source(self, rows: pl.DataFrame, time: str) -> dict[SourcePartition, tuple[np.ndarray, np.ndarray]]:
+        """A time in us, and the offset, of the rows of each source partition, by offset."""
+        times, offsets = rows.get_column(time).cast(pl.Int64).to_numpy(), rows.get_column("__offset").to_numpy()
+        codes = rows.get_column("__source").to_numpy()
+        order = stable_order(codes, offsets)
+        if (order[1:] < order[:-1]).any():
+            times, offsets, codes = times[order], offsets[order], codes[order]
+        ends = np.searchsorted(codes, np.arange(len(self.sources) + 1)).tolist()
+        return {
+            source: (times[begin:end], offsets[begin:end])
+            for source, (begin, end) in zip(self.sources, pairwise(ends), strict=True)
+        }
+
+    def _event_clocks(self, accepted: pl.DataFrame) -> dict[SourcePartition, tuple[np.ndarray, np.ndarray]]:
+        """The running maximum of the event time and the offset of each source partition's accepted rows."""
+        own = self._by_source(accepted, "__time")
+        return {source: (np.maximum.accumulate(times), offsets) for source, (times, offsets) in own.items()}
+
+    def known_at(self, t_us: np.ndarray, delay_us: int) -> np.ndarray:
+        """V by availability: per query and source, the offset after the last row with ``available_at <= t - delay``."""
+        columns = []
+        order = np.argsort(t_us)  # in order they are found five times as fast
+        known_us, count = t_us[order] - delay_us, np.empty(len(t_us), np.int64)
+        for source in self.sources:
+            available, offsets = self._available[source]
+            count[order] = np.searchsorted(available, known_us, side="right")
+            end = int(offsets[-1]) + 1 if len(offsets) else self._ends.get(source, 0)
+            columns.append(np.append(offsets, end)[count])
+        return np.stack(columns, axis=1) if columns else np.zeros((len(t_us), 0), np.int64)
+
+    def out_of_range(self, at_us: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+        """Whether each t is older than the view's clock at V minus its history, so that there is no value.
+
+        ``offsets`` is V: a row a query, a column a source.
+        """
+        clock = np.full(len(at_us), NO_CLOCK)
+        for column, source in enumerate(self.sources):
+            clocks, below = self._clocks[source]
+            count = np.searchsorted(below, offsets[:, column], side="left")
+            clock = np.maximum(clock, np.append([NO_CLOCK], clocks)[count])
+        outside: np.ndarray = at_us < clock - self.kernel.spec["history_us"]
+        return outside
+
+    def values(self, queries: PointInTimeQueries) -> list[Values]:
+        """One Values a column of the kernel, a row a query. A source that a query does not name counts as not read."""
+        keys, offsets = queries.keys.select(self._names), self._align(queries)
+        if self._kept.height <= INDEX_ROWS:
+            return self._whole.values(keys, queries.at_us, offsets)
+        places, parts = [], []
+        for index, chosen in self._pieces(keys, queries.at_us):
+            places.append(chosen)
+            parts.append(index.values(keys[chosen], queries.at_us[chosen], offsets[chosen]))
+        back = np.empty(len(offsets), np.int64)
+        back[np.concatenate(places)] = np.arange(len(back))
+        return [
+            (
+                np.concatenate([values for values, _ in column])[back],
+                np.concatenate([there for _, there in column])[back],
+            )
+            for column in zip(*parts, strict=True)
+        ]
+
+    @cached_property
+    def _whole(self) -> TileIndex:
+        return TileIndex(self.kernel, self._kept, len(self.sources), self._measured)
+
+    def _pieces(self, keys: pl.DataFrame, at_us: np.ndarray) -> Iterator[tuple[TileIndex, np.ndarray]]:
+        """An index of some entities' rows at a time, of those in the tiles of windows; which queries are theirs."""
+        in_time = self._kept.select(pl.col("__time").is_between(*self._times(at_us))).to_series()
+        number = max(1, -(-int(in_time.sum()) // INDEX_ROWS))
+        of_rows, of_queries = (_bucket(frame.select(self._names), number) for frame in (self._kept, keys))
+        for bucket in of_queries.unique().to_list() or [0]:
+            chosen = np.flatnonzero(of_queries.to_numpy() == bucket)
+            rows = self._kept.filter(in_time & (of_rows == bucket))
+            rows = rows.join(keys[chosen].unique(), on=self._names, how="semi", maintain_order="left")
+            yield TileIndex(self.kernel, rows, len(self.sources), self._measured), chosen
+
+    def _times(self, at_us: np.ndarray) -> tuple[int, int]:
+        """The first and the last event time that a query may see."""
+        windows = self.kernel.spec["windows"]
+        first = int(at_us.min(initial=-NO_CLOCK)) - max(window["length_us"] for window in windows)
+        return first, int(at_us.max(initial=NO_CLOCK)) + max(window["tile_us"] for window in windows)
+
+    def _align(self, queries: PointInTimeQueries) -> np.ndarray:
+        aligned = np.zeros((len(queries.at_us), len(self.sources)), np.int64)
+        for column, source in enumerate(queries.sources):
+            if source in self.sources:
+                aligned[:, self.sources.index(source)] = queries.offsets[:, column]
+        return aligned
+
+
+def _bucket(keys: pl.DataFrame, number: int) -> pl.Series:
+    """Which of so many buckets each entity is in."""
+    return (keys.hash_rows() % number).cast(pl.UInt32)
+
+
+def with_time(frame: pl.DataFrame, event_time: str) -> pl.DataFrame:
+    """The frame with ``__time`` (event time in us) and ``offset``, as the kernel wants it."""
+    time, offset = frame.get_column(event_time).cast(pl.Int64), frame.get_column("__offset")
+    return frame.hstack([time.alias("__time"), offset.alias("offset")])
+
+
+def measured_columns(spec: Mapping[str, Any]) -> list[str]:
+    """The fields that the expressions of a view name."""
+    derived = derived_columns(spec)
+    trees = [spec["where"], *(feature[part] for feature in spec["features"] for part in ("value", "where"))]
+    return sorted({column for tree in trees if tree is not None for column in columns(inline(tree, derived))})
+
+
+def derived_columns(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What each derived column of a view stands for, by its fields alone."""
+    derived: dict[str, Any] = {}
+    for name, tree in spec["derived"]:
+        derived[name] = inline(tree, derived)
+    return derived
+
+
+def _where(rows: pl.DataFrame, condition: pl.Expr) -> pl.DataFrame:
+    """The rows on which a condition is true; not copied where that is all of them."""
+    chosen = rows.select(condition).to_series()
+    return rows if chosen.all() else rows.filter(chosen)

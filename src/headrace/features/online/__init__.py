@@ -1,0 +1,1 @@
+"""The online store: a port, its in-memory double, and what look-ups read."""

@@ -1,0 +1,144 @@
+"""Cursors: how far one view has folded one source partition, and what the cursors of a view say together."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from headrace.errors import CodecError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+from headrace.bus.source_partition import NO_CLOCK, TOPIC_ID_BYTES, SourcePartition, by_source
+
+_CURSOR = struct.Struct("<16sqqqBBHIq")
+"""owner · next_offset · rows_total · clock · format · state · reserved · partitions · heartbeat"""
+
+
+CURSOR_FORMAT = 1
+
+
+FENCE = 24
+"""The first bytes of a cursor, owner and next_offset, are what a write compares."""
+
+
+class CursorState(IntEnum):
+    """Whether what a cursor covers may be served."""
+
+    LIVE = 0
+    REBUILDING = 1
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """How far one view has folded one source partition, by whom."""
+
+    owner: bytes
+    next_offset: int
+    rows_total: int = 0
+    clock: int = NO_CLOCK
+    state: CursorState = CursorState.LIVE
+    partitions: int = 1
+    heartbeat_us: int = 0
+
+    @property
+    def fence(self) -> bytes:
+        """What the stored cursor must begin with for this owner's next write to be applied."""
+        return self.pack()[:FENCE]
+
+    def pack(self) -> bytes:
+        """The cursor's bytes."""
+        return _CURSOR.pack(
+            self.owner, self.next_offset, self.rows_total, self.clock, CURSOR_FORMAT, self.state, 0, self.partitions,
+            self.heartbeat_us,
+        )  # fmt: skip
+
+    @staticmethod
+    def unpack(data: bytes) -> Cursor:
+        """Read a cursor's bytes. Raises CodecError for another format."""
+        if len(data) != _CURSOR.size or data[40] != CURSOR_FORMAT:
+            message = f"a cursor of {len(data)} bytes is not of format {CURSOR_FORMAT} ({_CURSOR.size} bytes)"
+            raise CodecError(message)
+        owner, next_offset, rows_total, clock, _, state, _, partitions, heartbeat = _CURSOR.unpack(data)
+        return Cursor(owner, next_offset, rows_total, clock, CursorState(state), partitions, heartbeat)
+
+    def moved(self, next_offset: int, rows: int, clock: int, state: CursorState = CursorState.LIVE) -> Cursor:
+        """The cursor after a batch that ends below ``next_offset``."""
+        return replace(self, next_offset=next_offset, rows_total=self.rows_total + rows, clock=clock, state=state)
+
+
+def present(cursors: Mapping[SourcePartition, Cursor]) -> list[Cursor]:
+    """The cursors of the topic's present incarnation: the one with the newest sign of life."""
+    if not cursors:
+        return []
+    newest = max(cursors.items(), key=lambda item: item[1].heartbeat_us)[0].topic_id
+    return [cursor for source, cursor in cursors.items() if source.topic_id == newest]
+
+
+def is_live(cursors: Mapping[SourcePartition, Cursor]) -> bool:
+    """Whether every partition of the topic is there and has caught up."""
+    current = present(cursors)
+    is_whole = bool(current) and len(current) >= max(cursor.partitions for cursor in current)
+    return is_whole and all(cursor.state is CursorState.LIVE for cursor in current)
+
+
+def merge_cursors(shards: Sequence[Mapping[SourcePartition, Cursor]]) -> Mapping[SourcePartition, Cursor]:
+    """What the cursors of all shards say together: the least position, the rows of all, live only if all are.
+
+    One that a shard lacks is rebuilding, from 0.
+    """
+    if len(shards) == 1:
+        return shards[0]
+    sources = dict.fromkeys(source for cursors in shards for source in cursors)
+    return {source: _together([cursors.get(source) for cursors in shards]) for source in sources}
+
+
+def _together(cursors: Sequence[Cursor | None]) -> Cursor:
+    there = [cursor for cursor in cursors if cursor is not None]
+    is_whole = len(there) == len(cursors)
+    least = min(there, key=lambda cursor: cursor.next_offset)
+    return replace(
+        least,
+        next_offset=least.next_offset if is_whole else 0,
+        rows_total=sum(cursor.rows_total for cursor in there),
+        state=max(cursor.state for cursor in there) if is_whole else CursorState.REBUILDING,
+        partitions=max(cursor.partitions for cursor in there),
+        heartbeat_us=min(cursor.heartbeat_us for cursor in there),
+    )
+
+
+class CursorSummary(NamedTuple):
+    """What the cursors of a view say of all its entities: the largest clock, :func:`is_live`, the oldest heartbeat.
+
+    The heartbeat is of the present incarnation; without cursors it is 0.
+    """
+
+    clock: int
+    is_live: bool
+    heartbeat_us: int
+
+
+@lru_cache(maxsize=1024)
+def summarized(packed: tuple[bytes, ...]) -> CursorSummary:
+    """Remembered, as many look-ups find the same cursors between two batches of a worker."""
+    names, cursors = packed[::2], packed[1::2]
+    if len({name[:TOPIC_ID_BYTES] for name in names}) != 1 or any(len(data) != _CURSOR.size for data in cursors):
+        return _signs_of(decoded_cursors(packed))
+    _, _, _, clocks, forms, states, _, partitions, heartbeats = zip(*map(_CURSOR.unpack, cursors), strict=True)
+    if set(forms) != {CURSOR_FORMAT}:
+        return _signs_of(decoded_cursors(packed))
+    return CursorSummary(max(clocks), len(cursors) >= max(partitions) and not any(states), min(heartbeats))
+
+
+def _signs_of(cursors: Mapping[SourcePartition, Cursor]) -> CursorSummary:
+    """The same of cursors of any incarnations."""
+    clock = max((cursor.clock for cursor in cursors.values()), default=NO_CLOCK)
+    return CursorSummary(clock, is_live(cursors), min((cursor.heartbeat_us for cursor in present(cursors)), default=0))
+
+
+def decoded_cursors(packed: Sequence[bytes]) -> dict[SourcePartition, Cursor]:
+    """The cursors that a store returned as bytes, by source partition."""
+    return {source: Cursor.unpack(data) for source, data in by_source(packed).items()}

@@ -1,0 +1,256 @@
+"""The links of one event loop: to a single node, and to a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+
+from redis import exceptions
+from redis.asyncio import Redis, RedisCluster
+
+from headrace.features.online.redis.cluster_client import ClusterSlots
+from headrace.features.online.redis.node_client import ONE_NODE, SingleNode, whole
+from headrace.features.online.redis.retrying_call import (
+    ERRORS,
+    CallLimits,
+    CallStep,
+    ConnectStep,
+    ForgetSlotsStep,
+    PauseStep,
+    SendStep,
+    ShardCommand,
+    call_steps,
+)
+from headrace.features.online.redis.script import Transaction, packed, sent, told
+from headrace.features.online.redis.url import RESP, check_cluster, check_single, of_node
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class AsyncStoreClient(Protocol):
+    """What a :class:`~headrace.features.online.redis.node_client.StoreClient` is, awaited in one event loop."""
+
+    async def run(self, commands: Sequence[ShardCommand]) -> list[Any]:
+        """The replies, in order; one round trip if all goes well. Raises the first error once all are answered."""
+        ...
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        ...
+
+
+class _AsyncSteps:
+    """Goes the steps of a call, and awaits."""
+
+    def __init__(self, patience: CallLimits) -> None:
+        self._patience, self._is_doubtful = patience, False
+
+    async def run(self, commands: Sequence[ShardCommand]) -> list[Any]:
+        """See the port."""
+        steps, found = call_steps(commands, self._patience.retry_s), None
+        while True:
+            try:
+                step = steps.send(found)
+            except StopIteration as end:
+                return whole(end.value)
+            found = await self._take(step)
+
+    async def _take(self, step: CallStep) -> Any:
+        match step:
+            case SendStep(by_node):
+                return await self._send(by_node)
+            case ConnectStep():
+                try:
+                    return await self._places()
+                except ERRORS as error:
+                    return error
+            case PauseStep(seconds, look_again):
+                await asyncio.sleep(seconds)
+                if look_again:
+                    await self._look_again()
+                return None
+            case ForgetSlotsStep():
+                self._is_doubtful = True
+                return None
+
+    async def _send(self, by_node: Mapping[Any, Sequence[Sequence[Any]]]) -> Mapping[Any, Sequence[Any]]:
+        """Write to all nodes, then read from all: one round trip."""
+        open_ = [(node, _AsyncExchange(self._lane(node)), lines) for node, lines in by_node.items()]
+        try:
+            async with asyncio.timeout(self._patience.timeout_s):
+                for _, conversation, lines in open_:
+                    await conversation.write(lines)
+                return {node: [await conversation.read(line) for line in lines] for node, conversation, lines in open_}
+        except TimeoutError:
+            return {node: [self._late()] * len(lines) for node, lines in by_node.items()}
+        finally:
+            for _, conversation, _ in open_:
+                await conversation.close()
+
+    def _late(self) -> exceptions.TimeoutError:
+        return exceptions.TimeoutError(f"no answer within {self._patience.timeout_s:g} s")
+
+    async def _places(self) -> Any:
+        """Connect if need be; see Places. Raises ERRORS."""
+        raise NotImplementedError
+
+    def _lane(self, node: Any) -> _AsyncConnections:
+        """The connections to a node."""
+        raise NotImplementedError
+
+    async def _look_again(self) -> None:
+        """Find out where the slots are."""
+
+
+class _AsyncConnections(Protocol):
+    """Connections to one node."""
+
+    def take(self) -> Any:
+        """One that nobody uses, perhaps not connected. Raises MaxConnectionsError."""
+        ...
+
+    async def give(self, connection: Any) -> None:
+        """Nobody uses it any more."""
+        ...
+
+
+class _AsyncExchange:
+    """One round with one node: what is written, then as many replies. A connection that breaks is all their answer."""
+
+    def __init__(self, lane: _AsyncConnections) -> None:
+        self._lane = lane
+        self._connection: Any = None
+        self._unread = 0
+        self._broken: Exception | None = None
+
+    async def write(self, lines: Sequence[Sequence[Any]]) -> None:
+        """Send commands, each of some words."""
+        try:
+            self._connection = self._lane.take()
+            single = sent(lines)
+            self._unread = len(single)
+            await self._connection.send_packed_command(packed(single))
+        except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+            self._broken = error
+
+    async def read(self, line: Sequence[Any]) -> Any:
+        """The reply to the next line, or the error."""
+        if isinstance(line, Transaction):
+            return told(await self._read(len(line.lines())))
+        return (await self._read(1))[0]
+
+    async def _read(self, number: int) -> list[Any]:
+        """So many replies, which may be hundreds: nothing is called twice for one of them that need not be."""
+        replies: list[Any] = []
+        while self._broken is None and len(replies) < number:
+            try:
+                while len(replies) < number:
+                    replies.append(await self._connection.read_response())
+            except exceptions.ResponseError as error:
+                replies.append(error)
+            except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+                self._broken = error
+        self._unread -= len(replies)
+        return replies if self._broken is None else [*replies, self._broken]
+
+    async def close(self) -> None:
+        """A connection with replies that nobody read, as of a task that was cancelled, is of no more use."""
+        if self._connection is None:
+            return
+        if self._unread:
+            await self._connection.disconnect(nowait=True)
+        await self._lane.give(self._connection)
+
+
+class AsyncNodeClient(_AsyncSteps):
+    """A single Redis."""
+
+    def __init__(self, url: str, patience: CallLimits, pool_size: int | None = None) -> None:
+        super().__init__(patience)
+        self._url, self._is_known = url, False
+        # Any: redis-py's types tell neither replies from awaitables nor that keys may be bytes.
+        self._redis: Any = Redis.from_url(url, **_options(pool_size))
+
+    async def _places(self) -> SingleNode:
+        if not self._is_known:
+            try:
+                async with asyncio.timeout(self._patience.timeout_s):
+                    found = await self._redis.info("cluster")
+            except exceptions.ResponseError:  # not allowed to ask
+                found = {}
+            except TimeoutError as error:
+                raise self._late() from error
+            check_single(self._url, found)
+            self._is_known = True
+        return ONE_NODE
+
+    def _lane(self, node: Any) -> _AsyncConnections:  # noqa: ARG002 - there is one
+        return _PooledConnections(self._redis.connection_pool)
+
+    async def close(self) -> None:
+        """See the port."""
+        await self._redis.aclose()
+
+
+class _PooledConnections:
+    def __init__(self, pool: Any) -> None:
+        self.take = pool.get_available_connection
+        self.give = pool.release
+
+
+class AsyncClusterClient(_AsyncSteps):
+    """The masters of a Redis Cluster. Connects with the first command."""
+
+    def __init__(self, url: str, patience: CallLimits, pool_size: int | None = None) -> None:
+        super().__init__(patience)
+        self._url = url
+        self._redis: Any = RedisCluster.from_url(of_node(url), require_full_coverage=False, **_options(pool_size))
+
+    async def _places(self) -> ClusterSlots:
+        try:
+            async with asyncio.timeout(self._patience.timeout_s):
+                await self._redis.initialize()
+        except exceptions.RedisClusterException as error:
+            check_cluster(self._url, error)
+            raise
+        except TimeoutError as error:
+            raise self._late() from error
+        if self._is_doubtful:
+            self._is_doubtful = False
+            await self._look_again()
+        return ClusterSlots(self._redis)
+
+    def _lane(self, node: Any) -> _AsyncConnections:
+        return _ClusterNodeConnections(node)
+
+    async def _look_again(self) -> None:
+        with suppress(*ERRORS, TimeoutError):  # nobody answers: the next round tells
+            async with asyncio.timeout(self._patience.timeout_s):
+                await self._redis.nodes_manager.initialize()
+
+    async def close(self) -> None:
+        """See the port."""
+        await self._redis.aclose()
+
+
+class _ClusterNodeConnections:
+    def __init__(self, node: Any) -> None:
+        self.take, self._release = node.acquire_connection, node.release
+
+    async def give(self, connection: Any) -> None:
+        if connection.should_reconnect():  # its node may be gone from the cluster, and then nobody else ends it
+            await connection.disconnect(nowait=True)
+        self._release(connection)
+
+
+def _options(pool_size: int | None) -> dict[str, Any]:
+    """No time: whole rounds are timed, which costs less. No retries: those of rounds are enough."""
+    return {"socket_timeout": None, "protocol": RESP, **({} if pool_size is None else {"max_connections": pool_size})}
+
+
+def async_client(url: str, patience: CallLimits, pool_size: int | None = None) -> AsyncStoreClient:
+    """The link that a URL means, of the running event loop."""
+    link = AsyncNodeClient if of_node(url) == url else AsyncClusterClient
+    return link(url, patience, pool_size)

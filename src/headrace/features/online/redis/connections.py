@@ -1,0 +1,116 @@
+"""Connections to one node, and what is said over one of them."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from redis import exceptions
+
+from headrace.features.online.redis.script import Transaction, packed, sent, told
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis import ConnectionPool
+
+_FRESH_S = 1.0
+
+
+class NodeConnections:
+    """The connections of a pool, those that were used last at hand. Safe to share between threads.
+
+    The pool's own care takes longer than a small answer. A process that was forked begins with none. ``keeps``: a pool
+    that is bounded has to have all of them back.
+    """
+
+    def __init__(self, pool: ConnectionPool, *, keeps: bool = True) -> None:
+        self.pool, self._keeps = pool, keeps
+        self._idle: list[tuple[Any, float]] = []
+        self._process = os.getpid()
+
+    def take(self) -> Any:
+        """One that nobody uses. Raises ConnectionError and TimeoutError."""
+        if self._process != os.getpid():
+            self._idle, self._process = [], os.getpid()
+        try:
+            connection, since_s = self._idle.pop()
+        except IndexError:
+            return self.pool.get_connection()
+        if time.monotonic() - since_s > _FRESH_S and _is_stale(connection):
+            connection.disconnect()  # whoever sends connects again
+        return connection
+
+    def give(self, connection: Any, *, is_open: bool = True) -> None:
+        """Nobody uses it any more."""
+        if self._keeps:
+            since_s = time.monotonic() if is_open else math.inf  # one that is not open is not looked at, but opened
+            self._idle.append((connection, since_s))
+        else:
+            self.pool.release(connection)
+
+    def clear(self) -> None:
+        """Give the pool all that nobody uses."""
+        with suppress(IndexError):  # one by one, as others give and take meanwhile
+            while True:
+                self.pool.release(self._idle.pop()[0])
+
+
+def _is_stale(connection: Any) -> bool:
+    """Whether there is something to read, such as the end: the other side has hung up."""
+    try:
+        return bool(connection.can_read())
+    except (exceptions.ConnectionError, exceptions.TimeoutError, OSError):
+        return True
+
+
+class Exchange:
+    """One round with one node: what is written, then as many replies. A connection that breaks is all their answer."""
+
+    def __init__(self, lane: NodeConnections) -> None:
+        self._lane = lane
+        self._connection: Any = None
+        self._unread = 0
+        self._broken: Exception | None = None
+
+    def write(self, lines: Sequence[Sequence[Any]]) -> None:
+        """Send commands, each of some words."""
+        try:
+            self._connection = self._lane.take()
+            single = sent(lines)
+            self._unread = len(single)
+            is_look_up = len(single) > len(lines)  # there is a transaction
+            pieces = [packed(single)] if is_look_up else self._connection.pack_commands(single)
+            self._connection.send_packed_command(pieces)
+        except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+            self._broken = error
+
+    def read(self, line: Sequence[Any] = ()) -> Any:
+        """The reply to the next line, or the error."""
+        if isinstance(line, Transaction):
+            return told([self._read() for _ in line.lines()])
+        return self._read()
+
+    def _read(self) -> Any:
+        if self._broken is not None:
+            return self._broken
+        try:
+            reply = self._connection.read_response()
+        except exceptions.ResponseError as error:
+            reply = error
+        except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
+            self._broken = error
+            return error
+        self._unread -= 1
+        return reply
+
+    def close(self) -> None:
+        """A connection with replies that nobody read is of no more use."""
+        if self._connection is None:
+            return
+        if self._unread:
+            self._connection.disconnect()
+        self._lane.give(self._connection, is_open=not self._unread)

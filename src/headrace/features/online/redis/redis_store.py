@@ -1,0 +1,166 @@
+"""The online store in Redis or Valkey, one node or a cluster. docs/reference/online-format.md has keys and bytes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from headrace.features.online.cursor import Cursor, merge_cursors
+from headrace.features.online.redis.key_names import KeyNames
+from headrace.features.online.redis.lookup_commands import ReadRequest, get_document, look_up, look_up_with, telling
+from headrace.features.online.redis.lua import ACQUIRE, DROP, LOOK_UP, SCAVENGE, WRITE
+from headrace.features.online.redis.node_client import NodeClient, StoreClient
+from headrace.features.online.redis.retrying_call import CallLimits, ShardCommand
+from headrace.features.online.redis.url import check_url, of_node
+from headrace.features.online.store import FencedWrite, ShardSnapshot, StoredFields, shard_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from headrace.bus.source_partition import SourcePartition
+
+T = TypeVar("T")
+_SCAN_COUNT = 1_000
+
+
+class RedisOnlineStore:
+    """An :class:`~headrace.features.online.store.OnlineStore` over redis-py. Safe to share between threads.
+
+    ``url``: ``redis://`` and ``rediss://`` for a single node, ``redis+cluster://`` and ``rediss+cluster://`` for any
+    node of a cluster. Where the server is of the other kind, the first call raises SettingsError; a URL that cannot be
+    read does at once. ``timeout_s`` and ``retry_s``: see Patience. ``pool_size``: how many connections there may be to
+    a node (None: as many as there are calls at a time); a call that finds all in use waits as for a node that is away.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        namespace: str = "headrace",
+        *,
+        timeout_s: float = 5.0,
+        retry_s: float = 1.0,
+        pool_size: int | None = None,
+    ) -> None:
+        check_url(url)
+        self._link = _link_to(url, CallLimits(timeout_s, retry_s), pool_size)
+        self._url = url
+        self.shards = self._link.shards
+        self._keys = KeyNames(namespace, self.shards)
+
+    def acquire(self, view: str, source: SourcePartition, owner: bytes, partitions: int) -> Sequence[Cursor | None]:
+        """See the port."""
+        arguments = [source.field, owner, partitions.to_bytes(4, "little")]
+        commands = [(shard, ACQUIRE.call([self._keys.cursors(shard, view)], arguments)) for shard in self._all()]
+        return [None if taken is None else Cursor.unpack(taken) for taken in self._run(commands)]
+
+    def _all(self) -> range:
+        return range(self.shards)
+
+    def write(self, writes: Sequence[FencedWrite]) -> list[bool]:
+        """See the port. One round trip for all writes."""
+        return [bool(result) for result in self._run([self._write(write) for write in writes])]
+
+    def _write(self, write: FencedWrite) -> ShardCommand:
+        fence = b"" if write.before.next_offset < 0 else write.before.fence
+        names = [self._keys.cursors(write.shard, write.view), *self._keys.entities(write.shard, write.view, write.keys)]
+        return write.shard, WRITE.call(names, [write.source.field, fence, write.after.pack(), *write.fields])
+
+    def read(self, view: str, source: SourcePartition, keys: Sequence[bytes]) -> list[bytes | None]:
+        """See the port."""
+        shards = [shard_of(key, self.shards) for key in keys]
+        prefixes = [self._keys.entity_prefix(shard, view) for shard in self._all()]
+        placed = zip(shards, keys, strict=True)
+        return self._run([(shard, ("HGET", prefixes[shard] + key, source.field)) for shard, key in placed])
+
+    def look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[StoredFields]:
+        """See the port. While it reads, about 2 us a key, the node answers nobody else."""
+        return self._asked(look_up(self._keys, wanted))
+
+    def look_up_with(
+        self, document: str, wanted: Sequence[tuple[str, Sequence[bytes]]]
+    ) -> tuple[dict[str, Any] | None, list[StoredFields]]:
+        """See the port."""
+        return self._asked(look_up_with(self._keys, document, wanted))
+
+    def cursors(self, views: Sequence[str]) -> list[Mapping[SourcePartition, Cursor]]:
+        """See the port."""
+        names = [[self._keys.cursors(shard, view) for view in views] for shard in self._all()]
+        found = self._run([(shard, LOOK_UP.call(own)) for shard, own in enumerate(names)]) if views else []
+        by_shard = [[ShardSnapshot(0, reply).cursors for reply in replies] for _, *replies in found]
+        return [merge_cursors(of_view) for of_view in zip(*by_shard, strict=True)]
+
+    def scavenge(self, reach_us: Mapping[str, int], position: int) -> tuple[int, int]:
+        """See the port. A step looks at about a thousand keys."""
+        position, by_place = self._scan(position)
+        commands = [
+            (shard, SCAVENGE.call([self._keys.cursors(shard, view), *keys], [reach_us[view]]))
+            for (shard, view), keys in by_place.items()
+            if view in reach_us
+        ]
+        return position, sum(self._run(commands))
+
+    def _scan(self, position: int) -> tuple[int, Mapping[tuple[int, str], Sequence[bytes]]]:
+        """About a thousand keys on: those with fields, by shard and view."""
+        with telling(self._url):
+            position, keys = self._link.scan(position, self._keys.fields, _SCAN_COUNT)
+        by_place: dict[tuple[int, str], list[bytes]] = defaultdict(list)
+        for key in keys:
+            place = self._keys.place(key)
+            if place is not None:
+                by_place[place].append(key)
+        return position, by_place
+
+    def put_document(self, name: str, document: Mapping[str, Any]) -> None:
+        """See the port."""
+        self._run([(0, ("SET", self._keys.document(name), msgspec.json.encode(document)))])
+
+    def get_document(self, name: str) -> dict[str, Any] | None:
+        """See the port."""
+        return self._asked(get_document(self._keys, name))
+
+    def remove_documents(self, names: Sequence[str]) -> None:
+        """See the port."""
+        if names:
+            self._run([(0, ("UNLINK", *map(self._keys.document, names)))])
+
+    def drop(self, views: Collection[str], position: int) -> tuple[int, int]:
+        """See the port. A step looks at about a thousand keys."""
+        commands: list[ShardCommand] = []
+        if position == 0 and views:
+            commands = [(n, ("UNLINK", *(self._keys.cursors(n, view) for view in views))) for n in self._all()]
+        removed = sum(self._run(commands))
+        position, by_place = self._scan(position)
+        commands = [
+            (shard, DROP.call([self._keys.cursors(shard, view), *keys]))
+            for (shard, view), keys in by_place.items()
+            if view in views
+        ]
+        return position, removed + sum(self._run(commands))
+
+    @property
+    def _redis(self) -> Any:
+        return self._link.redis
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._link.close()
+
+    def _asked(self, question: ReadRequest[T]) -> T:
+        return question.answer(self._run(question.commands))
+
+    def _run(self, commands: Sequence[ShardCommand]) -> list[Any]:
+        if not commands:
+            return []
+        with telling(self._url):
+            return self._link.run(commands)
+
+
+def _link_to(url: str, patience: CallLimits, pool_size: int | None) -> StoreClient:
+    """The link that a URL means: ``redis+cluster://`` and ``rediss+cluster://`` name any node of a cluster."""
+    if of_node(url) == url:
+        return NodeClient(url, patience, pool_size)
+    from headrace.features.online.redis.cluster_client import ClusterClient  # noqa: PLC0415 - few need it
+
+    return ClusterClient(url, patience, pool_size)

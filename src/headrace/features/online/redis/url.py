@@ -1,0 +1,70 @@
+"""URLs of the online store: ``redis://`` and ``rediss://`` name a single node, with ``+cluster`` any of a cluster."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from headrace.base.redaction import redacted
+from headrace.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+RESP = 2
+"""The protocol of Redis's answers: in 3 a hash is no list, and takes longer to read."""
+_CLUSTER = re.compile(r"^(rediss?)\+cluster://")
+
+
+def of_node(url: str) -> str:
+    """The URL of the node that a URL names."""
+    return _CLUSTER.sub(r"\1://", url)
+
+
+def check_url(url: str) -> None:
+    """Raise SettingsError, which shows no password, unless it can be told where the URL leads."""
+    from redis import connection  # noqa: PLC0415 - `--help` needs none of it
+
+    parse: Callable[[str], dict[str, Any]] = connection.parse_url  # redis-py has no type for it
+    try:
+        found = parse(of_node(url))
+        is_plain = _is_plain(url)
+    except ValueError:
+        found, is_plain = {}, False
+    if found.get("protocol", str(RESP)) != str(RESP):
+        message = (
+            f"the address of Redis, {redacted(url)}, asks for protocol {found['protocol']}: leave it out, headrace "
+            "speaks RESP2"
+        )
+        raise SettingsError(message)
+    if not is_plain:
+        message = (
+            f"the address of Redis, {redacted(url)}, cannot be read: wanted redis://, rediss://, redis+cluster:// or "
+            "rediss+cluster:// with user:password@host:port; in the password write %2F for /, %40 for @, %3A for :"
+        )
+        raise SettingsError(message)
+
+
+def _is_plain(url: str) -> bool:
+    """Whether no password ends the host too early, as ``/``, ``?`` and ``#`` do: what follows has its ``@``."""
+    parts = urlsplit(url)
+    rest = parts.path + parts.query.partition("=")[0] + parts.fragment
+    return not (":" in parts.netloc and "@" in rest)
+
+
+def check_single(url: str, found: Mapping[str, Any]) -> None:
+    """Raise SettingsError if the node that a plain URL names is, as its INFO says, one of a cluster.
+
+    Its client would find one shard where others have 64.
+    """
+    if found.get("cluster_enabled"):
+        message = f"{redacted(url)} is a node of a Redis Cluster: say redis+cluster:// (or rediss+cluster://) instead"
+        raise SettingsError(message)
+
+
+def check_cluster(url: str, error: Exception) -> None:
+    """Raise SettingsError if a cluster's client failed as its URL names a single node."""
+    if "Cluster mode is not enabled" in str(error):
+        message = f"{redacted(url)} is a single Redis, no cluster: say redis:// (or rediss://) instead"
+        raise SettingsError(message) from error

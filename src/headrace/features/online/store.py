@@ -1,0 +1,169 @@
+"""The online store: a port, and the words that its adapters share.
+
+The store is a fenced materialisation of the event log. It holds one *field* per (view version, entity, source
+partition). Entities are spread over its *shards*, and of each it holds one *cursor* per (view version, source
+partition). A write is a compare-and-set on a cursor.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+from headrace.bus.source_partition import SourcePartition, by_source
+from headrace.features.online.cursor import (
+    Cursor,
+    CursorSummary,
+    decoded_cursors,
+    summarized,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+
+def shard_of(key: bytes, shards: int) -> int:
+    """The shard that an entity is in: CRC-32 (zlib) of its key, modulo their number."""
+    return zlib.crc32(key) % shards if shards > 1 else 0
+
+
+@dataclass(frozen=True)
+class FencedWrite:
+    """A compare-and-set: from the cursor written last to the next one, with the fields that change with it.
+
+    All keys are of the cursor's shard.
+    """
+
+    view: str
+    source: SourcePartition
+    before: Cursor
+    after: Cursor
+    keys: Sequence[bytes] = ()
+    fields: Sequence[bytes] = ()
+    shard: int = 0
+
+
+@dataclass(frozen=True)
+class ShardSnapshot:
+    """When one shard was read, by its own clock (us), and the cursors that it then had of a view.
+
+    ``packed``: the names of the sources and their cursors' bytes, in turn.
+    """
+
+    now_us: int
+    packed: Sequence[bytes]
+
+    @cached_property
+    def cursors(self) -> Mapping[SourcePartition, Cursor]:
+        """The cursors by source. Raises CodecError."""
+        return decoded_cursors(self.packed)
+
+    @cached_property
+    def offsets(self) -> Mapping[str, int]:
+        """The next offset of each source, by its text."""
+        return {source.text: cursor.next_offset for source, cursor in self.cursors.items()}
+
+    @cached_property
+    def signs(self) -> CursorSummary:
+        """What they say together. Raises CodecError."""
+        return summarized(tuple(self.packed))
+
+
+@dataclass(frozen=True)
+class StoredFields:
+    """What one look-up read of one view: each key's shard and fields, and when each shard was read.
+
+    ``packed``: of each key the names of the sources and their fields, in turn. A look-up without keys reads shard 0.
+    """
+
+    moments: Mapping[int, ShardSnapshot]
+    shards: Sequence[int]
+    packed: Sequence[Sequence[bytes]]
+
+    @property
+    def clock(self) -> int:
+        """The largest of all cursors."""
+        return max([moment.signs.clock for moment in self.moments.values()])
+
+    @cached_property
+    def fields(self) -> Sequence[Mapping[SourcePartition, bytes]]:
+        """The fields of each key by source. Raises CodecError."""
+        return [by_source(of_key) for of_key in self.packed]
+
+
+class OnlineStore(Protocol):
+    """What the worker and the applications ask of an online store.
+
+    ``view`` is always ``name@version``. All methods raise OnlineStoreUnavailableError when the store does not answer.
+    """
+
+    @property
+    def shards(self) -> int:
+        """How many parts the entities are spread over: see :func:`shard_of`."""
+        ...
+
+    def acquire(self, view: str, source: SourcePartition, owner: bytes, partitions: int) -> Sequence[Cursor | None]:
+        """Take each shard's cursor over, whatever it holds; its position under the new owner, or None if there is none.
+
+        Where there was none nothing is written: the owner's first write, with ``before.next_offset`` < 0, creates it.
+        """
+        ...
+
+    def write(self, writes: Sequence[FencedWrite]) -> list[bool]:
+        """Apply each write iff the stored cursor's fence is that of ``before``; also True if it was applied already.
+
+        A write whose ``before.next_offset`` is negative asks that there be no cursor. Each write is atomic; when an
+        error is raised some may be applied, and all may be sent again.
+        """
+        ...
+
+    def read(self, view: str, source: SourcePartition, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The fields of one source partition, for a worker that does not have them in memory."""
+        ...
+
+    def look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[StoredFields]:
+        """An answer a view, in one round trip; what a shard says of all views is of one moment.
+
+        So a cursor vouches for the fields beside it: a shard that is emptied is found full or empty, never half.
+        """
+        ...
+
+    def look_up_with(
+        self, document: str, wanted: Sequence[tuple[str, Sequence[bytes]]]
+    ) -> tuple[dict[str, Any] | None, list[StoredFields]]:
+        """A look-up and a document, as :meth:`get_document` has it, in one round trip; the document is the older."""
+        ...
+
+    def cursors(self, views: Sequence[str]) -> list[Mapping[SourcePartition, Cursor]]:
+        """The cursors of each view, :func:`merged` over all shards."""
+        ...
+
+    def scavenge(self, reach_us: Mapping[str, int], position: int) -> tuple[int, int]:
+        """One step of removing what no look-up can see; the next position (0: all was gone through), and how many.
+
+        ``reach_us`` maps a view to its longest window and its history, together. A field goes iff its newest event is
+        at least that far behind the largest clock of the view's cursors in its shard. Without a cursor nothing goes.
+        """
+        ...
+
+    def put_document(self, name: str, document: Mapping[str, Any]) -> None:
+        """Keep a JSON document: a spec under ``view:<name@version>``, a service under ``service:<name@version>``."""
+        ...
+
+    def get_document(self, name: str) -> dict[str, Any] | None:
+        """The JSON document of that name, or None."""
+        ...
+
+    def remove_documents(self, names: Sequence[str]) -> None:
+        """Forget these documents, where they are there."""
+        ...
+
+    def drop(self, views: Collection[str], position: int) -> tuple[int, int]:
+        """One step of removing everything of some views; the next position (0: a round is complete), and how many keys.
+
+        Cursors go as a round begins, at position 0. Fields go only where the view has no cursor in their shard: who
+        folds it again has written one before.
+        """
+        ...

@@ -1,0 +1,226 @@
+"""The log of model events on Kafka, by confluent-kafka: assigned, never subscribed, so no group and no rebalance."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import (
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+
+from headrace.bus.topics import FOR_EVER, MODEL_ACKS, MODELS
+from headrace.bus.watermarks import Watermarks
+from headrace.errors import BusUnavailableError, DefinitionError
+from headrace.models import acknowledgement
+from headrace.models.model_event_log import ModelLogEntry, entry
+from headrace.models.model_events import ModelEvent, ModelEventRecord, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_BATCH = 500
+_NEW_TOPIC_S = 5.0
+_NOT_YET = frozenset(
+    {
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - librdkafka's names for them
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+    }
+)
+
+
+def ensure_topic(bootstrap_servers: str, topic: str = MODELS, *, replication: int = 1, timeout_s: float = 30.0) -> None:
+    """Create the topic with one partition, kept for ever, unless it is there.
+
+    Raises DefinitionError for an existing topic that has more partitions or forgets, BusUnavailableError without a
+    broker.
+    """
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 2})
+    new = NewTopic(topic, num_partitions=1, replication_factor=replication, config=FOR_EVER)
+    try:
+        admin.create_topics([new], operation_timeout=timeout_s, request_timeout=timeout_s)[topic].result(timeout_s)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise _unavailable(f"create topic {topic!r}", bootstrap_servers, error) from error
+        _check_topic(admin, topic, timeout_s)
+    except TimeoutError as error:
+        raise _unavailable(f"create topic {topic!r}", bootstrap_servers, error) from error
+
+
+def _check_topic(admin: AdminClient, topic: str, timeout_s: float) -> None:
+    partitions = len(admin.list_topics(topic, timeout=timeout_s).topics[topic].partitions)
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    config = admin.describe_configs([resource])[resource].result(timeout_s)
+    found = {name: config[name].value for name in FOR_EVER}
+    if partitions != 1 or found != FOR_EVER:
+        message = (
+            f"topic {topic!r} has {partitions} partitions and {found}; the log of model events needs one order and is "
+            f"never forgotten: 1 partition and {FOR_EVER}. Alter its configuration, or name another topic"
+        )
+        raise DefinitionError(message)
+
+
+class KafkaModelEventLog:
+    """Appends with an idempotent producer, reads partition 0 to its end. One thread may read while others append."""
+
+    def __init__(self, bootstrap_servers: str, topic: str = MODELS, *, timeout_s: float = 30.0) -> None:
+        self._servers = bootstrap_servers
+        self._topic = topic
+        self._timeout_s = timeout_s
+        self._writer = _SingleRecordProducer(bootstrap_servers, topic, timeout_s)
+        self._reading = threading.Lock()
+        self._consumer: Consumer | None = None
+        self._watermarks = Watermarks(bootstrap_servers)
+        self._position: int | None = None
+
+    def append(self, event: ModelEvent) -> int:
+        """Produce the event and wait for the broker."""
+        record = encode(event)
+        return self._writer.write(record.key, record.value, record.headers)
+
+    def read(self, start: int = 0, *, wait_s: float = 0.0) -> list[ModelLogEntry]:
+        """The entries from ``start`` to the high watermark."""
+        with self._reading:
+            consumer = self._assigned(start)
+            try:
+                end = self._end()
+                entries = (self._until(consumer, end) if end > start else []) or self._next(consumer, wait_s)
+            except KafkaException as error:
+                self._position = None
+                raise _unavailable(f"read topic {self._topic!r}", self._servers, error) from error
+            self._position = max([start, end, *(e.offset + 1 for e in entries)])
+            return entries
+
+    def close(self) -> None:
+        """Close the consumer and flush the producer."""
+        self._writer.flush()
+        with self._reading:
+            if self._consumer is not None:
+                self._consumer.close()
+            self._consumer, self._position = None, None
+            self._watermarks.close()
+
+    def _assigned(self, start: int) -> Consumer:
+        if self._consumer is None:
+            self._consumer = Consumer(
+                {
+                    "bootstrap.servers": self._servers,
+                    "log_level": 2,  # connections come and go: what matters is raised or returned
+                    "group.id": f"{self._topic}-{uuid.uuid4()}",  # never joined, never committed
+                    "enable.auto.commit": False,
+                    "enable.partition.eof": True,
+                    "auto.offset.reset": "error",
+                    "fetch.wait.max.ms": 100,
+                },
+            )
+        if self._position != start:
+            self._consumer.assign([TopicPartition(self._topic, 0, start)])
+        return self._consumer
+
+    def _end(self) -> int:
+        """The high watermark; a new topic, or a broker that has just started, has no leader for a moment."""
+        deadline = time.monotonic() + min(self._timeout_s, _NEW_TOPIC_S)
+        while True:
+            try:
+                return self._watermarks.of(self._topic, 0, self._timeout_s)[1]
+            except KafkaException as error:
+                if error.args[0].code() not in _NOT_YET or time.monotonic() >= deadline:
+                    raise
+            time.sleep(0.05)
+
+    def _until(self, consumer: Consumer, end: int) -> list[ModelLogEntry]:
+        """All up to ``end``; transaction markers hold offsets too, so the end is known by its EOF or a later record."""
+        entries: list[ModelLogEntry] = []
+        deadline = time.monotonic() + self._timeout_s
+        while time.monotonic() < deadline:
+            messages = consumer.consume(1, 1.0) + consumer.consume(_BATCH, 0)
+            found = [(_entry(message), message.offset() or 0) for message in messages]
+            entries += [e for e, _ in found if e is not None]
+            if any(offset >= end - (e is not None) for e, offset in found):
+                return entries
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - librdkafka's name for it
+
+    def _next(self, consumer: Consumer, wait_s: float) -> list[ModelLogEntry]:
+        deadline = time.monotonic() + wait_s
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            found = [_entry(message) for message in consumer.consume(1, left) + consumer.consume(_BATCH, 0)]
+            entries = [e for e in found if e is not None]
+            if entries or time.monotonic() >= deadline:
+                return entries
+
+
+class KafkaAcknowledgements:
+    """Acknowledgements on their topic, keyed by model."""
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        topic: str = MODEL_ACKS,
+        *,
+        timeout_s: float = 30.0,
+    ) -> None:
+        self._writer = _SingleRecordProducer(bootstrap_servers, topic, timeout_s)
+
+    def send(self, message: acknowledgement.Acknowledgement) -> None:
+        """Produce it and wait for the broker."""
+        self._writer.write(message.model.encode(), acknowledgement.encode(message), {})
+
+
+class _SingleRecordProducer:
+    """A synchronous, idempotent producer of single records."""
+
+    def __init__(self, bootstrap_servers: str, topic: str, timeout_s: float) -> None:
+        self._servers = bootstrap_servers
+        self._topic = topic
+        self._timeout_s = timeout_s
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "log_level": 2,  # connections come and go: what matters is raised or returned
+                "enable.idempotence": True,
+                "linger.ms": 0,
+                "message.timeout.ms": int(timeout_s * 1000),
+            },
+        )
+
+    def write(self, key: bytes, value: bytes, headers: dict[str, bytes]) -> int:
+        """The offset of the record, once it is durable."""
+        done: list[tuple[Any, Any]] = []
+        self._producer.produce(self._topic, value, key, headers=list(headers.items()), on_delivery=_into(done))
+        self._producer.flush(self._timeout_s + 1)
+        error, message = done[0] if done else (KafkaError(KafkaError._TIMED_OUT), None)  # noqa: SLF001
+        if error is not None:
+            raise _unavailable(f"write to topic {self._topic!r}", self._servers, error)
+        return int(message.offset()) if message is not None else -1
+
+    def flush(self) -> None:
+        self._producer.flush(self._timeout_s)
+
+
+def _into(done: list[tuple[Any, Any]]) -> Callable[[Any, Any], None]:
+    return lambda error, message: done.append((error, message))
+
+
+def _entry(message: Any) -> ModelLogEntry | None:
+    """The entry of a polled message; None for an end of partition, or one not known yet. Raises KafkaException."""
+    error = message.error()
+    if error is not None:
+        if error.code() in _NOT_YET or error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+            return None
+        raise KafkaException(error)
+    headers = {name: value or b"" for name, value in message.headers() or ()}
+    return entry(message.offset(), ModelEventRecord(message.key() or b"", headers, message.value() or b""))
+
+
+def _unavailable(what: str, servers: str, error: object) -> BusUnavailableError:
+    return BusUnavailableError(f"could not {what} on {servers}: {error}; is the broker up and the address right?")

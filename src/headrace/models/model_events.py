@@ -1,0 +1,180 @@
+"""Model events: the messages that a version was published, rolled back to, or retired.
+
+On the bus they are CloudEvents 1.0 in Kafka's binary mode: attributes in ``ce_*`` headers, JSON in the value, and the
+model's name as the record key. Types: ``headrace.model.published``, ``.rolled_back``, ``.retired``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import msgspec
+from cloudevents.core.bindings import kafka
+from cloudevents.core.exceptions import BaseCloudEventException
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+
+from headrace.base.times import epoch_us, utc_datetime
+from headrace.bus import message
+from headrace.errors import CodecError, NewerFormatError
+
+FORMAT = 2
+"""The latest. Format 2 is that of publications whose service has on-demand features; all else is format 1."""
+_PREFIX = "headrace.model."
+
+
+class ArtifactRef(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the estimator's bytes are, what they must be, and what they mean."""
+
+    uri: str
+    digest: str
+    content_hash: str
+
+
+class ManifestRef(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the manifest is and the hash it must have."""
+
+    uri: str
+    hash: str
+
+
+class ViewRef(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of a feature view, and the request fields that make its entity key, in order."""
+
+    name: str
+    spec_hash: str
+    keys: list[str]
+
+
+class ServiceRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All that an application needs to look this model's features up, with no definition code.
+
+    ``columns`` are the feature columns in the order of the training set; ``request_features`` follow them.
+    ``on_demand`` is that of the service's spec: what the last of the columns are made of.
+    """
+
+    name: str
+    hash: str
+    views: list[ViewRef]
+    columns: list[str]
+    request_features: list[str]
+    key: str
+    at: str
+    on_demand: dict[str, Any] = {}
+
+
+class Cause(msgspec.Struct, frozen=True, kw_only=True):
+    """Why there is a new version: the rule that fired and its reason."""
+
+    rule: str
+    reason: str
+    decision: str | None = None
+
+
+class Published(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that passed its gate. ``expects``: id of the event that was live when it was judged, or null."""
+
+    format: int = 1
+    version: int
+    artifact: ArtifactRef
+    service: ServiceRef
+    manifest: ManifestRef
+    metrics: dict[str, float]
+    gate: dict[str, Any]
+    cause: Cause
+    request_id: str
+    trained_to_us: int
+    expects: str | None
+    run: str | None = None
+
+
+class RolledBack(msgspec.Struct, frozen=True, kw_only=True):
+    """The version to go back to, whatever is live. ``pin`` holds it until unpinned (the same event with false)."""
+
+    format: int = 1
+    version: int
+    reason: str
+    pin: bool = True
+
+
+class Retired(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that is never to be live again. Its views may go once no other version names them."""
+
+    format: int = 1
+    version: int
+    reason: str
+
+
+ModelEventData = Published | RolledBack | Retired
+_KINDS: dict[str, type[ModelEventData]] = {
+    "published": Published,
+    "rolled_back": RolledBack,
+    "retired": Retired,
+}
+
+
+class ModelEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One event of one model. ``id`` is unique; ``at_us`` is when it was decided, on the injected clock."""
+
+    id: str
+    model: str
+    at_us: int
+    data: ModelEventData
+
+    @property
+    def kind(self) -> str:
+        """``published``, ``rolled_back`` or ``retired``."""
+        return next(kind for kind, type_ in _KINDS.items() if isinstance(self.data, type_))
+
+
+@dataclass(frozen=True)
+class ModelEventRecord:
+    """A Kafka record of a model event: key, headers and value."""
+
+    key: bytes
+    headers: dict[str, bytes]
+    value: bytes
+
+
+def encode(event: ModelEvent) -> ModelEventRecord:
+    """The record that carries an event."""
+    cloud_event = CloudEvent(
+        {
+            "specversion": "1.0",
+            "id": event.id,
+            "source": f"/headrace/models/{event.model}",
+            "type": _PREFIX + event.kind,
+            "subject": str(event.data.version),
+            "time": utc_datetime(event.at_us),
+            "datacontenttype": "application/json",
+        },
+        msgspec.json.encode(event.data, order="deterministic"),
+    )
+    binary = kafka.to_binary(cloud_event, JSONFormat(), key_mapper=lambda _: event.model)
+    return ModelEventRecord(event.model.encode(), binary.headers, binary.value)
+
+
+def decode(record: ModelEventRecord) -> ModelEvent:
+    """The event in a record. Raises CodecError for anything else, saying what is wrong with it."""
+    try:
+        cloud_event = kafka.from_binary(kafka.KafkaMessage(record.headers, None, b""), JSONFormat(), CloudEvent)
+        kind = _data_type(cloud_event.get_type())
+        data = cast("ModelEventData", message.decode(record.value, kind, FORMAT, f"model event {cloud_event.get_id()}"))
+        at = cloud_event.get_time()
+        if at is None or "ce_time" not in record.headers:  # the library fills an absent time with now
+            raise ValueError("it has no ce_time")  # noqa: TRY301 - one place that words it
+        return ModelEvent(id=cloud_event.get_id(), model=record.key.decode(), at_us=epoch_us(at), data=data)
+    except NewerFormatError:
+        raise
+    except (BaseCloudEventException, CodecError, ValueError, TypeError) as error:
+        said = f"a record of model {record.key!r} is no model event that this release reads: {error}"
+        raise CodecError(said) from error
+
+
+def _data_type(name: str) -> type[ModelEventData]:
+    kind = _KINDS.get(name.removeprefix(_PREFIX)) if name.startswith(_PREFIX) else None
+    if kind is None:
+        said = f"its type is {name!r}, known are {[_PREFIX + known for known in _KINDS]}"
+        raise ValueError(said)
+    return kind

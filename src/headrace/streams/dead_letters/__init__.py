@@ -1,0 +1,1 @@
+"""Rejected records: finding them and sending them again."""

@@ -1,0 +1,150 @@
+"""Dead letters as the event log has them: each rejected row, with the record's bytes.
+
+The log is the truth: it has every rejected row, also one that was too large to be copied to ``<topic>.dead-letters``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pyarrow.dataset as ds
+
+from headrace.base.times import epoch_us
+from headrace.bus.source_partition import SourcePartition
+from headrace.bus.topics import incarnations, retained_offsets
+from headrace.errors import BusUnavailableError, TerminalError, TopicUnknownError
+from headrace.event_log.event_log import REJECTED
+from headrace.streams.plane.rejected_copies import letter_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from headrace.event_log.event_log import EventLog
+
+_WHICH = ["__topic_id", "__partition", "__offset", "__record_timestamp", "__reason", "__error"]
+_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A rejected record: where it lies, its timestamp, and why it was rejected."""
+
+    topic: str
+    source: SourcePartition
+    offset: int
+    at: datetime
+    reason: str
+    error: str
+
+    @property
+    def id(self) -> str:
+        """``<topic id>-<partition>-<offset>``, also the header ``headrace_id`` of its copy."""
+        return letter_id(self.source, self.offset)
+
+    @property
+    def place(self) -> str:
+        """``<partition>-<offset>``: enough where the topic is known and was never created anew."""
+        return f"{self.source.partition}-{self.offset}"
+
+    @property
+    def at_us(self) -> int:
+        """Its record timestamp in microseconds."""
+        return epoch_us(self.at)
+
+
+@dataclass(frozen=True)
+class RecordContent:
+    """The bytes of a record."""
+
+    key: bytes | None
+    value: bytes | None
+
+
+def find(log: EventLog, topics: Iterable[str], reason: str | None = None) -> list[DeadLetter]:
+    """The dead letters of some topics, the newest first. Raises OfflineStoreUnavailableError."""
+    keep = _rejected() if reason is None else _rejected() & (ds.field("__reason") == reason)
+    found = [
+        DeadLetter(topic, SourcePartition(partition, topic_id), offset, at, why, error)
+        for topic in topics
+        if log.exists(topic)
+        for topic_id, partition, offset, at, why, error in _read(log, topic, keep, _WHICH).iter_rows()
+    ]
+    return sorted(found, key=lambda letter: (letter.at, letter.topic, letter.id), reverse=True)
+
+
+def named(letters: Sequence[DeadLetter], name: str) -> DeadLetter:
+    """The one letter whose id is, or ends with, ``name``. TerminalError if there is none, or several."""
+    found = [letter for letter in letters if letter.id == name or letter.id.endswith(f"-{name}")]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise TerminalError(f"there is no dead letter {name!r}; `headrace dead-letters list` shows those there are")
+    several = ", ".join(f"{letter.topic} {letter.id}" for letter in found)
+    raise TerminalError(f"{name!r} is the end of several ids: {several}; name one of them in full, or add --stream")
+
+
+def contents(log: EventLog, letters: Sequence[DeadLetter]) -> list[RecordContent]:
+    """The bytes of letters of one source partition, in their order. Raises OfflineStoreUnavailableError."""
+    topic, source = letters[0].topic, letters[0].source
+    offsets = [letter.offset for letter in letters]
+    keep = _rejected() & (ds.field("__partition") == source.partition) & ds.field("__offset").isin(offsets)
+    keep &= (ds.field("__offset") >= min(offsets)) & (ds.field("__offset") <= max(offsets))  # what files are chosen by
+    rows = _read(log, topic, keep, ["__topic_id", "__offset", "__key", "__value"])
+    rows = rows.filter(pl.col("__topic_id") == source.topic_id).drop("__topic_id")
+    found = {offset: RecordContent(key, value) for offset, key, value in rows.iter_rows()}
+    return [found[offset] for offset in offsets]
+
+
+def headers(bootstrap_servers: str, letter: DeadLetter) -> list[tuple[str, bytes | None]] | None:
+    """The record's headers, which only its topic has; None if the record is there no more.
+
+    Raises BusUnavailableError.
+    """
+    from confluent_kafka import Consumer, TopicPartition  # noqa: PLC0415
+
+    if not _is_held(bootstrap_servers, letter):
+        return None
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "log_level": 2,
+            "group.id": "headrace-dead-letters",  # never joined: the partition is assigned by hand
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+        }
+    )
+    try:
+        consumer.assign([TopicPartition(letter.topic, letter.source.partition, letter.offset)])
+        for message in consumer.consume(1, _TIMEOUT_S):
+            if message.error() is None:
+                own: Any = message.headers() or []
+                return own if message.offset() == letter.offset else None
+        raise BusUnavailableError(f"{letter.topic}-{letter.place} cannot be read at {bootstrap_servers}: try again")
+    finally:
+        consumer.close()
+
+
+def _is_held(bootstrap_servers: str, letter: DeadLetter) -> bool:
+    from headrace.bus.topics import admin  # noqa: PLC0415
+
+    client = admin(bootstrap_servers)
+    try:
+        if incarnations(client, [letter.topic])[letter.topic].topic_id != letter.source.topic_id:
+            return False
+        found = retained_offsets(client, letter.topic, letter.source.partition)
+    except TopicUnknownError:
+        return False
+    return found.begins <= letter.offset < found.ends
+
+
+def _rejected() -> Any:
+    return ds.field("__verdict") == REJECTED
+
+
+def _read(log: EventLog, topic: str, keep: Any, columns: list[str]) -> pl.DataFrame:
+    """Some columns of some rows; files without a rejected row are not opened."""
+    with log.storage(topic):
+        return pl.DataFrame(log.table(topic).to_pyarrow_dataset().to_table(columns=columns, filter=keep))

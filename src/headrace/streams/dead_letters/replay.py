@@ -1,0 +1,207 @@
+"""Sending dead letters again after a fix: each once, whatever dies meanwhile.
+
+One Kafka transaction carries some records to their stream's topic and, to ``headrace.replays``, the ids of the letters
+that they repeat: both are there, or neither. All replays share one transactional id, so a later one ends an earlier
+one, also one that only sleeps, before it looks at what was replayed.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from headrace.base.times import Clock, wall_clock
+from headrace.bus import message
+from headrace.bus.source_partition import NO_CLOCK
+from headrace.bus.tail import TopicTail
+from headrace.bus.topics import FOR_EVER, TopicPlan, admin, ensure_topics, incarnations, stamped_by_producers
+from headrace.errors import BusUnavailableError, FencedError, TerminalError
+from headrace.streams.dead_letters.dead_letter import contents
+from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from headrace.bus.stream import Stream
+    from headrace.event_log.event_log import EventLog
+    from headrace.streams.dead_letters.dead_letter import DeadLetter, RecordContent
+
+REPLAYS = "headrace.replays"
+REPLAY_OF = "headrace_replay_of"
+"""The header of a record that repeats a dead letter: the letter's id."""
+FORMAT = 1
+_PIECE = 200
+_TIMEOUT_S = 30.0
+_TRANSACTIONAL_ID = "headrace-replay"
+
+
+class DeadLettersReplayed(msgspec.Struct, frozen=True, kw_only=True):
+    """These dead letters of a topic were sent again, at ``at_us``, in the transaction that this message is part of."""
+
+    topic: str
+    letters: list[str]
+    at_us: int
+    format: int = FORMAT
+
+
+def decode(data: bytes | None) -> DeadLettersReplayed:
+    """Read a message of ``headrace.replays``. Raises NewerFormatError and CodecError."""
+    return message.decode(data, DeadLettersReplayed, FORMAT, "a record of a replay")
+
+
+def replayed(bootstrap_servers: str) -> dict[str, int]:
+    """When each letter was replayed (us), by id. Makes the topic if it is not there. Raises BusUnavailableError."""
+    ensure_topics(bootstrap_servers, [TopicPlan(REPLAYS, 1, FOR_EVER)])
+    with closing(TopicTail(bootstrap_servers, [REPLAYS], from_beginning=True)) as tail:
+        told = [decode(found.value()) for found in tail.drain()]
+    return {letter: each.at_us for each in told for letter in each.letters}
+
+
+@dataclass(frozen=True)
+class ReplayedPiece:
+    """Letters that were dealt with together: sent, known to have been sent earlier, or rejected still, with why."""
+
+    sent: Sequence[DeadLetter]
+    earlier: Sequence[DeadLetter]
+    rejected: Sequence[tuple[DeadLetter, str]]
+
+    def __len__(self) -> int:
+        return len(self.sent) + len(self.earlier) + len(self.rejected)
+
+
+class DeadLetterReplayer:
+    """Replays dead letters of some streams. Beginning ends any other replay on the same Kafka.
+
+    Raises BusUnavailableError.
+    """
+
+    def __init__(
+        self, bootstrap_servers: str, log: EventLog, streams: Mapping[str, Stream], *, clock: Clock = wall_clock
+    ) -> None:
+        from confluent_kafka import Producer  # noqa: PLC0415
+
+        self._log, self._streams, self._clock = log, streams, clock
+        self._client = admin(bootstrap_servers)
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "log_level": 2,
+                "transactional.id": _TRANSACTIONAL_ID,
+                "message.max.bytes": 1_000_000_000,  # what is too large is for the topic to say: it had the record
+            }
+        )
+        with _answering():
+            self._producer.init_transactions(_TIMEOUT_S)
+        self._known = replayed(bootstrap_servers)  # only now: no earlier replay can add to it any more
+
+    def replay(self, letters: Sequence[DeadLetter]) -> Iterator[ReplayedPiece]:
+        """Send letters again, in the order of their offsets; each piece is durable when it is given.
+
+        A letter that would be rejected again by the streams' present definitions is not sent. Raises FencedError if
+        another replay began, TerminalError if the broker refuses a record, and TransientError; what was given stays.
+        """
+        ordered = sorted(letters, key=lambda letter: (letter.topic, letter.source, letter.offset))
+        for (topic, _), own in groupby(ordered, key=lambda letter: (letter.topic, letter.source)):
+            target = self._target(topic)
+            rest = list(own)
+            while rest:
+                piece, rest = rest[:_PIECE], rest[_PIECE:]
+                yield self._replay(target, piece)
+
+    def _target(self, topic: str) -> _ReplayTarget:
+        partitions = incarnations(self._client, [topic])[topic].partitions
+        return _ReplayTarget(self._streams[topic], partitions, bool(stamped_by_producers(self._client, [topic])))
+
+    def _replay(self, target: _ReplayTarget, letters: Sequence[DeadLetter]) -> ReplayedPiece:
+        fresh = [letter for letter in letters if letter.id not in self._known]
+        earlier = [letter for letter in letters if letter.id in self._known]
+        bytes_of = dict(zip(fresh, contents(self._log, fresh), strict=True)) if fresh else {}
+        errors = target.errors(bytes_of, self._clock())
+        good = {letter: content for letter, content in bytes_of.items() if letter not in errors}
+        if good:
+            self._send(target, good)
+        return ReplayedPiece(list(good), earlier, list(errors.items()))
+
+    def _send(self, target: _ReplayTarget, good: Mapping[DeadLetter, RecordContent]) -> None:
+        done = DeadLettersReplayed(
+            topic=target.stream.topic, letters=[letter.id for letter in good], at_us=self._clock()
+        )
+        with self._transaction():
+            for letter, content in good.items():
+                self._producer.produce(
+                    letter.topic, content.value, content.key,
+                    headers=[(REPLAY_OF, letter.id.encode())], **target.place(letter),
+                )  # fmt: skip
+            self._producer.produce(REPLAYS, msgspec.json.encode(done))
+        self._known |= dict.fromkeys(done.letters, done.at_us)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        from confluent_kafka import KafkaException  # noqa: PLC0415
+
+        with _answering():
+            self._producer.begin_transaction()
+            try:
+                yield
+                self._producer.commit_transaction(_TIMEOUT_S)
+            except KafkaException as error:
+                if not error.args[0].fatal():
+                    self._producer.abort_transaction(_TIMEOUT_S)
+                raise
+
+
+@dataclass(frozen=True)
+class _ReplayTarget:
+    """The topic that a letter goes back to. ``keeps_time``: its timestamps are the producers', not the broker's."""
+
+    stream: Stream
+    partitions: int
+    keeps_time: bool
+
+    def errors(self, found: Mapping[DeadLetter, RecordContent], now_us: int) -> dict[DeadLetter, str]:
+        """Of the letters that would be rejected again, why."""
+        if not found:
+            return {}
+        letters, source = list(found), next(iter(found)).source
+        records = PartitionRecords(
+            np.array([letter.offset for letter in letters], np.int64),
+            np.array([letter.at_us if self.keeps_time else now_us for letter in letters], np.int64),
+            [content.key for content in found.values()],
+            [content.value for content in found.values()],
+        )
+        rows = RecordJudge(self.stream).rows(source.topic_id, source.partition, records, NO_CLOCK)
+        return {
+            letter: error
+            for letter, error in zip(letters, rows.get_column("__error").to_list(), strict=True)
+            if error is not None
+        }
+
+    def place(self, letter: DeadLetter) -> dict[str, Any]:
+        """Where in the topic the record goes, and when: its old partition, unless the topic is new and has it not.
+
+        Where timestamps are the producers' it keeps its own, as a later one would move its partition's clock.
+        """
+        place: dict[str, Any] = {"timestamp": letter.at_us // 1_000} if self.keeps_time else {}
+        return place | ({"partition": letter.source.partition} if letter.source.partition < self.partitions else {})
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """What Kafka raises within, as an error of ours."""
+    from confluent_kafka import KafkaException  # noqa: PLC0415
+
+    try:
+        yield
+    except KafkaException as error:
+        why = error.args[0]
+        if why.fatal():
+            raise FencedError(f"this replay was ended by another one that began later ({why.str()}): run it again; "
+                              "what was sent is known and not sent twice") from error  # fmt: skip
+        if why.retriable():
+            raise BusUnavailableError(f"the replay has to wait for Kafka: {why.str()}; run it again") from error
+        raise TerminalError(f"Kafka refuses the replay: {why.str()}; nothing of this piece was sent") from error

@@ -1,0 +1,253 @@
+"""Following what is deployed: which views to fold, when a service goes over to new ones, and when old ones go.
+
+Any number of workers do the same at once: all that they decide is the fold of two logs and of the cursors.
+docs/adr/0011-definitions-are-deployed.md says why.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+
+from headrace.bus.topics import MODELS
+from headrace.errors import CodecError
+from headrace.features.online.cursor import is_live
+from headrace.models.model_event_log import entry
+from headrace.models.model_events import ModelEventRecord
+from headrace.models.model_state import ModelState
+from headrace.models.model_state import advance as advance_model
+from headrace.streams.deployments.deployment import (
+    Deployed,
+    Deployment,
+    DeploymentChange,
+    Spec,
+    ViewsRetired,
+    advance,
+    decode,
+    named_by_models,
+    told_by,
+    views_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from confluent_kafka import Message
+
+    from headrace.base.times import Clock
+    from headrace.bus.stream import Stream
+    from headrace.features.online.store import OnlineStore
+
+_GRACE_S = 60.0
+"""How long a view stays after nothing needs it: applications may be about to look it up."""
+_DROP_AFTER_S = 5.0
+"""How long a retired view's keys stay: workers have to hear of it first."""
+_SCANS = 10
+"""Steps of about a thousand keys each time, while there is something to drop."""
+logger = structlog.get_logger(__name__)
+
+
+class TopicFollower(Protocol):
+    """Follows topics: headrace.bus.tail.TopicTail."""
+
+    def poll(self, timeout_s: float) -> list[Message]:
+        """What has come."""
+        ...
+
+    def drain(self) -> list[Message]:
+        """Everything up to the present end."""
+        ...
+
+
+class Rollout:
+    """What one worker makes of the definitions and the model events. Not for several threads at once.
+
+    ``tail`` follows ``headrace.definitions`` and ``headrace.models`` from their beginnings, ``append`` writes to the
+    first of them. ``streams`` are those that the worker reads: it folds no view that wants other fields of them.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        streams: Sequence[Stream],
+        store: OnlineStore,
+        tail: TopicFollower,
+        append: Callable[[DeploymentChange], None],
+        *,
+        new_id: Callable[[], str],
+        clock: Clock,
+        monotonic: Callable[[], float],
+        grace_s: float = _GRACE_S,
+        drop_after_s: float = _DROP_AFTER_S,
+    ) -> None:
+        self._namespace, self._store, self._tail, self._append = namespace, store, tail, append
+        self._streams = {stream.topic: stream.spec() for stream in streams}
+        self._new_id, self._clock = new_id, clock
+        self._unneeded = NamesPresentFor(monotonic, grace_s)
+        self._undropped = NamesPresentFor(monotonic, drop_after_s)
+        self._dropped: set[str] = set()
+        self._dropping: frozenset[str] = frozenset()
+        self._scan, self._found = 0, 0
+        self._warned: set[str] = set()
+        self.deployment, self._models = Deployment(), dict[str, ModelState]()
+
+    def begin(self, views: Sequence[Spec], services: Sequence[Spec]) -> None:
+        """Read both logs. Before the first deployment, the worker's own definitions become it.
+
+        Raises BusUnavailableError.
+        """
+        self._take(self._tail.drain())
+        while self.deployment.current is None:
+            self._append(
+                Deployed(
+                    id=self._new_id(), namespace=self._namespace, expects=None, views=list(views),
+                    services=list(services), at_us=self._clock(),
+                )
+            )  # fmt: skip
+            self._take(self._tail.drain())
+        if not self.deployment.deploys(views, services):
+            logger.warning(
+                "the project's definitions are not those that are deployed, which hold",
+                do="see `headrace plan`, then `headrace apply`",
+            )
+
+    def specs(self) -> list[Spec]:
+        """The views to fold: those wanted, and earlier versions that are not retired."""
+        folded = self.deployment.folded(named_by_models(self._models))
+        return [spec for name, spec in folded.items() if self._can_fold(name, spec)]
+
+    def _can_fold(self, name: str, spec: Spec) -> bool:
+        source = spec["source"]
+        stream = self._streams.get(source["topic"])
+        if stream is not None and all(wanted in stream["fields"] for wanted in source["fields"]):
+            return True
+        if name not in self._warned:
+            self._warned.add(name)
+            logger.warning(
+                "a deployed view wants a stream that this worker does not read, or other fields of it",
+                view=name, topic=source["topic"], do="start the worker again with the project's new streams",
+            )  # fmt: skip
+        return False
+
+    def publish(self) -> None:
+        """Put the specs into the store, where it lacks them. Raises OnlineStoreUnavailableError."""
+        for name, spec in self.deployment.folded(named_by_models(self._models)).items():
+            self._store.put_document(f"view:{name}", spec)
+        self._serve()
+
+    def step(self) -> list[Spec]:
+        """Hear what is new, switch services, retire and drop views; the views to fold from now on.
+
+        Raises OnlineStoreUnavailableError and BusUnavailableError; then it may be called again.
+        """
+        if self._take(self._tail.poll(0)):
+            self.publish()
+        in_force = self._serve()
+        self._retire(in_force)
+        self._drop()
+        return self.specs()
+
+    # -- hearing ----------------------------------------------------------------------------------------------------
+
+    def _take(self, messages: Sequence[Message]) -> bool:
+        """Whether there was something for this worker."""
+        before = self.deployment, dict(self._models)
+        for message in messages:
+            if message.topic() == MODELS:
+                self._take_model_event(message)
+            else:
+                self._take_change(message)
+        return (self.deployment, self._models) != before
+
+    def _take_change(self, message: Message) -> None:
+        try:
+            change = decode(message.value())
+        except CodecError as error:
+            logger.warning("a deployment cannot be read: what was deployed before holds", error=str(error))
+            return
+        if change.namespace == self._namespace:
+            self.deployment = advance(self.deployment, change)
+
+    def _take_model_event(self, message: Message) -> None:
+        parts: Any = message.key() or b"", dict(message.headers() or ()), message.value() or b""
+        found = entry(message.offset() or 0, ModelEventRecord(*parts)).event
+        if found is not None:
+            self._models[found.model] = advance_model(self._models.get(found.model, ModelState()), found)
+
+    # -- services ---------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> list[Spec]:
+        """Each service goes over to its new views by one write, once all partitions of all of them are live.
+
+        The services in force. Where the store knows none of the name, there is nothing to wait for.
+        """
+        self._store.remove_documents([f"service:{name}" for name in self.deployment.gone_services])
+        return [self._serve_one(name, spec) for name, spec in self.deployment.services.items()]
+
+    def _serve_one(self, name: str, spec: Spec) -> Spec:
+        wanted = spec | {"deployment": self.deployment.number}
+        found = self._store.get_document(f"service:{name}")
+        if found is None or self._may_replace(found, wanted):
+            self._store.put_document(f"service:{name}", wanted)
+            return wanted
+        return found
+
+    def _may_replace(self, found: Spec, wanted: Spec) -> bool:
+        """A worker that has not heard of the newest deployment must not go back to an older one."""
+        if told_by(found) == told_by(wanted) or found.get("deployment", 0) >= wanted["deployment"]:
+            return False
+        is_ready = all(map(is_live, self._store.cursors(views_of(wanted))))
+        if is_ready:
+            logger.info("service goes over to new views", service=wanted["service"], views=views_of(wanted))
+        return is_ready
+
+    # -- retiring ---------------------------------------------------------------------------------------------------
+
+    def _retire(self, in_force: Sequence[Mapping[str, Any]]) -> None:
+        """Say that views are retired which nothing has needed for a while. To say it twice is harmless."""
+        models = named_by_models(self._models)
+        needed = {*self.deployment.views, *models, *(view for service in in_force for view in views_of(dict(service)))}
+        folded = self.deployment.folded(models)
+        due = self._unneeded.over(folded.keys() - needed)
+        if due and self.deployment.id is not None:
+            logger.info("views retire", views=sorted(due))
+            self._append(
+                ViewsRetired(
+                    namespace=self._namespace, expects=self.deployment.id, views=sorted(due), at_us=self._clock()
+                )
+            )
+
+    def _drop(self) -> None:
+        """Go through the store for keys of retired views, until a whole round finds none."""
+        gone = self.deployment.specs.keys() - self.deployment.folded(named_by_models(self._models)).keys()
+        self._dropped &= gone
+        dropping = frozenset(self._undropped.over(gone - self._dropped))
+        if dropping != self._dropping:
+            self._dropping, self._scan, self._found = dropping, 0, 0
+        if not dropping:
+            return
+        self._store.remove_documents([f"view:{name}" for name in dropping])
+        for _ in range(_SCANS):
+            self._scan, removed = self._store.drop(dropping, self._scan)
+            self._found += removed
+            if self._scan == 0 and self._found == 0:
+                logger.info("keys of retired views are gone", views=sorted(dropping))
+                self._dropped |= dropping
+                return
+            if self._scan == 0:
+                self._found = 0
+
+
+class NamesPresentFor:
+    """Which names have been there for so long."""
+
+    def __init__(self, monotonic: Callable[[], float], for_s: float) -> None:
+        self._monotonic, self._for_s = monotonic, for_s
+        self._since: dict[str, float] = {}
+
+    def over(self, names: set[str]) -> set[str]:
+        """Those of the names that every call for that long has named."""
+        now = self._monotonic()
+        self._since = {name: self._since.get(name, now) for name in names}
+        return {name for name, since in self._since.items() if now - since >= self._for_s}

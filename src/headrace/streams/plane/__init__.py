@@ -1,0 +1,1 @@
+"""The data plane: exactly once from Kafka to Redis and the event log."""

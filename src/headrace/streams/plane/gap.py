@@ -1,0 +1,82 @@
+"""Where the event log and its topic no longer meet: found by a worker, accepted by an operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headrace.bus.source_partition import SourcePartition
+    from headrace.bus.topics import RetainedOffsets
+    from headrace.event_log.log_writer import LogWriter
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The log of a partition ends at ``log_ends`` (D), the topic holds [``topic_begins``, ``topic_ends``).
+
+    Either the topic begins beyond D: records are gone that the log never had. Or it ends below D: it was cut, or
+    restored from older data, and its next records would repeat offsets that the log has.
+    """
+
+    topic: str
+    source: SourcePartition
+    log_ends: int
+    topic_begins: int
+    topic_ends: int
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the topic ends below D."""
+        return self.topic_ends < self.log_ends
+
+    @property
+    def rows_lost(self) -> int:
+        """How many offsets stay without a row of this topic if the gap is accepted."""
+        return max(self.topic_begins - self.log_ends, 0) + max(self.log_ends - self.topic_ends, 0)
+
+    @property
+    def goes_on_at(self) -> int:
+        """The offset from which an accepted partition is logged."""
+        return max(self.log_ends, self.topic_begins)
+
+    @property
+    def why(self) -> str:
+        """In words."""
+        if self.is_cut:
+            return f"the topic ends at {self.topic_ends}, below the event log's end at {self.log_ends}"
+        return f"the topic begins at {self.topic_begins}, beyond the event log's end at {self.log_ends}"
+
+    def told(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {
+            "topic": self.topic, "partition": self.source.partition, "topic_id": self.source.topic_id.hex(),
+            "log_ends": self.log_ends, "topic_begins": self.topic_begins, "topic_ends": self.topic_ends,
+            "rows_lost": self.rows_lost, "why": self.why,
+        }  # fmt: skip
+
+
+def find(topic: str, source: SourcePartition, held: RetainedOffsets, writer: LogWriter) -> Gap | None:
+    """The gap of a partition, if there is one that nobody has accepted. Raises OfflineStoreUnavailableError."""
+    log_ends, cut = writer.position(source) or 0, writer.cut(source)
+    ends = held.ends if cut is None or cut >= 0 else min(held.ends, -1 - cut)
+    if held.begins <= log_ends and (ends >= log_ends or cut == log_ends):
+        return None
+    return Gap(topic, source, log_ends, held.begins, ends)
+
+
+def note_cut(gap: Gap, writer: LogWriter) -> None:
+    """Keep a cut in the log, so that a topic that grows past D again does not hide it.
+
+    Raises FencedError and OfflineStoreUnavailableError.
+    """
+    cut = -1 - gap.topic_ends
+    if gap.is_cut and writer.cut(gap.source) != cut:
+        writer.note(gap.source, gap.log_ends, gap.log_ends, cut=cut, why={"headrace.gap": gap.why})
+
+
+def accept(gap: Gap, writer: LogWriter, reason: str) -> None:
+    """Let the log go on at :attr:`Gap.goes_on_at`. Raises FencedError if it has moved since the gap was found."""
+    why = {"headrace.gap": gap.why, "headrace.accepted-loss": str(gap.rows_lost), "headrace.reason": reason}
+    cut = gap.goes_on_at if gap.is_cut else None
+    writer.note(gap.source, gap.log_ends or None, gap.goes_on_at, cut=cut, why=why)

@@ -1,0 +1,203 @@
+"""Records to rows: the verdict on each record, and its row in the event log."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cached_property
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from confluent_kafka import Message
+
+from headrace.bus.codec import Decoder
+from headrace.bus.source_partition import NO_CLOCK, SourcePartition
+from headrace.event_log.event_log import ACCEPTED, REJECTED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from headrace.bus.stream import Stream
+
+_SECOND = itemgetter(1)
+DECODE, MISSING_KEY, FUTURE = "decode", "missing_key", "future"
+
+
+@dataclass(frozen=True)
+class PartitionRecords:
+    """The records of one source partition, in order."""
+
+    offsets: np.ndarray
+    timestamps_us: np.ndarray
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+
+    @staticmethod
+    def of(messages: Sequence[Message]) -> PartitionRecords:
+        """Read the messages of one partition."""
+        count = len(messages)
+        return PartitionRecords(
+            np.fromiter(map(Message.offset, messages), np.int64, count),
+            np.fromiter(map(_SECOND, map(Message.timestamp, messages)), np.int64, count) * 1_000,
+            list(map(Message.key, messages)),
+            list(map(Message.value, messages)),
+        )
+
+
+@dataclass(frozen=True)
+class PartitionRun:
+    """So many records of one source partition, one after the other; ``clock_us`` is its ``available_at`` before."""
+
+    source: SourcePartition
+    count: int
+    clock_us: int
+
+
+class RecordJudge:
+    """Gives each record of a stream its verdict, which depends on the record and the stream's spec alone."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._decoder = Decoder(stream)
+
+    def rows(self, topic_id: bytes, partition: int, records: PartitionRecords, clock_us: int) -> pl.DataFrame:
+        """The log's rows of one partition's records. ``clock_us`` is its ``available_at`` so far."""
+        return self.together(
+            [PartitionRun(SourcePartition(partition, topic_id), len(records.values), clock_us)], records
+        )
+
+    def together(self, runs: Sequence[PartitionRun], records: PartitionRecords) -> pl.DataFrame:
+        """The log's rows of records that are the runs of several partitions. What it costs is by batch, not by run."""
+        events, positions, errors = self._decoder.decode(records.values)
+        fields = self._decoder.columns(events)
+        if errors:
+            fields = self._spread(fields, positions, len(records.values))
+        reasons, problems = self._verdicts(fields, records, errors)
+        available = self._available(fields, records, runs, reasons)
+        frame = _accepted(runs, records, available)
+        if reasons:
+            frame = frame.with_columns(_rejections(reasons, problems, records))
+        return frame.hstack(fields)
+
+    def _spread(self, fields: pl.DataFrame, positions: np.ndarray, count: int) -> pl.DataFrame:
+        places = pl.DataFrame({"__row": np.arange(count)})
+        return places.join(
+            fields.with_columns(pl.Series("__row", positions)), on="__row", how="left", maintain_order="left"
+        ).drop("__row")
+
+    def _verdicts(
+        self, fields: pl.DataFrame, records: PartitionRecords, errors: dict[int, str]
+    ) -> tuple[dict[int, str], dict[int, str]]:
+        """Reason and error by position, of the rejected records."""
+        reasons = dict.fromkeys(errors, DECODE)
+        problems = dict(errors)
+        for name in self._stream.key_fields:
+            if fields.get_column(name).null_count():
+                for row in np.flatnonzero(fields.get_column(name).is_null().to_numpy()).tolist():
+                    reasons.setdefault(row, MISSING_KEY)
+                    problems.setdefault(row, f"key field {name!r} is null")
+        for name, before in self._order:
+            times = _micros(fields, name)
+            bounds = records.timestamps_us if before is None else _micros(fields, before)
+            for row in np.flatnonzero(times > bounds + self._stream.tolerance_us).tolist():
+                ahead = (times[row] - bounds[row]) / 1e6
+                reasons.setdefault(row, FUTURE)
+                problems.setdefault(row, f"{name!r} lies {ahead:.3f} s after {_what(before)}")
+        return reasons, problems
+
+    @cached_property
+    def _order(self) -> list[tuple[str, str | None]]:
+        """Which field may not lie after which other; None is the record timestamp.
+
+        So an event time is never later than its record's own ``available_at`` and the tolerance: no tile is ahead of
+        the partition clock by more than a view's ring has room for.
+        """
+        event_time, how = self._stream.event_time, self._stream.available_at
+        by_field = how not in {"record", event_time} and self._stream.bulk_delay_us is None
+        return [(event_time, None), *([(how, None), (event_time, how)] if by_field else [])]
+
+    @cached_property
+    def _known_from(self) -> str:
+        """The field that ``available_at`` is made of."""
+        return self._stream.event_time if self._stream.bulk_delay_us is not None else self._stream.available_at
+
+    def _available(
+        self, fields: pl.DataFrame, records: PartitionRecords, runs: Sequence[PartitionRun], rejected: Mapping[int, str]
+    ) -> np.ndarray:
+        """Each run's running maximum, never less than its clock so far. What a rejected row says moves no clock."""
+        if self._stream.available_at == "record":
+            own = records.timestamps_us
+        else:
+            own = _micros(fields, self._known_from) + (self._stream.bulk_delay_us or 0)
+            own[list(rejected)] = NO_CLOCK
+        ends = itertools.accumulate(run.count for run in runs)
+        parts = [(run, own[end - run.count : end]) for run, end in zip(runs, ends, strict=True)]
+        return np.concatenate([np.maximum.accumulate(np.maximum(part, run.clock_us)) for run, part in parts])
+
+
+def _what(before: str | None) -> str:
+    return "the record's own timestamp" if before is None else f"{before!r}, since when it is available"
+
+
+_OF_REJECTED: dict[str, pl.DataType] = {
+    "__reason": pl.String(),
+    "__error": pl.String(),
+    "__key": pl.Binary(),
+    "__value": pl.Binary(),
+}
+_OF_ACCEPTED = [
+    pl.Series("__verdict", [ACCEPTED], pl.String()),
+    *(pl.Series(name, [None], dtype) for name, dtype in _OF_REJECTED.items()),
+]
+"""What all accepted rows share, once each."""
+
+
+def _accepted(runs: Sequence[PartitionRun], records: PartitionRecords, available: np.ndarray) -> pl.DataFrame:
+    """The log's own columns, as if all records were accepted."""
+    counts = [run.count for run in runs]
+    return pl.DataFrame(
+        [
+            _topic_ids(runs),
+            pl.Series("__partition", np.repeat(np.array([run.source.partition for run in runs], np.int32), counts)),
+            pl.Series("__offset", records.offsets),
+            _times("__record_timestamp", records.timestamps_us),
+            _times("__available_at", available),
+            *(column.new_from_index(0, len(available)) for column in _OF_ACCEPTED),
+        ]
+    )
+
+
+def _topic_ids(runs: Sequence[PartitionRun]) -> pl.Series:
+    """Nearly always one: partitions of one topic may be of two incarnations while it is made anew."""
+    parts = [
+        pl.Series("__topic_id", [topic_id], pl.Binary()).new_from_index(0, sum(run.count for run in of))
+        for topic_id, of in itertools.groupby(runs, key=lambda run: run.source.topic_id)
+    ]
+    return parts[0] if len(parts) == 1 else pl.concat(parts)
+
+
+def _times(name: str, micros: np.ndarray) -> pl.Series:
+    return pl.Series(name, micros).cast(pl.Datetime("us", "UTC"))
+
+
+def _rejections(reasons: Mapping[int, str], problems: Mapping[int, str], records: PartitionRecords) -> list[pl.Series]:
+    """The columns in which rejected rows differ."""
+    count = len(records.offsets)
+    found: dict[str, Mapping[int, object]] = {
+        "__reason": reasons,
+        "__error": problems,
+        "__key": {row: records.keys[row] for row in reasons},
+        "__value": {row: records.values[row] for row in reasons},
+    }
+    verdicts = [REJECTED if row in reasons else ACCEPTED for row in range(count)]
+    sparse = [pl.Series(n, [found[n].get(row) for row in range(count)], dtype=t) for n, t in _OF_REJECTED.items()]
+    return [pl.Series("__verdict", verdicts, dtype=pl.String), *sparse]
+
+
+def _micros(fields: pl.DataFrame, name: str) -> np.ndarray:
+    """A time column in microseconds; NO_CLOCK where there is none. Never floats, which round."""
+    times = fields.get_column(name).to_numpy().astype("datetime64[us]")
+    micros: np.ndarray = np.maximum(times.astype(np.int64), NO_CLOCK)
+    return micros

@@ -1,0 +1,1 @@
+"""What a worker remembers of its views."""

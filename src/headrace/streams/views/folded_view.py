@@ -1,0 +1,151 @@
+"""The tiles of one view in memory: rings that batches fold into and fields are written from.
+
+A slot is one (source partition, entity). Each tile size has a ring of R tiles a slot; R is large enough that all tiles
+that may live at one time have places of their own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headrace.features.kernel.field import fronts, unpack
+from headrace.features.kernel.sorting import stable_order
+from headrace.features.kernel.states import NEVER
+from headrace.features.kernel.tile_kernel import TileKernel, run_starts
+from headrace.streams.views.tile_ring import TileRing, grow
+
+_FIRST_SLOTS, _ABANDONED = 64, -1
+_GROWTH = 8
+"""A view that is full grows by one slot in so many: by as much it may be above a bound on its memory."""
+_NAME_BYTES = 300
+"""What whoever fills a slot keeps beside it, roughly: a name, its place in a dict, the bytes of an entity key."""
+
+
+class FoldedView:
+    """What one worker holds of one view. It knows no Kafka and no Redis: rows go in, fields come out."""
+
+    def __init__(self, kernel: TileKernel) -> None:
+        self.kernel = kernel
+        spec = kernel.spec
+        self._history = spec["history_us"]
+        slack = spec["history_us"] + spec["source"]["tolerance_us"]
+        self._tiles = [max(w.tiles for w in kernel.windows if w.resolution == r) for r in range(len(kernel.sizes))]
+        self._rings = [
+            TileRing(kernel, _FIRST_SLOTS, tiles + -(-slack // size) + 3)
+            for size, tiles in zip(kernel.sizes, self._tiles, strict=True)
+        ]
+        self.next_offset = np.zeros(_FIRST_SLOTS, np.int64)
+        self.newest = np.full(_FIRST_SLOTS, NEVER)
+        self._used = np.zeros(_FIRST_SLOTS, np.int64)  # the fold that a slot was last in, counted
+        self._folds = 0
+        self.count = self.abandoned = 0
+        """The number of slots: they are the first ones; and how many of them nobody asks for any more."""
+
+    def add(self, field: bytes | None = None) -> int:
+        """A new slot, with what a field of the store holds. Raises CodecError for bytes of another layout."""
+        slot = self.count
+        if slot == len(self.newest):
+            self._grow()
+        if field is not None:
+            self._load(slot, field)
+        self.count += 1
+        return slot
+
+    def _load(self, slot: int, field: bytes) -> None:
+        header, tiles = unpack(field, self.kernel.layout)
+        self.next_offset[slot], self.newest[slot] = header.next_offset, header.newest
+        for resolution, of_size in enumerate(tiles):
+            self._make_room(resolution, of_size["k"], header.clock)
+            self._rings[resolution].load(slot, of_size)
+
+    def _grow(self) -> None:
+        slots = len(self.newest) + max(len(self.newest) // _GROWTH, _FIRST_SLOTS)
+        for ring in self._rings:
+            ring.grow(slots)
+        for values, empty in ((self.next_offset, 0), (self.newest, NEVER), (self._used, 0)):
+            grow(values, slots, empty)
+
+    @property
+    def nbytes(self) -> int:
+        """The memory held; of the names a guess."""
+        own = self.next_offset.nbytes + self.newest.nbytes + self._used.nbytes
+        return sum(ring.nbytes for ring in self._rings) + own + _NAME_BYTES * self.count
+
+    def forget(self, keep: int) -> np.ndarray:
+        """Drop all but the ``keep`` slots used last; the former numbers of those that stay, which are counted anew."""
+        count = self.count
+        if keep >= count:
+            return np.arange(count)
+        kept = np.sort(np.argpartition(self._used[:count], count - keep)[count - keep :]) if keep else np.arange(0)
+        self.retain(kept)
+        return kept
+
+    def abandon(self, slots: np.ndarray) -> None:
+        """Nobody asks for these any more: they are the first to be forgotten."""
+        self._used[slots] = _ABANDONED
+        self.abandoned += len(slots)
+
+    def kept(self) -> np.ndarray:
+        """The slots that are not abandoned."""
+        return np.flatnonzero(self._used[: self.count] != _ABANDONED)
+
+    def retain(self, kept: np.ndarray) -> None:
+        """Have these slots alone, ascending; they are counted anew."""
+        capacity = max(len(kept), _FIRST_SLOTS)
+        for ring in self._rings:
+            ring.keep(kept, capacity)
+        self.next_offset = _kept(self.next_offset, kept, capacity, 0)
+        self.newest = _kept(self.newest, kept, capacity, NEVER)
+        self._used = _kept(self._used, kept, capacity, 0)
+        self.count = len(kept)
+        self.abandoned = int(np.count_nonzero(self._used[: self.count] == _ABANDONED))
+
+    def _make_room(self, resolution: int, k: np.ndarray, clock: np.ndarray | int) -> None:
+        """Places for all from the oldest tile that may live under a clock to the newest of these."""
+        oldest = np.floor_divide(clock - self._history, self.kernel.sizes[resolution]) - self._tiles[resolution]
+        self._rings[resolution].make_room(int((k - oldest).max(initial=0)))
+
+    def fold(self, slots: np.ndarray, time_us: np.ndarray, partials: np.ndarray, clock: np.ndarray) -> None:
+        """Fold rows into their slots.
+
+        ``clock`` is each row's partition clock after the batch: tiles gone by then stay out.
+        """
+        for resolution, size in enumerate(self.kernel.sizes):
+            k = np.floor_divide(time_us, size)
+            alive = (k + self._tiles[resolution]) * size > clock - self._history
+            self._make_room(resolution, k, clock)
+            if alive.all():
+                self._fold_size(resolution, slots, k, partials)
+            else:
+                self._fold_size(resolution, slots[alive], k[alive], partials[alive])
+        np.maximum.at(self.newest, slots, time_us)
+        self._folds += 1
+        self._used[slots] = self._folds
+
+    def _fold_size(self, resolution: int, slots: np.ndarray, k: np.ndarray, partials: np.ndarray) -> None:
+        if not len(slots):
+            return
+        order = stable_order(slots, k)
+        slots, k = slots[order], k[order]
+        starts = run_starts(slots, k)
+        merged = self.kernel.reduce(partials.take(order), starts)
+        merged["k"] = k[starts]
+        self._rings[resolution].fold(slots[starts], merged)
+
+    def fields(self, slots: np.ndarray, next_offset: np.ndarray, clock: np.ndarray) -> list[bytes]:
+        """The bytes of these slots' fields, folded below ``next_offset`` under ``clock`` (both a value a slot)."""
+        self.next_offset[slots] = next_offset
+        counts, pieces = [], []
+        for ring, tiles, size in zip(self._rings, self._tiles, self.kernel.sizes, strict=True):
+            live, count = ring.live(slots, np.floor_divide(clock - self._history, size) - tiles)
+            counts.append(count)
+            pieces += self.kernel.layout.split(live, count)
+        headers = next_offset, clock, self.newest[slots]
+        begins = fronts(headers, np.stack(counts, axis=1), self.kernel.layout.form)
+        return list(map(b"".join, zip(begins, *pieces, strict=True)))
+
+
+def _kept(values: np.ndarray, kept: np.ndarray, capacity: int, empty: int) -> np.ndarray:
+    found = np.full(capacity, empty, np.int64)
+    found[: len(kept)] = values[kept]
+    return found

@@ -1,0 +1,80 @@
+"""Rows of a stream on their way into views: prepared once, folded by each view of the stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from headrace.event_log.event_log import ACCEPTED
+from headrace.features.offline.view_history import with_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+FOLDED = ("__partition", "__offset", "__available_at", "__verdict", "__reason")
+"""The log's own columns that folding reads."""
+
+
+@dataclass(frozen=True)
+class LoggedRows:
+    """Rows as the event log has them, of one partition after the other, each in order.
+
+    ``accepted`` are those that count, with ``__time`` and ``offset``.
+    """
+
+    rows: pl.DataFrame
+    accepted: pl.DataFrame
+    offsets: NDArray[np.int64]
+    event_time: str
+
+    @staticmethod
+    def of(rows: pl.DataFrame, event_time: str) -> LoggedRows:
+        """Prepare rows of a stream whose event time is that field."""
+        good = rows if rows.get_column("__reason").null_count() == rows.height else rows.filter(_GOOD)
+        return LoggedRows(rows, with_time(good, event_time), rows.get_column("__offset").to_numpy(), event_time)
+
+    @property
+    def rejects(self) -> bool:
+        """Whether some row is not accepted."""
+        return self.accepted.height < self.rows.height
+
+    def only(self, partitions: Sequence[int]) -> LoggedRows:
+        """The rows of these partitions."""
+        own = self.rows.get_column("__partition").to_numpy()
+        wanted = np.zeros(max(int(own.max(initial=0)), *partitions) + 1, bool)
+        wanted[list(partitions)] = True
+        inside = wanted.take(own)
+        return self if inside.all() else LoggedRows.of(self.rows.filter(inside), self.event_time)
+
+    def since(self, position: int) -> LoggedRows:
+        """The rows of one partition from an offset on."""
+        if not len(self.offsets) or self.offsets[0] >= position:
+            return self
+        return LoggedRows.of(self.rows.filter(pl.col("__offset") >= position), self.event_time)
+
+    def clocks(
+        self, which: Callable[[pl.DataFrame], NDArray[np.int64]], before: Sequence[int], *, by_event_time: bool
+    ) -> NDArray[np.int64]:
+        """The clock of each partition after these rows: the largest ``available_at``, or event time of accepted ones.
+
+        ``which`` gives the index in ``before`` of each row's partition.
+        """
+        rows, name = (self.accepted, "__time") if by_event_time else (self.rows, "__available_at")
+        clocks = np.array(before, np.int64)
+        np.maximum.at(clocks, which(rows), rows.get_column(name).to_numpy().astype(np.int64))
+        return clocks
+
+    def late(self, lateness_us: int) -> NDArray[np.int64]:
+        """The partition numbers of accepted rows that happened longer before their ``available_at`` than that."""
+        available = self.accepted.get_column("__available_at").to_numpy().view(np.int64)
+        is_late = available - self.accepted.get_column("__time").to_numpy() > lateness_us
+        partitions: NDArray[np.int64] = self.accepted.get_column("__partition").to_numpy()[is_late]
+        return partitions
+
+
+_GOOD = pl.col("__verdict") == ACCEPTED

@@ -1,0 +1,1 @@
+"""Comparing what was served with the event log."""

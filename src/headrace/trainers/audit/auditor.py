@@ -1,0 +1,120 @@
+"""Audit and skew of one model, from the event log alone: what `headrace audit` and `headrace skew` tell."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from headrace.event_log.logged_offsets import MissingOffsets
+from headrace.trainers.audit.compare import audit, lag_records, lags, skew, together
+from headrace.trainers.audit.vector_parts import VectorParts
+
+if TYPE_CHECKING:
+    from headrace.event_log.event_log import EventLog
+    from headrace.trainers.audit.compare import VectorComparison
+    from headrace.trainers.definitions import Model
+
+
+class FeatureCounts(msgspec.Struct, frozen=True):
+    """Of one feature: values that are equal, that differ, and that only one side has."""
+
+    matched: int
+    mismatched: int
+    missing: int
+
+
+class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of recomputing the served vectors of a model at their logged V and t.
+
+    ``not_logged``: vectors whose V is beyond the event log, so far; they are not compared. ``other_services``: vectors
+    of services that are defined otherwise by now, by the service's hash; nor are they. ``gaps``: offsets that the log
+    lacks, which explain a mismatch after them.
+    """
+
+    model: str
+    service: str
+    checked: int
+    mismatched: int
+    out_of_range: int
+    not_logged: int
+    other_services: dict[str, int]
+    features: dict[str, FeatureCounts]
+    gaps: list[MissingOffsets]
+    examples: list[dict[str, Any]]
+
+
+class SkewReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The share of served values that a training set has at the same key and t, without knowing V; by feature too.
+
+    ``lag_records``: quantiles of how many records the served V was behind what was available.
+    """
+
+    model: str
+    service: str
+    checked: int
+    equal: int
+    features: dict[str, float]
+    lag_records: dict[str, float]
+    examples: list[dict[str, Any]]
+
+    @property
+    def share(self) -> float:
+        """The share of vectors that are equal; 1 where there are none."""
+        return self.equal / self.checked if self.checked else 1.0
+
+
+class Auditor:
+    """Compares what was served of one model with the event log, as of one look at it.
+
+    ``since_us`` leaves out what was served before. Raises OfflineStoreUnavailableError.
+    """
+
+    def __init__(self, model: Model, log: EventLog, *, since_us: int | None = None) -> None:
+        self._model, self._parts = model, VectorParts(model, log, since_us)
+
+    def audit(self) -> AuditReport:
+        """Recompute each vector at its V and t."""
+        found, not_logged = together([]), 0
+        for part in self._parts:
+            found, not_logged = together([found, audit(part.served)]), not_logged + part.not_logged
+            del part  # before the next one is read
+        return AuditReport(
+            model=self._model.name,
+            service=self._model.features.version,
+            checked=found.checked,
+            mismatched=found.different,
+            out_of_range=found.out_of_range,
+            not_logged=not_logged,
+            other_services=self._parts.services,
+            features={name: _counts(found, name) for name in self._model.features.columns()},
+            gaps=[gap for extent in self._parts.extents.values() for gap in extent.gaps()],
+            examples=[dict(example) for example in found.examples],
+        )
+
+    def skew(self) -> SkewReport:
+        """Recompute each vector at its t from what was available then."""
+        found, behind = together([]), [np.zeros(0, np.int64)]
+        for part in self._parts:
+            found = together([found, skew(part.served)])
+            behind.append(lags(part.served))
+            del part
+        return SkewReport(
+            model=self._model.name,
+            service=self._model.features.version,
+            checked=found.checked,
+            equal=found.checked - found.different,
+            features={
+                name: 1 - found.by_column.get(name, 0) / max(found.checked, 1)
+                for name in self._model.features.columns()
+            },
+            lag_records=lag_records(behind),
+            examples=[dict(example) for example in found.examples],
+        )
+
+
+def _counts(found: VectorComparison, name: str) -> FeatureCounts:
+    missing = found.missing.get(name, 0)
+    differing = found.by_column.get(name, 0)
+    return FeatureCounts(found.checked - differing, differing - missing, missing)

@@ -1,0 +1,285 @@
+"""Audit and skew of served vectors, recomputed from the event log.
+
+The audit asks for value(V, t) at the logged V: equal, or it is a bug. Skew asks what a training set would have seen at
+the same (key, t) without knowing V: the share that is equal is a statistic of how far serving lagged behind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from headrace.features.kernel.on_demand import NOTHING
+from headrace.features.kernel.on_demand_polars import TYPES, on_demand_columns
+from headrace.features.kernel.tile_kernel import kernel
+from headrace.trainers.audit.tolerance import bounds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from headrace.features.kernel.on_demand import OnDemandFeatures
+    from headrace.features.offline.feature_history import FeatureHistory, ServedOffsets
+
+_REQUEST = msgspec.json.Decoder(dict[str, Any])
+_KINDS: dict[str, pl.DataType] = {"str": pl.String(), "int": pl.Int64()}
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class VectorComparison:
+    """Vectors compared: how many, in how many some value differs, by column, and a few examples.
+
+    ``missing`` are those of them, by column, where only one side has a value. ``out_of_range``: how many were served
+    without the values of a view, as their t was too old for it.
+    """
+
+    checked: int
+    different: int
+    by_column: Mapping[str, int] = field(default_factory=dict)
+    examples: Sequence[Mapping[str, Any]] = ()
+    out_of_range: int = 0
+    missing: Mapping[str, int] = field(default_factory=dict)
+
+
+class ServedVectorRows:
+    """Served vectors, rows of the log of ``headrace.vectors``, with the history of the views that they came from.
+
+    ``made`` are the on-demand features of their service.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[Mapping[str, Any]],
+        history: FeatureHistory,
+        vectors: pl.DataFrame,
+        made: OnDemandFeatures = NOTHING,
+    ) -> None:
+        self.specs, self.history, self.vectors, self.made = specs, history, vectors, made
+
+    @cached_property
+    def at_us(self) -> NDArray[np.int64]:
+        """The t of each vector."""
+        return self.vectors.get_column("served_at").dt.epoch("us").to_numpy()
+
+    @cached_property
+    def logged(self) -> ServedOffsets:
+        """V as it was served."""
+        return self.history.logged(self.vectors.get_column("offsets").to_list())
+
+    @property
+    def offsets(self) -> Sequence[NDArray[np.int64]]:
+        """For each view the V that was served, a row a vector, a column a source."""
+        return self.logged.offsets
+
+    @cached_property
+    def keys(self) -> pl.DataFrame:
+        """The join keys of each vector."""
+        fields = {name: _KINDS[kind] for spec in self.specs for name, kind in spec["entity"]["keys"]}
+        return self.vectors.get_column("request").str.json_decode(pl.Struct(fields)).struct.unnest()
+
+    def only(self, chosen: NDArray[np.bool_]) -> ServedVectorRows:
+        """Some of the vectors."""
+        return ServedVectorRows(self.specs, self.history, self.vectors.filter(pl.Series(chosen)), self.made)
+
+    @property
+    def given(self) -> pl.DataFrame:
+        """The values of each request that on-demand features are made of."""
+        found = self.made.given([_REQUEST.decode(text) for text in self.vectors.get_column("request").to_list()])
+        fields = self.made.request
+        return pl.DataFrame([pl.Series(f["name"], found[f["name"]].to_list(), TYPES[f["kind"]]) for f in fields])
+
+    @cached_property
+    def behind(self) -> list[NDArray[np.int64]]:
+        """For each view by how many records each V was behind what was available, shaped as :attr:`offsets`."""
+        return [
+            self.history.view(spec).known_at(self.at_us, spec["delay_us"]) - offsets
+            for spec, offsets in zip(self.specs, self.offsets, strict=True)
+        ]
+
+
+def audit(served: ServedVectorRows) -> VectorComparison:
+    """Recompute each served vector at its logged V and t.
+
+    A view that was served as ``out_of_range`` is right iff t was older than its clock at V minus its history, and then
+    no number was served; one that was served otherwise is right iff t was not.
+    """
+    if served.vectors.is_empty():
+        return VectorComparison(0, 0)
+    claimed = _out_of_range(served.vectors, served.specs)
+    misjudged = {
+        spec["view"]: claimed[spec["view"]] != pl.Series(served.history.view(spec).out_of_range(served.at_us, offsets))
+        for spec, offsets in zip(served.specs, served.offsets, strict=True)
+    }
+    found = _compare(served, served.logged, lambda view, differ: differ | misjudged[view])
+    return replace(found, out_of_range=int(pl.DataFrame(claimed).select(pl.any_horizontal(pl.all()).sum()).item()))
+
+
+def skew(served: ServedVectorRows) -> VectorComparison:
+    """Recompute each served vector from what was available at its t minus the views' delays.
+
+    Where that is the very V that was logged the audit has compared already; only the others are worked out again.
+    """
+    moved = np.zeros(served.vectors.height, bool)
+    for behind in served.behind:
+        moved |= (behind != 0).any(axis=1)
+    others = served.only(moved)
+    unknown = _out_of_range(others.vectors, served.specs)
+    found = _compare(others, None, lambda view, differ: differ & ~unknown[view])
+    return replace(found, checked=served.vectors.height)
+
+
+def lags(served: ServedVectorRows) -> NDArray[np.int64]:
+    """How many records each served V, of each view, was behind (above 0) or ahead of what was available at its t."""
+    return np.concatenate([of_view.sum(axis=1) for of_view in served.behind])
+
+
+def lag_records(found: Sequence[NDArray[np.int64]]) -> dict[str, float]:
+    """Quantiles of the :func:`lags` of several parts."""
+    behind = np.concatenate(found)
+    return {f"p{q}": float(np.quantile(behind, q / 100)) for q in (1, 50, 90, 99)} if len(behind) else {}
+
+
+def together(found: Sequence[VectorComparison]) -> VectorComparison:
+    """What came of several parts."""
+    return VectorComparison(
+        sum(one.checked for one in found),
+        sum(one.different for one in found),
+        _added([one.by_column for one in found]),
+        [example for one in found for example in one.examples][:_EXAMPLES],
+        sum(one.out_of_range for one in found),
+        _added([one.missing for one in found]),
+    )
+
+
+def _added(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    names = dict.fromkeys(name for of_part in counts for name in of_part)
+    return {name: sum(of_part.get(name, 0) for of_part in counts) for name in names}
+
+
+def _compare(
+    served: ServedVectorRows, logged: ServedOffsets | None, judge: Callable[[str, pl.Series], pl.Series]
+) -> VectorComparison:
+    """``judge`` says, of a view and of where a column of it differs, where that column is wrong."""
+    vectors = served.vectors
+    if vectors.is_empty():
+        return VectorComparison(0, 0)
+    recomputed = served.history.features(served.keys, served.at_us, logged)
+    columns = [*recomputed.columns, *served.made.names]
+    values = vectors.select(pl.col("values").list.to_struct(fields=columns)).unnest("values")
+    differ = _far(served, logged, recomputed, values)
+    wrong = pl.DataFrame({name: judge(view, differ[name]) for name, view in _columns(served.specs)})
+    for column in _made(served, recomputed, values, wrong):
+        recomputed = recomputed.with_columns(column)
+        wrong = wrong.with_columns(_differ(column, values[column.name]))
+    one_sided = {name: wrong[name] & (values[name].is_null() != recomputed[name].is_null()) for name in wrong.columns}
+    rows = wrong.select(pl.any_horizontal(pl.all())).to_series()
+    return VectorComparison(
+        vectors.height,
+        int(rows.sum()),
+        _counts(wrong),
+        _examples(vectors, recomputed, values, wrong, rows),
+        missing=_counts(pl.DataFrame(one_sided)),
+    )
+
+
+def _made(
+    served: ServedVectorRows, recomputed: pl.DataFrame, values: pl.DataFrame, wrong: pl.DataFrame
+) -> list[pl.Series]:
+    """What the on-demand features are of the values that were served: the same, whatever lies within a bound.
+
+    Where those are wrong, of the recomputed ones. A log has numbers as floats; recomputed ones have all their digits.
+    """
+    if not served.made.names:
+        return []
+    inputs = []
+    for name in served.made.reads:
+        own, logged = recomputed[name], values[name]
+        inputs.append(own.zip_with(wrong[name] | ~_differ(own, logged), logged.cast(own.dtype, strict=False)))
+    return on_demand_columns(served.made, pl.DataFrame(inputs), served.given).get_columns()
+
+
+def _counts(found: pl.DataFrame) -> dict[str, int]:
+    return {name: count for name, count in found.sum().row(0, named=True).items() if count}
+
+
+def _columns(specs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Each column and its view."""
+    return [(column, spec["view"]) for spec in specs for column in kernel(spec).columns]
+
+
+def _far(
+    served: ServedVectorRows, logged: ServedOffsets | None, recomputed: pl.DataFrame, values: pl.DataFrame
+) -> dict[str, pl.Series]:
+    """Where each column of the values is not what was recomputed, nor within the bound of its sums."""
+    differ = {name: _differ(recomputed.get_column(name), values.get_column(name)) for name in recomputed.columns}
+    for place, spec in enumerate(served.specs):
+        names = [name for name in kernel(spec).columns if differ[name].any()]
+        rows = np.logical_or.reduce([differ[name].to_numpy() for name in names] or [np.zeros(len(values), bool)])
+        if rows.any():
+            _forgive(served, spec, rows, _offsets_of(served, logged, place)[rows], (recomputed, values, differ))
+    return differ
+
+
+def _offsets_of(served: ServedVectorRows, logged: ServedOffsets | None, place: int) -> NDArray[np.int64]:
+    spec = served.specs[place]
+    return (
+        served.history.view(spec).known_at(served.at_us, spec["delay_us"]) if logged is None else logged.offsets[place]
+    )
+
+
+def _forgive(
+    served: ServedVectorRows,
+    spec: Mapping[str, Any],
+    rows: NDArray[np.bool_],
+    offsets: NDArray[np.int64],
+    found: tuple[pl.DataFrame, pl.DataFrame, dict[str, pl.Series]],
+) -> None:
+    """Take back, of the rows in which a column of the view differs, what lies within its bound."""
+    recomputed, values, differ = found
+    chosen = pl.Series(rows)
+    within = bounds(spec, served.history, served.keys.filter(chosen), served.at_us[rows], offsets)
+    squared = {f"{feature['name']}_{w['name']}" for feature in spec["features"] if feature["aggregate"] == "std"
+               for w in spec["windows"]}  # fmt: skip
+    for name, bound in within.items():
+        power = 2 if name.removeprefix(f"{spec['view']}__") in squared else 1
+        one, other = (frame[name].filter(chosen).cast(pl.Float64).to_numpy() ** power for frame in (recomputed, values))
+        is_near = np.abs(one - other) <= bound  # of what is missing, NaN, never
+        still = differ[name].to_numpy().copy()
+        still[rows] &= ~is_near
+        differ[name] = pl.Series(name, still)
+
+
+def _differ(one: pl.Series, other: pl.Series) -> pl.Series:
+    return one.cast(pl.Float64).ne_missing(other.cast(pl.Float64))
+
+
+def _out_of_range(vectors: pl.DataFrame, specs: Sequence[Mapping[str, Any]]) -> dict[str, pl.Series]:
+    """Views that said that they had no value, as t was too old."""
+    schema = pl.Struct({spec["view"]: pl.String() for spec in specs})
+    statuses = vectors.get_column("statuses").str.json_decode(schema).struct.unnest()
+    return {name: (statuses.get_column(name) == "out_of_range").fill_null(value=False) for name in statuses.columns}
+
+
+def _examples(
+    vectors: pl.DataFrame, recomputed: pl.DataFrame, served: pl.DataFrame, wrong: pl.DataFrame, rows: pl.Series
+) -> list[dict[str, Any]]:
+    found = []
+    for row in np.flatnonzero(rows.to_numpy())[:_EXAMPLES].tolist():
+        columns = [name for name in wrong.columns if wrong.get_column(name)[row]]
+        found.append(
+            {
+                "key": vectors.get_column("key")[row],
+                "served_at": str(vectors.get_column("served_at")[row]),
+                "values": {
+                    name: [served.get_column(name)[row], recomputed.get_column(name)[row]] for name in columns[:5]
+                },
+            }
+        )
+    return found

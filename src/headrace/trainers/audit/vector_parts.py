@@ -1,0 +1,144 @@
+"""The served vectors of a model, some at a time, each with the span of the event log that they were made of.
+
+So an audit takes memory by the longest window and not by the age of the log; where a window has no begin, by the log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from headrace.event_log.event_log import ACCEPTED
+from headrace.event_log.logged_offsets import LoggedOffsets
+from headrace.event_log.query_span import QuerySpan
+from headrace.features.kernel.on_demand import on_demand
+from headrace.features.offline.feature_history import FeatureHistory
+from headrace.models.predictions import VECTORS
+from headrace.trainers.audit.compare import ServedVectorRows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from headrace.bus.source_partition import SourcePartition
+    from headrace.event_log.event_log import EventLog
+    from headrace.trainers.definitions import Model
+
+_USED = ["key", "requested_at", "served_at", "service", "values", "statuses", "offsets", "request", "model"]
+_DECODE = msgspec.json.Decoder(dict[str, dict[str, int]]).decode
+_DAY_US = 86_400_000_000
+MOST = 250_000
+"""Vectors that are at hand at once."""
+
+
+@dataclass(frozen=True)
+class VectorPart:
+    """Some vectors; those that saw records which the log does not have, so far or any more, are only counted."""
+
+    served: ServedVectorRows
+    not_logged: int
+
+
+class VectorParts:
+    """What was served of one model, by the service as it is defined now, from a time on; as of one look at the log."""
+
+    def __init__(self, model: Model, log: EventLog, since_us: int | None = None) -> None:
+        self._model, self._log, self._since_us = model, log.one_look(), since_us
+        self._specs = [view.spec for view in model.features.views]
+        self._last: tuple[tuple[int, int], VectorPart] | None = None
+
+    @cached_property
+    def services(self) -> dict[str, int]:
+        """How many vectors each other service has served: what is named so now was defined otherwise then."""
+        counts = self._times.filter(pl.col("service") != self._model.features.version).get_column("service")
+        return {str(name): count for name, count in sorted(counts.value_counts().iter_rows())}
+
+    @cached_property
+    def extents(self) -> dict[str, LoggedOffsets]:
+        """How far the log goes, by topic. It is read after the vectors, so that it is not behind them."""
+        _ = self._times
+        return {topic: LoggedOffsets.of(self._log, topic) for topic in dict.fromkeys(map(_topic, self._specs))}
+
+    def __iter__(self) -> Iterator[VectorPart]:
+        """One part after the other; the last one is kept for the next time."""
+        for span in self._spans:
+            if self._last is None or self._last[0] != span:
+                self._last = None  # before the next one is read
+                self._last = span, self._part(*span)
+            yield self._last[1]
+
+    @cached_property
+    def _times(self) -> pl.DataFrame:
+        """When each vector was served, and by which service."""
+        pieces = self._log.scan(VECTORS.topic, ["served_at", "service"], self._own(self._since_us))
+        return pl.concat([_NO_TIMES, *(piece.select(_NO_TIMES.columns) for piece in pieces)])
+
+    @cached_property
+    def _spans(self) -> list[tuple[int, int]]:
+        """The first and the last time of each part: no longer than a day or the longest window, of at most MOST."""
+        own = self._times.filter(pl.col("service") == self._model.features.version).get_column("served_at")
+        times = np.sort(own.dt.epoch("us").to_numpy())
+        longest_us = max([_DAY_US, *(window["length_us"] for spec in self._specs for window in spec["windows"])])
+        spans, begin = [], 0
+        while begin < len(times):
+            end = min(begin + MOST, int(np.searchsorted(times, times[begin] + longest_us, side="right")))
+            end = int(np.searchsorted(times, times[end - 1], side="right"))  # what was served at once stays together
+            spans.append((int(times[begin]), int(times[end - 1])))
+            begin = end
+        return spans
+
+    def _part(self, from_us: int, to_us: int) -> VectorPart:
+        chosen = (ds.field("service") == self._model.features.version) & (ds.field("served_at") <= _time(to_us))
+        vectors = self._log.select(VECTORS.topic, chosen & self._own(from_us), _USED)
+        history = FeatureHistory(self._specs, self._log, QuerySpan(from_us, to_us, self._below(vectors)))
+        history.refresh()
+        served = ServedVectorRows(self._specs, history, vectors, on_demand(self._model.features.spec))
+        beyond = self._beyond(served)
+        return VectorPart(served.only(~beyond) if beyond.any() else served, int(beyond.sum()))
+
+    def _own(self, since_us: int | None) -> ds.Expression:
+        own = (ds.field("__verdict") == ACCEPTED) & (ds.field("model") == self._model.name)
+        return own if since_us is None else own & (ds.field("served_at") >= _time(since_us))
+
+    def _below(self, vectors: pl.DataFrame) -> dict[str, dict[SourcePartition, int]]:
+        """The largest V of all vectors, of every source partition that the log has."""
+        largest: dict[tuple[str, str], int] = {}
+        for line in vectors.get_column("offsets").unique().to_list():
+            for view, offsets in _DECODE(line).items():
+                for name, end in offsets.items():
+                    largest[view, name] = max(end, largest.get((view, name), 0))
+        return {
+            topic: {
+                source: max(
+                    largest.get((spec["view"], source.text), 0) for spec in self._specs if _topic(spec) == topic
+                )
+                for source in extent.runs
+            }
+            for topic, extent in self.extents.items()
+        }
+
+    def _beyond(self, served: ServedVectorRows) -> np.ndarray:
+        """Which vectors saw records that the log does not have."""
+        beyond = np.zeros(served.vectors.height, bool)
+        for spec, offsets, unknown in zip(self._specs, served.offsets, served.logged.unknown, strict=True):
+            ends = self.extents[_topic(spec)].ends()
+            known = [ends.get(source, 0) for source in served.history.view(spec).sources]
+            beyond |= unknown | (offsets > np.array(known, np.int64)).any(axis=1)
+        return beyond
+
+
+def _topic(spec: Mapping[str, Any]) -> str:
+    return str(spec["source"]["topic"])
+
+
+def _time(us: int) -> pa.Scalar:
+    return pa.scalar(us, pa.timestamp("us", "UTC"))
+
+
+_NO_TIMES = pl.DataFrame(schema={"served_at": pl.Datetime("us", "UTC"), "service": pl.String})

@@ -1,0 +1,1 @@
+"""What models learn from: spines, labels, training sets, exclusions."""

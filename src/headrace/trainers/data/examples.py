@@ -1,0 +1,149 @@
+"""What a model learns from at a time t: matured rows with labels and point-in-time features, in order."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from headrace.features.kernel.on_demand_polars import with_on_demand
+from headrace.features.offline.feature_history import FeatureHistory, OwnRecords
+from headrace.trainers.data.model_log import ModelLog
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+
+    from headrace.bus.source_partition import SourcePartition
+    from headrace.event_log.event_log import EventLog
+    from headrace.trainers.definitions import LearnFrom, Model
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows in the order of the request stream. ``frame`` is what an estimator sees; the arrays have one entry a row.
+
+    ``never_served`` rows were left out, as the values were to be those that were served. ``positions`` maps a topic and
+    a source partition to the offset below which all was read when the rows were made.
+    """
+
+    frame: pd.DataFrame
+    label: np.ndarray
+    key: np.ndarray
+    day: np.ndarray
+    requested_us: np.ndarray
+    never_served: int = 0
+    positions: Mapping[str, Mapping[SourcePartition, int]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def take(self, rows: np.ndarray) -> Examples:
+        """Some of the rows."""
+        return Examples(
+            self.frame[rows].reset_index(drop=True),
+            self.label[rows],
+            self.key[rows],
+            self.day[rows],
+            self.requested_us[rows],
+            positions=self.positions,
+        )
+
+    def content_hash(self) -> str:
+        """``sha256:…`` over column names and values in order: equal for equal training sets, whatever made them."""
+        digest = hashlib.sha256()
+        for name in self.frame.columns:
+            digest.update(name.encode() + b"\0" + _bytes(self.frame[name].to_numpy()))
+        for array in (self.label, self.key, self.requested_us):
+            digest.update(_bytes(array))
+        return "sha256:" + digest.hexdigest()
+
+
+def _bytes(array: np.ndarray) -> bytes:
+    if array.dtype == object:
+        return "\0".join(map(str, array.tolist())).encode()
+    return np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
+
+
+class ExampleBuilder:
+    """Builds training sets of one model from the event log; reads each row of the log once."""
+
+    def __init__(self, model: Model, log: EventLog) -> None:
+        self._model = model
+        self._look = log.one_look()  # a topic of features and of labels is read to the same offsets for both
+        self._history = FeatureHistory([view.spec for view in model.features.views], self._look)
+        self._known: pl.DataFrame | None = None
+        self.log = ModelLog(model, self._look)
+
+    def positions(self) -> dict[str, Mapping[SourcePartition, int]]:
+        """Topic → source partition → the offset below which all was read, of every stream that rows are made of."""
+        return {**self._history.positions(), **self.log.positions()}
+
+    def build(self, t_us: int, source: LearnFrom = "events") -> Examples:
+        """The labelled rows that are matured at ``t_us``.
+
+        ``events``: a row's features are worked out from the event log at the V that was logged when it was served, and
+        of a row that was never served, from the rows available at the request's time minus the view's delay.
+        ``logged``, for a model with this source: the values as they were served, by the service as it is defined now;
+        other rows are left out.
+        """
+        self._look.look_again()
+        spine = self.spine(t_us)
+        labelled = spine.height
+        if source == "logged":
+            spine = spine.filter(pl.col("__service").eq_missing(self._model.features.version))
+        return Examples(
+            model_matrix(
+                self._logged(spine) if source == "logged" else self.features(spine),
+                spine.select(list(self._model.request_features)),
+            ),
+            spine.get_column("__label").to_numpy().astype(np.int8),
+            spine.get_column("__key").to_numpy(),
+            spine.get_column("__day").to_numpy(),
+            spine.get_column("__requested_us").to_numpy(),
+            labelled - spine.height,
+            self.positions(),
+        )
+
+    def spine(self, t_us: int) -> pl.DataFrame:
+        """The labelled requests that are matured at ``t_us``, in order, with what was served of them."""
+        return self.log.spine(t_us).filter(pl.col("__label").is_not_null())
+
+    def _logged(self, spine: pl.DataFrame) -> pl.DataFrame:
+        columns = self._model.features.columns()
+        return spine.select(pl.col("__values").list.to_struct(fields=columns)).unnest("__values")
+
+    def features(self, spine: pl.DataFrame) -> pl.DataFrame:
+        """The feature columns of each row, in order. value(V, t) never changes: what was served is worked out once.
+
+        The V of a row that was not served is what was available, as far as it is in the log by now.
+        """
+        spine = spine.with_columns(pl.col("__served_us").fill_null(pl.col("__requested_us")).alias("__at_us"))
+        self._history.refresh()
+        known = self._known
+        new = spine if known is None else spine.join(known.select(_ROW), on=_ROW, how="anti", maintain_order="left")
+        if known is not None and new.is_empty():
+            every = known
+        else:
+            at_us, offsets = new.get_column("__at_us").to_numpy(), new.get_column("__offsets").to_list()
+            own = OwnRecords(self._model.requests.topic, new)
+            looked_up = self._history.features(new, at_us, offsets, own)
+            found = new.select(_ROW).hstack(with_on_demand(self._model.features.spec, looked_up, new))
+            every = found if known is None else pl.concat([known, found])
+            served = found.filter(new.get_column("__offsets").is_not_null())
+            self._known = served if known is None else pl.concat([known, served])
+        return spine.select(_ROW).join(every, on=_ROW, how="left", maintain_order="left").drop(_ROW)
+
+
+_ROW = ["__topic_id", "__partition", "__offset", "__at_us"]
+"""What tells two rows of a spine apart."""
+
+
+def model_matrix(features: pl.DataFrame, request: pl.DataFrame) -> pd.DataFrame:
+    """What an estimator sees: feature columns as float64 (NaN is no value), then the request features as they are."""
+    numbers = features.select(pl.all().cast(pl.Float64).fill_null(float("nan")))
+    return numbers.hstack(request).to_pandas()

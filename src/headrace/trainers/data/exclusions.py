@@ -1,0 +1,144 @@
+"""Spans of time marked bad: what was served in them enters neither training, gate nor reference.
+
+``headrace.exclusions`` is a log that is kept for ever; what is excluded is the fold of it. A manifest lists the spans
+that its run left out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from headrace.base.times import utc_datetime
+from headrace.bus import message
+from headrace.bus.producer import EventProducer
+from headrace.bus.tail import TopicTail
+from headrace.bus.topics import EXCLUSIONS, FOR_EVER, TopicPlan, ensure_topics
+from headrace.errors import DefinitionError
+from headrace.models.manifest import TimeSpan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FORMAT = 1
+
+
+class Excluded(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="excluded"):
+    """Requests made in [``from_us``, ``to_us``) are bad, for one model or (None) for all of them."""
+
+    id: str
+    model: str | None
+    from_us: int
+    to_us: int
+    reason: str
+    at_us: int
+    format: int = FORMAT
+
+
+class Included(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="included"):
+    """The exclusion with this id was a mistake."""
+
+    id: str
+    reason: str
+    at_us: int
+    format: int = FORMAT
+
+
+ExclusionChange = Excluded | Included
+
+
+def decode(data: bytes | None) -> ExclusionChange:
+    """The change in these bytes. Raises CodecError, and NewerFormatError for one of a later release."""
+    return message.decode(data, ExclusionChange, FORMAT, "an exclusion of data")
+
+
+def exclude(id_: str, model: str | None, span: TimeSpan, *, at_us: int) -> Excluded:
+    """A change that excludes a span. Raises DefinitionError for an empty one, or one without a reason."""
+    if span.from_us >= span.to_us:
+        began, ended = (utc_datetime(us).isoformat() for us in (span.from_us, span.to_us))
+        said = f"the span from {began} to {ended} is empty: its end, which is not in it, must come after its beginning"
+        raise DefinitionError(said)
+    if not span.reason.strip():
+        raise DefinitionError("an exclusion is kept for ever: give the reason, such as 'sensor broken'")
+    return Excluded(
+        id=id_, model=model, from_us=span.from_us, to_us=span.to_us, reason=span.reason.strip(), at_us=at_us
+    )
+
+
+def fold(changes: Iterable[ExclusionChange]) -> dict[str, Excluded]:
+    """What is excluded after these changes, in the order of the log: id → exclusion, the oldest first.
+
+    An id is used once: what came first counts. To include what is not excluded changes nothing.
+    """
+    known: dict[str, Excluded] = {}
+    gone: set[str] = set()
+    for change in changes:
+        if isinstance(change, Included):
+            gone |= {change.id} & known.keys()
+        else:
+            known.setdefault(change.id, change)
+    return {id_: found for id_, found in known.items() if id_ not in gone}
+
+
+def spans(excluded: Iterable[Excluded], model: str) -> list[TimeSpan]:
+    """The spans that concern a model, in order of time."""
+    mine = (each for each in excluded if each.model in {None, model})
+    return [
+        TimeSpan(from_us=each.from_us, to_us=each.to_us, reason=each.reason)
+        for each in sorted(mine, key=lambda each: (each.from_us, each.to_us, each.id))
+    ]
+
+
+class Exclusions(Protocol):
+    """The log of exclusions."""
+
+    def append(self, change: ExclusionChange) -> None:
+        """Returns once it is durable. Raises BusUnavailableError."""
+        ...
+
+    def in_force(self) -> dict[str, Excluded]:
+        """What is excluded by now: :func:`fold`. Raises BusUnavailableError."""
+        ...
+
+
+class MemoryExclusions:
+    """The double: changes in a list."""
+
+    def __init__(self) -> None:
+        self.changes: list[ExclusionChange] = []
+
+    def append(self, change: ExclusionChange) -> None:
+        """Keep it."""
+        self.changes.append(change)
+
+    def in_force(self) -> dict[str, Excluded]:
+        """The fold of the list."""
+        return fold(self.changes)
+
+
+class KafkaExclusions:
+    """Reads the topic's rest with each look. Not for several threads at once."""
+
+    def __init__(self, bootstrap_servers: str, topic: str = EXCLUSIONS) -> None:
+        """Make the topic if it is not there. Raises BusUnavailableError."""
+        self._servers = bootstrap_servers
+        self._topic = topic
+        ensure_topics(bootstrap_servers, [TopicPlan(topic, 1, FOR_EVER)])
+        self._tail = TopicTail(bootstrap_servers, [topic], from_beginning=True)
+        self._records: list[bytes | None] = []  # all of them, as one that cannot be read must be met again
+
+    def append(self, change: ExclusionChange) -> None:
+        """Produce it and wait for the broker."""
+        producer = EventProducer(self._servers)
+        producer.put(self._topic, None, msgspec.json.encode(change))
+        producer.flush()
+
+    def in_force(self) -> dict[str, Excluded]:
+        """The fold of the topic up to its present end."""
+        self._records += [message.value() for message in self._tail.drain()]
+        return fold([decode(record) for record in self._records])
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._tail.close()

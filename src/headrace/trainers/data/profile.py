@@ -1,0 +1,199 @@
+"""The first look at a table of rows: types, nulls, ranges, distributions, the label over time, and what leaks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from headrace.trainers.day_scores import auc
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BINS = 10
+MOST_PERIODS = 20
+TOO_GOOD = 0.95
+"""An AUC of one feature alone from which on it is suspect of knowing its label."""
+_FEWEST = 50
+
+
+class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """One column. ``low``, ``middle`` and ``high`` are the ends and the median, of words the first and last by letters.
+
+    ``histogram`` counts in ten bins of one width from the 1st to the 99th percentile, what is beyond in the outer ones;
+    of words and flags it counts the most frequent ones, ``words``. ``auc``: how well the column alone tells the label.
+    """
+
+    name: str
+    type: str
+    nulls: float
+    distinct: int
+    low: Any = None
+    middle: Any = None
+    high: Any = None
+    histogram: list[int] = []
+    words: list[str] = []
+    auc: float | None = None
+
+
+class ProfilePeriod(msgspec.Struct, frozen=True):
+    """The rows from a time on, up to the next one's: how many, how many of them have a label, and its mean."""
+
+    begins: str
+    rows: int
+    labelled: int
+    label: float | None
+
+
+class SuspectColumn(msgspec.Struct, frozen=True):
+    """A column that may know what it should not, and why."""
+
+    column: str
+    why: str
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """What a table of rows looks like."""
+
+    rows: int
+    time: str | None
+    label: str | None
+    label_mean: float | None
+    columns: list[ColumnProfile]
+    periods: list[ProfilePeriod]
+    suspects: list[SuspectColumn]
+
+
+def profile(frame: pl.DataFrame, *, label: str | None = None, time: str | None = None) -> Profile:
+    """Look at a table; ``label`` is its column of the outcome, flags or numbers 0 and 1, ``time`` that of each row."""
+    outcome = None if label is None else frame.get_column(label).cast(pl.Float64)
+    columns = [
+        _column(frame.get_column(name), None if name == label else outcome, is_time=name == time)
+        for name in frame.columns
+    ]
+    return Profile(
+        rows=frame.height,
+        time=time,
+        label=label,
+        label_mean=None if outcome is None else _number(outcome.mean()),
+        columns=columns,
+        periods=[] if time is None or frame.is_empty() else _periods(frame.get_column(time), outcome),
+        suspects=[*_too_good(columns), *(_too_late(frame, time) if time is not None else [])],
+    )
+
+
+def _column(column: pl.Series, outcome: pl.Series | None, *, is_time: bool) -> ColumnProfile:
+    present, rows = column.drop_nulls(), max(len(column), 1)
+    found: dict[str, Any] = {}
+    if present.dtype.is_nested() or present.is_empty():
+        found = {"distinct": 0}
+    elif present.dtype.is_numeric() or present.dtype.is_temporal():
+        found = _measured(present)
+    else:
+        found = _worded(present.cast(pl.String))
+    if outcome is not None and not is_time and not present.dtype.is_nested():
+        found["auc"] = _auc(column, outcome)
+    return ColumnProfile(name=column.name, type=str(column.dtype), nulls=column.null_count() / rows, **found)
+
+
+def _measured(present: pl.Series) -> dict[str, Any]:
+    numbers = present.to_physical().cast(pl.Float64).to_numpy()
+    finite = numbers[np.isfinite(numbers)]
+    low, high = np.quantile(finite, [0.01, 0.99]) if len(finite) else (0.0, 0.0)
+    counts, _ = np.histogram(np.clip(finite, low, high), bins=BINS, range=(low, high if high > low else low + 1))
+    ends = [present.min(), present.median(), present.max()]
+    return {
+        "distinct": present.n_unique(),
+        "histogram": counts.tolist(),
+        **dict(zip(("low", "middle", "high"), map(_plain, ends), strict=True)),
+    }
+
+
+def _worded(present: pl.Series) -> dict[str, Any]:
+    counts = present.value_counts(name="rows").sort("rows", present.name, descending=[True, False]).head(BINS)
+    return {
+        "distinct": present.n_unique(),
+        "low": present.min(),
+        "high": present.max(),
+        "histogram": counts.get_column("rows").to_list(),
+        "words": counts.get_column(present.name).to_list(),
+    }
+
+
+def _auc(column: pl.Series, outcome: pl.Series) -> float | None:
+    """How well a column alone tells the label, from 0.5 to 1, in whichever direction.
+
+    Words are told by the mean label of the other rows that have them, so that rare ones do not seem to know their own.
+    """
+    rows = pl.DataFrame({"value": column, "label": outcome}).filter(pl.col("value").is_not_null(), pl.col("label") > -1)
+    label = rows.get_column("label").to_numpy()
+    if rows.height < _FEWEST or not 0 < label.mean() < 1:
+        return None
+    if column.dtype.is_numeric() or column.dtype.is_temporal() or column.dtype == pl.Boolean:
+        score = rows.get_column("value").to_physical().cast(pl.Float64).fill_nan(0.0).to_numpy()
+    else:
+        others = (pl.col("label").sum() - pl.col("label")).over("value"), (pl.len() - 1).over("value")
+        mean = rows.select(pl.when(others[1] > 0).then(others[0] / others[1]).otherwise(float(label.mean())))
+        score = mean.to_series().to_numpy()
+    found = auc((label > label.mean()).astype(np.int8), score)
+    return round(max(found, 1 - found), 4)
+
+
+def _periods(times: pl.Series, outcome: pl.Series | None) -> list[ProfilePeriod]:
+    """Up to twenty spans of one length, a whole number of hours where there are days of rows."""
+    us = times.dt.epoch("us").drop_nulls().to_numpy()
+    first, last = int(us.min()), int(us.max())
+    length = max(1, -(-(last - first + 1) // MOST_PERIODS))
+    if length > _HOUR_US:
+        length = -(-length // _HOUR_US) * _HOUR_US
+        first -= first % _HOUR_US
+    label = pl.Series("label", [None] * len(times), dtype=pl.Float64) if outcome is None else outcome.alias("label")
+    rows = pl.DataFrame([((times.dt.epoch("us") - first) // length).alias("period"), label]).drop_nulls("period")
+    found = rows.group_by("period").agg(pl.len(), pl.col("label").count().alias("labelled"), pl.col("label").mean())
+    return [
+        ProfilePeriod(_time(first + period * length), count, labelled, _number(mean))
+        for period, count, labelled, mean in found.sort("period")
+        .select("period", "len", "labelled", "label")
+        .iter_rows()
+    ]
+
+
+def _too_good(columns: Sequence[ColumnProfile]) -> list[SuspectColumn]:
+    return [
+        SuspectColumn(column.name, f"tells the label too well alone: AUC {column.auc:.3f}")
+        for column in columns
+        if column.auc is not None and column.auc >= TOO_GOOD
+    ]
+
+
+def _too_late(frame: pl.DataFrame, time: str) -> list[SuspectColumn]:
+    """Columns of times that lie after the row's own."""
+    found = []
+    for name, dtype in frame.schema.items():
+        if name == time or not isinstance(dtype, pl.Datetime):
+            continue
+        after = int((frame.get_column(name).dt.epoch("us") > frame.get_column(time).dt.epoch("us")).sum())
+        if after:
+            found.append(SuspectColumn(name, f"lies after {time} in {after:,} of {frame.height:,} rows"))
+    return found
+
+
+_HOUR_US = 3_600_000_000
+
+
+def _time(us: int) -> str:
+    return str(pl.Series([us]).cast(pl.Datetime("us")).dt.to_string("%Y-%m-%dT%H:%M:%SZ").item())
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, bool | int | str) else _number(value)
+
+
+def _number(value: Any) -> Any:
+    """A float where it is one, else its text."""
+    if value is None:
+        return None
+    return float(value) if isinstance(value, int | float) else str(value)

@@ -1,0 +1,117 @@
+"""The runner's own consumer: one request at a time; stays a member while it fits, commits when it has answered."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import structlog
+
+from headrace.base.waiting import UntilAvailable
+from headrace.bus.topics import RETRAIN_REQUESTS
+from headrace.errors import CodecError, NewerFormatError
+from headrace.trainers.runs.messages import RetrainRequest, RunEnded, decode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from confluent_kafka import Consumer, Message
+
+    from headrace.trainers.runs.training_runner import TrainingRunner
+
+logger = structlog.get_logger(__name__)
+_POLL_S = 0.1
+
+
+class RunnerLoop:
+    """Runs in a thread of its own: :meth:`run` until :meth:`stop`.
+
+    A request is committed after its answer is on the bus: a trainer that dies in a run takes the request again, and the
+    request id keeps the version single. While Kafka or the event log does not answer it waits, and runs again.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        group: str,
+        runners: Callable[[], Mapping[str, TrainingRunner]],
+        answer: Callable[[RunEnded], None],
+    ) -> None:
+        self._servers = bootstrap_servers
+        self._group = group
+        self._make_runners = runners
+        self._answer = answer
+        self._stopping = threading.Event()
+        self._patiently = UntilAvailable(self._stopping)
+        self._waiting: deque[Message] = deque()
+
+    def stop(self) -> None:
+        """Ask the loop to end; a run under way is finished first."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Answer requests until stopped."""
+        from confluent_kafka import Consumer  # noqa: PLC0415
+
+        runners = self._make_runners()
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self._servers,
+                "log_level": 2,  # connections come and go: what matters is raised or returned
+                "group.id": self._group,
+                "group.protocol": "consumer",
+                "auto.offset.reset": "earliest",
+                "enable.auto.commit": False,
+                "fetch.wait.max.ms": 100,  # answered at once when there is something
+            }
+        )
+        consumer.subscribe([RETRAIN_REQUESTS])
+        with ThreadPoolExecutor(1, thread_name_prefix="run") as pool:
+            while not self._stopping.is_set():
+                message = self._waiting.popleft() if self._waiting else consumer.poll(_POLL_S)
+                if message is not None and message.error() is None:
+                    self._take(consumer, pool, runners, message)
+        consumer.close()
+
+    def _take(
+        self, consumer: Consumer, pool: ThreadPoolExecutor, runners: Mapping[str, TrainingRunner], message: Message
+    ) -> None:
+        try:
+            request = decode(message.value(), RetrainRequest)
+        except NewerFormatError:  # not committed: an upgraded trainer takes it
+            raise
+        except CodecError as error:
+            logger.warning("a retrain request does not decode", error=str(error), offset=message.offset())
+            _commit(consumer, message)
+            return
+        runner = runners.get(request.model)
+        if runner is not None:
+            logger.info("run begins", request=request.request_id, rule=request.rule)
+            consumer.pause(consumer.assignment())
+            finished = self._patiently(lambda: self._run(consumer, pool, runner, request))
+            logger.info("run ended", outcome=finished.outcome, reason=finished.reason, seconds=finished.seconds)
+            self._patiently(lambda: self._answer(finished))
+            consumer.resume(consumer.assignment())
+        _commit(consumer, message)
+
+    def _run(
+        self, consumer: Consumer, pool: ThreadPoolExecutor, runner: TrainingRunner, request: RetrainRequest
+    ) -> RunEnded:
+        future: Future[RunEnded] = pool.submit(runner.run, request)
+        while not future.done():
+            other = consumer.poll(_POLL_S)  # only keeps the membership; a rebalance may end the pause
+            if other is not None:
+                self._waiting.append(other)
+        return future.result()
+
+
+def _commit(consumer: Consumer, message: Message) -> None:
+    """Say that the request was answered. Where that fails it is taken again, and its id keeps that harmless."""
+    from confluent_kafka import KafkaException  # noqa: PLC0415
+
+    try:
+        consumer.commit(message=message, asynchronous=False)
+    except KafkaException as error:
+        logger.warning("a retrain request could not be committed", error=str(error), offset=message.offset())

@@ -1,0 +1,171 @@
+"""The trainer process: a Faust app with the trigger consumer as its agent, and the runner beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from headrace.base.times import wall_clock
+from headrace.bus.control import Tick, decode_control
+from headrace.bus.faust_shell import ThreadService, listen, run_shell, shell
+from headrace.bus.producer import EventProducer
+from headrace.bus.tail import TopicTail
+from headrace.bus.topics import (
+    CONTROL,
+    DECISIONS,
+    FOR_EVER,
+    MODEL_ACKS,
+    OBSERVATIONS,
+    RETRAIN_REQUESTS,
+    RUNS,
+    TopicPlan,
+    ensure_topics,
+)
+from headrace.event_log.event_log import EventLog
+from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_topic
+from headrace.models.mlflow_registry import MlflowRegistry
+from headrace.trainers.data.exclusions import KafkaExclusions
+from headrace.trainers.process.runner_loop import RunnerLoop
+from headrace.trainers.process.trigger_consumer import TriggerConsumer
+from headrace.trainers.runs.fitting import FitPool
+from headrace.trainers.runs.messages import DecisionRecord, RunEnded, decode
+from headrace.trainers.runs.training_runner import TrainingRunner
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from headrace.trainers.definitions import Model
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """Where a trainer works.
+
+    ``tick_us`` is how often rules are evaluated, by the wall clock; 0: at the ticks on ``headrace.control`` only.
+    ``trusted_types`` are those that the deployment's applications load beside what is safe by itself.
+    """
+
+    bootstrap_servers: str
+    event_log: str
+    registry_uri: str
+    artifacts: str
+    data_dir: str
+    namespace: str = "headrace"
+    seed: int = 0
+    tick_us: int = 0
+    trusted_types: Sequence[str] = ()
+
+
+def make_topics(bootstrap_servers: str) -> None:
+    """Make the topics that triggers and trainers talk on; decisions and runs are kept for ever."""
+    plans = [TopicPlan(name, 1, FOR_EVER) for name in (DECISIONS, RETRAIN_REQUESTS, RUNS, MODEL_ACKS)]
+    ensure_topics(bootstrap_servers, [*plans, TopicPlan(CONTROL), TopicPlan(OBSERVATIONS)])
+    ensure_topic(bootstrap_servers)
+
+
+class Trainer:
+    """The parts of a trainer process, made once."""
+
+    def __init__(self, config: TrainerConfig, models: Sequence[Model]) -> None:
+        self._config = config
+        self._models = models
+        self._log = EventLog(config.event_log)
+        self._producer = EventProducer(config.bootstrap_servers)
+        servers = config.bootstrap_servers
+        self._decided = TriggerConsumer(
+            models, self._log, KafkaModelEventLog(servers), self._send, KafkaExclusions(servers)
+        )
+        self._run_tail = TopicTail(config.bootstrap_servers, [RUNS], from_beginning=True)
+        self._runs = self._ended_runs()
+        self._decided.restore(_decisions(config.bootstrap_servers), self._runs)
+        self._next_tick_us = 0
+        self._busy = asyncio.Lock()
+
+    def _ended_runs(self) -> list[RunEnded]:
+        """The ends of runs since the last call: none is missed between the history and the agent's first message."""
+        return [decode(message.value(), RunEnded) for message in self._run_tail.drain()]
+
+    def _tick(self, t_us: int) -> None:
+        for run in self._ended_runs():
+            self._decided.finished(run)
+        self._decided.tick(t_us)
+
+    def _send(self, topic: str, key: bytes, value: bytes) -> None:
+        self._producer.put(topic, key, value)
+        self._producer.flush()
+
+    async def on_control(self, value: bytes) -> None:
+        """An injected clock's tick."""
+        message = decode_control(value)
+        if isinstance(message, Tick):
+            async with self._busy:
+                await asyncio.to_thread(self._tick, message.t_us)
+
+    async def on_observation(self, _: bytes) -> None:
+        """A worker's sign of life: with the wall clock, now and then it is time for a tick."""
+        now_us = wall_clock()
+        if self._config.tick_us and now_us >= self._next_tick_us:
+            self._next_tick_us = now_us + self._config.tick_us
+            async with self._busy:
+                await asyncio.to_thread(self._tick, now_us)
+
+    async def on_run(self, value: bytes) -> None:
+        """The end of a run."""
+        async with self._busy:
+            await asyncio.to_thread(self._decided.finished, decode(value, RunEnded))
+
+    def runners(self) -> dict[str, TrainingRunner]:
+        """A runner a model; made in the runner's thread, as MLflow takes seconds to import."""
+        config = self._config
+        registry = MlflowRegistry(config.registry_uri, config.artifacts)
+        pool = FitPool()
+        model_events = KafkaModelEventLog(config.bootstrap_servers)
+        exclusions = KafkaExclusions(config.bootstrap_servers)
+        return {
+            model.name: TrainingRunner(
+                model,
+                self._log,
+                model_events,
+                registry,
+                pool,
+                seed=config.seed,
+                looks=[run.holdout_days for run in self._runs if run.model == model.name and run.holdout_days],
+                trusted=config.trusted_types,
+                exclusions=exclusions,
+            )
+            for model in self._models
+        }
+
+    def loop(self) -> RunnerLoop:
+        """The runner's loop."""
+        config = self._config
+        producer = EventProducer(config.bootstrap_servers)
+
+        def answer(finished: RunEnded) -> None:
+            producer.put(RUNS, finished.model.encode(), msgspec.json.encode(finished))
+            producer.flush()
+
+        return RunnerLoop(config.bootstrap_servers, f"{config.namespace}-trainers", self.runners, answer)
+
+
+def _decisions(bootstrap_servers: str) -> list[DecisionRecord]:
+    tail = TopicTail(bootstrap_servers, [DECISIONS], from_beginning=True)
+    found = [decode(message.value(), DecisionRecord) for message in tail.drain()]
+    tail.close()
+    return found
+
+
+def run_trainer(config: TrainerConfig, models: Sequence[Model]) -> None:
+    """Run until a signal stops it."""
+    make_topics(config.bootstrap_servers)
+    trainer = Trainer(config, models)
+    loop = trainer.loop()
+    app = shell(f"{config.namespace}-trainer-{uuid.uuid4().hex[:8]}", config.bootstrap_servers, config.data_dir)
+    listen(app, CONTROL, trainer.on_control)
+    listen(app, OBSERVATIONS, trainer.on_observation)
+    listen(app, RUNS, trainer.on_run)
+    run_shell(app, ThreadService(loop.run, loop.stop))

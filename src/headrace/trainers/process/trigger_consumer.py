@@ -1,0 +1,129 @@
+"""The trigger consumer: calls the pure rules at each tick, records every decision with its reason, asks for runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from headrace.bus.topics import DECISIONS, RETRAIN_REQUESTS
+from headrace.models.model_event_log import FoldedEvents, ModelEventLog
+from headrace.trainers.data.exclusions import Exclusions, MemoryExclusions, spans
+from headrace.trainers.data.model_log import ModelLog
+from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded
+from headrace.trainers.triggers.trigger_state import Baseline, TriggerState, finished, pinned, unpinned
+
+if TYPE_CHECKING:
+    from headrace.event_log.event_log import EventLog
+    from headrace.models.model_state import ModelState
+    from headrace.trainers.definitions import Model
+    from headrace.trainers.triggers.trigger_policy import Decision
+
+logger = structlog.get_logger(__name__)
+SendMessage = Callable[[str, bytes, bytes], None]
+"""Produces (topic, key, value) durably before it returns."""
+
+
+class TriggerConsumer:
+    """Decides for all models of a project. Not for several threads at once.
+
+    The state is in the decision records: hand the old records and the ends of runs to :meth:`restore` first.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        log: EventLog,
+        model_events: ModelEventLog,
+        send: SendMessage,
+        exclusions: Exclusions | None = None,
+    ) -> None:
+        self._models = {model.name: model for model in models}
+        self._logs = {model.name: ModelLog(model, log) for model in models}
+        self._events = FoldedEvents(model_events)
+        self._send = send
+        self._exclusions = exclusions or MemoryExclusions()
+        self._states: dict[str, TriggerState] = {model.name: TriggerState() for model in models}
+        self._ticked_us: dict[str, int] = {}
+
+    def restore(self, records: Sequence[DecisionRecord], runs: Sequence[RunEnded]) -> None:
+        """Go on from the last record of each model, and hear of the runs that ended since."""
+        for record in records:
+            if record.model in self._states:
+                self._states[record.model] = record.state
+                self._ticked_us[record.model] = max(record.t_us, self._ticked_us.get(record.model, 0))
+        for run in runs:
+            state = self._states.get(run.model)
+            if state is not None and (state.baseline is None or run.t_us > state.baseline_t_us):
+                self.finished(run)
+
+    def tick(self, t_us: int) -> None:
+        """Evaluate every model's rules at ``t_us``; a tick that was evaluated before changes nothing."""
+        for name, model in self._models.items():
+            if t_us > self._ticked_us.get(name, -1):
+                self._evaluate(model, t_us)
+                self._ticked_us[name] = t_us
+
+    def _evaluate(self, model: Model, t_us: int) -> None:
+        model_state = self._events.state(model.name)
+        self._logs[model.name].excluded = spans(self._exclusions.in_force().values(), model.name)
+        observation = self._logs[model.name].observation(t_us, model_state.version)
+        state = _as_published(self._states[model.name], model_state, t_us, observation.matured_labels)
+        decision = model.policy.evaluate(state, observation)
+        if decision.fired and decision.request is not None:
+            self._ask(model.name, decision, decision.request)
+        self._record(
+            DecisionRecord(
+                model=model.name,
+                kind="evaluated",
+                t_us=t_us,
+                reason=decision.reason,
+                state=decision.after,
+                decision=decision,
+            )
+        )
+        self._states[model.name] = decision.after  # only what was said is remembered: else it is said again
+
+    def _ask(self, model: str, decision: Decision, request_id: str) -> None:
+        logger.info("asking for a run", model=model, rule=decision.rule, reason=decision.reason)
+        request = RetrainRequest(
+            request_id=request_id,
+            model=model,
+            rule=decision.rule,
+            reason=decision.reason,
+            t_us=decision.t_us,
+            matured_labels=decision.inputs["matured_labels"],
+        )
+        self._send(RETRAIN_REQUESTS, model.encode(), msgspec.json.encode(request))
+
+    def finished(self, run: RunEnded) -> None:
+        """A run ended: it is the new baseline."""
+        state = self._states.get(run.model)
+        if state is None or (state.baseline is not None and state.baseline.run == run.request_id):
+            return
+        baseline = Baseline(run=run.request_id, outcome=run.outcome, t_us=run.t_us, matured_labels=run.matured_labels)
+        self._states[run.model] = finished(state, baseline)
+        self._record(
+            DecisionRecord(
+                model=run.model,
+                kind="finished",
+                t_us=run.t_us,
+                reason=f"{run.outcome}: {run.reason}",
+                state=self._states[run.model],
+                run=run.request_id,
+            )
+        )
+
+    def _record(self, record: DecisionRecord) -> None:
+        self._send(DECISIONS, record.model.encode(), msgspec.json.encode(record))
+
+
+def _as_published(state: TriggerState, model: ModelState, t_us: int, matured_labels: int) -> TriggerState:
+    """The memory in step with the model events: whether a version is live, and whether a rollback pins it."""
+    if model.pinned and state.pin is None:
+        return pinned(state, t_us, matured_labels)
+    if state.pin is not None and not model.pinned:
+        state = unpinned(state)
+    return msgspec.structs.replace(state, live=model.version is not None)

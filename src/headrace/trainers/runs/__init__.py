@@ -1,0 +1,1 @@
+"""Training runs: fit, gate, register, reproduce."""

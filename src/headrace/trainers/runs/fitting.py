@@ -1,0 +1,173 @@
+"""The user's fit in a child process of a warm forkserver: it may crash, leak or hang, and the trainer goes on."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import time
+import traceback
+from dataclasses import dataclass
+from multiprocessing import forkserver
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from headrace.errors import ArtifactError, TerminalError
+from headrace.models import artifact
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from multiprocessing.connection import Connection
+
+    import pandas as pd
+
+    from headrace.models.artifact import Artifact
+    from headrace.trainers.definitions import FitFunction, Run
+
+_PRELOAD = [
+    "numpy",
+    "pandas",
+    "sklearn.ensemble",
+    "sklearn.pipeline",
+    "sklearn.linear_model",
+    "skops.io",
+    "headrace.trainers.runs.fitting",
+]
+_COMPARED_ROWS = 20
+_TOLERANCE = 1e-9
+"""Some estimators sum over threads: their last bits are not the same twice."""
+
+
+class FitError(TerminalError):
+    """The user's fit raised, or ended without a result, or took too long."""
+
+
+@dataclass(frozen=True)
+class FitTask:
+    """What is to be done: fit on ``frame`` and ``label``, then score ``holdout`` if there is one.
+
+    ``trusted`` are the types that the deployment loads: an estimator with others could serve nowhere.
+    """
+
+    fit: FitFunction
+    frame: pd.DataFrame
+    label: pd.Series
+    run: Run
+    holdout: pd.DataFrame | None = None
+    trusted: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The stored estimator and its scores of the holdout."""
+
+    artifact: Artifact
+    scores: np.ndarray
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FitLimits:
+    """Bounds on one fit: seconds of wall time, and bytes of address space (0: no bound)."""
+
+    seconds: float = 3_600.0
+    memory: int = 0
+
+
+class Fits(Protocol):
+    """Who does fits."""
+
+    def fit(self, task: FitTask) -> FitResult:
+        """Do one task. Raises FitError."""
+        ...
+
+
+class InlineFits:
+    """The double: fits in the caller's process."""
+
+    def fit(self, task: FitTask) -> FitResult:
+        """Do one task here; what the user's fit raises comes through as it is."""
+        try:
+            return _perform(task)
+        except ArtifactError as error:
+            raise FitError(_failed(task, str(error))) from error
+
+
+class FitPool:
+    """Starts children from a forkserver that has the libraries loaded, so that a start takes milliseconds."""
+
+    def __init__(self, limits: FitLimits | None = None) -> None:
+        self._limits = limits or FitLimits()
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(_PRELOAD)
+        forkserver.ensure_running()
+
+    def fit(self, task: FitTask) -> FitResult:
+        """Run one task. Raises FitError with the child's traceback."""
+        ours, theirs = self._context.Pipe()
+        child = self._context.Process(
+            target=_child, args=(theirs, self._limits.memory), name="headrace-fit", daemon=True
+        )
+        child.start()
+        theirs.close()
+        try:
+            ours.send(task)
+            if not ours.poll(self._limits.seconds):
+                message = f"the fit of {task.run.model!r} took longer than {self._limits.seconds:.0f} s and was stopped"
+                raise FitError(message)
+            answer: FitResult | str = ours.recv()
+        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
+            child.join(5)
+            message = (
+                f"the fit of {task.run.model!r} died without a result (exit code {child.exitcode}): out of memory?"
+            )
+            raise FitError(message) from error
+        finally:
+            ours.close()
+            child.kill()
+            child.join()
+        if isinstance(answer, str):
+            raise FitError(_failed(task, answer))
+        return answer
+
+
+def _child(connection: Connection, memory: int) -> None:
+    if memory:
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    try:
+        connection.send(_perform(connection.recv()))
+    except ArtifactError as error:
+        connection.send(str(error))
+    except Exception:  # noqa: BLE001 - the parent words it
+        connection.send(traceback.format_exc())
+
+
+def _failed(task: FitTask, why: str) -> str:
+    return f"the fit of {task.run.model!r} failed:\n{why}"
+
+
+def _perform(task: FitTask) -> FitResult:
+    started = time.perf_counter()
+    estimator = task.fit(task.frame, task.label, task.run)
+    scores = np.zeros(0) if task.holdout is None else predict(estimator, task.holdout)
+    stored = artifact.dump(estimator)
+    _check_loads(stored, estimator, task)
+    return FitResult(stored, scores, time.perf_counter() - started)
+
+
+def _check_loads(stored: Artifact, estimator: Any, task: FitTask) -> None:
+    """Raises ArtifactError unless an application of this deployment can load the artifact and predicts the same."""
+    rows = task.frame.head(_COMPARED_ROWS)
+    ours, theirs = predict(estimator, rows), predict(artifact.load(stored.data, task.trusted), rows)
+    if not np.allclose(ours, theirs, rtol=0.0, atol=_TOLERANCE, equal_nan=True):
+        row = int(np.argmax(~np.isclose(ours, theirs, rtol=0.0, atol=_TOLERANCE, equal_nan=True)))
+        message = (
+            f"{type(estimator).__name__} predicts otherwise once it was stored and loaded: {theirs[row]!r} instead of "
+            f"{ours[row]!r} for row {row} of its training set; keep all that it predicts by in its fitted attributes"
+        )
+        raise ArtifactError(message)
+
+
+def predict(estimator: Any, frame: pd.DataFrame) -> np.ndarray:
+    """The probability of a true label, a row."""
+    return np.asarray(estimator.predict_proba(frame), np.float64)[:, 1] if len(frame) else np.zeros(0)

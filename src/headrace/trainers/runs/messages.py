@@ -1,0 +1,73 @@
+"""What triggers and trainers say to each other on the bus. JSON, versioned by ``format``."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from headrace.bus import message
+from headrace.trainers.triggers.trigger_policy import Decision
+from headrace.trainers.triggers.trigger_state import RunOutcome, TriggerState
+
+FORMAT = 1
+
+
+class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One record on ``headrace.decisions``, keyed by model: an evaluation, or the end of a run.
+
+    ``state`` is the triggers' memory after it: the last record is where they go on after a restart.
+    """
+
+    model: str
+    kind: Literal["evaluated", "finished"]
+    t_us: int
+    reason: str
+    state: TriggerState
+    decision: Decision | None = None
+    run: str | None = None
+    format: int = FORMAT
+
+
+class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Asks for one run on ``headrace.retrain-requests``. The data is pinned: what was matured and known at ``t_us``."""
+
+    request_id: str
+    model: str
+    rule: str
+    reason: str
+    t_us: int
+    matured_labels: int
+    format: int = FORMAT
+
+
+class RunEnded(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a run, on ``headrace.runs``. ``holdout_days`` [from, to) are the days that the gate looked at."""
+
+    request_id: str
+    model: str
+    outcome: RunOutcome
+    reason: str
+    rule: str
+    t_us: int
+    matured_labels: int
+    version: int | None = None
+    event_id: str | None = None
+    gate: dict[str, Any] | None = None
+    rows: int = 0
+    holdout_days: tuple[int, int] | None = None
+    seconds: dict[str, float] = {}
+    format: int = FORMAT
+
+
+T = TypeVar("T", DecisionRecord, RetrainRequest, RunEnded)
+_NAMES: dict[type, str] = {
+    DecisionRecord: "a decision record",
+    RetrainRequest: "a retrain request",
+    RunEnded: "the end of a run",
+}
+
+
+def decode(data: bytes | None, kind: type[T]) -> T:
+    """The message of this kind in these bytes. Raises CodecError, and NewerFormatError for one of a later release."""
+    return message.decode(data, kind, FORMAT, _NAMES[kind])

@@ -1,0 +1,165 @@
+"""What made a version, for its manifest and its event: data, definitions, code, seeds, libraries, gate."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from headrace.errors import TerminalError
+from headrace.models import artifact
+from headrace.models.manifest import Manifest
+from headrace.models.model_events import (
+    FORMAT,
+    ArtifactRef,
+    Cause,
+    ManifestRef,
+    ModelEvent,
+    Published,
+    ServiceRef,
+    ViewRef,
+)
+from headrace.trainers.data.pins import libraries, pins
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from headrace.models.manifest import TimeSpan
+    from headrace.models.model_state import ModelState
+    from headrace.models.registry import Registration
+    from headrace.trainers.data.examples import Examples
+    from headrace.trainers.definitions import LearnFrom, Model
+    from headrace.trainers.runs.gate import GateReport
+    from headrace.trainers.runs.messages import RetrainRequest
+
+
+def run_seed(request_id: str, seed: int) -> int:
+    """The seed of a run's random choices: its own, and the same whenever the request is taken again."""
+    return zlib.crc32(request_id.encode()) ^ seed
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """What was decided of a run before its data was read."""
+
+    model: Model
+    request_id: str
+    source: LearnFrom
+    excluded: Sequence[TimeSpan]
+    seed: int
+
+
+def make_manifest(made: RunInputs, data: Examples) -> Manifest:
+    """The manifest of a run on ``data``."""
+    model = made.model
+    views = model.features.views
+    return Manifest(
+        model=model.name,
+        request_id=made.request_id,
+        streams=pins(data.positions),
+        rows=len(data),
+        content_hash=data.content_hash(),
+        row_order=["available_at", "partition", "offset"],
+        service=model.features.version,
+        spec_hashes={view.name: view.version for view in views},
+        feature_columns=model.features.columns(),
+        request_features=list(model.request_features),
+        label=model.label.spec(),
+        seeds={"run": run_seed(made.request_id, made.seed), "gate": made.seed},
+        libraries=libraries(),
+        code=code_hash(model.fit),
+        trained_from_us=int(data.requested_us.min()),
+        trained_to_us=int(data.requested_us.max()),
+        excluded=list(made.excluded),
+        params={} if made.source == "events" else {"source": made.source, "never_served": data.never_served},
+    )
+
+
+def publication(
+    model: Model,
+    request: RetrainRequest,
+    state: ModelState,
+    registration: Registration,
+    report: GateReport,
+    *,
+    trained_to_us: int,
+) -> ModelEvent:
+    """The event that publishes a registered version as judged against ``state``.
+
+    Of a request whose publications were void so far, each gets an event id of its own. Raises TerminalError for a run
+    without a version.
+    """
+    if registration.version is None or registration.artifact_uri is None:
+        message = f"run {request.request_id} passed its gate and has no version in the registry"
+        raise TerminalError(message)
+    service = service_ref(model)
+    published = Published(
+        format=FORMAT if service.on_demand else 1,
+        version=registration.version,
+        artifact=_stored(registration.artifact_uri),
+        service=service,
+        manifest=ManifestRef(uri=registration.manifest_uri, hash=registration.manifest_hash),
+        metrics=metrics(report),
+        gate=msgspec.to_builtins(report),
+        cause=Cause(rule=request.rule, reason=request.reason),
+        request_id=request.request_id,
+        trained_to_us=trained_to_us,
+        expects=state.live_id,
+        run=registration.run_id,
+    )
+    return ModelEvent(id=_event_id(published, state), model=model.name, at_us=request.t_us, data=published)
+
+
+def _event_id(published: Published, state: ModelState) -> str:
+    mine = (void.event.data for void in state.void if isinstance(void.event.data, Published))
+    earlier = sum(data.request_id == published.request_id for data in mine)
+    return f"{published.request_id}-v{published.version}" + (f"-{earlier + 1}" if earlier else "")
+
+
+def service_ref(model: Model) -> ServiceRef:
+    """What a model event says of the features, so that applications need no definitions."""
+    return ServiceRef(
+        name=model.features.name,
+        hash=model.features.version,
+        views=[
+            ViewRef(name=view.name, spec_hash=view.version, keys=list(view.entity.join_keys))
+            for view in model.features.views
+        ],
+        columns=model.features.columns(),
+        request_features=list(model.request_features),
+        key=model.key,
+        at=model.at,
+        on_demand=model.features.spec.get("on_demand", {}),
+    )
+
+
+def metrics(report: GateReport) -> dict[str, float]:
+    """The gate's numbers under flat names."""
+    found: dict[str, float] = {}
+    for name, compared in report.metrics.items():
+        slug = name.replace(" ", "_").replace("'", "")
+        found |= {
+            f"{slug}_challenger": compared.challenger,
+            f"{slug}_champion": compared.champion,
+            f"{slug}_gain_low": compared.gain_low,
+        }
+    return found
+
+
+def code_hash(function: Callable[..., Any]) -> str:
+    """``sha256:…`` of a function's source, or of its name where there is no source."""
+    try:
+        source = inspect.getsource(function)
+    except (OSError, TypeError):
+        source = f"{function.__module__}.{function.__qualname__}"
+    return "sha256:" + hashlib.sha256(source.encode()).hexdigest()
+
+
+def _stored(uri: str) -> ArtifactRef:
+    """What is in the registry: of a run that was cut short and done again, the first attempt's bytes."""
+    data = artifact.fetch(uri)
+    return ArtifactRef(uri=uri, digest=artifact.digest(data), content_hash=artifact.content_hash(data))

@@ -1,0 +1,127 @@
+"""Making a version again from its manifest: the same rows, seed and fit; then the predictions are compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from headrace.errors import TerminalError
+from headrace.event_log.pinned_log import PinnedLog
+from headrace.models import artifact
+from headrace.trainers.data.examples import ExampleBuilder
+from headrace.trainers.data.pins import libraries, pinned_ends
+from headrace.trainers.definitions import Run
+from headrace.trainers.runs.fitting import Fits, FitTask, predict
+from headrace.trainers.runs.provenance import code_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from headrace.models.manifest import Manifest
+    from headrace.models.model_events import Published
+    from headrace.trainers.data.examples import Examples
+    from headrace.trainers.definitions import Model
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """Something that is not as the manifest says."""
+
+    what: str
+    then: Any
+    now: Any
+
+
+class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of it. ``identical``: on every row of the training set the prediction has the same bits as then.
+
+    ``different_rows`` of ``rows`` have others, by at most ``largest``. ``differences`` are those from the manifest, and
+    explain other predictions.
+    """
+
+    model: str
+    version: int
+    identical: bool
+    rows: int
+    different_rows: int
+    largest: float
+    differences: list[Difference]
+
+
+@dataclass(frozen=True)
+class Reproducer:
+    """Makes versions again. ``trusted`` are the types that this deployment loads."""
+
+    event_log: str | Path
+    fits: Fits
+    trusted: Sequence[str] = ()
+
+    def reproduce(self, model: Model, published: Published, manifest: Manifest, t_us: int) -> Reproduction:
+        """Make a published version of ``model`` again; ``t_us`` is its event's time.
+
+        Raises TerminalError where the rows are gone or have other columns, ArtifactError for an artifact that is not
+        the published one, FitError, and OfflineStoreUnavailableError.
+        """
+        sets = ExampleBuilder(model, PinnedLog(self.event_log, pinned_ends(manifest.streams)))
+        sets.log.excluded = manifest.excluded
+        data = sets.build(t_us, manifest.params.get("source", "events"))
+        _check_columns(data, manifest)
+        again = self._fit(model, manifest, data)
+        stored = artifact.fetch(published.artifact.uri)
+        artifact.verify(stored, published.artifact.digest)
+        then = predict(artifact.load(stored, self.trusted), data.frame)
+        other = then.view(np.int64) != again.view(np.int64)
+        return Reproduction(
+            model=model.name,
+            version=published.version,
+            identical=not other.any(),
+            rows=len(data),
+            different_rows=int(other.sum()),
+            largest=float(np.abs(then - again).max(initial=0.0)),
+            differences=_differences(model, manifest, data),
+        )
+
+    def _fit(self, model: Model, manifest: Manifest, data: Examples) -> np.ndarray:
+        import pandas as pd  # noqa: PLC0415
+
+        run = Run(
+            model=model.name,
+            request_id=manifest.request_id,
+            seed=manifest.seeds["run"],
+            trained_from_us=int(data.requested_us.min()),
+            trained_to_us=int(data.requested_us.max()),
+        )
+        label = pd.Series(data.label, name="label")
+        return self.fits.fit(FitTask(model.fit, data.frame, label, run, data.frame, self.trusted)).scores
+
+
+def _check_columns(data: Examples, manifest: Manifest) -> None:
+    wanted, found = [*manifest.feature_columns, *manifest.request_features], list(data.frame.columns)
+    if not len(data):
+        message = (
+            f"none of the {manifest.rows:,} rows is in the event log: is it the one that the version was made from?"
+        )
+        raise TerminalError(message)
+    if found != wanted:
+        message = f"the model is defined with other columns now: {found}; the version was made from {wanted}"
+        raise TerminalError(message)
+
+
+def _differences(model: Model, manifest: Manifest, data: Examples) -> list[Difference]:
+    """Then and now of everything that a manifest says, where it is not the same."""
+    now: dict[str, Any] = {
+        "rows": len(data),
+        "content_hash": data.content_hash(),
+        "code": code_hash(model.fit),
+        "service": model.features.version,
+        "spec_hashes": {view.name: view.version for view in model.features.views},
+        "label": model.label.spec(),
+    }
+    then: dict[str, Any] = {name: getattr(manifest, name) for name in now}
+    installed = libraries()
+    now |= {f"libraries.{name}": installed.get(name, "not listed") for name in manifest.libraries}
+    then |= {f"libraries.{name}": version for name, version in manifest.libraries.items()}
+    return [Difference(name, then[name], now[name]) for name in now if then[name] != now[name]]

@@ -1,0 +1,1 @@
+"""Pure rules that decide when to retrain."""

@@ -1,0 +1,163 @@
+"""The policy around a model's rule: first run, cooldown, after a refusal, pins. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from headrace.base.times import utc_datetime
+from headrace.errors import DefinitionError
+from headrace.trainers.triggers.evidence import DAY_US
+from headrace.trainers.triggers.hysteresis import check_names
+from headrace.trainers.triggers.rules import RuleVerdict, TriggerRule
+from headrace.trainers.triggers.trigger_state import Baseline, TriggerState
+
+if TYPE_CHECKING:
+    from headrace.trainers.triggers.evidence import Evidence
+
+FIRST = "first"
+_SHARE_AFTER_REFUSAL = 4
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """One evaluation at a tick. ``rule`` names what fired, or what is nearest or holds; ``request`` the run asked for.
+
+    ``inputs`` are all that the verdict rests on beside ``state`` and ``t_us``; ``progress`` is the distance to firing.
+    """
+
+    fired: bool
+    rule: str
+    reason: str
+    progress: float
+    t_us: int
+    inputs: dict[str, Any]
+    verdicts: list[RuleVerdict]
+    state: TriggerState
+    after: TriggerState
+    request: str | None
+
+
+@dataclass(frozen=True)
+class TriggerPolicy:
+    """A model's rule and what surrounds it. ``first``: matured rows for version 1, its warm-up.
+
+    ``cooldown_us`` and the days of ``daily_budget``, the most runs to ask for on one, are event time.
+    """
+
+    model: str
+    rule: TriggerRule
+    first: int
+    cooldown_us: int
+    daily_budget: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.first <= 0 or self.cooldown_us < 0:
+            message = f"model {self.model!r}: first={self.first} must be above 0, cooldown={self.cooldown_us} not below"
+            raise DefinitionError(message)
+        if self.daily_budget is not None and self.daily_budget <= 0:
+            message = f"model {self.model!r}: daily_budget={self.daily_budget} must be above 0, or None for no bound"
+            raise DefinitionError(message)
+        check_names(self.rule)
+
+    @property
+    def enough_labels(self) -> int:
+        """How many labels are 'enough new' ones: the rule's volume, else ``first``."""
+        return self.rule.labels() or self.first
+
+    def evaluate(self, state: TriggerState, observation: Evidence) -> Decision:
+        """Measure and judge. Scores and outcomes are looked at only where the answer can depend on them."""
+        inputs: dict[str, Any] = {"matured_labels": observation.matured_labels}
+        if self._hold(state, observation.t_us, inputs) is None and state.live:
+            inputs["rules"] = self.rule.measure(observation)
+        return self.judge(state, observation.t_us, inputs)
+
+    def judge(self, state: TriggerState, t_us: int, inputs: dict[str, Any]) -> Decision:
+        """The decision that these inputs mean: the same for ever, so that a record can be judged again."""
+        verdicts = [self._hold(state, t_us, inputs) or self._first(inputs)]
+        if "rules" in inputs:
+            verdicts = self.rule.judge(state, t_us, inputs["rules"])
+        own = verdicts[0]
+        rule = _leaves(verdicts)
+        request = request_id(self.model, rule, state.baseline) if own.fired else None
+        return Decision(
+            fired=own.fired,
+            rule=rule,
+            reason=own.reason,
+            progress=own.progress,
+            t_us=t_us,
+            inputs=inputs,
+            verdicts=verdicts,
+            state=state,
+            after=_after(state, t_us, verdicts, request),
+            request=request,
+        )
+
+    def _first(self, inputs: dict[str, Any]) -> RuleVerdict:
+        have = inputs["matured_labels"]
+        reason = f"{have:,} of {self.first:,} matured labels for the first version"
+        return RuleVerdict(rule=FIRST, fired=have >= self.first, reason=reason, progress=min(1.0, have / self.first))
+
+    def _hold(self, state: TriggerState, t_us: int, inputs: dict[str, Any]) -> RuleVerdict | None:
+        """Why nothing may fire now, whatever the rules say; None if they may."""
+        if state.request is not None:
+            return _held("open_request", f"run {state.request} is not finished", 1.0)
+        if state.pin is not None:
+            new = inputs["matured_labels"] - state.pin.matured_labels
+            if new < self.enough_labels:
+                reason = f"pinned by a rollback: {new:,} of {self.enough_labels:,} matured labels since"
+                return _held("pinned", reason, new / self.enough_labels)
+        asked = state.asked_on(t_us // DAY_US)
+        if self.daily_budget is not None and asked >= self.daily_budget:
+            reason = f"daily budget: {asked} of {self.daily_budget} runs asked for on {utc_datetime(t_us):%Y-%m-%d}"
+            return _held("daily_budget", reason, t_us % DAY_US / DAY_US)
+        return None if state.baseline is None else self._hold_after(state.baseline, t_us, inputs)
+
+    def _hold_after(self, baseline: Baseline, t_us: int, inputs: dict[str, Any]) -> RuleVerdict | None:
+        waited = t_us - baseline.t_us
+        day = f"{utc_datetime(baseline.t_us):%Y-%m-%d}"
+        if waited < self.cooldown_us:
+            reason = f"cooldown: {waited / DAY_US:.1f} of {self.cooldown_us / DAY_US:.1f} days since the run of {day}"
+            return _held("cooldown", reason, waited / self.cooldown_us)
+        new, need = inputs["matured_labels"] - baseline.matured_labels, self.enough_labels // _SHARE_AFTER_REFUSAL
+        if baseline.outcome != "published" and new < need:
+            reason = f"the run of {day} was {baseline.outcome}: {new:,} of {need:,} matured labels before asking again"
+            return _held("after_refusal", reason, new / need)
+        return None
+
+
+def _after(state: TriggerState, t_us: int, verdicts: list[RuleVerdict], request: str | None) -> TriggerState:
+    """The memory after a decision: who asked, when, and which rules are to calm down before they ask again."""
+    disarmed = set(state.disarmed) - {v.rule for v in verdicts if v.armed}
+    if request is None:
+        return msgspec.structs.replace(state, disarmed=tuple(sorted(disarmed)))
+    disarmed |= {v.rule for v in verdicts if v.armed and v.fired}
+    day = t_us // DAY_US
+    return msgspec.structs.replace(
+        state,
+        request=request,
+        disarmed=tuple(sorted(disarmed)),
+        asked_day=day,
+        asked_count=state.asked_on(day) + 1,
+    )
+
+
+def request_id(model: str, rule: str, baseline: Baseline | None) -> str:
+    """The id of the run a rule asks for: from model, rule and baseline alone, so that asking twice is harmless."""
+    content = "\n".join([model, rule, "" if baseline is None else baseline.run])
+    return f"{model}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+
+def _held(rule: str, reason: str, progress: float) -> RuleVerdict:
+    return RuleVerdict(rule=rule, fired=False, reason=reason, progress=max(0.0, min(1.0, progress)))
+
+
+def _leaves(verdicts: list[RuleVerdict]) -> str:
+    """The names of the simple rules that decided: those that fired together, else the nearest of those that did not."""
+    simple = verdicts[1:] or verdicts
+    fired = [verdict.rule for verdict in simple if verdict.fired]
+    if verdicts[0].fired:
+        return "+".join(fired)
+    return max((verdict for verdict in simple if not verdict.fired), key=lambda verdict: verdict.progress).rule
