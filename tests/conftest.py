@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 from headrace.app.local.services import LocalServices
-from tests.redis_cluster import RedisCluster
+from tests.support.redis_cluster import RedisCluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

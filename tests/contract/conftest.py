@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.online_stores import KINDS, SERVERS, opened
+from tests.support.online_stores import KINDS, SERVERS, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_top
 from headrace.models.model_event_log import FoldedEvents, MemoryModelEventLog, ModelEventLog, events
 from headrace.models.model_events import ModelEventRecord, encode
 from headrace.models.model_state import fold
-from tests.model_events import published
+from tests.support.model_events import published
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,7 +8,7 @@ from headrace.bus.source_partition import SourcePartition
 from headrace.errors import CodecError
 from headrace.features.online.cursor import Cursor, CursorState
 from headrace.features.online.store import shard_of
-from tests.online_stores import (
+from tests.support.online_stores import (
     FIRST,
 )
 

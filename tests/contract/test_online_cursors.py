@@ -10,7 +10,7 @@ import pytest
 from headrace.bus.source_partition import NO_CLOCK
 from headrace.features.online.cursor import Cursor, CursorState
 from headrace.features.online.store import FencedWrite, OnlineStore
-from tests.online_stores import (
+from tests.support.online_stores import (
     FIRST,
     ME,
     ONE,

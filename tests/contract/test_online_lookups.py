@@ -10,7 +10,7 @@ from headrace.features.online.cursor import is_live
 from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.features.online.store import OnlineStore, shard_of
-from tests.online_stores import (
+from tests.support.online_stores import (
     FIRST,
     ONE,
     OTHER,

@@ -13,7 +13,7 @@ from redis import Redis
 from headrace.errors import OnlineStoreUnavailableError, SettingsError
 from headrace.features.online.redis.async_store import AsyncRedisOnlineStore
 from headrace.features.online.redis.redis_store import RedisOnlineStore
-from tests.online_stores import (
+from tests.support.online_stores import (
     FIRST,
     ME,
     VIEW,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from headrace.app.local.services import LocalServices
     from headrace.features.online.store import OnlineStore
-    from tests.redis_cluster import RedisCluster
+    from tests.support.redis_cluster import RedisCluster
 
 
 @pytest.mark.integration

@@ -10,7 +10,7 @@ import pytest
 from headrace.bus.source_partition import NO_CLOCK
 from headrace.features.online.redis.lua import DROP
 from headrace.features.online.store import FencedWrite, OnlineStore, shard_of
-from tests.online_stores import (
+from tests.support.online_stores import (
     FIRST,
     ME,
     ONE,

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from headrace.models import artifact, manifest
 from headrace.models.mlflow_registry import MlflowRegistry
 from headrace.models.registry import MemoryRegistry, Registry, RunRecord, UnknownVersionError
-from tests.model_events import MANIFEST
+from tests.support.model_events import MANIFEST
 
 if TYPE_CHECKING:
     from pathlib import Path

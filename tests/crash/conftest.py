@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.crash.scene import Scene
+from tests.support.crash.scene import Scene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

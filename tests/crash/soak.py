@@ -25,13 +25,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from headrace.app.local.services import LocalServices
-from tests.crash.faults import CATALOGUE, deck
-from tests.crash.lanes import Lane, Recovery, lanes, play_all, recover
+from tests.support.crash.faults import CATALOGUE, deck
+from tests.support.crash.lanes import Lane, Recovery, lanes, play_all, recover
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.crash.comparison import Comparison
+    from tests.support.crash.comparison import Comparison
 
 BROKER = "broker killed"
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.crash.faults import CATCH_UP_STEPS, TAKE_OVER_STEPS, WORK_STEPS, named_steps
-from tests.crash.lanes import lanes, play_all
+from tests.support.crash.faults import CATCH_UP_STEPS, TAKE_OVER_STEPS, WORK_STEPS, named_steps
+from tests.support.crash.lanes import lanes, play_all
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,11 +10,11 @@ from confluent_kafka import Consumer, TopicPartition
 
 from headrace.bus.topics import dead_letters
 from headrace.streams.plane.rejected_copies import letter_id
-from tests.crash.comparison import compare
+from tests.support.crash.comparison import compare
 
 if TYPE_CHECKING:
     from headrace.app.local.services import LocalServices
-    from tests.crash.scene import Scene
+    from tests.support.crash.scene import Scene
 
 pytestmark = [pytest.mark.crash, pytest.mark.integration, pytest.mark.slow]
 FLOOD = 50_000

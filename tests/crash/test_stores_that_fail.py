@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from headrace.errors import OnlineStoreUnavailableError
-from tests.crash import faults
-from tests.crash.comparison import compare, inconsistent, least
-from tests.crash.disk import Disk
-from tests.crash.lanes import begin, recover
-from tests.crash.scene import Scene, served, until
+from tests.support.crash import faults
+from tests.support.crash.comparison import compare, inconsistent, least
+from tests.support.crash.disk import Disk
+from tests.support.crash.lanes import begin, recover
+from tests.support.crash.scene import Scene, served, until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from headrace.app.local.services import LocalServices
-    from tests.crash.faults import Fault
+    from tests.support.crash.faults import Fault
 
 pytestmark = [pytest.mark.crash, pytest.mark.integration, pytest.mark.slow]
 

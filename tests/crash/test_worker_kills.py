@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.crash.comparison import compare
-from tests.crash.faults import WORK_STEPS, a_zombie, a_zombie_at
-from tests.crash.lanes import begin, recover
-from tests.crash.scene import until
+from tests.support.crash.comparison import compare
+from tests.support.crash.faults import WORK_STEPS, a_zombie, a_zombie_at
+from tests.support.crash.lanes import begin, recover
+from tests.support.crash.scene import until
 
 if TYPE_CHECKING:
-    from tests.crash.scene import Scene
+    from tests.support.crash.scene import Scene
 
 pytestmark = [pytest.mark.crash, pytest.mark.integration, pytest.mark.slow]
 

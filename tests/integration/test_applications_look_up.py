@@ -12,7 +12,7 @@ from headrace.errors import OnlineStoreUnavailableError
 from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.serving.features import FeatureClient, Status
-from tests.lookups_scene import A1, MINUTE, START_US, Worker, sale
+from tests.support.lookups_scene import A1, MINUTE, START_US, Worker, sale
 
 
 def test_definitions_that_were_lost_are_remembered() -> None:

@@ -16,8 +16,8 @@ from headrace.app.cli import build
 from headrace.errors import TransientError
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.serving.features import FeatureClient
-from tests.integration.deployments_scene import until
-from tests.integration.feast_scene import YAML
+from tests.support.deployments_scene import until
+from tests.support.feast_scene import YAML
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +32,10 @@ PROJECT = """
 from datetime import datetime
 from headrace.bus.event import Event
 from headrace.bus.stream import Stream
-from headrace.features.aggregates import Count, Sum
-from headrace.features.definitions import Entity, FeatureService, FeatureView
+from headrace.features.definitions.aggregates import Count, Sum
+from headrace.features.definitions.entity import Entity
+from headrace.features.definitions.service import FeatureService
+from headrace.features.definitions.view import FeatureView
 class Sale(Event):
     shop: str
     at: datetime

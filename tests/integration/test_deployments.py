@@ -15,9 +15,9 @@ from headrace.features.online.cursor import CursorState
 from headrace.models.kafka_model_event_log import KafkaModelEventLog
 from headrace.models.model_events import ViewRef
 from headrace.serving.features import FeatureClient, Status
-from tests.crash.definitions import USERS
-from tests.integration.deployments_scene import Scene, check_rows, until
-from tests.model_events import SERVICE, published, retired
+from tests.support.crash.definitions import USERS
+from tests.support.deployments_scene import Scene, check_rows, until
+from tests.support.model_events import SERVICE, published, retired
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

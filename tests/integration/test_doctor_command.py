@@ -21,15 +21,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from headrace.app.local.services import LocalServices
-    from tests.redis_cluster import RedisCluster
+    from tests.support.redis_cluster import RedisCluster
 
 pytestmark = pytest.mark.integration
 PROJECT = """
 from datetime import datetime
 from headrace.bus.event import Event
 from headrace.bus.stream import Stream
-from headrace.features.definitions import Entity, FeatureView
-from headrace.features.aggregates import Count
+from headrace.features.definitions.entity import Entity
+from headrace.features.definitions.view import FeatureView
+from headrace.features.definitions.aggregates import Count
 class Ping(Event):
     at: datetime
     host: str

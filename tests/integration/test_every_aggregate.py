@@ -17,8 +17,8 @@ from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 from headrace.streams.views.logged_rows import LoggedRows
 from headrace.streams.views.view_partition import ViewPartition
 from headrace.streams.worker import publish_definitions
-from tests.property.naive import naive_answers
 from tests.property.test_kernel import KERNEL, SOURCES, Sale, build, sales, view, wrong
+from tests.support.naive import naive_answers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from headrace.app.project.settings import Settings
 from headrace.errors import DefinitionError, SettingsError
 from headrace.features.definitions.expression import col
 from headrace.features.definitions.service import FeatureService
-from tests.integration.feast_scene import YAML, numbered, ratings, risk, shops, tills
+from tests.support.feast_scene import YAML, numbered, ratings, risk, shops, tills
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
-from tests.integration.feast_scene import NOW, FeastScene
+from tests.support.feast_scene import NOW, FeastScene
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ REPOSITORY = """
 import feast
 from pathlib import Path
 from headrace.feast import objects
-from tests.integration.feast_scene import ratings, risk
+from tests.support.feast_scene import ratings, risk
 
 globals().update(objects(risk))
 rating, rating_push, rated = ratings(Path(__file__).parent)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.integration.feast_contract import NOW, PROFILES, STORES, TRIPS, WEATHER, Repository, ago
+from tests.support.feast_contract import NOW, PROFILES, STORES, TRIPS, WEATHER, Repository, ago
 
 if TYPE_CHECKING:
     from pathlib import Path

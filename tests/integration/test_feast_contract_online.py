@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 
-from tests.integration.feast_contract import NOW, STORES, Repository, ago
+from tests.support.feast_contract import NOW, STORES, Repository, ago
 
 if TYPE_CHECKING:
     from pathlib import Path

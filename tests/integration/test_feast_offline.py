@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from headrace.errors import DefinitionError
-from tests.integration.feast_scene import NOW, RATINGS, SALES, FeastScene, ago, ratings, risk
+from tests.support.feast_scene import NOW, RATINGS, SALES, FeastScene, ago, ratings, risk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

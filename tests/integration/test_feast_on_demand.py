@@ -16,7 +16,7 @@ from headrace.features.definitions.aggregates import Count
 from headrace.features.definitions.expression import col
 from headrace.features.definitions.service import FeatureService
 from headrace.streams.worker import publish_definitions
-from tests.integration.feast_scene import NOW, FeastScene, shops, tills
+from tests.support.feast_scene import NOW, FeastScene, shops, tills
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

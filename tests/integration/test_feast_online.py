@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headrace.errors import DefinitionError, NewerFormatError, SettingsError
-from tests.integration.feast_scene import NOW, FeastScene, ago, numbered, ratings, risk, shops, statuses
+from tests.support.feast_scene import NOW, FeastScene, ago, numbered, ratings, risk, shops, statuses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from headrace.errors import DefinitionError
-from tests.integration.feast_scene import NOW, FeastScene, ago, ratings, risk
+from tests.support.feast_scene import NOW, FeastScene, ago, ratings, risk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ from headrace.serving.feast_status import FEAST_STATUSES
 from headrace.serving.features import FeatureClient, Status
 from headrace.serving.http import HttpOptions, application
 from headrace.serving.http.feast_columns import times_of
-from tests.http_scene import InThreads, ask, serving
-from tests.lookups_scene import MINUTE, START, START_US, Worker, sale, tills
+from tests.support.http_scene import InThreads, ask, serving
+from tests.support.lookups_scene import MINUTE, START, START_US, Worker, sale, tills
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

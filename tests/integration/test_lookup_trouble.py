@@ -16,14 +16,14 @@ from headrace.errors import OnlineStoreUnavailableError
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.features.online.redis.url import of_node
 from headrace.serving import AsyncFeatureClient, FeatureClient
-from tests.lookups_scene import A1, MINUTE, START_US, filled
-from tests.online_stores import SERVERS, url_of
+from tests.support.lookups_scene import A1, MINUTE, START_US, filled
+from tests.support.online_stores import SERVERS, url_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from headrace.serving.features import FeatureVectors
-    from tests.redis_cluster import RedisCluster
+    from tests.support.redis_cluster import RedisCluster
 
 AT_US = START_US + 4 * MINUTE
 FOUND = [[2, 3.0, 1, 1.0]]

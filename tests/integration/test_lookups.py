@@ -14,7 +14,7 @@ from headrace.errors import DefinitionError
 from headrace.features.online.cursor import CursorState
 from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.serving.features import FeatureVectors, Status
-from tests.lookups_scene import (
+from tests.support.lookups_scene import (
     A1,
     A2,
     B1,
@@ -30,7 +30,7 @@ from tests.lookups_scene import (
     shops,
     tills,
 )
-from tests.online_stores import KINDS, opened
+from tests.support.online_stores import KINDS, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,7 +21,7 @@ from headrace.bus.topics import admin, incarnations
 from headrace.errors import SettingsError
 from headrace.streams.metrics import WorkerMetrics, served
 from headrace.streams.plane.worker_report import PartitionReport, StoppedReport, ViewReport, WorkerReport
-from tests.crash.scene import eventually, until
+from tests.support.crash.scene import eventually, until
 
 if TYPE_CHECKING:
     from headrace.app.local.services import LocalServices
@@ -31,8 +31,9 @@ PROJECT = """
 from datetime import datetime
 from headrace.bus.event import Event
 from headrace.bus.stream import Stream
-from headrace.features.aggregates import Count
-from headrace.features.definitions import Entity, FeatureView
+from headrace.features.definitions.aggregates import Count
+from headrace.features.definitions.entity import Entity
+from headrace.features.definitions.view import FeatureView
 class Ping(Event):
     user: str
     at: datetime

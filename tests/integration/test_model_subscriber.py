@@ -14,7 +14,7 @@ from headrace.models import acknowledgement, artifact
 from headrace.models.kafka_model_event_log import KafkaAcknowledgements, KafkaModelEventLog, ensure_topic
 from headrace.models.model_events import ArtifactRef
 from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
-from tests.model_events import published
+from tests.support.model_events import published
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,8 +20,8 @@ from headrace.models.manifest import encode, hash_of
 from headrace.models.model_event_log import MemoryAcknowledgements
 from headrace.models.model_events import ArtifactRef, ManifestRef
 from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
-from tests.model_events import MANIFEST, published
-from tests.training import LIVE_FROM, Shop, day, model, request
+from tests.support.model_events import MANIFEST, published
+from tests.support.orders_model import LIVE_FROM, Shop, day, model, request
 
 if TYPE_CHECKING:
     from pathlib import Path

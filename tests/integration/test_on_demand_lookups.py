@@ -14,8 +14,8 @@ from headrace.features.definitions.service import FeatureService
 from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.serving.features import FeatureClient
 from headrace.streams.worker import publish_definitions
-from tests.lookups_scene import A1, B1, MINUTE, START_US, Awaited, Waiting, filled, risk, shops, tills
-from tests.online_stores import KINDS, opened
+from tests.support.lookups_scene import A1, B1, MINUTE, START_US, Awaited, Waiting, filled, risk, shops, tills
+from tests.support.online_stores import KINDS, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

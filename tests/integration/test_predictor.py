@@ -25,7 +25,7 @@ from headrace.models.model_events import ModelEvent, ServiceRef, ViewRef
 from headrace.models.predictions import PREDICTIONS, VECTORS, Prediction, ServedVector
 from headrace.serving import Connection, NoModelError
 from headrace.streams.worker import publish_definitions
-from tests.model_events import version_one
+from tests.support.model_events import version_one
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,8 +14,8 @@ from headrace.bus.producer import EventProducer, RefusedError
 from headrace.bus.topics import TopicPlan, admin, ensure_topics, stamped_by_producers, stream_config
 from headrace.errors import BusUnavailableError
 from headrace.streams.worker import make_topics, warn_of_producers_stamps
-from tests.crash.definitions import payments
-from tests.crash.scene import eventually
+from tests.support.crash.definitions import payments
+from tests.support.crash.scene import eventually
 
 if TYPE_CHECKING:
     from headrace.app.local.services import LocalServices

@@ -26,8 +26,8 @@ from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.streams.worker import publish_definitions
 from streams import arrivals, departures, scheduled
 from streams.flights import Departure
-from tests import model_events
-from tests.documents import ROOT, blocks
+from tests.support import model_events
+from tests.support.documents import ROOT, blocks
 from trainers.delay import delay, train
 
 if TYPE_CHECKING:

@@ -24,16 +24,16 @@ from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.serving.features import FeatureClient, FeatureVectors, Status
 from headrace.streams.plane.data_plane import DataPlane, PlaneConfig
 from headrace.streams.worker import publish_definitions
-from tests.crash.definitions import START, START_US, USERS, payments, service, users
-from tests.crash.scene import until
-from tests.redis_cluster import slot_of
+from tests.support.crash.definitions import START, START_US, USERS, payments, service, users
+from tests.support.crash.scene import until
+from tests.support.redis_cluster import slot_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from headrace.app.local.services import LocalServices
-    from tests.redis_cluster import RedisCluster
+    from tests.support.redis_cluster import RedisCluster
 
 pytestmark = pytest.mark.integration
 PARTITIONS = 2

@@ -17,8 +17,8 @@ import pytest
 from redis import Redis
 
 from headrace.features.online.redis.redis_store import RedisOnlineStore
-from tests.http_scene import Answered, ask
-from tests.lookups_scene import Worker, sale
+from tests.support.http_scene import Answered, ask
+from tests.support.lookups_scene import Worker, sale
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -27,8 +27,8 @@ from headrace.streams.plane.partition import StoppedPartition
 from headrace.streams.plane.takeover import LogEnd, Takeover
 from headrace.streams.repair import accept_loss, find_gaps
 from headrace.streams.worker import publish_definitions
-from tests.crash.definitions import START, START_US, USERS, payments, service, users
-from tests.crash.scene import eventually, until
+from tests.support.crash.definitions import START, START_US, USERS, payments, service, users
+from tests.support.crash.scene import eventually, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headrace.features.online.redis.redis_store import RedisOnlineStore
-from tests.documents import Block, blocks
+from tests.support.documents import Block, blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

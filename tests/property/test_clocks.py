@@ -28,9 +28,9 @@ from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 from headrace.streams.views.logged_rows import LoggedRows
 from headrace.streams.views.view_partition import ViewPartition, reach_us
 from headrace.streams.worker import publish_definitions
-from tests.property.budget import examples
-from tests.property.naive import naive_values
 from tests.property.test_kernel import same
+from tests.support.example_budget import examples
+from tests.support.naive import naive_values
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 MINUTE = 60_000_000

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from headrace.features.definitions.expression import TIME_PARTS, kind
 from headrace.features.kernel.expression_numpy import column, to_numpy
 from headrace.features.kernel.expression_polars import to_polars
-from tests.property.budget import examples
+from tests.support.example_budget import examples
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 KINDS = {"i": "int", "j": "int", "f": "float", "g": "float", "b": "bool", "c": "bool", "s": "str", "t": "datetime"}

@@ -40,8 +40,8 @@ from headrace.features.kernel.field import unpack
 from headrace.features.kernel.tile_kernel import kernel
 from headrace.features.offline.view_history import PointInTimeQueries, ViewHistory, with_time
 from headrace.streams.views.folded_view import FoldedView
-from tests.property.budget import examples
-from tests.property.naive import Answer, naive_answers
+from tests.support.example_budget import examples
+from tests.support.naive import Answer, naive_answers
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 

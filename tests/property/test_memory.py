@@ -18,7 +18,7 @@ from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 from headrace.streams.views.folded_view import FoldedView
 from headrace.streams.views.logged_rows import LoggedRows
 from headrace.streams.views.view_partition import ViewPartition
-from tests.property.budget import examples
+from tests.support.example_budget import examples
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SOURCE = SourcePartition(0, bytes(16))

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from headrace.models.model_events import ModelEvent, Published, decode, encode
 from headrace.models.model_state import ModelState, advance, fold
-from tests.model_events import published, retired, rolled_back
+from tests.support.model_events import published, retired, rolled_back
 
 IDS = st.sampled_from("abcdefgh")
 VERSIONS = st.integers(1, 5)

@@ -20,7 +20,7 @@ from headrace.streams.plane.record_judge import PartitionRecords, PartitionRun, 
 from headrace.streams.views.logged_rows import LoggedRows
 from headrace.streams.views.view_memory import ViewMemory
 from headrace.streams.views.view_partition import ViewPartition, fold_together
-from tests.property.budget import examples
+from tests.support.example_budget import examples
 
 if TYPE_CHECKING:
     from headrace.features.definitions.aggregates import Aggregate

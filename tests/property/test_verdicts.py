@@ -15,7 +15,7 @@ from headrace.bus.event import Event
 from headrace.bus.source_partition import NO_CLOCK
 from headrace.bus.stream import Stream
 from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
-from tests.property.budget import examples
+from tests.support.example_budget import examples
 
 
 class Reading(Event):

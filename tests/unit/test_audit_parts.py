@@ -18,7 +18,7 @@ from headrace.trainers.audit import vector_parts
 from headrace.trainers.audit.auditor import Auditor
 from headrace.trainers.audit.compare import ServedVectorRows, audit, lag_records, lags, skew
 from headrace.trainers.audit.vector_parts import VectorParts
-from tests.training import A_DAY, DAYS, Shop, model
+from tests.support.orders_model import A_DAY, DAYS, Shop, model
 from tests.unit.test_auditing import Served_
 
 if TYPE_CHECKING:

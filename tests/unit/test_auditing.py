@@ -32,7 +32,7 @@ from headrace.trainers.audit.auditor import Auditor, AuditReport
 from headrace.trainers.audit.compare import ServedVectorRows, audit
 from headrace.trainers.audit.tolerance import bounds
 from headrace.trainers.definitions import Gate, Label, Model, volume
-from tests.training import Shop, day, write
+from tests.support.orders_model import Shop, day, write
 from tests.unit.test_audit import SOURCES, Scene, sales
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ def test_nothing_where_there_was_something_is_no_rounding(tmp_path: Path) -> Non
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
     monkeypatch.chdir(tmp_path)
-    toml = 'event_log = "log"\n[project]\nstreams = ["tests.training"]\nfeatures = []\ntrainers = []\n'
+    toml = 'event_log = "log"\n[project]\nstreams = ["tests.support.orders_model"]\nfeatures = []\ntrainers = []\n'
     (tmp_path / "headrace.toml").write_text(toml)
     return Shop(tmp_path)
 

@@ -29,7 +29,7 @@ from headrace.trainers.data.exclusions import (
 from headrace.trainers.data.model_log import ModelLog
 from headrace.trainers.process.trigger_consumer import TriggerConsumer
 from headrace.trainers.triggers.evidence import DAY_US
-from tests.training import A_DAY, LIVE_FROM, Shop, day, model, request
+from tests.support.orders_model import A_DAY, LIVE_FROM, Shop, day, model, request
 
 if TYPE_CHECKING:
     from pathlib import Path

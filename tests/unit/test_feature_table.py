@@ -26,7 +26,7 @@ from headrace.streams import upkeep
 from headrace.streams.metrics import WorkerMetrics
 from headrace.streams.upkeep import LogUpkeep, ScheduledJob, ScheduledJobs, UpkeepSchedule
 from headrace.trainers.triggers.evidence import DAY_US
-from tests.training import SOURCE, Order, Shop, day, made, model, orders, shop, write
+from tests.support.orders_model import SOURCE, Order, Shop, day, made, model, orders, shop, write
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,7 +19,7 @@ from headrace.streams.plane.partition import OwnedPartition
 from headrace.streams.plane.plane_metrics import PlaneMetrics
 from headrace.streams.views.view_partition import ViewPartition
 from headrace.streams.worker import publish_definitions
-from tests.lookups_scene import MINUTE, SOURCES, START_US, risk, sale, sales, shops, tills
+from tests.support.lookups_scene import MINUTE, SOURCES, START_US, risk, sale, sales, shops, tills
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -18,9 +18,9 @@ from headrace.errors import OnlineStoreUnavailableError, SettingsError
 from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.serving.features import FeatureClient, FeatureVectors
 from headrace.serving.http import HttpOptions, RequestLimits, application
-from tests.crash.scene import until
-from tests.http_scene import InThreads, ask, serving
-from tests.lookups_scene import MINUTE, SOURCES, START_US, Worker, sale, shops, tills
+from tests.support.crash.scene import until
+from tests.support.http_scene import InThreads, ask, serving
+from tests.support.lookups_scene import MINUTE, SOURCES, START_US, Worker, sale, shops, tills
 
 Serve = Callable[..., str]
 AT_US = START_US + 4 * MINUTE

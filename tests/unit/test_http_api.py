@@ -13,8 +13,8 @@ from schemathesis.specs.openapi.checks import ignored_auth, positive_data_accept
 from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.serving.features import FeatureClient
 from headrace.serving.http import HttpOptions, RequestLimits, application
-from tests.http_scene import InThreads, ask, serving
-from tests.lookups_scene import Worker, sale
+from tests.support.http_scene import InThreads, ask, serving
+from tests.support.lookups_scene import Worker, sale
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from headrace.app.cli import build
 from headrace.errors import SettingsError
 from headrace.event_log.event_log import EventLog
-from tests.training import Order, day, orders, write
+from tests.support.orders_model import Order, day, orders, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,9 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EventLog:
     from headrace.base.times import utc_datetime
 
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "headrace.toml").write_text('[project]\nstreams = ["tests.training"]\nfeatures = []\ntrainers = []\n')
+    (tmp_path / "headrace.toml").write_text(
+        '[project]\nstreams = ["tests.support.orders_model"]\nfeatures = []\ntrainers = []\n'
+    )
     log = EventLog(tmp_path / ".headrace" / "events")
     for number in range(6):
         write(log, orders, [Order(number, "a", 1.0, utc_datetime(day(number)))])

@@ -16,7 +16,7 @@ from headrace.streams.dead_letters import replay
 from headrace.streams.dead_letters.replay import DeadLettersReplayed
 from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded, decode
 from headrace.trainers.triggers.trigger_state import TriggerState
-from tests.model_events import MANIFEST, published
+from tests.support.model_events import MANIFEST, published
 
 if TYPE_CHECKING:
     from collections.abc import Callable

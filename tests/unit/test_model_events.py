@@ -10,7 +10,7 @@ from headrace.errors import CodecError
 from headrace.models import acknowledgement, manifest
 from headrace.models.acknowledgement import Acknowledgement
 from headrace.models.model_events import ModelEventRecord, decode, encode
-from tests.model_events import MANIFEST, SERVICE, published, retired, rolled_back
+from tests.support.model_events import MANIFEST, SERVICE, published, retired, rolled_back
 
 GOLDEN = ModelEventRecord(
     key=b"delay",

@@ -4,7 +4,7 @@ import pytest
 
 from headrace.errors import TerminalError
 from headrace.models.model_state import advance, fold, fold_all, rollback_event
-from tests.model_events import published, retired, rolled_back
+from tests.support.model_events import published, retired, rolled_back
 
 FIRST = published("a", 1, expects=None)
 SECOND = published("b", 2, expects="a")

@@ -16,7 +16,7 @@ from headrace.models.acknowledgement import Acknowledgement
 from headrace.models.model_event_log import MemoryAcknowledgements, MemoryModelEventLog
 from headrace.models.model_events import ArtifactRef, ModelEvent, ModelEventRecord
 from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
-from tests.model_events import published, rolled_back
+from tests.support.model_events import published, rolled_back
 
 if TYPE_CHECKING:
     from pathlib import Path

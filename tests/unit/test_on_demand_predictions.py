@@ -16,8 +16,8 @@ from headrace.serving.answerer import Answerer
 from headrace.serving.features import FeatureClient
 from headrace.serving.subscriber import LoadedModel
 from tests.integration.test_on_demand_lookups import AT_US, NOWHERE, REQUESTS, WANTED, basket
-from tests.lookups_scene import A1, B1, filled
-from tests.model_events import PUBLISHED, published
+from tests.support.lookups_scene import A1, B1, filled
+from tests.support.model_events import PUBLISHED, published
 
 if TYPE_CHECKING:
     import pandas as pd

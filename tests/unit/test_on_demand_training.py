@@ -16,8 +16,8 @@ from headrace.errors import DefinitionError, TerminalError
 from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.data.rows import rows_again
 from headrace.trainers.runs.provenance import service_ref
-from tests.training import DAYS, Shop, day, model
-from tests.training import shop as shop_view
+from tests.support.orders_model import DAYS, Shop, day, model
+from tests.support.orders_model import shop as shop_view
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,8 +13,8 @@ from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.expression import col
 from headrace.streams.deployments.plan import make_plan
 from headrace.streams.deployments.spec_diff import changes
-from tests.crash.definitions import payments
-from tests.rollout import (
+from tests.support.crash.definitions import payments
+from tests.support.rollout_scene import (
     NEW,
     OLD,
     OLD_NAME,

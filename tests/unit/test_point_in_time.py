@@ -18,7 +18,7 @@ from headrace.features.kernel.sorting import stable_order
 from headrace.features.offline import tile_index, view_history
 from headrace.features.offline.feature_history import FeatureHistory
 from headrace.features.offline.tile_index import TileIndex
-from tests.training import DAYS, Shop, day, orders
+from tests.support.orders_model import DAYS, Shop, day, orders
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

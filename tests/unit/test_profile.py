@@ -14,7 +14,7 @@ from headrace.app.cli import build
 from headrace.app.profiling import bars
 from headrace.errors import ProjectError, TerminalError
 from headrace.trainers.data.profile import BINS, ColumnProfile, profile
-from tests.training import DAYS, Shop, day
+from tests.support.orders_model import DAYS, Shop, day
 from tests.unit.test_training_set_commands import TOML
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def test_the_command_looks_at_files_and_streams(project: Shop) -> None:
 
 def test_a_training_set_tells_its_own_label_and_time(project: Shop) -> None:
     from headrace import Settings, training_set
-    from tests.training import model
+    from tests.support.orders_model import model
 
     made = training_set(model, excluded=[], settings=Settings(event_log="log"))
     made.to_parquet("set.parquet")

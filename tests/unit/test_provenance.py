@@ -11,7 +11,7 @@ from headrace.errors import ArtifactError, HeadraceError
 from headrace.models.manifest import encode, hash_of
 from headrace.models.model_events import ManifestRef
 from headrace.models.model_state import ModelState, fold
-from tests.model_events import MANIFEST, PUBLISHED, published, retired, rolled_back
+from tests.support.model_events import MANIFEST, PUBLISHED, published, retired, rolled_back
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from typing import Any
 import headrace
 from headrace.serving import Predicted
 from streams import arrivals, scheduled
-from tests.documents import ROOT, blocks
+from tests.support.documents import ROOT, blocks
 from trainers.delay import train
 
 README = (ROOT / "README.md").read_text("utf-8")

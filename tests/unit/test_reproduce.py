@@ -16,7 +16,19 @@ from headrace.models.predictions import VECTORS
 from headrace.trainers.data.exclusions import MemoryExclusions, exclude
 from headrace.trainers.runs.fitting import InlineFits, predict
 from headrace.trainers.runs.reproduce import Reproducer, Reproduction
-from tests.training import LIVE_FROM, Order, Return, Shop, day, model, orders, request, returns, vector, write
+from tests.support.orders_model import (
+    LIVE_FROM,
+    Order,
+    Return,
+    Shop,
+    day,
+    model,
+    orders,
+    request,
+    returns,
+    vector,
+    write,
+)
 
 if TYPE_CHECKING:
     from headrace.trainers.definitions import Model

@@ -12,8 +12,8 @@ from headrace.errors import CodecError, NewerFormatError
 from headrace.features.definitions.expression import col
 from headrace.features.online.cursor import CursorState
 from headrace.streams.deployments.deployment import Deployed, Deployment, ViewsRetired, advance, decode
-from tests.model_events import retired
-from tests.rollout import (
+from tests.support.model_events import retired
+from tests.support.rollout_scene import (
     NEW,
     NEW_NAME,
     OLD,

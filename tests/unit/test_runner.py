@@ -15,7 +15,7 @@ from headrace.event_log.event_log import EventLog
 from headrace.models.model_event_log import MemoryModelEventLog
 from headrace.models.model_events import ModelEvent, Published, RolledBack
 from headrace.trainers.runs.fitting import FitPool
-from tests.training import LIVE_FROM, Shop, day, fit, model, request
+from tests.support.orders_model import LIVE_FROM, Shop, day, fit, model, request
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,11 +13,11 @@ import headrace
 from headrace import Settings
 from headrace.base.times import utc_datetime
 from headrace.errors import DefinitionError, ProjectError, TerminalError
-from tests.training import (
+from tests.support.orders_model import (
     START_US,
     Shop,
 )
-from tests.training_sets import SERVICE, made, spine_of
+from tests.support.training_set_scene import SERVICE, made, spine_of
 
 if TYPE_CHECKING:
     from pathlib import Path

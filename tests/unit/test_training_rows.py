@@ -28,7 +28,7 @@ from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.data.model_log import ModelLog
 from headrace.trainers.data.rows import SpineRows
 from headrace.trainers.data.training_set import TrainingSet
-from tests.training import SOURCE, Order, Return, day, model, orders, returns, vector, write
+from tests.support.orders_model import SOURCE, Order, Return, day, model, orders, returns, vector, write
 
 if TYPE_CHECKING:
     from pathlib import Path

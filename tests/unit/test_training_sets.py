@@ -23,7 +23,7 @@ from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.trainers.data import rows, training_set
 from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.data.model_log import ModelLog
-from tests.training import (
+from tests.support.orders_model import (
     SOURCE,
     Order,
     Return,
@@ -34,7 +34,7 @@ from tests.training import (
     vector,
     write,
 )
-from tests.training_sets import AS_OF, HALF_HOUR, SERVICE, made, spine_of
+from tests.support.training_set_scene import AS_OF, HALF_HOUR, SERVICE, made, spine_of
 
 if TYPE_CHECKING:
     from pathlib import Path

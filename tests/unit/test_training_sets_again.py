@@ -18,7 +18,7 @@ from headrace.models.manifest import StreamPin
 from headrace.models.predictions import VECTORS
 from headrace.models.training_manifest import TrainingManifest
 from headrace.trainers.data import rows
-from tests.training import (
+from tests.support.orders_model import (
     DAYS,
     Order,
     Return,
@@ -29,7 +29,7 @@ from tests.training import (
     returns,
     write,
 )
-from tests.training_sets import SERVICE, made, settings_of, spine_of
+from tests.support.training_set_scene import SERVICE, made, settings_of, spine_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headrace.app.local.valkey import LocalValkey
-from tests.crash.comparison import Comparison, compare, inconsistent
-from tests.crash.disk import Disk
-from tests.crash.faults import CATALOGUE
-from tests.crash.scene import Scene, until
+from tests.support.crash.comparison import Comparison, compare, inconsistent
+from tests.support.crash.disk import Disk
+from tests.support.crash.faults import CATALOGUE
+from tests.support.crash.scene import Scene, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -10,7 +10,7 @@ import polars as pl
 import headrace
 from headrace import Settings
 from headrace.base.times import utc_datetime
-from tests.training import DAYS, Shop, day, model
+from tests.support.orders_model import DAYS, Shop, day, model
 
 AS_OF = utc_datetime(day(DAYS + 2))
 HALF_HOUR = 1_800_000_000

@@ -28,7 +28,7 @@ from headrace.streams.deployments.kafka_deployment_log import KafkaDeploymentLog
 from headrace.streams.plane.data_plane import DataPlane, PlaneConfig
 from headrace.streams.plane.failpoints import arm
 from headrace.streams.worker import follow_deployments, make_topics
-from tests.crash.definitions import PARTITIONS, USERS, Produced, Till, payments
+from tests.support.crash.definitions import PARTITIONS, USERS, Produced, Till, payments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,7 +16,7 @@ from headrace.features.definitions.aggregates import Count, Last, Max, Mean, Sum
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.service import FeatureService
 from headrace.features.definitions.view import FeatureView
-from tests.crash.malformed import malformed
+from tests.support.crash.malformed import malformed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

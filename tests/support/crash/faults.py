@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import headrace.streams
-from tests.crash.scene import until
-from tests.crash.worker import Setting, work
+from tests.support.crash.scene import until
+from tests.support.crash.worker import Setting, work
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from tests.crash.scene import Scene
+    from tests.support.crash.scene import Scene
 
 _MOST_SLICES = 6
 
@@ -35,7 +35,7 @@ class Fault(Protocol):
 
 def named_steps() -> set[str]:
     """Every failpoint that there is: in the worker's own code, and in what the tests put round its stores."""
-    sources = [*Path(headrace.streams.__path__[0]).glob("*.py"), Path(work.__code__.co_filename)]
+    sources = [*Path(headrace.streams.__path__[0]).rglob("*.py"), Path(work.__code__.co_filename)]
     return {name for path in sources for name in re.findall(r'failpoint\("([a-z-]+)"\)', path.read_text())}
 
 

@@ -22,8 +22,8 @@ from headrace.errors import TransientError
 from headrace.event_log.event_log import EventLog
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.serving.features import FeatureClient, FeatureVectors, Status
-from tests.crash.definitions import PARTITIONS, USERS, Produced, Till, payments, users
-from tests.crash.worker import Setting, Worker
+from tests.support.crash.definitions import PARTITIONS, USERS, Produced, Till, payments, users
+from tests.support.crash.worker import Setting, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
     from headrace.app.local.valkey import LocalValkey
-    from tests.crash.disk import Disk
+    from tests.support.crash.disk import Disk
 
 T = TypeVar("T")
 _FLOW_EACH_S = 0.02

@@ -20,8 +20,8 @@ from headrace.features.online.store import FencedWrite
 from headrace.models.model_events import ModelEvent, ViewRef, encode
 from headrace.streams.deployments.deployment import Deployed, DeploymentChange, named
 from headrace.streams.deployments.rollout import Rollout
-from tests.crash.definitions import payments
-from tests.model_events import SERVICE, published
+from tests.support.crash.definitions import payments
+from tests.support.model_events import SERVICE, published
 
 if TYPE_CHECKING:
     from headrace.features.definitions.expression import Expression

@@ -18,7 +18,7 @@ from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.streams.plane.data_plane import DataPlane, PlaneConfig
 from headrace.streams.plane.failpoints import arm, failpoint
 from headrace.streams.worker import publish_definitions
-from tests.crash.definitions import payments, service, users
+from tests.support.crash.definitions import payments, service, users
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(
-    ["tests.crash.worker", "deltalake", "pyarrow.dataset", "redis", "confluent_kafka.admin"]
+    ["tests.support.crash.worker", "deltalake", "pyarrow.dataset", "redis", "confluent_kafka.admin"]
 )
 _LOCK = threading.Lock()  # two threads may not ask for the same exit code at once
 

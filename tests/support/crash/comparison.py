@@ -6,12 +6,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.crash.definitions import HISTORY_US, PARTITIONS, USERS, naive
+from tests.support.crash.definitions import HISTORY_US, PARTITIONS, USERS, naive
 
 if TYPE_CHECKING:
     from headrace.serving.features import FeatureVectors
-    from tests.crash.definitions import Produced
-    from tests.crash.scene import Scene
+    from tests.support.crash.definitions import Produced
+    from tests.support.crash.scene import Scene
 
 _COLUMNS = ["__partition", "__offset", "__verdict", "__value", "user", "at", "cents"]
 
@@ -39,7 +39,7 @@ class Comparison:
 
 
 def compare(scene: Scene) -> Comparison:
-    """After :meth:`~tests.crash.scene.Scene.await_end`: everything, at several t."""
+    """After :meth:`~tests.support.crash.scene.Scene.await_end`: everything, at several t."""
     produced = scene.till.produced
     lost, duplicated, altered = _log(scene)
     first, last = produced[0].timestamp_ms * 1_000, scene.till.end_us

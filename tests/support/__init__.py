@@ -1,0 +1,1 @@
+"""What tests share: scenes, doubles, oracles. No tests."""
