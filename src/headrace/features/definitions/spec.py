@@ -31,7 +31,7 @@ def view_name(spec: Mapping[str, Any], version: str) -> str:
 
 
 def checked_name(what: str, name: str) -> None:
-    """Raise DefinitionError unless ``name`` can be part of a column name. ``what`` is for the error: whose name it is."""
+    """Raise DefinitionError unless ``name`` can be part of a column name. ``what`` says in the error what it names."""
     if not _NAME.fullmatch(name) or "__" in name:
         message = f"{what} name {name!r}: use letters, digits and single underscores, beginning with a letter"
         raise DefinitionError(message)
