@@ -41,8 +41,7 @@ from headrace.features.online.cursor import Cursor, CursorState, is_live, presen
 from headrace.features.online.field_reader import FieldReader
 from headrace.features.online.store import ShardSnapshot
 from headrace.streams.views.folded_view import FoldedView
-
-from .budget import examples
+from tests.support.example_budget import examples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
