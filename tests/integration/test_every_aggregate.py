@@ -17,7 +17,7 @@ from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 from headrace.streams.views.logged_rows import LoggedRows
 from headrace.streams.views.view_partition import ViewPartition
 from headrace.streams.worker import publish_definitions
-from tests.property.test_kernel import KERNEL, SOURCES, Sale, build, sales, view, wrong
+from tests.support.every_aggregate import KERNEL, SOURCES, Sale, build, sales, view, wrong
 from tests.support.naive import naive_answers
 
 if TYPE_CHECKING:

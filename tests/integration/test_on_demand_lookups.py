@@ -14,7 +14,8 @@ from headrace.features.definitions.service import FeatureService
 from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.serving.features import FeatureClient
 from headrace.streams.worker import publish_definitions
-from tests.support.lookups_scene import A1, B1, MINUTE, START_US, Awaited, Waiting, filled, risk, shops, tills
+from tests.support.basket_service import AT_US, NOWHERE, REQUESTS, WANTED, basket
+from tests.support.lookups_scene import A1, B1, START_US, Awaited, Waiting, filled, risk, shops, tills
 from tests.support.online_stores import KINDS, opened
 
 if TYPE_CHECKING:
@@ -23,17 +24,6 @@ if TYPE_CHECKING:
     from headrace.features.online.store import OnlineStore
 
     Make = Callable[..., Waiting | Awaited]
-
-ON_DEMAND = {
-    "gap": col("shop__amount_10m") - col("till__last_1h"),
-    "is_dear": col("price") > 2 * col("till__last_1h"),
-    "is_known": ~col("gap").is_null() | col("vip").fill_null(value=False),
-}
-basket = FeatureService("basket", [shops, tills], ON_DEMAND, {"price": float, "vip": bool | None})
-AT_US = START_US + 4 * MINUTE
-NOWHERE = {"shop": "zz", "till": 1}
-REQUESTS: list[dict[str, Any]] = [{"price": 3, "vip": None}, {"price": 1.0, "vip": True}, {"price": 9.0, "vip": None}]
-WANTED: list[list[Any]] = [[2.0, True, True], [None, None, True], [None, None, False]]
 
 
 @pytest.fixture(params=KINDS)

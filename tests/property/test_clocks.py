@@ -28,7 +28,7 @@ from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 from headrace.streams.views.logged_rows import LoggedRows
 from headrace.streams.views.view_partition import ViewPartition, reach_us
 from headrace.streams.worker import publish_definitions
-from tests.property.test_kernel import same
+from tests.support.every_aggregate import same
 from tests.support.example_budget import examples
 from tests.support.naive import naive_values
 

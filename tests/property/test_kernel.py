@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -12,93 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.base.times import epoch_us
-from headrace.bus.event import Event
-from headrace.bus.source_partition import SourcePartition
-from headrace.bus.stream import Stream
 from headrace.event_log.event_log import log_schema
-from headrace.features.definitions.aggregates import (
-    ApproxDistinct,
-    Count,
-    DecayedSum,
-    First,
-    Histogram,
-    Last,
-    LastN,
-    Max,
-    Mean,
-    Min,
-    Quantile,
-    Std,
-    Sum,
-    Variance,
-)
-from headrace.features.definitions.entity import Entity
-from headrace.features.definitions.expression import col
-from headrace.features.definitions.view import FeatureView
-from headrace.features.definitions.windows import Lifetime, Tumbling
 from headrace.features.kernel.field import unpack
-from headrace.features.kernel.tile_kernel import kernel
 from headrace.features.offline.view_history import PointInTimeQueries, ViewHistory, with_time
 from headrace.streams.views.folded_view import FoldedView
+from tests.support.every_aggregate import FIELDS, KERNEL, SOURCES, START, build, sales, view, wrong
 from tests.support.example_budget import examples
-from tests.support.naive import Answer, naive_answers
+from tests.support.naive import naive_answers
 
-START = datetime(2013, 1, 1, tzinfo=UTC)
-
-
-class Sale(Event):
-    """An event with every kind of field that an aggregate may take."""
-
-    shop: str
-    till: int
-    at: datetime
-    amount: float | None
-    pieces: int
-    cash: bool
-    buyer: str | None
-
-
-FIELDS = ("shop", "till", "amount", "pieces", "cash", "buyer")
-sales = Stream("sales", Sale, event_time="at", tolerance="10m")
-view = FeatureView(
-    "sales",
-    entity=Entity("place", keys={"shop": str, "till": int}),
-    source=sales,
-    windows=["10m", "1h", Tumbling("1d"), Lifetime()],
-    derived={"each": col("amount") / col("pieces")},
-    where=col("pieces") >= 0,
-    features={
-        "n": Count(),
-        "n_paid": Count("amount"),
-        "amount": Sum("amount"),
-        "pieces": Sum("pieces"),
-        "mean": Mean("amount"),
-        "each": Mean("each"),
-        "cash_share": Mean("cash", where=col("amount") > 5),
-        "low": Min("amount"),
-        "high": Max("pieces"),
-        "last": Last("amount"),
-        "last_cash": Last("cash"),
-        "sizes": Histogram("amount", [0.0, 5.0, 10.0]),
-        "spread": Variance("amount"),
-        "scatter": Std("pieces", where=col("cash")),
-        "first": First("amount"),
-        "first_each": First("each", where=col("pieces") > 1),
-        "newest": LastN("amount", 3),
-        "newest_cash": LastN("cash", 2, where=col("amount") > 0),
-        "recent": DecayedSum("amount", "20m"),
-        "recent_pieces": DecayedSum("pieces", "1s"),
-        "buyers": ApproxDistinct("buyer"),
-        "amounts": ApproxDistinct("amount", precision=12),
-        "times": ApproxDistinct("at", where=col("cash")),
-        "middle": Quantile("amount", 0.5),
-        "pieces_at": Quantile("pieces", [0.1, 0.75, 0.999], error=0.05),
-    },
-)
-KERNEL = kernel(view.spec)
 EXACT = [output.exact for output in KERNEL.outputs for _ in KERNEL.windows]
 Name = tuple[Any, ...]
-SOURCES = [SourcePartition(p, bytes([7]) * 16) for p in range(2)]
 
 quarters = st.integers(-40, 40).map(lambda n: n / 4)
 extremes = st.sampled_from([1e150, -1e150, 1e16, 1e16 + 2, -1e16, 1e-150, -1e-300, 0.0, -0.0, 123456.789])
@@ -119,29 +42,6 @@ rows_strategy = st.lists(
 )
 
 
-def build(raw: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
-    """Rows with offsets, record timestamps and event times."""
-    record_us, offsets, rows = epoch_us(START), [0, 0], []
-    for partition, minutes, seconds, shop, till, amount, pieces, cash, buyer in raw:
-        record_us += seconds * 60_000_000
-        time_us = record_us + minutes * 60_000_000
-        at = START + timedelta(microseconds=time_us - epoch_us(START))
-        event = {
-            "shop": shop, "till": till, "amount": amount, "pieces": pieces, "cash": cash, "buyer": buyer, "at": at,
-        }  # fmt: skip
-        rows.append(
-            {
-                "partition": partition,
-                "offset": offsets[partition],
-                "record_us": record_us,
-                "time_us": time_us,
-                "event": event,
-            }
-        )
-        offsets[partition] += 1
-    return rows
-
-
 def frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
     """The rows as the event log has them."""
     records = [START + timedelta(microseconds=row["record_us"] - epoch_us(START)) for row in rows]
@@ -155,22 +55,6 @@ def frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
         "at": [row["event"]["at"] for row in rows],
     } | {name: [row["event"][name] for row in rows] for name in FIELDS}
     return pl.DataFrame(data, schema_overrides={k: v for k, v in log_schema(sales).items() if k in data})
-
-
-def same(found: Any, wanted: Any, slack: float = 1e-9) -> bool:
-    """Equal, or as near as the law asks."""
-    if found is None or wanted is None:
-        return found is wanted
-    return bool(found == wanted or abs(found - wanted) <= slack)
-
-
-def wrong(found: list[Any], wanted: list[Answer]) -> dict[str, Any]:
-    """The columns that differ from what the naive loop answers."""
-    return {
-        name: (value, right)
-        for name, value, right in zip(KERNEL.columns, found, wanted, strict=True)
-        if not same(value, *right)
-    }
 
 
 def keys_frame(keys: list[tuple[str, int]]) -> pl.DataFrame:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from headrace.features.definitions.expression import kind
 from headrace.features.kernel.on_demand import OnDemandFeatures
 from headrace.features.kernel.on_demand_polars import on_demand_columns
-from tests.property.test_expressions import KINDS, TYPES, boolean, compare, numeric, plain, scalars
 from tests.support.example_budget import examples
+from tests.support.random_expressions import KINDS, TYPES, boolean, compare, numeric, plain, scalars
 
 LOOKED_UP = ["i", "f", "b"]
 """Columns of views; the others are values of the request."""

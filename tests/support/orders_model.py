@@ -88,6 +88,10 @@ model = Model(
 )
 
 
+TOML = 'event_log = "log"\n[project]\nstreams = ["tests.support.orders_model"]\nfeatures = []\ntrainers = []\n'
+"""The `headrace.toml` of a project that has this model."""
+
+
 def day(number: float) -> int:
     """The time at which a day of the scene begins, in microseconds."""
     return START_US + int(number * DAY_US)

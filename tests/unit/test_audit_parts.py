@@ -18,8 +18,8 @@ from headrace.trainers.audit import vector_parts
 from headrace.trainers.audit.auditor import Auditor
 from headrace.trainers.audit.compare import ServedVectorRows, audit, lag_records, lags, skew
 from headrace.trainers.audit.vector_parts import VectorParts
+from tests.support.audit_scene import LoggedAuditScene
 from tests.support.orders_model import A_DAY, DAYS, Shop, model
-from tests.unit.test_auditing import Served_
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,22 +28,22 @@ TOPIC_ID = bytes([3]) * 16
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Served_:
+def scene(tmp_path: Path) -> LoggedAuditScene:
     """Vectors of several times, right but for the last one."""
-    found = Served_(tmp_path)
+    found = LoggedAuditScene(tmp_path)
     for minute in (12, 20, 11, 30, 64, 66, 70, 80, 200):
         found.serve(minute)
     n, mean, past = found.vectors[-1]["values"]
     return found.logged(values=[n + 1, mean, past])
 
 
-def whole(scene: Served_) -> ServedVectorRows:
+def whole(scene: LoggedAuditScene) -> ServedVectorRows:
     history = FeatureHistory(scene.specs, scene.log)
     history.refresh()
     return ServedVectorRows(scene.specs, history, scene.log.read(VECTORS.topic))
 
 
-def test_parts_find_what_the_whole_finds(scene: Served_, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_find_what_the_whole_finds(scene: LoggedAuditScene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vector_parts, "MOST", 3)
     parts, served = list(VectorParts(scene.model, scene.log)), whole(scene)
     assert len(parts) >= 4
@@ -61,7 +61,7 @@ def test_parts_find_what_the_whole_finds(scene: Served_, monkeypatch: pytest.Mon
     assert skewed.lag_records == lag_records([lags(served)])
 
 
-def test_what_was_served_at_once_stays_together(scene: Served_, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_served_at_once_stays_together(scene: LoggedAuditScene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vector_parts, "MOST", 1)
     times = [set(part.served.vectors["served_at"].to_list()) for part in VectorParts(scene.model, scene.log)]
     assert [len(each) for each in times] == [1] * len({vector["served_at"] for vector in scene.vectors})

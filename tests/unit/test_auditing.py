@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 import pyarrow.dataset as ds
 import pytest
-from deltalake import write_deltalake
 from typer.testing import CliRunner
 
 from headrace.app.cli import build
@@ -20,20 +19,19 @@ from headrace.bus.event import Event
 from headrace.bus.stream import Stream
 from headrace.errors import ProjectError
 from headrace.event_log.event_log import EventLog
-from headrace.features.definitions.aggregates import Aggregate, Count, DecayedSum, Max, Mean, Std, Sum, Variance
+from headrace.features.definitions.aggregates import Aggregate, DecayedSum, Max, Mean, Std, Sum, Variance
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.expression import col
 from headrace.features.definitions.service import FeatureService
 from headrace.features.definitions.view import FeatureView
 from headrace.features.definitions.windows import Lifetime
 from headrace.features.offline.feature_history import FeatureHistory
-from headrace.models.predictions import VECTORS, ServedVector
-from headrace.trainers.audit.auditor import Auditor, AuditReport
+from headrace.models.predictions import VECTORS
+from headrace.trainers.audit.auditor import Auditor
 from headrace.trainers.audit.compare import ServedVectorRows, audit
 from headrace.trainers.audit.tolerance import bounds
-from headrace.trainers.definitions import Gate, Label, Model, volume
+from tests.support.audit_scene import SOURCES, LoggedAuditScene
 from tests.support.orders_model import Shop, day, write
-from tests.unit.test_audit import SOURCES, Scene, sales
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,59 +39,14 @@ if TYPE_CHECKING:
     from typer.testing import Result
 
 
-class Served_(Scene):  # noqa: N801 - the scene, with its vectors logged
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, "wall")
-        self.log = EventLog(folder)
-        views = [
-            FeatureView("now", Entity("shop"), sales, ["1h"], {"n": Count(), "mean": Mean("amount")}),
-            FeatureView("past", Entity("shop"), sales, ["1h"], {"n": Count()}, history="4m"),
-        ]
-        self.model = Model(
-            "risk",
-            requests=sales,
-            key="shop",
-            at="at",
-            features=FeatureService("risk", views),
-            label=Label(sales, value=col("amount") > 0, on="shop", within="1h"),
-            fit=lambda: None,
-            triggers=volume(labels=1),
-            gate=Gate("auc"),
-        )
-
-    def logged(self, **changes: Any) -> Served_:
-        """Log the vectors, with changes in the last one."""
-        rows = [
-            ServedVector(
-                **{
-                    "vector_id": str(number), "model": "risk", "requested_at": vector["served_at"],
-                    "service": self.model.features.version, **vector,
-                    **(changes if number == len(self.vectors) - 1 else {}),
-                }
-            )
-            for number, vector in enumerate(self.vectors)
-        ]  # fmt: skip
-        write(self.log, VECTORS, rows)
-        return self
-
-    def audit(self) -> AuditReport:
-        return Auditor(self.model, self.log).audit()
-
-    def keep(self, condition: Any) -> None:
-        """Rewrite the log of sales without some rows."""
-        table = self.log.table("sales")
-        kept = table.to_pyarrow_dataset().to_table(filter=condition)
-        write_deltalake(table, kept, mode="overwrite")
-
-
 @pytest.fixture
-def scene(tmp_path: Path) -> Served_:
-    found = Served_(tmp_path)
+def scene(tmp_path: Path) -> LoggedAuditScene:
+    found = LoggedAuditScene(tmp_path)
     found.serve(12)
     return found
 
 
-def test_what_was_served_right_is_matched_in_every_feature(scene: Served_) -> None:
+def test_what_was_served_right_is_matched_in_every_feature(scene: LoggedAuditScene) -> None:
     found = scene.logged().audit()
     assert (found.checked, found.mismatched, found.not_logged, found.gaps) == (len(scene.vectors), 0, 0, [])
     assert found.out_of_range > 0
@@ -101,7 +54,7 @@ def test_what_was_served_right_is_matched_in_every_feature(scene: Served_) -> No
     assert list(found.features) == ["now__n_1h", "now__mean_1h", "past__n_1h"]
 
 
-def test_a_corrupted_tile_is_named_by_its_feature(scene: Served_) -> None:
+def test_a_corrupted_tile_is_named_by_its_feature(scene: LoggedAuditScene) -> None:
     n, mean, past = scene.vectors[-1]["values"]
     assert n
     found = scene.logged(values=[n + 1, mean, None]).audit()
@@ -112,7 +65,7 @@ def test_a_corrupted_tile_is_named_by_its_feature(scene: Served_) -> None:
     assert found.examples[0]["values"]["now__n_1h"] == [n + 1, n]
 
 
-def test_a_row_that_the_log_lost_is_named(scene: Served_) -> None:
+def test_a_row_that_the_log_lost_is_named(scene: LoggedAuditScene) -> None:
     scene.logged()
     scene.keep(~((ds.field("__partition") == 0) & (ds.field("__offset") == 4)))
     found = scene.audit()
@@ -120,7 +73,7 @@ def test_a_row_that_the_log_lost_is_named(scene: Served_) -> None:
     assert [(gap.topic, gap.source, gap.first, gap.end) for gap in found.gaps] == [("sales", SOURCES[0].text, 4, 5)]
 
 
-def test_vectors_that_saw_more_than_the_log_has_are_counted_apart(scene: Served_) -> None:
+def test_vectors_that_saw_more_than_the_log_has_are_counted_apart(scene: LoggedAuditScene) -> None:
     scene.logged()
     scene.keep((ds.field("__partition") == 1) | (ds.field("__offset") < 8))
     found = scene.audit()
@@ -129,7 +82,7 @@ def test_vectors_that_saw_more_than_the_log_has_are_counted_apart(scene: Served_
     assert found.checked == len(scene.vectors) - len(ahead)
 
 
-def test_a_source_that_the_log_does_not_have_yet_is_beyond_it(scene: Served_) -> None:
+def test_a_source_that_the_log_does_not_have_yet_is_beyond_it(scene: LoggedAuditScene) -> None:
     scene.logged()
     scene.keep(ds.field("__partition") == 0)
     found = scene.audit()
@@ -138,7 +91,7 @@ def test_a_source_that_the_log_does_not_have_yet_is_beyond_it(scene: Served_) ->
     assert found.checked == len(scene.vectors) - len(ahead) > 0
 
 
-def test_a_changed_spec_is_named_by_the_service_that_served(scene: Served_) -> None:
+def test_a_changed_spec_is_named_by_the_service_that_served(scene: LoggedAuditScene) -> None:
     scene.logged()
     served_by = scene.model.features.version
     views = [replace(scene.model.features.views[0], windows=["2h"]), scene.model.features.views[1]]
@@ -148,14 +101,14 @@ def test_a_changed_spec_is_named_by_the_service_that_served(scene: Served_) -> N
     assert found.service != served_by
 
 
-def test_only_what_was_served_since(scene: Served_) -> None:
+def test_only_what_was_served_since(scene: LoggedAuditScene) -> None:
     scene.logged()
     last = scene.vectors[-1]["served_at"]
     found = Auditor(scene.model, scene.log, since_us=int(last.timestamp() * 1e6)).audit()
     assert 0 < found.checked < len(scene.vectors)
 
 
-def test_files_of_what_was_served_before_are_not_read(scene: Served_, tmp_path: Path) -> None:
+def test_files_of_what_was_served_before_are_not_read(scene: LoggedAuditScene, tmp_path: Path) -> None:
     last = scene.vectors[-1]["served_at"]
     scene.logged()
     before = max((tmp_path / VECTORS.topic).glob("*.parquet"), key=lambda path: path.stat().st_size)

@@ -17,7 +17,7 @@ from headrace.features.definitions.view import FeatureView
 from headrace.features.kernel.on_demand import on_demand
 from headrace.streams.worker import publish_definitions
 from headrace.trainers.audit.compare import ServedVectorRows, audit, skew
-from tests.unit.test_audit import MINUTE, START, START_US, Scene, sales
+from tests.support.audit_scene import MINUTE, START, START_US, AuditScene, sales
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,8 +40,8 @@ REQUEST = {"pieces": 2**53 + 1, "coupon": None}
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Scene:
-    found = Scene(tmp_path, "wall")
+def scene(tmp_path: Path) -> AuditScene:
+    found = AuditScene(tmp_path, "wall")
     publish_definitions(found.client._store, [], [basket])
     found.vectors = []
     for minute in (12, 12, 30, 7):
@@ -49,7 +49,7 @@ def scene(tmp_path: Path) -> Scene:
     return found
 
 
-def serve(scene: Scene, minute: int) -> None:
+def serve(scene: AuditScene, minute: int) -> None:
     """One more vector, as an application logs it."""
     at = START + timedelta(minutes=minute)
     request = {"shop": "a", "asked_at": at.isoformat(), **REQUEST}
@@ -66,16 +66,16 @@ def serve(scene: Scene, minute: int) -> None:
     )
 
 
-def served(scene: Scene, **changes: Any) -> ServedVectorRows:
+def served(scene: AuditScene, **changes: Any) -> ServedVectorRows:
     return ServedVectorRows(scene.specs, scene.history, scene.frame(**changes), on_demand(basket.spec))
 
 
-def values(scene: Scene, **changes: float | None) -> list[float | None]:
+def values(scene: AuditScene, **changes: float | None) -> list[float | None]:
     """Those of the last vector, some changed."""
     return list((dict(zip(basket.columns(), scene.vectors[-1]["values"], strict=True)) | changes).values())
 
 
-def test_what_was_served_is_right(scene: Scene) -> None:
+def test_what_was_served_is_right(scene: AuditScene) -> None:
     found = audit(served(scene))
     assert (found.checked, found.different, found.by_column) == (4, 0, {})
     assert {vector["values"][4] for vector in scene.vectors} == {0.0, 1.0}
@@ -83,7 +83,9 @@ def test_what_was_served_is_right(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("change", [{"is_new": 0.0}, {"scaled": 1.0}, {"each": None}, {"is_odd": 0.0}])
-def test_a_value_that_is_not_made_of_its_inputs_is_a_mismatch(scene: Scene, change: Mapping[str, float | None]) -> None:
+def test_a_value_that_is_not_made_of_its_inputs_is_a_mismatch(
+    scene: AuditScene, change: Mapping[str, float | None]
+) -> None:
     serve(scene, 30)
     found = audit(served(scene, values=values(scene, **change)))
     assert (found.different, found.by_column) == (1, dict.fromkeys(change, 1))
@@ -91,20 +93,20 @@ def test_a_value_that_is_not_made_of_its_inputs_is_a_mismatch(scene: Scene, chan
     assert list(example["values"]) == list(change)
 
 
-def test_what_is_within_the_bound_of_a_sum_is_made_on_as_it_was_served(scene: Scene) -> None:
+def test_what_is_within_the_bound_of_a_sum_is_made_on_as_it_was_served(scene: AuditScene) -> None:
     serve(scene, 30)
     near = np.nextafter(scene.vectors[-1]["values"][1], np.inf)
     assert audit(served(scene, values=values(scene, now__mean_1h=near, scaled=near * 1e9))).different == 0
     assert audit(served(scene, values=values(scene, now__mean_1h=near))).by_column == {"scaled": 1}
 
 
-def test_an_input_that_is_wrong_makes_wrong_what_is_made_of_it(scene: Scene) -> None:
+def test_an_input_that_is_wrong_makes_wrong_what_is_made_of_it(scene: AuditScene) -> None:
     serve(scene, 30)
     found = audit(served(scene, values=values(scene, now__mean_1h=0.0, scaled=0.0)))
     assert found.by_column == {"now__mean_1h": 1, "scaled": 1}
 
 
-def test_skew_compares_with_what_a_training_set_would_have(scene: Scene) -> None:
+def test_skew_compares_with_what_a_training_set_would_have(scene: AuditScene) -> None:
     serve(scene, 30)
     seen = json.loads(scene.vectors[-1]["offsets"])
     early = json.dumps({view: dict.fromkeys(offsets, 0) for view, offsets in seen.items()})

@@ -11,7 +11,7 @@ from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.serving.features import FeatureClient
 from headrace.serving.http import HttpOptions, application
 from headrace.streams.worker import publish_definitions
-from tests.integration.test_on_demand_lookups import AT_US, NOWHERE, REQUESTS, WANTED, basket
+from tests.support.basket_service import AT_US, NOWHERE, REQUESTS, WANTED, basket
 from tests.support.http_scene import InThreads, ask, serving
 from tests.support.lookups_scene import A1, B1, filled
 

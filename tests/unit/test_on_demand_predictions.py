@@ -15,7 +15,7 @@ from headrace.models.predictions import ServedVector
 from headrace.serving.answerer import Answerer
 from headrace.serving.features import FeatureClient
 from headrace.serving.subscriber import LoadedModel
-from tests.integration.test_on_demand_lookups import AT_US, NOWHERE, REQUESTS, WANTED, basket
+from tests.support.basket_service import AT_US, NOWHERE, REQUESTS, WANTED, basket
 from tests.support.lookups_scene import A1, B1, filled
 from tests.support.model_events import PUBLISHED, published
 

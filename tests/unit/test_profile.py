@@ -14,8 +14,7 @@ from headrace.app.cli import build
 from headrace.app.profiling import bars
 from headrace.errors import ProjectError, TerminalError
 from headrace.trainers.data.profile import BINS, ColumnProfile, profile
-from tests.support.orders_model import DAYS, Shop, day
-from tests.unit.test_training_set_commands import TOML
+from tests.support.orders_model import DAYS, TOML, Shop, day
 
 if TYPE_CHECKING:
     from pathlib import Path

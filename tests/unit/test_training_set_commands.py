@@ -14,7 +14,7 @@ from headrace.app.cli import build
 from headrace.base.times import utc_datetime
 from headrace.trainers.data import training_set
 from headrace.trainers.data.training_set import manifest_of
-from tests.support.orders_model import Shop, day, shop
+from tests.support.orders_model import TOML, Shop, day, shop
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from typer.testing import Result
 
 run = CliRunner()
-TOML = 'event_log = "log"\n[project]\nstreams = ["tests.support.orders_model"]\nfeatures = []\ntrainers = []\n'
 
 
 @pytest.fixture

@@ -1,0 +1,129 @@
+"""One view with every aggregate, random events for it, and how near the naive loop its values must be."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from headrace.base.times import epoch_us
+from headrace.bus.event import Event
+from headrace.bus.source_partition import SourcePartition
+from headrace.bus.stream import Stream
+from headrace.features.definitions.aggregates import (
+    ApproxDistinct,
+    Count,
+    DecayedSum,
+    First,
+    Histogram,
+    Last,
+    LastN,
+    Max,
+    Mean,
+    Min,
+    Quantile,
+    Std,
+    Sum,
+    Variance,
+)
+from headrace.features.definitions.entity import Entity
+from headrace.features.definitions.expression import col
+from headrace.features.definitions.view import FeatureView
+from headrace.features.definitions.windows import Lifetime, Tumbling
+from headrace.features.kernel.tile_kernel import kernel
+
+if TYPE_CHECKING:
+    from tests.support.naive import Answer
+
+START = datetime(2013, 1, 1, tzinfo=UTC)
+
+
+class Sale(Event):
+    """An event with every kind of field that an aggregate may take."""
+
+    shop: str
+    till: int
+    at: datetime
+    amount: float | None
+    pieces: int
+    cash: bool
+    buyer: str | None
+
+
+FIELDS = ("shop", "till", "amount", "pieces", "cash", "buyer")
+sales = Stream("sales", Sale, event_time="at", tolerance="10m")
+view = FeatureView(
+    "sales",
+    entity=Entity("place", keys={"shop": str, "till": int}),
+    source=sales,
+    windows=["10m", "1h", Tumbling("1d"), Lifetime()],
+    derived={"each": col("amount") / col("pieces")},
+    where=col("pieces") >= 0,
+    features={
+        "n": Count(),
+        "n_paid": Count("amount"),
+        "amount": Sum("amount"),
+        "pieces": Sum("pieces"),
+        "mean": Mean("amount"),
+        "each": Mean("each"),
+        "cash_share": Mean("cash", where=col("amount") > 5),
+        "low": Min("amount"),
+        "high": Max("pieces"),
+        "last": Last("amount"),
+        "last_cash": Last("cash"),
+        "sizes": Histogram("amount", [0.0, 5.0, 10.0]),
+        "spread": Variance("amount"),
+        "scatter": Std("pieces", where=col("cash")),
+        "first": First("amount"),
+        "first_each": First("each", where=col("pieces") > 1),
+        "newest": LastN("amount", 3),
+        "newest_cash": LastN("cash", 2, where=col("amount") > 0),
+        "recent": DecayedSum("amount", "20m"),
+        "recent_pieces": DecayedSum("pieces", "1s"),
+        "buyers": ApproxDistinct("buyer"),
+        "amounts": ApproxDistinct("amount", precision=12),
+        "times": ApproxDistinct("at", where=col("cash")),
+        "middle": Quantile("amount", 0.5),
+        "pieces_at": Quantile("pieces", [0.1, 0.75, 0.999], error=0.05),
+    },
+)
+KERNEL = kernel(view.spec)
+SOURCES = [SourcePartition(p, bytes([7]) * 16) for p in range(2)]
+
+
+def build(raw: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """Rows with offsets, record timestamps and event times."""
+    record_us, offsets, rows = epoch_us(START), [0, 0], []
+    for partition, minutes, seconds, shop, till, amount, pieces, cash, buyer in raw:
+        record_us += seconds * 60_000_000
+        time_us = record_us + minutes * 60_000_000
+        at = START + timedelta(microseconds=time_us - epoch_us(START))
+        event = {
+            "shop": shop, "till": till, "amount": amount, "pieces": pieces, "cash": cash, "buyer": buyer, "at": at,
+        }  # fmt: skip
+        rows.append(
+            {
+                "partition": partition,
+                "offset": offsets[partition],
+                "record_us": record_us,
+                "time_us": time_us,
+                "event": event,
+            }
+        )
+        offsets[partition] += 1
+    return rows
+
+
+def same(found: Any, wanted: Any, slack: float = 1e-9) -> bool:
+    """Equal, or as near as the law asks."""
+    if found is None or wanted is None:
+        return found is wanted
+    return bool(found == wanted or abs(found - wanted) <= slack)
+
+
+def wrong(found: list[Any], wanted: list[Answer]) -> dict[str, Any]:
+    """The columns that differ from what the naive loop answers."""
+    return {
+        name: (value, right)
+        for name, value, right in zip(KERNEL.columns, found, wanted, strict=True)
+        if not same(value, *right)
+    }

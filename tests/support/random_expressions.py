@@ -1,0 +1,125 @@
+"""Random expression trees and rows, and the meaning of a tree as a plain loop with Kleene's nulls."""
+
+from __future__ import annotations
+
+import math
+import operator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+from hypothesis import strategies as st
+
+from headrace.features.definitions.expression import TIME_PARTS, kind
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+KINDS = {"i": "int", "j": "int", "f": "float", "g": "float", "b": "bool", "c": "bool", "s": "str", "t": "datetime"}
+TYPES = {
+    "int": pl.Int64(),
+    "float": pl.Float64(),
+    "bool": pl.Boolean(),
+    "str": pl.String(),
+    "datetime": pl.Datetime("us", "UTC"),
+}
+ints = st.integers(-3, 3) | st.sampled_from([2**62, -(2**62), 10**6])
+floats = st.sampled_from([0.0, -0.5, 1.5, 1e300, -1e300, 3.0])
+texts = st.sampled_from(["", "x", "y", "süß"])
+times = st.integers(-(10**15), 4 * 10**15).map(lambda us: EPOCH + timedelta(microseconds=us))
+scalars = {"int": ints, "float": floats, "bool": st.booleans(), "str": texts, "datetime": times}
+rows_strategy = st.lists(
+    st.fixed_dictionaries({name: st.none() | scalars[of] for name, of in KINDS.items()}), min_size=1, max_size=6
+)
+
+
+def leaf(of: str) -> st.SearchStrategy[Any]:
+    names = st.sampled_from([name for name, found in KINDS.items() if found == of]).map(lambda name: ["col", name])
+    return names if of == "datetime" else names | scalars[of].map(lambda value: ["lit", value])
+
+
+numeric_leaf = leaf("int") | leaf("float")
+time_part = st.tuples(st.sampled_from(sorted(TIME_PARTS)), st.just(["col", "t"])).map(list)
+numeric = st.recursive(
+    numeric_leaf | time_part,
+    lambda inner: (
+        st.tuples(st.sampled_from(["add", "sub", "mul", "div", "fill_null"]), inner, inner).map(list)
+        | st.tuples(st.just("neg"), inner).map(list)
+    ),
+    max_leaves=5,
+)
+compare = st.sampled_from(["eq", "ne", "lt", "le", "gt", "ge"])
+boolean = st.recursive(
+    leaf("bool")
+    | st.tuples(compare, numeric, numeric).map(list)
+    | st.tuples(compare, leaf("str"), leaf("str")).map(list)
+    | st.tuples(st.just("is_in"), leaf("str"), st.lists(texts | st.none(), max_size=3)).map(list)
+    | st.tuples(st.just("is_in"), leaf("int"), st.lists(ints, max_size=3)).map(list)
+    | st.tuples(st.just("is_null"), numeric | leaf("str") | leaf("datetime")).map(list),
+    lambda inner: (
+        st.tuples(st.sampled_from(["and", "or", "fill_null"]), inner, inner).map(list)
+        | st.tuples(st.just("not"), inner).map(list)
+    ),
+    max_leaves=5,
+)
+OPERATORS = {
+    "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge,
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv,
+}  # fmt: skip
+
+
+def plain(tree: Any, row: dict[str, Any]) -> Any:  # noqa: PLR0911 - one line a kind of step
+    """The meaning of a tree over one row, as the documentation says it."""
+    name, *arms = tree
+    if name == "col":
+        return row[arms[0]]
+    if name == "lit":
+        return arms[0]
+    if name == "is_in":
+        value = plain(arms[0], row)
+        return None if value is None else value in set(arms[1]) - {None}
+    values = [plain(arm, row) for arm in arms]
+    if name in {"and", "or"}:
+        return kleene(name, values)
+    if name == "is_null":
+        return values[0] is None
+    if name == "fill_null":
+        return as_kind(kind(tree, KINDS), values[1] if values[0] is None else values[0])
+    return None if None in values else step(name, values, tree)
+
+
+def kleene(name: str, values: list[bool | None]) -> bool | None:
+    deciding = name == "or"
+    if deciding in values:
+        return deciding
+    return None if None in values else not deciding
+
+
+def step(name: str, values: list[Any], tree: Any) -> Any:
+    if name in TIME_PARTS:
+        moment = values[0]
+        return moment.isoweekday() if name == "weekday" else getattr(moment, name)
+    if name == "not":
+        return not values[0]
+    if name in {"eq", "ne", "lt", "le", "gt", "ge"}:
+        left, right = values if isinstance(values[0], str) else alike(*values)
+        return OPERATORS[name](left, right)
+    return arithmetic(name, values, kind(tree, KINDS))
+
+
+def alike(left: Any, right: Any) -> tuple[Any, Any]:
+    """Numbers of one kind: an integer beside a float is a double."""
+    return (float(left), float(right)) if float in {type(left), type(right)} else (left, right)
+
+
+def arithmetic(name: str, values: list[Any], of: str) -> Any:
+    if of == "int":
+        exact = -values[0] if name == "neg" else OPERATORS[name](*values)
+        return (exact + 2**63) % 2**64 - 2**63
+    numbers = [float(value) for value in values]
+    if name == "neg":
+        return -numbers[0]
+    found = OPERATORS[name](*numbers) if name != "div" or numbers[1] else math.inf
+    return found if math.isfinite(found) else None
+
+
+def as_kind(of: str, value: Any) -> Any:
+    return float(value) if of == "float" and value is not None else value
