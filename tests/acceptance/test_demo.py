@@ -55,7 +55,7 @@ def report(finished: Path) -> dict[str, Any]:
     return content
 
 
-def test_nothing_is_lost_and_nothing_comes_twice(report: dict[str, Any]) -> None:
+def test_the_demo_loses_nothing_and_duplicates_nothing(report: dict[str, Any]) -> None:
     assert (report["lost"], report["duplicated"], report["dead_letters"]) == (0, 0, 0)
     assert report["events"] > 100_000
 

@@ -40,7 +40,7 @@ def test_a_new_log_has_its_columns_and_no_position(log: EventLog) -> None:
     assert list(META) == list(log_schema(pings))[: len(META)]
 
 
-def test_many_workers_may_create_it_at_once(tmp_path: Path) -> None:
+def test_many_workers_may_create_a_log_at_once(tmp_path: Path) -> None:
     for attempt in range(5):
         log = EventLog(tmp_path / str(attempt))
         with ThreadPoolExecutor(8) as pool:
@@ -49,7 +49,7 @@ def test_many_workers_may_create_it_at_once(tmp_path: Path) -> None:
         assert offsets(log.read("pings")) == [0, 1, 2]
 
 
-def test_rows_and_position_come_together(log: EventLog) -> None:
+def test_rows_and_position_are_appended_together(log: EventLog) -> None:
     writer = LogWriter(log, pings)
     append(writer, ZERO, 20)
     assert (writer.position(ZERO), writer.position(ONE)) == (20, None)
@@ -228,9 +228,7 @@ def judged(stream: Stream, start: int, *values: bytes) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize(("kind", "default", "then"), PINGS_LATER.values(), ids=PINGS_LATER)
-def test_a_new_field_has_its_default_or_null_in_what_was_before(
-    log: EventLog, kind: str, default: Any, then: Any
-) -> None:
+def test_a_new_field_is_its_default_or_null_in_older_rows(log: EventLog, kind: str, default: Any, then: Any) -> None:
     older, early = LogWriter(log, pings), log.reader("pings")
     append(older, ZERO, 10)
     assert early.read().height == 10
@@ -247,7 +245,7 @@ def test_a_new_field_has_its_default_or_null_in_what_was_before(
     assert early.read().columns == list(log_schema(pings))  # as it began
 
 
-def test_a_worker_of_before_appends_on(log: EventLog) -> None:
+def test_a_worker_with_the_old_event_type_goes_on_appending(log: EventLog) -> None:
     older = LogWriter(log, pings)
     append(older, ZERO, 3)
     LogWriter(log, stream_with(more=("str", "new")))
@@ -267,7 +265,7 @@ def test_a_log_elsewhere_is_read_as_one_on_this_machine(log: EventLog, monkeypat
     assert log.read("pings").schema == here.schema
 
 
-def test_many_workers_may_bring_the_new_field_at_once(log: EventLog) -> None:
+def test_many_workers_may_add_a_new_field_at_once(log: EventLog) -> None:
     append(LogWriter(log, pings), ZERO, 3)
     later = stream_with(more=("str", "new"), last=("int | None", None))
     with ThreadPoolExecutor(8) as pool:
@@ -275,7 +273,7 @@ def test_many_workers_may_bring_the_new_field_at_once(log: EventLog) -> None:
     assert dict(log.empty("pings").schema) == log_schema(later)
 
 
-def test_another_type_or_a_field_that_says_nothing_of_before_is_refused(log: EventLog) -> None:
+def test_a_changed_type_or_a_new_field_without_default_is_refused(log: EventLog) -> None:
     LogWriter(log, pings)
     with pytest.raises(DefinitionError, match=r"'pings': field 'n' of Ping is String now, and Int64.*pings.*new one"):
         LogWriter(log, stream_with(n=("str",)))

@@ -113,7 +113,7 @@ def stale(log: EventLog, monkeypatch: pytest.MonkeyPatch, meanwhile: Any) -> Non
     list(compact(log, "pings", 5, ALL))
 
 
-def test_of_two_compactions_one_is_refused(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_two_concurrent_compactions_is_refused(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(log)
     before = in_order(log)
     with pytest.raises(FencedError, match="something else replaced the same rows"):
@@ -123,7 +123,7 @@ def test_of_two_compactions_one_is_refused(log: EventLog, monkeypatch: pytest.Mo
     assert log.table("pings").transaction_version(COMPACTED) == 6
 
 
-def test_appends_meanwhile_stay(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_appended_during_a_compaction_stay(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = fill(log)
 
     def more() -> None:
@@ -136,7 +136,7 @@ def test_appends_meanwhile_stay(log: EventLog, monkeypatch: pytest.MonkeyPatch) 
         assert log.read_from("pings", source, 0).equals(rows(source, 0, 50))
 
 
-def test_a_writer_from_before_goes_on_and_a_zombie_is_fenced_still(log: EventLog) -> None:
+def test_a_writer_goes_on_after_compaction_and_a_zombie_stays_fenced(log: EventLog) -> None:
     writer, zombie = fill(log), LogWriter(log, pings)
     list(compact(log, "pings", 1, ALL))
     append(writer, ZERO, 50)
@@ -166,7 +166,7 @@ def compact_until(log: EventLog, done: threading.Event) -> int:
     return pieces
 
 
-def test_what_changes_a_note_is_a_fence_though_the_position_stays(log: EventLog) -> None:
+def test_changing_a_note_is_a_fence_though_the_position_stays(log: EventLog) -> None:
     fill(log)
     mine, operator = LogWriter(log, pings), LogWriter(log, pings)
     operator.note(ZERO, 42, 42, cut=42, why={"test": "accepted"})
@@ -205,7 +205,7 @@ def test_columns_that_came_later_keep_their_defaults(log: EventLog) -> None:
     assert dict(log.read("pings").schema) == log_schema(later)
 
 
-def test_rows_that_are_not_what_they_were_are_told(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compaction_reports_rows_that_changed(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(log)
     commit = deltalake.write_deltalake
     monkeypatch.setattr(maintenance, "write_deltalake", lambda t, rows, **o: commit(t, rows.slice(1), **o))
@@ -280,7 +280,7 @@ def test_the_worker_that_leads_a_topic_looks_after_its_log(log: EventLog) -> Non
         assert (parquets(log), shape(log, "pings").vacuumed_s) == wanted
 
 
-def test_upkeep_runs_beside_and_ends_with_its_context(log: EventLog) -> None:
+def test_upkeep_runs_in_a_thread_and_ends_with_its_context(log: EventLog) -> None:
     fill(log)
     schedule = UpkeepSchedule(compact=timedelta(milliseconds=10), sizes=ALL)
     with LogUpkeep(log, ["pings"], lambda _: True, schedule, SettableClock(1_000_000)):

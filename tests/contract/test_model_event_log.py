@@ -84,7 +84,7 @@ def test_a_reader_that_waits_is_woken_by_an_append(log: Other) -> None:
     assert [entry.event for entry in found] == [SECOND]
 
 
-def test_what_is_no_event_is_an_entry_with_its_error_and_changes_nothing(log: Other) -> None:
+def test_an_unreadable_record_is_an_entry_with_its_error_and_changes_nothing(log: Other) -> None:
     ours, append_record = log
     ours.append(FIRST)
     append_record(ModelEventRecord(b"delay", {}, b"not an event"))

@@ -83,7 +83,7 @@ def test_a_url_of_the_wrong_kind_says_which_is_right(services: LocalServices, re
         store.close()
 
 
-def test_the_password_of_a_url_is_not_told() -> None:
+def test_the_password_of_a_url_is_never_shown() -> None:
     store = RedisOnlineStore("redis+cluster://me:secret@127.0.0.1:1", timeout_s=0.2, retry_s=0)
     with pytest.raises(OnlineStoreUnavailableError, match=r"redis\+cluster://me:\*\*\*@127") as caught:
         store.get_document("x")
@@ -120,13 +120,13 @@ def test_a_url_that_asks_for_another_protocol_is_refused(store: Callable[[str], 
 @pytest.mark.parametrize(
     "url", ["redis://h:1/0?password=a@b", "redis://u:se%2Fcret%40@h:1", "unix://u:p@/run/redis.sock"]
 )
-def test_a_url_that_says_what_is_what_is_taken(url: str) -> None:
+def test_a_url_with_explicit_options_is_accepted(url: str) -> None:
     RedisOnlineStore(url).close()
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("server", ["redis", "cluster"])
-def test_a_node_that_forgot_its_scripts_is_told_them_again_without_patience(
+def test_a_node_that_lost_its_scripts_gets_them_again_at_once(
     services: LocalServices, redis_cluster: RedisCluster, namespace: str, server: str
 ) -> None:
     """Each master for itself: the others know them still. However slow the node was to say so."""

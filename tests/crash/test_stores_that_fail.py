@@ -49,7 +49,7 @@ def ends_exact(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("fault", FORGETS)
-def test_whatever_redis_forgets_while_events_flow_it_becomes_exact(scene: Scene, fault: Fault) -> None:
+def test_redis_becomes_exact_again_whatever_was_lost_while_events_flow(scene: Scene, fault: Fault) -> None:
     chance = random.Random(3)
     scene.start()
     with scene.flow(1_000):

@@ -41,7 +41,7 @@ print(sorted(set({HEAVY}) & set(sys.modules)))
 
 
 @pytest.mark.parametrize("module", ["headrace", "headrace.serving", "headrace.serving.features"])
-def test_importing_it_needs_nothing_heavy(module: str) -> None:
+def test_importing_the_client_imports_nothing_heavy(module: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROBE.format(module=module)], capture_output=True, text=True, check=True
     )

@@ -113,7 +113,7 @@ def test_a_task_that_is_cancelled_leaves_nobody_its_answer(where: tuple[str, str
     assert asyncio.run(cancel()) == [[[0, 0.0, 0, None]] * 30 + [[1, 0.0, 1, None]]] * 3
 
 
-def test_a_store_that_forgot_its_scripts_is_told_them_again(where: tuple[str, str], masters: list[Any]) -> None:
+def test_a_store_that_lost_its_scripts_gets_them_again(where: tuple[str, str], masters: list[Any]) -> None:
     async def flush() -> Any:
         async with AsyncFeatureClient.from_url(*where) as client:
             await client.get("risk", A1, as_of_us=AT_US)
@@ -124,7 +124,7 @@ def test_a_store_that_forgot_its_scripts_is_told_them_again(where: tuple[str, st
     assert asyncio.run(flush()).to_lists() == [[2, 3.0, 1, 1.0]]
 
 
-def test_a_connection_that_is_to_be_made_anew_ends_when_it_is_given_back(redis_cluster: RedisCluster) -> None:
+def test_a_connection_to_be_replaced_is_closed_when_returned(redis_cluster: RedisCluster) -> None:
     """redis-py marks those that are in use when it finds that the cluster has changed; their node may be gone."""
 
     async def given_back() -> tuple[bool, Any]:

@@ -134,7 +134,7 @@ def test_a_cluster_that_is_away_is_waited_for_by_a_worker() -> None:
 
 
 @pytest.mark.usefixtures("topic")
-def test_what_does_not_answer_is_a_finding_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_answer_is_a_finding_and_the_other_checks_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADRACE_REDIS_URL", "redis://127.0.0.1:1")
     code, found = examined()
     assert code == 1

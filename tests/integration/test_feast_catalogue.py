@@ -55,7 +55,7 @@ def opened(folder: Path) -> Any:
     return feast.FeatureStore(repo_path=str(folder))
 
 
-def test_what_is_defined_is_added_changed_and_removed(folder: Path) -> None:
+def test_definitions_are_added_changed_and_removed(folder: Path) -> None:
     assert keep(folder, [shops, tills], [risk]) == ["view shop added", "view till added", "service risk added"]
     assert keep(folder, [shops, tills], [risk]) == []
 
@@ -88,7 +88,7 @@ def test_on_demand_features_are_a_view_of_their_own(folder: Path) -> None:
     assert opened(folder).list_on_demand_feature_views() == []
 
 
-def test_all_else_in_the_registry_stays(folder: Path) -> None:
+def test_other_objects_in_the_registry_stay(folder: Path) -> None:
     import feast
 
     shop = feast.Entity(name="shop", join_keys=["shop"], value_type=feast.ValueType.STRING, description="mine")
@@ -102,7 +102,7 @@ def test_all_else_in_the_registry_stays(folder: Path) -> None:
     assert opened(folder).get_entity("shop").description == "mine"
 
 
-def test_what_has_a_name_already_is_not_written_over(folder: Path) -> None:
+def test_an_object_of_the_same_name_in_the_registry_is_not_overwritten(folder: Path) -> None:
     import feast
 
     number = feast.Entity(name="shop", join_keys=["shop"], value_type=feast.ValueType.INT64)
@@ -131,7 +131,7 @@ def test_the_feature_store_is_beside_the_project_or_where_the_setting_says(tmp_p
         feast_folder(Settings.model_validate({"root": tmp_path, "feature_store": "none"}))
 
 
-def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_feast_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     import headrace.feast

@@ -112,7 +112,7 @@ def servers(scene: FeastScene) -> Iterator[dict[str, Server]]:
             server.stop()
 
 
-def test_served_over_http_with_statuses_and_pushes(servers: dict[str, Server]) -> None:
+def test_feast_serve_answers_with_statuses_and_takes_pushes(servers: dict[str, Server]) -> None:
     url = servers["serve"].url
     row = {"shop": ["a"], "event_timestamp": [NOW.isoformat()], "rating": [3.0]}
     call(f"{url}/push", {"push_source_name": "ratings_push", "df": row})
@@ -125,7 +125,7 @@ def test_served_over_http_with_statuses_and_pushes(servers: dict[str, Server]) -
     assert found["rated"]["values"][0] == 21.0
 
 
-def test_shown_by_the_ui(servers: dict[str, Server], scene: FeastScene) -> None:
+def test_feast_ui_shows_the_views(servers: dict[str, Server], scene: FeastScene) -> None:
     url = servers["ui"].url
     assert "<html" in call(f"{url}/")
     views = call(f"{url}/api/v1/feature_views?project={scene.namespace}")

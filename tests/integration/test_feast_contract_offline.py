@@ -84,13 +84,13 @@ def test_rows_of_the_past_are_joined_as_of_their_time(store: Any) -> None:
     assert set(found) == {*SPINE, "age", "length", "degrees"}
 
 
-def test_names_may_be_full(store: Any) -> None:
+def test_feature_names_may_be_full(store: Any) -> None:
     found = history(store, store.get_feature_service("some"), full_feature_names=True)
     assert set(found) == {*SPINE, "profile__age", "profile__vip", "weather__degrees"}
     assert found["profile__age"].tolist()[:3] == [32, 30, 40]
 
 
-def test_types_stay_what_they_are(store: Any) -> None:
+def test_types_of_features_are_kept(store: Any) -> None:
     names = ["age", "balance", "vip", "seen", "marks"]
     job = store.get_historical_features(
         entity_df=SPINE[SPINE["user"].isin([1, 2])], features=[f"profile:{name}" for name in names]
@@ -133,14 +133,14 @@ def test_without_a_ttl_a_row_is_never_too_old(store: Any, repository: Repository
     assert history(store, ["for_ever:age"])["age"].tolist()[3] == 50
 
 
-def test_what_was_known_later_may_be_left_out(store: Any) -> None:
+def test_rows_created_after_the_spines_time_may_be_left_out(store: Any) -> None:
     spine = SPINE.assign(event_timestamp=[ago(0.7), ago(1.2), ago(1.5), ago(0.1), ago(2)])
     assert history(store, ["profile:age"], spine)["age"].tolist()[:3] == [32, 30, 40]
     found = history(store, ["profile:age"], spine, filter_by_created_timestamp=True)["age"]
     np.testing.assert_array_equal(found[:3], [31, 30, NOTHING])
 
 
-def test_on_demand_views_give_what_was_asked_of_them_alone(store: Any) -> None:
+def test_on_demand_views_give_the_requested_features_alone(store: Any) -> None:
     found = history(store, ["later:older"])
     assert "richer" not in found
     np.testing.assert_array_equal(found["older"], wanted()["age"] + SPINE["extra"])
@@ -160,7 +160,7 @@ def test_on_demand_views_give_what_was_asked_of_them_alone(store: Any) -> None:
         (["profile:age"], "no table", "ValueError DefinitionError"),
     ],
 )
-def test_what_cannot_be_answered_is_an_error(store: Any, features: list[str], spine: Any, error: str) -> None:
+def test_a_spine_that_cannot_be_answered_is_an_error(store: Any, features: list[str], spine: Any, error: str) -> None:
     with pytest.raises(Exception) as raised:  # noqa: PT011 - the kind is looked at, and stores differ
         store.get_historical_features(entity_df=spine, features=features).to_df()
     assert {kind.__name__ for kind in type(raised.value).__mro__} & set(error.split())
@@ -188,7 +188,7 @@ def test_a_set_is_saved_and_saved_over(store: Any, tmp_path: Path) -> None:
     assert set(job.metadata.keys) == {"user", "city", "extra"}
 
 
-def test_rows_are_written_and_pushed(store: Any) -> None:
+def test_offline_rows_are_written_and_pushed(store: Any) -> None:
     from feast.data_source import PushMode
 
     def row(user: int) -> pd.DataFrame:
@@ -203,7 +203,7 @@ def test_rows_are_written_and_pushed(store: Any) -> None:
     assert history(store, ["profile:age"], spine)["age"].tolist() == [51, 52]
 
 
-def test_what_was_served_may_be_logged_and_read_again(store: Any, repository: Repository) -> None:
+def test_served_features_may_be_logged_and_read_again(store: Any, repository: Repository) -> None:
     import feast
     import pyarrow as pa
     from feast.feature_logging import FeatureServiceLoggingSource, LoggingConfig

@@ -50,7 +50,7 @@ def ask(store: Any, features: Any, rows: Any = USERS, **options: Any) -> dict[st
     return found
 
 
-def test_the_newest_row_holds_and_of_one_time_the_one_known_last(store: Any) -> None:
+def test_the_newest_row_holds_and_equal_times_are_decided_by_the_created_time(store: Any) -> None:
     found = ask(store, [f"profile:{name}" for name in ("age", "balance", "vip", "seen", "marks")])
     assert found["user"] == [2, 1, 9, 1]
     assert found["age"] == [40, 32, None, 32]
@@ -117,7 +117,7 @@ def test_an_on_demand_view_that_is_written_is_read_as_it_was_written(store: Any)
     assert ask(store, ["half:halved"], [{"user": 71}, {"user": 72}])["halved"] == [4.5, None]
 
 
-def test_the_asynchronous_way_is_the_same(store: Any) -> None:
+def test_asynchronous_reads_give_the_same_values(store: Any) -> None:
     async def both() -> Any:
         await store.initialize()
         try:
@@ -141,7 +141,7 @@ def test_the_asynchronous_way_is_the_same(store: Any) -> None:
         (["profile:age"], [{"user": 1}, {"city": "x"}], "ValueError"),
     ],
 )
-def test_what_cannot_be_answered_is_an_error(store: Any, features: list[str], rows: Any, error: str) -> None:
+def test_a_request_that_cannot_be_answered_is_an_error(store: Any, features: list[str], rows: Any, error: str) -> None:
     with pytest.raises(Exception) as raised:  # noqa: PT011 - the kind is looked at, and stores differ
         ask(store, features, rows)
     assert error in [kind.__name__ for kind in type(raised.value).__mro__]
@@ -161,7 +161,7 @@ def test_a_row_that_is_older_than_what_is_there_changes_nothing(store: Any) -> N
     assert ask(store, ["profile:age"], [{"user": 81}])["age"] == [3]
 
 
-def test_rows_are_pushed(store: Any) -> None:
+def test_pushed_rows_are_read_online(store: Any) -> None:
     store.push("profiles_push", profile(82, 7, ago(0.1)))
     assert ask(store, ["profile:age"], [{"user": 82}])["age"] == [7]
 
@@ -187,7 +187,7 @@ def test_one_view_is_read_with_all_its_features_or_some(store: Any) -> None:
     assert plugin.online_read(store.config, view, []) == []
 
 
-def test_keys_may_expire(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_online_keys_may_expire(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store.config.online_store, "key_ttl_seconds", 1)
     store.write_to_online_store("profile", profile(84, 1, NOW))
     assert ask(store, ["profile:age"], [{"user": 84}])["age"] == [1]

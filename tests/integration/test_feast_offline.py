@@ -124,7 +124,7 @@ def test_a_view_may_be_asked_by_several_names(store: Any) -> None:
     assert found["seller_rating__rating"].tolist() == [2.0, 3.0]
 
 
-def test_no_row_gives_no_row(store: Any) -> None:
+def test_an_empty_spine_gives_no_row(store: Any) -> None:
     found = history(store, SPINE.iloc[:0], ["shop:amount_1d"])
     assert (len(found), found.columns.to_list()) == (0, [*SPINE.columns, "amount_1d"])
 
@@ -171,7 +171,7 @@ def test_a_spine_by_sql_joins_files(store: Any, scene: FeastScene) -> None:
         (SPINE.assign(till=True), "join key 'till' is Boolean; the views have it as int: cast it"),
     ],
 )
-def test_what_is_no_spine_is_refused(store: Any, spine: Any, why: str) -> None:
+def test_a_wrong_spine_is_refused(store: Any, spine: Any, why: str) -> None:
     with pytest.raises(DefinitionError, match=f"(?s){why}"):
         history(store, spine, ["till:visits_1d"])
 

@@ -78,7 +78,7 @@ def columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def test_a_look_up_says_what_the_feature_client_says(store: Any, scene: FeastScene) -> None:
+def test_feast_look_up_gives_the_on_demand_values_of_the_feature_client(store: Any, scene: FeastScene) -> None:
     service = store.get_feature_service("bids")
     found = store.get_online_features(features=service, entity_rows=ROWS, full_feature_names=True).to_dict()
     assert {name: found[f"bids_on_demand__{name}"] for name in WANTED} == WANTED
@@ -87,21 +87,21 @@ def test_a_look_up_says_what_the_feature_client_says(store: Any, scene: FeastSce
     assert found["shop__n_1d"] == [3, 1, 0, 1]
 
 
-def test_names_may_be_short(store: Any) -> None:
+def test_on_demand_names_may_be_short(store: Any) -> None:
     service = store.get_feature_service("bids")
     found = store.get_online_features(features=service, entity_rows=ROWS).to_dict()
     assert {name: found[name] for name in WANTED} == WANTED
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_one_alone_needs_what_it_is_made_of_and_comes_alone(store: Any, full: bool) -> None:
+def test_one_on_demand_feature_alone_needs_its_inputs_and_comes_alone(store: Any, full: bool) -> None:
     rows = [{name: row[name] for name in ("shop", "till", "bid", "asked")} for row in ROWS]
     found = store.get_online_features(["bids_on_demand:each"], rows, full_feature_names=full).to_dict()
     assert found["bids_on_demand__each" if full else "each"] == WANTED["each"]
     assert not [name for name in found if "visits" in name or "above" in name]
 
 
-def test_one_of_the_request_alone(store: Any) -> None:
+def test_an_on_demand_feature_of_request_values_alone_needs_no_entity(store: Any) -> None:
     found = store.get_online_features(["fees_on_demand:fee"], [{"shop": "a", "bid": 50.0}]).to_dict()
     assert found["fee"] == [0.5]
 
@@ -116,7 +116,7 @@ def test_a_training_set_has_the_same_values(store: Any, full: bool) -> None:
     assert found["shop__n_1d" if full else "n_1d"] == [3, 1, 0, 1]
 
 
-def test_it_runs_in_a_process_that_knows_no_definitions(store: Any, scene: FeastScene) -> None:
+def test_on_demand_view_runs_in_a_process_without_definitions(store: Any, scene: FeastScene) -> None:
     program = f"""
 import feast
 store = feast.FeatureStore(repo_path={str(scene.folder)!r})
@@ -126,7 +126,7 @@ print(store.get_online_features(["fees_on_demand:fee"], [{{"shop": "a", "bid": 5
     assert done.stdout.splitlines()[-1] == "[0.5]"
 
 
-def test_the_registry_shows_what_it_does(store: Any) -> None:
+def test_registry_shows_the_expression_of_an_on_demand_feature(store: Any) -> None:
     view = store.get_on_demand_feature_view("bids_on_demand")
     assert [(field.name, str(field.dtype)) for field in view.features] == [
         ("each", "Float64"), ("above", "Bool"), ("most_or", "Float64"), ("share", "Int64"), ("hour", "Int64"),
@@ -158,7 +158,7 @@ def test_short_names_that_two_views_share_are_refused(scene: FeastScene) -> None
     assert found["twins_on_demand__gap"].tolist() == [1, 1, 0, 0]
 
 
-def test_a_view_may_not_have_its_name() -> None:
+def test_a_view_may_not_have_the_name_of_the_on_demand_view() -> None:
     from headrace.feast import objects
 
     other = FeatureService("other", [dataclasses.replace(shops, name="fees_on_demand")])

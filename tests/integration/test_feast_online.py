@@ -90,7 +90,7 @@ def test_tiled_views_answer_in_order_with_a_status_and_the_time_of_the_newest_ev
     assert times[2] == ago(40)
 
 
-def test_it_says_what_the_feature_client_says(store: Any, scene: FeastScene) -> None:
+def test_feast_store_gives_the_values_of_the_feature_client(store: Any, scene: FeastScene) -> None:
     found = ask(store, store.get_feature_service("risk"), full_feature_names=True).to_dict()
     wanted = scene.client.get("risk", ROWS)
     assert {name: found[name] for name in wanted.columns} == {

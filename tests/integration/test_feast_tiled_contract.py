@@ -146,7 +146,7 @@ def test_tiled_values_are_not_computed_ahead(store: Any) -> None:
         ask(store, store.get_feature_service("ahead"), [{"shop": "a"}])
 
 
-def test_what_was_served_may_be_logged_and_read_again(store: Any) -> None:
+def test_served_features_may_be_logged_and_read_again(store: Any) -> None:
     from feast.feature_logging import FeatureServiceLoggingSource
 
     service = store.get_feature_service("logged")

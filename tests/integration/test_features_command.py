@@ -103,7 +103,7 @@ def asked(*arguments: str) -> Any:
 
 
 @pytest.mark.usefixtures("project")
-def test_list_says_what_each_feature_is_made_of() -> None:
+def test_features_list_says_how_each_feature_is_computed() -> None:
     rows = asked("list")
     views = ["till__n_10m", "till__n_1h", "till__amount_10m", "till__amount_1h"]
     assert [row["feature"] for row in rows] == [*views, "is_dear"]
@@ -119,7 +119,7 @@ def test_list_says_what_each_feature_is_made_of() -> None:
 
 @pytest.mark.usefixtures("project")
 @pytest.mark.parametrize("of", ["risk", "till"])
-def test_get_is_what_an_application_would_see(of: str) -> None:
+def test_features_get_gives_the_values_that_an_application_sees(of: str) -> None:
     found = asked("get", of, "shop=a", "till=1")
     values = {row["feature"]: row["value"] for row in found["features"]}
     assert values == {"till__n_10m": 1, "till__n_1h": 4, "till__amount_10m": 6.0, "till__amount_1h": 5.25}
@@ -132,14 +132,14 @@ def test_get_is_what_an_application_would_see(of: str) -> None:
 @pytest.mark.parametrize(
     ("price", "vip", "is_dear"), [("5", "false", False), ("5.5", "false", True), ("5", "true", True)]
 )
-def test_get_takes_the_values_of_a_request(price: str, vip: str, is_dear: bool) -> None:
+def test_features_get_takes_request_values(price: str, vip: str, is_dear: bool) -> None:
     found = asked("get", "basket", "shop=a", "till=1", f"price={price}", f"vip={vip}")["features"]
     assert found[-1] == {"feature": "is_dear", "value": is_dear, "status": None, "age": None}
     assert len(found) == 5
 
 
 @pytest.mark.usefixtures("project")
-def test_history_is_what_a_training_set_would_have() -> None:
+def test_features_history_gives_the_values_of_a_training_set() -> None:
     rows = asked(
         "history", "till", "shop=a", "till=1", "--from", "2020-01-01", "--to", "2020-01-01T01:00", "--every", "30m"
     )
@@ -149,7 +149,7 @@ def test_history_is_what_a_training_set_would_have() -> None:
 
 
 @pytest.mark.usefixtures("project")
-def test_explain_names_tiles_events_offsets_and_version() -> None:
+def test_features_explain_names_tiles_events_offsets_and_version() -> None:
     found = asked("explain", "till__amount_1h", "shop=a", "till=1")
     assert (found["value"], found["status"]) == (5.25, "present")
     assert found["offsets"] == {f"{(b's' * 16).hex()}-0": 3, f"{(b's' * 16).hex()}-1": 1}
@@ -180,13 +180,13 @@ def test_explain_names_tiles_events_offsets_and_version() -> None:
         (["history", "till", "shop=a", "till=1", "--from", "2020-01-01", "--to", "2019-01-01"], "wanted 1 to"),
     ],
 )
-def test_wrong_arguments_say_what_is_wanted(arguments: list[str], said: str) -> None:
+def test_features_commands_say_which_argument_is_wrong(arguments: list[str], said: str) -> None:
     found = run.invoke(build(), ["features", *arguments])
     assert found.exit_code == 2
     assert said in " ".join(found.output.replace("│", " ").split())
 
 
-def test_explain_of_a_feature_that_the_view_does_not_have(project: Project, tmp_path: Path) -> None:
+def test_features_explain_refuses_a_feature_that_the_view_lacks(project: Project, tmp_path: Path) -> None:
     store: Any = None
     with pytest.raises(DefinitionError, match="has no feature 'x': it has"):
         explain(store, EventLog(tmp_path), project.views["till"].spec, "x", {})

@@ -132,12 +132,14 @@ def test_an_entity_that_is_not_there_is_not_found_as_with_feasts_server(ours: st
 @pytest.mark.parametrize(
     "asked", [{"feature_service": "no", "entities": ENTITIES}, {"features": ["no:n"], "entities": ENTITIES}]
 )
-def test_what_is_unknown_to_both_is_404_of_both(ours: str, theirs: str, asked: dict[str, Any]) -> None:
+def test_a_request_that_feasts_server_answers_with_404_is_404_here_too(
+    ours: str, theirs: str, asked: dict[str, Any]
+) -> None:
     assert ask(f"{theirs}/get-online-features", asked).status == 404
     assert ask(f"{ours}/get-online-features", asked).problem == (404, "unknown")
 
 
-def test_feasts_client_takes_it_for_its_server(ours: str, tmp_path: Path) -> None:
+def test_feasts_client_works_with_this_server(ours: str, tmp_path: Path) -> None:
     store = repository(tmp_path / "remote", f"{{type: remote, path: '{ours}'}}")
     rows = [{"shop": "a", "till": 1}, {"shop": "b", "till": 1}]
     found = store.get_online_features(store.get_feature_service("risk"), rows).to_dict()
@@ -172,7 +174,7 @@ def test_every_status_has_a_name_that_is_feasts() -> None:
         ({"features": ["shop:n_10m"]}, (422, "invalid"), "entities"),
     ],
 )
-def test_what_cannot_be_is_a_problem(ours: str, asked: dict[str, Any], problem: tuple[int, str], says: str) -> None:
+def test_a_wrong_request_is_a_problem(ours: str, asked: dict[str, Any], problem: tuple[int, str], says: str) -> None:
     answered = ask(f"{ours}/get-online-features", asked)
     assert answered.problem == problem
     assert says in answered.json["detail"]

@@ -137,7 +137,7 @@ def test_no_look_up_takes_longer_than_it_may(client: Callable[..., Any], masters
     assert get(own) == FOUND
 
 
-def test_nothing_is_tried_again_where_it_may_not_be(client: Callable[..., Any], url: str) -> None:
+def test_no_call_is_retried_when_retries_are_off(client: Callable[..., Any], url: str) -> None:
     nowhere = url.split("://", 1)[0] + "://127.0.0.1:1"
     started = time.monotonic()
     with pytest.raises(OnlineStoreUnavailableError):

@@ -97,7 +97,7 @@ def test_views_may_be_asked_by_version(client: Make) -> None:
 
 
 @pytest.mark.usefixtures("worker")
-def test_v_and_age_of_each_row(client: Make) -> None:
+def test_offsets_and_age_belong_to_each_row(client: Make) -> None:
     found = look_up(client, A1, {"shop": "zz", "till": 1})
     v = {SOURCES[0].text: 2, SOURCES[1].text: 1}
     assert found.offsets(0) == found.offsets(1) == {"shop": v, "till": v}

@@ -84,7 +84,7 @@ def full() -> WorkerMetrics:
     return metrics
 
 
-def test_what_is_told_is_what_is_served() -> None:
+def test_metrics_report_the_state_of_the_worker() -> None:
     found = samples(generate_latest(full().registry).decode())
     three = {"topic": "t", "partition": "3"}
     assert own(found, "headrace_partition_next_offset", **three) == 100
@@ -104,7 +104,7 @@ def test_what_is_told_is_what_is_served() -> None:
     assert own(found, "headrace_observed_timestamp_seconds") == 7
 
 
-def test_a_taken_port_is_told() -> None:
+def test_a_taken_port_is_an_error() -> None:
     with served(WorkerMetrics(), "127.0.0.1", 0) as port:
         assert scraped(port)
         with pytest.raises(SettingsError, match=f"127.0.0.1:{port}.*--metrics-port"), served(full(), "127.0.0.1", port):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 
-def test_publish_swap_acknowledge(services: Any, tmp_path: Path) -> None:
+def test_a_subscriber_swaps_to_a_published_version_and_acknowledges(services: Any, tmp_path: Path) -> None:
     servers, name = services.bootstrap_servers, uuid.uuid4().hex
     topic, acks = f"models-{name}", f"acks-{name}"
     for each in (topic, acks):

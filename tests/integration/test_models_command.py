@@ -41,7 +41,7 @@ def servers(services: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> s
     return str(services.bootstrap_servers)
 
 
-def test_list_and_show(servers: str, namespace: str, tmp_path: Path) -> None:
+def test_models_list_and_show_name_versions(servers: str, namespace: str, tmp_path: Path) -> None:
     path = tmp_path / "manifest 1.json"
     path.write_bytes(encode(MANIFEST))
     event = published(
@@ -73,7 +73,9 @@ def test_list_and_show(servers: str, namespace: str, tmp_path: Path) -> None:
     assert "published versions: 1" in str(unknown.exception)
 
 
-def test_a_rollback_takes_the_application_back_and_holds_it_there(servers: str, namespace: str, tmp_path: Path) -> None:
+def test_a_rollback_takes_the_application_back_and_pins_the_version(
+    servers: str, namespace: str, tmp_path: Path
+) -> None:
     ensure_topic(servers)
     log = KafkaModelEventLog(servers)
     stored = artifact.dump(LogisticRegression().fit([[0.0], [1.0]], [0, 1]))

@@ -41,7 +41,7 @@ def client(request: pytest.FixtureRequest, store: OnlineStore, namespace: str) -
 
 
 @pytest.mark.parametrize("options", [{}, {"services_ms": 60_000}, {"cache_ms": 60_000}], ids=str)
-def test_they_come_after_the_columns_of_the_views(client: Make, options: dict[str, Any]) -> None:
+def test_on_demand_features_come_after_the_columns_of_the_views(client: Make, options: dict[str, Any]) -> None:
     reader = client(**options)
     views = reader.get("risk", [A1, B1, NOWHERE], as_of_us=AT_US).to_lists()
     for _ in range(2):  # the service is known the second time
@@ -80,17 +80,17 @@ def test_a_request_may_be_one_for_all_or_stand_in_the_entities() -> None:
         ([REQUESTS[0]], r"2 entities came with 1 requests"),
     ],
 )
-def test_a_request_that_cannot_be_is_refused_by_name(request_: Any, said: str) -> None:
+def test_a_wrong_request_is_refused_by_name(request_: Any, said: str) -> None:
     with pytest.raises(RequestValueError, match=said):
         memory().get("basket", [A1, B1], as_of_us=AT_US, request=request_)
 
 
-def test_where_a_view_is_out_of_range_nothing_is_made_of_it() -> None:
+def test_on_demand_features_of_a_view_out_of_range_are_missing() -> None:
     found = memory().get("basket", A1, as_of_us=START_US - 3_600_000_000, request=REQUESTS[0])
     assert found.to_lists()[0][4:] == [None, None, False]
 
 
-def test_a_service_that_is_made_otherwise_is_heard_of() -> None:
+def test_a_client_notices_changed_on_demand_features() -> None:
     store = MemoryOnlineStore()
     filled(store)
     client = FeatureClient(store)

@@ -74,12 +74,12 @@ def online(services: LocalServices, namespace: str, monkeypatch: pytest.MonkeyPa
     return services
 
 
-def test_there_are_five_blocks_and_all_of_them_run_here() -> None:
+def test_readme_has_five_blocks_and_each_has_a_test() -> None:
     texts = ("class Departure(Event)", "EventProducer(", "FeatureClient.from_url(", "Predictor(", "KafkaModelEventLog(")
     assert [the_block(text) for text in texts] == BLOCKS
 
 
-def test_the_program() -> None:
+def test_readme_program_runs() -> None:
     names = {name: getattr(headrace, name) for name in headrace.__all__ if name != "LocalServices"}
     world = names | {"scheduled": scheduled, "arrivals": arrivals, "train": train}
     program = "from datetime import datetime\n" + the_block("class Departure(Event)")
@@ -87,7 +87,7 @@ def test_the_program() -> None:
     assert world["delay"].name == "delay"
 
 
-def test_producing_an_event(online: LocalServices) -> None:
+def test_readme_producer_produces_an_event(online: LocalServices) -> None:
     tail = TopicTail(online.bootstrap_servers, [departures.topic], from_beginning=False)
     run(the_block("EventProducer("))
     found: list[Departure] = []
@@ -97,14 +97,14 @@ def test_producing_an_event(online: LocalServices) -> None:
     assert [(event.flight_id, event.delay_minutes) for event in found] == [(7, 23.0)]
 
 
-def test_looking_features_up(online: LocalServices) -> None:
+def test_readme_client_looks_features_up(online: LocalServices) -> None:
     found = run(the_block("FeatureClient.from_url("))["found"]
     assert found.columns == delay_features.columns()
     assert found.to_dicts()[0]["airport__departures_1h"] == 0
     assert set(found.statuses()) == set(found.offsets()) == {view.name for view in delay_features.views}
 
 
-def test_predicting_and_following_model_events(online: LocalServices, tmp_path: Path) -> None:
+def test_readme_predictor_predicts_and_follows_model_events(online: LocalServices, tmp_path: Path) -> None:
     KafkaModelEventLog(online.bootstrap_servers).append(version_one(tmp_path))
     world = run(the_block("Predictor("))
     assert world["p"].version == world["live"].version == 1

@@ -196,7 +196,7 @@ def test_a_master_that_is_emptied_is_noticed_and_its_shards_are_rebuilt(
         until(lambda: set(bench.look_up().views[0].statuses) <= SERVED, 30, lambda: bench.seen)
 
 
-def test_where_a_call_has_no_time_to_find_the_slots_anew_the_next_one_finds_them(
+def test_a_call_without_time_to_find_the_slots_leaves_it_to_the_next_call(
     redis_cluster: RedisCluster, namespace: str
 ) -> None:
     with closing(RedisOnlineStore(redis_cluster.url, namespace, retry_s=0)) as store:

@@ -78,7 +78,7 @@ def test_a_gap_is_listed_accepted_once_and_then_gone(topic: str, services: Local
     assert table.history(1)[0]["headrace.reason"] == "disk died"
 
 
-def test_an_unknown_stream_is_named_with_those_there_are(topic: str) -> None:
+def test_an_unknown_stream_is_refused_with_the_known_streams(topic: str) -> None:
     asked = run.invoke(build(), ["repair", "--stream", "no.such"])
     assert isinstance(asked.exception, SettingsError)
     assert topic in str(asked.exception)

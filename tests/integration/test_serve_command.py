@@ -92,7 +92,7 @@ def await_ready(found: Serving) -> None:
     raise AssertionError(found.log())
 
 
-def test_it_answers_with_a_key_that_nobody_sees(services: LocalServices, folded: str, tmp_path: Path) -> None:
+def test_serve_answers_with_a_key_and_never_shows_the_key(services: LocalServices, folded: str, tmp_path: Path) -> None:
     with served(services, folded, tmp_path, HEADRACE_HTTP__API_KEY=KEY, HEADRACE_HTTP__SERVICES="risk") as it:
         assert it.ask("/features", REQUEST).problem == (401, "unauthorized")
         found = it.ask("/features", REQUEST, headers={"X-API-Key": KEY})
@@ -103,7 +103,7 @@ def test_it_answers_with_a_key_that_nobody_sees(services: LocalServices, folded:
 
 
 @pytest.mark.parametrize(("cache", "seen"), [("0s", 2), ("1h", 1)])
-def test_what_redis_said_is_used_again_for_as_long_as_that_is_set(
+def test_serve_reuses_answers_of_redis_for_the_configured_time(
     services: LocalServices, namespace: str, tmp_path: Path, cache: str, seen: int
 ) -> None:
     with closing(RedisOnlineStore(services.redis_url, namespace)) as store:
@@ -116,7 +116,7 @@ def test_what_redis_said_is_used_again_for_as_long_as_that_is_set(
             assert it.ask("/features", REQUEST).json["rows"][0][0] == seen
 
 
-def test_what_is_in_flight_is_answered_before_it_stops(services: LocalServices, folded: str, tmp_path: Path) -> None:
+def test_serve_answers_requests_in_flight_before_it_stops(services: LocalServices, folded: str, tmp_path: Path) -> None:
     redis: Any = Redis.from_url(services.redis_url)
     with served(services, folded, tmp_path) as it:
         assert it.ask("/features", REQUEST).status == 200
@@ -133,7 +133,7 @@ def test_what_is_in_flight_is_answered_before_it_stops(services: LocalServices, 
     redis.close()
 
 
-def test_several_processes_count_together_and_one_that_dies_is_replaced(
+def test_serve_counts_all_processes_together_and_replaces_one_that_dies(
     services: LocalServices, folded: str, tmp_path: Path
 ) -> None:
     import psutil
@@ -154,7 +154,7 @@ def test_several_processes_count_together_and_one_that_dies_is_replaced(
         assert it.stop(signal.SIGINT) == 0
 
 
-def test_with_a_certificate_it_is_https(services: LocalServices, folded: str, tmp_path: Path) -> None:
+def test_serve_with_a_certificate_is_https(services: LocalServices, folded: str, tmp_path: Path) -> None:
     certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
     make_certificate(certificate, key)
     (tmp_path / "headrace.toml").write_text('[http]\ntls_certificate = "c.pem"\ntls_key = "k.pem"\n')
@@ -201,7 +201,7 @@ def make_certificate(certificate: Path, key: Path) -> None:
         ({"HEADRACE_HTTP__HOST": "192.0.2.1"}, "cannot listen on 192.0.2.1"),
     ],
 )
-def test_settings_that_cannot_be_are_one_line(
+def test_serve_refuses_wrong_settings_in_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: dict[str, str], says: str
 ) -> None:
     from typer.testing import CliRunner

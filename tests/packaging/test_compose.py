@@ -21,7 +21,7 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 ROLES = ("worker", "trainer", "application")
 
 
-def test_it_follows_the_specification() -> None:
+def test_compose_file_follows_the_specification() -> None:
     parsed = PyCompose.from_yaml(yaml.safe_dump(COMPOSE))
     parsed.validate()
     assert set(parsed.service_names()) == {"kafka", "redis", *ROLES}
@@ -51,7 +51,7 @@ def test_a_role_is_a_command_and_its_environment_settings(name: str, tmp_path: P
     assert settings.bootstrap_servers == "kafka:19092"
 
 
-def test_no_secret_and_nothing_open_to_the_world() -> None:
+def test_compose_file_has_no_secret_and_opens_no_port_to_the_world() -> None:
     assert not re.search(r"(?i)password|secret:|token|api_key", TEXT)
     for service in SERVICES.values():
         for port in service.get("ports", []):

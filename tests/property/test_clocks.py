@@ -126,7 +126,7 @@ AGES = [(clock, history) for clock in ("wall", "stream") for history in ("0s", "
 @pytest.mark.parametrize("available_at", ["record", "seen", "event_time+7m"])
 @settings(max_examples=examples(60), deadline=None)
 @given(raw=raw_records, size=st.integers(1, 6), data=st.data())
-def test_what_is_in_range_is_the_law_and_all_else_has_no_value(
+def test_values_in_range_follow_the_law_and_values_out_of_range_are_missing(
     available_at: str, ages: tuple[str, str], raw: list[tuple[int, ...]], size: int, data: st.DataObject
 ) -> None:
     scene, record_us = Scene(available_at, *ages), epoch_us(START)

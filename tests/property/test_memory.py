@@ -80,11 +80,11 @@ def fields(batches: list[Batch], forget_after: set[int]) -> list[bytes | None]:
     ),
     st.sets(st.integers(0, 4)),
 )
-def test_forgetting_changes_no_byte(batches: list[Batch], forget_after: set[int]) -> None:
+def test_forgetting_an_entity_changes_no_byte(batches: list[Batch], forget_after: set[int]) -> None:
     assert fields(batches, forget_after) == fields(batches, set())
 
 
-def test_those_used_least_recently_are_forgotten() -> None:
+def test_entities_used_least_recently_are_forgotten() -> None:
     store = MemoryOnlineStore()
     view = ViewPartition(spending.spec, SOURCE, store)
     view.acquire(bytes(16), 1)

@@ -43,7 +43,9 @@ class Pieces:
     st.lists(st.integers(0, 30), max_size=4),
     st.booleans(),
 )
-def test_any_pieces_give_the_same_rows(rows: list[tuple[int, int, str]], cuts: list[int], unique: bool) -> None:
+def test_reading_the_model_log_in_any_pieces_gives_the_same_rows(
+    rows: list[tuple[int, int, str]], cuts: list[int], unique: bool
+) -> None:
     content = pl.DataFrame(
         [("accepted", at, partition, b"topic", key, offset) for offset, (at, partition, key) in enumerate(rows)],
         schema=_SCHEMA,

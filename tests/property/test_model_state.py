@@ -38,7 +38,7 @@ def check(state: ModelState) -> None:
 
 
 @given(st.lists(events(), max_size=25))
-def test_every_prefix_is_consistent_and_the_fold_is_one_law(log: list[ModelEvent]) -> None:
+def test_every_prefix_of_model_events_is_consistent(log: list[ModelEvent]) -> None:
     state = ModelState()
     for count, event in enumerate(log, 1):
         before, state = state, advance(state, event)
@@ -53,9 +53,7 @@ def test_every_prefix_is_consistent_and_the_fold_is_one_law(log: list[ModelEvent
 
 
 @given(st.lists(events(), max_size=15), st.permutations(["left", "right"]))
-def test_of_two_publishers_that_judged_against_the_same_version_exactly_one_wins(
-    log: list[ModelEvent], order: list[str]
-) -> None:
+def test_exactly_one_of_two_publishers_against_the_same_version_wins(log: list[ModelEvent], order: list[str]) -> None:
     before = fold(log)
     rivals = {
         name: published(name, 100 + i, expects=before.live_id, request_id=name)

@@ -56,7 +56,9 @@ def in_numpy(of: OnDemandFeatures, rows: list[dict[str, Any]]) -> list[list[Any]
 
 @settings(max_examples=examples(400), deadline=None)
 @given(numeric, boolean, compare, rows_strategy)
-def test_the_three_agree(number: Any, truth: Any, step: str, rows: list[dict[str, Any]]) -> None:
+def test_numpy_polars_and_a_plain_loop_agree_on_on_demand_features(
+    number: Any, truth: Any, step: str, rows: list[dict[str, Any]]
+) -> None:
     trees = {"one": number, "two": truth, "three": ["and", ["col", "two"], [step, ["col", "one"], ["col", "g"]]]}
     kinds = dict(KINDS)
     features = []

@@ -142,7 +142,7 @@ def alone(of: TileKernel, fields: Mapping[SourcePartition, bytes], at_us: int) -
 @settings(max_examples=examples(80), deadline=None)
 @given(rows_strategy, st.permutations(range(len(KERNELS))), st.integers(-200, 400))
 @example(TIED, list(range(len(KERNELS))), 10)
-def test_together_is_as_alone(rows: Rows, order: list[int], minute: int) -> None:
+def test_reading_entities_together_equals_reading_each_alone(rows: Rows, order: list[int], minute: int) -> None:
     at_us = T0 + minute * MINUTE + 7
     fields = fields_of(rows)
     read = FieldReader([KERNELS[view] for view in order]).read([list(map(packed, fields[view])) for view in order])

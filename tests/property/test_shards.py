@@ -138,7 +138,7 @@ steps = st.one_of(
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(row, min_size=1, max_size=40), st.lists(steps, max_size=12), st.sampled_from([1, 2, 5]))
-def test_wherever_each_shard_stands_values_are_those_of_their_own_v(
+def test_values_of_each_shard_follow_the_shards_own_offsets(
     log: list[Row], does: list[tuple[str, int, set[int] | None]], shards: int
 ) -> None:
     worker = Worker(log, shards)
@@ -171,7 +171,7 @@ def test_a_shard_that_nothing_came_for_is_not_written_and_follows_with_the_next_
     worker.check_end()
 
 
-def test_what_a_view_leaves_out_is_counted_once() -> None:
+def test_rows_that_a_view_leaves_out_are_counted_once() -> None:
     """In shard 0, also when that one was behind another."""
     worker = Worker([(who, who % 3) for who in WHO] * 2, 5)
     worker.batch(len(WHO), {1, 2})

@@ -140,7 +140,7 @@ def test_one_fold_of_all_partitions_is_a_fold_of_each(
     assert sum(owned.rows_total for owned in one.views) == accepted
 
 
-def test_what_was_dropped_takes_no_room_however_often_a_partition_comes_and_goes() -> None:
+def test_a_dropped_partition_takes_no_room_however_often_it_comes_back() -> None:
     view, judge = view_of("wall"), RecordJudge(visits)
     side = Side(view, 1, together=True)
     values = [encode(Visit(who, START, 2.0)) for who in range(500)]

@@ -122,7 +122,7 @@ def check(policy: TriggerPolicy, state: TriggerState, decision: Decision, labels
     st.sampled_from([0.0, 0.3, 0.5, 0.9]),
     st.lists(st.tuples(st.integers(0, 16), OUTCOMES), max_size=60),
 )
-def test_hysteresis_is_a_loop_with_one_flag(rearm: float, days: list[tuple[int, RunOutcome]]) -> None:
+def test_hysteresis_equals_a_loop_with_one_flag(rearm: float, days: list[tuple[int, RunOutcome]]) -> None:
     policy = TriggerPolicy("m", hysteresis(Tide("tide"), rearm=rearm), first=1, cooldown_us=0)
     state = finished(TriggerState(), Baseline(run="r0", outcome="published", t_us=0, matured_labels=0))
     armed = True
@@ -139,7 +139,7 @@ def test_hysteresis_is_a_loop_with_one_flag(rearm: float, days: list[tuple[int, 
 
 
 @given(st.integers(1, 4), st.lists(st.tuples(st.integers(1, 30), OUTCOMES), max_size=60))
-def test_a_day_has_its_budget(budget: int, steps: list[tuple[int, RunOutcome]]) -> None:
+def test_runs_of_a_day_stay_within_the_budget(budget: int, steps: list[tuple[int, RunOutcome]]) -> None:
     policy = TriggerPolicy("m", volume(labels=1), first=1, cooldown_us=0, daily_budget=budget)
     state, t_us = finished(TriggerState(), Baseline(run="r0", outcome="published", t_us=0, matured_labels=0)), 0
     asked: list[int] = []

@@ -175,7 +175,7 @@ def test_a_large_catch_up_is_read_in_pieces_that_meet_and_end_at_d() -> None:
     assert max(scene.views[0].slices) <= SLICE
 
 
-def test_where_nothing_live_waits_slices_are_as_large_as_pieces() -> None:
+def test_slices_are_as_large_as_pieces_when_no_live_view_waits() -> None:
     tail = [rows(list(range(50, 50 + 3 * SLICE)))]
     busy, alone = Scene(0, end=50, tail=tail), Scene(0, end=50, tail=tail)
     busy.run()
@@ -194,14 +194,14 @@ def test_the_cursor_says_rebuilding_from_before_the_first_row_to_the_last() -> N
     assert scene.views[0].cursor.next_offset == 100
 
 
-def test_what_is_not_behind_is_left_alone_and_live_at_once() -> None:
+def test_a_partition_that_is_not_behind_is_live_at_once() -> None:
     scene = Scene(100, 250, -1, end=100)
     assert [view.view for view in scene.owned.live] == ["v100@1", "v250@1"]
     scene.run()
     assert [view.folded for view in scene.views] == [[], [], even(0, 100)]
 
 
-def test_views_nearest_to_the_end_go_first_and_those_that_stand_together_share_the_reads() -> None:
+def test_views_nearest_to_the_end_go_first_and_views_at_one_offset_share_the_reads() -> None:
     scene = Scene(0, 29_000, 0, end=62_000)
     scene.run(until=lambda: len(scene.owned.behind) == 2)
     assert scene.views[0].folded == scene.views[2].folded == []
@@ -211,7 +211,7 @@ def test_views_nearest_to_the_end_go_first_and_those_that_stand_together_share_t
     assert [start for start, _ in scene.log.asked].count(0) == 1
 
 
-def test_the_buffer_follows_the_log() -> None:
+def test_the_buffer_of_a_catch_up_follows_the_log() -> None:
     scene = Scene(0, end=50, tail=[rows(list(range(50, 25_000))), rows([25_000])])
     scene.run()
     assert scene.views[0].folded == [*range(0, 50, 2), *range(50, 25_001)]
@@ -219,7 +219,7 @@ def test_the_buffer_follows_the_log() -> None:
     assert scene.views[0].cursor.state is CursorState.LIVE
 
 
-def test_what_comes_meanwhile_is_folded_too_before_it_is_live() -> None:
+def test_rows_that_arrive_during_a_catch_up_are_folded_before_the_view_is_live() -> None:
     scene = Scene(0, end=100_000)
     scene.run(until=lambda: len(scene.views[0].slices) == 1)
     scene.flusher.parts.append(rows([100_000, 100_001]))

@@ -40,7 +40,7 @@ def test_an_address_shows_where_it_leads_and_not_what_lets_one_in(address: str, 
 
 
 @given(st.text(st.characters(codec="utf-8")))
-def test_what_is_shown_does_not_depend_on_the_password(password: str) -> None:
+def test_the_shown_address_does_not_depend_on_the_password(password: str) -> None:
     assert redacted(f"redis://u:{password}@h:1/0") in {"redis://u:***@h:1/0", HIDDEN}
     assert redacted(f"redis://h:1/0?password={password.replace('&', '')}").removesuffix("#***") in {
         "redis://h:1/0?password=***", HIDDEN,

@@ -53,7 +53,7 @@ def test_every_aggregate_and_window_is_on_the_page_and_public() -> None:
 
 
 @pytest.mark.parametrize(("code", "cells"), ROWS, ids=[code for code, _ in ROWS])
-def test_what_the_table_says_of_no_rows_errors_and_bytes(code: str, cells: list[str]) -> None:
+def test_the_table_of_the_page_is_right_about_no_rows_errors_and_bytes(code: str, cells: list[str]) -> None:
     of = compiled(code)
     _, _, nothing, error, size = cells
     values = of.finish(of.empty, np.array([0]))

@@ -106,7 +106,7 @@ def test_a_zip_bomb_is_refused_before_it_unpacks(monkeypatch: pytest.MonkeyPatch
         artifact.load(target.getvalue(), [])
 
 
-def test_what_skops_cannot_store_is_an_artifact_error() -> None:
+def test_an_object_that_skops_cannot_store_is_an_artifact_error() -> None:
     with pytest.raises(ArtifactError, match="importable"):
         artifact.dump(FunctionTransformer(lambda x: x))
 

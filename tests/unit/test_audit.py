@@ -23,7 +23,7 @@ def scene(tmp_path: Path, request: pytest.FixtureRequest) -> AuditScene:
     return AuditScene(tmp_path, request.param)
 
 
-def test_what_was_out_of_range_is_counted_and_was_right(scene: AuditScene) -> None:
+def test_a_vector_out_of_range_is_counted_and_matches(scene: AuditScene) -> None:
     statuses = [json.loads(vector["statuses"]) for vector in scene.vectors]
     outside = [Status.OUT_OF_RANGE in found.values() for found in statuses]
     assert {found["now"] for found in statuses} > {Status.OUT_OF_RANGE}
@@ -32,7 +32,7 @@ def test_what_was_out_of_range_is_counted_and_was_right(scene: AuditScene) -> No
     assert (found.checked, found.different, found.out_of_range) == (len(statuses), 0, sum(outside))
 
 
-def test_saying_out_of_range_of_what_was_in_range_is_a_mismatch(scene: AuditScene) -> None:
+def test_a_wrong_status_out_of_range_is_a_mismatch(scene: AuditScene) -> None:
     scene.serve(30)
     said = json.dumps({"now": "out_of_range", "past": "present"})
     frame = scene.frame(statuses=said, values=[None, None, scene.vectors[-1]["values"][2]])
@@ -40,7 +40,9 @@ def test_saying_out_of_range_of_what_was_in_range_is_a_mismatch(scene: AuditScen
 
 
 @pytest.mark.parametrize("change", [{"statuses": '{"now":"present","past":"present"}'}, {"values": [0.0, None, None]}])
-def test_not_saying_it_or_a_number_with_it_is_a_mismatch(scene: AuditScene, change: dict[str, Any]) -> None:
+def test_a_missing_status_out_of_range_or_a_number_with_the_status_is_a_mismatch(
+    scene: AuditScene, change: dict[str, Any]
+) -> None:
     scene.serve(0)
     assert scene.vectors[-1]["values"] == [None, None, None]
     found = audit(ServedVectorRows(scene.specs, scene.history, scene.frame(**change)))
@@ -57,7 +59,7 @@ def test_a_training_set_has_no_number_where_the_served_answer_had_none(scene: Au
     assert never["now__n_1h"].null_count() == 0
 
 
-def test_nothing_served_is_nothing_to_audit(scene: AuditScene) -> None:
+def test_an_audit_without_vectors_checks_nothing(scene: AuditScene) -> None:
     assert audit(ServedVectorRows(scene.specs, scene.history, scene.frame().clear())).checked == 0
 
 

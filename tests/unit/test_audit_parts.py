@@ -61,7 +61,7 @@ def test_parts_find_what_the_whole_finds(scene: LoggedAuditScene, monkeypatch: p
     assert skewed.lag_records == lag_records([lags(served)])
 
 
-def test_what_was_served_at_once_stays_together(scene: LoggedAuditScene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vectors_served_at_one_time_stay_in_one_part(scene: LoggedAuditScene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vector_parts, "MOST", 1)
     times = [set(part.served.vectors["served_at"].to_list()) for part in VectorParts(scene.model, scene.log)]
     assert [len(each) for each in times] == [1] * len({vector["served_at"] for vector in scene.vectors})

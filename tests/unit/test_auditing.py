@@ -46,7 +46,7 @@ def scene(tmp_path: Path) -> LoggedAuditScene:
     return found
 
 
-def test_what_was_served_right_is_matched_in_every_feature(scene: LoggedAuditScene) -> None:
+def test_rightly_served_vectors_match_in_every_feature(scene: LoggedAuditScene) -> None:
     found = scene.logged().audit()
     assert (found.checked, found.mismatched, found.not_logged, found.gaps) == (len(scene.vectors), 0, 0, [])
     assert found.out_of_range > 0
@@ -101,7 +101,7 @@ def test_a_changed_spec_is_named_by_the_service_that_served(scene: LoggedAuditSc
     assert found.service != served_by
 
 
-def test_only_what_was_served_since(scene: LoggedAuditScene) -> None:
+def test_an_audit_since_a_time_checks_only_later_vectors(scene: LoggedAuditScene) -> None:
     scene.logged()
     last = scene.vectors[-1]["served_at"]
     found = Auditor(scene.model, scene.log, since_us=int(last.timestamp() * 1e6)).audit()
@@ -149,7 +149,7 @@ def history_of(folder: Path, amounts: list[float]) -> FeatureHistory:
     return history
 
 
-def test_bounds_are_those_of_the_magnitudes(tmp_path: Path) -> None:
+def test_the_bounds_of_sums_follow_their_magnitudes(tmp_path: Path) -> None:
     x = np.random.default_rng(3).normal(0, 50, 200)
     history, pieces = history_of(tmp_path, x.tolist()), np.arange(200) % 9
     at_us = np.array([START_US + 3_600_000_000])
@@ -200,7 +200,7 @@ def test_sums_are_equal_within_their_magnitudes_and_all_else_exactly(
     assert audit(ServedVectorRows([view.spec], history, vectors(history, {}))).different == 0
 
 
-def test_nothing_where_there_was_something_is_no_rounding(tmp_path: Path) -> None:
+def test_a_missing_value_is_never_a_rounding_difference(tmp_path: Path) -> None:
     history = history_of(tmp_path, [1.0, 2.0])
     frame = vectors(history, {})
     row = frame["values"][0].to_list()
@@ -224,7 +224,7 @@ def call(*words: str) -> Result:
     return CliRunner().invoke(build(), list(words))
 
 
-def test_the_commands_tell_and_exit_by_what_they_found(project: Shop) -> None:
+def test_audit_commands_report_and_exit_by_their_findings(project: Shop) -> None:
     assert [call("audit").exit_code, call("skew", "--at-least", "1").exit_code] == [0, 0]  # nothing was served
     project.serve(1, until=31)  # with a value that is none of the log's
     told = call("audit")

@@ -112,7 +112,7 @@ FINE = {
 
 
 @pytest.mark.parametrize("payload", BAD.values(), ids=BAD)
-def test_what_does_not_decode_is_rejected_with_its_bytes(payload: bytes) -> None:
+def test_an_undecodable_record_is_rejected_with_its_bytes(payload: bytes) -> None:
     rows = judged(GOOD, payload, GOOD)
     assert rows["__verdict"].to_list() == ["accepted", "rejected", "accepted"]
     assert rows["__reason"].to_list() == [None, "decode", None]
@@ -123,13 +123,13 @@ def test_what_does_not_decode_is_rejected_with_its_bytes(payload: bytes) -> None
 
 
 @pytest.mark.parametrize("payload", FINE.values(), ids=FINE)
-def test_what_decodes_is_accepted(payload: bytes) -> None:
+def test_a_decodable_record_is_accepted(payload: bytes) -> None:
     rows = judged(payload, GOOD)
     assert rows["__verdict"].to_list() == ["accepted", "accepted"]
     assert rows["__value"].to_list() == [None, None]
 
 
-def test_rows_have_the_columns_of_the_log() -> None:
+def test_judged_rows_have_the_columns_of_the_log() -> None:
     assert dict(judged(GOOD).schema) == log_schema(sales)
     assert dict(judged(b"").schema) == log_schema(sales)
     rows = judged(GOOD, None)
@@ -159,7 +159,7 @@ def test_an_event_time_may_lie_after_the_record_by_the_tolerance(at: str, reason
     assert rows["__reason"].to_list() == [reason]
 
 
-def test_the_first_reason_stays() -> None:
+def test_the_first_reason_of_a_rejection_stays() -> None:
     rows = judged(sale(shop="null", at='"9999-12-31T23:59:59-14:00"'))
     assert rows["__reason"].to_list() == ["missing_key"]
 

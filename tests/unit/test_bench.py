@@ -58,12 +58,12 @@ def test_windows_are_counted_as_a_loop_counts_them() -> None:
     assert found.tiles == len(tiles)
 
 
-def test_tiles_of_a_user_are_told_from_those_of_another() -> None:
+def test_tiles_of_two_users_are_told_apart() -> None:
     times = np.full(2, START_US)
     assert Rows(np.array([0, 1]), times, times, np.ones(2)).window(2, START_US, 60_000_000, 10_000_000).tiles == 2
 
 
-def test_sections_are_kept_until_the_machine_is_another(tmp_path: Path) -> None:
+def test_sections_of_the_page_are_kept_until_the_machine_changes(tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
     results.record(path, HERE, "ingest", {"events": 1})
     results.record(path, HERE, "bytes", {"events": 2})
@@ -149,7 +149,7 @@ def test_the_training_load_is_in_order_and_late_as_asked_and_its_page_shows_rati
     assert "benchmarks/training-late-percent.png" in text
 
 
-def test_look_ups_are_told_as_ratios_to_the_raw_reads_beside_them() -> None:
+def test_look_ups_are_reported_as_ratios_to_raw_reads_of_the_same_run() -> None:
     repeats = [
         {"raw": [0.001, 0.002, 0.003], "look_up": [0.003] * 3, "told": [0.004] * 3},
         {"raw": [0.004] * 3, "look_up": [0.005] * 3, "told": [0.006] * 3},

@@ -25,7 +25,7 @@ def test_help_names_the_commands() -> None:
         assert command in shown.output
 
 
-def test_version() -> None:
+def test_version_is_printed() -> None:
     assert run.invoke(build(), ["--version"]).output.strip() == __version__
     told = json.loads(run.invoke(build(), ["version", "--json"]).output)
     assert told["headrace"] == __version__

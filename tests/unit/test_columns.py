@@ -20,7 +20,7 @@ def lists(columns: ValueColumns) -> list[tuple[list[float], list[bool]]]:
     return found
 
 
-def test_they_are_those_of_a_views_own_queries_features_outside_and_windows_inside() -> None:
+def test_evaluated_columns_are_ordered_by_feature_then_window() -> None:
     columns = ValueColumns([COUNTS, MEANS], 2, range(1, 3))
     assert lists(columns) == [
         ([20, 30], [True, False]),
@@ -31,18 +31,18 @@ def test_they_are_those_of_a_views_own_queries_features_outside_and_windows_insi
     assert len(columns) == 4
 
 
-def test_a_row_may_be_any_of_the_queries() -> None:
+def test_evaluated_columns_may_be_read_by_any_query() -> None:
     rows = ValueColumns([COUNTS], 2, range(1, 3)).of_rows(np.array([1, 1, 0]))
     assert lists(rows) == [([30, 30, 20], [False, False, True]), ([31, 31, 21], [True, True, True])]
 
 
-def test_none_is_present_where_nothing_is_known_of_the_time() -> None:
+def test_no_value_is_present_when_the_time_is_unknown() -> None:
     absent = ValueColumns([COUNTS], 2, range(1, 3)).absent()
     assert lists(absent) == [([20, 30], [False, False]), ([21, 31], [False, False])]
     assert lists(absent.of_rows(np.array([1]))) == [([30], [False]), ([31], [False])]
 
 
-def test_they_are_a_sequence() -> None:
+def test_evaluated_columns_are_a_sequence() -> None:
     columns = ValueColumns([COUNTS, MEANS], 2, range(3))
     assert [columns[place][0].tolist() for place in (0, -1)] == [[10, 20, 30], [1.5, 2.5, 3.5]]
     assert [values.tolist() for values, _ in columns[1:3]] == [[11, 21, 31], [1.0, 2.0, 3.0]]

@@ -12,7 +12,7 @@ import pytest
 from headrace.features.offline.content_hash import content_hash
 
 
-def test_content_is_told_apart_and_its_hash_stays_what_it_was() -> None:
+def test_different_content_has_different_hashes_and_known_hashes_stay() -> None:
     frame = pl.DataFrame(
         {
             "n": [1, None, 3], "x": [0.5, None, 0.0], "b": [True, None, False], "s": ["a", None, ""],

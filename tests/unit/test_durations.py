@@ -29,7 +29,7 @@ def test_durations_in_microseconds(duration: Duration, wanted: int) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["", "5", "m", "5 m", "-5m", "1.5h", "5min", "1h30m", "5m\n"])
-def test_other_texts_are_refused_with_the_choices(wrong: str) -> None:
+def test_other_texts_of_a_duration_are_refused_with_the_choices(wrong: str) -> None:
     with pytest.raises(DefinitionError, match=r"ms, s, m, h, d"):
         duration_us(wrong)
 
@@ -39,7 +39,7 @@ def test_the_text_of_a_duration_reads_back(name: str) -> None:
     assert format_duration(duration_us(name)) == name
 
 
-def test_text_takes_the_largest_unit() -> None:
+def test_the_text_of_a_duration_takes_the_largest_unit() -> None:
     assert [format_duration(duration_us(name)) for name in ("60s", "60m", "24h", "1000ms", "0h")] == [
         "1m",
         "1h",

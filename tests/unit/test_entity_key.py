@@ -16,7 +16,7 @@ KEYS = [
 ]
 
 
-def test_the_bytes_of_a_key() -> None:
+def test_entity_key_has_these_bytes() -> None:
     assert serializer([["shop", "str"], ["id", "int"]])(("x", 258)).hex() == (
         "02000000"
         "0200000002000000" + b"id".hex() +
@@ -29,7 +29,7 @@ def test_the_bytes_of_a_key() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("keys", "values"), KEYS)
-def test_they_are_those_of_feast(keys: list[list[str]], values: tuple[str | int, ...]) -> None:
+def test_entity_key_bytes_equal_feasts(keys: list[list[str]], values: tuple[str | int, ...]) -> None:
     feast = pytest.importorskip("feast.infra.key_encoding_utils")
     key_proto = pytest.importorskip("feast.protos.feast.types.EntityKey_pb2")
     value_proto = pytest.importorskip("feast.protos.feast.types.Value_pb2")

@@ -16,7 +16,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_the_test_that_holds_an_invariant_is_there(row: str) -> None:
+def test_each_invariant_of_the_page_names_an_existing_test(row: str) -> None:
     found = re.search(r"`([a-z]+/test_\w+\.py)::(test_\w+)` \|$", row)
     assert found, row
     file, name = found.groups()

@@ -81,7 +81,7 @@ CHANGES: st.SearchStrategy[list[ExclusionChange]] = st.lists(
 
 
 @given(CHANGES)
-def test_the_fold_is_a_loop_and_replays_change_nothing(changes: list[ExclusionChange]) -> None:
+def test_the_fold_of_exclusions_equals_a_loop_and_replays_change_nothing(changes: list[ExclusionChange]) -> None:
     wanted: list[Excluded] = []
     seen: set[str] = set()
     for change in changes:
@@ -104,7 +104,7 @@ def exclusions(request: pytest.FixtureRequest) -> Exclusions:
     return KafkaExclusions(servers, f"{request.getfixturevalue('namespace')}.exclusions")
 
 
-def test_every_log_of_exclusions_keeps_them_in_order(exclusions: Exclusions) -> None:
+def test_every_exclusion_log_keeps_its_order(exclusions: Exclusions) -> None:
     assert exclusions.in_force() == {}
     first, second = exclude("a", None, BAD, at_us=1), exclude("b", "m", BAD, at_us=2)
     exclusions.append(first)
@@ -180,13 +180,13 @@ def test_a_model_may_learn_from_what_was_served_and_counts_what_was_not(shop: Sh
     assert kept(shop, "served").params == {"source": "logged", "never_served": LIVE_FROM * A_DAY}
 
 
-def test_what_another_service_served_is_not_learnt_from(shop: Shop) -> None:
+def test_vectors_of_another_service_are_not_learnt_from(shop: Shop) -> None:
     other = replace(model, source="logged", features=replace(model.features, name="others"))
     found = ExampleBuilder(other, shop.log).build(T2, "logged")
     assert (len(found), found.never_served) == (0, 49 * A_DAY)
 
 
-def test_before_version_1_a_model_learns_from_the_events(tmp_path: Path) -> None:
+def test_a_model_without_a_version_learns_from_the_events(tmp_path: Path) -> None:
     fresh = Shop(tmp_path)
     finished = fresh.runner(replace(model, source="logged")).run(request("first", T1))
     assert (finished.outcome, finished.rows) == ("published", 29 * A_DAY)

@@ -65,7 +65,7 @@ def test_every_step_is_well_formed_and_has_a_kind() -> None:
         (-col("b"), "float"),
     ],
 )
-def test_kinds(expression: Expression, wanted: str) -> None:
+def test_the_kind_of_an_expression_follows_from_its_fields(expression: Expression, wanted: str) -> None:
     assert kind(expression.tree, KINDS) == wanted
 
 
@@ -108,7 +108,7 @@ def test_only_plain_values_stand_in_an_expression(value: Any) -> None:
         col("a").is_in([value])
 
 
-def test_where_null_may_come_from() -> None:
+def test_nullable_expressions_are_recognised() -> None:
     assert not nullable((col("a") > 1).tree, set())
     assert nullable((col("a") > 1).tree, {"a"})
     assert nullable((col("a") / col("b")).tree, set())

@@ -46,7 +46,7 @@ def native(number: float) -> float | str:
 
 
 @given(rows)
-def test_a_column_is_what_its_rows_say_one_by_one(rows: list[tuple[float, bool, Status, int]]) -> None:
+def test_a_column_equals_its_rows_one_by_one(rows: list[tuple[float, bool, Status, int]]) -> None:
     there = np.array([has for _, has, _, _ in rows], bool)
     values = np.array([number for number, _, _, _ in rows], float), there
     states, ages_us = [state for _, _, state, _ in rows], np.array([age for *_, age in rows], np.int64)

@@ -63,7 +63,9 @@ def grid(chosen: list[Order]) -> list[tuple[str, int]]:
     return [(name, place * DAY_US) for place, name in sorted(known)]
 
 
-def test_each_time_has_its_shops_and_what_a_training_set_says(log: EventLog, tmp_path: Path) -> None:
+def test_each_time_of_a_feature_table_has_its_shops_with_the_values_of_a_training_set(
+    log: EventLog, tmp_path: Path
+) -> None:
     chosen = first(log, 2_000)
     rows = table(log, tmp_path).update()
     found = read(tmp_path)
@@ -78,7 +80,9 @@ def test_each_time_has_its_shops_and_what_a_training_set_says(log: EventLog, tmp
     assert found["shop__orders_1d"].sum() > 1_500
 
 
-def test_it_goes_on_where_it_was_and_in_pieces(log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_feature_table_goes_on_where_the_last_one_stopped_and_in_pieces(
+    log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(feature_table, "PIECE_ROWS", 12)
     first(log, 900)
     assert table(log, tmp_path).update() == 5 * 5
@@ -157,7 +161,7 @@ def test_a_changed_view_is_made_anew_and_so_is_the_one_that_comes_back(log: Even
     assert read(tmp_path).columns == ["shop", "time", "shop__orders_1d"]
 
 
-def test_of_two_leaders_one_is_refused(log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_two_leaders_is_refused(log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first(log, 900)
     table(log, tmp_path).update()
     first(log, 2_000, 900)
@@ -182,7 +186,7 @@ class Known(Event):
     said: datetime
 
 
-def test_an_event_that_came_late_makes_no_row_of_a_time_before_it(log: EventLog, tmp_path: Path) -> None:
+def test_a_late_event_makes_no_row_before_its_own_time(log: EventLog, tmp_path: Path) -> None:
     stream = Stream("known", Known, event_time="at", available_at="said", tolerance="30d")
     view = FeatureView("shop", Entity("shop"), stream, ["1d"], {"n": Count()})
     times = [("a", 0.5, 0.5), ("b", 0.6, 1.5), ("a", 3.0, 3.1)]
@@ -191,7 +195,7 @@ def test_an_event_that_came_late_makes_no_row_of_a_time_before_it(log: EventLog,
     assert read(tmp_path).rows() == [("a", utc_datetime(day(1)), 1)]
 
 
-def test_nothing_in_the_log_makes_no_table(log: EventLog, tmp_path: Path) -> None:
+def test_an_empty_log_makes_no_table(log: EventLog, tmp_path: Path) -> None:
     log.create(orders)
     assert table(log, tmp_path).update() == 0
     assert not (tmp_path / "features").exists()
@@ -229,7 +233,7 @@ def test_the_leader_keeps_tables_and_audits_and_tells_the_metrics(tmp_path: Path
     assert read(tmp_path).height > 200
 
 
-def test_a_job_is_the_leaders_and_waits_for_its_time_and_may_fail() -> None:
+def test_a_job_runs_on_the_leader_at_its_time_and_may_fail() -> None:
     ran: list[str] = []
 
     def does(name: str) -> dict[str, float]:
@@ -278,5 +282,5 @@ def test_a_stop_does_not_wait_for_a_job(log: EventLog, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("changes", [{"clock": "control", "audit_interval": "1d", "feature_tables_interval": "1h"}, {}])
-def test_a_replay_has_no_jobs_nor_who_wants_none(changes: dict[str, Any]) -> None:
+def test_a_worker_has_no_jobs_in_a_replay_or_when_they_are_off(changes: dict[str, Any]) -> None:
     assert jobs(Settings(**changes), Project(models={"returns": model}, views={"shop": shop})) == []

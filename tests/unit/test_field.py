@@ -57,6 +57,6 @@ def test_a_field_reads_back() -> None:
         (field([3]), "1 tile sizes, the view's spec 2"),
     ],
 )
-def test_other_bytes_are_refused(data: bytes, match: str) -> None:
+def test_a_field_of_other_bytes_is_refused(data: bytes, match: str) -> None:
     with pytest.raises(CodecError, match=match):
         unpack(data, LAYOUT)

@@ -158,7 +158,7 @@ def test_a_write_that_got_no_answer_is_sent_again_before_anything_else(scene: Sc
     assert scene.again.places == []
 
 
-def test_a_store_that_is_away_is_not_waited_for_where_that_is_said_and_nothing_is_lost(scene: Scene) -> None:
+def test_folding_without_waiting_for_an_absent_store_loses_nothing(scene: Scene) -> None:
     scene.store.unanswered = 1
     scene.take(0)
     with pytest.raises(OnlineStoreUnavailableError):

@@ -69,7 +69,7 @@ def test_not_worse_takes_its_margin_and_better_asks_for_it() -> None:
     assert judge(day, label, weak, strong, margin=0.3).verdict == "refused"
 
 
-def test_logloss_can_decide() -> None:
+def test_a_gate_may_decide_by_logloss() -> None:
     day, label, logit = world(2)
     bold = logistic(4 * logit)  # the same order, badly calibrated
     report = judge(day, label, bold, logistic(logit), metric="logloss")

@@ -85,7 +85,7 @@ def test_many_entities_come_back_in_order_with_statuses_and_ages(url: str) -> No
     }
 
 
-def test_v_comes_where_it_is_asked_for(url: str) -> None:
+def test_an_answer_has_offsets_when_the_request_asks(url: str) -> None:
     found = ask(f"{url}/features", request(A1, offsets=True)).json
     assert found["views"][0]["offsets"] == [{SOURCES[0].text: 2, SOURCES[1].text: 1}]
 
@@ -96,7 +96,7 @@ def test_views_may_be_asked_by_version_and_no_entity_is_none(url: str) -> None:
     assert (found["columns"], found["rows"]) == (["till__n_1h", "till__last_1h"], [])
 
 
-def test_without_a_time_it_is_now(url: str) -> None:
+def test_a_request_without_a_time_is_answered_as_of_now(url: str) -> None:
     found = ask(f"{url}/features", {"service": "risk", "entities": [A1]}).json
     assert found["at"] > "2026"
     assert found["views"][0]["statuses"] == ["stale"]
@@ -125,9 +125,7 @@ def test_without_a_time_it_is_now(url: str) -> None:
         ({"views": ["shop@0"], "entities": []}, (404, "unknown"), "no feature view 'shop@0'"),
     ],
 )
-def test_a_request_that_cannot_be_is_a_problem_that_says_why(
-    url: str, body: Any, problem: tuple[int, str], says: str
-) -> None:
+def test_a_wrong_request_is_a_problem_that_says_why(url: str, body: Any, problem: tuple[int, str], says: str) -> None:
     answered = ask(f"{url}/features", body)
     assert answered.problem == problem
     assert says in answered.json["detail"]
@@ -192,7 +190,9 @@ def test_a_body_that_grows_too_large_in_pieces_is_refused(serve: Serve) -> None:
         ({"Authorization": "bearer second"}, 200),
     ],
 )
-def test_a_server_with_keys_wants_one_of_them(serve: Serve, headers: Mapping[str, str], status: int) -> None:
+def test_a_server_with_keys_refuses_requests_without_a_key(
+    serve: Serve, headers: Mapping[str, str], status: int
+) -> None:
     url = serve(api_keys=("first", "second"))
     answered = ask(f"{url}/features", request(A1), headers=headers)
     assert answered.status == status
@@ -265,7 +265,7 @@ def test_a_store_that_does_not_answer_is_503_with_a_time_to_come_again(serve: Se
     assert ask(f"{url}/livez").status == 200
 
 
-def test_what_nobody_foresaw_is_500_and_its_text_stays_inside(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_is_500_without_its_text(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     with capture_logs() as logged:
         for error in (RuntimeError("a secret"), SettingsError("a secret")):
             answered = ask(f"{serve(Broken(error))}/features", request(A1))
@@ -280,7 +280,7 @@ def test_what_nobody_foresaw_is_500_and_its_text_stays_inside(serve: Serve, capl
     assert told() == ["a secret"]
 
 
-def test_it_is_ready_when_the_store_knows_its_services(serve: Serve, url: str) -> None:
+def test_the_server_is_ready_when_the_store_knows_its_services(serve: Serve, url: str) -> None:
     assert ask(f"{url}/readyz").body == b"ok\n"
     answered = ask(f"{serve(services=('risk', 'later'))}/readyz")
     assert answered.status == 503

@@ -42,7 +42,7 @@ def url() -> Iterator[str]:
         *((path, GenerationMode.POSITIVE) for path in ("/livez", "/readyz", "/metrics")),
     ],
 )
-def test_what_it_answers_is_what_it_says_it_answers(url: str, path: str, mode: GenerationMode) -> None:
+def test_the_server_answers_as_its_openapi_says(url: str, path: str, mode: GenerationMode) -> None:
     described = schemathesis.openapi.from_url(f"{url}/openapi.json", headers={"X-API-Key": KEY})
     (operation,) = described[path].values()
 
@@ -62,14 +62,14 @@ def test_what_it_answers_is_what_it_says_it_answers(url: str, path: str, mode: G
         ("/get-online-features", {"features": ["till:last_1h"], "entities": {"shop": ["a"], "till": [1]}}),
     ],
 )
-def test_what_is_found_is_as_it_is_described(url: str, path: str, body: Any) -> None:
+def test_an_answer_with_features_matches_its_schema(url: str, path: str, body: Any) -> None:
     described = schemathesis.openapi.from_url(f"{url}/openapi.json", headers={"X-API-Key": KEY})
     (operation,) = described[path].values()
     case = operation.Case(body=body, media_type="application/json")
     assert case.call_and_validate(headers={"X-API-Key": KEY}).status_code == 200
 
 
-def test_the_description_names_all_there_is(url: str) -> None:
+def test_the_openapi_document_names_every_path(url: str) -> None:
     found = ask(f"{url}/openapi.json", headers={"X-API-Key": KEY}).json
     assert sorted(found["paths"]) == ["/features", "/get-online-features", "/livez", "/metrics", "/readyz"]
     assert found["components"]["schemas"]["FeaturesRequest"]["required"] == ["entities"]

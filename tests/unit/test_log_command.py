@@ -45,7 +45,7 @@ def status() -> list[dict[str, Any]]:
     return told
 
 
-def test_status_then_compaction_then_vacuum(log: EventLog) -> None:
+def test_log_command_shows_the_status_then_compacts_then_vacuums(log: EventLog) -> None:
     before = log.read("orders")
     (found,) = status()
     assert (found["topic"], found["rows"], found["files"], found["small_files"]) == ("orders", 6, 6, 6)
@@ -62,7 +62,7 @@ def test_status_then_compaction_then_vacuum(log: EventLog) -> None:
     assert log.read("orders").equals(before)
 
 
-def test_what_is_wrong_is_said(log: EventLog) -> None:
+def test_log_command_says_what_is_wrong(log: EventLog) -> None:
     assert isinstance(call("vacuum", "--retention", "1d").exception, SettingsError)
     unknown = call("status", "--stream", "no.such").exception
     assert isinstance(unknown, SettingsError)

@@ -22,7 +22,7 @@ def restored() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def test_a_pipe_gets_json_lines_from_ours_and_from_other_libraries(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_gets_json_lines_of_our_loggers_and_of_other_libraries(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs()
     structlog.get_logger("headrace.worker").info("folded", rows=3)
     logging.getLogger("another").warning("odd %s", "thing")
@@ -31,7 +31,7 @@ def test_a_pipe_gets_json_lines_from_ours_and_from_other_libraries(capsys: pytes
     assert (theirs["event"], theirs["logger"], theirs["level"]) == ("odd thing", "another", "warning")
 
 
-def test_no_color_and_levels(capsys: pytest.CaptureFixture[str]) -> None:
+def test_logs_obey_no_color_and_levels(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs("warning", json=False, colors=False)
     structlog.get_logger("headrace").info("unseen")
     structlog.get_logger("headrace").warning("seen")

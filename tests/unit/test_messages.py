@@ -68,7 +68,7 @@ def message(request: pytest.FixtureRequest) -> tuple[object, bytes, Callable[[by
     return MESSAGES[request.param]
 
 
-def test_a_message_is_these_bytes(message: tuple[object, bytes, Callable[[bytes], object]]) -> None:
+def test_a_message_has_these_bytes(message: tuple[object, bytes, Callable[[bytes], object]]) -> None:
     value, golden, read = message
     assert msgspec.json.encode(value) == golden or msgspec.json.encode(value, order="deterministic") == golden
     assert read(golden) == value
@@ -91,6 +91,6 @@ def test_readers_refuse_a_newer_format(message: tuple[object, bytes, Callable[[b
 
 @pytest.mark.parametrize("kind", [DecisionRecord, RetrainRequest, RunEnded])
 @pytest.mark.parametrize("data", [None, b"?", b"{}"])
-def test_what_is_no_message_is_refused_by_its_name(kind: type[RunEnded], data: bytes | None) -> None:
+def test_an_unreadable_message_is_refused_by_its_name(kind: type[RunEnded], data: bytes | None) -> None:
     with pytest.raises(CodecError, match=r"these bytes are not (a|the) (decision|retrain|end of)"):
         decode(data, kind)

@@ -52,7 +52,7 @@ def test_one_class_alone_has_no_auc_and_one_day_no_bounds() -> None:
     assert np.isfinite(interval.point)
 
 
-def test_what_is_no_number_and_unequal_lengths_are_refused() -> None:
+def test_metrics_refuse_nan_and_unequal_lengths() -> None:
     with pytest.raises(ValueError, match="NaN"):
         DayScores([1, 1], [0, 1], [0.5, float("nan")])
     with pytest.raises(ValueError, match="2 days, 1 labels"):

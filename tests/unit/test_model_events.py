@@ -43,7 +43,7 @@ def test_a_publication_is_these_bytes() -> None:
     assert encode(EVENT) == GOLDEN
 
 
-def test_these_bytes_are_that_publication() -> None:
+def test_bytes_of_a_publication_decode_to_the_publication() -> None:
     assert decode(GOLDEN) == EVENT
 
 
@@ -62,7 +62,7 @@ def test_a_publication_with_on_demand_features_is_of_format_2() -> None:
 
 
 @pytest.mark.parametrize("event", [rolled_back("b", 3), rolled_back("b", 3, pin=False), retired("c", 1)])
-def test_other_events_come_back_as_they_went(event: object) -> None:
+def test_every_other_model_event_survives_the_wire(event: object) -> None:
     assert decode(encode(event)) == event  # type: ignore[arg-type]
 
 
@@ -84,7 +84,7 @@ def test_a_field_that_a_later_release_added_is_ignored() -> None:
         ({}, GOLDEN.value.replace(b'"format":1', b'"format":3'), "upgrade headrace"),
     ],
 )
-def test_what_is_no_model_event_is_refused_with_its_reason(
+def test_a_message_of_another_kind_is_refused_with_its_reason(
     headers: dict[str, bytes], value: bytes | None, said: str
 ) -> None:
     record = ModelEventRecord(GOLDEN.key, GOLDEN.headers | headers, GOLDEN.value if value is None else value)

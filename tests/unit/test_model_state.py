@@ -16,7 +16,7 @@ def test_a_publication_that_expects_the_live_event_goes_live() -> None:
     assert state.published_live == SECOND.data
 
 
-def test_of_two_racing_publishers_the_second_is_void_and_says_why() -> None:
+def test_the_second_of_two_racing_publishers_is_void_and_says_why() -> None:
     loser = published("c", 3, expects="a")
     state = fold([FIRST, SECOND, loser])
     assert state.version == 2
@@ -44,7 +44,7 @@ def test_a_version_number_and_an_event_id_are_used_once() -> None:
     assert [void.reason for void in state.void] == ["version 2 exists", "event id a was seen"]
 
 
-def test_rollback_is_unconditional_pins_and_voids_what_was_judged_before_it() -> None:
+def test_a_rollback_is_unconditional_pins_and_voids_earlier_judgements() -> None:
     late = published("c", 3, expects="b")
     state = fold([FIRST, SECOND, rolled_back("x", 1), late])
     assert (state.version, state.live_id, state.pinned) == (1, "x", True)
@@ -58,7 +58,7 @@ def test_a_pin_is_taken_off_by_the_same_event_or_by_a_later_publication() -> Non
     assert (state.version, state.pinned) == (3, False)
 
 
-def test_nobody_rolls_back_to_what_was_void_unknown_or_retired() -> None:
+def test_a_rollback_to_a_void_unknown_or_retired_version_is_void() -> None:
     log = [FIRST, SECOND, published("c", 3, expects="a"), rolled_back("x", 3), rolled_back("y", 9)]
     state = fold([*log, retired("r", 1), rolled_back("z", 1)])
     assert state.version == 2

@@ -58,12 +58,12 @@ def refusal(make: Callable[[], object]) -> str:
     return str(caught.value)
 
 
-def test_the_columns_come_after_those_of_the_views_in_order() -> None:
+def test_on_demand_columns_come_after_the_columns_of_the_views_in_order() -> None:
     plain = FeatureService("risk", [shop])
     assert service().columns() == [*plain.columns(), "ratio", "is_dear", "rest", "by_night", "sale"]
 
 
-def test_the_spec_is_plain_json_that_never_changes() -> None:
+def test_the_spec_of_on_demand_features_is_plain_json_that_never_changes() -> None:
     assert service().spec == {
         "spec_version": 2,
         "service": "risk",
@@ -92,7 +92,7 @@ def test_the_spec_is_plain_json_that_never_changes() -> None:
     assert service().version == "91abe20d83084f3e"
 
 
-def test_a_service_without_them_has_the_spec_and_the_hash_that_it_always_had() -> None:
+def test_a_service_without_on_demand_features_keeps_its_spec_and_hash() -> None:
     plain = FeatureService("risk", [shop])
     assert plain.spec == {"spec_version": 1, "service": "risk", "views": [["shop", shop.version]]}
     assert not on_demand(plain.spec).names
@@ -103,7 +103,7 @@ def test_a_spec_of_a_later_release_is_refused() -> None:
         on_demand(service().spec | {"spec_version": 3})
 
 
-def test_the_kinds_of_columns_are_those_that_the_kernel_gives() -> None:
+def test_the_kinds_of_columns_equal_the_kinds_of_the_kernel() -> None:
     compiled = kernel(shop.spec)
     outputs = [output.result for output in compiled.outputs for _ in compiled.windows]
     found = column_kinds(shop.spec)
@@ -132,7 +132,7 @@ def test_the_kinds_of_columns_are_those_that_the_kernel_gives() -> None:
     ],
     ids=lambda case: "-".join(case) if isinstance(case, dict) else "",
 )
-def test_what_cannot_be_is_refused_when_it_is_defined(changes: dict[str, Any], said: tuple[str, ...]) -> None:
+def test_a_wrong_on_demand_feature_is_refused_when_defined(changes: dict[str, Any], said: tuple[str, ...]) -> None:
     message = refusal(lambda: service(**changes))
     for part in ("service 'risk'", *said):
         assert part in message

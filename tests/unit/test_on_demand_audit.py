@@ -75,7 +75,7 @@ def values(scene: AuditScene, **changes: float | None) -> list[float | None]:
     return list((dict(zip(basket.columns(), scene.vectors[-1]["values"], strict=True)) | changes).values())
 
 
-def test_what_was_served_is_right(scene: AuditScene) -> None:
+def test_rightly_served_on_demand_values_match(scene: AuditScene) -> None:
     found = audit(served(scene))
     assert (found.checked, found.different, found.by_column) == (4, 0, {})
     assert {vector["values"][4] for vector in scene.vectors} == {0.0, 1.0}
@@ -83,7 +83,7 @@ def test_what_was_served_is_right(scene: AuditScene) -> None:
 
 
 @pytest.mark.parametrize("change", [{"is_new": 0.0}, {"scaled": 1.0}, {"each": None}, {"is_odd": 0.0}])
-def test_a_value_that_is_not_made_of_its_inputs_is_a_mismatch(
+def test_an_on_demand_value_that_disagrees_with_its_inputs_is_a_mismatch(
     scene: AuditScene, change: Mapping[str, float | None]
 ) -> None:
     serve(scene, 30)
@@ -93,14 +93,14 @@ def test_a_value_that_is_not_made_of_its_inputs_is_a_mismatch(
     assert list(example["values"]) == list(change)
 
 
-def test_what_is_within_the_bound_of_a_sum_is_made_on_as_it_was_served(scene: AuditScene) -> None:
+def test_a_sum_within_its_bound_is_used_as_served(scene: AuditScene) -> None:
     serve(scene, 30)
     near = np.nextafter(scene.vectors[-1]["values"][1], np.inf)
     assert audit(served(scene, values=values(scene, now__mean_1h=near, scaled=near * 1e9))).different == 0
     assert audit(served(scene, values=values(scene, now__mean_1h=near))).by_column == {"scaled": 1}
 
 
-def test_an_input_that_is_wrong_makes_wrong_what_is_made_of_it(scene: AuditScene) -> None:
+def test_a_wrong_input_makes_its_on_demand_features_mismatch(scene: AuditScene) -> None:
     serve(scene, 30)
     found = audit(served(scene, values=values(scene, now__mean_1h=0.0, scaled=0.0)))
     assert found.by_column == {"now__mean_1h": 1, "scaled": 1}

@@ -50,7 +50,7 @@ def test_the_values_of_a_request_stand_beside_the_entities_or_in_them(url: str, 
     assert [view["view"] for view in found["views"]] == ["shop", "till"]
 
 
-def test_one_request_may_be_that_of_all_entities(url: str) -> None:
+def test_one_request_may_serve_all_entities(url: str) -> None:
     each = ask(f"{url}/features", asked([A1, B1], request=[REQUESTS[0]] * 2)).json
     assert ask(f"{url}/features", asked([A1, B1], request=REQUESTS[0])).json == each
 
@@ -64,7 +64,7 @@ def test_one_request_may_be_that_of_all_entities(url: str) -> None:
         ([REQUESTS[0]], "2 entities came with 1 requests"),
     ],
 )
-def test_a_request_that_lacks_a_value_is_told_which(url: str, request_: Any, says: str) -> None:
+def test_a_request_that_lacks_a_value_is_refused_by_name(url: str, request_: Any, says: str) -> None:
     answered = ask(f"{url}/features", asked([A1, B1], request=request_))
     assert answered.problem == (422, "wrong-value")
     assert says in answered.json["detail"]
@@ -74,7 +74,7 @@ def test_the_server_is_ready_without_any_request(url: str) -> None:
     assert ask(f"{url}/readyz").status == 200
 
 
-def test_feasts_clients_have_them_after_the_features_of_the_views(url: str) -> None:
+def test_feasts_clients_get_on_demand_features_after_the_features_of_the_views(url: str) -> None:
     columns = {name: [entity[name] for entity in ENTITIES] for name in ("shop", "till")}
     columns |= {name: [own[name] for own in REQUESTS] for name in ("price", "vip")}
     body = {"feature_service": "basket", "entities": columns, "full_feature_names": True}

@@ -55,7 +55,7 @@ class Scene:
         self.sent.append(event)
 
 
-def test_the_estimator_sees_them_before_the_request_features_and_they_are_logged() -> None:
+def test_on_demand_features_come_before_request_features_and_are_logged() -> None:
     scene = Scene()
     requests = [
         {"id": n, **entity, **own} for n, (entity, own) in enumerate(zip([A1, B1, NOWHERE], REQUESTS, strict=True))

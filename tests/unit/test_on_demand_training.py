@@ -53,7 +53,7 @@ def check(frame: pl.DataFrame) -> None:
         assert (row["weight"], row["is_dear"]) == (weight, weight > 10)
 
 
-def test_a_models_own_requests_have_them(shop: Shop) -> None:
+def test_the_requests_of_a_model_get_on_demand_features(shop: Shop) -> None:
     found = made(shop, MODEL)
     assert found.feature_columns == ["shop__orders_1d", "weight", "is_dear"]
     check(found.to_polars())
@@ -61,7 +61,7 @@ def test_a_models_own_requests_have_them(shop: Shop) -> None:
     assert found.manifest.service == MODEL.features.version != model.features.version
 
 
-def test_a_spine_has_them_in_pieces_too(shop: Shop, tmp_path: Path) -> None:
+def test_a_spine_gets_on_demand_features_in_pieces_too(shop: Shop, tmp_path: Path) -> None:
     spine = made(shop, model).to_polars().select("shop", "ordered_at", "amount")[:50]
     found = made(shop, MODEL.features, spine)
     check(found.to_polars())
@@ -79,7 +79,7 @@ def headrace_spine(frame: pl.DataFrame) -> Any:
     return Spine.of(frame)
 
 
-def test_what_a_trainer_sees_has_them_and_each_row_is_made_once(shop: Shop) -> None:
+def test_a_trainer_sees_on_demand_features_and_each_row_is_computed_once(shop: Shop) -> None:
     sets = ExampleBuilder(MODEL, shop.log)
     few, many = sets.build(day(30)), sets.build(day(40))
     for frame in (few.frame, many.frame):
@@ -97,14 +97,14 @@ def test_what_a_trainer_sees_has_them_and_each_row_is_made_once(shop: Shop) -> N
         (lambda spine: spine.with_columns(weight=1.0), "columns of the names of features: ['weight']"),
     ],
 )
-def test_a_spine_that_cannot_be_is_refused_before_the_log_is_read(shop: Shop, change: Any, said: str) -> None:
+def test_a_wrong_spine_is_refused_before_the_log_is_read(shop: Shop, change: Any, said: str) -> None:
     spine = pl.DataFrame({"shop": ["a"], "at": [AS_OF], "amount": [1.0]})
     with pytest.raises(DefinitionError) as caught:
         made(shop, MODEL.features, change(spine))
     assert said in str(caught.value)
 
 
-def test_a_feature_of_the_labels_name_keeps_it(shop: Shop) -> None:
+def test_a_feature_named_like_the_label_keeps_its_name(shop: Shop) -> None:
     found = made(shop, of({"label": col("shop__orders_1d") + 1}))
     frame = found.to_polars()
     assert found.label_column == "returns_label"
@@ -132,7 +132,7 @@ def test_a_whole_number_of_a_request_is_a_float_too() -> None:
     assert of({"x": col("order_id") / 2}, order_id=float).features.columns()[-1] == "x"
 
 
-def test_the_spec_of_a_model_and_its_event_say_them() -> None:
+def test_the_spec_and_the_event_of_a_model_carry_on_demand_features() -> None:
     assert MODEL.to_spec()["on_demand"] == MODEL.features.spec["on_demand"]
     assert "on_demand" not in model.to_spec()
     assert service_ref(MODEL).on_demand == MODEL.features.spec["on_demand"]

@@ -53,7 +53,7 @@ def test_a_plan_says_what_changes_and_which_old_versions_stay_and_why(scene: Sce
     assert (gone.action, gone.before) == ("retires", OLD.version)
 
 
-def test_a_plan_says_what_a_service_makes_otherwise_on_demand(scene: Scene) -> None:
+def test_a_plan_shows_changed_on_demand_features(scene: Scene) -> None:
     state = scene.worker(OLD).deployment
     n = col("user__n_1h")
     both = {"more": n + 1, "dear": col("price") > n}

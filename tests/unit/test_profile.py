@@ -50,7 +50,7 @@ def columns() -> dict[str, ColumnProfile]:
     return {column.name: column for column in profile(table(), label="label", time="at").columns}
 
 
-def test_types_nulls_ranges_and_distributions(columns: dict[str, ColumnProfile]) -> None:
+def test_a_profile_has_types_nulls_ranges_and_distributions(columns: dict[str, ColumnProfile]) -> None:
     honest, frame = columns["honest"], table()
     assert (honest.type, honest.nulls, honest.distinct) == ("Float64", 0.0, ROWS)
     ends = [frame["honest"].min(), frame["honest"].median(), frame["honest"].max()]
@@ -64,7 +64,7 @@ def test_types_nulls_ranges_and_distributions(columns: dict[str, ColumnProfile])
     assert (columns["nothing"].nulls, columns["nothing"].histogram) == (1.0, [])
 
 
-def test_what_knows_too_much_is_named_and_nothing_else(columns: dict[str, ColumnProfile]) -> None:
+def test_a_profile_names_only_the_columns_that_leak_the_label(columns: dict[str, ColumnProfile]) -> None:
     found = profile(table(), label="label", time="at")
     assert {each.column: each.why.split(":")[0].split(" in ")[0] for each in found.suspects} == {
         "leak": "tells the label too well alone",
@@ -78,7 +78,7 @@ def test_what_knows_too_much_is_named_and_nothing_else(columns: dict[str, Column
     assert (columns["at"].auc, columns["label"].auc, columns["nothing"].auc) == (None, None, None)
 
 
-def test_the_label_over_time() -> None:
+def test_a_profile_shows_the_label_over_time() -> None:
     found = profile(table(), label="label", time="at")
     assert len(found.periods) == 20
     assert sum(period.rows for period in found.periods) == ROWS
@@ -90,12 +90,12 @@ def test_the_label_over_time() -> None:
     assert found.label_mean == pytest.approx(table()["label"].mean())
 
 
-def test_few_rows_or_none_say_nothing_of_leaks() -> None:
+def test_a_profile_of_few_rows_names_no_leaks() -> None:
     assert profile(table()[:0], label="label", time="at").periods == []
     assert profile(table()[:20], label="label").suspects == []
 
 
-def test_bars() -> None:
+def test_bars_of_a_histogram_scale_with_their_counts() -> None:
     assert bars([0, 1, 50, 100]) == " ▁▅█"
     assert bars([]) == ""
 
@@ -111,7 +111,7 @@ def call(*words: str) -> Result:
     return CliRunner().invoke(build(), ["data", "profile", *words])
 
 
-def test_the_command_looks_at_files_and_streams(project: Shop) -> None:
+def test_the_profile_command_reads_files_and_streams(project: Shop) -> None:
     told = json.loads(call("orders", "--json").stdout)
     assert (told["rows"], told["time"], told["label"]) == (DAYS * 150, "ordered_at", None)
     assert [column["name"] for column in told["columns"]] == ["order_id", "shop", "amount", "ordered_at"]

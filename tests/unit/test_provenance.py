@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_version_tells_all_that_made_it() -> None:
+def test_a_version_shows_everything_that_made_the_model() -> None:
     told = describe(fold([published("a", 1, expects=None)]), 1, MANIFEST)
     assert json.loads(json.dumps(told)) == told
     assert (told["model"], told["version"], told["status"]) == ("delay", 1, "live")
@@ -66,7 +66,7 @@ def test_a_version_is_live_published_retired_or_void() -> None:
     assert twice["void"] == [{"event": "d", "reason": "version 2 exists"}]
 
 
-def test_an_unknown_version_or_model_names_those_there_are() -> None:
+def test_an_unknown_version_or_model_names_the_known_ones() -> None:
     state = fold([published("a", 1, expects=None), published("b", 2, expects="a"), retired("r", 9)])
     with pytest.raises(HeadraceError, match=r"no version 9 .* published versions: 1, 2"):
         describe(state, 9, MANIFEST)

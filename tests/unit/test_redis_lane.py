@@ -69,7 +69,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.mark.usefixtures("clock")
-def test_what_was_given_last_is_taken_first_and_not_looked_at() -> None:
+def test_the_connection_returned_last_is_used_first_without_a_check() -> None:
     first, second = Connection(), Connection()
     own = lane(Pool(first, second))
     assert (own.take(), own.take()) == (first, second)
@@ -80,7 +80,9 @@ def test_what_was_given_last_is_taken_first_and_not_looked_at() -> None:
 
 
 @pytest.mark.parametrize("said", [True, exceptions.ConnectionError("closed"), OSError("closed")])
-def test_one_that_rested_and_was_hung_up_is_not_used_as_it_is(clock: list[float], said: Any) -> None:
+def test_an_idle_connection_is_checked_and_replaced_if_the_server_closed_the_other_end(
+    clock: list[float], said: Any
+) -> None:
     connection = Connection()
     own = lane(Pool(connection))
     own.give(own.take())
@@ -92,7 +94,7 @@ def test_one_that_rested_and_was_hung_up_is_not_used_as_it_is(clock: list[float]
     assert (own.take(), connection.looked, connection.disconnected) == (connection, 2, 1)
 
 
-def test_a_process_that_was_forked_begins_with_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forked_process_begins_without_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     mine, forked = Connection(), Connection()
     own = lane(Pool(mine, forked))
     own.give(own.take())

@@ -77,7 +77,7 @@ def test_all_nodes_are_asked_at_once_and_replies_come_in_order() -> None:
     assert ([node for node, _ in server.sent], server.pauses) == (["a", "a", "b"], [])
 
 
-def test_only_what_failed_is_sent_again_after_a_random_while_that_may_grow() -> None:
+def test_only_failed_commands_are_sent_again_after_a_random_wait_that_grows() -> None:
     server = Server(a=[lost(), lost(), lost(), 1], b=[2])
     assert server.call((0, GET), (1, GET)) == [1, 2]
     assert [node for node, _ in server.sent] == ["a", "b", "a", "a", "a"]
@@ -86,7 +86,7 @@ def test_only_what_failed_is_sent_again_after_a_random_while_that_may_grow() -> 
     assert all(0 <= pause.seconds <= bound for pause, bound in zip(server.pauses, bounds, strict=True))
 
 
-def test_a_while_is_never_longer_than_a_quarter_of_a_second() -> None:
+def test_a_wait_between_rounds_is_at_most_a_quarter_of_a_second() -> None:
     server = Server(a=[*(lost() for _ in range(60)), 1])
     assert server.call((0, GET)) == [1]
     longest = max(pause.seconds for pause in server.pauses)
@@ -102,7 +102,7 @@ def test_a_while_is_never_longer_than_a_quarter_of_a_second() -> None:
         exceptions.ResponseError("WRONGTYPE"),
     ],
 )
-def test_what_does_not_end_by_itself_is_not_sent_again(error: Exception) -> None:
+def test_a_command_with_a_lasting_error_is_not_sent_again(error: Exception) -> None:
     assert Server(a=[error]).call((0, GET)) == [error]
 
 
@@ -117,7 +117,7 @@ def test_what_does_not_end_by_itself_is_not_sent_again(error: Exception) -> None
         (exceptions.MaxConnectionsError("all in use"), False),
     ],
 )
-def test_what_ends_by_itself_is_sent_again(error: Exception, looks_again: bool) -> None:
+def test_a_command_with_a_passing_error_is_sent_again(error: Exception, looks_again: bool) -> None:
     server = Server(a=[error, 1])
     assert server.call((0, GET)) == [1]
     assert [pause.look_again for pause in server.pauses] == [looks_again]
@@ -130,7 +130,7 @@ def test_in_the_end_the_error_is_the_answer_and_the_next_call_looks_where_the_sl
     assert server.is_doubted
 
 
-def test_what_all_nodes_answered_is_not_doubted() -> None:
+def test_slots_are_not_doubted_when_all_nodes_answered() -> None:
     server = Server(a=[exceptions.TryAgainError("half moved")])
     server.call((0, GET), retry_s=0)
     assert not server.is_doubted
@@ -144,7 +144,7 @@ def test_a_slot_that_nobody_has_is_waited_for_beside_the_others() -> None:
 
 
 @pytest.mark.parametrize("retry_s", [0, LONG_S])
-def test_a_script_that_is_not_known_is_sent_in_full_at_once_even_when_time_is_over(retry_s: float) -> None:
+def test_an_unknown_script_is_sent_in_full_at_once_even_when_time_is_over(retry_s: float) -> None:
     server = Server(a=[exceptions.NoScriptError("what"), b"1"], b=[lost(), 2] if retry_s else [lost()])
     found = server.call((0, ECHO.call([b"k"], [1])), (1, GET), retry_s=retry_s)
     assert found[0] == b"1"
@@ -154,7 +154,7 @@ def test_a_script_that_is_not_known_is_sent_in_full_at_once_even_when_time_is_ov
     assert not server.pauses
 
 
-def test_a_slot_that_moved_is_asked_where_it_is_and_one_that_moves_out_of_turn() -> None:
+def test_a_moved_slot_is_asked_at_its_new_node_and_a_moving_slot_out_of_turn() -> None:
     server = Server(
         a=[exceptions.MovedError("0 c:1"), exceptions.AskError("0 d:1"), exceptions.AskError("0 unknown:1")],
         c=[1, 3], d=[b"OK", 2],
@@ -164,7 +164,7 @@ def test_a_slot_that_moved_is_asked_where_it_is_and_one_that_moves_out_of_turn()
     assert [pause.look_again for pause in server.pauses] == [True]
 
 
-def test_who_is_sent_elsewhere_goes_there_even_when_time_is_over_but_not_for_ever() -> None:
+def test_a_redirection_is_followed_even_when_time_is_over_but_not_for_ever() -> None:
     server = Server(a=[exceptions.MovedError("0 c:1")], c=[exceptions.AskError("0 d:1")], d=[b"OK", 1])
     assert server.call((0, GET), retry_s=0) == [1]
     lies = [exceptions.MovedError("0 a:1") for _ in range(10)]
@@ -172,7 +172,7 @@ def test_who_is_sent_elsewhere_goes_there_even_when_time_is_over_but_not_for_eve
 
 
 @pytest.mark.parametrize("make", [lost, lambda: NOBODY])
-def test_connecting_is_tried_again_too(make: Callable[[], Exception]) -> None:
+def test_a_failed_connection_is_tried_again(make: Callable[[], Exception]) -> None:
     server = Server(connect=[make(), Places()], a=[1])
     assert server.call((0, GET)) == [1]
     assert len(server.pauses) == 1

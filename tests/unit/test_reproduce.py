@@ -76,14 +76,14 @@ def test_a_version_is_made_again_to_the_bit(shop: Shop, version: int) -> None:
     assert found.rows == published(shop, version)[1].rows
 
 
-def test_the_rows_are_those_that_the_manifest_pins(shop: Shop) -> None:
+def test_reproduction_uses_the_rows_that_the_manifest_pins(shop: Shop) -> None:
     whole = reproduce(shop, 1, streams=[])
     assert said(whole).keys() == {"rows", "content_hash"}
     assert said(whole)["rows"] == (29 * 150, 29 * 150 + 50)
     assert not whole.identical
 
 
-def test_what_was_excluded_then_is_excluded_again(shop: Shop) -> None:
+def test_reproduction_excludes_the_spans_excluded_then(shop: Shop) -> None:
     assert said(reproduce(shop, 2, excluded=[])).keys() == {"rows", "content_hash"}
 
 
@@ -91,7 +91,7 @@ def otherwise(X: Any, y: Any, run: Any) -> LogisticRegression:  # noqa: N803
     return LogisticRegression(C=0.01, random_state=run.seed).fit(X, y)
 
 
-def test_what_differs_is_named(shop: Shop) -> None:
+def test_reproduction_names_each_difference(shop: Shop) -> None:
     kept = published(shop, 1)[1]
     found = reproduce(shop, 1, replace(model, fit=otherwise), libraries=kept.libraries | {"numpy": "1.0", "gone": "3"})
     assert said(found).keys() == {"code", "libraries.numpy", "libraries.gone"}
@@ -100,14 +100,14 @@ def test_what_differs_is_named(shop: Shop) -> None:
     assert found.largest > 0
 
 
-def test_a_difference_in_the_last_bit_is_one(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reproduction_sees_a_difference_in_the_last_bit(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headrace.trainers.runs.reproduce.predict", lambda *args: predict(*args) + 1e-16)
     found = reproduce(shop, 1)
     assert not found.identical
     assert found.largest < 1e-15
 
 
-def test_what_cannot_be_made_again_says_why(shop: Shop) -> None:
+def test_a_version_that_cannot_be_reproduced_says_why(shop: Shop) -> None:
     data, kept, at_us = published(shop, 1)
     reproducer = Reproducer(shop.folder / "log", InlineFits())
     with pytest.raises(TerminalError, match=r"none of the 4,350 rows is in the event log"):

@@ -112,7 +112,7 @@ def test_a_challenger_that_beats_the_new_champion_too_is_published(live: Shop) -
     assert finished.gate["looks_max"] == 2
 
 
-def test_who_loses_every_race_gives_up_and_says_why(live: Shop) -> None:
+def test_a_challenger_that_loses_every_race_gives_up_and_says_why(live: Shop) -> None:
     contest(live, rollback, times=9)
     finished = live.runner().run(request("second", T2))
     assert finished.outcome == "postponed"
@@ -127,7 +127,7 @@ def test_somebody_else_answered_the_same_request(live: Shop) -> None:
     assert (finished.outcome, finished.version, finished.event_id) == ("published", 2, "theirs")
 
 
-def test_what_would_be_void_again_fails_at_once(live: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_publication_that_would_be_void_again_fails_at_once(live: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A version number that is taken stays taken."""
     monkeypatch.setattr(live.registry, "_next_version", lambda _: 1)
     finished = live.runner().run(request("second", T2))

@@ -33,7 +33,7 @@ foreign = FeatureView("foreign", Entity("shop"), sales, ["10m"], {"n": Count()})
 ZERO = SourcePartition(0, bytes(16))
 
 
-def test_it_takes_what_no_look_up_of_its_views_can_see() -> None:
+def test_a_scavenger_deletes_only_fields_that_no_look_up_can_see() -> None:
     store = MemoryOnlineStore()
     names = {view.name: f"{view.name}@{view.version}" for view in (short, kept, foreign)}
     fields = {b"old": HOUR, b"new": HOUR + 1, b"older": -HOUR}

@@ -55,7 +55,7 @@ def test_the_file_is_found_from_below_and_anchors_the_folders(tmp_path: Path) ->
     assert settings.artifacts == str(tmp_path / "kept")
 
 
-def test_urls_stay_as_they_are(tmp_path: Path) -> None:
+def test_urls_in_settings_are_kept_unchanged(tmp_path: Path) -> None:
     settings = Settings(root=tmp_path, event_log="s3://bucket/events")
     assert settings.event_log == "s3://bucket/events"
 
@@ -80,7 +80,7 @@ def test_settings_read_nothing_but_their_arguments(monkeypatch: pytest.MonkeyPat
         ("project = 1\n", {}, "'project'"),
     ],
 )
-def test_what_cannot_be_is_named_with_its_origin(
+def test_a_wrong_setting_is_named_with_its_origin(
     tmp_path: Path, text: str, environ: dict[str, str], wanted: str
 ) -> None:
     with pytest.raises(SettingsError) as caught:

@@ -51,7 +51,7 @@ def test_a_spine_that_does_not_fit_is_refused(shop: Shop, spine: Any, options: A
         made(shop, SERVICE, spine, **options)
 
 
-def test_what_is_no_spine_says_so(shop: Shop, tmp_path: Path) -> None:
+def test_a_value_that_is_not_a_spine_is_refused(shop: Shop, tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_text("no")
     with pytest.raises(TerminalError, match="cannot be read as a Parquet file"):
         made(shop, SERVICE, tmp_path / "x.parquet")

@@ -81,7 +81,7 @@ def test_a_missing_label_counts_once_the_log_has_all_its_stream_beyond_the_limit
     assert labels_of_spine(log, 9) == labels(log, 9) == [True, False, False]
 
 
-def test_where_the_labels_topic_was_made_anew_its_former_one_holds_nothing_back(log: EventLog) -> None:
+def test_a_recreated_label_topic_does_not_wait_for_its_former_one(log: EventLog) -> None:
     write(log, returns, [Return(8, back=True, known_at=utc_datetime(day(4)))], SourcePartition(0, bytes([8]) * 16))
     assert labels_of_spine(log, 9) == labels(log, 9) == [True, False, False]
 
@@ -94,7 +94,7 @@ def test_a_row_of_a_spine_without_the_labels_key_has_no_label(log: EventLog) -> 
     assert found.to_polars()["label"].to_list() == [True, None]
 
 
-def test_of_a_key_that_is_requested_again_only_the_request_that_was_served_has_its_vector(log: EventLog) -> None:
+def test_a_served_vector_belongs_to_its_own_request_when_a_key_is_requested_again(log: EventLog) -> None:
     again = Order(0, "shop-1", 1.0, utc_datetime(day(2.5)))
     write(log, orders, [again])
     write(log, VECTORS, [vector(again, 3.0), vector(Order(1, "shop-1", 1.0, utc_datetime(day(1.25))), 2.0)])
@@ -102,20 +102,19 @@ def test_of_a_key_that_is_requested_again_only_the_request_that_was_served_has_i
     served = dict(zip(zip(found["order_id"], found["ordered_at"], strict=True), found["__served_us"], strict=True))
     assert served[0, utc_datetime(day(0))] is None  # it would see two days and a half of its future
     assert served[0, utc_datetime(day(2.5))] == day(2.5)
-    assert served[1, utc_datetime(day(1))] == day(
-        1.25
-    )  # of a key that is requested once, whenever that was by who served it
+    # The key is requested once, so the vector belongs to that request whatever time the server wrote down.
+    assert served[1, utc_datetime(day(1))] == day(1.25)
     assert served[2, utc_datetime(day(2))] is None
 
 
-def test_what_was_not_served_is_worked_out_again_as_the_log_may_have_been_behind(log: EventLog) -> None:
+def test_a_training_row_without_a_served_vector_is_computed_again_each_time(log: EventLog) -> None:
     sets = ExampleBuilder(model, log)
     assert sets.build(day(9)).frame["shop__orders_1d"].tolist() == [0]
     write(log, orders, [Order(9, "shop-1", 1.0, utc_datetime(day(-0.1)))], OTHER)  # it was on its way
     assert sets.build(day(9)).frame["shop__orders_1d"].tolist() == [1]
 
 
-def test_without_a_label_in_the_log_none_is_missing(tmp_path: Path) -> None:
+def test_no_label_is_missing_while_the_log_has_no_labels(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "log")
     write(log, orders, [Order(0, "shop-1", 1.0, utc_datetime(day(0)))])
     log.create(returns)

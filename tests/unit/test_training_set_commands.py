@@ -54,6 +54,6 @@ def test_a_training_set_is_written_and_made_again(folder: Path, monkeypatch: pyt
     assert json.loads(other.stdout)["identical"] is False
 
 
-def test_the_words_of_the_plain_answer(folder: Path) -> None:
+def test_the_training_set_command_answers_in_one_line(folder: Path) -> None:
     told = call("training-set", "shop", "--spine", "spine.parquet", "--out", "set.parquet").stdout
     assert told.startswith("set.parquet: 2 rows, 1 features, sha256:")

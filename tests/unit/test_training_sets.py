@@ -82,7 +82,7 @@ def test_all_forms_of_a_spine_and_of_the_set_are_the_same(shop: Shop, tmp_path: 
     assert made(shop, model.features.views[0], spine).to_polars().equals(wanted)
 
 
-def test_pieces_change_nothing(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_set_made_in_pieces_is_the_same(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spine = spine_of(50)
     whole = made(shop, SERVICE, spine)
     wanted = whole.to_polars()
@@ -117,7 +117,7 @@ def test_a_model_without_a_spine_is_what_its_trainer_sees(shop: Shop) -> None:
     assert (found.manifest.rows_from, found.manifest.as_of_us) == ("requests", at_us)
 
 
-def test_excluded_spans_are_left_out_and_told(shop: Shop) -> None:
+def test_excluded_spans_are_left_out_and_reported(shop: Shop) -> None:
     span = TimeSpan(from_us=day(10), to_us=day(12), reason="the till was broken")
     found = made(shop, model, excluded=[span])
     times = found.to_polars()["ordered_at"].dt.epoch("us")

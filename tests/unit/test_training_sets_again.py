@@ -40,7 +40,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     return Shop(tmp_path_factory.mktemp("shop"))
 
 
-def test_a_set_is_made_again_after_more_came_and_all_was_rewritten(
+def test_a_training_set_is_rebuilt_identically_after_new_rows_and_compaction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = Shop(tmp_path)
@@ -86,7 +86,7 @@ GOLDEN = (
 )
 
 
-def test_a_manifest_is_these_bytes() -> None:
+def test_the_manifest_of_a_training_set_has_these_bytes() -> None:
     kept = TrainingManifest(
         of="service", name="risk", service="s", spec_hashes={"v": "h"},
         streams=[StreamPin(topic="sales", topic_id="aa", offsets={"aa-0": 7})],

@@ -139,7 +139,7 @@ def test_the_request_id_depends_on_model_rule_and_baseline_alone() -> None:
     assert len(others) == 4
 
 
-def test_combinations_count_and_name_who_decided() -> None:
+def test_combined_triggers_count_and_name_the_deciding_rules() -> None:
     week, month, labels = schedule(every="7d"), schedule(every="28d", name="monthly"), volume(labels=20_000)
     state = after("published")
 

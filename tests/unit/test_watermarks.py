@@ -36,6 +36,8 @@ def test_a_partition_that_has_no_leader_yet_is_waited_for(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("code", "timeout_s"), [(KafkaError.UNKNOWN_TOPIC_OR_PART, 10.0), (KafkaError.NOT_LEADER_FOR_PARTITION, 0.0)]
 )
-def test_other_refusals_and_long_ones_are_errors(monkeypatch: pytest.MonkeyPatch, code: int, timeout_s: float) -> None:
+def test_lasting_refusals_of_the_broker_are_errors(
+    monkeypatch: pytest.MonkeyPatch, code: int, timeout_s: float
+) -> None:
     with pytest.raises(KafkaException):
         of(code, 1, monkeypatch, timeout_s)

@@ -72,7 +72,7 @@ def refusal(make: Callable[[], object]) -> str:
     return str(caught.value)
 
 
-def test_the_right_ones_load() -> None:
+def test_right_definitions_load() -> None:
     assert view().version == view().version
     assert label().within_us == 86_400_000_000
 
