@@ -1,0 +1,274 @@
+"""The hashes and bytes of specs are public: they name keys in Redis, and stand in manifests and model events.
+
+The literals in tests/support/golden_specs.py were recorded when specs were plain dicts. They never change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from features import delay_features
+from headrace.bus.event import Event
+from headrace.bus.stream import Stream
+from headrace.features.definitions.aggregates import (
+    ApproxDistinct,
+    Count,
+    DecayedSum,
+    First,
+    Histogram,
+    Last,
+    LastN,
+    Max,
+    Mean,
+    Min,
+    Quantile,
+    Std,
+    Sum,
+    Variance,
+)
+from headrace.features.definitions.entity import Entity
+from headrace.features.definitions.expression import col
+from headrace.features.definitions.service import FeatureService
+from headrace.features.definitions.spec import spec_hash
+from headrace.features.definitions.view import FeatureView
+from headrace.features.definitions.windows import Lifetime, Sliding, Tumbling
+from headrace.streams.deployments.deployment import Deployed
+from headrace.trainers.definitions import (
+    Gate,
+    Label,
+    Model,
+    all_of,
+    any_of,
+    at_least,
+    drift,
+    hysteresis,
+    performance,
+    schedule,
+    volume,
+)
+from streams import arrivals, departures, scheduled, weather
+from tests.acceptance.card_payments import application
+from tests.support import feast_scene, lookups_scene, orders_model, rollout_scene
+from tests.support.crash import definitions as crash
+from tests.support.golden_specs import EXACT, HASHES, WIRE
+from trainers import delay
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from headrace.trainers.triggers.rules import TriggerRule
+
+
+class Reading(Event):
+    sensor: int
+    room: str | None
+    value: float
+    level: int | None
+    is_on: bool
+    tags: list[str]
+    seen_at: datetime
+    known_at: datetime
+
+
+READINGS = Stream(
+    "readings", Reading, event_time="seen_at", key=["sensor", "room"], lateness="10m", tolerance=timedelta(seconds=90)
+)
+STREAMS = {
+    "scheduled": scheduled,
+    "departures": departures,
+    "arrivals": arrivals,
+    "weather": weather,
+    "readings": READINGS,
+    "available at a field": Stream("readings", Reading, event_time="seen_at", available_at="known_at"),
+    "loaded in bulk": Stream("readings", Reading, event_time="seen_at", available_at="event_time+5m"),
+    "loaded in bulk, 60m": Stream("readings", Reading, event_time="seen_at", available_at="event_time+60m"),
+    "payments": crash.payments("n"),
+}
+ENTITIES = {
+    "one key": Entity("origin", str),
+    "int": Entity("sensor", int),
+    "two keys": Entity("route", keys=["origin", "dest"]),
+    "keys of two types": Entity("place", keys={"sensor": int, "room": str}),
+}
+AGGREGATES: dict[str, Any] = {
+    "count": Count(),
+    "count of a value": Count("level"),
+    "count where": Count(where=col("value") > 1.5),
+    "sum": Sum("level"),
+    "sum of an expression": Sum(col("value") * 2 + 1, where=col("room").is_in(["kitchen", "café"])),
+    "mean": Mean("value"),
+    "mean of a bool": Mean(col("value") > 15),
+    "variance": Variance("value"),
+    "std": Std("value"),
+    "min": Min("value"),
+    "max": Max("level"),
+    "first": First("value"),
+    "last": Last("is_on", where=~col("is_on").is_null()),
+    "last_n": LastN("value", 3),
+    "decayed_sum": DecayedSum("value", "7d"),
+    "decayed_sum of a timedelta": DecayedSum("value", timedelta(hours=12)),
+    "approx_distinct": ApproxDistinct("room"),
+    "approx_distinct precise": ApproxDistinct("room", precision=14),
+    "quantile": Quantile("value", 0.5),
+    "quantiles": Quantile("value", [0.5, 0.99, 0.999], error=0.05),
+    "histogram": Histogram("value", [0, 1.5, 10]),
+    "histogram of large edges": Histogram("value", [1e-7, 1e16, 1e22]),
+}
+WINDOWS: dict[str, Any] = {
+    "1h": "1h",
+    "90s": "90s",
+    "timedelta": timedelta(days=1),
+    "sliding": Sliding("1h", every="20m"),
+    "tumbling": Tumbling("7d"),
+    "lifetime": Lifetime(),
+}
+ROOM = Entity("room", str)
+VIEWS = {
+    **{f"aggregate {name}": FeatureView("v", ROOM, READINGS, ["1h"], {"f": each}) for name, each in AGGREGATES.items()},
+    **{f"window {name}": FeatureView("v", ROOM, READINGS, [each], {"f": Count()}) for name, each in WINDOWS.items()},
+    "every setting": FeatureView(
+        "full", Entity("place", keys={"sensor": int, "room": str}), READINGS, ["1h", Lifetime()],
+        {"n": Count(), "half": Sum("half")}, max_age="2d", where=col("value") > 0,
+        derived={"half": col("value") / 2, "night": col("seen_at").hour() < 6}, history="20m", delay="250ms",
+        clock="stream",
+    ),
+    **{f"flights {view.name}": view for view in delay_features.views},
+    **{f"lookups {view.name}": view for view in (lookups_scene.shops, lookups_scene.tills)},
+    **{f"feast {view.name}": view for view in (feast_scene.shops, feast_scene.tills, feast_scene.numbered)},
+    **{f"rollout {n}": view for n, view in enumerate((rollout_scene.OLD, rollout_scene.NEW, rollout_scene.OTHER))},
+    **{f"card payments {view.name}": view for view in application("n").features.views},
+    "crash": crash.users("n"),
+    "orders": orders_model.shop,
+}  # fmt: skip
+SERVICE = FeatureService("comfort", [VIEWS["every setting"]])
+ON_DEMAND = FeatureService(
+    "comfort",
+    [VIEWS["every setting"]],
+    on_demand={
+        "ratio": col("price") / col("full__half_1h"),
+        "is_dear": (col("ratio") > 2).fill_null(value=False),
+        "early": col("asked_at").hour() < 6,
+    },
+    request={"price": float, "asked_at": datetime | None},
+)
+SERVICES = {
+    "plain": SERVICE,
+    "on demand": ON_DEMAND,
+    "flights": delay_features,
+    "lookups": lookups_scene.risk,
+    "feast": feast_scene.risk,
+    "card payments": application("n").features,
+    "crash": crash.service("n"),
+}
+TRIGGERS: dict[str, TriggerRule] = {
+    "volume": volume(labels=2_000),
+    "drift": drift("score", psi=0.2, sample="14d"),
+    "performance": performance("auc", drop=0.03),
+    "schedule": schedule(every=timedelta(days=30)),
+    "any_of": any_of(volume(labels=2_000), drift("score", psi=0.2, sample="14d")),
+    "all_of": all_of(volume(labels=2_000), schedule(every="7d"), name="both"),
+    "at_least": at_least(2, volume(labels=1), volume(labels=2, name="more"), any_of(performance("logloss", drop=0.1))),
+    "hysteresis": hysteresis(any_of(volume(labels=2_000), performance("auc", drop=0.03)), rearm=0.25),
+}
+GATES = {"better": Gate("auc"), "not worse": Gate("logloss", "not_worse", timedelta(days=21), 0.01)}
+LABEL = Label(READINGS, value=col("value") > 15, on="sensor", within="36h")
+
+
+def fit(x: Any, y: Any, run: Any) -> Any:
+    raise NotImplementedError
+
+
+def model(triggers: TriggerRule, gate: Gate = GATES["better"], features: FeatureService = SERVICE) -> Model:
+    return Model(
+        "warm", requests=READINGS, key="sensor", at="seen_at", features=features, label=LABEL, fit=fit,
+        triggers=triggers, gate=gate,
+    )  # fmt: skip
+
+
+class Asked(Event):
+    sensor: int
+    room: str
+    price: float
+    hour: int
+    asked_at: datetime
+
+
+ASKED = Stream("asked", Asked, event_time="asked_at", key="sensor")
+MODELS = {
+    **{f"trigger {name}": model(rule) for name, rule in TRIGGERS.items()},
+    **{f"gate {name}": model(TRIGGERS["volume"], gate) for name, gate in GATES.items()},
+    "every setting": Model(
+        "warm-2", requests=ASKED, key="sensor", at="asked_at", features=ON_DEMAND, request_features=["hour"],
+        label=LABEL, fit=fit, first=500, cooldown="36h", daily_budget=3, source="logged",
+        triggers=TRIGGERS["volume"], gate=GATES["better"],
+    ),
+    "flights": delay,
+    "card payments": application("n").model,
+    "orders": orders_model.model,
+}  # fmt: skip
+DEFINITIONS: dict[str, Mapping[str, Any]] = {
+    "stream": STREAMS, "entity": ENTITIES, "view": VIEWS, "service": SERVICES, "model": MODELS,
+    "label": {"drop": LABEL, "flights": delay.label}, "gate": GATES, "trigger": TRIGGERS,
+}  # fmt: skip
+
+
+def spec_of(definition: Any) -> Any:
+    if isinstance(definition, Model):
+        return definition.to_spec()
+    if isinstance(definition, FeatureView | FeatureService):
+        return definition.spec
+    return definition.spec()
+
+
+def document(definition: Any) -> Any:
+    """The spec as plain JSON."""
+    return spec_of(definition)
+
+
+def wire(definition: Any) -> bytes:
+    """The spec as it is sent."""
+    return msgspec.json.encode(document(definition))
+
+
+def canonical(definition: Any) -> str:
+    return json.dumps(document(definition), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def deployed() -> bytes:
+    views = [spec_of(VIEWS["every setting"]), spec_of(VIEWS["aggregate quantiles"])]
+    change = Deployed(
+        id="d1", namespace="here", expects=None, views=views, services=[spec_of(SERVICE), spec_of(ON_DEMAND)], at_us=7
+    )
+    return msgspec.json.encode(change)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, found in DEFINITIONS.items() for name in found])
+def test_a_spec_has_the_hash_that_it_always_had(kind: str, name: str) -> None:
+    definition = DEFINITIONS[kind][name]
+    assert spec_hash(spec_of(definition)) == HASHES[kind][name]
+    assert hashlib.sha256(canonical(definition).encode()).hexdigest()[:16] == HASHES[kind][name]
+
+
+@pytest.mark.parametrize("kind", ["view", "service", "model"])
+def test_a_version_is_the_hash_of_the_spec(kind: str) -> None:
+    assert {name: each.version for name, each in DEFINITIONS[kind].items()} == HASHES[kind]
+
+
+@pytest.mark.parametrize(("kind", "name"), EXACT)
+def test_a_spec_has_this_canonical_json(kind: str, name: str) -> None:
+    assert canonical(DEFINITIONS[kind][name]) == EXACT[kind, name]
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, found in WIRE.items() for name in found])
+def test_a_spec_has_these_bytes_on_the_wire(kind: str, name: str) -> None:
+    assert hashlib.sha256(wire(DEFINITIONS[kind][name])).hexdigest()[:16] == WIRE[kind][name]
+
+
+def test_a_deployment_has_these_bytes() -> None:
+    assert hashlib.sha256(deployed()).hexdigest()[:16] == "ad733567d7beae34"
