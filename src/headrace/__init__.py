@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from headrace.app.training import rebuild, training_set
     from headrace.bus.event import Event
     from headrace.bus.producer import EventProducer
-    from headrace.bus.stream import Stream
+    from headrace.bus.stream import Stream, after
     from headrace.features.definitions.aggregates import (
         ApproxDistinct,
         Count,
@@ -69,7 +69,7 @@ _MODULES = {
     "headrace.app.training": ("rebuild", "training_set"),
     "headrace.bus.event": ("Event",),
     "headrace.bus.producer": ("EventProducer",),
-    "headrace.bus.stream": ("Stream",),
+    "headrace.bus.stream": ("Stream", "after"),
     "headrace.features.definitions.aggregates": (
         "ApproxDistinct", "Count", "DecayedSum", "First", "Histogram", "Last", "LastN", "Max", "Mean", "Min",
         "Quantile", "Std", "Sum", "Variance",
@@ -108,7 +108,7 @@ __all__ = [
     "FeatureView", "First", "Gate", "HeadraceError", "Histogram", "Label", "Last", "LastN", "Lifetime", "LocalServices",
     "Max", "Mean", "Min", "MissingExtraError", "Model", "ModelSubscriber", "Predictor", "Project", "Quantile", "Run",
     "Settings", "Sliding", "Std", "Stream", "Sum", "TerminalError", "TrainingSet", "TransientError", "Tumbling",
-    "Variance", "all_of", "any_of", "at_least", "col", "drift", "hysteresis", "load_project", "load_settings",
+    "Variance", "after", "all_of", "any_of", "at_least", "col", "drift", "hysteresis", "load_project", "load_settings",
     "performance", "rebuild", "schedule", "training_set", "volume",
 ]  # fmt: skip
 

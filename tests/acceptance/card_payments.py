@@ -91,13 +91,13 @@ def application(namespace: str) -> CardPayments:
     model = Model(
         f"fraud-{namespace}",
         requests=payments,
-        key="payment_id",
-        at="paid_at",
+        request_key="payment_id",
+        requested_at="paid_at",
         features=features,
         request_features=["amount"],
         label=Label(settlements, value=col("fraud"), on="payment_id", within="4d"),
-        fit=fit,
-        first=3_000,
+        train=fit,
+        first_after=3_000,
         triggers=volume(labels=3_000),
         gate=Gate("auc", holdout="14d"),
     )

@@ -204,7 +204,7 @@ def test_version_1_is_published_and_a_challenger_that_learnt_nothing_is_refused(
     predictions = scene.answer(answerer)
     check_look_ups(scene, SECOND)
     scene.logged(predictions)
-    worse = replace(model, fit=fit_on_shuffled_labels)
+    worse = replace(model, train=fit_on_shuffled_labels)
     assert first.holdout_days is not None
     looks = [first.holdout_days]
     trainer = TrainingRunner(worse, scene.log, model_events, registry, pool, looks=looks, trusted=TRUSTED)

@@ -152,7 +152,7 @@ def test_a_version_is_reproduced_or_the_command_says_what_differs(
         "model": namespace, "version": 1, "identical": True, "rows": 4_350, "different_rows": 0, "largest": 0.0,
         "differences": [],
     }  # fmt: skip
-    other = headrace(replace(mine, fit=otherwise))
+    other = headrace(replace(mine, train=otherwise))
     assert other.exit_code == 1
     told = json.loads(other.stdout)
     assert (told["identical"], [each["what"] for each in told["differences"]]) == (False, ["code"])

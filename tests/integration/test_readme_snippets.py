@@ -126,7 +126,7 @@ def version_one(folder: Path) -> ModelEvent:
         views=[ViewRef(name=v.name, spec_hash=v.version, keys=list(v.entity.join_keys)) for v in delay_features.views],
         columns=delay_features.columns(),
         request_features=list(delay.request_features),
-        key=delay.key,
-        at=delay.at,
+        key=delay.request_key,
+        at=delay.requested_at,
     )
     return model_events.version_one("delay", estimator, reference, folder)

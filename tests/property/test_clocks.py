@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from headrace.base.times import epoch_us
 from headrace.bus.event import Event, encode
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
-from headrace.bus.stream import Stream
+from headrace.bus.stream import AfterEventTime, Stream, after
 from headrace.features.definitions.aggregates import Aggregate, Count, Last, Sum
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.service import FeatureService
@@ -50,7 +50,7 @@ class Sale(Event):
 class Scene:
     """A stream, its view, a worker and a store in memory."""
 
-    def __init__(self, available_at: str, clock: Any, history: str) -> None:
+    def __init__(self, available_at: str | AfterEventTime, clock: Any, history: str) -> None:
         stream = Stream("sales", Sale, event_time="at", tolerance="10m", available_at=available_at)
         features: dict[str, Aggregate] = {"n": Count(), "amount": Sum("amount"), "last": Last("amount")}
         view = FeatureView("shop", Entity("shop"), stream, ["10m", "1h"], features, history=history, clock=clock)
@@ -123,11 +123,15 @@ AGES = [(clock, history) for clock in ("wall", "stream") for history in ("0s", "
 
 
 @pytest.mark.parametrize("ages", AGES, ids=" ".join)
-@pytest.mark.parametrize("available_at", ["record", "seen", "event_time+7m"])
+@pytest.mark.parametrize("available_at", ["record", "seen", after("7m")])
 @settings(max_examples=examples(60), deadline=None)
 @given(raw=raw_records, size=st.integers(1, 6), data=st.data())
 def test_values_in_range_follow_the_law_and_values_out_of_range_are_missing(
-    available_at: str, ages: tuple[str, str], raw: list[tuple[int, ...]], size: int, data: st.DataObject
+    available_at: str | AfterEventTime,
+    ages: tuple[str, str],
+    raw: list[tuple[int, ...]],
+    size: int,
+    data: st.DataObject,
 ) -> None:
     scene, record_us = Scene(available_at, *ages), epoch_us(START)
     for start in range(0, len(raw), size):

@@ -111,7 +111,7 @@ def check(policy: TriggerPolicy, state: TriggerState, decision: Decision, labels
     if not decision.fired:
         return
     assert decision.progress == 1
-    assert state.live or labels >= policy.first
+    assert state.live or labels >= policy.first_after
     if state.baseline is not None:
         assert decision.t_us - state.baseline.t_us >= policy.cooldown_us
         if state.baseline.outcome != "published":
@@ -123,7 +123,7 @@ def check(policy: TriggerPolicy, state: TriggerState, decision: Decision, labels
     st.lists(st.tuples(st.integers(0, 16), OUTCOMES), max_size=60),
 )
 def test_hysteresis_equals_a_loop_with_one_flag(rearm: float, days: list[tuple[int, RunOutcome]]) -> None:
-    policy = TriggerPolicy("m", hysteresis(Tide("tide"), rearm=rearm), first=1, cooldown_us=0)
+    policy = TriggerPolicy("m", hysteresis(Tide("tide"), rearm=rearm), first_after=1, cooldown_us=0)
     state = finished(TriggerState(), Baseline(run="r0", outcome="published", t_us=0, matured_labels=0))
     armed = True
     for day, (height, outcome) in enumerate(days, 1):
@@ -140,7 +140,7 @@ def test_hysteresis_equals_a_loop_with_one_flag(rearm: float, days: list[tuple[i
 
 @given(st.integers(1, 4), st.lists(st.tuples(st.integers(1, 30), OUTCOMES), max_size=60))
 def test_runs_of_a_day_stay_within_the_budget(budget: int, steps: list[tuple[int, RunOutcome]]) -> None:
-    policy = TriggerPolicy("m", volume(labels=1), first=1, cooldown_us=0, daily_budget=budget)
+    policy = TriggerPolicy("m", volume(labels=1), first_after=1, cooldown_us=0, daily_budget=budget)
     state, t_us = finished(TriggerState(), Baseline(run="r0", outcome="published", t_us=0, matured_labels=0)), 0
     asked: list[int] = []
     for step, (hours, outcome) in enumerate(steps, 1):

@@ -117,11 +117,11 @@ class LoggedAuditScene(AuditScene):
         self.model = Model(
             "risk",
             requests=sales,
-            key="shop",
-            at="at",
+            request_key="shop",
+            requested_at="at",
             features=FeatureService("risk", views),
             label=Label(sales, value=col("amount") > 0, on="shop", within="1h"),
-            fit=lambda: None,
+            train=lambda: None,
             triggers=volume(labels=1),
             gate=Gate("auc"),
         )

@@ -76,13 +76,13 @@ def fit(X: Any, y: Any, run: Any) -> LogisticRegression:  # noqa: N803 - what ev
 model = Model(
     "returns",
     requests=orders,
-    key="order_id",
-    at="ordered_at",
+    request_key="order_id",
+    requested_at="ordered_at",
     features=FeatureService("shops", [shop]),
     request_features=["amount"],
     label=Label(returns, value=col("back"), on="order_id", within="1d"),
-    fit=fit,
-    first=2_000,
+    train=fit,
+    first_after=2_000,
     triggers=volume(labels=2_000),
     gate=Gate("auc", holdout="14d"),
 )

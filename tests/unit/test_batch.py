@@ -11,7 +11,7 @@ import pytest
 from headrace.base.times import epoch_us
 from headrace.bus.event import Event
 from headrace.bus.source_partition import NO_CLOCK
-from headrace.bus.stream import Stream
+from headrace.bus.stream import Stream, after
 from headrace.event_log.event_log import log_schema
 from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 from headrace.streams.views.logged_rows import LoggedRows
@@ -186,7 +186,7 @@ def test_available_at_is_the_running_maximum_of_record_timestamps() -> None:
 
 
 def test_available_at_of_history_is_event_time_and_a_delay() -> None:
-    bulk = Stream("sales", Sale, event_time="at", available_at="event_time+5m")
+    bulk = Stream("sales", Sale, event_time="at", available_at=after("5m"))
     rows = judged(sale(at='"2013-01-01T00:00:02Z"'), b"", GOOD, stream=bulk, clock_us=START_US)
     assert available(rows) == [302, 302, 302]
 

@@ -11,7 +11,7 @@ import pytest
 from headrace.app.doctor import Severity, event_log, kafka, project, redis
 from headrace.bus.event import Event
 from headrace.bus.source_partition import SourcePartition
-from headrace.bus.stream import Stream
+from headrace.bus.stream import Stream, after
 from headrace.features.online.cursor import Cursor, CursorState
 
 if TYPE_CHECKING:
@@ -115,4 +115,4 @@ def test_a_view_without_a_live_worker_is_named() -> None:
 
 def test_history_that_was_loaded_in_bulk_is_warned_of() -> None:
     assert [*project.of_stream(Stream("p", Ping, "at"))] == []
-    assert worst(project.of_stream(Stream("p", Ping, "at", available_at="event_time+5m")))[0] == "warning"
+    assert worst(project.of_stream(Stream("p", Ping, "at", available_at=after("5m"))))[0] == "warning"

@@ -168,7 +168,7 @@ def test_triggers_see_nothing_of_what_is_excluded(shop: Shop) -> None:
 
 
 def test_a_model_may_learn_from_what_was_served_and_counts_what_was_not(shop: Shop) -> None:
-    served = replace(model, source="logged")
+    served = replace(model, learn_from="logged")
     sets = ExampleBuilder(served, shop.log)
     found = sets.build(day(58), "logged")
     assert set(found.frame["shop__orders_1d"]) == {3.0}  # as it was logged, whatever the events say
@@ -181,13 +181,13 @@ def test_a_model_may_learn_from_what_was_served_and_counts_what_was_not(shop: Sh
 
 
 def test_vectors_of_another_service_are_not_learnt_from(shop: Shop) -> None:
-    other = replace(model, source="logged", features=replace(model.features, name="others"))
+    other = replace(model, learn_from="logged", features=replace(model.features, name="others"))
     found = ExampleBuilder(other, shop.log).build(T2, "logged")
     assert (len(found), found.never_served) == (0, 49 * A_DAY)
 
 
 def test_a_model_without_a_version_learns_from_the_events(tmp_path: Path) -> None:
     fresh = Shop(tmp_path)
-    finished = fresh.runner(replace(model, source="logged")).run(request("first", T1))
+    finished = fresh.runner(replace(model, learn_from="logged")).run(request("first", T1))
     assert (finished.outcome, finished.rows) == ("published", 29 * A_DAY)
     assert kept(fresh, "first").params == {}

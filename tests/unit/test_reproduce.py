@@ -33,7 +33,7 @@ from tests.support.orders_model import (
 if TYPE_CHECKING:
     from headrace.trainers.definitions import Model
 
-SERVED = replace(model, source="logged")
+SERVED = replace(model, learn_from="logged")
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,9 @@ def otherwise(X: Any, y: Any, run: Any) -> LogisticRegression:  # noqa: N803
 
 def test_reproduction_names_each_difference(shop: Shop) -> None:
     kept = published(shop, 1)[1]
-    found = reproduce(shop, 1, replace(model, fit=otherwise), libraries=kept.libraries | {"numpy": "1.0", "gone": "3"})
+    found = reproduce(
+        shop, 1, replace(model, train=otherwise), libraries=kept.libraries | {"numpy": "1.0", "gone": "3"}
+    )
     assert said(found).keys() == {"code", "libraries.numpy", "libraries.gone"}
     assert said(found)["libraries.numpy"][0] == "1.0"
     assert (found.identical, found.different_rows) == (False, found.rows)

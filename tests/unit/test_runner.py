@@ -164,18 +164,18 @@ def forgetful(X: Any, y: Any, run: Any) -> Any:  # noqa: N803
 
 def test_a_version_that_no_application_could_load_is_a_failed_run(shop: Shop) -> None:
     shop.pool = FitPool()  # the word comes out of the child process
-    finished = shop.runner(replace(model, fit=with_imputer)).run(request("first", T1))
+    finished = shop.runner(replace(model, train=with_imputer)).run(request("first", T1))
     assert finished.outcome == "failed"
     assert "numpy.dtype" in finished.reason
     assert "`trusted_types`" in finished.reason
     assert "Traceback" not in finished.reason
     assert shop.state.live is None
-    trusting = shop.runner(replace(model, fit=with_imputer), trusted=["numpy.dtype"])
+    trusting = shop.runner(replace(model, train=with_imputer), trusted=["numpy.dtype"])
     assert trusting.run(request("again", T1)).outcome == "published"
 
 
 def test_a_version_that_predicts_otherwise_once_loaded_is_a_failed_run(shop: Shop) -> None:
-    runner = shop.runner(replace(model, fit=forgetful), trusted=[f"{__name__}.Forgetful"])
+    runner = shop.runner(replace(model, train=forgetful), trusted=[f"{__name__}.Forgetful"])
     finished = runner.run(request("first", T1))
     assert finished.outcome == "failed"
     assert "Forgetful predicts otherwise once it was stored and loaded" in finished.reason

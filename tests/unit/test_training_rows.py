@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OTHER = SourcePartition(1, SOURCE.topic_id)
-sure = replace(model, label=replace(model.label, missing="false"))
+sure = replace(model, label=replace(model.label, missing=False))
 
 
 @pytest.fixture
@@ -137,11 +137,11 @@ own = FeatureView("own", Entity("who"), visits, [Lifetime()], {"n": Count()})
 back = replace(
     model,
     requests=visits,
-    key="who",
-    at="at",
+    request_key="who",
+    requested_at="at",
     features=FeatureService("own", [own]),
     request_features=[],
-    label=replace(model.label, source=visits, on="who", value=col("who") == "a"),
+    label=replace(model.label, stream=visits, on="who", value=col("who") == "a"),
 )
 
 

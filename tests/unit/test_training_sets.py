@@ -133,7 +133,7 @@ def test_a_label_of_a_spine_row_is_null_until_it_is_matured(shop: Shop) -> None:
     )
     frame = made(shop, model, spine, as_of=utc_datetime(day(20))).to_polars()
     assert frame["label"].to_list() == [shop.returns[3].back, shop.returns[4].back, None, None]
-    assert made(shop, replace(model, label=replace(model.label, missing="false")), spine).to_polars()[
+    assert made(shop, replace(model, label=replace(model.label, missing=False)), spine).to_polars()[
         "label"
     ].to_list() == [*(shop.returns[place].back for place in (3, 4, 8_000)), False]
     assert "label" not in made(shop, model, spine.drop("order_id")).to_polars().columns
@@ -219,9 +219,9 @@ def _of_ticks(view: FeatureView) -> Any:
     return replace(
         model,
         requests=ticks,
-        key="name",
-        at="at",
+        request_key="name",
+        requested_at="at",
         features=FeatureService("own", [view]),
         request_features=[],
-        label=replace(model.label, source=ticks, on="name", value=headrace.col("name") == "a"),
+        label=replace(model.label, stream=ticks, on="name", value=headrace.col("name") == "a"),
     )

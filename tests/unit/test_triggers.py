@@ -32,7 +32,7 @@ def see(days: float, labels: int) -> Evidence:
 
 
 def policy(rule: TriggerRule | None = None) -> TriggerPolicy:
-    return TriggerPolicy("delay", rule or volume(labels=20_000), first=20_000, cooldown_us=WEEK)
+    return TriggerPolicy("delay", rule or volume(labels=20_000), first_after=20_000, cooldown_us=WEEK)
 
 
 def after(outcome: RunOutcome, labels: int = 50_000, *, live: bool = True) -> TriggerState:
@@ -258,7 +258,7 @@ def test_a_rule_that_took_no_part_in_asking_stays_armed() -> None:
 
 
 def test_no_more_runs_are_asked_for_on_a_day_than_its_budget() -> None:
-    keen = TriggerPolicy("delay", schedule(every="1h"), first=10, cooldown_us=0, daily_budget=2)
+    keen = TriggerPolicy("delay", schedule(every="1h"), first_after=10, cooldown_us=0, daily_budget=2)
     state, asked = after("published"), []
     for hour in range(1, 49):
         decision = keen.evaluate(state, see(hour / 24, 90_000 + hour))
@@ -286,8 +286,11 @@ def test_no_more_runs_are_asked_for_on_a_day_than_its_budget() -> None:
         (lambda: any_of(volume(labels=1), volume(labels=2)), "each name once"),
         (lambda: at_least(3, volume(labels=1)), "can never be"),
         (any_of, "can never be"),
-        (lambda: TriggerPolicy("delay", volume(labels=1), first=0, cooldown_us=0), "first=0"),
-        (lambda: TriggerPolicy("delay", volume(labels=1), first=1, cooldown_us=0, daily_budget=0), "daily_budget=0"),
+        (lambda: TriggerPolicy("delay", volume(labels=1), first_after=0, cooldown_us=0), "first_after=0"),
+        (
+            lambda: TriggerPolicy("delay", volume(labels=1), first_after=1, cooldown_us=0, daily_budget=0),
+            "daily_budget=0",
+        ),
         (lambda: hysteresis(volume(labels=1), rearm=1.0), r"hysteresis\(volume, rearm=1\.0\)"),
         (
             lambda: policy(

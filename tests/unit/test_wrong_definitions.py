@@ -62,7 +62,7 @@ def view(name: str = "turnover", **changes: Any) -> FeatureView:
 
 
 def label(**changes: Any) -> Label:
-    right: dict[str, Any] = {"source": sales, "value": col("amount") > 9, "on": "shop", "within": "1d"}
+    right: dict[str, Any] = {"stream": sales, "value": col("amount") > 9, "on": "shop", "within": "1d"}
     return Label(**(right | changes))
 
 
@@ -174,7 +174,7 @@ def test_columns_are_named_by_feature_item_and_window() -> None:
     [
         ({"event_time": "when"}, ("'when'", "Sale", "['at']")),
         ({"event_time": "amount"}, ("'amount'", "Sale", "['at']")),
-        ({"event_time": "paid_at"}, ("'paid_at'", "always there", "['at']")),
+        ({"event_time": "paid_at"}, ("'paid_at'", "not a required datetime field", "['at']")),
         ({"available_at": "later"}, ("'later'", "['at']")),
         ({"key": "id"}, ("'id'", "'shop'", "'amount'")),
         ({"lateness": "an hour"}, ("lateness", "'an hour'", "ms, s, m, h, d")),
@@ -195,7 +195,7 @@ def test_a_wrong_stream_is_refused(changes: dict[str, Any], said: tuple[str, ...
         ({"value": col("amount")}, ("value is float", "bool")),
         ({"within": "soon"}, ("within", "'soon'", "ms, s, m, h, d")),
         ({"within": "0s"}, ("within='0s'", "longer")),
-        ({"missing": "guess"}, ("missing='guess'", "['drop', 'false']")),
+        ({"missing": "guess"}, ("missing='guess'", "None", "False")),
     ],
 )
 def test_a_wrong_label_is_refused(changes: dict[str, Any], said: tuple[str, ...]) -> None:

@@ -63,7 +63,7 @@ def training_set(
     if spine is not None:
         features = definition if isinstance(definition, FeatureService) else definition.features
         given = Spine.of(spine)
-        column = given.time(time, None if model is None else model.at)
+        column = given.time(time, None if model is None else model.requested_at)
         return TrainingSet(SpineRows(features, log, given, column, as_of_us, model), _bar())
     if model is None:
         message = f"{definition.name!r} is a feature service: it has no rows of its own; give a spine of rows"

@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from headrace.base.times import Duration, duration_us
+from headrace.base.times import Duration, duration_us, format_duration
 from headrace.bus.event import Event, Field, fields
 from headrace.errors import DefinitionError, naming
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_EVENT_TIME_PLUS = re.compile(r"event_time\+(\d+(?:ms|s|m|h|d))")
+
+@dataclass(frozen=True)
+class AfterEventTime:
+    """Events are available this ``delay`` after their event time: for history that was loaded in bulk."""
+
+    delay: Duration
+
+    @property
+    def delay_us(self) -> int:
+        """The delay in microseconds."""
+        return duration_us(self.delay)
+
+    def spec(self) -> str:
+        """The text of a stream's spec, such as ``event_time+5m``."""
+        return f"event_time+{self.delay if isinstance(self.delay, str) else format_duration(self.delay_us)}"
+
+
+def after(delay: Duration) -> AfterEventTime:
+    """Say with ``Stream(available_at=after("5m"))`` that each event was available 5 minutes after its event time.
+
+    Use it for history that was loaded in bulk, whose record timestamps say nothing of that. Raises DefinitionError for
+    a text that is not a duration.
+
+    >>> after("5m").spec()
+    'event_time+5m'
+    """
+    with naming("available_at=after(…)"):
+        duration_us(delay)
+    return AfterEventTime(delay)
 
 
 @dataclass(frozen=True)
@@ -24,7 +51,7 @@ class Stream:
     ``event_time`` names the field that says when it happened. ``lateness`` bounds how long after it a record is still
     expected, ``tolerance`` how far it may lie after the record's own timestamp before the record is rejected.
     ``available_at`` says when the system could know of it: ``"record"`` (the record timestamp), the name of a datetime
-    field, or ``"event_time+5m"`` for history that was loaded in bulk.
+    field, or ``after("5m")`` for history that was loaded in bulk.
     ``key`` names the fields whose values make the Kafka record key, in order.
     """
 
@@ -34,22 +61,17 @@ class Stream:
     key: Sequence[str] | str = ()
     lateness: Duration = "1h"
     tolerance: Duration = "5m"
-    available_at: str = "record"
+    available_at: str | AfterEventTime = "record"
 
     def __post_init__(self) -> None:
         times = [
             field.name for field in self.fields if field.kind == "datetime" and not field.many and not field.nullable
         ]
-        wanted = (
-            [self.event_time]
-            if self.available_at == "record" or self.bulk_delay_us is not None
-            else [self.event_time, self.available_at]
-        )
-        for name in wanted:
+        for name in dict.fromkeys([self.event_time, self.available_field or self.event_time]):
             if name not in times:
                 message = (
-                    f"stream {self.topic!r}: {name!r} is no datetime field of {self.event.__name__} that is always "
-                    f"there; it has {times or 'none'}"
+                    f"stream {self.topic!r}: {name!r} is not a required datetime field of {self.event.__name__}; "
+                    f"it has {times or 'none'}"
                 )
                 raise DefinitionError(message)
         for name in self.key_fields:
@@ -69,10 +91,16 @@ class Stream:
         return (self.key,) if isinstance(self.key, str) else tuple(self.key)
 
     @cached_property
+    def available_field(self) -> str | None:
+        """The field that ``available_at`` is computed from; None for ``"record"``, which uses the record timestamp."""
+        if isinstance(self.available_at, AfterEventTime):
+            return self.event_time
+        return None if self.available_at == "record" else self.available_at
+
+    @cached_property
     def bulk_delay_us(self) -> int | None:
-        """The delay of ``available_at="event_time+…"``, else None."""
-        match = _EVENT_TIME_PLUS.fullmatch(self.available_at)
-        return duration_us(match[1]) if match else None
+        """The delay of ``available_at=after(…)`` in microseconds, else None."""
+        return self.available_at.delay_us if isinstance(self.available_at, AfterEventTime) else None
 
     @property
     def lateness_us(self) -> int:
@@ -102,5 +130,7 @@ class Stream:
             "key": list(self.key_fields),
             "lateness_us": self.lateness_us,
             "tolerance_us": self.tolerance_us,
-            "available_at": self.available_at,
+            "available_at": self.available_at.spec()
+            if isinstance(self.available_at, AfterEventTime)
+            else self.available_at,
         }

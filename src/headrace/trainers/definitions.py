@@ -31,7 +31,7 @@ __all__ = [
 SPEC_VERSION = 1
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _METRICS = ("auc", "logloss")
-_SOURCES = ("events", "logged")
+_LEARN_FROM = ("events", "logged")
 _RULES = ("better", "not_worse")
 
 
@@ -48,29 +48,30 @@ class Run:
 
 
 LearnFrom = Literal["events", "logged"]
-FitFunction = Callable[..., Any]
-"""``fit(X: DataFrame, y: Series, run: Run) -> fitted estimator`` with ``predict_proba``."""
+TrainFunction = Callable[..., Any]
+"""``train(X: DataFrame, y: Series, run: Run)`` returns a fitted estimator that has ``predict_proba``."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """How a request's outcome is known: the event of ``source`` with the same value in the field ``on``.
+    """How the outcome of a request is known: by the event of ``stream`` that has the same value in the field ``on``.
 
-    ``value`` is a boolean expression over it. A label that is not there ``within`` that long after the request never
-    comes: the row is then dropped (``missing="drop"``) or counts as false (``missing="false"``).
+    ``value`` is a boolean expression over the fields of that event. A label that has not arrived ``within`` this time
+    after the request never arrives. ``missing`` is its value then: ``None`` leaves the row out, ``False`` counts it as
+    false.
     """
 
-    source: Stream
+    stream: Stream
     value: Expression
     on: str
     within: Duration
-    missing: Literal["drop", "false"] = "drop"
+    missing: Literal[False] | None = None
 
     def __post_init__(self) -> None:
-        where = f"label on {self.source.topic!r}"
+        where = f"label on {self.stream.topic!r}"
         with naming(f"{where}: on"):
-            self.source.field(self.on)
-        kinds: dict[str, str] = {f.name: f.kind for f in self.source.fields if not f.many}
+            self.stream.field(self.on)
+        kinds: dict[str, str] = {f.name: f.kind for f in self.stream.fields if not f.many}
         with naming(f"{where}: value"):
             found = kind(self.value.tree, kinds)
         if found != "bool":
@@ -81,7 +82,12 @@ class Label:
         if within_us <= 0:
             message = f"{where}: within={self.within!r} must be longer than nothing"
             raise DefinitionError(message)
-        _one_of(where, "missing", self.missing, ("drop", "false"))
+        if not any(self.missing is choice for choice in (None, False)):
+            message = (
+                f"{where}: missing={self.missing!r}; choose None, which leaves a row without a label out, or False, "
+                "which counts it as false"
+            )
+            raise DefinitionError(message)
 
     @property
     def within_us(self) -> int:
@@ -91,11 +97,11 @@ class Label:
     def spec(self) -> dict[str, Any]:
         """The label as plain JSON."""
         return {
-            "topic": self.source.topic,
+            "topic": self.stream.topic,
             "value": self.value.tree,
             "on": self.on,
             "within_us": self.within_us,
-            "missing": self.missing,
+            "missing": "drop" if self.missing is None else "false",
         }
 
 
@@ -142,31 +148,32 @@ class Gate:
 
 @dataclass(frozen=True)
 class Model:
-    """A model: the requests it answers, what it sees, what it predicts, how it is fitted, and when again.
+    """A model: the requests that it answers, its features, its label, how it is trained, and when it is trained again.
 
-    ``requests`` is the stream of rows to predict: ``key`` names the field that tells them apart, ``at`` the time of the
-    look-up. ``first``: matured rows for version 1. ``cooldown``: event time from a finished run to the next request;
-    ``daily_budget``: the most requests on one day of it.
+    ``requests`` is the stream of rows to predict. ``request_key`` names the field that identifies a request,
+    ``requested_at`` the field with the time of its look-up. ``train`` fits an estimator. ``first_after`` is the number
+    of matured rows that version 1 needs. ``cooldown`` is the event time between the end of a run and the next request
+    for one; ``daily_budget`` is the largest number of such requests on one day.
 
-    ``source``: what later versions learn from, features worked out from the ``"events"`` as of each request, or the
-    vectors ``"logged"`` when they were served: rows that were never served are then left out. Version 1, before which
-    nothing is served, always learns from the events.
+    ``learn_from`` says which features later versions are trained on. ``"events"``: the features are computed from the
+    event log as of each request. ``"logged"``: the vectors that were logged when they were served; rows that were never
+    served are left out. Version 1 always learns from the events, since nothing has been served before it.
     """
 
     name: str
     requests: Stream
-    key: str
-    at: str
+    request_key: str
+    requested_at: str
     features: FeatureService
     label: Label
-    fit: FitFunction
+    train: TrainFunction
     triggers: TriggerRule
     gate: Gate
     request_features: Sequence[str] = ()
-    first: int = 20_000
+    first_after: int = 20_000
     cooldown: Duration = "7d"
     daily_budget: int | None = None
-    source: LearnFrom = "events"
+    learn_from: LearnFrom = "events"
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -178,12 +185,12 @@ class Model:
         self._check_label()
         with naming(f"model {self.name!r}: cooldown"):
             duration_us(self.cooldown)
-        _one_of(f"model {self.name!r}", "source", self.source, _SOURCES)
+        _one_of(f"model {self.name!r}", "learn_from", self.learn_from, _LEARN_FROM)
         _ = self.policy  # its own checks
 
     def _check_requests(self) -> None:
-        self._request_field("key", self.key, ("int", "str"))
-        self._request_field("at", self.at, ("datetime",))
+        self._request_field("request_key", self.request_key, ("int", "str"))
+        self._request_field("requested_at", self.requested_at, ("datetime",))
         for name in self.request_features:
             self._request_field("request_features", name, ("int", "float", "bool", "str"))
         if len(set(self.request_features)) != len(self.request_features):
@@ -227,36 +234,36 @@ class Model:
                 raise DefinitionError(message)
 
     def _check_label(self) -> None:
-        ours, theirs = self.requests.field(self.label.on), self.label.source.field(self.label.on)
+        ours, theirs = self.requests.field(self.label.on), self.label.stream.field(self.label.on)
         if ours.kind != theirs.kind:
             message = (
                 f"model {self.name!r}: the label joins on {self.label.on!r}, which is {ours.kind} in "
-                f"{self.requests.topic!r} and {theirs.kind} in {self.label.source.topic!r}"
+                f"{self.requests.topic!r} and {theirs.kind} in {self.label.stream.topic!r}"
             )
             raise DefinitionError(message)
 
     @cached_property
     def policy(self) -> TriggerPolicy:
         """The triggers with what surrounds them."""
-        return TriggerPolicy(self.name, self.triggers, self.first, duration_us(self.cooldown), self.daily_budget)
+        return TriggerPolicy(self.name, self.triggers, self.first_after, duration_us(self.cooldown), self.daily_budget)
 
     def to_spec(self) -> dict[str, Any]:
-        """The model as plain JSON: all but the code of ``fit``, which is named."""
+        """The model as plain JSON. The code of ``train`` is not in it, only its name."""
         return {
             "spec_version": SPEC_VERSION,
             "model": self.name,
             "requests": self.requests.topic,
-            "key": self.key,
-            "at": self.at,
+            "key": self.request_key,
+            "at": self.requested_at,
             "features": self.features.name,
             "views": [[view.name, view.version] for view in self.features.views],
             "request_features": list(self.request_features),
             "label": self.label.spec(),
-            "fit": f"{getattr(self.fit, '__module__', '?')}:{getattr(self.fit, '__qualname__', repr(self.fit))}",
-            "first": self.first,
+            "fit": f"{getattr(self.train, '__module__', '?')}:{getattr(self.train, '__qualname__', repr(self.train))}",
+            "first": self.first_after,
             "cooldown": format_duration(duration_us(self.cooldown)),
             "daily_budget": self.daily_budget,
-            "source": self.source,
+            "source": self.learn_from,
             "triggers": self.triggers.spec(),
             "gate": self.gate.spec(),
             **{name: part for name, part in self.features.spec.items() if name == "on_demand"},

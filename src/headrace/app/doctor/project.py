@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from headrace.app.doctor.finding import Finding, ok, warning
+from headrace.base.times import format_duration
 from headrace.features.online.cursor import is_live, present
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 
@@ -23,8 +24,8 @@ def of_stream(stream: Stream) -> Iterator[Finding]:
     if stream.bulk_delay_us is not None:
         yield warning(
             f"stream {stream.topic}",
-            f"available_at is {stream.available_at!r}: training sets believe that every event came that soon after it "
-            "happened",
+            f"available_at is after({format_duration(stream.bulk_delay_us)!r}): training sets believe that every event "
+            "came that soon after it happened",
             'right for history that was loaded in bulk; "record" for a topic that is produced to live',
         )
 

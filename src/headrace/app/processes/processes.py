@@ -135,7 +135,7 @@ def scorer(
     tail = TopicTail(servers, [model.requests.topic], from_beginning=lockstep)
     follower = RequestFollower(
         model.requests,
-        model.at,
+        model.requested_at,
         tail=tail,
         subscriber=subscriber,
         answerer=answerer,

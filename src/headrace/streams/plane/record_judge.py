@@ -114,23 +114,20 @@ class RecordJudge:
         So an event time is never later than its record's own ``available_at`` and the tolerance: no tile is ahead of
         the partition clock by more than a view's ring has room for.
         """
-        event_time, how = self._stream.event_time, self._stream.available_at
-        by_field = how not in {"record", event_time} and self._stream.bulk_delay_us is None
-        return [(event_time, None), *([(how, None), (event_time, how)] if by_field else [])]
-
-    @cached_property
-    def _known_from(self) -> str:
-        """The field that ``available_at`` is made of."""
-        return self._stream.event_time if self._stream.bulk_delay_us is not None else self._stream.available_at
+        event_time, known = self._stream.event_time, self._stream.available_field
+        if known is None or known == event_time:
+            return [(event_time, None)]
+        return [(event_time, None), (known, None), (event_time, known)]
 
     def _available(
         self, fields: pl.DataFrame, records: PartitionRecords, runs: Sequence[PartitionRun], rejected: Mapping[int, str]
     ) -> np.ndarray:
         """Each run's running maximum, never less than its clock so far. What a rejected row says moves no clock."""
-        if self._stream.available_at == "record":
+        field = self._stream.available_field
+        if field is None:
             own = records.timestamps_us
         else:
-            own = _micros(fields, self._known_from) + (self._stream.bulk_delay_us or 0)
+            own = _micros(fields, field) + (self._stream.bulk_delay_us or 0)
             own[list(rejected)] = NO_CLOCK
         ends = itertools.accumulate(run.count for run in runs)
         parts = [(run, own[end - run.count : end]) for run, end in zip(runs, ends, strict=True)]

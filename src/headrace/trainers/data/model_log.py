@@ -95,7 +95,7 @@ def joined_label(label: Label, until_us: pl.Expr, clock_us: int) -> pl.Expr:
     there already would be the true ones alone.
     """
     in_time = pl.col("__labelled_at").dt.epoch("us") <= until_us
-    if label.missing == "drop":
+    if label.missing is None:
         return pl.when(in_time).then("__label")
     is_over = until_us < clock_us
     return pl.when(is_over & in_time).then("__label").when(is_over).then(pl.lit(value=False))
@@ -116,12 +116,12 @@ class ModelLog:
             log.reader(model.requests.topic), [*(pl.col(f.name) for f in model.requests.fields), pl.col("__topic_id")]
         )
         self._labels = _RowsByKey(
-            log.reader(label.source.topic),
+            log.reader(label.stream.topic),
             [pl.col(label.on).alias("__on"), to_polars(label.value.tree).alias("__label")],
             unique=["__on"],
         )
         own = pl.col("model") == model.name
-        served = pl.col([*_VECTOR, *_VALUES[model.source]])
+        served = pl.col([*_VECTOR, *_VALUES[model.learn_from]])
         self._vectors = _RowsByKey(log.reader(VECTORS.topic), [served], unique=["key"], where=own)
         self._predictions = _RowsByKey(
             log.reader(PREDICTIONS.topic),
@@ -132,7 +132,7 @@ class ModelLog:
 
     def positions(self) -> dict[str, Mapping[SourcePartition, int]]:
         """Topic → source partition → the offset below which everything was read, of requests, labels and vectors."""
-        topics = (self._model.requests.topic, self._model.label.source.topic, VECTORS.topic)
+        topics = (self._model.requests.topic, self._model.label.stream.topic, VECTORS.topic)
         tables = (self._requests, self._labels, self._vectors)
         return {topic: table.positions() for topic, table in zip(topics, tables, strict=True)}
 
@@ -163,7 +163,7 @@ class ModelLog:
         ``__requested_us`` and ``__day`` (of the request, since the epoch).
         """
         model = self._model
-        at = pl.col(model.at)
+        at = pl.col(model.requested_at)
         until = at.dt.epoch("us") + model.label.within_us
         known = pl.col("__available_at").dt.epoch("us") <= t_us
         rows = self.requests().filter(known & (until <= t_us) & self._kept(at))
@@ -172,7 +172,7 @@ class ModelLog:
             joined_label(model.label, until, self.labels_clock_us()).alias("__label"),
             at.dt.epoch("us").alias("__requested_us"),
             (at.dt.epoch("us") // DAY_US).alias("__day"),
-            pl.col(model.key).cast(pl.String).alias("__key"),
+            pl.col(model.request_key).cast(pl.String).alias("__key"),
         )
 
     def spine(self, t_us: int) -> pl.DataFrame:
@@ -185,10 +185,10 @@ class ModelLog:
             pl.col("key").alias("__key"),
             pl.col("requested_at").dt.epoch("us").alias("__vector_us"),
             pl.col("served_at").dt.epoch("us").alias("__served_us"),
-            pl.col(["offsets", *_VALUES[self._model.source]]).name.prefix("__"),
+            pl.col(["offsets", *_VALUES[self._model.learn_from]]).name.prefix("__"),
         )
         joined = self.labelled(t_us).join(served, on="__key", how="left", maintain_order="left")
-        is_own = (pl.col("__requested_us") == pl.col("__vector_us")) | ~pl.col(self._model.key).is_in(
+        is_own = (pl.col("__requested_us") == pl.col("__vector_us")) | ~pl.col(self._model.request_key).is_in(
             self._repeated(t_us).implode()
         )
         own = [pl.when(is_own).then(name).alias(name) for name in served.columns[2:]]
@@ -196,7 +196,9 @@ class ModelLog:
 
     def _repeated(self, t_us: int) -> pl.Series:
         """The keys that were requested more than once by then."""
-        keys = self.requests().filter(pl.col("__available_at").dt.epoch("us") <= t_us).get_column(self._model.key)
+        keys = (
+            self.requests().filter(pl.col("__available_at").dt.epoch("us") <= t_us).get_column(self._model.request_key)
+        )
         return keys.filter(keys.is_duplicated()).unique()
 
     def outcomes(self, t_us: int, version: int, role: str | None = None) -> pl.DataFrame:

@@ -81,7 +81,7 @@ class RequestRows:
             name=model.name,
             rows_from="requests",
             row_order=["available_at", "partition", "offset"],
-            time=model.at,
+            time=model.requested_at,
             as_of_us=self.as_of_us,
             label=model.label.spec(),
             label_column=self.label_column,
@@ -153,7 +153,7 @@ class SpineRows:
     def _features(self, piece: pl.DataFrame) -> pl.DataFrame:
         kinds = {name: kind for view in self.features.views for name, kind in view.entity.spec()["keys"]}
         at_us, served, own = times_us(piece, self.time), None, None
-        if self._known is not None and self._known.model.key in piece.columns:
+        if self._known is not None and self._known.model.request_key in piece.columns:
             found = self._known.served(piece, self.time)
             at_us = found["__served_us"].fill_null(pl.Series(at_us)).to_numpy()
             served, own = found["__offsets"].to_list(), OwnRecords(self._known.model.requests.topic, found)
@@ -201,8 +201,8 @@ class _Known:
     def of(model: Model, log: EventLog) -> _Known:
         own = ModelLog(model, log)
         requests = own.requests().select(
-            pl.col(model.key).cast(pl.String).alias("__key"),
-            pl.col(model.at).dt.epoch("us").alias("__time"),
+            pl.col(model.request_key).cast(pl.String).alias("__key"),
+            pl.col(model.requested_at).dt.epoch("us").alias("__time"),
             *_PLACE,
         )
         requests = requests.unique(["__key", "__time"], keep="first", maintain_order=True)
@@ -216,7 +216,7 @@ class _Known:
 
     def served(self, piece: pl.DataFrame, time: str) -> pl.DataFrame:
         """``__served_us`` and ``__offsets`` of each row that was served, and the place of each request; else null."""
-        asked = piece.select(pl.col(self.model.key).cast(pl.String).alias("__key")).with_columns(
+        asked = piece.select(pl.col(self.model.request_key).cast(pl.String).alias("__key")).with_columns(
             pl.Series("__time", times_us(piece, time))
         )
         for known in (self.vectors, self.requests):
@@ -226,7 +226,7 @@ class _Known:
     def labels(self, piece: pl.DataFrame, time: str, as_of_us: int) -> pl.Series:
         """The label of each matured row; null where there is none, or not yet."""
         label = self.model.label
-        kind = label.source.field(label.on).kind
+        kind = label.stream.field(label.on).kind
         asked = keys_of(piece, {label.on: kind}).with_columns(pl.Series("__time", times_us(piece, time)))
         found = asked.join(self.outcomes, left_on=label.on, right_on="__on", how="left", maintain_order="left")
         until = pl.col("__time") + label.within_us

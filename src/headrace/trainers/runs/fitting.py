@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from headrace.models.artifact import Artifact
-    from headrace.trainers.definitions import FitFunction, Run
+    from headrace.trainers.definitions import Run, TrainFunction
 
 _PRELOAD = [
     "numpy",
@@ -49,7 +49,7 @@ class FitTask:
     ``trusted`` are the types that the deployment loads: an estimator with others could serve nowhere.
     """
 
-    fit: FitFunction
+    fit: TrainFunction
     frame: pd.DataFrame
     label: pd.Series
     run: Run

@@ -71,7 +71,7 @@ def make_manifest(made: RunInputs, data: Examples) -> Manifest:
         label=model.label.spec(),
         seeds={"run": run_seed(made.request_id, made.seed), "gate": made.seed},
         libraries=libraries(),
-        code=code_hash(model.fit),
+        code=code_hash(model.train),
         trained_from_us=int(data.requested_us.min()),
         trained_to_us=int(data.requested_us.max()),
         excluded=list(made.excluded),
@@ -131,8 +131,8 @@ def service_ref(model: Model) -> ServiceRef:
         ],
         columns=model.features.columns(),
         request_features=list(model.request_features),
-        key=model.key,
-        at=model.at,
+        key=model.request_key,
+        at=model.requested_at,
         on_demand=model.features.spec.get("on_demand", {}),
     )
 

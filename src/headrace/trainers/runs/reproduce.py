@@ -95,7 +95,7 @@ class Reproducer:
             trained_to_us=int(data.requested_us.max()),
         )
         label = pd.Series(data.label, name="label")
-        return self.fits.fit(FitTask(model.fit, data.frame, label, run, data.frame, self.trusted)).scores
+        return self.fits.fit(FitTask(model.train, data.frame, label, run, data.frame, self.trusted)).scores
 
 
 def _check_columns(data: Examples, manifest: Manifest) -> None:
@@ -115,7 +115,7 @@ def _differences(model: Model, manifest: Manifest, data: Examples) -> list[Diffe
     now: dict[str, Any] = {
         "rows": len(data),
         "content_hash": data.content_hash(),
-        "code": code_hash(model.fit),
+        "code": code_hash(model.train),
         "service": model.features.version,
         "spec_hashes": {view.name: view.version for view in model.features.views},
         "label": model.label.spec(),

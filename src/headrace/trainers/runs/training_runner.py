@@ -125,7 +125,7 @@ class TrainingRunner:
 
     def _attempt(self, request: RetrainRequest, timer: _StepTimer) -> RunEnded:
         state = self._state()
-        source = self._model.source if state.live is not None else "events"
+        source = self._model.learn_from if state.live is not None else "events"
         excluded = self._sets.log.excluded = spans(self._exclusions.in_force().values(), self._model.name)
         data = timer.measure("training_set", lambda: self._sets.build(request.t_us, source))
         rows = split(self._model, data, request.t_us, excluded)
@@ -179,7 +179,7 @@ class TrainingRunner:
         )
         label = pd.Series(data.label, name="label")
         rows = None if holdout is None else holdout.frame
-        return self._pool.fit(FitTask(self._model.fit, data.frame, label, run, rows, self._trusted))
+        return self._pool.fit(FitTask(self._model.train, data.frame, label, run, rows, self._trusted))
 
     def _judged(self, run: _RunAttempt, state: ModelState, scores: np.ndarray) -> GateReport:
         """The gate's word on the challenger against what is live. The days count as looked at from now on."""

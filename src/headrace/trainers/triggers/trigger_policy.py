@@ -42,20 +42,23 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class TriggerPolicy:
-    """A model's rule and what surrounds it. ``first``: matured rows for version 1, its warm-up.
+    """A model's rule and what surrounds it. ``first_after``: the matured rows that version 1 needs.
 
     ``cooldown_us`` and the days of ``daily_budget``, the most runs to ask for on one, are event time.
     """
 
     model: str
     rule: TriggerRule
-    first: int
+    first_after: int
     cooldown_us: int
     daily_budget: int | None = None
 
     def __post_init__(self) -> None:
-        if self.first <= 0 or self.cooldown_us < 0:
-            message = f"model {self.model!r}: first={self.first} must be above 0, cooldown={self.cooldown_us} not below"
+        if self.first_after <= 0 or self.cooldown_us < 0:
+            message = (
+                f"model {self.model!r}: first_after={self.first_after} must be above 0, "
+                f"cooldown={self.cooldown_us} not below"
+            )
             raise DefinitionError(message)
         if self.daily_budget is not None and self.daily_budget <= 0:
             message = f"model {self.model!r}: daily_budget={self.daily_budget} must be above 0, or None for no bound"
@@ -64,8 +67,8 @@ class TriggerPolicy:
 
     @property
     def enough_labels(self) -> int:
-        """How many labels are 'enough new' ones: the rule's volume, else ``first``."""
-        return self.rule.labels() or self.first
+        """How many labels are 'enough new' ones: the rule's volume, else ``first_after``."""
+        return self.rule.labels() or self.first_after
 
     def evaluate(self, state: TriggerState, observation: Evidence) -> Decision:
         """Measure and judge. Scores and outcomes are looked at only where the answer can depend on them."""
@@ -97,8 +100,9 @@ class TriggerPolicy:
 
     def _first(self, inputs: dict[str, Any]) -> RuleVerdict:
         have = inputs["matured_labels"]
-        reason = f"{have:,} of {self.first:,} matured labels for the first version"
-        return RuleVerdict(rule=FIRST, fired=have >= self.first, reason=reason, progress=min(1.0, have / self.first))
+        reason = f"{have:,} of {self.first_after:,} matured labels for the first version"
+        progress = min(1.0, have / self.first_after)
+        return RuleVerdict(rule=FIRST, fired=have >= self.first_after, reason=reason, progress=progress)
 
     def _hold(self, state: TriggerState, t_us: int, inputs: dict[str, Any]) -> RuleVerdict | None:
         """Why nothing may fire now, whatever the rules say; None if they may."""
