@@ -15,7 +15,7 @@ import pytest
 
 from features import delay_features
 from headrace.bus.event import Event
-from headrace.bus.stream import Stream
+from headrace.bus.stream import Stream, after
 from headrace.features.definitions.aggregates import (
     ApproxDistinct,
     Count,
@@ -86,8 +86,8 @@ STREAMS = {
     "weather": weather,
     "readings": READINGS,
     "available at a field": Stream("readings", Reading, event_time="seen_at", available_at="known_at"),
-    "loaded in bulk": Stream("readings", Reading, event_time="seen_at", available_at="event_time+5m"),
-    "loaded in bulk, 60m": Stream("readings", Reading, event_time="seen_at", available_at="event_time+60m"),
+    "loaded in bulk": Stream("readings", Reading, event_time="seen_at", available_at=after("5m")),
+    "loaded in bulk, 60m": Stream("readings", Reading, event_time="seen_at", available_at=after("60m")),
     "payments": crash.payments("n"),
 }
 ENTITIES = {
@@ -186,8 +186,8 @@ def fit(x: Any, y: Any, run: Any) -> Any:
 
 def model(triggers: TriggerRule, gate: Gate = GATES["better"], features: FeatureService = SERVICE) -> Model:
     return Model(
-        "warm", requests=READINGS, key="sensor", at="seen_at", features=features, label=LABEL, fit=fit,
-        triggers=triggers, gate=gate,
+        "warm", requests=READINGS, request_key="sensor", requested_at="seen_at", features=features, label=LABEL,
+        train=fit, triggers=triggers, gate=gate,
     )  # fmt: skip
 
 
@@ -204,9 +204,9 @@ MODELS = {
     **{f"trigger {name}": model(rule) for name, rule in TRIGGERS.items()},
     **{f"gate {name}": model(TRIGGERS["volume"], gate) for name, gate in GATES.items()},
     "every setting": Model(
-        "warm-2", requests=ASKED, key="sensor", at="asked_at", features=ON_DEMAND, request_features=["hour"],
-        label=LABEL, fit=fit, first=500, cooldown="36h", daily_budget=3, source="logged",
-        triggers=TRIGGERS["volume"], gate=GATES["better"],
+        "warm-2", requests=ASKED, request_key="sensor", requested_at="asked_at", features=ON_DEMAND,
+        request_features=["hour"], label=LABEL, train=fit, first_after=500, cooldown="36h", daily_budget=3,
+        learn_from="logged", triggers=TRIGGERS["volume"], gate=GATES["better"],
     ),
     "flights": delay,
     "card payments": application("n").model,
