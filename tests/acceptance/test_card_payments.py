@@ -37,9 +37,10 @@ from headrace.trainers.runs.messages import RetrainRequest, RunEnded
 from headrace.trainers.runs.training_runner import TrainingRunner
 from headrace.trainers.triggers.evidence import DAY_US
 from tests.acceptance.card_payments import CardPayments, Payment, Settlement, application, fit_on_shuffled_labels
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from headrace.app.local.services import LocalServices
 
@@ -101,7 +102,7 @@ class Scene:
         for settlement in self.settlements[before[1] : self.sent[1]]:
             self.producer.send(self.app.settlements, settlement, timestamp_ms=epoch_us(settlement.settled_at) // 1_000)
         self.producer.flush()
-        until(lambda: self._folded() == [self.sent[0]] * 2)
+        until(lambda: self._folded() == [self.sent[0]] * 2, 60)
 
     def _folded(self) -> list[int]:
         offsets = self.client.get(self.app.features.name, {"card": CARDS[0], "merchant": "shop-0"}).offsets()
@@ -118,7 +119,7 @@ class Scene:
         }
         for topic, (count, which) in expected.items():
             self.plane.flush_soon()
-            until(lambda t=topic, n=count, w=which: _accepted(self.log, t, w) == n)  # type: ignore[misc]
+            until(lambda t=topic, n=count, w=which: _accepted(self.log, t, w) == n, 60)  # type: ignore[misc]
 
     def answer(self, answerer: Answerer) -> int:
         """Live until the second request: every six hours the payments of the next six, with the features of then."""
@@ -133,13 +134,6 @@ class Scene:
 
 def _accepted(log: EventLog, topic: str, which: pl.Expr) -> int:
     return log.read(topic).filter((pl.col("__verdict") == ACCEPTED) & which).height
-
-
-def until(holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -29,9 +29,9 @@ from headrace.streams.upkeep import LogUpkeep, UpkeepSchedule
 from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.runs.fitting import InlineFits
 from headrace.trainers.runs.reproduce import Reproducer
-from tests.support.crash.scene import until
 from tests.support.orders_model import LIVE_FROM, Shop, day, model, request
 from tests.support.ping_log import ONE, REBORN, ZERO, append, offsets, pings, rows, stream_with
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     import polars as pl

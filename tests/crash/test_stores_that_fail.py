@@ -13,7 +13,8 @@ from tests.support.crash import faults
 from tests.support.crash.comparison import compare, inconsistent, least
 from tests.support.crash.disk import Disk
 from tests.support.crash.lanes import begin, recover
-from tests.support.crash.scene import Scene, served, until
+from tests.support.crash.scene import Scene, served
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path

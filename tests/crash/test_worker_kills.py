@@ -13,7 +13,7 @@ import pytest
 from tests.support.crash.comparison import compare
 from tests.support.crash.faults import WORK_STEPS, a_zombie, a_zombie_at
 from tests.support.crash.lanes import begin, recover
-from tests.support.crash.scene import until
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from tests.support.crash.scene import Scene
@@ -31,7 +31,7 @@ def test_two_workers_that_both_own_everything_count_nothing_twice(scene: Scene) 
     """Each has a group of its own, so Kafka gives every partition to both: only the fences keep them apart."""
     rivals = [scene.start(), scene.start()]
     with scene.flow(2_000):
-        time.sleep(4)
+        until(lambda: all(rival.refusals() >= 2 for rival in rivals), 60, lambda: [r.refusals() for r in rivals])
     scene.kill(rivals[0], "rival")
     ends_exact(scene)
 
@@ -57,12 +57,16 @@ def test_zombies_that_wake_up_with_writes_in_their_hands_count_nothing_twice(sce
     chance = random.Random(5)
     scene.start()
     begun(scene)
+    zombies = []
     with scene.flow(500):
         for step in (*WORK_STEPS, *WORK_STEPS):
+            zombies.append(scene.worker)
             a_zombie_at(step, scene, chance)
         for _ in range(4):
+            zombies.append(scene.worker)
             a_zombie(scene, chance)
-    assert scene.deaths["zombie"] == 12
+    assert scene.deaths["zombie"] == len(zombies) == 12
+    assert sum(zombie.refusals() for zombie in zombies) > 0, "no zombie woke up to write anything"
     ends_exact(scene)
 
 

@@ -16,8 +16,8 @@ from headrace.app.cli import build
 from headrace.errors import TransientError
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.serving.features import FeatureClient
-from tests.support.deployments_scene import until
 from tests.support.feast_scene import YAML
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,7 +23,7 @@ from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.streams.dead_letters.dead_letter import find
 from headrace.streams.dead_letters.replay import REPLAY_OF, DeadLetterReplayer, replayed
 from headrace.streams.plane.data_plane import DataPlane, PlaneConfig
-from tests.support.crash.scene import until
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,21 +22,12 @@ from headrace.app.local.services import LocalServices, services_for
 from headrace.app.local.valkey import LocalValkey
 from headrace.app.project.settings import Settings
 from headrace.errors import DataFolderInUseError, DownloadError, ServiceStartError
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.integration
-
-
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def alive(pid: int) -> bool:
@@ -184,9 +175,9 @@ def test_after_kill_9_of_the_parent_nothing_runs_and_the_folder_is_free(tmp_path
         pids = json.loads(parent.stdout.readline())
         assert all(map(alive, pids))
         os.kill(parent.pid, signal.SIGKILL)
-        assert until(lambda: not any(map(alive, pids)))
+        until(lambda: not any(map(alive, pids)), 20)
         os.killpg(parent.pid, signal.SIGKILL)  # the fork
-    assert until(lambda: running(tmp_path) is None)
+    until(lambda: running(tmp_path) is None, 20)
     with LocalServices(tmp_path) as again:
         assert has_broker(again.bootstrap_servers)
 

@@ -21,7 +21,7 @@ from headrace.bus.topics import admin, incarnations
 from headrace.errors import SettingsError
 from headrace.streams.metrics import WorkerMetrics, served
 from headrace.streams.plane.worker_report import PartitionReport, StoppedReport, ViewReport, WorkerReport
-from tests.support.crash.scene import eventually, until
+from tests.support.waiting import eventually, until
 
 if TYPE_CHECKING:
     from headrace.app.local.services import LocalServices

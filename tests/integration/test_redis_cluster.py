@@ -25,8 +25,8 @@ from headrace.serving.features import FeatureClient, FeatureVectors, Status
 from headrace.streams.plane.data_plane import DataPlane, PlaneConfig
 from headrace.streams.worker import publish_definitions
 from tests.support.crash.definitions import START, START_US, USERS, payments, service, users
-from tests.support.crash.scene import until
 from tests.support.redis_cluster import slot_of
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

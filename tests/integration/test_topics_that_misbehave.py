@@ -28,7 +28,7 @@ from headrace.streams.plane.takeover import LogEnd, Takeover
 from headrace.streams.repair import accept_loss, find_gaps
 from headrace.streams.worker import publish_definitions
 from tests.support.crash.definitions import START, START_US, USERS, payments, service, users
-from tests.support.crash.scene import eventually, until
+from tests.support.waiting import eventually, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,6 +21,7 @@ from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 from headrace.streams.views.logged_rows import LoggedRows
 from headrace.streams.views.view_partition import ViewPartition
 from headrace.streams.worker import publish_definitions
+from tests.support.example_budget import examples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,7 +137,7 @@ steps = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(row, min_size=1, max_size=40), st.lists(steps, max_size=12), st.sampled_from([1, 2, 5]))
 def test_values_of_each_shard_follow_the_shards_own_offsets(
     log: list[Row], does: list[tuple[str, int, set[int] | None]], shards: int

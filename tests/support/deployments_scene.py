@@ -31,7 +31,7 @@ from headrace.streams.worker import follow_deployments, make_topics
 from tests.support.crash.definitions import PARTITIONS, USERS, Produced, Till, payments
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from multiprocessing.process import BaseProcess
     from pathlib import Path
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 PROCESSES = multiprocessing.get_context("forkserver")
 GRACE_S, DROP_S = 2.0, 1.0
+CATCH_UP_ROWS = 500
 
 
 def version(namespace: str, number: int, name: str = "user") -> FeatureView:
@@ -85,7 +86,7 @@ def work(setting: Setting) -> None:
         batch_rows=500,
         flush_s=0.1,
         heartbeat_s=0.2,
-        catch_up_rows=500,
+        catch_up_rows=CATCH_UP_ROWS,
     )
     plane = DataPlane(
         config,
@@ -248,11 +249,3 @@ def _columns(rows: Sequence[tuple[int, int]], number: int, at_us: int) -> dict[s
         if number > 1:
             found[f"user__most_{window}"] = max((c for c in cents if c > number * 100), default=None)
     return found
-
-
-def until(holds: Callable[[], bool], timeout_s: float, say: Callable[[], object] = lambda: "") -> None:
-    """Wait until it holds; AssertionError with what ``say`` says after the timeout."""
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, say()
-        time.sleep(0.02)

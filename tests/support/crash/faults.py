@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import headrace.streams
-from tests.support.crash.scene import until
 from tests.support.crash.worker import Setting, work
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     import random

@@ -13,7 +13,8 @@ from headrace.app.local.valkey import LocalValkey
 from tests.support.crash.comparison import Comparison, compare, inconsistent
 from tests.support.crash.disk import Disk
 from tests.support.crash.faults import CATALOGUE
-from tests.support.crash.scene import Scene, until
+from tests.support.crash.scene import Scene
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 from redis import Redis
@@ -24,9 +24,10 @@ from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.serving.features import FeatureClient, FeatureVectors, Status
 from tests.support.crash.definitions import PARTITIONS, USERS, Produced, Till, payments, users
 from tests.support.crash.worker import Setting, Worker
+from tests.support.waiting import eventually, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from confluent_kafka import KafkaError, Message
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from headrace.app.local.valkey import LocalValkey
     from tests.support.crash.disk import Disk
 
-T = TypeVar("T")
 _FLOW_EACH_S = 0.02
 
 
@@ -66,7 +66,9 @@ class Scene:
         self.view = f"user@{users(namespace).version}"
         self.deaths: Counter[str] = Counter()
         self.workers: list[Worker] = []
-        self._setting = Setting(bootstrap_servers, valkey.url, str(folder), namespace, _output(folder, disk))
+        self._setting = Setting(bootstrap_servers, valkey.url, str(folder), namespace, os.devnull)
+        self._folder = folder
+        self._started = 0
         self.group = f"{namespace}-all"
         self._producer = Producer({"bootstrap.servers": bootstrap_servers, "enable.idempotence": True, "log_level": 2})
         self._one_at_a_time = threading.Lock()
@@ -88,7 +90,9 @@ class Scene:
     ) -> Worker:
         """Start a worker; with a group of its own (None) it gets all partitions at once, whoever else has them."""
         group = group or uuid.uuid4().hex
-        worker = Worker(replace(self._setting, group=group, failpoint=failpoint, flush_s=flush_s))
+        self._started += 1
+        output = _output(self._folder, self.disk, self._started)
+        worker = Worker(replace(self._setting, group=group, failpoint=failpoint, flush_s=flush_s, output=output))
         self.workers.append(worker)
         return worker
 
@@ -223,7 +227,7 @@ class Scene:
             "cursors": list(self.store.cursors([self.view])[0].values()),
             "statuses": Counter(str(found.statuses(row)["user"]) for row in range(found.rows)),
             "workers": [worker.exitcode for worker in self.workers],
-            "output": self._setting.output,
+            "outputs": [worker.output for worker in self.workers],
         }
 
     def close(self) -> None:
@@ -234,11 +238,11 @@ class Scene:
         self.redis.close()
 
 
-def _output(folder: Path, disk: Disk | None) -> str:
-    """Where workers write their messages: never on the disk that may be full."""
+def _output(folder: Path, disk: Disk | None, number: int) -> str:
+    """The file for the messages of a worker: never on the disk that may be full."""
     if disk is None:
-        return f"{folder}-workers.txt"
-    return f"{disk.folder}-workers.txt" if disk.is_mounted else os.devnull
+        return f"{folder}-worker-{number}.txt"
+    return f"{disk.folder}-worker-{number}.txt" if disk.is_mounted else os.devnull
 
 
 def served(found: FeatureVectors) -> bool:
@@ -249,21 +253,3 @@ def served(found: FeatureVectors) -> bool:
 
 def _beyond(positions: list[int], ends: list[int]) -> bool:
     return all(position >= end for position, end in zip(positions, ends, strict=True))
-
-
-def until(holds: Callable[[], bool], timeout_s: float, say: Callable[[], object] = lambda: "") -> None:
-    """Wait until it holds; AssertionError with what ``say`` says after the timeout."""
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, say()
-        time.sleep(0.02)
-
-
-def eventually(ask: Callable[[], T]) -> T:
-    """The answer, asked for until there is one: a new topic is not known at once."""
-    for _ in range(100):
-        try:
-            return ask()
-        except TransientError:
-            time.sleep(0.05)
-    return ask()

@@ -112,6 +112,12 @@ class Worker:
         theirs.close()
         assert self._process.pid is not None
         self.pid = self._process.pid
+        self.output = setting.output
+
+    def refusals(self) -> int:
+        """How often it has said that the online store or the event log refused what it wrote."""
+        said = Path(self.output).read_text() if Path(self.output).is_file() else ""
+        return said.count("write refused") + said.count("fenced by the event log")
 
     def arm(self, setting: str) -> None:
         """From now on it dies, or stops, at this failpoint."""
