@@ -15,7 +15,7 @@ from headrace.bus.topics import TopicPlan, admin, ensure_topics, stamped_by_prod
 from headrace.errors import BusUnavailableError
 from headrace.streams.worker import make_topics, warn_of_producers_stamps
 from tests.support.crash.definitions import payments
-from tests.support.crash.scene import eventually
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from headrace.app.local.services import LocalServices

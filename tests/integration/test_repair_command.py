@@ -13,7 +13,7 @@ from headrace.app.cli import build
 from headrace.bus.topics import TopicPlan, admin, ensure_topics, incarnations
 from headrace.errors import SettingsError
 from headrace.event_log.event_log import EventLog
-from tests.support.crash.scene import eventually
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
