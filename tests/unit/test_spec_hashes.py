@@ -221,14 +221,14 @@ DEFINITIONS: dict[str, Mapping[str, Any]] = {
 def spec_of(definition: Any) -> Any:
     if isinstance(definition, Model):
         return definition.to_spec()
-    if isinstance(definition, FeatureView | FeatureService):
+    if isinstance(definition, FeatureView | FeatureService | Stream):
         return definition.spec
     return definition.spec()
 
 
 def document(definition: Any) -> Any:
     """The spec as plain JSON."""
-    return spec_of(definition)
+    return msgspec.to_builtins(spec_of(definition))
 
 
 def wire(definition: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Typed events: what one record of a topic says."""
+"""Typed events: the content of one record of a topic."""
 
 from __future__ import annotations
 
@@ -16,15 +16,25 @@ _KINDS: dict[type, Kind] = {int: "int", float: "float", bool: "bool", str: "str"
 
 
 class Event(msgspec.Struct, gc=False):
-    """Base of all events.
+    """The base class of all events.
 
-    Fields are int, float, bool, str, datetime with zone, or a list of one of these, each perhaps ``| None``. On the
-    wire an event is one JSON object; times are RFC 3339. Fields that the type does not name are ignored.
+    A field is an int, float, bool, str or datetime with a time zone, or a list of one of these. Any of them may be
+    ``| None``. On the wire an event is one JSON object, and a time is RFC 3339 text. A reader ignores fields that the
+    type does not name.
+
+    >>> from datetime import UTC, datetime
+    >>> from headrace import Event
+    >>> class Departure(Event):
+    ...     flight_id: int
+    ...     delay_minutes: float | None
+    ...     departed_at: datetime
+    >>> Departure(flight_id=7, delay_minutes=None, departed_at=datetime(2013, 1, 1, 5, 17, tzinfo=UTC)).flight_id
+    7
     """
 
 
 class Field(msgspec.Struct, frozen=True):
-    """One field of an event: its name, kind, whether it is a list of that kind, and whether null is allowed."""
+    """One field of an event type. ``many``: it is a list of that kind. ``nullable_items``: its items may be null."""
 
     name: str
     kind: Kind
@@ -34,7 +44,7 @@ class Field(msgspec.Struct, frozen=True):
 
 
 def fields(event: type[Event]) -> tuple[Field, ...]:
-    """The fields of an event type in order. Raises DefinitionError for a type that has no column form."""
+    """Return the fields of an event type, in order. Raises DefinitionError for a field that no column can hold."""
     hints = typing.get_type_hints(event)
     return tuple(_field(event, name, hints[name]) for name in event.__struct_fields__)
 
@@ -61,5 +71,5 @@ def _without_none(hint: Any) -> tuple[Any, bool]:
 
 
 def encode(event: msgspec.Struct) -> bytes:
-    """The JSON bytes of an event or a control message."""
+    """Return the JSON bytes of an event or a control message."""
     return msgspec.json.encode(event)

@@ -1,13 +1,14 @@
-"""A stream: a typed Kafka topic of raw events, with its clock."""
+"""Streams: typed Kafka topics of events, with the times of their events."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headrace.base.times import Duration, duration_us, format_duration
 from headrace.bus.event import Event, Field, fields
+from headrace.bus.stream_spec import FieldSpec, StreamSpec
 from headrace.errors import DefinitionError, naming
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AfterEventTime:
-    """Events are available this ``delay`` after their event time: for history that was loaded in bulk."""
+    """An event is known this ``delay`` after its event time. Made by :func:`after`."""
 
     delay: Duration
 
@@ -25,18 +26,20 @@ class AfterEventTime:
         """The delay in microseconds."""
         return duration_us(self.delay)
 
+    @property
     def spec(self) -> str:
-        """The text of a stream's spec, such as ``event_time+5m``."""
+        """The text of it in a stream's spec. A delay that was given as text stays as it was written."""
         return f"event_time+{self.delay if isinstance(self.delay, str) else format_duration(self.delay_us)}"
 
 
 def after(delay: Duration) -> AfterEventTime:
-    """Say with ``Stream(available_at=after("5m"))`` that each event was available 5 minutes after its event time.
+    """Return an ``available_at`` for a stream whose history was loaded in bulk.
 
-    Use it for history that was loaded in bulk, whose record timestamps say nothing of that. Raises DefinitionError for
-    a text that is not a duration.
+    The system then takes each event as known this long after its event time, whenever it was loaded. Raises
+    DefinitionError for a text that is not a duration.
 
-    >>> after("5m").spec()
+    >>> from headrace import after
+    >>> after("5m").spec
     'event_time+5m'
     """
     with naming("available_at=after(…)"):
@@ -48,11 +51,23 @@ def after(delay: Duration) -> AfterEventTime:
 class Stream:
     """A topic of events of one type.
 
-    ``event_time`` names the field that says when it happened. ``lateness`` bounds how long after it a record is still
-    expected, ``tolerance`` how far it may lie after the record's own timestamp before the record is rejected.
-    ``available_at`` says when the system could know of it: ``"record"`` (the record timestamp), the name of a datetime
-    field, or ``after("5m")`` for history that was loaded in bulk.
-    ``key`` names the fields whose values make the Kafka record key, in order.
+    ``event_time`` names the field that says when the event happened. ``key`` names the fields whose values make the
+    Kafka record key, in order. ``lateness``: a record may come this long after its event time. ``tolerance``: the event
+    time may lie this long after the record's own timestamp; a record beyond it is rejected. ``available_at`` says when
+    the system could know of the event: ``"record"`` (the record's timestamp), the name of a datetime field, or
+    :func:`after` a delay.
+
+    Raises DefinitionError if a named field is missing or has another kind, or if a duration is malformed.
+
+    >>> from datetime import datetime
+    >>> from headrace import Event, Stream
+    >>> class Departure(Event):
+    ...     flight_id: int
+    ...     delay_minutes: float | None
+    ...     departed_at: datetime
+    >>> departures = Stream("flights.departed", Departure, event_time="departed_at", key="flight_id", lateness="2h")
+    >>> departures.spec.kinds
+    {'flight_id': 'int', 'delay_minutes': 'float', 'departed_at': 'datetime'}
     """
 
     topic: str
@@ -64,21 +79,22 @@ class Stream:
     available_at: str | AfterEventTime = "record"
 
     def __post_init__(self) -> None:
-        times = [
-            field.name for field in self.fields if field.kind == "datetime" and not field.many and not field.nullable
-        ]
-        for name in dict.fromkeys([self.event_time, self.available_field or self.event_time]):
+        self._check_times()
+        for name in self.key_fields:
+            self.field(name)
+        for name, duration in (("lateness", self.lateness), ("tolerance", self.tolerance)):
+            with naming(f"stream {self.topic!r}: {name}"):
+                duration_us(duration)
+
+    def _check_times(self) -> None:
+        times = [each.name for each in self.fields if each.kind == "datetime" and not each.many and not each.nullable]
+        for name in (self.event_time, self.available_field or self.event_time):
             if name not in times:
                 message = (
                     f"stream {self.topic!r}: {name!r} is not a required datetime field of {self.event.__name__}; "
                     f"it has {times or 'none'}"
                 )
                 raise DefinitionError(message)
-        for name in self.key_fields:
-            self.field(name)
-        for name, duration in (("lateness", self.lateness), ("tolerance", self.tolerance)):
-            with naming(f"stream {self.topic!r}: {name}"):
-                duration_us(duration)
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
@@ -92,45 +108,47 @@ class Stream:
 
     @cached_property
     def available_field(self) -> str | None:
-        """The field that ``available_at`` is computed from; None for ``"record"``, which uses the record timestamp."""
+        """The field that ``available_at`` is taken from; None if that is the record's timestamp."""
         if isinstance(self.available_at, AfterEventTime):
             return self.event_time
         return None if self.available_at == "record" else self.available_at
 
     @cached_property
     def bulk_delay_us(self) -> int | None:
-        """The delay of ``available_at=after(…)`` in microseconds, else None."""
+        """The delay in microseconds of ``available_at=after(…)``, else None."""
         return self.available_at.delay_us if isinstance(self.available_at, AfterEventTime) else None
 
     @property
     def lateness_us(self) -> int:
-        """Allowed lateness in microseconds."""
+        """The allowed lateness in microseconds."""
         return duration_us(self.lateness)
 
     @property
     def tolerance_us(self) -> int:
-        """Tolerance for event times after their record timestamp, in microseconds."""
+        """How far an event time may lie after its record's timestamp, in microseconds."""
         return duration_us(self.tolerance)
 
     def field(self, name: str) -> Field:
-        """The field of that name. Raises DefinitionError, naming the fields there are."""
+        """Return the field of that name. Raises DefinitionError, which lists the fields that exist."""
         for field in self.fields:
             if field.name == name:
                 return field
         message = f"stream {self.topic!r} has no field {name!r}; it has {[field.name for field in self.fields]}"
         raise DefinitionError(message)
 
-    def spec(self) -> dict[str, Any]:
-        """What the worker and the log need to know of this stream, as plain JSON."""
-        return {
-            "topic": self.topic,
-            "event": self.event.__name__,
-            "fields": [{"name": f.name, "kind": f.kind, "many": f.many, "nullable": f.nullable} for f in self.fields],
-            "event_time": self.event_time,
-            "key": list(self.key_fields),
-            "lateness_us": self.lateness_us,
-            "tolerance_us": self.tolerance_us,
-            "available_at": self.available_at.spec()
-            if isinstance(self.available_at, AfterEventTime)
-            else self.available_at,
-        }
+    @cached_property
+    def spec(self) -> StreamSpec:
+        """The stream as data: what the worker and the readers of the event log know of it."""
+        return StreamSpec(
+            topic=self.topic,
+            event=self.event.__name__,
+            fields=tuple(
+                FieldSpec(name=each.name, kind=each.kind, many=each.many, nullable=each.nullable)
+                for each in self.fields
+            ),
+            event_time=self.event_time,
+            key=self.key_fields,
+            lateness_us=self.lateness_us,
+            tolerance_us=self.tolerance_us,
+            available_at=self.available_at.spec if isinstance(self.available_at, AfterEventTime) else self.available_at,
+        )

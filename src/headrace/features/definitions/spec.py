@@ -7,6 +7,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from headrace.errors import DefinitionError
 from headrace.features.definitions.expression import kind
 
@@ -19,9 +21,11 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 NUMBER_KINDS = ["bool", "float", "int"]
 
 
-def spec_hash(spec: Mapping[str, Any]) -> str:
+def spec_hash(spec: Mapping[str, Any] | msgspec.Struct) -> str:
     """16 hex digits of SHA-256 over the canonical JSON of a spec."""
-    canonical = json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    canonical = json.dumps(
+        msgspec.to_builtins(spec), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 

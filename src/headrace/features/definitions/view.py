@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 from headrace.base.times import Duration, duration_us
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.expression import Expression, kind
@@ -134,7 +136,7 @@ class FeatureView:
             "spec_version": SPEC_VERSION,
             "view": self.name,
             "entity": self.entity.spec(),
-            "source": self.source.spec(),
+            "source": msgspec.json.decode(msgspec.json.encode(self.source.spec)),
             "where": None if self.where is None else self.where.tree,
             "derived": [[name, expression.tree] for name, expression in self.derived.items()],
             "windows": self._windows,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
 import structlog
 
 from headrace.bus.topics import MODELS
@@ -82,7 +83,7 @@ class Rollout:
         drop_after_s: float = _DROP_AFTER_S,
     ) -> None:
         self._namespace, self._store, self._tail, self._append = namespace, store, tail, append
-        self._streams = {stream.topic: stream.spec() for stream in streams}
+        self._streams = {stream.topic: msgspec.json.decode(msgspec.json.encode(stream.spec)) for stream in streams}
         self._new_id, self._clock = new_id, clock
         self._unneeded = NamesPresentFor(monotonic, grace_s)
         self._undropped = NamesPresentFor(monotonic, drop_after_s)

@@ -1,0 +1,44 @@
+"""The spec of a stream: what readers of its topic and of the event log know of it, without its Python type."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import msgspec
+
+from headrace.bus.event import Kind
+
+
+class FieldSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One field of a stream's events. ``many``: it is a list of that kind."""
+
+    name: str
+    kind: Kind
+    many: bool
+    nullable: bool
+
+
+class StreamSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unknown_fields=True):
+    """A stream as data. ``available_at`` is ``record``, the name of a field, or ``event_time+<duration>``.
+
+    On the wire it is the part ``source`` of a view's spec.
+    """
+
+    topic: str
+    event: str
+    fields: tuple[FieldSpec, ...]
+    event_time: str
+    key: tuple[str, ...]
+    lateness_us: int
+    tolerance_us: int
+    available_at: str
+
+    @cached_property
+    def kinds(self) -> dict[str, Kind]:
+        """The kind of each field that is not a list, by name: what an expression can read."""
+        return {field.name: field.kind for field in self.fields if not field.many}
+
+    @cached_property
+    def nullable(self) -> frozenset[str]:
+        """The names of the fields that may be null and are not lists."""
+        return frozenset(field.name for field in self.fields if field.nullable and not field.many)

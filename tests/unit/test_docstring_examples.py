@@ -1,0 +1,22 @@
+"""The examples in the docstrings of the public definitions run, and print what they say."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+
+import pytest
+
+MODULES = ["bus.event", "bus.stream"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_a_module_print_what_its_docstrings_say(name: str) -> None:
+    module = importlib.import_module(f"headrace.{name}")
+    found = [test for test in doctest.DocTestFinder().find(module, globs={"__name__": "__main__"}) if test.examples]
+    failures: list[str] = []
+    runner = doctest.DocTestRunner()
+    for test in found:
+        runner.run(test, out=failures.append)
+    assert found
+    assert not failures, "\n".join(failures)
