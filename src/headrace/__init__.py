@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from headrace.app.project.project import Project, load_project
     from headrace.app.project.settings import Settings
     from headrace.app.project.settings_sources import load_settings
-    from headrace.app.training import rebuild, training_set
+    from headrace.app.training_sets import rebuild, training_set
     from headrace.bus.event import Event
     from headrace.bus.producer import EventProducer
     from headrace.bus.stream import Stream, after
@@ -66,7 +66,7 @@ _MODULES = {
     "headrace.app.project.project": ("Project", "load_project"),
     "headrace.app.project.settings": ("Settings",),
     "headrace.app.project.settings_sources": ("load_settings",),
-    "headrace.app.training": ("rebuild", "training_set"),
+    "headrace.app.training_sets": ("rebuild", "training_set"),
     "headrace.bus.event": ("Event",),
     "headrace.bus.producer": ("EventProducer",),
     "headrace.bus.stream": ("Stream", "after"),

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from headrace.app.cli import build
 from headrace.app.doctor import redis as redis_doctor
-from headrace.app.processes.processes import warn_of_redis
+from headrace.app.processes.worker import log_redis_warnings
 from headrace.bus.topics import TopicPlan, ensure_topics, stream_config
 
 if TYPE_CHECKING:
@@ -90,10 +90,10 @@ def test_a_redis_that_evicts_is_refused(topic: str) -> None:
 @pytest.mark.usefixtures("evicting")
 def test_a_worker_says_at_its_start_that_redis_evicts(services: LocalServices) -> None:
     with capture_logs() as logs:
-        warn_of_redis(services.redis_url)
+        log_redis_warnings(services.redis_url)
     assert [(entry["log_level"], "allkeys-lru" in entry["event"]) for entry in logs] == [("warning", True)]
     with capture_logs() as logs:
-        warn_of_redis("redis://127.0.0.1:1")  # not there yet: the worker waits for it
+        log_redis_warnings("redis://127.0.0.1:1")  # not there yet: the worker waits for it
     assert logs == []
 
 
@@ -129,7 +129,7 @@ def test_a_redis_that_cannot_be_asked_is_a_finding_without_its_password(
 
 def test_a_cluster_that_is_away_is_waited_for_by_a_worker() -> None:
     with capture_logs() as logs:
-        warn_of_redis("redis+cluster://127.0.0.1:1")
+        log_redis_warnings("redis+cluster://127.0.0.1:1")
     assert logs == []
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headrace.app.deploying import feast_folder
 from headrace.app.project.settings import Settings
+from headrace.app.project_deployment import feast_folder
 from headrace.errors import DefinitionError, SettingsError
 from headrace.features.definitions.expression import col
 from headrace.features.definitions.service import FeatureService

@@ -340,7 +340,7 @@ def test_behind_sentinels_the_redis_of_the_tiles_is_to_be_named() -> None:
 PROBE = """
 import sys
 import headrace.feast, headrace.serving, headrace.streams.worker
-import headrace.app.processes.processes, headrace.app.deploying
+import headrace.app.processes.worker, headrace.app.processes.scorer, headrace.app.project_deployment
 print("feast" in sys.modules)
 """
 

@@ -173,7 +173,10 @@ def test_features_explain_names_tiles_events_offsets_and_version() -> None:
         (["get", "basket", "price=x"], "price='x': wanted a number"),
         (["get", "basket", "vip=yes"], "vip='yes': wanted true or false"),
         (["get", "risk", "price=1"], "wanted shop=…, till=…"),
-        (["explain", "is_dear"], "made by service 'basket' when it is asked for, of price, till__amount_1h, vip"),
+        (
+            ["explain", "is_dear"],
+            "of the service 'basket', computed from price, till__amount_1h, vip",
+        ),
         (["get", "risk", "sho=a"], "wanted shop=…, till=…"),
         (["explain", "till__n_2h", "shop=a"], "see `headrace features list`"),
         (["history", "tills", "--from", "2020-01-01", "--to", "2020-01-02"], "it has ['till']"),

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from headrace import Count, Entity, Event, FeatureView, Project, Settings, Stream
-from headrace.app.processes.jobs import jobs
+from headrace.app.processes.scheduled_jobs import scheduled_jobs
 from headrace.base.times import SettableClock, utc_datetime, wall_clock
 from headrace.bus.source_partition import SourcePartition
 from headrace.errors import FencedError
@@ -220,7 +220,7 @@ def test_the_leader_keeps_tables_and_audits_and_tells_the_metrics(tmp_path: Path
         audit_interval="800d",
         feature_tables_interval="1h",
     )
-    found = jobs(settings, Project(models={"returns": model}, views={"shop": shop}))
+    found = scheduled_jobs(settings, Project(models={"returns": model}, views={"shop": shop}))
     assert [(job.name, job.topic) for job in found] == [("audit returns", VECTORS.topic), ("table shop", "orders")]
     metrics = WorkerMetrics()
     clock = SettableClock(day(90))
@@ -283,4 +283,4 @@ def test_a_stop_does_not_wait_for_a_job(log: EventLog, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("changes", [{"clock": "control", "audit_interval": "1d", "feature_tables_interval": "1h"}, {}])
 def test_a_worker_has_no_jobs_in_a_replay_or_when_they_are_off(changes: dict[str, Any]) -> None:
-    assert jobs(Settings(**changes), Project(models={"returns": model}, views={"shop": shop})) == []
+    assert scheduled_jobs(Settings(**changes), Project(models={"returns": model}, views={"shop": shop})) == []

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from headrace.app.provenance import choose, describe, manifest_of, summarize, versions
+from headrace.app.model_versions import (
+    choose_model,
+    describe_version,
+    fetch_manifest,
+    published_versions,
+    summarize_version,
+)
 from headrace.errors import ArtifactError, HeadraceError
 from headrace.models.manifest import encode, hash_of
 from headrace.models.model_events import ManifestRef
@@ -18,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def test_a_version_shows_everything_that_made_the_model() -> None:
-    told = describe(fold([published("a", 1, expects=None)]), 1, MANIFEST)
+    told = describe_version(fold([published("a", 1, expects=None)]), 1, MANIFEST)
     assert json.loads(json.dumps(told)) == told
     assert (told["model"], told["version"], told["status"]) == ("delay", 1, "live")
     assert told["published_at"] == "2013-02-04T17:46:40Z"
@@ -54,14 +60,19 @@ def test_a_version_is_live_published_retired_or_void() -> None:
         retired("g", 1),
     ]
     state = fold(events)
-    assert versions(state) == [1, 2, 3, 4]
-    assert [summarize(state, each)["status"] for each in versions(state)] == ["retired", "live", "void", "published"]
-    assert [describe(state, each, MANIFEST)["status"] for each in versions(state)] == [
-        summarize(state, each)["status"] for each in versions(state)
+    assert published_versions(state) == [1, 2, 3, 4]
+    assert [summarize_version(state, each)["status"] for each in published_versions(state)] == [
+        "retired",
+        "live",
+        "void",
+        "published",
     ]
-    void = describe(state, 3, MANIFEST)["void"]
+    assert [describe_version(state, each, MANIFEST)["status"] for each in published_versions(state)] == [
+        summarize_version(state, each)["status"] for each in published_versions(state)
+    ]
+    void = describe_version(state, 3, MANIFEST)["void"]
     assert void == [{"event": "c", "reason": "it was judged against a, live is b"}]
-    twice = describe(state, 2, MANIFEST)
+    twice = describe_version(state, 2, MANIFEST)
     assert twice["event"] == "b"
     assert twice["void"] == [{"event": "d", "reason": "version 2 exists"}]
 
@@ -69,21 +80,21 @@ def test_a_version_is_live_published_retired_or_void() -> None:
 def test_an_unknown_version_or_model_names_the_known_ones() -> None:
     state = fold([published("a", 1, expects=None), published("b", 2, expects="a"), retired("r", 9)])
     with pytest.raises(HeadraceError, match=r"no version 9 .* published versions: 1, 2"):
-        describe(state, 9, MANIFEST)
+        describe_version(state, 9, MANIFEST)
     with pytest.raises(HeadraceError, match="published versions: none"):
-        summarize(ModelState(), 1)
-    assert choose({"delay": state}, None) == "delay"
+        summarize_version(ModelState(), 1)
+    assert choose_model({"delay": state}, None) == "delay"
     with pytest.raises(HeadraceError, match=r"--model; .*: delay, price"):
-        choose({"price": state, "delay": state}, None)
+        choose_model({"price": state, "delay": state}, None)
     with pytest.raises(HeadraceError, match=r"'other' has no events; .*: delay"):
-        choose({"delay": state}, "other")
+        choose_model({"delay": state}, "other")
 
 
 def test_a_manifest_is_the_one_its_event_names(tmp_path: Path) -> None:
     path = tmp_path / "1.json"
     path.write_bytes(encode(MANIFEST))
     data = msgspec.structs.replace(PUBLISHED, manifest=ManifestRef(uri=path.as_uri(), hash=hash_of(MANIFEST)))
-    assert manifest_of(data) == MANIFEST
+    assert fetch_manifest(data) == MANIFEST
     path.write_bytes(encode(msgspec.structs.replace(MANIFEST, rows=1)))
     with pytest.raises(ArtifactError, match="it was changed after version 1"):
-        manifest_of(data)
+        fetch_manifest(data)

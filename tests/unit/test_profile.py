@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from headrace.app.cli import build
-from headrace.app.profiling import bars
+from headrace.app.data_profile import bars
 from headrace.errors import ProjectError, TerminalError
 from headrace.trainers.data.profile import BINS, ColumnProfile, profile
 from tests.support.orders_model import DAYS, TOML, Shop, day

@@ -84,7 +84,7 @@ def test_a_failed_write_leaves_no_file(shop: Shop, tmp_path: Path) -> None:
 def test_a_name_that_is_not_there_says_which_are(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     from headrace import Project
 
-    monkeypatch.setattr("headrace.app.training.load_project", lambda _: Project(services={"shops": SERVICE}))
+    monkeypatch.setattr("headrace.app.training_sets.load_project", lambda _: Project(services={"shops": SERVICE}))
     assert made(shop, "shops", spine_of(2)).manifest.name == "shops"
     with pytest.raises(
         ProjectError, match=r"no model, feature service or view 'shop'; it has the services \['shops'\]"

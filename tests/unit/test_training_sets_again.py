@@ -58,7 +58,7 @@ def test_a_training_set_is_rebuilt_identically_after_new_rows_and_compaction(
         list(compact(shop.log, topic, 1, CompactionSizes(least_files=2)))
         shop.log.table(topic).vacuum(0, dry_run=False, enforce_retention_duration=False)
     project = type("P", (), {"model": staticmethod(lambda _: model), "services": {SERVICE.name: SERVICE}})
-    monkeypatch.setattr("headrace.app.training.load_project", lambda _: project)
+    monkeypatch.setattr("headrace.app.training_sets.load_project", lambda _: project)
     again = [headrace.rebuild(tmp_path / name, settings=settings_of(shop)) for name in ("given.parquet", "own.parquet")]
     assert [one.manifest for one in again] == list(kept)
     assert headrace.rebuild(kept[0], spine, settings=settings_of(shop)).manifest == kept[0]

@@ -1,7 +1,7 @@
 """The command `headrace`.
 
-Each module of `headrace.app.commands` has a `register(app)` that adds its command; at its top it imports nothing heavy,
-so that `headrace --help` is quick.
+Each module of `headrace.app.commands` has a `register(app)` that adds its command; a command imports what it needs
+when it runs, so that `headrace --help` is quick.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EXIT_INTERRUPTED = 130
 
 
 def main() -> None:
-    """The entry point: errors of ours become one line and an exit code, everything else a traceback."""
+    """The entry point. A HeadraceError becomes one line and an exit code, any other error a traceback."""
     try:
         build()()
     except HeadraceError as error:
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def build() -> typer.Typer:
-    """The CLI with every command there is."""
+    """Return the CLI with every command of `headrace.app.commands`."""
     app = typer.Typer(
         name="headrace",
         no_args_is_help=True,

@@ -1,88 +1,112 @@
-"""`headrace data profile`: what to look at, and how it is shown."""
+"""A first look at data, as `headrace data profile` gives it: finds the table, profiles it, prints it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
 from headrace.app.terminal.tables import print_rows
+from headrace.errors import ProjectError, TerminalError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import polars as pl
 
     from headrace.app.project.settings import Settings
     from headrace.trainers.data.profile import ColumnProfile, Profile
 
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 24
+_COLUMNS = ("column", "type", "nulls", "distinct", "low", "middle", "high", "distribution", "auc")
 
 
-def look(what: str, settings: Settings, *, label: str | None, time: str | None) -> Profile:
-    """Look at a Parquet file, such as of a training set; at a model's own training set; or at a stream's accepted rows.
+class ProfiledTable(NamedTuple):
+    """A table, and the names of its label column and of its time column as far as they are known."""
 
-    Raises ProjectError where there is none of these of that name, and TerminalError for a column that is not there.
+    frame: pl.DataFrame
+    label: str | None
+    time: str | None
+
+
+def profile_data(what: str, settings: Settings, *, label: str | None, time: str | None) -> Profile:
+    """Profile a Parquet file, the training set of a model, or the accepted rows of a stream.
+
+    ``what`` is a path that ends in .parquet, the name of a model, or the topic of a stream. ``label`` and ``time`` name
+    columns; a training set knows its own. Raises ProjectError if there is no such data, and TerminalError if a column
+    is not there.
     """
-    import polars as pl  # noqa: PLC0415 - the page of help needs none of it
+    from headrace.trainers.data.profile import profile
 
-    from headrace.app.project.project import load_project  # noqa: PLC0415
-    from headrace.app.training import training_set  # noqa: PLC0415
-    from headrace.errors import ProjectError, TerminalError  # noqa: PLC0415
-    from headrace.event_log.event_log import ACCEPTED, EventLog  # noqa: PLC0415
-    from headrace.trainers.data.profile import profile  # noqa: PLC0415
-    from headrace.trainers.data.training_set import manifest_of  # noqa: PLC0415
-
-    if Path(what).suffix == ".parquet":
-        frame = pl.read_parquet(what)
-        known = {} if label and time else _told(manifest_of, what)
-        label, time = label or known.get("label"), time or known.get("time")
-    else:
-        project = load_project(settings)
-        if what in project.models:
-            made = training_set(what, settings=settings)
-            frame, label, time = made.to_polars(), label or made.label_column, time or made.manifest.time
-        elif what in project.streams:
-            rows = EventLog(settings.event_log).read(what).filter(pl.col("__verdict") == ACCEPTED)
-            frame = rows.select(field.name for field in project.streams[what].fields)
-            time = time or project.streams[what].event_time
-        else:
-            raise ProjectError(
-                f"{what!r} is no Parquet file (*.parquet), and the project has no model or stream of that name; it has "
-                f"the models {sorted(project.models) or 'none'} and the streams {sorted(project.streams) or 'none'}"
-            )
+    found = _parquet(what) if Path(what).suffix == ".parquet" else _of_project(what, settings)
+    label, time = label or found.label, time or found.time
     for name in (label, time):
-        if name is not None and name not in frame.columns:
-            raise TerminalError(f"{what} has no column {name!r}; it has {frame.columns}")
-    return profile(frame, label=label, time=time)
+        if name is not None and name not in found.frame.columns:
+            raise TerminalError(f"{what} has no column {name!r}; it has {found.frame.columns}")
+    return profile(found.frame, label=label, time=time)
 
 
-def _told(manifest_of: Any, path: str) -> dict[str, Any]:
-    """What a training set's own manifest says; nothing of another file."""
-    from headrace.errors import TerminalError  # noqa: PLC0415
+def _parquet(path: str) -> ProfiledTable:
+    import polars as pl
 
+    from headrace.trainers.data.training_set import manifest_of
+
+    frame = pl.read_parquet(path)
     try:
         manifest = manifest_of(path)
-    except TerminalError:
-        return {}
-    return {"label": manifest.label_column, "time": manifest.time}
+    except TerminalError:  # not a training set
+        return ProfiledTable(frame, None, None)
+    return ProfiledTable(frame, manifest.label_column, manifest.time)
 
 
-def tell(found: Profile) -> None:
-    """As tables for a reader."""
+def _of_project(what: str, settings: Settings) -> ProfiledTable:
+    from headrace.app.project.project import load_project
+    from headrace.app.training_sets import training_set
+    from headrace.event_log.event_log import EventLog
+
+    project = load_project(settings)
+    if what in project.models:
+        made = training_set(what, settings=settings)
+        return ProfiledTable(made.to_polars(), made.label_column, made.manifest.time)
+    if what in project.streams:
+        stream = project.streams[what]
+        rows = _accepted(EventLog(settings.event_log).read(what))
+        return ProfiledTable(rows.select(field.name for field in stream.fields), None, stream.event_time)
+    raise ProjectError(
+        f"{what!r} is not a Parquet file (*.parquet), and the project has no model or stream of that name; it has "
+        f"the models {sorted(project.models) or 'none'} and the streams {sorted(project.streams) or 'none'}"
+    )
+
+
+def _accepted(rows: pl.DataFrame) -> pl.DataFrame:
+    import polars as pl
+
+    from headrace.event_log.event_log import ACCEPTED
+
+    return rows.filter(pl.col("__verdict") == ACCEPTED)
+
+
+def print_profile(found: Profile) -> None:
+    """Print a profile as tables."""
     outcome = "" if found.label is None else f"; label {found.label!r}, mean {_short(found.label_mean)}"
     typer.echo(f"{found.rows:,} rows{outcome}")
-    print_rows(("column", "type", "nulls", "distinct", "low", "middle", "high", "distribution", "auc"),
-               [_row(column) for column in found.columns])  # fmt: skip
+    print_rows(_COLUMNS, [_row(column) for column in found.columns])
     if found.periods:
-        most = max(period.rows for period in found.periods)
-        typer.echo(f"\nrows by {found.time}" + ("" if found.label is None else ", and the label's mean"))
-        print_rows(("from", "rows", "", "label"), [
-            {"from": p.begins, "rows": f"{p.rows:,}", "": "█" * round(_WIDTH * p.rows / most), "label": _short(p.label)}
-            for p in found.periods
-        ])  # fmt: skip
+        _print_periods(found)
     for suspect in found.suspects:
         typer.secho(f"suspect: {suspect.column} {suspect.why}", fg=typer.colors.YELLOW)
+
+
+def _print_periods(found: Profile) -> None:
+    most = max(period.rows for period in found.periods)
+    typer.echo(f"\nrows by {found.time}" + ("" if found.label is None else ", and the label's mean"))
+    rows = [
+        {"from": p.begins, "rows": f"{p.rows:,}", "": "█" * round(_WIDTH * p.rows / most), "label": _short(p.label)}
+        for p in found.periods
+    ]
+    print_rows(("from", "rows", "", "label"), rows)
 
 
 def _row(column: ColumnProfile) -> dict[str, Any]:
@@ -95,7 +119,11 @@ def _row(column: ColumnProfile) -> dict[str, Any]:
 
 
 def bars(counts: Sequence[int]) -> str:
-    """A histogram of one line: a full bar is the largest count, the lowest one at least a row, a blank none."""
+    """Return a histogram as one line of text. A full bar is the largest count, and a blank is a count of 0.
+
+    >>> bars([0, 1, 4, 8])
+    ' ▂▅█'
+    """
     most = max(counts, default=0)
     return "".join(" " if not count else _BARS[round((len(_BARS) - 1) * count / most)] for count in counts)
 

@@ -1,7 +1,8 @@
-"""Where a model's versions came from: their events, told with the manifest of what made them."""
+"""The versions of a model: what the model events say of each, together with the manifest of its training run."""
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from headrace.base.times import utc_datetime
@@ -17,26 +18,57 @@ if TYPE_CHECKING:
     from headrace.models.model_state import ModelState
 
 
-def versions(state: ModelState) -> list[int]:
-    """Every version that was published, also in vain."""
+TIMEOUT_SECONDS = 10.0
+"""The longest time that a command waits for Kafka."""
+
+
+def read_model_states(servers: str) -> dict[str, ModelState]:
+    """Read all model events from Kafka and return the state of each model by name. Raises BusUnavailableError."""
+    from headrace.models.kafka_model_event_log import KafkaModelEventLog
+    from headrace.models.model_state import fold_all
+
+    if not _has_events(servers):
+        return {}
+    with closing(KafkaModelEventLog(servers, timeout_s=TIMEOUT_SECONDS)) as log:
+        return fold_all(entry.event for entry in log.read() if entry.event is not None)
+
+
+def _has_events(servers: str) -> bool:
+    """Return whether the topic of model events exists. A reader does not create it."""
+    from confluent_kafka import KafkaException
+
+    from headrace.bus.topics import MODELS, admin
+    from headrace.errors import BusUnavailableError
+
+    try:
+        return MODELS in admin(servers).list_topics(timeout=TIMEOUT_SECONDS).topics
+    except KafkaException as error:
+        raise BusUnavailableError(f"could not list the topics of {servers}: {error}; is the broker up?") from error
+
+
+def published_versions(state: ModelState) -> list[int]:
+    """Return the number of every version that was published, also of those whose publication was void."""
     events = [*state.history, *(void.event for void in state.void)]
     return sorted({event.data.version for event in events if isinstance(event.data, Published)})
 
 
-def publication(state: ModelState, version: int) -> tuple[ModelEvent, Published]:
-    """The publication of a version: the one in force, else the last void one. TerminalError names those there are."""
+def find_publication(state: ModelState, version: int) -> tuple[ModelEvent, Published]:
+    """Return the event that published a version: the one in force, else the last void one.
+
+    Raises TerminalError, which lists the published versions, if there is none.
+    """
     void = [each.event for each in reversed(state.void) if each.event.data.version == version]
     found = [state.published(version), *void]
     for event in found:
         if event is not None and isinstance(event.data, Published):
             return event, event.data
-    known = ", ".join(str(each) for each in versions(state)) or "none"
+    known = ", ".join(str(each) for each in published_versions(state)) or "none"
     raise TerminalError(f"there is no version {version} in the model's events; published versions: {known}")
 
 
-def summarize(state: ModelState, version: int) -> dict[str, Any]:
-    """One version in a line, from its events alone."""
-    event, data = publication(state, version)
+def summarize_version(state: ModelState, version: int) -> dict[str, Any]:
+    """Return one row about a version, made from its events alone."""
+    event, data = find_publication(state, version)
     return {
         "model": event.model,
         "version": version,
@@ -50,13 +82,14 @@ def summarize(state: ModelState, version: int) -> dict[str, Any]:
     }
 
 
-def describe(state: ModelState, version: int, manifest: Manifest) -> dict[str, Any]:
-    """All that is known of one version, as plain JSON; ``manifest`` is the one that its publication names.
+def describe_version(state: ModelState, version: int, manifest: Manifest) -> dict[str, Any]:
+    """Return everything that is known about one version, as plain JSON.
 
-    ``status`` is live, published (in force, not live now), retired, or void (never in force); ``void`` says why
-    publications of this version count for nothing.
+    ``manifest`` is the one that the publication names: see :func:`fetch_manifest`. ``status`` is live, published (in
+    force, but not live now), retired, or void (never in force). ``void`` lists the publications of this version that
+    do not count, each with its reason.
     """
-    event, data = publication(state, version)
+    event, data = find_publication(state, version)
     return {
         "model": event.model,
         "version": version,
@@ -64,26 +97,10 @@ def describe(state: ModelState, version: int, manifest: Manifest) -> dict[str, A
         "published_at": _time(event.at_us),
         "event": event.id,
         "expects": data.expects,
-        "void": [
-            {"event": void.event.id, "reason": void.reason}
-            for void in state.void
-            if isinstance(void.event.data, Published) and void.event.data.version == version
-        ],
+        "void": _void_publications(state, version),
         "cause": {"rule": data.cause.rule, "reason": data.cause.reason, "decision": data.cause.decision},
         "request_id": data.request_id,
-        "data": {
-            "topics": [
-                {"topic": pin.topic, "topic_id": pin.topic_id, "offsets": dict(pin.offsets)} for pin in manifest.streams
-            ],
-            "rows": manifest.rows,
-            "content_hash": manifest.content_hash,
-            "trained_from": _time(manifest.trained_from_us),
-            "trained_to": _time(manifest.trained_to_us),
-            "excluded": [
-                {"from": _time(span.from_us), "to": _time(span.to_us), "reason": span.reason}
-                for span in manifest.excluded
-            ],
-        },
+        "data": _training_data(manifest),
         "code": manifest.code,
         "params": dict(manifest.params),
         "seeds": dict(manifest.seeds),
@@ -102,8 +119,34 @@ def describe(state: ModelState, version: int, manifest: Manifest) -> dict[str, A
     }
 
 
-def manifest_of(published: Published) -> Manifest:
-    """The manifest that a publication names. ArtifactError if it is another one, TransientError if it is not there."""
+def _void_publications(state: ModelState, version: int) -> list[dict[str, str]]:
+    return [
+        {"event": void.event.id, "reason": void.reason}
+        for void in state.void
+        if isinstance(void.event.data, Published) and void.event.data.version == version
+    ]
+
+
+def _training_data(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "topics": [
+            {"topic": pin.topic, "topic_id": pin.topic_id, "offsets": dict(pin.offsets)} for pin in manifest.streams
+        ],
+        "rows": manifest.rows,
+        "content_hash": manifest.content_hash,
+        "trained_from": _time(manifest.trained_from_us),
+        "trained_to": _time(manifest.trained_to_us),
+        "excluded": [
+            {"from": _time(span.from_us), "to": _time(span.to_us), "reason": span.reason} for span in manifest.excluded
+        ],
+    }
+
+
+def fetch_manifest(published: Published) -> Manifest:
+    """Fetch the manifest that a publication names.
+
+    Raises ArtifactError if its hash is not the one in the event, and TransientError if it cannot be fetched.
+    """
     ref = published.manifest
     found = manifests.decode(artifact.fetch(ref.uri))
     hashed = manifests.hash_of(found)
@@ -116,8 +159,11 @@ def manifest_of(published: Published) -> Manifest:
     return found
 
 
-def choose(states: Mapping[str, ModelState], model: str | None) -> str:
-    """The model that was asked for, or the only one there is. TerminalError names those there are."""
+def choose_model(states: Mapping[str, ModelState], model: str | None) -> str:
+    """Return the name of the chosen model. Without a choice it is the only model that has events.
+
+    Raises TerminalError, which lists the models, if the choice is unknown or is needed.
+    """
     known = ", ".join(sorted(states)) or "none"
     if model is None and len(states) == 1:
         return next(iter(states))

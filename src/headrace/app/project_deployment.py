@@ -1,4 +1,4 @@
-"""What `headrace plan` and `headrace apply` see of a deployment, and what they do to it."""
+"""Plans and deploys the definitions of a project, for `headrace plan` and `headrace apply`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from headrace.app.processes.broker import states
+from headrace.app.model_versions import read_model_states
 from headrace.app.processes.connections import addresses
 from headrace.app.project.project import Project, load_project
 from headrace.base.times import wall_clock
@@ -40,14 +40,20 @@ _TAKEN_S = 20.0
 
 @dataclass(frozen=True)
 class DeploymentProgress:
-    """How far it is: rows folded by view, and what is not live yet, views and services."""
+    """How far a deployment is.
+
+    ``folded`` counts the folded rows by view. ``waiting`` names the views and services that are not live yet.
+    """
 
     folded: Mapping[str, int]
     waiting: list[str]
 
 
 class ProjectDeployment:
-    """One project and the services that it is deployed to. Raises UnavailableError where one does not answer."""
+    """One project with the Kafka, Redis and event log that it is deployed to.
+
+    Every method raises UnavailableError if one of them does not answer.
+    """
 
     def __init__(self, settings: Settings) -> None:
         project: Project = load_project(settings)
@@ -63,17 +69,17 @@ class ProjectDeployment:
 
     @cached_property
     def names(self) -> list[str]:
-        """The wanted views, ``name@version``."""
+        """The wanted views, each as ``name@version``."""
         return [named(spec) for spec in self.views]
 
     def plan(self) -> DeploymentPlan:
-        """What would change. Estimates come from the event log, by folding some of it."""
+        """Return what a deployment would change. The estimates come from folding a part of the event log."""
         state = self._changes.read(self._namespace)
         plan = make_plan(
             state,
             self.views,
             self.services,
-            models=named_by_models(states(self._servers)),
+            models=named_by_models(read_model_states(self._servers)),
             in_force=self._in_force(),
             live=self._live(),
         )
@@ -102,20 +108,10 @@ class ProjectDeployment:
     # -- applying ---------------------------------------------------------------------------------------------------
 
     def insist_on_workers(self) -> None:
-        """Raises TransientError unless workers run that read every stream of the wanted views."""
+        """Raise TransientError unless running workers read every stream of the wanted views."""
         wanted = {spec["source"]["topic"] for spec in self.views}
-        read: set[str] = set()
-        is_one = False
-        ensure_topics(self._servers, [TopicPlan(OBSERVATIONS)])  # where no worker ever ran
-        with closing(TopicTail(self._servers, [OBSERVATIONS], from_beginning=False)) as tail:
-            deadline = time.monotonic() + _WORKERS_S
-            while time.monotonic() < deadline and not (is_one and wanted <= read):
-                for message in tail.poll(0.2):
-                    if (message.key() or b"").startswith(f"{self._namespace}-worker-".encode()):
-                        seen = msgspec.json.decode(message.value() or b"", type=WorkerReport)
-                        read |= {partition.topic for partition in seen.partitions}
-                        is_one = True
-        if not is_one:
+        read = self._topics_read_by_workers(wanted)
+        if read is None:
             raise TransientError(
                 f"no worker of namespace {self._namespace!r} has been heard within {_WORKERS_S:g} s: start "
                 "`headrace worker`, or deploy without waiting by --no-wait"
@@ -126,8 +122,21 @@ class ProjectDeployment:
                 "start them again with this project, or deploy without waiting by --no-wait"
             )
 
+    def _topics_read_by_workers(self, wanted: set[str]) -> set[str] | None:
+        """Listen to the reports of workers until all wanted topics were seen. Returns None if no worker reported."""
+        read: set[str] | None = None
+        ensure_topics(self._servers, [TopicPlan(OBSERVATIONS)])  # it is missing if no worker ever ran
+        with closing(TopicTail(self._servers, [OBSERVATIONS], from_beginning=False)) as tail:
+            deadline = time.monotonic() + _WORKERS_S
+            while time.monotonic() < deadline and (read is None or not wanted <= read):
+                for message in tail.poll(0.2):
+                    if (message.key() or b"").startswith(f"{self._namespace}-worker-".encode()):
+                        report = msgspec.json.decode(message.value() or b"", type=WorkerReport)
+                        read = (read or set()) | {partition.topic for partition in report.partitions}
+        return read
+
     def publish(self, plan: DeploymentPlan) -> None:
-        """Deploy what was planned. Raises TerminalError if another deployment came between."""
+        """Deploy what was planned. Raises TerminalError if another deployment was published after the plan."""
         id_ = uuid.uuid4().hex
         self._changes.append(
             Deployed(
@@ -139,24 +148,25 @@ class ProjectDeployment:
             raise TerminalError("another deployment came between the plan and this one, which is void: plan again")
 
     def catalogue(self) -> list[str]:
-        """Bring Feast's registry in step with what is live now, if the project has one; what changed, a line each.
+        """Update Feast's registry to what is live now, and return one line for each change.
 
-        Raises MissingExtraError without Feast, and DefinitionError where the registry has others of these names.
+        A project without a feature_store.yaml has no such registry: then nothing happens. Raises MissingExtraError if
+        Feast is not installed, and DefinitionError if the registry has other objects of these names.
         """
         if self._feast is None:
             return []
         require("feast", "feast")
-        from headrace.feast.catalogue import Catalogue  # noqa: PLC0415 - importing Feast takes seconds
+        from headrace.feast.catalogue import Catalogue  # importing Feast takes seconds
 
         return Catalogue(self._feast).keep(self.views, self.services)
 
     def rows(self) -> dict[str, int]:
-        """How many rows the event log has for each wanted view; workers have so long from now to take them."""
+        """Return how many rows the event log has for each wanted view, and start the time limit for workers."""
         self._all_taken = time.monotonic()
         return {name: sum(self._ends(spec).values()) for name, spec in zip(self.names, self.views, strict=True)}
 
     def progress(self) -> DeploymentProgress:
-        """How far the workers are."""
+        """Return how far the workers are. Raises TransientError if no worker takes a view within the time limit."""
         cursors = dict(zip(self.names, self._store.cursors(self.names), strict=True))
         in_force = self._in_force()
         waiting = [name for name, found in cursors.items() if not is_live(found)]
@@ -181,7 +191,7 @@ class ProjectDeployment:
 
 
 def feast_folder(settings: Settings) -> Path | None:
-    """The folder of feature_store.yaml; None where the project has none. Raises SettingsError."""
+    """Return the folder of feature_store.yaml, or None if the project has no such file. Raises SettingsError."""
     folder = settings.root / (settings.feature_store or "")
     if (folder / "feature_store.yaml").is_file():
         return folder

@@ -1,4 +1,4 @@
-"""`headrace.training_set`: features for rows of one's own, or a model's own rows, from a notebook or a script."""
+"""`headrace.training_set` and `headrace.rebuild`: training sets from a notebook, a script or the command line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace.app.processes.broker import kafka
+from headrace.app.processes.connections import kafka_for_command
 from headrace.app.project.project import load_project
 from headrace.app.project.settings_sources import load_settings
 from headrace.app.terminal.progress import progress
@@ -43,18 +43,24 @@ def training_set(
     excluded: Sequence[TimeSpan] | None = None,
     settings: Settings | None = None,
 ) -> TrainingSet:
-    """The features of ``what`` as of each row's time, from the event log; worked out when a form of it is asked for.
+    """Return the features of ``what`` as of the time of each row, computed from the event log.
 
-    ``what`` is a model, a feature service or a view, or the name of a model or service of the project. ``spine`` is a
-    pandas, Polars or Arrow table or the path of a Parquet file, with the join keys and a time column: ``time``, else
-    the model's, else ``event_timestamp``, else the only one there is. Every row comes back, in order, with all columns
-    of the spine. With a model its label comes too, where the spine has the column that it joins on; it is null where it
-    is not known at ``as_of`` (default: now).
+    ``what`` is a model, a feature service or a view, or the name of one that the project has. ``spine`` has one row for
+    each row of the result: a pandas, Polars or Arrow table, or the path of a Parquet file. It needs the join keys and a
+    time column. The time column is ``time``, else the model's, else ``event_timestamp``, else the only column of times.
+    Every row comes back, in order, with all columns of the spine. If ``what`` is a model and the spine has the column
+    that the label joins on, the label is a column too. It is null if it is not known at ``as_of`` (default: now).
 
-    Without a spine the rows are the model's own requests: those that are matured and labelled at ``as_of``, as its
-    trainer sees them. ``excluded`` are spans to leave out; by default those that are excluded on the bus.
+    Without a spine, the rows are the model's own requests that are matured and labelled at ``as_of``, as its trainer
+    sees them. ``excluded`` are the spans of time to leave out (default: the spans that `headrace data exclude` marked).
 
-    Raises ProjectError, DefinitionError or TerminalError where something does not fit, and says what.
+    Nothing is computed before one of the ``to_…`` methods is called:
+
+        made = headrace.training_set("delay", spine="requests.parquet")
+        frame = made.to_pandas()
+        frame[made.feature_columns]
+
+    Raises ProjectError, DefinitionError or TerminalError if something does not fit together.
     """
     settings = settings or load_settings({})
     definition = _resolve(what, settings, has_spine=spine is not None)
@@ -73,10 +79,14 @@ def training_set(
 
 
 def rebuild(made: str | Path | TrainingManifest, spine: Any = None, *, settings: Settings | None = None) -> TrainingSet:
-    """The training set of a manifest once more: the same content, whatever came, was compacted or vacuumed since.
+    """Return the training set that a manifest describes: the same rows and values as when it was made.
 
-    ``made`` is a manifest, or a Parquet file that :meth:`TrainingSet.to_parquet` wrote, which has its spine within.
-    Raises TerminalError where the definitions are others by now, or the spine is another one.
+    Events that arrived since then change nothing, and neither do compaction and vacuum. ``made`` is a manifest, or a
+    Parquet file that :meth:`TrainingSet.to_parquet` wrote: such a file contains its spine. Raises TerminalError if the
+    definitions or the spine have changed.
+
+        again = headrace.rebuild("train.parquet")
+        again.manifest.content_hash  # the same as in the file
     """
     settings = settings or load_settings({})
     manifest = manifest_of(made) if isinstance(made, str | Path) else made
@@ -111,7 +121,7 @@ def _service(project: Project, name: str) -> FeatureService:
 
 
 def _excluded(settings: Settings, model: str) -> list[TimeSpan]:
-    with kafka(settings) as servers, closing(KafkaExclusions(servers)) as log:
+    with kafka_for_command(settings) as servers, closing(KafkaExclusions(servers)) as log:
         return list(spans(log.in_force().values(), model))
 
 
@@ -123,5 +133,5 @@ def _instant(moment: datetime) -> int:
 
 
 def _bar() -> Any:
-    """A bar on a terminal, and nothing elsewhere: a script's output is its own."""
+    """Return the progress bar on a terminal, and None elsewhere: a script prints only its own output."""
     return progress if sys.stderr.isatty() else None

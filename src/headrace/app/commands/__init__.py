@@ -1,1 +1,1 @@
-"""One file per command of the CLI, imported when it is called."""
+"""The commands of the CLI, one file each. Each file has a function `register` that adds its command."""

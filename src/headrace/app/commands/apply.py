@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace.app.commands.plan import show
-from headrace.app.terminal.options import BootstrapServers, DataDir, RedisUrl, settings_from
-from headrace.app.terminal.progress import progress_of
+from headrace.app.commands.plan import print_plan
+from headrace.app.terminal.options import BootstrapServers, DataDir, RedisUrl, YesOption, settings_from
+from headrace.app.terminal.progress import progress_of_each
 
 if TYPE_CHECKING:
-    from headrace.app.deploying import ProjectDeployment
+    from headrace.app.project_deployment import ProjectDeployment
 
 _POLL_S = 0.2
 
@@ -24,50 +24,50 @@ def register(app: typer.Typer) -> None:
 
 def apply(
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: YesOption = False,
     wait: Annotated[bool, typer.Option(help="Wait until everything is live.")] = True,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Deploy the project's views and services: running workers fold new views from the event log, then serve them.
+    """Deploy the project's views and services. Running workers fold new views from the event log, then serve them.
 
-    Shows the plan and asks. Services go over to new views once these have caught up; until then, and if this command
-    is stopped, everything is served as before, and the workers go on. Started again, it waits for what is not live yet.
-    Where the project has a feature_store.yaml, Feast's registry follows what is live.
+    The command shows the plan and asks. A service changes to new views when these have caught up. Until then everything
+    is served as before. If the command is stopped, the workers go on; if it is started again, it waits for what is not
+    live yet. If the project has a feature_store.yaml, Feast's registry is updated when everything is live.
     """
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    from headrace.app.deploying import ProjectDeployment
+    from headrace.app.project_deployment import ProjectDeployment
 
-    deploying = ProjectDeployment(settings)
-    plan = deploying.plan()
-    show(plan)
+    deployment = ProjectDeployment(settings)
+    plan = deployment.plan()
+    print_plan(plan)
     if plan.is_live:
-        _catalogue(deploying)
+        _update_feast(deployment)
         return
     if not plan.is_deployed and not yes:
         typer.confirm("deploy this?", abort=True, err=True)
     if wait:
-        deploying.insist_on_workers()
+        deployment.insist_on_workers()
     if not plan.is_deployed:
-        deploying.publish(plan)
+        deployment.publish(plan)
     if wait:
-        _wait(deploying)
-        _catalogue(deploying)
+        _wait_until_live(deployment)
+        _update_feast(deployment)
     typer.echo("live" if wait else "deployed")
 
 
-def _catalogue(deploying: ProjectDeployment) -> None:
-    for line in deploying.catalogue():
+def _update_feast(deployment: ProjectDeployment) -> None:
+    for line in deployment.catalogue():
         typer.echo(f"feast: {line}")
 
 
-def _wait(deploying: ProjectDeployment) -> None:
-    with progress_of(deploying.rows()) as reach:
+def _wait_until_live(deployment: ProjectDeployment) -> None:
+    with progress_of_each(deployment.rows()) as advance_to:
         while True:
-            now = deploying.progress()
+            now = deployment.progress()
             for name, rows in now.folded.items():
-                reach(name, rows)
+                advance_to(name, rows)
             if not now.waiting:
                 return
             time.sleep(_POLL_S)

@@ -1,27 +1,26 @@
-"""`headrace audit` and `headrace skew`: what was served, against the event log."""
+"""`headrace audit` and `headrace skew`: compare what was served with the event log."""
 
 from __future__ import annotations
 
-import json as codec
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from headrace.app.terminal.options import MOMENT_FORMS, DataDir, JsonOption, settings_from, zoned
-from headrace.app.terminal.tables import print_rows
+from headrace.app.terminal.options import MOMENT_FORMS, DataDir, JsonOption, ModelFilter, settings_from, with_zone
+from headrace.app.terminal.tables import print_json, print_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from headrace.app.project.settings import Settings
     from headrace.trainers.audit.auditor import Auditor, AuditReport, SkewReport
 
+T = TypeVar("T")
 _WRONG, _LATER = 1, 75
-ModelOption = Annotated[str | None, typer.Option("--model", help="Only this model (default: all of the project).")]
 Since = Annotated[
     datetime | None,
-    typer.Option(formats=MOMENT_FORMS, help="Only what was served from then on; without a zone it is UTC."),
+    typer.Option(formats=MOMENT_FORMS, help="Only vectors served from this time on. A time without a zone is UTC."),
 ]
 
 
@@ -32,15 +31,15 @@ def register(app: typer.Typer) -> None:
 
 
 def audit(
-    *, model: ModelOption = None, since: Since = None, json: JsonOption = False, data_dir: DataDir = None
+    *, model: ModelFilter = None, since: Since = None, json: JsonOption = False, data_dir: DataDir = None
 ) -> None:
     """Recompute every served vector from the event log, at the V and the time that were logged with it.
 
-    They are equal, or something is wrong: exit code 1 if one differs. Exit code 75 if all others are equal and some saw
-    records that the log does not have: wait for its next commit and try again.
+    Exit code 1 if a vector differs: that is a fault. Exit code 75 if no vector differs but some vectors saw records
+    that the event log does not have yet: wait for its next commit and try again.
     """
     found = [each.audit() for each in _auditors(settings_from(data_dir=data_dir), model, since)]
-    _show(found, json=json, tell=_tell_audit)
+    _print_reports(found, _print_audit, json=json)
     if any(report.mismatched for report in found):
         raise typer.Exit(_WRONG)
     if any(report.not_logged for report in found):
@@ -49,20 +48,21 @@ def audit(
 
 def skew(
     *,
-    model: ModelOption = None,
+    model: ModelFilter = None,
     since: Since = None,
     at_least: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Exit code 1 if a smaller share of vectors is equal.")
+        float | None, typer.Option(min=0, max=1, help="Exit code 1 if the share of equal vectors is smaller.")
     ] = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Compare every served vector with what a training set has at the same key and time, without knowing its V.
+    """Compare every served vector with the training set's values at the same key and time, without using its V.
 
-    What differs was served while the worker lagged behind what was available; it is a statistic, and no fault.
+    A vector differs if it was served while the worker was behind the available events. The share of equal vectors is a
+    statistic; a smaller share is not a fault.
     """
     found = [each.skew() for each in _auditors(settings_from(data_dir=data_dir), model, since)]
-    _show(found, json=json, tell=_tell_skew)
+    _print_reports(found, _print_skew, json=json)
     if at_least is not None and any(report.share < at_least for report in found):
         raise typer.Exit(_WRONG)
 
@@ -75,23 +75,22 @@ def _auditors(settings: Settings, model: str | None, since: datetime | None) -> 
 
     project, log = load_project(settings), EventLog(settings.event_log)
     models = list(project.models.values()) if model is None else [project.model(model)]
-    since_us = None if since is None else epoch_us(zoned(since))
+    since_us = None if since is None else epoch_us(with_zone(since))
     return [Auditor(each, log, since_us=since_us) for each in models]
 
 
-def _show(found: Sequence[Any], *, json: bool, tell: Any) -> None:
-    import msgspec
-
+def _print_reports(found: Sequence[T], print_one: Callable[[T], None], *, json: bool) -> None:
     if json:
-        typer.echo(codec.dumps([msgspec.to_builtins(report) for report in found], indent=2))
-    for report in [] if json else found:
-        tell(report)
+        print_json(found)
+        return
+    for report in found:
+        print_one(report)
 
 
-def _tell_audit(report: AuditReport) -> None:
+def _print_audit(report: AuditReport) -> None:
     typer.echo(
         f"{report.model}: {report.checked:,} vectors checked, {report.mismatched:,} mismatched; "
-        f"{report.out_of_range:,} were out of range, and rightly so where nothing is mismatched"
+        f"{report.out_of_range:,} were out of range"
     )
     wrong = {name: counts for name, counts in report.features.items() if counts.mismatched or counts.missing}
     if wrong:
@@ -107,7 +106,7 @@ def _tell_audit(report: AuditReport) -> None:
         typer.echo(f"{report.not_logged:,} vectors saw records that the event log does not have (yet): not compared")
 
 
-def _tell_skew(report: SkewReport) -> None:
+def _print_skew(report: SkewReport) -> None:
     lag = ", ".join(f"{name} {records:,.0f}" for name, records in report.lag_records.items()) or "nothing served"
     typer.echo(f"{report.model}: {report.equal:,} of {report.checked:,} vectors equal; lag in records: {lag}")
     rows = [{"feature": name, "equal": f"{share:.4%}"} for name, share in report.features.items() if share < 1]

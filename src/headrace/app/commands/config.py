@@ -1,4 +1,4 @@
-"""`headrace config`: the settings in force."""
+"""`headrace config`: shows the settings in force."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
+from headrace.app.terminal.tables import print_json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-Explain = Annotated[bool, typer.Option("--explain", help="Also where each value came from, and what it means.")]
+Explain = Annotated[bool, typer.Option("--explain", help="Also show where each value came from and what it means.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -27,12 +28,12 @@ def config(
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Show the settings in force: flag > environment HEADRACE_… > headrace.toml > default."""
+    """Show the settings in force. A flag wins over HEADRACE_…, which wins over headrace.toml, then the default."""
     from headrace.app.project.settings import explain as rows_of
 
     rows = rows_of(settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url))
     if json:
-        typer.echo(codec.dumps(rows if explain else {row["name"]: row["value"] for row in rows}, indent=2))
+        print_json(rows if explain else {row["name"]: row["value"] for row in rows})
     elif explain:
         _print(_table(rows))
     else:

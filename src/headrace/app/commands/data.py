@@ -1,8 +1,7 @@
-"""`headrace data`: training sets, a first look at them, and spans of time that nothing is to learn from."""
+"""`headrace data`: training sets, a first look at data, and spans of time to leave out of training."""
 
 from __future__ import annotations
 
-import json as codec
 import uuid
 from contextlib import closing, contextmanager
 from datetime import datetime
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.app.processes.broker import kafka
+from headrace.app.processes.connections import kafka_for_command
 from headrace.app.terminal.options import (
     MOMENT_FORMS,
     BootstrapServers,
@@ -19,25 +18,26 @@ from headrace.app.terminal.options import (
     JsonOption,
     RedisUrl,
     settings_from,
-    zoned,
+    with_zone,
 )
-from headrace.app.terminal.tables import print_rows
+from headrace.app.terminal.tables import print_json, print_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from headrace.app.project.settings import Settings
-    from headrace.models.training_manifest import TrainingManifest
     from headrace.trainers.data.exclusions import Excluded, KafkaExclusions
 
 _DIFFERS = 1
 _LISTED = ("id", "model", "from", "to", "reason")
-_ZONE = "A date or a time; without a zone it is UTC."
+_ZONE = "A date or a time. A time without a zone is UTC."
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    data = typer.Typer(no_args_is_help=True, help="Training sets, a first look at them, and spans to leave out.")
+    data = typer.Typer(
+        no_args_is_help=True, help="Training sets, a first look at data, and spans of time to leave out."
+    )
     data.command("training-set")(training_set)
     data.command("rebuild")(rebuild)
     data.command("profile")(profile)
@@ -48,50 +48,55 @@ def register(app: typer.Typer) -> None:
 
 
 def training_set(
-    what: Annotated[str, typer.Argument(metavar="NAME", help="A model, or with --spine a feature service or view.")],
+    what: Annotated[
+        str, typer.Argument(metavar="NAME", help="A model; with --spine also a feature service or a view.")
+    ],
     *,
     out: Annotated[Path, typer.Option(help="The Parquet file to write.")],
     spine: Annotated[
-        Path | None, typer.Option(help="A Parquet file of rows to give features to: join keys and a time column.")
+        Path | None, typer.Option(help="A Parquet file with the rows that get features: join keys and a time column.")
     ] = None,
     time: Annotated[str | None, typer.Option(help="The spine's time column (default: the only one).")] = None,
     as_of: Annotated[
         datetime | None,
-        typer.Option(formats=MOMENT_FORMS, help=f"Labels as known then (default: now). {_ZONE}"),
+        typer.Option(formats=MOMENT_FORMS, help=f"Use the labels that were known then (default: now). {_ZONE}"),
     ] = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Write a training set with its manifest: a model's matured requests, or rows of your own, as of their times."""
-    from headrace.app.training import training_set as make
+    """Write a training set with its manifest: a model's matured requests, or your own rows, each as of its time."""
+    from headrace.app.training_sets import training_set as make
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    at = None if as_of is None else zoned(as_of)
-    told = make(what, spine, time=time, as_of=at, settings=settings).to_parquet(out)
-    _tell(told, out, json=json)
+    at = None if as_of is None else with_zone(as_of)
+    manifest = make(what, spine, time=time, as_of=at, settings=settings).to_parquet(out)
+    if json:
+        print_json(manifest)
+    else:
+        typer.echo(f"{out}: {manifest.rows:,} rows, {len(manifest.feature_columns)} features, {manifest.content_hash}")
 
 
 def rebuild(
     made: Annotated[Path, typer.Argument(metavar="FILE", help="A Parquet file that `data training-set` wrote.")],
     *,
-    out: Annotated[Path | None, typer.Option(help="Write it as well.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the rebuilt training set to this file.")] = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Make a training set again from its manifest, and compare. Exit code 1 if its content is another one."""
-    from headrace.app.training import rebuild as make
+    """Make a training set again from its manifest, and compare both. Exit code 1 if the content differs."""
+    from headrace.app.training_sets import rebuild as make
     from headrace.trainers.data.training_set import manifest_of
 
     again = make(made, settings=settings_from(data_dir=data_dir))
-    told = again.manifest if out is None else again.to_parquet(out)
-    before = manifest_of(made)
-    is_same = (told.rows, told.content_hash) == (before.rows, before.content_hash)
+    now = again.manifest if out is None else again.to_parquet(out)
+    then = manifest_of(made)
+    is_same = (now.rows, now.content_hash) == (then.rows, then.content_hash)
     if json:
-        typer.echo(codec.dumps({"identical": is_same, "then": before.content_hash, "now": told.content_hash}, indent=2))
+        print_json({"identical": is_same, "then": then.content_hash, "now": now.content_hash})
     else:
-        typer.echo(f"{told.rows:,} rows, {'the same as then' if is_same else 'OTHER CONTENT than then'}")
+        typer.echo(f"{now.rows:,} rows, {'the same as then' if is_same else 'OTHER CONTENT than then'}")
     if not is_same:
         raise typer.Exit(_DIFFERS)
 
@@ -99,47 +104,42 @@ def rebuild(
 def profile(
     what: Annotated[str, typer.Argument(metavar="WHAT", help="A Parquet file, a model, or a stream's topic.")],
     *,
-    label: Annotated[str | None, typer.Option(help="The column of the outcome (a training set tells its own).")] = None,
-    time: Annotated[str | None, typer.Option(help="The column of each row's time (likewise).")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="The label column (default: the one that a training set names).")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="The time column (default: the one that a training set names).")
+    ] = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Take a first look: types, nulls, ranges, distributions, the label over time, and features that know too much."""
-    from headrace.app.profiling import look, tell
+    """Take a first look: types, nulls, ranges, distributions, the label over time, and features that may leak it."""
+    from headrace.app.data_profile import print_profile, profile_data
 
-    found = look(what, settings_from(data_dir=data_dir), label=label, time=time)
+    found = profile_data(what, settings_from(data_dir=data_dir), label=label, time=time)
     if json:
-        import msgspec
-
-        typer.echo(codec.dumps(msgspec.to_builtins(found), indent=2))
+        print_json(found)
     else:
-        tell(found)
-
-
-def _tell(told: TrainingManifest, out: Path, *, json: bool) -> None:
-    import msgspec
-
-    if json:
-        typer.echo(codec.dumps(msgspec.to_builtins(told), indent=2))
-    else:
-        typer.echo(f"{out}: {told.rows:,} rows, {len(told.feature_columns)} features, {told.content_hash}")
+        print_profile(found)
 
 
 def exclude(
     begin: Annotated[
-        datetime, typer.Argument(metavar="FROM", formats=MOMENT_FORMS, help=f"The span's first instant. {_ZONE}")
+        datetime, typer.Argument(metavar="FROM", formats=MOMENT_FORMS, help=f"The start of the span, included. {_ZONE}")
     ],
-    end: Annotated[datetime, typer.Argument(metavar="TO", formats=MOMENT_FORMS, help=f"Its end, not in it. {_ZONE}")],
+    end: Annotated[
+        datetime, typer.Argument(metavar="TO", formats=MOMENT_FORMS, help=f"The end of the span, not included. {_ZONE}")
+    ],
     *,
-    reason: Annotated[str, typer.Option(help="Why; manifests tell it.")],
+    reason: Annotated[str, typer.Option(help="Why; it is written into manifests.")],
     model: Annotated[str | None, typer.Option(help="Only for this model.")] = None,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Mark a span as bad: requests made in it enter neither training nor gate, nor what triggers compare with.
+    """Mark a span of time as bad. Requests made in it are left out of training, of the gate and of triggers.
 
-    It holds from the next tick and the next run on; what was trained before stays as it is.
+    This applies from the next tick and the next run on. Versions that were trained before do not change.
     """
     from headrace.base.times import wall_clock
     from headrace.models.manifest import TimeSpan
@@ -156,12 +156,12 @@ def exclude(
 def include(
     exclusion: Annotated[str, typer.Argument(help="The exclusion's id, as `headrace data exclusions` shows it.")],
     *,
-    reason: Annotated[str, typer.Option(help="Why it was no bad data after all.")],
+    reason: Annotated[str, typer.Option(help="Why the data is good after all.")],
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Take an exclusion back."""
+    """Undo an exclusion."""
     from headrace.base.times import wall_clock
     from headrace.errors import TerminalError
     from headrace.trainers.data.exclusions import Included
@@ -182,23 +182,18 @@ def exclusions(
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """List what is excluded now."""
+    """List the spans that are excluded now."""
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     with _log(settings) as kept:
         rows = [_row(each) for each in kept.in_force().values()]
-    if json:
-        typer.echo(codec.dumps(rows, indent=2))
-    elif rows:
-        print_rows(_LISTED, rows)
-    else:
-        typer.echo("nothing is excluded")
+    print_list(_LISTED, rows, json=json, if_empty="nothing is excluded")
 
 
 @contextmanager
 def _log(settings: Settings) -> Iterator[KafkaExclusions]:
     from headrace.trainers.data.exclusions import KafkaExclusions
 
-    with kafka(settings) as servers, closing(KafkaExclusions(servers)) as log:
+    with kafka_for_command(settings) as servers, closing(KafkaExclusions(servers)) as log:
         yield log
 
 
@@ -212,4 +207,4 @@ def _row(each: Excluded) -> dict[str, Any]:
 def _micros(at: datetime) -> int:
     from headrace.base.times import epoch_us
 
-    return epoch_us(zoned(at))
+    return epoch_us(with_zone(at))

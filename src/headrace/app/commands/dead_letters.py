@@ -1,4 +1,4 @@
-"""`headrace dead-letters`: the records that were rejected, why, and sending them again after a fix."""
+"""`headrace dead-letters`: lists rejected records, shows why, and sends them again after a fix."""
 
 from __future__ import annotations
 
@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from headrace.app.processes.broker import kafka
-from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
+from headrace.app.processes.connections import kafka_for_command
+from headrace.app.terminal.options import (
+    BootstrapServers,
+    DataDir,
+    JsonOption,
+    RedisUrl,
+    StreamOption,
+    YesOption,
+    check_topic,
+    settings_from,
+)
 from headrace.app.terminal.progress import progress
-from headrace.app.terminal.tables import print_details, print_rows
+from headrace.app.terminal.tables import print_details, print_json, print_list, print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,15 +34,16 @@ if TYPE_CHECKING:
 _LISTED = ("topic", "id", "when", "reason", "error", "replayed")
 _STILL = ("topic", "id", "error")
 _REJECTED_STILL = 1
-StreamOption = Annotated[str | None, typer.Option("--stream", metavar="TOPIC", help="Only this stream's topic.")]
 ReasonOption = Annotated[
-    str | None, typer.Option(help="Only what was rejected for this: decode, missing_key or future.")
+    str | None, typer.Option(help="Only records rejected for this reason: decode, missing_key or future.")
 ]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    letters = typer.Typer(no_args_is_help=True, help="Records that were rejected, and sending them again after a fix.")
+    letters = typer.Typer(
+        no_args_is_help=True, help="Records that were rejected: why, and sending them again after a fix."
+    )
     letters.command("list")(list_letters)
     letters.command("show")(show)
     letters.command("replay")(replay)
@@ -44,7 +54,7 @@ def list_letters(
     *,
     stream: StreamOption = None,
     reason: ReasonOption = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most letters to show.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="The largest number of letters to show.")] = 50,
     json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
@@ -55,20 +65,21 @@ def list_letters(
     from headrace.streams.dead_letters.replay import replayed
 
     letters = _find(settings, stream, reason).letters
-    with kafka(settings) as servers:
+    with kafka_for_command(settings) as servers:
         sent = replayed(servers)
     rows = [_row(letter, sent.get(letter.id), short=not json) for letter in letters[:limit]]
-    if json:
-        typer.echo(codec.dumps(rows, indent=2))
-    elif rows:
-        print_rows(_LISTED, rows)
-        _say_rest(len(letters) - len(rows))
-    else:
-        typer.echo("no dead letters")
+    print_list(_LISTED, rows, json=json, if_empty="no dead letters")
+    if not json and len(letters) > len(rows):
+        typer.echo(f"and {len(letters) - len(rows):,} older ones: --limit, --stream or --reason choose", err=True)
 
 
 def show(
-    name: Annotated[str, typer.Argument(metavar="ID", help="A letter's id; PARTITION-OFFSET where only one ends so.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID", help="The id of a letter. PARTITION-OFFSET is enough if only one id ends with it."
+        ),
+    ],
     *,
     stream: StreamOption = None,
     json: JsonOption = False,
@@ -76,9 +87,9 @@ def show(
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Show one rejected record whole: why, its key, its bytes, and its headers while its topic still has them.
+    """Show one rejected record: the reason, key, bytes, and the headers if its topic still has the record.
 
-    Bytes that are JSON are shown as JSON, other text as text, anything else in hexadecimal digits.
+    JSON is shown as JSON, other text as text, and any other bytes in hexadecimal digits.
     """
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     from headrace.streams.dead_letters.dead_letter import contents, headers, named
@@ -87,35 +98,38 @@ def show(
     found = _find(settings, stream)
     letter = named(found.letters, name)
     (content,) = contents(found.log, [letter])
-    with kafka(settings) as servers:
-        told = _row(letter, replayed(servers).get(letter.id), short=False)
+    with kafka_for_command(settings) as servers:
+        shown = _row(letter, replayed(servers).get(letter.id), short=False)
         own = headers(servers, letter)
-    told |= {"key": _readable(content.key), "headers": None if own is None else [[n, _readable(v)] for n, v in own]}
+    shown |= {"key": _readable(content.key), "headers": None if own is None else [[n, _readable(v)] for n, v in own]}
     if json:
-        typer.echo(codec.dumps(told | {"value": _readable(content.value)}, indent=2))
+        print_json(shown | {"value": _readable(content.value)})
         return
-    print_details(told)
+    print_details(shown)
     value = _readable(content.value)
     typer.echo(value if isinstance(value, str) else codec.dumps(value, indent=2, ensure_ascii=False))
 
 
 def replay(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="Letters; PARTITION-OFFSET where only one ends so.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[ID]...", help="Ids of letters. PARTITION-OFFSET is enough if only one id ends with it."
+        ),
     ] = None,
     *,
     stream: StreamOption = None,
     reason: ReasonOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: YesOption = False,
     json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Send rejected records to their topics again, after the definition or the producer was fixed: each once.
+    """Send rejected records to their topics again, after the definition or the cause was fixed. Each is sent once.
 
-    Without ids: all that were not sent again yet. A record that this project would reject again is not sent. Exit
-    code 1 if there is such a record.
+    Without ids, all letters that were not sent again yet are sent. A record that this project would reject again is not
+    sent: then the exit code is 1.
     """
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     from headrace.streams.dead_letters.dead_letter import named
@@ -123,11 +137,11 @@ def replay(
 
     found = _find(settings, stream, reason)
     chosen = list(dict.fromkeys(named(found.letters, name) for name in names)) if names else found.letters
-    with kafka(settings) as servers:
+    with kafka_for_command(settings) as servers:
         sent = replayed(servers)
         new = [letter for letter in chosen if letter.id not in sent]
         if new and not yes:
-            _ask(new)
+            _confirm(new)
         pieces: list[ReplayedPiece] = []
         if new:
             replayer = DeadLetterReplayer(servers, found.log, found.streams)
@@ -135,7 +149,7 @@ def replay(
                 for piece in replayer.replay(new):
                     pieces.append(piece)
                     advance(len(piece))
-    _tell(pieces, earlier=len(chosen) - len(new), json=json)
+    _print_replay(pieces, earlier=len(chosen) - len(new), json=json)
 
 
 class _FoundLetters(NamedTuple):
@@ -146,14 +160,12 @@ class _FoundLetters(NamedTuple):
 
 def _find(settings: Settings, topic: str | None, reason: str | None = None) -> _FoundLetters:
     from headrace.app.project.project import load_project
-    from headrace.errors import SettingsError
     from headrace.event_log.event_log import EventLog
     from headrace.streams.dead_letters.dead_letter import find
     from headrace.streams.worker import own_streams
 
     streams = {stream.topic: stream for stream in own_streams(list(load_project(settings).streams.values()))}
-    if topic is not None and topic not in streams:
-        raise SettingsError(f"--stream {topic}: the project has no stream of that topic; it has {sorted(streams)}")
+    check_topic(topic, streams)
     log = EventLog(settings.event_log)
     return _FoundLetters(streams, log, find(log, streams if topic is None else [topic], reason))
 
@@ -172,7 +184,7 @@ def _row(letter: DeadLetter, replayed_us: int | None, *, short: bool) -> dict[st
 
 
 def _readable(data: bytes | None) -> Any:
-    """JSON as what it says, text as it is, other bytes in hexadecimal digits."""
+    """Return JSON decoded, other text unchanged, and other bytes as hexadecimal digits."""
     if data is None:
         return None
     try:
@@ -185,18 +197,13 @@ def _readable(data: bytes | None) -> Any:
         return text if text.isprintable() else data.hex(" ")
 
 
-def _say_rest(rest: int) -> None:
-    if rest:
-        typer.echo(f"and {rest:,} older ones: --limit, --stream or --reason choose", err=True)
-
-
-def _ask(letters: Sequence[DeadLetter]) -> None:
+def _confirm(letters: Sequence[DeadLetter]) -> None:
     for (topic, reason), count in sorted(Counter((letter.topic, letter.reason) for letter in letters).items()):
         typer.echo(f"{count:>10,}  {reason}  {topic}", err=True)
     typer.confirm(f"send {len(letters):,} records to their topics again?", abort=True, err=True)
 
 
-def _tell(pieces: Sequence[ReplayedPiece], *, earlier: int, json: bool) -> None:
+def _print_replay(pieces: Sequence[ReplayedPiece], *, earlier: int, json: bool) -> None:
     sent = sum(len(piece.sent) for piece in pieces)
     earlier += sum(len(piece.earlier) for piece in pieces)
     still = [
@@ -205,7 +212,7 @@ def _tell(pieces: Sequence[ReplayedPiece], *, earlier: int, json: bool) -> None:
         for letter, error in piece.rejected
     ]
     if json:
-        typer.echo(codec.dumps({"sent": sent, "sent_before": earlier, "rejected_still": still}, indent=2))
+        print_json({"sent": sent, "sent_before": earlier, "rejected_still": still})
     else:
         typer.echo(f"{sent:,} sent again, {earlier:,} were before, {len(still):,} would be rejected again")
         if still:

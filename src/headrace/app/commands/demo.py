@@ -1,4 +1,4 @@
-"""`headrace demo`: the whole loop on half a year of real flights."""
+"""`headrace demo`: replays half a year of real flights through the whole loop."""
 
 from __future__ import annotations
 
@@ -18,20 +18,24 @@ def register(app: typer.Typer) -> None:
 def demo(
     *,
     months: Annotated[int | None, typer.Option(min=1, max=12, help="Months of 2013 to replay (default 6).")] = None,
-    days: Annotated[int | None, typer.Option(min=1, help="Stop after so many days.")] = None,
+    days: Annotated[int | None, typer.Option(min=1, help="Stop after this many days.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="The same seed gives the same report (default 0).")] = None,
-    free_run: Annotated[bool, typer.Option("--free-run", help="No lockstep: two workers, one is killed.")] = False,
-    days_per_second: Annotated[float, typer.Option(min=0.01, help="The pace of a free run.")] = 1.0,
-    data_dir: Annotated[Path, typer.Option(help="Emptied first: services, event log, registry.")] = Path(
-        ".headrace/demo"
-    ),
-    output: Annotated[Path, typer.Option(help="Where demo-report.json and demo-auc.png go.")] = Path(),
+    free_run: Annotated[
+        bool, typer.Option("--free-run", help="Run without lockstep, with two workers, and kill one of them.")
+    ] = False,
+    days_per_second: Annotated[
+        float, typer.Option(min=0.01, help="Days of flights that a free run replays in a second.")
+    ] = 1.0,
+    data_dir: Annotated[
+        Path, typer.Option(help="Folder of services, event log and registry. It is emptied first.")
+    ] = Path(".headrace/demo"),
+    output: Annotated[Path, typer.Option(help="Folder for demo-report.json and demo-auc.png.")] = Path(),
     json: JsonOption = False,
 ) -> None:
-    """Replay real flights through worker, trainer and application, and report what came of it.
+    """Replay real flights through worker, trainer and application, and report the result.
 
-    Everything runs on this machine and stops with the command: a real Kafka, a real Valkey, three processes. In
-    lockstep, the default, one injected clock makes every run give the same numbers.
+    A real Kafka, a real Valkey and three processes run on this machine and stop with the command. In lockstep (the
+    default) all parts follow one injected clock, so that every run gives the same numbers.
     """
     from rich.console import Console
 

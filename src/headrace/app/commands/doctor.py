@@ -1,15 +1,14 @@
-"""`headrace doctor`: whether a deployment can keep what headrace promises."""
+"""`headrace doctor`: checks a deployment for settings that lose data or give wrong values."""
 
 from __future__ import annotations
 
-import json as codec
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
-from headrace.app.terminal.tables import print_rows
+from headrace.app.terminal.tables import print_json, print_rows
 
 _WRONG = 1
 
@@ -21,15 +20,15 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     *,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings are errors.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
     json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Look at the project, Redis, Kafka and the event log for what would lose data or lie. Changes nothing.
+    """Check the project, Redis, Kafka, the event log and the clocks for settings that lose data or give wrong values.
 
-    The exit code is 1 if there is an error.
+    It changes nothing. The exit code is 1 if there is an error.
     """
     from headrace.app.doctor import Severity
     from headrace.app.doctor.diagnosis import diagnose
@@ -38,7 +37,7 @@ def doctor(
     found = list(diagnose(settings))
     rows = [asdict(each) for each in found]
     if json:
-        typer.echo(codec.dumps(rows, indent=2))
+        print_json(rows)
     else:
         print_rows(tuple(rows[0]), rows)
     bad = {Severity.ERROR, Severity.WARNING} if strict else {Severity.ERROR}

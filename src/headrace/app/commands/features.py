@@ -1,16 +1,15 @@
-"""`headrace features`: which there are, what they are now, what they were, and why."""
+"""`headrace features`: lists features, and shows their values now, their values then, and how a value is made."""
 
 from __future__ import annotations
 
-import json as codec
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.app.terminal.options import MOMENT_FORMS, DataDir, JsonOption, RedisUrl, settings_from, zoned
-from headrace.app.terminal.tables import print_details, print_rows
+from headrace.app.terminal.options import MOMENT_FORMS, DataDir, JsonOption, RedisUrl, settings_from, with_zone
+from headrace.app.terminal.tables import print_details, print_json, print_list, print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,25 +21,27 @@ if TYPE_CHECKING:
     from headrace.serving.explanation import Explanation
 
 _LISTED = ("feature", "aggregate", "window", "entity", "source", "services", "version")
-_MOST = 10_000
-_READ: dict[str, tuple[Callable[[str], Any], str]] = {
+_LARGEST_HISTORY = 10_000
+_PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "int": (int, "a whole number"),
     "float": (float, "a number"),
     "bool": ({"true": True, "false": False}.__getitem__, "true or false"),
 }
 KeysArgument = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE…", help="The entity's join keys.")]
-EntityArguments = Annotated[
-    list[str] | None, typer.Argument(metavar="KEY=VALUE…", help="The entity's join keys, and the request's values.")
+EntityArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY=VALUE…", help="The entity's join keys and the values of the request.")
 ]
 AsOf = Annotated[
     datetime | None,
-    typer.Option(formats=MOMENT_FORMS, help="The time to ask for; without a zone it is UTC. Default: now."),
+    typer.Option(formats=MOMENT_FORMS, help="The time of the look-up (default: now). A time without a zone is UTC."),
 ]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    features = typer.Typer(no_args_is_help=True, help="Features: which there are, their values now and then, and why.")
+    features = typer.Typer(
+        no_args_is_help=True, help="Features: list them, and show their values now, then, and how a value is made."
+    )
     features.command("list")(list_features)
     features.command("get")(get)
     features.command("history")(history)
@@ -49,7 +50,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_features(*, json: JsonOption = False, data_dir: DataDir = None) -> None:
-    """List the project's features: what each is made of, and the services that serve it."""
+    """List the project's features: the aggregate, window, entity and source of each, and the services that serve it."""
     project = _project(settings_from(data_dir=data_dir))
     services = {
         name: [service.name for service in project.services.values() if view in service.views]
@@ -58,26 +59,21 @@ def list_features(*, json: JsonOption = False, data_dir: DataDir = None) -> None
     rows = [
         row | {"services": ", ".join(services[name]) or None}
         for name, view in sorted(project.views.items())
-        for row in _described(view.spec, view.version)
-    ] + [row for _, service in sorted(project.services.items()) for row in _made_on_demand(service)]
-    if json:
-        typer.echo(codec.dumps(rows, indent=2))
-    elif rows:
-        print_rows(_LISTED, rows)
-    else:
-        typer.echo("the project defines no features")
+        for row in _view_rows(view.spec, view.version)
+    ] + [row for _, service in sorted(project.services.items()) for row in _on_demand_rows(service)]
+    print_list(_LISTED, rows, json=json, if_empty="the project defines no features")
 
 
 def get(
-    features: Annotated[str, typer.Argument(metavar="SERVICE", help="A feature service, or one view of the project.")],
-    keys: EntityArguments = None,
+    features: Annotated[str, typer.Argument(metavar="SERVICE", help="A feature service or a view of the project.")],
+    keys: EntityArgument = None,
     *,
     as_of: AsOf = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Look an entity's features up, as an application would: values, status, age."""
+    """Look up the features of an entity, as an application does: value, status and age of each."""
     from headrace.app.processes.connections import client_options
     from headrace.serving.features import FeatureClient
 
@@ -102,7 +98,7 @@ def get(
         for column in view.columns
     ] + [{"feature": name, "value": values[name], "status": None, "age": None} for name in found.on_demand]
     if json:
-        typer.echo(codec.dumps({"at": _time(found.at_us), "features": rows, "offsets": found.offsets()}, indent=2))
+        print_json({"at": _time(found.at_us), "features": rows, "offsets": found.offsets()})
         return
     print_rows(("feature", "value", "status", "age"), rows)
     typer.echo(f"at {_time(found.at_us)}")
@@ -113,14 +109,14 @@ def history(
     keys: KeysArgument = None,
     *,
     begin: Annotated[
-        datetime, typer.Option("--from", formats=MOMENT_FORMS, help="The first time; without a zone UTC.")
+        datetime, typer.Option("--from", formats=MOMENT_FORMS, help="The first time. A time without a zone is UTC.")
     ],
     end: Annotated[datetime, typer.Option("--to", formats=MOMENT_FORMS, help="The last time.")],
-    every: Annotated[str, typer.Option(help="How far the times are apart, such as 1h.")] = "1h",
+    every: Annotated[str, typer.Option(help="The step between two times, such as 1h.")] = "1h",
     json: JsonOption = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Show an entity's features over time, worked out from the event log as a training set would have them."""
+    """Show the features of an entity over time, computed from the event log as a training set has them."""
     import numpy as np
     import polars as pl
 
@@ -130,18 +126,17 @@ def history(
 
     settings = settings_from(data_dir=data_dir)
     wanted = _view(_project(settings), view)
-    times = np.arange(epoch_us(zoned(begin)), epoch_us(zoned(end)) + 1, duration_us(every))
-    if not 0 < len(times) <= _MOST:
-        raise typer.BadParameter(f"{len(times)} times from --from to --to: wanted 1 to {_MOST:,}; change --every")
+    times = np.arange(epoch_us(with_zone(begin)), epoch_us(with_zone(end)) + 1, duration_us(every))
+    if not 0 < len(times) <= _LARGEST_HISTORY:
+        raise typer.BadParameter(
+            f"{len(times)} times from --from to --to: wanted 1 to {_LARGEST_HISTORY:,}; change --every"
+        )
     entity = _entity([wanted], keys)
     found = FeatureHistory([wanted.spec], EventLog(settings.event_log))
     found.refresh()
     values = found.features(pl.DataFrame([entity] * len(times)), times)
     rows = [{"time": _time(at), **row} for at, row in zip(times.tolist(), values.iter_rows(named=True), strict=True)]
-    if json:
-        typer.echo(codec.dumps(rows, indent=2))
-    else:
-        print_rows(("time", *values.columns), rows)
+    print_list(("time", *values.columns), rows, json=json, if_empty="no times")
 
 
 def explain(
@@ -151,12 +146,12 @@ def explain(
     keys: KeysArgument = None,
     *,
     as_of: AsOf = None,
-    events: Annotated[int, typer.Option(min=0, help="Most events to show.")] = 10,
+    events: Annotated[int, typer.Option(min=0, help="The largest number of events to show.")] = 10,
     json: JsonOption = False,
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Show why a feature has its value: its tiles, the newest events in them, offsets, definition version."""
+    """Show how the value of a feature is made: its tiles, the newest events in them, offsets, the version."""
     from headrace.app.processes.connections import client_options
     from headrace.event_log.event_log import EventLog
     from headrace.features.definitions.expression import columns
@@ -165,41 +160,41 @@ def explain(
 
     settings = settings_from(data_dir=data_dir, redis_url=redis_url)
     project = _project(settings)
-    of = [view for view in project.views.values() if feature in column_names(view.spec)]
+    views = [view for view in project.views.values() if feature in column_names(view.spec)]
     for service in project.services.values():
         if feature in service.on_demand:
             raise typer.BadParameter(
-                f"{feature!r} is made by service {service.name!r} when it is asked for, of "
-                f"{', '.join(sorted(columns(service.on_demand[feature].tree)))}: explain what it is made of"
+                f"{feature!r} is an on-demand feature of the service {service.name!r}, computed from "
+                f"{', '.join(sorted(columns(service.on_demand[feature].tree)))}: explain these features"
             )
-    if not of:
+    if not views:
         raise typer.BadParameter(f"the project has no feature {feature!r}: see `headrace features list`")
     with _store(settings) as store:
         found = explained(
             store,
             EventLog(settings.event_log),
-            of[0].spec,
+            views[0].spec,
             feature,
-            _entity(of, keys),
+            _entity(views, keys),
             as_of_us=_micros(as_of),
             newest=events,
             **client_options(settings),
         )
     if json:
-        typer.echo(codec.dumps(_told(found) | {"tiles": _tiles(found), "events": _events(found)}, indent=2))
+        print_json(_details(found) | {"tiles": _tiles(found), "events": _events(found)})
         return
-    print_details(_told(found))
+    print_details(_details(found))
     typer.echo(f"\n{len(found.tiles)} tiles")
     print_rows(("from", "to", "partition", "value"), _tiles(found))
-    typer.echo(f"\nthe newest {found.events.height} events in them, as the event log has them")
+    typer.echo(f"\nthe newest {found.events.height} events in these tiles, from the event log")
     if found.events.height:
         print_rows(found.events.columns, _events(found))
 
 
-# -- words ------------------------------------------------------------------------------------------------------------
+# -- rows -------------------------------------------------------------------------------------------------------------
 
 
-def _described(spec: Mapping[str, Any], version: str) -> list[dict[str, Any]]:
+def _view_rows(spec: Mapping[str, Any], version: str) -> list[dict[str, Any]]:
     from headrace.features.definitions.spec import column_names, feature_columns
 
     names = iter(column_names(spec))
@@ -218,8 +213,8 @@ def _described(spec: Mapping[str, Any], version: str) -> list[dict[str, Any]]:
     ]
 
 
-def _made_on_demand(service: FeatureService) -> list[dict[str, Any]]:
-    """``source``: what a feature is made of."""
+def _on_demand_rows(service: FeatureService) -> list[dict[str, Any]]:
+    """Return a row for each on-demand feature. ``source`` names the columns that it is computed from."""
     from headrace.features.definitions.expression import columns
 
     return [
@@ -236,7 +231,7 @@ def _made_on_demand(service: FeatureService) -> list[dict[str, Any]]:
     ]
 
 
-def _told(found: Explanation) -> dict[str, Any]:
+def _details(found: Explanation) -> dict[str, Any]:
     return {
         "feature": found.feature,
         "entity": dict(found.entity),
@@ -271,7 +266,7 @@ def _time(at_us: int) -> str:
     return utc_datetime(at_us).isoformat()
 
 
-# -- what was given ---------------------------------------------------------------------------------------------------
+# -- arguments -------------------------------------------------------------------------------------------------------
 
 
 def _project(settings: Settings) -> Project:
@@ -289,33 +284,33 @@ def _view(project: Project, name: str) -> Any:
 def _entity(
     views: Sequence[Any], given: Sequence[str] | None, request: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """The join keys, typed as the views have them, and values of a request by their kinds."""
+    """Parse KEY=VALUE arguments: join keys by the types of the views, values of a request by their kinds."""
     types = dict(request or {}) | {name: kind for view in views for name, kind in view.spec["entity"]["keys"]}
     entity: dict[str, Any] = {}
     for pair in given or ():
         name, is_pair, text = pair.partition("=")
         if not is_pair or name not in types:
             raise typer.BadParameter(
-                f"{pair!r} is not what is asked by: wanted {', '.join(f'{key}=…' for key in types)}"
+                f"{pair!r} is not a join key with its value: wanted {', '.join(f'{key}=…' for key in types)}"
             )
         entity[name] = _typed(name, types[name], text)
     return entity
 
 
 def _typed(name: str, kind: str, text: str) -> Any:
-    if kind not in _READ:
+    if kind not in _PARSERS:
         return text
-    read, wanted = _READ[kind]
+    read, wanted = _PARSERS[kind]
     try:
         return read(text)
     except (KeyError, ValueError):
         raise typer.BadParameter(f"{name}={text!r}: wanted {wanted}") from None
 
 
-def _micros(utc_datetime: datetime | None) -> int | None:
+def _micros(at: datetime | None) -> int | None:
     from headrace.base.times import epoch_us
 
-    return None if utc_datetime is None else epoch_us(zoned(utc_datetime))
+    return None if at is None else epoch_us(with_zone(at))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`headrace init DIR`: a new project that runs."""
+"""`headrace init DIR`: writes a new project that runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-Folder = Annotated[Path, typer.Argument(help="Where the new project goes; made when needed.")]
+Folder = Annotated[Path, typer.Argument(help="Folder of the new project. It is made if it does not exist.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def init(folder: Folder) -> None:
-    """Write a project to start from: headrace.toml, streams/, features/, trainers/ of the flights example."""
+    """Write a project to start from: headrace.toml, streams/, features/ and trainers/ of the flights example."""
     from headrace.app.project.template import write_template
 
     for path in write_template(folder):

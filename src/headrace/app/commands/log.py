@@ -1,16 +1,15 @@
-"""`headrace log`: how the event log lies there, and its upkeep by hand."""
+"""`headrace log`: shows the files of the event log, and compacts and vacuums them by hand."""
 
 from __future__ import annotations
 
-import json as codec
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.app.terminal.options import DataDir, JsonOption, settings_from
+from headrace.app.terminal.options import DataDir, JsonOption, StreamOption, check_topic, settings_from
 from headrace.app.terminal.progress import progress
-from headrace.app.terminal.tables import print_rows
+from headrace.app.terminal.tables import print_list
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,12 +19,11 @@ if TYPE_CHECKING:
     from headrace.event_log.maintenance import TableShape
 
 _STATUS = ("topic", "version", "rows", "files", "small_files", "bytes", "compacted", "vacuumed")
-StreamOption = Annotated[str | None, typer.Option("--stream", metavar="TOPIC", help="Only this stream's topic.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    log = typer.Typer(no_args_is_help=True, help="The event log: how it lies there, and its upkeep by hand.")
+    log = typer.Typer(no_args_is_help=True, help="The event log: its files, and their upkeep by hand.")
     log.command("status")(status)
     log.command("compact")(compact)
     log.command("vacuum")(vacuum)
@@ -33,23 +31,20 @@ def register(app: typer.Typer) -> None:
 
 
 def status(*, stream: StreamOption = None, json: JsonOption = False, data_dir: DataDir = None) -> None:
-    """Show each table's size, its small files, and when it was compacted and vacuumed last."""
+    """Show the size of each table, its small files, and when it was last compacted and vacuumed."""
     from headrace.event_log.maintenance import shape
 
     log, topics = _tables(settings_from(data_dir=data_dir), stream)
     rows = [_row(shape(log, topic)) for topic in topics]
-    if json:
-        typer.echo(codec.dumps(rows, indent=2))
-    elif rows:
-        print_rows(_STATUS, [row | {name: f"{row[name]:,}" for name in _STATUS[1:6]} for row in rows])
-    else:
-        typer.echo("the event log is empty")
+    if not json:
+        rows = [row | {name: f"{row[name]:,}" for name in _STATUS[1:6]} for row in rows]
+    print_list(_STATUS, rows, json=json, if_empty="the event log is empty")
 
 
 def compact(*, stream: StreamOption = None, data_dir: DataDir = None) -> None:
-    """Put small files together, however few; workers do so by themselves every now and then.
+    """Merge small files, even if there are only two. Workers do this by themselves every `compact_interval`.
 
-    Safe beside running workers and beside another compaction: of two that meet, one is refused and changes nothing.
+    It is safe while workers run and while another compaction runs: if two meet, one is refused and changes nothing.
     """
     from headrace.base.times import wall_clock
     from headrace.event_log import maintenance
@@ -69,15 +64,16 @@ def vacuum(
     *,
     stream: StreamOption = None,
     retention: Annotated[
-        str | None, typer.Option(help="How long ago a file was replaced, at least (default: log_retention).")
+        str | None,
+        typer.Option(help="Delete only files that were replaced at least this long ago (default: log_retention)."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the files.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the files and delete nothing.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Delete the files that compaction replaced; workers do so by themselves once a day.
+    """Delete the files that compaction replaced. Workers do this by themselves once a day.
 
-    Readers of a snapshot that is older than the retention lose its files: it is seven days or more, and longer than
-    the longest training run. What models were made from stays: manifests pin offsets, not files.
+    A reader of a snapshot that is older than the retention loses its files. So the retention is at least seven days,
+    and it has to be longer than the longest training run. Manifests pin offsets, not files: no model loses its data.
     """
     from headrace.base.times import duration_us, wall_clock
     from headrace.event_log import maintenance
@@ -93,16 +89,14 @@ def vacuum(
 
 
 def _tables(settings: Settings, topic: str | None) -> tuple[EventLog, Sequence[str]]:
-    """The event log, and those of the project's topics that it has: all of them or the one."""
+    """Return the event log, and the project's topics that it has: only ``topic``, or all of them."""
     from headrace.app.project.project import load_project
-    from headrace.errors import SettingsError
     from headrace.event_log.event_log import EventLog
     from headrace.streams.worker import own_streams
 
     log = EventLog(settings.event_log)
     known = [stream.topic for stream in own_streams(list(load_project(settings).streams.values()))]
-    if topic is not None and topic not in known:
-        raise SettingsError(f"--stream {topic}: the project has no stream of that topic; it has {sorted(known)}")
+    check_topic(topic, known)
     return log, [each for each in known if topic in {None, each} and log.exists(each)]
 
 

@@ -1,4 +1,4 @@
-"""`headrace ping`: whether Kafka and Redis answer from here."""
+"""`headrace ping`: checks that Kafka and Redis answer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def ping(
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Ask Kafka and Redis for an answer: exit code 0 if both give one, 75 if not. Starts nothing."""
+    """Check that Kafka and Redis answer. Exit code 0 if both do, 75 if one does not. Starts nothing."""
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     from headrace.app.local.services import known_addresses
 

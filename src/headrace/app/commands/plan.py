@@ -1,14 +1,13 @@
-"""`headrace plan`: what deploying the project's definitions would change."""
+"""`headrace plan`: shows what deploying the project's definitions would change."""
 
 from __future__ import annotations
 
-import json as codec
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
-from headrace.app.terminal.tables import print_rows
+from headrace.app.terminal.tables import print_json, print_rows
 
 if TYPE_CHECKING:
     from headrace.streams.deployments.plan import DeploymentPlan, PlanLine
@@ -29,24 +28,24 @@ def plan(
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Show what `headrace apply` would change: views and services, what it takes, and which old versions go or stay.
+    """Show what `headrace apply` would change: views, services, the cost, and which old versions are retired.
 
-    Exit code 0: nothing to deploy; 2: there are changes.
+    Exit code 0 if there is nothing to deploy, 2 if there are changes.
     """
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    from headrace.app.deploying import ProjectDeployment
+    from headrace.app.project_deployment import ProjectDeployment
 
     found = ProjectDeployment(settings).plan()
     if json:
-        typer.echo(codec.dumps(found.told(), indent=2))
+        print_json(found.told())
     else:
-        show(found)
+        print_plan(found)
     if not found.is_deployed:
         raise typer.Exit(EXIT_CHANGES)
 
 
-def show(found: DeploymentPlan) -> None:
-    """As a table, with what it amounts to."""
+def print_plan(found: DeploymentPlan) -> None:
+    """Print a plan as a table, and the number of changes."""
     if found.lines:
         print_rows(_COLUMNS, [_row(line) for line in found.lines])
     changing = [line for line in found.lines if line.action in {"added", "changed", "removed"}]

@@ -1,13 +1,22 @@
-"""`headrace repair`: the gaps between topics and the event log, and accepting what is lost in them."""
+"""`headrace repair`: lists the gaps between topics and the event log, and accepts the rows that are lost in them."""
 
 from __future__ import annotations
 
-import json as codec
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
+from headrace.app.terminal.options import (
+    BootstrapServers,
+    DataDir,
+    JsonOption,
+    RedisUrl,
+    StreamOption,
+    YesOption,
+    check_topic,
+    settings_from,
+)
+from headrace.app.terminal.tables import print_list
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +26,6 @@ if TYPE_CHECKING:
     from headrace.streams.plane.gap import Gap
 
 _COLUMNS = ("topic", "partition", "log_ends", "topic_begins", "topic_ends", "rows_lost")
-_UNWRAPPED = 10_000  # columns: what is no terminal gets whole lines
 _NOTHING = "nothing to repair: every topic goes on where the event log ends"
 
 
@@ -28,20 +36,22 @@ def register(app: typer.Typer) -> None:
 
 def repair(
     *,
-    accept_loss: Annotated[bool, typer.Option("--accept-loss", help="Go on without the lost rows.")] = False,
-    stream: Annotated[str | None, typer.Option(metavar="TOPIC", help="Only this stream's topic.")] = None,
-    partition: Annotated[int | None, typer.Option(min=0, help="Only the partition of this number.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    reason: Annotated[str, typer.Option(help="Why; kept in the event log.")] = "headrace repair",
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Accept that the listed rows are lost, so that the partitions go on.")
+    ] = False,
+    stream: StreamOption = None,
+    partition: Annotated[int | None, typer.Option(min=0, help="Only the partition with this number.")] = None,
+    yes: YesOption = False,
+    reason: Annotated[str, typer.Option(help="Why; it is kept in the event log.")] = "headrace repair",
     json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """List partitions that stopped, as topic and event log do not meet, and accept what is lost there.
+    """List the partitions that stopped because of a gap between topic and event log, and accept the lost rows.
 
-    Without --accept-loss nothing changes, and the exit code is 1 if there is a gap. What is accepted is kept in the
-    event log for good: running workers go on within seconds, others when they start.
+    Without --accept-loss nothing changes, and the exit code is 1 if there is a gap. An accepted gap is kept in the
+    event log for good. Running workers go on within seconds, other workers when they start.
     """
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     from headrace.app.local.services import known_addresses
@@ -57,45 +67,26 @@ def repair(
     log = EventLog(settings.event_log)
     gaps = find_gaps(admin(servers), log, list(streams.values()))
     gaps = [gap for gap in gaps if partition in {None, gap.source.partition}]
-    if json:
-        typer.echo(codec.dumps([gap.told() for gap in gaps], indent=2))
-    elif gaps:
-        _print(gaps)
-    else:
-        typer.echo(_NOTHING)
+    print_list(_COLUMNS, [_row(gap, json=json) for gap in gaps], json=json, if_empty=_NOTHING)
     if gaps:
         _decide(gaps, streams, log, accept=accept_loss, ask=not yes, reason=reason)
 
 
 def _chosen(streams: Sequence[Stream], topic: str | None) -> Mapping[str, Stream]:
-    from headrace.errors import SettingsError
-
     known = {stream.topic: stream for stream in streams}
-    if topic is None:
-        return known
-    if topic not in known:
-        raise SettingsError(f"--stream {topic}: the project has no stream of that topic; it has {sorted(known)}")
-    return {topic: known[topic]}
+    check_topic(topic, known)
+    return known if topic is None else {topic: known[topic]}
 
 
-def _print(gaps: Sequence[Gap]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*(name.replace("_", " ") for name in _COLUMNS), box=None, pad_edge=False)
-    for gap in gaps:
-        told = gap.told()
-        table.add_row(*(f"{told[name]:,}" if name == "rows_lost" else str(told[name]) for name in _COLUMNS))
-    console = Console(soft_wrap=True)
-    if not console.is_terminal:
-        console.width = _UNWRAPPED
-    console.print(table)
+def _row(gap: Gap, *, json: bool) -> dict[str, Any]:
+    row = gap.told()
+    return row if json else row | {"rows_lost": f"{row['rows_lost']:,}"}
 
 
 def _decide(
     gaps: Sequence[Gap], streams: Mapping[str, Stream], log: EventLog, *, accept: bool, ask: bool, reason: str
 ) -> None:
-    """Accept them one by one, each durable by itself: an interruption leaves the others as they were."""
+    """Accept the gaps one by one. Each is durable by itself, so an interruption leaves the others unchanged."""
     from headrace.streams.repair import accept_loss
 
     lost = sum(gap.rows_lost for gap in gaps)

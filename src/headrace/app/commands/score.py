@@ -1,4 +1,4 @@
-"""`headrace score`: an application that predicts a model's request stream."""
+"""`headrace score`: runs an application that predicts a model's request stream."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ def register(app: typer.Typer) -> None:
 def score(
     model: Annotated[str, typer.Argument(help="The model to follow.")],
     *,
-    application: Annotated[str, typer.Option(help="The name under which it acknowledges versions.")] = "score",
-    shadow_first: Annotated[bool, typer.Option(help="Let the first version predict beside the live one.")] = False,
-    lockstep: Annotated[bool, typer.Option(hidden=True, help="Obey commands on standard input.")] = False,
+    application: Annotated[str, typer.Option(help="The name with which it acknowledges versions.")] = "score",
+    shadow_first: Annotated[
+        bool, typer.Option(help="Also predict with the first version, and log its predictions as shadow.")
+    ] = False,
+    lockstep: Annotated[bool, typer.Option(hidden=True, help="Read commands from standard input.")] = False,
     log_level: LogLevel = "info",
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Predict every request of a model's stream with its live version, swapping versions while running."""
-    from headrace.app.processes import processes
+    """Predict every request of a model's stream with its live version. New versions are swapped in while it runs."""
+    from headrace.app.processes.scorer import make_scorer, serve_in_lockstep, serve_until_interrupted
     from headrace.app.project.project import load_project
     from headrace.app.terminal.logs import configure_logs
 
     configure_logs(log_level)
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     project = load_project(settings)
-    how = {"shadow_first": shadow_first, "lockstep": lockstep}
-    scorer = processes.scorer(settings, project, model, application=application, **how)
-    if lockstep:
-        processes.obey(scorer)
-    else:
-        processes.follow(scorer)
+    scorer = make_scorer(
+        settings, project, model, application=application, shadow_first=shadow_first, lockstep=lockstep
+    )
+    serve = serve_in_lockstep if lockstep else serve_until_interrupted
+    serve(scorer)

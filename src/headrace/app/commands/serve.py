@@ -1,4 +1,4 @@
-"""`headrace serve`: look-ups over HTTP."""
+"""`headrace serve`: answers look-ups over HTTP."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def serve(
     *,
     host: Annotated[str | None, typer.Option(help="Address to listen on (default 127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Port to listen on (default 8080).")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes that answer (default 1).")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Number of processes that answer (default 1).")] = None,
     log_level: LogLevel = "info",
     data_dir: DataDir = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Answer look-ups over HTTP until stopped: /features, /get-online-features as Feast has it, /openapi.json.
+    """Answer look-ups over HTTP until stopped: /features, Feast's /get-online-features, /openapi.json.
 
-    Keys, TLS and limits are settings: headrace config --explain lists them under http.
+    Keys, TLS and limits are settings: `headrace config --explain` lists them under http.
     """
     from headrace.app.processes import http_server
     from headrace.app.terminal.logs import configure_logs

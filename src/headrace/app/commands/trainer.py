@@ -1,4 +1,4 @@
-"""`headrace trainer`: triggers, runs, gates, publications."""
+"""`headrace trainer`: runs a trainer."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def trainer(
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Evaluate triggers, train, gate and publish, until stopped."""
-    from headrace.app.processes import processes
+    """Evaluate triggers, train new versions, judge them by the gate and publish them, until stopped."""
+    from headrace.app.processes import trainer as process
     from headrace.app.project.project import load_project
     from headrace.app.terminal.logs import configure_logs
 
     configure_logs(log_level)
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    processes.trainer(settings, load_project(settings), seed=seed)
+    process.run(settings, load_project(settings), seed=seed)

@@ -1,4 +1,4 @@
-"""`headrace up`: Kafka and Valkey on this machine, until Ctrl-C."""
+"""`headrace up`: runs Kafka and Valkey on this machine until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def up(
 ) -> None:
     """Run a real Kafka and Valkey for this project, without Docker, until Ctrl-C.
 
-    Other commands of the project find them by themselves. A server that is set already is used, not started.
+    Other commands of the project find these servers by themselves. A server whose address is set is not started.
     """
     from headrace.app.local.services import LocalServices
 
@@ -45,7 +45,7 @@ def up(
 
 
 def _asked_to_stop() -> threading.Event:
-    """Set by Ctrl-C or a polite kill."""
+    """Return an event that Ctrl-C or SIGTERM sets."""
     asked = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: asked.set())

@@ -1,4 +1,4 @@
-"""`headrace version`: what is installed."""
+"""`headrace version`: shows the installed versions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from headrace.app.terminal.options import JsonOption
 from headrace.version import __version__
 
-_TOLD = ("confluent-kafka", "redis", "deltalake", "faust-streaming", "feast", "mlflow", "scikit-learn", "skops")
+_PACKAGES = ("confluent-kafka", "redis", "deltalake", "faust-streaming", "feast", "mlflow", "scikit-learn", "skops")
 
 
 def register(app: typer.Typer) -> None:
@@ -20,11 +20,11 @@ def register(app: typer.Typer) -> None:
 
 
 def version(json: JsonOption = False) -> None:
-    """The version of headrace, of Python and of the parts it stands on."""
+    """Show the versions of headrace, of Python and of the main packages."""
     versions = {
         "headrace": __version__,
         "python": platform.python_version(),
-        **{name: _installed(name) for name in _TOLD},
+        **{name: _installed(name) for name in _PACKAGES},
     }
     if json:
         import json as codec

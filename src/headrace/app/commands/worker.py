@@ -1,4 +1,4 @@
-"""`headrace worker`: the data plane."""
+"""`headrace worker`: runs a worker."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ def register(app: typer.Typer) -> None:
 
 def worker(
     *,
-    partitions: Annotated[int, typer.Option(min=1, help="Partitions of topics that have to be made.")] = 4,
+    partitions: Annotated[int, typer.Option(min=1, help="Number of partitions of topics that do not exist yet.")] = 4,
     replay: Annotated[
-        bool, typer.Option("--replay", help="History is replayed in order: topics keep the producers' timestamps.")
+        bool, typer.Option("--replay", help="History is replayed in order: new topics keep the producers' timestamps.")
     ] = False,
     memory: Annotated[
-        str | None, typer.Option(help="Most memory for the entities kept at hand, such as 512MiB (default 1GiB).")
+        str | None, typer.Option(help="Largest memory for cached entities, such as 512MiB (default 1GiB).")
     ] = None,
     metrics_port: Annotated[
-        int | None, typer.Option(min=0, max=65_535, help="Serve metrics for Prometheus there; 0: do not (default).")
+        int | None, typer.Option(min=0, max=65_535, help="Port that serves metrics for Prometheus (default 0: none).")
     ] = None,
     log_level: LogLevel = "info",
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Keep features fresh in Redis and the event log complete, exactly once, until stopped.
+    """Write features to Redis and events to the event log, exactly once, until stopped.
 
-    Start as many as there is work; they share the partitions.
+    Start as many workers as the load needs: they share the partitions.
     """
     os.environ.setdefault("POLARS_MAX_THREADS", "1")  # batches are small: handing them to threads costs more
 
-    from headrace.app.processes import processes
+    from headrace.app.processes import worker as process
     from headrace.app.project.project import load_project
     from headrace.app.terminal.logs import configure_logs
     from headrace.streams.plane.failpoints import arm
@@ -49,4 +49,4 @@ def worker(
         metrics_port=metrics_port,
     )  # fmt: skip
     arm(os.environ.get("FAILPOINT"))
-    processes.worker(settings, load_project(settings), partitions=partitions, replay=replay)
+    process.run(settings, load_project(settings), partitions=partitions, replay=replay)

@@ -60,8 +60,8 @@ def of(subject: str, told: Mapping[str, Any], ahead_s: float) -> Iterator[Findin
 
 def _asked(url: str) -> dict[str, tuple[dict[str, Any], float]]:
     """By address: what each master says of itself, and its time in seconds."""
-    from redis import Redis  # noqa: PLC0415 - --help needs none of it
-    from redis.cluster import RedisCluster  # noqa: PLC0415
+    from redis import Redis  # --help needs none of it
+    from redis.cluster import RedisCluster
 
     check_url(url)
     options: dict[str, Any] = {"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S}

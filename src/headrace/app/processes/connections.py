@@ -1,19 +1,28 @@
-"""Where Kafka and Redis are, and how a feature client is to ask, from the settings."""
+"""Finds Kafka and Redis for a process or a command, from the settings and from the services on this machine."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from headrace.app.local.lock import running
 from headrace.base.times import duration_us
 from headrace.errors import SettingsError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from headrace.app.project.settings import Settings
 
 
 def addresses(settings: Settings) -> tuple[str, str]:
-    """Kafka's and Redis' address: those that are set, else those of the services that run on the data folder."""
+    """Return the addresses of Kafka and of Redis.
+
+    An address that is set is used. If one is not set, the services that run on the data folder are asked. Raises
+    SettingsError if there are none.
+    """
     if settings.bootstrap_servers and settings.redis_url:
         return settings.bootstrap_servers, settings.redis_url
     found = running(settings.data_dir)
@@ -27,7 +36,7 @@ def addresses(settings: Settings) -> tuple[str, str]:
 
 
 def redis_address(settings: Settings) -> str:
-    """Redis' address: the one that is set, else that of the services that run on the data folder."""
+    """Return the address of Redis, found as :func:`addresses` does. Raises SettingsError if there is none."""
     found = running(settings.data_dir)
     address = settings.redis_url or (found and found.redis_url)
     if not address:
@@ -39,7 +48,26 @@ def redis_address(settings: Settings) -> str:
     return address
 
 
+@contextmanager
+def kafka_for_command(settings: Settings) -> Iterator[str]:
+    """Yield the address of Kafka to a command that reads or writes something and then ends.
+
+    If no Kafka runs but the data folder holds the data of one, it is started, and stopped again with the context.
+    """
+    from headrace.app.local.services import known_addresses, services_for
+
+    known = known_addresses(settings).bootstrap_servers
+    if known is not None:
+        yield known
+    elif (settings.data_dir / "local" / "kafka").is_dir():
+        typer.echo(f"no services run on {settings.data_dir}: starting them for this command …", err=True)
+        with services_for(settings) as found:
+            yield found.bootstrap_servers or addresses(settings)[0]
+    else:
+        yield addresses(settings)[0]  # nothing can be started: this raises the error that says what to do
+
+
 def client_options(settings: Settings) -> dict[str, Any]:
-    """What the settings tell a feature client: its clock, unless that is the wall's, and when values are stale."""
+    """Return the options of a feature client: its clock, and the age at which values are stale."""
     clock = {} if settings.clock == "wall" else {"clock": "stream"}
     return {"heartbeat_bound_us": duration_us(settings.heartbeat_bound), **clock}

@@ -28,7 +28,7 @@ def run(settings: Settings, log_level: str) -> None:
     """Serve until a signal. Raises SettingsError, and MissingExtraError without the extra ``http``."""
     for module in ("starlette", "uvicorn", "prometheus_client"):
         require(module, "http")
-    from headrace.serving.http.server import ServerOptions, serve  # noqa: PLC0415 - comes with headrace[http]
+    from headrace.serving.http.server import ServerOptions, serve  # comes with headrace[http]
 
     own = settings.http
     of_client = client_options(settings) | {"cache_ms": duration_us(own.cache) // 1_000, "pool_size": own.pool_size}
@@ -42,8 +42,8 @@ def run(settings: Settings, log_level: str) -> None:
 
 def make_application(client: tuple[str, str, dict[str, Any]], http: HttpOptions, log_level: str) -> Any:
     """The application of one process; ``client``: Redis' address, the namespace, and the client's options."""
-    from headrace.serving.async_features import AsyncFeatureClient  # noqa: PLC0415
-    from headrace.serving.http import application  # noqa: PLC0415
+    from headrace.serving.async_features import AsyncFeatureClient
+    from headrace.serving.http import application
 
     configure_logs(log_level)
     redis_url, namespace, more = client
@@ -53,7 +53,7 @@ def make_application(client: tuple[str, str, dict[str, Any]], http: HttpOptions,
 
 def options(http: HttpSettings, root: Path) -> HttpOptions:
     """Who may ask what. Raises SettingsError if the file of keys cannot be read or has none."""
-    from headrace.serving.http import HttpOptions, RequestLimits  # noqa: PLC0415
+    from headrace.serving.http import HttpOptions, RequestLimits
 
     limits = RequestLimits(http.body_limit, http.entity_limit, http.key_limit, duration_us(http.deadline) / 1e6)
     return HttpOptions(tuple(http.services), _keys(http, root), limits)
@@ -80,7 +80,7 @@ def _keys_in(file: Path) -> list[str]:
 
 
 def _tls(http: HttpSettings, root: Path) -> TlsFiles | None:
-    from headrace.serving.http import TlsFiles  # noqa: PLC0415
+    from headrace.serving.http import TlsFiles
 
     if http.tls_certificate is None and http.tls_key is None and http.tls_client_ca is None:
         return None

@@ -1,4 +1,4 @@
-"""What workers do on a schedule beside: audit and skew of what was served, and the tables of feature values."""
+"""The jobs that workers run on a schedule: audit and skew of served vectors, and the tables of feature values."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from headrace.trainers.definitions import Model
 
 
-def jobs(settings: Settings, project: Project) -> list[ScheduledJob]:
-    """Those that the settings ask for; none where a replay has a clock of its own."""
+def scheduled_jobs(settings: Settings, project: Project) -> list[ScheduledJob]:
+    """Return the jobs that the settings turn on. A replay in lockstep has its own clock and runs none."""
     if settings.clock == "control":
         return []
     log = EventLog(settings.event_log)
@@ -47,8 +47,8 @@ def jobs(settings: Settings, project: Project) -> list[ScheduledJob]:
 
 
 def _audit(model: Model, log: EventLog, every_us: int) -> dict[str, float]:
-    """Of what was served within twice the interval: nothing is left out because a run came late."""
-    from headrace.trainers.audit.auditor import Auditor  # noqa: PLC0415 - a worker needs none of it before
+    """Audit the last two intervals, so that nothing is left out when a run starts late."""
+    from headrace.trainers.audit.auditor import Auditor  # imported when the first audit runs
 
     auditor = Auditor(model, log, since_us=wall_clock() - 2 * every_us)
     audited, skewed = auditor.audit(), auditor.skew()

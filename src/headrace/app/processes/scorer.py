@@ -1,99 +1,25 @@
-"""The processes of a project, from its settings: worker, trainer, scorer."""
+"""Runs an application that predicts a model's request stream, as `headrace score` does."""
 
 from __future__ import annotations
 
 import itertools
 import sys
 import uuid
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import structlog
 
 from headrace.app.processes.connections import addresses, client_options
-from headrace.base.times import SECOND, duration_us
-from headrace.errors import OnlineStoreUnavailableError
 from headrace.models import artifact
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from headrace.app.project.project import Project
     from headrace.app.project.settings import Settings
     from headrace.serving.follower import RequestFollower
     from headrace.serving.subscriber import ModelSubscriber
-
-logger = structlog.get_logger(__name__)
-
-
-def worker(settings: Settings, project: Project, *, partitions: int, replay: bool = False) -> None:
-    """Run a worker until a signal. ``partitions`` and ``replay`` are for the topics that it has to make."""
-    from headrace.app.processes.jobs import jobs  # noqa: PLC0415
-    from headrace.streams.upkeep import UpkeepSchedule  # noqa: PLC0415
-    from headrace.streams.worker import WorkerConfig, run_worker  # noqa: PLC0415 - each process imports its own part
-
-    servers, redis_url = addresses(settings)
-    warn_of_redis(redis_url)
-    config = WorkerConfig(
-        servers,
-        redis_url,
-        settings.event_log,
-        str(settings.data_dir / "faust"),
-        namespace=settings.namespace,
-        partitions=partitions,
-        batch_rows=settings.batch_size,
-        flush_s=duration_us(settings.flush_interval) / 1e6,
-        memory_bytes=settings.memory,
-        replay=replay,
-        metrics_host=settings.metrics_host,
-        metrics_port=settings.metrics_port,
-        upkeep=UpkeepSchedule(
-            compact=timedelta(microseconds=duration_us(settings.compact_interval)),
-            retention=timedelta(microseconds=duration_us(settings.log_retention)),
-        ),
-        jobs=jobs(settings, project),
-    )
-    run_worker(config, list(project.streams.values()), list(project.views.values()), list(project.services.values()))
-
-
-def warn_of_redis(redis_url: str) -> None:
-    """Log what of Redis would lose features. One that does not answer is waited for, later."""
-    from headrace.app.doctor import redis  # noqa: PLC0415
-    from headrace.app.doctor.finding import Severity  # noqa: PLC0415
-    from headrace.base.times import wall_clock  # noqa: PLC0415
-
-    with suppress(OnlineStoreUnavailableError):
-        for finding in redis.examine(redis_url, wall_clock() / SECOND):
-            if finding.severity is not Severity.OK:
-                logger.warning(finding.found, what=finding.subject, advice=finding.advice)
-
-
-def trainer(settings: Settings, project: Project, *, seed: int) -> None:
-    """Run a trainer until a signal."""
-    from headrace.trainers.process.trainer import TrainerConfig, run_trainer  # noqa: PLC0415
-
-    servers, _ = addresses(settings)
-    _make_parent(settings.registry_uri)
-    Path(settings.artifacts).mkdir(parents=True, exist_ok=True)
-    config = TrainerConfig(
-        servers,
-        settings.event_log,
-        settings.registry_uri,
-        Path(settings.artifacts).as_uri() if "://" not in settings.artifacts else settings.artifacts,
-        str(settings.data_dir / "faust"),
-        namespace=settings.namespace,
-        seed=seed,
-        tick_us=0 if settings.clock == "control" else duration_us(settings.tick),
-        trusted_types=settings.trusted_types,
-    )
-    run_trainer(config, list(project.models.values()))
-
-
-def _make_parent(uri: str) -> None:
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
 
 
 @dataclass(frozen=True)
@@ -104,34 +30,23 @@ class Scorer:
     subscriber: ModelSubscriber
 
 
-def scorer(
+def make_scorer(
     settings: Settings, project: Project, model_name: str, *, application: str, shadow_first: bool, lockstep: bool
 ) -> Scorer:
-    """Make the parts of an application that predicts a model's request stream."""
-    from headrace.base.times import wall_clock  # noqa: PLC0415
-    from headrace.bus.producer import EventProducer  # noqa: PLC0415
-    from headrace.bus.tail import TopicTail  # noqa: PLC0415
-    from headrace.models.kafka_model_event_log import KafkaAcknowledgements, KafkaModelEventLog  # noqa: PLC0415
-    from headrace.serving.answerer import Answerer  # noqa: PLC0415
-    from headrace.serving.features import FeatureClient  # noqa: PLC0415
-    from headrace.serving.follower import RequestFollower  # noqa: PLC0415
-    from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber  # noqa: PLC0415
+    """Connect to Kafka and Redis, and return the application. It does nothing before one of the functions below."""
+    from headrace.bus.producer import EventProducer  # each process imports only its own part
+    from headrace.bus.tail import TopicTail
+    from headrace.serving.answerer import Answerer
+    from headrace.serving.features import FeatureClient
+    from headrace.serving.follower import RequestFollower
 
     servers, redis_url = addresses(settings)
     model = project.model(model_name)
-    subscriber = ModelSubscriber(
-        model_name,
-        KafkaModelEventLog(servers),
-        KafkaAcknowledgements(servers),
-        LoadingPolicy(settings.trusted_types),
-        application=application,
-        clock=wall_clock,
-    )
+    subscriber = _subscriber(settings, servers, model_name, application)
     features = FeatureClient.from_url(redis_url, settings.namespace, **client_options(settings))
     producer = EventProducer(servers)
-    counter = itertools.count(1)
-    in_order = lambda: f"{application}-{next(counter)}"  # noqa: E731 - a replay gives the same ids
-    answerer = Answerer(subscriber, features, producer, new_id=in_order if lockstep else lambda: uuid.uuid4().hex)
+    new_id = _numbered_ids(application) if lockstep else _random_id
+    answerer = Answerer(subscriber, features, producer, new_id=new_id)
     tail = TopicTail(servers, [model.requests.topic], from_beginning=lockstep)
     follower = RequestFollower(
         model.requests,
@@ -145,16 +60,44 @@ def scorer(
     return Scorer(follower, subscriber)
 
 
+def _subscriber(settings: Settings, servers: str, model_name: str, application: str) -> ModelSubscriber:
+    from headrace.base.times import wall_clock
+    from headrace.models.kafka_model_event_log import KafkaAcknowledgements, KafkaModelEventLog
+    from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
+
+    return ModelSubscriber(
+        model_name,
+        KafkaModelEventLog(servers),
+        KafkaAcknowledgements(servers),
+        LoadingPolicy(settings.trusted_types),
+        application=application,
+        clock=wall_clock,
+    )
+
+
+def _numbered_ids(application: str) -> Callable[[], str]:
+    """Ids that are the same in every replay."""
+    counter = itertools.count(1)
+    return lambda: f"{application}-{next(counter)}"
+
+
+def _random_id() -> str:
+    return uuid.uuid4().hex
+
+
 class ScorerCommand(msgspec.Struct):
-    """A line on a lockstep scorer's standard input: serve all of ``requests`` at ``t_us``, or swap to ``event``."""
+    """One line on a lockstep scorer's standard input.
+
+    If ``event`` is set, the scorer swaps to that model event. If not, it serves all ``requests`` at ``t_us``.
+    """
 
     t_us: int = 0
     requests: int = 0
     event: str | None = None
 
 
-def obey(app: Scorer) -> None:
-    """Serve in lockstep: one command a line on standard input, one answer a line on standard output, until it ends."""
+def serve_in_lockstep(app: Scorer) -> None:
+    """Read one command a line from standard input and write one answer a line to standard output, until input ends."""
     decoder = msgspec.json.Decoder(ScorerCommand)
     artifact.prepare()
     _answer({"ready": True})
@@ -173,7 +116,7 @@ def _served(app: Scorer, t_us: int) -> dict[str, int]:
 
 
 def _swap(subscriber: ModelSubscriber, event_id: str) -> dict[str, Any]:
-    """Follow the model events until this one is settled, one way or the other."""
+    """Follow the model events until this one is live or void."""
     while subscriber.state.live_id != event_id and all(void.event.id != event_id for void in subscriber.state.void):
         subscriber.poll_once(1.0)
     current = subscriber.current
@@ -185,8 +128,8 @@ def _answer(content: dict[str, Any]) -> None:
     sys.stdout.buffer.flush()
 
 
-def follow(app: Scorer) -> None:
-    """Serve as the requests come, until interrupted."""
+def serve_until_interrupted(app: Scorer) -> None:
+    """Predict each request when it arrives."""
     app.subscriber.start()
     while True:
         app.follower.receive(0.2)

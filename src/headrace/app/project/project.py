@@ -80,11 +80,11 @@ def _add(  # noqa: PLR0917 - one call site
 
 
 def _kinds() -> list[tuple[str, type, str]]:
-    from headrace.bus.stream import Stream  # noqa: PLC0415 - definitions load with the project, not with the CLI
-    from headrace.features.definitions.entity import Entity  # noqa: PLC0415
-    from headrace.features.definitions.service import FeatureService  # noqa: PLC0415
-    from headrace.features.definitions.view import FeatureView  # noqa: PLC0415
-    from headrace.trainers.definitions import Model  # noqa: PLC0415
+    from headrace.bus.stream import Stream  # definitions load with the project, not with the CLI
+    from headrace.features.definitions.entity import Entity
+    from headrace.features.definitions.service import FeatureService
+    from headrace.features.definitions.view import FeatureView
+    from headrace.trainers.definitions import Model
 
     return [
         ("streams", Stream, "topic"),

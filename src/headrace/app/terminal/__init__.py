@@ -1,1 +1,1 @@
-"""What commands share: options, tables, progress, logs."""
+"""The parts that commands share: options, tables and JSON, progress, logs."""

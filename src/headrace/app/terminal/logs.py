@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def configure_logs(level: str = "info", *, json: bool | None = None, colors: bool | None = None) -> None:
-    """Send the log lines of headrace, and of every library that uses `logging`, through one format.
+    """Write the log lines of headrace, and of every library that uses `logging`, in one format.
 
-    `json` and `colors` are decided by the terminal when they are None: JSON where standard error is none, colours where
-    it is one and NO_COLOR is not set.
+    If `json` is None, lines are JSON unless standard error is a terminal. If `colors` is None, lines are coloured if
+    standard error is a terminal and NO_COLOR is not set.
     """
     is_terminal = sys.stderr.isatty()
     as_json = not is_terminal if json is None else json

@@ -8,30 +8,51 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from headrace.errors import SettingsError
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from headrace.app.project.settings import Settings
 
 DataDir = Annotated[Path | None, typer.Option(help="Folder of local services, event log, registry and artifacts.")]
 BootstrapServers = Annotated[str | None, typer.Option(help="Kafka to use instead of a local one, host:port[,…].")]
 RedisUrl = Annotated[
-    str | None, typer.Option(help="Redis or Valkey to use, not a local one: redis://…, redis+cluster://…")
+    str | None, typer.Option(help="Redis or Valkey to use instead of a local one: redis://…, redis+cluster://…")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-MOMENT_FORMS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S%z"]
-"""How a time may be typed: see :func:`zoned`."""
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+StreamOption = Annotated[str | None, typer.Option("--stream", metavar="TOPIC", help="Only the stream of this topic.")]
+ModelFilter = Annotated[str | None, typer.Option("--model", help="Only this model (default: all).")]
+ModelChoice = Annotated[
+    str | None, typer.Option("--model", help="The model. Needed if more than one model has events.")
+]
+VersionArgument = Annotated[int, typer.Argument(min=1, help="The version, as `headrace models list` shows it.")]
 LogLevel = Annotated[str, typer.Option(help="debug, info, warning, error or critical.")]
+MOMENT_FORMS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S%z"]
+"""The forms in which a time may be typed: see :func:`with_zone`."""
 
 
 def settings_from(**flags: Any) -> Settings:
-    """The settings in force: the given flags (None: not given; "__" for "."), environment, headrace.toml, defaults."""
-    from headrace.app.project.settings_sources import load_settings  # noqa: PLC0415 - --help needs no settings
+    """Return the settings in force: flags, then environment, then headrace.toml, then defaults.
+
+    A flag that is None was not given. Write "__" for the "." in a setting's name.
+    """
+    from headrace.app.project.settings_sources import load_settings
 
     given = {name.replace("__", "."): value for name, value in flags.items()}
     if given.get("data_dir") is not None:
-        given["data_dir"] = Path(given["data_dir"]).resolve()  # a flag is meant from where it is typed
+        given["data_dir"] = Path(given["data_dir"]).resolve()  # a flag is relative to the folder where it is typed
     return load_settings(given)
 
 
-def zoned(at: datetime) -> datetime:
-    """A time as it was typed; without a zone it is UTC."""
+def with_zone(at: datetime) -> datetime:
+    """Return the time that was typed. A time without a zone is UTC."""
     return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def check_topic(topic: str | None, known: Iterable[str]) -> None:
+    """Raise SettingsError if ``--stream`` names a topic that the project does not have. None was not given."""
+    topics = sorted(known)
+    if topic is not None and topic not in topics:
+        raise SettingsError(f"--stream {topic}: the project has no stream of that topic; it has {topics}")

@@ -1,4 +1,4 @@
-"""How far a long command is: a bar on a terminal, else a line on standard error now and then."""
+"""Shows how far a long command is: bars on a terminal, elsewhere a line on standard error every five seconds."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ _BETWEEN_LINES_S = 5.0
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields what to call with how many more of ``total`` are done."""
+    """Yield a function. Call it with the number of steps that were done since the last call."""
     with ExitStack() as stack:
         yield (_bars(stack, {what: total}) or {what: _lines(what, total)})[what]
 
 
 @contextmanager
-def progress_of(totals: Mapping[str, int]) -> Iterator[Callable[[str, int], None]]:
-    """Several at once, by name. Yields what to call with a name and how many of its total are done by now."""
+def progress_of_each(totals: Mapping[str, int]) -> Iterator[Callable[[str, int], None]]:
+    """Show several tasks at once. Yields a function: call it with a name and the number of its steps done so far."""
     with ExitStack() as stack:
-        bars = _bars(stack, totals) or {name: _lines(name, total) for name, total in totals.items()}
+        advance = _bars(stack, totals) or {name: _lines(name, total) for name, total in totals.items()}
         done = dict.fromkeys(totals, 0)
 
-        def reach(name: str, now: int) -> None:
+        def advance_to(name: str, now: int) -> None:
             more = min(now, totals[name]) - done[name]
             done[name] += more
-            bars[name](more)
+            advance[name](more)
 
-        yield reach
+        yield advance_to
 
 
 def _bars(stack: ExitStack, totals: Mapping[str, int]) -> dict[str, Callable[[int], None]] | None:
-    """None where there is no terminal."""
-    from rich.console import Console  # noqa: PLC0415 - only for commands that take their time
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    """Return a function for each task that moves its bar, or None if there is no terminal."""
+    from rich.console import Console  # only for long commands
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -52,13 +52,13 @@ def _bars(stack: ExitStack, totals: Mapping[str, int]) -> dict[str, Callable[[in
 
 
 def _lines(what: str, total: int) -> Callable[[int], None]:
-    done, said = 0, time.monotonic()
+    done, printed = 0, time.monotonic()
 
     def advance(more: int) -> None:
-        nonlocal done, said
+        nonlocal done, printed
         done += more
-        if time.monotonic() - said >= _BETWEEN_LINES_S:
-            said = time.monotonic()
+        if time.monotonic() - printed >= _BETWEEN_LINES_S:
+            printed = time.monotonic()
             typer.echo(f"{what}: {done:,} of {total:,}", err=True)
 
     return advance

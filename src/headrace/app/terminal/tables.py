@@ -1,21 +1,45 @@
-"""Rows of words as a table: wrapped on a terminal, whole lines otherwise."""
+"""Prints what a command found: as a table or as JSON. Tables are wrapped on a terminal only."""
 
 from __future__ import annotations
 
+import json as codec
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rich.table import Table
 
-_UNWRAPPED = 10_000  # columns: what is no terminal gets whole lines
+_UNWRAPPED = 10_000  # columns: where the output is not a terminal, each row is one line
 
 
-def print_rows(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
-    """One line a row, the columns named."""
-    from rich.table import Table  # noqa: PLC0415 - only for tables
-    from rich.text import Text  # noqa: PLC0415
+def print_json(content: Any) -> None:
+    """Print JSON. ``content`` may hold dataclasses and msgspec structs."""
+    import msgspec
+
+    typer.echo(codec.dumps(content, indent=2, default=msgspec.to_builtins))
+
+
+def print_list(columns: Sequence[str], rows: Sequence[dict[str, Any]], *, json: bool, if_empty: str) -> None:
+    """Print the rows as JSON with all their fields, or as a table of ``columns``. A table without rows is a sentence.
+
+    >>> print_list(("id", "reason"), [], json=False, if_empty="nothing is excluded")
+    nothing is excluded
+    """
+    if json:
+        print_json(rows)
+    elif rows:
+        print_rows(columns, rows)
+    else:
+        typer.echo(if_empty)
+
+
+def print_rows(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table with one line a row. ``columns`` are its header and the fields that are shown."""
+    from rich.table import Table
+    from rich.text import Text
 
     table = Table(*columns, header_style="bold", box=None, pad_edge=False)
     for row in rows:
@@ -23,24 +47,24 @@ def print_rows(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
     _print(table)
 
 
-def print_details(told: dict[str, Any]) -> None:
-    """One line a leaf of what is told, with its path."""
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+def print_details(content: dict[str, Any]) -> None:
+    """Print a nested dictionary: one line for each value, with its path."""
+    from rich.table import Table
+    from rich.text import Text
 
     table = Table.grid(padding=(0, 2))
-    for name, value in _lines(told):
+    for name, value in _leaves(content):
         table.add_row(Text(name, "bold"), Text(_word(value), overflow="fold"))
     _print(table)
 
 
-def _lines(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves, each with its path: ("data.topics.0.offsets.1", 98)."""
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each value with its path: ("data.topics.0.offsets.1", 98)."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     if not inner and not isinstance(value, (dict, list)):
         yield path, value
     for key, each in inner:
-        yield from _lines(each, f"{path}.{key}" if path else str(key))
+        yield from _leaves(each, f"{path}.{key}" if path else str(key))
 
 
 def _word(value: Any) -> str:
@@ -48,7 +72,7 @@ def _word(value: Any) -> str:
 
 
 def _print(table: Table) -> None:
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
     console = Console()
     if not console.is_terminal:

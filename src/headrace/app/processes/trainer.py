@@ -1,0 +1,45 @@
+"""Runs a trainer of a project, as `headrace trainer` does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headrace.app.processes.connections import addresses
+from headrace.base.times import duration_us
+
+if TYPE_CHECKING:
+    from headrace.app.project.project import Project
+    from headrace.app.project.settings import Settings
+
+_SQLITE = "sqlite:///"
+
+
+def run(settings: Settings, project: Project, *, seed: int) -> None:
+    """Run a trainer for all models of the project until a signal arrives."""
+    from headrace.trainers.process.trainer import TrainerConfig, run_trainer  # imports MLflow
+
+    servers, _ = addresses(settings)
+    _make_folders(settings)
+    config = TrainerConfig(
+        servers,
+        settings.event_log,
+        settings.registry_uri,
+        _as_uri(settings.artifacts),
+        str(settings.data_dir / "faust"),
+        namespace=settings.namespace,
+        seed=seed,
+        tick_us=0 if settings.clock == "control" else duration_us(settings.tick),
+        trusted_types=settings.trusted_types,
+    )
+    run_trainer(config, list(project.models.values()))
+
+
+def _make_folders(settings: Settings) -> None:
+    if settings.registry_uri.startswith(_SQLITE):
+        Path(settings.registry_uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+    Path(settings.artifacts).mkdir(parents=True, exist_ok=True)
+
+
+def _as_uri(place: str) -> str:
+    return place if "://" in place else Path(place).as_uri()

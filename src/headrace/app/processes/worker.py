@@ -1,0 +1,73 @@
+"""Runs a worker of a project, as `headrace worker` does."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from headrace.app.processes.connections import addresses
+from headrace.base.times import SECOND, duration_us, wall_clock
+from headrace.errors import OnlineStoreUnavailableError
+
+if TYPE_CHECKING:
+    from headrace.app.project.project import Project
+    from headrace.app.project.settings import Settings
+    from headrace.streams.worker import WorkerConfig
+
+logger = structlog.get_logger(__name__)
+
+
+def run(settings: Settings, project: Project, *, partitions: int, replay: bool = False) -> None:
+    """Run a worker until a signal arrives.
+
+    ``partitions`` and ``replay`` apply only to topics that do not exist yet: the worker creates them.
+    """
+    from headrace.streams.worker import run_worker  # each process imports only its own part
+
+    config = _config(settings, project, partitions=partitions, replay=replay)
+    log_redis_warnings(config.redis_url)
+    run_worker(config, list(project.streams.values()), list(project.views.values()), list(project.services.values()))
+
+
+def _config(settings: Settings, project: Project, *, partitions: int, replay: bool) -> WorkerConfig:
+    from headrace.app.processes.scheduled_jobs import scheduled_jobs
+    from headrace.streams.upkeep import UpkeepSchedule
+    from headrace.streams.worker import WorkerConfig
+
+    servers, redis_url = addresses(settings)
+    return WorkerConfig(
+        servers,
+        redis_url,
+        settings.event_log,
+        str(settings.data_dir / "faust"),
+        namespace=settings.namespace,
+        partitions=partitions,
+        batch_rows=settings.batch_size,
+        flush_s=duration_us(settings.flush_interval) / 1e6,
+        memory_bytes=settings.memory,
+        replay=replay,
+        metrics_host=settings.metrics_host,
+        metrics_port=settings.metrics_port,
+        upkeep=UpkeepSchedule(
+            compact=timedelta(microseconds=duration_us(settings.compact_interval)),
+            retention=timedelta(microseconds=duration_us(settings.log_retention)),
+        ),
+        jobs=scheduled_jobs(settings, project),
+    )
+
+
+def log_redis_warnings(redis_url: str) -> None:
+    """Log every setting of Redis that would lose features.
+
+    If Redis does not answer, nothing is logged: the worker waits for it later.
+    """
+    from headrace.app.doctor import redis
+    from headrace.app.doctor.finding import Severity
+
+    with suppress(OnlineStoreUnavailableError):
+        for finding in redis.examine(redis_url, wall_clock() / SECOND):
+            if finding.severity is not Severity.OK:
+                logger.warning(finding.found, what=finding.subject, advice=finding.advice)
