@@ -92,7 +92,8 @@ def work(task: Task) -> None:
 
 def decode(task: Task) -> None:
     """Consume and decode to columns, until all events were seen."""
-    consumer = BatchConsumer(task.servers, f"bench-{uuid.uuid4().hex}", [task.topic], FromTheStart())
+    consumer = BatchConsumer(task.servers, f"bench-{uuid.uuid4().hex}")
+    consumer.subscribe([task.topic], FromTheStart())
     decoder, seen = Decoder(payments(task.topic)), 0
     gc.collect()
     gc.freeze()
@@ -101,6 +102,8 @@ def decode(task: Task) -> None:
         decoded, _, _ = decoder.decode([message.value() for message in messages])
         decoder.columns(decoded)
         seen += len(messages)
+        if failures := consumer.failures():
+            raise RuntimeError(str(failures))
     report(Path(task.folder), "last")
     consumer.close()
 
@@ -116,10 +119,6 @@ class FromTheStart:
         """Nothing to finish."""
 
     lost = revoked
-
-    def failed(self, topic: str, partition: int, error: str) -> None:
-        """End the benchmark."""
-        raise RuntimeError(f"{topic}-{partition}: {error}")
 
 
 def announce_first(folder: Path) -> None:

@@ -30,7 +30,9 @@ from headrace.models.registry import MemoryRegistry
 from headrace.serving.answerer import Answerer
 from headrace.serving.features import FeatureClient, Status
 from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
-from headrace.streams.plane.data_plane import DataPlane, PlaneConfig
+from headrace.streams.plane.data_plane import DataPlane
+from headrace.streams.plane.followed_views import FixedViews
+from headrace.streams.plane.plane_config import PlaneConfig
 from headrace.streams.worker import make_topics, own_streams, publish_definitions
 from headrace.trainers.runs.fitting import FitPool
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded
@@ -146,11 +148,9 @@ def scene(services: LocalServices, namespace: str, tmp_path: Path) -> Iterator[S
     plane = DataPlane(
         PlaneConfig(services.bootstrap_servers, group=f"{namespace}-workers", worker=namespace, flush_s=0.5),
         own_streams(streams),
-        [view.spec for view in app.features.views],
+        FixedViews([view.spec for view in app.features.views]),
         store,
         log,
-        new_owner=lambda: uuid.uuid4().bytes,
-        monotonic=time.monotonic,
     )
     worker = threading.Thread(target=plane.run, name=f"{namespace}-worker")
     worker.start()

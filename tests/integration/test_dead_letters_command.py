@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,9 @@ from headrace.event_log.event_log import EventLog
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.streams.dead_letters.dead_letter import find
 from headrace.streams.dead_letters.replay import REPLAY_OF, DeadLetterReplayer, replayed
-from headrace.streams.plane.data_plane import DataPlane, PlaneConfig
+from headrace.streams.plane.data_plane import DataPlane
+from headrace.streams.plane.followed_views import FixedViews
+from headrace.streams.plane.plane_config import PlaneConfig
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -96,11 +97,9 @@ class Post:
         plane = DataPlane(
             PlaneConfig(self.services.bootstrap_servers, group=uuid.uuid4().hex, flush_s=0.05),
             [self.stream],
-            [],
+            FixedViews([]),
             store,
             self.log,
-            new_owner=lambda: uuid.uuid4().bytes,
-            monotonic=time.monotonic,
         )
         thread = threading.Thread(target=plane.run)
         thread.start()

@@ -6,7 +6,6 @@ import json
 import random
 import threading
 import time
-import uuid
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from contextlib import closing, contextmanager
@@ -22,7 +21,9 @@ from headrace.event_log.event_log import EventLog
 from headrace.features.online.cursor import is_live
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.serving.features import FeatureClient, FeatureVectors, Status
-from headrace.streams.plane.data_plane import DataPlane, PlaneConfig
+from headrace.streams.plane.data_plane import DataPlane
+from headrace.streams.plane.followed_views import FixedViews
+from headrace.streams.plane.plane_config import PlaneConfig
 from headrace.streams.worker import publish_definitions
 from tests.support.crash.definitions import START, START_US, USERS, payments, service, users
 from tests.support.redis_cluster import slot_of
@@ -85,9 +86,11 @@ class Bench:
         self.flow = Flow(services.bootstrap_servers, self.stream.topic)
         self._plane = DataPlane(
             PlaneConfig(services.bootstrap_servers, group=namespace, flush_s=0.1, heartbeat_s=0.2),
-            [self.stream], [self.view.spec], self.store, self.log,
-            new_owner=lambda: uuid.uuid4().bytes, monotonic=time.monotonic,
-            publish=lambda: publish_definitions(self.store, [self.view], [service(namespace)]),
+            [self.stream],
+            FixedViews(
+                [self.view.spec], lambda: publish_definitions(self.store, [self.view], [service(namespace)])
+            ),
+            self.store, self.log,
         )  # fmt: skip
         self._worker = threading.Thread(target=self._plane.run)
         self._others = [threading.Thread(target=self._until_over, args=(does,)) for does in (self._flow, self.look_up)]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 
+from headrace.bus.consumer import BatchConsumer
 from headrace.bus.source_partition import SourcePartition
 from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, dead_letters, ensure_topics, incarnations
 from headrace.errors import BusUnavailableError, FencedError
@@ -21,17 +22,21 @@ from headrace.event_log.log_writer import LogWriter
 from headrace.features.online.cursor import Cursor, CursorState
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.serving.features import FeatureClient, Status
-from headrace.streams.plane.data_plane import DataPlane, PlaneConfig
-from headrace.streams.plane.flusher import Flusher
+from headrace.streams.plane.data_plane import DataPlane
+from headrace.streams.plane.followed_views import FixedViews
+from headrace.streams.plane.logged_stream import LoggedStream
 from headrace.streams.plane.partition import StoppedPartition
-from headrace.streams.plane.takeover import LogEnd, Takeover
+from headrace.streams.plane.partition_opener import PartitionOpener
+from headrace.streams.plane.plane_config import PlaneConfig
+from headrace.streams.plane.plane_metrics import PlaneMetrics
+from headrace.streams.plane.worker_report import WorkerReport
 from headrace.streams.repair import accept_loss, find_gaps
 from headrace.streams.worker import publish_definitions
 from tests.support.crash.definitions import START, START_US, USERS, payments, service, users
 from tests.support.waiting import eventually, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from headrace.app.local.services import LocalServices
@@ -42,13 +47,26 @@ NOW_MS = START_US // 1_000
 ONE_PAYMENT = b'{"user": "%s", "at": "' + START.isoformat().encode() + b'", "cents": 1}'
 
 
+class LastReport(PlaneMetrics):
+    """Keeps the worker's last report."""
+
+    def __init__(self) -> None:
+        self.report = WorkerReport("nobody", 0, [])
+
+    def observed(self, observation: WorkerReport, ends: Mapping[tuple[str, int], int]) -> None:
+        assert ends is not None
+        self.report = observation
+
+
 @dataclass
 class Bench:
-    """One topic, and a worker in a thread."""
+    """One topic, and a worker in a thread. ``consumers``: what its workers read by, the last one last."""
 
     services: LocalServices
     namespace: str
     folder: Path
+    consumers: list[BatchConsumer]
+    seen: LastReport = field(default_factory=LastReport)
     plane: DataPlane | None = None
     thread: threading.Thread | None = None
 
@@ -92,10 +110,15 @@ class Bench:
             flush_s=0.05, heartbeat_s=0.1, reacquire_s=0.1, reacquire_most_s=0.4,
         )  # fmt: skip
         self.plane = DataPlane(
-            config, [self.stream], [self.view.spec], self.store, self.log,
-            new_owner=lambda: uuid.uuid4().bytes, monotonic=time.monotonic,
-            publish=lambda: publish_definitions(self.store, [self.view], [service(self.namespace)]),
-        )  # fmt: skip
+            config,
+            [self.stream],
+            FixedViews(
+                [self.view.spec], lambda: publish_definitions(self.store, [self.view], [service(self.namespace)])
+            ),
+            self.store,
+            self.log,
+            meter=self.seen,
+        )
         self.thread = threading.Thread(target=self.plane.run, name=f"{self.namespace}-worker")
         self.thread.start()
         until(self.has_all, 20)
@@ -103,7 +126,7 @@ class Bench:
     def has_all(self) -> bool:
         """Whether the worker has taken, or stopped, each partition."""
         assert self.plane is not None
-        return len(self.plane._owned) + len(self.plane._stopped.observed()) == self.incarnation_partitions()
+        return len(self.plane.phases()) == self.incarnation_partitions()
 
     def stop(self) -> None:
         if self.plane is not None and self.thread is not None:
@@ -146,8 +169,12 @@ class Bench:
 
     def seek(self, partition: int, offset: int) -> None:
         """Let Kafka answer that an offset is out of range."""
-        assert self.plane is not None
-        until(partial(self.plane._consumer.seek, self.topic, partition, offset), 10)
+        until(partial(self.consumers[-1].seek, self.topic, partition, offset), 10)
+
+    def reported(self, partition: int) -> Any:
+        """What the worker's last report says of a partition."""
+        source = self.source(partition).text
+        return next((each for each in self.seen.report.partitions if each.source == source), None)
 
     def gaps(self) -> list[Gap]:
         return find_gaps(self.client, self.log, [self.stream])
@@ -158,8 +185,14 @@ class Bench:
 
 
 @pytest.fixture
-def bench(services: LocalServices, namespace: str, tmp_path: Path) -> Iterator[Bench]:
-    bench = Bench(services, namespace, tmp_path / "events")
+def bench(services: LocalServices, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    bench = Bench(services, namespace, tmp_path / "events", [])
+
+    def consumer(*args: Any) -> BatchConsumer:
+        bench.consumers.append(BatchConsumer(*args))
+        return bench.consumers[-1]
+
+    monkeypatch.setattr("headrace.streams.plane.data_plane.BatchConsumer", consumer)
     yield bench
     bench.stop()
     bench.store.close()
@@ -189,8 +222,7 @@ def test_a_log_start_beyond_d_stops_that_partition_alone_until_accepted(bench: B
     time.sleep(0.5)
     assert bench.cursors()[bench.source(0)].heartbeat_us == beats, "nobody beats for a stopped partition"
     assert bench.count(1) == (15, Status.REBUILDING)
-    assert bench.plane is not None
-    (stopped,) = bench.plane._stopped.observed()
+    (stopped,) = bench.seen.report.stopped
     assert (stopped.partition, stopped.log_ends, stopped.topic_begins, stopped.topic_ends) == (0, 10, 15, 20)
     (found,) = bench.gaps()
     assert (found.rows_lost, found.goes_on_at) == (5, 15)
@@ -217,8 +249,8 @@ def test_a_gap_accepted_while_no_worker_runs_holds_for_the_next_one(bench: Bench
         accept_loss(bench.log, bench.stream, found, "twice")
     bench.start()
     bench.await_live(0, 20)
-    assert bench.plane is not None
-    assert bench.plane._owned[bench.topic, 0].available_us == START_US  # of the last row before the gap
+    until(lambda: bench.reported(0) is not None, 10)
+    assert bench.reported(0).available_us == START_US  # of the last row before the gap
     bench.stop()
     bench.start()
     bench.send(0, 1)
@@ -320,11 +352,10 @@ def test_an_assigned_partition_that_the_broker_does_not_know_blocks_nothing(
     """As when a topic is deleted between its assignment and the worker's questions about it: it is tried again."""
     if made:
         bench.make_topic(made)
-    end = LogEnd(bench.writer(), Flusher(bench.writer(), lambda _: None))
-    taken = Takeover(bench.client, bench.store, bench.log, {bench.topic: []}, {bench.topic: end}).take(
-        bench.topic, partition
-    )
-    end.flusher.shutdown()
-    assert isinstance(taken, StoppedPartition)
-    assert bench.topic in taken.why
-    assert (taken.gap, taken.owned) == (None, None)
+    stream = LoggedStream.open(bench.stream, bench.log, time.monotonic)
+    opener = PartitionOpener(bench.client, bench.store, {bench.topic: stream}, {bench.topic: []})
+    opened = opener.open(bench.topic, partition)
+    stream.flusher.shutdown()
+    assert isinstance(opened, StoppedPartition)
+    assert bench.topic in opened.why
+    assert (opened.gap, opened.owned) == (None, None)

@@ -25,8 +25,9 @@ from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.serving.features import FeatureClient
 from headrace.streams.deployments.deployment import Deployed
 from headrace.streams.deployments.kafka_deployment_log import KafkaDeploymentLog
-from headrace.streams.plane.data_plane import DataPlane, PlaneConfig
+from headrace.streams.plane.data_plane import DataPlane
 from headrace.streams.plane.failpoints import arm
+from headrace.streams.plane.plane_config import PlaneConfig
 from headrace.streams.worker import follow_deployments, make_topics
 from tests.support.crash.definitions import PARTITIONS, USERS, Produced, Till, payments
 
@@ -87,35 +88,11 @@ def work(setting: Setting) -> None:
         flush_s=0.1,
         heartbeat_s=0.2,
         catch_up_rows=CATCH_UP_ROWS,
+        catch_up_pause_s=setting.slice_pause_s,
     )
-    plane = DataPlane(
-        config,
-        streams,
-        rollout.specs(),
-        store,
-        EventLog(setting.event_log),
-        new_owner=lambda: uuid.uuid4().bytes,
-        monotonic=time.monotonic,
-        publish=rollout.publish,
-        follow=rollout.step,
-    )
-    if setting.slice_pause_s:
-        _slow_down(plane, setting.slice_pause_s)
+    plane = DataPlane(config, streams, rollout, store, EventLog(setting.event_log))
     signal.signal(signal.SIGTERM, lambda *_: plane.stop())
     plane.run()
-
-
-def _slow_down(plane: DataPlane, pause_s: float) -> None:
-    """Backfills take long enough to be looked at."""
-    advance = plane._acquisition.advance
-
-    def slowly(*, alone: bool = False) -> bool:
-        folded = advance()
-        if folded:
-            time.sleep(pause_s)
-        return folded
-
-    plane._acquisition.advance = slowly  # type: ignore[method-assign]
 
 
 class Scene:

@@ -16,8 +16,11 @@ from headrace.errors import OfflineStoreUnavailableError, OnlineStoreUnavailable
 from headrace.features.online.cursor import Cursor, CursorState
 from headrace.features.online.store import FencedWrite
 from headrace.streams.plane.acquisition import Acquisition
+from headrace.streams.plane.catch_up import CatchUp
 from headrace.streams.plane.flusher import Flusher
-from headrace.streams.plane.partition import OwnedPartition
+from headrace.streams.plane.logged_stream import LoggedStream
+from headrace.streams.plane.partition import OwnedPartition, PartitionPhase
+from headrace.streams.plane.partitions import Partitions
 from headrace.streams.plane.retries import Retries
 
 if TYPE_CHECKING:
@@ -133,23 +136,33 @@ class Scene:
         self.views = [View(position) for position in positions]
         consumed = self.flusher.parts[-1]["__offset"][-1] + 1 if tail else end
         views: Any = list(self.views)
-        self.owned = OwnedPartition("t", SOURCE, views, next_offset=consumed, reads_from=end, partitions=1)
-        retries: Retries[tuple[str, int]] = Retries(0, 0, monotonic=lambda: 0.0, chance=lambda: 0.0)
-        store, log, flushers = (part for part in self._parts())
+        self.owned = OwnedPartition("t", SOURCE, views, next_offset=consumed, reads_from=end, partition_count=1)
+        self.partitions = Partitions(Retries(0, 0, monotonic=lambda: 0.0, chance=lambda: 0.0))
+        self.streams: dict[str, LoggedStream] = {}
+        self.log_with(self.flusher)
+        store: Any = self.store
         self.acquisition = Acquisition(
-            store, log, flushers, retries, new_owner=lambda: b"me", publish=lambda: None, catch_up_rows=PIECE
+            self.partitions,
+            store,
+            CatchUp(store, self.streams, piece_rows=PIECE),
+            new_owner=lambda: b"me",
+            publish=lambda: None,
         )
         self.acquisition.acquire(self.owned)
+        self.partitions.add(self.owned)
 
-    def _parts(self) -> tuple[Any, Any, Any]:
-        return self.store, self.log, {"t": self.flusher}
+    def log_with(self, flusher: Any) -> None:
+        """From now on rows go to the log by this flusher."""
+        log: Any = self.log
+        no: Any = None
+        self.streams["t"] = LoggedStream(no, log, no, flusher)
 
     def run(self, until: Callable[[], bool] = lambda: False, *, alone: bool = False) -> None:
         """Slices, and acquiring again, to the end."""
         deadline = time.monotonic() + 10
-        while (self.owned.behind or self.acquisition.waiting(self.owned.place)) and not until():
+        while self.owned.phase is not PartitionPhase.LIVE and not until():
             assert time.monotonic() < deadline
-            for _ in self.acquisition.due():
+            for _ in self.partitions.due():
                 self.acquisition.acquire(self.owned)
             self.acquisition.advance(alone=alone)
 
@@ -196,7 +209,7 @@ def test_the_cursor_says_rebuilding_from_before_the_first_row_to_the_last() -> N
 
 def test_a_partition_that_is_not_behind_is_live_at_once() -> None:
     scene = Scene(100, 250, -1, end=100)
-    assert [view.view for view in scene.owned.live] == ["v100@1", "v250@1"]
+    assert [view.view for view in scene.owned.live_views] == ["v100@1", "v250@1"]
     scene.run()
     assert [view.folded for view in scene.views] == [[], [], even(0, 100)]
 
@@ -251,9 +264,9 @@ class Writer:
 def test_a_log_that_is_flushed_more_often_than_it_can_be_read_is_caught_up_with() -> None:
     scene, writer = Scene(0, end=100), Writer(100)
     scene.log.takes_s = 0.05
-    flusher = Flusher(cast("LogWriter", writer), fenced=lambda _: None)
+    flusher = Flusher(cast("LogWriter", writer), time.monotonic)
     flusher.open(SOURCE)
-    scene.acquisition._catch_up._flushers = {"t": flusher}
+    scene.log_with(flusher)
     deadline = time.monotonic() + 10
     while scene.owned.behind:
         assert time.monotonic() < deadline, "it runs after the end for ever"
@@ -267,7 +280,7 @@ def test_a_log_that_is_flushed_more_often_than_it_can_be_read_is_caught_up_with(
     assert len(scene.log.asked) == 1
     read = scene.log.asked[0][1]
     assert scene.views[0].folded == [*range(0, read, 2), *range(read, scene.owned.next_offset)]
-    assert flusher._tails[SOURCE].kept is None
+    assert flusher._unflushed[SOURCE].kept is None
     flusher.shutdown()
 
 
@@ -277,7 +290,7 @@ def test_a_slice_that_is_not_applied_is_folded_again_from_the_cursor(trouble: st
     scene.run(until=lambda: len(scene.views[0].slices) == 1)
     view, before = scene.views[0], scene.views[0].cursor.next_offset
     setattr(scene.store, trouble, 1)
-    scene.run(until=lambda: scene.acquisition.waiting(scene.owned.place))
+    scene.run(until=lambda: scene.owned.phase is PartitionPhase.REFUSED)
     assert view.cursor.next_offset == before
     del view.folded[len(even(0, before)) :]
     scene.run()
@@ -297,7 +310,7 @@ def test_views_come_and_go_and_the_others_do_not_notice() -> None:
     new: Any = View(-1)
     staying: Any = scene.views[1]
     scene.acquisition.follow(scene.owned, [staying, new])
-    assert scene.owned.live == [staying]
+    assert scene.owned.live_views == [staying]
     assert new.cursor.state is CursorState.REBUILDING
     scene.run()
     assert new.folded == even(0, 100_000)

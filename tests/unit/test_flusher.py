@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from headrace.bus.event import Event
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.bus.stream import Stream
+from headrace.errors import OfflineStoreUnavailableError
 from headrace.event_log.event_log import EventLog
 from headrace.event_log.log_writer import LogWriter
 from headrace.streams.plane.flusher import Flusher
@@ -49,27 +50,21 @@ def log(tmp_path: Path) -> EventLog:
 
 
 @pytest.fixture
-def fenced() -> list[SourcePartition]:
-    return []
-
-
-@pytest.fixture
-def flusher(log: EventLog, fenced: list[SourcePartition]) -> Iterator[Flusher]:
-    flusher = Flusher(LogWriter(log, sales), fenced.append)
+def flusher(log: EventLog) -> Iterator[Flusher]:
+    flusher = Flusher(LogWriter(log, sales), lambda: 0.0)
     for source in SOURCES:
         flusher.open(source)
     yield flusher
     flusher.shutdown()
 
 
-def test_a_flush_that_one_partition_refuses_commits_the_rows_of_the_others(
-    log: EventLog, flusher: Flusher, fenced: list[SourcePartition]
-) -> None:
+def test_a_flush_that_one_partition_refuses_commits_the_rows_of_the_others(log: EventLog, flusher: Flusher) -> None:
     LogWriter(log, sales).append(rows(FENCED, 0, 4), {FENCED: None}, {FENCED: 4})
     for source in SOURCES:
         flusher.add(source, rows(source, 0, 7), 7)
-    flusher.flush()
-    assert fenced == [FENCED]
+    result = flusher.flush()
+    assert result.fenced == [FENCED]
+    assert [commit.rows for commit in result.commits] == [14]
     assert flusher.pending == 0
     assert flusher.positions() == {source: 4 if source == FENCED else 7 for source in SOURCES}
     assert log.read("sales").get_column("__partition").value_counts().sort("__partition").rows() == [
@@ -79,15 +74,32 @@ def test_a_flush_that_one_partition_refuses_commits_the_rows_of_the_others(
     ]
 
 
-def test_a_partition_that_was_fenced_goes_on_from_where_the_log_stands(
-    log: EventLog, flusher: Flusher, fenced: list[SourcePartition]
-) -> None:
+def test_a_partition_that_was_fenced_goes_on_from_where_the_log_stands(log: EventLog, flusher: Flusher) -> None:
     LogWriter(log, sales).append(rows(FENCED, 0, 4), {FENCED: None}, {FENCED: 4})
     flusher.add(FENCED, rows(FENCED, 0, 7), 7)
-    flusher.flush()
+    assert flusher.flush().fenced == [FENCED]
     with flusher.keeping(FENCED) as kept:
         assert kept == []
     flusher.add(FENCED, rows(FENCED, 4, 3), 7)
-    flusher.flush()
-    assert fenced == [FENCED]
+    assert flusher.flush().fenced == []
     assert log.read("sales").get_column("__offset").sort().to_list() == list(range(7))
+
+
+def test_what_a_call_that_raises_has_found_is_returned_by_the_next_one(
+    log: EventLog, flusher: Flusher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    LogWriter(log, sales).append(rows(FENCED, 0, 4), {FENCED: None}, {FENCED: 4})
+    for source in SOURCES:
+        flusher.add(source, rows(source, 0, 7), 7)
+    append, calls = LogWriter.append, iter((True, False))
+
+    def away_the_second_time(*args: Any) -> None:
+        if not next(calls, True):
+            raise OfflineStoreUnavailableError("away")
+        append(*args)
+
+    monkeypatch.setattr(LogWriter, "append", away_the_second_time)
+    with pytest.raises(OfflineStoreUnavailableError):
+        flusher.flush()
+    result = flusher.flush()
+    assert (result.fenced, [commit.rows for commit in result.commits]) == ([FENCED], [14])

@@ -15,8 +15,11 @@ from headrace.errors import OnlineStoreUnavailableError
 from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.serving import FeatureClient
 from headrace.streams.plane.folding import Folding
-from headrace.streams.plane.partition import OwnedPartition
+from headrace.streams.plane.logged_stream import LoggedStream
+from headrace.streams.plane.partition import OwnedPartition, PartitionPhase
+from headrace.streams.plane.partitions import Partitions
 from headrace.streams.plane.plane_metrics import PlaneMetrics
+from headrace.streams.plane.retries import Retries
 from headrace.streams.views.view_partition import ViewPartition
 from headrace.streams.worker import publish_definitions
 from tests.support.lookups_scene import MINUTE, SOURCES, START_US, risk, sale, sales, shops, tills
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
     from headrace.bus.source_partition import SourcePartition
     from headrace.features.online.store import FencedWrite
+    from headrace.streams.plane.rejected_copies import RejectedCopy
 
 AT_US = START_US + 5 * MINUTE
 
@@ -67,37 +71,33 @@ class Buffer:
         self.added.release()
 
 
-class Again:
-    """The partitions that are to be acquired again."""
+class NoCopies:
+    """No record is rejected here."""
 
-    def __init__(self) -> None:
-        self.places = list[tuple[str, int]]()
-
-    def waiting(self, place: tuple[str, int]) -> bool:
-        return place in self.places
-
-    def later(self, owned: OwnedPartition) -> None:
-        self.places.append(owned.place)
+    def send(self, copy: RejectedCopy) -> None:
+        pytest.fail(str(copy))
 
 
 class Scene:
     """A worker's folding over two partitions."""
 
     def __init__(self) -> None:
-        self.store, self.buffer, self.again = Store(), Buffer(), Again()
+        self.store, self.buffer = Store(), Buffer()
+        self.partitions = Partitions(Retries(1, 1, monotonic=lambda: 0.0, chance=lambda: 0.0))
         publish_definitions(self.store, [shops, tills], [risk])
-        self.owned = {("sales", source.partition): self._own(source) for source in SOURCES}
+        self.owned = [self._own(source) for source in SOURCES]
         self.stop = threading.Event()
-        doubles: dict[str, Any] = {"flushers": {"sales": self.buffer}, "acquisition": self.again}
+        log: Any = None
+        buffer: Any = self.buffer
+        copies: Any = NoCopies()
         self.folding = Folding(
-            {"sales": sales},
+            {"sales": LoggedStream(sales, log, log, buffer)},
             self.store,
-            self.owned,
-            send=lambda letter: pytest.fail(str(letter)),
-            patiently=UntilAvailable(self.stop),
+            self.partitions,
+            copies,
+            until_available=UntilAvailable(self.stop),
             monotonic=lambda: 0.0,
             meter=PlaneMetrics(),
-            **doubles,
         )
         self._offsets = [0, 0]
 
@@ -105,11 +105,18 @@ class Scene:
         views = [ViewPartition(view.spec, source, self.store) for view in (shops, tills)]
         for view in views:
             view.acquire(b"w" * 16, len(SOURCES))
-        return OwnedPartition("sales", source, views, 0, 0, len(SOURCES))
+        owned = OwnedPartition("sales", source, views, 0, 0, len(SOURCES))
+        self.partitions.add(owned)
+        self.partitions.begin(owned, behind=[])
+        return owned
 
-    def take(self, *partitions: int) -> None:
+    def refused(self) -> list[int]:
+        """The partitions that are to be acquired again."""
+        return [p for (_, p), phase in self.partitions.phases().items() if phase is PartitionPhase.REFUSED]
+
+    def fold(self, *partitions: int) -> None:
         """A batch of a sale of one in each."""
-        self.folding.take([self._message(partition) for partition in partitions])
+        self.folding.fold([self._message(partition) for partition in partitions])
 
     def _message(self, partition: int) -> Message:
         offset = self._offsets[partition]
@@ -135,32 +142,32 @@ def scene() -> Iterator[Scene]:
 
 def test_the_next_batch_is_judged_but_not_folded_while_a_write_is_under_way(scene: Scene) -> None:
     scene.store.open.clear()
-    scene.take(0, 1)
+    scene.fold(0, 1)
     assert scene.store.asked.acquire(timeout=10)
-    following = threading.Thread(target=scene.take, args=(0, 1))
+    following = threading.Thread(target=scene.fold, args=(0, 1))
     following.start()
     assert all(scene.buffer.added.acquire(timeout=10) for _ in range(4))  # judged, of both batches
     assert not scene.store.asked.acquire(timeout=0.05)
-    assert [view.position for owned in scene.owned.values() for view in owned.views] == [1] * 4
+    assert [view.position for owned in scene.owned for view in owned.views] == [1] * 4
     scene.store.open.set()
     following.join(10)
     scene.folding.settle()
     assert scene.count() == 4
-    assert [view.written for owned in scene.owned.values() for view in owned.views] == [2] * 4
+    assert [view.written for owned in scene.owned for view in owned.views] == [2] * 4
 
 
 def test_a_write_that_got_no_answer_is_sent_again_before_anything_else(scene: Scene) -> None:
     scene.store.unanswered = 2
-    scene.take(0)
-    scene.take(0, 1)
+    scene.fold(0)
+    scene.fold(0, 1)
     scene.folding.level()
     assert scene.count() == 3
-    assert scene.again.places == []
+    assert scene.refused() == []
 
 
 def test_folding_without_waiting_for_an_absent_store_loses_nothing(scene: Scene) -> None:
     scene.store.unanswered = 1
-    scene.take(0)
+    scene.fold(0)
     with pytest.raises(OnlineStoreUnavailableError):
         scene.folding.level(wait=False)
     scene.folding.settle()
@@ -169,17 +176,17 @@ def test_folding_without_waiting_for_an_absent_store_loses_nothing(scene: Scene)
 
 def test_a_refused_write_has_its_partitions_acquired_again_unless_they_are_gone(scene: Scene) -> None:
     scene.store.refused = 1
-    scene.take(0, 1)
-    del scene.owned["sales", 1]
+    scene.fold(0, 1)
+    scene.partitions.release(("sales", 1))
     scene.folding.settle()
-    assert set(scene.again.places) == {("sales", 0)}
-    scene.take(0)
+    assert scene.refused() == [0]
+    scene.fold(0)
     assert len(scene.buffer.rows) == 3  # it is logged meanwhile
     assert scene.count() == 0
 
 
 def test_a_heartbeat_waits_for_the_write_before_it(scene: Scene) -> None:
-    scene.take(0)
+    scene.fold(0)
     assert len(scene.folding.beat()) == 2
-    assert scene.again.places == []
+    assert scene.refused() == []
     assert scene.count() == 1

@@ -14,7 +14,8 @@ from headrace.features.definitions.view import FeatureView
 from headrace.features.online.cursor import Cursor
 from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.features.online.store import FencedWrite
-from headrace.streams.plane.scavenger import Scavenger
+from headrace.streams.plane.followed_views import FixedViews, FollowedViews
+from headrace.streams.plane.housekeeping import Scavenger
 
 HOUR = 3_600_000_000
 
@@ -41,7 +42,7 @@ def test_a_scavenger_deletes_only_fields_that_no_look_up_can_see() -> None:
     for name in names.values():
         after = Cursor(b"w" * 16, 1, clock=2 * HOUR)
         assert store.write([FencedWrite(name, ZERO, Cursor(b"", -1), after, list(fields), packed)]) == [True]
-    scavenger = Scavenger(store, [short.spec, kept.spec])
+    scavenger = Scavenger(store, FollowedViews(FixedViews([short.spec, kept.spec])))
     for _ in range(2):
         scavenger.step()
         left = {

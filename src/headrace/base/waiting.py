@@ -1,8 +1,8 @@
-"""Waiting for a store: read nothing meanwhile (back-pressure), and try again."""
+"""Waiting for a store: the caller reads nothing meanwhile (back-pressure), and tries again."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import structlog
 
@@ -12,23 +12,32 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
+P = ParamSpec("P")
 T = TypeVar("T")
 _FIRST_S, _MOST_S = 0.05, 1.0
 logger = structlog.get_logger(__name__)
 
 
 class UntilAvailable:
-    """Calls an action until it no longer raises a TransientError; raises it only once ``stop`` is set."""
+    """Calls an action until it no longer raises a TransientError. Once ``stop`` is set, the error is raised.
+
+    ::
+
+        until_available = UntilAvailable(stop)
+        position = until_available(writer.position, source)
+
+    The action itself must not wait in this way: then one place decides when waiting ends.
+    """
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
 
-    def __call__(self, action: Callable[[], T]) -> T:
-        """What the action returns. Any other error passes at once."""
+    def __call__(self, action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return the result of the action. Any error that is not a TransientError is raised at once."""
         wait = _FIRST_S
         while True:
             try:
-                return action()
+                return action(*args, **kwargs)
             except TransientError as error:
                 if self._stop.is_set():
                     raise

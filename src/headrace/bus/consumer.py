@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -15,50 +16,39 @@ _ENDS = (
     "_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE", "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION",
     "UNKNOWN_TOPIC_ID", "INCONSISTENT_TOPIC_ID", "TOPIC_AUTHORIZATION_FAILED",
 )  # fmt: skip
-"""After one of these Kafka's client fetches the partition no more; after any other it tries again by itself."""
+"""After one of these errors Kafka's client stops to fetch the partition. After any other it tries again by itself."""
 logger = structlog.get_logger(__name__)
 
 
 class RebalanceListener(Protocol):
-    """Who gets and gives partitions; called from within :meth:`BatchConsumer.poll`."""
+    """Takes and gives back partitions. Each method is called from within :meth:`BatchConsumer.poll`."""
 
     def assigned(self, topic: str, partition: int) -> int | None:
-        """Take the partition; return the offset to read from, or None to leave it alone."""
+        """The group assigns the partition. Return the offset to read from, or None to leave it unread."""
         ...
 
     def revoked(self, partitions: Sequence[tuple[str, int]]) -> None:
-        """Finish with these partitions; they are another's after the return."""
+        """The group asks for these partitions. Finish with them: after the return another member has them."""
         ...
 
     def lost(self, partitions: Sequence[tuple[str, int]]) -> None:
-        """Forget these partitions at once; they are another's already."""
-        ...
-
-    def failed(self, topic: str, partition: int, error: str) -> None:
-        """The partition cannot be read on by itself, for example as its offset is no longer there."""
+        """Another member has these partitions already. Forget them at once."""
         ...
 
 
 class BatchConsumer:
-    """Consumes the topics for one :class:`RebalanceListener`. Auto-commit and auto-reset are off.
+    """Consumes topics as a member of a group. Auto-commit and auto-reset are off.
 
-    Of the partitions that the group assigns, those are read that the assignee takes; it may :meth:`release` and
-    :meth:`resume` each of them meanwhile.
+    A partition that the group assigns is read if the listener of :meth:`subscribe` returns an offset for it. The owner
+    may :meth:`release` and :meth:`resume` an assigned partition at any time.
     """
 
-    def __init__(
-        self,
-        bootstrap_servers: str,
-        group: str,
-        topics: Sequence[str],
-        assignee: RebalanceListener,
-        *,
-        fetch_wait_ms: int = 100,
-    ) -> None:
+    def __init__(self, bootstrap_servers: str, group: str, *, fetch_wait_ms: int = 100) -> None:
         from confluent_kafka import Consumer, KafkaError, Message  # noqa: PLC0415 - keeps `import headrace.serving` light
 
         self._ends = {getattr(KafkaError, name) for name in _ENDS}
-        self._assignee, self._error = assignee, Message.error
+        self._error = Message.error
+        self._failures: dict[tuple[str, int], str] = {}
         self._consumer: Consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap_servers,
@@ -75,12 +65,18 @@ class BatchConsumer:
                 "error_cb": _log_error,
             }
         )
+
+    def subscribe(self, topics: Sequence[str], listener: RebalanceListener) -> None:
+        """Join the group for these topics. The first polls call the listener with the partitions that it assigns."""
         self._consumer.subscribe(
-            list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            list(topics),
+            on_assign=partial(self._on_assign, listener),
+            on_revoke=partial(self._on_revoke, listener),
+            on_lost=partial(self._on_lost, listener),
         )
 
     def poll(self, count: int, timeout_s: float) -> list[Message]:
-        """Up to ``count`` records, at once as soon as there is one."""
+        """Return up to ``count`` records as soon as there is one; none after the timeout."""
         messages = self._consumer.consume(1, timeout_s)
         if messages:
             messages += self._consumer.consume(count - 1, 0)
@@ -95,29 +91,37 @@ class BatchConsumer:
         logger.warning("kafka answered with an error", topic=message.topic(), error=error.str())
         topic, partition = message.topic(), message.partition()
         if topic is not None and partition is not None and error.code() in self._ends:
-            self._assignee.failed(topic, partition, error.str())
+            self._failures[topic, partition] = error.str()
         return False
 
+    def failures(self) -> dict[tuple[str, int], str]:
+        """Return the partitions that Kafka's client has stopped to read since the last call, and why.
+
+        It does not read on by itself, for example as the offset does not exist any more.
+        """
+        failures, self._failures = self._failures, {}
+        return failures
+
     def release(self, topic: str, partition: int) -> None:
-        """Read the partition no more; it stays assigned. Not from within a callback."""
+        """Stop to read the partition; it stays assigned. Do not call it from within a callback."""
         from confluent_kafka import TopicPartition  # noqa: PLC0415
 
         self._drop(self._consumer, [TopicPartition(topic, partition)])
 
     def resume(self, topic: str, partition: int, offset: int) -> None:
-        """Read an assigned partition that is not read, from there on. Not from within a callback."""
+        """Read an assigned partition from an offset on. Do not call it from within a callback."""
         from confluent_kafka import TopicPartition  # noqa: PLC0415
 
         self._consumer.incremental_assign([TopicPartition(topic, partition, offset)])
 
     def commit(self, positions: Sequence[tuple[str, int, int]]) -> None:
-        """Commit (topic, partition, next offset), without waiting: for lag monitoring only."""
+        """Commit (topic, partition, next offset) without waiting. Only lag monitoring uses it."""
         from confluent_kafka import TopicPartition  # noqa: PLC0415
 
         self._consumer.commit(offsets=[TopicPartition(*position) for position in positions], asynchronous=True)
 
     def ends(self) -> dict[tuple[str, int], int]:
-        """The high watermarks of what is read, as Kafka told them with its last answers; asks nobody."""
+        """Return the high watermarks of what is read, from Kafka's last answers. It asks nobody."""
         known = {
             (place.topic, place.partition): self._consumer.get_watermark_offsets(place, cached=True)
             for place in self._consumer.assignment()
@@ -125,7 +129,10 @@ class BatchConsumer:
         return {place: found[1] for place, found in known.items() if found[1] >= 0}
 
     def seek(self, topic: str, partition: int, offset: int) -> bool:
-        """Read the partition from there on; False while Kafka does not fetch it. Not from within a callback."""
+        """Read the partition from an offset on. Return False if Kafka does not fetch it yet.
+
+        Do not call it from within a callback.
+        """
         from confluent_kafka import KafkaException, TopicPartition  # noqa: PLC0415
 
         try:
@@ -139,25 +146,25 @@ class BatchConsumer:
         """Give the partitions back and leave the group."""
         self._consumer.close()
 
-    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        taken = []
+    def _on_assign(self, listener: RebalanceListener, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        read = []
         for partition in partitions:
-            offset = self._assignee.assigned(partition.topic, partition.partition)
+            offset = listener.assigned(partition.topic, partition.partition)
             if offset is not None:
                 partition.offset = offset
-                taken.append(partition)
-        consumer.incremental_assign(taken)
+                read.append(partition)
+        consumer.incremental_assign(read)
 
-    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._assignee.revoked([(p.topic, p.partition) for p in partitions])
+    def _on_revoke(self, listener: RebalanceListener, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        listener.revoked([(p.topic, p.partition) for p in partitions])
         self._drop(consumer, partitions)
 
-    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._assignee.lost([(p.topic, p.partition) for p in partitions])
+    def _on_lost(self, listener: RebalanceListener, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        listener.lost([(p.topic, p.partition) for p in partitions])
         self._drop(consumer, partitions)
 
     def _drop(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Read them no more: those of them that are read."""
+        """Stop to read those of them that are read."""
         read = {(p.topic, p.partition) for p in consumer.assignment()}
         consumer.incremental_unassign([p for p in partitions if (p.topic, p.partition) in read])
 

@@ -35,7 +35,8 @@ from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.streams.deployments.kafka_deployment_log import KafkaDeploymentLog
 from headrace.streams.deployments.rollout import Rollout
 from headrace.streams.metrics import WorkerMetrics, served
-from headrace.streams.plane.data_plane import DataPlane, PlaneConfig
+from headrace.streams.plane.data_plane import DataPlane
+from headrace.streams.plane.plane_config import PlaneConfig
 from headrace.streams.upkeep import LogUpkeep, ScheduledJob, UpkeepSchedule
 
 if TYPE_CHECKING:
@@ -152,13 +153,9 @@ def run_worker(
             memory_bytes=config.memory_bytes,
         ),
         own_streams(streams),
-        rollout.specs(),
+        rollout,
         store,
         log,
-        new_owner=lambda: uuid.uuid4().bytes,
-        monotonic=time.monotonic,
-        publish=rollout.publish,
-        follow=rollout.step,
         meter=metrics,
     )
     app = shell(name, config.bootstrap_servers, config.data_dir)

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 from headrace.event_log.event_log import EventLog
 from headrace.features.online.redis.redis_store import RedisOnlineStore
-from headrace.streams.plane.data_plane import DataPlane, PlaneConfig
+from headrace.streams.plane.data_plane import DataPlane
 from headrace.streams.plane.failpoints import arm, failpoint
+from headrace.streams.plane.followed_views import FixedViews
+from headrace.streams.plane.plane_config import PlaneConfig
 from headrace.streams.worker import publish_definitions
 from tests.support.crash.definitions import payments, service, users
 
@@ -77,12 +79,12 @@ def work(setting: Setting, orders: Connection) -> None:
             catch_up_rows=setting.catch_up_rows,
         ),
         [payments(namespace)],
-        [users(namespace).spec],
+        FixedViews(
+            [users(namespace).spec],
+            publish=lambda: publish_definitions(store, [users(namespace)], [service(namespace)]),
+        ),
         store,
         EventLog(setting.event_log),
-        new_owner=lambda: uuid.uuid4().bytes,
-        monotonic=time.monotonic,
-        publish=lambda: publish_definitions(store, [users(namespace)], [service(namespace)]),
     )
     signal.signal(signal.SIGTERM, lambda *_: plane.stop())
     plane.run()

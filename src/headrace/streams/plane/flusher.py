@@ -1,9 +1,8 @@
-"""The unflushed rows of one stream, and their way into the event log beside the running folds."""
+"""The unflushed rows of one stream, and their commits to the event log beside the running folds."""
 
 from __future__ import annotations
 
 import contextlib
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,155 +21,178 @@ if TYPE_CHECKING:
 
 @dataclass
 class UnflushedRows:
-    """What one source partition has beyond the log: the rows of [flushed, consumed), ``count`` in number.
+    """The rows of one source partition that are not in the log: offsets [flushed, consumed).
 
-    ``kept``: see :meth:`keeping`.
+    ``row_count``: how many rows these are.
+    ``kept``: the rows that :meth:`Flusher.keeping` has given out, which a commit does not remove.
     """
 
     flushed: int | None
     consumed: int
     rows: list[pl.DataFrame]
-    count: int = 0
+    row_count: int = 0
     kept: list[pl.DataFrame] | None = None
 
 
 @dataclass(frozen=True)
 class _PendingCommit:
-    """One append under way: what was expected, what is to be, and the parts of each tail that go with it."""
+    """One commit under way: the expected D and the new D of each partition, and how many of its buffered frames go."""
 
     expected: Mapping[SourcePartition, int | None]
     positions: Mapping[SourcePartition, int]
-    parts: Mapping[SourcePartition, int]
+    frames: Mapping[SourcePartition, int]
+
+
+@dataclass(frozen=True)
+class FinishedCommit:
+    """One commit that was made: its rows, and the seconds that it took."""
+
+    rows: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FlushResult:
+    """What became of commits since the last result was returned.
+
+    ``fenced``: partitions whose D another worker has moved. Their buffered rows are gone,
+    :meth:`Flusher.positions` has the new D, and Kafka has to be read again from there.
+    """
+
+    commits: Sequence[FinishedCommit]
+    fenced: Sequence[SourcePartition]
 
 
 class Flusher:
-    """Buffers rows by source partition and appends them as one commit at a time, on a thread of its own.
+    """Buffers rows by source partition and commits them, one commit at a time, on a thread of its own.
 
-    ``fenced`` is called, on the caller's thread, with each partition that another worker has flushed further or not at
-    all as expected: its rows here are gone, :meth:`positions` says where the log stands, and it has to be acquired
-    again. ``done`` is told the rows and the
-    seconds of each commit, on the flusher's thread.
+    :meth:`collect`, :meth:`settle` and :meth:`flush` each return what became of all commits since the last of these
+    calls returned. Nothing is lost when one of them raises: the next one returns it.
     """
 
-    def __init__(
-        self,
-        writer: LogWriter,
-        fenced: Callable[[SourcePartition], None],
-        done: Callable[[int, float], None] = lambda _rows, _seconds: None,
-    ) -> None:
-        self._writer = writer
-        self._fenced, self._done = fenced, done
-        self._tails: dict[SourcePartition, UnflushedRows] = {}
+    def __init__(self, writer: LogWriter, monotonic: Callable[[], float]) -> None:
+        self._writer, self._monotonic = writer, monotonic
+        self._unflushed: dict[SourcePartition, UnflushedRows] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="flush")
-        self._running: tuple[_PendingCommit, Future[None]] | None = None
+        self._running: tuple[_PendingCommit, Future[FinishedCommit]] | None = None
+        self._commits: list[FinishedCommit] = []
+        self._fenced: list[SourcePartition] = []
 
     @property
     def pending(self) -> int:
-        """The number of rows not in the log yet."""
-        return sum(tail.count for tail in self._tails.values())
+        """The number of rows that are not in the log yet."""
+        return sum(unflushed.row_count for unflushed in self._unflushed.values())
 
     def open(self, source: SourcePartition) -> int | None:
-        """Begin with a partition; D, the offset from which it is to be consumed, or None if the log has none of it."""
-        self.settle()
+        """Begin with a partition. Return D, from which it is to be consumed, or None if the log has nothing of it."""
+        self._finish()
         self._writer.refresh()
         position = self._writer.position(source)
-        self._tails[source] = UnflushedRows(position, position or 0, [])
+        self._unflushed[source] = UnflushedRows(position, position or 0, [])
         return position
 
     def close(self, source: SourcePartition) -> None:
         """Forget a partition with its unflushed rows."""
-        self.settle()
-        self._tails.pop(source, None)
+        self._finish()
+        self._unflushed.pop(source, None)
 
     def add(self, source: SourcePartition, rows: pl.DataFrame, next_offset: int) -> None:
-        """Take rows of a partition that end below ``next_offset``."""
-        tail = self._tails[source]
-        tail.rows.append(rows)
-        tail.count += rows.height
-        tail.consumed = next_offset
-        if tail.kept is not None:
-            tail.kept.append(rows)
+        """Buffer rows of a partition that end below ``next_offset``."""
+        unflushed = self._unflushed[source]
+        unflushed.rows.append(rows)
+        unflushed.row_count += rows.height
+        unflushed.consumed = next_offset
+        if unflushed.kept is not None:
+            unflushed.kept.append(rows)
 
     @contextlib.contextmanager
     def keeping(self, source: SourcePartition) -> Iterator[Sequence[pl.DataFrame]]:
-        """The rows of a partition from D on, in order, and those that are added meanwhile, flushed or not."""
-        tail = self._tails[source]
-        tail.kept = kept = list(tail.rows)
+        """Give the rows of a partition from D on, in order. Rows that are added meanwhile join them, flushed or not."""
+        unflushed = self._unflushed[source]
+        unflushed.kept = kept = list(unflushed.rows)
         try:
             yield kept
         finally:
-            if tail.kept is kept:
-                tail.kept = None
+            if unflushed.kept is kept:
+                unflushed.kept = None
 
     def positions(self) -> dict[SourcePartition, int]:
-        """D of each open partition."""
-        return {source: tail.flushed or 0 for source, tail in self._tails.items()}
+        """Return D of each open partition."""
+        return {source: unflushed.flushed or 0 for source, unflushed in self._unflushed.items()}
+
+    # -- commits ----------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin a commit of everything buffered, unless one is under way or nothing is there."""
-        self.collect()
-        due = {source: tail for source, tail in self._tails.items() if tail.rows}
+        """Begin a commit of everything buffered, unless one is under way or nothing is buffered."""
+        due = {source: unflushed for source, unflushed in self._unflushed.items() if unflushed.rows}
         if self._running is not None or not due:
             return
         commit = _PendingCommit(
-            {source: tail.flushed for source, tail in due.items()},
-            {source: tail.consumed for source, tail in due.items()},
-            {source: len(tail.rows) for source, tail in due.items()},
+            {source: unflushed.flushed for source, unflushed in due.items()},
+            {source: unflushed.consumed for source, unflushed in due.items()},
+            {source: len(unflushed.rows) for source, unflushed in due.items()},
         )
-        rows = pl.concat([part for tail in due.values() for part in tail.rows])
+        rows = pl.concat([frame for unflushed in due.values() for frame in unflushed.rows])
         self._running = commit, self._thread.submit(self._append, rows, commit)
 
-    def _append(self, rows: pl.DataFrame, commit: _PendingCommit) -> None:
-        failpoint("before-delta")
-        began = time.monotonic()
-        self._writer.append(rows, commit.expected, commit.positions)
-        self._done(rows.height, time.monotonic() - began)
-        failpoint("after-delta")
+    def collect(self) -> FlushResult:
+        """Take in the commit under way if it has ended. Raises OfflineStoreUnavailableError; its rows stay buffered."""
+        if self._running is not None and self._running[1].done():
+            self._finish()
+        return self._result()
 
-    def collect(self) -> bool:
-        """Take in a commit that has ended, if one has. Raises OfflineStoreUnavailableError; the rows stay buffered."""
-        if self._running is None or not self._running[1].done():
-            return False
-        commit, future = self._running
-        self._running = None
-        try:
-            future.result()
-        except FencedError:
-            self._judge(commit)
-            return False
-        for source, parts in commit.parts.items():
-            tail = self._tails[source]
-            tail.count -= sum(part.height for part in tail.rows[:parts])
-            del tail.rows[:parts]
-            tail.flushed = commit.positions[source]
-        return True
+    def settle(self) -> FlushResult:
+        """Wait for the commit under way, if there is one. Raises as :meth:`collect` does."""
+        self._finish()
+        return self._result()
 
-    def settle(self) -> bool:
-        """Wait for the commit under way, if any."""
-        if self._running is None:
-            return False
-        self._running[1].exception()
-        return self.collect()
-
-    def flush(self) -> None:
-        """Commit everything and wait. Raises OfflineStoreUnavailableError."""
-        self.settle()
-        for _ in range(len(self._tails) + 1):  # each commit that is refused is tried again without what was fenced
+    def flush(self) -> FlushResult:
+        """Commit everything and wait. Raises as :meth:`collect` does."""
+        self._finish()
+        for _ in range(len(self._unflushed) + 1):  # a refused commit is tried again without the fenced partitions
             self.start()
-            self.settle()
-
-    def _judge(self, commit: _PendingCommit) -> None:
-        """After a conflict: each partition by what the log says of it now. The rows of the others stay buffered."""
-        self._writer.reopen()
-        positions = {source: self._writer.position(source) for source in commit.expected if source in self._tails}
-        fenced = [source for source, position in positions.items() if position != commit.expected[source]]
-        for source in fenced:
-            self._tails[source] = UnflushedRows(positions[source], positions[source] or 0, [])
-        for source in fenced:
-            self._fenced(source)
+            self._finish()
+        return self._result()
 
     def shutdown(self) -> None:
         """End the thread."""
         with contextlib.suppress(OfflineStoreUnavailableError):
-            self.settle()
+            self._finish()
         self._thread.shutdown(wait=True)
+
+    def _append(self, rows: pl.DataFrame, commit: _PendingCommit) -> FinishedCommit:
+        failpoint("before-delta")
+        began = self._monotonic()
+        self._writer.append(rows, commit.expected, commit.positions)
+        finished = FinishedCommit(rows.height, self._monotonic() - began)
+        failpoint("after-delta")
+        return finished
+
+    def _finish(self) -> None:
+        if self._running is None:
+            return
+        (commit, future), self._running = self._running, None
+        try:
+            self._commits.append(future.result())
+        except FencedError:
+            self._drop_fenced(commit)
+            return
+        for source, frames in commit.frames.items():
+            unflushed = self._unflushed[source]
+            unflushed.row_count -= sum(frame.height for frame in unflushed.rows[:frames])
+            del unflushed.rows[:frames]
+            unflushed.flushed = commit.positions[source]
+
+    def _drop_fenced(self, commit: _PendingCommit) -> None:
+        """Ask the log for each partition's D. Where it is not the expected one, the buffered rows go."""
+        self._writer.reopen()
+        positions = {source: self._writer.position(source) for source in commit.expected if source in self._unflushed}
+        for source, position in positions.items():
+            if position != commit.expected[source]:
+                self._unflushed[source] = UnflushedRows(position, position or 0, [])
+                self._fenced.append(source)
+
+    def _result(self) -> FlushResult:
+        result = FlushResult(self._commits, self._fenced)
+        self._commits, self._fenced = [], []
+        return result

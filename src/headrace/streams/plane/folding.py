@@ -1,4 +1,4 @@
-"""A batch's way: judged, buffered for the log, folded by the views that are live, written in one round trip.
+"""The way of a batch: judged, buffered for the log, folded into the live views, written in one round trip.
 
 The write runs beside the loop, which reads and judges the next batch meanwhile. Its outcome is taken in before anything
 else is folded or written, so a cursor never has more than one write under way.
@@ -10,9 +10,8 @@ from bisect import bisect_left
 from collections import defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -22,8 +21,9 @@ from confluent_kafka import Message
 from headrace.errors import OnlineStoreUnavailableError
 from headrace.event_log.event_log import REJECTED
 from headrace.streams.plane.failpoints import failpoint
+from headrace.streams.plane.partition import PartitionPhase
 from headrace.streams.plane.record_judge import PartitionRecords, PartitionRun, RecordJudge
-from headrace.streams.plane.rejected_copies import letters
+from headrace.streams.plane.rejected_copies import copies_of
 from headrace.streams.views.logged_rows import LoggedRows
 from headrace.streams.views.view_partition import fold_together
 
@@ -31,26 +31,45 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from headrace.base.waiting import UntilAvailable
-    from headrace.bus.stream import Stream
     from headrace.features.online.store import FencedWrite, OnlineStore
-    from headrace.streams.plane.acquisition import Acquisition
-    from headrace.streams.plane.flusher import Flusher
+    from headrace.streams.plane.logged_stream import LoggedStream
     from headrace.streams.plane.partition import OwnedPartition
+    from headrace.streams.plane.partitions import Partitions
     from headrace.streams.plane.plane_metrics import PlaneMetrics
-    from headrace.streams.plane.rejected_copies import RejectedCopy
+    from headrace.streams.plane.rejected_copies import RejectedCopies
     from headrace.streams.views.view_partition import ViewPartition
 
-    OwnedPartitions = Mapping[tuple[str, int], OwnedPartition]
-    PartitionBatch = tuple[OwnedPartition, Sequence[Message]]
-    ViewWrite = tuple[OwnedPartition, ViewPartition, FencedWrite]
 _READ: Any = Message
-"""Of messages that were read: they have a topic, a partition and an offset. ``map`` calls nothing faster."""
+"""Methods of messages that were read: each has a topic, a partition and an offset. ``map`` calls nothing faster."""
 logger = structlog.get_logger(__name__)
+
+
+class PartitionBatch(NamedTuple):
+    """The records of one partition in a batch, in order."""
+
+    owned: OwnedPartition
+    messages: Sequence[Message]
+
+
+class ViewFold(NamedTuple):
+    """A live view of a partition, and the offset of the partition's first record in the batch."""
+
+    owned: OwnedPartition
+    view: ViewPartition
+    first_offset: int
+
+
+class ViewWrite(NamedTuple):
+    """A write of one view of a partition."""
+
+    owned: OwnedPartition
+    view: ViewPartition
+    write: FencedWrite
 
 
 @dataclass(frozen=True)
 class _PendingBatch:
-    """So many records, taken at a time, and what is to be written of them."""
+    """A batch whose write is under way: how many records it had, when it was read, and its writes."""
 
     records: int
     began: float
@@ -59,7 +78,7 @@ class _PendingBatch:
 
 @dataclass(frozen=True)
 class _WriteOutcome:
-    """Which writes were applied, when that was known, and the seconds that took."""
+    """Which writes were applied, when that was known, and the seconds that it took."""
 
     applied: Sequence[bool]
     at: float
@@ -67,174 +86,186 @@ class _WriteOutcome:
 
 
 class Folding:
-    """What every write of a worker's live views goes through. It waits for a store that is away.
-
-    ``owned`` and ``flushers`` are the worker's own, as they are at each call. ``send`` takes a rejected record's copy.
-    """
+    """Judges batches, and makes every write of a worker's live views. It waits for a store that is away."""
 
     def __init__(
         self,
-        streams: Mapping[str, Stream],
+        streams: Mapping[str, LoggedStream],
         store: OnlineStore,
-        owned: OwnedPartitions,
-        flushers: Mapping[str, Flusher],
-        acquisition: Acquisition,
+        partitions: Partitions,
+        copies: RejectedCopies,
         *,
-        send: Callable[[RejectedCopy], None],
-        patiently: UntilAvailable,
+        until_available: UntilAvailable,
         monotonic: Callable[[], float],
         meter: PlaneMetrics,
     ) -> None:
-        self._streams, self._store, self._owned, self._flushers = streams, store, owned, flushers
-        self._acquisition, self._send, self._patiently = acquisition, send, patiently
-        self._monotonic, self._meter = monotonic, meter
-        self._judges = {topic: RecordJudge(stream) for topic, stream in streams.items()}
+        self._streams, self._store, self._partitions, self._copies = streams, store, partitions, copies
+        self._until_available, self._monotonic, self._meter = until_available, monotonic, meter
+        self._judges = {topic: RecordJudge(stream.stream) for topic, stream in streams.items()}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="write")
         self._under_way: tuple[_PendingBatch, Future[_WriteOutcome]] | None = None
 
-    def take(self, messages: Sequence[Message]) -> None:
-        """Take records in; those of partitions that are not owned, or not from their position on, are dropped."""
+    # -- called by the loop -----------------------------------------------------------------------------------------
+
+    def fold(self, messages: Sequence[Message]) -> None:
+        """Judge and buffer a batch, fold it into the live views, and begin its write.
+
+        Records are dropped if their partition is not read, is fenced, or has moved beyond them.
+        """
         began = self._monotonic()
-        by_topic: dict[str, list[PartitionBatch]] = defaultdict(list)
-        for place, own in _by_place(messages).items():
-            owned = self._owned.get(place)
-            wanted = own[bisect_left(own, owned.next_offset, key=_READ.offset) :] if owned and not owned.rewind else []
-            if owned and wanted:
-                by_topic[owned.topic].append((owned, wanted))
-        judged = [(taken, self._judged(topic, taken)) for topic, taken in by_topic.items()]
+        judged = [(batches, self._judged(topic, batches)) for topic, batches in self._by_topic(messages).items()]
         self.settle()
-        writes = [write for taken, rows in judged for write in self._fold(taken, rows)]
+        writes = [write for batches, rows in judged for write in self._fold(batches, rows)]
         failpoint("before-redis")
         self._begin(_PendingBatch(len(messages), began, writes))
 
     def settle(self, *, wait: bool = True) -> None:
-        """Take in what became of the last batch's write. ``wait``: as for :meth:`level`."""
-        self._do(self._take_in, wait=wait)
-
-    def close(self) -> None:
-        """End the thread, once what it writes has been answered."""
-        self._thread.shutdown(wait=True)
+        """Take in the outcome of the last batch's write. ``wait``: as for :meth:`level`."""
+        if wait:
+            self._until_available(self._take_in)
+        else:
+            self._take_in()
 
     def beat(self) -> list[OwnedPartition]:
-        """A heartbeat on every cursor of the partitions that are not to be acquired again; these partitions."""
+        """Write a heartbeat into every cursor of the partitions that are written. Return these partitions.
+
+        A partition whose heartbeat was refused is among them, in the phase REFUSED.
+        """
         self.settle()
-        beating = self._writing()
-        beats = [(owned, view, write) for owned in beating for view in owned.views for write in view.heartbeat()]
-        self._patiently(partial(self._write, beats))
+        beating = self._partitions.written()
+        beats = [ViewWrite(owned, view, w) for owned in beating for view in owned.views for w in view.heartbeat()]
+        self._until_available(self._write, beats)
         return beating
 
     def level(self, *, wait: bool = True) -> None:
-        """Bring up the cursors of shards that the last batches had nothing for.
+        """Bring up the cursors of shards for which the last batches had no rows.
 
-        ``wait`` for a store that is away, or raise OnlineStoreUnavailableError.
+        ``wait`` for a store that is away; else raise OnlineStoreUnavailableError.
         """
         self.settle(wait=wait)
-        behind = [(owned, view, write) for owned in self._writing() for view in owned.views for write in view.level()]
-        self._do(partial(self._write, behind), wait=wait)
-
-    def _do(self, action: Callable[[], None], *, wait: bool) -> None:
+        written = self._partitions.written()
+        levels = [ViewWrite(owned, view, w) for owned in written for view in owned.views for w in view.level()]
         if wait:
-            self._patiently(action)
+            self._until_available(self._write, levels)
         else:
-            action()
+            self._write(levels)
 
-    def _writing(self) -> list[OwnedPartition]:
-        return [owned for place, owned in self._owned.items() if not self._acquisition.waiting(place)]
+    def close(self) -> None:
+        """End the thread, once its write has been answered."""
+        self._thread.shutdown(wait=True)
 
-    def _fold(self, taken: Sequence[PartitionBatch], rows: LoggedRows) -> list[ViewWrite]:
-        """Fold the records of all partitions of a topic together: what that costs is by batch."""
-        live = [
-            (owned, view, int(own[0].offset() or 0))
-            for owned, own in taken
-            if not self._acquisition.waiting(owned.place)
-            for view in owned.live
-            if view.position < owned.next_offset
-        ]
-        by_view = groupby(sorted(live, key=lambda one: one[1].view), key=lambda one: one[1].view)
-        return [write for _, folding in by_view for write in self._fold_view(list(folding), rows)]
+    # -- judging ----------------------------------------------------------------------------------------------------
 
-    def _judged(self, topic: str, taken: Sequence[PartitionBatch]) -> LoggedRows:
-        """The rows, with which the partitions have moved on."""
-        stream, records = self._streams[topic], PartitionRecords.of([message for _, own in taken for message in own])
-        runs = [PartitionRun(owned.source, len(own), owned.available_us) for owned, own in taken]
+    def _by_topic(self, messages: Sequence[Message]) -> Mapping[str, list[PartitionBatch]]:
+        """The records that count, by topic and partition."""
+        found: dict[str, list[PartitionBatch]] = defaultdict(list)
+        for place, records in _by_place(messages).items():
+            owned = self._partitions.owned(place)
+            if owned is None or owned.phase is PartitionPhase.FENCED:
+                continue
+            wanted = records[bisect_left(records, owned.next_offset, key=_READ.offset) :]
+            if wanted:
+                found[owned.topic].append(PartitionBatch(owned, wanted))
+        return found
+
+    def _judged(self, topic: str, batches: Sequence[PartitionBatch]) -> LoggedRows:
+        """Judge and buffer the records of a topic. Their partitions move on."""
+        stream = self._streams[topic].stream
+        records = PartitionRecords.of([message for batch in batches for message in batch.messages])
+        runs = [PartitionRun(batch.owned.source, len(batch.messages), batch.owned.available_us) for batch in batches]
         logged = LoggedRows.of(self._judges[topic].together(runs, records), stream.event_time)
         available = logged.rows.get_column("__available_at").to_numpy().astype(np.int64)
         late, start = logged.late(stream.lateness_us), 0
-        for owned, own in taken:
-            rows, start = logged.rows.slice(start, len(own)), start + len(own)
+        for owned, messages in batches:
+            rows, start = logged.rows.slice(start, len(messages)), start + len(messages)
             owned.available_us, owned.next_offset = int(available[start - 1]), int(records.offsets[start - 1]) + 1
-            owned.counts["late"] += int(np.count_nonzero(late == owned.source.partition))
+            owned.late += int(np.count_nonzero(late == owned.source.partition))
             if logged.rejects:
                 self._reject(owned, rows.filter(pl.col("__verdict") == REJECTED))
-            self._flushers[topic].add(owned.source, rows, owned.next_offset)
+            self._streams[topic].flusher.add(owned.source, rows, owned.next_offset)
         return logged
 
-    def _fold_view(
-        self, folding: Sequence[tuple[OwnedPartition, ViewPartition, int]], rows: LoggedRows
-    ) -> list[ViewWrite]:
-        """Those partitions together that have folded none of these rows yet, each of the others alone."""
-        fresh = [(owned, view) for owned, view, first in folding if view.position <= first]
-        others = [(owned, view) for owned, view, first in folding if view.position > first]
+    def _reject(self, owned: OwnedPartition, rejected: pl.DataFrame) -> None:
+        owned.rejected += rejected.height
+        self._meter.rejected(owned.topic, rejected.get_column("__reason"))
+        for copy in copies_of(owned.topic, owned.source, rejected):
+            self._until_available(self._copies.send, copy)
+
+    # -- folding ----------------------------------------------------------------------------------------------------
+
+    def _fold(self, batches: Sequence[PartitionBatch], rows: LoggedRows) -> list[ViewWrite]:
+        """Fold the records of all partitions of a topic together: the cost is by batch, not by partition."""
+        folds = [
+            ViewFold(owned, view, int(messages[0].offset() or 0))
+            for owned, messages in batches
+            for view in owned.live_views
+            if view.position < owned.next_offset
+        ]
+        by_view = groupby(sorted(folds, key=_view_name), key=_view_name)
+        return [write for _, of_view in by_view for write in self._fold_view(list(of_view), rows)]
+
+    def _fold_view(self, folds: Sequence[ViewFold], rows: LoggedRows) -> list[ViewWrite]:
+        """Fold one view: together the partitions of which it has none of these rows yet, each of the others alone."""
+        fresh = [fold for fold in folds if fold.view.position <= fold.first_offset]
+        others = [fold for fold in folds if fold.view.position > fold.first_offset]
         found: list[ViewWrite] = []
         if fresh:
-            views, ends = [view for _, view in fresh], [owned.next_offset for owned, _ in fresh]
-            own = rows.only([view.source.partition for view in views])
-            writes = self._patiently(partial(fold_together, views, own, ends))
-            found += [(owned, view, write) for (owned, view), of in zip(fresh, writes, strict=True) for write in of]
-        for owned, view in others:
-            fold = partial(view.fold, rows.only([view.source.partition]), owned.next_offset)
-            found += [(owned, view, write) for write in self._patiently(fold)]
+            views, ends = [fold.view for fold in fresh], [fold.owned.next_offset for fold in fresh]
+            of_views = rows.only([view.source.partition for view in views])
+            writes = self._until_available(fold_together, views, of_views, ends)
+            found += [ViewWrite(f.owned, f.view, w) for f, of_view in zip(fresh, writes, strict=True) for w in of_view]
+        for owned, view, _ in others:
+            alone = self._until_available(view.fold, rows.only([view.source.partition]), owned.next_offset)
+            found += [ViewWrite(owned, view, write) for write in alone]
         return found
 
-    def _reject(self, owned: OwnedPartition, rejected: pl.DataFrame) -> None:
-        owned.counts["rejected"] += rejected.height
-        self._meter.rejected(owned.topic, rejected.get_column("__reason"))
-        for letter in letters(owned.topic, owned.source, rejected):
-            self._patiently(partial(self._send, letter))
-
-    # -- writes: each compare-and-set is one round trip with all the others --------------------------------------------
+    # -- writing: each compare-and-set is in one round trip with all the others ---------------------------------------
 
     def _write(self, writes: Sequence[ViewWrite]) -> None:
         if writes:
-            self._written(writes, self._sent(writes))
+            self._apply(writes, self._send(writes))
 
     def _begin(self, batch: _PendingBatch) -> None:
-        self._under_way = batch, self._thread.submit(self._sent, batch.writes)
+        self._under_way = batch, self._thread.submit(self._send, batch.writes)
 
     def _take_in(self) -> None:
-        """Raises OnlineStoreUnavailableError, with another try under way."""
+        """Take in the write under way. Raises OnlineStoreUnavailableError, and then begins the same write again."""
         if self._under_way is None:
             return
         (batch, future), self._under_way = self._under_way, None
         try:
-            answer = future.result()
+            outcome = future.result()
         except OnlineStoreUnavailableError:
             self._begin(batch)
             raise
         failpoint("after-redis")
-        self._written(batch.writes, answer)
-        self._meter.batch(batch.records, answer.at - batch.began)
+        self._apply(batch.writes, outcome)
+        self._meter.batch(batch.records, outcome.at - batch.began)
 
-    def _sent(self, writes: Sequence[ViewWrite]) -> _WriteOutcome:
+    def _send(self, writes: Sequence[ViewWrite]) -> _WriteOutcome:
         began = self._monotonic()
-        applied = self._store.write([write for _, _, write in writes])
+        applied = self._store.write([each.write for each in writes])
         at = self._monotonic()
         return _WriteOutcome(applied, at, at - began)
 
-    def _written(self, writes: Sequence[ViewWrite], answer: _WriteOutcome) -> None:
-        """A refused write means that the memory is no longer the store's: acquire again."""
+    def _apply(self, writes: Sequence[ViewWrite], outcome: _WriteOutcome) -> None:
+        """A refused write means that the memory is not the store's any more: acquire again."""
         if writes:
-            self._meter.wrote(answer.applied, answer.seconds)
-        for (owned, view, write), done in zip(writes, answer.applied, strict=True):
-            if done:
+            self._meter.wrote(outcome.applied, outcome.seconds)
+        for (owned, view, write), is_applied in zip(writes, outcome.applied, strict=True):
+            if is_applied:
                 view.applied(write)
-            elif self._owned.get(owned.place) is owned:  # not given away meanwhile
+            elif owned.phase is not PartitionPhase.RELEASED:
                 logger.warning("write refused", view=view.view, partition=owned.source.partition)
-                self._acquisition.later(owned)
+                self._partitions.refuse(owned)
+
+
+def _view_name(fold: ViewFold) -> str:
+    return fold.view.view
 
 
 def _by_place(messages: Sequence[Message]) -> Mapping[tuple[str, int], list[Message]]:
-    """The messages of each partition, in order. They come in runs of one partition."""
+    """Return the messages of each partition, in order. Kafka gives them in runs of one partition."""
     topics = list(map(_READ.topic, messages))
     partitions = np.fromiter(map(_READ.partition, messages), np.int64, len(messages))
     numbers = {topic: number for number, topic in enumerate(set(topics))}

@@ -3,33 +3,101 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+from headrace.features.definitions.spec import spec_hash, view_name
+from headrace.streams.views.view_partition import reach_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from headrace.base.waiting import UntilAvailable
+    from headrace.streams.plane.acquisition import Acquisition
+    from headrace.streams.plane.partition_opener import PartitionOpener
+    from headrace.streams.plane.partitions import Partitions
+
+
+class ViewDefinitions(Protocol):
+    """Which views there are. :class:`FixedViews` never change; a Rollout follows the deployments."""
+
+    def specs(self) -> Sequence[Mapping[str, Any]]:
+        """Return the views to fold now. Called once, when the worker begins."""
+        ...
+
+    def step(self) -> Sequence[Mapping[str, Any]]:
+        """Take in new deployments, and return the views to fold from now on. Called about once a second.
+
+        Raises TransientError; then it is called again.
+        """
+        ...
+
+    def publish(self) -> None:
+        """Put the definitions into the store. Called first, and before each acquisition, as a store may lose them."""
+        ...
+
+
+class FixedViews:
+    """The same views for ever. ``publish`` puts their definitions into the store; None: somebody else does it."""
+
+    def __init__(self, specs: Sequence[Mapping[str, Any]], publish: Callable[[], None] | None = None) -> None:
+        self._specs, self._publish = list(specs), publish
+
+    def specs(self) -> Sequence[Mapping[str, Any]]:
+        """Return the views."""
+        return self._specs
+
+    def step(self) -> Sequence[Mapping[str, Any]]:
+        """Return the views."""
+        return self._specs
+
+    def publish(self) -> None:
+        """Put the definitions into the store."""
+        if self._publish is not None:
+            self._publish()
+
 
 class FollowedViews:
-    """Specs, of which ``follow`` tells those of the moment; None: they stay as they are."""
+    """The views of the last :meth:`step`, by topic, and how far behind its clock each may be looked up."""
 
-    def __init__(
-        self, specs: Sequence[Mapping[str, Any]], follow: Callable[[], Sequence[Mapping[str, Any]]] | None = None
-    ) -> None:
-        self._follow = follow or (lambda: specs)
-        self.specs: list[Mapping[str, Any]] = []
+    def __init__(self, definitions: ViewDefinitions) -> None:
+        self._definitions = definitions
+        self._specs: list[Mapping[str, Any]] = []
         self.by_topic: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-        self._take(specs)
+        self.reach_us: dict[str, int] = {}
+        self._set(definitions.specs())
 
-    def update(self) -> bool:
-        """Ask for those of the moment; whether they are others than before. Raises what ``follow`` raises."""
-        found = list(self._follow())
-        if found == self.specs:
+    def step(self) -> bool:
+        """Take in new deployments. Return whether the views are others than before. Raises TransientError."""
+        found = list(self._definitions.step())
+        if found == self._specs:
             return False
-        self._take(found)
+        self._set(found)
         return True
 
-    def _take(self, specs: Sequence[Mapping[str, Any]]) -> None:
-        self.specs = list(specs)
+    def _set(self, specs: Sequence[Mapping[str, Any]]) -> None:
+        self._specs = list(specs)
+        self.reach_us = {view_name(spec, spec_hash(spec)): reach_us(spec) for spec in specs}
         self.by_topic.clear()
         for spec in specs:
             self.by_topic[spec["source"]["topic"]].append(spec)
+
+
+class ViewDeployer:
+    """Gives each partition the views of the newest deployment. Waits for stores that are away."""
+
+    def __init__(
+        self,
+        views: FollowedViews,
+        partitions: Partitions,
+        opener: PartitionOpener,
+        acquisition: Acquisition,
+        until_available: UntilAvailable,
+    ) -> None:
+        self._views, self._partitions, self._opener = views, partitions, opener
+        self._acquisition, self._until_available = acquisition, until_available
+
+    def step(self) -> None:
+        """Take in new deployments. Views that are new are acquired, views that are gone are left alone."""
+        if self._until_available(self._views.step):
+            for owned in self._partitions.all_owned():
+                self._acquisition.follow(owned, self._opener.views(owned))

@@ -1,31 +1,48 @@
-"""One source partition in a worker's hands, read or stopped."""
+"""One source partition of a worker, in one phase of its life: read, or stopped."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING
-
-import structlog
 
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.streams.plane.worker_report import PartitionReport, StoppedReport, ViewReport
 
 if TYPE_CHECKING:
     from headrace.streams.plane.gap import Gap
-    from headrace.streams.plane.retries import Retries
     from headrace.streams.views.view_partition import ViewPartition
 
-logger = structlog.get_logger(__name__)
+Place = tuple[str, int]
+"""Topic and partition number: Kafka's name of a partition, whatever the topic's incarnation."""
 
 
-@dataclass
+class PartitionPhase(Enum):
+    """Where a partition is in its life with one worker.
+
+    docs/reference/exactly-once.md says what happens in each phase, and
+    :class:`~headrace.streams.plane.partitions.Partitions` moves partitions from one to the next.
+    """
+
+    ASSIGNED = "its log is open; its cursors are not acquired yet"
+    CATCHING_UP = "some of its views are behind it and are brought up to it"
+    LIVE = "each batch is folded into all of its views"
+    REFUSED = "the store refused a write: batches go to the log alone until its cursors are acquired again"
+    FENCED = "the log went on without this worker: batches are dropped until Kafka is read again from D"
+    STOPPED = "it is not read, and is tried again"
+    RELEASED = "it is not this worker's any more"
+
+
+@dataclass(eq=False)
 class OwnedPartition:
-    """A source partition: where it is read, its ``available_at`` so far, its views, and counts since it was taken.
+    """A source partition that is read: its position, its views, and what was counted since it was opened.
 
-    Kafka is read from ``reads_from``, which lies below ``next_offset`` where a cut topic was accepted; what comes below
-    ``next_offset`` is dropped. ``partitions`` is how many the topic has, which its cursors tell look-ups. ``behind``
-    are the views that have yet to catch up; the others are :attr:`live`. ``rewind``: Kafka has yet to be told to go on
-    from ``next_offset``; what it brings before that is dropped.
+    ``next_offset``: all records below it were judged and buffered.
+    ``reads_from``: Kafka is read from here. It is below ``next_offset`` where a cut topic was accepted; records below
+    ``next_offset`` are dropped.
+    ``partition_count``: how many partitions the topic has. The cursors say so to look-ups.
+    ``available_us``: the partition's clock, the ``available_at`` of its last record.
+    ``behind``: the views that have yet to catch up.
     """
 
     topic: str
@@ -33,45 +50,55 @@ class OwnedPartition:
     views: list[ViewPartition]
     next_offset: int
     reads_from: int
-    partitions: int
+    partition_count: int
     available_us: int = NO_CLOCK
-    rewind: bool = False
+    phase: PartitionPhase = PartitionPhase.ASSIGNED
     behind: list[ViewPartition] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=lambda: {"rejected": 0, "late": 0})
+    rejected: int = 0
+    late: int = 0
 
     @property
-    def live(self) -> list[ViewPartition]:
-        """The views that fold what is read."""
-        return [view for view in self.views if view not in self.behind]
-
-    @property
-    def place(self) -> tuple[str, int]:
-        """What Kafka calls it: topic and partition number."""
+    def place(self) -> Place:
+        """Kafka's name of the partition."""
         return self.topic, self.source.partition
 
-    def count(self, partitions: int) -> None:
-        """The topic has this many partitions now; the next heartbeat says so."""
-        self.partitions = partitions
-        for view in self.views:
-            view.count(partitions)
+    @property
+    def is_written(self) -> bool:
+        """Whether this worker writes the partition's cursors and fields."""
+        return self.phase in {PartitionPhase.CATCHING_UP, PartitionPhase.LIVE}
 
-    def observed(self, logged_offset: int) -> PartitionReport:
-        """What the worker says of it, where the log is complete below that offset."""
+    @property
+    def live_views(self) -> list[ViewPartition]:
+        """The views into which a batch is folded now."""
+        return [view for view in self.views if view not in self.behind] if self.is_written else []
+
+    def extend_topic(self, partition_count: int) -> None:
+        """Take the new number of the topic's partitions. The next heartbeat writes it into the cursors."""
+        self.partition_count = partition_count
+        for view in self.views:
+            view.extend_topic(partition_count)
+
+    def report(self, logged_offset: int) -> PartitionReport:
+        """Return the worker's report of this partition. The log is complete below ``logged_offset``."""
         return PartitionReport(
             topic=self.topic,
             source=self.source.text,
             next_offset=self.next_offset,
             logged_offset=logged_offset,
             available_us=self.available_us,
-            rejected=self.counts["rejected"],
-            late=self.counts["late"],
+            rejected=self.rejected,
+            late=self.late,
             views={view.view: ViewReport(view.written, view.rows_total, view.clock) for view in self.views},
         )
 
 
 @dataclass(frozen=True)
 class StoppedPartition:
-    """A partition that is this worker's and is not read, and why. ``owned`` is what could be told of it, if any."""
+    """A partition that Kafka assigned to this worker and that is not read, and why.
+
+    ``gap``: the gap between its topic and its log, if there is one; ``owned`` then names the cursors that have to say
+    *rebuilding*.
+    """
 
     topic: str
     partition: int
@@ -80,66 +107,20 @@ class StoppedPartition:
     owned: OwnedPartition | None = field(default=None, compare=False)
 
     @property
-    def place(self) -> tuple[str, int]:
-        """What Kafka calls it: topic and partition number."""
+    def place(self) -> Place:
+        """Kafka's name of the partition."""
         return self.topic, self.partition
 
-    def observed(self) -> StoppedReport:
-        """What the worker says of it."""
+    @property
+    def phase(self) -> PartitionPhase:
+        """It stays stopped until it is opened again."""
+        return PartitionPhase.STOPPED
+
+    def report(self) -> StoppedReport:
+        """Return the worker's report of this partition."""
         if self.gap is None:
             return StoppedReport(self.topic, self.partition, self.why)
         gap = self.gap
         return StoppedReport(
             self.topic, self.partition, self.why, gap.source.text, gap.log_ends, gap.topic_begins, gap.topic_ends
         )
-
-
-class StoppedPartitions:
-    """The stopped partitions of one worker, each tried again at its time."""
-
-    def __init__(self, retries: Retries[tuple[str, int]]) -> None:
-        self._retries = retries
-        self._stopped: dict[tuple[str, int], StoppedPartition] = {}
-
-    def knows(self, stopped: StoppedPartition) -> bool:
-        """Whether it is stopped already, for the same reason."""
-        return self._stopped.get(stopped.place) == stopped
-
-    def add(self, stopped: StoppedPartition) -> None:
-        """Keep it for another try; an error log says so if it is news."""
-        self._retries.later(stopped.place)
-        if self.knows(stopped):
-            return
-        self._stopped[stopped.place] = stopped
-        logger.error(
-            "partition stopped: its look-ups say rebuilding until it is read again",
-            topic=stopped.topic, partition=stopped.partition, why=stopped.why,
-            do="it is tried again by itself" if stopped.gap is None
-            else "restore the topic, or accept the loss with `headrace repair --accept-loss`",
-        )  # fmt: skip
-
-    def due(self) -> list[tuple[str, int]]:
-        """The partitions to be tried again now."""
-        return self._retries.due()
-
-    def later(self, place: tuple[str, int]) -> None:
-        """Try it another time: a store did not answer."""
-        self._retries.later(place)
-
-    def read_again(self, place: tuple[str, int]) -> None:
-        """The partition is read; that it lasts is told by :meth:`held`."""
-        if self._stopped.pop(place, None) is not None:
-            logger.info("stopped partition is read again", topic=place[0], partition=place[1])
-
-    def held(self, place: tuple[str, int]) -> None:
-        """A heartbeat was applied: the next trouble is a new one."""
-        self._retries.settled(place)
-
-    def forget(self, place: tuple[str, int]) -> None:
-        """The partition is no longer ours."""
-        self._stopped.pop(place, None)
-        self._retries.forget(place)
-
-    def observed(self) -> list[StoppedReport]:
-        """What the worker says of them."""
-        return [stopped.observed() for stopped in self._stopped.values()]

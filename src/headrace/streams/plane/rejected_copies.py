@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -18,53 +19,67 @@ if TYPE_CHECKING:
     from headrace.bus.producer import EventProducer
     from headrace.bus.source_partition import SourcePartition
 
-_LETTER = ["__offset", "__reason", "__error", "__key", "__value"]
+_COPIED = ["__offset", "__reason", "__error", "__key", "__value"]
 logger = structlog.get_logger(__name__)
 
 
 def letter_id(source: SourcePartition, offset: int) -> str:
-    """What names a rejected record for good: ``<topic id>-<partition>-<offset>``."""
+    """Return the permanent id of a rejected record: ``<topic id>-<partition>-<offset>``."""
     return f"{source.text}-{offset}"
 
 
+@dataclass(frozen=True)
 class RejectedCopy:
-    """One rejected row, with an id of topic id, partition and offset."""
+    """The copy of one rejected row. Its header ``headrace_id`` is the record's :func:`letter_id`."""
 
-    def __init__(self, topic: str, source: SourcePartition, row: Mapping[str, Any]) -> None:
-        self._topic, self._key, self._value = dead_letters(topic), row["__key"], row["__value"]
-        headers = {
-            "headrace_id": letter_id(source, row["__offset"]),
-            "headrace_reason": row["__reason"],
-            "headrace_error": row["__error"],
-        }
-        self._headers = {name: text.encode() for name, text in headers.items()}
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Mapping[str, bytes]
 
-    def send(self, producer: EventProducer) -> None:
-        """Produce it. Raises BusUnavailableError."""
+
+def copies_of(topic: str, source: SourcePartition, rejected: pl.DataFrame) -> Iterator[RejectedCopy]:
+    """Return the copies of rejected rows of the log."""
+    rows = rejected.select(_COPIED).iter_rows(named=True)
+    return (
+        RejectedCopy(
+            dead_letters(topic), row["__key"], row["__value"], _headers(letter_id(source, row["__offset"]), row)
+        )
+        for row in rows
+    )
+
+
+def _headers(of_letter: str, row: Mapping[str, Any]) -> dict[str, bytes]:
+    texts = {"headrace_id": of_letter, "headrace_reason": row["__reason"], "headrace_error": row["__error"]}
+    return {name: text.encode() for name, text in texts.items()}
+
+
+class RejectedCopies:
+    """Sends copies of rejected rows through one producer."""
+
+    def __init__(self, producer: EventProducer) -> None:
+        self._producer = producer
+
+    def send(self, copy: RejectedCopy) -> None:
+        """Produce one copy. Raises BusUnavailableError."""
         try:
-            producer.put(self._topic, self._key, self._value, headers=self._headers)
-        except RefusedError as error:  # of others before it, which the producer has given up by now
-            _say(error)
-            self.send(producer)
+            self._producer.put(copy.topic, copy.key, copy.value, headers=copy.headers)
+        except RefusedError as error:  # these are earlier messages; the producer has given them up by now
+            _log_refused(error)
+            self.send(copy)
         except TerminalError as error:  # too large with its headers: the log has the bytes
-            logger.warning("dead letter without its value", topic=self._topic, error=str(error))
-            producer.put(self._topic, None, None, headers=self._headers)
+            logger.warning("dead letter without its value", topic=copy.topic, error=str(error))
+            self._producer.put(copy.topic, None, None, headers=copy.headers)
+
+    def flush(self) -> None:
+        """Wait until all copies are acknowledged, or refused for good. Raises BusUnavailableError."""
+        try:
+            self._producer.flush()
+        except RefusedError as error:
+            _log_refused(error)
 
 
-def flush(producer: EventProducer) -> None:
-    """Wait until all letters are acknowledged, or refused for good. Raises BusUnavailableError."""
-    try:
-        producer.flush()
-    except RefusedError as error:
-        _say(error)
-
-
-def _say(error: RefusedError) -> None:
-    """A letter is a copy: the rejected row stands in the log with its bytes."""
+def _log_refused(error: RefusedError) -> None:
+    """Give the refused messages up. A copy may be missing: the event log has the rejected row with its bytes."""
     topics = sorted({record.topic for record in error.records})
     logger.error("refused messages are given up: the event log has the rows", topics=topics, error=str(error))
-
-
-def letters(topic: str, source: SourcePartition, rejected: pl.DataFrame) -> Iterator[RejectedCopy]:
-    """The letters of rejected rows of the log."""
-    return (RejectedCopy(topic, source, row) for row in rejected.select(_LETTER).iter_rows(named=True))

@@ -1,4 +1,4 @@
-"""When to try again what was refused: waits that double to a bound, with jitter, for each key its own."""
+"""When to try again: each key has waits of its own, which double up to a bound, with jitter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Retries(Generic[K]):
     """Keys that wait for their next try.
 
     The n-th wait of a key since it was last :meth:`settled` is between half and all of ``first_s`` · 2ⁿ⁻¹, at most
-    ``most_s``: two workers that fight over a partition do not keep step. ``chance`` gives numbers in [0, 1).
+    ``most_s``. ``chance`` returns numbers in [0, 1): so two workers that fight over a partition do not keep step.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class Retries(Generic[K]):
         self._waits: dict[K, float] = {}
 
     def later(self, key: K) -> None:
-        """Let the key wait; one that waits already keeps its time."""
+        """Let the key wait. A key that waits already keeps its time."""
         if key in self._due:
             return
         wait = min(self._waits.get(key, self._first_s), self._most_s)
@@ -36,8 +36,13 @@ class Retries(Generic[K]):
     def __contains__(self, key: K) -> bool:
         return key in self._due
 
+    def has_due(self) -> bool:
+        """Return whether the time of some key has come."""
+        now = self._monotonic()
+        return any(due <= now for due in self._due.values())
+
     def due(self) -> list[K]:
-        """The keys whose time has come; they wait no more."""
+        """Return the keys whose time has come. They do not wait any more."""
         now = self._monotonic()
         found = [key for key, due in self._due.items() if due <= now]
         for key in found:
@@ -45,11 +50,11 @@ class Retries(Generic[K]):
         return found
 
     def settled(self, key: K) -> None:
-        """It went well and lasts: the next wait is a first one again."""
+        """The last try was a lasting success: the next wait is a first one again. A key that waits is not changed."""
         if key not in self._due:
             self._waits.pop(key, None)
 
     def forget(self, key: K) -> None:
-        """The key is nobody's business here any more."""
+        """Forget the key and its waits."""
         self._due.pop(key, None)
         self._waits.pop(key, None)

@@ -1,4 +1,4 @@
-"""What a worker says of itself each second: positions, never increments, so that replaying one changes nothing."""
+"""The report that each worker sends each second. It has positions, never increments: a repeated one changes nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class ViewReport(msgspec.Struct, frozen=True):
-    """One view over one source partition, as its cursor says: folded below ``next_offset``, rows so far, its clock."""
+    """One view over one source partition, by its cursor: folded below ``next_offset``, the rows so far, its clock."""
 
     next_offset: int
     rows_total: int
@@ -14,10 +14,10 @@ class ViewReport(msgspec.Struct, frozen=True):
 
 
 class PartitionReport(msgspec.Struct, frozen=True):
-    """One source partition: consumed below ``next_offset``, in the log below ``logged_offset``, views below theirs.
+    """One source partition: consumed below ``next_offset``, in the log below ``logged_offset``.
 
-    ``rejected`` and ``late`` count since the worker took it: late rows are accepted, and their event time lies further
-    behind the partition's ``available_at`` than the stream's lateness.
+    ``rejected`` and ``late`` count since the worker opened the partition. Late rows are accepted; their event time lies
+    further behind the partition's ``available_at`` than the stream's lateness.
     """
 
     topic: str
@@ -31,7 +31,7 @@ class PartitionReport(msgspec.Struct, frozen=True):
 
 
 class StoppedReport(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A partition that is assigned to the worker and cannot be read; the offsets are there if it is for a gap."""
+    """A partition that is assigned to the worker and cannot be read. The offsets are given if there is a gap."""
 
     topic: str
     partition: int
@@ -52,5 +52,5 @@ class WorkerReport(msgspec.Struct, frozen=True, tag_field="type", tag="observati
     format: int = 1
 
     def encode(self) -> bytes:
-        """JSON bytes."""
+        """Return the JSON bytes."""
         return msgspec.json.encode(self)

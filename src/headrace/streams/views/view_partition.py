@@ -87,9 +87,9 @@ class ViewPartition:
         self.cursors[write.shard] = write.after
         self._unwritten.discard(write.shard)
 
-    def count(self, partitions: int) -> None:
-        """The topic has this many partitions now; the next writes say so."""
-        self.cursors = [replace(cursor, partitions=partitions) for cursor in self.cursors]
+    def extend_topic(self, partition_count: int) -> None:
+        """Take the new number of the topic's partitions. The next writes put it into the cursors."""
+        self.cursors = [replace(cursor, partitions=partition_count) for cursor in self.cursors]
 
     def heartbeat(self) -> list[FencedWrite]:
         """The compare-and-sets that say: alive, and still the owner, up to here. They carry no field."""

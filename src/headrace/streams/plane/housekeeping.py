@@ -1,0 +1,68 @@
+"""The work of each second: heartbeats, views that come and go, what no look-up can see any more, the report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headrace.streams.views.view_memory import bound_memory
+
+if TYPE_CHECKING:
+    from headrace.base.waiting import UntilAvailable
+    from headrace.features.online.store import OnlineStore
+    from headrace.streams.plane.folding import Folding
+    from headrace.streams.plane.followed_views import FollowedViews, ViewDeployer
+    from headrace.streams.plane.partitions import Partitions
+    from headrace.streams.plane.worker_reporter import WorkerReporter
+
+
+class Scavenger:
+    """Removes from the online store what no look-up can see any more, by the views' clocks, never by the machine's.
+
+    It goes round the store again and again, a step at a time. Any number of workers may do so at once, owners or not.
+    docs/adr/0008-fields-go-by-the-clock.md says why no look-up reaches what is removed.
+    """
+
+    def __init__(self, store: OnlineStore, views: FollowedViews) -> None:
+        self._store, self._views = store, views
+        self._position = 0
+
+    def step(self) -> None:
+        """Look at about a thousand keys. Raises OnlineStoreUnavailableError."""
+        self._position, _ = self._store.scavenge(self._views.reach_us, self._position)
+
+
+class Housekeeping:
+    """Everything that a worker does beside reading, folding and flushing. The loop calls it."""
+
+    def __init__(
+        self,
+        partitions: Partitions,
+        folding: Folding,
+        *,
+        deployer: ViewDeployer,
+        scavenger: Scavenger,
+        reporter: WorkerReporter,
+        until_available: UntilAvailable,
+        memory_bytes: int,
+    ) -> None:
+        self._partitions, self._folding, self._deployer = partitions, folding, deployer
+        self._scavenger, self._reporter, self._until_available = scavenger, reporter, until_available
+        self._memory_bytes = memory_bytes
+
+    def deploy(self) -> None:
+        """Take in new deployments, so that a retired view is not acquired again."""
+        self._deployer.step()
+
+    def beat(self) -> None:
+        """Deploy, write the heartbeats, scavenge, and report. Called once a heartbeat interval."""
+        self.deploy()
+        beating = self._folding.beat()
+        self._until_available(self._scavenger.step)
+        for owned in beating:
+            self._partitions.confirm(owned)
+        self._reporter.report()
+
+    def bound_memory(self) -> None:
+        """Forget entities where the views take more memory than they may. Not between a fold and its writes."""
+        memories = {view.memory for owned in self._partitions.all_owned() for view in owned.views}
+        bound_memory(memories, self._memory_bytes)

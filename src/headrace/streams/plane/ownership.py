@@ -1,0 +1,144 @@
+"""How partitions come, go, stop, and are tried again."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import structlog
+
+from headrace.errors import OnlineStoreUnavailableError, TransientError
+from headrace.streams.plane.partition import OwnedPartition, PartitionPhase, Place, StoppedPartition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from headrace.base.waiting import UntilAvailable
+    from headrace.bus.consumer import BatchConsumer
+    from headrace.streams.plane.acquisition import Acquisition
+    from headrace.streams.plane.folding import Folding
+    from headrace.streams.plane.log_flushes import LogFlushes
+    from headrace.streams.plane.partition_opener import PartitionOpener
+    from headrace.streams.plane.partitions import Partitions
+
+logger = structlog.get_logger(__name__)
+
+
+class Ownership:
+    """Opens the partitions that Kafka assigns, gives them back, stops those that cannot be read, and tries again.
+
+    It is the consumer's RebalanceListener. It waits for stores that are away.
+    """
+
+    def __init__(
+        self,
+        partitions: Partitions,
+        *,
+        opener: PartitionOpener,
+        acquisition: Acquisition,
+        folding: Folding,
+        flushes: LogFlushes,
+        consumer: BatchConsumer,
+        until_available: UntilAvailable,
+    ) -> None:
+        self._partitions, self._opener, self._acquisition = partitions, opener, acquisition
+        self._folding, self._flushes, self._consumer = folding, flushes, consumer
+        self._until_available = until_available
+
+    # -- partitions come and go (called by the consumer) --------------------------------------------------------------
+
+    def assigned(self, topic: str, partition: int) -> int | None:
+        """Open the log, acquire the views' cursors, and begin to bring them up to the log's position D."""
+        return self._until_available(self._open, topic, partition)
+
+    def revoked(self, partitions: Sequence[Place]) -> None:
+        """Flush, then forget. No fence counts any more: the next owner's commits of them are in order."""
+        self._release_stopped(partitions)
+        with suppress(OnlineStoreUnavailableError):  # the cursors are right where they are: the next owner folds more
+            self._folding.level(wait=False)
+        leaving = self._release(partitions)
+        self._flushes.flush({owned.topic for owned in leaving})
+        self._forget(leaving)
+
+    def lost(self, partitions: Sequence[Place]) -> None:
+        """Forget."""
+        self._release_stopped(partitions)
+        self._forget(self._release(partitions))
+
+    def _open(self, topic: str, partition: int) -> int | None:
+        """Return the offset to read from, None if the partition cannot be read. Raises TransientError."""
+        opened = self._opener.open(topic, partition)
+        if isinstance(opened, StoppedPartition):
+            self._stop(opened)
+            return None
+        self._acquisition.acquire(opened)
+        self._partitions.add(opened)
+        logger.info("partition opened", topic=topic, partition=partition, position=opened.next_offset)
+        return opened.reads_from
+
+    def _stop(self, stopped: StoppedPartition) -> None:
+        if stopped.owned is not None and not self._partitions.is_known(stopped):
+            self._acquisition.acquire_suspended(stopped.owned)
+        self._partitions.stop(stopped)
+
+    def _release_stopped(self, partitions: Sequence[Place]) -> None:
+        for place in partitions:
+            if not self._partitions.is_read(place):
+                self._partitions.release(place)
+
+    def _release(self, partitions: Iterable[Place]) -> list[OwnedPartition]:
+        released = [self._partitions.release(place) for place in partitions]
+        return [owned for owned in released if owned is not None]
+
+    def _forget(self, leaving: Sequence[OwnedPartition]) -> None:
+        for owned in leaving:
+            for view in owned.views:
+                view.memory.drop(view.source)
+            self._flushes.close(owned)
+
+    # -- partitions that cannot be read on ----------------------------------------------------------------------------
+
+    def stop_failed(self, failures: Mapping[Place, str]) -> None:
+        """Stop partitions that Kafka's client does not read on. The next try finds out whether there is a gap.
+
+        The rows that were read go into the log; the cursors say *rebuilding*.
+        """
+        if failures:
+            self._folding.level()
+        for place, why in failures.items():
+            owned = self._partitions.owned(place)
+            if owned is not None:
+                self._consumer.release(*place)
+                self._flushes.flush([owned.topic])
+                self._until_available(self._acquisition.suspend, owned)
+                self._partitions.stop(StoppedPartition(*place, why))
+                self._forget([owned])
+
+    # -- trying again -------------------------------------------------------------------------------------------------
+
+    def try_again(self) -> None:
+        """Open the stopped partitions and acquire the refused and fenced ones, each when its wait is over."""
+        for partition in self._partitions.due():
+            if isinstance(partition, StoppedPartition):
+                self._open_again(partition)
+            else:
+                self._acquire_again(partition)
+
+    def _open_again(self, stopped: StoppedPartition) -> None:
+        try:
+            offset = self._open(*stopped.place)
+        except TransientError as error:
+            logger.warning("a stopped partition has to wait", place=stopped.place, error=str(error))
+            self._partitions.later(stopped.place)
+            return
+        if offset is not None:
+            self._consumer.resume(*stopped.place, offset)
+
+    def _acquire_again(self, owned: OwnedPartition) -> None:
+        if owned.phase is PartitionPhase.FENCED:
+            if not self._consumer.seek(*owned.place, owned.next_offset):
+                self._partitions.later(owned.place)
+                return
+            self._partitions.rewind(owned)
+        logger.info("acquiring again", topic=owned.topic, partition=owned.source.partition)
+        self._until_available(self._acquisition.acquire, owned)

@@ -1,0 +1,88 @@
+"""Opening a partition that Kafka assigns: its topic's incarnation, its place in the log, or why it cannot be read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from headrace.bus.source_partition import SourcePartition
+from headrace.bus.topics import RetainedOffsets, incarnations, retained_offsets
+from headrace.errors import FencedError, TopicUnknownError
+from headrace.features.definitions.spec import spec_hash, view_name
+from headrace.streams.plane.gap import find, note_cut
+from headrace.streams.plane.partition import OwnedPartition, StoppedPartition
+from headrace.streams.views.view_memory import ViewMemory
+from headrace.streams.views.view_partition import ViewPartition
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from confluent_kafka.admin import AdminClient
+
+    from headrace.features.online.store import OnlineStore
+    from headrace.streams.plane.logged_stream import LoggedStream
+
+
+class PartitionOpener:
+    """Opens partitions of some streams, with the views that ``specs`` has of their topics when it is called."""
+
+    def __init__(
+        self,
+        client: AdminClient,
+        store: OnlineStore,
+        streams: Mapping[str, LoggedStream],
+        specs: Mapping[str, Sequence[Mapping[str, Any]]],
+    ) -> None:
+        self._client, self._store, self._streams, self._specs = client, store, streams, specs
+        self._memories: WeakValueDictionary[str, ViewMemory] = WeakValueDictionary()
+
+    def open(self, topic: str, partition: int) -> OwnedPartition | StoppedPartition:
+        """Open the partition's log; its cursors are not acquired yet. Or return why the partition cannot be read.
+
+        Raises TransientError while the broker or a store does not answer.
+        """
+        try:
+            incarnation = incarnations(self._client, [topic])[topic]
+            found = retained_offsets(self._client, topic, partition)
+        except TopicUnknownError as error:
+            return StoppedPartition(topic, partition, str(error))
+        stream, source = self._streams[topic], SourcePartition(partition, incarnation.topic_id)
+        owned = self._open(stream, source, incarnation.partitions, found)
+        gap = find(topic, source, found, stream.writer)
+        if gap is None:
+            return owned
+        stream.flusher.close(source)
+        try:
+            note_cut(gap, stream.writer)
+        except FencedError as error:  # another worker notes it just now: the next try sees more
+            return StoppedPartition(topic, partition, str(error))
+        return StoppedPartition(topic, partition, gap.why, gap, owned)
+
+    def views(self, owned: OwnedPartition) -> list[ViewPartition]:
+        """Return the views that the partition has by now. A view that it had already is the same object."""
+        known = {view.view: view for view in owned.views}
+        names = [(view_name(spec, spec_hash(spec)), spec) for spec in self._specs[owned.topic]]
+        return [known.get(name) or self._view(spec, owned.source) for name, spec in names]
+
+    def _view(self, spec: Mapping[str, Any], source: SourcePartition) -> ViewPartition:
+        """Return a new view of a partition. All partitions share a view's memory, which goes with the last of them."""
+        name = view_name(spec, spec_hash(spec))
+        memory = self._memories.get(name)
+        if memory is None:
+            memory = self._memories[name] = ViewMemory(spec, self._store)
+        return ViewPartition(spec, source, self._store, memory)
+
+    def _open(
+        self, stream: LoggedStream, source: SourcePartition, partition_count: int, found: RetainedOffsets
+    ) -> OwnedPartition:
+        position = stream.flusher.open(source) or 0
+        views = [self._view(spec, source) for spec in self._specs[stream.topic]]
+        return OwnedPartition(
+            stream.topic,
+            source,
+            views,
+            next_offset=position,
+            reads_from=min(position, found.ends),
+            partition_count=partition_count,
+            available_us=stream.clock_us(source, position),
+        )

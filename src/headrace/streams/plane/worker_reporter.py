@@ -1,0 +1,58 @@
+"""Sending the report that a worker makes of itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from headrace.bus.producer import RefusedError
+from headrace.bus.topics import OBSERVATIONS
+from headrace.errors import TransientError
+from headrace.streams.plane.worker_report import WorkerReport
+
+if TYPE_CHECKING:
+    from headrace.base.times import Clock
+    from headrace.bus.consumer import BatchConsumer
+    from headrace.bus.producer import EventProducer
+    from headrace.streams.plane.log_flushes import LogFlushes
+    from headrace.streams.plane.partitions import Partitions
+    from headrace.streams.plane.plane_metrics import PlaneMetrics
+
+logger = structlog.get_logger(__name__)
+
+
+class WorkerReporter:
+    """Sends reports to ``headrace.observations``, and gives them to the metrics."""
+
+    def __init__(
+        self,
+        worker: str,
+        clock: Clock,
+        *,
+        partitions: Partitions,
+        flushes: LogFlushes,
+        consumer: BatchConsumer,
+        producer: EventProducer,
+        meter: PlaneMetrics,
+    ) -> None:
+        self._worker, self._clock, self._partitions, self._flushes = worker, clock, partitions, flushes
+        self._consumer, self._producer, self._meter = consumer, producer, meter
+
+    def report(self) -> None:
+        """Report where everything stands now."""
+        report = self._report()
+        self._send(report)
+        self._meter.observed(report, self._consumer.ends())
+
+    def _report(self) -> WorkerReport:
+        positions = self._flushes.positions()
+        read = [own.report(positions[own.topic].get(own.source, 0)) for own in self._partitions.all_owned()]
+        return WorkerReport(self._worker, self._clock(), read, [each.report() for each in self._partitions.stopped()])
+
+    def _send(self, report: WorkerReport) -> None:
+        """A report that Kafka does not take is not a loss: the next one says the same and more."""
+        try:
+            self._producer.put(OBSERVATIONS, self._worker.encode(), report.encode())
+        except (TransientError, RefusedError) as error:
+            logger.warning("no observation sent", error=str(error))
