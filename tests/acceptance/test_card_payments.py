@@ -6,7 +6,6 @@ import ast
 import math
 import re
 import threading
-import time
 import uuid
 from bisect import bisect_left
 from dataclasses import dataclass, replace
