@@ -13,16 +13,22 @@
     │   ├── MissingExtraError         a part of headrace that is not installed (also an ImportError)
     │   ├── DataFolderInUseError      another process runs its services on this data folder
     │   ├── DownloadError             a jar is needed, is not cached, and cannot be fetched
-    │   ├── CodecError                bytes that are not what their format promises
-    │   │   └── NewerFormatError      a message of a later release: upgrade
+    │   ├── CodecError                the bytes are not in their format
+    │   │   └── NewerFormatError          a message of a later release: upgrade
+    │   ├── RefusedError              the broker refuses records because of their content
     │   ├── DataLossError             the topic starts beyond the event log: an operator decides
     │   ├── FencedError               another owner writes here now: drop the memory, acquire again
-    │   └── ArtifactError             a model's bytes, digest or types are not what its event says
+    │   ├── FitError                  the user's train function raised, returned nothing, or took too long
+    │   ├── UnknownVersionError       the registry has no such version of a model
+    │   └── ArtifactError             a model's bytes, digest or types are not those of its event
     └── TransientError                the same call may succeed later, unchanged
-        ├── ServiceStartError         a local service did not come up (its log is named)
+        ├── ServiceStartError         a local service did not start (the message names its log)
+        ├── ProcessDiedError          a process of the demo ended while it was needed
+        ├── BarrierError              a process of the demo did not reach a point in time
+        ├── NoModelError              no version of the model is live yet, and there is no fallback
         └── UnavailableError          Kafka, Redis or the store does not answer
             ├── BusUnavailableError       Kafka
-            │   └── TopicUnknownError         Kafka knows no such topic or partition, yet or any more
+            │   └── TopicUnknownError         Kafka does not know the topic or partition: not yet, or not any more
             ├── OnlineStoreUnavailableError   Redis
             └── OfflineStoreUnavailableError  Delta
 
@@ -33,10 +39,10 @@ from __future__ import annotations
 
 import importlib
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import ModuleType
 
 
@@ -96,6 +102,17 @@ class NewerFormatError(CodecError):
     """A message is in a format that a later release made; an upgraded reader takes it."""
 
 
+class RefusedError(TerminalError):
+    """The broker refuses records because of their content.
+
+    ``records`` are these records, each a ``ProducerRecord``. The producer does not send them again.
+    """
+
+    def __init__(self, message: str, records: Sequence[Any]) -> None:
+        super().__init__(message)
+        self.records = records
+
+
 class DataLossError(TerminalError):
     """The topic starts beyond what the event log holds; an operator accepts the gap or restores the data."""
 
@@ -104,12 +121,35 @@ class FencedError(TerminalError):
     """Another owner writes here now; this writer drops its memory and acquires again."""
 
 
+class FitError(TerminalError):
+    """The user's train function raised, ended without a result, or took too long."""
+
+
+class UnknownVersionError(TerminalError):
+    """The registry has no such version of a model."""
+
+    def __init__(self, name: str, version: int) -> None:
+        super().__init__(f"the registry has no version {version} of model {name!r}; `headrace models list` shows them")
+
+
 class ArtifactError(TerminalError):
     """A model's bytes, digest or types are not what its event says."""
 
 
 class ServiceStartError(TransientError):
     """A local service did not come up in time; the message names its log."""
+
+
+class ProcessDiedError(TransientError):
+    """A process of the demo ended while it was needed; the message names its log."""
+
+
+class BarrierError(TransientError):
+    """A process of the demo did not reach a point in time; the message says which process waits for what."""
+
+
+class NoModelError(TransientError):
+    """No version of the model is live yet, and the predictor has no ``fallback``."""
 
 
 class UnavailableError(TransientError):

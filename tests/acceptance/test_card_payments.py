@@ -35,7 +35,7 @@ from headrace.streams.plane.plane_config import PlaneConfig
 from headrace.streams.worker import make_topics, own_streams, publish_definitions
 from headrace.trainers.runs.fitting import FitPool
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded
-from headrace.trainers.runs.training_runner import TrainingRunner
+from headrace.trainers.runs.training_runner import RunOptions, TrainingRunner
 from headrace.trainers.triggers.evidence import DAY_US
 from tests.acceptance.card_payments import CardPayments, Payment, Settlement, application, fit_on_shuffled_labels
 from tests.support.waiting import until
@@ -185,7 +185,7 @@ def test_version_1_is_published_and_a_challenger_that_learnt_nothing_is_refused(
     scene.send(FIRST)
     check_look_ups(scene, FIRST)
     scene.logged(predictions=0)
-    trainer = TrainingRunner(model, scene.log, model_events, registry, pool, trusted=TRUSTED)
+    trainer = TrainingRunner(model, scene.log, model_events, registry, pool, options=RunOptions(trusted=TRUSTED))
     first = trainer.run(request(scene, "first", FIRST))
     assert (first.outcome, first.version, state().version) == ("published", 1, 1), first.reason
     assert first.gate is not None
@@ -199,8 +199,8 @@ def test_version_1_is_published_and_a_challenger_that_learnt_nothing_is_refused(
     scene.logged(predictions)
     worse = replace(model, train=fit_on_shuffled_labels)
     assert first.holdout_days is not None
-    looks = [first.holdout_days]
-    trainer = TrainingRunner(worse, scene.log, model_events, registry, pool, looks=looks, trusted=TRUSTED)
+    options = RunOptions(looks=[first.holdout_days], trusted=TRUSTED)
+    trainer = TrainingRunner(worse, scene.log, model_events, registry, pool, options=options)
     second = trainer.run(request(scene, "volume", SECOND))
     check_refused(second)
     after = state()

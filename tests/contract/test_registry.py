@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from headrace.errors import UnknownVersionError
 from headrace.models import artifact, manifest
 from headrace.models.mlflow_registry import MlflowRegistry
-from headrace.models.registry import MemoryRegistry, Registry, RunRecord, UnknownVersionError
+from headrace.models.registry import MemoryRegistry, Registry, RunRecord
 from tests.support.model_events import MANIFEST
 
 if TYPE_CHECKING:

@@ -17,13 +17,14 @@ from headrace import Count, Entity, Event, FeatureService, FeatureView, Predicto
 from headrace.bus.source_partition import SourcePartition
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import MODEL_ACKS, TopicPlan, ensure_topics
+from headrace.errors import NoModelError
 from headrace.features.online.cursor import Cursor
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.features.online.store import FencedWrite
 from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_topic
 from headrace.models.model_events import ModelEvent, ServiceRef, ViewRef
 from headrace.models.predictions import PREDICTIONS, VECTORS, Prediction, ServedVector
-from headrace.serving import Connection, NoModelError
+from headrace.serving import Connection
 from headrace.streams.worker import publish_definitions
 from tests.support.model_events import version_one
 

@@ -13,7 +13,7 @@ from headrace.bus.source_partition import NO_CLOCK
 from headrace.trainers.data.model_log import _RowsByKey
 
 if TYPE_CHECKING:
-    from headrace.event_log.event_log import LogReader
+    from headrace.event_log.readable_log import LogReader
 
 Row = tuple[int, int, str, int]
 _SCHEMA: dict[str, Any] = {
@@ -32,7 +32,7 @@ class Pieces:
     def __init__(self, pieces: list[pl.DataFrame]) -> None:
         self._pieces = pieces
 
-    def read(self) -> pl.DataFrame:
+    def read(self, snapshot: object = None) -> pl.DataFrame:
         """The next piece."""
         return self._pieces.pop(0)
 

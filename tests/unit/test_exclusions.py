@@ -152,8 +152,7 @@ def test_a_run_leaves_out_what_is_excluded_and_its_manifest_lists_it(shop: Shop)
 def test_triggers_see_nothing_of_what_is_excluded(shop: Shop) -> None:
     def look(excluded: list[TimeSpan]) -> tuple[int, int, int]:
         log = ModelLog(model, shop.log)
-        log.excluded = excluded
-        seen = log.observation(T2, 1)
+        seen = log.evidence(T2, 1, excluded)
         return seen.matured_labels, len(seen.scores().score), len(seen.outcomes().score)
 
     labels, scores, outcomes = look([])

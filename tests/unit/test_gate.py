@@ -4,7 +4,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from headrace.trainers.runs.gate import GateReport, judge, judge_first
+from headrace.trainers.definitions import Gate
+from headrace.trainers.runs.gate import GateReport, JudgedRows, KnownRates, judge, judge_first
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -31,16 +32,15 @@ def test_two_models_that_are_equally_good_pass_in_at_most_5_of_100() -> None:
     passed = 0
     for seed in range(100):
         day, label, logit = world(seed)
-        report = judge(
-            day, label, fitted(logit, day, 1_000 + seed), fitted(logit, day, 2_000 + seed), seed=seed, draws=1_000
-        )
+        rows = JudgedRows(day, label, fitted(logit, day, 2_000 + seed))
+        report = judge(rows, fitted(logit, day, 1_000 + seed), seed=seed, draws=1_000)
         passed += report.verdict == "passed"
     assert passed <= 5
 
 
 def test_a_real_improvement_passes_and_says_by_how_much() -> None:
     day, label, logit = world(1, days=21)
-    report = judge(day, label, fitted(logit, day, 1, noise=1.5), fitted(logit, day, 2, noise=0.3))
+    report = judge(JudgedRows(day, label, fitted(logit, day, 2, noise=0.3)), fitted(logit, day, 1, noise=1.5))
     assert report.verdict == "passed"
     assert report.metrics["auc"].gain_low > 0
     assert report.reason.startswith("auc 0.")
@@ -51,7 +51,7 @@ def test_a_real_improvement_passes_and_says_by_how_much() -> None:
 def test_a_challenger_trained_on_nothing_is_refused_with_its_numbers() -> None:
     day, label, logit = world(1)
     shuffled = np.random.default_rng(3).permutation(fitted(logit, day, 2))
-    report = judge(day, label, fitted(logit, day, 1), shuffled)
+    report = judge(JudgedRows(day, label, shuffled), fitted(logit, day, 1))
     assert report.verdict == "refused"
     assert report.metrics["auc"].challenger == pytest.approx(0.5, abs=0.05)
     assert "not above" in report.reason
@@ -61,18 +61,22 @@ def test_not_worse_takes_its_margin_and_better_asks_for_it() -> None:
     day, label, logit = world(1)
     score = fitted(logit, day, 1)
     slightly = score + np.random.default_rng(1).normal(0, 1e-3, len(score))
-    assert judge(day, label, score, slightly, rule="not_worse", margin=0.01).verdict == "passed"
-    assert judge(day, label, score, slightly, rule="not_worse", margin=1e-6).verdict == "refused"
+    assert (
+        judge(JudgedRows(day, label, slightly), score, Gate("auc", rule="not_worse", margin=0.01)).verdict == "passed"
+    )
+    assert (
+        judge(JudgedRows(day, label, slightly), score, Gate("auc", rule="not_worse", margin=1e-6)).verdict == "refused"
+    )
     strong = fitted(logit, day, 2, noise=0.1)
     weak = fitted(logit, day, 3, noise=2.0)
-    assert judge(day, label, weak, strong, margin=0.01).verdict == "passed"
-    assert judge(day, label, weak, strong, margin=0.3).verdict == "refused"
+    assert judge(JudgedRows(day, label, strong), weak, Gate("auc", margin=0.01)).verdict == "passed"
+    assert judge(JudgedRows(day, label, strong), weak, Gate("auc", margin=0.3)).verdict == "refused"
 
 
 def test_a_gate_may_decide_by_logloss() -> None:
     day, label, logit = world(2)
     bold = logistic(4 * logit)  # the same order, badly calibrated
-    report = judge(day, label, bold, logistic(logit), metric="logloss")
+    report = judge(JudgedRows(day, label, logistic(logit)), bold, Gate("logloss"))
     assert report.verdict == "passed"
     assert report.metrics["auc"].gain == pytest.approx(0, abs=1e-12)
 
@@ -86,7 +90,7 @@ def test_a_gate_may_decide_by_logloss() -> None:
 )
 def test_too_little_evidence_postpones(days: int, per_day: int, missing: str) -> None:
     day, label, logit = world(1, days, per_day)
-    report = judge(day, label, logistic(-logit), logistic(logit))
+    report = judge(JudgedRows(day, label, logistic(logit)), logistic(-logit))
     assert (report.verdict, report.reason) == ("postponed", f"not enough evidence: {missing}")
     assert report.metrics == {}
 
@@ -95,27 +99,27 @@ def test_too_few_of_a_class_postpones() -> None:
     day, _, logit = world(1)
     label = np.zeros(len(day), int)
     label[:99] = 1
-    assert "99 of 100 positives" in judge(day, label, logistic(logit), logistic(logit)).reason
-    assert "99 of 100 negatives" in judge(day, 1 - label, logistic(logit), logistic(logit)).reason
+    assert "99 of 100 positives" in judge(JudgedRows(day, label, logistic(logit)), logistic(logit)).reason
+    assert "99 of 100 negatives" in judge(JudgedRows(day, 1 - label, logistic(logit)), logistic(logit)).reason
 
 
 def test_the_first_version_must_beat_both_constants() -> None:
     day, label, logit = world(4, days=28)
     rate = label.mean()
-    good = judge_first(day, label, logistic(logit), label_rate=rate, last_rate=rate + 0.02)
+    good = judge_first(JudgedRows(day, label, logistic(logit)), KnownRates(rate, rate + 0.02))
     assert good.verdict == "passed"
     assert set(good.metrics) == {"logloss against the label rate", "logloss against the last period's rate"}
     noise = logistic(np.random.default_rng(1).normal(-1.2, 1, len(day)))
-    bad = judge_first(day, label, noise, label_rate=rate, last_rate=0.9)
+    bad = judge_first(JudgedRows(day, label, noise), KnownRates(rate, 0.9))
     assert bad.verdict == "refused"
     assert "label rate" in bad.reason
-    assert judge_first(day[:500], label[:500], noise[:500], label_rate=rate, last_rate=rate).verdict == "postponed"
+    assert judge_first(JudgedRows(day[:500], label[:500], noise[:500]), KnownRates(rate, rate)).verdict == "postponed"
 
 
 def test_the_report_counts_looks_and_survives_json() -> None:
     day, label, logit = world(1)
     looks = np.where(day < 7, 2, 1)
-    report = judge(day, label, logistic(-logit), logistic(logit), looks=looks)
+    report = judge(JudgedRows(day, label, logistic(logit), looks), logistic(-logit))
     assert (report.looks_mean, report.looks_max) == (1.5, 2)
     assert msgspec.json.decode(msgspec.json.encode(report), type=GateReport) == report
-    assert judge(day, label, logistic(-logit), logistic(logit), looks=looks) == report
+    assert judge(JudgedRows(day, label, logistic(logit), looks), logistic(-logit)) == report

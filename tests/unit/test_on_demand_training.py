@@ -14,7 +14,7 @@ from headrace import FeatureService, Model, Settings, col
 from headrace.base.times import utc_datetime
 from headrace.errors import DefinitionError, TerminalError
 from headrace.trainers.data.examples import ExampleBuilder
-from headrace.trainers.data.rows import rows_again
+from headrace.trainers.data.rebuilt_rows import rows_of_manifest
 from headrace.trainers.runs.provenance import service_ref
 from tests.support.orders_model import DAYS, Shop, day, model
 from tests.support.orders_model import shop as shop_view
@@ -67,10 +67,10 @@ def test_a_spine_gets_on_demand_features_in_pieces_too(shop: Shop, tmp_path: Pat
     check(found.to_polars())
     found.to_parquet(tmp_path / "set.parquet")
     assert pl.read_parquet(tmp_path / "set.parquet").equals(found.to_polars())
-    again = rows_again(found.manifest, MODEL.features, str(shop.folder / "log"), spine=headrace_spine(spine))
+    again = rows_of_manifest(found.manifest, MODEL.features, str(shop.folder / "log"), spine=headrace_spine(spine))
     assert pl.concat(list(again.pieces())).equals(found.to_polars())
     with pytest.raises(TerminalError, match="or its on-demand features"):
-        rows_again(found.manifest, model.features, str(shop.folder / "log"), spine=headrace_spine(spine))
+        rows_of_manifest(found.manifest, model.features, str(shop.folder / "log"), spine=headrace_spine(spine))
 
 
 def headrace_spine(frame: pl.DataFrame) -> Any:

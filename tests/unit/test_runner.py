@@ -15,6 +15,7 @@ from headrace.event_log.event_log import EventLog
 from headrace.models.model_event_log import MemoryModelEventLog
 from headrace.models.model_events import ModelEvent, Published, RolledBack
 from headrace.trainers.runs.fitting import FitPool
+from headrace.trainers.runs.training_runner import RunOptions
 from tests.support.orders_model import LIVE_FROM, Shop, day, fit, model, request
 
 if TYPE_CHECKING:
@@ -170,12 +171,12 @@ def test_a_version_that_no_application_could_load_is_a_failed_run(shop: Shop) ->
     assert "`trusted_types`" in finished.reason
     assert "Traceback" not in finished.reason
     assert shop.state.live is None
-    trusting = shop.runner(replace(model, train=with_imputer), trusted=["numpy.dtype"])
+    trusting = shop.runner(replace(model, train=with_imputer), options=RunOptions(trusted=["numpy.dtype"]))
     assert trusting.run(request("again", T1)).outcome == "published"
 
 
 def test_a_version_that_predicts_otherwise_once_loaded_is_a_failed_run(shop: Shop) -> None:
-    runner = shop.runner(replace(model, train=forgetful), trusted=[f"{__name__}.Forgetful"])
+    runner = shop.runner(replace(model, train=forgetful), options=RunOptions(trusted=[f"{__name__}.Forgetful"]))
     finished = runner.run(request("first", T1))
     assert finished.outcome == "failed"
     assert "Forgetful predicts otherwise once it was stored and loaded" in finished.reason

@@ -15,7 +15,6 @@ from headrace.bus.event import Event
 from headrace.bus.source_partition import SourcePartition
 from headrace.bus.stream import Stream
 from headrace.event_log.event_log import EventLog
-from headrace.event_log.pinned_log import PinnedLog
 from headrace.features.definitions.aggregates import Count
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.expression import col
@@ -26,7 +25,7 @@ from headrace.features.offline.spine import Spine
 from headrace.models.predictions import VECTORS
 from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.data.model_log import ModelLog
-from headrace.trainers.data.rows import SpineRows
+from headrace.trainers.data.spine_rows import SpineRows
 from headrace.trainers.data.training_set import TrainingSet
 from tests.support.orders_model import SOURCE, Order, Return, day, model, orders, returns, vector, write
 
@@ -184,16 +183,16 @@ def test_a_spine_too_is_made_from_one_look(tmp_path: Path) -> None:
     assert pin.offsets == {SOURCE.text: 4}
 
 
-@pytest.mark.parametrize("of", ["read", "reader", "select", "read_from", "one_look"])
+@pytest.mark.parametrize("of", ["read", "reader", "select", "read_from", "snapshot"])
 def test_every_read_of_a_pinned_log_is_pinned(log: EventLog, of: str) -> None:
     write(log, orders, [Order(9, "shop-1", 1.0, utc_datetime(day(9)))], OTHER)
-    pinned = PinnedLog(log.path("").rstrip("/"), {orders.topic: {SOURCE: 2}})
+    pinned = EventLog(log.path("").rstrip("/"), ends={orders.topic: {SOURCE: 2}})
     ways: dict[str, Any] = {
         "read": lambda: pinned.read(orders.topic),
         "reader": lambda: pinned.reader(orders.topic, ["order_id"]).read(),
         "select": lambda: pinned.select(orders.topic, None, ["order_id"]),
         "read_from": lambda: pinned.read_from(orders.topic, SOURCE, 0),
-        "one_look": lambda: pinned.one_look().select(orders.topic, None),
+        "snapshot": lambda: pinned.snapshot().select(orders.topic, None),
     }
     assert ways[of]()["order_id"].to_list() == [0, 1]
     assert pinned.read(returns.topic).height == 1

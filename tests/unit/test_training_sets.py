@@ -20,7 +20,7 @@ from headrace.features.offline import spine as spines
 from headrace.features.offline.content_hash import content_hash
 from headrace.models.manifest import TimeSpan
 from headrace.models.predictions import PREDICTIONS, VECTORS
-from headrace.trainers.data import rows, training_set
+from headrace.trainers.data import request_rows, training_set
 from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.data.model_log import ModelLog
 from tests.support.orders_model import (
@@ -86,7 +86,7 @@ def test_a_training_set_made_in_pieces_is_the_same(shop: Shop, tmp_path: Path, m
     spine = spine_of(50)
     whole = made(shop, SERVICE, spine)
     wanted = whole.to_polars()
-    for module in (spines, rows, training_set):
+    for module in (spines, request_rows, training_set):
         monkeypatch.setattr(module, "BATCH_ROWS", 7)
     monkeypatch.setattr(spines.Spine.pieces, "__defaults__", (7,))
     spine.write_parquet(tmp_path / "spine.parquet", row_group_size=9)
@@ -189,12 +189,12 @@ def test_a_row_never_sees_its_own_record(tmp_path: Path) -> None:
         log.create(stream)
     view = FeatureView("own", Entity("name"), ticks, [Lifetime()], {"n": Count()})
     own = ExampleBuilder(_of_ticks(view), log)
-    spine = own.log.requests().with_columns(
+    spine = own.model_log.requests().with_columns(
         pl.lit(None, pl.Int64).alias("__served_us"),
         pl.lit(None, pl.String).alias("__offsets"),
         pl.col("at").dt.epoch("us").alias("__requested_us"),
     )
-    assert own.features(spine)["own__n_lifetime"].to_list() == [0, 1, 2, 3, 4, 5]
+    assert own.features(spine, log.snapshot())["own__n_lifetime"].to_list() == [0, 1, 2, 3, 4, 5]
     given = spine.select("name", "at")[::-1]
     settings = Settings(event_log=str(tmp_path / "log"))
     found = headrace.training_set(_of_ticks(view), given, as_of=AS_OF, excluded=[], settings=settings).to_polars()

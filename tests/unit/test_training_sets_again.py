@@ -17,7 +17,7 @@ from headrace.models import training_manifest
 from headrace.models.manifest import StreamPin
 from headrace.models.predictions import VECTORS
 from headrace.models.training_manifest import TrainingManifest
-from headrace.trainers.data import rows
+from headrace.trainers.data import rebuilt_rows
 from tests.support.orders_model import (
     DAYS,
     Order,
@@ -74,7 +74,7 @@ def test_other_definitions_are_refused(shop: Shop) -> None:
     told = made(shop, SERVICE, spine_of(3)).manifest
     other = FeatureService(SERVICE.name, [replace(SERVICE.views[0], windows=["2d"])])
     with pytest.raises(TerminalError, match=r"is defined otherwise now, in its views \['shop'\]: take the code"):
-        rows.rows_again(told, other, str(shop.folder / "log"))
+        rebuilt_rows.rows_of_manifest(told, other, str(shop.folder / "log"))
 
 
 GOLDEN = (

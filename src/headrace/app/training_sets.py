@@ -18,7 +18,9 @@ from headrace.features.definitions.service import FeatureService
 from headrace.features.definitions.view import FeatureView
 from headrace.features.offline.spine import Spine
 from headrace.trainers.data.exclusions import KafkaExclusions, spans
-from headrace.trainers.data.rows import RequestRows, SpineRows, rows_again
+from headrace.trainers.data.rebuilt_rows import rows_of_manifest
+from headrace.trainers.data.request_rows import RequestRows
+from headrace.trainers.data.spine_rows import SpineRows
 from headrace.trainers.data.training_set import TrainingSet, manifest_of
 from headrace.trainers.definitions import Model
 
@@ -95,7 +97,7 @@ def rebuild(made: str | Path | TrainingManifest, spine: Any = None, *, settings:
     project = load_project(settings)
     definition = project.model(manifest.name) if manifest.of == "model" else _service(project, manifest.name)
     given = None if spine is None else Spine.of(spine)
-    return TrainingSet(rows_again(manifest, definition, settings.event_log, given), _bar())
+    return TrainingSet(rows_of_manifest(manifest, definition, settings.event_log, given), _bar())
 
 
 def _resolve(what: FeatureSource, settings: Settings, *, has_spine: bool) -> Model | FeatureService:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headrace.bus.event import encode
-from headrace.errors import BusUnavailableError, TerminalError
+from headrace.errors import BusUnavailableError, RefusedError, TerminalError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import msgspec
     from confluent_kafka import KafkaError, Message, Producer
@@ -32,14 +32,6 @@ class ProducerRecord:
     key: bytes | None
     value: bytes | None
     more: Mapping[str, Any]
-
-
-class RefusedError(TerminalError):
-    """The broker refuses records for what they are; :attr:`records` has them, and the producer has them no more."""
-
-    def __init__(self, message: str, records: Sequence[ProducerRecord]) -> None:
-        super().__init__(message)
-        self.records = records
 
 
 class EventProducer:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from headrace.bus.source_partition import SourcePartition
-    from headrace.event_log.event_log import EventLog
+    from headrace.event_log.readable_log import ReadableLog
 
 
 _PLACE = ["__partition", "__topic_id", "__offset"]
@@ -37,7 +37,7 @@ class LoggedOffsets:
     runs: Mapping[SourcePartition, tuple[np.ndarray, np.ndarray]]
 
     @staticmethod
-    def of(log: EventLog, topic: str) -> LoggedOffsets:
+    def of(log: ReadableLog, topic: str) -> LoggedOffsets:
         """Read it, a piece of the log at a time. Raises OfflineStoreUnavailableError."""
         found: dict[SourcePartition, list[tuple[np.ndarray, np.ndarray]]] = {}
         for rows in log.scan(topic, _PLACE):

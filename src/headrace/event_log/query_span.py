@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from headrace.bus.source_partition import SourcePartition
-    from headrace.event_log.event_log import EventLog
+    from headrace.event_log.readable_log import LogSnapshot, ReadableLog
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class QuerySpan:
 
 
 class SpanReader:
-    """Reads the rows of a span, once; otherwise as a :class:`~headrace.event_log.event_log.LogReader`."""
+    """Reads the rows of a span, once; otherwise as a :class:`~headrace.event_log.readable_log.LogReader`."""
 
     def __init__(
         self,
-        log: EventLog,
+        log: ReadableLog,
         topic: str,
         columns: Sequence[str],
         keep: ds.Expression,
@@ -53,11 +53,11 @@ class SpanReader:
         self._log, self._topic, self._columns, self._below = log, topic, columns, below
         self._keep: ds.Expression | None = keep
 
-    def read(self) -> pl.DataFrame:
-        """The rows, each source partition's in order; none from the second time on."""
+    def read(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
+        """The rows of the span, each source partition's in order. From the second call on there are none."""
         keep, self._keep = self._keep, None
         nothing = ds.scalar(value=False)
-        return self._log.select(self._topic, nothing if keep is None else keep, self._columns)
+        return (snapshot or self._log).select(self._topic, nothing if keep is None else keep, self._columns)
 
     def positions(self) -> Mapping[SourcePartition, int]:
         """The offsets from which on nothing is asked for."""

@@ -14,7 +14,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace.errors import require
+from headrace.errors import UnknownVersionError, require
 from headrace.models import manifest
 from headrace.models.registry import (
     CHALLENGER_FILE,
@@ -23,7 +23,6 @@ from headrace.models.registry import (
     MODEL_FILE,
     Registration,
     RunRecord,
-    UnknownVersionError,
 )
 
 if TYPE_CHECKING:

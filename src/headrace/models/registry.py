@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from headrace.errors import TerminalError
+from headrace.errors import UnknownVersionError
 from headrace.models import artifact
 from headrace.models.manifest import encode, hash_of
 
@@ -77,13 +77,6 @@ class Registry(Protocol):
     def champion(self, name: str) -> int | None:
         """The version named champion, or None."""
         ...
-
-
-class UnknownVersionError(TerminalError):
-    """The registry has no such version."""
-
-    def __init__(self, name: str, version: int) -> None:
-        super().__init__(f"the registry has no version {version} of model {name!r}; `headrace models list` shows them")
 
 
 class MemoryRegistry:

@@ -3,7 +3,7 @@
 Importing it is light: neither scikit-learn nor pandas nor a Kafka client is loaded before it is used.
 """
 
-from headrace.serving.answerer import NoModelError, Predicted
+from headrace.serving.answerer import Predicted
 from headrace.serving.async_features import AsyncFeatureClient
 from headrace.serving.connection import Connection
 from headrace.serving.features import FeatureClient, FeatureVectors, Status
@@ -18,7 +18,6 @@ __all__ = [
     "LoadedModel",
     "LoadingPolicy",
     "ModelSubscriber",
-    "NoModelError",
     "Predicted",
     "Predictor",
     "Status",

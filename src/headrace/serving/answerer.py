@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headrace.base.times import utc_datetime
-from headrace.errors import DefinitionError, TransientError
+from headrace.errors import DefinitionError, NoModelError
 from headrace.features.kernel.on_demand import on_demand
 from headrace.models.predictions import PREDICTIONS, VECTORS, Prediction, ServedVector
 
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from headrace.models.model_events import ServiceRef
     from headrace.serving.features import FeatureClient, FeatureVectors, Status
     from headrace.serving.subscriber import LoadedModel, ModelSubscriber
-
-
-class NoModelError(TransientError):
-    """There is no live version yet, and the predictor has no ``fallback``."""
 
 
 @dataclass(frozen=True)

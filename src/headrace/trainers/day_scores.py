@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 Metric = Literal["auc", "logloss"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
 DRAWS = 2_000
 _TAIL = 0.025
 _EPS = 1e-15

@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from headrace.base.times import Duration, duration_us, format_duration
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.expression import Expression, kind
 from headrace.features.definitions.spec import spec_hash
+from headrace.trainers.day_scores import METRICS, Metric
 from headrace.trainers.triggers.evidence import DAY_US
 from headrace.trainers.triggers.hysteresis import hysteresis
 from headrace.trainers.triggers.rules import TriggerRule, all_of, any_of, at_least, drift, performance, schedule, volume
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from headrace.bus.event import Field
     from headrace.bus.stream import Stream
     from headrace.features.definitions.service import FeatureService
-    from headrace.trainers.day_scores import Metric
 
 __all__ = [
     "Gate", "Label", "Model", "Run", "all_of", "any_of", "at_least", "drift", "hysteresis", "performance", "schedule",
@@ -30,9 +30,6 @@ __all__ = [
 
 SPEC_VERSION = 1
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-_METRICS = ("auc", "logloss")
-_LEARN_FROM = ("events", "logged")
-_RULES = ("better", "not_worse")
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,7 @@ class Run:
 
 
 LearnFrom = Literal["events", "logged"]
+GateRule = Literal["better", "not_worse"]
 TrainFunction = Callable[..., Any]
 """``train(X: DataFrame, y: Series, run: Run)`` returns a fitted estimator that has ``predict_proba``."""
 
@@ -113,13 +111,13 @@ class Gate:
     """
 
     metric: Metric
-    rule: Literal["better", "not_worse"] = "better"
+    rule: GateRule = "better"
     holdout: Duration = "14d"
     margin: float = 0.0
 
     def __post_init__(self) -> None:
-        _one_of("gate", "metric", self.metric, _METRICS)
-        _one_of("gate", "rule", self.rule, _RULES)
+        _one_of("gate", "metric", self.metric, METRICS)
+        _one_of("gate", "rule", self.rule, get_args(GateRule))
         with naming("gate: holdout"):
             holdout_us = duration_us(self.holdout)
         if holdout_us < 14 * DAY_US or holdout_us % DAY_US:
@@ -185,7 +183,7 @@ class Model:
         self._check_label()
         with naming(f"model {self.name!r}: cooldown"):
             duration_us(self.cooldown)
-        _one_of(f"model {self.name!r}", "learn_from", self.learn_from, _LEARN_FROM)
+        _one_of(f"model {self.name!r}", "learn_from", self.learn_from, get_args(LearnFrom))
         _ = self.policy  # its own checks
 
     def _check_requests(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from headrace.bus.control import FlushRequest, Tick
 from headrace.bus.event import encode
 from headrace.bus.topics import CONTROL
-from headrace.errors import TransientError
+from headrace.errors import BarrierError
 from headrace.models import acknowledgement
 from headrace.trainers.runs.messages import DecisionRecord, decode
 
@@ -29,10 +29,6 @@ T = TypeVar("T")
 _FLUSH_AGAIN_S = 0.15
 _TICK_AGAIN_S = 1.0
 _FOLD_POLL_S = 0.001
-
-
-class BarrierError(TransientError):
-    """Somebody did not get there in time; the message says who waits for what."""
 
 
 class Barriers:

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import msgspec
 
 from headrace.app.local.process import GuardedProcess
-from headrace.errors import TransientError
+from headrace.errors import ProcessDiedError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 
 _STOP_S = 20.0
 _HEADRACE = [sys.executable, "-m", "headrace"]
-
-
-class ProcessDiedError(TransientError):
-    """A process of the demo ended while it was needed; its log is named."""
 
 
 class Processes:

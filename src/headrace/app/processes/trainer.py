@@ -17,20 +17,19 @@ _SQLITE = "sqlite:///"
 
 def run(settings: Settings, project: Project, *, seed: int) -> None:
     """Run a trainer for all models of the project until a signal arrives."""
-    from headrace.trainers.process.trainer import TrainerConfig, run_trainer  # imports MLflow
+    from headrace.trainers.process.trainer import RegistryPlace, TrainerConfig, run_trainer  # imports MLflow
+    from headrace.trainers.runs.training_runner import RunOptions
 
     servers, _ = addresses(settings)
     _make_folders(settings)
     config = TrainerConfig(
         servers,
         settings.event_log,
-        settings.registry_uri,
-        _as_uri(settings.artifacts),
+        RegistryPlace(settings.registry_uri, _as_uri(settings.artifacts)),
         str(settings.data_dir / "faust"),
         namespace=settings.namespace,
-        seed=seed,
         tick_us=0 if settings.clock == "control" else duration_us(settings.tick),
-        trusted_types=settings.trusted_types,
+        options=RunOptions(seed, trusted=settings.trusted_types),
     )
     run_trainer(config, list(project.models.values()))
 

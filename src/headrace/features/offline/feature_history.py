@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from headrace.bus.source_partition import SourcePartition
-    from headrace.event_log.event_log import EventLog, LogReader
+    from headrace.event_log.readable_log import LogReader, LogSnapshot, ReadableLog
 
+_NO_LIMIT = 2**62
 _DECODE = msgspec.json.Decoder(dict[str, dict[str, int]]).decode
 
 
@@ -49,7 +50,7 @@ class FeatureHistory:
     The index of a view is built anew when its stream has new rows.
     """
 
-    def __init__(self, specs: Sequence[Mapping[str, Any]], log: EventLog, span: QuerySpan | None = None) -> None:
+    def __init__(self, specs: Sequence[Mapping[str, Any]], log: ReadableLog, span: QuerySpan | None = None) -> None:
         self._specs = list(specs)
         of_topics: dict[str, list[Mapping[str, Any]]] = {}
         for spec in specs:
@@ -58,10 +59,10 @@ class FeatureHistory:
         self._rows: dict[str, list[pl.DataFrame]] = {topic: [] for topic in self._readers}
         self._views: dict[str, ViewHistory] = {}
 
-    def refresh(self) -> None:
-        """Read what is new in the log."""
+    def refresh(self, snapshot: LogSnapshot | None = None) -> None:
+        """Read what is new in the log as it is now, or in a later ``snapshot`` of it."""
         for topic, reader in self._readers.items():
-            new = reader.read()
+            new = reader.read(snapshot)
             if not self._rows[topic] or not new.is_empty():
                 self._rows[topic] = [pl.concat([*self._rows[topic], new])]
                 self._views = {name: v for name, v in self._views.items() if v.kernel.spec["source"]["topic"] != topic}
@@ -107,36 +108,36 @@ class FeatureHistory:
         ``out_of_range``, there is no value here either: a model is not shown what it could not have seen.
         """
         logged = served if isinstance(served, ServedOffsets) or served is None else self.logged(served)
-        return pl.DataFrame(
-            [
-                column
-                for place, spec in enumerate(self._specs)
-                for column in self._columns(
-                    place, spec, PointInTimeQueries(keys, at_us, *self._known(spec, at_us, own)), logged
-                )
-            ]
-        )
-
-    def _known(
-        self, spec: Mapping[str, Any], at_us: np.ndarray, own: OwnRecords | None
-    ) -> tuple[np.ndarray, list[SourcePartition]]:
-        """V of rows that were never served."""
-        history = self.view(spec)
-        offsets = history.known_at(at_us, spec["delay_us"])
-        if own is not None and own.topic == spec["source"]["topic"]:
-            _leave_out(offsets, history.sources, own.places)
-        return offsets, history.sources
+        places = range(len(self._specs))
+        return pl.DataFrame([column for place in places for column in self._columns(place, keys, at_us, logged, own)])
 
     def _columns(
-        self, place: int, spec: Mapping[str, Any], queries: PointInTimeQueries, logged: ServedOffsets | None
+        self,
+        place: int,
+        keys: pl.DataFrame,
+        at_us: np.ndarray,
+        logged: ServedOffsets | None,
+        own: OwnRecords | None,
     ) -> Iterator[pl.Series]:
-        history, offsets = self.view(spec), queries.offsets
+        """The columns of one view."""
+        spec = self._specs[place]
+        history, offsets = self.view(spec), self._available(spec, at_us, own)
         unknown = np.zeros(len(offsets), bool)
         if logged is not None:
-            offsets[logged.there] = logged.offsets[place][logged.there]
-            unknown = history.out_of_range(queries.at_us, offsets) & logged.there
+            offsets = np.where(logged.there[:, None], logged.offsets[place], offsets)
+            unknown = history.out_of_range(at_us, offsets) & logged.there
+        queries = PointInTimeQueries(keys, at_us, offsets, history.sources)
         for name, (found, present) in zip(kernel(spec).columns, history.values(queries), strict=True):
             yield _column(name, found, ~present | unknown)
+
+    def _available(self, spec: Mapping[str, Any], at_us: np.ndarray, own: OwnRecords | None) -> np.ndarray:
+        """V of rows that were never served: what was available, without the row's own record."""
+        history = self.view(spec)
+        offsets = history.known_at(at_us, spec["delay_us"])
+        if own is None or own.topic != spec["source"]["topic"]:
+            return offsets
+        limited: np.ndarray = np.minimum(offsets, _own_limits(history.sources, own.places))
+        return limited
 
 
 def available_features(history: ViewHistory, keys: pl.DataFrame, at_us: np.ndarray) -> pl.DataFrame:
@@ -153,7 +154,7 @@ def _column(name: str, found: np.ndarray, missing: np.ndarray) -> pl.Series:
 
 
 def _reader(
-    log: EventLog, topic: str, specs: Sequence[Mapping[str, Any]], span: QuerySpan | None
+    log: ReadableLog, topic: str, specs: Sequence[Mapping[str, Any]], span: QuerySpan | None
 ) -> LogReader | SpanReader:
     """Of what views of one stream are made of."""
     columns = ["__available_at", *(name for spec in specs for name in used_columns(spec))]
@@ -184,9 +185,10 @@ def _unknown(sources: Sequence[SourcePartition], found: Sequence[Mapping[str, in
     return np.array([any(end > 0 for name, end in offsets.items() if name not in names) for offsets in found], bool)
 
 
-def _leave_out(offsets: np.ndarray, sources: Sequence[SourcePartition], places: pl.DataFrame) -> None:
-    """Take a row's own record, and all after it in its partition, out of its V."""
+def _own_limits(sources: Sequence[SourcePartition], places: pl.DataFrame) -> np.ndarray:
+    """The offset of each row's own record in its source partition; a bound that changes nothing in the others."""
+    limits = np.full((places.height, len(sources)), _NO_LIMIT)
     for column, source in enumerate(sources):
         own = (pl.col("__partition") == source.partition) & (pl.col("__topic_id") == source.topic_id)
-        limit = places.select(pl.when(own).then("__offset").otherwise(pl.lit(2**62))).to_series().to_numpy()
-        np.minimum(offsets[:, column], limit, out=offsets[:, column])
+        limits[:, column] = places.select(pl.when(own).then("__offset").otherwise(_NO_LIMIT)).to_series().to_numpy()
+    return limits

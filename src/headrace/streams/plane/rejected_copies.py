@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from headrace.bus.producer import RefusedError
 from headrace.bus.topics import dead_letters
-from headrace.errors import TerminalError
+from headrace.errors import RefusedError, TerminalError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from headrace.bus.producer import RefusedError
 from headrace.bus.topics import OBSERVATIONS
-from headrace.errors import TransientError
+from headrace.errors import RefusedError, TransientError
 from headrace.streams.plane.worker_report import WorkerReport
 
 if TYPE_CHECKING:

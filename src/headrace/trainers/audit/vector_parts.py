@@ -49,7 +49,7 @@ class VectorParts:
     """What was served of one model, by the service as it is defined now, from a time on; as of one look at the log."""
 
     def __init__(self, model: Model, log: EventLog, since_us: int | None = None) -> None:
-        self._model, self._log, self._since_us = model, log.one_look(), since_us
+        self._model, self._log, self._since_us = model, log.snapshot(), since_us
         self._specs = [view.spec for view in model.features.views]
         self._last: tuple[tuple[int, int], VectorPart] | None = None
 

@@ -14,12 +14,13 @@ from headrace.features.offline.feature_history import FeatureHistory, OwnRecords
 from headrace.trainers.data.model_log import ModelLog
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
 
     from headrace.bus.source_partition import SourcePartition
-    from headrace.event_log.event_log import EventLog
+    from headrace.event_log.readable_log import LogSnapshot, ReadableLog
+    from headrace.models.manifest import TimeSpan
     from headrace.trainers.definitions import LearnFrom, Model
 
 
@@ -53,6 +54,12 @@ class Examples:
             positions=self.positions,
         )
 
+    def label_series(self) -> pd.Series:
+        """The labels as an estimator takes them."""
+        import pandas as pd  # noqa: PLC0415 - seconds at start-up that a reader of the log does not need
+
+        return pd.Series(self.label, name="label")
+
     def content_hash(self) -> str:
         """``sha256:…`` over column names and values in order: equal for equal training sets, whatever made them."""
         digest = hashlib.sha256()
@@ -70,35 +77,45 @@ def _bytes(array: np.ndarray) -> bytes:
 
 
 class ExampleBuilder:
-    """Builds training sets of one model from the event log; reads each row of the log once."""
+    """Builds the training sets of one model from the event log. It reads each row of the log once."""
 
-    def __init__(self, model: Model, log: EventLog) -> None:
+    def __init__(self, model: Model, log: ReadableLog) -> None:
         self._model = model
-        self._look = log.one_look()  # a topic of features and of labels is read to the same offsets for both
-        self._history = FeatureHistory([view.spec for view in model.features.views], self._look)
+        self._log = log
+        self._history = FeatureHistory([view.spec for view in model.features.views], log)
         self._known: pl.DataFrame | None = None
-        self.log = ModelLog(model, self._look)
+        self.model_log = ModelLog(model, log)
 
     def positions(self) -> dict[str, Mapping[SourcePartition, int]]:
-        """Topic → source partition → the offset below which all was read, of every stream that rows are made of."""
-        return {**self._history.positions(), **self.log.positions()}
+        """Topic → source partition → the offset below which every row was read, for every stream that is used."""
+        return {**self._history.positions(), **self.model_log.positions()}
 
-    def build(self, t_us: int, source: LearnFrom = "events") -> Examples:
-        """The labelled rows that are matured at ``t_us``.
+    def build(
+        self,
+        t_us: int,
+        learn_from: LearnFrom = "events",
+        *,
+        excluded: Sequence[TimeSpan] = (),
+        snapshot: LogSnapshot | None = None,
+    ) -> Examples:
+        """The labelled rows that are matured at ``t_us``, without requests made in the ``excluded`` spans.
 
-        ``events``: a row's features are worked out from the event log at the V that was logged when it was served, and
-        of a row that was never served, from the rows available at the request's time minus the view's delay.
-        ``logged``, for a model with this source: the values as they were served, by the service as it is defined now;
-        other rows are left out.
+        With ``"events"`` the features are computed from the event log: of a row that was served, at the V that was
+        logged then; of another row, from the rows available at the request's time minus the view's delay. With
+        ``"logged"``, for a model that learns from logged vectors, they are the values that the service, as it is
+        defined now, has served; other rows are left out.
+
+        All topics are read from one ``snapshot`` of the log, by default a new one, so that a topic of both features and
+        labels is read to the same offsets.
         """
-        self._look.look_again()
-        spine = self.spine(t_us)
+        snapshot = snapshot or self._log.snapshot()
+        spine = self.spine(t_us, excluded=excluded, snapshot=snapshot)
         labelled = spine.height
-        if source == "logged":
+        if learn_from == "logged":
             spine = spine.filter(pl.col("__service").eq_missing(self._model.features.version))
         return Examples(
             model_matrix(
-                self._logged(spine) if source == "logged" else self.features(spine),
+                self._logged(spine) if learn_from == "logged" else self.features(spine, snapshot),
                 spine.select(list(self._model.request_features)),
             ),
             spine.get_column("__label").to_numpy().astype(np.int8),
@@ -109,34 +126,38 @@ class ExampleBuilder:
             self.positions(),
         )
 
-    def spine(self, t_us: int) -> pl.DataFrame:
-        """The labelled requests that are matured at ``t_us``, in order, with what was served of them."""
-        return self.log.spine(t_us).filter(pl.col("__label").is_not_null())
+    def spine(self, t_us: int, *, excluded: Sequence[TimeSpan] = (), snapshot: LogSnapshot) -> pl.DataFrame:
+        """The labelled requests that are matured at ``t_us``, in order, with the vectors that were served for them."""
+        spine = self.model_log.spine(t_us, excluded=excluded, snapshot=snapshot)
+        return spine.filter(pl.col("__label").is_not_null())
 
     def _logged(self, spine: pl.DataFrame) -> pl.DataFrame:
         columns = self._model.features.columns()
         return spine.select(pl.col("__values").list.to_struct(fields=columns)).unnest("__values")
 
-    def features(self, spine: pl.DataFrame) -> pl.DataFrame:
-        """The feature columns of each row, in order. value(V, t) never changes: what was served is worked out once.
+    def features(self, spine: pl.DataFrame, snapshot: LogSnapshot) -> pl.DataFrame:
+        """The feature columns of each row, in order. The features of a served row are computed once and kept.
 
-        The V of a row that was not served is what was available, as far as it is in the log by now.
+        value(V, t) never changes for them. The V of other rows is what was available and is in the log by now.
         """
         spine = spine.with_columns(pl.col("__served_us").fill_null(pl.col("__requested_us")).alias("__at_us"))
-        self._history.refresh()
+        self._history.refresh(snapshot)
         known = self._known
         new = spine if known is None else spine.join(known.select(_ROW), on=_ROW, how="anti", maintain_order="left")
         if known is not None and new.is_empty():
             every = known
         else:
-            at_us, offsets = new.get_column("__at_us").to_numpy(), new.get_column("__offsets").to_list()
-            own = OwnRecords(self._model.requests.topic, new)
-            looked_up = self._history.features(new, at_us, offsets, own)
-            found = new.select(_ROW).hstack(with_on_demand(self._model.features.spec, looked_up, new))
+            found = self._computed(new)
             every = found if known is None else pl.concat([known, found])
             served = found.filter(new.get_column("__offsets").is_not_null())
             self._known = served if known is None else pl.concat([known, served])
         return spine.select(_ROW).join(every, on=_ROW, how="left", maintain_order="left").drop(_ROW)
+
+    def _computed(self, rows: pl.DataFrame) -> pl.DataFrame:
+        at_us, offsets = rows.get_column("__at_us").to_numpy(), rows.get_column("__offsets").to_list()
+        own = OwnRecords(self._model.requests.topic, rows)
+        looked_up = self._history.features(rows, at_us, offsets, own)
+        return rows.select(_ROW).hstack(with_on_demand(self._model.features.spec, looked_up, rows))
 
 
 _ROW = ["__topic_id", "__partition", "__offset", "__at_us"]

@@ -1,4 +1,4 @@
-"""What the event log knows of one model: its requests, their labels, what was served and predicted. Read once each."""
+"""The rows of the event log that belong to one model: its requests, their labels, served vectors and predictions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from headrace.bus.source_partition import NO_CLOCK
-from headrace.event_log.event_log import ACCEPTED, EventLog, LogReader
+from headrace.event_log.event_log import ACCEPTED
 from headrace.features.kernel.expression_polars import to_polars
 from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.trainers.triggers.evidence import DAY_US, Evidence, Outcomes, ServedScores
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from headrace.bus.source_partition import SourcePartition
+    from headrace.event_log.readable_log import LogReader, LogSnapshot, ReadableLog
     from headrace.models.manifest import TimeSpan
     from headrace.trainers.definitions import Label, Model
 
@@ -27,7 +28,7 @@ _SOURCE = ["__partition", "__topic_id"]
 
 
 class _RowsByKey:
-    """The accepted rows of one stream that some selection keeps, in order of availability; of equal keys the first."""
+    """The accepted rows of one stream in order of availability. ``unique`` columns keep the first row of equal ones."""
 
     def __init__(
         self,
@@ -46,12 +47,12 @@ class _RowsByKey:
         self._clocks: dict[Any, int] = {}
 
     def positions(self) -> Mapping[SourcePartition, int]:
-        """The offsets below which everything was read."""
+        """Source partition → the offset below which every row was read."""
         return self._reader.positions()
 
-    def frame(self) -> pl.DataFrame:
-        """All rows so far."""
-        new = self._reader.read()
+    def frame(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
+        """All rows of the log as it is now, or of a later ``snapshot`` of it."""
+        new = self._reader.read(snapshot)
         self._clocks |= _clocks(new)
         if self._frame is None or not new.is_empty():
             kept = self._in_order(new.filter(self._where).select(self._selection))
@@ -59,9 +60,9 @@ class _RowsByKey:
         return self._frame
 
     def clock_us(self) -> int:
-        """What was available until then is here, of every partition that is; of none :data:`NO_CLOCK`.
+        """The time up to which the rows of every partition have been read; :data:`NO_CLOCK` while there are none.
 
-        Of a topic that was made anew the partitions of its newest incarnation count.
+        If the topic was created again, only the partitions of its newest incarnation count.
         """
         if not self._clocks:
             return NO_CLOCK
@@ -88,11 +89,11 @@ def _clocks(rows: pl.DataFrame) -> dict[Any, int]:
 
 
 def joined_label(label: Label, until_us: pl.Expr, clock_us: int) -> pl.Expr:
-    """The label of a row that is joined with :meth:`ModelLog.labels`, if it came ``until_us``; else null.
+    """The label of a row that is joined with :meth:`ModelLog.labels`: null unless it arrived by ``until_us``.
 
-    Where a missing one counts as false, no row has a label before the log has all partitions of its stream up to
-    ``clock_us``, beyond that limit: until then a label may lie in Kafka, or on its way into the log, and those that are
-    there already would be the true ones alone.
+    With ``missing=False`` a row has no label, true or false, before ``clock_us``, the time up to which the log has all
+    partitions of the label's stream, is later than ``until_us``. Until then its label may still be in Kafka, and the
+    labels that are in the log already would all be true ones.
     """
     in_time = pl.col("__labelled_at").dt.epoch("us") <= until_us
     if label.missing is None:
@@ -101,16 +102,22 @@ def joined_label(label: Label, until_us: pl.Expr, clock_us: int) -> pl.Expr:
     return pl.when(is_over & in_time).then("__label").when(is_over).then(pl.lit(value=False))
 
 
-class ModelLog:
-    """Reads the log of one model incrementally. Times are microseconds UTC.
+def _outside(spans: Sequence[TimeSpan], at: pl.Expr) -> pl.Expr:
+    """Whether a request of that time is in none of the spans."""
+    us = at.dt.epoch("us")
+    return pl.all_horizontal(pl.lit(value=True), *((us < span.from_us) | (us >= span.to_us) for span in spans))
 
-    A row is *matured* when its label's limit is over. Not for several threads at once. Every method takes the clock's
-    time ``t_us`` and sees what was available by then. ``excluded`` are spans of request times that it leaves out.
+
+class ModelLog:
+    """Reads the requests, labels, vectors and predictions of one model, each row once. Times are microseconds UTC.
+
+    A request is *matured* when the limit of its label is over. The methods take the clock's time ``t_us`` and use only
+    rows that were available by then. They leave out requests made in the ``excluded`` spans. With a ``snapshot`` they
+    read that instead of the log as it is now. Not for several threads at once.
     """
 
-    def __init__(self, model: Model, log: EventLog) -> None:
+    def __init__(self, model: Model, log: ReadableLog) -> None:
         self._model = model
-        self.excluded: Sequence[TimeSpan] = ()
         label = model.label
         self._requests = _RowsByKey(
             log.reader(model.requests.topic), [*(pl.col(f.name) for f in model.requests.fields), pl.col("__topic_id")]
@@ -131,43 +138,46 @@ class ModelLog:
         )
 
     def positions(self) -> dict[str, Mapping[SourcePartition, int]]:
-        """Topic → source partition → the offset below which everything was read, of requests, labels and vectors."""
+        """Topic → source partition → the offset below which every request, label and vector was read."""
         topics = (self._model.requests.topic, self._model.label.stream.topic, VECTORS.topic)
         tables = (self._requests, self._labels, self._vectors)
         return {topic: table.positions() for topic, table in zip(topics, tables, strict=True)}
 
-    def requests(self) -> pl.DataFrame:
+    def requests(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
         """All requests in order of availability."""
-        return self._requests.frame()
+        return self._requests.frame(snapshot)
 
-    def labels(self) -> pl.DataFrame:
+    def labels(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
         """The first label of each key: ``__on``, ``__label``, ``__labelled_at``."""
-        return self._labels.frame().select("__on", "__label", pl.col("__available_at").alias("__labelled_at"))
+        return self._labels.frame(snapshot).select("__on", "__label", pl.col("__available_at").alias("__labelled_at"))
 
     def labels_clock_us(self) -> int:
-        """Up to when the log had every partition of the label's stream when :meth:`labels` read it last."""
+        """The time up to which the last call of :meth:`labels` had read every partition of the label's stream."""
         return self._labels.clock_us()
 
-    def vectors(self) -> pl.DataFrame:
+    def vectors(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
         """The first vector served for each key."""
-        return self._vectors.frame()
+        return self._vectors.frame(snapshot)
 
-    def predictions(self) -> pl.DataFrame:
-        """The first prediction of each key and version."""
-        return self._predictions.frame()
+    def predictions(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
+        """The first prediction for each key and version."""
+        return self._predictions.frame(snapshot)
 
-    def labelled(self, t_us: int) -> pl.DataFrame:
-        """The matured requests with their labels, in order; ``__label`` is null where none came in time, so far.
+    def labelled(
+        self, t_us: int, *, excluded: Sequence[TimeSpan] = (), snapshot: LogSnapshot | None = None
+    ) -> pl.DataFrame:
+        """The matured requests with their labels, in order. ``__label`` is null if none has arrived in time so far.
 
-        A request that was not available at ``t_us`` is not there, however old it is. Adds ``__key`` (text),
-        ``__requested_us`` and ``__day`` (of the request, since the epoch).
+        A request that was not available at ``t_us`` is left out, however old it is. Adds ``__key`` (text),
+        ``__requested_us`` and ``__day`` (the request's day, counted since the epoch).
         """
         model = self._model
         at = pl.col(model.requested_at)
         until = at.dt.epoch("us") + model.label.within_us
         known = pl.col("__available_at").dt.epoch("us") <= t_us
-        rows = self.requests().filter(known & (until <= t_us) & self._kept(at))
-        joined = rows.join(self.labels(), left_on=model.label.on, right_on="__on", how="left", maintain_order="left")
+        rows = self.requests(snapshot).filter(known & (until <= t_us) & _outside(excluded, at))
+        labels = self.labels(snapshot)
+        joined = rows.join(labels, left_on=model.label.on, right_on="__on", how="left", maintain_order="left")
         return joined.with_columns(
             joined_label(model.label, until, self.labels_clock_us()).alias("__label"),
             at.dt.epoch("us").alias("__requested_us"),
@@ -175,64 +185,76 @@ class ModelLog:
             pl.col(model.request_key).cast(pl.String).alias("__key"),
         )
 
-    def spine(self, t_us: int) -> pl.DataFrame:
-        """:meth:`labelled`, with ``__served_us`` and ``__offsets`` of the served vector where there was one.
+    def spine(
+        self, t_us: int, *, excluded: Sequence[TimeSpan] = (), snapshot: LogSnapshot | None = None
+    ) -> pl.DataFrame:
+        """The rows of :meth:`labelled` with ``__served_us`` and ``__offsets`` of the served vector, where there is one.
 
-        For a model that learns from what was served, ``__service`` and ``__values`` too. Where a key is requested more
-        than once, the vector is of the request of its own time alone: another would see beyond its time.
+        A model that learns from logged vectors also gets ``__service`` and ``__values``. If a key was requested more
+        than once, the vector belongs only to the request with the vector's own time: for another request it would
+        contain later events.
         """
-        served = self.vectors().select(
+        served = self.vectors(snapshot).select(
             pl.col("key").alias("__key"),
             pl.col("requested_at").dt.epoch("us").alias("__vector_us"),
             pl.col("served_at").dt.epoch("us").alias("__served_us"),
             pl.col(["offsets", *_VALUES[self._model.learn_from]]).name.prefix("__"),
         )
-        joined = self.labelled(t_us).join(served, on="__key", how="left", maintain_order="left")
+        labelled = self.labelled(t_us, excluded=excluded, snapshot=snapshot)
+        joined = labelled.join(served, on="__key", how="left", maintain_order="left")
+        repeated = self._repeated(t_us, snapshot)
         is_own = (pl.col("__requested_us") == pl.col("__vector_us")) | ~pl.col(self._model.request_key).is_in(
-            self._repeated(t_us).implode()
+            repeated.implode()
         )
         own = [pl.when(is_own).then(name).alias(name) for name in served.columns[2:]]
         return joined.with_columns(own).drop("__vector_us")
 
-    def _repeated(self, t_us: int) -> pl.Series:
+    def _repeated(self, t_us: int, snapshot: LogSnapshot | None) -> pl.Series:
         """The keys that were requested more than once by then."""
-        keys = (
-            self.requests().filter(pl.col("__available_at").dt.epoch("us") <= t_us).get_column(self._model.request_key)
-        )
+        requests = self.requests(snapshot).filter(pl.col("__available_at").dt.epoch("us") <= t_us)
+        keys = requests.get_column(self._model.request_key)
         return keys.filter(keys.is_duplicated()).unique()
 
-    def outcomes(self, t_us: int, version: int, role: str | None = None) -> pl.DataFrame:
-        """Matured predictions of a version that have a label, in request order: ``key score __label __day …``."""
-        labels = self.labelled(t_us).filter(pl.col("__label").is_not_null())
+    def outcomes(
+        self,
+        t_us: int,
+        version: int,
+        role: str | None = None,
+        *,
+        excluded: Sequence[TimeSpan] = (),
+        snapshot: LogSnapshot | None = None,
+    ) -> pl.DataFrame:
+        """The matured predictions of a version that have a label, in request order: ``key score __label __day …``."""
+        labels = self.labelled(t_us, excluded=excluded, snapshot=snapshot).filter(pl.col("__label").is_not_null())
         labels = labels.select(pl.col("__key").alias("key"), "__label", "__day", "__requested_us")
         wanted = pl.col("version") == version
-        chosen = self.predictions().filter(wanted if role is None else wanted & (pl.col("role") == role))
+        chosen = self.predictions(snapshot).filter(wanted if role is None else wanted & (pl.col("role") == role))
         return chosen.select("key", "score").join(labels, on="key", how="inner").sort("__requested_us", "key")
 
-    def matured_labels(self, t_us: int) -> int:
-        """How many matured rows have a label."""
-        return self.labelled(t_us).get_column("__label").count()
+    def matured_labels(self, t_us: int, excluded: Sequence[TimeSpan] = ()) -> int:
+        """The number of matured rows that have a label."""
+        return self.labelled(t_us, excluded=excluded).get_column("__label").count()
 
-    def observation(self, t_us: int, version: int | None) -> Evidence:
-        """What the rules look at; scores and outcomes of the live version are worked out when asked for."""
-        labels = self.matured_labels(t_us)
+    def evidence(self, t_us: int, version: int | None, excluded: Sequence[TimeSpan] = ()) -> Evidence:
+        """What the trigger rules judge by. Scores and outcomes of the live version are read when a rule asks for them.
+
+        ``version`` is the live one, None before there is one.
+        """
+        labels = self.matured_labels(t_us, excluded)
         if version is None:
             return Evidence(t_us, labels)
-        return Evidence(t_us, labels, lambda: self._scores(version), lambda: self._outcomes(t_us, version))
+        return Evidence(
+            t_us, labels, lambda: self._scores(version, excluded), lambda: self._outcomes(t_us, version, excluded)
+        )
 
-    def _kept(self, at: pl.Expr) -> pl.Expr:
-        """Whether a request of that time is in no excluded span."""
-        us = at.dt.epoch("us")
-        return pl.all_horizontal(pl.lit(value=True), *((us < s.from_us) | (us >= s.to_us) for s in self.excluded))
-
-    def _scores(self, version: int) -> ServedScores:
+    def _scores(self, version: int, excluded: Sequence[TimeSpan]) -> ServedScores:
         live = (pl.col("version") == version) & (pl.col("role") == "live")
-        own = self.predictions().filter(live & self._kept(pl.col("requested_at")))
+        own = self.predictions().filter(live & _outside(excluded, pl.col("requested_at")))
         day = own.get_column("requested_at").dt.epoch("us") // DAY_US
         return ServedScores(day.to_numpy(), own.get_column("score").to_numpy())
 
-    def _outcomes(self, t_us: int, version: int) -> Outcomes:
-        own = self.outcomes(t_us, version, "live")
+    def _outcomes(self, t_us: int, version: int, excluded: Sequence[TimeSpan]) -> Outcomes:
+        own = self.outcomes(t_us, version, "live", excluded=excluded)
         return Outcomes(
             own.get_column("__day").to_numpy(),
             own.get_column("score").to_numpy(),

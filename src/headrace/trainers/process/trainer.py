@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -33,7 +33,7 @@ from headrace.trainers.process.runner_loop import RunnerLoop
 from headrace.trainers.process.trigger_consumer import TriggerConsumer
 from headrace.trainers.runs.fitting import FitPool
 from headrace.trainers.runs.messages import DecisionRecord, RunEnded, decode
-from headrace.trainers.runs.training_runner import TrainingRunner
+from headrace.trainers.runs.training_runner import RunOptions, TrainingRunner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,22 +42,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TrainerConfig:
-    """Where a trainer works.
+class RegistryPlace:
+    """Where the model registry is: the URI of MLflow, and the folder or URL of the artifacts."""
 
-    ``tick_us`` is how often rules are evaluated, by the wall clock; 0: at the ticks on ``headrace.control`` only.
-    ``trusted_types`` are those that the deployment's applications load beside what is safe by itself.
+    uri: str
+    artifacts: str
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """Where a trainer works, and how it does its runs.
+
+    ``tick_us`` is the time on the wall clock between two evaluations of the rules; with 0 they are evaluated only at
+    the ticks on ``headrace.control``.
     """
 
     bootstrap_servers: str
     event_log: str
-    registry_uri: str
-    artifacts: str
+    registry: RegistryPlace
     data_dir: str
     namespace: str = "headrace"
-    seed: int = 0
     tick_us: int = 0
-    trusted_types: Sequence[str] = ()
+    options: RunOptions = field(default_factory=RunOptions)
 
 
 def make_topics(bootstrap_servers: str) -> None:
@@ -105,8 +111,11 @@ class Trainer:
             async with self._busy:
                 await asyncio.to_thread(self._tick, message.t_us)
 
-    async def on_observation(self, _: bytes) -> None:
-        """A worker's sign of life: with the wall clock, now and then it is time for a tick."""
+    async def on_heartbeat(self, _: bytes) -> None:
+        """Called for every report of a worker. Its content is not used: time passes only while workers report.
+
+        The rules judge the event log. If no worker writes to it, there is nothing new to judge.
+        """
         now_us = wall_clock()
         if self._config.tick_us and now_us >= self._next_tick_us:
             self._next_tick_us = now_us + self._config.tick_us
@@ -121,7 +130,7 @@ class Trainer:
     def runners(self) -> dict[str, TrainingRunner]:
         """A runner a model; made in the runner's thread, as MLflow takes seconds to import."""
         config = self._config
-        registry = MlflowRegistry(config.registry_uri, config.artifacts)
+        registry = MlflowRegistry(config.registry.uri, config.registry.artifacts)
         pool = FitPool()
         model_events = KafkaModelEventLog(config.bootstrap_servers)
         exclusions = KafkaExclusions(config.bootstrap_servers)
@@ -132,13 +141,15 @@ class Trainer:
                 model_events,
                 registry,
                 pool,
-                seed=config.seed,
-                looks=[run.holdout_days for run in self._runs if run.model == model.name and run.holdout_days],
-                trusted=config.trusted_types,
+                options=replace(config.options, looks=self._looks(model.name)),
                 exclusions=exclusions,
             )
             for model in self._models
         }
+
+    def _looks(self, model: str) -> list[tuple[int, int]]:
+        """The holdout days that earlier runs of the model have looked at."""
+        return [run.holdout_days for run in self._runs if run.model == model and run.holdout_days]
 
     def loop(self) -> RunnerLoop:
         """The runner's loop."""
@@ -166,6 +177,6 @@ def run_trainer(config: TrainerConfig, models: Sequence[Model]) -> None:
     loop = trainer.loop()
     app = shell(f"{config.namespace}-trainer-{uuid.uuid4().hex[:8]}", config.bootstrap_servers, config.data_dir)
     listen(app, CONTROL, trainer.on_control)
-    listen(app, OBSERVATIONS, trainer.on_observation)
+    listen(app, OBSERVATIONS, trainer.on_heartbeat)
     listen(app, RUNS, trainer.on_run)
     run_shell(app, ThreadService(loop.run, loop.stop))

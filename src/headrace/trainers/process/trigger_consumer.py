@@ -68,10 +68,10 @@ class TriggerConsumer:
 
     def _evaluate(self, model: Model, t_us: int) -> None:
         model_state = self._events.state(model.name)
-        self._logs[model.name].excluded = spans(self._exclusions.in_force().values(), model.name)
-        observation = self._logs[model.name].observation(t_us, model_state.version)
-        state = _as_published(self._states[model.name], model_state, t_us, observation.matured_labels)
-        decision = model.policy.evaluate(state, observation)
+        excluded = spans(self._exclusions.in_force().values(), model.name)
+        evidence = self._logs[model.name].evidence(t_us, model_state.version, excluded)
+        state = _as_published(self._states[model.name], model_state, t_us, evidence.matured_labels)
+        decision = model.policy.evaluate(state, evidence)
         if decision.fired and decision.request is not None:
             self._ask(model.name, decision, decision.request)
         self._record(

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from headrace.errors import ArtifactError, TerminalError
+from headrace.errors import ArtifactError, FitError
 from headrace.models import artifact
+from headrace.trainers.definitions import Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from headrace.models.artifact import Artifact
-    from headrace.trainers.definitions import Run, TrainFunction
+    from headrace.trainers.data.examples import Examples
+    from headrace.trainers.definitions import TrainFunction
 
 _PRELOAD = [
     "numpy",
@@ -36,10 +38,6 @@ _PRELOAD = [
 _COMPARED_ROWS = 20
 _TOLERANCE = 1e-9
 """Some estimators sum over threads: their last bits are not the same twice."""
-
-
-class FitError(TerminalError):
-    """The user's fit raised, or ended without a result, or took too long."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +164,17 @@ def _check_loads(stored: Artifact, estimator: Any, task: FitTask) -> None:
             f"{ours[row]!r} for row {row} of its training set; keep all that it predicts by in its fitted attributes"
         )
         raise ArtifactError(message)
+
+
+def training_run(model: str, request_id: str, seed: int, data: Examples) -> Run:
+    """What the user's ``train`` receives as its ``run`` for these training rows."""
+    return Run(
+        model=model,
+        request_id=request_id,
+        seed=seed,
+        trained_from_us=int(data.requested_us.min()),
+        trained_to_us=int(data.requested_us.max()),
+    )
 
 
 def predict(estimator: Any, frame: pd.DataFrame) -> np.ndarray:

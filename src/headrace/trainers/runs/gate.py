@@ -1,29 +1,32 @@
-"""The gate: does the challenger replace the champion? A pure rule on time-forward rows; whole days are resampled."""
+"""The gate decides whether the challenger replaces the champion. It is a pure rule on rows later than the fit's.
+
+Whole days are resampled, because the rows of one day share their fate.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
-from headrace.trainers.day_scores import DRAWS, DayScores, Interval, Metric, gain
+from headrace.trainers.day_scores import DRAWS, METRICS, DayScores, Metric, gain
+from headrace.trainers.definitions import Gate, GateRule
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 FORMAT = 1
 MIN_DAYS = 14
 MIN_ROWS = 2_000
 MIN_CLASS = 100
-METRICS: tuple[Metric, ...] = ("auc", "logloss")
 
-GateRule = Literal["better", "not_worse", "first"]
 GateVerdict = Literal["passed", "refused", "postponed"]
 
 
 class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
-    """One metric of both on the same rows. ``gain`` is above 0 where the challenger is better, for any metric."""
+    """One metric of both models on the same rows. ``gain`` is above 0 if the challenger is better, for every metric."""
 
     champion: float
     challenger: float
@@ -33,10 +36,13 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GateReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gate saw and said. ``looks``: how often each holdout row has been looked at, this time included."""
+    """The numbers that the gate saw, its verdict and the reason.
+
+    ``looks_mean`` and ``looks_max`` say how often the holdout rows have been looked at, this time included.
+    """
 
     format: int = FORMAT
-    rule: GateRule
+    rule: GateRule | Literal["first"]
     metric: Metric
     margin: float
     verdict: GateVerdict
@@ -52,64 +58,81 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     draws: int
 
 
-def judge(
-    day: ArrayLike,
-    label: ArrayLike,
-    champion: ArrayLike,
-    challenger: ArrayLike,
-    *,
-    metric: Metric = "auc",
-    rule: Literal["better", "not_worse"] = "better",
-    margin: float = 0.0,
-    looks: ArrayLike = 1,
-    seed: int = 0,
-    draws: int = DRAWS,
-) -> GateReport:
-    """Compare both on the holdout's rows: one entry a row in every array.
+@dataclass(frozen=True)
+class JudgedRows:
+    """The holdout rows with the challenger's scores. Every array has one entry a row.
 
-    ``better`` passes when the lower bound of the gain is above ``margin``, ``not_worse`` when it is above ``-margin``.
+    ``label`` is 0 or 1, ``score`` a probability. ``looks`` is how often a row has been looked at, this time included;
+    one number holds for all rows.
     """
-    ours, theirs = DayScores(day, label, challenger), DayScores(day, label, champion)
+
+    day: NDArray[np.int64]
+    label: NDArray[np.int8]
+    score: NDArray[np.float64]
+    looks: ArrayLike = 1
+
+    def scores(self) -> DayScores:
+        """The challenger's scores by day."""
+        return DayScores(self.day, self.label, self.score)
+
+    def scored_by(self, other: ArrayLike) -> DayScores:
+        """The scores that another model gave the same rows, by day."""
+        return DayScores(self.day, self.label, other)
+
+    def always(self, rate: float) -> DayScores:
+        """The scores of a model that gives every row the same probability."""
+        return self.scored_by(np.full(np.shape(self.label), rate))
+
+
+class KnownRates(NamedTuple):
+    """What was known of the label before the holdout: its rate in the training rows and in their last period."""
+
+    of_training: float
+    of_last_period: float
+
+
+class _Decided(NamedTuple):
+    verdict: GateVerdict
+    reason: str
+
+
+def judge(
+    rows: JudgedRows, champion: ArrayLike, gate: Gate | None = None, *, seed: int = 0, draws: int = DRAWS
+) -> GateReport:
+    """Compare the challenger with the ``champion``, whose scores are of the same rows.
+
+    The rule ``better`` passes when the lower bound of the gain is above the gate's ``margin``, ``not_worse`` when it is
+    above ``-margin``.
+    """
+    gate = gate or Gate("auc")
+    ours, theirs = rows.scores(), rows.scored_by(champion)
     missing = _missing_evidence(ours)
     compared: dict[str, MetricComparison] = {}
-    decided: tuple[GateVerdict, str] = ("postponed", missing)
+    decided = _Decided("postponed", missing)
     if not missing:
         compared = {name: _compare(theirs, ours, name, seed, draws) for name in METRICS}
-        decided = _bound_decides(compared[metric], metric, margin if rule == "better" else -margin)
-    how = _GateSetting(rule=rule, metric=metric, margin=margin, seed=seed, draws=draws)
-    return _report(ours, decided, compared, looks, how)
+        need = gate.margin if gate.rule == "better" else -gate.margin
+        decided = _bound_decides(compared[gate.metric], gate.metric, need)
+    setting = _GateSetting(rule=gate.rule, metric=gate.metric, margin=gate.margin, seed=seed, draws=draws)
+    return _report(rows, decided, compared, setting)
 
 
-def judge_first(
-    day: ArrayLike,
-    label: ArrayLike,
-    challenger: ArrayLike,
-    *,
-    label_rate: float,
-    last_rate: float,
-    looks: ArrayLike = 1,
-    seed: int = 0,
-    draws: int = DRAWS,
-) -> GateReport:
-    """The gate of version 1: in log-loss it must beat two constants known before the holdout, by the point estimate.
+def judge_first(rows: JudgedRows, rates: KnownRates, *, seed: int = 0, draws: int = DRAWS) -> GateReport:
+    """The gate of version 1: its log-loss must be better than that of both constant rates, by the point estimate.
 
-    There is no champion to protect, so the bound is reported but does not decide (docs/adr/0005-first-version.md).
-
-    ``label_rate``: the rate of positives in the training rows; ``last_rate``: that of their last period.
+    The bound is reported but does not decide, because there is no champion to protect (docs/adr/0005-first-version.md).
     """
-    ours = DayScores(day, label, challenger)
+    ours = rows.scores()
     missing = _missing_evidence(ours)
     compared: dict[str, MetricComparison] = {}
-    decided: tuple[GateVerdict, str] = ("postponed", missing)
+    decided = _Decided("postponed", missing)
     if not missing:
-        shape = np.shape(label)
-        for name, rate in (("label rate", label_rate), ("last period's rate", last_rate)):
-            constant = DayScores(day, label, np.full(shape, rate))
-            compared[f"logloss against the {name}"] = _compare(constant, ours, "logloss", seed, draws)
+        for name, rate in (("label rate", rates.of_training), ("last period's rate", rates.of_last_period)):
+            compared[f"logloss against the {name}"] = _compare(rows.always(rate), ours, "logloss", seed, draws)
         hardest = min(compared, key=lambda name: compared[name].gain)
         decided = _point_decides(compared[hardest], hardest)
-    how = _GateSetting(rule="first", metric="logloss", margin=0.0, seed=seed, draws=draws)
-    return _report(ours, decided, compared, looks, how)
+    setting = _GateSetting(rule="first", metric="logloss", margin=0.0, seed=seed, draws=draws)
+    return _report(rows, decided, compared, setting)
 
 
 def _missing_evidence(scores: DayScores) -> str:
@@ -121,7 +144,7 @@ def _missing_evidence(scores: DayScores) -> str:
 
 
 def _compare(champion: DayScores, challenger: DayScores, metric: Metric, seed: int, draws: int) -> MetricComparison:
-    found: Interval = gain(champion, challenger, metric, seed=seed, draws=draws)
+    found = gain(champion, challenger, metric, seed=seed, draws=draws)
     return MetricComparison(
         champion=champion.point(metric),
         challenger=challenger.point(metric),
@@ -131,27 +154,27 @@ def _compare(champion: DayScores, challenger: DayScores, metric: Metric, seed: i
     )
 
 
-def _bound_decides(found: MetricComparison, name: str, need: float) -> tuple[GateVerdict, str]:
+def _bound_decides(found: MetricComparison, name: str, need: float) -> _Decided:
     passed = found.gain_low > need
     reason = (
         f"{name} {found.champion:.4f} → {found.challenger:.4f}, gain {found.gain:+.4f} "
         f"[{found.gain_low:+.4f}, {found.gain_high:+.4f}]: the lower bound is "
         f"{'above' if passed else 'not above'} {need:+.4f}"
     )
-    return ("passed" if passed else "refused"), reason
+    return _Decided("passed" if passed else "refused", reason)
 
 
-def _point_decides(found: MetricComparison, name: str) -> tuple[GateVerdict, str]:
+def _point_decides(found: MetricComparison, name: str) -> _Decided:
     beaten = found.gain > 0
     reason = (
         f"{name} {found.champion:.4f} → {found.challenger:.4f}, gain {found.gain:+.4f} "
         f"[{found.gain_low:+.4f}, {found.gain_high:+.4f}]: {'beaten' if beaten else 'not beaten'}"
     )
-    return ("passed" if beaten else "refused"), reason
+    return _Decided("passed" if beaten else "refused", reason)
 
 
 class _GateSetting(msgspec.Struct, frozen=True, kw_only=True):
-    rule: GateRule
+    rule: GateRule | Literal["first"]
     metric: Metric
     margin: float
     seed: int
@@ -159,22 +182,18 @@ class _GateSetting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _report(
-    scores: DayScores,
-    decided: tuple[GateVerdict, str],
-    compared: dict[str, MetricComparison],
-    looks: ArrayLike,
-    how: _GateSetting,
+    rows: JudgedRows, decided: _Decided, compared: dict[str, MetricComparison], setting: _GateSetting
 ) -> GateReport:
-    seen = np.atleast_1d(np.asarray(looks))
+    looks, scores = np.atleast_1d(np.asarray(rows.looks)), rows.scores()
     return GateReport(
-        verdict=decided[0],
-        reason=decided[1],
+        verdict=decided.verdict,
+        reason=decided.reason,
         rows=int(scores.rows.sum()),
         days=len(scores.days),
         positives=int(scores.positives.sum()),
         negatives=int(scores.negatives.sum()),
-        looks_mean=float(seen.mean()) if seen.size else 0.0,
-        looks_max=int(seen.max(initial=0)),
+        looks_mean=float(looks.mean()) if looks.size else 0.0,
+        looks_max=int(looks.max(initial=0)),
         metrics=compared,
-        **msgspec.structs.asdict(how),
+        **msgspec.structs.asdict(setting),
     )

@@ -23,7 +23,7 @@ from headrace.models.model_events import (
     ServiceRef,
     ViewRef,
 )
-from headrace.trainers.data.pins import libraries, pins
+from headrace.trainers.data.manifest_parts import libraries, pins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,7 +48,7 @@ class RunInputs:
 
     model: Model
     request_id: str
-    source: LearnFrom
+    learn_from: LearnFrom
     excluded: Sequence[TimeSpan]
     seed: int
 
@@ -75,7 +75,7 @@ def make_manifest(made: RunInputs, data: Examples) -> Manifest:
         trained_from_us=int(data.requested_us.min()),
         trained_to_us=int(data.requested_us.max()),
         excluded=list(made.excluded),
-        params={} if made.source == "events" else {"source": made.source, "never_served": data.never_served},
+        params={} if made.learn_from == "events" else {"source": made.learn_from, "never_served": data.never_served},
     )
 
 

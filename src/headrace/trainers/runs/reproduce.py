@@ -9,12 +9,11 @@ import msgspec
 import numpy as np
 
 from headrace.errors import TerminalError
-from headrace.event_log.pinned_log import PinnedLog
+from headrace.event_log.event_log import EventLog
 from headrace.models import artifact
 from headrace.trainers.data.examples import ExampleBuilder
-from headrace.trainers.data.pins import libraries, pinned_ends
-from headrace.trainers.definitions import Run
-from headrace.trainers.runs.fitting import Fits, FitTask, predict
+from headrace.trainers.data.manifest_parts import libraries, pinned_ends
+from headrace.trainers.runs.fitting import Fits, FitTask, predict, training_run
 from headrace.trainers.runs.provenance import code_hash
 
 if TYPE_CHECKING:
@@ -65,9 +64,9 @@ class Reproducer:
         Raises TerminalError where the rows are gone or have other columns, ArtifactError for an artifact that is not
         the published one, FitError, and OfflineStoreUnavailableError.
         """
-        sets = ExampleBuilder(model, PinnedLog(self.event_log, pinned_ends(manifest.streams)))
-        sets.log.excluded = manifest.excluded
-        data = sets.build(t_us, manifest.params.get("source", "events"))
+        log = EventLog(self.event_log, ends=pinned_ends(manifest.streams))
+        learn_from = manifest.params.get("source", "events")
+        data = ExampleBuilder(model, log).build(t_us, learn_from, excluded=manifest.excluded)
         _check_columns(data, manifest)
         again = self._fit(model, manifest, data)
         stored = artifact.fetch(published.artifact.uri)
@@ -85,17 +84,9 @@ class Reproducer:
         )
 
     def _fit(self, model: Model, manifest: Manifest, data: Examples) -> np.ndarray:
-        import pandas as pd  # noqa: PLC0415
-
-        run = Run(
-            model=model.name,
-            request_id=manifest.request_id,
-            seed=manifest.seeds["run"],
-            trained_from_us=int(data.requested_us.min()),
-            trained_to_us=int(data.requested_us.max()),
-        )
-        label = pd.Series(data.label, name="label")
-        return self.fits.fit(FitTask(model.train, data.frame, label, run, data.frame, self.trusted)).scores
+        run = training_run(model.name, manifest.request_id, manifest.seeds["run"], data)
+        task = FitTask(model.train, data.frame, data.label_series(), run, data.frame, self.trusted)
+        return self.fits.fit(task).scores
 
 
 def _check_columns(data: Examples, manifest: Manifest) -> None:

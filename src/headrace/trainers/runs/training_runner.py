@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -15,69 +13,58 @@ from headrace.errors import UnavailableError
 from headrace.models.model_event_log import ModelEventLog, events
 from headrace.models.model_state import ModelState, fold
 from headrace.models.registry import Registration, Registry, RunRecord
-from headrace.trainers.data.examples import ExampleBuilder, Examples
+from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.data.exclusions import Exclusions, MemoryExclusions, spans
-from headrace.trainers.definitions import Model, Run
-from headrace.trainers.runs.fitting import Fits, FitTask
-from headrace.trainers.runs.gate_judge import GateJudge, HoldoutSplit, split
+from headrace.trainers.runs.fitting import Fits, FitTask, training_run
+from headrace.trainers.runs.holdout import Challenger, HoldoutSplit, judged_against, judged_first, split
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded
 from headrace.trainers.runs.provenance import RunInputs, make_manifest, metrics, publication, run_seed
+from headrace.trainers.runs.step_timer import StepTimer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from headrace.event_log.event_log import EventLog
-    from headrace.models.manifest import TimeSpan
+    from headrace.event_log.readable_log import LogSnapshot
     from headrace.models.model_events import ModelEvent
-    from headrace.trainers.definitions import LearnFrom
+    from headrace.trainers.data.examples import Examples
+    from headrace.trainers.definitions import Model
     from headrace.trainers.runs.fitting import FitResult
     from headrace.trainers.runs.gate import GateReport
     from headrace.trainers.triggers.trigger_state import RunOutcome
 
-T = TypeVar("T")
 logger = structlog.get_logger(__name__)
 _PUBLICATIONS = 3
 """How often a challenger may meet a new champion before its run ends."""
 
 
-@dataclass
-class _StepTimer:
-    """Seconds spent by step."""
+@dataclass(frozen=True)
+class RunOptions:
+    """How the runs of a deployment are done.
 
-    seconds: dict[str, float] = field(default_factory=dict)
+    ``seed`` is the source of every random choice. ``looks`` are the holdout days, [first, last), that earlier runs have
+    looked at. ``trusted`` are the types that this deployment's applications load: a fit with other types fails its run.
+    """
 
-    def measure(self, step: str, action: Callable[[], T]) -> T:
-        started = time.perf_counter()
-        try:
-            return action()
-        finally:
-            spent = self.seconds.get(step, 0.0) + time.perf_counter() - started
-            self.seconds[step] = round(spent, 3)
+    seed: int = 0
+    looks: Sequence[tuple[int, int]] = ()
+    trusted: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
-class _RunAttempt:
-    """What one run works on."""
+class _DataOfRun:
+    """What one run is made of: the request, the snapshot that it reads, and the examples that were built from it."""
 
     request: RetrainRequest
-    timer: _StepTimer
-    data: Examples
-    rows: HoldoutSplit
-    source: LearnFrom
-    excluded: Sequence[TimeSpan]
-
-    @property
-    def held(self) -> Examples:
-        """The rows to judge by."""
-        return self.data.take(self.rows.holdout)
+    timer: StepTimer
+    inputs: RunInputs
+    snapshot: LogSnapshot
+    examples: Examples
+    split: HoldoutSplit
 
 
 class TrainingRunner:
-    """Answers retrain requests of one model.
-
-    ``looks`` are the holdout spans that earlier runs have looked at; ``trusted`` are the types that this deployment's
-    applications load: a fit that holds others is a failed run. Spans in ``exclusions`` enter neither fit nor gate.
-    """
+    """Answers the retrain requests of one model. Spans in ``exclusions`` enter neither the fit nor the gate."""
 
     def __init__(
         self,
@@ -85,33 +72,32 @@ class TrainingRunner:
         log: EventLog,
         model_events: ModelEventLog,
         registry: Registry,
-        pool: Fits,
+        fits: Fits,
         *,
-        seed: int = 0,
-        looks: Sequence[tuple[int, int]] = (),
-        trusted: Sequence[str] = (),
+        options: RunOptions | None = None,
         exclusions: Exclusions | None = None,
     ) -> None:
+        options = options or RunOptions()
         self._model = model
-        self._sets = ExampleBuilder(model, log)
+        self._log = log
+        self._examples = ExampleBuilder(model, log)
         self._events = model_events
         self._registry = registry
-        self._pool = pool
-        self._judge = GateJudge(model, self._sets.log, seed)
-        self._seed = seed
-        self._looks = list(looks)
-        self._trusted = tuple(trusted)
+        self._fits = fits
+        self._seed = options.seed
+        self._looks = list(options.looks)
+        self._trusted = tuple(options.trusted)
         self._exclusions = exclusions or MemoryExclusions()
 
     def run(self, request: RetrainRequest) -> RunEnded:
-        """Do what was asked, or say why not. Asked again with the same id, it publishes nothing new.
+        """Do the requested run and return how it ended. A second call with the same request id publishes nothing new.
 
-        Raises UnavailableError where Kafka or the event log does not answer: that says nothing of the model.
+        Raises UnavailableError if Kafka or the event log does not answer: that says nothing of the model.
         """
-        timer = _StepTimer()
+        timer = StepTimer()
         published = self._state().request(request.request_id)
         if published is not None:
-            return self._finished(request, timer, "published", "published before", event=published)
+            return self._ended(request, timer, "published", "published before", event=published)
         try:
             return self._attempt(request, timer)
         except UnavailableError:
@@ -120,136 +106,146 @@ class TrainingRunner:
             logger.exception("run failed", request=request.request_id)
             published = self._state().request(request.request_id)  # it may have failed after it was published
             if published is not None:
-                return self._finished(request, timer, "published", f"published, then {error}", event=published)
-            return self._finished(request, timer, "failed", f"{type(error).__name__}: {error}")
+                return self._ended(request, timer, "published", f"published, then {error}", event=published)
+            return self._ended(request, timer, "failed", f"{type(error).__name__}: {error}")
 
-    def _attempt(self, request: RetrainRequest, timer: _StepTimer) -> RunEnded:
+    def _attempt(self, request: RetrainRequest, timer: StepTimer) -> RunEnded:
+        """The steps of a run. An empty split or a gate that does not pass ends it early."""
         state = self._state()
-        source = self._model.learn_from if state.live is not None else "events"
-        excluded = self._sets.log.excluded = spans(self._exclusions.in_force().values(), self._model.name)
-        data = timer.measure("training_set", lambda: self._sets.build(request.t_us, source))
-        rows = split(self._model, data, request.t_us, excluded)
-        run = _RunAttempt(request, timer, data, rows, source, excluded)
-        if run.rows.empty:
-            return self._finished(request, timer, "postponed", "no rows to fit on, or none to judge by", rows=len(data))
-        fitted = timer.measure("fit", lambda: self._fit(data.take(run.rows.train), request, run.held))
-        report = self._judged(run, state, fitted.scores)
-        model: FitResult | None = None
-        if report.verdict == "passed":
-            model = timer.measure("refit", lambda: self._fit(data, request, None))
-        registration = timer.measure("register", lambda: self._register(run, report, fitted, model))
-        return self._settle(run, state, registration, report, fitted.scores)
+        run = self._build(request, timer, state)
+        if run.split.empty:
+            reason = "no rows to fit on, or none to judge by"
+            return self._ended(request, timer, "postponed", reason, rows=len(run.examples))
+        fitted = self._fit(run)
+        report = self._gate(run, state, fitted)
+        if report.verdict != "passed":
+            self._register(run, report, fitted, None)
+            return self._judged(run, report.verdict, report.reason, report)
+        registration = self._register(run, report, fitted, self._refit(run))
+        return self._publish(run, state, registration, report, fitted)
 
-    def _settle(
-        self, run: _RunAttempt, state: ModelState, registration: Registration, report: GateReport, scores: np.ndarray
+    def _build(self, request: RetrainRequest, timer: StepTimer, state: ModelState) -> _DataOfRun:
+        """Build the training set that is matured at the request's time, and split it for fit and gate."""
+        learn_from = "events" if state.live is None else self._model.learn_from
+        excluded = spans(self._exclusions.in_force().values(), self._model.name)
+        snapshot = self._log.snapshot()
+        with timer.step("training_set"):
+            examples = self._examples.build(request.t_us, learn_from, excluded=excluded, snapshot=snapshot)
+        inputs = RunInputs(self._model, request.request_id, learn_from, excluded, self._seed)
+        return _DataOfRun(
+            request, timer, inputs, snapshot, examples, split(self._model, examples, request.t_us, excluded)
+        )
+
+    def _fit(self, run: _DataOfRun) -> FitResult:
+        """Fit the challenger on the older rows and score the holdout with it."""
+        with run.timer.step("fit"):
+            return self._fits.fit(self._task(run, run.split.training, run.split.holdout))
+
+    def _gate(self, run: _DataOfRun, state: ModelState, fitted: FitResult) -> GateReport:
+        """Judge the challenger by the live version, or by constants before there is one.
+
+        From now on the holdout's days count as looked at once more.
+        """
+        days, champion = run.split.holdout.day.tolist(), state.published_live
+        looks = np.array([1 + sum(first <= day < last for first, last in self._looks) for day in days])
+        self._looks.append(run.split.days)
+        challenger = Challenger(run.split, fitted.scores, looks)
+        with run.timer.step("gate"):
+            if champion is None:
+                return judged_first(challenger, self._seed)
+            outcomes = self._examples.model_log.outcomes(
+                run.request.t_us, champion.version, "live", excluded=run.inputs.excluded, snapshot=run.snapshot
+            )
+            return judged_against(champion, outcomes, challenger, self._model, self._seed)
+
+    def _refit(self, run: _DataOfRun) -> FitResult:
+        """Fit again on all matured rows: this is the model that is published."""
+        with run.timer.step("refit"):
+            return self._fits.fit(self._task(run, run.examples, None))
+
+    def _task(self, run: _DataOfRun, training: Examples, holdout: Examples | None) -> FitTask:
+        request_id = run.request.request_id
+        described = training_run(self._model.name, request_id, run_seed(request_id, self._seed), training)
+        rows = None if holdout is None else holdout.frame
+        return FitTask(self._model.train, training.frame, training.label_series(), described, rows, self._trusted)
+
+    def _register(
+        self, run: _DataOfRun, report: GateReport, fitted: FitResult, refitted: FitResult | None
+    ) -> Registration:
+        """Record both fits, the manifest and the gate's report in the registry, whatever the verdict is."""
+        request = run.request
+        with run.timer.step("register"):
+            return self._registry.record(
+                RunRecord(
+                    name=self._model.name,
+                    request_id=request.request_id,
+                    manifest=make_manifest(run.inputs, run.examples),
+                    gate=msgspec.to_builtins(report),
+                    started_us=request.t_us,
+                    finished_us=request.t_us,
+                    challenger=fitted.artifact,
+                    model=None if refitted is None else refitted.artifact,
+                    params={"rule": request.rule, "rows": len(run.examples)},
+                    metrics=metrics(report),
+                )
+            )
+
+    def _publish(
+        self, run: _DataOfRun, state: ModelState, registration: Registration, report: GateReport, fitted: FitResult
     ) -> RunEnded:
-        """Publish what passed. Where another champion came first, the challenger is judged against that one."""
+        """Publish the version. If another champion came first, judge the challenger by that one and try again."""
         reason = ""
         for _ in range(_PUBLICATIONS):
             if report.verdict != "passed":
-                break
-            event = run.timer.measure("publish", partial(self._publish, run, state, registration, report))
+                return self._judged(run, report.verdict, report.reason, report)
+            event = self._append(run, state, registration, report)
             after = self._state()
-            settled = after.request(run.request.request_id)
-            if settled is not None:
-                self._registry.promote(self._model.name, settled.data.version)
-                return self._ended(run, "published", report.reason, report, event=settled)
+            published = after.request(run.request.request_id)
+            if published is not None:
+                self._registry.promote(self._model.name, published.data.version)
+                return self._judged(run, "published", report.reason, report, event=published)
             reason = next(void.reason for void in reversed(after.void) if void.event.id == event.id)
             if after.live_id == state.live_id:  # no other champion: it would be void again
-                return self._ended(run, "failed", f"void: {reason}", report)
+                return self._judged(run, "failed", f"void: {reason}", report)
             logger.info("void: judged again", request=run.request.request_id, reason=reason)
-            state, report = after, self._judged(run, after, scores)
-        if report.verdict == "passed":
-            reason = f"void {_PUBLICATIONS} times, as others published meanwhile; at last: {reason}"
-            return self._ended(run, "postponed", reason, report)
-        return self._ended(run, report.verdict, report.reason, report)
+            state, report = after, self._gate(run, after, fitted)
+        if report.verdict != "passed":
+            return self._judged(run, report.verdict, report.reason, report)
+        reason = f"void {_PUBLICATIONS} times, as others published meanwhile; at last: {reason}"
+        return self._judged(run, "postponed", reason, report)
+
+    def _append(self, run: _DataOfRun, state: ModelState, registration: Registration, report: GateReport) -> ModelEvent:
+        trained_to_us = int(run.examples.requested_us.max())
+        with run.timer.step("publish"):
+            event = publication(self._model, run.request, state, registration, report, trained_to_us=trained_to_us)
+            self._events.append(event)
+        return event
 
     def _state(self) -> ModelState:
         return fold(events(self._events.read(), self._model.name))
 
-    def _fit(self, data: Examples, request: RetrainRequest, holdout: Examples | None) -> FitResult:
-        import pandas as pd  # noqa: PLC0415
-
-        run = Run(
-            model=self._model.name,
-            request_id=request.request_id,
-            seed=run_seed(request.request_id, self._seed),
-            trained_from_us=int(data.requested_us.min()),
-            trained_to_us=int(data.requested_us.max()),
-        )
-        label = pd.Series(data.label, name="label")
-        rows = None if holdout is None else holdout.frame
-        return self._pool.fit(FitTask(self._model.train, data.frame, label, run, rows, self._trusted))
-
-    def _judged(self, run: _RunAttempt, state: ModelState, scores: np.ndarray) -> GateReport:
-        """The gate's word on the challenger against what is live. The days count as looked at from now on."""
-        held, champion = run.held, state.published_live
-        looks = np.array([1 + sum(first <= day < last for first, last in self._looks) for day in held.day.tolist()])
-        self._looks.append(run.rows.days)
-        if champion is None:
-            return run.timer.measure("gate", lambda: self._judge.first(run.data, run.rows, scores, looks))
-        return run.timer.measure("gate", lambda: self._judge.against(champion, run.request.t_us, held, scores, looks))
-
-    def _register(
-        self, run: _RunAttempt, report: GateReport, fitted: FitResult, model: FitResult | None
-    ) -> Registration:
-        request = run.request
-        made = RunInputs(self._model, request.request_id, run.source, run.excluded, self._seed)
-        return self._registry.record(
-            RunRecord(
-                name=self._model.name,
-                request_id=request.request_id,
-                manifest=make_manifest(made, run.data),
-                gate=msgspec.to_builtins(report),
-                started_us=request.t_us,
-                finished_us=request.t_us,
-                challenger=fitted.artifact,
-                model=None if model is None else model.artifact,
-                params={"rule": request.rule, "rows": len(run.data)},
-                metrics=metrics(report),
-            )
-        )
-
-    def _publish(
-        self, run: _RunAttempt, state: ModelState, registration: Registration, report: GateReport
-    ) -> ModelEvent:
-        trained_to_us = int(run.data.requested_us.max())
-        event = publication(self._model, run.request, state, registration, report, trained_to_us=trained_to_us)
-        self._events.append(event)
-        return event
-
-    def _ended(
+    def _judged(
         self,
-        run: _RunAttempt,
+        run: _DataOfRun,
         outcome: RunOutcome,
         reason: str,
         report: GateReport,
         *,
         event: ModelEvent | None = None,
     ) -> RunEnded:
-        """The end of a run that was judged."""
-        return self._finished(
-            run.request,
-            run.timer,
-            outcome,
-            reason,
-            report=report,
-            event=event,
-            rows=len(run.data),
-            days=run.rows.days,
-        )
+        """The end of a run that came as far as the gate."""
+        ended = self._ended(run.request, run.timer, outcome, reason, event=event, rows=len(run.examples))
+        return msgspec.structs.replace(ended, gate=msgspec.to_builtins(report), holdout_days=run.split.days)
 
-    def _finished(
+    def _ended(
         self,
         request: RetrainRequest,
-        timer: _StepTimer,
+        timer: StepTimer,
         outcome: RunOutcome,
         reason: str,
         *,
-        report: GateReport | None = None,
         event: ModelEvent | None = None,
         rows: int = 0,
-        days: tuple[int, int] | None = None,
     ) -> RunEnded:
         return RunEnded(
             request_id=request.request_id,
@@ -261,8 +257,6 @@ class TrainingRunner:
             matured_labels=request.matured_labels,
             version=None if event is None else event.data.version,
             event_id=None if event is None else event.id,
-            gate=None if report is None else msgspec.to_builtins(report),
             rows=rows,
-            holdout_days=days,
             seconds=timer.seconds,
         )

@@ -1,0 +1,192 @@
+"""Reading the event log: all at once, some offsets, piece by piece, or what is new since the last time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pyarrow.dataset as ds
+
+from headrace.event_log.by_source import by_source
+from headrace.event_log.files import NO_END, OffsetRange, read_here
+from headrace.event_log.table import filled, folder, no_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from deltalake import DeltaTable
+
+    from headrace.bus.source_partition import SourcePartition
+
+IDENTITY = ("__topic_id", "__partition", "__offset", "__verdict")
+"""The columns that identify a row. Every read returns them."""
+_AHEAD = 2
+
+
+def _identified(columns: Sequence[str]) -> list[str]:
+    """The columns that identify a row, then the given ones."""
+    return list(dict.fromkeys([*IDENTITY, *columns]))
+
+
+class ReadableLog(ABC):
+    """What can be read from an event log or from a snapshot of it. Every read raises OfflineStoreUnavailableError."""
+
+    @abstractmethod
+    def newest(self, topic: str, known: DeltaTable | None = None) -> DeltaTable:
+        """The version of the table to read. ``known`` is a handle that the caller already has; it is updated."""
+
+    @abstractmethod
+    def storage(self, topic: str, *, passing: type[Exception] | tuple[()] = ()) -> AbstractContextManager[None]:
+        """Turn what the storage raises inside the block into OfflineStoreUnavailableError, except ``passing``."""
+
+    @abstractmethod
+    def visible(self, topic: str, rows: pl.DataFrame) -> pl.DataFrame:
+        """The part of these rows that the log shows. Every read passes its rows through here."""
+
+    @abstractmethod
+    def rows(self, topic: str, table: DeltaTable, uris: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
+        """The rows of some files of a topic's table. ``columns`` include the ones that identify a row."""
+
+    def snapshot(self) -> LogSnapshot:
+        """A snapshot of this log: from now on each topic stays as it is when it is read first."""
+        return LogSnapshot(self)
+
+    def reader(self, topic: str, columns: Sequence[str] | None = None) -> LogReader:
+        """A reader that returns each row once: with ``columns`` and the ones that identify a row, or with all."""
+        return LogReader(self, topic, columns)
+
+    def read(self, topic: str) -> pl.DataFrame:
+        """All rows of one version of the table. The rows of each source partition are in order."""
+        return self.reader(topic).read()
+
+    def read_from(
+        self,
+        topic: str,
+        source: SourcePartition,
+        start: int,
+        end: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
+        """The rows of one source partition at offsets from ``start`` to below ``end``, in order.
+
+        Files whose statistics lie outside of these offsets are not read.
+        """
+        span = OffsetRange(source.partition, start, NO_END if end is None else end)
+        with self.storage(topic):
+            table = self.newest(topic)
+            here = folder(table)
+            if here is None:
+                frame = self.select(topic, span.keeps(ds.field), columns)
+            else:
+                schema = no_rows(table).schema
+                paths = [here / name for name in span.files(table)]
+                found = read_here(paths, schema, _identified(columns) if columns else list(schema), span.keeps(pl.col))
+                frame = self.visible(topic, filled(found, table))
+        frame = frame.filter(pl.col("__topic_id") == source.topic_id)
+        frame = frame if frame.get_column("__offset").is_sorted() else frame.sort("__offset")
+        return frame.select(columns) if columns else frame
+
+    def select(self, topic: str, keep: ds.Expression | None, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """The rows that a filter keeps. The rows of each source partition are in order.
+
+        They have ``columns`` and the ones that identify a row, or all columns. Files whose statistics lie outside of
+        the filter are not read.
+        """
+        read = _identified(columns) if columns else None
+        with self.storage(topic):
+            table = self.newest(topic)
+            found = table.to_pyarrow_dataset().to_table(columns=read, filter=keep)
+        rows = self.visible(topic, filled(pl.DataFrame(found), table))
+        return rows.sort("__partition", "__topic_id", "__offset")
+
+    def scan(self, topic: str, columns: Sequence[str], keep: ds.Expression | None = None) -> Iterator[pl.DataFrame]:
+        """The rows of :meth:`select` in pieces and in no order. Only a few pieces of a file are in memory at a time."""
+        read = _identified(columns)
+        with self.storage(topic):
+            table = self.newest(topic)
+            pieces = table.to_pyarrow_dataset().to_batches(
+                columns=read, filter=keep, batch_readahead=_AHEAD, fragment_readahead=1
+            )
+            for piece in pieces:
+                if piece.num_rows:
+                    yield self.visible(topic, filled(pl.DataFrame(piece), table))
+
+
+class LogSnapshot(ReadableLog):
+    """A log at one moment: each topic stays as it was when this snapshot read it first.
+
+    Use one when several reads must see the same rows, for example of a topic that has both features and labels.
+    """
+
+    def __init__(self, log: ReadableLog) -> None:
+        self._log = log
+        self._tables: dict[str, DeltaTable] = {}
+
+    def newest(self, topic: str, known: DeltaTable | None = None) -> DeltaTable:
+        """The table as it was when this snapshot read it first. ``known`` stays as it is."""
+        del known
+        if topic not in self._tables:
+            self._tables[topic] = self._log.newest(topic)
+        return self._tables[topic]
+
+    def storage(self, topic: str, *, passing: type[Exception] | tuple[()] = ()) -> AbstractContextManager[None]:
+        """The block of the log."""
+        return self._log.storage(topic, passing=passing)
+
+    def visible(self, topic: str, rows: pl.DataFrame) -> pl.DataFrame:
+        """The rows that the log shows."""
+        return self._log.visible(topic, rows)
+
+    def rows(self, topic: str, table: DeltaTable, uris: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
+        """The rows of these files, from the log."""
+        return self._log.rows(topic, table, uris, columns)
+
+
+class LogReader:
+    """Reads the rows of a table once each: every call of :meth:`read` returns the rows that are new since the last one.
+
+    Compaction rewrites files. Rows are told apart by their offsets, so none comes twice and none is missed. The columns
+    are those of the first call, even if the table gets new ones later.
+    """
+
+    def __init__(self, log: ReadableLog, topic: str, columns: Sequence[str] | None = None) -> None:
+        self._log = log
+        self._topic = topic
+        self._columns: list[str] = _identified(columns) if columns else []
+        self._table: DeltaTable | None = None
+        self._seen: set[str] = set()
+        self._next: dict[SourcePartition, int] = {}
+
+    def read(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
+        """The rows that are new since the last call, in the log as it is now or in a later ``snapshot`` of it.
+
+        The rows of each source partition are in order.
+        """
+        log = snapshot or self._log
+        with log.storage(self._topic):
+            table = snapshot.newest(self._topic) if snapshot else log.newest(self._topic, self._table)
+            self._table = self._table if snapshot else table  # a snapshot's handle is never updated
+            uris = set(table.file_uris())
+            self._columns = self._columns or no_rows(table).columns
+            fresh = sorted(uris - self._seen)
+            frame = (
+                log.rows(self._topic, table, fresh, self._columns) if fresh else no_rows(table).select(self._columns)
+            )
+        self._seen = uris  # only now: after a failure of the storage the same files are read again
+        return frame if frame.is_empty() else self._only_new(frame)
+
+    def positions(self) -> Mapping[SourcePartition, int]:
+        """Source partition → the offset below which every row was read."""
+        return dict(self._next)
+
+    def _only_new(self, frame: pl.DataFrame) -> pl.DataFrame:
+        parts = []
+        for source, part in by_source(frame).items():
+            seen = int(part.get_column("__offset").search_sorted(self._next.get(source, 0)))
+            new = part[seen:]
+            if not new.is_empty():
+                self._next[source] = new.get_column("__offset").item(-1) + 1
+            parts.append(new)
+        return pl.concat(parts)

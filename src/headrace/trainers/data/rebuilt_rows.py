@@ -1,0 +1,53 @@
+"""The rows of a training set that was made before, from its manifest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headrace.errors import TerminalError
+from headrace.event_log.event_log import EventLog
+from headrace.features.definitions.service import FeatureService
+from headrace.features.offline.content_hash import content_hash
+from headrace.trainers.data.manifest_parts import pinned_ends
+from headrace.trainers.data.request_rows import RequestRows
+from headrace.trainers.data.spine_rows import SpineRows
+
+if TYPE_CHECKING:
+    from headrace.features.offline.spine import Spine
+    from headrace.models.training_manifest import TrainingManifest
+    from headrace.trainers.definitions import Model
+
+
+def rows_of_manifest(
+    manifest: TrainingManifest, definition: Model | FeatureService, event_log: str, spine: Spine | None = None
+) -> RequestRows | SpineRows:
+    """The rows that a manifest describes, from the rows of the event log that it pins.
+
+    Raises TerminalError if the definitions have changed since, or if the spine is missing or is another one.
+    """
+    model = None if isinstance(definition, FeatureService) else definition
+    features = definition if isinstance(definition, FeatureService) else definition.features
+    if features.version != manifest.service:
+        changed = [view.name for view in features.views if view.version != manifest.spec_hashes.get(view.name)]
+        message = (
+            f"{manifest.of} {manifest.name!r} is defined otherwise now, in its views "
+            f"{changed or 'and their order, or its on-demand features'}: "
+            f"take the code that made service {manifest.service}"
+        )
+        raise TerminalError(message)
+    log = EventLog(event_log, ends=pinned_ends(manifest.streams))
+    if manifest.rows_from == "requests" and model is not None:
+        return RequestRows(model, log, manifest.as_of_us, manifest.excluded)
+    return SpineRows(features, log, _checked_spine(spine, manifest), manifest.time, manifest.as_of_us, model)
+
+
+def _checked_spine(spine: Spine | None, manifest: TrainingManifest) -> Spine:
+    if spine is None:
+        message = f"the training set of {manifest.name!r} was made for a spine of {manifest.rows:,} rows: give it again"
+        raise TerminalError(message)
+    own = spine.select(manifest.spine_columns)
+    found = content_hash(own.pieces())
+    if found != manifest.spine_hash:
+        message = f"this is another spine: {found}; the training set was made for {manifest.spine_hash}"
+        raise TerminalError(message)
+    return own

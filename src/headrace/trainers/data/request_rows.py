@@ -1,0 +1,82 @@
+"""The rows of a training set that are a model's own requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from headrace.features.offline.spine import BATCH_ROWS
+from headrace.models.training_manifest import TrainingManifest
+from headrace.trainers.data.examples import ExampleBuilder
+from headrace.trainers.data.manifest_parts import label_column, manifest_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import polars as pl
+
+    from headrace.event_log.readable_log import LogSnapshot, ReadableLog
+    from headrace.features.offline.content_hash import ContentHash
+    from headrace.models.manifest import TimeSpan
+    from headrace.trainers.definitions import Model
+
+
+@dataclass
+class RequestRows:
+    """The requests of a model that are matured and labelled at ``as_of_us``: the rows that its trainer uses then."""
+
+    model: Model
+    log: ReadableLog
+    as_of_us: int
+    excluded: Sequence[TimeSpan] = ()
+
+    @property
+    def feature_columns(self) -> list[str]:
+        """See :class:`TrainingRows`."""
+        return self.model.features.columns()
+
+    @property
+    def label_column(self) -> str:
+        """See :class:`TrainingRows`."""
+        return label_column([*(field.name for field in self.model.requests.fields), *self.feature_columns], self.model)
+
+    @cached_property
+    def _snapshot(self) -> LogSnapshot:
+        return self.log.snapshot()
+
+    @cached_property
+    def _examples(self) -> ExampleBuilder:
+        return ExampleBuilder(self.model, self.log)
+
+    @cached_property
+    def _spine(self) -> pl.DataFrame:
+        return self._examples.spine(self.as_of_us, excluded=self.excluded, snapshot=self._snapshot)
+
+    def count(self) -> int:
+        """See :class:`TrainingRows`."""
+        return self._spine.height
+
+    def pieces(self) -> Iterator[pl.DataFrame]:
+        """See :class:`TrainingRows`."""
+        fields = [field.name for field in self.model.requests.fields]
+        for piece in self._spine.iter_slices(BATCH_ROWS) if self._spine.height else [self._spine]:
+            label = piece.get_column("__label").alias(self.label_column)
+            yield piece.select(fields).hstack(self._examples.features(piece, self._snapshot)).with_columns(label)
+
+    def manifest(self, content: ContentHash) -> TrainingManifest:
+        """See :class:`TrainingRows`."""
+        model = self.model
+        return TrainingManifest(
+            of="model",
+            name=model.name,
+            rows_from="requests",
+            row_order=["available_at", "partition", "offset"],
+            time=model.requested_at,
+            as_of_us=self.as_of_us,
+            label=model.label.spec(),
+            label_column=self.label_column,
+            excluded=list(self.excluded),
+            columns=[*(f.name for f in model.requests.fields), *self.feature_columns, self.label_column],
+            **manifest_parts(model.features, self._examples.positions(), content),
+        )

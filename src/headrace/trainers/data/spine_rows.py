@@ -1,0 +1,181 @@
+"""The rows of a training set that are a given spine: rows of one's own with keys and times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from headrace.errors import DefinitionError
+from headrace.features.kernel.on_demand_polars import request_columns, with_on_demand
+from headrace.features.offline.content_hash import ContentHash
+from headrace.features.offline.feature_history import FeatureHistory, OwnRecords
+from headrace.features.offline.spine import keys_of, times_us
+from headrace.models.training_manifest import TrainingManifest
+from headrace.trainers.data.manifest_parts import LABEL, label_column, manifest_parts
+from headrace.trainers.data.model_log import ModelLog, joined_label
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from headrace.bus.source_partition import SourcePartition
+    from headrace.event_log.readable_log import LogSnapshot, ReadableLog
+    from headrace.features.definitions.service import FeatureService
+    from headrace.features.offline.spine import Spine
+    from headrace.trainers.definitions import Model
+
+_PLACE = ["__partition", "__topic_id", "__offset"]
+
+
+@dataclass
+class SpineRows:
+    """The rows of a spine, each with the features as of its time.
+
+    With a ``model`` a matured row also gets its label, if the spine has the column that the label joins on. A row with
+    the key and time of one of the model's requests never counts the record of that request; if the request was served,
+    the row gets the served values.
+    """
+
+    features: FeatureService
+    log: ReadableLog
+    spine: Spine
+    time: str
+    as_of_us: int
+    model: Model | None = None
+    _hash: ContentHash = field(default_factory=ContentHash)
+
+    def __post_init__(self) -> None:
+        taken = [name for name in self.spine.schema if name in self.feature_columns]
+        if taken:
+            message = f"the spine has columns of the names of features: {taken}; leave them out of it"
+            raise DefinitionError(message)
+        no_rows = pl.DataFrame(schema=dict(self.spine.schema))
+        for view in self.features.views:
+            keys_of(no_rows, _kinds(view.entity.spec()))
+        request_columns(self.features.request_fields, no_rows)
+
+    @property
+    def feature_columns(self) -> list[str]:
+        """See :class:`TrainingRows`."""
+        return self.features.columns()
+
+    @property
+    def label_column(self) -> str | None:
+        """See :class:`TrainingRows`."""
+        model, names = self.model, [*self.spine.schema, *self.feature_columns]
+        return None if model is None or model.label.on not in self.spine.schema else label_column(names, model)
+
+    def count(self) -> int:
+        """See :class:`TrainingRows`."""
+        return self.spine.rows
+
+    @cached_property
+    def _snapshot(self) -> LogSnapshot:
+        return self.log.snapshot()
+
+    @cached_property
+    def _history(self) -> FeatureHistory:
+        history = FeatureHistory([view.spec for view in self.features.views], self._snapshot)
+        history.refresh()
+        return history
+
+    @cached_property
+    def _known(self) -> _KnownRequests | None:
+        return None if self.model is None else _KnownRequests.read(self.model, self._snapshot)
+
+    def pieces(self) -> Iterator[pl.DataFrame]:
+        """See :class:`TrainingRows`."""
+        self._hash = ContentHash()
+        for piece in self.spine.pieces():
+            self._hash.update(piece)
+            yield piece.hstack(self._features(piece)).with_columns(*self._label(piece))
+
+    def _features(self, piece: pl.DataFrame) -> pl.DataFrame:
+        kinds = {name: kind for view in self.features.views for name, kind in view.entity.spec()["keys"]}
+        at_us, served, own = times_us(piece, self.time), None, None
+        if self._known is not None and self._known.model.request_key in piece.columns:
+            found = self._known.served(piece, self.time)
+            at_us = found["__served_us"].fill_null(pl.Series(at_us)).to_numpy()
+            served, own = found["__offsets"].to_list(), OwnRecords(self._known.model.requests.topic, found)
+        found = self._history.features(keys_of(piece, kinds), at_us, served, own)
+        return with_on_demand(self.features.spec, found, piece)
+
+    def _label(self, piece: pl.DataFrame) -> list[pl.Series]:
+        if self._known is None or self.label_column is None:
+            return []
+        return [self._known.labels(piece, self.time, self.as_of_us).alias(self.label_column)]
+
+    def manifest(self, content: ContentHash) -> TrainingManifest:
+        """See :class:`TrainingRows`."""
+        label = [] if self.label_column is None else [self.label_column]
+        positions: dict[str, Mapping[SourcePartition, int]] = self._history.positions() | (
+            {} if self._known is None else self._known.log.positions()
+        )
+        return TrainingManifest(
+            of="service" if self.model is None else "model",
+            name=self.features.name if self.model is None else self.model.name,
+            rows_from="spine",
+            row_order=["as given"],
+            time=self.time,
+            as_of_us=self.as_of_us,
+            label=self.model.label.spec() if self.model is not None and label else None,
+            label_column=self.label_column,
+            spine_columns=list(self.spine.schema),
+            spine_hash=self._hash.text(),
+            columns=[*self.spine.schema, *self.feature_columns, *label],
+            **manifest_parts(self.features, positions, content),
+        )
+
+
+@dataclass(frozen=True)
+class _KnownRequests:
+    """The requests of a model in the log, the vectors that were served for them, and their labels."""
+
+    model: Model
+    log: ModelLog
+    requests: pl.DataFrame
+    vectors: pl.DataFrame
+    outcomes: pl.DataFrame
+
+    @staticmethod
+    def read(model: Model, log: ReadableLog) -> _KnownRequests:
+        own = ModelLog(model, log)
+        requests = own.requests().select(
+            pl.col(model.request_key).cast(pl.String).alias("__key"),
+            pl.col(model.requested_at).dt.epoch("us").alias("__time"),
+            *_PLACE,
+        )
+        requests = requests.unique(["__key", "__time"], keep="first", maintain_order=True)
+        vectors = own.vectors().select(
+            pl.col("key").alias("__key"),
+            pl.col("requested_at").dt.epoch("us").alias("__time"),
+            pl.col("served_at").dt.epoch("us").alias("__served_us"),
+            pl.col("offsets").alias("__offsets"),
+        )
+        return _KnownRequests(model, own, requests, vectors, own.labels())
+
+    def served(self, piece: pl.DataFrame, time: str) -> pl.DataFrame:
+        """``__served_us`` and ``__offsets`` of each row that was served, and the place of each request; else null."""
+        asked = piece.select(pl.col(self.model.request_key).cast(pl.String).alias("__key")).with_columns(
+            pl.Series("__time", times_us(piece, time))
+        )
+        for known in (self.vectors, self.requests):
+            asked = asked.join(known, on=["__key", "__time"], how="left", maintain_order="left")
+        return asked
+
+    def labels(self, piece: pl.DataFrame, time: str, as_of_us: int) -> pl.Series:
+        """The label of each matured row; null where there is none, or not yet."""
+        label = self.model.label
+        kind = label.stream.field(label.on).kind
+        asked = keys_of(piece, {label.on: kind}).with_columns(pl.Series("__time", times_us(piece, time)))
+        found = asked.join(self.outcomes, left_on=label.on, right_on="__on", how="left", maintain_order="left")
+        until = pl.col("__time") + label.within_us
+        known = joined_label(label, until, self.log.labels_clock_us())
+        is_asked = (until <= as_of_us) & pl.col(label.on).is_not_null()
+        return found.select(pl.when(is_asked).then(known).alias(LABEL)).to_series()
+
+
+def _kinds(entity: Mapping[str, Any]) -> dict[str, str]:
+    return dict(entity["keys"])

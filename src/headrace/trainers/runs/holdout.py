@@ -1,0 +1,95 @@
+"""Time-forward evidence for the gate: which days to fit on, which to judge by, and both models' scores on these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headrace.trainers.runs.gate import JudgedRows, KnownRates, judge, judge_first
+from headrace.trainers.triggers.evidence import DAY_US
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import polars as pl
+
+    from headrace.models.manifest import TimeSpan
+    from headrace.models.model_events import Published
+    from headrace.trainers.data.examples import Examples
+    from headrace.trainers.definitions import Model
+    from headrace.trainers.runs.gate import GateReport
+
+_LAST_PERIOD_DAYS = 7
+
+
+@dataclass(frozen=True)
+class HoldoutSplit:
+    """The examples to fit on and the examples to judge by.
+
+    The holdout is the whole days [first, last), counted since the epoch; every example to fit on was matured before
+    the first of them began.
+    """
+
+    training: Examples
+    holdout: Examples
+    days: tuple[int, int]
+
+    @property
+    def empty(self) -> bool:
+        """Whether one side has no rows."""
+        return not (len(self.training) and len(self.holdout))
+
+
+def split(model: Model, data: Examples, t_us: int, excluded: Sequence[TimeSpan] = ()) -> HoldoutSplit:
+    """Split the examples at the newest whole matured days, as many as the model's gate asks for.
+
+    Days that are excluded as a whole do not count: the holdout begins earlier instead.
+    """
+    within = model.label.within_us
+    last = first = (t_us - within) // DAY_US
+    wanted = model.gate.holdout_us // DAY_US
+    while wanted:
+        first -= 1
+        wanted -= not any(s.from_us <= first * DAY_US and (first + 1) * DAY_US <= s.to_us for s in excluded)
+    holdout = (data.day >= first) & (data.day < last)
+    training = data.requested_us + within <= first * DAY_US
+    return HoldoutSplit(data.take(training), data.take(holdout), (int(first), int(last)))
+
+
+@dataclass(frozen=True)
+class Challenger:
+    """A fitted challenger: what it was fitted on and judged by, its holdout ``scores``, and the looks at each row."""
+
+    split: HoldoutSplit
+    scores: np.ndarray
+    looks: np.ndarray
+
+    def rows(self, chosen: np.ndarray | slice = slice(None)) -> JudgedRows:
+        """The holdout rows with the challenger's scores, or some of them."""
+        held = self.split.holdout
+        return JudgedRows(held.day[chosen], held.label[chosen], self.scores[chosen], self.looks[chosen])
+
+
+def judged_first(challenger: Challenger, seed: int) -> GateReport:
+    """Judge the challenger for version 1 by the constant rates that it has to beat."""
+    training = challenger.split.training
+    newest = training.day >= challenger.split.days[0] - _LAST_PERIOD_DAYS
+    rate = float(training.label.mean())
+    last_rate = float(training.label[newest].mean()) if newest.any() else rate
+    return judge_first(challenger.rows(), KnownRates(rate, last_rate), seed=seed)
+
+
+def judged_against(
+    champion: Published, outcomes: pl.DataFrame, challenger: Challenger, model: Model, seed: int
+) -> GateReport:
+    """Judge the challenger by what the champion answered live: ``outcomes`` are the champion's, see ModelLog.outcomes.
+
+    Only rows later than the champion's own training rows count.
+    """
+    held = challenger.split.holdout
+    of_key = dict(zip(outcomes.get_column("key").to_list(), outcomes.get_column("score").to_list(), strict=True))
+    theirs = np.array([of_key.get(key, np.nan) for key in held.key.tolist()])
+    both = ~np.isnan(theirs) & (held.requested_us >= champion.trained_to_us)
+    return judge(challenger.rows(both), theirs[both], model.gate, seed=seed)
