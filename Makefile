@@ -7,12 +7,16 @@ UV_VERSION := 0.13.8
 STAMP := $(VENV)/.installed
 PYTHONS := 3.11 3.12 3.13
 TEST_ARGS ?=
+TEST_WORKERS ?= 2
 DEMO_ARGS ?=
 SOAK_ARGS ?=
 BENCH ?=
 PEERS ?=
 PEERS_VENV ?= .venv-peers
 PEERS_STAMP := $(PEERS_VENV)/.installed
+
+# Python keeps the bytecode of what it has read once, whatever the environment says: the tests start hundreds of processes.
+export PYTHONDONTWRITEBYTECODE =
 
 # The first interpreter that is new enough and really runs (pyenv leaves names that do not).
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 $(HOME)/.pyenv/versions/3.1[123].*/bin/python python; do \
@@ -43,9 +47,16 @@ setup: $(STAMP)  ## create .venv from the locked dependencies (every target does
 demo: $(STAMP)  ## replay January to June of real flights through the whole loop (DEMO_ARGS="--months 12")
 	@$(BIN)/headrace demo $(DEMO_ARGS)
 
+# Two processes share the work, a file at a time, those that take longest first (tests/conftest.py); each has servers of its own.
+PYTEST = $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+
 .PHONY: test
-test: $(STAMP)  ## all tests (TEST_ARGS="-m 'not slow'" for the quick ones)
-	@$(BIN)/python -m pytest $(TEST_ARGS)
+test: $(STAMP)  ## all tests, in two processes (TEST_ARGS="tests/unit -k cli", TEST_WORKERS=4)
+	@$(PYTEST) $(TEST_ARGS)
+
+.PHONY: test-fast
+test-fast: $(STAMP)  ## the unit tests that need no servers, in a minute, for the inner loop (TEST_ARGS="-k cli")
+	@$(PYTEST) tests/unit -q -m "not integration and not slow" $(TEST_ARGS)
 
 .PHONY: soak
 soak: $(STAMP)  ## at least 1,000 workers killed among all other faults, and each property 1,000 times (SOAK_ARGS="--kills 5000 --seed 7")

@@ -87,9 +87,16 @@ VIEWS: list[tuple[str, tuple[str, ...], list[str], list[Reduce]]] = [
 def expected_vectors(rows: list[tuple[int, int]]) -> dict[tuple[int, int], Vector]:
     """The vector of each (flight_id, T in µs), in the column order of the feature service."""
     flights = _csv("flights.csv.zip")
-    history = {"departed": _departed(flights), "arrived": _arrived(flights), "observed": _observed()}
+    seen = _until(flights, max(t for _, t in rows))
+    history = {"departed": _departed(seen), "arrived": _arrived(seen), "observed": _observed()}
     indexes = [_by_key(history[what], key) for what, key, _, _ in VIEWS]
     return {(flight, t): _vector(flights[flight], t, indexes) for flight, t in rows}
+
+
+def _until(flights: list[Row], t: int) -> list[Row]:
+    """Without the flights of days that are later than the day after t: no vector can see them."""
+    end = EPOCH + timedelta(microseconds=t) + timedelta(days=1)
+    return [row for row in flights if tuple(int(row[part]) for part in ("year", "month", "day")) <= end.timetuple()[:3]]
 
 
 def _vector(flight: Row, t: int, indexes: list[dict[tuple[str, ...], list[Happened]]]) -> Vector:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +11,12 @@ import polars as pl
 import pytest
 
 from headrace.event_log.event_log import ACCEPTED, EventLog
+from tests.support.demo_run import run_demo
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 DAYS = 40
-FREE_DAYS = 44
-"""Version 1 comes on day 26, a dozen seconds before the end; the worker is killed half-way."""
-ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
@@ -28,25 +24,6 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(900)
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a demo that has run, with its data."""
     return run_demo(tmp_path_factory.mktemp("demo"), "--days", str(DAYS))
-
-
-@pytest.fixture(scope="module")
-def free(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The report of a free run: two workers, one of them killed on the way."""
-    folder = run_demo(
-        tmp_path_factory.mktemp("free"), "--free-run", "--days", str(FREE_DAYS), "--days-per-second", "1.5"
-    )
-    content: dict[str, Any] = json.loads((folder / "demo-report.json").read_text())
-    return content
-
-
-def run_demo(folder: Path, *options: str) -> Path:
-    command = [sys.executable, "-m", "headrace", "demo", *options]
-    places = ["--data-dir", str(folder / "data"), "--output", str(folder)]
-    done = subprocess.run([*command, *places], cwd=ROOT, capture_output=True, text=True, check=False)
-    logs = "".join(f"\n== {log.name}\n{log.read_text()[-2000:]}" for log in sorted(folder.glob("data/logs/*.log")))
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:] + logs
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -84,19 +61,6 @@ def test_every_predicted_flight_without_a_label_has_a_reason(report: dict[str, A
 def test_decisions_are_counted_by_rule(report: dict[str, Any]) -> None:
     assert report["decisions"]["first"]["fired"] == 1
     assert report["decisions"]["first"]["evaluated"] >= 20
-
-
-def test_a_free_run_with_a_killed_worker_loses_nothing(free: dict[str, Any]) -> None:
-    assert (free["lost"], free["duplicated"], free["dead_letters"]) == (0, 0, 0)
-    assert free["predictions"] > 1_000
-    assert free["audit"]["checked"] == free["predictions"]
-    assert free["audit"]["mismatched"] == 0, free["audit"]["examples"]
-
-
-def test_a_free_run_says_how_far_serving_lagged(free: dict[str, Any]) -> None:
-    assert 0 < free["skew"]["equal"] <= free["skew"]["checked"] == free["predictions"]
-    lag = free["skew"]["lag_records"]
-    assert lag["p1"] <= lag["p50"] <= lag["p90"] <= lag["p99"]
 
 
 def test_ten_thousand_served_vectors_are_those_of_a_plain_loop_over_the_csv(finished: Path) -> None:

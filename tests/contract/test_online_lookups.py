@@ -109,10 +109,8 @@ def test_a_shard_that_is_emptied_meanwhile_is_found_full_or_empty_and_never_half
             emptied = other.submit(empty_after, took * attempt / 20, store)
             while not emptied.done():
                 (answer,) = store.look_up([(VIEW, keys)])
-                seen |= {
-                    (len(answer.moments[shard].cursors), len(fields))
-                    for shard, fields in zip(answer.shards, answer.fields, strict=True)
-                }
+                cursors = [len(moment.cursors) for moment in answer.moments]
+                seen |= set(zip([cursors[shard] for shard in answer.shards], map(len, answer.fields), strict=True))
             emptied.result()
     assert seen <= {(0, 0), (1, 1)}
     assert (1, 1) in seen

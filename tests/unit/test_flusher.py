@@ -85,7 +85,7 @@ def test_a_partition_that_was_fenced_goes_on_from_where_the_log_stands(log: Even
     assert log.read("sales").get_column("__offset").sort().to_list() == list(range(7))
 
 
-def test_what_a_call_that_raises_has_found_is_returned_by_the_next_one(
+def test_results_of_a_call_that_raises_are_returned_by_the_next_call(
     log: EventLog, flusher: Flusher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     LogWriter(log, sales).append(rows(FENCED, 0, 4), {FENCED: None}, {FENCED: 4})
