@@ -96,7 +96,7 @@ def test_entities_used_least_recently_are_forgotten() -> None:
     folded.fold(again, np.zeros(30, np.int64), partials, np.zeros(30, np.int64))
     kept = folded.forget(30)
     assert kept.tolist() == again.tolist()
-    assert folded.count == 30
+    assert folded.slot_count == 30
 
 
 def test_forgetting_frees_the_entries_of_sketches() -> None:

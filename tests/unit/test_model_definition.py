@@ -136,7 +136,7 @@ def test_the_policy_is_the_models() -> None:
         ),
         ({"first_after": 0}, "first_after=0"),
         ({"learn_from": "served"}, r"learn_from='served'; choose one of \['events', 'logged'\]"),
-        ({"cooldown": "a week"}, "'a week' is no duration"),
+        ({"cooldown": "a week"}, "'a week' is not a duration"),
         ({"label": Label(terminals, col("terminal") == "x", on="terminal", within="1d")}, "no field 'terminal'"),
     ],
 )

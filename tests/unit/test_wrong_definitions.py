@@ -214,7 +214,7 @@ def test_a_wrong_label_is_refused(changes: dict[str, Any], said: tuple[str, ...]
 )
 def test_a_duration_of_a_trainer_is_refused_by_name(make: Callable[[], object], place: str) -> None:
     message = refusal(make)
-    assert message.startswith(f"{place}: 'a while' is no duration")
+    assert message.startswith(f"{place}: 'a while' is not a duration")
 
 
 def test_two_views_of_one_name_are_refused_with_both_places() -> None:

@@ -1,1 +1,1 @@
-"""What belongs to no room: times and clocks, waiting for a store, redaction."""
+"""Times and clocks, waiting for a store, redaction: used by every room."""

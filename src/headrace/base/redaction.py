@@ -1,4 +1,4 @@
-"""Addresses as people may read them: without what lets one in."""
+"""Addresses that may be shown to people: without passwords and other secrets."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ _HIDDEN = "***"
 
 
 def redacted(address: str) -> str:
-    """A URL without its password, and without what its query has of user names, passwords, secrets and tokens.
+    """Return a URL without its password, and without user names, passwords, secrets and tokens in its query.
 
-    Of one that cannot be told apart, as with an unescaped ``/`` in its password, the scheme alone is shown. What is no
-    URL stays.
+    If the URL cannot be parsed, for example because of an unescaped ``/`` in its password, only the scheme is shown.
+    Text that is not a URL is returned unchanged.
+
+    >>> redacted("redis://worker:hunter2@db:6379/0?token=abc")
+    'redis://worker:***@db:6379/0?token=***'
     """
     scheme = _SCHEME.match(address)
     if scheme is None:

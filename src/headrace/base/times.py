@@ -1,4 +1,4 @@
-"""Clocks, durations and instants. Inside headrace time is an int64 of microseconds, and always an argument."""
+"""Clocks, durations and instants. Inside headrace a time is an int64 of microseconds, and is always an argument."""
 
 from __future__ import annotations
 
@@ -18,20 +18,23 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def duration_us(duration: Duration) -> int:
-    """Microseconds of ``"90s"``, ``"5m"``, ``"1h"``, ``"7d"``, ``"250ms"`` or a timedelta. Raises DefinitionError."""
+    """Return the microseconds of ``"90s"``, ``"5m"``, ``"1h"``, ``"7d"``, ``"250ms"`` or a timedelta.
+
+    Raises DefinitionError for any other text.
+    """
     if isinstance(duration, timedelta):
         return duration // timedelta(microseconds=1)
     match = _FORM.fullmatch(str(duration))  # a bare number has no unit: it is refused like any other text
     if match is None:
         message = (
-            f"{duration!r} is no duration: write a whole number and a unit (ms, s, m, h, d), such as '90s' or '7d'"
+            f"{duration!r} is not a duration: write a whole number and a unit (ms, s, m, h, d), such as '90s' or '7d'"
         )
         raise DefinitionError(message)
     return int(match[1]) * _UNITS[match[2]]
 
 
 def format_duration(us: int) -> str:
-    """The shortest text of a duration: 5_400_000_000 is ``"90m"``."""
+    """Return the shortest text of a duration: 5_400_000_000 is ``"90m"``."""
     for unit in ("d", "h", "m", "s", "ms"):
         if us and us % _UNITS[unit] == 0:
             return f"{us // _UNITS[unit]}{unit}"
@@ -39,12 +42,12 @@ def format_duration(us: int) -> str:
 
 
 def epoch_us(at: datetime) -> int:
-    """Microseconds since the epoch of a time with zone. Exact: no floats on the way."""
+    """Return the microseconds from the epoch to a time with zone, exactly: no float is used."""
     return (at - _EPOCH) // timedelta(microseconds=1)
 
 
 def utc_datetime(us: int) -> datetime:
-    """The UTC datetime of an instant in microseconds."""
+    """Return the UTC datetime of an instant in microseconds."""
     return _EPOCH + timedelta(microseconds=us)
 
 
@@ -53,16 +56,16 @@ Clock = Callable[[], int]
 
 
 def wall_clock() -> int:
-    """The machine's clock, the only place that reads it."""
+    """Return the time of the machine's clock. No other code reads it."""
     return time.time_ns() // 1_000
 
 
 @dataclass
 class SettableClock:
-    """A clock that stands where it was set: for lockstep replay and tests."""
+    """A clock that shows the time to which it was set: for lockstep replay and tests."""
 
     now_us: int = 0
 
     def __call__(self) -> int:
-        """Where it stands."""
+        """Return the time to which it was set."""
         return self.now_us

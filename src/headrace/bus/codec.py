@@ -34,12 +34,12 @@ _EPOCH = utc_datetime(0)
 
 
 def column_type(field: Field) -> Any:
-    """The Polars type of a field's column."""
+    """Return the Polars type of a field's column."""
     return pl.List(_TYPES[field.kind]) if field.many else _TYPES[field.kind]
 
 
 def schema(stream: Stream) -> dict[str, Any]:
-    """The Polars schema of a stream's event fields."""
+    """Return the Polars schema of a stream's event fields."""
     return {field.name: column_type(field) for field in stream.fields}
 
 
@@ -54,18 +54,18 @@ class Decoder:
         ]
 
     def decode(self, payloads: Sequence[bytes | None]) -> tuple[list[Event], np.ndarray, dict[int, str]]:
-        """The events that decode, their positions, and the error of each other position."""
+        """Return the events that decode, their positions, and the error of each other position."""
         events = self._together(payloads)
         if events is not None:
             return events, np.arange(len(events)), {}
         return self._one_by_one(payloads)
 
     def columns(self, events: Sequence[Event]) -> pl.DataFrame:
-        """One column a field, typed as in :func:`schema`."""
+        """Return one column for each field, typed as in :func:`schema`."""
         return pl.DataFrame([_column(field, events) for field in self._stream.fields])
 
     def _together(self, payloads: Sequence[bytes | None]) -> list[Event] | None:
-        """All events at once, or None where one of them needs a closer look."""
+        """Return all events at once, or None if one of them needs a closer look."""
         try:
             events = list(map(self._decoder.decode, payloads))  # type: ignore[arg-type]
         except (*_MALFORMED, TypeError):  # TypeError: a record without a value
@@ -104,7 +104,7 @@ class Decoder:
 
 
 def _scalars(values: Iterable[Any], many: bool) -> list[Any]:  # noqa: FBT001 - a field's own property
-    """The values that are not null; of lists their items."""
+    """Return the values that are not null; the items of the values if these are lists."""
     present = [value for value in values if value is not None]
     return [item for value in present for item in value if item is not None] if many else present
 
@@ -121,7 +121,7 @@ _CHECKS: dict[Kind, tuple[Callable[[list[Any]], bool], str]] = {
     "int": (_within_int64, "The integer does not fit into 64 bits"),
     "datetime": (_zoned, "The time has no zone: write it with an offset or Z"),
 }
-"""What msgspec lets pass and a column does not hold, by kind: the test of many values, and what is said."""
+"""Values that msgspec accepts and a column cannot hold, by kind: the test of many values, and the error."""
 
 
 def _column(field: Field, events: Sequence[Event]) -> pl.Series:
@@ -132,7 +132,7 @@ def _column(field: Field, events: Sequence[Event]) -> pl.Series:
 
 
 def instants(moments: Sequence[datetime]) -> np.ndarray:
-    """int64 microseconds of many times with zone; exact."""
+    """Return the int64 microseconds of many times with zone, exactly."""
     since = pa.array(list(map(sub, moments, repeat(_EPOCH))), pa.duration("us"))
     found: np.ndarray = since.view(pa.int64()).to_numpy()
     return found

@@ -1,4 +1,4 @@
-"""Messages on ``headrace.control``: the injected clock's ticks in a replay, and requests to flush."""
+"""The messages on ``headrace.control``: requests to flush, and the ticks of the injected clock in a replay."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ FORMAT = 1
 
 
 class Tick(msgspec.Struct, frozen=True, tag_field="type", tag="tick"):
-    """It is ``t_us`` (microseconds UTC, event time) now: rules are evaluated at this time."""
+    """The time is ``t_us`` (event time, in microseconds UTC) now. Trainers evaluate their rules at this time."""
 
     t_us: int
     format: int = FORMAT
 
 
 class FlushRequest(msgspec.Struct, frozen=True, tag_field="type", tag="flush"):
-    """Every worker commits to the event log what it has folded."""
+    """Each worker commits everything that was sent before this message. ``reason`` is for people."""
 
     reason: str = ""
     format: int = FORMAT
@@ -28,7 +28,7 @@ ControlMessage = Tick | FlushRequest
 
 
 def decode_control(data: bytes) -> ControlMessage | None:
-    """The message, or None for one of a type that this version does not know. Raises NewerFormatError."""
+    """Return the message, or None if this release does not know its type. Raises NewerFormatError."""
     try:
         return message.decode(data, ControlMessage, FORMAT, "a control message")
     except NewerFormatError:

@@ -21,7 +21,10 @@ Handler = Callable[[bytes], Awaitable[None]]
 
 
 def shell(name: str, bootstrap_servers: str, data_dir: str) -> faust.App:
-    """A Faust app with a group of its own: every process of this kind sees every message from its start on."""
+    """Return a Faust app with a consumer group of its own.
+
+    So each process reads every message that comes after its start.
+    """
     Path(data_dir).mkdir(parents=True, exist_ok=True)  # Faust makes the last folder only
     return faust.App(
         name,
@@ -39,7 +42,7 @@ def shell(name: str, bootstrap_servers: str, data_dir: str) -> faust.App:
 
 
 def listen(app: faust.App, topic: str, handler: Handler) -> None:
-    """Call ``handler`` with each record's value, one after the other; what it raises is logged, and the next comes."""
+    """Call ``handler`` with each record's value, one after the other. An error that it raises is logged."""
 
     async def agent(stream: Any) -> None:
         async for value in stream:
@@ -53,7 +56,7 @@ def listen(app: faust.App, topic: str, handler: Handler) -> None:
 
 
 class ThreadService(Service):  # type: ignore[misc]  # mode has no types
-    """Runs a blocking loop in a thread beside the agents; if it raises, the process ends with that error."""
+    """Runs a blocking loop in a thread, next to the agents. If the loop raises, so does the process."""
 
     def __init__(self, run: Callable[[], None], stop: Callable[[], None], **kwargs: Any) -> None:
         self._run, self._stop_loop = run, stop
@@ -86,12 +89,12 @@ class ThreadService(Service):  # type: ignore[misc]  # mode has no types
         await asyncio.to_thread(self._thread.join)
 
     def end(self) -> None:
-        """Ask the loop to end; a signal during the start leaves no other way, as then nothing is stopped in order."""
+        """Ask the loop to end. A signal during the start leaves no other way: services are not stopped then."""
         self._stop_loop()
 
 
 def run_shell(app: faust.App, service: ThreadService) -> None:
-    """Run until a signal; returns when everything has stopped. Exits the process with 1 if the loop failed."""
+    """Run until a signal, and return when everything has stopped. Exit the process with 1 if the loop failed."""
     app.service(service)  # pyright: ignore[reportArgumentType]  # it takes an instance too
     for library in ("faust", "mode", "aiokafka"):
         logging.getLogger(library).setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Reading the house's own messages: JSON with a ``format`` number, which a reader of an older release refuses."""
+"""Reading headrace's own messages: JSON with a ``format`` number. A release refuses formats that are newer than it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class VersionedMessage(Protocol):
-    """A message that says in which format it is."""
+    """A message with the number of its format."""
 
     @property
     def format(self) -> int:
-        """Counted from 1; it moves when an older reader would misread the message."""
+        """Counted from 1. It grows when an older reader would misread the message."""
         ...
 
 
@@ -30,10 +30,10 @@ _FORMAT = msgspec.json.Decoder(_FormatNumber)
 
 
 def decode(data: bytes | None, kind: type[T] | UnionType, newest: int, what: str) -> T:
-    """The message of this kind in these bytes; ``newest`` is the latest format that this release reads.
+    """Return the message of this kind in these bytes. ``newest`` is the latest format that this release reads.
 
-    ``what`` names it in errors, such as "a retrain request". Raises NewerFormatError for a later format, whatever else
-    is in the bytes, and CodecError for bytes that are no such message.
+    ``what`` names the message in errors, such as "a retrain request". Raises NewerFormatError for a later format,
+    whatever else is in the bytes, and CodecError for bytes that are not such a message.
     """
     try:
         found = _FORMAT.decode(data or b"").format

@@ -21,12 +21,12 @@ _REFUSED = (
     "MSG_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE", "INVALID_TIMESTAMP", "INVALID_RECORD", "POLICY_VIOLATION",
     "TOPIC_AUTHORIZATION_FAILED",
 )  # fmt: skip
-"""What the broker would say of the same record again."""
+"""Errors that the broker would give for the same record again."""
 
 
 @dataclass(frozen=True)
 class ProducerRecord:
-    """A message that was not delivered. ``more`` holds its timestamp and headers where it has them."""
+    """A message that was not delivered. ``more`` holds its timestamp and headers, if it has them."""
 
     topic: str
     key: bytes | None
@@ -37,9 +37,9 @@ class ProducerRecord:
 class EventProducer:
     """Produces events and control messages. Not for several threads at once.
 
-    A record that was taken is delivered, or handed back by RefusedError: what fails otherwise is sent again, after the
-    records that were delivered meanwhile. ``linger_ms`` trades latency for throughput. A full queue waits up to
-    ``timeout_s``, then BusUnavailableError.
+    A record that it accepts is delivered, or handed back by RefusedError. A delivery that fails for another reason is
+    repeated, after the records that were delivered meanwhile. ``linger_ms`` trades latency for throughput. If the
+    queue is full, a call waits up to ``timeout_s`` and then raises BusUnavailableError.
     """
 
     def __init__(self, bootstrap_servers: str, *, linger_ms: float = 1.0, timeout_s: float = 30.0) -> None:
@@ -65,7 +65,7 @@ class EventProducer:
         )
 
     def send(self, stream: Stream, event: msgspec.Struct, *, timestamp_ms: int = 0) -> None:
-        """Produce an event to its stream, keyed by the stream's key fields. ``timestamp_ms`` 0 is now."""
+        """Produce an event to its stream, with the stream's key fields as key. ``timestamp_ms`` 0 means now."""
         key = "|".join(str(getattr(event, name)) for name in stream.key_fields).encode() if stream.key_fields else None
         self.put(stream.topic, key, encode(event), timestamp_ms=timestamp_ms)
 
@@ -78,10 +78,10 @@ class EventProducer:
         timestamp_ms: int = 0,
         headers: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Produce bytes. Raises BusUnavailableError when the queue stays full: this message is not taken.
+        """Produce bytes. Raises BusUnavailableError if the queue stays full.
 
-        Raises TerminalError for a message that cannot be sent, and RefusedError for earlier ones that the broker does
-        not want; neither takes this message.
+        Raises TerminalError for a message that cannot be sent, and RefusedError for earlier messages that the broker
+        refuses. After each of these errors this message is not in the queue.
         """
         more: dict[str, Any] = {"timestamp": timestamp_ms} if timestamp_ms else {}
         if headers:
@@ -117,7 +117,7 @@ class EventProducer:
         self._producer.produce(record.topic, record.value, record.key, on_delivery=delivered, **record.more)
 
     def flush(self) -> None:
-        """Wait until everything is acknowledged. Raises BusUnavailableError (all is kept), or RefusedError."""
+        """Wait until everything is acknowledged. Raises BusUnavailableError (everything is kept), or RefusedError."""
         left = self._producer.flush(self._timeout_s)
         if self._failed:
             self._send_again()
@@ -128,12 +128,12 @@ class EventProducer:
             raise BusUnavailableError(message)
 
     def _send_again(self) -> None:
-        """Produce again, in their order, what was not delivered."""
+        """Produce again, in their order, the records that were not delivered."""
         if not self._failed:
             return
         self._hand_back_refused()
         if any(error.fatal() for _, error in self._failed):
-            self._producer = self._connect()  # this client is done for; all its messages have failed
+            self._producer = self._connect()  # this client cannot go on; all its messages have failed
         while self._failed:
             record, _ = self._failed[0]
             try:

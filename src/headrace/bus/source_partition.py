@@ -20,19 +20,19 @@ TOPIC_ID_BYTES = 16
 
 
 NO_CLOCK = -(2**62)
-"""The clock of a partition that has no record yet."""
+"""The clock of a partition that has no record yet, in microseconds."""
 
 
 @dataclass(frozen=True, order=True)
 class SourcePartition:
-    """A partition of one incarnation of a topic: the name that survives nothing but itself."""
+    """A partition of one incarnation of a topic. A topic that is created anew has another id, so other partitions."""
 
     partition: int
     topic_id: bytes
 
     @property
     def field(self) -> bytes:
-        """Its name as a field in the online store: topic id, then partition."""
+        """The name of its field in the online store: topic id, then partition."""
         return _SOURCE.pack(self.topic_id, self.partition)
 
     @property
@@ -42,26 +42,26 @@ class SourcePartition:
 
     @staticmethod
     def from_field(field: bytes) -> SourcePartition:
-        """Read a field name. Raises CodecError."""
+        """Return the source partition that a field name stands for. Raises CodecError."""
         if len(field) != _SOURCE.size:
-            message = f"{field!r} is no source partition: wanted {_SOURCE.size} bytes, topic id and partition"
+            message = f"{field!r} is not a source partition: wanted {_SOURCE.size} bytes, topic id and partition"
             raise CodecError(message)
         topic_id, partition = _SOURCE.unpack(field)
         return SourcePartition(partition, topic_id)
 
     @staticmethod
     def from_text(text: str) -> SourcePartition:
-        """Read :attr:`text`."""
+        """Return the source partition that :attr:`text` stands for."""
         topic_id, _, partition = text.rpartition("-")
         return SourcePartition(int(partition), bytes.fromhex(topic_id))
 
 
 def by_source(packed: Sequence[bytes]) -> dict[SourcePartition, bytes]:
-    """What a hash of names of sources and bytes, in turn, has of each. Raises CodecError."""
+    """Return the bytes of each source partition, from field names and bytes in turn. Raises CodecError."""
     return {SourcePartition.from_field(name): data for name, data in zip(packed[::2], packed[1::2], strict=True)}
 
 
 @lru_cache(maxsize=4096)
 def text_of(name: bytes) -> str:
-    """The text of the source that a field is named by. Raises CodecError."""
+    """Return the text of the source partition that a field name stands for. Raises CodecError."""
     return SourcePartition.from_field(name).text

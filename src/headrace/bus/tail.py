@@ -18,9 +18,9 @@ _NEW_TOPIC_S = 5.0
 
 
 class TopicTail:
-    """Follows all partitions of some topics. ``from_beginning=False`` starts at what comes after the construction.
+    """Follows all partitions of some topics. ``from_beginning=False`` begins with the next record that is produced.
 
-    Raises BusUnavailableError for a topic that is not there: else it would follow nothing, for ever.
+    Raises BusUnavailableError for a topic that does not exist. Else it would follow nothing, for ever.
     """
 
     def __init__(self, bootstrap_servers: str, topics: Sequence[str], *, from_beginning: bool) -> None:
@@ -38,7 +38,7 @@ class TopicTail:
             }
         )
         self._watermarks = Watermarks(bootstrap_servers)
-        self._drained: list[Message] = []  # kept when the next question fails
+        self._drained: list[Message] = []  # kept when the next request fails
         try:
             places = [TopicPartition(topic, number) for topic in topics for number in self._partitions(topic)]
             for place in places:
@@ -50,7 +50,10 @@ class TopicTail:
             raise BusUnavailableError(message) from error
 
     def _partitions(self, topic: str) -> list[int]:
-        """The topic's partitions; one that was just made may be unknown for a moment. Raises BusUnavailableError."""
+        """Return the topic's partitions. A topic that was just made may be unknown for a moment.
+
+        Raises BusUnavailableError.
+        """
         deadline = time.monotonic() + _NEW_TOPIC_S
         while not (found := list(self._consumer.list_topics(topic, _TIMEOUT_S).topics[topic].partitions)):
             if time.monotonic() > deadline:
@@ -59,14 +62,17 @@ class TopicTail:
         return found
 
     def poll(self, timeout_s: float) -> list[Message]:
-        """What has come: at once if there is something, else after up to the timeout."""
+        """Return the records that have come: at once if there are any, else after the timeout at the latest."""
         messages = self._consumer.consume(1, timeout_s)
         if messages:
             messages += self._consumer.consume(1_000, 0)
         return [message for message in messages if message.error() is None]
 
     def drain(self) -> list[Message]:
-        """Everything up to the present end of the topics. Raises BusUnavailableError; then the next call has it all."""
+        """Return all records up to the present end of the topics.
+
+        Raises BusUnavailableError; then the next call returns them all.
+        """
         while self._behind():
             self._drained += self.poll(0.05)
         found, self._drained = self._drained, []
@@ -89,10 +95,10 @@ class TopicTail:
         return False
 
     def end(self, topic: str, partition: int) -> int:
-        """The high watermark of any partition."""
+        """Return the high watermark of any partition."""
         return self._watermarks.of(topic, partition)[1]
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._consumer.close()
         self._watermarks.close()

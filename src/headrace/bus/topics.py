@@ -1,4 +1,4 @@
-"""Topics of the house: their names, their incarnations, and making them."""
+"""The topics of headrace: their names, their incarnations, and making them."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "de
 
 
 def dead_letters(topic: str) -> str:
-    """The topic that keeps the rejected records of a topic."""
+    """Return the name of the topic that keeps the rejected records of a topic."""
     return f"{topic}.dead-letters"
 
 
 def stream_config(*, replay: bool) -> dict[str, str]:
-    """The configuration of a stream's topic, kept for ever.
+    """Return the configuration of a stream's topic, which is kept for ever.
 
-    The broker's clock stamps its records, so that what was available when is a fact. ``replay``: the producers' stamps
-    count instead, for history that is replayed in order; the broker refuses what lies more than a day ahead of its
-    clock, as one such record would move its partition's clock for ever.
+    The broker's clock stamps its records: so it is a fact when each was available. ``replay``: the producers' stamps
+    count instead, for history that is replayed in order. The broker then refuses a record that lies more than a day
+    ahead of its clock, as one such record would move its partition's clock for ever.
     """
     if not replay:
         return {"retention.ms": "-1", STAMPED: "LogAppendTime"}
@@ -45,12 +45,12 @@ def stream_config(*, replay: bool) -> dict[str, str]:
 
 
 STAMPED = "message.timestamp.type"
-"""Whose clock stamps the records of a topic: LogAppendTime or CreateTime."""
+"""The option that says whose clock stamps a topic's records: LogAppendTime (the broker) or CreateTime (producers)."""
 
 
 @dataclass(frozen=True)
 class TopicPlan:
-    """A topic that is to exist."""
+    """A topic that has to exist."""
 
     name: str
     partitions: int = 1
@@ -59,21 +59,21 @@ class TopicPlan:
 
 @dataclass(frozen=True)
 class TopicIncarnation:
-    """What the broker knows of a topic: its id, which a re-created topic does not share, and its partition count."""
+    """A topic as the broker knows it: its id, which a re-created topic does not have, and its partition count."""
 
     topic_id: bytes
     partitions: int
 
 
 def admin(bootstrap_servers: str) -> AdminClient:
-    """An admin client."""
+    """Return an admin client."""
     from confluent_kafka.admin import AdminClient  # noqa: PLC0415 - keeps `import headrace.serving` light
 
     return AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 2})
 
 
 def ensure_topics(bootstrap_servers: str, plans: Iterable[TopicPlan], *, timeout_s: float = 30.0) -> None:
-    """Create the topics that are not there yet; existing ones stay as they are. Raises BusUnavailableError."""
+    """Create the topics that do not exist. Existing topics are not changed. Raises BusUnavailableError."""
     from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415
     from confluent_kafka.admin import NewTopic  # noqa: PLC0415
 
@@ -89,7 +89,7 @@ def ensure_topics(bootstrap_servers: str, plans: Iterable[TopicPlan], *, timeout
 
 
 def stamped_by_producers(client: AdminClient, topics: Iterable[str], *, timeout_s: float = 10.0) -> list[str]:
-    """Those of the topics whose records have their producers' timestamps. Raises BusUnavailableError."""
+    """Return the topics whose records have their producers' timestamps. Raises BusUnavailableError."""
     found = configurations(client, topics, timeout_s=timeout_s)
     return sorted(topic for topic, config in found.items() if config[STAMPED] == "CreateTime")
 
@@ -97,7 +97,7 @@ def stamped_by_producers(client: AdminClient, topics: Iterable[str], *, timeout_
 def configurations(
     client: AdminClient, topics: Iterable[str], *, timeout_s: float = 10.0
 ) -> dict[str, dict[str, str | None]]:
-    """The configuration of each topic, all of which exist. Raises BusUnavailableError."""
+    """Return the configuration of each topic. All of them must exist. Raises BusUnavailableError."""
     from confluent_kafka import KafkaException  # noqa: PLC0415
     from confluent_kafka.admin import ConfigResource, ResourceType  # noqa: PLC0415
 
@@ -112,14 +112,14 @@ def configurations(
 
 
 def incarnations(client: AdminClient, topics: Iterable[str], *, timeout_s: float = 10.0) -> dict[str, TopicIncarnation]:
-    """The incarnation of each topic. Raises TopicUnknownError, or BusUnavailableError without an answer."""
+    """Return the incarnation of each topic. Raises TopicUnknownError, or BusUnavailableError without an answer."""
     return {name: _incarnation(name, asked, timeout_s) for name, asked in _described(client, topics, timeout_s)}
 
 
 def existing_incarnations(
     client: AdminClient, topics: Iterable[str], *, timeout_s: float = 10.0
 ) -> dict[str, TopicIncarnation]:
-    """The incarnations of those topics that are there. Raises BusUnavailableError without an answer."""
+    """Return the incarnations of the topics that exist. Raises BusUnavailableError without an answer."""
     found = {}
     for name, asked in _described(client, topics, timeout_s):
         with suppress(TopicUnknownError):
@@ -145,14 +145,17 @@ def _incarnation(name: str, asked: Future[Any], timeout_s: float) -> TopicIncarn
 
 @dataclass(frozen=True)
 class RetainedOffsets:
-    """What a partition holds: offsets from ``begins`` to below ``ends``, its high watermark."""
+    """The offsets that a partition holds: from ``begins`` to below ``ends``, its high watermark."""
 
     begins: int
     ends: int
 
 
 def retained_offsets(client: AdminClient, topic: str, partition: int, *, timeout_s: float = 10.0) -> RetainedOffsets:
-    """What a partition holds now. Raises TopicUnknownError, and BusUnavailableError if the broker does not answer."""
+    """Return the offsets that a partition holds now.
+
+    Raises TopicUnknownError, and BusUnavailableError if the broker does not answer.
+    """
     from confluent_kafka import KafkaException, TopicPartition  # noqa: PLC0415
     from confluent_kafka.admin import OffsetSpec  # noqa: PLC0415
 
@@ -168,7 +171,7 @@ def retained_offsets(client: AdminClient, topic: str, partition: int, *, timeout
 
 
 def _unanswered(what: str, error: Exception) -> BusUnavailableError:
-    """The error of ours for one of Kafka's."""
+    """Return headrace's error for an error of Kafka."""
     from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415
 
     names = ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "_NOENT")  # the last: no leader is known

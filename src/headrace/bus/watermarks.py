@@ -1,7 +1,7 @@
-"""Where partitions begin and end, asked on a connection of its own.
+"""The first and the last offset of partitions, asked on a connection of its own.
 
-A broker answers a connection's requests in order, so one that waits for records to fetch holds up whatever is asked
-behind it: up to the fetch's whole wait.
+A broker answers the requests of one connection in order. So a fetch that waits for records holds up every later request
+on its connection, for up to the fetch's whole wait.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _WAIT_S = 0.05
 
 
 class Watermarks:
-    """Asks for the offsets of any partitions."""
+    """Asks Kafka for the first and last offsets of partitions."""
 
     def __init__(self, bootstrap_servers: str) -> None:
         from confluent_kafka import Consumer  # noqa: PLC0415 - keeps `import headrace.serving` light
@@ -27,9 +27,9 @@ class Watermarks:
         )
 
     def of(self, topic: str, partition: int, timeout_s: float = _TIMEOUT_S) -> tuple[int, int]:
-        """The oldest offset still there and the next one to be written. Raises KafkaException.
+        """Return the oldest offset that exists, and the next one to be written. Raises KafkaException.
 
-        A partition that was made just now may have no leader yet: that is waited for.
+        It waits for a partition that was made just now and has no leader yet.
         """
         from confluent_kafka import KafkaError, KafkaException, TopicPartition  # noqa: PLC0415
 
@@ -43,5 +43,5 @@ class Watermarks:
             time.sleep(_WAIT_S)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._consumer.close()

@@ -1,7 +1,11 @@
 """The tiles of one view in memory: rings that batches fold into and fields are written from.
 
-A slot is one (source partition, entity). Each tile size has a ring of R tiles a slot; R is large enough that all tiles
-that may live at one time have places of their own.
+A slot is one (source partition, entity). Each tile size has a ring of R places for each slot. R is large enough that
+all tiles that may live at one time have places of their own::
+
+    slot 7 ──┬── ring of 1 min tiles:  k mod R ──> tile k: count, sum, … of [k min, k + 1 min)
+             └── ring of 30 min tiles: k mod R ──> tile k
+    field of slot 7 = header (next_offset, clock, newest) + the living tiles of each ring, oldest first
 """
 
 from __future__ import annotations
@@ -16,13 +20,13 @@ from headrace.streams.views.tile_ring import TileRing, grow
 
 _FIRST_SLOTS, _ABANDONED = 64, -1
 _GROWTH = 8
-"""A view that is full grows by one slot in so many: by as much it may be above a bound on its memory."""
+"""A full view grows by one slot in this number. By that share it may be above a bound on its memory."""
 _NAME_BYTES = 300
-"""What whoever fills a slot keeps beside it, roughly: a name, its place in a dict, the bytes of an entity key."""
+"""Roughly what the owner of a slot keeps for it: a name, its place in a dict, the bytes of an entity key."""
 
 
 class FoldedView:
-    """What one worker holds of one view. It knows no Kafka and no Redis: rows go in, fields come out."""
+    """The tiles that one worker holds of one view. It knows nothing of Kafka and Redis: rows go in, fields come out."""
 
     def __init__(self, kernel: TileKernel) -> None:
         self.kernel = kernel
@@ -36,19 +40,19 @@ class FoldedView:
         ]
         self.next_offset = np.zeros(_FIRST_SLOTS, np.int64)
         self.newest = np.full(_FIRST_SLOTS, NEVER)
-        self._used = np.zeros(_FIRST_SLOTS, np.int64)  # the fold that a slot was last in, counted
+        self._used = np.zeros(_FIRST_SLOTS, np.int64)  # the number of the last fold that each slot was in
         self._folds = 0
-        self.count = self.abandoned = 0
-        """The number of slots: they are the first ones; and how many of them nobody asks for any more."""
+        self.slot_count = self.abandoned = 0
+        """The number of slots, which are the first ones; and how many of them nobody asks for any more."""
 
     def add(self, field: bytes | None = None) -> int:
-        """A new slot, with what a field of the store holds. Raises CodecError for bytes of another layout."""
-        slot = self.count
+        """Return a new slot with the tiles of a field of the store. Raises CodecError for bytes of another layout."""
+        slot = self.slot_count
         if slot == len(self.newest):
             self._grow()
         if field is not None:
             self._load(slot, field)
-        self.count += 1
+        self.slot_count += 1
         return slot
 
     def _load(self, slot: int, field: bytes) -> None:
@@ -67,13 +71,13 @@ class FoldedView:
 
     @property
     def nbytes(self) -> int:
-        """The memory held; of the names a guess."""
+        """The bytes of memory that it holds. The bytes of names are a guess."""
         own = self.next_offset.nbytes + self.newest.nbytes + self._used.nbytes
-        return sum(ring.nbytes for ring in self._rings) + own + _NAME_BYTES * self.count
+        return sum(ring.nbytes for ring in self._rings) + own + _NAME_BYTES * self.slot_count
 
     def forget(self, keep: int) -> np.ndarray:
-        """Drop all but the ``keep`` slots used last; the former numbers of those that stay, which are counted anew."""
-        count = self.count
+        """Drop all but the ``keep`` slots that were used last. Return their former numbers; they are counted anew."""
+        count = self.slot_count
         if keep >= count:
             return np.arange(count)
         kept = np.sort(np.argpartition(self._used[:count], count - keep)[count - keep :]) if keep else np.arange(0)
@@ -81,34 +85,34 @@ class FoldedView:
         return kept
 
     def abandon(self, slots: np.ndarray) -> None:
-        """Nobody asks for these any more: they are the first to be forgotten."""
+        """Mark slots that nobody asks for any more. They are the first to be forgotten."""
         self._used[slots] = _ABANDONED
         self.abandoned += len(slots)
 
     def kept(self) -> np.ndarray:
-        """The slots that are not abandoned."""
-        return np.flatnonzero(self._used[: self.count] != _ABANDONED)
+        """Return the slots that are not abandoned."""
+        return np.flatnonzero(self._used[: self.slot_count] != _ABANDONED)
 
     def retain(self, kept: np.ndarray) -> None:
-        """Have these slots alone, ascending; they are counted anew."""
+        """Keep these slots alone, given in ascending order. They are counted anew."""
         capacity = max(len(kept), _FIRST_SLOTS)
         for ring in self._rings:
             ring.keep(kept, capacity)
         self.next_offset = _kept(self.next_offset, kept, capacity, 0)
         self.newest = _kept(self.newest, kept, capacity, NEVER)
         self._used = _kept(self._used, kept, capacity, 0)
-        self.count = len(kept)
-        self.abandoned = int(np.count_nonzero(self._used[: self.count] == _ABANDONED))
+        self.slot_count = len(kept)
+        self.abandoned = int(np.count_nonzero(self._used[: self.slot_count] == _ABANDONED))
 
     def _make_room(self, resolution: int, k: np.ndarray, clock: np.ndarray | int) -> None:
-        """Places for all from the oldest tile that may live under a clock to the newest of these."""
+        """Make places for all tiles from the oldest that may live under a clock to the newest of these."""
         oldest = np.floor_divide(clock - self._history, self.kernel.sizes[resolution]) - self._tiles[resolution]
         self._rings[resolution].make_room(int((k - oldest).max(initial=0)))
 
     def fold(self, slots: np.ndarray, time_us: np.ndarray, partials: np.ndarray, clock: np.ndarray) -> None:
         """Fold rows into their slots.
 
-        ``clock`` is each row's partition clock after the batch: tiles gone by then stay out.
+        ``clock`` is the clock of each row's partition after the batch. Tiles that have expired by then stay out.
         """
         for resolution, size in enumerate(self.kernel.sizes):
             k = np.floor_divide(time_us, size)
@@ -133,7 +137,7 @@ class FoldedView:
         self._rings[resolution].fold(slots[starts], merged)
 
     def fields(self, slots: np.ndarray, next_offset: np.ndarray, clock: np.ndarray) -> list[bytes]:
-        """The bytes of these slots' fields, folded below ``next_offset`` under ``clock`` (both a value a slot)."""
+        """Return the bytes of these slots' fields. ``next_offset`` and ``clock`` have one value for each slot."""
         self.next_offset[slots] = next_offset
         counts, pieces = [], []
         for ring, tiles, size in zip(self._rings, self._tiles, self.kernel.sizes, strict=True):

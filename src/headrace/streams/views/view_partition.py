@@ -1,8 +1,17 @@
-"""One view over one source partition: its memory, its cursor, and the writes that keep both in step."""
+"""One view over one source partition: its memory, its cursors, and the writes that keep both in step.
+
+A batch has rows of several partitions. They are folded together, and end as at most one write for each partition and
+shard::
+
+    row ──> slot: one key of one partition, in ViewMemory
+             │     └── tiles of each size, in FoldedView and its TileRings ──> the field of the key: its bytes
+             └──> home: (partition, shard of the key)
+                   └── one write: the fields of all touched slots of the home, and the home's cursor
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +21,7 @@ from headrace.features.offline.feature_history import used_columns
 from headrace.features.online.cursor import Cursor, CursorState
 from headrace.features.online.store import FencedWrite, OnlineStore
 from headrace.streams.views.logged_rows import FOLDED
-from headrace.streams.views.view_memory import ViewMemory
+from headrace.streams.views.view_memory import FieldsByHome, PartitionBounds, ShardFields, ShardHomes, ViewMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,23 +33,23 @@ if TYPE_CHECKING:
 
 
 def reach_us(spec: Mapping[str, Any]) -> int:
-    """How far behind a view's clock a look-up may see: its longest window and its history."""
+    """Return how far behind a view's clock a look-up may see: its longest window and its history."""
     longest: int = max(window["length_us"] for window in spec["windows"])
     history: int = spec["history_us"]
     return longest + history
 
 
 class ViewPartition:
-    """Folds the rows of one source partition into one view. The owner of the partition is the only one that does.
+    """Folds the rows of one source partition into one view. Only the partition's owner does so.
 
-    One memory for all shards of the store. A shard that a batch brings nothing is not written; its cursor follows with
-    :meth:`level` and :meth:`heartbeat`. To stay behind is right, as there is nothing of that shard in between.
+    All shards of the store share one memory. A shard without rows in a batch is not written. Its cursor follows with
+    :meth:`level` and :meth:`heartbeat`; until then it is right where it is, as there is no row of the shard in between.
     """
 
     def __init__(
         self, spec: Mapping[str, Any], source: SourcePartition, store: OnlineStore, memory: ViewMemory | None = None
     ) -> None:
-        """``memory``: the view's, which other partitions share; None: one of its own."""
+        """``memory``: the view's memory, which other partitions share. None: a memory of its own."""
         self.memory = memory or ViewMemory(spec, store)
         self.view = self.memory.view
         self.source = source
@@ -49,15 +58,15 @@ class ViewPartition:
         """The offset below which all rows are folded, here and, once the writes are applied, in the store."""
         self.clock = NO_CLOCK
         """The partition's clock at that position."""
-        self._unwritten: set[int] = set()  # shards that were folded into and whose write was not applied (yet)
+        self._unwritten: set[int] = set()  # shards with folded rows whose write is not applied (yet)
         self._store = store
         self.event_time: str = spec["source"]["event_time"]
         self.columns = [*FOLDED, *used_columns(spec)]
-        """What folding reads of a row in the log."""
+        """The columns of the log that folding reads."""
         self.by_event_time = spec["clock"] == "stream"
 
     def acquire(self, owner: bytes, partitions: int) -> None:
-        """Take the cursors over and start from the one that is least; the memory of this partition is dropped."""
+        """Acquire the cursors, and start from the least of them. The memory of this partition is dropped."""
         self.memory.drop(self.source)
         self._unwritten.clear()
         found = self._store.acquire(self.view, self.source, owner, partitions)
@@ -83,7 +92,7 @@ class ViewPartition:
     # -- writes -----------------------------------------------------------------------------------------------------
 
     def applied(self, write: FencedWrite) -> None:
-        """The store has it."""
+        """Take in that the store applied a write."""
         self.cursors[write.shard] = write.after
         self._unwritten.discard(write.shard)
 
@@ -92,30 +101,30 @@ class ViewPartition:
         self.cursors = [replace(cursor, partitions=partition_count) for cursor in self.cursors]
 
     def heartbeat(self) -> list[FencedWrite]:
-        """The compare-and-sets that say: alive, and still the owner, up to here. They carry no field."""
+        """Return writes without fields, one for each cursor: the owner is alive, and has folded up to here."""
         return [self._write(shard, self._following(shard)) for shard in range(len(self.cursors))]
 
     def level(self) -> list[FencedWrite]:
-        """Those that bring cursors up which the last folds had nothing for."""
+        """Return the writes that bring up the cursors of shards for which the last folds had no rows."""
         behind = [shard for shard, cursor in enumerate(self.cursors) if cursor.next_offset < self.position]
         return [self._write(shard, self._following(shard)) for shard in behind if shard not in self._unwritten]
 
     def _following(self, shard: int) -> Cursor:
-        """The cursor at the position, unless a write that has fields for it is still to come."""
+        """Return the cursor at the position; unchanged if a write with fields for it is still to come."""
         cursor = self.cursors[shard]
         if cursor.next_offset >= self.position or shard in self._unwritten:
             return cursor
         return cursor.moved(self.position, 0, max(cursor.clock, self.clock), cursor.state)
 
     def marked(self, state: CursorState) -> list[FencedWrite]:
-        """Those that fold nothing and say in every cursor, also where there is none yet, whether it is up to date."""
+        """Return writes that fold nothing and put a state into every cursor, also where there is no cursor yet."""
         return [
             self._write(shard, cursor.moved(max(cursor.next_offset, 0), 0, cursor.clock, state))
             for shard, cursor in enumerate(self.cursors)
         ]
 
     def suspended(self) -> list[FencedWrite]:
-        """Those that say *rebuilding* in the cursors that are there."""
+        """Return the writes that say *rebuilding* in the cursors that exist."""
         return [write for write in self.marked(CursorState.REBUILDING) if write.before.next_offset >= 0]
 
     def _write(
@@ -126,92 +135,122 @@ class ViewPartition:
     # -- folding ----------------------------------------------------------------------------------------------------
 
     def fold(self, rows: LoggedRows, next_offset: int, state: CursorState = CursorState.LIVE) -> list[FencedWrite]:
-        """Fold rows of the log that end below ``next_offset``; the writes that make it so in the store.
+        """Fold rows of the log that end below ``next_offset``. Return the writes that bring the store up to it.
 
         Rows below their shard's cursor, and below an entity's own field, were folded before and are left out.
         """
         return fold_together([self], rows.since(self.position), [next_offset], state)[0]
 
     @property
-    def bounds(self) -> tuple[SourcePartition, list[int]]:
-        """The source partition, and the offset of each shard below which its rows were folded before."""
-        return self.source, [cursor.next_offset for cursor in self.cursors]
+    def bounds(self) -> PartitionBounds:
+        """The offset of each shard below which the partition's rows were folded before."""
+        return PartitionBounds(self.source, [cursor.next_offset for cursor in self.cursors])
 
-    def moved(
-        self, shard: int, rows: int, keys: Sequence[bytes], fields: Sequence[bytes], state: CursorState
-    ) -> FencedWrite:
-        """The write of one shard after a fold; its cursor may be further already, and then has nothing to take."""
+    def shard_writes(
+        self, counts: Sequence[int], fields: FieldsByHome, index: int, state: CursorState
+    ) -> list[FencedWrite]:
+        """Return the writes after a fold: one for each shard that has rows or fields, or has to change its state.
+
+        ``counts``: the accepted rows of each shard. ``index``: that of this partition in ``fields``. A view with one
+        shard is always written.
+        """
+        is_single = len(self.cursors) == 1
+        return [
+            self._folded(shard, count, fields.of(index, shard), state)
+            for shard, count in enumerate(counts)
+            if is_single or count or fields.has(index, shard) or self.cursors[shard].state is not state
+        ]
+
+    def _folded(self, shard: int, count: int, fields: ShardFields, state: CursorState) -> FencedWrite:
+        """The cursor may be further already: then nothing of the batch is for it."""
         cursor = self.cursors[shard]
-        after = cursor.moved(max(cursor.next_offset, self.position), rows, max(cursor.clock, self.clock), state)
+        after = cursor.moved(max(cursor.next_offset, self.position), count, max(cursor.clock, self.clock), state)
         self._unwritten.add(shard)
-        return self._write(shard, after, keys, fields)
+        return self._write(shard, after, fields.keys, fields.fields)
+
+
+@dataclass(frozen=True)
+class RowsToFold:
+    """Rows of several partitions on their way into one view: arrays with one element a row.
+
+    ``partition`` is the index of the row's partition among those that are folded together.
+    """
+
+    partition: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    slot: NDArray[np.int64]
+    time_us: NDArray[np.int64]
+    partial: np.ndarray
+
+    def where(self, wanted: np.ndarray) -> RowsToFold:
+        """Return the wanted rows."""
+        if wanted.all():
+            return self
+        return RowsToFold(
+            self.partition[wanted], self.offset[wanted], self.slot[wanted], self.time_us[wanted], self.partial[wanted]
+        )
 
 
 def fold_together(
     views: Sequence[ViewPartition], rows: LoggedRows, next_offsets: Sequence[int], state: CursorState = CursorState.LIVE
 ) -> list[list[FencedWrite]]:
-    """Fold rows of several partitions into one view of one memory, in one go; the writes of each.
+    """Fold rows of several partitions into one view of one memory. Return the writes of each partition.
 
-    The rows are those of these partitions, none below the position of its view. What it costs is by batch.
+    The rows are those of these partitions, none below the position of its view. The cost is by batch, not by partition.
     """
-    memory, which = views[0].memory, _indexes(views)
-    data = memory.kernel.keep(rows.accepted)
-    own, offsets, bounds = which(data), data.get_column("offset").to_numpy(), [view.bounds for view in views]
-    slots = memory.slots(data, own, bounds)
-    clocks = rows.clocks(which, [view.clock for view in views], by_event_time=views[0].by_event_time)
-    counts = _counts(rows, offsets, own, which, lambda: memory.homes(slots, bounds), bounds)
-    fresh = offsets >= memory.next_offsets(slots)
-    times, partials = data.get_column("__time").to_numpy(), memory.kernel.lift(data)
-    if not fresh.all():
-        slots, times, partials, own = slots[fresh], times[fresh], partials[fresh], own[fresh]
-    touched = memory.fold(slots, times, partials, clocks[own])
-    homes = memory.homes(touched, bounds)
-    order = np.argsort(homes, kind="stable")
-    touched, homes = touched[order], homes[order]
-    of, shards = homes // counts.shape[1], counts.shape[1]
-    keys, fields = memory.fields(touched, np.array(next_offsets)[of], clocks[of])
-    ends = np.searchsorted(homes, np.arange(len(views) * shards + 1)).tolist()
-    found = []
-    for index, (view, next_offset, clock) in enumerate(zip(views, next_offsets, clocks.tolist(), strict=True)):
+    memory, homes = views[0].memory, ShardHomes(views[0].memory, [view.bounds for view in views])
+    index_of = _partition_index(views)
+    clocks = rows.clocks(index_of, [view.clock for view in views], by_event_time=views[0].by_event_time)
+    kept = _rows_to_fold(memory, rows, index_of, homes)
+    counts = _row_counts(rows, kept, index_of, homes)
+    fresh = kept.where(kept.offset >= memory.next_offsets(kept.slot))
+    touched = memory.fold(fresh.slot, fresh.time_us, fresh.partial, clocks[fresh.partition])
+    fields = homes.fields(touched, np.array(next_offsets), clocks)
+    for view, next_offset, clock in zip(views, next_offsets, clocks.tolist(), strict=True):
         view.position, view.clock = next_offset, clock
-        found.append(
-            [
-                view.moved(shard, count, keys[begin:end], fields[begin:end], state)
-                for shard, (count, begin, end) in enumerate(
-                    zip(counts[index].tolist(), ends[index * shards :], ends[index * shards + 1 :], strict=False)
-                )
-                if shards == 1 or count or begin < end or view.cursors[shard].state is not state
-            ]
-        )
-    return found
+    return [
+        view.shard_writes(of_view, fields, index, state)
+        for index, (view, of_view) in enumerate(zip(views, counts.tolist(), strict=True))
+    ]
 
 
-def _indexes(views: Sequence[ViewPartition]) -> Callable[[pl.DataFrame], NDArray[np.int64]]:
-    """Gives the index of each row's view."""
+def _partition_index(views: Sequence[ViewPartition]) -> Callable[[pl.DataFrame], NDArray[np.int64]]:
+    """Return a function that gives the index of each row's partition in ``views``."""
     numbers = [view.source.partition for view in views]
     index = np.zeros(max(numbers) + 1, np.int64)
     index[numbers] = np.arange(len(numbers))
     return lambda rows: index[rows.get_column("__partition").to_numpy()]
 
 
-def _counts(  # noqa: PLR0917 - one call site
-    rows: LoggedRows,
-    offsets: np.ndarray,
-    own: np.ndarray,
-    which: Callable[[pl.DataFrame], NDArray[np.int64]],
-    homes_of_rows: Callable[[], NDArray[np.int64]],
-    bounds: Sequence[tuple[SourcePartition, Sequence[int]]],
-) -> np.ndarray:
-    """How many accepted rows each shard (a column) of each view (a row) has beyond its cursor.
+def _rows_to_fold(
+    memory: ViewMemory, rows: LoggedRows, index_of: Callable[[pl.DataFrame], NDArray[np.int64]], homes: ShardHomes
+) -> RowsToFold:
+    """Return the accepted rows that the view keeps. Slots that are not in memory are loaded from the store."""
+    data = memory.kernel.keep(rows.accepted)
+    partition = index_of(data)
+    return RowsToFold(
+        partition=partition,
+        offset=data.get_column("offset").to_numpy(),
+        slot=memory.slots(data, partition, homes.bounds),
+        time_us=data.get_column("__time").to_numpy(),
+        partial=memory.kernel.lift(data),
+    )
 
-    Those that the view leaves out are in shard 0.
+
+def _row_counts(
+    rows: LoggedRows, kept: RowsToFold, index_of: Callable[[pl.DataFrame], NDArray[np.int64]], homes: ShardHomes
+) -> np.ndarray:
+    """Return how many accepted rows each shard (a column) of each partition (a row) has beyond its cursor.
+
+    Rows that the view leaves out count for shard 0.
     """
-    ends = np.array([of_view for _, of_view in bounds])
-    accepted = which(rows.accepted)
+    accepted = index_of(rows.accepted)
+    ends = homes.next_offsets
     if ends.shape[1] == 1:
         return np.bincount(accepted, minlength=len(ends))[:, None]
-    homes = homes_of_rows()
-    counts = np.bincount(homes[offsets >= ends.reshape(-1)[homes]], minlength=ends.size).reshape(ends.shape)
-    for of, sign, at in ((accepted, 1, rows.accepted.get_column("offset").to_numpy()), (own, -1, offsets)):
-        counts[:, 0] += sign * np.bincount(of[at >= ends[of, 0]], minlength=len(ends))
+    home = homes.of(kept.slot)
+    counts = np.bincount(home[kept.offset >= ends.reshape(-1)[home]], minlength=ends.size).reshape(ends.shape)
+    offsets = rows.accepted.get_column("offset").to_numpy()
+    for partition, offset, sign in ((accepted, offsets, 1), (kept.partition, kept.offset, -1)):
+        counts[:, 0] += sign * np.bincount(partition[offset >= ends[partition, 0]], minlength=len(ends))
     return counts
