@@ -109,7 +109,7 @@ def test_a_shard_that_is_emptied_meanwhile_is_found_full_or_empty_and_never_half
             emptied = other.submit(empty_after, took * attempt / 20, store)
             while not emptied.done():
                 (answer,) = store.look_up([(VIEW, keys)])
-                cursors = [len(moment.cursors) for moment in answer.moments]
+                cursors = {shard: len(moment.cursors) for shard, moment in answer.moments.items()}
                 seen |= set(zip([cursors[shard] for shard in answer.shards], map(len, answer.fields), strict=True))
             emptied.result()
     assert seen <= {(0, 0), (1, 1)}
