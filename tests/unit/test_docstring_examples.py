@@ -7,7 +7,14 @@ import importlib
 
 import pytest
 
-MODULES = ["bus.event", "bus.stream"]
+MODULES = [
+    "bus.event",
+    "bus.stream",
+    "trainers.day_scores",
+    "trainers.definitions",
+    "trainers.triggers.hysteresis",
+    "trainers.triggers.rules",
+]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -1,6 +1,6 @@
-"""Metrics of a binary score, and how sure they are: whole days are resampled, since rows of one day share their fate.
+"""Metrics of a binary score with their bounds. Whole days are resampled, because rows of one day share their fate.
 
-Everything is exact under day weights: AUC by a matrix of won pairs between days, log-loss by sums of days.
+The metrics under day weights are exact: AUC by a matrix of won pairs between days, log-loss by sums of days.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _Z = 1.959963984540054
 
 @dataclass(frozen=True)
 class Interval:
-    """A point estimate with its two-sided 95 % bounds. All NaN where there is nothing to estimate."""
+    """A point estimate with its two-sided 95 % bounds. All three are NaN if there is nothing to estimate."""
 
     point: float
     low: float
@@ -39,9 +39,9 @@ def higher_is_better(metric: Metric) -> bool:
 
 
 class DayScores:
-    """One scorer's rows by day. ``day`` is any integer index, ``label`` is 0 or 1, ``score`` a probability.
+    """The scores of one model by day. ``day`` is any integer index, ``label`` is 0 or 1, ``score`` a probability.
 
-    Raises ValueError for arrays of different lengths and for a score that is not a number: drop such rows from both.
+    Raises ValueError if the arrays differ in length or if a score is not a number: leave such rows out.
     """
 
     def __init__(self, day: ArrayLike, label: ArrayLike, score: ArrayLike) -> None:
@@ -58,22 +58,22 @@ class DayScores:
 
     @property
     def rows(self) -> Floats:
-        """Rows a day."""
+        """The number of rows a day."""
         return np.bincount(self._index, minlength=len(self.days)).astype(np.float64)
 
     @cached_property
     def positives(self) -> Floats:
-        """Positive rows a day."""
+        """The number of positive rows a day."""
         return np.bincount(self._index[self._label], minlength=len(self.days)).astype(np.float64)
 
     @cached_property
     def negatives(self) -> Floats:
-        """Negative rows a day."""
+        """The number of negative rows a day."""
         return self.rows - self.positives
 
     @cached_property
     def won(self) -> Floats:
-        """``won[i, j]``: pairs (positive of day i, negative of day j) ranked rightly; a tie counts half."""
+        """``won[i, j]``: pairs (positive of day i, negative of day j) that are ranked rightly; a tie counts half."""
         order = np.argsort(self._score[self._label], kind="stable")
         scores, owners = self._score[self._label][order], self._index[self._label][order]
         columns = []
@@ -85,13 +85,13 @@ class DayScores:
 
     @cached_property
     def losses(self) -> Floats:
-        """Summed log-loss a day."""
+        """The summed log-loss a day."""
         chance = np.clip(self._score, _EPS, 1 - _EPS)
         rows = -np.log(np.where(self._label, chance, 1 - chance))
         return np.bincount(self._index, rows, len(self.days)).astype(np.float64)
 
     def value(self, metric: Metric, weights: Floats) -> Floats:
-        """The metric under each row of day weights, shape (draws, days). NaN where a class is absent."""
+        """The metric under each row of day weights, shape (draws, days). NaN if a class is absent."""
         with np.errstate(invalid="ignore", divide="ignore"):
             if metric == "logloss":
                 return (weights @ self.losses) / (weights @ self.rows)
@@ -105,17 +105,24 @@ class DayScores:
 
 
 def auc(label: ArrayLike, score: ArrayLike) -> float:
-    """The share of (positive, negative) pairs ranked rightly, ties half. NaN if a class is absent."""
+    """The share of (positive, negative) pairs that the score ranks rightly.
+
+    A tie counts half. The result is NaN if a class is absent.
+
+    >>> from headrace.trainers.day_scores import auc
+    >>> auc([0, 1, 1], [0.2, 0.1, 0.9])
+    0.5
+    """
     return DayScores(np.zeros(np.size(label), np.int64), label, score).point("auc")
 
 
 def logloss(label: ArrayLike, score: ArrayLike) -> float:
-    """Mean negative log-likelihood in nats; scores are clipped away from 0 and 1 by 1e-15."""
+    """The mean negative log-likelihood in nats. Scores are clipped to stay 1e-15 away from 0 and 1."""
     return DayScores(np.zeros(np.size(label), np.int64), label, score).point("logloss")
 
 
 def auc_within_day(day: ArrayLike, label: ArrayLike, score: ArrayLike) -> float:
-    """AUC over pairs of the same day only: what ranking is left when the days' own levels are taken out."""
+    """The AUC over pairs of the same day only: the ranking that is left without the levels of the days."""
     scores = DayScores(day, label, score)
     pairs = float(scores.positives @ scores.negatives)
     return float(np.trace(scores.won)) / pairs if pairs else float("nan")
@@ -127,7 +134,10 @@ def day_weights(days: int, draws: int, seed: int) -> Floats:
 
 
 def bounds(point: float, draws: Floats, days: int) -> Interval:
-    """95 % bounds from resamples, widened for few days: the plain percentile interval lacks Student's t and n/(n-1)."""
+    """The 95 % bounds from resamples.
+
+    They are widened for few days, because the plain percentile interval lacks Student's t and n/(n-1).
+    """
     draws = draws[np.isfinite(draws)]
     if days < 2 or not len(draws) or not np.isfinite(point):  # noqa: PLR2004 - one day says nothing of days
         return Interval(point, float("nan"), float("nan"))
@@ -137,13 +147,16 @@ def bounds(point: float, draws: Floats, days: int) -> Interval:
 
 
 def value(scores: DayScores, metric: Metric, *, seed: int, draws: int = DRAWS) -> Interval:
-    """The metric of one scorer with its bounds."""
+    """The metric of one model with its bounds."""
     days = len(scores.days)
     return bounds(scores.point(metric), scores.value(metric, day_weights(days, draws, seed)), days)
 
 
 def gain(champion: DayScores, challenger: DayScores, metric: Metric, *, seed: int, draws: int = DRAWS) -> Interval:
-    """How much *better* the challenger is (above 0, also for log-loss), both on the same rows and resampled days."""
+    """How much better the challenger is than the champion, on the same rows and the same resampled days.
+
+    It is above 0 if the challenger is better, also for log-loss.
+    """
     sign = 1.0 if higher_is_better(metric) else -1.0
     days = len(champion.days)
     weights = day_weights(days, draws, seed)
@@ -152,7 +165,7 @@ def gain(champion: DayScores, challenger: DayScores, metric: Metric, *, seed: in
 
 
 def _t(freedom: int) -> float:
-    """The 97.5 % point of Student's t, by its expansion about the normal's: within 0.002 from 8 degrees on."""
+    """The 97.5 % point of Student's t, expanded about the normal's: exact to 0.002 from 8 degrees of freedom on."""
     z = _Z
     first = (z**3 + z) / 4
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96

@@ -1,4 +1,4 @@
-"""What is learnt, and when: a model, its label and its gate. The triggers' names are here too, for one import."""
+"""What users write about a model: the model, its label and its gate. It exports the trigger functions too."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 @dataclass(frozen=True)
 class Run:
-    """What a fit is told of its run. Take every random choice from ``seed``, so that the run can be reproduced."""
+    """Describes the training run to the user's ``train`` function.
+
+    Take every random choice from ``seed``, so that the run can be reproduced.
+    """
 
     model: str
     request_id: str
@@ -47,7 +50,7 @@ class Run:
 LearnFrom = Literal["events", "logged"]
 GateRule = Literal["better", "not_worse"]
 TrainFunction = Callable[..., Any]
-"""``train(X: DataFrame, y: Series, run: Run)`` returns a fitted estimator that has ``predict_proba``."""
+"""Called as ``train(X: DataFrame, y: Series, run: Run)``. It returns a fitted estimator that has ``predict_proba``."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,19 @@ class Label:
     ``value`` is a boolean expression over the fields of that event. A label that has not arrived ``within`` this time
     after the request never arrives. ``missing`` is its value then: ``None`` leaves the row out, ``False`` counts it as
     false.
+
+    >>> from datetime import datetime
+    >>> from headrace import Event, Label, Stream, col
+    >>> class Ride(Event):
+    ...     ride_id: int
+    ...     ended_at: datetime
+    ...     delay_minutes: float
+    >>> rides = Stream("ride", Ride, event_time="ended_at")
+    >>> late = Label(rides, value=col("delay_minutes") > 15, on="ride_id", within="36h")
+    >>> Label(rides, value=col("delay_minutes"), on="ride_id", within="36h")
+    Traceback (most recent call last):
+        ...
+    headrace.errors.DefinitionError: label on 'ride': value is float; a label is bool, such as col('delay_minutes') > 15
     """
 
     stream: Stream
@@ -89,7 +105,7 @@ class Label:
 
     @property
     def within_us(self) -> int:
-        """How long a label may take, in microseconds."""
+        """The time that a label may take, in microseconds."""
         return duration_us(self.within)
 
     def spec(self) -> dict[str, Any]:
@@ -107,7 +123,16 @@ class Label:
 class Gate:
     """How a challenger is judged: on the newest ``holdout`` of matured days, by the bound of its gain in ``metric``.
 
-    ``better``: the lower bound is above ``margin``; ``not_worse``: above ``-margin``, which then must be given.
+    The rule ``"better"`` passes a challenger whose lower bound is above ``margin``. The rule ``"not_worse"`` passes one
+    whose lower bound is above ``-margin``; it needs a margin.
+
+    >>> from headrace import Gate
+    >>> Gate("auc", rule="not_worse", margin=0.005)
+    Gate(metric='auc', rule='not_worse', holdout='14d', margin=0.005)
+    >>> Gate("auc", holdout="7d")
+    Traceback (most recent call last):
+        ...
+    headrace.errors.DefinitionError: gate: holdout='7d' must be 14 or more whole days: days are what is resampled
     """
 
     metric: Metric
@@ -156,6 +181,38 @@ class Model:
     ``learn_from`` says which features later versions are trained on. ``"events"``: the features are computed from the
     event log as of each request. ``"logged"``: the vectors that were logged when they were served; rows that were never
     served are left out. Version 1 always learns from the events, since nothing has been served before it.
+
+    >>> from datetime import datetime
+    >>> from headrace import Count, Entity, Event, FeatureService, FeatureView, Gate, Label, Model, Stream, col, volume
+    >>> class Order(Event):
+    ...     order_id: int
+    ...     shop: str
+    ...     amount: float
+    ...     ordered_at: datetime
+    >>> class Returned(Event):
+    ...     order_id: int
+    ...     returned_at: datetime
+    ...     broken: bool
+    >>> orders = Stream("orders", Order, event_time="ordered_at", key="order_id")
+    >>> returns = Stream("returns", Returned, event_time="returned_at", key="order_id")
+    >>> shop = FeatureView("shop", entity=Entity("shop"), source=orders, windows=["1d"], features={"orders": Count()})
+    >>> def train(X, y, run):
+    ...     return LogisticRegression(random_state=run.seed).fit(X, y)
+    >>> broken = Model(
+    ...     "broken",
+    ...     requests=orders,
+    ...     request_key="order_id",
+    ...     requested_at="ordered_at",
+    ...     features=FeatureService("broken", [shop]),
+    ...     request_features=["amount"],
+    ...     label=Label(returns, value=col("broken"), on="order_id", within="14d", missing=False),
+    ...     train=train,
+    ...     first_after=5_000,
+    ...     triggers=volume(labels=5_000),
+    ...     gate=Gate("auc"),
+    ... )
+    >>> broken.features.columns()
+    ['shop__orders_1d']
     """
 
     name: str
@@ -242,7 +299,7 @@ class Model:
 
     @cached_property
     def policy(self) -> TriggerPolicy:
-        """The triggers with what surrounds them."""
+        """The triggers with the limits around them."""
         return TriggerPolicy(self.name, self.triggers, self.first_after, duration_us(self.cooldown), self.daily_budget)
 
     def to_spec(self) -> dict[str, Any]:
@@ -274,7 +331,7 @@ class Model:
 
 
 def _brings(field: Field, wanted: Mapping[str, Any]) -> bool:
-    """Whether a field has what a service wants with a request: an int is a float too, and null only where it may be."""
+    """Whether a request's field can be what a service asks for. An int may stand for a float, null if it is allowed."""
     is_kind = field.kind == wanted["kind"] or (field.kind, wanted["kind"]) == ("int", "float")
     return is_kind and not field.many and (wanted["nullable"] or not field.nullable)
 

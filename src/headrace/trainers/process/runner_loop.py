@@ -1,4 +1,4 @@
-"""The runner's own consumer: one request at a time; stays a member while it fits, commits when it has answered."""
+"""The consumer of retrain requests. It takes one request at a time and commits it after its answer is on the bus."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _POLL_S = 0.1
 
 
 class RunnerLoop:
-    """Runs in a thread of its own: :meth:`run` until :meth:`stop`.
+    """Answers retrain requests in a thread of its own: :meth:`run` until :meth:`stop`.
 
-    A request is committed after its answer is on the bus: a trainer that dies in a run takes the request again, and the
-    request id keeps the version single. While Kafka or the event log does not answer it waits, and runs again.
+    A request is committed after its answer is on the bus. If the trainer dies during a run, the request is taken again,
+    and its id keeps the version single. If Kafka or the event log does not answer, the run waits and starts again.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class RunnerLoop:
         self._waiting: deque[Message] = deque()
 
     def stop(self) -> None:
-        """Ask the loop to end; a run under way is finished first."""
+        """Ask the loop to end. A run under way is finished first."""
         self._stopping.set()
 
     def run(self) -> None:
@@ -108,7 +108,7 @@ class RunnerLoop:
 
 
 def _commit(consumer: Consumer, message: Message) -> None:
-    """Say that the request was answered. Where that fails it is taken again, and its id keeps that harmless."""
+    """Tell Kafka that the request was answered. If that fails, it is taken again, and its id makes that harmless."""
     from confluent_kafka import KafkaException  # noqa: PLC0415
 
     try:

@@ -1,4 +1,4 @@
-"""The trainer process: a Faust app with the trigger consumer as its agent, and the runner beside it."""
+"""The trainer process: a Faust app that evaluates triggers, and a thread that does training runs."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ class TrainerConfig:
 
 
 def make_topics(bootstrap_servers: str) -> None:
-    """Make the topics that triggers and trainers talk on; decisions and runs are kept for ever."""
+    """Make the topics of triggers and trainers. Decisions and runs are kept for ever."""
     plans = [TopicPlan(name, 1, FOR_EVER) for name in (DECISIONS, RETRAIN_REQUESTS, RUNS, MODEL_ACKS)]
     ensure_topics(bootstrap_servers, [*plans, TopicPlan(CONTROL), TopicPlan(OBSERVATIONS)])
     ensure_topic(bootstrap_servers)
 
 
 class Trainer:
-    """The parts of a trainer process, made once."""
+    """The parts of a trainer process."""
 
     def __init__(self, config: TrainerConfig, models: Sequence[Model]) -> None:
         self._config = config
@@ -92,7 +92,10 @@ class Trainer:
         self._busy = asyncio.Lock()
 
     def _ended_runs(self) -> list[RunEnded]:
-        """The ends of runs since the last call: none is missed between the history and the agent's first message."""
+        """Return the ends of runs since the last call.
+
+        None is missed between the history and the agent's first message.
+        """
         return [decode(message.value(), RunEnded) for message in self._run_tail.drain()]
 
     def _tick(self, t_us: int) -> None:
@@ -105,7 +108,7 @@ class Trainer:
         self._producer.flush()
 
     async def on_control(self, value: bytes) -> None:
-        """An injected clock's tick."""
+        """Called for every message on the control topic. A tick of an injected clock evaluates the rules."""
         message = decode_control(value)
         if isinstance(message, Tick):
             async with self._busy:
@@ -123,12 +126,12 @@ class Trainer:
                 await asyncio.to_thread(self._tick, now_us)
 
     async def on_run(self, value: bytes) -> None:
-        """The end of a run."""
+        """Called for the end of every run."""
         async with self._busy:
             await asyncio.to_thread(self._decided.finished, decode(value, RunEnded))
 
     def runners(self) -> dict[str, TrainingRunner]:
-        """A runner a model; made in the runner's thread, as MLflow takes seconds to import."""
+        """Make a runner for each model. It is called in the runner's thread, because MLflow takes seconds to import."""
         config = self._config
         registry = MlflowRegistry(config.registry.uri, config.registry.artifacts)
         pool = FitPool()
@@ -152,7 +155,7 @@ class Trainer:
         return [run.holdout_days for run in self._runs if run.model == model and run.holdout_days]
 
     def loop(self) -> RunnerLoop:
-        """The runner's loop."""
+        """Make the loop that answers retrain requests."""
         config = self._config
         producer = EventProducer(config.bootstrap_servers)
 
@@ -171,7 +174,7 @@ def _decisions(bootstrap_servers: str) -> list[DecisionRecord]:
 
 
 def run_trainer(config: TrainerConfig, models: Sequence[Model]) -> None:
-    """Run until a signal stops it."""
+    """Run until a signal arrives."""
     make_topics(config.bootstrap_servers)
     trainer = Trainer(config, models)
     loop = trainer.loop()

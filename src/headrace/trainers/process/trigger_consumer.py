@@ -1,4 +1,4 @@
-"""The trigger consumer: calls the pure rules at each tick, records every decision with its reason, asks for runs."""
+"""Evaluates the pure rules at each tick, records every decision with its reason, and asks for runs."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger(__name__)
 SendMessage = Callable[[str, bytes, bytes], None]
-"""Produces (topic, key, value) durably before it returns."""
+"""Sends (topic, key, value). It returns when the broker has the message."""
 
 
 class TriggerConsumer:
     """Decides for all models of a project. Not for several threads at once.
 
-    The state is in the decision records: hand the old records and the ends of runs to :meth:`restore` first.
+    The state is in the decision records: call :meth:`restore` with the old records and the ends of runs first.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class TriggerConsumer:
         self._ticked_us: dict[str, int] = {}
 
     def restore(self, records: Sequence[DecisionRecord], runs: Sequence[RunEnded]) -> None:
-        """Go on from the last record of each model, and hear of the runs that ended since."""
+        """Continue from the last record of each model and take in the runs that ended since."""
         for record in records:
             if record.model in self._states:
                 self._states[record.model] = record.state
@@ -60,7 +60,7 @@ class TriggerConsumer:
                 self.finished(run)
 
     def tick(self, t_us: int) -> None:
-        """Evaluate every model's rules at ``t_us``; a tick that was evaluated before changes nothing."""
+        """Evaluate every model's rules at ``t_us``. A tick that was evaluated before changes nothing."""
         for name, model in self._models.items():
             if t_us > self._ticked_us.get(name, -1):
                 self._evaluate(model, t_us)
@@ -99,7 +99,7 @@ class TriggerConsumer:
         self._send(RETRAIN_REQUESTS, model.encode(), msgspec.json.encode(request))
 
     def finished(self, run: RunEnded) -> None:
-        """A run ended: it is the new baseline."""
+        """Called when a run ended: it becomes the new baseline."""
         state = self._states.get(run.model)
         if state is None or (state.baseline is not None and state.baseline.run == run.request_id):
             return
@@ -121,7 +121,7 @@ class TriggerConsumer:
 
 
 def _as_published(state: TriggerState, model: ModelState, t_us: int, matured_labels: int) -> TriggerState:
-    """The memory in step with the model events: whether a version is live, and whether a rollback pins it."""
+    """Bring the state in step with the model events: whether a version is live, and whether a rollback pins it."""
     if model.pinned and state.pin is None:
         return pinned(state, t_us, matured_labels)
     if state.pin is not None and not model.pinned:

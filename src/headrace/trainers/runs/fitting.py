@@ -1,4 +1,7 @@
-"""The user's fit in a child process of a warm forkserver: it may crash, leak or hang, and the trainer goes on."""
+"""Runs the user's train function in a child process of a warm forkserver.
+
+The child may crash, leak or hang, and the trainer goes on.
+"""
 
 from __future__ import annotations
 
@@ -37,14 +40,15 @@ _PRELOAD = [
 ]
 _COMPARED_ROWS = 20
 _TOLERANCE = 1e-9
-"""Some estimators sum over threads: their last bits are not the same twice."""
+"""Some estimators sum over threads, so the last bits of their predictions change from call to call."""
 
 
 @dataclass(frozen=True)
 class FitTask:
-    """What is to be done: fit on ``frame`` and ``label``, then score ``holdout`` if there is one.
+    """One fit: train on ``frame`` and ``label``, then score ``holdout`` if there is one.
 
-    ``trusted`` are the types that the deployment loads: an estimator with others could serve nowhere.
+    ``trusted`` are the types that the deployment's applications load. An estimator with other types could not be
+    served.
     """
 
     fit: TrainFunction
@@ -57,7 +61,7 @@ class FitTask:
 
 @dataclass(frozen=True)
 class FitResult:
-    """The stored estimator and its scores of the holdout."""
+    """The stored estimator and its scores for the holdout."""
 
     artifact: Artifact
     scores: np.ndarray
@@ -66,25 +70,25 @@ class FitResult:
 
 @dataclass(frozen=True)
 class FitLimits:
-    """Bounds on one fit: seconds of wall time, and bytes of address space (0: no bound)."""
+    """The limits of one fit: seconds of wall time, and bytes of address space (0: no limit)."""
 
     seconds: float = 3_600.0
     memory: int = 0
 
 
 class Fits(Protocol):
-    """Who does fits."""
+    """Does fits: in child processes, or in the caller's process for tests."""
 
     def fit(self, task: FitTask) -> FitResult:
-        """Do one task. Raises FitError."""
+        """Do one fit. Raises FitError."""
         ...
 
 
 class InlineFits:
-    """The double: fits in the caller's process."""
+    """Fits in the caller's process: the double for tests."""
 
     def fit(self, task: FitTask) -> FitResult:
-        """Do one task here; what the user's fit raises comes through as it is."""
+        """Do one fit here. An exception of the user's train function is not wrapped."""
         try:
             return _perform(task)
         except ArtifactError as error:
@@ -92,7 +96,7 @@ class InlineFits:
 
 
 class FitPool:
-    """Starts children from a forkserver that has the libraries loaded, so that a start takes milliseconds."""
+    """Fits in children of a forkserver that has the libraries loaded, so that a child starts in milliseconds."""
 
     def __init__(self, limits: FitLimits | None = None) -> None:
         self._limits = limits or FitLimits()
@@ -101,7 +105,7 @@ class FitPool:
         forkserver.ensure_running()
 
     def fit(self, task: FitTask) -> FitResult:
-        """Run one task. Raises FitError with the child's traceback."""
+        """Do one fit in a child. Raises FitError, with the child's traceback if the train function raised."""
         ours, theirs = self._context.Pipe()
         child = self._context.Process(
             target=_child, args=(theirs, self._limits.memory), name="headrace-fit", daemon=True
@@ -154,7 +158,7 @@ def _perform(task: FitTask) -> FitResult:
 
 
 def _check_loads(stored: Artifact, estimator: Any, task: FitTask) -> None:
-    """Raises ArtifactError unless an application of this deployment can load the artifact and predicts the same."""
+    """Raise ArtifactError unless an application of this deployment can load the artifact and predicts the same."""
     rows = task.frame.head(_COMPARED_ROWS)
     ours, theirs = predict(estimator, rows), predict(artifact.load(stored.data, task.trusted), rows)
     if not np.allclose(ours, theirs, rtol=0.0, atol=_TOLERANCE, equal_nan=True):
@@ -167,7 +171,7 @@ def _check_loads(stored: Artifact, estimator: Any, task: FitTask) -> None:
 
 
 def training_run(model: str, request_id: str, seed: int, data: Examples) -> Run:
-    """What the user's ``train`` receives as its ``run`` for these training rows."""
+    """Describe these training rows to the user's train function."""
     return Run(
         model=model,
         request_id=request_id,
@@ -178,5 +182,5 @@ def training_run(model: str, request_id: str, seed: int, data: Examples) -> Run:
 
 
 def predict(estimator: Any, frame: pd.DataFrame) -> np.ndarray:
-    """The probability of a true label, a row."""
+    """The probability that the label is true, one entry a row."""
     return np.asarray(estimator.predict_proba(frame), np.float64)[:, 1] if len(frame) else np.zeros(0)

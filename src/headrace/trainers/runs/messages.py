@@ -1,4 +1,4 @@
-"""What triggers and trainers say to each other on the bus. JSON, versioned by ``format``."""
+"""The messages between triggers and trainers. They are JSON with a version in ``format``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FORMAT = 1
 class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One record on ``headrace.decisions``, keyed by model: an evaluation, or the end of a run.
 
-    ``state`` is the triggers' memory after it: the last record is where they go on after a restart.
+    ``state`` is the state of the triggers after it. After a restart they continue from the last record.
     """
 
     model: str
@@ -30,7 +30,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Asks for one run on ``headrace.retrain-requests``. The data is pinned: what was matured and known at ``t_us``."""
+    """Asks for one run on ``headrace.retrain-requests``. The run uses what was matured and known at ``t_us``."""
 
     request_id: str
     model: str
@@ -42,7 +42,7 @@ class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunEnded(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a run, on ``headrace.runs``. ``holdout_days`` [from, to) are the days that the gate looked at."""
+    """The result of a run on ``headrace.runs``. ``holdout_days`` [from, to) are the days that the gate looked at."""
 
     request_id: str
     model: str
@@ -69,5 +69,5 @@ _NAMES: dict[type, str] = {
 
 
 def decode(data: bytes | None, kind: type[T]) -> T:
-    """The message of this kind in these bytes. Raises CodecError, and NewerFormatError for one of a later release."""
+    """Return the message of this kind. Raises CodecError, and NewerFormatError for a message of a later release."""
     return message.decode(data, kind, FORMAT, _NAMES[kind])

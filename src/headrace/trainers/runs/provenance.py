@@ -1,4 +1,4 @@
-"""What made a version, for its manifest and its event: data, definitions, code, seeds, libraries, gate."""
+"""The manifest and the model event of a version: data, definitions, code, seeds, libraries, gate."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
 
 def run_seed(request_id: str, seed: int) -> int:
-    """The seed of a run's random choices: its own, and the same whenever the request is taken again."""
+    """The seed of a run's random choices. It is the same whenever the same request is taken again."""
     return zlib.crc32(request_id.encode()) ^ seed
 
 
 @dataclass(frozen=True)
 class RunInputs:
-    """What was decided of a run before its data was read."""
+    """The decisions about a run before its data was read."""
 
     model: Model
     request_id: str
@@ -54,7 +54,7 @@ class RunInputs:
 
 
 def make_manifest(made: RunInputs, data: Examples) -> Manifest:
-    """The manifest of a run on ``data``."""
+    """Return the manifest of a run on ``data``."""
     model = made.model
     views = model.features.views
     return Manifest(
@@ -88,10 +88,10 @@ def publication(
     *,
     trained_to_us: int,
 ) -> ModelEvent:
-    """The event that publishes a registered version as judged against ``state``.
+    """Return the event that publishes a registered version, judged against ``state``.
 
-    Of a request whose publications were void so far, each gets an event id of its own. Raises TerminalError for a run
-    without a version.
+    If earlier publications of the same request were void, the new one gets another event id. Raises TerminalError for a
+    run without a version.
     """
     if registration.version is None or registration.artifact_uri is None:
         message = f"run {request.request_id} passed its gate and has no version in the registry"
@@ -121,7 +121,7 @@ def _event_id(published: Published, state: ModelState) -> str:
 
 
 def service_ref(model: Model) -> ServiceRef:
-    """What a model event says of the features, so that applications need no definitions."""
+    """Return the part of a model event that describes the features. With it applications need no definitions."""
     return ServiceRef(
         name=model.features.name,
         hash=model.features.version,
@@ -138,7 +138,7 @@ def service_ref(model: Model) -> ServiceRef:
 
 
 def metrics(report: GateReport) -> dict[str, float]:
-    """The gate's numbers under flat names."""
+    """Return the gate's numbers under flat names."""
     found: dict[str, float] = {}
     for name, compared in report.metrics.items():
         slug = name.replace(" ", "_").replace("'", "")
@@ -151,7 +151,7 @@ def metrics(report: GateReport) -> dict[str, float]:
 
 
 def code_hash(function: Callable[..., Any]) -> str:
-    """``sha256:…`` of a function's source, or of its name where there is no source."""
+    """``sha256:…`` of a function's source, or of its name if the source is not available."""
     try:
         source = inspect.getsource(function)
     except (OSError, TypeError):
@@ -160,6 +160,6 @@ def code_hash(function: Callable[..., Any]) -> str:
 
 
 def _stored(uri: str) -> ArtifactRef:
-    """What is in the registry: of a run that was cut short and done again, the first attempt's bytes."""
+    """Read what the registry has. If a run was cut short and done again, these are the bytes of the first attempt."""
     data = artifact.fetch(uri)
     return ArtifactRef(uri=uri, digest=artifact.digest(data), content_hash=artifact.content_hash(data))

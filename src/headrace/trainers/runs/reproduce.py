@@ -1,4 +1,4 @@
-"""Making a version again from its manifest: the same rows, seed and fit; then the predictions are compared."""
+"""Trains a version again from its manifest, with the same rows and seed, and compares the predictions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """Something that is not as the manifest says."""
+    """One thing that is different from the manifest."""
 
     what: str
     then: Any
@@ -35,10 +35,10 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it. ``identical``: on every row of the training set the prediction has the same bits as then.
+    """The result of training a version again.
 
-    ``different_rows`` of ``rows`` have others, by at most ``largest``. ``differences`` are those from the manifest, and
-    explain other predictions.
+    ``identical``: every prediction for the training set has the same bits as then. Otherwise ``different_rows`` of
+    ``rows`` differ, by at most ``largest``. ``differences`` from the manifest explain such predictions.
     """
 
     model: str
@@ -52,17 +52,17 @@ class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Reproducer:
-    """Makes versions again. ``trusted`` are the types that this deployment loads."""
+    """Trains versions again. ``trusted`` are the types that this deployment loads."""
 
     event_log: str | Path
     fits: Fits
     trusted: Sequence[str] = ()
 
     def reproduce(self, model: Model, published: Published, manifest: Manifest, t_us: int) -> Reproduction:
-        """Make a published version of ``model`` again; ``t_us`` is its event's time.
+        """Train a published version of ``model`` again. ``t_us`` is the time of its model event.
 
-        Raises TerminalError where the rows are gone or have other columns, ArtifactError for an artifact that is not
-        the published one, FitError, and OfflineStoreUnavailableError.
+        Raises TerminalError if the rows are gone or have other columns, ArtifactError if the artifact is not the
+        published one, FitError, and OfflineStoreUnavailableError.
         """
         log = EventLog(self.event_log, ends=pinned_ends(manifest.streams))
         learn_from = manifest.params.get("source", "events")
@@ -102,7 +102,7 @@ def _check_columns(data: Examples, manifest: Manifest) -> None:
 
 
 def _differences(model: Model, manifest: Manifest, data: Examples) -> list[Difference]:
-    """Then and now of everything that a manifest says, where it is not the same."""
+    """Return everything in the manifest that is different now, with both values."""
     now: dict[str, Any] = {
         "rows": len(data),
         "content_hash": data.content_hash(),

@@ -1,4 +1,4 @@
-"""What the rules look at. Small numbers at once; scores and outcomes only when a rule asks for them."""
+"""The evidence that the trigger rules judge by."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ DAY_US = 86_400_000_000
 
 @dataclass(frozen=True)
 class ServedScores:
-    """Served, out-of-sample scores of the live version, one entry a prediction. ``day`` counts days since the epoch."""
+    """Scores that the live version served, none of them of its training rows. The arrays have one entry a prediction.
+
+    ``day`` counts days since the epoch.
+    """
 
     day: NDArray[np.int64]
     score: NDArray[np.float64]
@@ -25,7 +28,7 @@ class ServedScores:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Matured outcomes of the live version, one entry a labelled prediction. ``label`` is 0 or 1."""
+    """Matured outcomes of the live version. The arrays have one entry a labelled prediction; ``label`` is 0 or 1."""
 
     day: NDArray[np.int64]
     score: NDArray[np.float64]
@@ -33,18 +36,22 @@ class Outcomes:
 
 
 def no_scores() -> ServedScores:
-    """Before there is a live version."""
+    """Return no scores: the evidence before there is a live version."""
     return ServedScores(np.zeros(0, np.int64), np.zeros(0))
 
 
 def no_outcomes() -> Outcomes:
-    """Before there is a live version."""
+    """Return no outcomes: the evidence before there is a live version."""
     return Outcomes(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int8))
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The world at the event time ``t_us``. ``matured_labels`` is the total so far: a position, never an increment."""
+    """What is known of a model at the event time ``t_us``.
+
+    ``matured_labels`` is the total so far, not the increase since the last tick. ``scores`` and ``outcomes`` are
+    functions, because reading them is slow: a rule calls them only when it needs them.
+    """
 
     t_us: int
     matured_labels: int
@@ -53,5 +60,5 @@ class Evidence:
 
     @property
     def day(self) -> int:
-        """The day that is beginning or under way, counted since the epoch: rules use complete days, those before it."""
+        """The day of ``t_us``, counted since the epoch. It is not complete yet, so rules use the days before it."""
         return self.t_us // DAY_US

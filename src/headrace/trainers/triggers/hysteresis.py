@@ -1,4 +1,4 @@
-"""Hysteresis: a rule that has asked is quiet until what it watches has calmed down. Pure, as all rules."""
+"""Hysteresis: a rule that has asked for a run stays quiet until the thing that it measures has calmed down."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HysteresisRule:
-    """Fires as ``rule`` does; once a run was asked for, not again before the rule's progress was ``rearm`` or less.
+    """Fires when ``rule`` fires, but not twice in a row.
 
-    A run that judged nothing (postponed or failed) arms it again at once. While something holds all rules, such as a
-    cooldown, nothing is measured and nothing arms. It is called as its rule.
+    After a run was asked for, it fires again only once the rule's progress has been ``rearm`` or less. A run that
+    judged nothing (postponed or failed) arms the rule again at once. While a cooldown or another hold stops all rules,
+    nothing is measured and nothing is armed. Decisions and reports show the name of ``rule``.
     """
 
     rule: TriggerRule
@@ -33,15 +34,15 @@ class HysteresisRule:
 
     @property
     def name(self) -> str:
-        """The rule's name."""
+        """The name of the rule inside."""
         return self.rule.name
 
-    def measure(self, observation: Evidence) -> RuleInputs:
-        """What the rule measures."""
-        return self.rule.measure(observation)
+    def measure(self, evidence: Evidence) -> RuleInputs:
+        """Return the numbers of the rule inside."""
+        return self.rule.measure(evidence)
 
     def judge(self, state: TriggerState, t_us: int, inputs: RuleInputs) -> list[RuleVerdict]:
-        """The rule's own verdict if it is armed; else whether it is armed again."""
+        """Return the verdict of the rule inside if it is armed, or else whether it is armed again."""
         own = self.rule.judge(state, t_us, inputs)[0]
         if self.name not in state.disarmed:
             return [msgspec.structs.replace(own, armed=True)]
@@ -55,17 +56,22 @@ class HysteresisRule:
         return {"rule": "hysteresis", "rearm": self.rearm, "of": self.rule.spec()}
 
     def labels(self) -> int | None:
-        """The rule's own volume."""
+        """The volume of the rule inside."""
         return self.rule.labels()
 
 
 def hysteresis(rule: TriggerRule, *, rearm: float = 0.5) -> HysteresisRule:
-    """Ask as ``rule`` does, then only after its progress to firing has fallen to ``rearm``, a share from 0 to 1."""
+    """Ask for a run when ``rule`` asks, and not again before its progress has fallen to ``rearm``, a share from 0 to 1.
+
+    >>> from headrace import drift, hysteresis
+    >>> hysteresis(drift("score", psi=0.2, sample="14d"), rearm=0.5).name
+    'drift'
+    """
     return HysteresisRule(rule, rearm)
 
 
 def check_names(rule: TriggerRule) -> None:
-    """Raises DefinitionError where two hystereses in a rule share a name, and so would share their memory."""
+    """Raise DefinitionError if two hystereses inside a rule have the same name: they would share their memory."""
     names = _names(rule)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

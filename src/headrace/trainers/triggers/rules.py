@@ -1,7 +1,7 @@
-"""Trigger rules, pure: what was measured and the state go in, a verdict with its reason comes out. They only inform.
+"""Trigger rules. They are pure: evidence and state go in, a verdict with its reason comes out. They only inform.
 
-A rule works in two steps. ``measure`` turns an observation into a few plain numbers; ``judge`` turns these and the
-state into a verdict. The numbers are kept in the decision record, so judging it again gives the same verdict.
+A rule works in two steps. ``measure`` turns the evidence into a few plain numbers; ``judge`` turns these and the state
+into a verdict. The decision record keeps the numbers, so judging it again gives the same verdict.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ RuleInputs = dict[str, Any]
 
 
 class RuleVerdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One rule's word. ``progress`` runs from 0 to 1, where it fires; ``reason`` is there also for 'not now'.
+    """The verdict of one rule.
 
-    ``armed`` is there with hysteresis only: whether the rule may fire.
+    ``progress`` runs from 0 to 1, where the rule fires. ``reason`` is also given when the rule does not fire. ``armed``
+    says whether the rule may fire; only rules with hysteresis have it.
     """
 
     rule: str
@@ -46,15 +47,21 @@ class TriggerRule(Protocol):
 
     @property
     def name(self) -> str:
-        """What decisions and reports call it."""
+        """The name of the rule in decisions and reports."""
         ...
 
-    def measure(self, observation: Evidence) -> RuleInputs:
-        """The numbers to judge by, as plain JSON. May be slow where it has to look at scores or outcomes."""
+    def measure(self, evidence: Evidence) -> RuleInputs:
+        """Called at each tick at which the rules may fire. Return the numbers to judge by, as plain JSON.
+
+        It may be slow if it reads scores or outcomes.
+        """
         ...
 
     def judge(self, state: TriggerState, t_us: int, inputs: RuleInputs) -> list[RuleVerdict]:
-        """The rule's own verdict first, then those of the simple rules in it."""
+        """Return the verdict of this rule first, then the verdicts of the simple rules inside it.
+
+        It is called after ``measure`` with its numbers, and again when a decision record is checked.
+        """
         ...
 
     def spec(self) -> dict[str, Any]:
@@ -62,13 +69,13 @@ class TriggerRule(Protocol):
         ...
 
     def labels(self) -> int | None:
-        """The label volume it asks for, or None: the measure of how much is 'enough new'."""
+        """The label volume that the rule asks for, or None. It is the measure of how many new labels are enough."""
         ...
 
 
 @dataclass(frozen=True)
 class VolumeRule:
-    """Fires on that many matured labels since the last finished run."""
+    """Fires on ``count`` matured labels since the last finished run."""
 
     count: int
     name: str = "volume"
@@ -76,12 +83,12 @@ class VolumeRule:
     def __post_init__(self) -> None:
         _positive(f"{self.name}(labels=…)", self.count)
 
-    def measure(self, observation: Evidence) -> RuleInputs:
-        """The total of matured labels."""
-        return {"matured_labels": observation.matured_labels}
+    def measure(self, evidence: Evidence) -> RuleInputs:
+        """Return the total of matured labels."""
+        return {"matured_labels": evidence.matured_labels}
 
     def judge(self, state: TriggerState, t_us: int, inputs: RuleInputs) -> list[RuleVerdict]:
-        """Compare with the baseline's total."""
+        """Compare the labels since the baseline with the count."""
         del t_us
         new = max(0, inputs["matured_labels"] - state.baseline_labels)
         reason = f"{new:,} of {self.count:,} matured labels since {state.since}"
@@ -92,13 +99,16 @@ class VolumeRule:
         return {"rule": "volume", "labels": self.count}
 
     def labels(self) -> int | None:
-        """Its own count."""
+        """The count."""
         return self.count
 
 
 @dataclass(frozen=True)
 class ScoreDriftRule:
-    """Fires when the PSI of the newest ``sample`` of days exceeds ``psi`` and what days of the reference do anyway."""
+    """Fires when the scores of the newest ``sample`` of days differ from those of the days before it.
+
+    The difference must be more than ``psi`` and more than days without drift differ from each other.
+    """
 
     psi: float
     sample: Duration
@@ -109,12 +119,12 @@ class ScoreDriftRule:
         _positive(f"{self.name}(psi=…)", self.psi)
         _whole_days(f"{self.name}(sample=…)", self.sample)
 
-    def measure(self, observation: Evidence) -> RuleInputs:
-        """PSI, resampled threshold and the days there are of both."""
-        scores = observation.scores()
+    def measure(self, evidence: Evidence) -> RuleInputs:
+        """Return the PSI, the resampled threshold, and the number of days in the sample and in the reference."""
+        scores = evidence.scores()
         days = duration_us(self.sample) // DAY_US
         found = score_drift(
-            scores.day, scores.score, until_day=observation.day, sample_days=days, seed=self.seed + observation.day
+            scores.day, scores.score, until_day=evidence.day, sample_days=days, seed=self.seed + evidence.day
         )
         return {
             "psi": found.psi,
@@ -147,16 +157,16 @@ class ScoreDriftRule:
         return {"rule": "drift", "on": "score", "psi": self.psi, "sample": format_duration(duration_us(self.sample))}
 
     def labels(self) -> int | None:
-        """It needs no labels."""
+        """None: the rule needs no labels."""
         return None
 
 
 @dataclass(frozen=True)
 class PerformanceRule:
-    """Fires when the live metric is surely worse than in the version's first 14 live days, by more than ``drop``.
+    """Fires when the live metric is worse than in the version's first 14 live days, surely and by more than ``drop``.
 
-    Surely: the better bound of the resampled days, over the newest 14 or more days and 5,000 or more outcomes that are
-    not of those first days.
+    "Surely" means by the better bound of the resampled days. They are the newest 14 or more days with 5,000 or more
+    outcomes, without those first days.
     """
 
     metric: Metric
@@ -170,16 +180,16 @@ class PerformanceRule:
             message = f"{self.name}: no metric {self.metric!r}; choose 'auc' or 'logloss'"
             raise DefinitionError(message)
 
-    def measure(self, observation: Evidence) -> RuleInputs:
-        """The reference, the live value and its better bound, with the days and outcomes there are."""
-        outcomes = observation.outcomes()
+    def measure(self, evidence: Evidence) -> RuleInputs:
+        """Return the reference, the live value and its better bound, with the number of days and outcomes."""
+        outcomes = evidence.outcomes()
         days = np.unique(outcomes.day)
         first, window = days[:LIVE_DAYS], _newest_window(outcomes, days[LIVE_DAYS:])
         in_window = np.isin(outcomes.day, window)
         inputs: RuleInputs = {"days": len(window), "outcomes": int(in_window.sum()), "reference_days": len(first)}
         measured: dict[str, float | None] = {"reference": None, "value": None, "bound": None}
         if len(window) >= LIVE_DAYS and in_window.sum() >= LIVE_OUTCOMES:
-            seed = self.seed + observation.day
+            seed = self.seed + evidence.day
             found = value(_day_scores(outcomes, in_window), self.metric, seed=seed)
             bound = found.high if higher_is_better(self.metric) else found.low
             reference = _day_scores(outcomes, np.isin(outcomes.day, first)).point(self.metric)
@@ -206,13 +216,13 @@ class PerformanceRule:
         return {"rule": "performance", "metric": self.metric, "drop": self.drop}
 
     def labels(self) -> int | None:
-        """It asks for no volume."""
+        """None: the rule asks for no volume."""
         return None
 
 
 @dataclass(frozen=True)
 class ScheduleRule:
-    """Fires when the last finished run is that long ago, in event time."""
+    """Fires when the last finished run ended ``every`` ago or earlier, in event time."""
 
     every: Duration
     name: str = "schedule"
@@ -222,13 +232,13 @@ class ScheduleRule:
             every_us = duration_us(self.every)
         _positive(f"{self.name}(every=…)", every_us)
 
-    def measure(self, observation: Evidence) -> RuleInputs:
-        """Nothing but the clock, which is handed to ``judge``."""
-        del observation
+    def measure(self, evidence: Evidence) -> RuleInputs:
+        """Return nothing: ``judge`` gets the clock anyway."""
+        del evidence
         return {}
 
     def judge(self, state: TriggerState, t_us: int, inputs: RuleInputs) -> list[RuleVerdict]:
-        """Compare the clock with the baseline's."""
+        """Compare the time since the baseline with the interval."""
         del inputs
         since, every = t_us - state.baseline_t_us, duration_us(self.every)
         reason = f"{since / DAY_US:.1f} of {every / DAY_US:.1f} days since {state.since}"
@@ -239,13 +249,13 @@ class ScheduleRule:
         return {"rule": "schedule", "every": format_duration(duration_us(self.every))}
 
     def labels(self) -> int | None:
-        """It asks for no volume."""
+        """None: the rule asks for no volume."""
         return None
 
 
 @dataclass(frozen=True)
 class AtLeastRule:
-    """Fires when at least ``count`` of its rules do. ``any_of`` is one of them, ``all_of`` every one."""
+    """Fires when at least ``count`` of its rules fire: 1 for ``any_of``, all of them for ``all_of``."""
 
     count: int
     rules: tuple[TriggerRule, ...]
@@ -260,12 +270,12 @@ class AtLeastRule:
             message = f"{self.name}: {self.count} of {len(self.rules)} rules can never be; give 1 to {len(self.rules)}"
             raise DefinitionError(message)
 
-    def measure(self, observation: Evidence) -> RuleInputs:
-        """The inputs of each rule under its name."""
-        return {rule.name: rule.measure(observation) for rule in self.rules}
+    def measure(self, evidence: Evidence) -> RuleInputs:
+        """Return the numbers of each rule under its name."""
+        return {rule.name: rule.measure(evidence) for rule in self.rules}
 
     def judge(self, state: TriggerState, t_us: int, inputs: RuleInputs) -> list[RuleVerdict]:
-        """Count the rules that fired; the one on the brink gives the reason."""
+        """Count the rules that fire. The reason names these, or else the rules that are nearest to firing."""
         groups = [rule.judge(state, t_us, inputs[rule.name]) for rule in self.rules]
         nearest = sorted((group[0] for group in groups), key=lambda verdict: (-verdict.fired, -verdict.progress))
         fired = sum(verdict.fired for verdict in nearest) >= self.count
@@ -284,12 +294,29 @@ class AtLeastRule:
 
 
 def volume(*, labels: int, name: str = "volume") -> VolumeRule:
-    """Ask when there are that many matured labels since the last finished run."""
+    """Ask for a run when there are ``labels`` matured labels since the last finished run.
+
+    >>> from headrace import volume
+    >>> volume(labels=20_000)
+    VolumeRule(count=20000, name='volume')
+    """
     return VolumeRule(labels, name)
 
 
 def drift(on: str, *, psi: float, sample: Duration, name: str = "drift") -> ScoreDriftRule:
-    """Ask when the newest ``sample`` of days is unlike the days before. ``on``: what to watch, today ``"score"``."""
+    """Ask for a run when the scores of the newest ``sample`` of days are unlike those of the days before.
+
+    ``on`` says what is watched; only ``"score"`` is possible today. ``psi`` is the least population stability index
+    that counts as drift.
+
+    >>> from headrace import drift
+    >>> drift("score", psi=0.2, sample="14d")
+    ScoreDriftRule(psi=0.2, sample='14d', seed=0, name='drift')
+    >>> drift("score", psi=0, sample="14d")
+    Traceback (most recent call last):
+        ...
+    headrace.errors.DefinitionError: drift(psi=…): 0 is not above 0
+    """
     if on != "score":
         message = f"drift({on!r}): only 'score' opens a run; feature drift is reported, it fires nearly every day"
         raise DefinitionError(message)
@@ -297,32 +324,47 @@ def drift(on: str, *, psi: float, sample: Duration, name: str = "drift") -> Scor
 
 
 def performance(metric: Metric, *, drop: float, name: str = "performance") -> PerformanceRule:
-    """Ask when the live metric has surely fallen by more than ``drop``."""
+    """Ask for a run when the live metric has surely become worse by more than ``drop``.
+
+    >>> from headrace import performance
+    >>> performance("auc", drop=0.03).name
+    'performance'
+    """
     return PerformanceRule(metric, drop, name=name)
 
 
 def schedule(*, every: Duration, name: str = "schedule") -> ScheduleRule:
-    """Ask that often, in event time."""
+    """Ask for a run at this interval of event time.
+
+    >>> from headrace import schedule
+    >>> schedule(every="30d").name
+    'schedule'
+    """
     return ScheduleRule(every, name)
 
 
 def any_of(*rules: TriggerRule, name: str = "any_of") -> AtLeastRule:
-    """Ask when one of the rules does."""
+    """Ask for a run when one of the rules asks.
+
+    >>> from headrace import any_of, schedule, volume
+    >>> [rule.name for rule in any_of(volume(labels=20_000), schedule(every="30d")).rules]
+    ['volume', 'schedule']
+    """
     return AtLeastRule(1, rules, name)
 
 
 def all_of(*rules: TriggerRule, name: str = "all_of") -> AtLeastRule:
-    """Ask when all of the rules do."""
+    """Ask for a run when all of the rules ask."""
     return AtLeastRule(len(rules), rules, name)
 
 
 def at_least(count: int, *rules: TriggerRule, name: str = "at_least") -> AtLeastRule:
-    """Ask when that many of the rules do."""
+    """Ask for a run when at least ``count`` of the rules ask."""
     return AtLeastRule(count, rules, name)
 
 
 def _newest_window(outcomes: Outcomes, days: np.ndarray) -> np.ndarray:
-    """The newest days that make 14 and 5,000 outcomes, or all there are."""
+    """Return the newest days that make at least 14 days and 5,000 outcomes, or all days if there are fewer."""
     if not len(days):
         return days
     counts = np.bincount(outcomes.day[outcomes.day >= days[0]] - days[0])[days - days[0]]

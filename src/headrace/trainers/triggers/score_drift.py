@@ -1,7 +1,7 @@
-"""Drift of the model's own score: the PSI of a sample of days, against what days do to each other with no drift at all.
+"""Drift of the model's own score: the PSI between a sample of days and the days before it.
 
-An airport's rows share their values, so the unit is the day: the threshold is the larger of the PSI asked for and the
-99th percentile between resampled days of the reference.
+Rows of one day share values (all flights of an airport have the same ones), so the unit is the day. The threshold is
+the larger of the given PSI and the 99th percentile between resampled days of the reference, which have no drift.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ _SMOOTHING = 0.5  # rows added to each bin: an empty one is rare, not impossible
 
 @dataclass(frozen=True)
 class DriftMeasurement:
-    """What was measured. ``threshold`` is the resampled percentile; both are None while the reference is too short."""
+    """The measured PSI and the days that it rests on.
+
+    ``threshold`` is the resampled percentile. It and ``psi`` are None while the reference is too short.
+    """
 
     psi: float | None
     threshold: float | None
@@ -45,8 +48,8 @@ def score_drift(
 ) -> DriftMeasurement:
     """Compare the ``sample_days`` before ``until_day`` with all days before those.
 
-    The rows are served, out-of-sample scores of one version: ``day`` is an integer index, one entry a row. The
-    reference needs four samples' length of days with rows, and every day of the sample must have some.
+    The rows are scores that one version has served, none of them of its training rows. ``day`` is an integer index, one
+    entry a row. The reference needs four times ``sample_days`` days with rows, and every day of the sample needs a row.
     """
     days, scores = np.asarray(day, np.int64), np.asarray(score, np.float64)
     in_sample = (days >= until_day - sample_days) & (days < until_day)
@@ -64,7 +67,7 @@ def score_drift(
 
 
 def psi(reference: Floats, sample: Floats) -> Floats:
-    """The population stability index between counts, over the last axis: Σ (p - q)·ln(p / q)."""
+    """The population stability index between two counts, over the last axis: Σ (p - q)·ln(p / q)."""
     p, q = _shares(reference), _shares(sample)
     result: Floats = ((p - q) * np.log(p / q)).sum(axis=-1)
     return result
@@ -77,7 +80,7 @@ def _shares(counts: Floats) -> Floats:
 
 
 def _histograms(day: NDArray[np.int64], score: Floats, edges: Floats) -> Floats:
-    """Counts by (day with rows, bin)."""
+    """Count the rows by (day with rows, bin)."""
     days, index = np.unique(day, return_inverse=True)
     bins = len(edges) + 1
     cell = index * bins + np.searchsorted(edges, score, "right")
@@ -85,7 +88,7 @@ def _histograms(day: NDArray[np.int64], score: Floats, edges: Floats) -> Floats:
 
 
 def _between_days(reference: Floats, sample_days: int, seed: int, resamples: int) -> float:
-    """The 99th percentile of the PSI between two resamples of the reference's own days, sized as the real two are."""
+    """The 99th percentile of the PSI between two resamples of the reference's own days, as long as the real two."""
     generator = np.random.default_rng(seed)
     chance = np.full(len(reference), 1 / len(reference))
     samples = generator.multinomial(sample_days, chance, resamples) @ reference

@@ -1,4 +1,4 @@
-"""The policy around a model's rule: first run, cooldown, after a refusal, pins. Pure."""
+"""The policy around a model's rule: when nothing may fire (cooldown, budget, pin, open run), and the first version."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ _SHARE_AFTER_REFUSAL = 4
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """One evaluation at a tick. ``rule`` names what fired, or what is nearest or holds; ``request`` the run asked for.
+    """One evaluation at a tick, with everything that it rests on.
 
-    ``inputs`` are all that the verdict rests on beside ``state`` and ``t_us``; ``progress`` is the distance to firing.
+    ``rule`` names the rules that fired, or else the nearest rule or the hold. ``request`` is the id of the run that is
+    asked for. ``inputs``, ``state`` and ``t_us`` determine the verdict; ``progress`` runs from 0 to 1, where the rule
+    fires.
     """
 
     fired: bool
@@ -42,9 +44,10 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class TriggerPolicy:
-    """A model's rule and what surrounds it. ``first_after``: the matured rows that version 1 needs.
+    """A model's rule and the limits around it.
 
-    ``cooldown_us`` and the days of ``daily_budget``, the most runs to ask for on one, are event time.
+    ``first_after`` is the number of matured rows that version 1 needs. ``cooldown_us`` and the days of
+    ``daily_budget``, the largest number of requests on one day, are event time.
     """
 
     model: str
@@ -67,18 +70,18 @@ class TriggerPolicy:
 
     @property
     def enough_labels(self) -> int:
-        """How many labels are 'enough new' ones: the rule's volume, else ``first_after``."""
+        """How many new labels are enough: the volume of the rule, or else ``first_after``."""
         return self.rule.labels() or self.first_after
 
-    def evaluate(self, state: TriggerState, observation: Evidence) -> Decision:
-        """Measure and judge. Scores and outcomes are looked at only where the answer can depend on them."""
-        inputs: dict[str, Any] = {"matured_labels": observation.matured_labels}
-        if self._hold(state, observation.t_us, inputs) is None and state.live:
-            inputs["rules"] = self.rule.measure(observation)
-        return self.judge(state, observation.t_us, inputs)
+    def evaluate(self, state: TriggerState, evidence: Evidence) -> Decision:
+        """Measure and judge. Scores and outcomes are read only if the decision can depend on them."""
+        inputs: dict[str, Any] = {"matured_labels": evidence.matured_labels}
+        if self._hold(state, evidence.t_us, inputs) is None and state.live:
+            inputs["rules"] = self.rule.measure(evidence)
+        return self.judge(state, evidence.t_us, inputs)
 
     def judge(self, state: TriggerState, t_us: int, inputs: dict[str, Any]) -> Decision:
-        """The decision that these inputs mean: the same for ever, so that a record can be judged again."""
+        """The decision that these inputs lead to. It is always the same, so a record can be judged again."""
         verdicts = [self._hold(state, t_us, inputs) or self._first(inputs)]
         if "rules" in inputs:
             verdicts = self.rule.judge(state, t_us, inputs["rules"])
@@ -105,7 +108,7 @@ class TriggerPolicy:
         return RuleVerdict(rule=FIRST, fired=have >= self.first_after, reason=reason, progress=progress)
 
     def _hold(self, state: TriggerState, t_us: int, inputs: dict[str, Any]) -> RuleVerdict | None:
-        """Why nothing may fire now, whatever the rules say; None if they may."""
+        """The reason why no rule may fire now, as a verdict; None if they may."""
         if state.request is not None:
             return _held("open_request", f"run {state.request} is not finished", 1.0)
         if state.pin is not None:
@@ -133,7 +136,7 @@ class TriggerPolicy:
 
 
 def _after(state: TriggerState, t_us: int, verdicts: list[RuleVerdict], request: str | None) -> TriggerState:
-    """The memory after a decision: who asked, when, and which rules are to calm down before they ask again."""
+    """The state after a decision: the requested run, its day, and the rules that have to calm down first."""
     disarmed = set(state.disarmed) - {v.rule for v in verdicts if v.armed}
     if request is None:
         return msgspec.structs.replace(state, disarmed=tuple(sorted(disarmed)))
@@ -149,7 +152,10 @@ def _after(state: TriggerState, t_us: int, verdicts: list[RuleVerdict], request:
 
 
 def request_id(model: str, rule: str, baseline: Baseline | None) -> str:
-    """The id of the run a rule asks for: from model, rule and baseline alone, so that asking twice is harmless."""
+    """The id of the run that a rule asks for.
+
+    It depends only on the model, the rule and the baseline, so asking twice does no harm.
+    """
     content = "\n".join([model, rule, "" if baseline is None else baseline.run])
     return f"{model}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
@@ -159,7 +165,7 @@ def _held(rule: str, reason: str, progress: float) -> RuleVerdict:
 
 
 def _leaves(verdicts: list[RuleVerdict]) -> str:
-    """The names of the simple rules that decided: those that fired together, else the nearest of those that did not."""
+    """The names of the simple rules that decided: all that fired, or else the one that is nearest to firing."""
     simple = verdicts[1:] or verdicts
     fired = [verdict.rule for verdict in simple if verdict.fired]
     if verdicts[0].fired:

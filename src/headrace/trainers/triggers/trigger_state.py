@@ -1,4 +1,4 @@
-"""What a model's triggers remember. It is kept in each decision record: the last one is the state after a restart."""
+"""The state of a model's triggers. Each decision record keeps it; the last record is the state after a restart."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RunOutcome = Literal["published", "refused", "postponed", "failed"]
 
 
 class Baseline(msgspec.Struct, frozen=True, kw_only=True):
-    """The last finished run: when it finished in event time, and the matured labels there were."""
+    """The last finished run: its end in event time, and the number of matured labels then."""
 
     run: str
     outcome: RunOutcome
@@ -21,17 +21,18 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RollbackPin(msgspec.Struct, frozen=True, kw_only=True):
-    """A rollback holds the version since then."""
+    """The moment since which a rollback holds a version."""
 
     t_us: int
     matured_labels: int
 
 
 class TriggerState(msgspec.Struct, frozen=True, kw_only=True):
-    """The memory of a model's triggers. ``live``: some version is live. ``request``: the run asked for, unfinished.
+    """The state of a model's triggers.
 
-    ``disarmed`` are the rules with hysteresis that asked and have not calmed down; ``asked_day`` is the day, since the
-    epoch, of the last request, and ``asked_count`` how many there were on it.
+    ``live`` says whether a version is live. ``request`` is the id of an unfinished run. ``disarmed`` are the rules with
+    hysteresis that asked and have not calmed down. ``asked_day`` is the day of the last request, counted since the
+    epoch, and ``asked_count`` the number of requests on it.
     """
 
     baseline: Baseline | None = None
@@ -44,7 +45,7 @@ class TriggerState(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def baseline_labels(self) -> int:
-        """The matured labels at the baseline."""
+        """The number of matured labels at the baseline; 0 before the first run."""
         return 0 if self.baseline is None else self.baseline.matured_labels
 
     @property
@@ -63,10 +64,10 @@ class TriggerState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def finished(state: TriggerState, run: Baseline) -> TriggerState:
-    """The state after a run finished, whatever came of it. The same run twice changes nothing.
+    """Return the state after a run ended. The end of the same run a second time changes nothing.
 
-    A postponed run has judged nothing: the cooldown begins, and the volume goes on from the baseline before it. Neither
-    has a failed one: after both, rules with hysteresis are armed again.
+    A postponed run has judged nothing: the cooldown begins, and the volume is still counted from the baseline before
+    it. A failed run has judged nothing either: after both, the rules with hysteresis are armed again.
     """
     if state.baseline is not None and state.baseline.run == run.run:
         return state
@@ -82,10 +83,10 @@ def finished(state: TriggerState, run: Baseline) -> TriggerState:
 
 
 def pinned(state: TriggerState, t_us: int, matured_labels: int) -> TriggerState:
-    """The state after a rollback that pins."""
+    """Return the state after a rollback that pins a version."""
     return msgspec.structs.replace(state, pin=RollbackPin(t_us=t_us, matured_labels=matured_labels), live=True)
 
 
 def unpinned(state: TriggerState) -> TriggerState:
-    """The state after the pin was taken off."""
+    """Return the state after the pin was removed."""
     return msgspec.structs.replace(state, pin=None)
