@@ -1,4 +1,4 @@
-"""What can go wrong, in one tree.
+"""All errors of headrace, in one tree.
 
 ::
 
@@ -18,7 +18,7 @@
     │   ├── RefusedError              the broker refuses records because of their content
     │   ├── DataLossError             the topic starts beyond the event log: an operator decides
     │   ├── FencedError               another owner writes here now: drop the memory, acquire again
-    │   ├── FitError                  the user's train function raised, returned nothing, or took too long
+    │   ├── FitError                  the user's train function raised, died, or took too long
     │   ├── UnknownVersionError       the registry has no such version of a model
     │   └── ArtifactError             a model's bytes, digest or types are not those of its event
     └── TransientError                the same call may succeed later, unchanged
@@ -32,7 +32,8 @@
             ├── OnlineStoreUnavailableError   Redis
             └── OfflineStoreUnavailableError  Delta
 
-A message says where it happened, what came, what was wanted and what to do.
+A message says where it happened, what came, what was wanted and what to do. ``except TransientError`` is the place for
+a retry.
 """
 
 from __future__ import annotations
@@ -67,11 +68,11 @@ class FeaturesUnknownError(DefinitionError):
 
 
 class EntityKeyError(DefinitionError):
-    """A look-up's join key is not of the type that its entity says, or has no bytes."""
+    """A join key of a look-up does not have the type of its entity, or has no bytes."""
 
 
 class RequestValueError(DefinitionError):
-    """A look-up lacks a value of the request that an on-demand feature is made of, or it is not of its type."""
+    """A look-up lacks a value of the request that an on-demand feature uses, or the value has the wrong type."""
 
 
 class ProjectError(TerminalError):
@@ -91,15 +92,15 @@ class DataFolderInUseError(TerminalError):
 
 
 class DownloadError(TerminalError):
-    """Something has to be downloaded once and cannot be."""
+    """Something has to be downloaded once, and the download fails."""
 
 
 class CodecError(TerminalError):
-    """Bytes are not what their format promises."""
+    """The bytes are not in their format."""
 
 
 class NewerFormatError(CodecError):
-    """A message is in a format that a later release made; an upgraded reader takes it."""
+    """A message has the format of a later release. An upgraded reader can read it."""
 
 
 class RefusedError(TerminalError):
@@ -133,11 +134,11 @@ class UnknownVersionError(TerminalError):
 
 
 class ArtifactError(TerminalError):
-    """A model's bytes, digest or types are not what its event says."""
+    """The bytes, digest or types of a model are not those of its event."""
 
 
 class ServiceStartError(TransientError):
-    """A local service did not come up in time; the message names its log."""
+    """A local service did not start in time; the message names its log."""
 
 
 class ProcessDiedError(TransientError):
@@ -161,7 +162,7 @@ class BusUnavailableError(UnavailableError):
 
 
 class TopicUnknownError(BusUnavailableError):
-    """Kafka answers and knows no such topic or partition: not yet, or not any more."""
+    """Kafka answers, but does not know the topic or partition: not yet, or not any more."""
 
 
 class OnlineStoreUnavailableError(UnavailableError):

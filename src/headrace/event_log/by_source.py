@@ -1,4 +1,4 @@
-"""Rows split by their source partition, each in order of offset, without copying what is in order already."""
+"""Splits rows by their source partition, each part in order of offset. Rows in that order are not copied."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PLACE = ("__partition", "__topic_id")
 
 
 def by_source(rows: pl.DataFrame) -> dict[SourcePartition, pl.DataFrame]:
-    """The rows of each source partition by offset, the sources in order."""
+    """Return the rows of each source partition in order of offset. The source partitions are in order too."""
     starts, sources = source_runs(rows)
     if len(starts) > _MANY:
         found = {SourcePartition(*place): [part] for place, part in rows.partition_by(_PLACE, as_dict=True).items()}
@@ -38,7 +38,7 @@ def _by_offset(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def source_runs(rows: pl.DataFrame) -> tuple[np.ndarray, list[SourcePartition]]:
-    """Where each run of rows of one source partition begins, and which it is of."""
+    """Return where each run of rows of one source partition begins, and the source partition of each run."""
     partition, topic_id = (rows.get_column(name) for name in _PLACE)
     numbers = partition.to_numpy()
     changed = np.ones(rows.height, bool)
@@ -50,7 +50,7 @@ def source_runs(rows: pl.DataFrame) -> tuple[np.ndarray, list[SourcePartition]]:
 
 
 def source_codes(rows: pl.DataFrame, known: Iterable[SourcePartition] = ()) -> tuple[list[SourcePartition], np.ndarray]:
-    """The source partitions, those of the rows and others that are ``known``, in order; each row's place among them."""
+    """Return the source partitions of the rows and the ``known`` ones, in order, and each row's place among them."""
     starts, of_runs = source_runs(rows)
     sources = sorted({*of_runs, *known})
     codes = {source: code for code, source in enumerate(sources)}

@@ -1,7 +1,7 @@
-"""The event log: one Delta table a stream, the truth and the only restart point.
+"""The event log: one Delta table for each stream. It is the truth and the only restart point.
 
-A commit carries its rows and, as Delta transactions ``<topic id>-<partition>``, the offsets up to which the log is
-complete. Columns beside the event's own fields are in :data:`META`; a rejected row keeps its bytes.
+A commit contains its rows and, as Delta transactions ``<topic id>-<partition>``, the offsets up to which the log is
+complete. The columns in :data:`META` are added to the event's own fields. A rejected row keeps its bytes.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ class EventLog(ReadableLog):
         self._ends = ends or {}
 
     def path(self, topic: str) -> str:
-        """Where the table of a topic lies."""
+        """The folder or URL of a topic's table."""
         return f"{self._url}/{topic}"
 
     def create(self, stream: Stream) -> None:
-        """Make the table if there is none, or give it the columns that the stream's event type has beyond it.
+        """Make the table if there is none, or add the columns that the stream's event type has and the table lacks.
 
-        Several workers may do so at once. Raises OfflineStoreUnavailableError, and DefinitionError where a field has
-        another type than in the log, or is new and says nothing of the events before it.
+        Several workers may call it at once. Raises OfflineStoreUnavailableError, and DefinitionError if a field has
+        another type than in the log, or if it is new and has no default for earlier events.
         """
         with self.storage(stream.topic):
             try:
@@ -98,7 +98,7 @@ class EventLog(ReadableLog):
         return DeltaTable(self.path(stream.topic), storage_options=self._options)
 
     def _evolved(self, table: DeltaTable, stream: Stream) -> bool:
-        """Whether the table has all columns now; not if another worker changed it at the same time."""
+        """Add missing columns. Return False if another worker changed the table at the same time."""
         missing = missing_columns(stream, log_schema(stream), table)
         if missing is not None:
             try:
@@ -109,7 +109,7 @@ class EventLog(ReadableLog):
 
     @contextmanager
     def storage(self, topic: str, *, passing: type[Exception] | tuple[()] = ()) -> Iterator[None]:
-        """Whatever the storage raises within, as OfflineStoreUnavailableError; ``passing`` is let through."""
+        """Turn what the storage raises inside the block into OfflineStoreUnavailableError, except ``passing``."""
         try:
             yield
         except passing:
@@ -124,12 +124,12 @@ class EventLog(ReadableLog):
             return DeltaTable.is_deltatable(self.path(topic), self._options)
 
     def table(self, topic: str) -> DeltaTable:
-        """A fresh handle. Raises OfflineStoreUnavailableError."""
+        """Return a fresh handle of a topic's table. Raises OfflineStoreUnavailableError."""
         with self.storage(topic):
             return DeltaTable(self.path(topic), storage_options=self._options)
 
     def newest(self, topic: str, known: DeltaTable | None = None) -> DeltaTable:
-        """The table as it is now, by the handle that is ``known`` or by a fresh one.
+        """Return the table as it is now: the updated ``known`` handle, or a fresh one.
 
         Raises OfflineStoreUnavailableError.
         """
@@ -151,7 +151,7 @@ class EventLog(ReadableLog):
         return self.visible(topic, filled(found, table))
 
     def visible(self, topic: str, rows: pl.DataFrame) -> pl.DataFrame:
-        """The rows below the topic's ``ends``, or all of them where it has none."""
+        """Return the rows below the topic's ``ends``, or all rows if it has none."""
         below = self._ends.get(topic)
         if below is None:
             return rows
@@ -164,5 +164,5 @@ class EventLog(ReadableLog):
         return rows.filter(pl.any_horizontal(pl.lit(value=False), *own))
 
     def empty(self, topic: str) -> pl.DataFrame:
-        """No rows, with all columns of the table."""
+        """Return no rows, with all columns of the table."""
         return no_rows(self.table(topic))

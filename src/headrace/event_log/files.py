@@ -1,4 +1,4 @@
-"""Rows out of the files of an event log: which files may have them, and how files are read here and elsewhere."""
+"""Reads rows from the files of a table: on this machine or in remote storage. Statistics say which files have them."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ NO_END = 2**63 - 1
 
 @dataclass(frozen=True)
 class OffsetRange:
-    """Offsets of one partition from ``start`` to below ``end``, of whatever incarnation of its topic."""
+    """The offsets of one partition from ``start`` to below ``end``, of any incarnation of its topic."""
 
     partition: int
     start: int
     end: int
 
     def keeps(self, field: Callable[[str], Any]) -> Any:
-        """The filter of such rows, as an expression of whoever gives a ``field`` by name: Arrow or Polars."""
+        """The filter for these rows. ``field`` makes an expression from a column's name, in Arrow or in Polars."""
         offset = field("__offset")
         return (field("__partition") == self.partition) & (offset >= self.start) & (offset < self.end)
 
     def files(self, table: DeltaTable) -> list[str]:
-        """The names of the files that may have such rows by their statistics, by their least offset."""
+        """The names of the files that may have such rows by their statistics, in order of their lowest offset."""
         actions: Any = table.get_add_actions(flatten=True)
         known = pl.DataFrame(actions)
         if "min.__offset" not in known.columns:  # there are no files
@@ -47,9 +47,9 @@ class OffsetRange:
 def read_here(
     paths: Sequence[Path], schema: Mapping[str, pl.DataType], columns: Sequence[str], keep: pl.Expr | None = None
 ) -> pl.DataFrame:
-    """These columns of files on this machine, one after the other; null where a file is older than a column.
+    """Return these columns of files on this machine, one file after the other. A column that a file lacks is null.
 
-    Arrow, which Delta has its own files read by, takes ten times as long to filter rows.
+    Arrow, which Delta uses for its own reads, takes ten times as long to filter rows.
     """
     if not paths:
         return pl.DataFrame(schema=schema).select(columns)
@@ -58,7 +58,7 @@ def read_here(
 
 
 def read_there(there: pyarrow.fs.FileSystem, name: str, columns: Sequence[str]) -> pl.DataFrame:
-    """These columns of a file, as far as it has them: it may be older than some."""
+    """Return the columns that a remote file has. An older file may lack some."""
     with there.open_input_file(name) as opened, pq.ParquetFile(opened) as file:
         known = set(file.schema_arrow.names)
         return pl.DataFrame(file.read(columns=[column for column in columns if column in known]))

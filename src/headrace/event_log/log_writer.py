@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from headrace.event_log.event_log import EventLog
 
 _WRITING = WriterProperties(compression="SNAPPY", max_row_group_size=65_536)
-"""A commit has the rows of one partition after the other: who reads those of one reads few groups."""
+"""A commit has the rows of one partition after the other, so reading one partition needs few row groups."""
 
 
 class LogWriter:
     """The handle through which one process appends to one stream's table.
 
-    A fence: what another process committed of a partition since this handle saw it makes the append fail, and
+    It is a fence. If another process has committed to one of the partitions since this handle saw the table,
     :meth:`append` raises FencedError. The handle follows its own commits.
     """
 
@@ -36,17 +36,17 @@ class LogWriter:
         self._table = log.table(stream.topic)
 
     def position(self, source: SourcePartition) -> int | None:
-        """D: the offset below which this snapshot of the log is complete; None where it has none of the partition."""
+        """D: the offset below which this version of the log is complete, or None if it has nothing of the partition."""
         with self._log.storage(self._topic):
             return self._table.transaction_version(source.text)
 
     def cut(self, source: SourcePartition) -> int | None:
-        """What is noted of a topic found to end below D: D if that was accepted, else -1 - its end. None: nothing."""
+        """What the log says of a topic that ends below D: D if that was accepted, else -1 - its end; or None."""
         with self._log.storage(self._topic):
             return self._table.transaction_version(f"{source.text}-cut")
 
     def refresh(self) -> None:
-        """See what others committed."""
+        """Update the handle to what others have committed."""
         with self._log.storage(self._topic):
             self._table.update_incremental()
 
@@ -68,7 +68,7 @@ class LogWriter:
         cut: int | None = None,
         why: Mapping[str, str],
     ) -> None:
-        """Move a partition's position, and what is noted of its cut, without rows; ``why`` goes into the commit.
+        """Move a partition's position and its cut, without rows. ``why`` is written into the commit.
 
         Raises FencedError unless the log stands at ``expected``.
         """
@@ -124,5 +124,5 @@ class LogWriter:
         return FencedError(f"append to the event log of {self._topic!r}: {why}; another worker owns it now")
 
     def reopen(self) -> None:
-        """Take a fresh handle after a conflict."""
+        """Take a fresh handle. Called after a conflict."""
         self._table = self._log.table(self._topic)

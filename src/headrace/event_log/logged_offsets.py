@@ -1,4 +1,4 @@
-"""Which offsets of a topic the event log has rows of, and which it lacks."""
+"""The offsets of a topic that the event log has rows of, and the offsets that it lacks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PLACE = ["__partition", "__topic_id", "__offset"]
 
 
 class MissingOffsets(msgspec.Struct, frozen=True):
-    """Offsets from ``first`` to below ``end`` that the log has no rows of."""
+    """The offsets from ``first`` to below ``end``, of which the log has no rows."""
 
     topic: str
     source: str
@@ -31,14 +31,14 @@ class MissingOffsets(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class LoggedOffsets:
-    """The offsets that the log has rows of: runs of them in order, from a first to below an end."""
+    """The offsets that the log has rows of, as runs in order: the first offset of each run, and the end of each."""
 
     topic: str
     runs: Mapping[SourcePartition, tuple[np.ndarray, np.ndarray]]
 
     @staticmethod
     def of(log: ReadableLog, topic: str) -> LoggedOffsets:
-        """Read it, a piece of the log at a time. Raises OfflineStoreUnavailableError."""
+        """Read them from the log, a piece at a time. Raises OfflineStoreUnavailableError."""
         found: dict[SourcePartition, list[tuple[np.ndarray, np.ndarray]]] = {}
         for rows in log.scan(topic, _PLACE):
             for source, part in by_source(rows).items():
@@ -50,7 +50,7 @@ class LoggedOffsets:
         return {source: int(ends[-1]) for source, (_, ends) in self.runs.items()}
 
     def gaps(self) -> list[MissingOffsets]:
-        """What the log lacks between others: lost rows, or what a producer's transactions left."""
+        """The offsets that the log lacks between others: lost rows, or the markers of a producer's transactions."""
         return [
             MissingOffsets(self.topic, source.text, end, first)
             for source, (firsts, ends) in sorted(self.runs.items())
@@ -59,13 +59,13 @@ class LoggedOffsets:
 
 
 def _runs(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The runs of ascending offsets."""
+    """Return the runs of ascending offsets."""
     after = np.flatnonzero(np.diff(offsets) > 1) + 1
     return offsets[np.append(0, after)], offsets[np.append(after, len(offsets)) - 1] + 1
 
 
 def _joined(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """The runs of all parts, those that touch as one."""
+    """Return the runs of all parts. Runs that touch become one."""
     firsts, ends = (np.concatenate(side) for side in zip(*parts, strict=True))
     order = np.argsort(firsts, kind="stable")
     firsts, reached = firsts[order], np.maximum.accumulate(ends[order])

@@ -1,8 +1,8 @@
-"""Keeping the event log in shape beside running writers: small files put together, files of before deleted.
+"""Keeps the event log in shape while writers run: merges small files and deletes replaced ones.
 
-Not by Delta's own ``optimize``: of two that run at once both succeed, and every row is there twice (measured with
-deltalake 1.6). Here the rows of some offsets are replaced by themselves, in one commit that says which it replaces:
-Delta refuses the second of two such commits, also one that slept, and lets appends beyond these offsets pass.
+Delta's own ``optimize`` is not used: if two run at once, both succeed and every row is there twice (measured with
+deltalake 1.6). Here the rows of some offsets are replaced by themselves, in one commit that says which rows it
+replaces. Delta refuses the second of two such commits, even a late one, and accepts appends of later offsets.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _KEY = ["__partition", "__topic_id", "__offset"]
 
 @dataclass(frozen=True)
 class CompactionSizes:
-    """Small is a file below ``small_bytes`` and half of ``rows``; these bound what is in memory, and a new file.
+    """The sizes of a compaction. A file is small if it is below ``small_bytes`` and has fewer than half of ``rows``.
 
-    Fewer than ``least_files`` small files are left alone.
+    ``rows`` also limits the rows in memory and in a new file. Fewer than ``least_files`` small files are left alone.
     """
 
     small_bytes: int = 64 << 20
@@ -46,13 +46,13 @@ class CompactionSizes:
     least_files: int = 20
 
     def small(self, found: pl.DataFrame) -> pl.DataFrame:
-        """The small ones of some files."""
+        """Return the small files among these."""
         return found.filter((pl.col("bytes") < self.small_bytes) & (pl.col("rows") < self.rows / 2))
 
 
 @dataclass(frozen=True)
 class TableShape:
-    """How a table lies there; times in seconds since the epoch, None: never."""
+    """The state of a table. Times are seconds since the epoch; None means never."""
 
     topic: str
     version: int
@@ -65,7 +65,7 @@ class TableShape:
 
 
 def shape(log: EventLog, topic: str, sizes: CompactionSizes | None = None) -> TableShape:
-    """How the table of a topic lies there. Raises OfflineStoreUnavailableError."""
+    """Return the state of a topic's table. Raises OfflineStoreUnavailableError."""
     with log.storage(topic):
         table = log.table(topic)
         found = _files(table)
@@ -77,7 +77,7 @@ def shape(log: EventLog, topic: str, sizes: CompactionSizes | None = None) -> Ta
 
 
 def _files(table: DeltaTable) -> pl.DataFrame:
-    """The files with rows, the oldest first."""
+    """Return the files that have rows, the oldest first."""
     actions: Any = table.get_add_actions(flatten=True)
     found = pl.DataFrame(actions).select(
         "path", pl.col("size_bytes").alias("bytes"), pl.col("num_records").alias("rows"), "modification_time"
@@ -86,10 +86,10 @@ def _files(table: DeltaTable) -> pl.DataFrame:
 
 
 def compact(log: EventLog, topic: str, now_s: int, sizes: CompactionSizes | None = None) -> Iterator[int]:
-    """Put small files together, piece by piece; how many there were in each. A piece is whole when it is given.
+    """Merge small files, piece by piece. Yield the number of files in each piece after it is committed.
 
-    Raises FencedError if something else replaced the same rows meanwhile, and then nothing is changed;
-    OfflineStoreUnavailableError; and TerminalError if the rows are not what they were, which has to be looked at.
+    Raises FencedError if another process replaced the same rows meanwhile, and then changes nothing;
+    OfflineStoreUnavailableError; and TerminalError if the rows differ afterwards, which a person has to look at.
     """
     sizes = sizes or CompactionSizes()
     with log.storage(topic):
@@ -105,7 +105,7 @@ def compact(log: EventLog, topic: str, now_s: int, sizes: CompactionSizes | None
 
 
 def _replace(table: DeltaTable, paths: Sequence[str], now_s: int) -> None:
-    """One commit: all rows of the offsets that these files cover, by themselves and in order."""
+    """Replace all rows of the offsets that these files cover by the same rows in order, in one commit."""
     ranges = _ranges(table, paths)
     before, rows = table.version(), _rows(table, ranges)
     try:
@@ -130,7 +130,7 @@ def _replace(table: DeltaTable, paths: Sequence[str], now_s: int) -> None:
 
 @dataclass(frozen=True)
 class _FileRange:
-    """Offsets of one source partition, both ends included."""
+    """The offsets of one source partition from ``first`` to ``last``, both included."""
 
     topic_id: bytes
     partition: int
@@ -139,7 +139,7 @@ class _FileRange:
 
     @property
     def sql(self) -> str:
-        """As a predicate of Delta."""
+        """The range as a predicate of Delta."""
         return (
             f"__topic_id = X'{self.topic_id.hex()}' AND __partition = {self.partition} "
             f"AND __offset >= {self.first} AND __offset <= {self.last}"
@@ -147,14 +147,14 @@ class _FileRange:
 
     @property
     def filter(self) -> Any:
-        """As a filter of Arrow, which means the same."""
+        """The same range as a filter of Arrow."""
         offset = ds.field("__offset")
         own = (ds.field("__topic_id") == self.topic_id) & (ds.field("__partition") == self.partition)
         return own & (offset >= self.first) & (offset <= self.last)
 
 
 def _ranges(table: DeltaTable, paths: Sequence[str]) -> list[_FileRange]:
-    """The offsets that some files cover, by source partition."""
+    """Return the offsets that some files cover, by source partition."""
     every, own = table.to_pyarrow_dataset(), set(paths)
     files = [fragment for fragment in every.get_fragments() if fragment.path in own]
     keys = ds.FileSystemDataset(files, every.schema, every.format, every.filesystem).to_table(columns=_KEY)
@@ -169,7 +169,7 @@ def _rows(table: DeltaTable, ranges: Sequence[_FileRange], columns: list[str] | 
 
 
 def check_retention(retention: timedelta) -> None:
-    """Raises SettingsError for less than seven days."""
+    """Raise SettingsError if the retention is less than seven days."""
     if retention < LEAST_RETENTION:
         message = (
             f"log_retention: {retention} is too short, as readers may need replaced files for that long: "
@@ -179,10 +179,11 @@ def check_retention(retention: timedelta) -> None:
 
 
 def vacuum(log: EventLog, topic: str, now_s: int, retention: timedelta, *, dry_run: bool = False) -> int:
-    """Delete the files that the table has not had for longer than ``retention``; how many, or would be.
+    """Delete the files that left the table longer than ``retention`` ago. Return their number.
 
-    Whoever reads an older snapshot than that loses its files, so it has to be longer than the longest training run.
-    Raises SettingsError for less than seven days, and OfflineStoreUnavailableError.
+    With ``dry_run`` they are only counted. A reader of an older version of the table loses its files, so ``retention``
+    has to be longer than the longest training run. Raises SettingsError for less than seven days, and
+    OfflineStoreUnavailableError.
     """
     check_retention(retention)
     with log.storage(topic):

@@ -1,4 +1,4 @@
-"""A span of a stream's log: the rows that the windows of some times see, and how far the log has each partition."""
+"""The part of a stream's log that queries at some times depend on."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class QuerySpan:
-    """Times at which something is asked for, and V: topic → source partition → no offset from there on is in it.
+    """The first and the last time of some queries, and the largest V that one of them has.
 
-    All source partitions that the log has are named.
+    ``below`` is that V: topic → source partition → the offset below which rows may be in it. Every source partition
+    that the log has is named.
     """
 
     from_us: int
@@ -29,7 +30,7 @@ class QuerySpan:
     below: Mapping[str, Mapping[SourcePartition, int]]
 
     def keeps(self, topic: str, event_time: str, longest_us: int) -> ds.Expression:
-        """The rows that windows up to ``longest_us`` may see at these times, and those that clocks at V are made of."""
+        """The filter for the rows that these queries need, in windows up to ``longest_us`` or for the clocks at V."""
         since, until = (pa.scalar(us, pa.timestamp("us", "UTC")) for us in (self.from_us - longest_us, self.to_us))
         keep = ds.field("__available_at") <= until
         for source, end in self.below[topic].items():
@@ -40,7 +41,7 @@ class QuerySpan:
 
 
 class SpanReader:
-    """Reads the rows of a span, once; otherwise as a :class:`~headrace.event_log.readable_log.LogReader`."""
+    """Reads the rows of a span once. It has the methods of :class:`~headrace.event_log.readable_log.LogReader`."""
 
     def __init__(
         self,
@@ -60,5 +61,5 @@ class SpanReader:
         return (snapshot or self._log).select(self._topic, nothing if keep is None else keep, self._columns)
 
     def positions(self) -> Mapping[SourcePartition, int]:
-        """The offsets from which on nothing is asked for."""
+        """Source partition → the offset from which on no query needs a row."""
         return self._below

@@ -1,4 +1,4 @@
-"""Reading the event log: all at once, some offsets, piece by piece, or what is new since the last time."""
+"""The ways of reading an event log: all rows, some offsets, piece by piece, or the rows that are new."""
 
 from __future__ import annotations
 
@@ -125,22 +125,22 @@ class LogSnapshot(ReadableLog):
         self._tables: dict[str, DeltaTable] = {}
 
     def newest(self, topic: str, known: DeltaTable | None = None) -> DeltaTable:
-        """The table as it was when this snapshot read it first. ``known`` stays as it is."""
+        """Return the table as it was when this snapshot read it first. ``known`` is not used."""
         del known
         if topic not in self._tables:
             self._tables[topic] = self._log.newest(topic)
         return self._tables[topic]
 
     def storage(self, topic: str, *, passing: type[Exception] | tuple[()] = ()) -> AbstractContextManager[None]:
-        """The block of the log."""
+        """Use the log's own block."""
         return self._log.storage(topic, passing=passing)
 
     def visible(self, topic: str, rows: pl.DataFrame) -> pl.DataFrame:
-        """The rows that the log shows."""
+        """Return the rows that the log shows."""
         return self._log.visible(topic, rows)
 
     def rows(self, topic: str, table: DeltaTable, uris: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
-        """The rows of these files, from the log."""
+        """Return the rows of these files from the log."""
         return self._log.rows(topic, table, uris, columns)
 
 

@@ -1,7 +1,7 @@
 """The columns of a Delta table over time, and where its files are.
 
-An event type may get new fields; rows from before do not have them. A field that may be null is null there; one with a
-default has it, which the table remembers as metadata of the column.
+An event type may get new fields, which earlier rows lack. A field that may be null is null there. A field with a
+default has the default, which the table keeps as metadata of the column.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
     from headrace.bus.stream import Stream
 
 _DEFAULT = "headrace.default"
-"""Metadata of a column: JSON of what accepted rows have that were written before it was there."""
+"""Metadata of a column: the JSON of its value in accepted rows that were written before the column existed."""
 _LOCAL = "file://"
 _TIME = pl.Datetime("us", "UTC")
 _PYTHON: dict[pl.DataType, Any] = {_TIME: datetime, pl.List(_TIME): list[datetime]}
-"""What JSON alone does not tell."""
+"""Types that JSON alone does not determine."""
 
 
 def no_rows(table: DeltaTable) -> pl.DataFrame:
-    """No rows, with all columns of the table."""
+    """Return no rows, with all columns of the table."""
     return pl.DataFrame(pa.schema(table.schema().to_arrow()).empty_table())
 
 
 def missing_columns(stream: Stream, wanted: Mapping[str, Any], table: DeltaTable) -> pa.Schema | None:
-    """The columns that a table of the stream lacks, None if it has all.
+    """Return the columns that a table of the stream lacks, or None if it has all.
 
-    Raises DefinitionError where a field is of another type than its column, or is new, never null and has no default.
+    Raises DefinitionError if a field has another type than its column, or if it is new, never null and has no default.
     """
     found = no_rows(table).schema
     for name, dtype in wanted.items():
@@ -74,13 +74,13 @@ def _metadata(stream: Stream, field: msgspec.structs.FieldInfo) -> dict[str, str
 
 
 def aligned(rows: pl.DataFrame, table: DeltaTable) -> pl.DataFrame:
-    """The rows with all columns of the table, in its order; null where an event type does not know one (any more)."""
+    """Return the rows with all columns of the table, in its order. Columns that the event type lacks are null."""
     empty = no_rows(table)
     return rows if rows.columns == empty.columns else pl.concat([empty, rows], how="diagonal")
 
 
 def filled(rows: pl.DataFrame, table: DeltaTable) -> pl.DataFrame:
-    """The rows with the defaults of columns that came later, where they were accepted."""
+    """Return the rows with the defaults of columns that were added later, in accepted rows."""
     defaults = {
         field.name: _value(field.metadata[_DEFAULT], rows.schema[field.name])
         for field in table.schema().fields
@@ -96,16 +96,16 @@ def filled(rows: pl.DataFrame, table: DeltaTable) -> pl.DataFrame:
 
 
 def _value(text: str, dtype: pl.DataType) -> pl.Series:
-    """A default as a column of one."""
+    """Return a default as a column of one row."""
     value = msgspec.json.decode(text, type=_PYTHON.get(dtype, Any))
     return pl.Series([value], dtype=dtype)
 
 
 def folder(table: DeltaTable) -> Path | None:
-    """Where the table's files lie on this machine; None if they are elsewhere."""
+    """The folder of the table's files on this machine; None if they are in remote storage."""
     return Path(unquote(table.table_uri.removeprefix(_LOCAL))) if table.table_uri.startswith(_LOCAL) else None
 
 
 def elsewhere(table: DeltaTable, options: Mapping[str, str] | None) -> pyarrow.fs.FileSystem:
-    """Where the table's files are read by their names as Delta itself reads them."""
+    """The file system that reads the table's files by their names, as Delta itself does."""
     return pyarrow.fs.PyFileSystem(DeltaStorageHandler(table.table_uri, dict(options or {}) or None))

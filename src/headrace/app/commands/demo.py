@@ -24,7 +24,7 @@ def demo(
         bool, typer.Option("--free-run", help="Run without lockstep, with two workers, and kill one of them.")
     ] = False,
     days_per_second: Annotated[
-        float, typer.Option(min=0.01, help="Days of flights that a free run replays in a second.")
+        float, typer.Option(min=0.01, help="Days of history that a free run replays in a second.")
     ] = 1.0,
     data_dir: Annotated[
         Path, typer.Option(help="Folder of services, event log and registry. It is emptied first.")

@@ -1,4 +1,4 @@
-"""A hash of the content of a table: of its columns, their types and their values in order."""
+"""A hash of a table's content: its columns, their types and their values in order."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 _WIDE = pl.Decimal, pl.Int128, pl.UInt128
-"""Numbers that numpy has no type for: their text is hashed."""
+"""Numbers that numpy has no type for. Their text is hashed."""
 
 
 class ContentHash:
-    """Takes a table piece by piece; in whatever pieces it comes, the hash is the same. Row groups change nothing."""
+    """Hashes a table piece by piece. The pieces and row groups that it comes in do not change the hash."""
 
     def __init__(self) -> None:
         self._columns: dict[tuple[str, str], list[hashlib._Hash]] = {}
         self.rows = 0
 
     def update(self, frame: pl.DataFrame) -> None:
-        """Take the next rows. All pieces have the same columns."""
+        """Add the next rows. All pieces have the same columns."""
         self.rows += frame.height
         for column in map(_plain, frame.get_columns()):
             place = column.name, str(column.dtype)
@@ -34,7 +34,7 @@ class ContentHash:
                 digest.update(part)
 
     def text(self) -> str:
-        """``sha256:…`` of all that was taken."""
+        """``sha256:…`` of all rows that were added."""
         whole = hashlib.sha256()
         for (name, dtype), parts in self._columns.items():
             whole.update(msgspec.json.encode([name, dtype, [digest.hexdigest() for digest in parts]]))
@@ -42,7 +42,7 @@ class ContentHash:
 
 
 def content_hash(pieces: Iterable[pl.DataFrame]) -> str:
-    """The hash of these pieces of a table."""
+    """Return the hash of the table that these pieces make."""
     taken = ContentHash()
     for piece in pieces:
         taken.update(piece)
@@ -50,12 +50,12 @@ def content_hash(pieces: Iterable[pl.DataFrame]) -> str:
 
 
 def _plain(column: pl.Series) -> pl.Series:
-    """Words by their text, however they are kept."""
+    """Return categories as their text, so that their physical form does not change the hash."""
     return column.cast(pl.String) if isinstance(column.dtype, pl.Categorical | pl.Enum) else column
 
 
 def _bytes(column: pl.Series) -> tuple[bytes, bytes, bytes]:
-    """Where there is a value, how long each is, and the values one after the other."""
+    """Return three parts: which rows have a value, how long each value is, and the values one after the other."""
     there = b"\1" * len(column)
     if column.null_count():
         there = column.is_not_null().to_numpy().astype(np.uint8).tobytes()

@@ -1,4 +1,4 @@
-"""Features for a spine: value(V, t) of every row in order, from the event log."""
+"""The features of a spine: value(V, t) of every row in order, from the event log."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _DECODE = msgspec.json.Decoder(dict[str, dict[str, int]]).decode
 
 @dataclass(frozen=True)
 class ServedOffsets:
-    """V as it was logged when vectors were served: for each view a row a vector and a column a source.
+    """The V of served vectors as it was logged. ``offsets`` has, for each view, a row a vector and a column a source.
 
-    ``there`` says which rows were logged at all; the others are 0. ``unknown``, for each view, which rows saw records
-    of a source that the event log has none of.
+    ``there`` says which rows were logged at all; the others are 0. ``unknown`` says, for each view, which rows used
+    records of a source of which the event log has none.
     """
 
     offsets: Sequence[np.ndarray]
@@ -38,16 +38,17 @@ class ServedOffsets:
 
 @dataclass(frozen=True)
 class OwnRecords:
-    """The records that the rows of a spine are themselves: their topic, and ``__partition __topic_id __offset``."""
+    """The records that a spine's rows are themselves: their topic and ``__partition __topic_id __offset``."""
 
     topic: str
     places: pl.DataFrame
 
 
 class FeatureHistory:
-    """The event log of some views, read incrementally, for point-in-time queries; of a ``span``, only what these need.
+    """Computes features at a point in time from the event log of some views. It reads each row of the log once.
 
-    The index of a view is built anew when its stream has new rows.
+    With a ``span`` it reads only the rows that the span's queries need. The index of a view is built again when its
+    stream has new rows.
     """
 
     def __init__(self, specs: Sequence[Mapping[str, Any]], log: ReadableLog, span: QuerySpan | None = None) -> None:
@@ -68,20 +69,20 @@ class FeatureHistory:
                 self._views = {name: v for name, v in self._views.items() if v.kernel.spec["source"]["topic"] != topic}
 
     def positions(self) -> dict[str, Mapping[SourcePartition, int]]:
-        """Topic → source partition → the offset below which all was read."""
+        """Topic → source partition → the offset below which every row was read."""
         return {topic: reader.positions() for topic, reader in self._readers.items()}
 
     def view(self, spec: Mapping[str, Any]) -> ViewHistory:
-        """The index of one view: of these, or another one of the same stream and fields."""
+        """Return the index of one view: one of these views, or another view of the same stream and fields."""
         if spec["view"] not in self._views:
             topic = spec["source"]["topic"]
             self._views[spec["view"]] = ViewHistory(spec, self._rows[topic][0], self._readers[topic].positions())
         return self._views[spec["view"]]
 
     def logged(self, served: Sequence[str | None]) -> ServedOffsets:
-        """V from log lines (JSON: view → source partition → next offset); None where nothing was logged.
+        """Return the V of these log lines (JSON: view → source partition → next offset). None: nothing was logged.
 
-        A source that a line lacks had no record then.
+        A source that a line does not name had no record then.
         """
         texts = pl.DataFrame({"text": pl.Series(served, dtype=pl.String)})
         distinct = texts.unique(maintain_order=True).with_row_index("code")  # those served together share a line
@@ -101,11 +102,11 @@ class FeatureHistory:
         served: Sequence[str | None] | ServedOffsets | None = None,
         own: OwnRecords | None = None,
     ) -> pl.DataFrame:
-        """All feature columns of the views for each row of ``keys``, in order; null where there is no value.
+        """Return all feature columns of the views for each row of ``keys``, in order. A missing value is null.
 
-        ``served`` is a row's V as logged. Where it is None, or is not given at all, V is what was available at t minus
-        the view's delay, and never the row's ``own`` record. Where a look-up at the logged V had to say
-        ``out_of_range``, there is no value here either: a model is not shown what it could not have seen.
+        ``served`` is the V of each row as it was logged. Where it is None or not given, V is what was available at t
+        minus the view's delay, without the row's ``own`` record. Where a look-up at the logged V had to answer
+        ``out_of_range``, the value is null here too: a model must not be trained on values that it could not have seen.
         """
         logged = served if isinstance(served, ServedOffsets) or served is None else self.logged(served)
         places = range(len(self._specs))
@@ -119,7 +120,7 @@ class FeatureHistory:
         logged: ServedOffsets | None,
         own: OwnRecords | None,
     ) -> Iterator[pl.Series]:
-        """The columns of one view."""
+        """Yield the columns of one view."""
         spec = self._specs[place]
         history, offsets = self.view(spec), self._available(spec, at_us, own)
         unknown = np.zeros(len(offsets), bool)
@@ -141,7 +142,7 @@ class FeatureHistory:
 
 
 def available_features(history: ViewHistory, keys: pl.DataFrame, at_us: np.ndarray) -> pl.DataFrame:
-    """The columns of one view for each row of ``keys``, of what was available at t less the view's delay."""
+    """Return the columns of one view for each row of ``keys``, from what was available at t minus the view's delay."""
     offsets = history.known_at(at_us, history.kernel.spec["delay_us"])
     found = history.values(PointInTimeQueries(keys, at_us, offsets, history.sources))
     names = history.kernel.columns
@@ -156,7 +157,7 @@ def _column(name: str, found: np.ndarray, missing: np.ndarray) -> pl.Series:
 def _reader(
     log: ReadableLog, topic: str, specs: Sequence[Mapping[str, Any]], span: QuerySpan | None
 ) -> LogReader | SpanReader:
-    """Of what views of one stream are made of."""
+    """Return a reader of the columns that the views of one stream use."""
     columns = ["__available_at", *(name for spec in specs for name in used_columns(spec))]
     if span is None:
         return log.reader(topic, columns)
@@ -167,26 +168,26 @@ def _reader(
 
 
 def used_columns(spec: Mapping[str, Any]) -> list[str]:
-    """The fields of its stream that a view is made of: event time, join keys, and what its expressions name."""
+    """The fields of its stream that a view uses: event time, join keys, and the fields in its expressions."""
     keys = [key for key, _ in spec["entity"]["keys"]]
     return list(dict.fromkeys([spec["source"]["event_time"], *keys, *measured_columns(spec)]))
 
 
 def _offsets(sources: Sequence[SourcePartition], found: Sequence[Mapping[str, int]]) -> np.ndarray:
-    """A row each, a column a source; 0 where a source is not named."""
+    """Return a row a line and a column a source; 0 where a line does not name a source."""
     names = [source.text for source in sources]
     columns = [[offsets.get(name, 0) for offsets in found] for name in names]
     return np.array(columns, np.int64).reshape(len(columns), len(found)).T
 
 
 def _unknown(sources: Sequence[SourcePartition], found: Sequence[Mapping[str, int]]) -> np.ndarray:
-    """Whether a row names another source, and that records of it were seen."""
+    """Whether a line names records of a source that is not among these."""
     names = {source.text for source in sources}
     return np.array([any(end > 0 for name, end in offsets.items() if name not in names) for offsets in found], bool)
 
 
 def _own_limits(sources: Sequence[SourcePartition], places: pl.DataFrame) -> np.ndarray:
-    """The offset of each row's own record in its source partition; a bound that changes nothing in the others."""
+    """Return the offset of each row's own record in its source partition, and a limit without effect in the others."""
     limits = np.full((places.height, len(sources)), _NO_LIMIT)
     for column, source in enumerate(sources):
         own = (pl.col("__partition") == source.partition) & (pl.col("__topic_id") == source.topic_id)

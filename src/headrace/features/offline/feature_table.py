@@ -1,4 +1,4 @@
-"""`features/<view>`: the values of a view on a grid of times, as a Delta table that any Parquet tool reads."""
+"""`features/<view>`: the values of a view on a grid of times, in a Delta table that any Parquet tool can read."""
 
 from __future__ import annotations
 
@@ -25,25 +25,26 @@ if TYPE_CHECKING:
 
 TIME = "time"
 GRID, SPEC = "headrace.grid", "headrace.spec"
-"""Delta transactions: the place on the grid of the last time in the table, and a number of the view's version."""
+"""Delta transactions: the place on the grid of the table's last time, and a number for the view's version."""
 MARGIN_US = 300_000_000
-"""How far the grid stays behind the newest row of the partition that is furthest behind."""
+"""The distance of the grid from the newest row of the partition that is furthest behind."""
 SILENT_US = 86_400_000_000
-"""A partition whose newest row is this much older than the stream's newest is silent, and holds the grid up no more."""
+"""A partition is silent if its newest row is this much older than the stream's. It does not hold the grid up any more.
+"""
 PIECE_ROWS = 500_000
 _SHORTEST_US, _LONGEST_US = 60_000_000, 86_400_000_000
 
 
 def step_us(spec: Mapping[str, Any]) -> int:
-    """The grid's step: the shortest window, no less than a minute and no more than a day."""
+    """The step of the grid: the shortest window, at least a minute and at most a day."""
     return int(np.clip(min(window["length_us"] for window in spec["windows"]), _SHORTEST_US, _LONGEST_US))
 
 
 class FeatureTable:
-    """The table of one view. A row: join keys, ``time`` t (on the grid), and the view's columns at t.
+    """The table of one view. A row has the join keys, ``time`` t on the grid, and the view's columns at t.
 
-    The values are those of a training set: of the rows that were available at t less the view's delay. An entity has a
-    row at each t before which, within one step, it had an event that was known by then.
+    The values are those of a training set: from the rows that were available at t minus the view's delay. An entity has
+    a row at each t that follows, within one step, an event that was known by then.
     """
 
     def __init__(self, spec: Mapping[str, Any], log: EventLog, folder: str) -> None:
@@ -53,10 +54,10 @@ class FeatureTable:
         self._step = step_us(spec)
 
     def update(self) -> int:
-        """Add the times that the log has come to since; how many rows. A changed view's table is made anew.
+        """Add the times that the log has reached since the last call, and return the number of rows.
 
-        Raises FencedError if another process did so meanwhile, and then nothing is changed by this one;
-        OfflineStoreUnavailableError.
+        If the view has changed, its table is made again. Raises OfflineStoreUnavailableError, and FencedError if
+        another process has updated the table meanwhile; then this call changes nothing.
         """
         try:
             return sum(self._pieces())
@@ -66,7 +67,10 @@ class FeatureTable:
             raise OfflineStoreUnavailableError(f"the feature table {self.path} cannot be written: {error}") from error
 
     def _pieces(self) -> Iterator[int]:
-        """How many rows each commit added. All go through one handle: a commit of another process makes ours fail."""
+        """Yield the number of rows that each commit added.
+
+        All commits use one handle, so a commit of another process makes the next one fail.
+        """
         table = self._opened()
         is_ours = table is not None and table.transaction_version(SPEC) == self._version
         done = table.transaction_version(GRID) if table is not None and is_ours else None
@@ -82,7 +86,7 @@ class FeatureTable:
             yield piece.height
 
     def _rows(self, done: int | None) -> pl.DataFrame:
-        """The rows that times after ``done`` are made of: all of them, where nothing is done or a window is endless."""
+        """Return the rows that times after ``done`` depend on: all if nothing is done or a window has no end."""
         source = self._spec["source"]
         since_us = -1 if done is None else done * self._step - max(w["length_us"] for w in self._spec["windows"])
         since = pa.scalar(since_us, pa.timestamp("us", "UTC"))
@@ -108,7 +112,7 @@ class FeatureTable:
         return DeltaTable(self.path)
 
     def _asked(self, rows: pl.DataFrame, done: int, newest: int) -> pl.DataFrame:
-        """Join keys and ``__place``, times on the grid after ``done`` at which an event of the step before is known."""
+        """Return join keys and ``__place``: the times on the grid after ``done`` with an event one step before."""
         names = [key for key, _ in self._spec["entity"]["keys"]]
         time, known = pl.col(self._spec["source"]["event_time"]).dt.epoch("us"), pl.col("__available_at").dt.epoch("us")
         place = (time + self._step - 1) // self._step
@@ -119,7 +123,7 @@ class FeatureTable:
         return asked.sort("__place", *names)
 
     def _append(self, table: DeltaTable, rows: pl.DataFrame, end: int, *, is_first: bool) -> None:
-        """The first piece of a view's version replaces what was there."""
+        """Add the rows. The first piece of a view's version replaces everything."""
         transactions = [Transaction(GRID, end), Transaction(SPEC, self._version)]
         write_deltalake(
             table,
@@ -131,14 +135,14 @@ class FeatureTable:
 
 
 def _reached(rows: pl.DataFrame) -> int:
-    """The time up to which the log has all partitions' rows, but for those that have been silent for long."""
+    """The time up to which the log has the rows of all partitions, except silent ones."""
     newest = rows.group_by("__partition", "__topic_id").agg(pl.col("__available_at").max()).get_column("__available_at")
     times = newest.dt.epoch("us").to_numpy()
     return int(times[times >= times.max() - SILENT_US].min())
 
 
 def _pieces(asked: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, int]]:
-    """Some whole times at once, with the last one's place on the grid."""
+    """Split the rows into pieces of complete times, each with the place of its last time on the grid."""
     places = asked.get_column("__place").to_numpy()
     starts = [0, *_cuts(places), len(places)]
     for begin, end in pairwise(starts):
@@ -147,6 +151,6 @@ def _pieces(asked: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, int]]:
 
 
 def _cuts(places: np.ndarray) -> Sequence[int]:
-    """Where a new time begins, after each so many rows."""
+    """Return where a new time begins after so many rows."""
     wanted = places[PIECE_ROWS::PIECE_ROWS]
     return sorted(set(np.searchsorted(places, wanted).tolist()))

@@ -1,4 +1,4 @@
-"""The rows that a user wants features for: a table of join keys and a time, from whatever library it comes."""
+"""The rows that a user wants features for: a table with join keys and a time, from any data frame library."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 BATCH_ROWS = 1_000_000
-"""Rows of a spine that are in hand at once."""
+"""The number of rows of a spine that are in memory at a time."""
 FEASTS = "event_timestamp"
 _TYPES: dict[str, pl.DataType] = {"str": pl.String(), "int": pl.Int64()}
 
 
 @dataclass(frozen=True)
 class Spine:
-    """A table that comes in pieces, each time it is asked for the same ones."""
+    """A table that can be read in pieces again and again."""
 
     schema: Mapping[str, pl.DataType]
     rows: int
@@ -32,9 +32,9 @@ class Spine:
 
     @staticmethod
     def of(given: Any) -> Spine:
-        """A spine from a pandas, Polars or Arrow table, or the path of a Parquet file.
+        """Make a spine from a pandas, Polars or Arrow table, or from the path of a Parquet file.
 
-        Raises TerminalError where it is none of these, or cannot be read.
+        Raises TerminalError if it is none of these or cannot be read.
         """
         if isinstance(given, Spine):
             return given
@@ -44,7 +44,7 @@ class Spine:
         return Spine(frame.schema, frame.height, frame)
 
     def pieces(self, rows: int = BATCH_ROWS) -> Iterator[pl.DataFrame]:
-        """The rows in order, at most so many at once; at least one piece, which may be empty."""
+        """Yield the rows in order, at most so many at a time. There is at least one piece, which may be empty."""
         if isinstance(self._source, pl.DataFrame):
             yield from self._source.iter_slices(rows) if self.rows else [self._source]
             return
@@ -57,14 +57,14 @@ class Spine:
                 yield pl.DataFrame(file.schema_arrow.empty_table()).select(list(self.schema))
 
     def select(self, columns: Sequence[str]) -> Spine:
-        """Some of its columns."""
+        """Return a spine with some of the columns."""
         chosen = self._source.select(columns) if isinstance(self._source, pl.DataFrame) else self._source
         return Spine({name: self.schema[name] for name in columns}, self.rows, chosen)
 
     def time(self, asked: str | None, preferred: str | None = None) -> str:
-        """The name of the time column: the one asked for, else ``preferred`` or Feast's, else the only one there is.
+        """The name of the time column: the given one, or ``preferred``, or Feast's, or the only column of times.
 
-        Raises DefinitionError.
+        Raises DefinitionError if there is no such column.
         """
         times = [name for name, dtype in self.schema.items() if isinstance(dtype, pl.Datetime)]
         for name in [asked] if asked is not None else [preferred, FEASTS]:
@@ -105,7 +105,10 @@ def _frame(given: Any) -> pl.DataFrame:
 
 
 def keys_of(piece: pl.DataFrame, wanted: Mapping[str, str]) -> pl.DataFrame:
-    """The join keys as views have them: ``wanted`` maps each to its kind, str or int. Raises DefinitionError."""
+    """Return the join keys in the types that views have. ``wanted`` maps each to its kind, str or int.
+
+    Raises DefinitionError.
+    """
     missing = [name for name in wanted if name not in piece.columns]
     if missing:
         message = f"the spine lacks the join keys {missing}; it has {piece.columns}, and needs {list(wanted)}"
@@ -123,7 +126,10 @@ def _key(column: pl.Series, kind: str) -> pl.Series:
 
 
 def times_us(piece: pl.DataFrame, name: str) -> np.ndarray:
-    """The time of each row in microseconds; times without a zone are UTC. Raises TerminalError where one is missing."""
+    """Return the time of each row in microseconds. Times without a zone are UTC.
+
+    Raises TerminalError if a time is missing.
+    """
     column = piece.get_column(name)
     if column.null_count():
         row = int(column.is_null().arg_max() or 0)

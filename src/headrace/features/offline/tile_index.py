@@ -1,7 +1,7 @@
-"""The tiles of a view's rows, sorted so that many (entity, t, V) find theirs at once.
+"""The tiles of a view's rows, sorted so that many queries (entity, t, V) find their tiles together.
 
-A tile whose rows all lie below a query's V counts as a whole; one that V cuts is rebuilt from its rows. Tiles are
-merged only when a query sees them: of a million rows in tiles of a minute, an hour's window sees few.
+If all rows of a tile lie below a query's V, the tile is used whole; otherwise it is computed again from the rows below
+V. Tiles are merged only when a query uses them: of a million rows in tiles of a minute, an hour's window uses few.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from headrace.features.kernel.states import Values
 
 _CHUNK = 200_000
-"""Pairs of query and tile, or entry of a sketch, that a thread holds at once: bounds the memory, and fits its cache."""
+"""The number of pairs (query, tile), or of entries of a sketch, that a thread works on at once. It fits the cache."""
 _THREADS = 2
 _MOST = 2**62
 T = TypeVar("T")
@@ -33,7 +33,7 @@ R = TypeVar("R")
 
 
 class SortedTiles:
-    """The tiles of one size: runs of ``order``, the rows by (entity, k, source) and as they came.
+    """The tiles of one size. They are runs of ``order``, which lists the rows by (entity, k, source).
 
     Tile i is ``order[starts[i] : starts[i + 1]]``.
     """
@@ -52,22 +52,22 @@ class SortedTiles:
         self.starts = np.append(begins, len(places))
 
     def _place(self, entity: np.ndarray, k: np.ndarray) -> np.ndarray:
-        """The place of the first tile that an entity may have from k on."""
+        """The place of the first tile of an entity from k on."""
         rank = np.clip(k - self._first_k, 0, self._width) if self._ks is None else np.searchsorted(self._ks, k)
         place: np.ndarray = (entity * self._width + rank) * self._sources
         return place
 
     def ranges(self, entity: np.ndarray, first_k: np.ndarray, last_k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The range of tiles of each query's entity with first_k <= k <= last_k."""
+        """Return the range of tiles of each query's entity with first_k <= k <= last_k."""
         low, high = (np.searchsorted(self._places, self._place(entity, k)) for k in (first_k, last_k + 1))
         return low, high
 
 
 class TileIndex:
-    """Some rows of a view as tiles, for queries of these rows' entities.
+    """Some rows of a view as tiles, for queries of the entities of these rows.
 
-    ``rows`` have the join keys, ``__time`` (event, us), ``__source`` (the place of the source partition among
-    ``sources``), ``offset``, and what the view's expressions name.
+    ``rows`` have the join keys, ``__time`` (event time, us), ``__source`` (the place of the source partition among
+    ``sources``), ``offset``, and the fields that the view's expressions use.
     """
 
     def __init__(self, of: TileKernel, rows: pl.DataFrame, sources: int, measured: Sequence[str]) -> None:
@@ -88,11 +88,11 @@ class TileIndex:
         return SortedTiles(entity, np.floor_divide(self._time, size), self._source, self._sources)
 
     def _all_merged(self, of: SortedTiles) -> np.ndarray:
-        """Every tile of one size: sketches are merged once, and how they spread is known."""
+        """Every tile of one size, merged once: then the sizes of their sketches are known."""
         return self._kernel.reduce(self._partials.take(of.order), of.starts[:-1]) if len(of.order) else self._partials
 
     def values(self, keys: pl.DataFrame, at_us: np.ndarray, offsets: np.ndarray) -> list[Values]:
-        """One Values a column of the kernel, a row a query; ``offsets`` is V, a row a query, a column a source."""
+        """Return the values of each column, a row a query. ``offsets`` is V: a row a query, a column a source."""
         entity = self._entities.find(keys)
         order = stable_order(entity + 1, at_us)  # neighbours find their tiles side by side
         entity, at_us, offsets = entity[order], at_us[order], offsets[order]
@@ -119,7 +119,7 @@ class TileIndex:
         ]
 
     def _ranges(self, resolution: int, entity: np.ndarray, at_us: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The range of tiles of one size that each query's windows reach to."""
+        """Return the range of tiles of one size that the windows of each query reach."""
         newest = np.floor_divide(at_us, self._kernel.sizes[resolution])
         tiles_back = max(w.tiles for w in self._kernel.windows if w.resolution == resolution)
         return self._tiles[resolution].ranges(entity, newest - tiles_back + 1, newest)
@@ -134,7 +134,7 @@ class TileIndex:
     def _select(
         self, resolution: int, low: np.ndarray, high: np.ndarray, offsets: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The tiles of one size that each query may see below its V: by query, source, whole or cut, and k."""
+        """Return the tiles of one size that each query may use below its V: by query, source, whole or cut, and k."""
         of = self._tiles[resolution]
         which, query = _expand(low, high)
         row = of.order[of.starts[which]]  # the first of each tile
@@ -155,7 +155,7 @@ class TileIndex:
         return tiles, query[chosen], source[chosen]
 
     def _whole(self, resolution: int, which: np.ndarray) -> np.ndarray:
-        """These tiles, each merged once however often it is named; a row alone, as most are in fine ones, is one."""
+        """Return these tiles, each merged once even if it is named more often. A tile of one row is that row."""
         if self._merged:
             return self._merged[resolution].take(which)
         if not len(which):
@@ -174,7 +174,7 @@ class TileIndex:
         return found
 
     def _rebuild(self, of: SortedTiles, which: np.ndarray, below: np.ndarray) -> np.ndarray:
-        """Tiles that V cuts, from their rows below it: each has one at least."""
+        """Return tiles that V cuts, from their rows below V. Each has at least one such row."""
         pieces = _pieces(of.starts[which + 1] - of.starts[which])
         return self._kernel.join([self._cut(of, which[piece], below[piece]) for piece in pieces])
 
@@ -186,14 +186,14 @@ class TileIndex:
 
 
 class EntityNumbers:
-    """Entities by their join keys, numbered from 0."""
+    """Entities, numbered from 0 by their join keys."""
 
     def __init__(self) -> None:
         self._known: list[tuple[pa.Array, pa.Array]] = []
 
     @staticmethod
     def of(keys: pl.DataFrame) -> tuple[EntityNumbers, np.ndarray]:
-        """Those of some rows, and the number of each row's."""
+        """Number the entities of some rows. Return them and each row's number."""
         entities, numbers = EntityNumbers(), np.zeros(keys.height, np.int64)
         for column in keys.get_columns():
             values, own = _numbered(_arrow(column))
@@ -205,7 +205,7 @@ class EntityNumbers:
         return entities, numbers
 
     def find(self, keys: pl.DataFrame) -> np.ndarray:
-        """The number of each of these entities; -1 of one that has no rows."""
+        """Return the number of each of these entities; -1 if it has no rows."""
         found = np.zeros(keys.height, np.int64)
         for place, ((values, pairs), column) in enumerate(zip(self._known, keys.get_columns(), strict=True)):
             own = _index(_arrow(column), values)
@@ -221,33 +221,33 @@ def _arrow(column: pl.Series) -> pa.Array:
 
 
 def _numbered(values: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """The distinct values, and the place of each among them."""
+    """Return the distinct values and the place of each value among them."""
     found = values.dictionary_encode("encode")
     return found.dictionary, found.indices.to_numpy().astype(np.int64)
 
 
 def _index(asked: pa.Array, values: pa.Array) -> np.ndarray:
-    """The place of each among values; -1 where it is not one of them, or null."""
+    """Return the place of each value among others; -1 if it is not one of them or is null."""
     places = pc.call_function("index_in", [asked], pc.SetLookupOptions(values, skip_nulls=True)).fill_null(-1)
     found: np.ndarray = places.to_numpy(zero_copy_only=False).astype(np.int64)
     return found
 
 
 def _by_offset(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows by source and offset, as they mostly come."""
+    """Return the rows by source and offset. Most often they are in this order already."""
     source, offset = (rows.get_column(name).to_numpy() for name in ("__source", "offset"))
     ascends = (source[1:] > source[:-1]) | ((source[1:] == source[:-1]) & (offset[1:] >= offset[:-1]))
     return rows if ascends.all() else rows.sort("__source", "offset", maintain_order=True)
 
 
 def _pieces(held: np.ndarray) -> list[slice]:
-    """A sequence, whose members hold so much each, in pieces that a thread may hold at once; one at least."""
+    """Split a sequence into slices that a thread may hold at once. ``held`` is the size of each member."""
     ends = run_starts(np.cumsum(held) // _CHUNK)[1:].tolist()
     return [slice(*piece) for piece in pairwise([0, *ends, len(held)])]
 
 
 def _expand(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All positions of the ranges [low, high), and the index of the range that each belongs to."""
+    """Return all positions of the ranges [low, high), and the index of the range of each position."""
     length = np.maximum(high - low, 0)
     owner = np.repeat(np.arange(len(low)), length)
     first = np.repeat(np.cumsum(length) - length, length)
@@ -255,7 +255,7 @@ def _expand(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def at_once(work: Callable[[T], R], parts: Sequence[T]) -> list[R]:
-    """The result of each part, in order; a few at once, as numpy lets threads run side by side."""
+    """Return the result of each part, in order. A few threads work at the same time, because numpy lets them."""
     if len(parts) == 1:
         return [work(parts[0])]
     with ThreadPoolExecutor(_THREADS, "headrace-history") as threads:

@@ -1,7 +1,7 @@
-"""value(V, t) over the event log, for many (entity, t, V) at once: training sets, audits and tests.
+"""value(V, t) from the event log, for many (entity, t, V) at once: training sets, audits and tests.
 
-V is judged by the rows of whole source partitions; values come from tiles of those rows that the queries may see, of
-some entities at a time where they are many. So the same kernel answers as answered online, in bounded memory.
+The rows of whole source partitions decide what V contains. The values come from tiles of the rows that the queries may
+use, of some entities at a time if there are many. The kernel is the one of look-ups, and the memory is bounded.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from headrace.features.kernel.states import Values
 
 INDEX_ROWS = 2_000_000
-"""Rows that are tiles at once; of more, some entities at a time are. A row takes a few hundred bytes meanwhile."""
+"""The number of rows that are tiles at once. With more rows, only some entities are. A row takes a few hundred bytes.
+"""
 
 
 @dataclass(frozen=True)
 class PointInTimeQueries:
-    """What is asked: entity keys (one column a join key), t in us, and V: one offset a query and source partition."""
+    """Queries: entity keys (one column a join key), t in us, and V with one offset a query and source partition."""
 
     keys: pl.DataFrame
     at_us: np.ndarray
@@ -43,9 +44,9 @@ class PointInTimeQueries:
 
 
 class ViewHistory:
-    """The rows of one view's stream, for point-in-time queries; ``ends`` is below which offset they were read.
+    """The rows of one view's stream, for point-in-time queries. ``ends`` are the offsets up to which they were read.
 
-    A source partition with an end may have no rows here: then none that matters was read.
+    A source partition with an end may have no rows here: then no row that matters was read.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class ViewHistory:
         self._kept = self.kernel.keep(accepted).select(used)
 
     def _by_source(self, rows: pl.DataFrame, time: str) -> dict[SourcePartition, tuple[np.ndarray, np.ndarray]]:
-        """A time in us, and the offset, of the rows of each source partition, by offset."""
+        """Return a time in us and the offset of the rows of each source partition, by offset."""
         times, offsets = rows.get_column(time).cast(pl.Int64).to_numpy(), rows.get_column("__offset").to_numpy()
         codes = rows.get_column("__source").to_numpy()
         order = stable_order(codes, offsets)
@@ -77,7 +78,7 @@ class ViewHistory:
         }
 
     def _event_clocks(self, accepted: pl.DataFrame) -> dict[SourcePartition, tuple[np.ndarray, np.ndarray]]:
-        """The running maximum of the event time and the offset of each source partition's accepted rows."""
+        """Return the running maximum of the event time and the offset of each source partition's accepted rows."""
         own = self._by_source(accepted, "__time")
         return {source: (np.maximum.accumulate(times), offsets) for source, (times, offsets) in own.items()}
 
@@ -94,7 +95,7 @@ class ViewHistory:
         return np.stack(columns, axis=1) if columns else np.zeros((len(t_us), 0), np.int64)
 
     def out_of_range(self, at_us: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-        """Whether each t is older than the view's clock at V minus its history, so that there is no value.
+        """Whether each t is older than the view's clock at V minus its history: then there is no value.
 
         ``offsets`` is V: a row a query, a column a source.
         """
@@ -107,7 +108,10 @@ class ViewHistory:
         return outside
 
     def values(self, queries: PointInTimeQueries) -> list[Values]:
-        """One Values a column of the kernel, a row a query. A source that a query does not name counts as not read."""
+        """Return the values of each column of the kernel, a row a query.
+
+        Records of a source that a query does not name do not count.
+        """
         keys, offsets = queries.keys.select(self._names), self._align(queries)
         if self._kept.height <= INDEX_ROWS:
             return self._whole.values(keys, queries.at_us, offsets)
@@ -130,7 +134,7 @@ class ViewHistory:
         return TileIndex(self.kernel, self._kept, len(self.sources), self._measured)
 
     def _pieces(self, keys: pl.DataFrame, at_us: np.ndarray) -> Iterator[tuple[TileIndex, np.ndarray]]:
-        """An index of some entities' rows at a time, of those in the tiles of windows; which queries are theirs."""
+        """Yield an index of some entities' rows at a time, and the queries that it answers."""
         in_time = self._kept.select(pl.col("__time").is_between(*self._times(at_us))).to_series()
         number = max(1, -(-int(in_time.sum()) // INDEX_ROWS))
         of_rows, of_queries = (_bucket(frame.select(self._names), number) for frame in (self._kept, keys))
@@ -141,7 +145,7 @@ class ViewHistory:
             yield TileIndex(self.kernel, rows, len(self.sources), self._measured), chosen
 
     def _times(self, at_us: np.ndarray) -> tuple[int, int]:
-        """The first and the last event time that a query may see."""
+        """The first and the last event time that a query may use."""
         windows = self.kernel.spec["windows"]
         first = int(at_us.min(initial=-NO_CLOCK)) - max(window["length_us"] for window in windows)
         return first, int(at_us.max(initial=NO_CLOCK)) + max(window["tile_us"] for window in windows)
@@ -155,25 +159,25 @@ class ViewHistory:
 
 
 def _bucket(keys: pl.DataFrame, number: int) -> pl.Series:
-    """Which of so many buckets each entity is in."""
+    """Return the bucket of each entity."""
     return (keys.hash_rows() % number).cast(pl.UInt32)
 
 
 def with_time(frame: pl.DataFrame, event_time: str) -> pl.DataFrame:
-    """The frame with ``__time`` (event time in us) and ``offset``, as the kernel wants it."""
+    """Return the frame with ``__time`` (event time in us) and ``offset``, which the kernel needs."""
     time, offset = frame.get_column(event_time).cast(pl.Int64), frame.get_column("__offset")
     return frame.hstack([time.alias("__time"), offset.alias("offset")])
 
 
 def measured_columns(spec: Mapping[str, Any]) -> list[str]:
-    """The fields that the expressions of a view name."""
+    """The fields in the expressions of a view."""
     derived = derived_columns(spec)
     trees = [spec["where"], *(feature[part] for feature in spec["features"] for part in ("value", "where"))]
     return sorted({column for tree in trees if tree is not None for column in columns(inline(tree, derived))})
 
 
 def derived_columns(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What each derived column of a view stands for, by its fields alone."""
+    """Each derived column of a view as an expression of fields alone."""
     derived: dict[str, Any] = {}
     for name, tree in spec["derived"]:
         derived[name] = inline(tree, derived)
@@ -181,6 +185,6 @@ def derived_columns(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _where(rows: pl.DataFrame, condition: pl.Expr) -> pl.DataFrame:
-    """The rows on which a condition is true; not copied where that is all of them."""
+    """Return the rows on which a condition is true. If it is true on all, they are not copied."""
     chosen = rows.select(condition).to_series()
     return rows if chosen.all() else rows.filter(chosen)

@@ -1,1 +1,1 @@
-"""Comparing what was served with the event log."""
+"""Compares served vectors with the event log."""

@@ -1,4 +1,4 @@
-"""Audit and skew of one model, from the event log alone: what `headrace audit` and `headrace skew` tell."""
+"""The reports of `headrace audit` and `headrace skew` for one model, from the event log alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class FeatureCounts(msgspec.Struct, frozen=True):
-    """Of one feature: values that are equal, that differ, and that only one side has."""
+    """The values of one feature that are equal, that differ, and that only one side has."""
 
     matched: int
     mismatched: int
@@ -26,11 +26,11 @@ class FeatureCounts(msgspec.Struct, frozen=True):
 
 
 class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of recomputing the served vectors of a model at their logged V and t.
+    """The result of computing the served vectors of a model again, at their logged V and t.
 
-    ``not_logged``: vectors whose V is beyond the event log, so far; they are not compared. ``other_services``: vectors
-    of services that are defined otherwise by now, by the service's hash; nor are they. ``gaps``: offsets that the log
-    lacks, which explain a mismatch after them.
+    ``not_logged`` counts vectors that used records missing from the log; ``other_services`` counts vectors of services
+    that were defined otherwise, by the service's hash. Neither are compared. ``gaps`` are offsets that the log lacks;
+    they explain a mismatch after them.
     """
 
     model: str
@@ -46,9 +46,9 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SkewReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The share of served values that a training set has at the same key and t, without knowing V; by feature too.
+    """The share of served values that equal a training set's values at the same key and t, in all and by feature.
 
-    ``lag_records``: quantiles of how many records the served V was behind what was available.
+    ``lag_records`` are quantiles of the number of records by which the served V was behind what was available.
     """
 
     model: str
@@ -61,21 +61,21 @@ class SkewReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def share(self) -> float:
-        """The share of vectors that are equal; 1 where there are none."""
+        """The share of vectors that are equal; 1 if there are no vectors."""
         return self.equal / self.checked if self.checked else 1.0
 
 
 class Auditor:
-    """Compares what was served of one model with the event log, as of one look at it.
+    """Compares the served vectors of one model with a snapshot of the event log.
 
-    ``since_us`` leaves out what was served before. Raises OfflineStoreUnavailableError.
+    Vectors served before ``since_us`` are left out. Raises OfflineStoreUnavailableError.
     """
 
     def __init__(self, model: Model, log: EventLog, *, since_us: int | None = None) -> None:
         self._model, self._parts = model, VectorParts(model, log, since_us)
 
     def audit(self) -> AuditReport:
-        """Recompute each vector at its V and t."""
+        """Compute each vector again at its V and t."""
         found, not_logged = together([]), 0
         for part in self._parts:
             found, not_logged = together([found, audit(part.served)]), not_logged + part.not_logged
@@ -94,7 +94,7 @@ class Auditor:
         )
 
     def skew(self) -> SkewReport:
-        """Recompute each vector at its t from what was available then."""
+        """Compute each vector again at its t from what was available then."""
         found, behind = together([]), [np.zeros(0, np.int64)]
         for part in self._parts:
             found = together([found, skew(part.served)])

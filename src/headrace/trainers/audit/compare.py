@@ -1,7 +1,7 @@
-"""Audit and skew of served vectors, recomputed from the event log.
+"""Compares served vectors with values that are computed again from the event log.
 
-The audit asks for value(V, t) at the logged V: equal, or it is a bug. Skew asks what a training set would have seen at
-the same (key, t) without knowing V: the share that is equal is a statistic of how far serving lagged behind.
+The audit computes value(V, t) at the logged V: a difference is a bug. Skew computes what a training set would contain
+at the same (key, t), without knowing V: the share of equal values says how far serving lagged behind.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _EXAMPLES = 5
 
 @dataclass(frozen=True)
 class VectorComparison:
-    """Vectors compared: how many, in how many some value differs, by column, and a few examples.
+    """The number of compared vectors, the number that differ, the differences by column, and a few examples.
 
-    ``missing`` are those of them, by column, where only one side has a value. ``out_of_range``: how many were served
-    without the values of a view, as their t was too old for it.
+    ``missing`` counts, by column, the differences in which only one side has a value. ``out_of_range`` counts vectors
+    that were served without the values of a view because their t was too old for it.
     """
 
     checked: int
@@ -49,7 +49,7 @@ class VectorComparison:
 
 
 class ServedVectorRows:
-    """Served vectors, rows of the log of ``headrace.vectors``, with the history of the views that they came from.
+    """Served vectors (rows of the log of ``headrace.vectors``) with the history of the views that they came from.
 
     ``made`` are the on-demand features of their service.
     """
@@ -70,12 +70,12 @@ class ServedVectorRows:
 
     @cached_property
     def logged(self) -> ServedOffsets:
-        """V as it was served."""
+        """The V that was served."""
         return self.history.logged(self.vectors.get_column("offsets").to_list())
 
     @property
     def offsets(self) -> Sequence[NDArray[np.int64]]:
-        """For each view the V that was served, a row a vector, a column a source."""
+        """The served V of each view: a row a vector, a column a source."""
         return self.logged.offsets
 
     @cached_property
@@ -85,19 +85,19 @@ class ServedVectorRows:
         return self.vectors.get_column("request").str.json_decode(pl.Struct(fields)).struct.unnest()
 
     def only(self, chosen: NDArray[np.bool_]) -> ServedVectorRows:
-        """Some of the vectors."""
+        """Return the vectors that the mask selects."""
         return ServedVectorRows(self.specs, self.history, self.vectors.filter(pl.Series(chosen)), self.made)
 
     @property
     def given(self) -> pl.DataFrame:
-        """The values of each request that on-demand features are made of."""
+        """The values of each request that the on-demand features use."""
         found = self.made.given([_REQUEST.decode(text) for text in self.vectors.get_column("request").to_list()])
         fields = self.made.request
         return pl.DataFrame([pl.Series(f["name"], found[f["name"]].to_list(), TYPES[f["kind"]]) for f in fields])
 
     @cached_property
     def behind(self) -> list[NDArray[np.int64]]:
-        """For each view by how many records each V was behind what was available, shaped as :attr:`offsets`."""
+        """The number of records by which each V was behind what was available, in the shape of :attr:`offsets`."""
         return [
             self.history.view(spec).known_at(self.at_us, spec["delay_us"]) - offsets
             for spec, offsets in zip(self.specs, self.offsets, strict=True)
@@ -105,10 +105,10 @@ class ServedVectorRows:
 
 
 def audit(served: ServedVectorRows) -> VectorComparison:
-    """Recompute each served vector at its logged V and t.
+    """Compute each served vector again at its logged V and t.
 
-    A view that was served as ``out_of_range`` is right iff t was older than its clock at V minus its history, and then
-    no number was served; one that was served otherwise is right iff t was not.
+    A view that was served as ``out_of_range`` is right if t was older than its clock at V minus its history, and if no
+    number was served. A view that was served with a value is right only if t was not.
     """
     if served.vectors.is_empty():
         return VectorComparison(0, 0)
@@ -122,9 +122,9 @@ def audit(served: ServedVectorRows) -> VectorComparison:
 
 
 def skew(served: ServedVectorRows) -> VectorComparison:
-    """Recompute each served vector from what was available at its t minus the views' delays.
+    """Compute each served vector again from what was available at its t minus the views' delays.
 
-    Where that is the very V that was logged the audit has compared already; only the others are worked out again.
+    If that is the V that was logged, the audit has compared the vector already; only the others are computed again.
     """
     moved = np.zeros(served.vectors.height, bool)
     for behind in served.behind:
@@ -136,18 +136,21 @@ def skew(served: ServedVectorRows) -> VectorComparison:
 
 
 def lags(served: ServedVectorRows) -> NDArray[np.int64]:
-    """How many records each served V, of each view, was behind (above 0) or ahead of what was available at its t."""
+    """The number of records by which each V of each view was behind what was available at its t.
+
+    It is below 0 if V was ahead.
+    """
     return np.concatenate([of_view.sum(axis=1) for of_view in served.behind])
 
 
 def lag_records(found: Sequence[NDArray[np.int64]]) -> dict[str, float]:
-    """Quantiles of the :func:`lags` of several parts."""
+    """Return quantiles of the :func:`lags` of several parts."""
     behind = np.concatenate(found)
     return {f"p{q}": float(np.quantile(behind, q / 100)) for q in (1, 50, 90, 99)} if len(behind) else {}
 
 
 def together(found: Sequence[VectorComparison]) -> VectorComparison:
-    """What came of several parts."""
+    """Return the sum of several comparisons."""
     return VectorComparison(
         sum(one.checked for one in found),
         sum(one.different for one in found),
@@ -166,7 +169,10 @@ def _added(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
 def _compare(
     served: ServedVectorRows, logged: ServedOffsets | None, judge: Callable[[str, pl.Series], pl.Series]
 ) -> VectorComparison:
-    """``judge`` says, of a view and of where a column of it differs, where that column is wrong."""
+    """Compare the vectors.
+
+    ``judge`` gets a view and where one of its columns differs. It returns where that is wrong.
+    """
     vectors = served.vectors
     if vectors.is_empty():
         return VectorComparison(0, 0)
@@ -192,9 +198,10 @@ def _compare(
 def _made(
     served: ServedVectorRows, recomputed: pl.DataFrame, values: pl.DataFrame, wrong: pl.DataFrame
 ) -> list[pl.Series]:
-    """What the on-demand features are of the values that were served: the same, whatever lies within a bound.
+    """Compute the on-demand features from the served values, which may differ within their bounds.
 
-    Where those are wrong, of the recomputed ones. A log has numbers as floats; recomputed ones have all their digits.
+    Where a served value is wrong, the recomputed one is used. A log has numbers as floats; recomputed ones have all
+    their digits.
     """
     if not served.made.names:
         return []
@@ -210,14 +217,14 @@ def _counts(found: pl.DataFrame) -> dict[str, int]:
 
 
 def _columns(specs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Each column and its view."""
+    """Each column with its view."""
     return [(column, spec["view"]) for spec in specs for column in kernel(spec).columns]
 
 
 def _far(
     served: ServedVectorRows, logged: ServedOffsets | None, recomputed: pl.DataFrame, values: pl.DataFrame
 ) -> dict[str, pl.Series]:
-    """Where each column of the values is not what was recomputed, nor within the bound of its sums."""
+    """Where each column differs from the recomputed one by more than the bound of its sums."""
     differ = {name: _differ(recomputed.get_column(name), values.get_column(name)) for name in recomputed.columns}
     for place, spec in enumerate(served.specs):
         names = [name for name in kernel(spec).columns if differ[name].any()]
@@ -241,7 +248,7 @@ def _forgive(
     offsets: NDArray[np.int64],
     found: tuple[pl.DataFrame, pl.DataFrame, dict[str, pl.Series]],
 ) -> None:
-    """Take back, of the rows in which a column of the view differs, what lies within its bound."""
+    """Take back differences that lie within the bound, in the rows in which a column of the view differs."""
     recomputed, values, differ = found
     chosen = pl.Series(rows)
     within = bounds(spec, served.history, served.keys.filter(chosen), served.at_us[rows], offsets)
@@ -261,7 +268,7 @@ def _differ(one: pl.Series, other: pl.Series) -> pl.Series:
 
 
 def _out_of_range(vectors: pl.DataFrame, specs: Sequence[Mapping[str, Any]]) -> dict[str, pl.Series]:
-    """Views that said that they had no value, as t was too old."""
+    """Where each view was served as having no value because t was too old."""
     schema = pl.Struct({spec["view"]: pl.String() for spec in specs})
     statuses = vectors.get_column("statuses").str.json_decode(schema).struct.unnest()
     return {name: (statuses.get_column(name) == "out_of_range").fill_null(value=False) for name in statuses.columns}

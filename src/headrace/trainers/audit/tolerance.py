@@ -1,6 +1,7 @@
-"""How far two right answers may lie apart: sums of doubles depend on the order in which they are made.
+"""How far two right answers may differ, because a sum of doubles depends on the order of its terms.
 
-Equal means within 1e-9·Σ|x| for a sum, that over n for a mean, within 1e-9·Σx²/n for a variance, and all else exactly.
+Equal means within 1e-9·Σ|x| for a sum, within that over n for a mean, within 1e-9·Σx²/n for a variance, and exactly for
+everything else.
 """
 
 from __future__ import annotations
@@ -26,16 +27,17 @@ JsonValue = Any
 
 
 def bounding_spec(spec: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A view of the magnitudes in each sum of another view; None where that has no sums of doubles.
+    """Return a view of the magnitudes in each sum of another view; None if that has no sums of doubles.
 
-    A feature ``x`` becomes ``x_up`` and ``x_down``, sums of what is above 0 and below, ``x_squares`` and ``x_rows``.
+    A feature ``x`` becomes ``x_up`` and ``x_down`` (the sums of positive and negative values), ``x_squares`` and
+    ``x_rows``.
     """
     features = [part for feature in spec["features"] if is_bounded(spec, feature) for part in _parts(spec, feature)]
     return {**spec, "view": f"{spec['view']}_bounds", "features": features} if features else None
 
 
 def is_bounded(spec: Mapping[str, Any], feature: Mapping[str, Any]) -> bool:
-    """Whether a feature is a sum of doubles, or made of one."""
+    """Whether a feature is a sum of doubles, or computed from one."""
     doubles = feature["aggregate"] in {"mean", "variance", "std", "decayed_sum"}
     return doubles or (feature["aggregate"] == "sum" and _kind(spec, feature["value"]) == "float")
 
@@ -56,7 +58,7 @@ def _parts(spec: Mapping[str, Any], feature: Mapping[str, Any]) -> list[dict[str
 
 
 def _square(spec: Mapping[str, Any], value: JsonValue) -> JsonValue:
-    """As a double: whole numbers would run over."""
+    """The square as a double: whole numbers would overflow."""
     tree = value if _kind(spec, value) == "float" else ["div", value, ["lit", 1.0]]
     return ["mul", tree, tree]
 
@@ -73,9 +75,9 @@ def _kind(spec: Mapping[str, Any], tree: JsonValue) -> str:
 def bounds(
     spec: Mapping[str, Any], history: FeatureHistory, keys: pl.DataFrame, at_us: np.ndarray, offsets: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """For each column of a view that has a tolerance, how far from the right value another may lie, a row a query.
+    """Return the tolerance of each column that has one, a row a query.
 
-    Of a standard deviation it is that of its square.
+    The tolerance of a standard deviation is that of its square.
     """
     bounding = bounding_spec(spec)
     if bounding is None:

@@ -1,6 +1,7 @@
-"""The served vectors of a model, some at a time, each with the span of the event log that they were made of.
+"""Reads the served vectors of a model in parts, each with the span of the event log that it depends on.
 
-So an audit takes memory by the longest window and not by the age of the log; where a window has no begin, by the log.
+So the memory of an audit depends on the longest window and not on the age of the log. If a window has no beginning, it
+depends on the log.
 """
 
 from __future__ import annotations
@@ -34,19 +35,19 @@ _USED = ["key", "requested_at", "served_at", "service", "values", "statuses", "o
 _DECODE = msgspec.json.Decoder(dict[str, dict[str, int]]).decode
 _DAY_US = 86_400_000_000
 MOST = 250_000
-"""Vectors that are at hand at once."""
+"""The largest number of vectors in memory."""
 
 
 @dataclass(frozen=True)
 class VectorPart:
-    """Some vectors; those that saw records which the log does not have, so far or any more, are only counted."""
+    """Some vectors. Vectors that used records missing from the log are only counted."""
 
     served: ServedVectorRows
     not_logged: int
 
 
 class VectorParts:
-    """What was served of one model, by the service as it is defined now, from a time on; as of one look at the log."""
+    """The vectors of one model since a time, by the service as it is defined now, from a snapshot of the log."""
 
     def __init__(self, model: Model, log: EventLog, since_us: int | None = None) -> None:
         self._model, self._log, self._since_us = model, log.snapshot(), since_us
@@ -55,18 +56,18 @@ class VectorParts:
 
     @cached_property
     def services(self) -> dict[str, int]:
-        """How many vectors each other service has served: what is named so now was defined otherwise then."""
+        """The number of vectors by each other service. They have the same name, but were defined otherwise then."""
         counts = self._times.filter(pl.col("service") != self._model.features.version).get_column("service")
         return {str(name): count for name, count in sorted(counts.value_counts().iter_rows())}
 
     @cached_property
     def extents(self) -> dict[str, LoggedOffsets]:
-        """How far the log goes, by topic. It is read after the vectors, so that it is not behind them."""
+        """How far the log goes, by topic. It is read after the vectors, so it is never behind them."""
         _ = self._times
         return {topic: LoggedOffsets.of(self._log, topic) for topic in dict.fromkeys(map(_topic, self._specs))}
 
     def __iter__(self) -> Iterator[VectorPart]:
-        """One part after the other; the last one is kept for the next time."""
+        """Yield one part after the other. The last one is kept for the next iteration."""
         for span in self._spans:
             if self._last is None or self._last[0] != span:
                 self._last = None  # before the next one is read
@@ -81,7 +82,10 @@ class VectorParts:
 
     @cached_property
     def _spans(self) -> list[tuple[int, int]]:
-        """The first and the last time of each part: no longer than a day or the longest window, of at most MOST."""
+        """The first and the last time of each part.
+
+        A part spans at most a day or the longest window, and has at most MOST vectors.
+        """
         own = self._times.filter(pl.col("service") == self._model.features.version).get_column("served_at")
         times = np.sort(own.dt.epoch("us").to_numpy())
         longest_us = max([_DAY_US, *(window["length_us"] for spec in self._specs for window in spec["windows"])])
@@ -107,7 +111,7 @@ class VectorParts:
         return own if since_us is None else own & (ds.field("served_at") >= _time(since_us))
 
     def _below(self, vectors: pl.DataFrame) -> dict[str, dict[SourcePartition, int]]:
-        """The largest V of all vectors, of every source partition that the log has."""
+        """The largest V of all vectors for every source partition that the log has."""
         largest: dict[tuple[str, str], int] = {}
         for line in vectors.get_column("offsets").unique().to_list():
             for view, offsets in _DECODE(line).items():
@@ -124,7 +128,7 @@ class VectorParts:
         }
 
     def _beyond(self, served: ServedVectorRows) -> np.ndarray:
-        """Which vectors saw records that the log does not have."""
+        """Which vectors used records that the log does not have."""
         beyond = np.zeros(served.vectors.height, bool)
         for spec, offsets, unknown in zip(self._specs, served.offsets, served.logged.unknown, strict=True):
             ends = self.extents[_topic(spec)].ends()

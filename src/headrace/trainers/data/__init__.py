@@ -1,1 +1,1 @@
-"""What models learn from: spines, labels, training sets, exclusions."""
+"""The data that models learn from: requests, labels, training sets, exclusions, profiles."""

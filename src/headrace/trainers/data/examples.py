@@ -1,4 +1,4 @@
-"""What a model learns from at a time t: matured rows with labels and point-in-time features, in order."""
+"""The examples that a model learns from at a time t: matured rows with labels and point-in-time features."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows in the order of the request stream. ``frame`` is what an estimator sees; the arrays have one entry a row.
+    """Rows in the order of the request stream. ``frame`` is what an estimator gets; the arrays have one entry a row.
 
-    ``never_served`` rows were left out, as the values were to be those that were served. ``positions`` maps a topic and
-    a source partition to the offset below which all was read when the rows were made.
+    ``never_served`` counts the rows that were left out because they have no served vector to learn from. ``positions``
+    maps a topic and a source partition to the offset below which every row was read.
     """
 
     frame: pd.DataFrame
@@ -44,7 +44,7 @@ class Examples:
         return len(self.label)
 
     def take(self, rows: np.ndarray) -> Examples:
-        """Some of the rows."""
+        """Return the rows that the mask selects."""
         return Examples(
             self.frame[rows].reset_index(drop=True),
             self.label[rows],
@@ -55,13 +55,13 @@ class Examples:
         )
 
     def label_series(self) -> pd.Series:
-        """The labels as an estimator takes them."""
+        """The labels in the form that an estimator takes."""
         import pandas as pd  # noqa: PLC0415 - seconds at start-up that a reader of the log does not need
 
         return pd.Series(self.label, name="label")
 
     def content_hash(self) -> str:
-        """``sha256:…`` over column names and values in order: equal for equal training sets, whatever made them."""
+        """``sha256:…`` over column names and values in order. Equal training sets have equal hashes."""
         digest = hashlib.sha256()
         for name in self.frame.columns:
             digest.update(name.encode() + b"\0" + _bytes(self.frame[name].to_numpy()))
@@ -98,15 +98,15 @@ class ExampleBuilder:
         excluded: Sequence[TimeSpan] = (),
         snapshot: LogSnapshot | None = None,
     ) -> Examples:
-        """The labelled rows that are matured at ``t_us``, without requests made in the ``excluded`` spans.
+        """Return the labelled rows that are matured at ``t_us``, without requests made in the ``excluded`` spans.
 
-        With ``"events"`` the features are computed from the event log: of a row that was served, at the V that was
-        logged then; of another row, from the rows available at the request's time minus the view's delay. With
+        With ``"events"`` the features are computed from the event log: for a row that was served, at the V that was
+        logged then; for another row, from the rows available at the request's time minus the view's delay. With
         ``"logged"``, for a model that learns from logged vectors, they are the values that the service, as it is
-        defined now, has served; other rows are left out.
+        defined now, has served; rows without them are left out.
 
-        All topics are read from one ``snapshot`` of the log, by default a new one, so that a topic of both features and
-        labels is read to the same offsets.
+        All topics are read from one ``snapshot`` of the log, by default a new one. So a topic with both features and
+        labels is read to the same offsets for both.
         """
         snapshot = snapshot or self._log.snapshot()
         spine = self.spine(t_us, excluded=excluded, snapshot=snapshot)
@@ -127,7 +127,7 @@ class ExampleBuilder:
         )
 
     def spine(self, t_us: int, *, excluded: Sequence[TimeSpan] = (), snapshot: LogSnapshot) -> pl.DataFrame:
-        """The labelled requests that are matured at ``t_us``, in order, with the vectors that were served for them."""
+        """Return the labelled requests that are matured at ``t_us``, in order, with their served vectors."""
         spine = self.model_log.spine(t_us, excluded=excluded, snapshot=snapshot)
         return spine.filter(pl.col("__label").is_not_null())
 
@@ -136,9 +136,10 @@ class ExampleBuilder:
         return spine.select(pl.col("__values").list.to_struct(fields=columns)).unnest("__values")
 
     def features(self, spine: pl.DataFrame, snapshot: LogSnapshot) -> pl.DataFrame:
-        """The feature columns of each row, in order. The features of a served row are computed once and kept.
+        """Return the feature columns of each row, in order. The features of a served row are computed once and kept.
 
-        value(V, t) never changes for them. The V of other rows is what was available and is in the log by now.
+        The value at a logged V never changes. For other rows V is what was available, as far as it is in the log by
+        now.
         """
         spine = spine.with_columns(pl.col("__served_us").fill_null(pl.col("__requested_us")).alias("__at_us"))
         self._history.refresh(snapshot)
@@ -161,10 +162,10 @@ class ExampleBuilder:
 
 
 _ROW = ["__topic_id", "__partition", "__offset", "__at_us"]
-"""What tells two rows of a spine apart."""
+"""The columns that identify a row of a spine."""
 
 
 def model_matrix(features: pl.DataFrame, request: pl.DataFrame) -> pd.DataFrame:
-    """What an estimator sees: feature columns as float64 (NaN is no value), then the request features as they are."""
+    """Return what an estimator gets: the features as float64 (NaN: no value), then the unchanged request features."""
     numbers = features.select(pl.all().cast(pl.Float64).fill_null(float("nan")))
     return numbers.hstack(request).to_pandas()

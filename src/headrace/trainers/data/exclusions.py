@@ -1,7 +1,7 @@
-"""Spans of time marked bad: what was served in them enters neither training, gate nor reference.
+"""Spans of time that are marked bad. Requests made in them enter neither training, gate nor reference.
 
-``headrace.exclusions`` is a log that is kept for ever; what is excluded is the fold of it. A manifest lists the spans
-that its run left out.
+``headrace.exclusions`` is a log that is kept for ever. Folding it gives the exclusions in force. The manifest of a run
+lists the spans that the run left out.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FORMAT = 1
 
 
 class Excluded(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="excluded"):
-    """Requests made in [``from_us``, ``to_us``) are bad, for one model or (None) for all of them."""
+    """Marks requests made in [``from_us``, ``to_us``) as bad, for one model or (None) for all of them."""
 
     id: str
     model: str | None
@@ -37,7 +37,7 @@ class Excluded(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
 
 
 class Included(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="included"):
-    """The exclusion with this id was a mistake."""
+    """Takes the exclusion with this id back."""
 
     id: str
     reason: str
@@ -49,12 +49,12 @@ ExclusionChange = Excluded | Included
 
 
 def decode(data: bytes | None) -> ExclusionChange:
-    """The change in these bytes. Raises CodecError, and NewerFormatError for one of a later release."""
+    """Return the change in these bytes. Raises CodecError, and NewerFormatError for a change of a later release."""
     return message.decode(data, ExclusionChange, FORMAT, "an exclusion of data")
 
 
 def exclude(id_: str, model: str | None, span: TimeSpan, *, at_us: int) -> Excluded:
-    """A change that excludes a span. Raises DefinitionError for an empty one, or one without a reason."""
+    """Return a change that excludes a span. Raises DefinitionError if the span is empty or has no reason."""
     if span.from_us >= span.to_us:
         began, ended = (utc_datetime(us).isoformat() for us in (span.from_us, span.to_us))
         said = f"the span from {began} to {ended} is empty: its end, which is not in it, must come after its beginning"
@@ -67,9 +67,9 @@ def exclude(id_: str, model: str | None, span: TimeSpan, *, at_us: int) -> Exclu
 
 
 def fold(changes: Iterable[ExclusionChange]) -> dict[str, Excluded]:
-    """What is excluded after these changes, in the order of the log: id → exclusion, the oldest first.
+    """Return the exclusions in force after these changes, in the order of the log: id → exclusion, the oldest first.
 
-    An id is used once: what came first counts. To include what is not excluded changes nothing.
+    If two exclusions have the same id, the first one counts. Including something that is not excluded changes nothing.
     """
     known: dict[str, Excluded] = {}
     gone: set[str] = set()
@@ -82,7 +82,7 @@ def fold(changes: Iterable[ExclusionChange]) -> dict[str, Excluded]:
 
 
 def spans(excluded: Iterable[Excluded], model: str) -> list[TimeSpan]:
-    """The spans that concern a model, in order of time."""
+    """Return the spans that concern a model, in order of time."""
     mine = (each for each in excluded if each.model in {None, model})
     return [
         TimeSpan(from_us=each.from_us, to_us=each.to_us, reason=each.reason)
@@ -94,34 +94,34 @@ class Exclusions(Protocol):
     """The log of exclusions."""
 
     def append(self, change: ExclusionChange) -> None:
-        """Returns once it is durable. Raises BusUnavailableError."""
+        """Called to add a change. It returns when the change is durable. Raises BusUnavailableError."""
         ...
 
     def in_force(self) -> dict[str, Excluded]:
-        """What is excluded by now: :func:`fold`. Raises BusUnavailableError."""
+        """Return the exclusions in force now: :func:`fold`. Raises BusUnavailableError."""
         ...
 
 
 class MemoryExclusions:
-    """The double: changes in a list."""
+    """Keeps the changes in a list: the double for tests."""
 
     def __init__(self) -> None:
         self.changes: list[ExclusionChange] = []
 
     def append(self, change: ExclusionChange) -> None:
-        """Keep it."""
+        """Keep the change."""
         self.changes.append(change)
 
     def in_force(self) -> dict[str, Excluded]:
-        """The fold of the list."""
+        """Fold the list."""
         return fold(self.changes)
 
 
 class KafkaExclusions:
-    """Reads the topic's rest with each look. Not for several threads at once."""
+    """Keeps the changes in a Kafka topic. Each call reads what is new in it. Not for several threads at once."""
 
     def __init__(self, bootstrap_servers: str, topic: str = EXCLUSIONS) -> None:
-        """Make the topic if it is not there. Raises BusUnavailableError."""
+        """Make the topic if there is none. Raises BusUnavailableError."""
         self._servers = bootstrap_servers
         self._topic = topic
         ensure_topics(bootstrap_servers, [TopicPlan(topic, 1, FOR_EVER)])
@@ -129,16 +129,16 @@ class KafkaExclusions:
         self._records: list[bytes | None] = []  # all of them, as one that cannot be read must be met again
 
     def append(self, change: ExclusionChange) -> None:
-        """Produce it and wait for the broker."""
+        """Send the change and wait for the broker."""
         producer = EventProducer(self._servers)
         producer.put(self._topic, None, msgspec.json.encode(change))
         producer.flush()
 
     def in_force(self) -> dict[str, Excluded]:
-        """The fold of the topic up to its present end."""
+        """Fold the topic up to its present end."""
         self._records += [message.value() for message in self._tail.drain()]
         return fold([decode(record) for record in self._records])
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._tail.close()

@@ -1,4 +1,4 @@
-"""The first look at a table of rows: types, nulls, ranges, distributions, the label over time, and what leaks."""
+"""The first look at a table of rows: types, nulls, ranges, distributions, the label over time, and leaks."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 BINS = 10
 MOST_PERIODS = 20
 TOO_GOOD = 0.95
-"""An AUC of one feature alone from which on it is suspect of knowing its label."""
+"""A single feature with an AUC at or above this probably leaks the label."""
 _FEWEST = 50
 
 
 class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
-    """One column. ``low``, ``middle`` and ``high`` are the ends and the median, of words the first and last by letters.
+    """The profile of one column. ``low`` and ``high`` are its ends, ``middle`` is its median.
 
-    ``histogram`` counts in ten bins of one width from the 1st to the 99th percentile, what is beyond in the outer ones;
-    of words and flags it counts the most frequent ones, ``words``. ``auc``: how well the column alone tells the label.
+    For words these are the first and the last in alphabetical order. ``histogram`` counts in ten bins of the same width
+    from the 1st to the 99th percentile; values outside are counted in the outer bins. For words and flags it counts the
+    most frequent ones, which are in ``words``. ``auc`` says how well the column alone predicts the label.
     """
 
     name: str
@@ -40,7 +41,7 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProfilePeriod(msgspec.Struct, frozen=True):
-    """The rows from a time on, up to the next one's: how many, how many of them have a label, and its mean."""
+    """The rows of one period: when it begins, how many rows there are, how many have a label, and the label's mean."""
 
     begins: str
     rows: int
@@ -49,14 +50,14 @@ class ProfilePeriod(msgspec.Struct, frozen=True):
 
 
 class SuspectColumn(msgspec.Struct, frozen=True):
-    """A column that may know what it should not, and why."""
+    """A column that may know the future, and why."""
 
     column: str
     why: str
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """What a table of rows looks like."""
+    """The profile of a table of rows."""
 
     rows: int
     time: str | None
@@ -68,7 +69,10 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def profile(frame: pl.DataFrame, *, label: str | None = None, time: str | None = None) -> Profile:
-    """Look at a table; ``label`` is its column of the outcome, flags or numbers 0 and 1, ``time`` that of each row."""
+    """Profile a table. ``label`` names the column of the outcome, ``time`` the column of times.
+
+    The outcome is flags, or numbers 0 and 1.
+    """
     outcome = None if label is None else frame.get_column(label).cast(pl.Float64)
     columns = [
         _column(frame.get_column(name), None if name == label else outcome, is_time=name == time)
@@ -124,9 +128,10 @@ def _worded(present: pl.Series) -> dict[str, Any]:
 
 
 def _auc(column: pl.Series, outcome: pl.Series) -> float | None:
-    """How well a column alone tells the label, from 0.5 to 1, in whichever direction.
+    """How well a column alone predicts the label, from 0.5 to 1, in either direction.
 
-    Words are told by the mean label of the other rows that have them, so that rare ones do not seem to know their own.
+    A word is scored by the mean label of the other rows that have it, so a rare word does not seem to know its own
+    label.
     """
     rows = pl.DataFrame({"value": column, "label": outcome}).filter(pl.col("value").is_not_null(), pl.col("label") > -1)
     label = rows.get_column("label").to_numpy()
@@ -143,7 +148,7 @@ def _auc(column: pl.Series, outcome: pl.Series) -> float | None:
 
 
 def _periods(times: pl.Series, outcome: pl.Series | None) -> list[ProfilePeriod]:
-    """Up to twenty spans of one length, a whole number of hours where there are days of rows."""
+    """Split the rows into up to twenty periods of the same length, whole hours if the rows span days."""
     us = times.dt.epoch("us").drop_nulls().to_numpy()
     first, last = int(us.min()), int(us.max())
     length = max(1, -(-(last - first + 1) // MOST_PERIODS))
@@ -170,7 +175,7 @@ def _too_good(columns: Sequence[ColumnProfile]) -> list[SuspectColumn]:
 
 
 def _too_late(frame: pl.DataFrame, time: str) -> list[SuspectColumn]:
-    """Columns of times that lie after the row's own."""
+    """Return the columns of times that lie after the row's own time."""
     found = []
     for name, dtype in frame.schema.items():
         if name == time or not isinstance(dtype, pl.Datetime):
@@ -193,7 +198,7 @@ def _plain(value: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    """A float where it is one, else its text."""
+    """Return the value as a float if possible, or else its text."""
     if value is None:
         return None
     return float(value) if isinstance(value, int | float) else str(value)

@@ -157,7 +157,7 @@ class _KnownRequests:
         return _KnownRequests(model, own, requests, vectors, own.labels())
 
     def served(self, piece: pl.DataFrame, time: str) -> pl.DataFrame:
-        """``__served_us`` and ``__offsets`` of each row that was served, and the place of each request; else null."""
+        """Add ``__served_us`` and ``__offsets`` of the served vector and the place of the request, or null."""
         asked = piece.select(pl.col(self.model.request_key).cast(pl.String).alias("__key")).with_columns(
             pl.Series("__time", times_us(piece, time))
         )
@@ -166,7 +166,7 @@ class _KnownRequests:
         return asked
 
     def labels(self, piece: pl.DataFrame, time: str, as_of_us: int) -> pl.Series:
-        """The label of each matured row; null where there is none, or not yet."""
+        """Return the label of each matured row; null if it has none, or none yet."""
         label = self.model.label
         kind = label.stream.field(label.on).kind
         asked = keys_of(piece, {label.on: kind}).with_columns(pl.Series("__time", times_us(piece, time)))

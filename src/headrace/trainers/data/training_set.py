@@ -1,4 +1,4 @@
-"""Training sets for people: the rows of a spine with their features as of each row's time, and a manifest."""
+"""Training sets for people: rows with their features as of each row's time, and a manifest."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
 
 
 class TrainingRows(Protocol):
-    """What a training set is made of."""
+    """The rows that a training set consists of."""
 
     @property
     def feature_columns(self) -> list[str]:
-        """The columns that the views give, in order."""
+        """The columns of the features, in order."""
         ...
 
     @property
     def label_column(self) -> str | None:
-        """The column of the label, if it is joined."""
+        """The column of the label; None if no label is joined."""
         ...
 
     def pieces(self) -> Iterator[pl.DataFrame]:
-        """All rows in order, piece by piece, the same each time; at least one piece."""
+        """Yield all rows in order, piece by piece, the same rows each time; at least one piece."""
         ...
 
     def count(self) -> int:
-        """How many rows there will be."""
+        """Return the number of rows."""
         ...
 
     def manifest(self, content: ContentHash) -> TrainingManifest:
-        """The manifest, after the last piece was given."""
+        """Return the manifest. Called after the last piece was taken; ``content`` is the hash of all pieces."""
         ...
 
 
@@ -56,10 +56,11 @@ def _silent(_what: str, _total: int) -> AbstractContextManager[Callable[[int], N
 
 
 class TrainingSet:
-    """Every row of its spine in order, with the features as of its time. It is worked out when it is asked for.
+    """Rows in order with their features as of each row's time. Made by :func:`headrace.training_set`.
 
-    ``to_parquet`` streams: no more than a row group and the views' index is in memory. The other forms hold the whole
-    and keep it. All of them raise OfflineStoreUnavailableError if the event log does not answer.
+    Nothing is computed before one of the methods is called. ``to_parquet`` streams: only one row group and the index of
+    the views are in memory. The other forms hold all rows and keep them. All methods raise OfflineStoreUnavailableError
+    if the event log does not answer.
     """
 
     def __init__(self, rows: TrainingRows, progress: ProgressFactory | None = None) -> None:
@@ -70,16 +71,16 @@ class TrainingSet:
 
     @property
     def feature_columns(self) -> list[str]:
-        """The columns that the feature views give, in order."""
+        """The columns of the features, in order."""
         return self._rows.feature_columns
 
     @property
     def label_column(self) -> str | None:
-        """The column of the label; None where none is joined."""
+        """The column of the label; None if no label is joined."""
         return self._rows.label_column
 
     def batches(self) -> Iterator[pl.DataFrame]:
-        """The rows in order, some at a time; all of them with the same columns."""
+        """Yield the rows in order, some at a time. All batches have the same columns."""
         if self._frame is not None:
             yield from self._frame.iter_slices(BATCH_ROWS) if self._frame.height else [self._frame]
             return
@@ -93,7 +94,10 @@ class TrainingSet:
 
     @property
     def manifest(self) -> TrainingManifest:
-        """What it was made of. Asked for first, it works the rows out, and keeps none."""
+        """The manifest: what the rows were made from.
+
+        If it is read before the rows, all of them are computed for it and none is kept.
+        """
         if self._manifest is None:
             for _ in self.batches():
                 pass
@@ -102,21 +106,24 @@ class TrainingSet:
         return self._manifest
 
     def to_polars(self) -> pl.DataFrame:
-        """As a Polars table."""
+        """Return the rows as a Polars table."""
         if self._frame is None:
             self._frame = pl.concat(list(self.batches()))
         return self._frame
 
     def to_arrow(self) -> pa.Table:
-        """As an Arrow table."""
+        """Return the rows as an Arrow table."""
         return self.to_polars().to_arrow(compat_level=pl.CompatLevel.oldest())
 
     def to_pandas(self) -> pd.DataFrame:
-        """As a pandas table: a missing number is NaN, the index counts the rows."""
+        """Return the rows as a pandas table. A missing number is NaN; the index counts the rows."""
         return self.to_polars().to_pandas()
 
     def to_parquet(self, path: str | Path) -> TrainingManifest:
-        """Write a Parquet file, which is there whole or not at all; its manifest stands in its own metadata."""
+        """Write a Parquet file with the manifest in its metadata, and return the manifest.
+
+        The file appears complete or not at all.
+        """
         target = Path(path)
         partial = target.with_name(f".{target.name}.partial")
         try:
@@ -142,7 +149,10 @@ class TrainingSet:
 
 
 def manifest_of(path: str | Path) -> TrainingManifest:
-    """The manifest in a Parquet file that :meth:`TrainingSet.to_parquet` wrote. Raises TerminalError and CodecError."""
+    """Return the manifest in a Parquet file that :meth:`TrainingSet.to_parquet` wrote.
+
+    Raises TerminalError and CodecError.
+    """
     try:
         with pq.ParquetFile(path) as file:
             found: dict[bytes, Any] = file.metadata.metadata or {}
