@@ -71,7 +71,7 @@ class Prober:
     def __init__(self, rig: Rig, namespace: str, stream: Stream) -> None:
         self.look_ups: list[float] = []
         self._stream, self._view = stream, online_name(spending(stream, Shape())[0])
-        self._producer = EventProducer(rig.servers, linger_ms=0)
+        self._producer = EventProducer(rig.servers, linger="0ms")
         self._client = FeatureClient.from_url(rig.redis_url, namespace)
         self._count = 0
 
@@ -99,7 +99,7 @@ class Prober:
 
     def _known(self) -> bool:
         try:
-            return self._client.get([self._view], {"user_id": "nobody"}).rows == 1
+            return self._client.get_views(self._view, {"user_id": "nobody"}).rows == 1
         except DefinitionError:  # the worker has not put it there yet
             return False
 
@@ -117,6 +117,6 @@ class Prober:
 
     def _sees(self, user: str) -> bool:
         started = time.perf_counter()
-        features = self._client.get([self._view], {"user_id": user})
+        features = self._client.get_views(self._view, {"user_id": user})
         self.look_ups.append(time.perf_counter() - started)
         return bool(features.to_lists()[0][0])

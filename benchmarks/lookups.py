@@ -82,14 +82,14 @@ class Scene:
         for entities in drawn(rows):
             keys = self._keys(entities)
             seconds["raw"].append(timed(self._read, keys))
-            seconds["look_up"].append(timed(self._client.get, self._names, entities))
+            seconds["look_up"].append(timed(self._client.get_views, self._names, entities))
             seconds["told"].append(timed(self._told, entities))
         return {kind: of[WARM:] for kind, of in seconds.items()}
 
     def check(self) -> None:
         """RuntimeError unless every user has all the tiles in both windows."""
         rows = [{"user_id": f"user-{user}", "merchant": "m0"} for user in range(USERS)]
-        counts = self._client.get(self._names[:1], rows).to_numpy()[:, :2]
+        counts = self._client.get_views(self._names[:1], rows).to_numpy()[:, :2]
         if (counts < [TILES, 2 * TILES]).any():
             raise RuntimeError(f"of {TILES} payments in each window there are only {counts.min(axis=0)}")
 
@@ -116,11 +116,11 @@ class Scene:
         return found
 
     def _told(self, entities: Sequence[dict[str, str]]) -> None:
-        found = self._client.get(self._names, entities)
+        found = self._client.get_views(self._names, entities)
         found.to_lists()
         for row in range(found.rows):
             found.statuses(row)
-            found.ages_us(row)
+            found.ages(row)
             found.offsets(row)
 
 

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from headrace import EventProducer, FeatureClient
-from headrace.base.times import duration_us
+from headrace.base.times import duration_us, utc_datetime
 from headrace.bus.control import FlushRequest
 from headrace.bus.event import encode
 from headrace.bus.topics import CONTROL
@@ -164,7 +164,7 @@ def check_online(task: Task, workload: Workload) -> None:
     wanted = [_window(workload, length, every) for length, every in task.shape.windows]
     for view in views:
         found = [
-            client.get([online_name(view)], users, as_of_us=workload.end_us).views[0].values
+            client.get_views(online_name(view), users, as_of=utc_datetime(workload.end_us)).views[0].values
             for users in _in_pieces(workload.users)
         ]
         columns = [np.concatenate([piece[place][0] for piece in found]) for place in range(3 * len(wanted))]

@@ -8,7 +8,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from headrace.errors import HeadraceError, MissingExtraError, TerminalError, TransientError, missing_extra
+from headrace.errors import (
+    HeadraceError,
+    MissingExtraError,
+    NoModelError,
+    TerminalError,
+    TransientError,
+    UnavailableError,
+    missing_extra,
+)
 from headrace.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -41,7 +49,12 @@ if TYPE_CHECKING:
     from headrace.features.definitions.service import FeatureService
     from headrace.features.definitions.view import FeatureView
     from headrace.features.definitions.windows import Lifetime, Sliding, Tumbling
+    from headrace.serving.answerer import Predicted
+    from headrace.serving.async_features import AsyncFeatureClient
+    from headrace.serving.connection import Connection, connect
+    from headrace.serving.feature_vectors import FeatureVectors, Status
     from headrace.serving.features import FeatureClient
+    from headrace.serving.model_event_feed import ModelEventFeed
     from headrace.serving.predictor import Predictor
     from headrace.serving.subscriber import ModelSubscriber
     from headrace.trainers.data.training_set import TrainingSet
@@ -79,7 +92,12 @@ _MODULES = {
     "headrace.features.definitions.service": ("FeatureService",),
     "headrace.features.definitions.view": ("FeatureView",),
     "headrace.features.definitions.windows": ("Lifetime", "Sliding", "Tumbling"),
+    "headrace.serving.answerer": ("Predicted",),
+    "headrace.serving.async_features": ("AsyncFeatureClient",),
+    "headrace.serving.connection": ("Connection", "connect"),
+    "headrace.serving.feature_vectors": ("FeatureVectors", "Status"),
     "headrace.serving.features": ("FeatureClient",),
+    "headrace.serving.model_event_feed": ("ModelEventFeed",),
     "headrace.serving.predictor": ("Predictor",),
     "headrace.serving.subscriber": ("ModelSubscriber",),
     "headrace.trainers.definitions": (
@@ -104,12 +122,13 @@ _EXTRA = {  # which extra brings a package that one of the modules above may lac
 }
 
 __all__ = [
-    "ApproxDistinct", "Count", "DecayedSum", "Entity", "Event", "EventProducer", "FeatureClient", "FeatureService",
-    "FeatureView", "First", "Gate", "HeadraceError", "Histogram", "Label", "Last", "LastN", "Lifetime", "LocalServices",
-    "Max", "Mean", "Min", "MissingExtraError", "Model", "ModelSubscriber", "Predictor", "Project", "Quantile", "Run",
-    "Settings", "Sliding", "Std", "Stream", "Sum", "TerminalError", "TrainingSet", "TransientError", "Tumbling",
-    "Variance", "after", "all_of", "any_of", "at_least", "col", "drift", "hysteresis", "load_project", "load_settings",
-    "performance", "rebuild", "schedule", "training_set", "volume",
+    "ApproxDistinct", "AsyncFeatureClient", "Connection", "Count", "DecayedSum", "Entity", "Event", "EventProducer",
+    "FeatureClient", "FeatureService", "FeatureVectors", "FeatureView", "First", "Gate", "HeadraceError", "Histogram",
+    "Label", "Last", "LastN", "Lifetime", "LocalServices", "Max", "Mean", "Min", "MissingExtraError", "Model",
+    "ModelEventFeed", "ModelSubscriber", "NoModelError", "Predicted", "Predictor", "Project", "Quantile", "Run",
+    "Settings", "Sliding", "Status", "Std", "Stream", "Sum", "TerminalError", "TrainingSet", "TransientError",
+    "Tumbling", "UnavailableError", "Variance", "after", "all_of", "any_of", "at_least", "col", "connect", "drift",
+    "hysteresis", "load_project", "load_settings", "performance", "rebuild", "schedule", "training_set", "volume",
 ]  # fmt: skip
 
 

@@ -99,9 +99,9 @@ class Scene:
         """Produce what happens before then, each at its own time, and wait until the features know it."""
         before, self.sent = self.sent, (bisect_left(self.paid_us, until_us), bisect_left(self._settled_us, until_us))
         for payment in self.payments[before[0] : self.sent[0]]:
-            self.producer.send(self.app.payments, payment, timestamp_ms=epoch_us(payment.paid_at) // 1_000)
+            self.producer.send(self.app.payments, payment, timestamp=payment.paid_at)
         for settlement in self.settlements[before[1] : self.sent[1]]:
-            self.producer.send(self.app.settlements, settlement, timestamp_ms=epoch_us(settlement.settled_at) // 1_000)
+            self.producer.send(self.app.settlements, settlement, timestamp=settlement.settled_at)
         self.producer.flush()
         until(lambda: self._folded() == [self.sent[0]] * 2, 60)
 
@@ -127,7 +127,7 @@ class Scene:
         for now_us in range(FIRST, SECOND, BATCH_US):
             self.send(now_us)
             coming = self.payments[self.sent[0] : bisect_left(self.paid_us, now_us + BATCH_US)]
-            answers = answerer.predict_many([msgspec.structs.asdict(p) for p in coming], as_of_us=now_us)
+            answers = answerer.predict_many([msgspec.structs.asdict(p) for p in coming], as_of=utc_datetime(now_us))
             assert {answer.version for answer in answers} == {1}
         self.send(SECOND)
         return len(self.payments) - bisect_left(self.paid_us, FIRST)
@@ -155,9 +155,7 @@ def scene(services: LocalServices, namespace: str, tmp_path: Path) -> Iterator[S
     worker.start()
     producer = EventProducer(services.bootstrap_servers)
     try:
-        yield Scene(
-            app, producer, plane, FeatureClient(store, clock="stream", heartbeat_bound_us=60_000_000), log, *synthetic()
-        )
+        yield Scene(app, producer, plane, FeatureClient(store, clock="stream", heartbeat_bound="1m"), log, *synthetic())
     finally:
         plane.stop()
         worker.join(60)
@@ -216,7 +214,7 @@ def subscriber(model: str, model_events: KafkaModelEventLog) -> ModelSubscriber:
     """What an application follows the model with; version 1 is loaded."""
     loading, said = LoadingPolicy(trusted=TRUSTED), MemoryAcknowledgements()
     following = ModelSubscriber(model, model_events, said, loading, application="till", clock=lambda: FIRST)
-    loaded = following.poll_once(5.0)
+    loaded = following.poll_once("5s")
     assert loaded is not None, said.sent
     assert loaded.version == 1
     return following
@@ -238,8 +236,8 @@ def check_refused(finished: RunEnded) -> None:
 
 def check_look_ups(scene: Scene, t_us: int) -> None:
     """Counts and sums of every card are those of a loop over the payments so far."""
-    found = scene.client.get(
-        [f"card@{scene.app.features.views[0].version}"], [{"card": c} for c in CARDS], as_of_us=t_us
+    found = scene.client.get_views(
+        f"card@{scene.app.features.views[0].version}", [{"card": c} for c in CARDS], as_of=utc_datetime(t_us)
     )
     for row, (card, values) in enumerate(zip(CARDS, found.to_dicts(), strict=True)):
         assert found.statuses(row) == {"card": Status.PRESENT}

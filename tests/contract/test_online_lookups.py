@@ -32,12 +32,12 @@ def test_a_look_up_answers_in_the_order_asked_with_the_cursors_of_each_keys_shar
     both = {ZERO: b"B", ONE: b"B-one"}
     assert second.fields == [both, {}, {ZERO: b"A"}, both]
     assert second.shards == [shard_of(key, store.shards) for key in asked]
-    assert set(second.moments) == set(second.shards)
-    assert (first.fields, first.shards, set(first.moments)) == ([], [], {0})
-    assert [set(moment.cursors) for moment in first.moments.values()] == [{ZERO, ONE}]
-    assert [dict(moment.cursors) for moment in empty.moments.values()] == [{}]
+    assert set(second.snapshots) == set(second.shards)
+    assert (first.fields, first.shards, set(first.snapshots)) == ([], [], {0})
+    assert [set(moment.cursors) for moment in first.snapshots.values()] == [{ZERO, ONE}]
+    assert [dict(moment.cursors) for moment in empty.snapshots.values()] == [{}]
     assert empty.fields == [{}]
-    for moment in second.moments.values():
+    for moment in second.snapshots.values():
         assert set(moment.cursors) == {ZERO, ONE}
         assert all(
             moment.now_us - 60_000_000 < cursor.heartbeat_us <= moment.now_us for cursor in moment.cursors.values()
@@ -59,7 +59,7 @@ def test_every_shard_has_a_cursor_of_its_own(store: OnlineStore) -> None:
     last = store.shards - 1
     for shard, fields, key in zip(answer.shards, answer.fields, keys, strict=True):
         assert fields == ({} if shard == last else {ZERO: key})
-        assert set(answer.moments[shard].cursors) == (set() if shard == last else {ZERO})
+        assert set(answer.snapshots[shard].cursors) == (set() if shard == last else {ZERO})
 
 
 def test_keys_are_bytes_of_any_kind(store: OnlineStore) -> None:
@@ -109,7 +109,7 @@ def test_a_shard_that_is_emptied_meanwhile_is_found_full_or_empty_and_never_half
             emptied = other.submit(empty_after, took * attempt / 20, store)
             while not emptied.done():
                 (answer,) = store.look_up([(VIEW, keys)])
-                cursors = {shard: len(moment.cursors) for shard, moment in answer.moments.items()}
+                cursors = {shard: len(snapshot.cursors) for shard, snapshot in answer.snapshots.items()}
                 seen |= set(zip([cursors[shard] for shard in answer.shards], map(len, answer.fields), strict=True))
             emptied.result()
     assert seen <= {(0, 0), (1, 1)}

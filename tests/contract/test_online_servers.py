@@ -41,7 +41,7 @@ def test_namespaces_see_nothing_of_each_other(redis_store: RedisOnlineStore, nam
 
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "redis+cluster://127.0.0.1:1/0"])
 def test_a_redis_that_does_not_answer_is_a_typed_error(url: str) -> None:
-    nowhere = RedisOnlineStore(url, timeout_s=0.2, retry_s=0.05)
+    nowhere = RedisOnlineStore(url, timeout="200ms", retry="50ms")
     calls: list[Callable[[], object]] = [
         lambda: nowhere.acquire(VIEW, ZERO, ME, 1),
         lambda: nowhere.write([FIRST]),
@@ -84,7 +84,7 @@ def test_a_url_of_the_wrong_kind_says_which_is_right(services: LocalServices, re
 
 
 def test_the_password_of_a_url_is_never_shown() -> None:
-    store = RedisOnlineStore("redis+cluster://me:secret@127.0.0.1:1", timeout_s=0.2, retry_s=0)
+    store = RedisOnlineStore("redis+cluster://me:secret@127.0.0.1:1", timeout="200ms", retry="0s")
     with pytest.raises(OnlineStoreUnavailableError, match=r"redis\+cluster://me:\*\*\*@127") as caught:
         store.get_document("x")
     assert "secret" not in str(caught.value)
@@ -134,7 +134,7 @@ def test_a_node_that_lost_its_scripts_gets_them_again_at_once(
     if server == "redis":
         nodes = [Redis.from_url(services.redis_url)]
     url = services.redis_url if server == "redis" else redis_cluster.url
-    store = RedisOnlineStore(url, namespace, retry_s=0)
+    store = RedisOnlineStore(url, namespace, retry="0s")
     assert send(store, FIRST) == [True]
     for node in nodes:
         node.script_flush()

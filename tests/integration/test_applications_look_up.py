@@ -52,9 +52,10 @@ CORE_ONLY = f"""
 import sys
 for name in {HEAVY}:
     sys.modules[name] = None  # an import of it fails, as where it is not installed
+from headrace.base.times import utc_datetime
 from headrace.serving.features import FeatureClient
-client = FeatureClient.from_url(sys.argv[1], sys.argv[2], heartbeat_bound_us=600_000_000)
-found = client.get("risk", {{"shop": "a", "till": 1}}, as_of_us=int(sys.argv[3]))
+client = FeatureClient.from_url(sys.argv[1], sys.argv[2], heartbeat_bound="10m")
+found = client.get("risk", {{"shop": "a", "till": 1}}, as_of=utc_datetime(int(sys.argv[3])))
 print(found.to_lists(), found.statuses(), found.to_numpy().shape)
 """
 

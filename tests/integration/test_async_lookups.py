@@ -10,9 +10,10 @@ import psutil
 import pytest
 from redis import Redis
 
+from headrace.base.times import utc_datetime
 from headrace.features.online.redis.async_clients import async_client
 from headrace.features.online.redis.redis_store import RedisOnlineStore
-from headrace.features.online.redis.retrying_call import CallLimits
+from headrace.features.online.redis.store_options import CallLimits
 from headrace.features.online.redis.url import of_node
 from headrace.serving import AsyncFeatureClient
 from tests.support.lookups_scene import A1, B1, MINUTE, START_US, filled
@@ -53,7 +54,7 @@ def test_one_client_serves_many_tasks_of_one_loop_after_another(where: tuple[str
     async def many() -> list[Any]:
         try:
             rows = [A1 if task % 2 else B1 for task in range(40)]
-            found = await asyncio.gather(*(client.get("risk", row, as_of_us=AT_US) for row in rows))
+            found = await asyncio.gather(*(client.get("risk", row, as_of=utc_datetime(AT_US)) for row in rows))
             return [one.to_lists()[0] for one in found]
         finally:
             await client.close()
@@ -64,7 +65,7 @@ def test_one_client_serves_many_tasks_of_one_loop_after_another(where: tuple[str
 
 def run(client: AsyncFeatureClient) -> None:
     async def get() -> Any:
-        return (await client.get("risk", A1, as_of_us=AT_US)).to_lists()
+        return (await client.get("risk", A1, as_of=utc_datetime(AT_US))).to_lists()
 
     assert asyncio.run(get()) == [[2, 3.0, 1, 1.0]]
 
@@ -72,7 +73,7 @@ def run(client: AsyncFeatureClient) -> None:
 def run_and_leave(client: AsyncFeatureClient) -> None:
     """As asyncio.run without its tidying up."""
     loop = asyncio.new_event_loop()
-    loop.run_until_complete(client.get("risk", A1, as_of_us=AT_US))
+    loop.run_until_complete(client.get("risk", A1, as_of=utc_datetime(AT_US)))
     loop.close()
 
 
@@ -101,13 +102,15 @@ def test_a_task_that_is_cancelled_leaves_nobody_its_answer(where: tuple[str, str
 
     async def cancel() -> list[Any]:
         async with AsyncFeatureClient.from_url(*where) as client:
-            await client.get("risk", [A1, *some], as_of_us=AT_US)
+            await client.get("risk", [A1, *some], as_of=utc_datetime(AT_US))
             for redis in masters:
                 redis.execute_command("CLIENT", "PAUSE", "300", "ALL")
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.05):
-                    await client.get("risk", [A1, *some], as_of_us=AT_US)
-            found = await asyncio.gather(*(client.get("risk", [*some, B1], as_of_us=AT_US) for _ in range(3)))
+                    await client.get("risk", [A1, *some], as_of=utc_datetime(AT_US))
+            found = await asyncio.gather(
+                *(client.get("risk", [*some, B1], as_of=utc_datetime(AT_US)) for _ in range(3))
+            )
             return [one.to_lists() for one in found]
 
     assert asyncio.run(cancel()) == [[[0, 0.0, 0, None]] * 30 + [[1, 0.0, 1, None]]] * 3
@@ -116,10 +119,10 @@ def test_a_task_that_is_cancelled_leaves_nobody_its_answer(where: tuple[str, str
 def test_a_store_that_lost_its_scripts_gets_them_again(where: tuple[str, str], masters: list[Any]) -> None:
     async def flush() -> Any:
         async with AsyncFeatureClient.from_url(*where) as client:
-            await client.get("risk", A1, as_of_us=AT_US)
+            await client.get("risk", A1, as_of=utc_datetime(AT_US))
             for redis in masters:
                 redis.script_flush()
-            return await client.get("risk", A1, as_of_us=AT_US)
+            return await client.get("risk", A1, as_of=utc_datetime(AT_US))
 
     assert asyncio.run(flush()).to_lists() == [[2, 3.0, 1, 1.0]]
 

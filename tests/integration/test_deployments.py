@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from headrace.base.times import utc_datetime
 from headrace.features.online.cursor import CursorState
 from headrace.models.kafka_model_event_log import KafkaModelEventLog
 from headrace.models.model_events import ViewRef
@@ -58,7 +59,9 @@ def test_a_view_that_is_added_while_events_flow_ends_exact_and_the_old_one_stays
     assert len(backfilled) >= 4, "the backfill was too quick to be looked at"
     assert max(backfilled) <= 8 * CATCH_UP_ROWS, "live rows wait for a few slices, never for the whole backfill"
     until(lambda: scene.is_live(2, "more") and scene.positions(2, "more") == scene.till.ends(), 60)
-    found = scene.client.get([scene.name(2, "more")], [{"user": user} for user in USERS], as_of_us=scene.till.end_us)
+    found = scene.client.get_views(
+        scene.name(2, "more"), [{"user": user} for user in USERS], as_of=utc_datetime(scene.till.end_us)
+    )
     renamed = [{name.replace("more__", "user__"): value for name, value in row.items()} for row in found.to_dicts()]
     check_rows(scene.till.produced, renamed, [found.offsets(row)["more"] for row in range(found.rows)], 2, found.at_us)
     assert scene.rows_total(1) == sum(record.event is not None for record in scene.till.produced)
@@ -90,9 +93,9 @@ def test_a_service_goes_over_at_once_and_a_client_sees_no_gap_and_no_mix(scene: 
     done = threading.Event()
 
     def look() -> None:
-        client = FeatureClient(scene.store, heartbeat_bound_us=30_000_000)
+        client = FeatureClient(scene.store, heartbeat_bound="30s")
         while not done.is_set():
-            found = client.get("risk", [{"user": user} for user in USERS[:20]], as_of_us=scene.till.end_us)
+            found = client.get("risk", [{"user": user} for user in USERS[:20]], as_of=utc_datetime(scene.till.end_us))
             versions = [f"{view.view}@{view.version}" for view in found.views]
             seen.append((versions, {status for row in range(20) for status in found.statuses(row).values()}))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from headrace.base.times import utc_datetime
 from headrace.bus.event import encode
 from headrace.bus.source_partition import NO_CLOCK
 from headrace.features.online.memory_store import MemoryOnlineStore
@@ -76,8 +77,10 @@ def test_a_look_up_of_every_aggregate_answers_as_a_naive_loop(store: OnlineStore
             fold(store, partition, batch)
     for later in (0, 7, 90, 3_000):
         at_us = rows[-1]["record_us"] + later * 60_000_000
-        found = FeatureClient(store).get(
-            [f"{view.name}@{KERNEL.version}"], [{"shop": shop, "till": till} for shop, till in KEYS], as_of_us=at_us
+        found = FeatureClient(store).get_views(
+            f"{view.name}@{KERNEL.version}",
+            [{"shop": shop, "till": till} for shop, till in KEYS],
+            as_of=utc_datetime(at_us),
         )
         for key, values in zip(KEYS, found.to_lists(), strict=True):
             assert not wrong(values, naive_answers(view.spec, rows, key, at_us)), key

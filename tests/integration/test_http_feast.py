@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from headrace.features.online.memory_store import MemoryOnlineStore
-from headrace.serving.feast_status import FEAST_STATUSES
+from headrace.serving.feature_vectors import FEAST_STATUSES
 from headrace.serving.features import FeatureClient, Status
 from headrace.serving.http import HttpOptions, application
 from headrace.serving.http.feast_columns import times_of
@@ -31,7 +31,7 @@ def ours() -> Iterator[str]:
     worker = Worker(store)
     worker.fold(0, sale("a", 1, 1.0), sale("b", 3, 5.0), sale("c", 3, None))
     worker.fold(1, sale("a", 2, 2.0, till=2))
-    client = FeatureClient(store, clock=lambda: START_US + 4 * MINUTE, heartbeat_bound_us=10**12)
+    client = FeatureClient(store, clock=lambda: START_US + 4 * MINUTE, heartbeat_bound="1000000s")
     with serving(application(InThreads(client), HttpOptions(services=["risk"]))) as url:
         yield url
 
@@ -164,7 +164,7 @@ def test_every_status_has_a_name_that_is_feasts() -> None:
     [
         ({"features": ["shop:no"], "entities": ENTITIES}, (404, "unknown"), "it has ['n_10m', 'amount_10m']"),
         ({"features": ["till@0:n_1h"], "entities": ENTITIES}, (404, "unknown"), "'till@0'"),
-        ({"features": ["no:n"], "entities": ENTITIES}, (404, "unknown"), "http.services"),
+        ({"features": ["no:n"], "entities": ENTITIES}, (404, "unknown"), "no feature view 'no'"),
         ({"features": ["shop"], "entities": ENTITIES}, (422, "invalid"), "view:feature"),
         ({"features": [], "entities": ENTITIES}, (422, "invalid"), "ask for a service or a feature"),
         ({"features": ["till:n_1h", "till:n_1h"], "entities": ENTITIES}, (422, "invalid"), "['till:n_1h'] came"),

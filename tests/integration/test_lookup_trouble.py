@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from redis import Redis
 
+from headrace.base.times import utc_datetime
 from headrace.errors import OnlineStoreUnavailableError
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.features.online.redis.url import of_node
@@ -84,7 +85,7 @@ def masters(url: str, request: pytest.FixtureRequest) -> Iterator[list[Any]]:
 
 
 def get(client: Any) -> list[list[Any]]:
-    found: list[list[Any]] = client.get("risk", A1, as_of_us=AT_US).to_lists()
+    found: list[list[Any]] = client.get("risk", A1, as_of=utc_datetime(AT_US)).to_lists()
     return found
 
 
@@ -113,7 +114,7 @@ def test_connections_that_were_cut_are_nobodys_trouble(client: Callable[..., Any
 
 
 def test_a_store_that_is_away_for_a_moment_is_waited_for(client: Callable[..., Any], masters: list[Any]) -> None:
-    own = client(retry_s=5.0)
+    own = client(retry="5s")
     assert get(own) == FOUND
     with ThreadPoolExecutor(1) as other, no_more_clients(masters):  # which ends first
         cut(masters)
@@ -124,7 +125,7 @@ def test_a_store_that_is_away_for_a_moment_is_waited_for(client: Callable[..., A
 
 
 def test_no_look_up_takes_longer_than_it_may(client: Callable[..., Any], masters: list[Any]) -> None:
-    own = client(timeout_s=0.2, retry_s=0.1)
+    own = client(timeout="200ms", retry="100ms")
     assert get(own) == FOUND
     for redis in masters:
         redis.execute_command("CLIENT", "PAUSE", "1500", "ALL")
@@ -141,16 +142,16 @@ def test_no_call_is_retried_when_retries_are_off(client: Callable[..., Any], url
     nowhere = url.split("://", 1)[0] + "://127.0.0.1:1"
     started = time.monotonic()
     with pytest.raises(OnlineStoreUnavailableError):
-        get(client(nowhere, retry_s=0))
+        get(client(nowhere, retry="0s"))
     once_s = time.monotonic() - started
     with pytest.raises(OnlineStoreUnavailableError):
-        get(client(nowhere, retry_s=0.4))
+        get(client(nowhere, retry="400ms"))
     assert time.monotonic() - started - once_s > 0.3
     assert once_s < 0.3
 
 
 def test_more_look_ups_than_connections_wait_for_one_another(client: Callable[..., Any], masters: list[Any]) -> None:
-    own = client(pool_size=2, retry_s=5.0)
+    own = client(pool_size=2, retry="5s")
     assert get(own) == FOUND
     before = [redis.info("clients")["connected_clients"] for redis in masters]
     with ThreadPoolExecutor(6) as threads:

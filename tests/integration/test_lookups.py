@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
 
+from headrace.base.times import utc_datetime
 from headrace.errors import DefinitionError
 from headrace.features.online.cursor import CursorState
 from headrace.features.online.memory_store import MemoryOnlineStore
@@ -58,7 +60,7 @@ def worker(store: OnlineStore) -> Worker:
 
 
 def look_up(client: Make, *rows: dict[str, Any], minute: float = 4, **options: Any) -> FeatureVectors:
-    return client(**options).get("risk", list(rows), as_of_us=START_US + round(minute * MINUTE))
+    return client(**options).get("risk", list(rows), as_of=utc_datetime(START_US + round(minute * MINUTE)))
 
 
 # -- values -----------------------------------------------------------------------------------------------------------
@@ -82,16 +84,16 @@ def test_values_of_many_rows_come_back_in_order_with_repeats(client: Make) -> No
 @pytest.mark.usefixtures("worker")
 def test_one_row_no_row_and_a_row_without_a_key(client: Make) -> None:
     own, at_us = client(), START_US + 4 * MINUTE
-    assert own.get("risk", A1, as_of_us=at_us).to_lists() == [[2, 3.0, 1, 1.0]]
-    assert own.get("risk", [], as_of_us=at_us).to_lists() == []
-    found = own.get("risk", [{"shop": None, "till": 1}, {"till": 1}, {"shop": "a"}], as_of_us=at_us)
+    assert own.get("risk", A1, as_of=utc_datetime(at_us)).to_lists() == [[2, 3.0, 1, 1.0]]
+    assert own.get("risk", [], as_of=utc_datetime(at_us)).to_lists() == []
+    found = own.get("risk", [{"shop": None, "till": 1}, {"till": 1}, {"shop": "a"}], as_of=utc_datetime(at_us))
     assert found.to_lists() == [[0, 0.0, 0, None], [0, 0.0, 0, None], [2, 3.0, 0, None]]
     assert found.statuses(2) == {"shop": Status.PRESENT, "till": Status.MISSING}
 
 
 @pytest.mark.usefixtures("worker")
 def test_views_may_be_asked_by_version(client: Make) -> None:
-    found = client().get([f"till@{tills.version}"], A2, as_of_us=START_US + 4 * MINUTE)
+    found = client().get_views(f"till@{tills.version}", A2, as_of=utc_datetime(START_US + 4 * MINUTE))
     assert found.to_dicts() == [{"till__n_1h": 1, "till__last_1h": 2.0}]
     assert found.views[0].version == tills.version
 
@@ -101,8 +103,8 @@ def test_offsets_and_age_belong_to_each_row(client: Make) -> None:
     found = look_up(client, A1, {"shop": "zz", "till": 1})
     v = {SOURCES[0].text: 2, SOURCES[1].text: 1}
     assert found.offsets(0) == found.offsets(1) == {"shop": v, "till": v}
-    assert found.ages_us(0) == {"shop": 2 * MINUTE, "till": 3 * MINUTE}
-    assert found.ages_us(1) == {"shop": None, "till": None}
+    assert found.ages(0) == {"shop": timedelta(minutes=2), "till": timedelta(minutes=3)}
+    assert found.ages(1) == {"shop": None, "till": None}
 
 
 @pytest.mark.usefixtures("worker")
@@ -125,7 +127,7 @@ def test_a_clock_behind_the_newest_record_does_not_matter(client: Make) -> None:
     assert behind.at_us == newest
     assert behind.to_lists() == [[2, 3.0, 1, 1.0]]
     assert behind.statuses() == {"shop": Status.PRESENT, "till": Status.PRESENT}
-    strict = client(clock=lambda: newest).get("risk", A1, as_of_us=newest - 1)
+    strict = client(clock=lambda: newest).get("risk", A1, as_of=utc_datetime(newest - 1))
     assert (strict.at_us, strict.statuses()["shop"]) == (newest - 1, Status.OUT_OF_RANGE)
 
 
@@ -148,14 +150,14 @@ def test_an_old_newest_event_is_stale_where_the_view_says_so(client: Make) -> No
 @pytest.mark.usefixtures("worker")
 def test_without_a_sign_of_life_everything_is_stale(client: Make) -> None:
     time.sleep(0.02)
-    found = look_up(client, A1, {"shop": "zz", "till": 1}, heartbeat_bound_us=10_000)
+    found = look_up(client, A1, {"shop": "zz", "till": 1}, heartbeat_bound="10ms")
     assert {*found.statuses(0).values(), *found.statuses(1).values()} == {Status.STALE}
 
 
 def test_one_partition_without_a_sign_of_life_is_enough(client: Make, worker: Worker) -> None:
     time.sleep(0.05)
     worker.fold(0, sale("a", 3.5))
-    assert look_up(client, A1, heartbeat_bound_us=45_000).statuses()["shop"] is Status.STALE
+    assert look_up(client, A1, heartbeat_bound="45ms").statuses()["shop"] is Status.STALE
 
 
 def test_a_missing_cursor_is_rebuilding(store: OnlineStore, client: Make) -> None:
@@ -186,7 +188,7 @@ def test_an_unknown_service_or_view_says_what_to_do(client: Make) -> None:
     with pytest.raises(DefinitionError, match="'nothing' in the online store: has a worker"):
         client().get("nothing", A1)
     with pytest.raises(DefinitionError, match="'shop@0' in the online store: has a worker"):
-        client().get(["shop@0"], A1)
+        client().get_views("shop@0", A1)
 
 
 @pytest.mark.usefixtures("worker")
@@ -251,7 +253,7 @@ def test_a_known_service_costs_one_round_trip_and_one_that_changed_one_more() ->
 
 def test_a_service_is_remembered_as_long_as_it_may_be(store: OnlineStore, client: Make, worker: Worker) -> None:
     now = [0.0]
-    own = client(services_ms=500, monotonic=lambda: now[0])
+    own = client(service_cache="500ms", monotonic=lambda: now[0])
     own.get("risk", A1)
     other(store, tills)
     now[0] = 0.499
@@ -268,10 +270,10 @@ class Cached:
 
     def __init__(self, client: Make, **options: Any) -> None:
         self.now_s = 100.0
-        self._client = client(cache_ms=1_000, monotonic=lambda: self.now_s, **options)
+        self._client = client(cache="1s", monotonic=lambda: self.now_s, **options)
 
     def get(self, *rows: dict[str, Any], minute: float = 4) -> FeatureVectors:
-        return self._client.get("risk", list(rows), as_of_us=START_US + round(minute * MINUTE))
+        return self._client.get("risk", list(rows), as_of=utc_datetime(START_US + round(minute * MINUTE)))
 
 
 def test_a_cached_answer_is_evaluated_at_t_and_says_v_and_age_as_they_are(client: Make, worker: Worker) -> None:
@@ -282,7 +284,7 @@ def test_a_cached_answer_is_evaluated_at_t_and_says_v_and_age_as_they_are(client
     later = cached.get(A1, A2, minute=11.5)
     assert first.to_lists() == [[2, 3.0, 1, 1.0]]
     assert later.to_lists()[0] == [1, 2.0, 1, 1.0]  # what was sold at minute 1 is out of the window, 3.5 not seen yet
-    assert later.ages_us(0) == {"shop": 9.5 * MINUTE, "till": 10.5 * MINUTE}
+    assert later.ages(0) == {"shop": timedelta(minutes=9.5), "till": timedelta(minutes=10.5)}
     assert later.offsets(0) == first.offsets(0)
     assert later.offsets(1)["till"] == {SOURCES[0].text: 3, SOURCES[1].text: 1}  # it was not known, and is read now
     cached.now_s += 0.002
@@ -294,16 +296,16 @@ def test_rows_that_are_known_and_rows_that_are_not_come_back_in_order(client: Ma
     cached.get(A1)
     rows: list[dict[str, Any]] = [B1, A1, {"shop": None, "till": 1}, A2, B1, {"shop": "zz", "till": 1}, A1]
     for _ in range(2):
-        found, wanted = cached.get(*rows), plain.get("risk", rows, as_of_us=START_US + 4 * MINUTE)
+        found, wanted = cached.get(*rows), plain.get("risk", rows, as_of=utc_datetime(START_US + 4 * MINUTE))
         assert found.to_lists() == wanted.to_lists()
         for row in range(len(rows)):
             assert found.statuses(row) == wanted.statuses(row)
-            assert found.ages_us(row) == wanted.ages_us(row)
+            assert found.ages(row) == wanted.ages(row)
             assert found.offsets(row) == wanted.offsets(row)
 
 
 def test_a_heartbeat_ages_while_an_answer_is_cached(client: Make, worker: Worker) -> None:
-    cached = Cached(client, heartbeat_bound_us=900_000)
+    cached = Cached(client, heartbeat_bound="900ms")
     assert cached.get(A1).statuses()["shop"] is Status.PRESENT
     cached.now_s += 0.95
     found = cached.get(A1, B1)

@@ -10,9 +10,9 @@ from confluent_kafka import Consumer, TopicPartition
 from sklearn.linear_model import LogisticRegression
 
 from headrace.base.times import wall_clock
-from headrace.models import acknowledgement, artifact
+from headrace.models import artifact
 from headrace.models.kafka_model_event_log import KafkaAcknowledgements, KafkaModelEventLog, ensure_topic
-from headrace.models.model_events import ArtifactRef
+from headrace.models.model_events import Acknowledgement, ArtifactRef, decode_acknowledgement
 from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
 from tests.support.model_events import published
 
@@ -42,9 +42,9 @@ def test_a_subscriber_swaps_to_a_published_version_and_acknowledges(services: An
     subscriber.start()
     try:
         log.append(published("a", 1, expects=None, artifact=ref))
-        assert subscriber.wait_for(1, 30)
+        assert subscriber.wait_until_ready("30s", version=1).version == 1
         log.append(published("b", 2, expects="a", artifact=ref))
-        assert subscriber.wait_for(2, 30)
+        assert subscriber.wait_until_ready("30s", version=2).version == 2
     finally:
         subscriber.stop()
     assert subscriber.error is None
@@ -56,9 +56,9 @@ def test_a_subscriber_swaps_to_a_published_version_and_acknowledges(services: An
     log.close()
 
 
-def read_acknowledgements(servers: str, topic: str, count: int) -> list[acknowledgement.Acknowledgement]:
+def read_acknowledgements(servers: str, topic: str, count: int) -> list[Acknowledgement]:
     consumer = Consumer({"bootstrap.servers": servers, "group.id": topic, "auto.offset.reset": "earliest"})
     consumer.assign([TopicPartition(topic, 0, 0)])
     messages = consumer.consume(count, 30)
     consumer.close()
-    return [acknowledgement.decode(message.value() or b"") for message in messages]
+    return [decode_acknowledgement(message.value() or b"") for message in messages]

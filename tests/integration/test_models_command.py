@@ -89,7 +89,7 @@ def test_a_rollback_takes_the_application_back_and_pins_the_version(
     application = ModelSubscriber(namespace, log, said, LoadingPolicy(()), application="web", clock=lambda: 0)
 
     def serves() -> tuple[int, bool]:
-        current = application.poll_once(1.0)
+        current = application.poll_once("1s")
         assert current is not None
         return current.version, application.state.pinned
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from headrace.base.times import utc_datetime
 from headrace.errors import RequestValueError
 from headrace.features.definitions.expression import col
 from headrace.features.definitions.service import FeatureService
@@ -40,12 +41,12 @@ def client(request: pytest.FixtureRequest, store: OnlineStore, namespace: str) -
     return partial(request.param, store, namespace)
 
 
-@pytest.mark.parametrize("options", [{}, {"services_ms": 60_000}, {"cache_ms": 60_000}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"service_cache": "60s"}, {"cache": "60s"}], ids=str)
 def test_on_demand_features_come_after_the_columns_of_the_views(client: Make, options: dict[str, Any]) -> None:
     reader = client(**options)
-    views = reader.get("risk", [A1, B1, NOWHERE], as_of_us=AT_US).to_lists()
+    views = reader.get("risk", [A1, B1, NOWHERE], as_of=utc_datetime(AT_US)).to_lists()
     for _ in range(2):  # the service is known the second time
-        found = reader.get("basket", [A1, B1, NOWHERE], as_of_us=AT_US, request=REQUESTS)
+        found = reader.get("basket", [A1, B1, NOWHERE], as_of=utc_datetime(AT_US), request=REQUESTS)
         assert found.columns == [*risk.columns(), "gap", "is_dear", "is_known"] == basket.columns()
         assert found.to_lists() == [[*own, *made] for own, made in zip(views, WANTED, strict=True)]
         matrix = found.to_numpy()[:, 4:]
@@ -62,7 +63,7 @@ def memory(**options: Any) -> FeatureClient:
 
 
 def test_a_request_may_be_one_for_all_or_stand_in_the_entities() -> None:
-    get = partial(memory().get, "basket", as_of_us=AT_US)
+    get = partial(memory().get, "basket", as_of=utc_datetime(AT_US))
     each = get([A1, B1], request=[REQUESTS[0], REQUESTS[0]]).to_lists()
     assert get([A1, B1], request=REQUESTS[0]).to_lists() == each
     assert get([A1 | REQUESTS[0], B1 | REQUESTS[0]]).to_lists() == each
@@ -82,11 +83,11 @@ def test_a_request_may_be_one_for_all_or_stand_in_the_entities() -> None:
 )
 def test_a_wrong_request_is_refused_by_name(request_: Any, said: str) -> None:
     with pytest.raises(RequestValueError, match=said):
-        memory().get("basket", [A1, B1], as_of_us=AT_US, request=request_)
+        memory().get("basket", [A1, B1], as_of=utc_datetime(AT_US), request=request_)
 
 
 def test_on_demand_features_of_a_view_out_of_range_are_missing() -> None:
-    found = memory().get("basket", A1, as_of_us=START_US - 3_600_000_000, request=REQUESTS[0])
+    found = memory().get("basket", A1, as_of=utc_datetime(START_US - 3_600_000_000), request=REQUESTS[0])
     assert found.to_lists()[0][4:] == [None, None, False]
 
 
@@ -96,4 +97,4 @@ def test_a_client_notices_changed_on_demand_features() -> None:
     client = FeatureClient(store)
     for on_demand, wanted in (({"x": col("shop__n_10m") + 1}, 3), ({"x": col("shop__n_10m") + 2}, 4)):
         publish_definitions(store, [], [FeatureService("basket", [shops, tills], on_demand)])
-        assert client.get("basket", A1, as_of_us=AT_US).to_dicts()[0]["x"] == wanted
+        assert client.get("basket", A1, as_of=utc_datetime(AT_US)).to_dicts()[0]["x"] == wanted

@@ -24,7 +24,7 @@ from headrace.features.online.store import FencedWrite
 from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_topic
 from headrace.models.model_events import ModelEvent, ServiceRef, ViewRef
 from headrace.models.predictions import PREDICTIONS, VECTORS, Prediction, ServedVector
-from headrace.serving import Connection
+from headrace.serving import ServerAddresses
 from headrace.streams.worker import publish_definitions
 from tests.support.model_events import version_one
 
@@ -62,11 +62,11 @@ def test_a_predictor_waits_for_a_version_then_predicts_and_logs(
     prepare(RedisOnlineStore(services.redis_url, namespace))
     logged = TopicTail(servers, [VECTORS.topic, PREDICTIONS.topic], from_beginning=False)
     request = {"id": 7, "at": datetime.now(UTC), "place": "here", "size": 2.0}
-    with Predictor(model, Connection(servers, services.redis_url, namespace), application="test") as predictor:
+    with Predictor(model, ServerAddresses(servers, services.redis_url, namespace), application="test") as predictor:
         with pytest.raises(NoModelError):
             predictor.predict(request)
         KafkaModelEventLog(servers).append(published(model, tmp_path))
-        assert predictor.subscriber.wait_for(1, 20)
+        assert predictor.wait_until_ready("20s", version=1) is predictor.live
         answer = predictor.predict(request)
     assert answer.version == 1
     assert 0.0 < answer.value < 1.0

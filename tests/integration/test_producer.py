@@ -42,7 +42,7 @@ def test_records_that_fail_while_the_broker_is_dead_are_sent_again_in_order(
     services: LocalServices, namespace: str
 ) -> None:
     ensure_topics(services.bootstrap_servers, [TopicPlan(namespace)])
-    producer = EventProducer(services.bootstrap_servers, timeout_s=1.0)
+    producer = EventProducer(services.bootstrap_servers, timeout="1s")
     producer.put(namespace, None, b"0")
     eventually(producer.flush)
     services.kafka.kill()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-import uuid
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,23 +14,18 @@ import pytest
 import headrace
 from features import delay_features
 from headrace import Run
-from headrace.bus.source_partition import SourcePartition
 from headrace.bus.tail import TopicTail
-from headrace.bus.topics import MODEL_ACKS, TopicPlan, ensure_topics
-from headrace.features.online.cursor import Cursor
-from headrace.features.online.redis.redis_store import RedisOnlineStore
-from headrace.features.online.store import FencedWrite
-from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_topic
+from headrace.models.kafka_model_event_log import KafkaModelEventLog
 from headrace.models.model_events import ModelEvent, ServiceRef, ViewRef
-from headrace.models.predictions import PREDICTIONS, VECTORS
-from headrace.streams.worker import publish_definitions
 from streams import arrivals, departures, scheduled
 from streams.flights import Departure
 from tests.support import model_events
-from tests.support.documents import ROOT, blocks
+from tests.support.documents import blocks
+from tests.support.reference_project import ReferenceProject
 from trainers.delay import delay, train
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from headrace.app.local.services import LocalServices
@@ -54,28 +49,14 @@ def the_block(text: str) -> str:
 
 
 @pytest.fixture
-def online(services: LocalServices, namespace: str, monkeypatch: pytest.MonkeyPatch) -> LocalServices:
+def online(services: LocalServices, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalServices]:
     """Services where the topics are made and every view of the demo is there, as of a worker that saw no event."""
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("HEADRACE_BOOTSTRAP_SERVERS", services.bootstrap_servers)
-    monkeypatch.setenv("HEADRACE_REDIS_URL", services.redis_url)
-    monkeypatch.setenv("HEADRACE_NAMESPACE", namespace)
-    topics = [departures.topic, VECTORS.topic, PREDICTIONS.topic, MODEL_ACKS]
-    ensure_topics(services.bootstrap_servers, [TopicPlan(topic) for topic in topics])
-    ensure_topic(services.bootstrap_servers)
-    store = RedisOnlineStore(services.redis_url, namespace)
-    publish_definitions(store, delay_features.views, [delay_features])
-    for view in delay_features.views:
-        first = Cursor(uuid.uuid4().bytes, -1)
-        written = store.write(
-            [FencedWrite(f"{view.name}@{view.version}", SourcePartition(0, bytes(16)), first, first.moved(0, 0, 0))]
-        )
-        assert written == [True]
-    return services
+    with closing(ReferenceProject(services, namespace, monkeypatch)):
+        yield services
 
 
 def test_readme_has_five_blocks_and_each_has_a_test() -> None:
-    texts = ("class Departure(Event)", "EventProducer(", "FeatureClient.from_url(", "Predictor(", "KafkaModelEventLog(")
+    texts = ("class Departure(Event)", "hr.producer(", "hr.features(", 'hr.predictor("delay")  #', "hr.model_events(")
     assert [the_block(text) for text in texts] == BLOCKS
 
 
@@ -89,7 +70,7 @@ def test_readme_program_runs() -> None:
 
 def test_readme_producer_produces_an_event(online: LocalServices) -> None:
     tail = TopicTail(online.bootstrap_servers, [departures.topic], from_beginning=False)
-    run(the_block("EventProducer("))
+    run(the_block("hr.producer("))
     found: list[Departure] = []
     until = time.monotonic() + 20
     while not found and time.monotonic() < until:
@@ -98,7 +79,8 @@ def test_readme_producer_produces_an_event(online: LocalServices) -> None:
 
 
 def test_readme_client_looks_features_up(online: LocalServices) -> None:
-    found = run(the_block("FeatureClient.from_url("))["found"]
+    world = run(the_block("hr.features("))
+    found = world["found"]
     assert found.columns == delay_features.columns()
     assert found.to_dicts()[0]["airport__departures_1h"] == 0
     assert set(found.statuses()) == set(found.offsets()) == {view.name for view in delay_features.views}
@@ -106,11 +88,11 @@ def test_readme_client_looks_features_up(online: LocalServices) -> None:
 
 def test_readme_predictor_predicts_and_follows_model_events(online: LocalServices, tmp_path: Path) -> None:
     KafkaModelEventLog(online.bootstrap_servers).append(version_one(tmp_path))
-    world = run(the_block("Predictor("))
+    world = run(the_block('hr.predictor("delay")  #'))
     assert world["p"].version == world["live"].version == 1
     assert 0.0 < world["p"].value < 1.0
     assert set(world["p"].statuses) == {view.name for view in delay_features.views}
-    (*_, last) = run(the_block("KafkaModelEventLog("))["seen"]
+    (*_, last) = run(the_block("hr.model_events("))["seen"]
     assert last == (1, "a test", world["live"].published.artifact.uri)
 
 

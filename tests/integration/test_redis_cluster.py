@@ -202,7 +202,7 @@ def test_a_master_that_is_emptied_is_noticed_and_its_shards_are_rebuilt(
 def test_a_call_without_time_to_find_the_slots_leaves_it_to_the_next_call(
     redis_cluster: RedisCluster, namespace: str
 ) -> None:
-    with closing(RedisOnlineStore(redis_cluster.url, namespace, retry_s=0)) as store:
+    with closing(RedisOnlineStore(redis_cluster.url, namespace, retry="0s")) as store:
         assert store.get_document("nothing") is None
         of_redis: Any = RedisNode
         dark = of_redis("127.0.0.1", 1, server_type="primary")  # as a master whose host is gone

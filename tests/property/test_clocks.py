@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.base.times import epoch_us
+from headrace.base.times import epoch_us, utc_datetime
 from headrace.bus.event import Event, encode
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.bus.stream import AfterEventTime, Stream, after
@@ -87,7 +87,7 @@ class Scene:
 
     def check(self, as_of_us: int | None, own_us: int) -> None:
         found = FeatureClient(self.store, clock=lambda: own_us).get(
-            "risk", [{"shop": key} for key in KEYS], as_of_us=as_of_us
+            "risk", [{"shop": key} for key in KEYS], as_of=None if as_of_us is None else utc_datetime(as_of_us)
         )
         assert found.at_us == (max(own_us, self.clock) if as_of_us is None else as_of_us)
         in_range = found.at_us >= self.clock - self.spec["history_us"]

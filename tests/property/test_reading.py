@@ -195,7 +195,7 @@ cursors = st.builds(
 def test_the_signs_of_packed_cursors_are_those_of_cursors(known: dict[SourcePartition, Cursor]) -> None:
     moment = ShardSnapshot(0, packed({source: cursor.pack() for source, cursor in known.items()}))
     assert moment.cursors == known
-    clock, live, heartbeat_us = moment.signs
+    clock, live, heartbeat_us = moment.summary
     assert clock == max((cursor.clock for cursor in known.values()), default=NO_CLOCK)
     assert live == is_live(known)
     assert heartbeat_us == min((cursor.heartbeat_us for cursor in present(known)), default=0)
@@ -205,4 +205,4 @@ def test_a_cursor_of_another_format_has_no_signs() -> None:
     data = Cursor(b"o" * 16, 1).pack()
     for broken in (data[:40] + b"\x09" + data[41:], data[:-1]):
         with pytest.raises(CodecError):
-            _ = ShardSnapshot(0, [SOURCES[0].field, broken]).signs
+            _ = ShardSnapshot(0, [SOURCES[0].field, broken]).summary

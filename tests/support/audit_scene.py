@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from deltalake import write_deltalake
 
-from headrace.base.times import epoch_us
+from headrace.base.times import epoch_us, utc_datetime
 from headrace.bus.event import Event, encode
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.bus.stream import Stream
@@ -87,7 +87,7 @@ class AuditScene:
         self.history.refresh()
 
     def serve(self, minute: float) -> None:
-        found = self.client.get("risk", {"shop": "a"}, as_of_us=START_US + round(minute * MINUTE))
+        found = self.client.get("risk", {"shop": "a"}, as_of=utc_datetime(START_US + round(minute * MINUTE)))
         self.vectors.append(
             {
                 "key": "a",

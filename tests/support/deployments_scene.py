@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Producer
 
-from headrace.base.times import wall_clock
+from headrace.base.times import utc_datetime, wall_clock
 from headrace.bus.source_partition import SourcePartition
 from headrace.bus.topics import DEFINITIONS, FOR_EVER, MODELS, TopicPlan, ensure_topics
 from headrace.event_log.event_log import EventLog
@@ -173,7 +173,9 @@ class Scene:
 
     def check(self, number: int) -> None:
         """Every value is that of a plain loop over the rows below the V that the answer names."""
-        found = self.client.get([self.name(number)], [{"user": user} for user in USERS], as_of_us=self.till.end_us)
+        found = self.client.get_views(
+            self.name(number), [{"user": user} for user in USERS], as_of=utc_datetime(self.till.end_us)
+        )
         check_rows(self.till.produced, found.to_dicts(), [found.offsets(row)["user"] for row in range(found.rows)],
                    number, self.till.end_us)  # fmt: skip
 

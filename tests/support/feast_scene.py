@@ -113,7 +113,7 @@ class FeastScene:
         self.namespace = f"t{uuid.uuid4().hex[:10]}"
         self.folder = folder
         self.store = RedisOnlineStore(services.redis_url, self.namespace)
-        self.client = FeatureClient(self.store, heartbeat_bound_us=3_600_000_000)
+        self.client = FeatureClient(self.store, heartbeat_bound="1h")
         self.log = EventLog(folder / "events")
         registry = folder / "registry.db"
         text = YAML.format(

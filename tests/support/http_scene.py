@@ -29,10 +29,11 @@ class InThreads:
     def __init__(self, client: FeatureClient) -> None:
         self._client = client
 
-    async def get(
-        self, features: str | Sequence[str], entities: Sequence[Mapping[str, Any]], **options: Any
-    ) -> FeatureVectors:
-        return await asyncio.to_thread(self._client.get, features, entities, **options)
+    async def get(self, service: str, entities: Any, **options: Any) -> FeatureVectors:
+        return await asyncio.to_thread(self._client.get, service, entities, **options)
+
+    async def get_views(self, views: str | Sequence[str], entities: Any, **options: Any) -> FeatureVectors:
+        return await asyncio.to_thread(self._client.get_views, views, entities, **options)
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,10 @@ class Waiting:
         """See FeatureClient."""
         return self._client.get(*asked, **more)
 
+    def get_views(self, *asked: Any, **more: Any) -> FeatureVectors:
+        """See FeatureClient."""
+        return self._client.get_views(*asked, **more)
+
 
 class Awaited:
     """A client that is awaited, each time in an event loop of its own."""
@@ -128,6 +132,10 @@ class Awaited:
     def get(self, *asked: Any, **more: Any) -> FeatureVectors:
         """See FeatureClient."""
         return asyncio.run(self._client.get(*asked, **more))
+
+    def get_views(self, *asked: Any, **more: Any) -> FeatureVectors:
+        """See FeatureClient."""
+        return asyncio.run(self._client.get_views(*asked, **more))
 
 
 class _Awaitable:

@@ -40,7 +40,7 @@ def test_the_text_of_a_duration_reads_back(name: str) -> None:
 
 
 def test_the_text_of_a_duration_takes_the_largest_unit() -> None:
-    assert [format_duration(duration_us(name)) for name in ("60s", "60m", "24h", "1000ms", "0h")] == [
+    assert [format_duration(duration_us(name)) for name in ("60s", "60m", "24h", "1000ms", "0s")] == [
         "1m",
         "1h",
         "1d",

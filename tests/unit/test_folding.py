@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from confluent_kafka import Message
 
+from headrace.base.times import utc_datetime
 from headrace.base.waiting import UntilAvailable
 from headrace.bus.event import encode
 from headrace.errors import OnlineStoreUnavailableError
@@ -127,7 +128,9 @@ class Scene:
 
     def count(self) -> int:
         """How many sales a look-up knows of."""
-        found: int = FeatureClient(self.store).get("risk", {"shop": "a", "till": 1}, as_of_us=AT_US).to_lists()[0][0]
+        found: int = (
+            FeatureClient(self.store).get("risk", {"shop": "a", "till": 1}, as_of=utc_datetime(AT_US)).to_lists()[0][0]
+        )
         return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -34,7 +34,7 @@ def client() -> InThreads:
     worker = Worker(store)
     worker.fold(0, sale("a", 1, 1.0), sale("b", 3, None))
     worker.fold(1, sale("a", 2, 2.0, till=2))
-    return InThreads(FeatureClient(store, heartbeat_bound_us=10**12))
+    return InThreads(FeatureClient(store, heartbeat_bound="1000000s"))
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +218,9 @@ class Slow:
             await asyncio.sleep(0.01)
         raise OnlineStoreUnavailableError("let go")
 
+    async def get_views(self, *_: Any, **__: Any) -> FeatureVectors:
+        return await self.get()
+
 
 class Broken:
     """Raises."""
@@ -225,12 +228,15 @@ class Broken:
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    async def get(self, _: str | Sequence[str], entities: Sequence[Any], **__: Any) -> FeatureVectors:
+    async def get(self, *_: Any, **__: Any) -> FeatureVectors:
+        raise self._error
+
+    async def get_views(self, *_: Any, **__: Any) -> FeatureVectors:
         raise self._error
 
 
 def test_an_answer_that_takes_too_long_is_given_up(serve: Serve) -> None:
-    url = serve(Slow(), limits=RequestLimits(deadline_s=0.5))
+    url = serve(Slow(), limits=RequestLimits(deadline="500ms"))
     answer = ask(f"{url}/features", request(A1))
     assert answer.problem == (504, "deadline")
     assert "within 0.5 s" in answer.json["detail"]
@@ -240,7 +246,7 @@ def test_an_answer_that_takes_too_long_is_given_up(serve: Serve) -> None:
 
 def test_no_request_waits_for_the_slow_answer_of_another_one(serve: Serve) -> None:
     slow = Slow()
-    url = serve(slow, limits=RequestLimits(deadline_s=120))
+    url = serve(slow, limits=RequestLimits(deadline="120s"))
     answers: list[Any] = []
     asking = threading.Thread(target=lambda: answers.append(ask(f"{url}/features", request(A1))))
     asking.start()
@@ -253,7 +259,7 @@ def test_no_request_waits_for_the_slow_answer_of_another_one(serve: Serve) -> No
 
 
 def test_a_body_that_does_not_come_is_given_up(serve: Serve) -> None:
-    parts = serve(limits=RequestLimits(deadline_s=0.2)).partition("//")[2].partition(":")
+    parts = serve(limits=RequestLimits(deadline="200ms")).partition("//")[2].partition(":")
     with socket.create_connection((parts[0], int(parts[2]))) as connection:
         connection.sendall(b"POST /features HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
         assert connection.recv(1_000).startswith(b"HTTP/1.1 408 ")

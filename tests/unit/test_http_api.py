@@ -30,7 +30,7 @@ def url() -> Iterator[str]:
     """A server that asks for a key."""
     store = MemoryOnlineStore()
     Worker(store).fold(0, sale("a", 1, 1.0))
-    options = HttpOptions(services=["risk"], api_keys=[KEY], limits=RequestLimits(deadline_s=10))
+    options = HttpOptions(services=["risk"], api_keys=[KEY], limits=RequestLimits(deadline="10s"))
     with serving(application(InThreads(FeatureClient(store)), options)) as url:
         yield url
 

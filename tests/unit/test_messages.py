@@ -10,8 +10,8 @@ import pytest
 
 from headrace.bus.control import Tick, decode_control
 from headrace.errors import CodecError, NewerFormatError
-from headrace.models import acknowledgement, manifest, model_events
-from headrace.models.acknowledgement import Acknowledgement
+from headrace.models import manifest, model_events
+from headrace.models.model_events import Acknowledgement
 from headrace.streams.dead_letters import replay
 from headrace.streams.dead_letters.replay import DeadLettersReplayed
 from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded, decode
@@ -52,7 +52,7 @@ MESSAGES: dict[str, tuple[object, bytes, Callable[[bytes], object]]] = {
     "acknowledgement": (
         Acknowledgement(application="web", model="m", version=2, event_id="b", ok=True, at_us=5),
         b'{"format":1,"application":"web","model":"m","version":2,"event_id":"b","ok":true,"reason":"","at_us":5}',
-        acknowledgement.decode,
+        model_events.decode_acknowledgement,
     ),
     "manifest": (MANIFEST, manifest.encode(MANIFEST), manifest.decode),
     "model event": (

@@ -7,9 +7,8 @@ import msgspec
 import pytest
 
 from headrace.errors import CodecError
-from headrace.models import acknowledgement, manifest
-from headrace.models.acknowledgement import Acknowledgement
-from headrace.models.model_events import ModelEventRecord, decode, encode
+from headrace.models import manifest, model_events
+from headrace.models.model_events import Acknowledgement, ModelEventRecord, decode, encode
 from tests.support.model_events import MANIFEST, SERVICE, published, retired, rolled_back
 
 GOLDEN = ModelEventRecord(
@@ -106,10 +105,10 @@ def test_an_acknowledgement_is_these_bytes() -> None:
         b'{"format":1,"application":"web","model":"delay","version":2,"event_id":"b","ok":false,'
         b'"reason":"bad digest","at_us":5}'
     )
-    assert acknowledgement.encode(ack) == golden
-    assert acknowledgement.decode(golden) == ack
+    assert model_events.encode_acknowledgement(ack) == golden
+    assert model_events.decode_acknowledgement(golden) == ack
     with pytest.raises(CodecError, match="acknowledgement"):
-        acknowledgement.decode(b"{}")
+        model_events.decode_acknowledgement(b"{}")
 
 
 def test_a_manifest_is_these_bytes() -> None:

@@ -10,11 +10,10 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from headrace.base.times import SettableClock
-from headrace.errors import BusUnavailableError
+from headrace.errors import BusUnavailableError, NoModelError
 from headrace.models import artifact
-from headrace.models.acknowledgement import Acknowledgement
 from headrace.models.model_event_log import MemoryAcknowledgements, MemoryModelEventLog
-from headrace.models.model_events import ArtifactRef, ModelEvent, ModelEventRecord
+from headrace.models.model_events import Acknowledgement, ArtifactRef, ModelEvent, ModelEventRecord
 from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
 from tests.support.model_events import published, rolled_back
 
@@ -208,10 +207,11 @@ def test_the_thread_swaps_and_survives_a_bus_that_is_away(house: House, monkeypa
     house.subscriber.start()
     try:
         house.publish("a", 1, None)
-        assert house.subscriber.wait_for(1, 20)
-        assert not house.subscriber.wait_for(2, 0.01)
+        assert house.subscriber.wait_until_ready("20s").version == 1
+        with pytest.raises(NoModelError, match="no version 2 loaded after 10ms"):
+            house.subscriber.wait_until_ready("10ms", version=2)
         house.publish("b", 2, "a")
-        assert house.subscriber.wait_for(2, 20)
+        assert house.subscriber.wait_until_ready("20s", version=2).version == 2
     finally:
         house.subscriber.stop()
     assert failures == []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from headrace.base.times import utc_datetime
 from headrace.features.definitions.aggregates import Count, Mean
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.expression import col
@@ -53,7 +54,7 @@ def serve(scene: AuditScene, minute: int) -> None:
     """One more vector, as an application logs it."""
     at = START + timedelta(minutes=minute)
     request = {"shop": "a", "asked_at": at.isoformat(), **REQUEST}
-    found = scene.client.get("basket", request, as_of_us=START_US + minute * MINUTE)
+    found = scene.client.get("basket", request, as_of=utc_datetime(START_US + minute * MINUTE))
     scene.vectors.append(
         {
             "key": "a",

@@ -26,7 +26,7 @@ def url() -> Iterator[str]:
     store = MemoryOnlineStore()
     filled(store)
     publish_definitions(store, [], [basket])
-    client = FeatureClient(store, clock=lambda: AT_US, heartbeat_bound_us=10**18)
+    client = FeatureClient(store, clock=lambda: AT_US, heartbeat_bound="1000000000000s")
     with serving(application(InThreads(client), HttpOptions(services=["basket"]))) as found:
         yield found
 

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from headrace.base.times import utc_datetime
 from headrace.errors import RequestValueError
 from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.models.model_events import ServiceRef, ViewRef
@@ -50,8 +51,8 @@ class Scene:
         self.frame = frame
         return np.full((len(frame), 2), 0.5)
 
-    def send(self, _: Any, event: Any, *, timestamp_ms: int) -> None:
-        assert timestamp_ms == AT_US // 1_000
+    def send(self, _: Any, event: Any, *, timestamp: Any) -> None:
+        assert timestamp == utc_datetime(AT_US)
         self.sent.append(event)
 
 
@@ -60,7 +61,7 @@ def test_on_demand_features_come_before_request_features_and_are_logged() -> Non
     requests = [
         {"id": n, **entity, **own} for n, (entity, own) in enumerate(zip([A1, B1, NOWHERE], REQUESTS, strict=True))
     ]
-    scene.answerer.predict_many(requests, as_of_us=AT_US)
+    scene.answerer.predict_many(requests, as_of=utc_datetime(AT_US))
     assert list(scene.frame.columns) == [*basket.columns(), "price"]
     made = np.array([[np.nan if value is None else value for value in row] for row in WANTED], float)
     assert np.array_equal(scene.frame[["gap", "is_dear", "is_known"]].to_numpy(), made, equal_nan=True)

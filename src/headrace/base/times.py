@@ -62,7 +62,16 @@ def wall_clock() -> int:
 
 @dataclass
 class SettableClock:
-    """A clock that shows the time to which it was set: for lockstep replay and tests."""
+    """A clock that shows the time to which it was set: for lockstep replay and tests.
+
+    >>> from headrace.testing import SettableClock
+    >>> clock = SettableClock(1_000_000)
+    >>> clock()
+    1000000
+    >>> clock.now_us += 500
+    >>> clock()
+    1000500
+    """
 
     now_us: int = 0
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from headrace.base.times import SECOND, duration_us, epoch_us
 from headrace.bus.event import encode
 from headrace.errors import BusUnavailableError, RefusedError, TerminalError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     import msgspec
     from confluent_kafka import KafkaError, Message, Producer
 
+    from headrace.base.times import Duration
     from headrace.bus.stream import Stream
 
 
@@ -35,17 +38,27 @@ class ProducerRecord:
 
 
 class EventProducer:
-    """Produces events and control messages. Not for several threads at once.
+    """Produces events and control messages. For one thread at a time.
 
-    A record that it accepts is delivered, or handed back by RefusedError. A delivery that fails for another reason is
-    repeated, after the records that were delivered meanwhile. ``linger_ms`` trades latency for throughput. If the
-    queue is full, a call waits up to ``timeout_s`` and then raises BusUnavailableError.
+    ``headrace.connect().producer()`` makes one. A record that it accepts is delivered, or handed back by RefusedError.
+    A delivery that fails for another reason is repeated, after the records that were delivered meanwhile. ``linger`` is
+    how long a record may wait for others to travel with it: longer gives more throughput. If the queue is full, a call
+    waits up to ``timeout`` and then raises BusUnavailableError.
+
+    >>> from datetime import UTC, datetime
+    >>> import headrace
+    >>> from streams.flights import Departure, departures
+    >>> with headrace.connect() as hr:
+    ...     producer = hr.producer()
+    ...     flight = {"flight_id": 7, "carrier": "B6", "origin": "JFK", "dest": "LAX"}
+    ...     producer.send(departures, Departure(**flight, departed_at=datetime.now(UTC), delay_minutes=23.0))
+    ...     producer.flush()  # returns when Kafka has it
     """
 
-    def __init__(self, bootstrap_servers: str, *, linger_ms: float = 1.0, timeout_s: float = 30.0) -> None:
+    def __init__(self, bootstrap_servers: str, *, linger: Duration = "1ms", timeout: Duration = "30s") -> None:
         self._servers = bootstrap_servers
-        self._timeout_s = timeout_s
-        self._linger_ms = linger_ms
+        self._timeout_s = duration_us(timeout) / SECOND
+        self._linger_ms = duration_us(linger) / 1_000
         self._failed: list[tuple[ProducerRecord, KafkaError]] = []
         self._producer = self._connect()
 
@@ -64,8 +77,13 @@ class EventProducer:
             }
         )
 
-    def send(self, stream: Stream, event: msgspec.Struct, *, timestamp_ms: int = 0) -> None:
-        """Produce an event to its stream, with the stream's key fields as key. ``timestamp_ms`` 0 means now."""
+    def send(self, stream: Stream, event: msgspec.Struct, *, timestamp: datetime | None = None) -> None:
+        """Produce an event to its stream, keyed by the stream's key fields.
+
+        ``timestamp`` is the record's, None for now. A topic with the broker's timestamps ignores it. Raises what
+        :meth:`put` raises.
+        """
+        timestamp_ms = 0 if timestamp is None else epoch_us(timestamp) // 1_000
         key = "|".join(str(getattr(event, name)) for name in stream.key_fields).encode() if stream.key_fields else None
         self.put(stream.topic, key, encode(event), timestamp_ms=timestamp_ms)
 

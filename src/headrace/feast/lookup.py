@@ -16,7 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from headrace.feast.answer import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT, FilledView, cells, fill, timestamp
 from headrace.feast.source import HeadraceSource, check_names, tiled
 from headrace.features.online.value_columns import lists_of
-from headrace.serving.feast_status import FEAST_STATUSES
+from headrace.serving.feature_vectors import FEAST_STATUSES
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -208,7 +208,7 @@ _STATES = {status: FieldStatus.Value(name) if name else 0 for status, name in FE
 def of_tiles(group: EntityGroup, client: FeatureClient) -> dict[int, FilledView]:
     """What the tiles say, by the place of the view asked."""
     sources = [source for _, view, _ in group.refs if (source := tiled(view))]
-    found = client.get([source.view for source in sources], group.dicts())
+    found = client.get_views([source.view for source in sources], group.dicts())
     return {
         place: _of_tiles(answer, source, features, found.at_us)
         for (place, _, features), source, answer in zip(group.refs, sources, found.views, strict=True)

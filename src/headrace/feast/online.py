@@ -18,7 +18,6 @@ from feast.infra.online_stores.redis import (
 )
 from feast.protos.feast.types.Value_pb2 import Value
 
-from headrace.base.times import duration_us
 from headrace.errors import DefinitionError, SettingsError
 from headrace.feast.answer import cells
 from headrace.feast.lookup import (
@@ -73,8 +72,9 @@ class HeadraceOnlineStore(RedisOnlineStore):
         if identity not in self._clients:
             url = own.redis_url or redis_url(own)
             options: dict[str, Any] = {"clock": "stream"} if own.clock == "stream" else {}
-            bound_us = duration_us(own.heartbeat_bound)
-            self._clients[identity] = FeatureClient.from_url(url, own.namespace, heartbeat_bound_us=bound_us, **options)
+            self._clients[identity] = FeatureClient.from_url(
+                url, own.namespace, heartbeat_bound=own.heartbeat_bound, **options
+            )
         return self._clients[identity]
 
     async def _get_client_async(self, online_store_config: Any) -> Any:
@@ -172,7 +172,7 @@ class HeadraceOnlineStore(RedisOnlineStore):
         self, config: Any, source: HeadraceSource, entity_keys: Sequence[Any], requested: Sequence[str] | None
     ) -> list[tuple[datetime | None, dict[str, Any] | None]]:
         rows = [dict(zip(key.join_keys, map(native, key.entity_values), strict=True)) for key in entity_keys]
-        found = self._tiles(config).get([source.view], rows)
+        found = self._tiles(config).get_views(source.view, rows)
         answer = found.views[0]
         names = [*(requested or source.kinds)]
         own = zip(names, columns_of(answer, source, names), strict=True)

@@ -18,9 +18,8 @@ from confluent_kafka.admin import (
 from headrace.bus.topics import FOR_EVER, MODEL_ACKS, MODELS
 from headrace.bus.watermarks import Watermarks
 from headrace.errors import BusUnavailableError, DefinitionError
-from headrace.models import acknowledgement
 from headrace.models.model_event_log import ModelLogEntry, entry
-from headrace.models.model_events import ModelEvent, ModelEventRecord, encode
+from headrace.models.model_events import Acknowledgement, ModelEvent, ModelEventRecord, encode, encode_acknowledgement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,9 +170,9 @@ class KafkaAcknowledgements:
     ) -> None:
         self._writer = _SingleRecordProducer(bootstrap_servers, topic, timeout_s)
 
-    def send(self, message: acknowledgement.Acknowledgement) -> None:
+    def send(self, message: Acknowledgement) -> None:
         """Produce it and wait for the broker."""
-        self._writer.write(message.model.encode(), acknowledgement.encode(message), {})
+        self._writer.write(message.model.encode(), encode_acknowledgement(message), {})
 
 
 class _SingleRecordProducer:

@@ -1,4 +1,4 @@
-"""The log of model events: one partition, kept for ever. A port and its in-memory double; Kafka's is beside it."""
+"""The log of model events: one partition, kept for ever. The port and its in-memory double."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from headrace.models.model_state import ModelState, advance
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from headrace.models.acknowledgement import Acknowledgement
+    from headrace.models.model_events import Acknowledgement
 
 
 @dataclass(frozen=True)
 class ModelLogEntry:
-    """One record of the log: its event, or why it has none. An unreadable record changes nothing for anyone."""
+    """One record of the log: its event, or why it cannot be read. An unreadable record has no effect on any reader."""
 
     offset: int
     event: ModelEvent | None
@@ -29,31 +29,34 @@ class ModelEventLog(Protocol):
     """All model events in their one order."""
 
     def append(self, event: ModelEvent) -> int:
-        """The event's offset, once it is durable. Raises BusUnavailableError: then it may be in the log or not."""
+        """Append an event and return its offset, once it is durable.
+
+        Raises BusUnavailableError: then the event may be in the log or not.
+        """
         ...
 
     def read(self, start: int = 0, *, wait_s: float = 0.0) -> list[ModelLogEntry]:
-        """The entries from ``start`` to the end of the log; if there is none yet, the first to come within ``wait_s``.
+        """Return the entries from ``start`` to the end of the log. If there are none, wait ``wait_s`` for the first.
 
-        Continue from the last entry's offset + 1. Raises BusUnavailableError.
+        The next call continues at the last entry's offset + 1. Raises BusUnavailableError.
         """
         ...
 
     def close(self) -> None:
-        """Let go of the connections. The log itself stays."""
+        """Close the connections. The log itself stays."""
         ...
 
 
 class Acknowledgements(Protocol):
-    """Where applications say what they made of a model event."""
+    """Where applications send their acknowledgements of model events."""
 
     def send(self, message: Acknowledgement) -> None:
-        """Returns once it is durable. Raises BusUnavailableError."""
+        """Send one, and return when it is durable. Raises BusUnavailableError."""
         ...
 
 
 def entry(offset: int, record: ModelEventRecord) -> ModelLogEntry:
-    """The entry of a record, readable or not."""
+    """Return the entry of a record, readable or not."""
     try:
         return ModelLogEntry(offset, decode(record))
     except CodecError as error:
@@ -61,12 +64,12 @@ def entry(offset: int, record: ModelEventRecord) -> ModelLogEntry:
 
 
 def events(entries: Iterable[ModelLogEntry], model: str) -> list[ModelEvent]:
-    """The readable events of one model, ready to fold."""
+    """Return the readable events of one model, ready to fold."""
     return [e.event for e in entries if e.event is not None and e.event.model == model]
 
 
 class FoldedEvents:
-    """The states of models by a log: each look reads on from where the last one ended. Not for several threads."""
+    """The states of models by a log. Each call reads on from where the last one ended. For one thread."""
 
     def __init__(self, log: ModelEventLog) -> None:
         self._log = log
@@ -74,7 +77,7 @@ class FoldedEvents:
         self._states: dict[str, ModelState] = {}
 
     def state(self, model: str) -> ModelState:
-        """The state at the present end of the log. Raises BusUnavailableError."""
+        """Return the state at the present end of the log. Raises BusUnavailableError."""
         for one in self._log.read(self._next):
             self._next = one.offset + 1
             if one.event is not None:
@@ -84,7 +87,16 @@ class FoldedEvents:
 
 
 class MemoryModelEventLog:
-    """The double: the same bytes in a list. Safe to share between threads."""
+    """A :class:`ModelEventLog` in this process: the same bytes in a list. Safe to share between threads.
+
+    >>> from headrace.testing import MemoryModelEventLog
+    >>> from headrace.models.model_events import ModelEvent, Retired
+    >>> log = MemoryModelEventLog()
+    >>> log.append(ModelEvent(id="e1", model="delay", at_us=0, data=Retired(version=1, reason="a test")))
+    0
+    >>> [entry.event.data.reason for entry in log.read()]
+    ['a test']
+    """
 
     def __init__(self) -> None:
         self._records: list[ModelEventRecord] = []
@@ -95,7 +107,7 @@ class MemoryModelEventLog:
         return self.append_record(encode(event))
 
     def append_record(self, record: ModelEventRecord) -> int:
-        """Add any record, also one that is no model event."""
+        """Add any record, also one that is not a model event."""
         with self._grown:
             self._records.append(record)
             self._grown.notify_all()
@@ -108,11 +120,16 @@ class MemoryModelEventLog:
             return [entry(offset, record) for offset, record in enumerate(self._records) if offset >= start]
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there is no connection."""
 
 
 class MemoryAcknowledgements:
-    """The double: acknowledgements in a list."""
+    """:class:`Acknowledgements` in a list.
+
+    >>> from headrace.testing import MemoryAcknowledgements
+    >>> MemoryAcknowledgements().sent
+    []
+    """
 
     def __init__(self) -> None:
         self.sent: list[Acknowledgement] = []

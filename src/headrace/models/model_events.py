@@ -1,13 +1,14 @@
-"""Model events: the messages that a version was published, rolled back to, or retired.
+"""Model events: a version was published, rolled back to, or retired; and what applications answer to them.
 
-On the bus they are CloudEvents 1.0 in Kafka's binary mode: attributes in ``ce_*`` headers, JSON in the value, and the
-model's name as the record key. Types: ``headrace.model.published``, ``.rolled_back``, ``.retired``.
+On the bus model events are CloudEvents 1.0 in Kafka's binary mode: attributes in ``ce_*`` headers, JSON in the value,
+and the model's name as the record key. Types: ``headrace.model.published``, ``.rolled_back``, ``.retired``.
+Acknowledgements are plain JSON.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from cloudevents.core.bindings import kafka
@@ -19,13 +20,17 @@ from headrace.base.times import epoch_us, utc_datetime
 from headrace.bus import message
 from headrace.errors import CodecError, NewerFormatError
 
+if TYPE_CHECKING:
+    from datetime import datetime
+
 FORMAT = 2
-"""The latest. Format 2 is that of publications whose service has on-demand features; all else is format 1."""
+"""The latest format. Publications whose service has on-demand features have format 2, all others format 1."""
+ACKNOWLEDGEMENT_FORMAT = 1
 _PREFIX = "headrace.model."
 
 
 class ArtifactRef(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the estimator's bytes are, what they must be, and what they mean."""
+    """Where the estimator's bytes are, their digest, and the hash of their content."""
 
     uri: str
     digest: str
@@ -48,10 +53,10 @@ class ViewRef(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServiceRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """All that an application needs to look this model's features up, with no definition code.
+    """Everything that an application needs to look this model's features up, without definition code.
 
     ``columns`` are the feature columns in the order of the training set; ``request_features`` follow them.
-    ``on_demand`` is that of the service's spec: what the last of the columns are made of.
+    ``on_demand`` is that of the service's spec: the expressions of the last columns.
     """
 
     name: str
@@ -115,12 +120,17 @@ _KINDS: dict[str, type[ModelEventData]] = {
 
 
 class ModelEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One event of one model. ``id`` is unique; ``at_us`` is when it was decided, on the injected clock."""
+    """One event of one model. ``id`` is unique. ``at_us`` is when it was decided, on the injected clock."""
 
     id: str
     model: str
     at_us: int
     data: ModelEventData
+
+    @property
+    def at(self) -> datetime:
+        """When it was decided, UTC."""
+        return utc_datetime(self.at_us)
 
     @property
     def kind(self) -> str:
@@ -170,6 +180,32 @@ def decode(record: ModelEventRecord) -> ModelEvent:
     except (BaseCloudEventException, CodecError, ValueError, TypeError) as error:
         said = f"a record of model {record.key!r} is no model event that this release reads: {error}"
         raise CodecError(said) from error
+
+
+class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
+    """An application's answer to a model event: the version is loaded, or why it is not.
+
+    One message on ``headrace.model-acks``; its record key is the model. ``reason`` is empty when ``ok``.
+    """
+
+    format: int = ACKNOWLEDGEMENT_FORMAT
+    application: str
+    model: str
+    version: int
+    event_id: str
+    ok: bool
+    reason: str = ""
+    at_us: int
+
+
+def encode_acknowledgement(acknowledgement: Acknowledgement) -> bytes:
+    """Return the JSON of an acknowledgement."""
+    return msgspec.json.encode(acknowledgement, order="deterministic")
+
+
+def decode_acknowledgement(data: bytes) -> Acknowledgement:
+    """Return the acknowledgement in these bytes. Raises CodecError."""
+    return message.decode(data, Acknowledgement, ACKNOWLEDGEMENT_FORMAT, "an acknowledgement of a model event")
 
 
 def _data_type(name: str) -> type[ModelEventData]:

@@ -1,4 +1,4 @@
-"""The registry keeps every training run, passed or not, and numbers the versions. A port and its in-memory double."""
+"""The registry keeps every training run, passed or not, and numbers the versions. The port and its double."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GATE_FILE = "gate.json"
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a training run hands in. ``model`` is the refit to publish: given if and only if the gate passed.
+    """A training run, as its runner records it. ``model`` is the refit to publish; it is there only if the gate passed.
 
     ``challenger`` is the fit that was gated. Times are microseconds UTC on the injected clock.
     """
@@ -59,15 +59,18 @@ class Registry(Protocol):
     """Runs under their request id; versions 1, 2, … of those that passed."""
 
     def record(self, run: RunRecord) -> Registration:
-        """Keep a run and, if it passed, give it a version. The same request id again returns what is kept of it."""
+        """Keep a run and, if it passed, give it a version.
+
+        A request id that is known already changes nothing: the registration of the first run is returned.
+        """
         ...
 
     def find(self, name: str, request_id: str) -> Registration | None:
-        """What is kept under a request id, complete, or None."""
+        """Return the complete run with that request id, or None."""
         ...
 
     def version(self, name: str, version: int) -> Registration:
-        """A version's registration. Raises UnknownVersionError."""
+        """Return a version's registration. Raises UnknownVersionError."""
         ...
 
     def promote(self, name: str, version: int) -> None:
@@ -75,12 +78,19 @@ class Registry(Protocol):
         ...
 
     def champion(self, name: str) -> int | None:
-        """The version named champion, or None."""
+        """Return the version that is the champion, or None."""
         ...
 
 
 class MemoryRegistry:
-    """The double: registrations in a dict, artifact and manifest as files in a folder, so that their URIs work."""
+    """A :class:`Registry` in this process. Artifacts and manifests are files in ``folder``, so that their URIs work.
+
+    >>> from pathlib import Path
+    >>> from headrace.testing import MemoryRegistry
+    >>> registry = MemoryRegistry(Path("/tmp"))
+    >>> registry.find("delay", "request-1"), registry.champion("delay")
+    (None, None)
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,4 +1,4 @@
-"""What the store answered a moment ago, kept as it was: values are worked out anew, and go on ageing."""
+"""Bytes that the store answered a moment ago. Values are computed from them at each look-up, so they go on ageing."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from headrace.features.online.store import ShardSnapshot, StoredFields
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    WantedKeys = Sequence[tuple[str, Sequence[bytes]]]
-    """Views with the keys of entities."""
+    from headrace.features.online.store import WantedKeys
 
 
 class _CachedFields(NamedTuple):
-    """The fields of an entity in a view, the moment that they were read at, and when that was by the own clock."""
+    """The fields of one entity in one view, its shard's snapshot, and when both were read by the client's clock."""
 
     fields: Sequence[bytes]
-    moment: ShardSnapshot
+    snapshot: ShardSnapshot
     at_s: float
 
 
 class AnswerCache:
-    """The fields of at most ``entries`` entities of a view, each for ``keep_s`` seconds. Safe to share between threads.
+    """The fields of at most ``entries`` entities of a view, each kept for ``keep_s`` seconds.
 
-    Times are the caller's, of a clock that never goes back.
+    Safe to share between threads. All times are arguments, from a clock that never goes back.
     """
 
     def __init__(self, keep_s: float, entries: int) -> None:
@@ -33,8 +32,8 @@ class AnswerCache:
         self._kept: dict[tuple[str, bytes], _CachedFields] = {}  # the oldest first
         self._lock = threading.Lock()
 
-    def recall(self, wanted: WantedKeys, now_s: float) -> Recalled:
-        """What of a look-up is known."""
+    def recall(self, wanted: WantedKeys, now_s: float) -> RecalledFields:
+        """Return the part of a look-up that is in the cache."""
         oldest_s = now_s - self._keep_s
         with self._lock:
             found = [[self._kept.get((view, key)) for key in keys] for view, keys in wanted]
@@ -42,59 +41,59 @@ class AnswerCache:
             {key: kept for key, kept in zip(keys, of_view, strict=True) if kept is not None and kept.at_s > oldest_s}
             for (_, keys), of_view in zip(wanted, found, strict=True)
         ]
-        return Recalled(wanted, known)
+        return RecalledFields(wanted, known)
 
-    def keep(self, wanted: WantedKeys, answers: Sequence[StoredFields], at_s: float) -> None:
-        """Keep what was asked for at a time."""
+    def keep(self, wanted: WantedKeys, stored: Sequence[StoredFields], at_s: float) -> None:
+        """Keep the fields that a read returned. ``at_s``: when the read was asked."""
         with self._lock:
-            for (view, keys), answer in zip(wanted, answers, strict=True):
-                for key, shard, fields in zip(keys, answer.shards, answer.packed, strict=True):
+            for (view, keys), of_view in zip(wanted, stored, strict=True):
+                for key, shard, fields in zip(keys, of_view.shards, of_view.packed, strict=True):
                     former = self._kept.pop((view, key), None)
-                    if former is not None and former.at_s > at_s:  # who asked later was answered sooner
+                    if former is not None and former.at_s > at_s:  # a later read was answered earlier
                         self._kept[view, key] = former
                         continue
-                    self._kept[view, key] = _CachedFields(fields, answer.moments[shard], at_s)
+                    self._kept[view, key] = _CachedFields(fields, of_view.snapshots[shard], at_s)
             while len(self._kept) > self._entries:
                 del self._kept[next(iter(self._kept))]
 
 
-class Recalled:
-    """What of a look-up is known, and what is yet to be asked for."""
+class RecalledFields:
+    """The part of one look-up that the cache knows, and the part that is still to be read."""
 
     def __init__(self, wanted: WantedKeys, known: Sequence[Mapping[bytes, _CachedFields]]) -> None:
         self._wanted, self._known = wanted, known
-        self._asked = [view for view, (_, keys) in enumerate(wanted) if len(known[view]) < len(keys) or not keys]
+        self._to_read = [view for view, (_, keys) in enumerate(wanted) if len(known[view]) < len(keys) or not keys]
         self.missing: WantedKeys = [
-            (wanted[view][0], [key for key in wanted[view][1] if key not in known[view]]) for view in self._asked
+            (wanted[view][0], [key for key in wanted[view][1] if key not in known[view]]) for view in self._to_read
         ]
-        """What to ask the store; a view without keys is asked for, as its cursors tell something too."""
+        """The keys to read. A view without keys is read too, for its cursors."""
 
-    def whole(self, answers: Sequence[StoredFields], now_s: float) -> list[StoredFields]:
-        """The answers to all of it, from those to what was missing; ``now_s``: when these had come."""
-        fresh = dict(zip(self._asked, answers, strict=True))
+    def complete(self, stored: Sequence[StoredFields], now_s: float) -> list[StoredFields]:
+        """Return the fields of the whole look-up. ``stored`` are those of ``missing``, which came at ``now_s``."""
+        fresh = dict(zip(self._to_read, stored, strict=True))
         return [self._of_view(view, fresh.get(view), now_s) for view in range(len(self._wanted))]
 
     def _of_view(self, view: int, fresh: StoredFields | None, now_s: float) -> StoredFields:
         known = self._known[view]
         if fresh is not None and not known:
             return fresh
-        told = iter(
-            () if fresh is None else [(f, fresh.moments[s]) for f, s in zip(fresh.packed, fresh.shards, strict=True)]
+        was_read = iter(
+            () if fresh is None else [(f, fresh.snapshots[s]) for f, s in zip(fresh.packed, fresh.shards, strict=True)]
         )
         places: dict[int, int] = {}
-        moments: dict[int, ShardSnapshot] = {}
-        which, packed = [], []
+        snapshots: dict[int, ShardSnapshot] = {}
+        shards, packed = [], []
         for key in self._wanted[view][1]:
             kept = known.get(key)
-            fields, moment = next(told) if kept is None else kept[:2]
-            place = places.setdefault(id(moment), len(places))
-            if place not in moments:
-                moments[place] = moment if kept is None else _aged(kept, now_s)
-            which.append(place)
+            fields, snapshot = next(was_read) if kept is None else kept[:2]
+            place = places.setdefault(id(snapshot), len(places))
+            if place not in snapshots:
+                snapshots[place] = snapshot if kept is None else _aged(kept, now_s)
+            shards.append(place)
             packed.append(fields)
-        return StoredFields(moments, which, packed)
+        return StoredFields(snapshots, shards, packed)
 
 
 def _aged(kept: _CachedFields, now_s: float) -> ShardSnapshot:
-    """As much later as it was kept: a heartbeat goes on ageing."""
-    return ShardSnapshot(kept.moment.now_us + round((now_s - kept.at_s) * 1e6), kept.moment.packed)
+    """Return the snapshot with its time moved on by the time in the cache: a heartbeat goes on ageing."""
+    return ShardSnapshot(kept.snapshot.now_us + round((now_s - kept.at_s) * 1e6), kept.snapshot.packed)

@@ -1,4 +1,4 @@
-"""Answers requests with the live version of a model: looks features up, predicts, and logs what was served."""
+"""Answers requests with the live version of a model: it looks features up, predicts, and logs the answer."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headrace.base.times import utc_datetime
 from headrace.errors import DefinitionError, NoModelError
 from headrace.features.kernel.on_demand import on_demand
 from headrace.models.predictions import PREDICTIONS, VECTORS, Prediction, ServedVector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
 
     import pandas as pd
 
@@ -25,12 +25,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Predicted:
-    """One answer: the score, the version that gave it (0: the fallback), the views' statuses, and t in microseconds."""
+    """One answer: ``value`` is the score, ``version`` the version that gave it (0 for the fallback).
+
+    ``statuses`` are those of the views, and ``at`` is the time of the features; the fallback has neither. ``shadows``
+    has the score of each version that saw the same vector.
+    """
 
     value: float
     version: int
     statuses: Mapping[str, Status]
-    at_us: int
+    at: datetime | None
     vector_id: str
     shadows: Mapping[int, float]
 
@@ -38,8 +42,8 @@ class Predicted:
 class Answerer:
     """Predicts with the live version of one model, from parts that are handed in.
 
-    ``subscriber`` keeps the version, ``features`` looks up, ``producer`` takes the log of served vectors and
-    predictions (None: nothing is logged). ``fallback`` answers before version 1. ``new_id`` makes the ids of vectors.
+    ``subscriber`` has the version, ``features`` looks up, ``producer`` takes the log of served vectors and predictions
+    (None: nothing is logged). ``fallback`` is the answer before version 1. ``new_id`` makes the ids of vectors.
     """
 
     def __init__(
@@ -57,17 +61,21 @@ class Answerer:
         self._new_id = new_id
         self._fallback = fallback
 
-    def predict(self, request: Mapping[str, Any], *, as_of_us: int | None = None) -> Predicted:
+    def predict(self, request: Mapping[str, Any], *, as_of: datetime | None = None) -> Predicted:
         """Predict one request: a mapping with the model's key, its join keys and its request features."""
-        return self.predict_many([request], as_of_us=as_of_us)[0]
+        return self.predict_many([request], as_of=as_of)[0]
 
     def predict_many(
-        self, requests: Sequence[Mapping[str, Any]], *, as_of_us: int | None = None, shadows: Sequence[LoadedModel] = ()
+        self,
+        requests: Sequence[Mapping[str, Any]],
+        *,
+        as_of: datetime | None = None,
+        shadows: Sequence[LoadedModel] = (),
     ) -> list[Predicted]:
         """Predict many requests at one t with one version; ``shadows`` see the same vectors and are logged as such.
 
-        Raises NoModelError before version 1 without a fallback, DefinitionError for a request that lacks a field that
-        the model wants, RequestValueError where an on-demand feature cannot be made of it, and
+        Raises NoModelError before version 1 if there is no fallback, DefinitionError for a request that lacks a field
+        of the model, RequestValueError if an on-demand feature cannot be computed from it, and
         OnlineStoreUnavailableError.
         """
         model = self._subscriber.current
@@ -78,9 +86,8 @@ class Answerer:
         service = model.published.service
         made = on_demand({"on_demand": service.on_demand})
         given = made.given(requests)
-        found = self._features.get(
-            [f"{view.name}@{view.spec_hash}" for view in service.views], requests, as_of_us=as_of_us
-        ).with_on_demand(made, given)
+        views = [f"{view.name}@{view.spec_hash}" for view in service.views]
+        found = self._features.get_views(views, requests, as_of=as_of).with_on_demand(made, given)
         matrix = model_frame(service, requests, found)
         scores = {loaded.version: _scores(loaded, matrix) for loaded in (*shadows, model)}
         answers = [self._answer(row, found, model.version, scores) for row in range(len(requests))]
@@ -91,13 +98,13 @@ class Answerer:
     def _without_model(self) -> Predicted:
         if self._fallback is None:
             raise NoModelError("no version of the model is live yet: wait, or give the predictor a fallback")
-        return Predicted(self._fallback, 0, {}, 0, "", {})
+        return Predicted(self._fallback, 0, {}, None, "", {})
 
     def _answer(
         self, row: int, found: FeatureVectors, version: int, scores: Mapping[int, Sequence[float]]
     ) -> Predicted:
         by_version = {v: float(column[row]) for v, column in scores.items()}
-        return Predicted(by_version[version], version, found.statuses(row), found.at_us, self._new_id(), by_version)
+        return Predicted(by_version[version], version, found.statuses(row), found.at, self._new_id(), by_version)
 
     def _log(
         self,
@@ -107,19 +114,19 @@ class Answerer:
         found: FeatureVectors,
         answers: Sequence[Predicted],
     ) -> None:
-        timestamp_ms = found.at_us // 1_000
+        at = found.at
         for row, (request, answer, values) in enumerate(zip(requests, answers, found.to_lists(), strict=True)):
-            vector = _vector(model, request, answer, values=values, offsets=found.offsets(row))
-            producer.send(VECTORS, vector, timestamp_ms=timestamp_ms)
+            vector = _vector(model, request, answer, found, row=row, values=values)
+            producer.send(VECTORS, vector, timestamp=at)
             for version, score in answer.shadows.items():
                 prediction = _prediction(vector, version, score, live=version == model.version)
-                producer.send(PREDICTIONS, prediction, timestamp_ms=timestamp_ms)
+                producer.send(PREDICTIONS, prediction, timestamp=at)
 
 
 def model_frame(service: ServiceRef, requests: Sequence[Mapping[str, Any]], found: FeatureVectors) -> pd.DataFrame:
-    """What the estimator sees: the feature columns, then the request features; float64 where they are numbers.
+    """Return the estimator's input: the feature columns, then the request features; numbers are float64.
 
-    Raises DefinitionError for a request that lacks the model's key or a request feature. None is a value too.
+    Raises DefinitionError for a request that lacks the model's key or a request feature. None counts as a value.
     """
     wanted = [service.key, *service.request_features]
     for row, request in enumerate(requests):
@@ -147,11 +154,12 @@ def _vector(
     model: LoadedModel,
     request: Mapping[str, Any],
     answer: Predicted,
+    found: FeatureVectors,
     *,
+    row: int,
     values: Sequence[Any],
-    offsets: Mapping[str, Mapping[str, int]],
 ) -> ServedVector:
-    service, served_at = model.published.service, utc_datetime(answer.at_us)
+    service, served_at = model.published.service, found.at
     return ServedVector(
         vector_id=answer.vector_id,
         model=model.event.model,
@@ -161,7 +169,7 @@ def _vector(
         service=service.hash,
         values=[None if value is None else float(value) for value in values],
         statuses=_json(answer.statuses),
-        offsets=_json(offsets),
+        offsets=_json(found.offsets(row)),
         request=_json(request),
     )
 

@@ -4,32 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack
 
-from headrace.serving.look_up import LookUp
+from headrace.serving.features import service_name, split_options, view_names
+from headrace.serving.look_up import ClientOptions, GetDocuments, LookUp, LookUpOptions, ReadViews, Step, Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+    from datetime import datetime
     from types import TracebackType
 
     from headrace.features.kernel.on_demand import RequestValues
-    from headrace.features.online.store import StoredFields
+    from headrace.features.online.store import StoredFields, WantedKeys
     from headrace.serving.feature_vectors import FeatureVectors
-    from headrace.serving.look_up import ClientOptions
+    from headrace.serving.look_up import Entities
 
 
 class AsyncStore(Protocol):
-    """What look-ups ask of an online store, awaited."""
+    """The reads of an online store that look-ups need, for asyncio."""
 
-    async def look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[StoredFields]:
+    async def look_up(self, wanted: WantedKeys) -> list[StoredFields]:
         """See :class:`~headrace.features.online.store.OnlineStore`."""
         ...
 
     async def look_up_with(
-        self, document: str, wanted: Sequence[tuple[str, Sequence[bytes]]]
-    ) -> tuple[dict[str, Any] | None, list[StoredFields]]:
+        self, documents: Sequence[str], wanted: WantedKeys
+    ) -> tuple[list[dict[str, Any] | None], list[StoredFields]]:
         """See :class:`~headrace.features.online.store.OnlineStore`."""
         ...
 
-    async def get_document(self, name: str) -> dict[str, Any] | None:
+    async def get_documents(self, names: Sequence[str]) -> list[dict[str, Any] | None]:
         """See :class:`~headrace.features.online.store.OnlineStore`."""
         ...
 
@@ -38,44 +40,62 @@ class AsyncStore(Protocol):
         ...
 
 
-class AsyncFeatureClient:
-    """A :class:`FeatureClient` to be awaited: the same options, answers and errors.
+class LookUpClient(Protocol):
+    """The look-ups that the HTTP server needs: those of :class:`AsyncFeatureClient`."""
 
-    Safe to share between tasks, and between event loops. A task that is cancelled, as by ``asyncio.timeout``, leaves
-    nothing behind. Use it as an asynchronous context, or ``close`` it.
+    async def get(
+        self, service: str, entities: Entities, *, as_of: datetime | None = None, request: RequestValues = None
+    ) -> FeatureVectors:
+        """See :meth:`FeatureClient.get`."""
+        ...
+
+    async def get_views(
+        self, views: str | Sequence[str], entities: Entities, *, as_of: datetime | None = None
+    ) -> FeatureVectors:
+        """See :meth:`FeatureClient.get_views`."""
+        ...
+
+
+class AsyncFeatureClient:
+    """A :class:`FeatureClient` for asyncio: the same options, answers and errors.
+
+    Safe to share between tasks, and between event loops. A task that is cancelled, for example by ``asyncio.timeout``,
+    leaves nothing behind. Use it as an asynchronous context, or ``close`` it.
+
+    >>> import asyncio, headrace
+    >>> async def departures(origin):
+    ...     async with headrace.connect() as hr:
+    ...         found = await hr.async_features().get_views("airport", {"origin": origin})
+    ...     return found.to_dicts()[0]["airport__departures_1h"]
+    >>> asyncio.run(departures("JFK"))
+    0
     """
 
-    def __init__(self, store: AsyncStore, **options: Unpack[ClientOptions]) -> None:
+    def __init__(self, store: AsyncStore, **options: Unpack[LookUpOptions]) -> None:
         self._store = store
         self._look_up = LookUp(**options)
 
     @classmethod
-    def from_url(
-        cls,
-        redis_url: str,
-        namespace: str = "headrace",
-        *,
-        timeout_s: float = 5.0,
-        retry_s: float = 1.0,
-        pool_size: int | None = None,
-        **options: Unpack[ClientOptions],
-    ) -> AsyncFeatureClient:
-        """See :meth:`FeatureClient.from_url`; ``pool_size`` is of each event loop."""
+    def from_url(cls, redis_url: str, namespace: str = "headrace", **options: Unpack[ClientOptions]) -> Self:
+        """Return a client, as :meth:`FeatureClient.from_url` does; ``pool_size`` counts for each event loop."""
         from headrace.features.online.redis.async_store import AsyncRedisOnlineStore  # noqa: PLC0415
 
-        store = AsyncRedisOnlineStore(redis_url, namespace, timeout_s=timeout_s, retry_s=retry_s, pool_size=pool_size)
-        return cls(store, **options)
+        of_store, of_look_up = split_options(options)
+        return cls(AsyncRedisOnlineStore(redis_url, namespace, **of_store), **of_look_up)
 
     async def get(
-        self,
-        features: str | Sequence[str],
-        entities: Mapping[str, Any] | Sequence[Mapping[str, Any]],
-        *,
-        as_of_us: int | None = None,
-        request: RequestValues = None,
+        self, service: str, entities: Entities, *, as_of: datetime | None = None, request: RequestValues = None
     ) -> FeatureVectors:
-        """See :meth:`FeatureClient.get`."""
-        steps = self._look_up.steps(features, entities, as_of_us, request)
+        """Look up the features of a service: see :meth:`FeatureClient.get`."""
+        return await self._take(self._look_up.steps(service_name(service), entities, as_of, request))
+
+    async def get_views(
+        self, views: str | Sequence[str], entities: Entities, *, as_of: datetime | None = None
+    ) -> FeatureVectors:
+        """Look up all features of views: see :meth:`FeatureClient.get_views`."""
+        return await self._take(self._look_up.steps(view_names(views), entities, as_of))
+
+    async def _take(self, steps: Steps) -> FeatureVectors:
         reply = None
         while True:
             try:
@@ -83,7 +103,16 @@ class AsyncFeatureClient:
             except StopIteration as end:
                 found: FeatureVectors = end.value
                 return found
-            reply = await step(self._store)
+            reply = await self._reply(step)
+
+    async def _reply(self, step: Step) -> Any:
+        match step:
+            case GetDocuments(names):
+                return await self._store.get_documents(names)
+            case ReadViews(wanted, ()):
+                return (), await self._store.look_up(wanted)
+            case ReadViews(wanted, documents):
+                return await self._store.look_up_with(documents, wanted)
 
     async def close(self) -> None:
         """Give the connections of this event loop back."""

@@ -1,73 +1,150 @@
-"""Where an application finds Kafka and Redis, with the standard library alone."""
+"""The one door for an application: ``headrace.connect()``."""
 
 from __future__ import annotations
 
-import json
-import os
-import tomllib
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from contextlib import AsyncExitStack, ExitStack, closing
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
-from headrace.errors import SettingsError
+from headrace.serving.server_addresses import ServerAddresses
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable
+    from types import TracebackType
 
-PROJECT_FILE = "headrace.toml"
-_NAMES = ("bootstrap_servers", "redis_url", "namespace", "trusted_types")
+    from headrace.base.times import Duration
+    from headrace.bus.producer import EventProducer
+    from headrace.serving.async_features import AsyncFeatureClient
+    from headrace.serving.features import FeatureClient
+    from headrace.serving.look_up import ClientOptions
+    from headrace.serving.model_event_feed import ModelEventFeed
+    from headrace.serving.predictor import Predictor, PredictorOptions
+
+    Client = TypeVar("Client", FeatureClient, AsyncFeatureClient)
 
 
-@dataclass(frozen=True)
+def connect(
+    bootstrap_servers: str | None = None, *, redis_url: str | None = None, namespace: str | None = None
+) -> Connection:
+    """Give an application everything: features, predictions, model events, and a producer of events.
+
+    Without arguments it finds Kafka and Redis by itself: in the environment (``HEADRACE_BOOTSTRAP_SERVERS``,
+    ``HEADRACE_REDIS_URL``, ``HEADRACE_NAMESPACE``), else in the nearest headrace.toml, else in the services that
+    ``headrace up`` runs. An argument stands above all of them. Raises SettingsError for an address that is nowhere.
+
+    Nothing is opened before it is used, and the connection closes what it opened.
+
+    >>> import headrace
+    >>> with headrace.connect() as hr:
+    ...     found = hr.features().get("delay", {"origin": "JFK", "dest": "LAX", "carrier": "B6"})
+    ...     versions = [event.data.version for event in hr.model_events("punctuality")]
+    ...     p = hr.predictor("punctuality", fallback=0.2).predict({"flight_id": 7})
+    >>> found.columns[0], found.to_lists()[0][0]
+    ('airport__departures_1h', 0)
+    >>> versions, p.value  # there is no version of this model yet
+    ([], 0.2)
+    """
+    return Connection(ServerAddresses.find(bootstrap_servers, redis_url=redis_url, namespace=namespace))
+
+
 class Connection:
-    """The addresses and the deployment's list of types that a model artifact may hold."""
+    """The parts of headrace that an application uses. :func:`headrace.connect` makes it.
 
-    bootstrap_servers: str
-    redis_url: str
-    namespace: str = "headrace"
-    trusted_types: Sequence[str] = ()
+    Use it as a context, also as an asynchronous one, or ``close`` it. Safe to share between threads.
+    """
 
-    @staticmethod
-    def find(environ: Mapping[str, str] | None = None, folder: Path | None = None) -> Connection:
-        """From ``HEADRACE_…`` variables, else the nearest headrace.toml, else the services that ``headrace up`` runs.
+    def __init__(self, addresses: ServerAddresses) -> None:
+        self.addresses = addresses
+        self._opened = ExitStack()
+        self._opened_async = AsyncExitStack()
+        self._clients: dict[tuple[Any, ...], Any] = {}
 
-        Raises SettingsError where no address is to be found.
+    def features(self, **options: Unpack[ClientOptions]) -> FeatureClient:
+        """Return a client for look-ups; with the same options it is the same client. Safe to share between threads.
+
+        The options are those of :class:`FeatureClient`, and ``timeout``, ``retry`` and ``pool_size`` of its store.
+
+        >>> import headrace
+        >>> with headrace.connect() as hr:
+        ...     client = hr.features(cache="100ms", timeout="50ms")
+        ...     client.get("delay", {"origin": "JFK"}).statuses()["airport"].value
+        'missing'
         """
-        variables = os.environ if environ is None else environ
-        file = find_project_file((folder or Path.cwd()).resolve())
-        values = {} if file is None else tomllib.loads(file.read_text("utf-8"))
-        data_dir = Path(variables.get("HEADRACE_DATA_DIR") or str(values.get("data_dir", ".headrace")))
-        found = _running((file.parent if file else Path.cwd()) / data_dir)
-        found |= {name: values[name] for name in _NAMES if name in values}
-        found |= _from_environment(variables)
-        missing = [name for name in _NAMES[:2] if not found.get(name)]
-        if missing:
-            raise SettingsError(
-                f"an application needs {' and '.join(missing)}: set HEADRACE_{missing[0].upper()}, write it into "
-                f"{PROJECT_FILE}, or start `headrace up` in the project's folder"
-            )
-        return Connection(**found)
+        from headrace.serving.features import FeatureClient  # noqa: PLC0415 - a connection costs what it is used for
 
+        return self._client(FeatureClient, options, lambda made: self._opened.callback(made.close))
 
-def _running(data_dir: Path) -> dict[str, Any]:
-    """What the lock file of local services says; stale where they have died, and then connecting fails clearly."""
-    try:
-        content = json.loads((data_dir / "services.lock").read_text())
-    except (OSError, ValueError):
-        return {}
-    return {name: content[name] for name in _NAMES[:2] if content.get(name)}
+    def async_features(self, **options: Unpack[ClientOptions]) -> AsyncFeatureClient:
+        """Return a client for look-ups on asyncio; with the same options it is the same client.
 
+        ``async with headrace.connect() as hr`` closes its connections. Otherwise they end with their event loop.
+        """
+        from headrace.serving.async_features import AsyncFeatureClient  # noqa: PLC0415
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    given = {name: environ.get(f"HEADRACE_{name.upper()}", "") for name in _NAMES}
-    found: dict[str, Any] = {name: value for name, value in given.items() if value}
-    if "trusted_types" in found:
-        text: str = found["trusted_types"]
-        listed = text.startswith("[")
-        found["trusted_types"] = json.loads(text) if listed else [part.strip() for part in text.split(",")]
-    return found
+        return self._client(
+            AsyncFeatureClient, options, lambda made: self._opened_async.push_async_callback(made.close)
+        )
 
+    def _client(self, kind: type[Client], options: ClientOptions, close_later: Callable[[Client], Any]) -> Client:
+        key = (kind, *sorted(options.items()))
+        client: Client | None = self._clients.get(key)
+        if client is None:
+            client = kind.from_url(self.addresses.redis_url, self.addresses.namespace, **options)
+            self._clients[key] = client
+            close_later(client)
+        return client
 
-def find_project_file(start: Path) -> Path | None:
-    """The nearest headrace.toml, from the folder ``start`` upwards."""
-    return next((path for folder in (start, *start.parents) if (path := folder / PROJECT_FILE).is_file()), None)
+    def producer(self, *, linger: Duration = "1ms", timeout: Duration = "30s") -> EventProducer:
+        """Return a new producer of events. It is for one thread: call this once for each thread that produces.
+
+        Everything that was sent is delivered before the connection is closed. ``linger`` and ``timeout`` are those of
+        :class:`EventProducer`.
+        """
+        from headrace.bus.producer import EventProducer  # noqa: PLC0415
+
+        producer = EventProducer(self.addresses.bootstrap_servers, linger=linger, timeout=timeout)
+        self._opened.callback(producer.flush)
+        return producer
+
+    def predictor(self, model: str, **options: Unpack[PredictorOptions]) -> Predictor:
+        """Return a new predictor of a model: it follows the model's versions until the connection is closed.
+
+        The options are those of :class:`Predictor`.
+        """
+        from headrace.serving.predictor import Predictor  # noqa: PLC0415
+
+        return self._opened.enter_context(Predictor(model, self.addresses, **options))
+
+    def model_events(self, model: str | None = None) -> ModelEventFeed:
+        """Return the model events of one model, or of all models: which version was published, and why.
+
+        Iterate over it for all events so far; ``follow()`` goes on with those to come.
+        """
+        from headrace.models.kafka_model_event_log import KafkaModelEventLog  # noqa: PLC0415
+        from headrace.serving.model_event_feed import ModelEventFeed  # noqa: PLC0415
+
+        log = self._opened.enter_context(closing(KafkaModelEventLog(self.addresses.bootstrap_servers)))
+        return ModelEventFeed(log, model)
+
+    def close(self) -> None:
+        """Close everything that was opened here, the newest first. Waits until produced events are delivered."""
+        self._clients.clear()
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            await self._opened_async.aclose()
+        finally:
+            self.close()

@@ -1,9 +1,9 @@
-"""Why one feature has the value it has: its tiles, the newest events in them, V and the definition's version."""
+"""Explains the value of one feature: its tiles, the newest events in them, V and the definition's version."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -16,18 +16,20 @@ from headrace.serving.features import FeatureClient, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     import polars as pl
 
     from headrace.event_log.event_log import EventLog
-    from headrace.features.online.store import OnlineStore, StoredFields
+    from headrace.features.online.store import OnlineStore, StoredFields, WantedKeys
+    from headrace.serving.look_up import LookUpOptions
 
 
 @dataclass(frozen=True)
 class ExplainedTile:
-    """A tile that t sees: it covers event times [begin_us, end_us) of one source partition.
+    """A tile inside the window at t: it covers event times [begin_us, end_us) of one source partition.
 
-    ``value`` is what the feature would be from this tile alone, None if that is no value.
+    ``value`` is the feature's value from this tile alone, None if it has none.
     """
 
     source: SourcePartition
@@ -40,8 +42,8 @@ class ExplainedTile:
 class Explanation:
     """One feature of one entity at ``at_us``: ``value`` is merged from ``tiles``, oldest first.
 
-    ``events`` are the newest rows of the event log that the tiles are made of, newest last, with every field; those
-    beyond V, and those not in the log yet, are not among them.
+    ``events`` are the newest rows of the event log in these tiles, newest last, with every field. Rows beyond V, and
+    rows that are not in the log yet, are left out.
     """
 
     feature: str
@@ -64,13 +66,13 @@ def explain(
     feature: str,
     entity: Mapping[str, Any],
     *,
-    as_of_us: int | None = None,
+    as_of: datetime | None = None,
     newest: int = 10,
-    **options: Any,
+    **options: Unpack[LookUpOptions],
 ) -> Explanation:
-    """Look one feature up, and tell what its value is made of. ``options`` are those of the FeatureClient.
+    """Look one feature up, and explain its value. ``options`` are those of the FeatureClient.
 
-    Raises DefinitionError (no such feature, wrong join keys), and what the stores raise that do not answer.
+    Raises DefinitionError (no such feature, wrong join keys), and UnavailableError for a store that does not answer.
     """
     compiled = kernel(spec)
     if feature not in compiled.columns:
@@ -79,7 +81,7 @@ def explain(
     column = compiled.columns.index(feature)
     window = compiled.windows[column % len(compiled.windows)]
     seen: Any = _RememberingStore(store)
-    found = FeatureClient(seen, **options).get([view_name(spec, compiled.version)], entity, as_of_us=as_of_us)
+    found = FeatureClient(seen, **options).get_views(view_name(spec, compiled.version), entity, as_of=as_of)
     tiles = _tiles(compiled, column, window, seen.answers[0], found.at_us)
     offsets = found.offsets()[spec["view"]]
     return Explanation(
@@ -98,7 +100,7 @@ def explain(
 
 
 class _RememberingStore:
-    """A store that keeps what it answered last: an explanation is of the very bytes that the value was made of."""
+    """A store that keeps its last answer: an explanation reads the same bytes as the value."""
 
     def __init__(self, store: OnlineStore) -> None:
         self._store = store
@@ -107,7 +109,7 @@ class _RememberingStore:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> Any:
+    def look_up(self, wanted: WantedKeys) -> Any:
         """See the port."""
         found = self._store.look_up(wanted)
         self.answers = found
@@ -139,7 +141,7 @@ def _events(  # noqa: PLR0917 - one call site
     offsets: Mapping[str, int],
     count: int,
 ) -> pl.DataFrame:
-    """The newest rows of the tiles, from those files of the log that may hold such rows."""
+    """Return the newest rows of the tiles. Files of the log that cannot hold such rows are not read."""
     import polars as pl  # noqa: PLC0415 - look-ups need none of it
     import pyarrow.dataset as ds  # noqa: PLC0415
 

@@ -1,18 +1,22 @@
-"""What a look-up answers: values with V, t, age and status."""
+"""The answer of a look-up: values with V, t, age and status."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headrace.base.times import utc_datetime
+from headrace.errors import TerminalError
 from headrace.features.online.value_columns import lists_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     import pandas as pd
 
@@ -21,25 +25,38 @@ if TYPE_CHECKING:
 
 
 class Status(StrEnum):
-    """What is known of one entity in one view, worst first."""
+    """How far the values of one entity in one view can be trusted, worst first."""
 
     OUT_OF_RANGE = "out_of_range"
-    """The time asked for is older than what the store still knows: there is no value."""
+    """The time asked for is older than the oldest time that the store still knows: there is no value."""
     REBUILDING = "rebuilding"
     """A source partition is missing or catching up: the value may lack events."""
     STALE = "stale"
-    """No sign of life of a worker, or the newest event is older than the view's ``max_age``."""
+    """A worker's heartbeat is too old, or the newest event is older than the view's ``max_age``."""
     MISSING = "missing"
     """The store knows no event of this entity."""
     PRESENT = "present"
     """The value is complete at V."""
 
 
+FEAST_STATUSES: Mapping[Status, str | None] = {
+    Status.OUT_OF_RANGE: "OUTSIDE_MAX_AGE",
+    Status.REBUILDING: "OUTSIDE_MAX_AGE",
+    Status.STALE: "OUTSIDE_MAX_AGE",
+    Status.MISSING: "NOT_FOUND",
+    Status.PRESENT: None,
+}
+"""The names of Feast's FieldStatus; None: each feature's value decides between PRESENT and NULL_VALUE.
+
+Feast has no word for a value that may lack events. OUTSIDE_MAX_AGE says that it must not be used as a fresh one.
+"""
+
+
 @dataclass(frozen=True)
 class ViewAnswer:
-    """One view's part of a look-up; arrays have one item a row. ``age_us`` is -1 where no event is known.
+    """One view's part of an answer, with one item for each row. ``age_us`` is -1 where no event is known.
 
-    ``keys`` are the join keys of its entity.
+    ``keys`` are the join keys of the view's entity.
     """
 
     view: str
@@ -54,9 +71,17 @@ class ViewAnswer:
 
 @dataclass(frozen=True)
 class FeatureVectors:
-    """The answer to a look-up of ``rows`` rows at ``at_us`` (t, microseconds UTC).
+    """The answer to a look-up of ``rows`` rows. ``at_us`` is t in microseconds UTC, ``at`` the same as a datetime.
 
-    ``on_demand`` are the columns that were made of those of the views and of the request's values.
+    ``on_demand`` are the columns computed from the views' columns and the request's values.
+
+    >>> import headrace
+    >>> with headrace.connect() as hr:
+    ...     found = hr.features().get("delay", {"origin": "JFK", "dest": "LAX", "carrier": "B6"})
+    >>> found.to_dicts()[0]["airport__departures_1h"]
+    0
+    >>> found.statuses()["airport"].value
+    'missing'
     """
 
     rows: int
@@ -64,13 +89,18 @@ class FeatureVectors:
     views: Sequence[ViewAnswer]
     on_demand: Mapping[str, Values] = field(default_factory=dict)
 
+    @property
+    def at(self) -> datetime:
+        """The time t that the values are of, UTC."""
+        return utc_datetime(self.at_us)
+
     @cached_property
     def columns(self) -> list[str]:
         """The names of the feature columns, in the service's order."""
         return [*(column for view in self.views for column in view.columns), *self.on_demand]
 
     def with_on_demand(self, features: OnDemandFeatures, given: GivenColumns) -> FeatureVectors:
-        """The same answer, with on-demand features after the columns of the views."""
+        """Return the same answer, with on-demand features after the columns of the views."""
         if not features.names:
             return self
         found = {name: values for view in self.views for name, values in zip(view.columns, view.values, strict=True)}
@@ -81,38 +111,54 @@ class FeatureVectors:
         return [*(values for view in self.views for values in view.values), *self.on_demand.values()]
 
     def to_lists(self) -> list[list[Any]]:
-        """One list of values a row; None where there is no value."""
+        """Return one list of values for each row; None where there is no value."""
         found = [lists_of(view.values, place) for view in self.views for place in range(len(view.values))]
         found += [lists_of([values], 0) for values in self.on_demand.values()]
         columns = [values if all(present) else _with_none(values, present) for values, present in found]
         return [list(row) for row in zip(*columns, strict=True)] if columns else [[] for _ in range(self.rows)]
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """One dict a row, by column name."""
+        """Return one dict for each row, by column name; None where there is no value."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.to_lists()]
 
     def to_numpy(self) -> np.ndarray:
-        """A float64 matrix, one column a feature, NaN where there is no value."""
+        """Return a float64 matrix with one column for each feature; NaN where there is no value."""
         columns = [np.where(present, values, np.nan) for values, present in self._values()]
         return np.column_stack(columns) if columns else np.zeros((self.rows, 0))
 
     def to_pandas(self) -> pd.DataFrame:
-        """A float64 DataFrame."""
+        """Return a float64 DataFrame; NaN where there is no value."""
         import pandas as pd  # noqa: PLC0415 - comes with headrace[serving]
 
         return pd.DataFrame(self.to_numpy(), columns=self.columns)
 
-    def statuses(self, row: int = 0) -> dict[str, Status]:
-        """View → status of one row."""
-        return {view.view: view.statuses[row] for view in self.views}
+    def statuses(self, row: int | None = None) -> dict[str, Status]:
+        """Return view → status of one row. ``row`` may be left out if the look-up had one row only.
 
-    def ages_us(self, row: int = 0) -> dict[str, int | None]:
-        """View → microseconds from the newest known event to t, None where there is none."""
-        return {view.view: int(view.age_us[row]) if view.age_us[row] >= 0 else None for view in self.views}
+        Raises TerminalError if it is left out and the look-up had another number of rows.
+        """
+        place = self._place(row, "statuses")
+        return {view.view: view.statuses[place] for view in self.views}
 
-    def offsets(self, row: int = 0) -> dict[str, Mapping[str, int]]:
-        """V of one row: view → source partition → next offset."""
-        return {view.view: view.offsets[row] for view in self.views}
+    def ages(self, row: int | None = None) -> dict[str, timedelta | None]:
+        """Return view → time from the newest known event to t, of one row; None where no event is known.
+
+        ``row`` is that of :meth:`statuses`.
+        """
+        place = self._place(row, "ages")
+        found = {view.view: int(view.age_us[place]) for view in self.views}
+        return {view: timedelta(microseconds=age_us) if age_us >= 0 else None for view, age_us in found.items()}
+
+    def offsets(self, row: int | None = None) -> dict[str, Mapping[str, int]]:
+        """Return V of one row: view → source partition → next offset. ``row`` is that of :meth:`statuses`."""
+        place = self._place(row, "offsets")
+        return {view.view: view.offsets[place] for view in self.views}
+
+    def _place(self, row: int | None, method: str) -> int:
+        if row is None and self.rows != 1:
+            message = f"this look-up has {self.rows} rows: name the row, such as {method}(0) for the first one"
+            raise TerminalError(message)
+        return row or 0
 
 
 def _with_none(values: Sequence[Any], present: Sequence[bool]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Predicts every request of a stream as it comes: the simplest application, and the one that the demo runs."""
+"""Predicts every request of a stream as it comes: the simplest application. The demo runs it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import structlog
 from headrace.base.times import epoch_us
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from headrace.bus.producer import EventProducer
     from headrace.bus.stream import Stream
     from headrace.bus.tail import TopicTail
@@ -22,7 +24,7 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class ServedRound:
-    """What one round did. ``version`` is the live one, 0 before there is one."""
+    """The numbers of one round. ``version`` is the live version, 0 before version 1."""
 
     requests: int
     predicted: int
@@ -31,9 +33,10 @@ class ServedRound:
 
 
 class RequestFollower:
-    """Reads a request stream from its beginning and predicts what is pending when told to.
+    """Reads a request stream from its beginning. ``serve`` predicts the requests that were read and not predicted yet.
 
-    ``shadow_first`` keeps the first version that was live, and has it predict beside the live one for ever.
+    ``at`` is the field with a request's time. ``shadow_first`` keeps the first live version, which then predicts every
+    request too, as a shadow.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class RequestFollower:
         self.received = 0
 
     def receive(self, timeout_s: float) -> None:
-        """Take what has come; at once if there is something."""
+        """Read requests; wait for one at most ``timeout_s`` seconds."""
         for message in self._tail.poll(timeout_s):
             self.received += 1
             try:
@@ -70,18 +73,18 @@ class RequestFollower:
                 self._pending.append(msgspec.structs.asdict(event))
 
     def receive_all(self, total: int) -> None:
-        """Take what comes until ``total`` requests were received since the start."""
+        """Read requests until ``total`` were received since the start."""
         while self.received < total:
             self.receive(1.0)
 
-    def serve(self, as_of_us: int | None = None) -> ServedRound:
-        """Predict what is pending, in order of the requests' time, and log it durably."""
+    def serve(self, as_of: datetime | None = None) -> ServedRound:
+        """Predict the pending requests, in the order of their times, and log the answers durably."""
         pending, self._pending = sorted(self._pending, key=lambda request: epoch_us(request[self._at])), []
         current = self._subscriber.current
         if current is None or not pending:
             return ServedRound(len(pending), 0, 0, 0 if current is None else current.version)
         self._first = self._first or current
         shadows = [self._first] if self._shadow_first and self._first.version != current.version else []
-        answers: list[Predicted] = self._answerer.predict_many(pending, as_of_us=as_of_us, shadows=shadows)
+        answers: list[Predicted] = self._answerer.predict_many(pending, as_of=as_of, shadows=shadows)
         self._producer.flush()
         return ServedRound(len(pending), len(answers), sum(len(answer.shadows) for answer in answers), current.version)

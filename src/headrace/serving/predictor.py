@@ -1,72 +1,121 @@
-"""The predictor of an application, in one line: ``Predictor("delay")``."""
+"""The predictor of an application: ``headrace.connect().predictor("delay")``."""
 
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any, Self
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from headrace.base.times import Clock, wall_clock
 from headrace.bus.producer import EventProducer
 from headrace.serving.answerer import Answerer
-from headrace.serving.connection import Connection
 from headrace.serving.features import FeatureClient
+from headrace.serving.server_addresses import ServerAddresses
 from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
     from types import TracebackType
 
+    from headrace.base.times import Duration
     from headrace.serving.answerer import Predicted
+    from headrace.serving.subscriber import LoadedModel
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
+
+
+class PredictorOptions(TypedDict, total=False):
+    """The options of a predictor: see :class:`Predictor`."""
+
+    features: FeatureClient | None
+    application: str
+    fallback: float | None
+    clock: Clock
+    new_id: Callable[[], str]
 
 
 class Predictor:
-    """Follows the model events of one model in the background and predicts with its live version.
+    """Follows the versions of one model in the background, and predicts with the live one.
 
-    ``connection`` says where Kafka and Redis are (None: :meth:`Connection.find`). ``application`` is the name under
-    which versions are acknowledged. ``fallback`` answers before version 1; without it NoModelError is raised. Served
-    vectors and predictions are logged to the bus. Use it as a context, or ``close`` it.
+    ``headrace.connect().predictor("delay")`` makes one. Options:
+
+    - ``features``: the client for look-ups (default: one of its own, with the predictor's clock);
+    - ``application="application"``: the name under which loaded versions are acknowledged;
+    - ``fallback``: the answer before version 1; without it NoModelError is raised;
+    - ``clock`` and ``new_id``: the time, and the ids of served vectors.
+
+    Served vectors and predictions are logged to the bus. Use it as a context, or ``close`` it.
+
+    >>> import headrace
+    >>> with headrace.connect() as hr:
+    ...     predictor = hr.predictor("punctuality", fallback=0.2)
+    ...     p = predictor.predict({"flight_id": 7, "origin": "JFK", "dest": "LAX", "carrier": "B6"})
+    >>> p.value, p.version  # there is no version of this model yet
+    (0.2, 0)
     """
 
     def __init__(
-        self,
-        model: str,
-        connection: Connection | None = None,
-        *,
-        application: str = "application",
-        fallback: float | None = None,
-        clock: Clock = wall_clock,
-        new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+        self, model: str, addresses: ServerAddresses | None = None, **options: Unpack[PredictorOptions]
     ) -> None:
         from headrace.models.kafka_model_event_log import KafkaAcknowledgements, KafkaModelEventLog  # noqa: PLC0415
 
-        found = connection or Connection.find()
-        self._producer = EventProducer(found.bootstrap_servers)
-        self._events = KafkaModelEventLog(found.bootstrap_servers)
-        self.features = FeatureClient.from_url(found.redis_url, found.namespace, clock=clock)
+        where, clock = addresses or ServerAddresses.find(), options.get("clock", wall_clock)
+        self._own = ExitStack()
+        events = KafkaModelEventLog(where.bootstrap_servers)
+        self._own.callback(events.close)
+        producer = EventProducer(where.bootstrap_servers)
+        self._own.callback(producer.flush)
+        self.features = options.get("features") or self._own_features(where, clock)
         self.subscriber = ModelSubscriber(
             model,
-            self._events,
-            KafkaAcknowledgements(found.bootstrap_servers),
-            LoadingPolicy(found.trusted_types),
-            application=application,
+            events,
+            KafkaAcknowledgements(where.bootstrap_servers),
+            LoadingPolicy(where.trusted_types),
+            application=options.get("application", "application"),
             clock=clock,
         )
-        self._answerer = Answerer(self.subscriber, self.features, self._producer, new_id=new_id, fallback=fallback)
+        self._answerer = Answerer(
+            self.subscriber,
+            self.features,
+            producer,
+            new_id=options.get("new_id", _new_id),
+            fallback=options.get("fallback"),
+        )
+        self._own.callback(self.subscriber.stop)
         self.subscriber.start()
 
-    def predict(self, request: Mapping[str, Any]) -> Predicted:
-        """Predict one request: a mapping with the model's key, its join keys and its request features."""
-        return self._answerer.predict(request)
+    def _own_features(self, where: ServerAddresses, clock: Clock) -> FeatureClient:
+        return self._own.enter_context(FeatureClient.from_url(where.redis_url, where.namespace, clock=clock))
 
-    def predict_many(self, requests: Sequence[Mapping[str, Any]]) -> list[Predicted]:
+    @property
+    def live(self) -> LoadedModel | None:
+        """The version that predicts now, or None before version 1."""
+        return self.subscriber.current
+
+    def wait_until_ready(self, timeout: Duration = "30s", *, version: int | None = None) -> LoadedModel:
+        """Wait until a version predicts, and return it. ``version``: wait for exactly this one.
+
+        Raises NoModelError if none does within ``timeout``.
+        """
+        return self.subscriber.wait_until_ready(timeout, version=version)
+
+    def predict(self, request: Mapping[str, Any], *, as_of: datetime | None = None) -> Predicted:
+        """Predict one request: a mapping with the model's key, its join keys and its request features.
+
+        ``as_of``: predict with the features of that time, instead of now.
+        """
+        return self._answerer.predict(request, as_of=as_of)
+
+    def predict_many(self, requests: Sequence[Mapping[str, Any]], *, as_of: datetime | None = None) -> list[Predicted]:
         """Predict many requests at one time with one version."""
-        return self._answerer.predict_many(requests)
+        return self._answerer.predict_many(requests, as_of=as_of)
 
     def close(self) -> None:
-        """Stop following, and wait until everything logged is on the bus."""
-        self.subscriber.stop()
-        self._producer.flush()
-        self._events.close()
+        """Stop following, and wait until everything that was logged is on the bus."""
+        self._own.close()
 
     def __enter__(self) -> Self:
         return self

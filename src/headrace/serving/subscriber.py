@@ -1,4 +1,4 @@
-"""Follows model events: fold, fetch, verify, load, warm up, swap, acknowledge. On failure the old one serves on.
+"""Follows model events: fold, fetch, verify, load, warm up, swap, acknowledge. On failure the old version stays.
 
 Nothing heavy is imported with this module: scikit-learn and skops come with the first artifact, Kafka with its log.
 """
@@ -9,25 +9,26 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from headrace.errors import HeadraceError, TransientError
+from headrace.base.times import SECOND, duration_us
+from headrace.errors import HeadraceError, NoModelError, TransientError
 from headrace.models import artifact
-from headrace.models.acknowledgement import Acknowledgement
+from headrace.models.model_events import Acknowledgement
 from headrace.models.model_state import ModelState, advance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from headrace.base.times import Clock
+    from headrace.base.times import Clock, Duration
     from headrace.models.model_event_log import Acknowledgements, ModelEventLog
     from headrace.models.model_events import ModelEvent, Published, ServiceRef
 
-_WAIT_S = 0.5
+_WAIT = "500ms"
 _RETRY_S = 1.0
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A version that serves: never changed, only replaced. ``event`` made it live, ``published`` describes it."""
+    """A version that predicts. It is replaced, never changed. ``event`` made it live, ``published`` describes it."""
 
     version: int
     estimator: Any
@@ -37,10 +38,10 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class LoadingPolicy:
-    """What a deployment decides of loading. ``trusted``: its own list of types, never one from an artifact.
+    """How a deployment loads artifacts. ``trusted`` is its own list of types; a list inside an artifact is ignored.
 
-    ``sample`` makes a few rows for a service, to run a new estimator once before it serves; ``fetch`` gets the bytes of
-    a URI, and raises TransientError where trying again may help.
+    ``sample`` makes a few rows for a service: a new estimator predicts them once before it becomes live. ``fetch``
+    returns the bytes of a URI, and raises TransientError if trying again may help.
     """
 
     trusted: Sequence[str]
@@ -48,7 +49,7 @@ class LoadingPolicy:
     fetch: Callable[[str], bytes] = field(default=artifact.fetch)
 
     def load(self, published: Published) -> Any:
-        """The estimator of a publication, verified and warm. Raises ArtifactError or TransientError."""
+        """Return the estimator of a publication, verified and warm. Raises ArtifactError or TransientError."""
         data = self.fetch(published.artifact.uri)
         artifact.verify(data, published.artifact.digest)
         estimator = artifact.load(data, self.trusted)
@@ -60,7 +61,8 @@ class LoadingPolicy:
 class ModelSubscriber:
     """Keeps one model's live version loaded. Read ``current`` once for each prediction: it is swapped as one reference.
 
-    ``poll_once`` does one round in the caller's thread; ``start`` does rounds in a thread of its own. Use one of them.
+    ``poll_once`` does one round in the caller's thread; ``start`` does rounds in a thread of its own. Use only one of
+    the two.
     """
 
     def __init__(
@@ -92,20 +94,20 @@ class ModelSubscriber:
 
     @property
     def current(self) -> LoadedModel | None:
-        """The version that serves, or None before the first."""
+        """The version that predicts now, or None before the first."""
         return self._current
 
     @property
     def state(self) -> ModelState:
-        """The fold of the events read so far."""
+        """What the events that were read so far amount to."""
         return self._state
 
-    def poll_once(self, wait_s: float = 0.0) -> LoadedModel | None:
-        """Read what is new (waiting at most ``wait_s`` for it), make the live version current if it can be, say so.
+    def poll_once(self, wait: Duration = "0s") -> LoadedModel | None:
+        """Read new events (waiting for one at most ``wait``), load the live version, acknowledge it, and return it.
 
         Raises BusUnavailableError; the next call goes on from there.
         """
-        for entry in self._log.read(self._offset, wait_s=wait_s):
+        for entry in self._log.read(self._offset, wait_s=duration_us(wait) / SECOND):
             if entry.event is not None and entry.event.model == self._model:
                 self._state = advance(self._state, entry.event)
             self._offset = entry.offset + 1
@@ -122,26 +124,36 @@ class ModelSubscriber:
             self._thread = threading.Thread(target=self._run, name=f"headrace-{self._model}-subscriber", daemon=True)
             self._thread.start()
 
-    def stop(self, timeout_s: float = 10.0) -> None:
-        """End the thread; the version that serves stays loaded."""
+    def stop(self, timeout: Duration = "10s") -> None:
+        """End the thread, waiting for it at most ``timeout``. The live version stays loaded."""
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join(timeout_s)
+            self._thread.join(duration_us(timeout) / SECOND)
             self._thread = None
 
-    def wait_for(self, version: int | None, timeout_s: float) -> bool:
-        """Whether that version (None: any) serves, or comes to within the time. For use beside ``start``."""
-        with self._swapped:
-            return self._swapped.wait_for(lambda: self._serves(version), timeout_s)
+    def wait_until_ready(self, timeout: Duration = "30s", *, version: int | None = None) -> LoadedModel:
+        """Wait until a version is loaded, and return it. ``version``: wait for exactly this one.
 
-    def _serves(self, version: int | None) -> bool:
-        return self._current is not None and version in {None, self._current.version}
+        It needs the thread of ``start``. Raises NoModelError if the version is not loaded within ``timeout``.
+        """
+        with self._swapped:
+            found = self._swapped.wait_for(lambda: self._loaded(version), duration_us(timeout) / SECOND)
+        if found is None:
+            wanted = "no version" if version is None else f"no version {version}"
+            why = f": {self.error}" if self.error is not None else ""
+            raise NoModelError(f"model {self._model!r} has {wanted} loaded after {timeout}{why}") from self.error
+        return found
+
+    def _loaded(self, version: int | None) -> LoadedModel | None:
+        current = self._current
+        return current if current is not None and version in {None, current.version} else None
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
                 artifact.prepare()
-                self.poll_once(_WAIT_S)
+                if not self._stopping.is_set():  # to prepare takes seconds
+                    self.poll_once(_WAIT)
                 self.error = None
             except HeadraceError as error:
                 self.error = error

@@ -32,6 +32,7 @@ from headrace.bus.topics import (
 from headrace.event_log.event_log import EventLog
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.models.predictions import PREDICTIONS, VECTORS
+from headrace.streams.deployments.deployment import deployed_version
 from headrace.streams.deployments.kafka_deployment_log import KafkaDeploymentLog
 from headrace.streams.deployments.rollout import Rollout
 from headrace.streams.metrics import WorkerMetrics, served
@@ -110,6 +111,7 @@ def publish_definitions(store: OnlineStore, views: Sequence[FeatureView], servic
     """Put the specs into the store, so that applications need no definition code."""
     for view in views:
         store.put_document(f"view:{view.name}@{view.version}", view.spec)
+        store.put_document(f"view:{view.name}", deployed_version(view.name, view.version))
     for service in services:
         store.put_document(f"service:{service.name}", service.spec)
 

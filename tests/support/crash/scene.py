@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from confluent_kafka import Consumer, Producer, TopicPartition
 from redis import Redis
 
+from headrace.base.times import utc_datetime
 from headrace.bus.source_partition import SourcePartition
 from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, dead_letters, ensure_topics, incarnations
 from headrace.errors import TransientError
@@ -60,7 +61,7 @@ class Scene:
         self.topic = payments(namespace).topic
         self.till = Till(seed)
         self.log = EventLog(folder)
-        self.store = RedisOnlineStore(valkey.url, namespace, timeout_s=2.0)
+        self.store = RedisOnlineStore(valkey.url, namespace, timeout="2s")
         self.redis = Redis.from_url(valkey.url)
         self.client = FeatureClient(self.store)
         self.view = f"user@{users(namespace).version}"
@@ -184,7 +185,9 @@ class Scene:
 
     def look_up(self, at_us: int | None = None) -> FeatureVectors:
         """Every user at t."""
-        return self.client.get("risk", [{"user": user} for user in USERS], as_of_us=at_us or self.till.end_us)
+        return self.client.get(
+            "risk", [{"user": user} for user in USERS], as_of=utc_datetime(at_us or self.till.end_us)
+        )
 
     def folded(self) -> list[int]:
         """How far the cursors are, by partition."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -80,19 +80,22 @@ def get(
     settings = settings_from(data_dir=data_dir, redis_url=redis_url)
     project = _project(settings)
     view, service = project.views.get(features), project.services.get(features)
-    asked = [f"{view.name}@{view.version}"] if view is not None and service is None else features
     views = [view] if view is not None else list(project.views.values())
     with _store(settings) as store:
         client = FeatureClient(store, **client_options(settings))
         request = {} if service is None else {each["name"]: each["kind"] for each in service.request_fields}
-        found = client.get(asked, _entity(views, keys, request), as_of_us=_micros(as_of))
-    values, statuses, ages_us = found.to_dicts()[0], found.statuses(), found.ages_us()
+        entity, at = _entity(views, keys, request), None if as_of is None else with_zone(as_of)
+        if view is not None and service is None:
+            found = client.get_views(f"{view.name}@{view.version}", entity, as_of=at)
+        else:
+            found = client.get(features, entity, as_of=at)
+    values, statuses, ages = found.to_dicts()[0], found.statuses(), found.ages()
     rows = [
         {
             "feature": column,
             "value": values[column],
             "status": str(statuses[view.view]),
-            "age": _age(ages_us[view.view]),
+            "age": _age(ages[view.view]),
         }
         for view in found.views
         for column in view.columns
@@ -176,7 +179,7 @@ def explain(
             views[0].spec,
             feature,
             _entity(views, keys),
-            as_of_us=_micros(as_of),
+            as_of=None if as_of is None else with_zone(as_of),
             newest=events,
             **client_options(settings),
         )
@@ -256,8 +259,8 @@ def _events(found: Explanation) -> list[dict[str, Any]]:
     return [{k: v.isoformat() if isinstance(v, datetime) else v for k, v in row.items()} for row in rows]
 
 
-def _age(duration_us: int | None) -> str | None:
-    return None if duration_us is None else f"{duration_us / 1e6:.1f} s"
+def _age(age: timedelta | None) -> str | None:
+    return None if age is None else f"{age.total_seconds():.1f} s"
 
 
 def _time(at_us: int) -> str:
@@ -305,12 +308,6 @@ def _typed(name: str, kind: str, text: str) -> Any:
         return read(text)
     except (KeyError, ValueError):
         raise typer.BadParameter(f"{name}={text!r}: wanted {wanted}") from None
-
-
-def _micros(at: datetime | None) -> int | None:
-    from headrace.base.times import epoch_us
-
-    return None if at is None else epoch_us(with_zone(at))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from headrace.bus.control import FlushRequest, Tick
 from headrace.bus.event import encode
 from headrace.bus.topics import CONTROL
 from headrace.errors import BarrierError
-from headrace.models import acknowledgement
+from headrace.models.model_events import decode_acknowledgement
 from headrace.trainers.runs.messages import DecisionRecord, decode
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from headrace.bus.tail import TopicTail
     from headrace.event_log.event_log import EventLog
     from headrace.features.online.store import OnlineStore
-    from headrace.models.acknowledgement import Acknowledgement
+    from headrace.models.model_events import Acknowledgement
 
 T = TypeVar("T")
 _FLUSH_AGAIN_S = 0.15
@@ -135,7 +135,7 @@ class Barriers:
         """What the application made of a model event."""
 
         def answer() -> Acknowledgement | None:
-            found = [acknowledgement.decode(m.value() or b"") for m in self._acks.poll(0.05)]
+            found = [decode_acknowledgement(m.value() or b"") for m in self._acks.poll(0.05)]
             return next((one for one in found if one.event_id == event_id), None)
 
         return self._wait("the application to follow", answer)

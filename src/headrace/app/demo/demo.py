@@ -35,7 +35,7 @@ from headrace.errors import DataFolderInUseError, ProjectError, SettingsError
 from headrace.event_log.event_log import EventLog
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.models.predictions import PREDICTIONS, VECTORS
-from headrace.serving.connection import find_project_file
+from headrace.serving.server_addresses import find_project_file
 from headrace.streams.worker import make_topics
 from headrace.trainers.data.model_log import ModelLog
 from headrace.trainers.process import trainer
@@ -212,7 +212,7 @@ class DemoStage:
         return ReplayParts(
             self._history,
             self.model,
-            EventProducer(self._servers, linger_ms=5),
+            EventProducer(self._servers, linger="5ms"),
             barriers,
             TopicTail(self._servers, [RUNS], from_beginning=False),
             ModelLog(self.model, self._log),
@@ -227,7 +227,7 @@ class DemoStage:
         return Barriers(
             RedisOnlineStore(str(self._settings.redis_url), self._settings.namespace),
             self._log,
-            EventProducer(self._servers, linger_ms=5),
+            EventProducer(self._servers, linger="5ms"),
             TopicTail(self._servers, [DECISIONS], from_beginning=False),
             TopicTail(self._servers, [MODEL_ACKS], from_beginning=False),
             views={

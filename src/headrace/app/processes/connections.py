@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from headrace.app.local.lock import running
-from headrace.base.times import duration_us
 from headrace.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from headrace.app.project.settings import Settings
+    from headrace.serving.look_up import LookUpOptions
 
 
 def addresses(settings: Settings) -> tuple[str, str]:
@@ -67,7 +67,8 @@ def kafka_for_command(settings: Settings) -> Iterator[str]:
         yield addresses(settings)[0]  # nothing can be started: this raises the error that says what to do
 
 
-def client_options(settings: Settings) -> dict[str, Any]:
-    """Return the options of a feature client: its clock, and the age at which values are stale."""
-    clock = {} if settings.clock == "wall" else {"clock": "stream"}
-    return {"heartbeat_bound_us": duration_us(settings.heartbeat_bound), **clock}
+def client_options(settings: Settings) -> LookUpOptions:
+    """Return a feature client's options by the settings: its heartbeat bound, and a clock other than the wall's."""
+    if settings.clock == "wall":
+        return {"heartbeat_bound": settings.heartbeat_bound}
+    return {"heartbeat_bound": settings.heartbeat_bound, "clock": "stream"}

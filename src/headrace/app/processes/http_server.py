@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import structlog
 
 from headrace.app.processes.connections import client_options, redis_address
 from headrace.app.terminal.logs import configure_logs
-from headrace.base.times import SECOND, duration_us
+from headrace.base.times import duration_us
 from headrace.errors import SettingsError, require
 
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from headrace.serving.http import HttpOptions, TlsFiles
 
 logger = structlog.get_logger(__name__)
-_GRACE_S = 3
-_SERVICES_MS = 1_000
-"""How long the views of a service are remembered: half of the reads of a small look-up would be of its service."""
+_GRACE = timedelta(seconds=3)
+_SERVICE_CACHE = "1s"
+"""How long a service's list of views is reused. Otherwise it would be half of the reads of a small look-up."""
 
 
 def run(settings: Settings, log_level: str) -> None:
@@ -31,11 +32,11 @@ def run(settings: Settings, log_level: str) -> None:
     from headrace.serving.http.server import ServerOptions, serve  # comes with headrace[http]
 
     own = settings.http
-    of_client = client_options(settings) | {"cache_ms": duration_us(own.cache) // 1_000, "pool_size": own.pool_size}
+    of_client = {**client_options(settings), "cache": own.cache, "pool_size": own.pool_size}
     client = redis_address(settings), settings.namespace, of_client
     make = partial(make_application, client, options(own, settings.root), log_level)
-    grace_s = duration_us(own.deadline) // SECOND + _GRACE_S
-    where = ServerOptions(own.host, own.port, own.workers, grace_s=grace_s, tls=_tls(own, settings.root))
+    grace = timedelta(microseconds=duration_us(own.deadline)) + _GRACE
+    where = ServerOptions(own.host, own.port, own.workers, grace=grace, tls=_tls(own, settings.root))
     logger.info("serving", host=own.host, port=own.port, workers=own.workers, tls=where.tls is not None)
     serve(make, where)
 
@@ -47,7 +48,7 @@ def make_application(client: tuple[str, str, dict[str, Any]], http: HttpOptions,
 
     configure_logs(log_level)
     redis_url, namespace, more = client
-    look_ups = AsyncFeatureClient.from_url(redis_url, namespace, services_ms=_SERVICES_MS, **more)
+    look_ups = AsyncFeatureClient.from_url(redis_url, namespace, service_cache=_SERVICE_CACHE, **more)
     return application(look_ups, http, within=look_ups)
 
 
@@ -55,7 +56,7 @@ def options(http: HttpSettings, root: Path) -> HttpOptions:
     """Who may ask what. Raises SettingsError if the file of keys cannot be read or has none."""
     from headrace.serving.http import HttpOptions, RequestLimits
 
-    limits = RequestLimits(http.body_limit, http.entity_limit, http.key_limit, duration_us(http.deadline) / 1e6)
+    limits = RequestLimits(http.body_limit, http.entity_limit, http.key_limit, http.deadline)
     return HttpOptions(tuple(http.services), _keys(http, root), limits)
 
 

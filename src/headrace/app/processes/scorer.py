@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headrace.app.processes.connections import addresses, client_options
+from headrace.base.times import utc_datetime
 from headrace.models import artifact
 
 if TYPE_CHECKING:
@@ -111,14 +112,14 @@ def serve_in_lockstep(app: Scorer) -> None:
 
 
 def _served(app: Scorer, t_us: int) -> dict[str, int]:
-    served = app.follower.serve(t_us)
+    served = app.follower.serve(utc_datetime(t_us))
     return {"predicted": served.predicted, "logged": served.logged, "version": served.version}
 
 
 def _swap(subscriber: ModelSubscriber, event_id: str) -> dict[str, Any]:
     """Follow the model events until this one is live or void."""
     while subscriber.state.live_id != event_id and all(void.event.id != event_id for void in subscriber.state.void):
-        subscriber.poll_once(1.0)
+        subscriber.poll_once("1s")
     current = subscriber.current
     return {"version": 0 if current is None else current.version}
 

@@ -80,8 +80,7 @@ class HttpSettings(BaseModel):
     workers: PositiveInt = Field(default=1, description="Processes that answer, at best one a core.")
     services: list[str] = Field(
         default=[],
-        description="Feature services without which the server is not ready, and whose views may be asked by name "
-        "alone, as Feast's clients do.",
+        description="Feature services without which the server is not ready.",
     )
     api_key: SecretStr | None = Field(
         default=None, description="Key that requests must have. Set it in the environment: HEADRACE_HTTP__API_KEY."

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from headrace.app.project.settings import Settings, leaves
 from headrace.errors import SettingsError
-from headrace.serving.connection import PROJECT_FILE, find_project_file
+from headrace.serving.server_addresses import PROJECT_FILE, find_project_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""The in-memory double of the online store: public, for tests of applications; it passes the same contract suite."""
+"""The in-memory double of the online store: ``headrace.testing.MemoryOnlineStore``."""
 
 from __future__ import annotations
 
@@ -15,10 +15,21 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from headrace.bus.source_partition import SourcePartition
+    from headrace.features.online.store import WantedKeys
 
 
 class MemoryOnlineStore:
-    """An :class:`~headrace.features.online.store.OnlineStore` in this process."""
+    """An :class:`~headrace.features.online.store.OnlineStore` in this process, for tests of applications.
+
+    It passes the contract tests of the Redis store.
+
+    >>> from headrace import FeatureClient
+    >>> from headrace.testing import MemoryOnlineStore
+    >>> store = MemoryOnlineStore()
+    >>> store.put_document("service:nothing", {"service": "nothing", "views": []})
+    >>> FeatureClient(store).get("nothing", [{"origin": "JFK"}]).to_dicts()
+    [{}]
+    """
 
     def __init__(self, clock: Clock = wall_clock, *, shards: int = 1) -> None:
         self.shards = shards
@@ -63,23 +74,25 @@ class MemoryOnlineStore:
         with self._lock:
             return [self._fields[view, key].get(source) for key in keys]
 
-    def look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[StoredFields]:
+    def look_up(self, wanted: WantedKeys) -> list[StoredFields]:
         """See the port."""
         with self._lock:
             return [self._answer(view, keys) for view, keys in wanted]
 
     def look_up_with(
-        self, document: str, wanted: Sequence[tuple[str, Sequence[bytes]]]
-    ) -> tuple[dict[str, Any] | None, list[StoredFields]]:
+        self, documents: Sequence[str], wanted: WantedKeys
+    ) -> tuple[list[dict[str, Any] | None], list[StoredFields]]:
         """See the port."""
         with self._lock:
-            return self.get_document(document), self.look_up(wanted)
+            return self.get_documents(documents), self.look_up(wanted)
 
     def _answer(self, view: str, keys: Sequence[bytes]) -> StoredFields:
         shards = [shard_of(key, self.shards) for key in keys]
-        moments = {shard: ShardSnapshot(self._clock(), self._packed(view, shard)) for shard in {*shards} or {0}}
+        snapshots = {shard: ShardSnapshot(self._clock(), self._packed(view, shard)) for shard in {*shards} or {0}}
         fields = [self._fields[view, key].items() for key in keys]
-        return StoredFields(moments, shards, [[word for s, data in own for word in (s.field, data)] for own in fields])
+        return StoredFields(
+            snapshots, shards, [[word for s, data in own for word in (s.field, data)] for own in fields]
+        )
 
     def _packed(self, view: str, shard: int) -> list[bytes]:
         cursors = self._cursors[view, shard].items()
@@ -121,6 +134,10 @@ class MemoryOnlineStore:
         """See the port."""
         return self._documents.get(name)
 
+    def get_documents(self, names: Sequence[str]) -> list[dict[str, Any] | None]:
+        """See the port."""
+        return [self._documents.get(name) for name in names]
+
     def remove_documents(self, names: Sequence[str]) -> None:
         """See the port."""
         for name in names:
@@ -135,7 +152,7 @@ class MemoryOnlineStore:
             return 0, len(cursors) + len(removed)
 
     def clear(self) -> None:
-        """Lose everything, as a Redis that was emptied."""
+        """Lose everything, like a Redis that was emptied."""
         with self._lock:
             self._cursors.clear()
             self._fields.clear()

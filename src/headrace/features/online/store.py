@@ -8,6 +8,7 @@ partition). A write is a compare-and-set on a cursor.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,7 +22,11 @@ from headrace.features.online.cursor import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping
+
+
+WantedKeys = Sequence[tuple[str, Sequence[bytes]]]
+"""Views, ``name@version``, each with the entity keys to read."""
 
 
 def shard_of(key: bytes, shards: int) -> int:
@@ -47,9 +52,9 @@ class FencedWrite:
 
 @dataclass(frozen=True)
 class ShardSnapshot:
-    """When one shard was read, by its own clock (us), and the cursors that it then had of a view.
+    """One view's cursors in one shard, and when they were read: ``now_us`` by the shard's own clock.
 
-    ``packed``: the names of the sources and their cursors' bytes, in turn.
+    ``packed`` holds the names of the source partitions and their cursors' bytes, alternating.
     """
 
     now_us: int
@@ -66,26 +71,27 @@ class ShardSnapshot:
         return {source.text: cursor.next_offset for source, cursor in self.cursors.items()}
 
     @cached_property
-    def signs(self) -> CursorSummary:
-        """What they say together. Raises CodecError."""
+    def summary(self) -> CursorSummary:
+        """What the cursors say together. Raises CodecError."""
         return summarized(tuple(self.packed))
 
 
 @dataclass(frozen=True)
 class StoredFields:
-    """What one look-up read of one view: each key's shard and fields, and when each shard was read.
+    """One view's bytes in one look-up: each key's shard and fields, and a snapshot of each shard that was read.
 
-    ``packed``: of each key the names of the sources and their fields, in turn. A look-up without keys reads shard 0.
+    ``packed`` has one item for each key: the names of the source partitions and their fields, alternating. A look-up
+    without keys reads shard 0.
     """
 
-    moments: Mapping[int, ShardSnapshot]
+    snapshots: Mapping[int, ShardSnapshot]
     shards: Sequence[int]
     packed: Sequence[Sequence[bytes]]
 
     @property
     def clock(self) -> int:
-        """The largest of all cursors."""
-        return max([moment.signs.clock for moment in self.moments.values()])
+        """The largest partition clock among the cursors."""
+        return max([snapshot.summary.clock for snapshot in self.snapshots.values()])
 
     @cached_property
     def fields(self) -> Sequence[Mapping[SourcePartition, bytes]]:
@@ -123,17 +129,17 @@ class OnlineStore(Protocol):
         """The fields of one source partition, for a worker that does not have them in memory."""
         ...
 
-    def look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[StoredFields]:
-        """An answer a view, in one round trip; what a shard says of all views is of one moment.
+    def look_up(self, wanted: WantedKeys) -> list[StoredFields]:
+        """Return the fields and cursors of each view, in one round trip. One shard is read at one moment.
 
-        So a cursor vouches for the fields beside it: a shard that is emptied is found full or empty, never half.
+        So the cursors are true of the fields: a shard that is being emptied is found full or empty, never half.
         """
         ...
 
     def look_up_with(
-        self, document: str, wanted: Sequence[tuple[str, Sequence[bytes]]]
-    ) -> tuple[dict[str, Any] | None, list[StoredFields]]:
-        """A look-up and a document, as :meth:`get_document` has it, in one round trip; the document is the older."""
+        self, documents: Sequence[str], wanted: WantedKeys
+    ) -> tuple[list[dict[str, Any] | None], list[StoredFields]]:
+        """Do :meth:`get_documents` and :meth:`look_up` in one round trip. The documents are read first."""
         ...
 
     def cursors(self, views: Sequence[str]) -> list[Mapping[SourcePartition, Cursor]]:
@@ -149,11 +155,19 @@ class OnlineStore(Protocol):
         ...
 
     def put_document(self, name: str, document: Mapping[str, Any]) -> None:
-        """Keep a JSON document: a spec under ``view:<name@version>``, a service under ``service:<name@version>``."""
+        """Keep a JSON document.
+
+        A view's spec is ``view:<name>@<version>``, a service's spec ``service:<name>``. ``view:<name>`` names the
+        version of a view that look-ups by the view's name read.
+        """
         ...
 
     def get_document(self, name: str) -> dict[str, Any] | None:
-        """The JSON document of that name, or None."""
+        """Return the JSON document of that name, or None."""
+        ...
+
+    def get_documents(self, names: Sequence[str]) -> list[dict[str, Any] | None]:
+        """Return the documents of these names in one round trip, None for each that is absent."""
         ...
 
     def remove_documents(self, names: Sequence[str]) -> None:

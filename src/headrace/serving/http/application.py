@@ -23,13 +23,13 @@ from headrace.serving.http.options import HttpOptions
 from headrace.serving.http.problems import ProblemError, decoded, of_error, of_http_error, too_large, unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from headrace.serving.http.lookups import LookUpClient
+    from headrace.serving.async_features import LookUpClient
 
 PROBES = ("/livez", "/readyz")
 """Paths that need no key."""
@@ -38,7 +38,7 @@ PROBES = ("/livez", "/readyz")
 def application(
     client: LookUpClient, options: HttpOptions | None = None, *, within: AbstractAsyncContextManager[Any] | None = None
 ) -> ASGIApp:
-    """The application over a client, which it does not close; ``within``: a context that it lives in."""
+    """Return the application over a client, which it does not close. ``within``: a context that it lives in."""
     own = options or HttpOptions()
     api = _Endpoints(client, own)
     look_ups: dict[str, ASGIApp] = {
@@ -71,7 +71,7 @@ def application(
 
 
 class _DirectRoutes:
-    """Middleware: look-ups go straight to their endpoints, which answer whatever happens; the rest goes on."""
+    """Middleware: look-ups go straight to their endpoints, which always answer. Other requests go to the next app."""
 
     def __init__(self, app: ASGIApp, look_ups: Mapping[str, ASGIApp]) -> None:
         self._app, self._look_ups = app, look_ups
@@ -89,7 +89,7 @@ class _Endpoints:
     def __init__(self, client: LookUpClient, options: HttpOptions) -> None:
         self._client = client
         self._options = options
-        self._feast = FeastLookUps(client, options.services)
+        self._feast = FeastLookUps(client)
         self._request = msgspec.json.Decoder(FeaturesRequest)
         self._feast_request = msgspec.json.Decoder(FeastRequest)
         self._document = msgspec.json.encode(document(with_keys=bool(options.api_keys)))
@@ -98,9 +98,12 @@ class _Endpoints:
     async def features(self, body: bytes) -> bytes:
         """Answer `/features`."""
         asked = decoded(self._request, body)
-        features = asked.features
-        self._check_size(len(asked.entities), 0 if isinstance(features, str) else len(features))
-        found = await self._client.get(features, asked.entities, as_of_us=asked.as_of_us, request=asked.request)
+        asked.check()
+        self._check_size(len(asked.entities), len(asked.views or ()))
+        if asked.service is not None:
+            found = await self._client.get(asked.service, asked.entities, as_of=asked.as_of, request=asked.request)
+        else:
+            found = await self._client.get_views(asked.views or (), asked.entities, as_of=asked.as_of)
         self.metrics.looked_up(found)
         return msgspec.json.encode(response_of(found, offsets=asked.offsets))
 
@@ -113,7 +116,7 @@ class _Endpoints:
         return msgspec.json.encode(response)
 
     def _check_size(self, entities: int, views: int) -> None:
-        """``views``: those that the request names; a service has as many as its owner wants."""
+        """Raise ProblemError if a request asks for too much. ``views``: how many it names; 0 for a service."""
         limits = self._options.limits
         if entities > limits.entities:
             raise too_large(f"{entities} entities came; at most {limits.entities} are taken (http.entity_limit)")
@@ -126,12 +129,13 @@ class _Endpoints:
         return Response(b"ok\n", media_type="text/plain")
 
     async def readyz(self, _: Request) -> Response:
-        """Answer `/readyz`: the store answers, and knows the services. Raises what a look-up raises."""
-        wanted: list[str | Sequence[str]] = [*self._options.services] or [()]
+        """Answer `/readyz`: the store answers and knows the services. Raises the errors of a look-up."""
         try:
             async with asyncio.timeout(self._options.limits.deadline_s):
-                for features in wanted:
-                    await self._client.get(features, [])
+                for service in self._options.services:
+                    await self._client.get(service, [])
+                if not self._options.services:
+                    await self._client.get_views((), [])
         except TimeoutError:
             raise unavailable("the online store did not answer in time") from None
         except FeaturesUnknownError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated
@@ -20,12 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from headrace.features.online.value_columns import ColumnLists
+    from headrace.serving.async_features import LookUpClient
     from headrace.serving.features import FeatureVectors, ViewAnswer
-    from headrace.serving.http.lookups import LookUpClient
 
-_KNOWN_FOR_S = 1.0
 _VIEWS = 1_024
-_LATEST = "latest"
+_LATEST = "@latest"
 
 
 class FeastRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,41 +70,21 @@ class FeastResponse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FeastLookUps:
-    """Answers Feast's requests. ``services``: those whose views may be asked by name alone."""
+    """Answers Feast's requests."""
 
-    def __init__(self, client: LookUpClient, services: Sequence[str]) -> None:
+    def __init__(self, client: LookUpClient) -> None:
         self._client = client
-        self._services = services
-        self._versions: dict[str, str] = {}
-        self._known_until_s = 0.0
 
     async def get(self, asked: FeastRequest) -> tuple[FeatureVectors, FeastResponse]:
-        """What was found, and how Feast says it. Raises ProblemError, and what a look-up raises."""
+        """Return the answer of the look-up, and Feast's response for it. Raises ProblemError and a look-up's errors."""
         rows = asked.rows()
         if asked.feature_service is not None:
             found = await self._client.get(asked.feature_service, rows)
             return found, _response(asked, found, {})
         wanted = _by_view(asked.features)
-        found = await self._client.get([await self._versioned(view) for view in wanted], rows)
+        found = await self._client.get_views([view.removesuffix(_LATEST) for view in wanted], rows)
         names = {view.partition("@")[0]: features for view, features in wanted.items()}
         return found, _response(asked, found, names)
-
-    async def _versioned(self, view: str) -> str:
-        name, _, version = view.partition("@")
-        if version and version != _LATEST:
-            return view
-        now_s = time.monotonic()
-        if now_s > self._known_until_s:
-            found = [await self._client.get(service, []) for service in self._services]
-            self._versions = {answer.view: answer.version for one in found for answer in one.views}
-            self._known_until_s = now_s + _KNOWN_FOR_S
-        if name not in self._versions:
-            raise FeaturesUnknownError(
-                f"no feature view {name!r} in the services that this server was told of, {[*self._services]}: ask for "
-                f"a feature service, for {name}@<version>:<feature>, or tell the server of a service with that view "
-                f"(http.services)"
-            )
-        return f"{name}@{self._versions[name]}"
 
 
 def _by_view(references: Sequence[str]) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Raw
 
-from headrace.serving.feast_status import FEAST_STATUSES
+from headrace.serving.feature_vectors import FEAST_STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

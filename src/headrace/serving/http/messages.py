@@ -1,19 +1,15 @@
-"""What `/features` takes and gives."""
+"""The request and the response of `/features`."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from headrace.base.times import epoch_us, utc_datetime
 from headrace.serving.features import FeatureVectors, Status, ViewAnswer
 from headrace.serving.http.problems import each_once, invalid
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 JsonScalar = str | int | float | bool | None
 JsonRow = dict[str, JsonScalar]
@@ -27,7 +23,9 @@ class FeaturesRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     entities: Annotated[list[EntityRow], Meta(description="One object an entity.")]
     service: Annotated[str | None, Meta(description="A feature service; or `views`.")] = None
-    views: Annotated[list[str] | None, Meta(description="Views as `name@version`, each once; or `service`.")] = None
+    views: Annotated[
+        list[str] | None, Meta(description="Views as `name` or `name@version`, each once; or `service`.")
+    ] = None
     as_of: Annotated[datetime, Meta(tz=True, description="Exactly the time to look up at.")] | None = None
     request: Annotated[
         JsonRow | list[JsonRow] | None,
@@ -35,23 +33,16 @@ class FeaturesRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     ] = None
     offsets: Annotated[bool, Meta(description="Whether the answer says V of each row.")] = False
 
-    @property
-    def features(self) -> str | Sequence[str]:
-        """What to look up. Raises ProblemError unless exactly one of service and views is given, and each view once."""
+    def check(self) -> None:
+        """Raise ProblemError unless exactly one of service and views is given, and each view once."""
         if (self.service is None) == (self.views is None):
             came = "neither" if self.service is None else "both"
             raise invalid(f"{came} of `service` and `views` came; give one of them")
         each_once("views", self.views or [])
-        return self.service if self.service is not None else self.views or []
-
-    @property
-    def as_of_us(self) -> int | None:
-        """The time asked for in microseconds, if there is one."""
-        return None if self.as_of is None else epoch_us(self.as_of)
 
 
 class ViewAnswered(msgspec.Struct, frozen=True, kw_only=True):
-    """What one view says: of each row its status, and the seconds since the newest event (null: none is known)."""
+    """One view's part of the response: for each row its status, and the seconds since the newest known event."""
 
     view: str
     version: str
@@ -61,7 +52,7 @@ class ViewAnswered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FeaturesResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """Values by row and column; null where there is none. ``at`` is the time that they are of."""
+    """Values by row and column, null where there is none. ``at`` is the time t of the values."""
 
     at: datetime
     columns: list[str]
@@ -70,9 +61,9 @@ class FeaturesResponse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def response_of(found: FeatureVectors, *, offsets: bool) -> FeaturesResponse:
-    """The answer to a look-up."""
+    """Return the response to a look-up."""
     return FeaturesResponse(
-        at=utc_datetime(found.at_us),
+        at=found.at,
         columns=found.columns,
         rows=found.to_lists(),
         views=[_view(answer, offsets=offsets) for answer in found.views],

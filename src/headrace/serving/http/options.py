@@ -1,31 +1,41 @@
-"""What can be chosen of the HTTP server."""
+"""The options of the HTTP server."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
+
+from headrace.base.times import SECOND, duration_us
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from headrace.base.times import Duration
+
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """What one request may cost: bytes of its body, entities, and seconds until it is answered one way or the other.
+    """The largest request: bytes of its body, entities, and how long it may take until it is answered.
 
-    ``keys`` bounds its entities times the views that it names.
+    ``keys`` is the largest product of its entities and the views that it names.
     """
 
     body_bytes: int = 1 << 20
     entities: int = 1_000
     keys: int = 10_000
-    deadline_s: float = 2.0
+    deadline: Duration = "2s"
+
+    @cached_property
+    def deadline_s(self) -> float:
+        """The deadline in seconds."""
+        return duration_us(self.deadline) / SECOND
 
 
 @dataclass(frozen=True)
 class TlsFiles:
-    """Files in PEM: the certificate with its chain, its key, and whose certificates clients must have (None: none)."""
+    """Files in PEM: the certificate with its chain, its key, and the CA of the clients' certificates (None: none)."""
 
     certificate: Path
     key: Path
@@ -35,10 +45,10 @@ class TlsFiles:
 
 @dataclass(frozen=True)
 class HttpOptions:
-    """Who may ask what.
+    """Who may ask, and for what.
 
-    ``services`` are those whose views may be asked by name alone, and without which the server is not ready.
-    ``api_keys``: any one of them is asked for with each request; none: everybody may ask.
+    Without one of ``services`` in the store the server is not ready. A request must carry one of ``api_keys``; if
+    there are none, everybody may ask.
     """
 
     services: Sequence[str] = ()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from headrace.base.times import SECOND, duration_us
 from headrace.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from headrace.base.times import Duration
     from headrace.serving.http.options import TlsFiles
 
 _BACKLOG = 2_048
@@ -28,12 +30,12 @@ _BACKLOG = 2_048
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """Where to listen, with how many processes, and how many seconds open requests have after a signal to stop."""
+    """Where to listen, with how many processes, and how long open requests may take after a signal to stop."""
 
     host: str = "127.0.0.1"
     port: int = 8_080
     workers: int = 1
-    grace_s: int = 5
+    grace: Duration = "5s"
     tls: TlsFiles | None = None
 
 
@@ -62,7 +64,7 @@ def configuration(make: Callable[[], ASGIApp], options: ServerOptions) -> uvicor
         make,
         factory=True,
         workers=options.workers,
-        timeout_graceful_shutdown=options.grace_s,
+        timeout_graceful_shutdown=duration_us(options.grace) // SECOND,
         backlog=_BACKLOG,
         ws="none",
         log_config=None,

@@ -87,6 +87,17 @@ class Deployment:
         """The wanted services by name."""
         return {} if self.current is None else {spec["service"]: spec for spec in self.current.services}
 
+    @cached_property
+    def versions(self) -> dict[str, Spec]:
+        """The wanted version of each view, by the view's name: see :func:`deployed_version`."""
+        specs = [] if self.current is None else self.current.views
+        return {spec["view"]: deployed_version(spec["view"], spec_hash(spec)) for spec in specs}
+
+    @property
+    def gone_views(self) -> list[str]:
+        """Names of views of earlier deployments that are not wanted any more."""
+        return sorted({spec["view"] for spec in self.specs.values()} - self.versions.keys())
+
     @property
     def gone_services(self) -> list[str]:
         """Services of earlier deployments that are not wanted any more."""
@@ -122,6 +133,11 @@ def advance(state: Deployment, change: DeploymentChange) -> Deployment:
 def named(spec: Spec) -> str:
     """``name@version`` of a view."""
     return view_name(spec, spec_hash(spec))
+
+
+def deployed_version(view: str, version: str) -> Spec:
+    """The document ``view:<name>``: the version that a look-up by the view's name reads. It has a service's form."""
+    return {"view": view, "views": [[view, version]]}
 
 
 def told_by(service: Spec) -> Spec:

@@ -179,28 +179,34 @@ class Rollout:
     # -- services ---------------------------------------------------------------------------------------------------
 
     def _serve(self) -> list[Spec]:
-        """Each service goes over to its new views by one write, once all partitions of all of them are live.
+        """Switch each service, and each view's name, to its new version by one write, once all its partitions are live.
 
-        The services in force. Where the store knows none of the name, there is nothing to wait for.
+        Returns the documents that are in force: of services, and of views' names. A name that the store does not know
+        waits for nothing.
         """
-        self._store.remove_documents([f"service:{name}" for name in self.deployment.gone_services])
-        return [self._serve_one(name, spec) for name, spec in self.deployment.services.items()]
+        gone = [f"service:{name}" for name in self.deployment.gone_services]
+        self._store.remove_documents(gone + [f"view:{name}" for name in self.deployment.gone_views])
+        wanted = {f"service:{name}": spec for name, spec in self.deployment.services.items()}
+        wanted |= {f"view:{name}": version for name, version in self.deployment.versions.items()}
+        found = self._store.get_documents([*wanted])
+        return [
+            self._serve_one(name, spec | {"deployment": self.deployment.number}, there)
+            for (name, spec), there in zip(wanted.items(), found, strict=True)
+        ]
 
-    def _serve_one(self, name: str, spec: Spec) -> Spec:
-        wanted = spec | {"deployment": self.deployment.number}
-        found = self._store.get_document(f"service:{name}")
-        if found is None or self._may_replace(found, wanted):
-            self._store.put_document(f"service:{name}", wanted)
+    def _serve_one(self, name: str, wanted: Spec, found: Spec | None) -> Spec:
+        if found is None or self._may_replace(name, found, wanted):
+            self._store.put_document(name, wanted)
             return wanted
         return found
 
-    def _may_replace(self, found: Spec, wanted: Spec) -> bool:
+    def _may_replace(self, name: str, found: Spec, wanted: Spec) -> bool:
         """A worker that has not heard of the newest deployment must not go back to an older one."""
         if told_by(found) == told_by(wanted) or found.get("deployment", 0) >= wanted["deployment"]:
             return False
         is_ready = all(map(is_live, self._store.cursors(views_of(wanted))))
         if is_ready:
-            logger.info("service goes over to new views", service=wanted["service"], views=views_of(wanted))
+            logger.info("look-ups go over to new views", name=name, views=views_of(wanted))
         return is_ready
 
     # -- retiring ---------------------------------------------------------------------------------------------------

@@ -103,7 +103,12 @@ class Exclusions(Protocol):
 
 
 class MemoryExclusions:
-    """Keeps the changes in a list: the double for tests."""
+    """:class:`Exclusions` in this process: the changes are a list.
+
+    >>> from headrace.testing import MemoryExclusions
+    >>> MemoryExclusions().in_force()
+    {}
+    """
 
     def __init__(self) -> None:
         self.changes: list[ExclusionChange] = []

@@ -85,7 +85,12 @@ class Fits(Protocol):
 
 
 class InlineFits:
-    """Fits in the caller's process: the double for tests."""
+    """:class:`Fits` in the caller's process, without limits.
+
+    >>> from headrace.testing import InlineFits
+    >>> InlineFits()
+    <headrace.trainers.runs.fitting.InlineFits object at 0x...>
+    """
 
     def fit(self, task: FitTask) -> FitResult:
         """Do one fit here. An exception of the user's train function is not wrapped."""

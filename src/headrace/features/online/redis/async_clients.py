@@ -10,10 +10,9 @@ from redis import exceptions
 from redis.asyncio import Redis, RedisCluster
 
 from headrace.features.online.redis.cluster_client import ClusterSlots
-from headrace.features.online.redis.node_client import ONE_NODE, SingleNode, whole
+from headrace.features.online.redis.node_client import ONE_NODE, SingleNode, all_replies
 from headrace.features.online.redis.retrying_call import (
     ERRORS,
-    CallLimits,
     CallStep,
     ConnectStep,
     ForgetSlotsStep,
@@ -27,6 +26,8 @@ from headrace.features.online.redis.url import RESP, check_cluster, check_single
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from headrace.features.online.redis.store_options import CallLimits
 
 
 class AsyncStoreClient(Protocol):
@@ -44,17 +45,17 @@ class AsyncStoreClient(Protocol):
 class _AsyncSteps:
     """Goes the steps of a call, and awaits."""
 
-    def __init__(self, patience: CallLimits) -> None:
-        self._patience, self._is_doubtful = patience, False
+    def __init__(self, limits: CallLimits) -> None:
+        self._limits, self._is_doubtful = limits, False
 
     async def run(self, commands: Sequence[ShardCommand]) -> list[Any]:
         """See the port."""
-        steps, found = call_steps(commands, self._patience.retry_s), None
+        steps, found = call_steps(commands, self._limits.retry_s), None
         while True:
             try:
                 step = steps.send(found)
             except StopIteration as end:
-                return whole(end.value)
+                return all_replies(end.value)
             found = await self._take(step)
 
     async def _take(self, step: CallStep) -> Any:
@@ -79,7 +80,7 @@ class _AsyncSteps:
         """Write to all nodes, then read from all: one round trip."""
         open_ = [(node, _AsyncExchange(self._lane(node)), lines) for node, lines in by_node.items()]
         try:
-            async with asyncio.timeout(self._patience.timeout_s):
+            async with asyncio.timeout(self._limits.timeout_s):
                 for _, conversation, lines in open_:
                     await conversation.write(lines)
                 return {node: [await conversation.read(line) for line in lines] for node, conversation, lines in open_}
@@ -90,7 +91,7 @@ class _AsyncSteps:
                 await conversation.close()
 
     def _late(self) -> exceptions.TimeoutError:
-        return exceptions.TimeoutError(f"no answer within {self._patience.timeout_s:g} s")
+        return exceptions.TimeoutError(f"no answer within {self._limits.timeout_s:g} s")
 
     async def _places(self) -> Any:
         """Connect if need be; see Places. Raises ERRORS."""
@@ -167,16 +168,16 @@ class _AsyncExchange:
 class AsyncNodeClient(_AsyncSteps):
     """A single Redis."""
 
-    def __init__(self, url: str, patience: CallLimits, pool_size: int | None = None) -> None:
-        super().__init__(patience)
+    def __init__(self, url: str, limits: CallLimits) -> None:
+        super().__init__(limits)
         self._url, self._is_known = url, False
         # Any: redis-py's types tell neither replies from awaitables nor that keys may be bytes.
-        self._redis: Any = Redis.from_url(url, **_options(pool_size))
+        self._redis: Any = Redis.from_url(url, **_options(limits))
 
     async def _places(self) -> SingleNode:
         if not self._is_known:
             try:
-                async with asyncio.timeout(self._patience.timeout_s):
+                async with asyncio.timeout(self._limits.timeout_s):
                     found = await self._redis.info("cluster")
             except exceptions.ResponseError:  # not allowed to ask
                 found = {}
@@ -203,14 +204,14 @@ class _PooledConnections:
 class AsyncClusterClient(_AsyncSteps):
     """The masters of a Redis Cluster. Connects with the first command."""
 
-    def __init__(self, url: str, patience: CallLimits, pool_size: int | None = None) -> None:
-        super().__init__(patience)
+    def __init__(self, url: str, limits: CallLimits) -> None:
+        super().__init__(limits)
         self._url = url
-        self._redis: Any = RedisCluster.from_url(of_node(url), require_full_coverage=False, **_options(pool_size))
+        self._redis: Any = RedisCluster.from_url(of_node(url), require_full_coverage=False, **_options(limits))
 
     async def _places(self) -> ClusterSlots:
         try:
-            async with asyncio.timeout(self._patience.timeout_s):
+            async with asyncio.timeout(self._limits.timeout_s):
                 await self._redis.initialize()
         except exceptions.RedisClusterException as error:
             check_cluster(self._url, error)
@@ -227,7 +228,7 @@ class AsyncClusterClient(_AsyncSteps):
 
     async def _look_again(self) -> None:
         with suppress(*ERRORS, TimeoutError):  # nobody answers: the next round tells
-            async with asyncio.timeout(self._patience.timeout_s):
+            async with asyncio.timeout(self._limits.timeout_s):
                 await self._redis.nodes_manager.initialize()
 
     async def close(self) -> None:
@@ -245,12 +246,13 @@ class _ClusterNodeConnections:
         self._release(connection)
 
 
-def _options(pool_size: int | None) -> dict[str, Any]:
-    """No time: whole rounds are timed, which costs less. No retries: those of rounds are enough."""
-    return {"socket_timeout": None, "protocol": RESP, **({} if pool_size is None else {"max_connections": pool_size})}
+def _options(limits: CallLimits) -> dict[str, Any]:
+    """The options of redis-py's client. It has no timeout of its own: timing a whole round costs less."""
+    bound = {} if limits.pool_size is None else {"max_connections": limits.pool_size}
+    return {"socket_timeout": None, "protocol": RESP, **bound}
 
 
-def async_client(url: str, patience: CallLimits, pool_size: int | None = None) -> AsyncStoreClient:
-    """The link that a URL means, of the running event loop."""
-    link = AsyncNodeClient if of_node(url) == url else AsyncClusterClient
-    return link(url, patience, pool_size)
+def async_client(url: str, limits: CallLimits) -> AsyncStoreClient:
+    """Return the client that a URL needs, for the running event loop."""
+    client = AsyncNodeClient if of_node(url) == url else AsyncClusterClient
+    return client(url, limits)

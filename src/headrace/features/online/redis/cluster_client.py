@@ -13,7 +13,7 @@ from redis import RedisCluster, exceptions
 from redis.crc import key_slot
 
 from headrace.features.online.redis.connections import NodeConnections
-from headrace.features.online.redis.node_client import BlockingClient, options
+from headrace.features.online.redis.node_client import BlockingClient, client_options
 from headrace.features.online.redis.retrying_call import ERRORS
 from headrace.features.online.redis.url import check_cluster, of_node
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from redis import ConnectionPool
 
-    from headrace.features.online.redis.retrying_call import CallLimits
+    from headrace.features.online.redis.store_options import CallLimits
 
 CLUSTER_SHARDS = 64
 _SLOTS = [key_slot(b"{%d}" % shard) for shard in range(CLUSTER_SHARDS)]
@@ -61,12 +61,11 @@ class ClusterClient(BlockingClient):
 
     shards = CLUSTER_SHARDS
 
-    def __init__(self, url: str, patience: CallLimits, pool_size: int | None = None) -> None:
-        super().__init__(patience)
-        self._url, self._options = url, options(patience, pool_size)
+    def __init__(self, url: str, limits: CallLimits) -> None:
+        super().__init__(limits)
+        self._url = url
         self._lock = threading.Lock()
         self._lanes: dict[ConnectionPool, NodeConnections] = {}
-        self._keeps = pool_size is None
         self._connected: Any = None  # Any: redis-py's types tell neither replies from awaitables nor bytes from str
 
     @property
@@ -79,7 +78,9 @@ class ClusterClient(BlockingClient):
 
     def _connect(self) -> Any:
         try:
-            return RedisCluster.from_url(of_node(self._url), require_full_coverage=False, **self._options)
+            return RedisCluster.from_url(
+                of_node(self._url), require_full_coverage=False, **client_options(self._limits)
+            )
         except exceptions.RedisClusterException as error:
             check_cluster(self._url, error)
             raise
@@ -94,7 +95,11 @@ class ClusterClient(BlockingClient):
     def _lane(self, node: Any) -> NodeConnections:
         pool = self.redis.get_redis_connection(node).connection_pool
         lane = self._lanes.get(pool)
-        return self._lanes.setdefault(pool, NodeConnections(pool, keeps=self._keeps)) if lane is None else lane
+        return (
+            self._lanes.setdefault(pool, NodeConnections(pool, keeps=self._limits.pool_size is None))
+            if lane is None
+            else lane
+        )
 
     def _look_again(self) -> None:
         for lane in list(self._lanes.values()):

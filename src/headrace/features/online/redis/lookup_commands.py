@@ -1,4 +1,4 @@
-"""What a look-up asks of Redis, and what it makes of the replies: for who waits and for who awaits."""
+"""The commands that a look-up sends to Redis, and how their replies are read: for both kinds of client."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 from redis import exceptions
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
     from headrace.features.online.redis.key_names import KeyNames
     from headrace.features.online.redis.retrying_call import ShardCommand
-
-    _KeyPlaces = tuple[Sequence[int], Sequence[int]]
-    WantedKeys = Sequence[tuple[str, Sequence[bytes]]]
+    from headrace.features.online.store import WantedKeys
 T = TypeVar("T")
 _AWAY = (
     exceptions.ConnectionError, exceptions.TimeoutError, exceptions.BusyLoadingError, exceptions.ReadOnlyError,
@@ -32,65 +30,68 @@ _AWAY = (
     exceptions.AskError, exceptions.RedisClusterException,
 )  # fmt: skip
 _FOR_NOW = ("MISCONF", "NOREPLICAS", "BUSY")
-"""Refusals that end by themselves or by an operator: a full disk, replicas that are away, a script that takes long."""
+"""Refusals that end by themselves, or that an operator ends: a full disk, absent replicas, a long script."""
 
 
 @dataclass(frozen=True)
 class ReadRequest(Generic[T]):
-    """Commands, and what makes the answer of their replies."""
+    """Commands, and the function that turns their replies into an answer."""
 
     commands: Sequence[ShardCommand]
-    answer: Callable[[Sequence[Any]], T]
+    parse: Callable[[Sequence[Any]], T]
 
 
 def look_up(keys: KeyNames, wanted: WantedKeys) -> ReadRequest[list[StoredFields]]:
     """See the port."""
-    return _of_node(keys, wanted) if keys.shards == 1 else _of_shards(keys, wanted)
+    return _from_node(keys, wanted) if keys.shards == 1 else _from_shards(keys, wanted)
 
 
-def _of_node(keys: KeyNames, wanted: WantedKeys) -> ReadRequest[list[StoredFields]]:
-    """What one node has is read in a transaction: a script takes it five times as long."""
+def _from_node(keys: KeyNames, wanted: WantedKeys) -> ReadRequest[list[StoredFields]]:
+    """Read a single node in one ``MULTI … EXEC``: a script would take it five times as long."""
     names: list[bytes] = []
     for view, of_view in wanted:
         names.append(keys.cursors(0, view))
         names += keys.entities(0, view, of_view)
 
-    def answer(found: Sequence[Any]) -> list[StoredFields]:
-        reply = _ShardReply(found[0])
+    def parse(replies: Sequence[Any]) -> list[StoredFields]:
+        reply = _ShardReply(replies[0])
         return [
-            StoredFields({0: reply.moment()}, [0] * len(of_view), list(islice(reply.hashes, len(of_view))))
+            StoredFields({0: reply.snapshot()}, [0] * len(of_view), list(islice(reply.hashes, len(of_view))))
             for _, of_view in wanted
         ]
 
-    return ReadRequest([(0, Transaction([("TIME",), *[("HGETALL", name) for name in names]]))], answer)
+    return ReadRequest([(0, Transaction([("TIME",), *[("HGETALL", name) for name in names]]))], parse)
 
 
-def _of_shards(keys: KeyNames, wanted: WantedKeys) -> ReadRequest[list[StoredFields]]:
-    """What shards have is read by scripts: the slot of a shard may move meanwhile."""
-    places = [_places(keys.shards, of_view) for _, of_view in wanted]
+def _from_shards(keys: KeyNames, wanted: WantedKeys) -> ReadRequest[list[StoredFields]]:
+    """Read each shard of a cluster by a script: the shard's slot may move to another node meanwhile."""
+    places = [_shards_of(keys.shards, of_view) for _, of_view in wanted]
     names: dict[int, list[bytes]] = defaultdict(list)
     for (view, of_view), place in zip(wanted, places, strict=True):
-        _name(keys, view, of_view, place, names)
+        _append_names(keys, view, of_view, place, names)
 
-    def answer(found: Sequence[Any]) -> list[StoredFields]:
-        replies = {shard: _ShardReply(reply) for shard, reply in zip(names, found, strict=True)}
-        return [_answer(place, replies) for place in places]
+    def parse(replies: Sequence[Any]) -> list[StoredFields]:
+        by_shard = {shard: _ShardReply(reply) for shard, reply in zip(names, replies, strict=True)}
+        return [_next_fields(place, by_shard) for place in places]
 
-    return ReadRequest([(shard, LOOK_UP.call(own)) for shard, own in names.items()], answer)
+    return ReadRequest([(shard, LOOK_UP.call(own)) for shard, own in names.items()], parse)
 
 
-def get_document(keys: KeyNames, name: str) -> ReadRequest[dict[str, Any] | None]:
+def get_documents(keys: KeyNames, names: Sequence[str]) -> ReadRequest[list[dict[str, Any] | None]]:
     """See the port."""
-    return ReadRequest([(0, ("GET", keys.document(name)))], lambda found: _decoded(found[0]))
+    return ReadRequest(
+        [(0, ("GET", keys.document(name))) for name in names], lambda replies: [_decoded(data) for data in replies]
+    )
 
 
 def look_up_with(
-    keys: KeyNames, name: str, wanted: WantedKeys
-) -> ReadRequest[tuple[dict[str, Any] | None, list[StoredFields]]]:
-    """See the port: the document is asked for first."""
-    document, rest = get_document(keys, name), look_up(keys, wanted)
+    keys: KeyNames, names: Sequence[str], wanted: WantedKeys
+) -> ReadRequest[tuple[list[dict[str, Any] | None], list[StoredFields]]]:
+    """See the port. The documents are read before the fields."""
+    documents, fields = get_documents(keys, names), look_up(keys, wanted)
     return ReadRequest(
-        [*document.commands, *rest.commands], lambda found: (document.answer(found[:1]), rest.answer(found[1:]))
+        [*documents.commands, *fields.commands],
+        lambda replies: (documents.parse(replies[: len(names)]), fields.parse(replies[len(names) :])),
     )
 
 
@@ -98,47 +99,51 @@ def _decoded(data: bytes | None) -> dict[str, Any] | None:
     return None if data is None else msgspec.json.decode(data)
 
 
-def _places(shards: int, keys: Sequence[bytes]) -> _KeyPlaces:
-    """The shard of each key, and each shard once; shard 0 if there is none."""
+class _KeyShards(NamedTuple):
+    """The shard of each key of a view, and each of these shards once (shard 0 for a view without keys)."""
+
+    of_keys: Sequence[int]
+    distinct: Sequence[int]
+
+
+def _shards_of(shards: int, keys: Sequence[bytes]) -> _KeyShards:
     found = [shard_of(key, shards) for key in keys]
-    return found, tuple(dict.fromkeys(found)) or (0,)
+    return _KeyShards(found, tuple(dict.fromkeys(found)) or (0,))
 
 
-def _name(
-    keys: KeyNames, view: str, of_view: Sequence[bytes], places: _KeyPlaces, names: dict[int, list[bytes]]
+def _append_names(
+    keys: KeyNames, view: str, of_view: Sequence[bytes], shards: _KeyShards, names: dict[int, list[bytes]]
 ) -> None:
-    """Append what is to be read of a view to what is read of each shard: its cursors, then its keys."""
-    shards, distinct = places
-    for shard in distinct:
+    """Append the Redis keys of one view to those of each shard: the view's cursors, then its entities."""
+    for shard in shards.distinct:
         names[shard].append(keys.cursors(shard, view))
-    prefixes = {shard: keys.entity_prefix(shard, view) for shard in distinct}
-    for shard, key in zip(shards, of_view, strict=True):
+    prefixes = {shard: keys.entity_prefix(shard, view) for shard in shards.distinct}
+    for shard, key in zip(shards.of_keys, of_view, strict=True):
         names[shard].append(prefixes[shard] + key)
 
 
 class _ShardReply:
-    """What one shard was read as: its time, then hash after hash, as they were asked for."""
+    """The reply of one shard: its time, then the hashes in the order of the command."""
 
     def __init__(self, reply: Sequence[Any]) -> None:
         seconds, micros = reply[0]
         self._now_us = int(seconds) * 1_000_000 + int(micros)
         self.hashes: Iterator[Sequence[bytes]] = islice(reply, 1, None)
 
-    def moment(self) -> ShardSnapshot:
-        """Of the view that comes next."""
+    def snapshot(self) -> ShardSnapshot:
+        """The cursors of the next view. Called once for each view of the shard, before its entities are read."""
         return ShardSnapshot(self._now_us, next(self.hashes))
 
 
-def _answer(places: _KeyPlaces, replies: Mapping[int, _ShardReply]) -> StoredFields:
-    """The next view's."""
-    shards, distinct = places
-    moments = {shard: replies[shard].moment() for shard in distinct}
-    return StoredFields(moments, shards, [next(replies[shard].hashes) for shard in shards])
+def _next_fields(shards: _KeyShards, replies: Mapping[int, _ShardReply]) -> StoredFields:
+    """The fields of the next view. Called for the views in the order of the command."""
+    snapshots = {shard: replies[shard].snapshot() for shard in shards.distinct}
+    return StoredFields(snapshots, shards.of_keys, [next(replies[shard].hashes) for shard in shards.of_keys])
 
 
 @contextmanager
-def telling(url: str) -> Iterator[None]:
-    """Of errors of redis-py that end by themselves make OnlineStoreUnavailableError, in this context."""
+def typed_errors(url: str) -> Iterator[None]:
+    """Turn redis-py's temporary errors into OnlineStoreUnavailableError."""
     try:
         yield
     except _AWAY as error:

@@ -1,6 +1,6 @@
-"""How commands get to Redis: a port, and its adapter for one node.
+"""How commands get to Redis: the port, and its adapter for a single node.
 
-The one for a cluster is in redis_cluster.py, those to be awaited are in async_link.py.
+The adapter for a cluster is in cluster_client.py. Both adapters for asyncio are in async_clients.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from redis import Redis, exceptions
 from headrace.features.online.redis.connections import Exchange, NodeConnections
 from headrace.features.online.redis.retrying_call import (
     ERRORS,
-    CallLimits,
     CallStep,
     ConnectStep,
     ForgetSlotsStep,
@@ -26,6 +25,8 @@ from headrace.features.online.redis.url import RESP, check_single
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from headrace.features.online.redis.store_options import CallLimits
 
 
 class StoreClient(Protocol):
@@ -57,17 +58,17 @@ class StoreClient(Protocol):
 class BlockingClient:
     """Goes the steps of a call, and waits."""
 
-    def __init__(self, patience: CallLimits) -> None:
-        self._patience, self._is_doubtful = patience, False
+    def __init__(self, limits: CallLimits) -> None:
+        self._limits, self._is_doubtful = limits, False
 
     def run(self, commands: Sequence[ShardCommand]) -> list[Any]:
         """See the port."""
-        steps, found = call_steps(commands, self._patience.retry_s), None
+        steps, found = call_steps(commands, self._limits.retry_s), None
         while True:
             try:
                 step = steps.send(found)
             except StopIteration as end:
-                return whole(end.value)
+                return all_replies(end.value)
             found = self._take(step)
 
     def _take(self, step: CallStep) -> Any:
@@ -116,12 +117,12 @@ class NodeClient(BlockingClient):
 
     shards = 1
 
-    def __init__(self, url: str, patience: CallLimits, pool_size: int | None = None) -> None:
-        super().__init__(patience)
+    def __init__(self, url: str, limits: CallLimits) -> None:
+        super().__init__(limits)
         self._url, self._is_known = url, False
         # Any: redis-py's types tell neither replies from awaitables nor that keys may be bytes.
-        self.redis: Any = Redis.from_url(url, **options(patience, pool_size))
-        self._own = NodeConnections(self.redis.connection_pool, keeps=pool_size is None)
+        self.redis: Any = Redis.from_url(url, **client_options(limits))
+        self._own = NodeConnections(self.redis.connection_pool, keeps=limits.pool_size is None)
 
     def _places(self) -> SingleNode:
         """A plain URL would find one shard in a cluster where its other clients have 64."""
@@ -166,14 +167,14 @@ class SingleNode:
 ONE_NODE = SingleNode()
 
 
-def options(patience: CallLimits, pool_size: int | None) -> dict[str, Any]:
-    """What redis-py is told: how long it waits, what it speaks, and how many connections there may be to a node."""
-    told = {"socket_timeout": patience.timeout_s, "socket_connect_timeout": patience.timeout_s, "protocol": RESP}
-    return told if pool_size is None else {**told, "max_connections": pool_size}
+def client_options(limits: CallLimits) -> dict[str, Any]:
+    """The options of redis-py's client: how long it waits, its protocol, and its connections to one node."""
+    waits = {"socket_timeout": limits.timeout_s, "socket_connect_timeout": limits.timeout_s, "protocol": RESP}
+    return waits if limits.pool_size is None else {**waits, "max_connections": limits.pool_size}
 
 
-def whole(replies: list[Any]) -> list[Any]:
-    """The replies. Raises the first that is an error."""
+def all_replies(replies: list[Any]) -> list[Any]:
+    """Return the replies. Raises the first error among them."""
     for reply in replies:
         if isinstance(reply, Exception):
             raise reply

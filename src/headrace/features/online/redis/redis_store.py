@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import msgspec
 
 from headrace.features.online.cursor import Cursor, merge_cursors
 from headrace.features.online.redis.key_names import KeyNames
-from headrace.features.online.redis.lookup_commands import ReadRequest, get_document, look_up, look_up_with, telling
+from headrace.features.online.redis.lookup_commands import (
+    ReadRequest,
+    get_documents,
+    look_up,
+    look_up_with,
+    typed_errors,
+)
 from headrace.features.online.redis.lua import ACQUIRE, DROP, LOOK_UP, SCAVENGE, WRITE
 from headrace.features.online.redis.node_client import NodeClient, StoreClient
-from headrace.features.online.redis.retrying_call import CallLimits, ShardCommand
+from headrace.features.online.redis.store_options import CallLimits, StoreOptions
 from headrace.features.online.redis.url import check_url, of_node
 from headrace.features.online.store import FencedWrite, ShardSnapshot, StoredFields, shard_of
 
@@ -20,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from headrace.bus.source_partition import SourcePartition
+    from headrace.features.online.redis.retrying_call import ShardCommand
+    from headrace.features.online.store import WantedKeys
 
 T = TypeVar("T")
 _SCAN_COUNT = 1_000
@@ -28,25 +36,16 @@ _SCAN_COUNT = 1_000
 class RedisOnlineStore:
     """An :class:`~headrace.features.online.store.OnlineStore` over redis-py. Safe to share between threads.
 
-    ``url``: ``redis://`` and ``rediss://`` for a single node, ``redis+cluster://`` and ``rediss+cluster://`` for any
-    node of a cluster. Where the server is of the other kind, the first call raises SettingsError; a URL that cannot be
-    read does at once. ``timeout_s`` and ``retry_s``: see Patience. ``pool_size``: how many connections there may be to
-    a node (None: as many as there are calls at a time); a call that finds all in use waits as for a node that is away.
+    A URL with ``redis://`` or ``rediss://`` names a single node; ``redis+cluster://`` or ``rediss+cluster://`` names
+    any node of a cluster. A URL that cannot be read raises SettingsError at once; a server of the other kind raises it
+    at the first call. A call that finds all connections of the pool in use waits as if the node were away.
     """
 
-    def __init__(
-        self,
-        url: str,
-        namespace: str = "headrace",
-        *,
-        timeout_s: float = 5.0,
-        retry_s: float = 1.0,
-        pool_size: int | None = None,
-    ) -> None:
+    def __init__(self, url: str, namespace: str = "headrace", **options: Unpack[StoreOptions]) -> None:
         check_url(url)
-        self._link = _link_to(url, CallLimits(timeout_s, retry_s), pool_size)
+        self._client = _client_of(url, CallLimits.from_options(**options))
         self._url = url
-        self.shards = self._link.shards
+        self.shards = self._client.shards
         self._keys = KeyNames(namespace, self.shards)
 
     def acquire(self, view: str, source: SourcePartition, owner: bytes, partitions: int) -> Sequence[Cursor | None]:
@@ -74,15 +73,15 @@ class RedisOnlineStore:
         placed = zip(shards, keys, strict=True)
         return self._run([(shard, ("HGET", prefixes[shard] + key, source.field)) for shard, key in placed])
 
-    def look_up(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[StoredFields]:
+    def look_up(self, wanted: WantedKeys) -> list[StoredFields]:
         """See the port. While it reads, about 2 us a key, the node answers nobody else."""
-        return self._asked(look_up(self._keys, wanted))
+        return self._read(look_up(self._keys, wanted))
 
     def look_up_with(
-        self, document: str, wanted: Sequence[tuple[str, Sequence[bytes]]]
-    ) -> tuple[dict[str, Any] | None, list[StoredFields]]:
+        self, documents: Sequence[str], wanted: WantedKeys
+    ) -> tuple[list[dict[str, Any] | None], list[StoredFields]]:
         """See the port."""
-        return self._asked(look_up_with(self._keys, document, wanted))
+        return self._read(look_up_with(self._keys, documents, wanted))
 
     def cursors(self, views: Sequence[str]) -> list[Mapping[SourcePartition, Cursor]]:
         """See the port."""
@@ -103,8 +102,8 @@ class RedisOnlineStore:
 
     def _scan(self, position: int) -> tuple[int, Mapping[tuple[int, str], Sequence[bytes]]]:
         """About a thousand keys on: those with fields, by shard and view."""
-        with telling(self._url):
-            position, keys = self._link.scan(position, self._keys.fields, _SCAN_COUNT)
+        with typed_errors(self._url):
+            position, keys = self._client.scan(position, self._keys.fields, _SCAN_COUNT)
         by_place: dict[tuple[int, str], list[bytes]] = defaultdict(list)
         for key in keys:
             place = self._keys.place(key)
@@ -118,7 +117,11 @@ class RedisOnlineStore:
 
     def get_document(self, name: str) -> dict[str, Any] | None:
         """See the port."""
-        return self._asked(get_document(self._keys, name))
+        return self.get_documents([name])[0]
+
+    def get_documents(self, names: Sequence[str]) -> list[dict[str, Any] | None]:
+        """See the port."""
+        return self._read(get_documents(self._keys, names))
 
     def remove_documents(self, names: Sequence[str]) -> None:
         """See the port."""
@@ -141,26 +144,26 @@ class RedisOnlineStore:
 
     @property
     def _redis(self) -> Any:
-        return self._link.redis
+        return self._client.redis
 
     def close(self) -> None:
         """Give the connections back."""
-        self._link.close()
+        self._client.close()
 
-    def _asked(self, question: ReadRequest[T]) -> T:
-        return question.answer(self._run(question.commands))
+    def _read(self, request: ReadRequest[T]) -> T:
+        return request.parse(self._run(request.commands))
 
     def _run(self, commands: Sequence[ShardCommand]) -> list[Any]:
         if not commands:
             return []
-        with telling(self._url):
-            return self._link.run(commands)
+        with typed_errors(self._url):
+            return self._client.run(commands)
 
 
-def _link_to(url: str, patience: CallLimits, pool_size: int | None) -> StoreClient:
-    """The link that a URL means: ``redis+cluster://`` and ``rediss+cluster://`` name any node of a cluster."""
+def _client_of(url: str, limits: CallLimits) -> StoreClient:
+    """Return the client that a URL needs: a single node's, or a cluster's."""
     if of_node(url) == url:
-        return NodeClient(url, patience, pool_size)
+        return NodeClient(url, limits)
     from headrace.features.online.redis.cluster_client import ClusterClient  # noqa: PLC0415 - few need it
 
-    return ClusterClient(url, patience, pool_size)
+    return ClusterClient(url, limits)

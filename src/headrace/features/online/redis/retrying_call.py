@@ -38,18 +38,6 @@ _REDIRECTS = 5
 """So often nodes may send a call elsewhere when its time is over."""
 
 
-@dataclass(frozen=True)
-class CallLimits:
-    """How long a call of the store may take: at most both together.
-
-    An answer is waited for ``timeout_s`` seconds; what failed for now is sent again until ``retry_s`` seconds after it
-    was sent first (0: never). What a node of a cluster sends elsewhere did not fail.
-    """
-
-    timeout_s: float = 5.0
-    retry_s: float = 1.0
-
-
 class ShardNodes(Protocol):
     """Which node has what."""
 

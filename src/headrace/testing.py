@@ -1,0 +1,63 @@
+"""Test doubles for applications: everything that headrace keeps in Kafka, Redis or MLflow, in memory instead.
+
+Each double passes the same contract tests as the real thing. They are imported when they are first used.
+
+| double | stands for |
+|---|---|
+| `MemoryOnlineStore` | the online store in Redis |
+| `MemoryModelEventLog` | the log of model events on Kafka |
+| `MemoryAcknowledgements` | the topic of applications' acknowledgements |
+| `MemoryRegistry` | the registry on MLflow |
+| `MemoryExclusions` | the log of time spans that were marked bad |
+| `InlineFits` | the child processes in which estimators are fitted |
+| `SettableClock` | the clock of the machine |
+
+>>> from headrace.testing import SettableClock
+>>> clock = SettableClock()
+>>> clock()
+0
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headrace.base.times import SettableClock
+    from headrace.features.online.memory_store import MemoryOnlineStore
+    from headrace.models.model_event_log import MemoryAcknowledgements, MemoryModelEventLog
+    from headrace.models.registry import MemoryRegistry
+    from headrace.trainers.data.exclusions import MemoryExclusions
+    from headrace.trainers.runs.fitting import InlineFits
+
+_HOME = {
+    "InlineFits": "headrace.trainers.runs.fitting",
+    "MemoryAcknowledgements": "headrace.models.model_event_log",
+    "MemoryExclusions": "headrace.trainers.data.exclusions",
+    "MemoryModelEventLog": "headrace.models.model_event_log",
+    "MemoryOnlineStore": "headrace.features.online.memory_store",
+    "MemoryRegistry": "headrace.models.registry",
+    "SettableClock": "headrace.base.times",
+}
+
+__all__ = [
+    "InlineFits",
+    "MemoryAcknowledgements",
+    "MemoryExclusions",
+    "MemoryModelEventLog",
+    "MemoryOnlineStore",
+    "MemoryRegistry",
+    "SettableClock",
+]
+
+
+if not TYPE_CHECKING:  # type checkers know the names above, and only those
+
+    def __getattr__(name: str) -> object:
+        """Import a double from its module on first use (PEP 562)."""
+        if name not in _HOME:
+            raise AttributeError(f"module 'headrace.testing' has no attribute {name!r}; it has {', '.join(__all__)}")
+        value: object = getattr(import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value

@@ -1,0 +1,63 @@
+"""The examples in docstrings run, and print what they show, on real Kafka and Valkey."""
+
+from __future__ import annotations
+
+import doctest
+from contextlib import closing
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import headrace
+from headrace import testing
+from tests.support.documents import ROOT
+from tests.support.reference_project import ReferenceProject
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.integration
+
+SOURCES = ROOT / "src"
+MODULES = sorted(
+    ".".join(path.relative_to(SOURCES).with_suffix("").parts)
+    for path in (SOURCES / "headrace").rglob("*.py")
+    if ">>> " in path.read_text("utf-8")
+)
+WITH_EXAMPLES: list[Any] = [headrace.connect, headrace.FeatureClient.get, headrace.FeatureClient.get_views]
+WITH_EXAMPLES += [headrace.AsyncFeatureClient, headrace.Predictor, headrace.EventProducer, headrace.ModelEventFeed]
+WITH_EXAMPLES += [getattr(testing, name) for name in testing.__all__]
+
+
+class _Runner(doctest.DocTestRunner):
+    """Runs examples while the worker's heart beats, however slow the machine is."""
+
+    def __init__(self, project: ReferenceProject) -> None:
+        super().__init__(optionflags=doctest.ELLIPSIS)
+        self._project = project
+
+    def report_start(self, out: Any, test: doctest.DocTest, example: doctest.Example) -> None:
+        """Beat before each example."""
+        self._project.beat()
+
+
+@pytest.fixture
+def project(services: Any, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReferenceProject]:
+    with closing(ReferenceProject(services, namespace, monkeypatch)) as deployed:
+        yield deployed
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_print_their_output(module: str, project: ReferenceProject) -> None:
+    runner, said, found = _Runner(project), list[str](), import_module(module)
+    own = {name: value for name, value in vars(found).items() if getattr(value, "__module__", None) == module}
+    for examples in doctest.DocTestFinder().find(found):
+        examples.globs = {**own, "__name__": "example"}  # like a user's file: it imports everything else
+        runner.run(examples, out=said.append)
+    assert not said, "".join(said)
+
+
+@pytest.mark.parametrize("thing", WITH_EXAMPLES, ids=lambda thing: thing.__qualname__)
+def test_public_docstring_shows_an_example(thing: Any) -> None:
+    assert ">>> " in (thing.__doc__ or "")
