@@ -18,7 +18,7 @@ from tests.support.online_stores import (
     VIEW,
     ZERO,
     send,
-    share,
+    shares,
 )
 
 # -- look-ups ---------------------------------------------------------------------------------------------------------
@@ -49,7 +49,7 @@ def test_every_shard_has_a_cursor_of_its_own(store: OnlineStore) -> None:
     """One that a shard lacks, or that is behind, tells for the view; a look-up tells what its own shard says."""
     keys = [b"k%d" % n for n in range(300)]
     everywhere = replace(FIRST, keys=keys, fields=keys)
-    parts = [share(everywhere, shard, store.shards) for shard in range(store.shards)]
+    parts = shares(everywhere, store.shards)
     assert store.write(parts[:-1]) == [True] * (store.shards - 1)
     assert store.acquire(VIEW, ZERO, OTHER, 2)[-1] is None
     found = store.cursors([VIEW])[0]

@@ -51,18 +51,24 @@ def url_of(request: pytest.FixtureRequest) -> str:
 
 def send(store: OnlineStore, *writes: FencedWrite) -> list[bool]:
     """Each write is sent to every shard with the keys that are there; whether it was applied, by all or by none."""
-    sent = [share(write, shard, store.shards) for write in writes for shard in range(store.shards)]
-    applied = store.write(sent)
+    applied = store.write([part for write in writes for part in shares(write, store.shards)])
     parts = [applied[n : n + store.shards] for n in range(0, len(applied), store.shards)]
     assert all(len(set(part)) == 1 for part in parts)
     return [part[0] for part in parts]
 
 
-def share(write: FencedWrite, shard: int, shards: int) -> FencedWrite:
-    """One shard's part; the rows are counted in shard 0."""
-    own = [n for n, key in enumerate(write.keys) if shard_of(key, shards) == shard]
-    keys, fields = [write.keys[n] for n in own], [write.fields[n] for n in own]
+def shares(write: FencedWrite, shards: int) -> list[FencedWrite]:
+    """The part of each shard; the rows are counted in shard 0."""
+    own: list[list[int]] = [[] for _ in range(shards)]
+    for n, key in enumerate(write.keys):
+        own[shard_of(key, shards)].append(n)
+    return [share(write, shard, numbers) for shard, numbers in enumerate(own)]
+
+
+def share(write: FencedWrite, shard: int, numbers: list[int]) -> FencedWrite:
+    """The write of one shard, with the keys of these numbers."""
     after = replace(write.after, rows_total=write.after.rows_total if shard == 0 else 0)
+    keys, fields = [write.keys[n] for n in numbers], [write.fields[n] for n in numbers]
     return replace(write, shard=shard, keys=keys, fields=fields, after=after)
 
 
