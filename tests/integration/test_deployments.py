@@ -69,7 +69,7 @@ def test_a_view_that_is_added_while_events_flow_ends_exact_and_the_old_one_stays
 
 def test_a_backfill_goes_on_where_it_stood_when_its_worker_was_killed(scene: Scene) -> None:
     at_work(scene)
-    workers = scene._workers
+    workers = scene.workers
     workers[0].kill()
     workers[0].join()
     scene.deploy(scene.view(2))
@@ -148,7 +148,7 @@ def test_a_store_that_is_emptied_in_a_backfill_is_filled_again_with_all_versions
     at_work(scene, slice_pause_s=0.1)
     scene.deploy(scene.view(1), scene.view(2, "more"))
     until(lambda: any(scene.positions(2, "more")), 20)
-    scene.store._redis.flushall()
+    scene.redis.flushall()
     until(lambda: scene.is_at_end(1) and scene.is_live(2, "more"), 60)
     scene.check(1)
     cursors = scene.store.cursors([scene.name(2, "more")])[0].values()

@@ -13,6 +13,7 @@ from headrace.base.times import epoch_us
 from headrace.bus.event import encode
 from headrace.bus.source_partition import SourcePartition
 from headrace.features.kernel.field import unpack
+from headrace.features.online.entity_key import serializer
 from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 from headrace.streams.views.folded_view import FoldedView
@@ -64,7 +65,8 @@ def fields(batches: list[Batch], forget_after: set[int]) -> list[bytes | None]:
             before = view.memory.nbytes
             view.memory.forget()
             assert view.memory.nbytes <= before
-    return store.read(view.view, SOURCE, [view.memory._serialize((who,)) for who in range(200)])
+    key_of = serializer(view.memory.kernel.entity_keys)
+    return store.read(view.view, SOURCE, [key_of((who,)) for who in range(200)])
 
 
 @settings(deadline=None, max_examples=examples(50))  # two whole workers' folds an example

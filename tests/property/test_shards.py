@@ -14,6 +14,7 @@ from headrace.base.times import epoch_us
 from headrace.bus.event import encode
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.features.online.cursor import CursorState, is_live
+from headrace.features.online.entity_key import serializer
 from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.features.online.store import shard_of
 from headrace.serving.features import FeatureClient, Status
@@ -184,7 +185,7 @@ def test_a_shard_that_is_ahead_of_the_log_stays_there() -> None:
     """As when the log was not flushed before a crash: rows up to its cursor are left out when they come again."""
     worker = Worker([(who, 1) for who in WHO] * 2, 5)
     worker.batch(len(WHO), None)
-    ahead = shard_of(worker.view.memory._serialize((WHO[0],)), 5)
+    ahead = shard_of(serializer(worker.view.memory.kernel.entity_keys)((WHO[0],)), 5)
     worker.store.write([write for write in worker.fold(12, 24) if write.shard == ahead])
     worker.end = 18
     worker.start()

@@ -63,7 +63,8 @@ class AuditScene:
     def __init__(self, folder: Path, clock: Literal["wall", "stream"]) -> None:
         now = FeatureView("now", Entity("shop"), sales, ["1h"], {"n": Count(), "mean": Mean("amount")}, clock=clock)
         past = FeatureView("past", Entity("shop"), sales, ["1h"], {"n": Count()}, history="4m", clock=clock)
-        self.specs, log, store = [now.spec, past.spec], EventLog(folder), MemoryOnlineStore()
+        self.specs, log = [now.spec, past.spec], EventLog(folder)
+        store = self.store = MemoryOnlineStore()
         publish_definitions(store, [now, past], [FeatureService("risk", [now, past])])
         writer = LogWriter(log, sales)
         self.vectors: list[dict[str, Any]] = []

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import Producer
+from redis import Redis
 
 from headrace.base.times import utc_datetime, wall_clock
 from headrace.bus.source_partition import SourcePartition
@@ -29,6 +30,7 @@ from headrace.streams.plane.failpoints import arm
 from headrace.streams.plane.plane_config import PlaneConfig
 from headrace.streams.worker import follow_deployments, make_topics
 from tests.support.crash.definitions import PARTITIONS, USERS, Produced, Till, payments
+from tests.support.processes import end_with_the_test_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,6 +73,7 @@ class Setting:
 
 def work(setting: Setting) -> None:
     """A worker as `headrace worker` runs it, with small pieces and short waits."""
+    end_with_the_test_run()
     arm(setting.failpoint)
     store = RedisOnlineStore(setting.redis_url, setting.namespace)
     streams = [payments(setting.namespace)]
@@ -104,17 +107,18 @@ class Scene:
         make_topics(services.bootstrap_servers, [payments(namespace)], PARTITIONS, replay=True)
         ensure_topics(services.bootstrap_servers, [TopicPlan(name, 1, FOR_EVER) for name in (DEFINITIONS, MODELS)])
         self.store = RedisOnlineStore(services.redis_url, namespace)
+        self.redis = Redis.from_url(services.redis_url)
         self.log = EventLog(folder)
         self.client = FeatureClient(self.store)
         self._changes = KafkaDeploymentLog(services.bootstrap_servers)
         self._producer = Producer({"bootstrap.servers": services.bootstrap_servers, "enable.idempotence": True})
-        self._workers: list[BaseProcess] = []
+        self.workers: list[BaseProcess] = []
 
     def start(self, **changes: Any) -> BaseProcess:
         """Start a worker."""
         worker = PROCESSES.Process(target=work, args=(replace(self.setting, **changes),))
         worker.start()
-        self._workers.append(worker)
+        self.workers.append(worker)
         return worker
 
     def produce(self, count: int) -> None:
@@ -165,7 +169,7 @@ class Scene:
     def keys(self, name: str) -> int:
         """How many keys Redis has of a view."""
         prefix = f"hr:{{0}}:{self.namespace}:{name}:*"
-        return sum(1 for _ in self.store._redis.scan_iter(match=prefix.encode(), count=1_000))
+        return sum(1 for _ in self.redis.scan_iter(match=prefix.encode(), count=1_000))
 
     def rows_total(self, number: int) -> int:
         """How many rows its cursors say were folded."""
@@ -181,10 +185,11 @@ class Scene:
 
     def close(self) -> None:
         """Kill what is left."""
-        for worker in self._workers:
+        for worker in self.workers:
             worker.kill()
             worker.join()
         self.store.close()
+        self.redis.close()
 
 
 def check_rows(

@@ -43,7 +43,7 @@ REQUEST = {"pieces": 2**53 + 1, "coupon": None}
 @pytest.fixture
 def scene(tmp_path: Path) -> AuditScene:
     found = AuditScene(tmp_path, "wall")
-    publish_definitions(found.client._store, [], [basket])
+    publish_definitions(found.store, [], [basket])
     found.vectors = []
     for minute in (12, 12, 30, 7):
         serve(found, minute)

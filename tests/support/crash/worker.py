@@ -21,6 +21,7 @@ from headrace.streams.plane.followed_views import FixedViews
 from headrace.streams.plane.plane_config import PlaneConfig
 from headrace.streams.worker import publish_definitions
 from tests.support.crash.definitions import payments, service, users
+from tests.support.processes import end_with_the_test_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +65,7 @@ class Store(RedisOnlineStore):
 
 def work(setting: Setting, orders: Connection) -> None:
     """Run until SIGTERM or death."""
+    end_with_the_test_run()
     arm(setting.failpoint)
     _write_to(setting.output)
     threading.Thread(target=_obey, args=(orders,), daemon=True).start()
