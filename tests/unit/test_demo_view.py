@@ -6,7 +6,7 @@ import math
 import pytest
 from rich.console import Console
 
-from headrace.app.demo.panels import entries, screen
+from headrace.app.demo.panels import decision_groups, screen
 from headrace.app.demo.state import DecisionLine, DemoState, VersionLine
 from headrace.app.demo.view import DemoView, is_drawable
 
@@ -107,7 +107,7 @@ def test_the_newest_of_many_versions_are_shown() -> None:
 
 def test_days_of_not_now_are_one_line_with_the_newest_reason() -> None:
     days = [not_now(FROM + day * DAY, reason=str(day)) for day in range(5)]
-    found = entries([*days, not_now(FROM, "cooldown"), DecisionLine(FROM, "fired", "volume", ""), days[0]])
+    found = decision_groups([*days, not_now(FROM, "cooldown"), DecisionLine(FROM, "fired", "volume", ""), days[0]])
     assert [(entry.decision.rule, entry.decision.what, entry.times) for entry in found] == [
         ("volume", "not now", 5),
         ("cooldown", "not now", 1),

@@ -39,7 +39,7 @@ def worst(found: Iterable[Finding]) -> tuple[Severity, str]:
 
 
 def test_a_redis_as_it_should_be_is_fine() -> None:
-    assert worst(redis.of("redis", REDIS, 0.1))[0] is Severity.OK
+    assert worst(redis.check_info("redis", REDIS, 0.1))[0] is Severity.OK
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_redis_as_it_should_be_is_fine() -> None:
 def test_a_redis_that_would_lose_values_is_named(
     said: dict[str, Any], ahead_s: float, severity: str, word: str
 ) -> None:
-    found = worst(redis.of("redis", REDIS | said, ahead_s))
+    found = worst(redis.check_info("redis", REDIS | said, ahead_s))
     assert (found[0], word in found[1]) == (severity, True)
 
 
@@ -72,26 +72,26 @@ def test_a_redis_that_would_lose_values_is_named(
     ],
 )
 def test_a_stream_topic_that_would_lose_or_lie_is_named(config: dict[str, str], severity: str, word: str) -> None:
-    found = [*kafka.of_stream("topic", TOPIC | config)]
+    found = [*kafka.check_stream_topic("topic", TOPIC | config)]
     assert (worst(found) if found else ("ok", ""))[0] == severity
     assert not word or word in worst(found)[1]
 
 
 def test_producers_stamps_are_fine_where_a_field_says_what_was_available() -> None:
-    assert not [*kafka.of_stream("topic", TOPIC | {"message.timestamp.type": "CreateTime"}, by_record=False)]
+    assert not [*kafka.check_stream_topic("topic", TOPIC | {"message.timestamp.type": "CreateTime"}, by_record=False)]
 
 
 def test_a_topic_that_is_folded_from_its_begin_is_kept_for_ever_in_order() -> None:
-    assert worst(kafka.of_kept("headrace.models", KEPT, 1))[0] is Severity.OK
-    assert "retention.ms=-1" in worst(kafka.of_kept("headrace.models", KEPT | {"retention.ms": "1000"}, 1))[1]
-    assert "3 partitions" in worst(kafka.of_kept("headrace.models", KEPT, 3))[1]
+    assert worst(kafka.check_kept_topic("headrace.models", KEPT, 1))[0] is Severity.OK
+    assert "retention.ms=-1" in worst(kafka.check_kept_topic("headrace.models", KEPT | {"retention.ms": "1000"}, 1))[1]
+    assert "3 partitions" in worst(kafka.check_kept_topic("headrace.models", KEPT, 3))[1]
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
-    assert worst(event_log.of_folder("log", tmp_path / "not" / "there"))[0] is not Severity.ERROR
-    assert worst(event_log.of_folder("log", file / "events"))[0] is Severity.ERROR
+    assert worst(event_log.check_folder("log", tmp_path / "not" / "there"))[0] is not Severity.ERROR
+    assert worst(event_log.check_folder("log", file / "events"))[0] is Severity.ERROR
 
 
 def cursor(heartbeat_us: int, state: CursorState = CursorState.LIVE) -> dict[SourcePartition, Cursor]:
@@ -105,7 +105,7 @@ def cursor(heartbeat_us: int, state: CursorState = CursorState.LIVE) -> dict[Sou
 
 def test_a_view_without_a_live_worker_is_named() -> None:
     def of(cursors: dict[SourcePartition, Cursor]) -> Finding:
-        return project.of_view("view", cursors, now_us=10_000_000, bound_us=5_000_000)
+        return project.check_view("view", cursors, now_us=10_000_000, bound_us=5_000_000)
 
     assert of(cursor(9_000_000)).severity is Severity.OK
     assert "nothing" in of({}).found
@@ -114,5 +114,5 @@ def test_a_view_without_a_live_worker_is_named() -> None:
 
 
 def test_history_that_was_loaded_in_bulk_is_warned_of() -> None:
-    assert [*project.of_stream(Stream("p", Ping, "at"))] == []
-    assert worst(project.of_stream(Stream("p", Ping, "at", available_at=after("5m"))))[0] == "warning"
+    assert [*project.check_stream(Stream("p", Ping, "at"))] == []
+    assert worst(project.check_stream(Stream("p", Ping, "at", available_at=after("5m"))))[0] == "warning"

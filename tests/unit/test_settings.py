@@ -76,7 +76,7 @@ def test_settings_read_nothing_but_their_arguments(monkeypatch: pytest.MonkeyPat
         ("batch_size = 0\n", {}, "batch_size = 0 (from headrace.toml): Input should be greater than 0"),
         ('namespace = "a b"\n', {}, "namespace = 'a b'"),
         ("", {"HEADRACE_TRUSTED_TYPES": "[1"}, "HEADRACE_TRUSTED_TYPES is neither JSON nor a,b,c"),
-        ("= 1", {}, "is no TOML"),
+        ("= 1", {}, "is not TOML"),
         ("project = 1\n", {}, "'project'"),
     ],
 )

@@ -1,1 +1,1 @@
-"""The demo: half a year of real flights through the whole loop, on real parts, in minutes."""
+"""The demo: replays half a year of real flights through the whole loop in minutes."""

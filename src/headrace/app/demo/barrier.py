@@ -1,4 +1,4 @@
-"""The barriers of a lockstep replay: nothing goes on before everybody has seen everything."""
+"""The barriers of a lockstep replay: time goes on only after every process has seen everything so far."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FOLD_POLL_S = 0.001
 
 
 class Barriers:
-    """Waits for workers, log and trainer. ``check`` is called while waiting: it raises if a process died."""
+    """Waits for workers, event log and trainer. While it waits it calls ``check``, which raises if a process died."""
 
     def __init__(
         self,
@@ -56,8 +56,8 @@ class Barriers:
         self._tables: dict[str, DeltaTable] = {}
         self._unread: deque[DecisionRecord] = deque()
 
-    def ready(self) -> None:
-        """The workers have taken every partition: each view has all its cursors, and each topic its table."""
+    def wait_until_ready(self) -> None:
+        """Wait until the workers have every partition: each view has all its cursors, and each topic its table."""
         names = [view for views in self._views.values() for view in views]
         counts = [len(self._sources[topic]) for topic, views in self._views.items() for _ in views]
 
@@ -67,8 +67,8 @@ class Barriers:
 
         self._wait("the workers to take their partitions", taken, poll_s=0.1)
 
-    def folded(self, produced: Counter[str], topics: Iterable[str]) -> None:
-        """All cursors of the views of these topics are past everything produced."""
+    def wait_until_folded(self, produced: Counter[str], topics: Iterable[str]) -> None:
+        """Wait until all cursors of the views of these topics have passed everything that was produced."""
         wanted = [(view, produced[topic]) for topic in topics for view in self._views.get(topic, ())]
         if wanted:
             names = [view for view, _ in wanted]
@@ -83,11 +83,11 @@ class Barriers:
         return True if reached else None
 
     def ends(self, topics: Sequence[str]) -> list[int]:
-        """How many records each topic has."""
+        """Return the number of records of each topic."""
         return [sum(self._tail.end(topic, source.partition) for source in self._sources[topic]) for topic in topics]
 
-    def logged(self, produced: Counter[str]) -> None:
-        """The event log holds everything produced: asks the workers to flush, and again if need be."""
+    def wait_until_logged(self, produced: Counter[str]) -> None:
+        """Ask the workers to flush, again if needed, and wait until the event log has everything that was produced."""
         self._producer.put(CONTROL, None, encode(FlushRequest("barrier")))
         self._producer.flush()
         asked, behind = [time.monotonic()], list(produced)
@@ -104,7 +104,7 @@ class Barriers:
         self._wait("the event log", complete, poll_s=0.015)
 
     def _position(self, topic: str) -> int:
-        """The number of records of a topic below the log's offsets."""
+        """Return the number of records of a topic that the log has."""
         table = self._tables.get(topic)
         if table is None:
             table = self._tables[topic] = self._log.table(topic)
@@ -112,8 +112,8 @@ class Barriers:
             table.update_incremental()
         return sum(table.transaction_version(source.text) or 0 for source in self._sources[topic])
 
-    def decided(self, t_us: int, model: str) -> DecisionRecord:
-        """The decision of a model at ``t_us``, after the trainer has been told that it is that time."""
+    def wait_for_decision(self, t_us: int, model: str) -> DecisionRecord:
+        """Send a tick at ``t_us`` and return the decision of the model."""
         self._tick(t_us)
         asked = [time.monotonic()]
 
@@ -127,12 +127,12 @@ class Barriers:
 
         return self._wait("the trainer to decide", decision)
 
-    def finished(self, request: str) -> DecisionRecord:
-        """The end of a run."""
+    def wait_for_run(self, request: str) -> DecisionRecord:
+        """Wait for the end of a run and return its record."""
         return self._wait(f"run {request}", lambda: self._next(lambda r: r.kind == "finished" and r.run == request))
 
-    def acknowledged(self, event_id: str) -> Acknowledgement:
-        """What the application made of a model event."""
+    def wait_for_acknowledgement(self, event_id: str) -> Acknowledgement:
+        """Wait for the application's acknowledgement of a model event and return it."""
 
         def answer() -> Acknowledgement | None:
             found = [decode_acknowledgement(m.value() or b"") for m in self._acks.poll(0.05)]
@@ -145,7 +145,7 @@ class Barriers:
         self._producer.flush()
 
     def _next(self, fits: Callable[[DecisionRecord], bool]) -> DecisionRecord | None:
-        """The next record that fits; those before it are over."""
+        """Return the next record that fits, or None. Earlier records are dropped."""
         self._unread += [decode(message.value(), DecisionRecord) for message in self._tail.poll(0.05)]
         while self._unread:
             record = self._unread.popleft()
@@ -154,7 +154,7 @@ class Barriers:
         return None
 
     def _wait(self, what: str, attempt: Callable[[], T | None], *, poll_s: float = 0.0) -> T:
-        """Try until there is a result."""
+        """Call ``attempt`` until it returns a result. Raises BarrierError after a time."""
         started = checked = time.monotonic()
         while (result := attempt()) is None:
             now = time.monotonic()
@@ -163,7 +163,7 @@ class Barriers:
                 self._refresh()
                 checked = now
             if now - started > self._patience_s:
-                message = f"waited {self._patience_s:.0f} s for {what}; the logs beside the data tell more"
+                message = f"waited {self._patience_s:.0f} s for {what}; see the logs in the data folder"
                 raise BarrierError(message)
             time.sleep(poll_s)
         return result

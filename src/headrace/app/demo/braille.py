@@ -1,4 +1,4 @@
-"""Curves in a few terminal rows: braille characters, two dots wide and four high each."""
+"""Draws curves in a few terminal rows with braille characters, each two dots wide and four dots high."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 
 @dataclass(frozen=True)
 class Curve:
-    """Values over days; NaN breaks the line. ``every``: a dot in that many columns, to tell lines without colour."""
+    """Values over days. NaN breaks the line. ``every=3`` draws every third dot, so that lines differ without colour."""
 
     days: Sequence[int]
     values: Sequence[float]
@@ -29,7 +29,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Frame:
-    """What the rows show: days along, values up (``low`` < ``high``), and the size in characters."""
+    """The range of days, the range of values (``low`` < ``high``), and the size in characters."""
 
     from_day: int
     to_day: int
@@ -50,7 +50,7 @@ class Frame:
 
 
 def plot(curves: Sequence[Curve], frame: Frame) -> list[Text]:
-    """One line of text a row. Where curves meet in a character, it takes the style of the first of them."""
+    """Return one line of text for each row. A character where curves meet has the style of the first curve."""
     bits = [[0] * frame.columns for _ in range(frame.rows)]
     owners: list[list[str]] = [[""] * frame.columns for _ in range(frame.rows)]
     for curve in curves:
@@ -72,7 +72,7 @@ def _dots(curve: Curve, frame: Frame) -> Iterator[tuple[int, int]]:
 
 
 def _segment(x: int, y: int | None, next_x: int, next_y: int) -> list[tuple[int, int]]:
-    """The dots after (x, y) up to the next point; only that point where the line was broken."""
+    """Return the dots after (x, y) up to the next point. After a break it is only that point."""
     if y is None:
         return [(next_x, next_y)]
     steps = max(next_x - x, abs(next_y - y))

@@ -1,4 +1,4 @@
-"""The demo's picture: rolling AUC of the live model against the first, frozen one, as a PNG."""
+"""Draws the chart of the demo: rolling AUC of the live model and of the first, frozen model, as a PNG."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TITLE = "The model that retrains itself against the first one, left alone"
 _INCHES, _DPI = (12, 6), 100
 _LIVE, _FROZEN, _VERSION, _TEXT = "#1a7f4b", "#c2571a", "#5b6b8c", "#30343b"
 _CLOSE = 0.045
-"""Labels nearer than this share of the width take turns between two heights."""
+"""Labels that are nearer than this share of the width alternate between two heights."""
 
 
 def draw(
@@ -28,10 +28,10 @@ def draw(
     title: str = TITLE,
     ylabel: str = "rolling AUC",
 ) -> None:
-    """Write a PNG of 1200 x 600 pixels: the same arguments give the same bytes with the same matplotlib.
+    """Write a PNG of 1200 x 600 pixels. With one matplotlib, the same arguments give the same bytes.
 
-    ``days`` are days since the epoch with the AUC of both models at their end, NaN where there is none; ``versions``
-    are pairs of version and the day it was published. Raises MissingExtraError without matplotlib.
+    ``days`` are days since the epoch. ``live`` and ``frozen`` have the AUC at the end of each day, or NaN. ``versions``
+    are pairs of a version and the day of its publication. Raises MissingExtraError without matplotlib.
     """
     matplotlib = require("matplotlib", "demo")
     figures = require("matplotlib.figure", "demo")
@@ -76,7 +76,7 @@ def _frame(axes: Any, title: str, ylabel: str) -> None:
 
 
 def _versions(axes: Any, versions: Sequence[tuple[int, int]]) -> None:
-    """A line for each version with its number above the plot; the frame grows to the first one."""
+    """Draw a line for each version, with its number above the plot. The plot is widened to the first one."""
     low, high = axes.get_xlim()
     low, high = min([low, *(day - 1 for _, day in versions)]), max([high, *(day + 1 for _, day in versions)])
     axes.set_xlim(low, high)

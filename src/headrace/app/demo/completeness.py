@@ -1,4 +1,4 @@
-"""Nothing lost, nothing twice: the event log against the source data, event by event."""
+"""Compares the event log with the source data, event by event."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from headrace.event_log.event_log import EventLog
 
 
-def lost_and_duplicated(history: History, streams: Mapping[str, Stream], log: EventLog) -> tuple[int, int]:
-    """How many source events the log lacks, and how many it has more than once (or that were never there)."""
+def count_lost_and_duplicated(history: History, streams: Mapping[str, Stream], log: EventLog) -> tuple[int, int]:
+    """Return how many source events the log lacks, and how many events it has too often."""
     lost = duplicated = 0
     for topic, source in _source(history, streams).items():
         names = [field.name for field in streams[topic].fields]

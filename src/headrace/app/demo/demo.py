@@ -1,4 +1,4 @@
-"""The demo as a whole: services, processes, replay, audit, report."""
+"""Runs the demo: services, processes, replay, audit, report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from headrace.app.demo.barrier import Barriers
 from headrace.app.demo.driver import FreeRun, Lockstep, ReplayParts, ReplayTally
 from headrace.app.demo.history import FirstDays
 from headrace.app.demo.processes import Processes
-from headrace.app.demo.report import build
+from headrace.app.demo.report import build_report
 from headrace.app.demo.screen import final_screen
 from headrace.app.demo.state import DemoState
 from headrace.app.demo.view import DemoView
@@ -56,7 +56,7 @@ _MARKER = "made-by-headrace-demo"
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What to run. ``folder`` is emptied first; report and chart go to ``output``. None: as the settings say."""
+    """The options of a demo. ``folder`` is emptied first. Report and chart go to ``output``. None: use the settings."""
 
     folder: Path
     output: Path
@@ -68,7 +68,7 @@ class DemoOptions:
 
 
 def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
-    """Run the demo and return its report. The project is that of the working directory, else the reference system."""
+    """Run the demo and return its report. It replays the project of the working directory, else the flights."""
     started = time.monotonic()
     prepare(options.folder)
     root = find_root()
@@ -99,7 +99,7 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
         with Processes(options.folder / "logs", root, environment) as processes:
             tally = stage.free_run(processes, options) if options.free_run else stage.lockstep(processes)
         _enter(state, view, "auditing every served vector")
-        report, curves = build(settings, project, stage.model, history, tally)
+        report, curves = build_report(settings, project, stage.model, history, tally)
     report["seconds"] = round(time.monotonic() - started, 1)
     _write(options.output, report, curves, tally)
     final_screen(report, console)
@@ -107,7 +107,7 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
 
 
 def prepare(folder: Path) -> None:
-    """Empty the demo's folder. SettingsError for one that holds anything else, DataFolderInUseError while one runs."""
+    """Empty the folder. Raises SettingsError if it has other files, DataFolderInUseError while a demo uses it."""
     if folder.exists() and any(folder.iterdir()) and not (folder / _MARKER).exists():
         raise SettingsError(
             f"the demo empties its data folder, and {folder} holds what no demo made: choose another --data-dir"
@@ -120,7 +120,7 @@ def prepare(folder: Path) -> None:
 
 
 def find_root() -> Path:
-    """The folder of the nearest headrace.toml, else that of the reference system."""
+    """Return the folder of the nearest headrace.toml, else the folder of the flights project."""
     file = find_project_file(Path.cwd())
     return template_folder() if file is None else file.parent
 
@@ -160,7 +160,7 @@ def _write(output: Path, report: dict[str, Any], curves: Any, tally: ReplayTally
 
 
 class DemoStage:
-    """Everything that a replay needs around it."""
+    """The services and processes that a replay needs."""
 
     def __init__(
         self, settings: Settings, project: Project, history: History, state: DemoState, refresh: Callable[[], None]
@@ -174,7 +174,7 @@ class DemoStage:
         self.model: Model = next(iter(project.models.values()))
 
     def lockstep(self, processes: Processes) -> ReplayTally:
-        """Replay with one clock: worker, trainer and application."""
+        """Replay in lockstep with a worker, a trainer and an application."""
         self._topics(1)
         processes.start("worker", "worker", "--replay")
         application = processes.start_lockstep(*self._score(), "--lockstep")
@@ -184,7 +184,7 @@ class DemoStage:
         return Lockstep(self._cast(processes), application).run()
 
     def free_run(self, processes: Processes, options: DemoOptions) -> ReplayTally:
-        """Replay at a pace: two workers, one of which is killed, trainer and application."""
+        """Replay at a pace with two workers, a trainer and an application. One worker is killed."""
         self._topics(4)
         for name in ("worker", "worker-2"):
             processes.start(name, "worker", "--replay")
@@ -207,7 +207,7 @@ class DemoStage:
         self._state.phase = "starting worker, trainer and application"
         self._refresh()
         barriers = self._barriers(processes.check)
-        barriers.ready()
+        barriers.wait_until_ready()
         self._state.phase = "replaying"
         return ReplayParts(
             self._history,

@@ -1,4 +1,4 @@
-"""Replays a history through the running processes: in lockstep with one clock, or freely."""
+"""Replays a history through the running processes, in lockstep or as a free run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from headrace.app.demo.evaluation import duel, rolling
+from headrace.app.demo.evaluation import compared_rows, rolling_auc
 from headrace.app.demo.history import HistoryReplay
 from headrace.app.demo.state import DecisionLine, DemoState, VersionLine
 from headrace.models.predictions import PREDICTIONS, VECTORS
@@ -32,7 +32,7 @@ _REST_S = 3.0
 
 @dataclass
 class ReplayTally:
-    """What the replay itself counted. ``swapped`` maps a version to the event time at which it served."""
+    """The counts of a replay. ``swapped`` maps a version to the event time from which it served."""
 
     produced: Counter[str] = field(default_factory=Counter)
     records: list[DecisionRecord] = field(default_factory=list)
@@ -42,7 +42,7 @@ class ReplayTally:
 
 @dataclass(frozen=True)
 class ReplayParts:
-    """Whom a replay plays with."""
+    """The processes and clients that a replay uses."""
 
     history: History
     model: Model
@@ -55,7 +55,7 @@ class ReplayParts:
 
 
 class _HistoryReplayer:
-    """What both ways of replaying share: producing, remembering, showing."""
+    """The part that both kinds of replay share: produce, count, show."""
 
     def __init__(self, cast: ReplayParts) -> None:
         self._cast = cast
@@ -84,7 +84,7 @@ class _HistoryReplayer:
         self._state.decisions.append(line)
 
     def _ended_runs(self) -> list[RunEnded]:
-        """The runs that have ended since the last call."""
+        """Return the runs that have ended since the last call."""
         ended = [decode(m.value(), RunEnded) for m in self._cast.runs.drain()]
         self.tally.runs += ended
         self._state.versions += [
@@ -98,7 +98,7 @@ class _HistoryReplayer:
             return
         settled = max(len(state.auc_days) - _CURVE_DAYS, 0)  # of the last days labels still came in
         since = state.auc_days[settled] if settled else None
-        days, live, frozen = rolling(duel(self._cast.log, t_us), since)
+        days, live, frozen = rolling_auc(compared_rows(self._cast.log, t_us), since)
         state.auc_days = state.auc_days[:settled] + days
         state.auc_live = state.auc_live[:settled] + live
         state.auc_frozen = state.auc_frozen[:settled] + frozen
@@ -116,7 +116,7 @@ class _HistoryReplayer:
 
 
 class Lockstep(_HistoryReplayer):
-    """One clock T in steps of an hour: produce what happened before T, wait, predict as of T; at midnight, decide."""
+    """Moves one clock T by an hour: produces the events before T, waits, predicts as of T. Rules decide daily."""
 
     def __init__(self, cast: ReplayParts, application: LockstepApplication) -> None:
         super().__init__(cast)
@@ -127,14 +127,14 @@ class Lockstep(_HistoryReplayer):
         """Replay everything."""
         for t_us in self._hours():
             self.step(t_us)
-        self._cast.barriers.logged(self.tally.produced)
+        self._cast.barriers.wait_until_logged(self.tally.produced)
         return self.tally
 
     def step(self, t_us: int) -> None:
         """One hour."""
         started = time.perf_counter()
         fresh = self._produce(t_us)
-        self._cast.barriers.folded(self.tally.produced, fresh)
+        self._cast.barriers.wait_until_folded(self.tally.produced, fresh)
         self._state.lag_ms = (time.perf_counter() - started) * 1e3
         if self._cast.model.requests.topic in fresh:
             self._serve(t_us)
@@ -150,12 +150,12 @@ class Lockstep(_HistoryReplayer):
         self._state.features += served["predicted"] * self._width
 
     def _tick(self, t_us: int) -> None:
-        """A day is over: log complete, rules evaluated, run finished, version swapped. Then time goes on."""
-        self._cast.barriers.logged(self.tally.produced)
-        record = self._cast.barriers.decided(t_us, self._cast.model.name)
+        """End a day: wait for the log, the rules, a run if there is one, and the swap of its version."""
+        self._cast.barriers.wait_until_logged(self.tally.produced)
+        record = self._cast.barriers.wait_for_decision(t_us, self._cast.model.name)
         self._remember(record)
         if record.decision is not None and record.decision.request is not None:
-            self._remember(self._cast.barriers.finished(record.decision.request))
+            self._remember(self._cast.barriers.wait_for_run(record.decision.request))
             for run in self._ended_runs():
                 if run.event_id is not None:
                     self.tally.swapped[self._application.swap(run.event_id)] = t_us
@@ -163,7 +163,7 @@ class Lockstep(_HistoryReplayer):
 
 
 class FreeRun(_HistoryReplayer):
-    """Produces at a pace and waits for nobody, but for version 1 to serve.
+    """Produces at a pace, and waits for nothing except version 1.
 
     Half-way ``disturb`` is called, to kill a worker.
     """
@@ -174,7 +174,7 @@ class FreeRun(_HistoryReplayer):
         self._disturb = disturb
 
     def run(self) -> ReplayTally:
-        """Replay everything, then let the processes come to rest."""
+        """Replay everything, then wait until the processes have nothing left to do."""
         hours = self._hours()
         for index, t_us in enumerate(hours):
             started = time.perf_counter()
@@ -190,24 +190,24 @@ class FreeRun(_HistoryReplayer):
 
     def _tick(self, t_us: int) -> None:
         first = not self._state.versions
-        record = self._cast.barriers.decided(t_us, self._cast.model.name)
+        record = self._cast.barriers.wait_for_decision(t_us, self._cast.model.name)
         self._remember(record)
         if first and record.decision is not None and record.decision.request is not None:
-            self._remember(self._cast.barriers.finished(record.decision.request))
+            self._remember(self._cast.barriers.wait_for_run(record.decision.request))
         for run in self._ended_runs():
             if run.event_id is not None and run.version is not None:
                 if first:
-                    self._cast.barriers.acknowledged(run.event_id)
+                    self._cast.barriers.wait_for_acknowledgement(run.event_id)
                 self.tally.swapped[run.version] = t_us
         self._draw_curves(t_us)
 
     def _rest(self) -> None:
-        """Until the application logs nothing more, and the event log holds everything."""
+        """Wait until the application logs nothing more, and the event log has everything."""
         topics = [VECTORS.topic, PREDICTIONS.topic]
         before: list[int] = []
         while (now := self._cast.barriers.ends(topics)) != before:
             before = now
             time.sleep(_REST_S)
         self.tally.produced |= Counter(dict(zip(topics, before, strict=True)))
-        self._cast.barriers.logged(self.tally.produced)
+        self._cast.barriers.wait_until_logged(self.tally.produced)
         self._ended_runs()

@@ -1,4 +1,4 @@
-"""What the demo reports of the models: live against frozen on the same matured rows."""
+"""Compares the live model with the frozen first one on the same matured rows."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _ROLLING_DAYS = 14
 _FEWEST = 200
 
 
-def duel(log: ModelLog, t_us: int) -> pl.DataFrame:
-    """Matured rows that both models predicted, in order: ``key day label live frozen``. Frozen is the first version."""
+def compared_rows(log: ModelLog, t_us: int) -> pl.DataFrame:
+    """Return the matured rows that both models predicted: ``key day label live frozen``. Frozen is version 1."""
     predictions = log.predictions()
     if predictions.is_empty():
         return pl.DataFrame(
@@ -41,8 +41,8 @@ def duel(log: ModelLog, t_us: int) -> pl.DataFrame:
     return joined.select("key", "day", "label", "live", "frozen")
 
 
-def scores(rows: pl.DataFrame, *, seed: int) -> tuple[dict[str, float | None], dict[str, float | None]]:
-    """The report's ``auc`` and ``logloss``."""
+def compare_scores(rows: pl.DataFrame, *, seed: int) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    """Return the parts ``auc`` and ``logloss`` of the report."""
     day, label, live, frozen = (rows.get_column(name).to_numpy() for name in ("day", "label", "live", "frozen"))
     if len(np.unique(label)) < 2:  # noqa: PLR2004 - two classes
         names = ("frozen", "live", "gain", "gain_low", "frozen_within_day", "live_within_day")
@@ -63,10 +63,10 @@ def _plain(found: Mapping[str, float]) -> dict[str, float | None]:
     return {name: None if math.isnan(value) else round(float(value), 6) for name, value in found.items()}
 
 
-def rolling(rows: pl.DataFrame, since: int | None = None) -> tuple[list[int], list[float], list[float]]:
-    """Days, and at the end of each the AUC of live and frozen over 14 days; NaN where there is too little.
+def rolling_auc(rows: pl.DataFrame, since: int | None = None) -> tuple[list[int], list[float], list[float]]:
+    """Return days, and the AUC of live and frozen over the 14 days up to the end of each. Few rows give NaN.
 
-    From the day ``since`` on, or from the first.
+    The days begin with ``since``, or with the first day of the rows.
     """
     if rows.is_empty():
         return [], [], []
@@ -80,8 +80,8 @@ def _auc(label: np.ndarray, score: np.ndarray) -> float:
     return auc(label, score) if len(label) >= _FEWEST else math.nan
 
 
-def unlabelled(log: ModelLog, t_us: int, reasons: Mapping[str, str], within_us: int) -> dict[str, int]:
-    """Why predicted rows have no matured label: the source's reason, ``not matured``, or ``no label in time``."""
+def count_unlabelled(log: ModelLog, t_us: int, reasons: Mapping[str, str], within_us: int) -> dict[str, int]:
+    """Count predicted rows without a matured label, by reason: the source's, ``not matured``, ``no label in time``."""
     predicted = (
         log.predictions()
         .filter(pl.col("role") == "live")
@@ -96,8 +96,8 @@ def unlabelled(log: ModelLog, t_us: int, reasons: Mapping[str, str], within_us: 
     return dict(sorted(counts.items()))
 
 
-def decisions(records: list[Any], runs: list[Any]) -> dict[str, dict[str, int]]:
-    """Per simple rule: how often it was evaluated, fired, and was refused by the gate."""
+def count_decisions(records: list[Any], runs: list[Any]) -> dict[str, dict[str, int]]:
+    """Count for each simple rule how often it was evaluated, fired, and was refused by the gate."""
     found: dict[str, Counter[str]] = {}
     for record in records:
         if record.decision is None:

@@ -1,4 +1,4 @@
-"""What the demo replays: the contract that a project's history keeps. The reference system's is ``streams.history``."""
+"""The port of a history that the demo replays. ``streams.history`` is the one of the flights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HistoryRecord = tuple[int, str, bytes, bytes]
 
 
 class History(Protocol):
-    """Events of the past, in order of ``available_at``. The same arguments give the same history."""
+    """Events of the past in the order of ``available_at``. It is the same each time."""
 
     @property
     def from_us(self) -> int:
@@ -31,12 +31,12 @@ class History(Protocol):
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """Topic → source rows that are events of it: what the event log must hold in the end."""
+        """The number of events by topic: the event log must have them all in the end."""
         ...
 
     @property
     def unlabelled(self) -> Mapping[str, str]:
-        """Request key → why it will never have a label, such as ``cancelled``."""
+        """For each request key that never gets a label the reason, such as ``cancelled``."""
         ...
 
     def records(self) -> Iterator[HistoryRecord]:
@@ -55,7 +55,7 @@ class FirstDays:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """Topic → events in these days."""
+        """The number of events by topic."""
         return self._counted
 
     @cached_property
@@ -68,21 +68,21 @@ class FirstDays:
 
 
 class HistoryReplay:
-    """Hands a history out in slices of event time."""
+    """Returns a history slice by slice."""
 
     def __init__(self, history: History) -> None:
         self._records = history.records()
         self._next: HistoryRecord | None = next(self._records, None)
 
     def before(self, t_us: int) -> Iterator[HistoryRecord]:
-        """The records that became available before ``t_us`` and were not handed out yet."""
+        """Yield the records that became available before ``t_us`` and were not returned yet."""
         limit = t_us // 1_000
         while self._next is not None and self._next[0] < limit:
             yield self._next
             self._next = next(self._records, None)
 
     def take(self, count: int) -> list[HistoryRecord]:
-        """The next records, whatever their time."""
+        """Return the next ``count`` records."""
         taken = [] if self._next is None else [self._next, *islice(self._records, count - 1)]
         self._next = next(self._records, None)
         return taken

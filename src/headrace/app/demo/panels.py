@@ -1,4 +1,4 @@
-"""What the live view shows: pure functions from the demo's state to a screen of a given size."""
+"""Draws the live view: pure functions from the state of the demo to a screen of a given size."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _DAY_US = 86_400_000_000
 
 @dataclass(frozen=True)
 class DecisionGroup:
-    """A line of the decisions: ``times`` counts 'not now' of one rule in a row, of which it is the newest."""
+    """One line of the decisions. ``times`` counts successive 'not now' of one rule; the line shows the newest."""
 
     decision: DecisionLine
     times: int = 1
 
 
 def screen(state: DemoState, width: int, height: int, elapsed_s: float) -> Group:
-    """The whole screen, at most ``height`` rows of ``width`` columns. Every section starts with its title."""
+    """Return the screen: at most ``height`` rows of ``width`` columns. Every section starts with its title."""
     header = _header(state, width, elapsed_s)
     rest = height - len(header)
     middle, middle_rows = _middle(state, width, min(_MIDDLE_MOST, max(4, int(height * _MIDDLE_SHARE))))
@@ -53,12 +53,14 @@ def screen(state: DemoState, width: int, height: int, elapsed_s: float) -> Group
 
 
 def _header(state: DemoState, width: int, elapsed_s: float) -> list[RenderableType]:
-    words = (("headrace demo", "bold"), state.mode, (state.phase, "bold cyan"), wording.elapsed(elapsed_s))
+    words = (("headrace demo", "bold"), state.mode, (state.phase, "bold cyan"), wording.format_elapsed(elapsed_s))
     title = Text(" · ").join(Text.assemble(word) for word in words)
     done = wording.share_done(state)
     bar = ProgressBar(total=1.0, completed=done, width=max(10, width - 39), complete_style="cyan")
     line = Table.grid(padding=(0, 2))
-    line.add_row(Text(f"{wording.clock(state)} UTC", "bold"), bar, f"{done:4.0%}", wording.day(state.to_us))
+    line.add_row(
+        Text(f"{wording.format_clock(state)} UTC", "bold"), bar, f"{done:4.0%}", wording.format_day(state.to_us)
+    )
     return [Rule(title, style="cyan", align="left"), line, *_numbers(state, width)]
 
 
@@ -67,8 +69,8 @@ def _numbers(state: DemoState, width: int) -> list[Text]:
         "events": f"{state.events:,} ({state.events_per_s:,.0f}/s)",
         "features": f"{state.features:,}",
         "predictions": f"{state.predictions:,}",
-        "lag": wording.milliseconds(state.lag_ms),
-        "step": wording.milliseconds(state.step_ms),
+        "lag": wording.format_milliseconds(state.lag_ms),
+        "step": wording.format_milliseconds(state.step_ms),
     }
     parts = [Text.assemble((name, "dim"), " ", (number, "bold")) for name, number in numbers.items()]
     rows = [parts] if width >= _WIDE else [parts[:3], parts[3:]]
@@ -76,7 +78,7 @@ def _numbers(state: DemoState, width: int) -> list[Text]:
 
 
 def _middle(state: DemoState, width: int, rows: int) -> tuple[RenderableType, int]:
-    """Triggers and AUC side by side where there is room, else one above the other; and the rows they take."""
+    """Return triggers and AUC side by side if there is room, else below each other; and the number of their rows."""
     if width < _WIDE:
         triggers_rows = 1 + 2 * max(len(state.progress), 1)
         chart_rows = max(3, rows - 2)
@@ -119,15 +121,15 @@ def _wrapped(reason: str, width: int, lines: int) -> list[Text]:
 def _auc(state: DemoState, width: int, rows: int) -> Group:
     live, frozen = wording.last_finite(state.auc_live), wording.last_finite(state.auc_frozen)
     numbers = Text.assemble(
-        ("━ live ", LIVE), (wording.number(live, ".3f"), LIVE),
-        ("   ┅ frozen ", FROZEN), (wording.number(frozen, ".3f"), FROZEN),
-        ("   gain ", "dim"), wording.number(live - frozen, "+.3f"),
+        ("━ live ", LIVE), (wording.format_number(live, ".3f"), LIVE),
+        ("   ┅ frozen ", FROZEN), (wording.format_number(frozen, ".3f"), FROZEN),
+        ("   gain ", "dim"), wording.format_number(live - frozen, "+.3f"),
     )  # fmt: skip
     return _section("rolling AUC", Group(_one_line(numbers), *_chart(state, width, rows - 2)))
 
 
 def _chart(state: DemoState, width: int, rows: int) -> list[Text]:
-    """The curves with their scale, and the versions under them; empty rows as long as there is no number."""
+    """Return the curves with their scale, and the versions below. Without a number the rows are empty."""
     values = [v for v in [*state.auc_live, *state.auc_frozen] if v == v]  # noqa: PLR0124 - NaN is not itself
     if not values or rows < 2:  # noqa: PLR2004 - a row of curves, a row of versions
         return [Text("no AUC yet" if not values and not i else "", "dim") for i in range(rows)]
@@ -151,8 +153,8 @@ def _version_marks(state: DemoState, frame: Frame) -> Text:
     return Text(" " * _LABEL + "".join(marks).rstrip(), "cyan")
 
 
-def entries(decisions: Iterable[DecisionLine]) -> list[DecisionGroup]:
-    """The decisions in order; 'not now' of one rule day after day is one entry with the newest reason."""
+def decision_groups(decisions: Iterable[DecisionLine]) -> list[DecisionGroup]:
+    """Return the decisions in order. Successive 'not now' of one rule are one group with the newest reason."""
     found: list[DecisionGroup] = []
     for decision in decisions:
         last = found[-1] if found else None
@@ -165,12 +167,12 @@ def entries(decisions: Iterable[DecisionLine]) -> list[DecisionGroup]:
 
 def _decisions(state: DemoState, rows: int) -> RenderableType:
     grid = _grid(10, 9, 4, 13, None)
-    shown = entries(state.decisions)[-rows:] if rows > 0 else []
+    shown = decision_groups(state.decisions)[-rows:] if rows > 0 else []
     for entry in shown:
         line, style = entry.decision, STYLES.get(entry.decision.what, "")
         times = f"{entry.times}x" if entry.times > 1 else ""
-        reason = Text(wording.reason(line), "dim" if style == "dim" else "")
-        grid.add_row(wording.day(line.t_us), Text(line.what, style), Text(times, "dim"), Text(line.rule), reason)
+        reason = Text(wording.short_reason(line), "dim" if style == "dim" else "")
+        grid.add_row(wording.format_day(line.t_us), Text(line.what, style), Text(times, "dim"), Text(line.rule), reason)
     return Group(grid if shown else Text("none yet", "dim"), *[Text("")] * (rows - max(len(shown), 1)))
 
 
@@ -179,12 +181,12 @@ def _versions(state: DemoState, rows: int) -> RenderableType:
     grid.add_row(*(Text(name, "dim") for name in ("version", "published", "cause", "gate")))
     for line in state.versions[-rows:] if rows > 0 else []:
         cause, gate = Text(line.cause), Text(line.gate)
-        grid.add_row(Text(f"v{line.version}", "bold cyan"), wording.day(line.published_us), cause, gate)
+        grid.add_row(Text(f"v{line.version}", "bold cyan"), wording.format_day(line.published_us), cause, gate)
     return grid if state.versions else Text("none yet", "dim")
 
 
 def _grid(*widths: int | None) -> Table:
-    """Columns of fixed widths, the None one takes the rest; what is too long ends in an ellipsis."""
+    """Return a grid with columns of fixed widths. The column None takes the rest. Long text ends in an ellipsis."""
     grid = Table.grid(padding=(0, 1), expand=True)
     for width in widths:
         grid.add_column(width=width, ratio=None if width else 1, no_wrap=True, overflow="ellipsis")

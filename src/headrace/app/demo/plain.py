@@ -1,4 +1,4 @@
-"""The demo without a terminal: a line for each thing that happened, and one with the numbers now and then."""
+"""Shows the demo without a terminal: a line for each event, and every ten seconds a line with the numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TOLD = frozenset({"fired", "refused", "postponed", "failed"})
 
 
 class PlainLines:
-    """Prints what is new in the state at each ``tell``. Versions tell of themselves, so 'published' is not repeated."""
+    """Prints what is new in the state. A new version has its own line, so the decision 'published' is not printed."""
 
     def __init__(self, state: DemoState, console: Console) -> None:
         self._state = state
@@ -31,29 +31,29 @@ class PlainLines:
         self._next_s: float | None = None
         self._numbers = ""
 
-    def tell(self, now_s: float) -> None:
-        """Print the news, and the numbers if ten seconds have gone by. Cheap when there is nothing to say."""
+    def print_news(self, now_s: float) -> None:
+        """Print what is new, and the numbers if ten seconds have passed. A call without news is cheap."""
         if self._state.phase != self._phase:
             self._phase = self._state.phase
             self._print("phase", self._phase)
-        self._tell_decisions()
-        self._tell_versions()
+        self._print_decisions()
+        self._print_versions()
         self._next_s = now_s + EVERY_S if self._next_s is None else self._next_s
         if now_s >= self._next_s:
             self._next_s = now_s + EVERY_S
-            self.tell_numbers()
+            self.print_numbers()
 
-    def tell_numbers(self) -> None:
-        """Print the main numbers, unless they are still those of the last time."""
+    def print_numbers(self) -> None:
+        """Print the main numbers, unless they have not changed."""
         state = self._state
         live, frozen = (wording.last_finite(values) for values in (state.auc_live, state.auc_frozen))
         parts = [
             f"{state.events:,} events ({state.events_per_s:,.0f}/s)",
             f"{state.features:,} features",
             f"{state.predictions:,} predictions",
-            f"lag {wording.milliseconds(state.lag_ms)}",
-            f"step {wording.milliseconds(state.step_ms)}",
-            f"AUC live {wording.number(live, '.3f')} frozen {wording.number(frozen, '.3f')}",
+            f"lag {wording.format_milliseconds(state.lag_ms)}",
+            f"step {wording.format_milliseconds(state.step_ms)}",
+            f"AUC live {wording.format_number(live, '.3f')} frozen {wording.format_number(frozen, '.3f')}",
             *(f"{rule} {share:.0%}" for rule, (share, _) in state.progress.items()),
         ]
         numbers = ", ".join(parts)
@@ -61,7 +61,7 @@ class PlainLines:
             self._numbers = numbers
             self._print(f"{wording.share_done(state):.0%}", numbers)
 
-    def _tell_decisions(self) -> None:
+    def _print_decisions(self) -> None:
         decisions = self._state.decisions
         if not decisions or decisions[-1] is self._decision:
             return
@@ -69,15 +69,17 @@ class PlainLines:
         self._decision = decisions[-1]
         for line in reversed(news):
             if line.what in _TOLD:
-                self._print(line.what, f"{line.rule}: {wording.reason(line)}", wording.minute(line.t_us))
+                self._print(line.what, f"{line.rule}: {wording.short_reason(line)}", wording.format_minute(line.t_us))
 
-    def _tell_versions(self) -> None:
+    def _print_versions(self) -> None:
         for line in self._state.versions[self._versions :]:
             text = f"version {line.version}, cause {line.cause}; gate: {line.gate}"
-            self._print("published", text, wording.minute(line.published_us))
+            self._print("published", text, wording.format_minute(line.published_us))
         self._versions = len(self._state.versions)
 
     def _print(self, what: str, text: str, when: str | None = None) -> None:
-        text = wording.encodable(self._console, text)
-        line = Text.assemble(f"{when or wording.clock(self._state)} ", (f"{what:<10}", STYLES.get(what, "")), text)
+        text = wording.to_encodable(self._console, text)
+        line = Text.assemble(
+            f"{when or wording.format_clock(self._state)} ", (f"{what:<10}", STYLES.get(what, "")), text
+        )
         self._console.print(line, soft_wrap=True, highlight=False)

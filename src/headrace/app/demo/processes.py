@@ -1,4 +1,4 @@
-"""The processes of the demo: worker, trainer and application, each a command of headrace, gone with the demo."""
+"""Runs the processes of the demo: worker, trainer and application. Each is a command of headrace."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _HEADRACE = [sys.executable, "-m", "headrace"]
 class Processes:
     """Starts commands of headrace in a working directory and environment of their own.
 
-    Everything ends with the context; none survives this process, even a kill -9: the guarded ones watch a pipe, the
-    application its standard input.
+    All of them end with the context. They also end if this process dies, even by kill -9: guarded processes watch a
+    pipe, and the application watches its standard input.
     """
 
     def __init__(self, logs: Path, root: Path, environment: dict[str, str]) -> None:
@@ -34,16 +34,16 @@ class Processes:
         logs.mkdir(parents=True, exist_ok=True)
 
     def log(self, name: str) -> Path:
-        """Where a process writes what it has to say."""
+        """Return the log file of a process."""
         return self._logs / f"{name}.log"
 
     def start(self, name: str, *arguments: str, threads: int = 1) -> None:
-        """Start ``headrace …`` under a name; its log is ``<name>.log``. ``threads``: what OpenMP may use."""
+        """Start ``headrace …`` with a name. Its log is ``<name>.log``. ``threads`` is for OpenMP."""
         command = [*self._env, f"OMP_NUM_THREADS={threads}", *_HEADRACE, *arguments]
         self._guarded[name] = GuardedProcess(command, self.log(name), grace_seconds=_STOP_S)
 
     def start_lockstep(self, *arguments: str) -> LockstepApplication:
-        """Start an application that obeys commands."""
+        """Start an application in lockstep."""
         with self.log("application").open("ab") as log:
             self._application = subprocess.Popen(  # noqa: S603 - our own command
                 [*self._env, "OMP_NUM_THREADS=1", *_HEADRACE, *arguments],
@@ -55,7 +55,7 @@ class Processes:
         return LockstepApplication(self._application, self.log("application"))
 
     def check(self) -> None:
-        """Raises ProcessDiedError if one has ended by itself."""
+        """Raise ProcessDiedError if a process has ended by itself."""
         for name, process in self._guarded.items():
             if not process.running:
                 tail = self.log(name).read_text(errors="replace").strip().splitlines()[-5:]
@@ -63,11 +63,11 @@ class Processes:
                 raise ProcessDiedError(message)
 
     def kill(self, name: str) -> None:
-        """Kill -9."""
+        """Kill a process with SIGKILL."""
         self._guarded.pop(name).kill()
 
     def stop(self) -> None:
-        """Stop all, politely first."""
+        """Ask all processes to stop, then kill those that still run."""
         if self._application is not None and self._application.stdin is not None:
             self._application.stdin.close()
         for process in self._guarded.values():  # all at once: each takes seconds
@@ -100,11 +100,11 @@ class LockstepApplication:
         self._answer()
 
     def serve(self, t_us: int, requests: int) -> dict[str, Any]:
-        """Predict everything pending of the first ``requests`` requests, as of ``t_us``."""
+        """Predict all open requests among the first ``requests``, as of ``t_us``."""
         return self._ask({"t_us": t_us, "requests": requests})
 
     def swap(self, event_id: str) -> int:
-        """Follow the model events up to this one; the version that serves then."""
+        """Follow the model events up to this one, and return the version that serves then."""
         version: int = self._ask({"event": event_id})["version"]
         return version
 

@@ -1,4 +1,4 @@
-"""The demo's report, worked out from the event log and the source data. Its keys are fixed."""
+"""Makes the report of the demo from the event log and the source data. Its keys are fixed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from headrace.app.demo import evaluation
-from headrace.app.demo.completeness import lost_and_duplicated
+from headrace.app.demo.completeness import count_lost_and_duplicated
 from headrace.base.times import utc_datetime
 from headrace.event_log.event_log import ACCEPTED, REJECTED, EventLog
 from headrace.features.offline.feature_history import FeatureHistory
@@ -26,35 +26,35 @@ if TYPE_CHECKING:
 AucCurves = tuple[list[int], list[float], list[float]]
 
 
-def build(
+def build_report(
     settings: Settings, project: Project, model: Model, history: History, tally: ReplayTally
 ) -> tuple[dict[str, Any], AucCurves]:
-    """The report without its ``seconds``, and the curves of its chart."""
+    """Return the report without its ``seconds``, and the curves of the chart."""
     log = EventLog(settings.event_log)
     with ThreadPoolExecutor(1) as beside:
         counting = beside.submit(_counted, history, project, log)
         audited = _audited(model, log)
         counted = counting.result()
     model_log = ModelLog(model, log)
-    rows = evaluation.duel(model_log, history.to_us)
-    auc, logloss = evaluation.scores(rows, seed=settings.demo.seed)
+    rows = evaluation.compared_rows(model_log, history.to_us)
+    auc, logloss = evaluation.compare_scores(rows, seed=settings.demo.seed)
     live = model_log.predictions().filter(pl.col("role") == "live")
     report = {
         "events": sum(tally.produced[topic] for topic in project.streams),
         "predictions": live.height,
-        "unlabelled": evaluation.unlabelled(model_log, history.to_us, history.unlabelled, model.label.within_us),
+        "unlabelled": evaluation.count_unlabelled(model_log, history.to_us, history.unlabelled, model.label.within_us),
         "versions": _versions(tally),
-        "decisions": evaluation.decisions(tally.records, tally.runs),
+        "decisions": evaluation.count_decisions(tally.records, tally.runs),
         "auc": auc,
         "logloss": logloss,
         **audited,
         **counted,
     }
-    return report, evaluation.rolling(rows)
+    return report, evaluation.rolling_auc(rows)
 
 
 def _counted(history: History, project: Project, log: EventLog) -> dict[str, int]:
-    lost, duplicated = lost_and_duplicated(history, project.streams, log)
+    lost, duplicated = count_lost_and_duplicated(history, project.streams, log)
     rejected = [log.read(topic).filter(pl.col("__verdict") == REJECTED).height for topic in project.streams]
     return {"dead_letters": sum(rejected), "lost": lost, "duplicated": duplicated}
 

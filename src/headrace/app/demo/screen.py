@@ -1,4 +1,4 @@
-"""The demo's last screen: `demo-report.json` as tables, with a check or a cross at each promise."""
+"""Prints the last screen of the demo: `demo-report.json` as tables, with a check or a cross for each promise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headrace.app.demo import wording
-from headrace.app.demo.wording import STYLES, UNKNOWN, number
+from headrace.app.demo.wording import STYLES, UNKNOWN, format_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,10 +26,10 @@ _WIDE = 100
 
 
 def final_screen(report: ReportData, console: Console) -> None:
-    """Print the report. What is missing, None or NaN is shown as ``-``; only a promise kept for sure gets a check."""
+    """Print the report. A missing value is shown as ``-``. Only a promise that was surely kept gets a check."""
 
     def words(value: object) -> str:
-        return wording.encodable(console, _words(value))
+        return wording.to_encodable(console, _words(value))
 
     marks = ("ok", "NO", "?") if console.options.ascii_only else ("✔", "✘", "?")
     left = [
@@ -52,8 +52,8 @@ def _side_by_side(left: list[RenderableType], right: list[RenderableType]) -> Ta
 def _promises(report: ReportData, marks: tuple[str, str, str]) -> Table:
     audit, skew = _part(report, "audit"), _part(report, "skew")
     grid = _grid("", "", "")
-    grid.add_row(_mark(report.get("lost"), marks), "events lost", number(report.get("lost")))
-    grid.add_row(_mark(report.get("duplicated"), marks), "events duplicated", number(report.get("duplicated")))
+    grid.add_row(_mark(report.get("lost"), marks), "events lost", format_number(report.get("lost")))
+    grid.add_row(_mark(report.get("duplicated"), marks), "events duplicated", format_number(report.get("duplicated")))
     mismatched = audit.get("mismatched") if audit.get("checked") else None
     mark = _mark(mismatched, marks)
     grid.add_row(mark, "served vectors unlike the event log's", _of(audit, "mismatched"))
@@ -62,13 +62,13 @@ def _promises(report: ReportData, marks: tuple[str, str, str]) -> Table:
 
 
 def _of(part: ReportData, key: str) -> str:
-    return f"{number(part.get(key))} of {number(part.get('checked'))}"
+    return f"{format_number(part.get(key))} of {format_number(part.get('checked'))}"
 
 
 def _mark(broken: object, marks: tuple[str, str, str]) -> Text:
-    """A check for 0, a cross for any other number, a question mark for none."""
+    """Return a check for 0, a cross for any other number, and a question mark for None."""
     kept, failed, unknown = marks
-    if number(broken) == UNKNOWN:
+    if format_number(broken) == UNKNOWN:
         return Text(unknown, "bold yellow")
     return Text(failed, "bold red") if broken else Text(kept, "bold green")
 
@@ -76,20 +76,20 @@ def _mark(broken: object, marks: tuple[str, str, str]) -> Text:
 def _counts(report: ReportData, words: CellFormatter) -> Table:
     grid = _grid("", ">")
     for key in ("events", "predictions"):
-        grid.add_row(key, number(report.get(key)))
+        grid.add_row(key, format_number(report.get(key)))
     for name, counts in (("unlabelled", report.get("unlabelled")), ("dead letters", report.get("dead_letters"))):
         reasons = counts if isinstance(counts, Mapping) else {}
-        grid.add_row(name, number(sum(reasons.values()) if isinstance(counts, Mapping) else counts))
+        grid.add_row(name, format_number(sum(reasons.values()) if isinstance(counts, Mapping) else counts))
         for reason, count in reasons.items():
-            grid.add_row(Text(f"  {words(reason)}", "dim"), Text(number(count), "dim"))
-    grid.add_row("seconds", number(report.get("seconds"), ",.1f"))
+            grid.add_row(Text(f"  {words(reason)}", "dim"), Text(format_number(count), "dim"))
+    grid.add_row("seconds", format_number(report.get("seconds"), ",.1f"))
     return grid
 
 
 def _quality(report: ReportData) -> Table:
     auc, logloss = _part(report, "auc"), _part(report, "logloss")
     grid = _grid("", ">frozen", ">live", ">gain", ">lower bound")
-    low = Text(number(auc.get("gain_low"), "+.4f"), _sign_style(auc.get("gain_low")))
+    low = Text(format_number(auc.get("gain_low"), "+.4f"), _sign_style(auc.get("gain_low")))
     grid.add_row("AUC", *_pair(auc, "frozen", "live"), _gain(auc.get("gain")), low)
     within = _pair(auc, "frozen_within_day", "live_within_day")
     grid.add_row("AUC within a day", *within, _gain(_minus(auc, "live_within_day", "frozen_within_day")), "")
@@ -98,20 +98,20 @@ def _quality(report: ReportData) -> Table:
 
 
 def _pair(part: ReportData, *names: str) -> list[str]:
-    return [number(part.get(name), ".4f") for name in names]
+    return [format_number(part.get(name), ".4f") for name in names]
 
 
 def _minus(part: ReportData, name: str, other: str) -> float | None:
     one, two = part.get(name), part.get(other)
-    return None if UNKNOWN in {number(one), number(two)} else float(one) - float(two)  # type: ignore[arg-type]
+    return None if UNKNOWN in {format_number(one), format_number(two)} else float(one) - float(two)  # type: ignore[arg-type]
 
 
 def _gain(value: object) -> Text:
-    return Text(number(value, "+.4f"), _sign_style(value))
+    return Text(format_number(value, "+.4f"), _sign_style(value))
 
 
 def _sign_style(value: object) -> str:
-    shown = number(value, "+.4f")
+    shown = format_number(value, "+.4f")
     return "" if shown == UNKNOWN else "bold red" if shown.startswith("-") else "bold green"
 
 
@@ -119,7 +119,7 @@ def _decisions(report: ReportData, words: CellFormatter) -> Table:
     grid = _grid("rule", ">evaluated", ">fired", ">refused")
     for rule, counts in _part(report, "decisions").items():
         found = counts if isinstance(counts, Mapping) else {}
-        grid.add_row(Text(words(rule)), *(number(found.get(name)) for name in ("evaluated", "fired", "refused")))
+        grid.add_row(Text(words(rule)), *(format_number(found.get(name)) for name in ("evaluated", "fired", "refused")))
     return grid
 
 
@@ -140,14 +140,14 @@ def _versions(report: ReportData, words: CellFormatter) -> RenderableType:
 
 
 def _time(value: object) -> str:
-    """A time to the minute, from microseconds or RFC 3339 text."""
+    """Return a time to the minute, from microseconds or RFC 3339 text."""
     if isinstance(value, int):
-        return wording.minute(value)
+        return wording.format_minute(value)
     return value.replace("T", " ")[:16] if isinstance(value, str) else UNKNOWN
 
 
 def _words(value: object) -> str:
-    """Text as it is; of a rule's or gate's record ``rule: reason`` or ``verdict: reason``."""
+    """Return text unchanged; for the record of a rule or gate ``rule: reason`` or ``verdict: reason``."""
     if isinstance(value, Mapping):
         named = (value.get("rule") if "verdict" not in value else value["verdict"], value.get("reason"))
         return ": ".join(str(part) for part in named if part) or UNKNOWN
@@ -160,7 +160,7 @@ def _part(report: ReportData, key: str) -> ReportData:
 
 
 def _grid(*heads: str) -> Table:
-    """A table without lines; ``>`` before a head aligns the column to the right."""
+    """Return a table without lines. ``>`` before a header aligns its column to the right."""
     named = any(head.lstrip(">") for head in heads)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=named, header_style="dim")
     for head in heads:

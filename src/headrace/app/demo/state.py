@@ -1,4 +1,4 @@
-"""What the demo knows of itself while it runs: the driver writes it, the view draws it."""
+"""The state of a running demo: the driver writes it, and the view draws it."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class VersionLine:
 
 @dataclass
 class DemoState:
-    """Times are microseconds UTC in event time.
+    """The phase, the counts and the curves of a running demo. Times are microseconds UTC in event time.
 
-    ``lag_ms`` is from the last produced event to its fold, ``step_ms`` a whole step.
+    ``lag_ms`` is the time from the last produced event to its fold, ``step_ms`` the time of a step.
     """
 
     mode: str
@@ -48,10 +48,10 @@ class DemoState:
     lag_ms: float = 0.0
     step_ms: float = 0.0
     progress: dict[str, tuple[float, str]] = field(default_factory=dict)
-    """Rule → (distance to firing from 0 to 1, reason), of the newest evaluation."""
+    """For each rule its progress towards firing (0 to 1) and its reason, from the newest evaluation."""
     decisions: deque[DecisionLine] = field(default_factory=lambda: deque(maxlen=200))
     versions: list[VersionLine] = field(default_factory=list)
     auc_days: list[int] = field(default_factory=list)
-    """Days since the epoch, with the rolling AUC of both models at their end; NaN where there is too little."""
+    """Days since the epoch. The next two lists have the rolling AUC at their end; few rows give NaN."""
     auc_live: list[float] = field(default_factory=list)
     auc_frozen: list[float] = field(default_factory=list)

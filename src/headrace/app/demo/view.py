@@ -1,4 +1,4 @@
-"""The demo's live view: a screen on a terminal, plain log lines elsewhere."""
+"""The live view of the demo: a screen on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ FRAME_S = 0.25
 
 
 class DemoView:
-    """Shows the state while the block runs; the driver calls ``refresh`` as often as it likes, from its own thread.
+    """Shows the state while the block runs. The driver calls ``refresh`` from its own thread, as often as it likes.
 
-    On a terminal it draws on the alternate screen, at most four times a second: after the block, also after an
-    exception, the terminal is as it was. Without one, or on one that cannot move its cursor or show Unicode, it prints
-    a line for each thing that happened. ``now`` is a clock in seconds that never goes back.
+    On a terminal it draws on the alternate screen, at most four times a second. After the block the terminal looks as
+    before, also after an exception. Without a terminal, or on one that cannot move its cursor or show Unicode, it
+    prints lines. ``now`` is a clock in seconds that never goes back.
     """
 
     def __init__(self, state: DemoState, console: Console, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -43,7 +43,7 @@ class DemoView:
         if self._plain is None:
             self._live.start(refresh=True)
         else:
-            self._plain.tell(self._start_s)
+            self._plain.print_news(self._start_s)
         return self
 
     def __exit__(
@@ -52,17 +52,17 @@ class DemoView:
         if self._plain is None:
             self._live.stop()
         else:
-            self._plain.tell(self._now())
-            self._plain.tell_numbers()
+            self._plain.print_news(self._now())
+            self._plain.print_numbers()
 
     def refresh(self) -> None:
-        """Show what is new. Costs a clock reading where the last frame is younger than a quarter of a second.
+        """Show what is new. Within a quarter of a second after the last frame it only reads the clock.
 
-        A new phase is drawn at once: a long one may begin with the next line.
+        A new phase is drawn at once, because a long step may follow.
         """
         now_s = self._now()
         if self._plain is not None:
-            self._plain.tell(now_s)
+            self._plain.print_news(now_s)
         elif now_s - self._drawn_s >= FRAME_S or self._state.phase != self._phase:
             self._drawn_s, self._phase = now_s, self._state.phase
             self._live.refresh()
@@ -73,5 +73,5 @@ class DemoView:
 
 
 def is_drawable(console: Console) -> bool:
-    """Whether the view can draw there: a terminal that moves its cursor and shows Unicode."""
+    """Return whether the console is a terminal that can move its cursor and show Unicode."""
     return console.is_terminal and not console.is_dumb_terminal and not console.options.ascii_only

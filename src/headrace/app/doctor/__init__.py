@@ -1,4 +1,4 @@
-"""What `headrace doctor` looks at: whether a deployment can keep what headrace promises."""
+"""The checks of `headrace doctor`, one file for each part of a deployment."""
 
 from __future__ import annotations
 

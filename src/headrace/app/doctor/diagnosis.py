@@ -1,4 +1,4 @@
-"""All that is looked at, part by part; a part that does not answer is a finding, and the others go on."""
+"""Runs all checks, part by part. If a part does not answer, that is a finding, and the other parts are checked."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _START = "start them with `headrace up`, or set bootstrap_servers and redis_url"
 
 
 def diagnose(settings: Settings) -> Iterator[Finding]:
-    """Look at the project, Redis, Kafka and the event log. Changes nothing; raises nothing of ours."""
+    """Check the project, Redis, Kafka and the event log. Changes nothing, and raises no HeadraceError."""
     try:
         loaded = load_project(settings)
     except HeadraceError as failed:
-        yield error("project", str(failed), "mend the definitions")
+        yield error("project", str(failed), "correct the definitions")
         return
     servers, url = (found := known_addresses(settings)).bootstrap_servers, found.redis_url
     streams, views = list(loaded.streams.values()), list(loaded.views.values())
     for stream in streams:
-        yield from project.of_stream(stream)
+        yield from project.check_stream(stream)
     if url is None:
         yield error("redis", "its address is not known", _START)
     else:
         now_us, bound_us = wall_clock(), duration_us(settings.heartbeat_bound)
         yield from _part("redis", partial(redis.examine, url, now_us / SECOND))
-        look = partial(project.of_views, views, url, settings.namespace, now_us=now_us, bound_us=bound_us)
+        look = partial(project.check_views, views, url, settings.namespace, now_us=now_us, bound_us=bound_us)
         yield from _part("views", look)
     if servers is None:
         yield error("kafka", "its address is not known", _START)
@@ -51,4 +51,4 @@ def _part(subject: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Findi
     try:
         yield from look()
     except HeadraceError as failed:
-        yield error(subject, str(failed), "see that it runs and can be reached from here")
+        yield error(subject, str(failed), "make sure that it runs and can be reached from this machine")

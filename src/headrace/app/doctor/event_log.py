@@ -1,4 +1,4 @@
-"""The event log: whether it can be written, and how much room it has."""
+"""Checks the event log: that it can be written, and that its disk has room."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from headrace.bus.stream import Stream
 
 _SHORT = 2 << 30
-"""Bytes below which a disk is said to be short: compaction writes files anew before it removes the old ones."""
+"""Fewer free bytes are a warning: compaction writes new files before it removes the old ones."""
 
 
 def examine(url: str, streams: Sequence[Stream]) -> Iterator[Finding]:
-    """Look at the log's place and at each table. Raises OfflineStoreUnavailableError."""
+    """Check the place of the log and each of its tables. Raises OfflineStoreUnavailableError."""
     subject = f"event log {url}"
     if "://" in url:
-        yield ok(subject, "an object store: whether it can be written is seen by the first worker")
+        yield ok(subject, "an object store: the first worker will show whether it can be written")
     else:
-        yield from of_folder(subject, Path(url))
+        yield from check_folder(subject, Path(url))
     log = EventLog(url)
     for stream in streams:
         if log.exists(stream.topic):
             yield ok(f"event log of {stream.topic}", f"version {log.table(stream.topic).version():,}")
 
 
-def of_folder(subject: str, folder: Path) -> Iterator[Finding]:
-    """Whether it, or the nearest folder above that is there, can be written, and the room of its disk."""
+def check_folder(subject: str, folder: Path) -> Iterator[Finding]:
+    """Check that the folder, or its nearest existing parent, can be written, and that its disk has room."""
     there = next(each for each in (folder, *folder.parents) if each.exists())
     free = shutil.disk_usage(there).free
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):

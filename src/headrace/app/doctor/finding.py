@@ -1,4 +1,4 @@
-"""One thing that was looked at."""
+"""One finding of `headrace doctor`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """``error``: a promise is broken or will be; ``warning``: to be known, and perhaps meant so."""
+    """``error``: data is lost, or will be. ``warning``: look at it; it may be on purpose."""
 
     OK = "ok"
     WARNING = "warning"
@@ -16,7 +16,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at, what it is, and what to do about it unless it is fine."""
+    """What was checked, how severe the finding is, what was found, and what to do. There is no advice for ``ok``."""
 
     subject: str
     severity: Severity
@@ -25,15 +25,15 @@ class Finding:
 
 
 def ok(subject: str, found: str) -> Finding:
-    """As it should be."""
+    """Return a finding that needs no action."""
     return Finding(subject, Severity.OK, found)
 
 
 def warning(subject: str, found: str, advice: str) -> Finding:
-    """Perhaps not meant so."""
+    """Return a finding that may be on purpose."""
     return Finding(subject, Severity.WARNING, found, advice)
 
 
 def error(subject: str, found: str, advice: str) -> Finding:
-    """A promise is broken, or will be."""
+    """Return a finding that somebody has to act on."""
     return Finding(subject, Severity.ERROR, found, advice)

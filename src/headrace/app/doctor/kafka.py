@@ -1,4 +1,4 @@
-"""Kafka: whether the topics keep what they must, and whose clock stamps the records."""
+"""Checks Kafka: that topics keep their records long enough, and whose clock sets the record timestamps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _DAY_MS = 86_400_000
 
 
 def examine(servers: str, streams: Sequence[Stream], log: EventLog) -> Iterator[Finding]:
-    """Look at the topics of the streams and at headrace's own.
+    """Check the topics of the streams and headrace's own topics.
 
     Raises BusUnavailableError and OfflineStoreUnavailableError.
     """
@@ -39,53 +39,55 @@ def examine(servers: str, streams: Sequence[Stream], log: EventLog) -> Iterator[
     there = existing_incarnations(client, [*(stream.topic for stream in streams), *_KEPT])
     configured = configurations(client, there) if there else {}
     for stream in streams:
-        yield from _of_stream(stream, there.get(stream.topic), configured.get(stream.topic, {}))
+        yield from _check_stream(stream, there.get(stream.topic), configured.get(stream.topic, {}))
     for topic in _KEPT:
         if topic in there:
-            yield from of_kept(topic, configured[topic], there[topic].partitions)
+            yield from check_kept_topic(topic, configured[topic], there[topic].partitions)
     for gap in find_gaps(client, log, [stream for stream in streams if stream.topic in there]):
         yield error(
             f"topic {gap.topic}",
-            f"partition {gap.source.partition} and the event log do not meet: {gap.rows_lost} rows lost",
+            f"there is a gap between partition {gap.source.partition} and the event log: {gap.rows_lost} rows lost",
             "headrace repair",
         )
 
 
-def _of_stream(stream: Stream, there: TopicIncarnation | None, config: Mapping[str, str | None]) -> Iterator[Finding]:
+def _check_stream(
+    stream: Stream, there: TopicIncarnation | None, config: Mapping[str, str | None]
+) -> Iterator[Finding]:
     subject = f"topic {stream.topic}"
     if there is None:
-        yield warning(subject, "it is not there", "make it, or start a worker, which makes it")
+        yield warning(subject, "it does not exist", "create it, or start a worker, which creates it")
         return
     yield ok(subject, f"{there.partitions} partitions")
-    yield from of_stream(subject, config, by_record=stream.available_at == "record")
+    yield from check_stream_topic(subject, config, by_record=stream.available_at == "record")
 
 
-def of_stream(subject: str, config: Mapping[str, str | None], *, by_record: bool = True) -> Iterator[Finding]:
-    """What a stream topic's configuration means; ``by_record``: its record timestamps say what was available."""
+def check_stream_topic(subject: str, config: Mapping[str, str | None], *, by_record: bool = True) -> Iterator[Finding]:
+    """Check the configuration of a stream's topic. ``by_record``: its record timestamps say what was available."""
     if "compact" in (config["cleanup.policy"] or ""):
         yield error(
             subject,
-            "cleanup.policy has compact: events are deleted once a later one has their key, read or not",
+            "cleanup.policy has compact: an event is deleted when a later one has its key, even before it is read",
             "cleanup.policy=delete",
         )
     retention_ms = int(config["retention.ms"] or -1)
     if 0 <= retention_ms < _DAY_MS:
         yield warning(
             subject,
-            f"retention.ms is {retention_ms:,}: what workers have not read by then is lost",
-            "keep a day at least, longer than workers could be down",
+            f"retention.ms is {retention_ms:,}: records that workers have not read by then are lost",
+            "keep at least a day, and longer than workers may be down",
         )
     if by_record and config[STAMPED] == "CreateTime":
         yield warning(
             subject,
-            f"{STAMPED} is CreateTime: the producers' clocks say when a record was available, and one that is "
-            "ahead moves its partition's clock for ever",
+            f"{STAMPED} is CreateTime: the producers' clocks say when a record was available, and a clock that is "
+            "ahead moves the partition's clock for ever",
             f"{STAMPED}=LogAppendTime, unless history is replayed",
         )
 
 
-def of_kept(topic: str, config: Mapping[str, str | None], partitions: int) -> Iterator[Finding]:
-    """What the configuration of a topic means that headrace folds from its begin."""
+def check_kept_topic(topic: str, config: Mapping[str, str | None], partitions: int) -> Iterator[Finding]:
+    """Check the configuration of a topic that headrace reads from its beginning."""
     subject = f"topic {topic}"
     wrong = {name: config[name] for name, wanted in FOR_EVER.items() if config[name] != wanted}
     if wrong:

@@ -1,4 +1,4 @@
-"""The project: what its definitions risk, and whether what they define is deployed and alive."""
+"""Checks the project: risks in its definitions, and whether its views are deployed and up to date."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from headrace.features.online.cursor import Cursor
 
 
-def of_stream(stream: Stream) -> Iterator[Finding]:
-    """What a stream's definition risks."""
+def check_stream(stream: Stream) -> Iterator[Finding]:
+    """Check the definition of a stream."""
     if stream.bulk_delay_us is not None:
         yield warning(
             f"stream {stream.topic}",
@@ -30,28 +30,28 @@ def of_stream(stream: Stream) -> Iterator[Finding]:
         )
 
 
-def of_views(
+def check_views(
     views: Sequence[FeatureView], url: str, namespace: str, *, now_us: int, bound_us: int
 ) -> Iterator[Finding]:
-    """Whether each view is in the online store, caught up, and kept by a live worker.
+    """Check that each view is in the online store, has caught up, and has a live worker.
 
     Raises OnlineStoreUnavailableError.
     """
     with closing(RedisOnlineStore(url, namespace)) as store:
         found = store.cursors([f"{view.name}@{view.version}" for view in views])
     for view, cursors in zip(views, found, strict=True):
-        yield of_view(f"view {view.name}@{view.version}", cursors, now_us=now_us, bound_us=bound_us)
+        yield check_view(f"view {view.name}@{view.version}", cursors, now_us=now_us, bound_us=bound_us)
 
 
-def of_view(subject: str, cursors: Mapping[SourcePartition, Cursor], *, now_us: int, bound_us: int) -> Finding:
-    """What the cursors of one view say."""
+def check_view(subject: str, cursors: Mapping[SourcePartition, Cursor], *, now_us: int, bound_us: int) -> Finding:
+    """Check the cursors of one view."""
     current = present(cursors)
     if not current:
         return warning(subject, "nothing of it is in Redis", "start a worker; `headrace apply` if workers run already")
     silent_us = now_us - min(cursor.heartbeat_us for cursor in current)
     if silent_us > bound_us:
         return warning(
-            subject, f"no worker has told of all its partitions for {silent_us / 1e6:,.0f} s: `stale`", "start a worker"
+            subject, f"a partition has had no heartbeat for {silent_us / 1e6:,.0f} s: `stale`", "start a worker"
         )
     if not is_live(cursors):
         return warning(subject, "it is catching up: `rebuilding`", "wait, or see the worker's log if it lasts")

@@ -1,4 +1,4 @@
-"""Redis: whether it forgets, fills up, or refuses to write; every master of a cluster."""
+"""Checks Redis, each master of a cluster: that it forgets nothing, has room, and takes writes."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _CLOCK_S = 0.5
 
 
 def examine(url: str, now_s: float) -> Iterator[Finding]:
-    """Look at each node that holds features; ``now_s`` is this machine's time. Raises OnlineStoreUnavailableError."""
-    for address, (told, time_s) in _asked(url).items():
-        yield from of(f"redis {address}", told, time_s - now_s)
+    """Check each node that holds features. ``now_s`` is this machine's time. Raises OnlineStoreUnavailableError."""
+    for address, (info, time_s) in _ask_masters(url).items():
+        yield from check_info(f"redis {address}", info, time_s - now_s)
 
 
-def of(subject: str, told: Mapping[str, Any], ahead_s: float) -> Iterator[Finding]:
-    """What the words of `INFO` mean; ``ahead_s``: how far the node's clock is ahead of this machine's."""
-    yield ok(subject, f"version {told.get('valkey_version') or told.get('redis_version')}, {told.get('role')}")
-    policy, used, most = told.get("maxmemory_policy"), told.get("used_memory", 0), told.get("maxmemory", 0)
+def check_info(subject: str, info: Mapping[str, Any], ahead_s: float) -> Iterator[Finding]:
+    """Check the answer of `INFO`. ``ahead_s`` says how far the node's clock is ahead of this machine's."""
+    yield ok(subject, f"version {info.get('valkey_version') or info.get('redis_version')}, {info.get('role')}")
+    policy, used, most = info.get("maxmemory_policy"), info.get("used_memory", 0), info.get("maxmemory", 0)
     if policy != "noeviction":
         yield error(
             subject,
-            f"maxmemory-policy is {policy}: what it evicts is missing from values, and nobody is told",
+            f"maxmemory-policy is {policy}: values lack what it evicts, and nothing says so",
             "CONFIG SET maxmemory-policy noeviction",
         )
     if most and used > _FULL * most:
@@ -41,9 +41,9 @@ def of(subject: str, told: Mapping[str, Any], ahead_s: float) -> Iterator[Findin
             f"{used / most:.0%} of its {most:,} bytes are used; when it is full, workers wait",
             "give it more memory, or shorten windows and history",
         )
-    if told.get("role") != "master":
-        yield error(subject, f"it is a {told.get('role')}, which takes no writes", "name the primary in redis_url")
-    if told.get("rdb_last_bgsave_status") == "err":
+    if info.get("role") != "master":
+        yield error(subject, f"it is a {info.get('role')}, which takes no writes", "name the primary in redis_url")
+    if info.get("rdb_last_bgsave_status") == "err":
         yield error(
             subject,
             "its last snapshot failed, and by default it then refuses writes",
@@ -58,8 +58,8 @@ def of(subject: str, told: Mapping[str, Any], ahead_s: float) -> Iterator[Findin
         )
 
 
-def _asked(url: str) -> dict[str, tuple[dict[str, Any], float]]:
-    """By address: what each master says of itself, and its time in seconds."""
+def _ask_masters(url: str) -> dict[str, tuple[dict[str, Any], float]]:
+    """Ask each master, by address, for its `INFO` and its time in seconds."""
     from redis import Redis  # --help needs none of it
     from redis.cluster import RedisCluster
 
@@ -86,8 +86,8 @@ def _asked(url: str) -> dict[str, tuple[dict[str, Any], float]]:
 
 
 def _info(redis: Any, **where: Any) -> dict[str, Any]:
-    told: dict[str, Any] = redis.info(**where)
-    return told
+    info: dict[str, Any] = redis.info(**where)
+    return info
 
 
 def _seconds(time: Any) -> float:

@@ -1,1 +1,1 @@
-"""Real Kafka and Valkey on this machine, from Python packages alone."""
+"""Runs a real Kafka and a real Valkey on this machine, from Python packages alone."""

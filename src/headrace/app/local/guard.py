@@ -1,10 +1,10 @@
-"""Run a command until it ends or the process that asked for it dies; a script of its own, standard library only.
+"""Runs a command until it ends or its parent dies. This is a script of its own and uses only the standard library.
 
 usage: guard.py PARENT_PID GRACE_SECONDS COMMAND…
 
-The parent holds the write end of our standard input. We stop the command when that pipe closes (the parent ended, in
-whatever way) or when our parent is no longer PARENT_PID (a fork of the parent may keep the pipe open). Our own death,
-even by kill -9, takes the command along on Linux. We print the command's pid and exit with its status.
+The parent holds the write end of our standard input. We stop the command when that pipe closes, because the parent has
+ended, or when our parent is no longer PARENT_PID, because a fork of the parent may keep the pipe open. If we die, even
+by kill -9, the command dies too on Linux. We print the command's pid and exit with its status.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(parent: int, grace_seconds: float, command: list[str]) -> int:
-    """Run `command`; returns its exit status, negative for a signal."""
+    """Run `command` and return its exit status, which is negative for a signal."""
     signal.signal(signal.SIGTERM, lambda *_: sys.stdin.close())
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, stderr=2, preexec_fn=_dies_with_us())  # noqa: PLW1509, S603 - one thread, the caller's command
     print(child.pid, flush=True)  # noqa: T201 - the parent reads it
@@ -37,7 +37,7 @@ def main(parent: int, grace_seconds: float, command: list[str]) -> int:
 
 
 def _parent_gone(parent: int) -> bool:
-    """Wait a moment; true once the pipe is closed or the parent is another one."""
+    """Wait a moment. Returns True if the pipe is closed or our parent has changed."""
     if sys.stdin.closed or os.getppid() != parent:
         return True
     try:
@@ -57,7 +57,7 @@ def _stop(child: subprocess.Popen[bytes], grace_seconds: float) -> int:
 
 
 def _dies_with_us() -> Callable[[], object] | None:
-    """What the command's process calls before it becomes the command, where the system has it."""
+    """Return the function that the child calls before it becomes the command, or None if the system has none."""
     if not sys.platform.startswith("linux"):
         return None
     return partial(ctypes.CDLL(None).prctl, PR_SET_PDEATHSIG, signal.SIGKILL)

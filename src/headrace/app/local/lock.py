@@ -1,4 +1,4 @@
-"""A data folder's services run once: the lock, and where the running ones are found."""
+"""Makes sure that the services of a data folder run only once, and tells other processes their addresses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FILE = "services.lock"
 
 
 class Addresses(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the services of a data folder listen, and the process that runs them."""
+    """The addresses of the services of a data folder, and the process that runs them."""
 
     pid: int
     bootstrap_servers: str | None = None
@@ -28,12 +28,12 @@ class Addresses(msgspec.Struct, frozen=True, kw_only=True):
 class FolderLock:
     """The right to run the services of one data folder.
 
-    The guards of the services keep the file open too, so the folder stays locked until the last service is dead, also
-    after the owner was killed.
+    The guards of the services also keep the lock file open. So the folder stays locked until the last service is dead,
+    even after the owner was killed.
     """
 
     def __init__(self, folder: Path, *, wait_seconds: float = 20.0) -> None:
-        """Take the lock; wait for the services of a dead owner to end; a living owner is DataFolderInUseError."""
+        """Take the lock. Waits for the services of a dead owner, and raises DataFolderInUseError for a living owner."""
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / _FILE
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -46,7 +46,7 @@ class FolderLock:
 
     @property
     def fd(self) -> int:
-        """The descriptor that holds the lock."""
+        """The file descriptor that holds the lock."""
         return self._fd
 
     def publish(self, addresses: Addresses) -> None:
@@ -56,7 +56,7 @@ class FolderLock:
         os.ftruncate(self._fd, len(data))
 
     def release(self) -> None:
-        """Give the folder back."""
+        """Release the folder."""
         os.ftruncate(self._fd, 0)
         os.close(self._fd)
 
@@ -69,7 +69,7 @@ class FolderLock:
 
 
 def running(folder: Path) -> Addresses | None:
-    """The services that run on this data folder now, started by whichever process; None if there are none."""
+    """Return the services that run on this data folder now, or None. Any process may have started them."""
     try:
         fd = os.open(folder / _FILE, os.O_RDWR)
     except FileNotFoundError:

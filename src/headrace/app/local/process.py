@@ -1,4 +1,4 @@
-"""A service of this machine that ends with the process that started it, also after kill -9."""
+"""A service on this machine that ends with the process that started it, also after kill -9."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class GuardedProcess:
     def __init__(
         self, command: Sequence[str], log: Path, *, grace_seconds: float, keep_fds: Sequence[int] = ()
     ) -> None:
-        """Start it; output goes to the end of `log`; `keep_fds` stay open until the command is dead (a lock)."""
+        """Start it. Output is appended to `log`. `keep_fds`, such as a lock, stay open until the command is dead."""
         guard = [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), str(grace_seconds), *command]
         with log.open("ab") as output:
             self._guard = subprocess.Popen(  # noqa: S603 - our own guard and the service's command
@@ -47,34 +47,34 @@ class GuardedProcess:
 
     @property
     def running(self) -> bool:
-        """Whether the command still runs."""
+        """Whether the command runs."""
         return self._guard.poll() is None
 
     def ask_to_stop(self) -> None:
-        """Ask the command to end; after the grace it is killed."""
+        """Ask the command to end. It is killed after the grace period."""
         _pipe(self._guard.stdin).close()
 
     def stop(self) -> None:
-        """Ask the command to end and wait."""
+        """Ask the command to end, and wait for it."""
         self.ask_to_stop()
         self._guard.wait()
         _pipe(self._guard.stdout).close()
 
     def kill(self) -> None:
-        """End it at once as a crash would: SIGKILL."""
+        """Kill the command with SIGKILL, as in a crash."""
         if self.running:
             os.kill(self.pid, signal.SIGKILL)
         self.stop()
 
 
 class LocalService(ABC):
-    """A server in a data folder: started, asked whether it is ready, stopped, killed and restarted on the same port."""
+    """A server with its data in a folder. It can be started, stopped, killed, and restarted on the same port."""
 
     name: str
     grace_seconds = 15.0
 
     def __init__(self, folder: Path, *, keep_fds: Sequence[int] = ()) -> None:
-        """`folder` is made when needed; nothing runs before `launch`."""
+        """`folder` is made if it does not exist. Nothing runs before `launch`."""
         self.folder = folder.resolve()
         self.log = self.folder / f"{self.name}.log"
         self._keep_fds = tuple(keep_fds)
@@ -82,15 +82,15 @@ class LocalService(ABC):
 
     @abstractmethod
     def _command(self) -> list[str]:
-        """The command line; may write configuration files first."""
+        """Return the command line. It may write configuration files first."""
 
     @abstractmethod
     def _ready(self) -> bool:
-        """Whether a client gets an answer now; must return within about a second."""
+        """Return whether a client gets an answer now. It must return within about a second."""
 
     @property
     def pid(self) -> int | None:
-        """The process id of the server, None while it does not run."""
+        """The process id of the server, or None if it does not run."""
         return self._process.pid if self._process is not None and self._process.running else None
 
     def launch(self) -> None:
@@ -102,7 +102,7 @@ class LocalService(ABC):
         self._process = GuardedProcess(command, self.log, grace_seconds=self.grace_seconds, keep_fds=self._keep_fds)
 
     def await_ready(self, timeout_seconds: float = 60.0) -> Self:
-        """Wait until a client gets an answer; ServiceStartError shows the end of the log."""
+        """Wait until a client gets an answer. Raises ServiceStartError with the end of the log."""
         deadline = time.monotonic() + timeout_seconds
         while not self._ready():
             self.check()
@@ -114,24 +114,24 @@ class LocalService(ABC):
         return self
 
     def check(self) -> None:
-        """ServiceStartError with the end of the log if it does not run."""
+        """Raise ServiceStartError with the end of the log if the server does not run."""
         if self.pid is None:
             raise ServiceStartError(f"{self.name} has ended by itself; the end of {self.log}:\n{self._log_tail()}")
 
     def stop(self) -> None:
-        """End it in good order; the data stays in the folder."""
+        """Stop the server cleanly. The data stays in the folder."""
         process, self._process = self._process, None
         if process is not None:
             process.stop()
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """Kill the server, as in a crash."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
 
     def restart(self, *, crash: bool = False) -> None:
-        """Stop it (or kill it, with `crash`) if it runs, and start it again on the same port and data."""
+        """Stop the server (with `crash`: kill it), and start it again with the same port and data."""
         if crash:
             self.kill()
         else:
@@ -146,7 +146,7 @@ class LocalService(ABC):
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nothing listens on now; all different."""
+    """Return different free ports of 127.0.0.1."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(closing(socket.socket())) for _ in range(count)]
         for one in sockets:
@@ -155,7 +155,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def listens(port: int) -> bool:
-    """Whether something accepts connections on that port of 127.0.0.1."""
+    """Return whether something accepts connections on this port of 127.0.0.1."""
     try:
         socket.create_connection(("127.0.0.1", port), 0.2).close()
     except OSError:

@@ -1,4 +1,4 @@
-"""Kafka and Valkey of one data folder, started together, gone together."""
+"""Runs Kafka and Valkey of one data folder together."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ START_SECONDS = 60.0
 
 
 class LocalServices:
-    """A context in which Kafka and Redis are there.
+    """A context in which Kafka and Redis run.
 
     ::
 
         with LocalServices(".headrace") as services:
             services.bootstrap_servers, services.redis_url
 
-    A given `bootstrap_servers` or `redis_url` is used as it is and that service is not started. What was started ends
-    with the context, and with this process however it dies; the data stays in `data_dir`/local. `kafka` and `valkey`
-    can be killed and restarted one by one. DataFolderInUseError: another process runs services on this folder.
+    If `bootstrap_servers` or `redis_url` is given, it is used, and that service is not started. Started services stop
+    with the context. They also stop if this process dies in any way. The data stays in `data_dir`/local. `kafka` and
+    `valkey` can be killed and restarted separately. Entering the context raises DataFolderInUseError if another process
+    runs services on this folder.
     """
 
     def __init__(
@@ -52,30 +53,30 @@ class LocalServices:
 
     @property
     def bootstrap_servers(self) -> str:
-        """Where Kafka listens."""
+        """The address of Kafka."""
         return self._given[0] or self.kafka.bootstrap_servers
 
     @property
     def redis_url(self) -> str:
-        """Where Redis listens."""
+        """The address of Redis."""
         return self._given[1] or self.valkey.url
 
     @property
     def kafka(self) -> LocalKafka:
-        """The Kafka that was started here; RuntimeError if an existing one is used or nothing runs."""
+        """The Kafka that was started here. Raises RuntimeError if there is none."""
         if self._kafka is None:
             raise RuntimeError("no local Kafka runs in this context")
         return self._kafka
 
     @property
     def valkey(self) -> LocalValkey:
-        """The Valkey that was started here; RuntimeError if an existing one is used or nothing runs."""
+        """The Valkey that was started here. Raises RuntimeError if there is none."""
         if self._valkey is None:
             raise RuntimeError("no local Valkey runs in this context")
         return self._valkey
 
     def start(self) -> Self:
-        """Start what is not given, both at once, and return when both answer."""
+        """Start both services at once, unless their address was given. Returns when both answer."""
         if all(self._given):
             return self
         with ExitStack() as stack:
@@ -91,12 +92,12 @@ class LocalServices:
         return self
 
     def stop(self) -> None:
-        """Stop what was started; harmless twice."""
+        """Stop the started services. A second call does nothing."""
         self._stack.close()
         self._kafka = self._valkey = None
 
     def check(self) -> None:
-        """ServiceStartError if a service that was started here has ended by itself; its log is named."""
+        """Raise ServiceStartError, which names the log, if a service that was started here has ended."""
         for service in self._started:
             service.check()
 
@@ -123,7 +124,7 @@ class LocalServices:
 
 
 def known_addresses(settings: Settings) -> Addresses:
-    """The servers that are set, else those that a process (`headrace up`) runs on the data folder, else None."""
+    """Return the addresses that are set, else those of the services on the data folder (`headrace up`), else None."""
     found = running(settings.data_dir)
     return Addresses(
         pid=os.getpid(),
@@ -134,7 +135,7 @@ def known_addresses(settings: Settings) -> Addresses:
 
 @contextmanager
 def services_for(settings: Settings) -> Iterator[Addresses]:
-    """Where Kafka and Redis are, for as long as the context lasts: what is not known is started here, and stopped."""
+    """Yield the addresses of Kafka and Redis. A service without a known address runs as long as the context."""
     known = known_addresses(settings)
     with LocalServices(
         settings.data_dir, bootstrap_servers=known.bootstrap_servers, redis_url=known.redis_url

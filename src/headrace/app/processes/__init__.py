@@ -1,1 +1,1 @@
-"""The processes of a project, from its settings."""
+"""Runs the processes of a project, made from its settings: worker, trainer, scorer, HTTP server."""

@@ -1,4 +1,4 @@
-"""The HTTP server of a project, from its settings."""
+"""Runs the HTTP server of a project, as `headrace serve` does."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SERVICE_CACHE = "1s"
 
 
 def run(settings: Settings, log_level: str) -> None:
-    """Serve until a signal. Raises SettingsError, and MissingExtraError without the extra ``http``."""
+    """Serve until a signal arrives. Raises SettingsError, and MissingExtraError without the extra ``http``."""
     for module in ("starlette", "uvicorn", "prometheus_client"):
         require(module, "http")
     from headrace.serving.http.server import ServerOptions, serve  # comes with headrace[http]
@@ -42,7 +42,7 @@ def run(settings: Settings, log_level: str) -> None:
 
 
 def make_application(client: tuple[str, str, dict[str, Any]], http: HttpOptions, log_level: str) -> Any:
-    """The application of one process; ``client``: Redis' address, the namespace, and the client's options."""
+    """Make the application of one process. ``client`` has Redis' address, the namespace, and the client's options."""
     from headrace.serving.async_features import AsyncFeatureClient
     from headrace.serving.http import application
 
@@ -53,7 +53,7 @@ def make_application(client: tuple[str, str, dict[str, Any]], http: HttpOptions,
 
 
 def options(http: HttpSettings, root: Path) -> HttpOptions:
-    """Who may ask what. Raises SettingsError if the file of keys cannot be read or has none."""
+    """Return the keys and limits. Raises SettingsError if the file of keys cannot be read or has no key."""
     from headrace.serving.http import HttpOptions, RequestLimits
 
     limits = RequestLimits(http.body_limit, http.entity_limit, http.key_limit, http.deadline)
@@ -76,7 +76,7 @@ def _keys_in(file: Path) -> list[str]:
         raise SettingsError(f"http.api_key_file {file} cannot be read: {type(error).__name__}") from error
     keys = [line for line in lines if line and not line.startswith("#")]
     if not keys:
-        raise SettingsError(f"http.api_key_file {file} has no key: write one a line")
+        raise SettingsError(f"http.api_key_file {file} has no key: write one key a line")
     return keys
 
 

@@ -1,1 +1,1 @@
-"""A project's definitions, settings and template."""
+"""A project: its settings, its definitions, and the template of a new one."""

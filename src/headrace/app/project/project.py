@@ -1,4 +1,4 @@
-"""Loads the user's program: the modules that headrace.toml names, and the definitions in them."""
+"""Loads a project: imports the modules that headrace.toml names, and collects the definitions in them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Project:
-    """What the user defined, by name."""
+    """All definitions of a project, by name."""
 
     streams: Mapping[str, Stream] = field(default_factory=lambda: MappingProxyType({}))
     entities: Mapping[str, Entity] = field(default_factory=lambda: MappingProxyType({}))
@@ -35,7 +35,7 @@ class Project:
     models: Mapping[str, Model] = field(default_factory=lambda: MappingProxyType({}))
 
     def model(self, name: str) -> Model:
-        """The model of that name; ProjectError tells which there are."""
+        """Return the model of this name. Raises ProjectError, which lists the models, if there is none."""
         if name not in self.models:
             raise ProjectError(f"the project has no model {name!r}; it has {sorted(self.models) or 'none'}")
         return self.models[name]
@@ -44,8 +44,8 @@ class Project:
 def load_project(settings: Settings) -> Project:
     """Import the modules that the settings name and collect the definitions in them and in their submodules.
 
-    An object counts once however often it is imported; two different ones of a kind with one name are a
-    DefinitionError. A module that is not there, is shadowed by another one, or fails to import is a ProjectError.
+    An object that several modules import counts once. Raises DefinitionError if two different objects of a kind have
+    the same name, and ProjectError if a module does not exist, is shadowed by another one, or fails to import.
     """
     with_root = str(settings.root)
     if with_root not in sys.path:
@@ -55,7 +55,7 @@ def load_project(settings: Settings) -> Project:
 
 
 def collect(modules: Iterable[ModuleType]) -> Project:
-    """The definitions among the attributes of `modules`."""
+    """Collect the definitions among the attributes of `modules`."""
     kinds = _kinds()
     found: dict[str, dict[str, Any]] = {kind: {} for kind, _, _ in kinds}
     places: dict[tuple[str, str], str] = {}
@@ -80,7 +80,7 @@ def _add(  # noqa: PLR0917 - one call site
 
 
 def _kinds() -> list[tuple[str, type, str]]:
-    from headrace.bus.stream import Stream  # definitions load with the project, not with the CLI
+    from headrace.bus.stream import Stream  # imported with the project, not with the CLI
     from headrace.features.definitions.entity import Entity
     from headrace.features.definitions.service import FeatureService
     from headrace.features.definitions.view import FeatureView
@@ -116,7 +116,7 @@ def _absent(name: str, root: Path, error: ModuleNotFoundError) -> str:
 
 
 def _refuse_shadow(module: ModuleType, root: Path) -> None:
-    """The project's own folder has such a module, but another one was imported in its place."""
+    """Raise ProjectError if the project has this module but another one was imported."""
     top = root / module.__name__.partition(".")[0]
     places = [Path(place).resolve() for place in (module.__file__, *getattr(module, "__path__", ())) if place]
     is_own = any(place.is_relative_to(root) for place in places)
@@ -128,7 +128,7 @@ def _refuse_shadow(module: ModuleType, root: Path) -> None:
 
 
 def _tree(module: ModuleType) -> Iterator[ModuleType]:
-    """The module and all its submodules."""
+    """Yield the module and all its submodules."""
     yield module
     for found in pkgutil.walk_packages(getattr(module, "__path__", ()), f"{module.__name__}."):
         try:

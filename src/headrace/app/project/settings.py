@@ -1,7 +1,7 @@
-"""The settings of a project, and for each of them where it came from.
+"""The settings of a project. Each setting knows where its value came from.
 
 A flag beats an environment variable `HEADRACE_…`, which beats `headrace.toml`, which beats the default. Constructing
-`Settings` reads nothing but its arguments; `load_settings` is the one place that looks at the environment and the file.
+`Settings` reads only its arguments. Only `load_settings` reads the environment and the file.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _STRICT = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 class ProjectSettings(BaseModel):
-    """The modules that make the user's program, by import path from the folder of headrace.toml."""
+    """The modules with the definitions, by import path from the folder of headrace.toml."""
 
     model_config = _STRICT
     streams: list[str] = Field(default=["streams"], description="Modules that say what arrives: Stream objects.")
@@ -54,68 +54,70 @@ class ProjectSettings(BaseModel):
 
     @property
     def modules(self) -> list[str]:
-        """All of them, in the order in which they are imported; none twice."""
+        """All modules in the order of their import, without duplicates."""
         return list(dict.fromkeys([*self.streams, *self.features, *self.trainers]))
 
 
 class DemoSettings(BaseModel):
-    """What `headrace demo` replays."""
+    """The settings of `headrace demo`."""
 
     model_config = _STRICT
     months: PositiveInt = Field(default=6, le=12, description="Months of 2013 to replay, from January on.")
     source: str = Field(
         default="streams.history:history",
         pattern=r"^[\w.]+:\w+$",
-        description="What to replay: module:function of the project, called with the number of months.",
+        description="What to replay: a module:function of the project. It is called with the number of months.",
     )
-    seed: NonNegativeInt = Field(default=0, description="Seed of everything random: the same seed, the same report.")
+    seed: NonNegativeInt = Field(
+        default=0, description="Seed of every random choice. The same seed gives the same report."
+    )
 
 
 class HttpSettings(BaseModel):
-    """What `headrace serve` answers, where, and to whom."""
+    """The settings of `headrace serve`."""
 
     model_config = _STRICT
     host: str = Field(default="127.0.0.1", description="Address that the HTTP server listens on; 0.0.0.0 for all.")
     port: NonNegativeInt = Field(default=8_080, le=65_535, description="Port that the HTTP server listens on.")
-    workers: PositiveInt = Field(default=1, description="Processes that answer, at best one a core.")
+    workers: PositiveInt = Field(default=1, description="Number of processes that answer, ideally one for each core.")
     services: list[str] = Field(
         default=[],
-        description="Feature services without which the server is not ready.",
+        description="Feature services that the server needs to be ready.",
     )
     api_key: SecretStr | None = Field(
         default=None, description="Key that requests must have. Set it in the environment: HEADRACE_HTTP__API_KEY."
     )
     api_key_file: Path | None = Field(
-        default=None, description="File of keys, one a line, any of which requests may have; # begins a comment."
+        default=None, description="File with one key a line. A request must have one of them. # begins a comment."
     )
-    tls_certificate: Path | None = Field(default=None, description="PEM of the certificate and its chain: serve TLS.")
-    tls_key: Path | None = Field(default=None, description="PEM of the certificate's private key.")
+    tls_certificate: Path | None = Field(
+        default=None, description="PEM file of the certificate and its chain. It turns on TLS."
+    )
+    tls_key: Path | None = Field(default=None, description="PEM file of the certificate's private key.")
     tls_key_password: SecretStr | None = Field(default=None, description="Password of the private key.")
     tls_client_ca: Path | None = Field(
-        default=None, description="PEM of the authorities one of which must have signed a client's certificate."
+        default=None, description="PEM file of the authorities that may sign a client's certificate."
     )
-    body_limit: ByteSize = Field(default=ByteSize(1 << 20), description="Most bytes of a request's body.")
-    entity_limit: PositiveInt = Field(default=1_000, description="Most entities of one request.")
+    body_limit: ByteSize = Field(default=ByteSize(1 << 20), description="Largest body of a request, in bytes.")
+    entity_limit: PositiveInt = Field(default=1_000, description="Largest number of entities in a request.")
     key_limit: PositiveInt = Field(
-        default=10_000, description="Most entities times views of a request that names its views, no service."
+        default=10_000, description="Largest number of entities times views in a request that names views."
     )
-    deadline: DurationText = Field(
-        default="2s", description="Longest time a request takes; then it is answered with 504."
-    )
+    deadline: DurationText = Field(default="2s", description="Longest time of a request. After it the answer is 504.")
     cache: DurationText = Field(
         default="0s",
-        description="How long what Redis said of an entity in a view may be used again, such as 100ms. Newer events "
-        "are seen so much later.",
+        description="How long the bytes that Redis returned for an entity and view are used again, such as 100ms. "
+        "Newer events are seen up to that much later.",
     )
     pool_size: PositiveInt | None = Field(
         default=None,
-        description="Most connections that a process has to a node of Redis. Not set: as many as there are requests at "
-        "a time.",
+        description="Largest number of connections of a process to a node of Redis. Not set: one for each request that "
+        "runs at the same time.",
     )
 
 
 class Settings(BaseModel):
-    """Everything that can be set. Relative paths are meant from `root`."""
+    """All settings. Relative paths start at `root`."""
 
     model_config = _STRICT
     root: Path = Field(default=Path(), description="The project's folder: the one of headrace.toml.")
@@ -128,86 +130,84 @@ class Settings(BaseModel):
         default=Path(".headrace"), description="Folder of local services, event log, registry and artifacts."
     )
     bootstrap_servers: str | None = Field(
-        default=None, description="Kafka to use, host:port[,…]. Not set: a local Kafka is started."
+        default=None, description="Kafka to use, host:port[,…]. Not set: a local Kafka."
     )
     redis_url: str | None = Field(
-        default=None, description="Redis or Valkey: redis://…, redis+cluster://… Not set: a local Valkey is started."
+        default=None, description="Redis or Valkey: redis://…, redis+cluster://… Not set: a local Valkey."
     )
     event_log: str = Field(
         default="{data_dir}/events",
-        description="Where the event log's Delta tables live: a folder or an object store URL.",
+        description="Place of the event log's Delta tables: a folder or the URL of an object store.",
     )
     registry_uri: str = Field(
         default="sqlite:///{data_dir}/registry/mlflow.db", description="MLflow tracking and registry URI."
     )
-    artifacts: str = Field(
-        default="{data_dir}/artifacts", description="Where model artifacts are kept: a folder or a URL."
-    )
+    artifacts: str = Field(default="{data_dir}/artifacts", description="Place of model artifacts: a folder or a URL.")
     feature_store: Path | None = Field(
         default=None,
-        description="Folder of Feast's feature_store.yaml, whose registry `headrace apply` keeps in step. Not set: the "
+        description="Folder of Feast's feature_store.yaml. `headrace apply` updates its registry. Not set: the "
         "project's own folder, if it has that file.",
     )
     trusted_types: list[str] = Field(
         default=[],
-        description="Types that a model artifact may hold besides scikit-learn's own safe ones. This deployment's "
-        "list: it is never taken from an artifact.",
+        description="Types that a model artifact may contain in addition to scikit-learn's own safe types. The list "
+        "belongs to this deployment and is never taken from an artifact.",
     )
     flush_interval: DurationText = Field(
-        default="1s", description="Longest time an accepted row waits for its Delta commit."
+        default="1s", description="Longest time that a row waits for its commit to the event log."
     )
-    batch_size: PositiveInt = Field(default=20_000, description="Most records that one fold of the worker takes.")
+    batch_size: PositiveInt = Field(
+        default=20_000, description="Largest number of records that a worker folds at once."
+    )
     memory: ByteSize = Field(
         default=ByteSize(1 << 30),
-        description="Most memory that a worker takes for the entities it keeps at hand, such as 512MiB. Others come "
-        "back from Redis. The buffers of Kafka and of the event log come on top.",
+        description="Largest memory of a worker for cached entities, such as 512MiB. Other entities are read "
+        "from Redis again. The buffers of Kafka and of the event log are not counted.",
     )
-    metrics_host: str = Field(default="127.0.0.1", description="Where a worker serves its metrics, if it does.")
+    metrics_host: str = Field(default="127.0.0.1", description="Address on which a worker serves metrics.")
     metrics_port: NonNegativeInt = Field(
-        default=0, le=65_535, description="Port on which a worker serves metrics for Prometheus; 0: it does not."
+        default=0, le=65_535, description="Port on which a worker serves metrics for Prometheus; 0: none."
     )
     compact_interval: DurationText = Field(
-        default="10m", description="How often workers put small files of the event log together."
+        default="10m", description="How often workers merge small files of the event log."
     )
     log_retention: DurationText = Field(
         default="7d",
-        description="How long replaced files of the event log are kept: 7d or more, and longer than the longest "
+        description="How long replaced files of the event log are kept: at least 7d, and longer than the longest "
         "training run.",
     )
-    feature_tables: str = Field(
-        default="{data_dir}/features", description="Where the tables of feature values are kept: a folder."
-    )
+    feature_tables: str = Field(default="{data_dir}/features", description="Folder of the tables of feature values.")
     feature_tables_interval: DurationText = Field(
         default="0s",
-        description="How often workers bring the tables of feature values up to date; 0s: never. The first time all "
-        "that a view uses of its stream is in the worker's memory, later the rows of its longest window.",
+        description="How often workers update the tables of feature values; 0s: never. The first time everything that "
+        "a view uses of its stream is in the worker's memory, later the rows of its longest window.",
     )
     audit_interval: DurationText = Field(
         default="0s",
-        description="How often workers audit what was served since the last time, and tell the skew; 0s: never. Each "
-        "time all that a model's views use of their streams is in the worker's memory.",
+        description="How often workers audit the vectors served since the last time, and measure the skew; 0s: never. "
+        "Each time everything that a model's views use of their streams is in the worker's memory.",
     )
     heartbeat_bound: DurationText = Field(
         default="5s", description="Age of a worker's heartbeat beyond which look-ups answer `stale`."
     )
     clock: Literal["wall", "stream", "control"] = Field(
         default="wall",
-        description="What time it is: the machine's clock, the largest event time folded, or the clock messages on "
-        "headrace.control (lockstep replay).",
+        description="The clock: the machine's (wall), the largest partition clock (stream), or the ticks on "
+        "headrace.control (control, for a lockstep replay).",
     )
     tick: DurationText = Field(
         default="1m", description="How often trigger rules are evaluated, on the injected clock."
     )
     http: HttpSettings = Field(default_factory=HttpSettings, description="The HTTP server.")
-    project: ProjectSettings = Field(default_factory=ProjectSettings, description="The modules of the program.")
-    demo: DemoSettings = Field(default_factory=DemoSettings, description="What the demo replays.")
+    project: ProjectSettings = Field(default_factory=ProjectSettings, description="The modules with the definitions.")
+    demo: DemoSettings = Field(default_factory=DemoSettings, description="The demo.")
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
     def _resolve(cls, given: Any) -> Any:
-        """Make the folders absolute and put them where a value says {data_dir}."""
+        """Make the folders absolute, and replace {data_dir} in values."""
         if not isinstance(given, dict):
             return given
         values = dict(given)
@@ -221,18 +221,18 @@ class Settings(BaseModel):
         return values
 
     def with_origins(self, origins: Mapping[str, str]) -> Settings:
-        """The same settings that also know where each came from."""
+        """Return a copy that knows where each value came from."""
         known = self.model_copy()
         known._origins = dict(origins)  # noqa: SLF001 - our own copy
         return known
 
     def origin(self, path: str) -> str:
-        """Where the value of `path` (such as "demo.months") came from."""
+        """Return where the value of `path` (such as "demo.months") came from."""
         return self._origins.get(path, "default") if self._origins else "given in code"
 
 
 def leaves(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, str]:
-    """Path and description of every setting, in order: {"namespace": …, "project.streams": …}."""
+    """Return the description of every setting by its path: {"namespace": …, "project.streams": …}."""
     found: dict[str, str] = {}
     for name, field in model.model_fields.items():
         inner = field.annotation
@@ -244,7 +244,7 @@ def leaves(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, str
 
 
 def explain(settings: Settings) -> list[dict[str, Any]]:
-    """One row per setting: name, value, origin, description; passwords in URLs are hidden."""
+    """Return one row for each setting: name, value, origin, description. Passwords in URLs are hidden."""
     plain = settings.model_dump(mode="json")
     return [
         {"name": path, "value": _hide(_at(plain, path)), "origin": settings.origin(path), "description": text}
@@ -264,5 +264,5 @@ def _hide(value: Any) -> Any:
 
 
 def _anchored(place: str, root: Path) -> str:
-    """A folder made absolute from `root`; a URL as it is."""
+    """Return a folder as an absolute path from `root`, and a URL unchanged."""
     return place if "://" in place else str((root / Path(place).expanduser()).resolve())

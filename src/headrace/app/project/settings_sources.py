@@ -1,4 +1,4 @@
-"""Reads the settings: flags, environment and headrace.toml, in that order of rank."""
+"""Reads the settings from flags, the environment and headrace.toml. The first of them that has a value wins."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ def load_settings(
     environ: Mapping[str, str] | None = None,
     folder: Path | None = None,
 ) -> Settings:
-    """The settings in force for `folder` (default: the working directory), each with its origin.
+    """Return the settings in force for `folder` (default: the working directory), each with its origin.
 
-    `flags` maps setting paths ("data_dir", "demo.months") to values; None means not given. `headrace.toml` is
-    looked for in `folder` and then in its parents; without one, `folder` is the project's root. SettingsError
-    names the setting, what came, where it came from and what was wanted.
+    `flags` maps the paths of settings ("data_dir", "demo.months") to values; None means not given. `headrace.toml` is
+    looked for in `folder` and then in its parents. Without one, `folder` is the project's root. Raises SettingsError,
+    which names the setting, its value, where it came from, and what was wanted.
+
+    >>> load_settings({"tick": "5m"}, environ={}).tick
+    '5m'
     """
     start = (folder or Path.cwd()).resolve()
     file = find_project_file(start)
@@ -54,7 +57,7 @@ def _from_file(file: Path | None) -> _Layer:
     try:
         tree = tomllib.loads(file.read_text("utf-8"))
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{file} is no TOML: {error}") from error
+        raise SettingsError(f"{file} is not TOML: {error}") from error
     flat = dict(_flatten(tree))
     _refuse_unknown(flat, str(file))
     return {path: (value, PROJECT_FILE) for path, value in flat.items()}
@@ -91,7 +94,7 @@ def _refuse_unknown(paths: Iterable[str], where: str, spelled: Mapping[str, str]
 
 
 def _decoded(path: str, text: str) -> Any:
-    """Lists are JSON or separated by commas; everything else is text that pydantic reads."""
+    """Return a list from JSON or from text with commas. Any other value stays text for pydantic."""
     if path not in _LISTS:
         return text
     if not text.lstrip().startswith("["):
@@ -122,4 +125,4 @@ def _complaint(error: ValidationError, origins: Mapping[str, str]) -> str:
     for one in error.errors(include_url=False):
         path = ".".join(str(part) for part in one["loc"] if not isinstance(part, int))
         lines.append(f"{path} = {one['input']!r} (from {origins.get(path, 'default')}): {one['msg']}")
-    return "settings that cannot be: " + "; ".join(lines)
+    return "wrong settings: " + "; ".join(lines)

@@ -1,4 +1,4 @@
-"""The project that `headrace init` writes: the three root folders and headrace.toml, as the wheel carries them."""
+"""Writes the project of `headrace init`: the three root folders and headrace.toml, which the wheel contains."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PARTS = ("headrace.toml", "streams", "features", "trainers")
 
 
 def template_folder() -> Path:
-    """Where the template lies: in the installed package, or at the root of a checkout."""
+    """Return the folder of the template: in the installed package, or the root of a checkout."""
     package = Path(__file__).resolve().parents[2]
     for folder in (package / "template", package.parents[1]):
         if all((folder / part).exists() for part in PARTS):
@@ -21,7 +21,10 @@ def template_folder() -> Path:
 
 
 def write_template(target: Path) -> list[Path]:
-    """Copy the template into `target`; returns what was written: nothing if a file would be overwritten."""
+    """Copy the template into `target` and return the written files.
+
+    Raises ProjectError, and writes nothing, if a file would be overwritten.
+    """
     source = template_folder()
     files = [path for part in PARTS for path in _files(source / part)]
     wanted = {path: target / path.relative_to(source) for path in files}
