@@ -28,7 +28,7 @@ def test_the_definitions_in_the_readme_compile_to_specs() -> None:
 
 
 def test_the_application_in_the_readme_names_what_there_is() -> None:
-    assert any('Predictor("delay")' in block for block in BLOCKS[1:])
+    assert any('hr.predictor("delay")' in block for block in BLOCKS[1:])
     assert callable(headrace.Predictor.predict)
     assert {"value", "version", "statuses"} <= {field.name for field in fields(Predicted)}
 
