@@ -19,7 +19,7 @@ from deltalake import write_deltalake
 
 from headrace import Count, Entity, FeatureService, FeatureView, Max, Mean, Min, Settings, Stream, Sum, training_set
 from headrace.event_log.event_log import ACCEPTED, EventLog
-from headrace.event_log.table import aligned
+from headrace.event_log.table import with_all_columns
 
 from .charts import draw
 from .definitions import payments
@@ -75,7 +75,7 @@ def write_log(folder: Path, load: Load) -> None:
     log.create(load.stream)
     for first in range(0, load.events, FILE_ROWS):
         table = log.table(load.stream.topic)
-        rows = aligned(_events(load, first, min(first + FILE_ROWS, load.events)), table)
+        rows = with_all_columns(_events(load, first, min(first + FILE_ROWS, load.events)), table)
         write_deltalake(table, rows.to_arrow(compat_level=pl.CompatLevel.oldest()), mode="append")
 
 

@@ -259,7 +259,8 @@ def test_a_log_elsewhere_is_read_as_one_on_this_machine(log: EventLog, monkeypat
     append(LogWriter(log, stream_with(more=("str", "new"))), ZERO, 6)
     here, part = log.read("pings"), log.read_from("pings", ZERO, 2, 5)
     assert part["__offset"].to_list() == [2, 3, 4]
-    monkeypatch.setattr("headrace.event_log.event_log.folder", Mock(return_value=None))
+    for module in ("event_log", "readable_log"):
+        monkeypatch.setattr(f"headrace.event_log.{module}.local_folder", Mock(return_value=None))
     assert log.read("pings").equals(here)
     assert log.read_from("pings", ZERO, 2, 5).equals(part)
     assert log.read("pings").schema == here.schema

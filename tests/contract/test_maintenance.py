@@ -22,7 +22,7 @@ from headrace.errors import FencedError, SettingsError, TerminalError
 from headrace.event_log import maintenance
 from headrace.event_log.event_log import EventLog, log_schema
 from headrace.event_log.log_writer import LogWriter
-from headrace.event_log.maintenance import COMPACTED, CompactionSizes, compact, shape, vacuum
+from headrace.event_log.maintenance import COMPACTED, CompactionSizes, compact, table_shape, vacuum
 from headrace.models import artifact, manifest
 from headrace.models.model_events import Published
 from headrace.streams.upkeep import LogUpkeep, UpkeepSchedule
@@ -63,9 +63,9 @@ def in_order(log: EventLog) -> pl.DataFrame:
 def test_small_files_become_one_and_no_row_changes(log: EventLog) -> None:
     fill(log)
     before = in_order(log)
-    assert (shape(log, "pings").files, shape(log, "pings").compacted_s) == (18, None)
+    assert (table_shape(log, "pings").files, table_shape(log, "pings").compacted_s) == (18, None)
     assert list(compact(log, "pings", 77, ALL)) == [18]
-    found = shape(log, "pings")
+    found = table_shape(log, "pings")
     assert (found.files, found.small_files, found.rows, found.compacted_s, found.vacuumed_s) == (1, 1, 126, 77, None)
     assert found.version == 19
     assert in_order(log).equals(before)
@@ -81,7 +81,7 @@ def test_pieces_are_bounded_and_few_or_large_files_are_left_alone(log: EventLog)
     assert list(compact(log, "pings", 1, CompactionSizes(least_files=19))) == []
     assert list(compact(log, "pings", 1, CompactionSizes(small_bytes=100, least_files=2))) == []
     assert list(compact(log, "pings", 1, CompactionSizes(rows=49, least_files=2))) == [7, 7, 4]
-    assert shape(log, "pings").files == 3
+    assert table_shape(log, "pings").files == 3
     assert list(compact(log, "pings", 2, CompactionSizes(rows=49, least_files=2))) == []  # none is small any more
     assert in_order(log).equals(before)
 
@@ -93,7 +93,7 @@ def test_files_that_overlap_a_large_one_lose_nothing(log: EventLog) -> None:
     append(writer, ZERO, 2_000)
     append(writer, ZERO, 2_003)
     before = in_order(log)
-    small = shape(log, "pings", CompactionSizes(small_bytes=16_000))
+    small = table_shape(log, "pings", CompactionSizes(small_bytes=16_000))
     assert (small.files, small.small_files) == (3, 2)
     assert list(compact(log, "pings", 1, CompactionSizes(small_bytes=16_000, least_files=2))) == [2]
     assert in_order(log).equals(before)
@@ -131,7 +131,7 @@ def test_rows_appended_during_a_compaction_stay(log: EventLog, monkeypatch: pyte
             append(writer, source, 50)
 
     stale(log, monkeypatch, more)
-    assert shape(log, "pings").files == 4
+    assert table_shape(log, "pings").files == 4
     for source in (ZERO, ONE, REBORN):
         assert log.read_from("pings", source, 0).equals(rows(source, 0, 50))
 
@@ -245,7 +245,7 @@ def test_vacuum_deletes_what_was_replaced_seven_days_ago(log: EventLog) -> None:
     assert vacuum(log, "pings", 3, timedelta(days=9)) == 0
     assert vacuum(log, "pings", 4, WEEK) == gone
     assert parquets(log) == 1
-    assert shape(log, "pings").vacuumed_s == 4
+    assert table_shape(log, "pings").vacuumed_s == 4
     assert in_order(log).equals(before)
     for name in log.table("pings").file_uris():
         pq.read_metadata(name)
@@ -268,23 +268,23 @@ def test_the_worker_that_leads_a_topic_looks_after_its_log(log: EventLog) -> Non
     schedule = UpkeepSchedule(compact=timedelta(days=99), vacuum=timedelta(seconds=10), sizes=ALL)
     upkeep = LogUpkeep(log, ["gone", "pings"], leading.__contains__, schedule, clock)
     upkeep.step()
-    assert shape(log, "pings").files == 18
+    assert table_shape(log, "pings").files == 18
     leading |= {"pings", "gone"}  # one without a table holds up nothing
     upkeep.step()
-    found = shape(log, "pings")
+    found = table_shape(log, "pings")
     assert (found.files, found.compacted_s, found.vacuumed_s) == (1, 50, None)
     age(log, "pings", 8)
     for now_s, wanted in ((59, (19, None)), (60, (1, 60))):
         clock.now_us = now_s * 1_000_000
         upkeep.step()
-        assert (parquets(log), shape(log, "pings").vacuumed_s) == wanted
+        assert (parquets(log), table_shape(log, "pings").vacuumed_s) == wanted
 
 
 def test_upkeep_runs_in_a_thread_and_ends_with_its_context(log: EventLog) -> None:
     fill(log)
     schedule = UpkeepSchedule(compact=timedelta(milliseconds=10), sizes=ALL)
     with LogUpkeep(log, ["pings"], lambda _: True, schedule, SettableClock(1_000_000)):
-        until(lambda: shape(log, "pings").files == 1, 10)
+        until(lambda: table_shape(log, "pings").files == 1, 10)
     assert not [thread for thread in threading.enumerate() if thread.name == "headrace-upkeep"]
 
 

@@ -21,7 +21,14 @@ from headrace.trainers.triggers.rules import (
     volume,
 )
 from headrace.trainers.triggers.trigger_policy import Decision, TriggerPolicy
-from headrace.trainers.triggers.trigger_state import Baseline, RunOutcome, TriggerState, finished, pinned, unpinned
+from headrace.trainers.triggers.trigger_state import (
+    Baseline,
+    RunOutcome,
+    TriggerState,
+    after_run,
+    with_pin,
+    without_pin,
+)
 
 
 @dataclass(frozen=True)
@@ -96,9 +103,9 @@ def test_a_life_of_decisions_keeps_the_law_and_replays(
             assert decision.request not in asked
             asked.add(decision.request)
             assert not policy.evaluate(state, Evidence(t_us, labels)).fired
-            state = finished(state, Baseline(run=decision.request, outcome=outcome, t_us=t_us, matured_labels=labels))
+            state = after_run(state, Baseline(run=decision.request, outcome=outcome, t_us=t_us, matured_labels=labels))
         if rollback:
-            state = pinned(state, t_us, labels) if rollback == "pin" else unpinned(state)
+            state = with_pin(state, t_us, labels) if rollback == "pin" else without_pin(state)
     for record in records:
         old = msgspec.json.decode(record, type=Decision)
         assert msgspec.json.encode(policy.judge(old.state, old.t_us, old.inputs)) == record
@@ -124,7 +131,7 @@ def check(policy: TriggerPolicy, state: TriggerState, decision: Decision, labels
 )
 def test_hysteresis_equals_a_loop_with_one_flag(rearm: float, days: list[tuple[int, RunOutcome]]) -> None:
     policy = TriggerPolicy("m", hysteresis(Tide("tide"), rearm=rearm), first_after=1, cooldown_us=0)
-    state = finished(TriggerState(), Baseline(run="r0", outcome="published", t_us=0, matured_labels=0))
+    state = after_run(TriggerState(), Baseline(run="r0", outcome="published", t_us=0, matured_labels=0))
     armed = True
     for day, (height, outcome) in enumerate(days, 1):
         decision = policy.evaluate(state, Evidence(day * DAY_US, 17 * day + height))
@@ -133,7 +140,7 @@ def test_hysteresis_equals_a_loop_with_one_flag(rearm: float, days: list[tuple[i
         state = decision.after
         if decision.request:
             run = Baseline(run=decision.request, outcome=outcome, t_us=day * DAY_US, matured_labels=17 * day)
-            state = finished(state, run)
+            state = after_run(state, run)
             armed = outcome in {"postponed", "failed"}
         assert (not state.disarmed) == armed
 
@@ -141,7 +148,7 @@ def test_hysteresis_equals_a_loop_with_one_flag(rearm: float, days: list[tuple[i
 @given(st.integers(1, 4), st.lists(st.tuples(st.integers(1, 30), OUTCOMES), max_size=60))
 def test_runs_of_a_day_stay_within_the_budget(budget: int, steps: list[tuple[int, RunOutcome]]) -> None:
     policy = TriggerPolicy("m", volume(labels=1), first_after=1, cooldown_us=0, daily_budget=budget)
-    state, t_us = finished(TriggerState(), Baseline(run="r0", outcome="published", t_us=0, matured_labels=0)), 0
+    state, t_us = after_run(TriggerState(), Baseline(run="r0", outcome="published", t_us=0, matured_labels=0)), 0
     asked: list[int] = []
     for step, (hours, outcome) in enumerate(steps, 1):
         t_us += hours * 3_600_000_000
@@ -152,4 +159,4 @@ def test_runs_of_a_day_stay_within_the_budget(budget: int, steps: list[tuple[int
         if decision.request:
             asked.append(today)
             run = Baseline(run=decision.request, outcome=outcome, t_us=t_us, matured_labels=step)
-            state = finished(state, run)
+            state = after_run(state, run)

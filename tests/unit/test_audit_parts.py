@@ -100,7 +100,7 @@ def test_an_extent_is_what_a_loop_counts(places: list[tuple[int, int]], pieces: 
         for own in (places[part::pieces] for part in range(pieces))
         if own
     ]
-    found = LoggedOffsets.of(Pieces(frames), "t")  # type: ignore[arg-type]
+    found = LoggedOffsets.read(Pieces(frames), "t")  # type: ignore[arg-type]
     gaps, ends = [], {}
     for partition in sorted({partition for partition, _ in places}):
         source = SourcePartition(partition, TOPIC_ID)

@@ -29,7 +29,7 @@ from headrace.features.offline.feature_history import FeatureHistory
 from headrace.models.predictions import VECTORS
 from headrace.trainers.audit.auditor import Auditor
 from headrace.trainers.audit.compare import ServedVectorRows, audit
-from headrace.trainers.audit.tolerance import bounds
+from headrace.trainers.audit.tolerance import tolerances
 from tests.support.audit_scene import SOURCES, LoggedAuditScene
 from tests.support.orders_model import Shop, day, write
 
@@ -153,7 +153,7 @@ def test_the_bounds_of_sums_follow_their_magnitudes(tmp_path: Path) -> None:
     x = np.random.default_rng(3).normal(0, 50, 200)
     history, pieces = history_of(tmp_path, x.tolist()), np.arange(200) % 9
     at_us = np.array([START_US + 3_600_000_000])
-    found = bounds(view.spec, history, pl.DataFrame({"who": ["a"]}), at_us, np.array([[200]]))
+    found = tolerances(view.spec, history, pl.DataFrame({"who": ["a"]}), at_us, np.array([[200]]))
     plain = {name.removeprefix("v__").removesuffix("_lifetime"): float(one[0]) / 1e-9 for name, one in found.items()}
     wanted = {
         "sum": np.abs(x).sum(), "mean": 2 * np.abs(x).mean(), "mean_pieces": pieces.mean(), "share": (x > 0).mean(),

@@ -23,8 +23,8 @@ from headrace.trainers.data.exclusions import (
     MemoryExclusions,
     decode,
     exclude,
+    excluded_spans,
     fold,
-    spans,
 )
 from headrace.trainers.data.model_log import ModelLog
 from headrace.trainers.process.trigger_consumer import TriggerConsumer
@@ -93,7 +93,7 @@ def test_the_fold_of_exclusions_equals_a_loop_and_replays_change_nothing(changes
     assert list(fold(changes).values()) == wanted
     assert fold([*changes, *changes]) == fold(changes) or any(isinstance(change, Included) for change in changes)
     mine = {(each.from_us, each.to_us) for each in wanted if each.model in {None, "m"}}
-    assert {(span.from_us, span.to_us) for span in spans(wanted, "m")} == mine
+    assert {(span.from_us, span.to_us) for span in excluded_spans(wanted, "m")} == mine
 
 
 @pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.integration)])

@@ -47,7 +47,7 @@ def test_within_a_day_the_days_own_levels_count_for_nothing() -> None:
 def test_one_class_alone_has_no_auc_and_one_day_no_bounds() -> None:
     assert np.isnan(day_scores.auc([1, 1], [0.1, 0.2]))
     day, label, score = rows(days=1)
-    interval = day_scores.value(DayScores(day, label, score), "auc", seed=1)
+    interval = day_scores.metric_interval(DayScores(day, label, score), "auc", seed=1)
     assert np.isnan(interval.low)
     assert np.isfinite(interval.point)
 
@@ -66,7 +66,7 @@ def test_the_bounds_of_few_days_cover_the_truth_at_their_level() -> None:
     covered = 0
     for _ in range(1_000):
         days = generator.normal(0, 1, 14)
-        interval = day_scores.bounds(float(days.mean()), weights @ days, 14)
+        interval = day_scores.resampled_interval(float(days.mean()), weights @ days, 14)
         covered += interval.low <= 0 <= interval.high
     assert 929 <= covered <= 971
 
@@ -74,7 +74,7 @@ def test_the_bounds_of_few_days_cover_the_truth_at_their_level() -> None:
 @pytest.mark.parametrize("days", [14, 30, 365])
 def test_the_bounds_are_the_percentiles_widened_by_students_t(days: int) -> None:
     draws = np.random.default_rng(2).normal(1.0, 0.1, 5_000)
-    interval = day_scores.bounds(1.0, draws, days)
+    interval = day_scores.resampled_interval(1.0, draws, days)
     widening = stats.t.ppf(0.975, days - 1) / stats.norm.ppf(0.975) * np.sqrt(days / (days - 1))
     low, high = np.quantile(draws, [0.025, 0.975])
     assert (interval.low - 1.0) / (low - 1.0) == pytest.approx(widening, rel=1e-3)
@@ -86,6 +86,6 @@ def test_the_gain_is_positive_for_the_better_model_in_any_metric() -> None:
     noisy = np.clip(score + np.random.default_rng(1).normal(0, 0.3, len(score)), 0.01, 0.99)
     worse, better = DayScores(day, label, noisy), DayScores(day, label, score)
     for metric in ("auc", "logloss"):
-        interval = day_scores.gain(worse, better, metric, seed=1)
+        interval = day_scores.gain_interval(worse, better, metric, seed=1)
         assert 0 < interval.low < interval.point < interval.high
-        assert day_scores.gain(worse, better, metric, seed=1) == interval
+        assert day_scores.gain_interval(worse, better, metric, seed=1) == interval

@@ -76,7 +76,7 @@ def test_a_spine_gets_on_demand_features_in_pieces_too(shop: Shop, tmp_path: Pat
 def headrace_spine(frame: pl.DataFrame) -> Any:
     from headrace.features.offline.spine import Spine
 
-    return Spine.of(frame)
+    return Spine.from_table(frame)
 
 
 def test_a_trainer_sees_on_demand_features_and_each_row_is_computed_once(shop: Shop) -> None:

@@ -83,7 +83,7 @@ def test_values_do_not_depend_on_how_much_a_thread_holds(
 
 def test_entities_of_two_join_keys_are_told_apart() -> None:
     rows = pl.DataFrame({"shop": ["a", "b", "a", None], "till": [1, 1, 2, 1]})
-    entities, numbers = tile_index.EntityNumbers.of(rows)
+    entities, numbers = tile_index.EntityNumbers.number(rows)
     assert numbers.tolist() == [0, 1, 2, 3]
     asked = pl.DataFrame({"shop": ["b", "b", "a", "c", "b", None], "till": [1, 2, 2, 1, 3, 1]})
     assert entities.find(asked).tolist() == [1, -1, 2, -1, -1, -1]

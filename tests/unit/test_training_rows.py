@@ -172,11 +172,11 @@ def test_one_topic_is_read_to_the_same_offset_for_everything(tmp_path: Path) -> 
     assert len(again) > len(first)
 
 
-def test_a_spine_too_is_made_from_one_look(tmp_path: Path) -> None:
+def test_a_spine_is_made_from_one_snapshot(tmp_path: Path) -> None:
     log = Growing(tmp_path / "log")
     write(log, visits, [visit(number) for number in range(4)])
     log.create(VECTORS)
-    spine = Spine.of(pl.DataFrame({"who": ["a", "b"], "at": [utc_datetime(day(30))] * 2}))
+    spine = Spine.from_table(pl.DataFrame({"who": ["a", "b"], "at": [utc_datetime(day(30))] * 2}))
     made = TrainingSet(SpineRows(back.features, log, spine, "at", day(40), back))
     assert made.to_polars()["own__n_lifetime"].to_list() == [2, 2]
     (pin,) = [pin for pin in made.manifest.streams if pin.topic == visits.topic]

@@ -14,7 +14,14 @@ from headrace.trainers.triggers.evidence import DAY_US, Evidence, Outcomes, Serv
 from headrace.trainers.triggers.hysteresis import hysteresis
 from headrace.trainers.triggers.rules import all_of, any_of, at_least, drift, performance, schedule, volume
 from headrace.trainers.triggers.trigger_policy import Decision, TriggerPolicy, request_id
-from headrace.trainers.triggers.trigger_state import Baseline, RunOutcome, TriggerState, finished, pinned, unpinned
+from headrace.trainers.triggers.trigger_state import (
+    Baseline,
+    RunOutcome,
+    TriggerState,
+    after_run,
+    with_pin,
+    without_pin,
+)
 
 if TYPE_CHECKING:
     from headrace.trainers.triggers.rules import TriggerRule
@@ -37,7 +44,7 @@ def policy(rule: TriggerRule | None = None) -> TriggerPolicy:
 
 def after(outcome: RunOutcome, labels: int = 50_000, *, live: bool = True) -> TriggerState:
     run = Baseline(run="r1", outcome=outcome, t_us=T0, matured_labels=labels)
-    return finished(TriggerState(request="r1", live=live), run)
+    return after_run(TriggerState(request="r1", live=live), run)
 
 
 def test_the_first_version_waits_for_its_rows() -> None:
@@ -64,7 +71,7 @@ def test_a_run_that_was_asked_for_is_not_asked_for_again() -> None:
     again = policy().evaluate(fired.after, see(11, 99_000))
     assert (again.fired, again.rule) == (False, "open_request")
     assert str(fired.request) in again.reason
-    done = finished(
+    done = after_run(
         fired.after, Baseline(run=str(fired.request), outcome="published", t_us=T0 + 12 * DAY_US, matured_labels=99_000)
     )
     assert done.request is None
@@ -82,7 +89,7 @@ def test_the_cooldown_holds_after_any_run(outcome: RunOutcome) -> None:
 def test_a_postponed_run_has_judged_nothing_so_the_volume_goes_on_counting() -> None:
     asked = policy().evaluate(after("published"), see(10, 70_000)).after
     run = Baseline(run=str(asked.request), outcome="postponed", t_us=T0 + 10 * DAY_US, matured_labels=70_000)
-    state = finished(asked, run)
+    state = after_run(asked, run)
     assert policy().evaluate(state, see(16, 80_000)).rule == "cooldown"
     assert policy().evaluate(state, see(17, 70_001)).fired
 
@@ -106,24 +113,24 @@ def test_a_refused_first_version_is_tried_again_after_both() -> None:
 
 
 def test_a_pin_holds_until_it_is_off_or_there_are_enough_new_labels() -> None:
-    state = pinned(after("published"), T0 + 8 * DAY_US, 60_000)
+    state = with_pin(after("published"), T0 + 8 * DAY_US, 60_000)
     held = policy(schedule(every="1d")).evaluate(state, see(10, 79_999))
     assert (held.rule, held.reason) == ("pinned", "pinned by a rollback: 19,999 of 20,000 matured labels since")
     assert policy(schedule(every="1d")).evaluate(state, see(10, 80_000)).fired
-    assert policy(schedule(every="1d")).evaluate(unpinned(state), see(10, 60_001)).fired
+    assert policy(schedule(every="1d")).evaluate(without_pin(state), see(10, 60_001)).fired
 
 
 def test_a_publication_takes_the_pin_off_and_a_refusal_does_not() -> None:
-    state = pinned(after("published"), T0 + 8 * DAY_US, 60_000)
+    state = with_pin(after("published"), T0 + 8 * DAY_US, 60_000)
     for outcome, held in (("published", False), ("refused", True)):
         run = Baseline(run="r2", outcome=outcome, t_us=T0 + 9 * DAY_US, matured_labels=70_000)  # type: ignore[arg-type]
-        assert (finished(state, run).pin is not None) is held
+        assert (after_run(state, run).pin is not None) is held
 
 
 def test_finishing_the_same_run_twice_changes_nothing() -> None:
     once = after("refused")
     late = Baseline(run="r1", outcome="refused", t_us=T0 + WEEK, matured_labels=99_999)
-    assert finished(once, late) == once
+    assert after_run(once, late) == once
 
 
 def test_the_request_id_depends_on_model_rule_and_baseline_alone() -> None:
@@ -233,7 +240,7 @@ def test_a_rule_with_hysteresis_asks_again_only_after_it_has_calmed_down() -> No
     fired = calm.evaluate(after("published"), see_drift(90, 1.5))
     assert (fired.fired, fired.rule, fired.after.disarmed) == (True, "drift", ("drift",))
     run = Baseline(run=str(fired.request), outcome="refused", t_us=T0 + 90 * DAY_US, matured_labels=180_000)
-    refused = finished(fired.after, run)
+    refused = after_run(fired.after, run)
     still = calm.evaluate(refused, see_drift(98, 1.5))
     assert (still.fired, still.progress, still.after) == (False, 0.0, refused)
     assert still.reason.startswith("asked before, armed again at 50% of the way or less: score PSI ")
@@ -247,7 +254,7 @@ def test_a_rule_with_hysteresis_asks_again_only_after_it_has_calmed_down() -> No
 def test_a_run_that_judged_nothing_arms_the_rule_again(outcome: RunOutcome, armed: int) -> None:
     state = TriggerState(request="r1", live=True, disarmed=("drift",))
     run = Baseline(run="r1", outcome=outcome, t_us=T0, matured_labels=50_000)
-    assert finished(state, run).disarmed == (() if armed else ("drift",))
+    assert after_run(state, run).disarmed == (() if armed else ("drift",))
 
 
 def test_a_rule_that_took_no_part_in_asking_stays_armed() -> None:
@@ -266,7 +273,7 @@ def test_no_more_runs_are_asked_for_on_a_day_than_its_budget() -> None:
         if decision.request:
             asked.append(hour)
             run = Baseline(run=decision.request, outcome="published", t_us=decision.t_us, matured_labels=90_000)
-            state = finished(state, run)
+            state = after_run(state, run)
         elif hour == 12:
             assert (decision.rule, decision.progress) == ("daily_budget", 0.5)
             assert decision.reason == "daily budget: 2 of 2 runs asked for on 2013-02-15"

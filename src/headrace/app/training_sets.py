@@ -17,7 +17,7 @@ from headrace.event_log.event_log import EventLog
 from headrace.features.definitions.service import FeatureService
 from headrace.features.definitions.view import FeatureView
 from headrace.features.offline.spine import Spine
-from headrace.trainers.data.exclusions import KafkaExclusions, spans
+from headrace.trainers.data.exclusions import KafkaExclusions, excluded_spans
 from headrace.trainers.data.rebuilt_rows import rows_of_manifest
 from headrace.trainers.data.request_rows import RequestRows
 from headrace.trainers.data.spine_rows import SpineRows
@@ -70,7 +70,7 @@ def training_set(
     model = definition if isinstance(definition, Model) else None
     if spine is not None:
         features = definition if isinstance(definition, FeatureService) else definition.features
-        given = Spine.of(spine)
+        given = Spine.from_table(spine)
         column = given.time(time, None if model is None else model.requested_at)
         return TrainingSet(SpineRows(features, log, given, column, as_of_us, model), _bar())
     if model is None:
@@ -96,7 +96,7 @@ def rebuild(made: str | Path | TrainingManifest, spine: Any = None, *, settings:
         spine = made
     project = load_project(settings)
     definition = project.model(manifest.name) if manifest.of == "model" else _service(project, manifest.name)
-    given = None if spine is None else Spine.of(spine)
+    given = None if spine is None else Spine.from_table(spine)
     return TrainingSet(rows_of_manifest(manifest, definition, settings.event_log, given), _bar())
 
 
@@ -124,7 +124,7 @@ def _service(project: Project, name: str) -> FeatureService:
 
 def _excluded(settings: Settings, model: str) -> list[TimeSpan]:
     with kafka_for_command(settings) as servers, closing(KafkaExclusions(servers)) as log:
-        return list(spans(log.in_force().values(), model))
+        return list(excluded_spans(log.in_force().values(), model))
 
 
 def _instant(moment: datetime) -> int:

@@ -15,9 +15,9 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from headrace.bus.codec import schema
 from headrace.errors import OfflineStoreUnavailableError
-from headrace.event_log.files import read_here, read_there
+from headrace.event_log.files import read_local, read_remote
 from headrace.event_log.readable_log import ReadableLog
-from headrace.event_log.table import elsewhere, filled, folder, missing_columns, no_rows
+from headrace.event_log.table import local_folder, missing_columns, no_rows, remote_files, with_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -141,14 +141,14 @@ class EventLog(ReadableLog):
 
     def rows(self, topic: str, table: DeltaTable, uris: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
         """The rows of some files of a topic's table. ``columns`` include the ones that identify a row."""
-        names, here = [uri.rpartition("/")[2] for uri in uris], folder(table)
+        names, here = [uri.rpartition("/")[2] for uri in uris], local_folder(table)
         if here is None:
-            there = elsewhere(table, self._options)
-            parts = [read_there(there, name, columns) for name in names]
+            there = remote_files(table, self._options)
+            parts = [read_remote(there, name, columns) for name in names]
             found = pl.concat([no_rows(table).select(columns), *parts], how="diagonal")
         else:
-            found = read_here([here / name for name in names], no_rows(table).schema, columns)
-        return self.visible(topic, filled(found, table))
+            found = read_local([here / name for name in names], no_rows(table).schema, columns)
+        return self.visible(topic, with_defaults(found, table))
 
     def visible(self, topic: str, rows: pl.DataFrame) -> pl.DataFrame:
         """Return the rows below the topic's ``ends``, or all rows if it has none."""

@@ -44,7 +44,7 @@ class OffsetRange:
         return known.filter(inside.fill_null(value=True)).sort("min.__offset")["path"].to_list()
 
 
-def read_here(
+def read_local(
     paths: Sequence[Path], schema: Mapping[str, pl.DataType], columns: Sequence[str], keep: pl.Expr | None = None
 ) -> pl.DataFrame:
     """Return these columns of files on this machine, one file after the other. A column that a file lacks is null.
@@ -57,7 +57,7 @@ def read_here(
     return (rows if keep is None else rows.filter(keep)).select(columns).collect()
 
 
-def read_there(there: pyarrow.fs.FileSystem, name: str, columns: Sequence[str]) -> pl.DataFrame:
+def read_remote(there: pyarrow.fs.FileSystem, name: str, columns: Sequence[str]) -> pl.DataFrame:
     """Return the columns that a remote file has. An older file may lack some."""
     with there.open_input_file(name) as opened, pq.ParquetFile(opened) as file:
         known = set(file.schema_arrow.names)

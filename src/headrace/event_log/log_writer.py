@@ -9,7 +9,7 @@ from deltalake import CommitProperties, Transaction, WriterProperties, write_del
 from deltalake.exceptions import CommitFailedError
 
 from headrace.errors import FencedError
-from headrace.event_log.table import aligned
+from headrace.event_log.table import with_all_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -114,7 +114,7 @@ class LogWriter:
         with self._log.storage(self._topic, passing=CommitFailedError):
             write_deltalake(
                 self._table,
-                aligned(rows, self._table).to_arrow(compat_level=pl.CompatLevel.oldest()),
+                with_all_columns(rows, self._table).to_arrow(compat_level=pl.CompatLevel.oldest()),
                 mode="append",
                 commit_properties=properties,
                 writer_properties=_WRITING,

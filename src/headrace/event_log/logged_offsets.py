@@ -37,7 +37,7 @@ class LoggedOffsets:
     runs: Mapping[SourcePartition, tuple[np.ndarray, np.ndarray]]
 
     @staticmethod
-    def of(log: ReadableLog, topic: str) -> LoggedOffsets:
+    def read(log: ReadableLog, topic: str) -> LoggedOffsets:
         """Read them from the log, a piece at a time. Raises OfflineStoreUnavailableError."""
         found: dict[SourcePartition, list[tuple[np.ndarray, np.ndarray]]] = {}
         for rows in log.scan(topic, _PLACE):

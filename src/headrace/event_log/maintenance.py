@@ -64,7 +64,7 @@ class TableShape:
     vacuumed_s: int | None
 
 
-def shape(log: EventLog, topic: str, sizes: CompactionSizes | None = None) -> TableShape:
+def table_shape(log: EventLog, topic: str, sizes: CompactionSizes | None = None) -> TableShape:
     """Return the state of a topic's table. Raises OfflineStoreUnavailableError."""
     with log.storage(topic):
         table = log.table(topic)

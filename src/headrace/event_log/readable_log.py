@@ -9,8 +9,8 @@ import polars as pl
 import pyarrow.dataset as ds
 
 from headrace.event_log.by_source import by_source
-from headrace.event_log.files import NO_END, OffsetRange, read_here
-from headrace.event_log.table import filled, folder, no_rows
+from headrace.event_log.files import NO_END, OffsetRange, read_local
+from headrace.event_log.table import local_folder, no_rows, with_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -76,14 +76,14 @@ class ReadableLog(ABC):
         span = OffsetRange(source.partition, start, NO_END if end is None else end)
         with self.storage(topic):
             table = self.newest(topic)
-            here = folder(table)
+            here = local_folder(table)
             if here is None:
                 frame = self.select(topic, span.keeps(ds.field), columns)
             else:
                 schema = no_rows(table).schema
                 paths = [here / name for name in span.files(table)]
-                found = read_here(paths, schema, _identified(columns) if columns else list(schema), span.keeps(pl.col))
-                frame = self.visible(topic, filled(found, table))
+                found = read_local(paths, schema, _identified(columns) if columns else list(schema), span.keeps(pl.col))
+                frame = self.visible(topic, with_defaults(found, table))
         frame = frame.filter(pl.col("__topic_id") == source.topic_id)
         frame = frame if frame.get_column("__offset").is_sorted() else frame.sort("__offset")
         return frame.select(columns) if columns else frame
@@ -98,7 +98,7 @@ class ReadableLog(ABC):
         with self.storage(topic):
             table = self.newest(topic)
             found = table.to_pyarrow_dataset().to_table(columns=read, filter=keep)
-        rows = self.visible(topic, filled(pl.DataFrame(found), table))
+        rows = self.visible(topic, with_defaults(pl.DataFrame(found), table))
         return rows.sort("__partition", "__topic_id", "__offset")
 
     def scan(self, topic: str, columns: Sequence[str], keep: ds.Expression | None = None) -> Iterator[pl.DataFrame]:
@@ -111,7 +111,7 @@ class ReadableLog(ABC):
             )
             for piece in pieces:
                 if piece.num_rows:
-                    yield self.visible(topic, filled(pl.DataFrame(piece), table))
+                    yield self.visible(topic, with_defaults(pl.DataFrame(piece), table))
 
 
 class LogSnapshot(ReadableLog):

@@ -73,13 +73,13 @@ def _metadata(stream: Stream, field: msgspec.structs.FieldInfo) -> dict[str, str
     return {_DEFAULT: msgspec.json.encode(value).decode()}
 
 
-def aligned(rows: pl.DataFrame, table: DeltaTable) -> pl.DataFrame:
+def with_all_columns(rows: pl.DataFrame, table: DeltaTable) -> pl.DataFrame:
     """Return the rows with all columns of the table, in its order. Columns that the event type lacks are null."""
     empty = no_rows(table)
     return rows if rows.columns == empty.columns else pl.concat([empty, rows], how="diagonal")
 
 
-def filled(rows: pl.DataFrame, table: DeltaTable) -> pl.DataFrame:
+def with_defaults(rows: pl.DataFrame, table: DeltaTable) -> pl.DataFrame:
     """Return the rows with the defaults of columns that were added later, in accepted rows."""
     defaults = {
         field.name: _value(field.metadata[_DEFAULT], rows.schema[field.name])
@@ -101,11 +101,11 @@ def _value(text: str, dtype: pl.DataType) -> pl.Series:
     return pl.Series([value], dtype=dtype)
 
 
-def folder(table: DeltaTable) -> Path | None:
+def local_folder(table: DeltaTable) -> Path | None:
     """The folder of the table's files on this machine; None if they are in remote storage."""
     return Path(unquote(table.table_uri.removeprefix(_LOCAL))) if table.table_uri.startswith(_LOCAL) else None
 
 
-def elsewhere(table: DeltaTable, options: Mapping[str, str] | None) -> pyarrow.fs.FileSystem:
+def remote_files(table: DeltaTable, options: Mapping[str, str] | None) -> pyarrow.fs.FileSystem:
     """The file system that reads the table's files by their names, as Delta itself does."""
     return pyarrow.fs.PyFileSystem(DeltaStorageHandler(table.table_uri, dict(options or {}) or None))

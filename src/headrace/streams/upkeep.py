@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Self
 import structlog
 
 from headrace.errors import FencedError, TransientError
-from headrace.event_log.maintenance import LEAST_RETENTION, CompactionSizes, check_retention, compact, shape, vacuum
+from headrace.event_log.maintenance import (
+    LEAST_RETENTION,
+    CompactionSizes,
+    check_retention,
+    compact,
+    table_shape,
+    vacuum,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -162,7 +169,7 @@ class LogUpkeep:
             logger.info("event log compacted", topic=topic, files=files)
             if self._stop.is_set() or not self._leads(topic):
                 return
-        last = self._looked.get(topic, shape(self._log, topic, schedule.sizes).vacuumed_s or 0)
+        last = self._looked.get(topic, table_shape(self._log, topic, schedule.sizes).vacuumed_s or 0)
         if self._now_s() - last >= schedule.vacuum.total_seconds():
             gone = vacuum(self._log, topic, self._now_s(), schedule.retention)
             self._looked[topic] = self._now_s()  # the table remembers only when something was deleted

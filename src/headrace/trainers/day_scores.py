@@ -133,7 +133,7 @@ def day_weights(days: int, draws: int, seed: int) -> Floats:
     return np.random.default_rng(seed).multinomial(days, np.full(days, 1 / days), draws).astype(np.float64)
 
 
-def bounds(point: float, draws: Floats, days: int) -> Interval:
+def resampled_interval(point: float, draws: Floats, days: int) -> Interval:
     """The 95 % bounds from resamples.
 
     They are widened for few days, because the plain percentile interval lacks Student's t and n/(n-1).
@@ -146,13 +146,15 @@ def bounds(point: float, draws: Floats, days: int) -> Interval:
     return Interval(point, point + (low - point) * widening, point + (high - point) * widening)
 
 
-def value(scores: DayScores, metric: Metric, *, seed: int, draws: int = DRAWS) -> Interval:
+def metric_interval(scores: DayScores, metric: Metric, *, seed: int, draws: int = DRAWS) -> Interval:
     """The metric of one model with its bounds."""
     days = len(scores.days)
-    return bounds(scores.point(metric), scores.value(metric, day_weights(days, draws, seed)), days)
+    return resampled_interval(scores.point(metric), scores.value(metric, day_weights(days, draws, seed)), days)
 
 
-def gain(champion: DayScores, challenger: DayScores, metric: Metric, *, seed: int, draws: int = DRAWS) -> Interval:
+def gain_interval(
+    champion: DayScores, challenger: DayScores, metric: Metric, *, seed: int, draws: int = DRAWS
+) -> Interval:
     """How much better the challenger is than the champion, on the same rows and the same resampled days.
 
     It is above 0 if the challenger is better, also for log-loss.
@@ -161,7 +163,7 @@ def gain(champion: DayScores, challenger: DayScores, metric: Metric, *, seed: in
     days = len(champion.days)
     weights = day_weights(days, draws, seed)
     differences = sign * (challenger.value(metric, weights) - champion.value(metric, weights))
-    return bounds(sign * (challenger.point(metric) - champion.point(metric)), differences, days)
+    return resampled_interval(sign * (challenger.point(metric) - champion.point(metric)), differences, days)
 
 
 def _t(freedom: int) -> float:

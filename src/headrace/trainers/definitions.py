@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -216,6 +216,7 @@ class Model:
     """
 
     name: str
+    _: KW_ONLY
     requests: Stream
     request_key: str
     requested_at: str

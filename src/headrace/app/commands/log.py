@@ -32,10 +32,10 @@ def register(app: typer.Typer) -> None:
 
 def status(*, stream: StreamOption = None, json: JsonOption = False, data_dir: DataDir = None) -> None:
     """Show the size of each table, its small files, and when it was last compacted and vacuumed."""
-    from headrace.event_log.maintenance import shape
+    from headrace.event_log.maintenance import table_shape
 
     log, topics = _tables(settings_from(data_dir=data_dir), stream)
-    rows = [_row(shape(log, topic)) for topic in topics]
+    rows = [_row(table_shape(log, topic)) for topic in topics]
     if not json:
         rows = [row | {name: f"{row[name]:,}" for name in _STATUS[1:6]} for row in rows]
     print_list(_STATUS, rows, json=json, if_empty="the event log is empty")
@@ -52,11 +52,11 @@ def compact(*, stream: StreamOption = None, data_dir: DataDir = None) -> None:
     log, topics = _tables(settings_from(data_dir=data_dir), stream)
     sizes = maintenance.CompactionSizes(least_files=2)
     for topic in topics:
-        before = maintenance.shape(log, topic, sizes)
+        before = maintenance.table_shape(log, topic, sizes)
         with progress(topic, before.small_files) as advance:
             for files in maintenance.compact(log, topic, wall_clock() // 1_000_000, sizes):
                 advance(files)
-        after = maintenance.shape(log, topic, sizes)
+        after = maintenance.table_shape(log, topic, sizes)
         typer.echo(f"{topic}: {before.files:,} files before, {after.files:,} now")
 
 

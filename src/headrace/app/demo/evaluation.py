@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from headrace.trainers.day_scores import DayScores, auc, auc_within_day, gain, logloss
+from headrace.trainers.day_scores import DayScores, auc, auc_within_day, gain_interval, logloss
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,7 @@ def compare_scores(rows: pl.DataFrame, *, seed: int) -> tuple[dict[str, float | 
     if len(np.unique(label)) < 2:  # noqa: PLR2004 - two classes
         names = ("frozen", "live", "gain", "gain_low", "frozen_within_day", "live_within_day")
         return dict.fromkeys(names), {"frozen": None, "live": None}
-    won = gain(DayScores(day, label, frozen), DayScores(day, label, live), "auc", seed=seed)
+    won = gain_interval(DayScores(day, label, frozen), DayScores(day, label, live), "auc", seed=seed)
     found = {
         "frozen": auc(label, frozen),
         "live": auc(label, live),

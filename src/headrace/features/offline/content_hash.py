@@ -33,7 +33,7 @@ class ContentHash:
             for digest, part in zip(parts, _bytes(column), strict=True):
                 digest.update(part)
 
-    def text(self) -> str:
+    def digest(self) -> str:
         """``sha256:…`` of all rows that were added."""
         whole = hashlib.sha256()
         for (name, dtype), parts in self._columns.items():
@@ -46,7 +46,7 @@ def content_hash(pieces: Iterable[pl.DataFrame]) -> str:
     taken = ContentHash()
     for piece in pieces:
         taken.update(piece)
-    return taken.text()
+    return taken.digest()
 
 
 def _plain(column: pl.Series) -> pl.Series:

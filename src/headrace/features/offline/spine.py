@@ -31,7 +31,7 @@ class Spine:
     _source: pl.DataFrame | Path
 
     @staticmethod
-    def of(given: Any) -> Spine:
+    def from_table(given: Any) -> Spine:
         """Make a spine from a pandas, Polars or Arrow table, or from the path of a Parquet file.
 
         Raises TerminalError if it is none of these or cannot be read.

@@ -75,7 +75,7 @@ class TileIndex:
         rows = _by_offset(rows)
         with ThreadPoolExecutor(_THREADS, "headrace-tiles") as threads:
             lifted = threads.submit(of.lift, rows.select("__time", "offset", *measured))
-            self._entities, codes = EntityNumbers.of(rows.select([key for key, _ in of.entity_keys]))
+            self._entities, codes = EntityNumbers.number(rows.select([key for key, _ in of.entity_keys]))
             entity, order = in_order(codes)  # what belongs together lies together
             self._time, self._offset, self._source = (
                 rows.get_column(name).to_numpy().take(order) for name in ("__time", "offset", "__source")
@@ -107,7 +107,7 @@ class TileIndex:
         ranges = [self._ranges(resolution, entity, at_us) for resolution in range(len(self._tiles))]
         held = sum((high - low for low, high in ranges), np.zeros(len(at_us), np.int64))
         chunks = _pieces(held * max(map(spread, self._merged), default=1) + 1)
-        parts = at_once(
+        parts = map_in_threads(
             lambda chunk: self._chunk(
                 [(low[chunk], high[chunk]) for low, high in ranges], at_us[chunk], offsets[chunk]
             ),
@@ -192,7 +192,7 @@ class EntityNumbers:
         self._known: list[tuple[pa.Array, pa.Array]] = []
 
     @staticmethod
-    def of(keys: pl.DataFrame) -> tuple[EntityNumbers, np.ndarray]:
+    def number(keys: pl.DataFrame) -> tuple[EntityNumbers, np.ndarray]:
         """Number the entities of some rows. Return them and each row's number."""
         entities, numbers = EntityNumbers(), np.zeros(keys.height, np.int64)
         for column in keys.get_columns():
@@ -254,7 +254,7 @@ def _expand(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(len(owner)) - first + low[owner], owner
 
 
-def at_once(work: Callable[[T], R], parts: Sequence[T]) -> list[R]:
+def map_in_threads(work: Callable[[T], R], parts: Sequence[T]) -> list[R]:
     """Return the result of each part, in order. A few threads work at the same time, because numpy lets them."""
     if len(parts) == 1:
         return [work(parts[0])]

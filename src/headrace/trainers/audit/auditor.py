@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from headrace.event_log.logged_offsets import MissingOffsets
-from headrace.trainers.audit.compare import audit, lag_records, lags, skew, together
+from headrace.trainers.audit.compare import add_comparisons, audit, lag_records, lags, skew
 from headrace.trainers.audit.vector_parts import VectorParts
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ class Auditor:
 
     def audit(self) -> AuditReport:
         """Compute each vector again at its V and t."""
-        found, not_logged = together([]), 0
+        found, not_logged = add_comparisons([]), 0
         for part in self._parts:
-            found, not_logged = together([found, audit(part.served)]), not_logged + part.not_logged
+            found, not_logged = add_comparisons([found, audit(part.served)]), not_logged + part.not_logged
             del part  # before the next one is read
         return AuditReport(
             model=self._model.name,
@@ -95,9 +95,9 @@ class Auditor:
 
     def skew(self) -> SkewReport:
         """Compute each vector again at its t from what was available then."""
-        found, behind = together([]), [np.zeros(0, np.int64)]
+        found, behind = add_comparisons([]), [np.zeros(0, np.int64)]
         for part in self._parts:
-            found = together([found, skew(part.served)])
+            found = add_comparisons([found, skew(part.served)])
             behind.append(lags(part.served))
             del part
         return SkewReport(

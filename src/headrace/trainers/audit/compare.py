@@ -17,7 +17,7 @@ import polars as pl
 from headrace.features.kernel.on_demand import NOTHING
 from headrace.features.kernel.on_demand_polars import TYPES, on_demand_columns
 from headrace.features.kernel.tile_kernel import kernel
-from headrace.trainers.audit.tolerance import bounds
+from headrace.trainers.audit.tolerance import tolerances
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -149,7 +149,7 @@ def lag_records(found: Sequence[NDArray[np.int64]]) -> dict[str, float]:
     return {f"p{q}": float(np.quantile(behind, q / 100)) for q in (1, 50, 90, 99)} if len(behind) else {}
 
 
-def together(found: Sequence[VectorComparison]) -> VectorComparison:
+def add_comparisons(found: Sequence[VectorComparison]) -> VectorComparison:
     """Return the sum of several comparisons."""
     return VectorComparison(
         sum(one.checked for one in found),
@@ -251,7 +251,7 @@ def _forgive(
     """Take back differences that lie within the bound, in the rows in which a column of the view differs."""
     recomputed, values, differ = found
     chosen = pl.Series(rows)
-    within = bounds(spec, served.history, served.keys.filter(chosen), served.at_us[rows], offsets)
+    within = tolerances(spec, served.history, served.keys.filter(chosen), served.at_us[rows], offsets)
     squared = {f"{feature['name']}_{w['name']}" for feature in spec["features"] if feature["aggregate"] == "std"
                for w in spec["windows"]}  # fmt: skip
     for name, bound in within.items():

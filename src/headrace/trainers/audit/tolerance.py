@@ -72,7 +72,7 @@ def _kind(spec: Mapping[str, Any], tree: JsonValue) -> str:
     return kind(inline(tree, derived_columns(spec)), kinds)
 
 
-def bounds(
+def tolerances(
     spec: Mapping[str, Any], history: FeatureHistory, keys: pl.DataFrame, at_us: np.ndarray, offsets: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return the tolerance of each column that has one, a row a query.

@@ -64,7 +64,7 @@ class VectorParts:
     def extents(self) -> dict[str, LoggedOffsets]:
         """How far the log goes, by topic. It is read after the vectors, so it is never behind them."""
         _ = self._times
-        return {topic: LoggedOffsets.of(self._log, topic) for topic in dict.fromkeys(map(_topic, self._specs))}
+        return {topic: LoggedOffsets.read(self._log, topic) for topic in dict.fromkeys(map(_topic, self._specs))}
 
     def __iter__(self) -> Iterator[VectorPart]:
         """Yield one part after the other. The last one is kept for the next iteration."""

@@ -81,7 +81,7 @@ def fold(changes: Iterable[ExclusionChange]) -> dict[str, Excluded]:
     return {id_: found for id_, found in known.items() if id_ not in gone}
 
 
-def spans(excluded: Iterable[Excluded], model: str) -> list[TimeSpan]:
+def excluded_spans(excluded: Iterable[Excluded], model: str) -> list[TimeSpan]:
     """Return the spans that concern a model, in order of time."""
     mine = (each for each in excluded if each.model in {None, model})
     return [

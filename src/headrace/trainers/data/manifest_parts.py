@@ -28,10 +28,10 @@ def manifest_parts(
     return {
         "service": features.version,
         "spec_hashes": {view.name: view.version for view in features.views},
-        "streams": pins(positions),
+        "streams": stream_pins(positions),
         "feature_columns": features.columns(),
         "rows": content.rows,
-        "content_hash": content.text(),
+        "content_hash": content.digest(),
         "libraries": libraries(),
     }
 
@@ -46,7 +46,7 @@ def libraries() -> dict[str, str]:
     return {name: _version(name) for name in _LIBRARIES} | {"python": platform.python_version()}
 
 
-def pins(positions: Mapping[str, Mapping[SourcePartition, int]]) -> list[StreamPin]:
+def stream_pins(positions: Mapping[str, Mapping[SourcePartition, int]]) -> list[StreamPin]:
     """The pins of a manifest. ``positions`` are topic → source partition → the offset below which all was read."""
     return [_pin(topic, found) for topic, found in positions.items()]
 

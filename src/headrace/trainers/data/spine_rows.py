@@ -123,7 +123,7 @@ class SpineRows:
             label=self.model.label.spec() if self.model is not None and label else None,
             label_column=self.label_column,
             spine_columns=list(self.spine.schema),
-            spine_hash=self._hash.text(),
+            spine_hash=self._hash.digest(),
             columns=[*self.spine.schema, *self.feature_columns, *label],
             **manifest_parts(self.features, positions, content),
         )

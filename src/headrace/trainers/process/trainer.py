@@ -100,7 +100,7 @@ class Trainer:
 
     def _tick(self, t_us: int) -> None:
         for run in self._ended_runs():
-            self._decided.finished(run)
+            self._decided.run_ended(run)
         self._decided.tick(t_us)
 
     def _send(self, topic: str, key: bytes, value: bytes) -> None:
@@ -128,7 +128,7 @@ class Trainer:
     async def on_run(self, value: bytes) -> None:
         """Called for the end of every run."""
         async with self._busy:
-            await asyncio.to_thread(self._decided.finished, decode(value, RunEnded))
+            await asyncio.to_thread(self._decided.run_ended, decode(value, RunEnded))
 
     def runners(self) -> dict[str, TrainingRunner]:
         """Make a runner for each model. It is called in the runner's thread, because MLflow takes seconds to import."""

@@ -10,10 +10,10 @@ import structlog
 
 from headrace.bus.topics import DECISIONS, RETRAIN_REQUESTS
 from headrace.models.model_event_log import FoldedEvents, ModelEventLog
-from headrace.trainers.data.exclusions import Exclusions, MemoryExclusions, spans
+from headrace.trainers.data.exclusions import Exclusions, MemoryExclusions, excluded_spans
 from headrace.trainers.data.model_log import ModelLog
 from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded
-from headrace.trainers.triggers.trigger_state import Baseline, TriggerState, finished, pinned, unpinned
+from headrace.trainers.triggers.trigger_state import Baseline, TriggerState, after_run, with_pin, without_pin
 
 if TYPE_CHECKING:
     from headrace.event_log.event_log import EventLog
@@ -57,7 +57,7 @@ class TriggerConsumer:
         for run in runs:
             state = self._states.get(run.model)
             if state is not None and (state.baseline is None or run.t_us > state.baseline_t_us):
-                self.finished(run)
+                self.run_ended(run)
 
     def tick(self, t_us: int) -> None:
         """Evaluate every model's rules at ``t_us``. A tick that was evaluated before changes nothing."""
@@ -68,7 +68,7 @@ class TriggerConsumer:
 
     def _evaluate(self, model: Model, t_us: int) -> None:
         model_state = self._events.state(model.name)
-        excluded = spans(self._exclusions.in_force().values(), model.name)
+        excluded = excluded_spans(self._exclusions.in_force().values(), model.name)
         evidence = self._logs[model.name].evidence(t_us, model_state.version, excluded)
         state = _as_published(self._states[model.name], model_state, t_us, evidence.matured_labels)
         decision = model.policy.evaluate(state, evidence)
@@ -98,13 +98,13 @@ class TriggerConsumer:
         )
         self._send(RETRAIN_REQUESTS, model.encode(), msgspec.json.encode(request))
 
-    def finished(self, run: RunEnded) -> None:
+    def run_ended(self, run: RunEnded) -> None:
         """Called when a run ended: it becomes the new baseline."""
         state = self._states.get(run.model)
         if state is None or (state.baseline is not None and state.baseline.run == run.request_id):
             return
         baseline = Baseline(run=run.request_id, outcome=run.outcome, t_us=run.t_us, matured_labels=run.matured_labels)
-        self._states[run.model] = finished(state, baseline)
+        self._states[run.model] = after_run(state, baseline)
         self._record(
             DecisionRecord(
                 model=run.model,
@@ -123,7 +123,7 @@ class TriggerConsumer:
 def _as_published(state: TriggerState, model: ModelState, t_us: int, matured_labels: int) -> TriggerState:
     """Bring the state in step with the model events: whether a version is live, and whether a rollback pins it."""
     if model.pinned and state.pin is None:
-        return pinned(state, t_us, matured_labels)
+        return with_pin(state, t_us, matured_labels)
     if state.pin is not None and not model.pinned:
-        state = unpinned(state)
+        state = without_pin(state)
     return msgspec.structs.replace(state, live=model.version is not None)

@@ -175,7 +175,7 @@ def _check_loads(stored: Artifact, estimator: Any, task: FitTask) -> None:
         raise ArtifactError(message)
 
 
-def training_run(model: str, request_id: str, seed: int, data: Examples) -> Run:
+def describe_run(model: str, request_id: str, seed: int, data: Examples) -> Run:
     """Describe these training rows to the user's train function."""
     return Run(
         model=model,

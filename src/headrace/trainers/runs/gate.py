@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from headrace.trainers.day_scores import DRAWS, METRICS, DayScores, Metric, gain
+from headrace.trainers.day_scores import DRAWS, METRICS, DayScores, Metric, gain_interval
 from headrace.trainers.definitions import Gate, GateRule
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _missing_evidence(scores: DayScores) -> str:
 
 
 def _compare(champion: DayScores, challenger: DayScores, metric: Metric, seed: int, draws: int) -> MetricComparison:
-    found = gain(champion, challenger, metric, seed=seed, draws=draws)
+    found = gain_interval(champion, challenger, metric, seed=seed, draws=draws)
     return MetricComparison(
         champion=champion.point(metric),
         challenger=challenger.point(metric),

@@ -42,7 +42,7 @@ class HoldoutSplit:
         return not (len(self.training) and len(self.holdout))
 
 
-def split(model: Model, data: Examples, t_us: int, excluded: Sequence[TimeSpan] = ()) -> HoldoutSplit:
+def split_holdout(model: Model, data: Examples, t_us: int, excluded: Sequence[TimeSpan] = ()) -> HoldoutSplit:
     """Split the examples at the newest whole matured days, as many as the model's gate asks for.
 
     Days that are excluded as a whole do not count: the holdout begins earlier instead.

@@ -23,7 +23,7 @@ from headrace.models.model_events import (
     ServiceRef,
     ViewRef,
 )
-from headrace.trainers.data.manifest_parts import libraries, pins
+from headrace.trainers.data.manifest_parts import libraries, stream_pins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,7 +60,7 @@ def make_manifest(made: RunInputs, data: Examples) -> Manifest:
     return Manifest(
         model=model.name,
         request_id=made.request_id,
-        streams=pins(data.positions),
+        streams=stream_pins(data.positions),
         rows=len(data),
         content_hash=data.content_hash(),
         row_order=["available_at", "partition", "offset"],

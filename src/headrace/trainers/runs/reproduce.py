@@ -13,7 +13,7 @@ from headrace.event_log.event_log import EventLog
 from headrace.models import artifact
 from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.data.manifest_parts import libraries, pinned_ends
-from headrace.trainers.runs.fitting import Fits, FitTask, predict, training_run
+from headrace.trainers.runs.fitting import Fits, FitTask, describe_run, predict
 from headrace.trainers.runs.provenance import code_hash
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Reproducer:
         )
 
     def _fit(self, model: Model, manifest: Manifest, data: Examples) -> np.ndarray:
-        run = training_run(model.name, manifest.request_id, manifest.seeds["run"], data)
+        run = describe_run(model.name, manifest.request_id, manifest.seeds["run"], data)
         task = FitTask(model.train, data.frame, data.label_series(), run, data.frame, self.trusted)
         return self.fits.fit(task).scores
 

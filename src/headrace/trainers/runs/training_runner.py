@@ -14,9 +14,9 @@ from headrace.models.model_event_log import ModelEventLog, events
 from headrace.models.model_state import ModelState, fold
 from headrace.models.registry import Registration, Registry, RunRecord
 from headrace.trainers.data.examples import ExampleBuilder
-from headrace.trainers.data.exclusions import Exclusions, MemoryExclusions, spans
-from headrace.trainers.runs.fitting import Fits, FitTask, training_run
-from headrace.trainers.runs.holdout import Challenger, HoldoutSplit, judged_against, judged_first, split
+from headrace.trainers.data.exclusions import Exclusions, MemoryExclusions, excluded_spans
+from headrace.trainers.runs.fitting import Fits, FitTask, describe_run
+from headrace.trainers.runs.holdout import Challenger, HoldoutSplit, judged_against, judged_first, split_holdout
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded
 from headrace.trainers.runs.provenance import RunInputs, make_manifest, metrics, publication, run_seed
 from headrace.trainers.runs.step_timer import StepTimer
@@ -127,13 +127,13 @@ class TrainingRunner:
     def _build(self, request: RetrainRequest, timer: StepTimer, state: ModelState) -> _DataOfRun:
         """Build the training set that is matured at the request's time, and split it for fit and gate."""
         learn_from = "events" if state.live is None else self._model.learn_from
-        excluded = spans(self._exclusions.in_force().values(), self._model.name)
+        excluded = excluded_spans(self._exclusions.in_force().values(), self._model.name)
         snapshot = self._log.snapshot()
         with timer.step("training_set"):
             examples = self._examples.build(request.t_us, learn_from, excluded=excluded, snapshot=snapshot)
         inputs = RunInputs(self._model, request.request_id, learn_from, excluded, self._seed)
         return _DataOfRun(
-            request, timer, inputs, snapshot, examples, split(self._model, examples, request.t_us, excluded)
+            request, timer, inputs, snapshot, examples, split_holdout(self._model, examples, request.t_us, excluded)
         )
 
     def _fit(self, run: _DataOfRun) -> FitResult:
@@ -165,7 +165,7 @@ class TrainingRunner:
 
     def _task(self, run: _DataOfRun, training: Examples, holdout: Examples | None) -> FitTask:
         request_id = run.request.request_id
-        described = training_run(self._model.name, request_id, run_seed(request_id, self._seed), training)
+        described = describe_run(self._model.name, request_id, run_seed(request_id, self._seed), training)
         rows = None if holdout is None else holdout.frame
         return FitTask(self._model.train, training.frame, training.label_series(), described, rows, self._trusted)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from headrace.base.times import Duration, duration_us, format_duration
 from headrace.errors import DefinitionError, naming
-from headrace.trainers.day_scores import DayScores, Metric, higher_is_better, value
+from headrace.trainers.day_scores import DayScores, Metric, higher_is_better, metric_interval
 from headrace.trainers.triggers.evidence import DAY_US, Evidence
 from headrace.trainers.triggers.score_drift import score_drift
 
@@ -190,7 +190,7 @@ class PerformanceRule:
         measured: dict[str, float | None] = {"reference": None, "value": None, "bound": None}
         if len(window) >= LIVE_DAYS and in_window.sum() >= LIVE_OUTCOMES:
             seed = self.seed + evidence.day
-            found = value(_day_scores(outcomes, in_window), self.metric, seed=seed)
+            found = metric_interval(_day_scores(outcomes, in_window), self.metric, seed=seed)
             bound = found.high if higher_is_better(self.metric) else found.low
             reference = _day_scores(outcomes, np.isin(outcomes.day, first)).point(self.metric)
             measured = {"reference": _number(reference), "value": _number(found.point), "bound": _number(bound)}

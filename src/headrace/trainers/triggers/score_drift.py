@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    Floats = NDArray[np.float64]
+    from headrace.trainers.day_scores import Floats
 
 BINS = 10
 RESAMPLES = 1_000

@@ -63,7 +63,7 @@ class TriggerState(msgspec.Struct, frozen=True, kw_only=True):
         return "the beginning" if self.baseline is None else f"the run of {utc_datetime(self.baseline.t_us):%Y-%m-%d}"
 
 
-def finished(state: TriggerState, run: Baseline) -> TriggerState:
+def after_run(state: TriggerState, run: Baseline) -> TriggerState:
     """Return the state after a run ended. The end of the same run a second time changes nothing.
 
     A postponed run has judged nothing: the cooldown begins, and the volume is still counted from the baseline before
@@ -82,11 +82,11 @@ def finished(state: TriggerState, run: Baseline) -> TriggerState:
     )
 
 
-def pinned(state: TriggerState, t_us: int, matured_labels: int) -> TriggerState:
+def with_pin(state: TriggerState, t_us: int, matured_labels: int) -> TriggerState:
     """Return the state after a rollback that pins a version."""
     return msgspec.structs.replace(state, pin=RollbackPin(t_us=t_us, matured_labels=matured_labels), live=True)
 
 
-def unpinned(state: TriggerState) -> TriggerState:
+def without_pin(state: TriggerState) -> TriggerState:
     """Return the state after the pin was removed."""
     return msgspec.structs.replace(state, pin=None)
