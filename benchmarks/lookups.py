@@ -102,7 +102,7 @@ class Scene:
         """What a look-up reads: the cursors of each view, and the keys of its entities."""
         wanted = []
         for name, view in zip(self._names, self._views, strict=True):
-            ((key, _),) = view.spec["entity"]["keys"]
+            (key,) = view.spec.key_names
             serialize = serializer([[key, "str"]])
             wanted.append((name, [serialize([row[key]]) for row in entities]))
         ((_, words),) = look_up(KeyNames(self._namespace, 1), wanted).commands

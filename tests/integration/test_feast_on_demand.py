@@ -162,5 +162,5 @@ def test_a_view_may_not_have_the_name_of_the_on_demand_view() -> None:
     from headrace.feast import objects
 
     other = FeatureService("other", [dataclasses.replace(shops, name="fees_on_demand")])
-    with pytest.raises(DefinitionError, match="view 'fees_on_demand' has the name of what Feast's registry has"):
+    with pytest.raises(DefinitionError, match="view 'fees_on_demand' has the name of the view that Feast's"):
         objects(other.views[0], fees)

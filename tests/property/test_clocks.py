@@ -90,7 +90,7 @@ class Scene:
             "risk", [{"shop": key} for key in KEYS], as_of=None if as_of_us is None else utc_datetime(as_of_us)
         )
         assert found.at_us == (max(own_us, self.clock) if as_of_us is None else as_of_us)
-        in_range = found.at_us >= self.clock - self.spec["history_us"]
+        in_range = found.at_us >= self.clock - self.spec.history_us
         for key, values, row in zip(KEYS, found.to_lists(), range(len(KEYS)), strict=True):
             assert (found.statuses(row)["shop"] is not Status.OUT_OF_RANGE) == in_range
             wanted = naive_values(self.spec, self.rows, (key,), found.at_us) if in_range else [None] * len(values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.features.definitions.expression import kind
+from headrace.features.definitions.service_spec import OnDemandFeature, OnDemandSpec, RequestField
 from headrace.features.kernel.on_demand import OnDemandFeatures
 from headrace.features.kernel.on_demand_polars import on_demand_columns
 from tests.support.example_budget import examples
@@ -18,7 +19,9 @@ from tests.support.random_expressions import KINDS, TYPES, boolean, compare, num
 
 LOOKED_UP = ["i", "f", "b"]
 """Columns of views; the others are values of the request."""
-REQUEST = [{"name": name, "kind": of, "nullable": True} for name, of in KINDS.items() if name not in LOOKED_UP]
+REQUEST = tuple(
+    RequestField(name=name, kind=cast("Any", of), nullable=True) for name, of in KINDS.items() if name not in LOOKED_UP
+)
 NUMPY: dict[str, Any] = {"int": np.int64, "float": np.float64, "bool": bool}
 broken = st.sampled_from([math.nan, math.inf, -math.inf])
 rows_strategy = st.lists(
@@ -29,14 +32,14 @@ rows_strategy = st.lists(
 )
 
 
-def naive(features: list[dict[str, Any]], row: dict[str, Any]) -> list[Any]:
+def naive(features: list[OnDemandFeature], row: dict[str, Any]) -> list[Any]:
     """What the documentation says: a number that is not finite is missing, and a feature may read those before it."""
     seen = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
     }
     for feature in features:
-        seen[feature["name"]] = plain(feature["value"], seen)
-    return [seen[feature["name"]] for feature in features]
+        seen[feature.name] = plain(feature.value, seen)
+    return [seen[feature.name] for feature in features]
 
 
 def looked_up(rows: list[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -64,8 +67,8 @@ def test_numpy_polars_and_a_plain_loop_agree_on_on_demand_features(
     features = []
     for name, tree in trees.items():
         kinds[name] = kind(tree, kinds)
-        features.append({"name": name, "kind": kinds[name], "value": tree})
-    of = OnDemandFeatures({"request": REQUEST, "features": features})
+        features.append(OnDemandFeature(name=name, kind=cast("Any", kinds[name]), value=tree))
+    of = OnDemandFeatures(OnDemandSpec(request=REQUEST, features=tuple(features)))
     wanted = [naive(features, row) for row in rows]
     frame = pl.DataFrame(rows, schema={name: TYPES[kind_] for name, kind_ in KINDS.items()})
     found = on_demand_columns(of, frame.select(LOOKED_UP), frame.drop(LOOKED_UP))

@@ -5,9 +5,21 @@ from __future__ import annotations
 import itertools
 import math
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from headrace.features.definitions.feature_spec import (
+    ApproxDistinctSpec,
+    CountSpec,
+    DecayedSumSpec,
+    HistogramSpec,
+    LastNSpec,
+    QuantileSpec,
+)
 from headrace.features.kernel.expression_numpy import column, to_numpy
+
+if TYPE_CHECKING:
+    from headrace.features.definitions.feature_spec import FeatureSpec
+    from headrace.features.definitions.view_spec import ViewSpec, WindowSpec
 
 
 def value_of(tree: Any, event: dict[str, Any]) -> Any:
@@ -24,29 +36,28 @@ Answer = tuple[Any, float]
 _RELATIVE = 1e-9
 
 
-def naive_values(spec: dict[str, Any], rows: list[dict[str, Any]], key: tuple[Any, ...], at_us: int) -> list[Any]:
+def naive_values(spec: ViewSpec, rows: list[dict[str, Any]], key: tuple[Any, ...], at_us: int) -> list[Any]:
     """The values of one entity at t over ``rows`` (dicts with time_us, partition, offset, event), windows inside."""
     return [value for value, _ in naive_answers(spec, rows, key, at_us)]
 
 
-def naive_answers(spec: dict[str, Any], rows: list[dict[str, Any]], key: tuple[Any, ...], at_us: int) -> list[Answer]:
+def naive_answers(spec: ViewSpec, rows: list[dict[str, Any]], key: tuple[Any, ...], at_us: int) -> list[Answer]:
     """The values with the tolerance of each."""
-    names = [name for name, _ in spec["entity"]["keys"]]
-    own = [row for row in rows if tuple(row["event"][name] for name in names) == key]
+    own = [row for row in rows if tuple(row["event"][name] for name in spec.key_names) == key]
     own = [row | {"event": _with_derived(spec, row["event"])} for row in own]
-    own = [row for row in own if _true(spec["where"], row["event"])]
+    own = [row for row in own if _true(spec.where, row["event"])]
     return [
         answer
-        for feature in spec["features"]
+        for feature in spec.features
         for counted in [_counted(feature, own)]
-        for by_window in [[_aggregate(feature, _inside(counted, w, at_us), at_us) for w in spec["windows"]]]
+        for by_window in [[_aggregate(feature, _inside(counted, w, at_us), at_us) for w in spec.windows]]
         for answer in _outside_in(by_window)
     ]
 
 
-def _with_derived(spec: dict[str, Any], event: dict[str, Any]) -> dict[str, Any]:
-    for name, tree in spec["derived"]:
-        event = event | {name: value_of(tree, event)}
+def _with_derived(spec: ViewSpec, event: dict[str, Any]) -> dict[str, Any]:
+    for derived in spec.derived:
+        event = event | {derived.name: value_of(derived.expression, event)}
     return event
 
 
@@ -62,43 +73,43 @@ Counted = tuple[int, int, int, Any]
 """Event time, partition, offset, value."""
 
 
-def _counted(feature: dict[str, Any], rows: list[dict[str, Any]]) -> list[Counted]:
+def _counted(feature: FeatureSpec, rows: list[dict[str, Any]]) -> list[Counted]:
     """The rows that a feature counts, with their values: its filter true, no null."""
-    tree = feature["value"]
+    tree = feature.value
     found = [
         (row["time_us"], row["partition"], row["offset"], 1 if tree is None else value_of(tree, row["event"]))
         for row in rows
-        if _true(feature["where"], row["event"])
+        if _true(feature.where, row["event"])
     ]
     return sorted(row for row in found if row[3] is not None)
 
 
-def _inside(rows: list[Counted], window: dict[str, Any], at_us: int) -> list[Counted]:
-    if window["name"] == "lifetime":
+def _inside(rows: list[Counted], window: WindowSpec, at_us: int) -> list[Counted]:
+    if window.name == "lifetime":
         return rows
-    size = window["tile_us"]
-    newest, tiles = at_us // size, window["length_us"] // size
+    size = window.tile_us
+    newest, tiles = at_us // size, window.length_us // size
     return [row for row in rows if newest - tiles < row[0] // size <= newest]
 
 
-def _aggregate(feature: dict[str, Any], rows: list[Counted], at_us: int) -> list[Answer]:
+def _aggregate(feature: FeatureSpec, rows: list[Counted], at_us: int) -> list[Answer]:
     """What one feature makes of the rows, sorted by (event time, partition, offset), of one window."""
     values = [row[3] for row in rows]
-    match feature["aggregate"]:
-        case "histogram":
-            bounds = itertools.pairwise([-math.inf, *feature["edges"], math.inf])
+    match feature:
+        case HistogramSpec(edges=edges):
+            bounds = itertools.pairwise([-math.inf, *edges, math.inf])
             return [(sum(low <= value < high for value in values), 0.0) for low, high in bounds]
-        case "last_n":
-            newest = [*reversed(values), *[None] * feature["n"]]
-            return [(value, 0.0) for value in newest[: feature["n"]]]
-        case "quantile":
-            wanted = feature["q"] if isinstance(feature["q"], list) else [feature["q"]]
-            return [_quantile(sorted(values), Fraction(str(q)), 2.0 ** -(feature["bits"] + 1)) for q in wanted]
-        case "decayed_sum":
-            return [_decayed(rows, feature["half_life_us"], at_us)]
-        case "approx_distinct" | "count":
-            return [_number(feature["aggregate"], [hash(value) for value in values])]
-    return [_number(feature["aggregate"], values)]
+        case LastNSpec(n=n):
+            newest = [*reversed(values), *[None] * n]
+            return [(value, 0.0) for value in newest[:n]]
+        case QuantileSpec(bits=bits):
+            wanted = feature.quantiles
+            return [_quantile(sorted(values), Fraction(str(q)), 2.0 ** -(bits + 1)) for q in wanted]
+        case DecayedSumSpec(half_life_us=half_life_us):
+            return [_decayed(rows, half_life_us, at_us)]
+        case ApproxDistinctSpec() | CountSpec():
+            return [_number(feature.aggregate, [hash(value) for value in values])]
+    return [_number(feature.aggregate, values)]
 
 
 def _number(aggregate: str, values: list[Any]) -> Answer:

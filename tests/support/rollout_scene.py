@@ -13,28 +13,31 @@ from headrace.bus.topics import DEFINITIONS, MODELS
 from headrace.features.definitions.aggregates import Count, Sum
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.service import FeatureService
+from headrace.features.definitions.store_documents import read_service, view_names
 from headrace.features.definitions.view import FeatureView
 from headrace.features.online.cursor import Cursor, CursorState
 from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.features.online.store import FencedWrite
 from headrace.models.model_events import ModelEvent, ViewRef, encode
-from headrace.streams.deployments.deployment import Deployed, DeploymentChange, named
+from headrace.streams.deployments.deployment import Deployed, DeploymentChange
+from headrace.streams.deployments.deployment import encode as encode_change
 from headrace.streams.deployments.rollout import Rollout
 from tests.support.crash.definitions import payments
 from tests.support.model_events import SERVICE, published
 
 if TYPE_CHECKING:
     from headrace.features.definitions.expression import Expression
+    from headrace.features.definitions.service_spec import ServiceSpec
 
 STREAM = payments("t")
 USER = Entity("user", str)
 OLD = FeatureView("user", USER, STREAM, ["1h"], {"n": Count()})
 NEW = FeatureView("user", USER, STREAM, ["1h", "1d"], {"n": Count(), "cents": Sum("cents")})
 OTHER = FeatureView("other", USER, STREAM, ["1h"], {"n": Count()})
-OLD_NAME, NEW_NAME, OTHER_NAME = (named(view.spec) for view in (OLD, NEW, OTHER))
+OLD_NAME, NEW_NAME, OTHER_NAME = (view.spec.versioned_name for view in (OLD, NEW, OTHER))
 
 
-def service(*views: FeatureView) -> dict[str, Any]:
+def service(*views: FeatureView) -> ServiceSpec:
     return FeatureService("risk", views).spec
 
 
@@ -45,7 +48,7 @@ class Log:
         self.messages: list[Any] = []
 
     def append(self, change: DeploymentChange) -> None:
-        self.put(DEFINITIONS, None, msgspec.json.encode(change))
+        self.put(DEFINITIONS, None, encode_change(change))
 
     def put(self, topic: str, key: bytes | None, value: bytes, headers: Any = ()) -> None:
         self.messages.append(Message(topic, key, value, list(headers), len(self.messages)))
@@ -129,11 +132,11 @@ class Scene:
     def served(self) -> list[str]:
         document = self.store.get_document("service:risk")
         assert document is not None
-        return [f"{name}@{version}" for name, version in document["views"]]
+        return view_names(read_service(document))
 
 
 def folded(rollout: Rollout) -> set[str]:
-    return set(map(named, rollout.step()))
+    return {spec.versioned_name for spec in rollout.step()}
 
 
 def model_event(name: str, *, version: int = 1, expects: str | None = None) -> ModelEvent:
@@ -143,5 +146,5 @@ def model_event(name: str, *, version: int = 1, expects: str | None = None) -> M
     return published(f"e{version}", version, expects=expects, service=service)
 
 
-def made(request: dict[str, Any] | None = None, **on_demand: Expression) -> dict[str, Any]:
+def made(request: dict[str, Any] | None = None, **on_demand: Expression) -> ServiceSpec:
     return FeatureService("risk", [OLD], on_demand, request or {}).spec

@@ -14,6 +14,12 @@ MODULES = [
     "trainers.definitions",
     "trainers.triggers.hysteresis",
     "trainers.triggers.rules",
+    "features.definitions.aggregates",
+    "features.definitions.entity",
+    "features.definitions.expression",
+    "features.definitions.service",
+    "features.definitions.view",
+    "features.definitions.windows",
 ]
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from headrace import Count, Entity, Event, FeatureService, FeatureView, Last, Max, Mean, Stream, Sum, col
 from headrace.errors import DefinitionError, NewerFormatError, RequestValueError
-from headrace.features.definitions.spec import column_kinds
+from headrace.features.definitions.spec import to_document
+from headrace.features.definitions.store_documents import read_service
 from headrace.features.kernel.on_demand import on_demand
 from headrace.features.kernel.on_demand_polars import on_demand_columns
 from headrace.features.kernel.tile_kernel import kernel
@@ -64,7 +65,7 @@ def test_on_demand_columns_come_after_the_columns_of_the_views_in_order() -> Non
 
 
 def test_the_spec_of_on_demand_features_is_plain_json_that_never_changes() -> None:
-    assert service().spec == {
+    assert to_document(service().spec) == {
         "spec_version": 2,
         "service": "risk",
         "views": [["shop", shop.version]],
@@ -94,19 +95,19 @@ def test_the_spec_of_on_demand_features_is_plain_json_that_never_changes() -> No
 
 def test_a_service_without_on_demand_features_keeps_its_spec_and_hash() -> None:
     plain = FeatureService("risk", [shop])
-    assert plain.spec == {"spec_version": 1, "service": "risk", "views": [["shop", shop.version]]}
-    assert not on_demand(plain.spec).names
+    assert to_document(plain.spec) == {"spec_version": 1, "service": "risk", "views": [["shop", shop.version]]}
+    assert not on_demand(plain.spec.on_demand).names
 
 
 def test_a_spec_of_a_later_release_is_refused() -> None:
     with pytest.raises(NewerFormatError, match=r"service 'risk' has spec version 3.*up to 2: upgrade"):
-        on_demand(service().spec | {"spec_version": 3})
+        read_service(to_document(service().spec) | {"spec_version": 3}).spec  # noqa: B018 - it raises
 
 
 def test_the_kinds_of_columns_equal_the_kinds_of_the_kernel() -> None:
     compiled = kernel(shop.spec)
     outputs = [output.result for output in compiled.outputs for _ in compiled.windows]
-    found = column_kinds(shop.spec)
+    found = shop.spec.column_kinds
     assert found == dict(zip(compiled.columns, outputs, strict=True))
     wanted = {"n": "int", "mean": "float", "items": "int", "online": "bool", "dear": "float", "most": "int"}
     assert {name.split("_")[2]: of for name, of in found.items()} == wanted
@@ -157,7 +158,7 @@ WHOLE: dict[str, Any] = {"price": 9.5, "pieces": 3, "paid_at": None, "coupon": N
 )
 def test_a_value_of_another_type_is_refused_by_row_and_name(row: dict[str, Any], said: str) -> None:
     with pytest.raises(RequestValueError) as caught:
-        on_demand(service().spec).given([WHOLE, WHOLE | row])
+        on_demand(service().spec.on_demand).given([WHOLE, WHOLE | row])
     assert said in str(caught.value)
     assert "price: float, pieces: int, paid_at: datetime | None, coupon: str | None, vip: bool" in str(caught.value)
 
@@ -165,19 +166,19 @@ def test_a_value_of_another_type_is_refused_by_row_and_name(row: dict[str, Any],
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_value_that_is_absent_is_refused_by_row_and_name(name: str) -> None:
     with pytest.raises(RequestValueError, match=rf"required field `{name}` - at `\$\[0\]`"):
-        on_demand(service().spec).given([{key: value for key, value in WHOLE.items() if key != name}])
+        on_demand(service().spec.on_demand).given([{key: value for key, value in WHOLE.items() if key != name}])
 
 
 def test_a_row_may_hold_more_and_a_time_may_be_text() -> None:
     at = datetime(2020, 1, 1, 3, tzinfo=UTC)
     rows = [WHOLE | {"paid_at": at, "price": 9, "more": object()}, WHOLE | {"paid_at": "2020-01-01T04:00:00+01:00"}]
-    given = on_demand(service().spec).given(rows)
+    given = on_demand(service().spec.on_demand).given(rows)
     assert given["paid_at"].to_list() == [int(at.timestamp()) * 1_000_000] * 2
     assert given["price"].to_list() == [9.0, 9.5]
 
 
 def test_a_training_set_gives_what_a_look_up_gives() -> None:
-    compiled = on_demand(service().spec)
+    compiled = on_demand(service().spec.on_demand)
     rows = [WHOLE | {"paid_at": datetime(2020, 1, 1, 3, tzinfo=UTC), "coupon": "spring"}, WHOLE]
     found = {"shop__mean_1d": ([2.0, np.nan], [True, False]), "shop__items_1h": ([5, 0], [True, True])}
     arrays = {name: (np.array(values), np.array(there)) for name, (values, there) in found.items()}
@@ -206,7 +207,7 @@ SPINE = pl.DataFrame([WHOLE], schema_overrides={"paid_at": pl.Datetime("us", "UT
 )
 def test_a_spine_that_does_not_bring_the_values_is_refused(spine: pl.DataFrame, said: str) -> None:
     table = pl.DataFrame({"shop__mean_1d": [2.0], "shop__items_1h": [5]})
-    assert said in refusal(lambda: on_demand_columns(on_demand(service().spec), table, spine))
+    assert said in refusal(lambda: on_demand_columns(on_demand(service().spec.on_demand), table, spine))
 
 
 @pytest.mark.parametrize("zone", [None, "UTC", "America/New_York"])
@@ -215,4 +216,4 @@ def test_times_of_a_spine_are_utc(zone: str | None, unit: Any) -> None:
     noon = pl.Series([datetime(2020, 1, 1, 5)]).cast(pl.Datetime(unit))  # noqa: DTZ001 - cast below
     spine = SPINE.with_columns(paid_at=noon.dt.replace_time_zone("UTC").dt.convert_time_zone(zone) if zone else noon)
     table = pl.DataFrame({"shop__mean_1d": [2.0], "shop__items_1h": [5]})
-    assert on_demand_columns(on_demand(service().spec), table, spine)["by_night"].to_list() == [True]
+    assert on_demand_columns(on_demand(service().spec.on_demand), table, spine)["by_night"].to_list() == [True]

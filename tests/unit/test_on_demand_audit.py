@@ -68,7 +68,7 @@ def serve(scene: AuditScene, minute: int) -> None:
 
 
 def served(scene: AuditScene, **changes: Any) -> ServedVectorRows:
-    return ServedVectorRows(scene.specs, scene.history, scene.frame(**changes), on_demand(basket.spec))
+    return ServedVectorRows(scene.specs, scene.history, scene.frame(**changes), on_demand(basket.spec.on_demand))
 
 
 def values(scene: AuditScene, **changes: float | None) -> list[float | None]:

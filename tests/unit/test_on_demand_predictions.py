@@ -10,6 +10,7 @@ import pytest
 
 from headrace.base.times import utc_datetime
 from headrace.errors import RequestValueError
+from headrace.features.definitions.spec import to_document
 from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.models.model_events import ServiceRef, ViewRef
 from headrace.models.predictions import ServedVector
@@ -31,7 +32,7 @@ SERVICE = ServiceRef(
     request_features=["price"],
     key="id",
     at="at",
-    on_demand=basket.spec["on_demand"],
+    on_demand=to_document(basket.spec)["on_demand"],
 )
 
 

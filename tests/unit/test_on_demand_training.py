@@ -13,6 +13,7 @@ import headrace
 from headrace import FeatureService, Model, Settings, col
 from headrace.base.times import utc_datetime
 from headrace.errors import DefinitionError, TerminalError
+from headrace.features.definitions.spec import to_document
 from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.data.rebuilt_rows import rows_of_manifest
 from headrace.trainers.runs.provenance import service_ref
@@ -115,7 +116,7 @@ def test_a_feature_named_like_the_label_keeps_its_name(shop: Shop) -> None:
     ("on_demand", "request_", "said"),
     [
         ({"amount": col("shop__orders_1d") + 1}, {}, "on_demand 'amount' is also a field of Order ('orders')"),
-        ({"x": col("price") > 1}, {"price": float}, "wants {'name': 'price', 'kind': 'float'"),
+        ({"x": col("price") > 1}, {"price": float}, "wants 'price' (float) with a request"),
         ({"x": col("amount") > 1}, {"amount": int}, "Field(name='amount', kind='float'"),
     ],
 )
@@ -133,7 +134,7 @@ def test_a_whole_number_of_a_request_is_a_float_too() -> None:
 
 
 def test_the_spec_and_the_event_of_a_model_carry_on_demand_features() -> None:
-    assert MODEL.to_spec()["on_demand"] == MODEL.features.spec["on_demand"]
+    assert MODEL.to_spec()["on_demand"] == to_document(MODEL.features.spec)["on_demand"]
     assert "on_demand" not in model.to_spec()
-    assert service_ref(MODEL).on_demand == MODEL.features.spec["on_demand"]
+    assert service_ref(MODEL).on_demand == to_document(MODEL.features.spec)["on_demand"]
     assert service_ref(MODEL).columns == ["shop__orders_1d", "weight", "is_dear"]

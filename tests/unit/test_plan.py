@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from headrace.features.definitions.aggregates import Sum
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.expression import col
+from headrace.features.definitions.store_documents import ServiceDocument
 from headrace.streams.deployments.plan import make_plan
 from headrace.streams.deployments.spec_diff import changes
 from tests.support.crash.definitions import payments
@@ -24,6 +25,14 @@ from tests.support.rollout_scene import (
     service,
 )
 
+if TYPE_CHECKING:
+    from headrace.features.definitions.service_spec import ServiceSpec
+
+
+def served(spec: ServiceSpec) -> dict[str, ServiceDocument]:
+    """What the online store has of the services."""
+    return {spec.name: ServiceDocument.of(spec, 1)}
+
 
 @pytest.fixture
 def scene() -> Scene:
@@ -33,7 +42,7 @@ def scene() -> Scene:
 def test_a_plan_says_what_changes_and_which_old_versions_stay_and_why(scene: Scene) -> None:
     worker = scene.worker(OLD)
     state, wanted = worker.deployment, [NEW.spec, OTHER.spec]
-    in_force = {"risk": service(OLD)}
+    in_force = served(service(OLD))
     plan = make_plan(state, wanted, [service(NEW, OTHER)], models={}, in_force=in_force, live={})
     told = {(line.kind, line.name, line.action): line for line in plan.lines}
     assert set(told) == {
@@ -47,9 +56,9 @@ def test_a_plan_says_what_changes_and_which_old_versions_stay_and_why(scene: Sce
     assert told["view", "user", "kept"].why == ["service risk, until it has gone over"]
     assert (plan.is_deployed, plan.is_live, plan.expects) == (False, False, worker.deployment.id)
     models = {OLD_NAME: ["m 1"]}
-    kept = make_plan(state, wanted, [service(NEW)], models=models, in_force={"risk": service(NEW)}, live={}).lines[-1]
+    kept = make_plan(state, wanted, [service(NEW)], models=models, in_force=served(service(NEW)), live={}).lines[-1]
     assert (kept.action, kept.why) == ("kept", ["model m 1"])
-    gone = make_plan(state, wanted, [service(NEW)], models={}, in_force={"risk": service(NEW)}, live={}).lines[-1]
+    gone = make_plan(state, wanted, [service(NEW)], models={}, in_force=served(service(NEW)), live={}).lines[-1]
     assert (gone.action, gone.before) == ("retires", OLD.version)
 
 
@@ -58,11 +67,11 @@ def test_a_plan_shows_changed_on_demand_features(scene: Scene) -> None:
     n = col("user__n_1h")
     both = {"more": n + 1, "dear": col("price") > n}
 
-    def told(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    def told(before: ServiceSpec, after: ServiceSpec) -> list[str]:
         deployed = replace(state, current=msgspec.structs.replace(state.current, services=[before]))  # type: ignore[type-var]
         (line,) = (
             line
-            for line in make_plan(deployed, [OLD.spec], [after], models={}, in_force={"risk": before}, live={}).lines
+            for line in make_plan(deployed, [OLD.spec], [after], models={}, in_force=served(before), live={}).lines
             if line.kind == "service"
         )
         assert (line.action, line.live) == (("unchanged", True) if before == after else ("changed", None))
@@ -77,7 +86,7 @@ def test_a_plan_shows_changed_on_demand_features(scene: Scene) -> None:
     ]  # fmt: skip
     assert told(made(price, **both), made(price, **dict(reversed(both.items())))) == ["order of on-demand features"]
     assert told(made(more=n), made(more=n)) == []
-    in_force = {"risk": service(OLD)}
+    in_force = served(service(OLD))
     deployed = replace(state, current=msgspec.structs.replace(state.current, services=[made(more=n)]))  # type: ignore[type-var]
     line = make_plan(deployed, [OLD.spec], [made(more=n)], models={}, in_force=in_force, live={}).lines[-1]
     assert (line.kind, line.action, line.live) == ("service", "unchanged", False)
@@ -86,7 +95,14 @@ def test_a_plan_shows_changed_on_demand_features(scene: Scene) -> None:
 def test_a_plan_of_what_is_deployed_changes_nothing_and_says_whether_it_is_live(scene: Scene) -> None:
     state = scene.worker(OLD).deployment
     plans = [
-        make_plan(state, [OLD.spec], [service(OLD)], models={}, in_force={"risk": service(OLD)}, live={OLD_NAME: live})
+        make_plan(
+            state,
+            [OLD.spec],
+            [service(OLD)],
+            models={},
+            in_force=served(service(OLD)),
+            live={OLD_NAME: live},
+        )
         for live in (False, True)
     ]
     assert [plan.is_deployed for plan in plans] == [True, True]

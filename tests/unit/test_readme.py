@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 import headrace
+from headrace.features.definitions.view_spec import WindowSpec
 from headrace.serving import Predicted
 from streams import arrivals, scheduled
 from tests.support.documents import ROOT, blocks
@@ -24,7 +25,7 @@ def test_the_definitions_in_the_readme_compile_to_specs() -> None:
     program = "from datetime import datetime\n" + BLOCKS[0]
     exec(compile(program, "README.md", "exec", dont_inherit=True), world)
     assert world["delay"].features.columns()[:2] == ["airport__departures_1h", "airport__departures_6h"]
-    assert world["airport"].spec["windows"][2] == {"name": "1d", "length_us": 86_400_000_000, "tile_us": 1_800_000_000}
+    assert world["airport"].spec.windows[2] == WindowSpec(name="1d", length_us=86_400_000_000, tile_us=1_800_000_000)
 
 
 def test_the_application_in_the_readme_names_what_there_is() -> None:

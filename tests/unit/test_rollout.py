@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
 import pytest
+from msgspec import structs
 
+from headrace.bus.stream_spec import FieldSpec
 from headrace.bus.topics import DEFINITIONS, MODELS
 from headrace.errors import CodecError, NewerFormatError
 from headrace.features.definitions.expression import col
+from headrace.features.definitions.spec import to_document
 from headrace.features.online.cursor import CursorState
-from headrace.streams.deployments.deployment import Deployed, Deployment, ViewsRetired, advance, decode
+from headrace.streams.deployments.deployment import Deployed, Deployment, ViewsRetired, advance, decode, encode
 from tests.support.model_events import retired
 from tests.support.rollout_scene import (
     NEW,
@@ -28,6 +30,19 @@ from tests.support.rollout_scene import (
 
 if TYPE_CHECKING:
     from headrace.streams.deployments.rollout import Rollout
+
+
+GOLDEN = (
+    b'{"type":"deployed","id":"d1","namespace":"here","expects":null,"views":[{"spec_version":1,"view":"user","'
+    b'entity":{"name":"user","keys":[["user","str"]]},"source":{"topic":"t.payments","event":"Payment","fields"'
+    b':[{"name":"user","kind":"str","many":false,"nullable":false},{"name":"at","kind":"datetime","many":false,'
+    b'"nullable":false},{"name":"cents","kind":"int","many":false,"nullable":false}],"event_time":"at","key":["'
+    b'user"],"lateness_us":3600000000,"tolerance_us":300000000,"available_at":"record"},"where":null,"derived":'
+    b'[],"windows":[{"name":"1h","length_us":3600000000,"tile_us":60000000}],"features":[{"name":"n","aggregate'
+    b'":"count","value":null,"where":null}],"max_age_us":null,"history_us":0,"delay_us":1000,"clock":"wall"}],"'
+    b'services":[{"spec_version":2,"service":"risk","views":[["user","0ea5d112c7976a9d"]],"on_demand":{"request'
+    b'":[],"features":[{"name":"more","kind":"int","value":["col","user__n_1h"]}]}}],"at_us":7,"format":1}'
+)
 
 
 @pytest.fixture
@@ -66,26 +81,33 @@ def test_messages_that_cannot_be_read_change_nothing(scene: Scene) -> None:
 
 
 def test_the_bytes_of_a_deployment_stay_readable() -> None:
-    golden = (
-        b'{"type":"deployed","id":"d1","namespace":"here","expects":null,"views":[{"view":"v"}],'
-        b'"services":[{"service":"s"}],"at_us":7,"format":1}'
-    )
     deployed = Deployed(
-        id="d1", namespace="here", expects=None, views=[{"view": "v"}], services=[{"service": "s"}], at_us=7
+        id="d1", namespace="here", expects=None, views=[OLD.spec], services=[made(more=col("user__n_1h"))], at_us=7
     )
     retired = ViewsRetired(namespace="here", expects="d1", views=["v@1"], at_us=8)
-    assert (msgspec.json.encode(deployed), decode(golden)) == (golden, deployed)
+    assert (encode(deployed), decode(GOLDEN)) == (GOLDEN, deployed)
     golden = b'{"type":"views_retired","namespace":"here","expects":"d1","views":["v@1"],"at_us":8,"format":1}'
-    assert (msgspec.json.encode(retired), decode(golden)) == (golden, retired)
+    assert (encode(retired), decode(golden)) == (golden, retired)
 
 
 def test_a_view_that_wants_more_of_a_stream_than_the_worker_reads_is_left_alone(scene: Scene) -> None:
-    newer = msgspec.json.decode(msgspec.json.encode(NEW.spec))
-    newer["source"]["fields"].append({"name": "new", "kind": "int", "many": False, "nullable": True})
+    more = (*NEW.spec.stream.fields, FieldSpec(name="new", kind="int", many=False, nullable=True))
+    newer = structs.replace(NEW.spec, stream=structs.replace(NEW.spec.stream, fields=more))
     worker = scene.worker(OLD)
     scene.log.append(
         Deployed(id="x", namespace="here", expects=worker.deployment.id, views=[OLD.spec, newer], services=[], at_us=3)
     )
+    assert folded(worker) == {OLD_NAME}
+
+
+def test_a_deployment_of_an_aggregate_that_a_later_release_knows_is_refused_and_the_one_before_holds(
+    scene: Scene,
+) -> None:
+    worker = scene.worker(OLD)
+    later = GOLDEN.replace(b'"aggregate":"count"', b'"aggregate":"trimmed_mean"')
+    with pytest.raises(CodecError, match=r"'trimmed_mean' - at `\$\.views\[0\]\.features\[0\]\.aggregate`"):
+        decode(later)
+    scene.log.put(DEFINITIONS, None, later)
     assert folded(worker) == {OLD_NAME}
 
 
@@ -125,8 +147,8 @@ def test_an_emptied_store_is_filled_again(scene: Scene) -> None:
     scene.store.clear()
     worker.publish()
     assert scene.served() == [NEW_NAME]
-    assert scene.store.get_document(f"view:{OLD_NAME}") == OLD.spec
-    assert scene.store.get_document(f"view:{NEW_NAME}") == NEW.spec
+    assert scene.store.get_document(f"view:{OLD_NAME}") == to_document(OLD.spec)
+    assert scene.store.get_document(f"view:{NEW_NAME}") == to_document(NEW.spec)
 
 
 # -- retiring ---------------------------------------------------------------------------------------------------------
@@ -188,7 +210,7 @@ def test_a_retired_view_that_is_named_again_is_folded_again(scene: Scene) -> Non
     assert folded(worker) == {NEW_NAME}
     scene.log.model_event(model_event(OLD_NAME))
     assert folded(worker) == {OLD_NAME, NEW_NAME}
-    assert scene.store.get_document(f"view:{OLD_NAME}") == OLD.spec
+    assert scene.store.get_document(f"view:{OLD_NAME}") == to_document(OLD.spec)
     scene.live(OLD_NAME)
     pass_time(scene, worker, seconds=20)
     assert scene.store.cursors([OLD_NAME])[0], "it is dropped no more"
@@ -223,4 +245,4 @@ def test_a_service_that_makes_other_features_on_demand_goes_over_at_once(scene: 
     )
     worker.step()
     found = scene.store.get_document("service:risk")
-    assert found == wanted | {"deployment": 2}
+    assert found == to_document(wanted) | {"deployment": 2}

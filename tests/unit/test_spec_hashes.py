@@ -35,10 +35,10 @@ from headrace.features.definitions.aggregates import (
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.expression import col
 from headrace.features.definitions.service import FeatureService
-from headrace.features.definitions.spec import spec_hash
+from headrace.features.definitions.spec import spec_hash, to_document
 from headrace.features.definitions.view import FeatureView
 from headrace.features.definitions.windows import Lifetime, Sliding, Tumbling
-from headrace.streams.deployments.deployment import Deployed
+from headrace.streams.deployments.deployment import Deployed, encode
 from headrace.trainers.definitions import (
     Gate,
     Label,
@@ -218,17 +218,18 @@ DEFINITIONS: dict[str, Mapping[str, Any]] = {
 }  # fmt: skip
 
 
+DATA = (FeatureView, FeatureService, Stream, Entity)
+
+
 def spec_of(definition: Any) -> Any:
     if isinstance(definition, Model):
         return definition.to_spec()
-    if isinstance(definition, FeatureView | FeatureService | Stream):
-        return definition.spec
-    return definition.spec()
+    return definition.spec if isinstance(definition, DATA) else definition.spec()
 
 
 def document(definition: Any) -> Any:
     """The spec as plain JSON."""
-    return msgspec.to_builtins(spec_of(definition))
+    return to_document(spec_of(definition)) if isinstance(definition, DATA) else spec_of(definition)
 
 
 def wire(definition: Any) -> bytes:
@@ -245,7 +246,7 @@ def deployed() -> bytes:
     change = Deployed(
         id="d1", namespace="here", expects=None, views=views, services=[spec_of(SERVICE), spec_of(ON_DEMAND)], at_us=7
     )
-    return msgspec.json.encode(change)
+    return encode(change)
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, found in DEFINITIONS.items() for name in found])

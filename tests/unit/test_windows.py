@@ -3,11 +3,12 @@ from __future__ import annotations
 import pytest
 
 from headrace.errors import DefinitionError
+from headrace.features.definitions.view_spec import WindowSpec
 from headrace.features.definitions.windows import Sliding, window_spec
 
 
 def test_a_sliding_window_may_say_how_often_it_moves_on() -> None:
-    assert window_spec(Sliding("60s", every="10s")) == {"name": "1m", "length_us": 60_000_000, "tile_us": 10_000_000}
+    assert window_spec(Sliding("60s", every="10s")) == WindowSpec(name="1m", length_us=60_000_000, tile_us=10_000_000)
 
 
 def test_a_sliding_window_without_a_step_equals_the_plain_window() -> None:

@@ -37,7 +37,6 @@ from headrace import (
 )
 from headrace.app.project.project import collect
 from headrace.errors import DefinitionError
-from headrace.features.definitions.spec import column_names
 from headrace.features.definitions.windows import tile_size
 
 if TYPE_CHECKING:
@@ -163,10 +162,10 @@ def test_a_wrong_aggregate_is_refused(make: Callable[[], object], said: tuple[st
 def test_columns_are_named_by_feature_item_and_window() -> None:
     features = {"a": LastN("amount", 2), "q": Quantile("amount", [0.5, 0.999]), "m": Quantile("amount", 0.9)}
     named = view(windows=["1h", Tumbling("7d"), Lifetime()], features=features)
-    columns = [column for column in column_names(named.spec) if column.endswith("_7d")]
+    columns = [column for column in named.spec.columns if column.endswith("_7d")]
     names = ["a_1", "a_2", "q_p50", "q_p99_9", "m"]
     assert columns == [f"turnover__{name}_tumbling_7d" for name in names]
-    assert column_names(named.spec)[2] == "turnover__a_1_lifetime"
+    assert named.spec.columns[2] == "turnover__a_1_lifetime"
 
 
 @pytest.mark.parametrize(

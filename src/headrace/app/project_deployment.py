@@ -19,9 +19,10 @@ from headrace.bus.tail import TopicTail
 from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, ensure_topics, existing_incarnations
 from headrace.errors import SettingsError, TerminalError, TransientError, require
 from headrace.event_log.event_log import EventLog
+from headrace.features.definitions.store_documents import read_service
 from headrace.features.online.cursor import is_live, present
 from headrace.features.online.redis.redis_store import RedisOnlineStore
-from headrace.streams.deployments.deployment import Deployed, Spec, named, named_by_models
+from headrace.streams.deployments.deployment import Deployed, named_by_models
 from headrace.streams.deployments.estimate import estimate, positions
 from headrace.streams.deployments.kafka_deployment_log import KafkaDeploymentLog
 from headrace.streams.deployments.plan import DeploymentPlan, PlanLine, make_plan
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
     from headrace.app.project.settings import Settings
     from headrace.bus.source_partition import SourcePartition
+    from headrace.features.definitions.service_spec import ServiceSpec
+    from headrace.features.definitions.store_documents import ServiceDocument
+    from headrace.features.definitions.view_spec import ViewSpec
 
 _WORKERS_S = 5.0
 _TAKEN_S = 20.0
@@ -57,8 +61,8 @@ class ProjectDeployment:
 
     def __init__(self, settings: Settings) -> None:
         project: Project = load_project(settings)
-        self.views: list[Spec] = [view.spec for view in project.views.values()]
-        self.services: list[Spec] = [service.spec for service in project.services.values()]
+        self.views: list[ViewSpec] = [view.spec for view in project.views.values()]
+        self.services: list[ServiceSpec] = [service.spec for service in project.services.values()]
         self._namespace = settings.namespace
         self._servers, redis_url = addresses(settings)
         self._store = RedisOnlineStore(redis_url, settings.namespace)
@@ -70,7 +74,7 @@ class ProjectDeployment:
     @cached_property
     def names(self) -> list[str]:
         """The wanted views, each as ``name@version``."""
-        return [named(spec) for spec in self.views]
+        return [spec.versioned_name for spec in self.views]
 
     def plan(self) -> DeploymentPlan:
         """Return what a deployment would change. The estimates come from folding a part of the event log."""
@@ -85,9 +89,9 @@ class ProjectDeployment:
         )
         return msgspec.structs.replace(plan, lines=[self._estimated(line) for line in plan.lines])
 
-    def _in_force(self) -> dict[str, Spec]:
-        found = {spec["service"]: self._store.get_document(f"service:{spec['service']}") for spec in self.services}
-        return {name: document for name, document in found.items() if document is not None}
+    def _in_force(self) -> dict[str, ServiceDocument]:
+        found = {spec.name: self._store.get_document(f"service:{spec.name}") for spec in self.services}
+        return {name: read_service(document) for name, document in found.items() if document is not None}
 
     def _live(self) -> dict[str, bool]:
         return dict(zip(self.names, map(is_live, self._store.cursors(self.names)), strict=True))
@@ -95,11 +99,11 @@ class ProjectDeployment:
     def _estimated(self, line: PlanLine) -> PlanLine:
         if line.kind != "view" or line.action not in {"added", "changed"}:
             return line
-        spec = next(spec for spec in self.views if spec["view"] == line.name)
+        spec = next(spec for spec in self.views if spec.name == line.name)
         return msgspec.structs.replace(line, estimate=estimate(self._log, spec, self._ends(spec)))
 
-    def _ends(self, spec: Spec) -> dict[SourcePartition, int]:
-        topic = spec["source"]["topic"]
+    def _ends(self, spec: ViewSpec) -> dict[SourcePartition, int]:
+        topic = spec.stream.topic
         incarnation = existing_incarnations(admin(self._servers), [topic]).get(topic)
         if incarnation is None:
             return {}
@@ -109,7 +113,7 @@ class ProjectDeployment:
 
     def insist_on_workers(self) -> None:
         """Raise TransientError unless running workers read every stream of the wanted views."""
-        wanted = {spec["source"]["topic"] for spec in self.views}
+        wanted = {spec.stream.topic for spec in self.views}
         read = self._topics_read_by_workers(wanted)
         if read is None:
             raise TransientError(
@@ -171,9 +175,9 @@ class ProjectDeployment:
         in_force = self._in_force()
         waiting = [name for name, found in cursors.items() if not is_live(found)]
         waiting += [
-            f"service {spec['service']}"
+            f"service {spec.name}"
             for spec in self.services
-            if in_force.get(spec["service"], {}).get("views") != spec["views"]
+            if spec.name not in in_force or in_force[spec.name].views != spec.views
         ]
         folded = {name: sum(max(cursor.next_offset, 0) for cursor in present(found)) for name, found in cursors.items()}
         self._insist_on_taking([name for name, found in cursors.items() if not found])

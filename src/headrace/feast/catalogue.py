@@ -14,7 +14,8 @@ from headrace.feast.translation import KIND, ON_DEMAND, SERVICE, feast_objects
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from headrace.feast.translation import ViewSpecs
+    from headrace.features.definitions.service_spec import ServiceSpec
+    from headrace.features.definitions.view_spec import ViewSpec
 
 
 class Catalogue:
@@ -26,7 +27,7 @@ class Catalogue:
     def __init__(self, folder: str | Path) -> None:
         self._store = feast.FeatureStore(repo_path=str(folder))
 
-    def keep(self, views: Sequence[ViewSpecs], services: Sequence[ViewSpecs]) -> list[str]:
+    def keep(self, views: Sequence[ViewSpec], services: Sequence[ServiceSpec]) -> list[str]:
         """Bring the registry in step with compiled views and services; what changed, one line each.
 
         Raises DefinitionError where the registry has something else of a name.

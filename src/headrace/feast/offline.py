@@ -145,7 +145,7 @@ class HeadraceOfflineStore(DaskOfflineStore):
         if source is not None:
             raise DefinitionError(
                 f"{table.num_rows} rows are to be written to {feature_view.name!r}, a tiled view, which is made of "
-                f"events alone: produce them to the topic {source.spec['source']['topic']!r}"
+                f"events alone: produce them to the topic {source.spec.stream.topic!r}"
             )
         DaskOfflineStore.offline_write_batch(config, feature_view, table, progress)
 
@@ -215,7 +215,7 @@ def _tiled_columns(
 
 def _of_log(spine: EntityFrame, views: Sequence[Any], log: EventLog) -> dict[Any, dict[str, pa.Array]]:
     sources: dict[Any, HeadraceSource] = {view: source for view in views if (source := tiled(view))}
-    kinds = {name: kind for source in sources.values() for name, kind in source.spec["entity"]["keys"]}
+    kinds = {name: kind for source in sources.values() for name, kind in source.spec.entity.key_kinds.items()}
     columns = dict(column for view in views for column in _columns(view))
     history = FeatureHistory([source.spec for source in {s.view: s for s in sources.values()}.values()], log)
     history.refresh()
@@ -224,14 +224,14 @@ def _of_log(spine: EntityFrame, views: Sequence[Any], log: EventLog) -> dict[Any
 
 
 def _of_view(found: pl.DataFrame, source: HeadraceSource) -> dict[str, pa.Array]:
-    prefix = source.spec["view"]
+    prefix = source.spec.name
     return {
         name: found.get_column(f"{prefix}__{name}").to_arrow().cast(_ARROW[kind]) for name, kind in source.kinds.items()
     }
 
 
 def _nothing(config: Any, source: HeadraceSource) -> TrainingSetRetrieval:
-    keys = [(name, _ARROW[kind]) for name, kind in source.spec["entity"]["keys"]]
+    keys = [(name, _ARROW[kind]) for name, kind in source.spec.entity.key_kinds.items()]
     features = [(name, _ARROW[kind]) for name, kind in source.kinds.items()]
     schema = pa.schema([*keys, *features, (source.timestamp_field, pa.timestamp("us", "UTC"))])
     return TrainingSetRetrieval(schema.empty_table, full_feature_names=False, repo_path=str(config.repo_path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import feast
@@ -13,12 +14,15 @@ from feast.transformation.python_transformation import PythonTransformation
 
 from headrace.base.times import epoch_us, utc_datetime
 from headrace.feast.source import TYPES
-from headrace.features.definitions.spec import column_kinds, spec_hash
+from headrace.features.definitions.service_spec import OnDemandSpec
+from headrace.features.definitions.spec import read_spec, to_document
 from headrace.features.kernel.expression_numpy import MaskedColumn, column
 from headrace.features.kernel.on_demand import on_demand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from headrace.features.definitions.service_spec import ServiceSpec
 
     OnDemandInputs = Mapping[str, Sequence[Any]]
 
@@ -33,6 +37,18 @@ def {name}(inputs):
 """What Feast keeps, shows, and runs again in another process."""
 
 
+class _StoredSpec(OnDemandSpec, frozen=True, kw_only=True):
+    """The text in the function that Feast keeps: its view, and the kinds of the looked-up columns that it reads."""
+
+    view: str
+    columns: dict[str, str]
+
+
+@lru_cache(maxsize=256)
+def _read(text: str) -> _StoredSpec:
+    return read_spec(json.loads(text), _StoredSpec, "a function of Feast's registry")
+
+
 class _OnDemandView(OnDemandFeatureView):
     """One whose features are known: Feast would find them by a trial run on made-up values."""
 
@@ -40,26 +56,26 @@ class _OnDemandView(OnDemandFeatureView):
         """Nothing is left to find."""
 
 
-def on_demand_view(spec: Mapping[str, Any], views: Mapping[str, Any], tags: Mapping[str, str]) -> Any:
+def on_demand_view(spec: ServiceSpec, views: Mapping[str, Any], tags: Mapping[str, str]) -> Any:
     """The on-demand features of a compiled service; ``views`` are Feast's, of its views by name."""
-    own, name = on_demand(spec), f"{spec['service']}_on_demand"
+    own, name = on_demand(spec.on_demand), f"{spec.name}_on_demand"
     kinds: dict[str, str] = {}
-    for of, _ in spec["views"]:
-        kinds |= column_kinds(views[of].batch_source.spec)
-    reads = own.reads or [next(iter(kinds))]  # of one at least: by its name `evaluate` knows what names are wanted
-    text = json.dumps({"view": name, "columns": {read: kinds[read] for read in reads}, **spec["on_demand"]})
-    fields = [feast.Field(name=each["name"], dtype=_TYPES[each["kind"]]) for each in own.request]
+    for view in spec.views:
+        kinds |= views[view.name].batch_source.spec.column_kinds
+    reads = own.reads or [next(iter(kinds))]  # at least one: by its name `evaluate` knows which names are wanted
+    text = json.dumps({"view": name, "columns": {read: kinds[read] for read in reads}, **to_document(spec.made)})
+    fields = [feast.Field(name=each.name, dtype=_TYPES[each.kind]) for each in own.request]
     request = [feast.RequestSource(name=f"headrace.{name}", schema=fields)] if fields else []
     features = ", ".join(own.names)
-    source = _SOURCE.format(name=name, features=features, service=spec["service"], text=text)
+    source = _SOURCE.format(name=name, features=features, service=spec.name, text=text)
     return _OnDemandView(
         name=name,
         sources=[*_sources(reads, views), *request],
-        schema=[feast.Field(name=each["name"], dtype=_TYPES[each["kind"]]) for each in own.features],
+        schema=[feast.Field(name=each.name, dtype=_TYPES[each.kind]) for each in own.features],
         mode="python",
         feature_transformation=PythonTransformation(udf=_function(name, text), udf_string=source),
         description=f"{features}, made of what was looked up and of the request",
-        tags=dict(tags) | {"headrace.version": spec_hash(spec)},
+        tags=dict(tags) | {"headrace.version": spec.version},
     )
 
 
@@ -87,15 +103,15 @@ def evaluate(text: str, inputs: OnDemandInputs) -> dict[str, list[Any]]:
     and so are the features named. Raises RequestValueError for a value of the request that is missing or of another
     type.
     """
-    spec = json.loads(text)
-    own = on_demand({"on_demand": {"request": spec["request"], "features": spec["features"]}})
-    looked_up = {name: column(inputs[name], kind) for name, kind in spec["columns"].items()}
+    spec = _read(text)
+    own = on_demand(OnDemandSpec(request=spec.request, features=spec.features))
+    looked_up = {name: column(inputs[name], kind) for name, kind in spec.columns.items()}
     rows = len(next(iter(looked_up.values())).values)
     found = own.values({name: (each.values, each.present) for name, each in looked_up.items()},
-                       own.given(_rows(inputs, [field["name"] for field in own.request], rows)), rows)  # fmt: skip
+                       own.given(_rows(inputs, [field.name for field in own.request], rows)), rows)  # fmt: skip
     names, first = list(inputs), next(iter(looked_up))
     is_long = names.index(first) < names.index(first.partition("__")[2])
-    prefix = f"{spec['view']}__" if is_long else ""
+    prefix = f"{spec.view}__" if is_long else ""
     return {
         prefix + name: MaskedColumn(values, present).to_list()
         for name, (values, present) in zip(own.names, found, strict=True)

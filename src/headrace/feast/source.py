@@ -12,11 +12,12 @@ from feast.errors import FeatureNameCollisionError
 from feast.protos.feast.core.DataSource_pb2 import DataSource as SourceProto
 
 from headrace.errors import NewerFormatError
-from headrace.features.definitions.spec import spec_hash
+from headrace.features.definitions.spec import read_spec, to_document
+from headrace.features.definitions.view_spec import ViewSpec
 from headrace.features.kernel.tile_kernel import TileKernel, kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 FORMAT = 1
 _CLASS = "headrace.feast.source.HeadraceSource"
@@ -34,11 +35,11 @@ class HeadraceSource(DataSource):
     """
 
     def __init__(
-        self, spec: Mapping[str, Any], *, description: str = "", tags: dict[str, str] | None = None, owner: str = ""
+        self, spec: ViewSpec, *, description: str = "", tags: dict[str, str] | None = None, owner: str = ""
     ) -> None:
         super().__init__(
-            name=f"headrace.{spec['view']}",
-            timestamp_field=spec["source"]["event_time"],
+            name=f"headrace.{spec.name}",
+            timestamp_field=spec.stream.event_time,
             description=description,
             tags=tags,
             owner=owner,
@@ -48,7 +49,7 @@ class HeadraceSource(DataSource):
     @cached_property
     def view(self) -> str:
         """``name@version``, what the online store knows the view by."""
-        return f"{self.spec['view']}@{spec_hash(self.spec)}"
+        return self.spec.versioned_name
 
     @cached_property
     def kernel(self) -> TileKernel:
@@ -58,9 +59,8 @@ class HeadraceSource(DataSource):
     @cached_property
     def kinds(self) -> dict[str, str]:
         """The feature columns in order, without the view's name, and their kinds: int, float or bool."""
-        prefix = f"{self.spec['view']}__"
-        results = [output.result for output in self.kernel.outputs for _ in self.spec["windows"]]
-        return {name.removeprefix(prefix): kind for name, kind in zip(self.kernel.columns, results, strict=True)}
+        prefix = f"{self.spec.name}__"
+        return {name.removeprefix(prefix): kind for name, kind in self.spec.column_kinds.items()}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, HeadraceSource) and super().__eq__(other) and self.view == other.view
@@ -82,14 +82,14 @@ class HeadraceSource(DataSource):
                 f"{FORMAT}: upgrade headrace"
             )
         return HeadraceSource(
-            found["spec"],
+            read_spec(found["spec"], ViewSpec, f"the Feast data source {data_source.name!r}"),
             description=data_source.description,
             tags=dict(data_source.tags),
             owner=data_source.owner,
         )
 
     def _to_proto_impl(self) -> Any:
-        configuration = json.dumps({"format": FORMAT, "spec": self.spec}, sort_keys=True)
+        configuration = json.dumps({"format": FORMAT, "spec": to_document(self.spec)}, sort_keys=True)
         return SourceProto(
             name=self.name,
             type=SourceProto.CUSTOM_SOURCE,
@@ -112,7 +112,7 @@ class HeadraceSource(DataSource):
 
     def get_table_column_names_and_types(self, config: Any) -> Iterable[tuple[str, str]]:
         """Join keys, features and event time with Arrow's type names."""
-        keys = [(name, _ARROW[kind]) for name, kind in self.spec["entity"]["keys"]]
+        keys = [(name, _ARROW[kind]) for name, kind in self.spec.entity.key_kinds.items()]
         features = [(name, _ARROW[kind]) for name, kind in self.kinds.items()]
         return [*keys, *features, (self.timestamp_field, "timestamp[us, tz=UTC]")]
 

@@ -84,7 +84,7 @@ class Answerer:
         if not requests:
             return []
         service = model.published.service
-        made = on_demand({"on_demand": service.on_demand})
+        made = on_demand(service.on_demand)
         given = made.given(requests)
         views = [f"{view.name}@{view.spec_hash}" for view in service.views]
         found = self._features.get_views(views, requests, as_of=as_of).with_on_demand(made, given)

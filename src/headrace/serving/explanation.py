@@ -9,7 +9,6 @@ import numpy as np
 
 from headrace.bus.source_partition import SourcePartition
 from headrace.errors import DefinitionError
-from headrace.features.definitions.spec import view_name
 from headrace.features.kernel.field import unpack
 from headrace.features.kernel.tile_kernel import TileKernel, WindowTiles, kernel
 from headrace.serving.features import FeatureClient, Status
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from headrace.event_log.event_log import EventLog
+    from headrace.features.definitions.view_spec import ViewSpec
     from headrace.features.online.store import OnlineStore, StoredFields, WantedKeys
     from headrace.serving.look_up import LookUpOptions
 
@@ -62,7 +62,7 @@ class Explanation:
 def explain(
     store: OnlineStore,
     log: EventLog,
-    spec: Mapping[str, Any],
+    spec: ViewSpec,
     feature: str,
     entity: Mapping[str, Any],
     *,
@@ -76,23 +76,23 @@ def explain(
     """
     compiled = kernel(spec)
     if feature not in compiled.columns:
-        message = f"view {spec['view']!r} has no feature {feature!r}: it has {compiled.columns}"
+        message = f"view {spec.name!r} has no feature {feature!r}: it has {compiled.columns}"
         raise DefinitionError(message)
     column = compiled.columns.index(feature)
     window = compiled.windows[column % len(compiled.windows)]
     seen: Any = _RememberingStore(store)
-    found = FeatureClient(seen, **options).get_views(view_name(spec, compiled.version), entity, as_of=as_of)
+    found = FeatureClient(seen, **options).get_views(spec.versioned_name, entity, as_of=as_of)
     tiles = _tiles(compiled, column, window, seen.answers[0], found.at_us)
-    offsets = found.offsets()[spec["view"]]
+    offsets = found.offsets()[spec.name]
     return Explanation(
         feature,
-        spec["view"],
+        spec.name,
         compiled.version,
         window.name,
         {name: entity.get(name) for name, _ in compiled.entity_keys},
         found.at_us,
         found.to_lists()[0][column],
-        found.statuses()[spec["view"]],
+        found.statuses()[spec.name],
         offsets,
         tiles,
         _events(log, compiled, entity, tiles, offsets, newest),
@@ -148,8 +148,8 @@ def _events(  # noqa: PLR0917 - one call site
     from headrace.event_log.event_log import ACCEPTED  # noqa: PLC0415
     from headrace.features.offline.view_history import with_time  # noqa: PLC0415
 
-    source = compiled.spec["source"]
-    topic, at = source["topic"], source["event_time"]
+    stream = compiled.spec.stream
+    topic, at = stream.topic, stream.event_time
     if not tiles or not log.exists(topic):
         return pl.DataFrame()
     keep = ds.field("__verdict") == ACCEPTED
@@ -168,5 +168,5 @@ def _events(  # noqa: PLR0917 - one call site
     inside = inside.join(below, on=["__topic_id", "__partition"], how="inner").filter(
         pl.col("offset") < pl.col("__below")
     )
-    fields = [field["name"] for field in source["fields"]]
+    fields = [field.name for field in stream.fields]
     return inside.sort("__time", "__partition", "offset").tail(count).select("__partition", "__offset", *fields)

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 from headrace.base.times import SECOND, Clock, duration_us, epoch_us, wall_clock
 from headrace.bus.source_partition import NO_CLOCK
 from headrace.errors import DefinitionError, FeaturesUnknownError
+from headrace.features.definitions.spec import read_spec
+from headrace.features.definitions.store_documents import read_service, read_view_name, view_names
+from headrace.features.definitions.view_spec import ViewSpec
 from headrace.features.kernel.on_demand import NOTHING, OnDemandFeatures, on_demand, with_request
 from headrace.features.kernel.tile_kernel import kernel
 from headrace.features.online.redis.store_options import StoreOptions
@@ -71,7 +74,8 @@ class ServiceName(NamedTuple):
 
     def resolve(self, documents: Sequence[Document]) -> tuple[list[str], OnDemandFeatures]:
         """The service's views, ``name@version``, and its on-demand features."""
-        return _versions(documents[0]), on_demand(documents[0])
+        service = read_service(documents[0])
+        return view_names(service), on_demand(service.spec.on_demand)
 
     def unknown(self, _: int) -> FeaturesUnknownError:
         """The error for a document that the store does not have."""
@@ -94,15 +98,11 @@ class ViewNames(NamedTuple):
     def resolve(self, documents: Sequence[Document]) -> tuple[list[str], OnDemandFeatures]:
         """The views, ``name@version``. They have no on-demand features."""
         deployed = iter(documents)
-        return [name if "@" in name else _versions(next(deployed))[0] for name in self.names], NOTHING
+        return [name if "@" in name else str(read_view_name(next(deployed)).views[0]) for name in self.names], NOTHING
 
     def unknown(self, place: int) -> FeaturesUnknownError:
         """The error for the document at that place, which the store does not have."""
         return _unknown_view(self.documents[place].removeprefix("view:"))
-
-
-def _versions(document: Document) -> list[str]:
-    return [f"{view}@{version}" for view, version in document["views"]]
 
 
 def _unknown_view(name: str) -> FeaturesUnknownError:
@@ -133,9 +133,13 @@ Steps = Generator[Step, Any, FeatureVectors]
 
 @dataclass(frozen=True)
 class _Resolved:
-    """The views that a name stands for. They are read again from the store at ``until_s`` or later."""
+    """The views that a name stands for. They are read again from the store at ``until_s`` or later.
+
+    ``found`` is what the store had under the names of ``documents``.
+    """
 
     documents: Sequence[str]
+    found: Sequence[Document]
     views: Sequence[str]
     on_demand: OnDemandFeatures
     until_s: float
@@ -205,10 +209,14 @@ class LookUp:
         if len(there) < len(documents):
             raise name.unknown(list(documents).index(None))
         until_s = self._monotonic() + self._resolved_for_s if documents else float("inf")
-        views, made = name.resolve(there)
-        if len(self._resolved) >= _MOST_GROUPS:
-            self._resolved.clear()
-        known = self._resolved[name] = _Resolved(name.documents, views, made, until_s)
+        known = self._resolved.get(name)
+        if known is not None and known.found == there:
+            known = replace(known, until_s=until_s)
+        else:
+            if len(self._resolved) >= _MOST_GROUPS:
+                self._resolved.clear()
+            known = _Resolved(name.documents, there, *name.resolve(there), until_s)
+        self._resolved[name] = known
         return known
 
     def _read_and_check(
@@ -244,11 +252,11 @@ class LookUp:
 
     def _learn(self, views: Sequence[str]) -> Generator[Step, Any, None]:
         if views:
-            specs = yield GetDocuments([f"view:{view}" for view in views])
-            for view, spec in zip(views, specs, strict=True):
-                if spec is None:
+            documents = yield GetDocuments([f"view:{view}" for view in views])
+            for view, document in zip(views, documents, strict=True):
+                if document is None:
                     raise _unknown_view(view)
-                self._views[view] = ViewVersion(view, kernel(spec))
+                self._views[view] = ViewVersion(view, kernel(read_spec(document, ViewSpec, f"the view {view!r}")))
 
     # -- what is stored ----------------------------------------------------------------------------------------------
 

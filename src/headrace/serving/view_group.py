@@ -112,12 +112,12 @@ class ViewVersion:
         self.name = name
         self.kernel = kernel
         self.entity = tuple((key, kind) for key, kind in kernel.entity_keys)
-        self._view: str = kernel.spec["view"]
+        self._view = kernel.spec.name
         self._columns = kernel.columns
         self._join_keys = [key for key, _ in self.entity]
         self._serialize = serializer(self.entity)
-        self._history_us: int = kernel.spec["history_us"]
-        max_age_us: int | None = kernel.spec["max_age_us"]
+        self._history_us = kernel.spec.history_us
+        max_age_us = kernel.spec.max_age_us
         self._max_age_us = _FOR_EVER if max_age_us is None else max_age_us
 
     def row_keys(self, rows: Rows) -> RowKeys:

@@ -30,9 +30,10 @@ from headrace.bus.topics import (
     stream_config,
 )
 from headrace.event_log.event_log import EventLog
+from headrace.features.definitions.spec import to_document
+from headrace.features.definitions.store_documents import ViewDocument
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.models.predictions import PREDICTIONS, VECTORS
-from headrace.streams.deployments.deployment import deployed_version
 from headrace.streams.deployments.kafka_deployment_log import KafkaDeploymentLog
 from headrace.streams.deployments.rollout import Rollout
 from headrace.streams.metrics import WorkerMetrics, served
@@ -110,10 +111,10 @@ def warn_of_producers_stamps(bootstrap_servers: str, streams: Sequence[Stream]) 
 def publish_definitions(store: OnlineStore, views: Sequence[FeatureView], services: Sequence[FeatureService]) -> None:
     """Put the specs into the store, so that applications need no definition code."""
     for view in views:
-        store.put_document(f"view:{view.name}@{view.version}", view.spec)
-        store.put_document(f"view:{view.name}", deployed_version(view.name, view.version))
+        store.put_document(f"view:{view.spec.versioned_name}", to_document(view.spec))
+        store.put_document(f"view:{view.name}", to_document(ViewDocument.of(view.name, view.version)))
     for service in services:
-        store.put_document(f"service:{service.name}", service.spec)
+        store.put_document(f"service:{service.name}", to_document(service.spec))
 
 
 def follow_deployments(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from headrace.base.times import Duration, duration_us, format_duration
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.expression import Expression, kind
-from headrace.features.definitions.spec import spec_hash
+from headrace.features.definitions.spec import spec_hash, to_document
 from headrace.trainers.day_scores import METRICS, Metric
 from headrace.trainers.triggers.evidence import DAY_US
 from headrace.trainers.triggers.hysteresis import hysteresis
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from headrace.bus.event import Field
     from headrace.bus.stream import Stream
     from headrace.features.definitions.service import FeatureService
+    from headrace.features.definitions.service_spec import RequestField
 
 __all__ = [
     "Gate", "Label", "Model", "Run", "all_of", "any_of", "at_least", "drift", "hysteresis", "performance", "schedule",
@@ -281,11 +282,11 @@ class Model:
                 message = f"model {self.name!r}: on_demand {name!r} is also a field of {stream}: rename the feature"
                 raise DefinitionError(message)
         for wanted in self.features.request_fields:
-            found = ours.get(wanted["name"])
+            found = ours.get(wanted.name)
             if found is None or not _brings(found, wanted):
                 message = (
-                    f"model {self.name!r}: service {self.features.name!r} wants {wanted} with a request; {stream} has "
-                    f"{'no such field: ' + repr([*ours]) if found is None else found}"
+                    f"model {self.name!r}: service {self.features.name!r} wants {_described(wanted)} with a "
+                    f"request; {stream} has {'no such field: ' + repr([*ours]) if found is None else found}"
                 )
                 raise DefinitionError(message)
 
@@ -322,7 +323,7 @@ class Model:
             "source": self.learn_from,
             "triggers": self.triggers.spec(),
             "gate": self.gate.spec(),
-            **{name: part for name, part in self.features.spec.items() if name == "on_demand"},
+            **{name: part for name, part in to_document(self.features.spec).items() if name == "on_demand"},
         }
 
     @cached_property
@@ -331,10 +332,14 @@ class Model:
         return spec_hash(self.to_spec())
 
 
-def _brings(field: Field, wanted: Mapping[str, Any]) -> bool:
+def _described(wanted: RequestField) -> str:
+    return f"{wanted.name!r} ({wanted.kind}{' | None' if wanted.nullable else ''})"
+
+
+def _brings(field: Field, wanted: RequestField) -> bool:
     """Whether a request's field can be what a service asks for. An int may stand for a float, null if it is allowed."""
-    is_kind = field.kind == wanted["kind"] or (field.kind, wanted["kind"]) == ("int", "float")
-    return is_kind and not field.many and (wanted["nullable"] or not field.nullable)
+    is_kind = field.kind == wanted.kind or (field.kind, wanted.kind) == ("int", "float")
+    return is_kind and not field.many and (wanted.nullable or not field.nullable)
 
 
 def _one_of(where: str, field_: str, value: object, choices: Sequence[str]) -> None:

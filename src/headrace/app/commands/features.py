@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from headrace.app.project.project import Project
     from headrace.app.project.settings import Settings
     from headrace.features.definitions.service import FeatureService
+    from headrace.features.definitions.view_spec import ViewSpec
     from headrace.features.online.redis.redis_store import RedisOnlineStore
     from headrace.serving.explanation import Explanation
 
@@ -59,7 +60,7 @@ def list_features(*, json: JsonOption = False, data_dir: DataDir = None) -> None
     rows = [
         row | {"services": ", ".join(services[name]) or None}
         for name, view in sorted(project.views.items())
-        for row in _view_rows(view.spec, view.version)
+        for row in _view_rows(view.spec)
     ] + [row for _, service in sorted(project.services.items()) for row in _on_demand_rows(service)]
     print_list(_LISTED, rows, json=json, if_empty="the project defines no features")
 
@@ -83,7 +84,7 @@ def get(
     views = [view] if view is not None else list(project.views.values())
     with _store(settings) as store:
         client = FeatureClient(store, **client_options(settings))
-        request = {} if service is None else {each["name"]: each["kind"] for each in service.request_fields}
+        request = {} if service is None else {each.name: each.kind for each in service.request_fields}
         entity, at = _entity(views, keys, request), None if as_of is None else with_zone(as_of)
         if view is not None and service is None:
             found = client.get_views(f"{view.name}@{view.version}", entity, as_of=at)
@@ -158,12 +159,11 @@ def explain(
     from headrace.app.processes.connections import client_options
     from headrace.event_log.event_log import EventLog
     from headrace.features.definitions.expression import columns
-    from headrace.features.definitions.spec import column_names
     from headrace.serving.explanation import explain as explained
 
     settings = settings_from(data_dir=data_dir, redis_url=redis_url)
     project = _project(settings)
-    views = [view for view in project.views.values() if feature in column_names(view.spec)]
+    views = [view for view in project.views.values() if feature in view.spec.columns]
     for service in project.services.values():
         if feature in service.on_demand:
             raise typer.BadParameter(
@@ -197,22 +197,20 @@ def explain(
 # -- rows -------------------------------------------------------------------------------------------------------------
 
 
-def _view_rows(spec: Mapping[str, Any], version: str) -> list[dict[str, Any]]:
-    from headrace.features.definitions.spec import column_names, feature_columns
-
-    names = iter(column_names(spec))
+def _view_rows(spec: ViewSpec) -> list[dict[str, Any]]:
+    names = iter(spec.columns)
     return [
         {
             "feature": next(names),
-            "aggregate": feature["aggregate"],
-            "window": window["name"],
-            "entity": ", ".join(name for name, _ in spec["entity"]["keys"]),
-            "source": spec["source"]["topic"],
-            "version": version,
+            "aggregate": feature.aggregate,
+            "window": window.name,
+            "entity": ", ".join(spec.key_names),
+            "source": spec.stream.topic,
+            "version": spec.version,
         }
-        for feature in spec["features"]
-        for _ in feature_columns(feature)
-        for window in spec["windows"]
+        for feature in spec.features
+        for _ in feature.columns
+        for window in spec.windows
     ]
 
 
@@ -288,7 +286,7 @@ def _entity(
     views: Sequence[Any], given: Sequence[str] | None, request: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """Parse KEY=VALUE arguments: join keys by the types of the views, values of a request by their kinds."""
-    types = dict(request or {}) | {name: kind for view in views for name, kind in view.spec["entity"]["keys"]}
+    types = dict(request or {}) | {key.name: key.kind for view in views for key in view.spec.entity.keys}
     entity: dict[str, Any] = {}
     for pair in given or ():
         name, is_pair, text = pair.partition("=")

@@ -37,7 +37,7 @@ def plan(
 
     found = ProjectDeployment(settings).plan()
     if json:
-        print_json(found.told())
+        print_json(found.to_json())
     else:
         print_plan(found)
     if not found.is_deployed:

@@ -1,20 +1,38 @@
-"""Aggregates: what a feature remembers of the events in its window.
+"""Aggregates: what a feature computes from the events in its window.
 
-Null values are skipped by every aggregate of a value; a filter ``where`` keeps the rows on which it is true. Events
-hold no NaN and no infinity, and a step of an expression that gives one is null. Over no rows Count, Sum, DecayedSum and
-ApproxDistinct are 0, a histogram is all 0, and everything else is null. docs/reference/aggregates.md has the table of
-meanings, bounds of error and bytes.
+An aggregate of a value skips nulls. A filter ``where`` keeps the rows on which it is true. Events hold no NaN and no
+infinity, and a step of an expression that gives one is null. Over no rows, Count, Sum, DecayedSum and ApproxDistinct
+are 0 and a histogram is all 0; every other aggregate is null. docs/reference/aggregates.md has a table of the meanings,
+the bounds of error and the bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
 
 from headrace.base.times import duration_us
 from headrace.errors import DefinitionError, naming
-from headrace.features.definitions.expression import Expression, as_expression
+from headrace.features.definitions.expression import Expression, ExpressionTree, as_expression
+from headrace.features.definitions.feature_spec import (
+    ApproxDistinctSpec,
+    CountSpec,
+    DecayedSumSpec,
+    FeatureSpec,
+    FirstSpec,
+    HistogramSpec,
+    LastNSpec,
+    LastSpec,
+    MaxSpec,
+    MeanSpec,
+    MinSpec,
+    QuantileSpec,
+    StdSpec,
+    SumSpec,
+    VarianceSpec,
+)
 
 if TYPE_CHECKING:
     from headrace.base.times import Duration
@@ -28,111 +46,167 @@ _DECIMALS = 6
 
 @dataclass(frozen=True, eq=False)
 class Count:
-    """The number of rows; of rows with a value where one is given."""
+    """The number of rows; with a value, the number of rows in which it is not null.
+
+    >>> from headrace import Count, col
+    >>> departures, late = Count(), Count(where=col("delay_minutes") > 15)
+    >>> late.spec.where
+    ['gt', ['col', 'delay_minutes'], ['lit', 15]]
+    """
 
     value: Value | None = None
     where: Expression | None = None
-    kind: ClassVar[str] = "count"
 
-    def spec(self) -> dict[str, Any]:
-        """The aggregate as plain JSON."""
-        return _spec(self)
+    @cached_property
+    def spec(self) -> CountSpec:
+        """The aggregate as data, without the name that a view gives it."""
+        return CountSpec(value=None if self.value is None else _value(self.value), where=_where(self.where))
 
 
 @dataclass(frozen=True, eq=False)
 class _OfValue:
     value: Value
     where: Expression | None = None
-    kind: ClassVar[str]
+    _spec: ClassVar[type[FeatureSpec]]
 
-    def spec(self) -> dict[str, Any]:
-        """The aggregate as plain JSON."""
-        return _spec(self)
+    @cached_property
+    def spec(self) -> FeatureSpec:
+        """The aggregate as data, without the name that a view gives it."""
+        return self._spec(value=_value(self.value), where=_where(self.where))
 
 
 class Sum(_OfValue):
-    """The sum of a number; of whole numbers exact within 64 bits. A bool counts as 0 or 1."""
+    """The sum of a number. A sum of whole numbers is exact within 64 bits. A bool counts as 0 or 1.
 
-    kind = "sum"
+    >>> from headrace import Sum, col
+    >>> Sum(col("price") * col("pieces")).spec.value
+    ['mul', ['col', 'price'], ['col', 'pieces']]
+    """
+
+    _spec = SumSpec
 
 
 class Mean(_OfValue):
-    """The arithmetic mean of a number; of a bool the share of true."""
+    """The arithmetic mean of a number. The mean of a bool is the share of true.
 
-    kind = "mean"
+    >>> from headrace import Mean, col
+    >>> Mean(col("delay_minutes") > 15).spec.value
+    ['gt', ['col', 'delay_minutes'], ['lit', 15]]
+    """
+
+    _spec = MeanSpec
 
 
 class Variance(_OfValue):
-    """The variance of a number over the whole population: divided by n, so that of one row it is 0.
+    """The variance of a number over the whole population: divided by n, so the variance of one row is 0.
 
-    Made of count, mean and squared distances from it (Chan), so large numbers that lie close together cancel nothing.
-    Null where it would not fit into a double.
+    It is merged from count, mean and squared distances from the mean (Chan), so large numbers that lie close together
+    lose no digits. It is null if it does not fit into a double.
+
+    >>> from headrace import Variance
+    >>> Variance("amount").spec.aggregate
+    'variance'
     """
 
-    kind = "variance"
+    _spec = VarianceSpec
 
 
 class Std(_OfValue):
-    """The standard deviation of a number over the whole population: the root of :class:`Variance`."""
+    """The standard deviation of a number over the whole population: the root of :class:`Variance`.
 
-    kind = "std"
+    >>> from headrace import Std
+    >>> Std("amount").spec.aggregate
+    'std'
+    """
+
+    _spec = StdSpec
 
 
 class Min(_OfValue):
-    """The smallest value of a number."""
+    """The smallest value of a number.
 
-    kind = "min"
+    >>> from headrace import Min
+    >>> Min("amount").spec.value
+    ['col', 'amount']
+    """
+
+    _spec = MinSpec
 
 
 class Max(_OfValue):
-    """The largest value of a number."""
+    """The largest value of a number.
 
-    kind = "max"
+    >>> from headrace import Max
+    >>> Max("amount").spec.value
+    ['col', 'amount']
+    """
+
+    _spec = MaxSpec
 
 
 class First(_OfValue):
-    """The value with the earliest event time; ties go to the smaller partition, then the smaller offset."""
+    """The value with the earliest event time. A tie goes to the smaller partition, then to the smaller offset.
 
-    kind = "first"
+    >>> from headrace import First
+    >>> First("balance").spec.value
+    ['col', 'balance']
+    """
+
+    _spec = FirstSpec
 
 
 class Last(_OfValue):
-    """The value with the latest event time; ties go to the larger partition, then the larger offset."""
+    """The value with the latest event time. A tie goes to the larger partition, then to the larger offset.
 
-    kind = "last"
+    >>> from headrace import Last
+    >>> Last("temperature").spec.value
+    ['col', 'temperature']
+    """
+
+    _spec = LastSpec
 
 
 @dataclass(frozen=True, eq=False)
 class LastN:
-    """The n newest values, in the order of :class:`Last`: a column each, ``<feature>_1`` the newest; null beyond."""
+    """The n newest values, in the order of :class:`Last`.
+
+    Each value has a column, ``<feature>_1`` for the newest. A column is null if there are fewer values.
+
+    >>> from headrace import LastN
+    >>> LastN("amount", n=3).spec.n
+    3
+    """
 
     value: Value
     n: int
     where: Expression | None = None
-    kind: ClassVar[str] = "last_n"
 
     def __post_init__(self) -> None:
         if type(self.n) is not int or not 1 <= self.n <= MOST_LAST:
             message = f"LastN(n={self.n!r}): n is a whole number from 1 to {MOST_LAST}"
             raise DefinitionError(message)
 
-    def spec(self) -> dict[str, Any]:
-        """The aggregate as plain JSON."""
-        return _spec(self) | {"n": self.n}
+    @cached_property
+    def spec(self) -> LastNSpec:
+        """The aggregate as data, without the name that a view gives it."""
+        return LastNSpec(value=_value(self.value), where=_where(self.where), n=self.n)
 
 
 @dataclass(frozen=True, eq=False)
 class DecayedSum:
     """The sum of a number in which each value loses half its weight per ``half_life`` of its age at t.
 
-    Where t lies before the newest event, the sum is as it stood at that event. Over a lifetime window it is the
-    exponentially weighted sum of all there was.
+    If t lies before the newest event, the sum is the one at that event. Over a lifetime window it is the exponentially
+    weighted sum of all events.
+
+    >>> from headrace import DecayedSum
+    >>> DecayedSum("amount", half_life="7d").spec.half_life_us
+    604800000000
     """
 
     value: Value
     half_life: Duration
     where: Expression | None = None
-    kind: ClassVar[str] = "decayed_sum"
 
     def __post_init__(self) -> None:
         with naming("DecayedSum(half_life=…)"):
@@ -141,23 +215,28 @@ class DecayedSum:
             message = f"DecayedSum(half_life={self.half_life!r}): give a duration longer than 0, such as '7d'"
             raise DefinitionError(message)
 
-    def spec(self) -> dict[str, Any]:
-        """The aggregate as plain JSON."""
-        return _spec(self) | {"half_life_us": duration_us(self.half_life)}
+    @cached_property
+    def spec(self) -> DecayedSumSpec:
+        """The aggregate as data, without the name that a view gives it."""
+        half_life_us = duration_us(self.half_life)
+        return DecayedSumSpec(value=_value(self.value), where=_where(self.where), half_life_us=half_life_us)
 
 
 @dataclass(frozen=True, eq=False)
 class ApproxDistinct:
     """The estimated number of distinct values of a number, bool, text or time, as a whole number.
 
-    HyperLogLog with 2^precision registers: the standard error is 1.04 / sqrt(2^precision), 3.3 % by default, and less
+    HyperLogLog with 2^precision registers. Its standard error is 1.04 / sqrt(2^precision): 3.3 % by default, and less
     for few values.
+
+    >>> from headrace import ApproxDistinct
+    >>> ApproxDistinct("merchant", precision=12).spec.precision
+    12
     """
 
     value: Value
     precision: int = 10
     where: Expression | None = None
-    kind: ClassVar[str] = "approx_distinct"
 
     def __post_init__(self) -> None:
         if type(self.precision) is not int or self.precision not in PRECISIONS:
@@ -165,25 +244,29 @@ class ApproxDistinct:
             message = f"ApproxDistinct(precision={self.precision!r}): a whole number from {choices}"
             raise DefinitionError(message)
 
-    def spec(self) -> dict[str, Any]:
-        """The aggregate as plain JSON."""
-        return _spec(self) | {"precision": self.precision}
+    @cached_property
+    def spec(self) -> ApproxDistinctSpec:
+        """The aggregate as data, without the name that a view gives it."""
+        return ApproxDistinctSpec(value=_value(self.value), where=_where(self.where), precision=self.precision)
 
 
 @dataclass(frozen=True, eq=False)
 class Quantile:
-    """The smallest value with at least the part ``q`` of all at or below it, within the relative ``error`` of it.
+    """The smallest value with at least the part ``q`` of all values at or below it, within a relative ``error``.
 
-    ``q`` lies between 0 and 1; a list of them gives a column each, ``<feature>_p50``, ``<feature>_p99_9``. Values go
-    into fixed buckets on a log-linear scale over all doubles, so nothing needs to be known of their range; zero is
-    exact, and below 1e-307 the error is absolute.
+    ``q`` lies between 0 and 1. A list of them gives a column each: ``<feature>_p50``, ``<feature>_p99_9``. Values go
+    into fixed buckets on a log-linear scale over all doubles, so their range need not be known. Zero is exact, and
+    below 1e-307 the error is absolute.
+
+    >>> from headrace import Quantile
+    >>> Quantile("amount", [0.5, 0.999]).spec.quantiles
+    (0.5, 0.999)
     """
 
     value: Value
     q: float | Sequence[float]
     error: float = 0.01
     where: Expression | None = None
-    kind: ClassVar[str] = "quantile"
 
     def __post_init__(self) -> None:
         wanted = list(self.q) if isinstance(self.q, Sequence) else [self.q]
@@ -193,19 +276,20 @@ class Quantile:
                 "different ones; Min and Max are the ends"
             )
             raise DefinitionError(message)
-        if self._bits is None:
+        if _bits(self.error) is None:
             message = f"Quantile(error={self.error!r}): a relative error from 0.001 to 0.25"
             raise DefinitionError(message)
 
-    @property
-    def _bits(self) -> int | None:
-        """The fewest bits by which each power of two is divided finely enough."""
-        return next((bits for bits in _BITS if 2.0 ** -(bits + 1) <= self.error <= 2.0 ** -(_BITS[0] + 1)), None)
+    @cached_property
+    def spec(self) -> QuantileSpec:
+        """The aggregate as data, without the name that a view gives it."""
+        q = tuple(map(float, self.q)) if isinstance(self.q, Sequence) else float(self.q)
+        return QuantileSpec(value=_value(self.value), where=_where(self.where), q=q, bits=_bits(self.error) or 0)
 
-    def spec(self) -> dict[str, Any]:
-        """The aggregate as plain JSON."""
-        q = list(map(float, self.q)) if isinstance(self.q, Sequence) else float(self.q)
-        return _spec(self) | {"q": q, "bits": self._bits}
+
+def _bits(error: float) -> int | None:
+    """The fewest bits by which each power of two is divided finely enough; None for an error that no number gives."""
+    return next((bits for bits in _BITS if 2.0 ** -(bits + 1) <= error <= 2.0 ** -(_BITS[0] + 1)), None)
 
 
 def _is_quantile(q: object) -> bool:
@@ -214,21 +298,29 @@ def _is_quantile(q: object) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
-    """Counts between ``edges``: n edges make n + 1 buckets, each closed below and open above; one column a bucket."""
+    """The counts between ``edges``: n edges make n + 1 buckets, with a column each.
+
+    A bucket contains its lower edge and not its upper one.
+
+    >>> from headrace import Histogram
+    >>> Histogram("amount", edges=[0, 10, 100]).spec.edges
+    (0.0, 10.0, 100.0)
+    """
 
     value: Value
     edges: Sequence[float]
     where: Expression | None = None
-    kind: ClassVar[str] = "histogram"
 
     def __post_init__(self) -> None:
         if not self.edges or any(low >= high for low, high in zip(self.edges, self.edges[1:], strict=False)):
             message = f"Histogram(edges={list(self.edges)}): give at least one edge, each larger than the one before"
             raise DefinitionError(message)
 
-    def spec(self) -> dict[str, Any]:
-        """The aggregate as plain JSON."""
-        return _spec(self) | {"edges": [float(edge) for edge in self.edges]}
+    @cached_property
+    def spec(self) -> HistogramSpec:
+        """The aggregate as data, without the name that a view gives it."""
+        edges = tuple(map(float, self.edges))
+        return HistogramSpec(value=_value(self.value), where=_where(self.where), edges=edges)
 
 
 Aggregate = (
@@ -237,10 +329,9 @@ Aggregate = (
 )  # fmt: skip
 
 
-def _spec(aggregate: Any) -> dict[str, Any]:
-    value, where = aggregate.value, aggregate.where
-    return {
-        "aggregate": aggregate.kind,
-        "value": None if value is None else as_expression(value).tree,
-        "where": None if where is None else where.tree,
-    }
+def _value(value: Value) -> ExpressionTree:
+    return as_expression(value).tree
+
+
+def _where(where: Expression | None) -> ExpressionTree:
+    return None if where is None else where.tree

@@ -5,22 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from headrace.errors import DefinitionError
 from headrace.features.definitions.spec import checked_name
+from headrace.features.definitions.view_spec import EntitySpec, JoinKey, KeyKind
 
 KeyType = type[str] | type[int]
 
 
-KEY_KINDS: dict[KeyType, str] = {str: "str", int: "int"}
+KEY_KINDS: dict[KeyType, KeyKind] = {str: "str", int: "int"}
 
 
 @dataclass(frozen=True)
 class Entity:
-    """What features belong to: ``Entity("origin", str)``, or ``Entity("route", keys=["origin", "dest"])``.
+    """What features belong to, such as an airport or a pair of airports.
 
-    The join keys are str or int fields of every stream whose views use the entity.
+    Its join keys are the fields whose values make the key. Each is a str or int field of every stream whose views use
+    the entity. Without ``keys`` there is one, which has the entity's name.
+
+    >>> from headrace import Entity
+    >>> Entity("origin", str).join_keys
+    {'origin': <class 'str'>}
+    >>> Entity("route", keys=["origin", "dest"]).join_keys
+    {'origin': <class 'str'>, 'dest': <class 'str'>}
+    >>> Entity("seat", keys={"flight_id": int, "row": str}).join_keys
+    {'flight_id': <class 'int'>, 'row': <class 'str'>}
     """
 
     name: str
@@ -41,6 +50,8 @@ class Entity:
             return {self.name: self.type}
         return dict(self.keys) if isinstance(self.keys, Mapping) else dict.fromkeys(self.keys, self.type)
 
-    def spec(self) -> dict[str, Any]:
-        """The entity as plain JSON."""
-        return {"name": self.name, "keys": [[key, KEY_KINDS[kind_]] for key, kind_ in self.join_keys.items()]}
+    @cached_property
+    def spec(self) -> EntitySpec:
+        """The entity as data."""
+        keys = tuple(JoinKey(key, KEY_KINDS[key_type]) for key, key_type in self.join_keys.items())
+        return EntitySpec(name=self.name, keys=keys)

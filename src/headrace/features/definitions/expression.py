@@ -15,6 +15,7 @@ from headrace.errors import DefinitionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from collections.abc import Set as AbstractSet
 
 ExpressionTree = Any
 Scalar = bool | int | float | str | None
@@ -24,9 +25,9 @@ TIME_PARTS = frozenset({"year", "month", "day", "weekday", "hour", "minute"})
 
 
 class Expression:
-    """A tree over columns: of a stream, or of a feature service.
+    """A tree of steps over the columns of a stream or of a feature service.
 
-    Build it from :func:`col` with operators; it never runs when built.
+    Build it from :func:`col` with operators. Building it computes nothing.
     """
 
     __slots__ = ("tree",)
@@ -140,7 +141,12 @@ Operand = Expression | Scalar
 
 
 def col(name: str) -> Expression:
-    """The column of that name."""
+    """Return an expression that reads the column of that name. Combine it with operators and methods.
+
+    >>> from headrace import col
+    >>> (col("delay_minutes") > 15) & ~col("origin").is_in(["JFK"])
+    Expression(['and', ['gt', ['col', 'delay_minutes'], ['lit', 15]], ['not', ['is_in', ['col', 'origin'], ['JFK']]]])
+    """
     return Expression(["col", name])
 
 
@@ -223,7 +229,7 @@ def _step_kind(operator: str, found: list[str], tree: ExpressionTree) -> str:
     return result
 
 
-def nullable(tree: ExpressionTree, nullable_columns: set[str]) -> bool:
+def nullable(tree: ExpressionTree, nullable_columns: AbstractSet[str]) -> bool:
     """Whether the tree's value may be null where only ``nullable_columns`` are."""
     operator, *arms = tree
     if operator == "col":
@@ -237,6 +243,16 @@ def nullable(tree: ExpressionTree, nullable_columns: set[str]) -> bool:
     return nullable(arms[-1] if operator == "fill_null" else arms[0], nullable_columns) or (
         operator in _BINARY - {"fill_null"} and nullable(arms[1], nullable_columns)
     )
+
+
+def inline(tree: ExpressionTree, derived: Mapping[str, ExpressionTree]) -> ExpressionTree:
+    """The tree with derived columns replaced by what they stand for."""
+    if tree is None or tree[0] == "lit":
+        return tree
+    if tree[0] == "col":
+        return derived.get(tree[1], tree)
+    return [tree[0], *(inline(arm, derived) if (isinstance(arm, list) and tree[0] != "is_in") or index == 0 else arm
+                       for index, arm in enumerate(tree[1:]))]  # fmt: skip
 
 
 def check(tree: ExpressionTree) -> None:

@@ -4,39 +4,56 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
+from msgspec import UNSET
 
 from headrace.bus.event import fields
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.expression import Expression, columns, kind
+from headrace.features.definitions.service_spec import (
+    ON_DEMAND_VERSION,
+    OnDemandFeature,
+    OnDemandSpec,
+    RequestField,
+    ServiceSpec,
+    VersionedName,
+)
+from headrace.features.definitions.spec import NUMBER_KINDS, SPEC_VERSION, checked_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from headrace.features.definitions.view import FeatureView
 
-from headrace.features.definitions.spec import (
-    NUMBER_KINDS,
-    SPEC_VERSION,
-    checked_name,
-    column_kinds,
-    column_names,
-    spec_hash,
-)
-
-ON_DEMAND_VERSION = 2
-"""The version of a service's spec that has on-demand features; without any it is 1."""
-
 
 @dataclass(frozen=True)
 class FeatureService:
-    """The list of features that one model uses: all columns of its views, in order, then those made on demand.
+    """The list of features that one model uses: all columns of its views, in order, then its on-demand features.
 
-    ``on_demand`` names expressions over the columns of the views, the values of a request, and the names before it:
-    ``{"gap": col("airport__mean_delay_1h") - col("route__mean_delay_1d")}``. ``request`` are the types of the values
-    that a look-up brings along: int, float, bool, str or datetime, each perhaps ``| None``.
+    ``on_demand`` names expressions that each look-up computes over the columns of the views, the values of the request
+    and the on-demand features before it. ``request`` has the types of the request's values: int, float, bool, str or
+    datetime, each perhaps ``| None``.
+
+    Raises DefinitionError for a definition that cannot work; the message names the part and the choices.
+
+    >>> from datetime import datetime
+    >>> from headrace import Entity, Event, FeatureService, FeatureView, Mean, Stream, col
+    >>> class Sale(Event):
+    ...     shop: str
+    ...     price: float
+    ...     sold_at: datetime
+    >>> sales = Stream("sales", Sale, event_time="sold_at")
+    >>> shop = FeatureView("shop", Entity("shop"), sales, windows=["1d"], features={"mean": Mean("price")})
+    >>> basket = FeatureService(
+    ...     "basket",
+    ...     [shop],
+    ...     on_demand={"is_dear": col("price") > 2 * col("shop__mean_1d")},
+    ...     request={"price": float},
+    ... )
+    >>> basket.columns()
+    ['shop__mean_1d', 'is_dear']
     """
 
     name: str
@@ -53,7 +70,7 @@ class FeatureService:
         self._check_on_demand()
 
     def _check_on_demand(self) -> None:
-        made = {feature["name"] for feature in self._made_on_demand}
+        made = {feature.name for feature in self._made_on_demand}
         for view in self.views:
             for key in made & view.entity.join_keys.keys():
                 message = (
@@ -68,12 +85,12 @@ class FeatureService:
                 raise DefinitionError(message)
 
     def columns(self) -> list[str]:
-        """The names of the feature columns in order, such as ``airport__mean_delay_1h``."""
-        return [*(column for view in self.views for column in column_names(view.spec)), *self.on_demand]
+        """Return the names of the feature columns in order, such as ``airport__mean_delay_1h``."""
+        return [*(column for view in self.views for column in view.spec.columns), *self.on_demand]
 
     @cached_property
-    def request_fields(self) -> list[dict[str, Any]]:
-        """The values of a request: ``name``, ``kind``, and whether they are ``nullable``."""
+    def request_fields(self) -> tuple[RequestField, ...]:
+        """The values that a look-up brings with its request."""
         for name in self.request:
             checked_name(f"service {self.name!r}: request", name)
         with naming(f"service {self.name!r}"):
@@ -84,13 +101,13 @@ class FeatureService:
                     f"service {self.name!r}: the request's {each.name!r} is a list; expressions take single values"
                 )
                 raise DefinitionError(message)
-        return [{"name": each.name, "kind": each.kind, "nullable": each.nullable} for each in found]
+        return tuple(RequestField(name=each.name, kind=each.kind, nullable=each.nullable) for each in found)
 
     @cached_property
-    def _made_on_demand(self) -> list[dict[str, Any]]:
-        kinds = {each["name"]: each["kind"] for each in self.request_fields}
+    def _made_on_demand(self) -> tuple[OnDemandFeature, ...]:
+        kinds: dict[str, str] = {each.name: each.kind for each in self.request_fields}
         for view in self.views if self.on_demand else ():
-            kinds |= column_kinds(view.spec)
+            kinds |= view.spec.column_kinds
         made = []
         for name, expression in self.on_demand.items():
             place = f"service {self.name!r}: on_demand {name!r}"
@@ -100,20 +117,21 @@ class FeatureService:
             if kinds[name] not in NUMBER_KINDS:
                 message = f"{place} is {kinds[name]}; a feature is one of {NUMBER_KINDS}"
                 raise DefinitionError(message)
-            made.append({"name": name, "kind": kinds[name], "value": expression.tree})
-        return made
+            made.append(OnDemandFeature(name=name, kind=cast("Any", kinds[name]), value=expression.tree))
+        return tuple(made)
 
     @cached_property
-    def spec(self) -> dict[str, Any]:
-        """The service as plain JSON: its views by name and version, and what it makes of them on demand."""
-        spec: dict[str, Any] = {"spec_version": SPEC_VERSION, "service": self.name}
-        spec["views"] = [[view.name, view.version] for view in self.views]
-        if self.on_demand:
-            made = {"request": self.request_fields, "features": self._made_on_demand}
-            spec |= {"spec_version": ON_DEMAND_VERSION, "on_demand": made}
-        return spec
+    def spec(self) -> ServiceSpec:
+        """The service as data: its views by name and version, and its on-demand features."""
+        made = OnDemandSpec(request=self.request_fields, features=self._made_on_demand)
+        return ServiceSpec(
+            spec_version=ON_DEMAND_VERSION if self.on_demand else SPEC_VERSION,
+            name=self.name,
+            views=tuple(VersionedName(view.name, view.version) for view in self.views),
+            on_demand=made if self.on_demand else UNSET,
+        )
 
-    @cached_property
+    @property
     def version(self) -> str:
-        """The spec's hash."""
-        return spec_hash(self.spec)
+        """The hash of the spec."""
+        return self.spec.version

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from headrace.base.times import Duration, duration_us
 from headrace.errors import DefinitionError, naming
-from headrace.features.definitions.expression import Expression, kind
+from headrace.features.definitions.entity import KEY_KINDS, Entity
+from headrace.features.definitions.expression import Expression, ExpressionTree, kind
+from headrace.features.definitions.spec import NUMBER_KINDS, SPEC_VERSION, checked_name
+from headrace.features.definitions.view_spec import DerivedColumn, ViewClock, ViewSpec
 from headrace.features.definitions.windows import Window, window_spec
 
 if TYPE_CHECKING:
@@ -18,12 +21,10 @@ if TYPE_CHECKING:
 
     from headrace.bus.stream import Stream
     from headrace.features.definitions.aggregates import Aggregate
-from headrace.features.definitions.entity import KEY_KINDS, Entity
-from headrace.features.definitions.spec import NUMBER_KINDS, SPEC_VERSION, checked_name, spec_hash, windowed_columns
+    from headrace.features.definitions.feature_spec import AnyFeatureSpec, FeatureSpec
+    from headrace.features.definitions.view_spec import WindowSpec
 
 _ANYTHING = [*NUMBER_KINDS, "datetime", "str"]
-
-
 _TAKES = {"count": [*_ANYTHING, "null"], "approx_distinct": _ANYTHING}
 
 
@@ -31,11 +32,31 @@ _TAKES = {"count": [*_ANYTHING, "null"], "approx_distinct": _ANYTHING}
 class FeatureView:
     """Aggregates of one stream for one entity over one or more windows.
 
-    A window is the length of a sliding one, such as ``"1h"``, a :class:`Tumbling` or the :class:`Lifetime` one.
-    ``where`` keeps the rows on which it is true; ``derived`` names further columns. ``max_age`` makes a value ``stale``
-    when its newest event is older. ``history`` says how far back of the partition clock a look-up may ask. ``delay`` is
-    what a training set assumes between an event's ``available_at`` and its look-up. ``clock`` is what ages the tiles:
-    ``"wall"`` (``available_at``) or ``"stream"`` (event time).
+    A window is the length of a sliding one, such as ``"1h"``, or a :class:`Sliding`, :class:`Tumbling` or
+    :class:`Lifetime` one. ``where`` keeps the rows on which it is true. ``derived`` names further columns for the
+    expressions. ``max_age``: a value is ``stale`` if its newest event is older. ``history``: a look-up may ask for a
+    time this long before the partition clock. ``delay``: a training set assumes this time between an event's
+    ``available_at`` and the look-up that sees it. ``clock`` is the time that ages the tiles: ``"wall"``
+    (``available_at``) or ``"stream"`` (event time).
+
+    Raises DefinitionError for a definition that cannot work; the message names the part and the choices.
+
+    >>> from datetime import datetime
+    >>> from headrace import Count, Entity, Event, FeatureView, Mean, Stream, col
+    >>> class Departure(Event):
+    ...     origin: str
+    ...     delay_minutes: float
+    ...     departed_at: datetime
+    >>> departures = Stream("flights.departed", Departure, event_time="departed_at")
+    >>> airport = FeatureView(
+    ...     "airport",
+    ...     entity=Entity("origin", str),
+    ...     source=departures,
+    ...     windows=["1h", "1d"],
+    ...     features={"departures": Count(), "late_share": Mean(col("delay_minutes") > 15)},
+    ... )
+    >>> airport.spec.columns
+    ['airport__departures_1h', 'airport__departures_1d', 'airport__late_share_1h', 'airport__late_share_1d']
     """
 
     name: str
@@ -48,7 +69,7 @@ class FeatureView:
     derived: Mapping[str, Expression] = field(default_factory=dict)
     history: Duration = "0s"
     delay: Duration = "1ms"
-    clock: Literal["wall", "stream"] = "wall"
+    clock: ViewClock = "wall"
 
     def __post_init__(self) -> None:
         checked_name("view", self.name)
@@ -58,7 +79,10 @@ class FeatureView:
             message = f"view {self.name!r} needs at least one window and one feature"
             raise DefinitionError(message)
         self._check_durations()
-        self._check_fields()
+        self._check_windows()
+        self._check_join_keys()
+        self._check_expressions()
+        self._check_columns()
 
     def _check_durations(self) -> None:
         for name, duration in (("max_age", self.max_age), ("history", self.history), ("delay", self.delay)):
@@ -67,15 +91,17 @@ class FeatureView:
         if duration_us(self.delay) < 1_000:  # noqa: PLR2004 - record timestamps are milliseconds
             message = f"view {self.name!r}: delay {self.delay!r} is too short: at least 1ms, or a row would see itself"
             raise DefinitionError(message)
+
+    def _check_windows(self) -> None:
         names = []
         for window in self.windows:
             with naming(f"view {self.name!r}: window {window!r}"):
-                names.append(window_spec(window)["name"])
+                names.append(window_spec(window).name)
         if len(set(names)) != len(names):
             message = f"view {self.name!r}: windows {names} name one twice; each window once"
             raise DefinitionError(message)
 
-    def _check_fields(self) -> None:
+    def _check_join_keys(self) -> None:
         for key, key_type in self.entity.join_keys.items():
             with naming(f"view {self.name!r}: join key {key!r} of entity {self.entity.name!r}"):
                 found = self.source.field(key)
@@ -85,40 +111,42 @@ class FeatureView:
                     f"the field in {self.source.topic!r} is {found.kind}"
                 )
                 raise DefinitionError(message)
-        kinds = {f.name: f.kind for f in self.source.fields if not f.many}
+
+    def _check_expressions(self) -> None:
+        kinds: dict[str, str] = dict(self.source.spec.kinds)
         for name, expression in self.derived.items():
             with naming(f"view {self.name!r}: derived {name!r}"):
-                kinds[name] = kind(expression.tree, kinds)  # type: ignore[assignment]
-        for name, aggregate in self.features.items():
-            self._check_aggregate(name, aggregate, dict(kinds))
+                kinds[name] = kind(expression.tree, kinds)
+        for feature in self._features:
+            self._check_feature(feature, kinds)
         if self.where is not None:
-            self._check_filter("where", self.where.tree, dict(kinds))
-        self._check_columns()
+            self._check_filter("where", self.where.tree, kinds)
 
     def _check_columns(self) -> None:
         owners: dict[str, str] = {}
-        for name, aggregate in self.features.items():
-            for column in windowed_columns({"name": name, **aggregate.spec()}, self._windows):
+        for feature in self._features:
+            for column in feature.windowed_columns(self._windows):
                 if column in owners:
                     message = (
                         f"view {self.name!r}: two columns are named {column!r}, one of feature {owners[column]!r} and "
-                        f"one of {name!r}: rename a feature"
+                        f"one of {feature.name!r}: rename a feature"
                     )
                     raise DefinitionError(message)
-                owners[column] = name
+                owners[column] = feature.name
 
-    def _check_aggregate(self, name: str, aggregate: Aggregate, kinds: dict[str, str]) -> None:
-        spec = aggregate.spec()
-        with naming(f"view {self.name!r}: feature {name!r}"):
-            found = kind(spec["value"], kinds) if spec["value"] is not None else "int"
-        takes = _TAKES.get(spec["aggregate"], NUMBER_KINDS)
+    def _check_feature(self, feature: FeatureSpec, kinds: Mapping[str, str]) -> None:
+        with naming(f"view {self.name!r}: feature {feature.name!r}"):
+            found = kind(feature.value, kinds) if feature.value is not None else "int"
+        takes = _TAKES.get(feature.aggregate, NUMBER_KINDS)
         if found not in takes:
-            message = f"view {self.name!r}: feature {name!r} is a {spec['aggregate']} of {found}; it takes {takes}"
+            message = (
+                f"view {self.name!r}: feature {feature.name!r} is a {feature.aggregate} of {found}; it takes {takes}"
+            )
             raise DefinitionError(message)
-        if spec["where"] is not None:
-            self._check_filter(f"feature {name!r}: where", spec["where"], kinds)
+        if feature.where is not None:
+            self._check_filter(f"feature {feature.name!r}: where", feature.where, kinds)
 
-    def _check_filter(self, place: str, tree: Any, kinds: dict[str, str]) -> None:
+    def _check_filter(self, place: str, tree: ExpressionTree, kinds: Mapping[str, str]) -> None:
         with naming(f"view {self.name!r}: {place}"):
             found = kind(tree, kinds)
         if found != "bool":
@@ -126,28 +154,33 @@ class FeatureView:
             raise DefinitionError(message)
 
     @cached_property
-    def _windows(self) -> list[dict[str, Any]]:
-        return [window_spec(window) for window in self.windows]
+    def _windows(self) -> tuple[WindowSpec, ...]:
+        return tuple(window_spec(window) for window in self.windows)
 
     @cached_property
-    def spec(self) -> dict[str, Any]:
-        """The view as plain JSON: all that workers, the log's readers and applications need."""
-        return {
-            "spec_version": SPEC_VERSION,
-            "view": self.name,
-            "entity": self.entity.spec(),
-            "source": msgspec.json.decode(msgspec.json.encode(self.source.spec)),
-            "where": None if self.where is None else self.where.tree,
-            "derived": [[name, expression.tree] for name, expression in self.derived.items()],
-            "windows": self._windows,
-            "features": [{"name": name, **aggregate.spec()} for name, aggregate in self.features.items()],
-            "max_age_us": None if self.max_age is None else duration_us(self.max_age),
-            "history_us": duration_us(self.history),
-            "delay_us": duration_us(self.delay),
-            "clock": self.clock,
-        }
+    def _features(self) -> tuple[AnyFeatureSpec, ...]:
+        found = (msgspec.structs.replace(each.spec, name=name) for name, each in self.features.items())
+        return cast("tuple[AnyFeatureSpec, ...]", tuple(found))
 
     @cached_property
+    def spec(self) -> ViewSpec:
+        """The view as data: all that workers, readers of the event log and applications need."""
+        return ViewSpec(
+            spec_version=SPEC_VERSION,
+            name=self.name,
+            entity=self.entity.spec,
+            stream=self.source.spec,
+            where=None if self.where is None else self.where.tree,
+            derived=tuple(DerivedColumn(name, expression.tree) for name, expression in self.derived.items()),
+            windows=self._windows,
+            features=self._features,
+            max_age_us=None if self.max_age is None else duration_us(self.max_age),
+            history_us=duration_us(self.history),
+            delay_us=duration_us(self.delay),
+            clock=self.clock,
+        )
+
+    @property
     def version(self) -> str:
-        """The spec's hash: a changed definition is a new version of the view."""
-        return spec_hash(self.spec)
+        """The hash of the spec: a changed definition is a new version of the view."""
+        return self.spec.version

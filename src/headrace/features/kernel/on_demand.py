@@ -15,12 +15,16 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from headrace.errors import NewerFormatError, RequestValueError
+from headrace.errors import RequestValueError
 from headrace.features.definitions.expression import check, columns
-from headrace.features.definitions.service import ON_DEMAND_VERSION
+from headrace.features.definitions.service_spec import OnDemandSpec
+from headrace.features.definitions.spec import read_spec
 from headrace.features.kernel.expression_numpy import MaskedColumn, column, to_numpy
 
 if TYPE_CHECKING:
+    from msgspec import UnsetType
+
+    from headrace.features.definitions.service_spec import RequestField
     from headrace.features.kernel.states import Values
 
     GivenColumns = Mapping[str, MaskedColumn]
@@ -37,21 +41,20 @@ _TYPES: dict[str, Any] = {
 
 
 class OnDemandFeatures:
-    """The on-demand features of a service, compiled from its spec's ``on_demand``; none of an empty one.
+    """The on-demand features of a service, compiled from its spec. Without a spec there are none.
 
-    ``names`` are their columns. ``request`` are the request's values that they read: name, kind, and whether nullable.
+    ``names`` are their columns. They read ``request``, values of the request, and ``reads``, columns of the views.
+    Raises DefinitionError for an expression that this release does not know.
     """
 
-    def __init__(self, spec: Mapping[str, Any]) -> None:
-        self.features: Sequence[Mapping[str, Any]] = spec.get("features", ())
-        self.request: Sequence[Mapping[str, Any]] = spec.get("request", ())
+    def __init__(self, spec: OnDemandSpec) -> None:
+        self.features, self.request = spec.features, spec.request
         for feature in self.features:
-            check(feature["value"])
-        self.names = [feature["name"] for feature in self.features]
-        own = {*self.names, *(field["name"] for field in self.request)}
-        self.reads = sorted(set().union(*(columns(feature["value"]) for feature in self.features)) - own)
-        """The columns of views that they are made of."""
-        row = msgspec.defstruct("RequestValues", [(field["name"], _type(field)) for field in self.request])
+            check(feature.value)
+        self.names = [feature.name for feature in self.features]
+        own = {*self.names, *(field.name for field in self.request)}
+        self.reads = sorted(set().union(*(columns(feature.value) for feature in self.features)) - own)
+        row = msgspec.defstruct("RequestValues", [(field.name, _type(field)) for field in self.request])
         self._rows = GenericAlias(list, (row,))
 
     def given(self, rows: Sequence[Mapping[str, Any]]) -> GivenColumns:
@@ -63,28 +66,28 @@ class OnDemandFeatures:
             found: Sequence[Any] = msgspec.convert(rows, self._rows) if self.request else []
         except msgspec.ValidationError as error:
             raise RequestValueError(f"a value of the request: {error}; {self._wanted()}") from error
-        return {field["name"]: self._column(field, [getattr(row, field["name"]) for row in found])
+        return {field.name: self._column(field, [getattr(row, field.name) for row in found])
                 for field in self.request}  # fmt: skip
 
-    def _column(self, field: Mapping[str, Any], values: Sequence[Any]) -> MaskedColumn:
-        found = finite(column(values, field["kind"]))
-        if not field["nullable"] and not found.present.all():
+    def _column(self, field: RequestField, values: Sequence[Any]) -> MaskedColumn:
+        found = finite(column(values, field.kind))
+        if not field.nullable and not found.present.all():
             row = int(np.argmin(found.present))
             message = (
-                f"a value of the request: {values[row]} is no number - at `$[{row}].{field['name']}`; {self._wanted()}"
+                f"a value of the request: {values[row]} is no number - at `$[{row}].{field.name}`; {self._wanted()}"
             )
             raise RequestValueError(message)
         return found
 
     def _wanted(self) -> str:
-        fields = (f"{f['name']}: {f['kind']}{' | None' if f['nullable'] else ''}" for f in self.request)
+        fields = (f"{f.name}: {f.kind}{' | None' if f.nullable else ''}" for f in self.request)
         return f"wanted in each row: {', '.join(fields)}"
 
     def values(self, found: Mapping[str, Values], given: GivenColumns, rows: int) -> list[Values]:
         """The columns of the features, of ``rows`` looked-up rows and what was given with each."""
         table = {name: finite(MaskedColumn(*found[name])) for name in self.reads} | dict(given)
         for feature in self.features:
-            table[feature["name"]] = to_numpy(feature["value"], table, rows)
+            table[feature.name] = to_numpy(feature.value, table, rows)
         return [(table[name].values, table[name].present) for name in self.names]
 
 
@@ -95,11 +98,11 @@ def finite(column: MaskedColumn) -> MaskedColumn:
     return MaskedColumn(column.values, column.present & np.isfinite(column.values))
 
 
-def _type(field: Mapping[str, Any]) -> Any:
-    return _TYPES[field["kind"]] | None if field["nullable"] else _TYPES[field["kind"]]
+def _type(field: RequestField) -> Any:
+    return _TYPES[field.kind] | None if field.nullable else _TYPES[field.kind]
 
 
-NOTHING = OnDemandFeatures({})
+NOTHING = OnDemandFeatures(OnDemandSpec())
 
 
 def with_request(rows: Sequence[Mapping[str, Any]], request: RequestValues) -> Sequence[Mapping[str, Any]]:
@@ -114,20 +117,13 @@ def with_request(rows: Sequence[Mapping[str, Any]], request: RequestValues) -> S
 
 
 @lru_cache(maxsize=256)
-def _compiled(canonical: bytes) -> OnDemandFeatures:
-    return OnDemandFeatures(msgspec.json.decode(canonical))
+def _compiled(encoded: bytes) -> OnDemandFeatures:
+    return OnDemandFeatures(read_spec(msgspec.json.decode(encoded), OnDemandSpec, "a service with on-demand features"))
 
 
-def on_demand(spec: Mapping[str, Any]) -> OnDemandFeatures:
-    """What a service's spec, or a model event's, says of on-demand features; compiled once a process.
+def on_demand(spec: OnDemandSpec | Mapping[str, Any] | UnsetType) -> OnDemandFeatures:
+    """Return the compiled on-demand features of a service's spec, or of the JSON in a model event.
 
-    Raises NewerFormatError for a spec of a later release, DefinitionError for what is no expression.
+    A process compiles them once. Raises DefinitionError for a spec that this release does not know.
     """
-    if spec.get("spec_version", 1) > ON_DEMAND_VERSION:
-        message = (
-            f"service {spec['service']!r} has spec version {spec['spec_version']}, this release reads up to "
-            f"{ON_DEMAND_VERSION}: upgrade headrace"
-        )
-        raise NewerFormatError(message)
-    part = spec.get("on_demand")
-    return _compiled(msgspec.json.encode(part)) if part else NOTHING
+    return _compiled(msgspec.json.encode(spec)) if spec else NOTHING

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -11,8 +11,9 @@ from headrace.features.kernel.expression_polars import to_polars
 from headrace.features.kernel.on_demand import on_demand
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from headrace.features.definitions.service_spec import RequestField, ServiceSpec
     from headrace.features.kernel.on_demand import OnDemandFeatures
 
 TYPES: dict[str, pl.DataType] = {
@@ -24,12 +25,12 @@ TYPES: dict[str, pl.DataType] = {
 }
 
 
-def with_on_demand(service: Mapping[str, Any], found: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+def with_on_demand(service: ServiceSpec, found: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     """The views' columns that were ``found``, and after them what a service's spec makes of them.
 
     ``rows`` has the values of a request. Raises DefinitionError where it lacks one, or has it in another type.
     """
-    return found.hstack(on_demand_columns(on_demand(service), found, rows).get_columns())
+    return found.hstack(on_demand_columns(on_demand(service.on_demand), found, rows).get_columns())
 
 
 def on_demand_columns(of: OnDemandFeatures, found: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
@@ -39,18 +40,18 @@ def on_demand_columns(of: OnDemandFeatures, found: pl.DataFrame, rows: pl.DataFr
     given = request_columns(of.request, rows).get_columns()
     table = pl.DataFrame([*given, *(_finite(found.get_column(name)) for name in of.reads)])
     for feature in of.features:
-        value = to_polars(feature["value"]).cast(TYPES[feature["kind"]]).alias(feature["name"])
+        value = to_polars(feature.value).cast(TYPES[feature.kind]).alias(feature.name)
         table = table.with_columns(value)
     return table.select(of.names)
 
 
-def request_columns(request: Sequence[Mapping[str, Any]], rows: pl.DataFrame) -> pl.DataFrame:
+def request_columns(request: Sequence[RequestField], rows: pl.DataFrame) -> pl.DataFrame:
     """The values of a request as expressions take them; times without a zone are UTC. Raises DefinitionError."""
     return pl.DataFrame([_request_column(field, rows) for field in request])
 
 
-def _request_column(field: Mapping[str, Any], rows: pl.DataFrame) -> pl.Series:
-    name, kind = field["name"], field["kind"]
+def _request_column(field: RequestField, rows: pl.DataFrame) -> pl.Series:
+    name, kind = field.name, field.kind
     if name not in rows.columns:
         message = f"the rows lack the request's value {name!r} ({kind}); they have {rows.columns}"
         raise DefinitionError(message)
@@ -61,7 +62,7 @@ def _request_column(field: Mapping[str, Any], rows: pl.DataFrame) -> pl.Series:
     if isinstance(column.dtype, pl.Datetime) and column.dtype.time_zone is None:
         column = column.dt.replace_time_zone("UTC")
     column = _finite(column.cast(TYPES[kind]))
-    if column.null_count() and not field["nullable"]:
+    if column.null_count() and not field.nullable:
         row = int(column.is_null().arg_max() or 0)
         message = f"the request's value {name!r} is no {kind} in {column.null_count():,} rows, the first is row {row:,}"
         raise DefinitionError(message)

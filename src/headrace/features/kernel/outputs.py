@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from headrace.errors import DefinitionError
-from headrace.features.definitions.spec import feature_columns, result_kind
+from headrace.features.definitions.feature_spec import (
+    ApproxDistinctSpec,
+    CountSpec,
+    DecayedSumSpec,
+    HistogramSpec,
+    LastNSpec,
+    MaxSpec,
+    MeanSpec,
+    MinSpec,
+    QuantileSpec,
+    StdSpec,
+    SumSpec,
+    VarianceSpec,
+)
+from headrace.features.definitions.spec import result_kind
 from headrace.features.kernel.sketches import MILLION
 from headrace.features.kernel.states import FOREVER, NEVER, Component, DecayedState, StateColumns, Values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from headrace.features.definitions.expression import ExpressionTree
+    from headrace.features.definitions.feature_spec import FeatureSpec
 
 _DTYPES = {"int": "<i8", "bool": "<i8", "float": "<f8", "datetime": "<i8", "str": "text"}
 _IN_TOLERANCE = frozenset({"sum", "mean", "variance", "std", "decayed_sum"})
@@ -51,67 +65,61 @@ class TypedValue:
     nullable: bool
 
 
-def compile_feature(
-    feature: Mapping[str, Any], shape: TypedValue, index: Callable[[Component], int]
-) -> list[OutputColumn]:
-    """The outputs of one feature of a spec; ``index`` gives the place of each component that they read.
-
-    Raises DefinitionError for an aggregate that this version does not know.
-    """
-    kind = feature["aggregate"]
+def compile_feature(feature: FeatureSpec, shape: TypedValue, index: Callable[[Component], int]) -> list[OutputColumn]:
+    """Return the output columns of one feature; ``index`` gives the place of each component that they read."""
+    half_life_us = feature.half_life_us if isinstance(feature, DecayedSumSpec) else 0
+    result = result_kind(feature.aggregate, shape.kind)
     return [
-        OutputColumn(
-            name, kind, result_kind(kind, shape.kind), tuple(map(index, parts)), item, feature.get("half_life_us", 0)
-        )
-        for name, (item, parts) in zip(feature_columns(feature), _parts(feature, shape), strict=True)
+        OutputColumn(name, feature.aggregate, result, tuple(map(index, part.components)), part.item, half_life_us)
+        for name, part in zip(feature.columns, _parts(feature, shape), strict=True)
     ]
 
 
-def _parts(feature: Mapping[str, Any], shape: TypedValue) -> Sequence[tuple[int, list[Component]]]:
-    """The item of each column of a feature with the components that it reads."""
-    kind, where = feature["aggregate"], feature["where"]
-    if kind not in _PARTS:
-        message = f"feature {feature['name']!r} is a {kind!r}; this version knows {sorted(_PARTS)}: update headrace"
-        raise DefinitionError(message)
-    count = Component("count", "add", "<i8", shape.value if shape.nullable else None, where)
-    own = Component("value", kind, _DTYPES.get(shape.kind, "<i8"), shape.value, where)
-    return _PARTS[kind](feature, own, count)
+class _Part(NamedTuple):
+    """What one column of a feature is read off: its components, and which item of them it is."""
+
+    item: int
+    components: Sequence[Component]
 
 
-def _histogram(feature: Mapping[str, Any], own: Component, _: Component) -> list[tuple[int, list[Component]]]:
-    bounds = itertools.pairwise([None, *feature["edges"], None])
-    return [
-        (bucket, [Component("count", "add", "<i8", own.value, own.where, low, high)])
-        for bucket, (low, high) in enumerate(bounds)
-    ]
+def _parts(feature: FeatureSpec, shape: TypedValue) -> Sequence[_Part]:
+    count = Component("count", "add", "<i8", shape.value if shape.nullable else None, feature.where)
+    own = Component("value", feature.aggregate, _DTYPES.get(shape.kind, "<i8"), shape.value, feature.where)
+    match feature:
+        case LastNSpec(n=n):
+            return [_Part(item, [replace(own, op="newest", argument=n)]) for item in range(n)]
+        case QuantileSpec(bits=bits):
+            buckets = replace(own, op="buckets", dtype="<f8", argument=bits)
+            return [_Part(round(q * MILLION), [buckets]) for q in feature.quantiles]
+        case HistogramSpec(edges=edges):
+            bounds = itertools.pairwise([None, *edges, None])
+            return [
+                _Part(bucket, [Component("count", "add", "<i8", own.value, own.where, low, high)])
+                for bucket, (low, high) in enumerate(bounds)
+            ]
+    return [_Part(0, _components(feature, own, count))]
 
 
-def _quantile(feature: Mapping[str, Any], own: Component, _: Component) -> list[tuple[int, list[Component]]]:
-    buckets = replace(own, op="buckets", dtype="<f8", argument=feature["bits"])
-    wanted = feature["q"] if isinstance(feature["q"], list) else [feature["q"]]
-    return [(round(q * MILLION), [buckets]) for q in wanted]
-
-
-def _moments(_: Mapping[str, Any], own: Component, __: Component) -> list[tuple[int, list[Component]]]:
-    return [(0, [replace(own, op="moments", dtype="<f8")])]
-
-
-_PARTS: dict[str, Callable[[Mapping[str, Any], Component, Component], list[tuple[int, list[Component]]]]] = {
-    "count": lambda _, __, count: [(0, [count])],
-    "sum": lambda _, own, __: [(0, [replace(own, op="add")])],
-    "mean": lambda _, own, count: [(0, [replace(own, op="add", dtype="<f8"), count])],
-    "min": lambda _, own, count: [(0, [own, count])],
-    "max": lambda _, own, count: [(0, [own, count])],
-    "first": lambda _, own, __: [(0, [own])],
-    "last": lambda _, own, __: [(0, [own])],
-    "variance": _moments,
-    "std": _moments,
-    "decayed_sum": lambda f, own, _: [(0, [replace(own, op="decayed", dtype="<f8", argument=f["half_life_us"])])],
-    "approx_distinct": lambda f, own, _: [(0, [replace(own, op="registers", argument=f["precision"])])],
-    "last_n": lambda f, own, _: [(item, [replace(own, op="newest", argument=f["n"])]) for item in range(f["n"])],
-    "quantile": _quantile,
-    "histogram": _histogram,
-}
+def _components(feature: FeatureSpec, own: Component, count: Component) -> Sequence[Component]:
+    """The components of a feature that has one column."""
+    match feature:
+        case CountSpec():
+            read = [count]
+        case SumSpec():
+            read = [replace(own, op="add")]
+        case MeanSpec():
+            read = [replace(own, op="add", dtype="<f8"), count]
+        case MinSpec() | MaxSpec():
+            read = [own, count]
+        case VarianceSpec() | StdSpec():
+            read = [replace(own, op="moments", dtype="<f8")]
+        case DecayedSumSpec(half_life_us=half_life_us):
+            read = [replace(own, op="decayed", dtype="<f8", argument=half_life_us)]
+        case ApproxDistinctSpec(precision=precision):
+            read = [replace(own, op="registers", argument=precision)]
+        case _:  # the first and the last value
+            read = [own]
+    return read
 
 
 def finish(output: OutputColumn, columns: StateColumns, at_us: np.ndarray) -> Values:

@@ -12,11 +12,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 
-from headrace.features.definitions.expression import ExpressionTree, kind, nullable
-from headrace.features.definitions.spec import column_names, spec_hash
+from headrace.features.definitions.expression import kind, nullable
 from headrace.features.kernel.field import FieldLayout
 from headrace.features.kernel.outputs import OutputColumn, TypedValue, compile_feature, finish, typed
 from headrace.features.kernel.sketched_tiles import SketchedTiles, entries_of, join, references, sketched
@@ -28,6 +26,8 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from headrace.features.definitions.feature_spec import FeatureSpec
+    from headrace.features.definitions.view_spec import ViewSpec
     from headrace.features.kernel.states import Component
 
 
@@ -43,16 +43,16 @@ class WindowTiles:
 class TileKernel:
     """The kernel of one view spec."""
 
-    def __init__(self, spec: Mapping[str, Any]) -> None:
+    def __init__(self, spec: ViewSpec) -> None:
         self.spec = spec
-        self.version = spec_hash(spec)
-        self.sizes = tuple(sorted({window["tile_us"] for window in spec["windows"]}))
+        self.version = spec.version
+        self.sizes = tuple(sorted({window.tile_us for window in spec.windows}))
         self.windows = tuple(
-            WindowTiles(w["name"], self.sizes.index(w["tile_us"]), w["length_us"] // w["tile_us"])
-            for w in spec["windows"]
+            WindowTiles(each.name, self.sizes.index(each.tile_us), each.length_us // each.tile_us)
+            for each in spec.windows
         )
-        self.columns = column_names(spec)
-        self.entity_keys: list[list[str]] = spec["entity"]["keys"]
+        self.columns = spec.columns
+        self.entity_keys = [(key.name, key.kind) for key in spec.entity.keys]
         self._compile()
         self.empty = self._empty()
         self.layout = FieldLayout(self.tile, len(self.sizes), tuple(sketch.dtype for sketch in self.sketches))
@@ -62,7 +62,7 @@ class TileKernel:
     def _compile(self) -> None:
         self.components: list[Component] = []
         self.outputs: list[OutputColumn] = []
-        for feature in self.spec["features"]:
+        for feature in self.spec.features:
             self.outputs += compile_feature(feature, self._shape(feature), self._component)
         self._states: dict[int, tuple[list[str], State]] = {}
         self._sketches: dict[int, Sketch] = {}
@@ -86,20 +86,11 @@ class TileKernel:
             self.components.append(component)
         return self.components.index(component)
 
-    def _shape(self, feature: Mapping[str, Any]) -> TypedValue:
-        fields = [field for field in self.spec["source"]["fields"] if not field["many"]]
-        kinds = {field["name"]: field["kind"] for field in fields}
-        value = inline(feature["value"], self._derived)
-        found = "int" if value is None else kind(value, kinds)
-        may_be_null = value is not None and nullable(value, {field["name"] for field in fields if field["nullable"]})
-        return TypedValue(value, found, may_be_null)
-
-    @cached_property
-    def _derived(self) -> dict[str, ExpressionTree]:
-        derived: dict[str, ExpressionTree] = {}
-        for name, tree in self.spec["derived"]:
-            derived[name] = inline(tree, derived)
-        return derived
+    def _shape(self, feature: FeatureSpec) -> TypedValue:
+        stream, value = self.spec.stream, self.spec.inlined(feature.value)
+        if value is None:
+            return TypedValue(value, "int", nullable=False)
+        return TypedValue(value, kind(value, stream.kinds), nullable(value, stream.nullable))
 
     def _empty(self) -> np.ndarray:
         empty = np.zeros(1, self.tile)
@@ -122,15 +113,12 @@ class TileKernel:
 
         from headrace.features.kernel.expression_polars import to_polars  # noqa: PLC0415
 
-        where = self.spec["where"]
-        keys = {key for key, _ in self.entity_keys}
+        where, keys = self.spec.where, self.spec.key_names
         conditions = [
-            pl.col(field["name"]).is_not_null()
-            for field in self.spec["source"]["fields"]
-            if field["name"] in keys and field["nullable"]
+            pl.col(each.name).is_not_null() for each in self.spec.stream.fields if each.name in keys and each.nullable
         ]
         if where is not None:
-            conditions.append(to_polars(inline(where, self._derived)))
+            conditions.append(to_polars(self.spec.inlined(where)))
         return pl.all_horizontal(conditions) if conditions else None
 
     def lift(self, frame: pl.DataFrame) -> np.ndarray:
@@ -161,7 +149,7 @@ class TileKernel:
     @cached_property
     def _inlined(self) -> list[Component]:
         """The components, derived columns replaced in their filters too."""
-        return [replace(component, where=inline(component.where, self._derived)) for component in self.components]
+        return [replace(component, where=self.spec.inlined(component.where)) for component in self.components]
 
     def _with_entries(self, partials: np.ndarray, frame: pl.DataFrame) -> np.ndarray:
         """One entry a row and sketch, counted where the row counts."""
@@ -341,13 +329,9 @@ class TileKernel:
 
 
 @lru_cache(maxsize=256)
-def _kernel(canonical: bytes) -> TileKernel:
-    return TileKernel(msgspec.json.decode(canonical))
-
-
-def kernel(spec: Mapping[str, Any]) -> TileKernel:
-    """The kernel of a spec, compiled once a process."""
-    return _kernel(msgspec.json.encode(spec, order="sorted"))
+def kernel(spec: ViewSpec) -> TileKernel:
+    """Return the kernel of a spec. A process compiles it once."""
+    return TileKernel(spec)
 
 
 def run_starts(*keys: np.ndarray) -> np.ndarray:
@@ -357,13 +341,3 @@ def run_starts(*keys: np.ndarray) -> np.ndarray:
     for key in keys:
         changed[1:] |= key[1:] != key[:-1]
     return np.flatnonzero(changed)
-
-
-def inline(tree: ExpressionTree, derived: Mapping[str, ExpressionTree]) -> ExpressionTree:
-    """The tree with derived columns replaced by what they stand for."""
-    if tree is None or tree[0] == "lit":
-        return tree
-    if tree[0] == "col":
-        return derived.get(tree[1], tree)
-    return [tree[0], *(inline(arm, derived) if (isinstance(arm, list) and tree[0] != "is_in") or index == 0 else arm
-                       for index, arm in enumerate(tree[1:]))]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -11,13 +11,14 @@ import polars as pl
 
 from headrace.event_log.query_span import QuerySpan, SpanReader
 from headrace.features.kernel.tile_kernel import kernel
-from headrace.features.offline.view_history import PointInTimeQueries, ViewHistory, measured_columns
+from headrace.features.offline.view_history import PointInTimeQueries, ViewHistory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from headrace.bus.source_partition import SourcePartition
     from headrace.event_log.readable_log import LogReader, LogSnapshot, ReadableLog
+    from headrace.features.definitions.view_spec import ViewSpec
 
 _NO_LIMIT = 2**62
 _DECODE = msgspec.json.Decoder(dict[str, dict[str, int]]).decode
@@ -51,11 +52,11 @@ class FeatureHistory:
     stream has new rows.
     """
 
-    def __init__(self, specs: Sequence[Mapping[str, Any]], log: ReadableLog, span: QuerySpan | None = None) -> None:
+    def __init__(self, specs: Sequence[ViewSpec], log: ReadableLog, span: QuerySpan | None = None) -> None:
         self._specs = list(specs)
-        of_topics: dict[str, list[Mapping[str, Any]]] = {}
+        of_topics: dict[str, list[ViewSpec]] = {}
         for spec in specs:
-            of_topics.setdefault(spec["source"]["topic"], []).append(spec)
+            of_topics.setdefault(spec.stream.topic, []).append(spec)
         self._readers = {topic: _reader(log, topic, of_topic, span) for topic, of_topic in of_topics.items()}
         self._rows: dict[str, list[pl.DataFrame]] = {topic: [] for topic in self._readers}
         self._views: dict[str, ViewHistory] = {}
@@ -66,18 +67,18 @@ class FeatureHistory:
             new = reader.read(snapshot)
             if not self._rows[topic] or not new.is_empty():
                 self._rows[topic] = [pl.concat([*self._rows[topic], new])]
-                self._views = {name: v for name, v in self._views.items() if v.kernel.spec["source"]["topic"] != topic}
+                self._views = {name: v for name, v in self._views.items() if v.kernel.spec.stream.topic != topic}
 
     def positions(self) -> dict[str, Mapping[SourcePartition, int]]:
         """Topic → source partition → the offset below which every row was read."""
         return {topic: reader.positions() for topic, reader in self._readers.items()}
 
-    def view(self, spec: Mapping[str, Any]) -> ViewHistory:
+    def view(self, spec: ViewSpec) -> ViewHistory:
         """Return the index of one view: one of these views, or another view of the same stream and fields."""
-        if spec["view"] not in self._views:
-            topic = spec["source"]["topic"]
-            self._views[spec["view"]] = ViewHistory(spec, self._rows[topic][0], self._readers[topic].positions())
-        return self._views[spec["view"]]
+        if spec.name not in self._views:
+            topic = spec.stream.topic
+            self._views[spec.name] = ViewHistory(spec, self._rows[topic][0], self._readers[topic].positions())
+        return self._views[spec.name]
 
     def logged(self, served: Sequence[str | None]) -> ServedOffsets:
         """Return the V of these log lines (JSON: view → source partition → next offset). None: nothing was logged.
@@ -88,7 +89,7 @@ class FeatureHistory:
         distinct = texts.unique(maintain_order=True).with_row_index("code")  # those served together share a line
         codes = texts.join(distinct, on="text", how="left", nulls_equal=True, maintain_order="left")["code"].to_numpy()
         found = [{} if text is None else _DECODE(text) for text in distinct["text"].to_list()]
-        of_views = [(self.view(spec).sources, [v.get(spec["view"], {}) for v in found]) for spec in self._specs]
+        of_views = [(self.view(spec).sources, [v.get(spec.name, {}) for v in found]) for spec in self._specs]
         return ServedOffsets(
             [_offsets(*of_view)[codes] for of_view in of_views],
             texts["text"].is_not_null().to_numpy(),
@@ -131,11 +132,11 @@ class FeatureHistory:
         for name, (found, present) in zip(kernel(spec).columns, history.values(queries), strict=True):
             yield _column(name, found, ~present | unknown)
 
-    def _available(self, spec: Mapping[str, Any], at_us: np.ndarray, own: OwnRecords | None) -> np.ndarray:
+    def _available(self, spec: ViewSpec, at_us: np.ndarray, own: OwnRecords | None) -> np.ndarray:
         """V of rows that were never served: what was available, without the row's own record."""
         history = self.view(spec)
-        offsets = history.known_at(at_us, spec["delay_us"])
-        if own is None or own.topic != spec["source"]["topic"]:
+        offsets = history.known_at(at_us, spec.delay_us)
+        if own is None or own.topic != spec.stream.topic:
             return offsets
         limited: np.ndarray = np.minimum(offsets, _own_limits(history.sources, own.places))
         return limited
@@ -143,7 +144,7 @@ class FeatureHistory:
 
 def available_features(history: ViewHistory, keys: pl.DataFrame, at_us: np.ndarray) -> pl.DataFrame:
     """Return the columns of one view for each row of ``keys``, from what was available at t minus the view's delay."""
-    offsets = history.known_at(at_us, history.kernel.spec["delay_us"])
+    offsets = history.known_at(at_us, history.kernel.spec.delay_us)
     found = history.values(PointInTimeQueries(keys, at_us, offsets, history.sources))
     names = history.kernel.columns
     return pl.DataFrame([_column(name, each, ~there) for name, (each, there) in zip(names, found, strict=True)])
@@ -154,23 +155,13 @@ def _column(name: str, found: np.ndarray, missing: np.ndarray) -> pl.Series:
     return column.set(pl.Series(missing), None) if missing.any() else column
 
 
-def _reader(
-    log: ReadableLog, topic: str, specs: Sequence[Mapping[str, Any]], span: QuerySpan | None
-) -> LogReader | SpanReader:
+def _reader(log: ReadableLog, topic: str, specs: Sequence[ViewSpec], span: QuerySpan | None) -> LogReader | SpanReader:
     """Return a reader of the columns that the views of one stream use."""
-    columns = ["__available_at", *(name for spec in specs for name in used_columns(spec))]
+    columns = ["__available_at", *(name for spec in specs for name in spec.used_fields)]
     if span is None:
         return log.reader(topic, columns)
-    longest_us = max(window["length_us"] for spec in specs for window in spec["windows"])
-    return SpanReader(
-        log, topic, columns, span.keeps(topic, specs[0]["source"]["event_time"], longest_us), span.below[topic]
-    )
-
-
-def used_columns(spec: Mapping[str, Any]) -> list[str]:
-    """The fields of its stream that a view uses: event time, join keys, and the fields in its expressions."""
-    keys = [key for key, _ in spec["entity"]["keys"]]
-    return list(dict.fromkeys([spec["source"]["event_time"], *keys, *measured_columns(spec)]))
+    longest_us = max(spec.longest_window_us for spec in specs)
+    return SpanReader(log, topic, columns, span.keeps(topic, specs[0].stream.event_time, longest_us), span.below[topic])
 
 
 def _offsets(sources: Sequence[SourcePartition], found: Sequence[Mapping[str, int]]) -> np.ndarray:

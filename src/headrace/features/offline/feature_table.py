@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -14,14 +14,14 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from headrace.errors import FencedError, OfflineStoreUnavailableError
 from headrace.event_log.event_log import ACCEPTED
-from headrace.features.definitions.spec import spec_hash
-from headrace.features.offline.feature_history import available_features, used_columns
+from headrace.features.offline.feature_history import available_features
 from headrace.features.offline.view_history import ViewHistory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from headrace.event_log.event_log import EventLog
+    from headrace.features.definitions.view_spec import ViewSpec
 
 TIME = "time"
 GRID, SPEC = "headrace.grid", "headrace.spec"
@@ -35,9 +35,9 @@ PIECE_ROWS = 500_000
 _SHORTEST_US, _LONGEST_US = 60_000_000, 86_400_000_000
 
 
-def step_us(spec: Mapping[str, Any]) -> int:
+def step_us(spec: ViewSpec) -> int:
     """The step of the grid: the shortest window, at least a minute and at most a day."""
-    return int(np.clip(min(window["length_us"] for window in spec["windows"]), _SHORTEST_US, _LONGEST_US))
+    return int(np.clip(min(window.length_us for window in spec.windows), _SHORTEST_US, _LONGEST_US))
 
 
 class FeatureTable:
@@ -47,10 +47,10 @@ class FeatureTable:
     a row at each t that follows, within one step, an event that was known by then.
     """
 
-    def __init__(self, spec: Mapping[str, Any], log: EventLog, folder: str) -> None:
+    def __init__(self, spec: ViewSpec, log: EventLog, folder: str) -> None:
         self._spec, self._log = spec, log
-        self.path = f"{folder.rstrip('/')}/{spec['view']}"
-        self._version = int(spec_hash(spec), 16) >> 1  # 63 bits
+        self.path = f"{folder.rstrip('/')}/{spec.name}"
+        self._version = int(spec.version, 16) >> 1  # 63 bits
         self._step = step_us(spec)
 
     def update(self) -> int:
@@ -87,12 +87,12 @@ class FeatureTable:
 
     def _rows(self, done: int | None) -> pl.DataFrame:
         """Return the rows that times after ``done`` depend on: all if nothing is done or a window has no end."""
-        source = self._spec["source"]
-        since_us = -1 if done is None else done * self._step - max(w["length_us"] for w in self._spec["windows"])
+        source = self._spec.stream
+        since_us = -1 if done is None else done * self._step - self._spec.longest_window_us
         since = pa.scalar(since_us, pa.timestamp("us", "UTC"))
-        keep = (ds.field(source["event_time"]) >= since) | (ds.field("__available_at") >= since)
-        columns = ["__available_at", *used_columns(self._spec)]
-        return self._log.select(source["topic"], keep if since_us >= 0 else None, columns)
+        keep = (ds.field(source.event_time) >= since) | (ds.field("__available_at") >= since)
+        columns = ["__available_at", *self._spec.used_fields]
+        return self._log.select(source.topic, keep if since_us >= 0 else None, columns)
 
     def _values(self, asked: pl.DataFrame, history: ViewHistory) -> pl.DataFrame:
         at_us = asked.get_column("__place").to_numpy() * self._step
@@ -113,10 +113,10 @@ class FeatureTable:
 
     def _asked(self, rows: pl.DataFrame, done: int, newest: int) -> pl.DataFrame:
         """Return join keys and ``__place``: the times on the grid after ``done`` with an event one step before."""
-        names = [key for key, _ in self._spec["entity"]["keys"]]
-        time, known = pl.col(self._spec["source"]["event_time"]).dt.epoch("us"), pl.col("__available_at").dt.epoch("us")
+        names = self._spec.key_names
+        time, known = pl.col(self._spec.stream.event_time).dt.epoch("us"), pl.col("__available_at").dt.epoch("us")
         place = (time + self._step - 1) // self._step
-        is_known = known + self._spec["delay_us"] <= place * self._step
+        is_known = known + self._spec.delay_us <= place * self._step
         wanted = (pl.col("__verdict") == ACCEPTED) & is_known & (place > done) & (place <= newest)
         present = pl.all_horizontal(pl.col(name).is_not_null() for name in names)
         asked = rows.filter(wanted & present).select(*names, place.alias("__place")).unique()

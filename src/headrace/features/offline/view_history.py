@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -17,15 +17,15 @@ import polars as pl
 from headrace.bus.source_partition import NO_CLOCK
 from headrace.event_log.by_source import source_codes
 from headrace.event_log.event_log import ACCEPTED
-from headrace.features.definitions.expression import columns
 from headrace.features.kernel.sorting import stable_order
-from headrace.features.kernel.tile_kernel import TileKernel, inline, kernel
+from headrace.features.kernel.tile_kernel import TileKernel, kernel
 from headrace.features.offline.tile_index import TileIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from headrace.bus.source_partition import SourcePartition
+    from headrace.features.definitions.view_spec import ViewSpec
     from headrace.features.kernel.states import Values
 
 INDEX_ROWS = 2_000_000
@@ -49,18 +49,16 @@ class ViewHistory:
     A source partition with an end may have no rows here: then no row that matters was read.
     """
 
-    def __init__(
-        self, spec: Mapping[str, Any], rows: pl.DataFrame, ends: Mapping[SourcePartition, int] | None = None
-    ) -> None:
+    def __init__(self, spec: ViewSpec, rows: pl.DataFrame, ends: Mapping[SourcePartition, int] | None = None) -> None:
         self.kernel: TileKernel = kernel(spec)
         self._ends = ends or {}
         self.sources, codes = source_codes(rows, self._ends)
         coded = rows.with_columns(pl.Series("__source", codes))
-        accepted = with_time(_where(coded, pl.col("__verdict") == ACCEPTED), spec["source"]["event_time"])
+        accepted = with_time(_where(coded, pl.col("__verdict") == ACCEPTED), spec.stream.event_time)
         self._available = self._by_source(coded, "__available_at")
-        self._clocks = self._available if spec["clock"] == "wall" else self._event_clocks(accepted)
-        self._names = [key for key, _ in self.kernel.entity_keys]
-        self._measured = measured_columns(spec)
+        self._clocks = self._available if spec.clock == "wall" else self._event_clocks(accepted)
+        self._names = spec.key_names
+        self._measured = spec.measured_fields
         used = list(dict.fromkeys([*self._names, "__time", "__source", "offset", *self._measured]))
         self._kept = self.kernel.keep(accepted).select(used)
 
@@ -104,7 +102,7 @@ class ViewHistory:
             clocks, below = self._clocks[source]
             count = np.searchsorted(below, offsets[:, column], side="left")
             clock = np.maximum(clock, np.append([NO_CLOCK], clocks)[count])
-        outside: np.ndarray = at_us < clock - self.kernel.spec["history_us"]
+        outside: np.ndarray = at_us < clock - self.kernel.spec.history_us
         return outside
 
     def values(self, queries: PointInTimeQueries) -> list[Values]:
@@ -146,9 +144,8 @@ class ViewHistory:
 
     def _times(self, at_us: np.ndarray) -> tuple[int, int]:
         """The first and the last event time that a query may use."""
-        windows = self.kernel.spec["windows"]
-        first = int(at_us.min(initial=-NO_CLOCK)) - max(window["length_us"] for window in windows)
-        return first, int(at_us.max(initial=NO_CLOCK)) + max(window["tile_us"] for window in windows)
+        first = int(at_us.min(initial=-NO_CLOCK)) - self.kernel.spec.longest_window_us
+        return first, int(at_us.max(initial=NO_CLOCK)) + max(self.kernel.sizes)
 
     def _align(self, queries: PointInTimeQueries) -> np.ndarray:
         aligned = np.zeros((len(queries.at_us), len(self.sources)), np.int64)
@@ -167,21 +164,6 @@ def with_time(frame: pl.DataFrame, event_time: str) -> pl.DataFrame:
     """Return the frame with ``__time`` (event time in us) and ``offset``, which the kernel needs."""
     time, offset = frame.get_column(event_time).cast(pl.Int64), frame.get_column("__offset")
     return frame.hstack([time.alias("__time"), offset.alias("offset")])
-
-
-def measured_columns(spec: Mapping[str, Any]) -> list[str]:
-    """The fields in the expressions of a view."""
-    derived = derived_columns(spec)
-    trees = [spec["where"], *(feature[part] for feature in spec["features"] for part in ("value", "where"))]
-    return sorted({column for tree in trees if tree is not None for column in columns(inline(tree, derived))})
-
-
-def derived_columns(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Each derived column of a view as an expression of fields alone."""
-    derived: dict[str, Any] = {}
-    for name, tree in spec["derived"]:
-        derived[name] = inline(tree, derived)
-    return derived
 
 
 def _where(rows: pl.DataFrame, condition: pl.Expr) -> pl.DataFrame:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from headrace.event_log.event_log import EventLog
-    from headrace.streams.deployments.deployment import Spec
+    from headrace.features.definitions.view_spec import ViewSpec
 
 _SAMPLE_ROWS = 50_000
 _KEY_BYTES = 300
@@ -35,7 +35,11 @@ def positions(log: EventLog, topic: str, topic_id: bytes, partitions: int) -> di
 
 
 def estimate(
-    log: EventLog, spec: Spec, ends: Mapping[SourcePartition, int], *, monotonic: Callable[[], float] = time.monotonic
+    log: EventLog,
+    spec: ViewSpec,
+    ends: Mapping[SourcePartition, int],
+    *,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> BackfillEstimate:
     """What folding one view over the log up to these ends takes, on this machine.
 
@@ -46,12 +50,12 @@ def estimate(
     for source, end in ends.items():
         start = max(end - _SAMPLE_ROWS, 0)
         folded += end - start
-        size += _size(spec, source, log.read_from(spec["source"]["topic"], source, start, end), end)
+        size += _size(spec, source, log.read_from(spec.stream.topic, source, start, end), end)
     seconds = (monotonic() - began) * rows / folded if folded else 0.0
     return BackfillEstimate(rows, size, round(seconds, 1), folded < rows)
 
 
-def _size(spec: Spec, source: SourcePartition, rows: pl.DataFrame, end: int) -> int:
+def _size(spec: ViewSpec, source: SourcePartition, rows: pl.DataFrame, end: int) -> int:
     view = ViewPartition(spec, source, MemoryOnlineStore())
     writes = view.fold(LoggedRows.of(rows, view.event_time), end, CursorState.LIVE)
     keys = [part for write in writes for part in zip(write.keys, write.fields, strict=True)]

@@ -5,12 +5,10 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from headrace.bus.producer import EventProducer
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import DEFINITIONS, FOR_EVER, TopicPlan, ensure_topics
-from headrace.streams.deployments.deployment import Deployment, advance, decode
+from headrace.streams.deployments.deployment import Deployment, advance, decode, encode
 
 if TYPE_CHECKING:
     from headrace.streams.deployments.deployment import DeploymentChange
@@ -27,7 +25,7 @@ class KafkaDeploymentLog:
     def append(self, change: DeploymentChange) -> None:
         """Returns once it is durable. Raises BusUnavailableError."""
         producer = EventProducer(self._servers)
-        producer.put(DEFINITIONS, change.namespace.encode(), msgspec.json.encode(change))
+        producer.put(DEFINITIONS, change.namespace.encode(), encode(change))
         producer.flush()
 
     def read(self, namespace: str) -> Deployment:

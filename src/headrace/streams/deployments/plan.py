@@ -1,4 +1,4 @@
-"""What deploying a project would change: pure, from what is deployed, what is wanted, and who needs what."""
+"""The plan of a deployment: what it would add, change and remove. Pure."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from headrace.streams.deployments.deployment import Deployment, Spec, named, told_by, views_of
+from headrace.features.definitions.store_documents import ServiceDocument, name_the_same, view_names
 from headrace.streams.deployments.spec_diff import changes, service_changes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from headrace.features.definitions.service_spec import ServiceSpec
+    from headrace.features.definitions.view_spec import ViewSpec
+    from headrace.streams.deployments.deployment import Deployment
+
 PlanAction = Literal["added", "changed", "removed", "retires", "kept", "unchanged"]
 
 
 class BackfillEstimate(msgspec.Struct, frozen=True):
-    """What a backfill takes. ``bytes``: keys and fields in Redis, at least so much where only a sample was folded."""
+    """The cost of a backfill. ``bytes`` of keys and fields in Redis are a lower bound if ``is_sample``."""
 
     rows: int
     bytes: int
@@ -25,10 +29,11 @@ class BackfillEstimate(msgspec.Struct, frozen=True):
 
 
 class PlanLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One view version or service, and what becomes of it.
+    """What happens to one view version or to one service.
 
-    A view that is *removed* or *changed* leaves its old version, which has a line of its own: it *retires*, or it is
-    *kept* for ``why``. ``live``: whether it has caught up, or the service is in force.
+    A view that is removed or changed leaves an old version, which has a line of its own: it *retires*, or it is *kept*
+    for the reasons in ``why``. ``what`` has the changes, one phrase each. ``live``: the view has caught up, or the
+    service is in force.
     """
 
     kind: Literal["view", "service"]
@@ -43,7 +48,7 @@ class PlanLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeploymentPlan(msgspec.Struct, frozen=True):
-    """All of it. ``expects`` is the deployment that it was made against."""
+    """The lines of a plan. ``expects`` is the deployment that the plan was made against."""
 
     expects: str | None
     lines: list[PlanLine]
@@ -51,57 +56,57 @@ class DeploymentPlan(msgspec.Struct, frozen=True):
 
     @property
     def is_live(self) -> bool:
-        """Whether nothing has to be deployed, and everything that is has caught up."""
+        """Whether nothing has to be deployed and everything deployed has caught up."""
         return self.is_deployed and all(line.live is not False for line in self.lines)
 
-    def told(self) -> dict[str, Any]:
-        """As plain JSON."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain JSON."""
         content: dict[str, Any] = msgspec.to_builtins(self)
         return {"changes": not self.is_deployed, "live": self.is_live} | content
 
 
 def make_plan(
     state: Deployment,
-    views: Sequence[Spec],
-    services: Sequence[Spec],
+    views: Sequence[ViewSpec],
+    services: Sequence[ServiceSpec],
     *,
     models: Mapping[str, Sequence[str]],
-    in_force: Mapping[str, Spec],
+    in_force: Mapping[str, ServiceDocument],
     live: Mapping[str, bool],
 ) -> DeploymentPlan:
-    """The plan that leads from ``state`` to these specs.
+    """Return the plan that leads from ``state`` to these specs.
 
-    ``models`` says which versions name a view, ``in_force`` what the online store says of the services, ``live`` which
-    views have caught up.
+    ``models`` has the model versions that name a view, ``in_force`` the online store's documents of the services, and
+    ``live`` whether a view has caught up.
     """
-    wanted = {named(spec): spec for spec in views}
-    lines = [_view(state, name, spec, live=live.get(name, False)) for name, spec in wanted.items()]
-    lines += [_service(state, spec, in_force.get(spec["service"])) for spec in services]
-    gone = state.services.keys() - {spec["service"] for spec in services}
+    wanted = {spec.versioned_name: spec for spec in views}
+    lines = [_view(state, spec, live=live.get(name, False)) for name, spec in wanted.items()]
+    lines += [_service(state, spec, in_force.get(spec.name)) for spec in services]
+    gone = state.services.keys() - {spec.name for spec in services}
     lines += [PlanLine(kind="service", name=name, action="removed") for name in sorted(gone)]
     old = [name for name in state.folded(models) if name not in wanted]
     lines += [_old(name, _needs(name, models, services, in_force)) for name in old]
     return DeploymentPlan(state.id, lines, state.deploys(views, services))
 
 
-def _view(state: Deployment, name: str, spec: Spec, *, live: bool) -> PlanLine:
-    before = next((old for old in state.views.values() if old["view"] == spec["view"]), None)
+def _view(state: Deployment, spec: ViewSpec, *, live: bool) -> PlanLine:
+    before = next((old for old in state.views.values() if old.name == spec.name), None)
     if before is None:
-        return PlanLine(kind="view", name=spec["view"], action="added", after=_version(name))
+        return PlanLine(kind="view", name=spec.name, action="added", after=spec.version)
     if before == spec:
-        return PlanLine(kind="view", name=spec["view"], action="unchanged", after=_version(name), live=live)
+        return PlanLine(kind="view", name=spec.name, action="unchanged", after=spec.version, live=live)
     return PlanLine(
         kind="view",
-        name=spec["view"],
+        name=spec.name,
         action="changed",
-        before=_version(named(before)),
-        after=_version(name),
+        before=before.version,
+        after=spec.version,
         what=changes(before, spec),
     )
 
 
-def _service(state: Deployment, spec: Spec, in_force: Spec | None) -> PlanLine:
-    name, before = spec["service"], state.services.get(spec["service"])
+def _service(state: Deployment, spec: ServiceSpec, in_force: ServiceDocument | None) -> PlanLine:
+    name, before = spec.name, state.services.get(spec.name)
     if before is None:
         return PlanLine(kind="service", name=name, action="added", what=_names(spec))
     if before == spec:
@@ -109,14 +114,14 @@ def _service(state: Deployment, spec: Spec, in_force: Spec | None) -> PlanLine:
             kind="service",
             name=name,
             action="unchanged",
-            live=in_force is not None and told_by(in_force) == spec,
+            live=in_force is not None and name_the_same(in_force, ServiceDocument.of(spec)),
         )
     return PlanLine(kind="service", name=name, action="changed", what=service_changes(before, spec))
 
 
-def _names(service: Spec) -> list[str]:
-    made = service.get("on_demand", {}).get("features", [])
-    return [*(f"+ {name}" for name, _ in service["views"]), *(f"+ on-demand {feature['name']}" for feature in made)]
+def _names(service: ServiceSpec) -> list[str]:
+    made = [f"+ on-demand {feature.name}" for feature in service.made.features]
+    return [*(f"+ {view.name}" for view in service.views), *made]
 
 
 def _old(name: str, why: list[str]) -> PlanLine:
@@ -125,17 +130,16 @@ def _old(name: str, why: list[str]) -> PlanLine:
 
 
 def _needs(
-    name: str, models: Mapping[str, Sequence[str]], services: Sequence[Spec], in_force: Mapping[str, Spec]
+    name: str,
+    models: Mapping[str, Sequence[str]],
+    services: Sequence[ServiceSpec],
+    in_force: Mapping[str, ServiceDocument],
 ) -> list[str]:
-    """Why a version that is not wanted stays; services that go over to another version need it for that time only."""
-    wanted = {spec["service"] for spec in services}
-    told = [f"model {version}" for version in models.get(name, ())]
-    return told + [
+    """The reasons why an old version stays. A service that goes over to another version needs it until then."""
+    wanted = {spec.name for spec in services}
+    reasons = [f"model {version}" for version in models.get(name, ())]
+    return reasons + [
         f"service {service}, until it has gone over"
-        for service, spec in in_force.items()
-        if service in wanted and name in views_of(spec)
+        for service, document in in_force.items()
+        if service in wanted and name in view_names(document)
     ]
-
-
-def _version(name: str) -> str:
-    return name.rpartition("@")[2]

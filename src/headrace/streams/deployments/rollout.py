@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
 import structlog
 
 from headrace.bus.topics import MODELS
 from headrace.errors import CodecError
+from headrace.features.definitions.spec import read_spec, to_document
+from headrace.features.definitions.store_documents import deployment_number, name_the_same, view_names
 from headrace.features.online.cursor import is_live
 from headrace.models.model_event_log import entry
 from headrace.models.model_events import ModelEventRecord
@@ -22,13 +23,10 @@ from headrace.streams.deployments.deployment import (
     Deployed,
     Deployment,
     DeploymentChange,
-    Spec,
     ViewsRetired,
     advance,
     decode,
     named_by_models,
-    told_by,
-    views_of,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +36,9 @@ if TYPE_CHECKING:
 
     from headrace.base.times import Clock
     from headrace.bus.stream import Stream
+    from headrace.features.definitions.service_spec import ServiceSpec
+    from headrace.features.definitions.store_documents import NamingDocument
+    from headrace.features.definitions.view_spec import ViewSpec
     from headrace.features.online.store import OnlineStore
 
 _GRACE_S = 60.0
@@ -83,7 +84,7 @@ class Rollout:
         drop_after_s: float = _DROP_AFTER_S,
     ) -> None:
         self._namespace, self._store, self._tail, self._append = namespace, store, tail, append
-        self._streams = {stream.topic: msgspec.json.decode(msgspec.json.encode(stream.spec)) for stream in streams}
+        self._streams = {stream.topic: stream.spec for stream in streams}
         self._new_id, self._clock = new_id, clock
         self._unneeded = NamesPresentFor(monotonic, grace_s)
         self._undropped = NamesPresentFor(monotonic, drop_after_s)
@@ -93,7 +94,7 @@ class Rollout:
         self._warned: set[str] = set()
         self.deployment, self._models = Deployment(), dict[str, ModelState]()
 
-    def begin(self, views: Sequence[Spec], services: Sequence[Spec]) -> None:
+    def begin(self, views: Sequence[ViewSpec], services: Sequence[ServiceSpec]) -> None:
         """Read both logs. Before the first deployment, the worker's own definitions become it.
 
         Raises BusUnavailableError.
@@ -113,31 +114,30 @@ class Rollout:
                 do="see `headrace plan`, then `headrace apply`",
             )
 
-    def specs(self) -> list[Spec]:
+    def specs(self) -> list[ViewSpec]:
         """The views to fold: those wanted, and earlier versions that are not retired."""
         folded = self.deployment.folded(named_by_models(self._models))
         return [spec for name, spec in folded.items() if self._can_fold(name, spec)]
 
-    def _can_fold(self, name: str, spec: Spec) -> bool:
-        source = spec["source"]
-        stream = self._streams.get(source["topic"])
-        if stream is not None and all(wanted in stream["fields"] for wanted in source["fields"]):
+    def _can_fold(self, name: str, spec: ViewSpec) -> bool:
+        stream = self._streams.get(spec.stream.topic)
+        if stream is not None and all(wanted in stream.fields for wanted in spec.stream.fields):
             return True
         if name not in self._warned:
             self._warned.add(name)
             logger.warning(
                 "a deployed view wants a stream that this worker does not read, or other fields of it",
-                view=name, topic=source["topic"], do="start the worker again with the project's new streams",
+                view=name, topic=spec.stream.topic, do="start the worker again with the project's new streams",
             )  # fmt: skip
         return False
 
     def publish(self) -> None:
         """Put the specs into the store, where it lacks them. Raises OnlineStoreUnavailableError."""
         for name, spec in self.deployment.folded(named_by_models(self._models)).items():
-            self._store.put_document(f"view:{name}", spec)
+            self._store.put_document(f"view:{name}", to_document(spec))
         self._serve()
 
-    def step(self) -> list[Spec]:
+    def step(self) -> list[ViewSpec]:
         """Hear what is new, switch services, retire and drop views; the views to fold from now on.
 
         Raises OnlineStoreUnavailableError and BusUnavailableError; then it may be called again.
@@ -178,7 +178,7 @@ class Rollout:
 
     # -- services ---------------------------------------------------------------------------------------------------
 
-    def _serve(self) -> list[Spec]:
+    def _serve(self) -> list[NamingDocument]:
         """Switch each service, and each view's name, to its new version by one write, once all its partitions are live.
 
         Returns the documents that are in force: of services, and of views' names. A name that the store does not know
@@ -186,35 +186,35 @@ class Rollout:
         """
         gone = [f"service:{name}" for name in self.deployment.gone_services]
         self._store.remove_documents(gone + [f"view:{name}" for name in self.deployment.gone_views])
-        wanted = {f"service:{name}": spec for name, spec in self.deployment.services.items()}
-        wanted |= {f"view:{name}": version for name, version in self.deployment.versions.items()}
+        wanted = self.deployment.documents
         found = self._store.get_documents([*wanted])
         return [
-            self._serve_one(name, spec | {"deployment": self.deployment.number}, there)
-            for (name, spec), there in zip(wanted.items(), found, strict=True)
+            self._serve_one(name, document, there)
+            for (name, document), there in zip(wanted.items(), found, strict=True)
         ]
 
-    def _serve_one(self, name: str, wanted: Spec, found: Spec | None) -> Spec:
+    def _serve_one(self, name: str, wanted: NamingDocument, document: Mapping[str, Any] | None) -> NamingDocument:
+        found = None if document is None else read_spec(document, type(wanted), f"the document {name!r}")
         if found is None or self._may_replace(name, found, wanted):
-            self._store.put_document(name, wanted)
+            self._store.put_document(name, to_document(wanted))
             return wanted
         return found
 
-    def _may_replace(self, name: str, found: Spec, wanted: Spec) -> bool:
+    def _may_replace(self, name: str, found: NamingDocument, wanted: NamingDocument) -> bool:
         """A worker that has not heard of the newest deployment must not go back to an older one."""
-        if told_by(found) == told_by(wanted) or found.get("deployment", 0) >= wanted["deployment"]:
+        if name_the_same(found, wanted) or deployment_number(found) >= deployment_number(wanted):
             return False
-        is_ready = all(map(is_live, self._store.cursors(views_of(wanted))))
+        is_ready = all(map(is_live, self._store.cursors(view_names(wanted))))
         if is_ready:
-            logger.info("look-ups go over to new views", name=name, views=views_of(wanted))
+            logger.info("look-ups go over to new views", name=name, views=view_names(wanted))
         return is_ready
 
     # -- retiring ---------------------------------------------------------------------------------------------------
 
-    def _retire(self, in_force: Sequence[Mapping[str, Any]]) -> None:
+    def _retire(self, in_force: Sequence[NamingDocument]) -> None:
         """Say that views are retired which nothing has needed for a while. To say it twice is harmless."""
         models = named_by_models(self._models)
-        needed = {*self.deployment.views, *models, *(view for service in in_force for view in views_of(dict(service)))}
+        needed = {*self.deployment.views, *models, *(view for service in in_force for view in view_names(service))}
         folded = self.deployment.folded(models)
         due = self._unneeded.over(folded.keys() - needed)
         if due and self.deployment.id is not None:

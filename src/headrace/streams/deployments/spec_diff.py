@@ -1,67 +1,79 @@
-"""What changed between two versions of a view or a service, in words."""
+"""What changed between two versions of a view or of a service, in words."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from headrace.base.times import format_duration
+from headrace.features.definitions.feature_spec import FeatureSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from headrace.streams.deployments.deployment import Spec
+    from headrace.bus.stream_spec import FieldSpec, StreamSpec
+    from headrace.features.definitions.service_spec import OnDemandFeature, RequestField, ServiceSpec
+    from headrace.features.definitions.view_spec import DerivedColumn, EntitySpec, ViewSpec, WindowSpec
+
+    _NamedPart = WindowSpec | FeatureSpec | DerivedColumn | FieldSpec | RequestField | OnDemandFeature
 
 _PLAIN = ("clock", "spec_version")
 _DURATIONS = ("max_age_us", "history_us", "delay_us")
 
 
-def changes(old: Spec, new: Spec) -> list[str]:
-    """One phrase a change, such as ``+ window 6h`` or ``feature n: where``; none for the same spec."""
+def changes(old: ViewSpec, new: ViewSpec) -> list[str]:
+    """Return one phrase for each change, such as ``+ window 6h`` or ``feature n: where``; none for equal specs."""
     return [
-        *_named("window", old["windows"], new["windows"]),
-        *_named("feature", old["features"], new["features"]),
-        *_named("derived", _pairs(old["derived"]), _pairs(new["derived"])),
-        *(["filter"] if old["where"] != new["where"] else []),
-        *_entity(old["entity"], new["entity"]),
-        *_stream(old["source"], new["source"]),
+        *_named("window", old.windows, new.windows),
+        *_named("feature", old.features, new.features),
+        *_named("derived", old.derived, new.derived),
+        *(["filter"] if old.where != new.where else []),
+        *_entity(old.entity, new.entity),
+        *_stream(old.stream, new.stream),
         *_settings(old, new, _DURATIONS, _duration),
         *_settings(old, new, _PLAIN, str),
     ]
 
 
-def service_changes(old: Spec, new: Spec) -> list[str]:
-    """Views that come, go, or are another version; their order where only that changed; what is made on demand."""
-    before, after = dict(old["views"]), dict(new["views"])
-    told = [f"+ {name}" for name in after if name not in before]
-    told += [f"- {name}" for name in before if name not in after]
-    told += [f"{name} {before[name]} → {after[name]}" for name in after if before.get(name, after[name]) != after[name]]
-    if not told and old["views"] != new["views"]:
-        told = ["order of views"]
-    made = [spec.get("on_demand", {"request": [], "features": []}) for spec in (old, new)]
-    told += _named("request value", *(part["request"] for part in made))
-    return told + _named("on-demand feature", *(part["features"] for part in made))
+def service_changes(old: ServiceSpec, new: ServiceSpec) -> list[str]:
+    """Return one phrase for each view that comes, goes or has another version, and for each on-demand change.
+
+    The order of the views is a change if nothing else about them is.
+    """
+    before, after = ({view.name: view.version for view in spec.views} for spec in (old, new))
+    phrases = [f"+ {name}" for name in after if name not in before]
+    phrases += [f"- {name}" for name in before if name not in after]
+    phrases += [
+        f"{name} {before[name]} → {after[name]}" for name in after if before.get(name, after[name]) != after[name]
+    ]
+    if not phrases and old.views != new.views:
+        phrases = ["order of views"]
+    phrases += _named("request value", old.made.request, new.made.request)
+    return phrases + _named("on-demand feature", old.made.features, new.made.features)
 
 
-def _pairs(derived: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
-    return [{"name": name, "expression": tree} for name, tree in derived]
-
-
-def _named(what: str, old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What was added, what is gone, and what differs; the order where only that did."""
-    before, after = ({item["name"]: item for item in items} for items in (old, new))
-    told = [f"+ {what} {name}" for name in after if name not in before]
-    told += [f"- {what} {name}" for name in before if name not in after]
-    told += [
+def _named(what: str, old: Sequence[_NamedPart], new: Sequence[_NamedPart]) -> list[str]:
+    """What was added, what is gone and what differs; the order if only that did."""
+    before, after = ({part.name: part for part in parts} for parts in (old, new))
+    phrases = [f"+ {what} {name}" for name in after if name not in before]
+    phrases += [f"- {what} {name}" for name in before if name not in after]
+    phrases += [
         f"{what} {name}: {', '.join(_differing(before[name], after[name]))}"
         for name in after
         if name in before and before[name] != after[name]
     ]
-    return told or ([f"order of {what}s"] if old != new else [])
+    return phrases or ([f"order of {what}s"] if old != new else [])
 
 
-def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    names = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
-    return [_difference(name.removesuffix("_us"), old.get(name), new.get(name)) for name in names]
+def _differing(old: _NamedPart, new: _NamedPart) -> list[str]:
+    before, after = _fields(old), _fields(new)
+    names = [name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)]
+    return [_difference(name.removesuffix("_us"), before.get(name), after.get(name)) for name in names]
+
+
+def _fields(part: _NamedPart) -> dict[str, Any]:
+    """The fields of a struct. The aggregate of a feature is the first."""
+    kind = {"aggregate": part.aggregate} if isinstance(part, FeatureSpec) else {}
+    return kind | {name: getattr(part, name) for name in part.__struct_fields__}
 
 
 def _difference(name: str, old: Any, new: Any) -> str:
@@ -70,29 +82,29 @@ def _difference(name: str, old: Any, new: Any) -> str:
     return name
 
 
-def _entity(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    if old["keys"] != new["keys"]:
+def _entity(old: EntitySpec, new: EntitySpec) -> list[str]:
+    if old.keys != new.keys:
         return [f"entity {_keys(old)} → {_keys(new)}"]
-    return [f"entity named {old['name']} → {new['name']}"] if old["name"] != new["name"] else []
+    return [f"entity named {old.name} → {new.name}"] if old.name != new.name else []
 
 
-def _keys(entity: Mapping[str, Any]) -> str:
-    return "+".join(f"{name}:{kind}" for name, kind in entity["keys"])
+def _keys(entity: EntitySpec) -> str:
+    return "+".join(f"{key.name}:{key.kind}" for key in entity.keys)
 
 
-def _stream(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    if old["topic"] != new["topic"]:
-        return [f"stream {old['topic']} → {new['topic']}"]
-    rest = {name for name in {*old, *new} if name != "fields" and old.get(name) != new.get(name)}
-    told = [f"stream: {name.removesuffix('_us')}" for name in sorted(rest)]
-    return [*_named("field", old["fields"], new["fields"]), *told]
+def _stream(old: StreamSpec, new: StreamSpec) -> list[str]:
+    if old.topic != new.topic:
+        return [f"stream {old.topic} → {new.topic}"]
+    settings = sorted(set(old.__struct_fields__) - {"topic", "fields"})
+    differing = [name for name in settings if getattr(old, name) != getattr(new, name)]
+    return [*_named("field", old.fields, new.fields), *(f"stream: {name.removesuffix('_us')}" for name in differing)]
 
 
-def _settings(old: Spec, new: Spec, names: Sequence[str], word: Callable[[Any], str]) -> list[str]:
+def _settings(old: ViewSpec, new: ViewSpec, names: Sequence[str], word: Callable[[Any], str]) -> list[str]:
     return [
-        f"{name.removesuffix('_us')} {word(old.get(name))} → {word(new.get(name))}"
+        f"{name.removesuffix('_us')} {word(getattr(old, name))} → {word(getattr(new, name))}"
         for name in names
-        if old.get(name) != new.get(name)
+        if getattr(old, name) != getattr(new, name)
     ]
 
 

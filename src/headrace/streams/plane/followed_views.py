@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from headrace.features.definitions.spec import spec_hash, view_name
 from headrace.streams.views.view_partition import reach_us
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from headrace.base.waiting import UntilAvailable
+    from headrace.features.definitions.view_spec import ViewSpec
     from headrace.streams.plane.acquisition import Acquisition
     from headrace.streams.plane.partition_opener import PartitionOpener
     from headrace.streams.plane.partitions import Partitions
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 class ViewDefinitions(Protocol):
     """Which views there are. :class:`FixedViews` never change; a Rollout follows the deployments."""
 
-    def specs(self) -> Sequence[Mapping[str, Any]]:
+    def specs(self) -> Sequence[ViewSpec]:
         """Return the views to fold now. Called once, when the worker begins."""
         ...
 
-    def step(self) -> Sequence[Mapping[str, Any]]:
+    def step(self) -> Sequence[ViewSpec]:
         """Take in new deployments, and return the views to fold from now on. Called about once a second.
 
         Raises TransientError; then it is called again.
@@ -39,14 +39,14 @@ class ViewDefinitions(Protocol):
 class FixedViews:
     """The same views for ever. ``publish`` puts their definitions into the store; None: somebody else does it."""
 
-    def __init__(self, specs: Sequence[Mapping[str, Any]], publish: Callable[[], None] | None = None) -> None:
+    def __init__(self, specs: Sequence[ViewSpec], publish: Callable[[], None] | None = None) -> None:
         self._specs, self._publish = list(specs), publish
 
-    def specs(self) -> Sequence[Mapping[str, Any]]:
+    def specs(self) -> Sequence[ViewSpec]:
         """Return the views."""
         return self._specs
 
-    def step(self) -> Sequence[Mapping[str, Any]]:
+    def step(self) -> Sequence[ViewSpec]:
         """Return the views."""
         return self._specs
 
@@ -61,8 +61,8 @@ class FollowedViews:
 
     def __init__(self, definitions: ViewDefinitions) -> None:
         self._definitions = definitions
-        self._specs: list[Mapping[str, Any]] = []
-        self.by_topic: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+        self._specs: list[ViewSpec] = []
+        self.by_topic: dict[str, list[ViewSpec]] = defaultdict(list)
         self.reach_us: dict[str, int] = {}
         self._set(definitions.specs())
 
@@ -74,12 +74,12 @@ class FollowedViews:
         self._set(found)
         return True
 
-    def _set(self, specs: Sequence[Mapping[str, Any]]) -> None:
+    def _set(self, specs: Sequence[ViewSpec]) -> None:
         self._specs = list(specs)
-        self.reach_us = {view_name(spec, spec_hash(spec)): reach_us(spec) for spec in specs}
+        self.reach_us = {spec.versioned_name: reach_us(spec) for spec in specs}
         self.by_topic.clear()
         for spec in specs:
-            self.by_topic[spec["source"]["topic"]].append(spec)
+            self.by_topic[spec.stream.topic].append(spec)
 
 
 class ViewDeployer:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from headrace.bus.source_partition import SourcePartition
 from headrace.bus.topics import RetainedOffsets, incarnations, retained_offsets
 from headrace.errors import FencedError, TopicUnknownError
-from headrace.features.definitions.spec import spec_hash, view_name
 from headrace.streams.plane.gap import find, note_cut
 from headrace.streams.plane.partition import OwnedPartition, StoppedPartition
 from headrace.streams.views.view_memory import ViewMemory
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka.admin import AdminClient
 
+    from headrace.features.definitions.view_spec import ViewSpec
     from headrace.features.online.store import OnlineStore
     from headrace.streams.plane.logged_stream import LoggedStream
 
@@ -31,7 +31,7 @@ class PartitionOpener:
         client: AdminClient,
         store: OnlineStore,
         streams: Mapping[str, LoggedStream],
-        specs: Mapping[str, Sequence[Mapping[str, Any]]],
+        specs: Mapping[str, Sequence[ViewSpec]],
     ) -> None:
         self._client, self._store, self._streams, self._specs = client, store, streams, specs
         self._memories: WeakValueDictionary[str, ViewMemory] = WeakValueDictionary()
@@ -61,12 +61,12 @@ class PartitionOpener:
     def views(self, owned: OwnedPartition) -> list[ViewPartition]:
         """Return the views that the partition has by now. A view that it had already is the same object."""
         known = {view.view: view for view in owned.views}
-        names = [(view_name(spec, spec_hash(spec)), spec) for spec in self._specs[owned.topic]]
+        names = [(spec.versioned_name, spec) for spec in self._specs[owned.topic]]
         return [known.get(name) or self._view(spec, owned.source) for name, spec in names]
 
-    def _view(self, spec: Mapping[str, Any], source: SourcePartition) -> ViewPartition:
+    def _view(self, spec: ViewSpec, source: SourcePartition) -> ViewPartition:
         """Return a new view of a partition. All partitions share a view's memory, which goes with the last of them."""
-        name = view_name(spec, spec_hash(spec))
+        name = spec.versioned_name
         memory = self._memories.get(name)
         if memory is None:
             memory = self._memories[name] = ViewMemory(spec, self._store)

@@ -31,8 +31,8 @@ class FoldedView:
     def __init__(self, kernel: TileKernel) -> None:
         self.kernel = kernel
         spec = kernel.spec
-        self._history = spec["history_us"]
-        slack = spec["history_us"] + spec["source"]["tolerance_us"]
+        self._history = spec.history_us
+        slack = spec.history_us + spec.stream.tolerance_us
         self._tiles = [max(w.tiles for w in kernel.windows if w.resolution == r) for r in range(len(kernel.sizes))]
         self._rings = [
             TileRing(kernel, _FIRST_SLOTS, tiles + -(-slack // size) + 3)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from headrace.features.definitions.spec import view_name
 from headrace.features.kernel.tile_kernel import kernel
 from headrace.features.online.entity_key import serializer
 from headrace.features.online.store import OnlineStore, shard_of
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headrace.bus.source_partition import SourcePartition
+    from headrace.features.definitions.view_spec import ViewSpec
 
 
 _MANY = 10_000
@@ -127,12 +127,12 @@ class ViewMemory:
     A slot is one entity of one partition.
     """
 
-    def __init__(self, spec: Mapping[str, Any], store: OnlineStore) -> None:
+    def __init__(self, spec: ViewSpec, store: OnlineStore) -> None:
         self.kernel = kernel(spec)
-        self.view = view_name(spec, self.kernel.version)
+        self.view = spec.versioned_name
         self._store, self._shards = store, store.shards
         self._serialize = serializer(self.kernel.entity_keys)
-        self._names = [name for name, _ in self.kernel.entity_keys]
+        self._names = spec.key_names
         self._folded = FoldedView(self.kernel)
         self._table = SlotTable(store.shards)
         self._numbers: dict[SourcePartition, int] = {}  # a number for each source, from its first row on

@@ -12,30 +12,30 @@ shard::
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
-from headrace.features.offline.feature_history import used_columns
 from headrace.features.online.cursor import Cursor, CursorState
 from headrace.features.online.store import FencedWrite, OnlineStore
 from headrace.streams.views.logged_rows import FOLDED
 from headrace.streams.views.view_memory import FieldsByHome, PartitionBounds, ShardFields, ShardHomes, ViewMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     import polars as pl
     from numpy.typing import NDArray
 
+    from headrace.features.definitions.view_spec import ViewSpec
     from headrace.streams.views.logged_rows import LoggedRows
 
 
-def reach_us(spec: Mapping[str, Any]) -> int:
+def reach_us(spec: ViewSpec) -> int:
     """Return how far behind a view's clock a look-up may see: its longest window and its history."""
-    longest: int = max(window["length_us"] for window in spec["windows"])
-    history: int = spec["history_us"]
+    longest = spec.longest_window_us
+    history = spec.history_us
     return longest + history
 
 
@@ -47,7 +47,7 @@ class ViewPartition:
     """
 
     def __init__(
-        self, spec: Mapping[str, Any], source: SourcePartition, store: OnlineStore, memory: ViewMemory | None = None
+        self, spec: ViewSpec, source: SourcePartition, store: OnlineStore, memory: ViewMemory | None = None
     ) -> None:
         """``memory``: the view's memory, which other partitions share. None: a memory of its own."""
         self.memory = memory or ViewMemory(spec, store)
@@ -60,10 +60,10 @@ class ViewPartition:
         """The partition's clock at that position."""
         self._unwritten: set[int] = set()  # shards with folded rows whose write is not applied (yet)
         self._store = store
-        self.event_time: str = spec["source"]["event_time"]
-        self.columns = [*FOLDED, *used_columns(spec)]
+        self.event_time: str = spec.stream.event_time
+        self.columns = [*FOLDED, *spec.used_fields]
         """The columns of the log that folding reads."""
-        self.by_event_time = spec["clock"] == "stream"
+        self.by_event_time = spec.clock == "stream"
 
     def acquire(self, owner: bytes, partitions: int) -> None:
         """Acquire the cursors, and start from the least of them. The memory of this partition is dropped."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from headrace.features.definitions.view_spec import ViewSpec
     from headrace.features.kernel.on_demand import OnDemandFeatures
     from headrace.features.offline.feature_history import FeatureHistory, ServedOffsets
 
@@ -56,7 +57,7 @@ class ServedVectorRows:
 
     def __init__(
         self,
-        specs: Sequence[Mapping[str, Any]],
+        specs: Sequence[ViewSpec],
         history: FeatureHistory,
         vectors: pl.DataFrame,
         made: OnDemandFeatures = NOTHING,
@@ -81,7 +82,7 @@ class ServedVectorRows:
     @cached_property
     def keys(self) -> pl.DataFrame:
         """The join keys of each vector."""
-        fields = {name: _KINDS[kind] for spec in self.specs for name, kind in spec["entity"]["keys"]}
+        fields = {key.name: _KINDS[key.kind] for spec in self.specs for key in spec.entity.keys}
         return self.vectors.get_column("request").str.json_decode(pl.Struct(fields)).struct.unnest()
 
     def only(self, chosen: NDArray[np.bool_]) -> ServedVectorRows:
@@ -93,13 +94,13 @@ class ServedVectorRows:
         """The values of each request that the on-demand features use."""
         found = self.made.given([_REQUEST.decode(text) for text in self.vectors.get_column("request").to_list()])
         fields = self.made.request
-        return pl.DataFrame([pl.Series(f["name"], found[f["name"]].to_list(), TYPES[f["kind"]]) for f in fields])
+        return pl.DataFrame([pl.Series(f.name, found[f.name].to_list(), TYPES[f.kind]) for f in fields])
 
     @cached_property
     def behind(self) -> list[NDArray[np.int64]]:
         """The number of records by which each V was behind what was available, in the shape of :attr:`offsets`."""
         return [
-            self.history.view(spec).known_at(self.at_us, spec["delay_us"]) - offsets
+            self.history.view(spec).known_at(self.at_us, spec.delay_us) - offsets
             for spec, offsets in zip(self.specs, self.offsets, strict=True)
         ]
 
@@ -114,7 +115,7 @@ def audit(served: ServedVectorRows) -> VectorComparison:
         return VectorComparison(0, 0)
     claimed = _out_of_range(served.vectors, served.specs)
     misjudged = {
-        spec["view"]: claimed[spec["view"]] != pl.Series(served.history.view(spec).out_of_range(served.at_us, offsets))
+        spec.name: claimed[spec.name] != pl.Series(served.history.view(spec).out_of_range(served.at_us, offsets))
         for spec, offsets in zip(served.specs, served.offsets, strict=True)
     }
     found = _compare(served, served.logged, lambda view, differ: differ | misjudged[view])
@@ -216,9 +217,9 @@ def _counts(found: pl.DataFrame) -> dict[str, int]:
     return {name: count for name, count in found.sum().row(0, named=True).items() if count}
 
 
-def _columns(specs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def _columns(specs: Sequence[ViewSpec]) -> list[tuple[str, str]]:
     """Each column with its view."""
-    return [(column, spec["view"]) for spec in specs for column in kernel(spec).columns]
+    return [(column, spec.name) for spec in specs for column in kernel(spec).columns]
 
 
 def _far(
@@ -236,14 +237,12 @@ def _far(
 
 def _offsets_of(served: ServedVectorRows, logged: ServedOffsets | None, place: int) -> NDArray[np.int64]:
     spec = served.specs[place]
-    return (
-        served.history.view(spec).known_at(served.at_us, spec["delay_us"]) if logged is None else logged.offsets[place]
-    )
+    return served.history.view(spec).known_at(served.at_us, spec.delay_us) if logged is None else logged.offsets[place]
 
 
 def _forgive(
     served: ServedVectorRows,
-    spec: Mapping[str, Any],
+    spec: ViewSpec,
     rows: NDArray[np.bool_],
     offsets: NDArray[np.int64],
     found: tuple[pl.DataFrame, pl.DataFrame, dict[str, pl.Series]],
@@ -252,10 +251,10 @@ def _forgive(
     recomputed, values, differ = found
     chosen = pl.Series(rows)
     within = tolerances(spec, served.history, served.keys.filter(chosen), served.at_us[rows], offsets)
-    squared = {f"{feature['name']}_{w['name']}" for feature in spec["features"] if feature["aggregate"] == "std"
-               for w in spec["windows"]}  # fmt: skip
+    squared = {f"{feature.name}_{w.name}" for feature in spec.features if feature.aggregate == "std"
+               for w in spec.windows}  # fmt: skip
     for name, bound in within.items():
-        power = 2 if name.removeprefix(f"{spec['view']}__") in squared else 1
+        power = 2 if name.removeprefix(f"{spec.name}__") in squared else 1
         one, other = (frame[name].filter(chosen).cast(pl.Float64).to_numpy() ** power for frame in (recomputed, values))
         is_near = np.abs(one - other) <= bound  # of what is missing, NaN, never
         still = differ[name].to_numpy().copy()
@@ -267,9 +266,9 @@ def _differ(one: pl.Series, other: pl.Series) -> pl.Series:
     return one.cast(pl.Float64).ne_missing(other.cast(pl.Float64))
 
 
-def _out_of_range(vectors: pl.DataFrame, specs: Sequence[Mapping[str, Any]]) -> dict[str, pl.Series]:
+def _out_of_range(vectors: pl.DataFrame, specs: Sequence[ViewSpec]) -> dict[str, pl.Series]:
     """Where each view was served as having no value because t was too old."""
-    schema = pl.Struct({spec["view"]: pl.String() for spec in specs})
+    schema = pl.Struct({spec.name: pl.String() for spec in specs})
     statuses = vectors.get_column("statuses").str.json_decode(schema).struct.unnest()
     return {name: (statuses.get_column(name) == "out_of_range").fill_null(value=False) for name in statuses.columns}
 

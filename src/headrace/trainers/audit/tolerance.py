@@ -6,13 +6,22 @@ everything else.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
-from headrace.features.definitions.expression import kind
-from headrace.features.kernel.tile_kernel import inline, kernel
-from headrace.features.offline.view_history import PointInTimeQueries, derived_columns
+from headrace.features.definitions.expression import Expression
+from headrace.features.definitions.feature_spec import (
+    CountSpec,
+    DecayedSumSpec,
+    MeanSpec,
+    StdSpec,
+    SumSpec,
+    VarianceSpec,
+)
+from headrace.features.kernel.tile_kernel import kernel
+from headrace.features.offline.view_history import PointInTimeQueries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,60 +29,55 @@ if TYPE_CHECKING:
     import polars as pl
 
     from headrace.bus.source_partition import SourcePartition
+    from headrace.features.definitions.feature_spec import AnyFeatureSpec, FeatureSpec
+    from headrace.features.definitions.view_spec import ViewSpec
     from headrace.features.offline.feature_history import FeatureHistory
 
 TOLERANCE = 1e-9
-JsonValue = Any
 
 
-def bounding_spec(spec: Mapping[str, Any]) -> dict[str, Any] | None:
+def bounding_spec(spec: ViewSpec) -> ViewSpec | None:
     """Return a view of the magnitudes in each sum of another view; None if that has no sums of doubles.
 
-    A feature ``x`` becomes ``x_up`` and ``x_down`` (the sums of positive and negative values), ``x_squares`` and
+    A feature ``x`` becomes ``x_up`` and ``x_down``, the sums of its values above 0 and below 0, ``x_squares`` and
     ``x_rows``.
     """
-    features = [part for feature in spec["features"] if is_bounded(spec, feature) for part in _parts(spec, feature)]
-    return {**spec, "view": f"{spec['view']}_bounds", "features": features} if features else None
+    features = [part for feature in spec.features if is_bounded(spec, feature) for part in _parts(spec, feature)]
+    return msgspec.structs.replace(spec, name=f"{spec.name}_bounds", features=tuple(features)) if features else None
 
 
-def is_bounded(spec: Mapping[str, Any], feature: Mapping[str, Any]) -> bool:
-    """Whether a feature is a sum of doubles, or computed from one."""
-    doubles = feature["aggregate"] in {"mean", "variance", "std", "decayed_sum"}
-    return doubles or (feature["aggregate"] == "sum" and _kind(spec, feature["value"]) == "float")
+def is_bounded(spec: ViewSpec, feature: FeatureSpec) -> bool:
+    """Return whether a feature is a sum of doubles, or made of one."""
+    if isinstance(feature, MeanSpec | VarianceSpec | StdSpec | DecayedSumSpec):
+        return True
+    return isinstance(feature, SumSpec) and spec.kind_of(feature.value) == "float"
 
 
-def _parts(spec: Mapping[str, Any], feature: Mapping[str, Any]) -> list[dict[str, Any]]:
-    name, value, where = feature["name"], feature["value"], feature["where"]
-    total = {"aggregate": "decayed_sum" if feature["aggregate"] == "decayed_sum" else "sum"}
-    total |= {"half_life_us": feature["half_life_us"]} if "half_life_us" in feature else {}
-    rows = {"name": f"{name}_rows", "aggregate": "count", "value": value, "where": where}
-    if _kind(spec, value) == "bool":  # never below 0
-        return [{**total, "name": f"{name}_up", "value": value, "where": where}, rows]
-    return [
-        {**total, "name": f"{name}_up", "value": value, "where": _and(where, ["ge", value, ["lit", 0]])},
-        {**total, "name": f"{name}_down", "value": ["neg", value], "where": _and(where, ["lt", value, ["lit", 0]])},
-        {"name": f"{name}_squares", "aggregate": "sum", "value": _square(spec, value), "where": where},
-        rows,
-    ]
+def _parts(spec: ViewSpec, feature: FeatureSpec) -> list[AnyFeatureSpec]:
+    value = Expression(feature.value)
+    rows = CountSpec(name=f"{feature.name}_rows", value=feature.value, where=feature.where)
+    kind = spec.kind_of(feature.value)
+    if kind == "bool":  # never below 0
+        return [_total(feature, "up", value), rows]
+    double = value if kind == "float" else value / 1.0  # a square of whole numbers would run over
+    squares = SumSpec(name=f"{feature.name}_squares", value=(double * double).tree, where=feature.where)
+    return [_total(feature, "up", value, value >= 0), _total(feature, "down", -value, value < 0), squares, rows]
 
 
-def _square(spec: Mapping[str, Any], value: JsonValue) -> JsonValue:
-    """The square as a double: whole numbers would overflow."""
-    tree = value if _kind(spec, value) == "float" else ["div", value, ["lit", 1.0]]
-    return ["mul", tree, tree]
-
-
-def _and(where: JsonValue, condition: JsonValue) -> JsonValue:
-    return condition if where is None else ["and", where, condition]
-
-
-def _kind(spec: Mapping[str, Any], tree: JsonValue) -> str:
-    kinds = {field["name"]: field["kind"] for field in spec["source"]["fields"] if not field["many"]}
-    return kind(inline(tree, derived_columns(spec)), kinds)
+def _total(
+    feature: FeatureSpec, part: str, value: Expression, only: Expression | None = None
+) -> SumSpec | DecayedSumSpec:
+    """The same sum as the feature's, of another value; of the feature's rows only those on which ``only`` is true."""
+    name, where = f"{feature.name}_{part}", feature.where
+    if only is not None:
+        where = only.tree if where is None else (Expression(where) & only).tree
+    if isinstance(feature, DecayedSumSpec):
+        return DecayedSumSpec(name=name, value=value.tree, where=where, half_life_us=feature.half_life_us)
+    return SumSpec(name=name, value=value.tree, where=where)
 
 
 def tolerances(
-    spec: Mapping[str, Any], history: FeatureHistory, keys: pl.DataFrame, at_us: np.ndarray, offsets: np.ndarray
+    spec: ViewSpec, history: FeatureHistory, keys: pl.DataFrame, at_us: np.ndarray, offsets: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return the tolerance of each column that has one, a row a query.
 
@@ -85,25 +89,25 @@ def tolerances(
     index = history.view(bounding)
     sources: Sequence[SourcePartition] = index.sources
     found = {
-        name.removeprefix(f"{bounding['view']}__"): values
+        name.removeprefix(f"{bounding.name}__"): values
         for name, (values, _) in zip(
             kernel(bounding).columns, index.values(PointInTimeQueries(keys, at_us, offsets, sources)), strict=True
         )
     }
     return {
-        f"{spec['view']}__{feature['name']}_{window['name']}": _bound(feature, window["name"], found)
-        for feature in spec["features"]
+        f"{spec.name}__{feature.name}_{window.name}": _bound(feature, window.name, found)
+        for feature in spec.features
         if is_bounded(spec, feature)
-        for window in spec["windows"]
+        for window in spec.windows
     }
 
 
-def _bound(feature: Mapping[str, Any], window: str, found: Mapping[str, np.ndarray]) -> np.ndarray:
+def _bound(feature: FeatureSpec, window: str, found: Mapping[str, np.ndarray]) -> np.ndarray:
     nothing = np.zeros(1)
     up, down, squares, rows = (
-        found.get(f"{feature['name']}_{part}_{window}", nothing) for part in ("up", "down", "squares", "rows")
+        found.get(f"{feature.name}_{part}_{window}", nothing) for part in ("up", "down", "squares", "rows")
     )
     within: np.ndarray = TOLERANCE * np.abs(np.add(up, down, dtype=float))
-    if feature["aggregate"] in {"variance", "std"}:
+    if isinstance(feature, VarianceSpec | StdSpec):
         within = TOLERANCE * np.where(np.any(squares), squares, up).astype(float)
-    return within if feature["aggregate"] in {"sum", "decayed_sum"} else within / np.maximum(rows, 1)
+    return within if isinstance(feature, SumSpec | DecayedSumSpec) else within / np.maximum(rows, 1)

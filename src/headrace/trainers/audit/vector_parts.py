@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -25,10 +25,11 @@ from headrace.models.predictions import VECTORS
 from headrace.trainers.audit.compare import ServedVectorRows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from headrace.bus.source_partition import SourcePartition
     from headrace.event_log.event_log import EventLog
+    from headrace.features.definitions.view_spec import ViewSpec
     from headrace.trainers.definitions import Model
 
 _USED = ["key", "requested_at", "served_at", "service", "values", "statuses", "offsets", "request", "model"]
@@ -88,7 +89,7 @@ class VectorParts:
         """
         own = self._times.filter(pl.col("service") == self._model.features.version).get_column("served_at")
         times = np.sort(own.dt.epoch("us").to_numpy())
-        longest_us = max([_DAY_US, *(window["length_us"] for spec in self._specs for window in spec["windows"])])
+        longest_us = max([_DAY_US, *(spec.longest_window_us for spec in self._specs)])
         spans, begin = [], 0
         while begin < len(times):
             end = min(begin + MOST, int(np.searchsorted(times, times[begin] + longest_us, side="right")))
@@ -102,7 +103,7 @@ class VectorParts:
         vectors = self._log.select(VECTORS.topic, chosen & self._own(from_us), _USED)
         history = FeatureHistory(self._specs, self._log, QuerySpan(from_us, to_us, self._below(vectors)))
         history.refresh()
-        served = ServedVectorRows(self._specs, history, vectors, on_demand(self._model.features.spec))
+        served = ServedVectorRows(self._specs, history, vectors, on_demand(self._model.features.spec.on_demand))
         beyond = self._beyond(served)
         return VectorPart(served.only(~beyond) if beyond.any() else served, int(beyond.sum()))
 
@@ -119,9 +120,7 @@ class VectorParts:
                     largest[view, name] = max(end, largest.get((view, name), 0))
         return {
             topic: {
-                source: max(
-                    largest.get((spec["view"], source.text), 0) for spec in self._specs if _topic(spec) == topic
-                )
+                source: max(largest.get((spec.name, source.text), 0) for spec in self._specs if _topic(spec) == topic)
                 for source in extent.runs
             }
             for topic, extent in self.extents.items()
@@ -137,8 +136,8 @@ class VectorParts:
         return beyond
 
 
-def _topic(spec: Mapping[str, Any]) -> str:
-    return str(spec["source"]["topic"])
+def _topic(spec: ViewSpec) -> str:
+    return spec.stream.topic
 
 
 def _time(us: int) -> pa.Scalar:

@@ -53,7 +53,7 @@ class SpineRows:
             raise DefinitionError(message)
         no_rows = pl.DataFrame(schema=dict(self.spine.schema))
         for view in self.features.views:
-            keys_of(no_rows, _kinds(view.entity.spec()))
+            keys_of(no_rows, view.entity.spec.key_kinds)
         request_columns(self.features.request_fields, no_rows)
 
     @property
@@ -93,7 +93,7 @@ class SpineRows:
             yield piece.hstack(self._features(piece)).with_columns(*self._label(piece))
 
     def _features(self, piece: pl.DataFrame) -> pl.DataFrame:
-        kinds = {name: kind for view in self.features.views for name, kind in view.entity.spec()["keys"]}
+        kinds = {key.name: key.kind for view in self.features.views for key in view.entity.spec.keys}
         at_us, served, own = times_us(piece, self.time), None, None
         if self._known is not None and self._known.model.request_key in piece.columns:
             found = self._known.served(piece, self.time)

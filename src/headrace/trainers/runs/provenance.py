@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headrace.errors import TerminalError
+from headrace.features.definitions.spec import to_document
 from headrace.models import artifact
 from headrace.models.manifest import Manifest
 from headrace.models.model_events import (
@@ -133,7 +134,7 @@ def service_ref(model: Model) -> ServiceRef:
         request_features=list(model.request_features),
         key=model.request_key,
         at=model.requested_at,
-        on_demand=model.features.spec.get("on_demand", {}),
+        on_demand=to_document(model.features.spec).get("on_demand", {}),
     )
 
 

@@ -1,0 +1,134 @@
+"""The specs of features: one struct for each kind of aggregate. On the wire ``aggregate`` tells them apart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from headrace.features.definitions.expression import ExpressionTree
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from headrace.features.definitions.view_spec import WindowSpec
+
+
+class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, tag_field="aggregate", forbid_unknown_fields=True):
+    """One feature: an aggregate of ``value`` over the rows on which ``where`` is true; null means every row.
+
+    ``name`` is empty until a view names the feature. ``value`` is null only in a count of rows.
+    """
+
+    name: str = ""
+    value: ExpressionTree
+    where: ExpressionTree
+
+    @property
+    def aggregate(self) -> str:
+        """The name of the aggregate, such as ``last_n``."""
+        return str(self.__struct_config__.tag)
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the feature's columns, without the view and the window."""
+        return [self.name]
+
+    def windowed_columns(self, windows: Sequence[WindowSpec]) -> list[str]:
+        """Return the names of the feature's columns, one for each window, without the view."""
+        return [f"{column}_{window.name}" for column in self.columns for window in windows]
+
+
+class CountSpec(FeatureSpec, frozen=True, tag="count"):
+    """The number of rows, or of values."""
+
+
+class SumSpec(FeatureSpec, frozen=True, tag="sum"):
+    """The sum."""
+
+
+class MeanSpec(FeatureSpec, frozen=True, tag="mean"):
+    """The arithmetic mean."""
+
+
+class VarianceSpec(FeatureSpec, frozen=True, tag="variance"):
+    """The variance over the whole population."""
+
+
+class StdSpec(FeatureSpec, frozen=True, tag="std"):
+    """The root of the variance."""
+
+
+class MinSpec(FeatureSpec, frozen=True, tag="min"):
+    """The smallest value."""
+
+
+class MaxSpec(FeatureSpec, frozen=True, tag="max"):
+    """The largest value."""
+
+
+class FirstSpec(FeatureSpec, frozen=True, tag="first"):
+    """The earliest value."""
+
+
+class LastSpec(FeatureSpec, frozen=True, tag="last"):
+    """The latest value."""
+
+
+class LastNSpec(FeatureSpec, frozen=True, kw_only=True, tag="last_n"):
+    """The ``n`` latest values, one column each."""
+
+    n: int
+
+    @property
+    def columns(self) -> list[str]:
+        """``<name>_1`` for the newest value, then ``<name>_2``, and so on."""
+        return [f"{self.name}_{place}" for place in range(1, self.n + 1)]
+
+
+class DecayedSumSpec(FeatureSpec, frozen=True, kw_only=True, tag="decayed_sum"):
+    """The sum in which a value loses half its weight per half-life of its age."""
+
+    half_life_us: int
+
+
+class ApproxDistinctSpec(FeatureSpec, frozen=True, kw_only=True, tag="approx_distinct"):
+    """The estimated number of distinct values, with 2^precision registers."""
+
+    precision: int
+
+
+class QuantileSpec(FeatureSpec, frozen=True, kw_only=True, tag="quantile"):
+    """One quantile, or several with a column each. A power of two is cut into 2^bits buckets."""
+
+    q: float | tuple[float, ...]
+    bits: int
+
+    @property
+    def quantiles(self) -> tuple[float, ...]:
+        """All of them, also where there is one."""
+        return self.q if isinstance(self.q, tuple) else (self.q,)
+
+    @property
+    def columns(self) -> list[str]:
+        """``<name>`` for a single quantile, else ``<name>_p50``, ``<name>_p99_9``, and so on."""
+        if not isinstance(self.q, tuple):
+            return [self.name]
+        return [f"{self.name}_p{100 * q:g}".replace(".", "_") for q in self.q]
+
+
+class HistogramSpec(FeatureSpec, frozen=True, kw_only=True, tag="histogram"):
+    """The counts between ``edges``, one column for each bucket."""
+
+    edges: tuple[float, ...]
+
+    @property
+    def columns(self) -> list[str]:
+        """``<name>_b0`` for the bucket below the first edge, then ``<name>_b1``, and so on."""
+        return [f"{self.name}_b{bucket}" for bucket in range(len(self.edges) + 1)]
+
+
+AnyFeatureSpec = (
+    CountSpec | SumSpec | MeanSpec | VarianceSpec | StdSpec | MinSpec | MaxSpec | FirstSpec | LastSpec | LastNSpec
+    | DecayedSumSpec | ApproxDistinctSpec | QuantileSpec | HistogramSpec
+)  # fmt: skip
