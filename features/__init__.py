@@ -1,4 +1,4 @@
-"""What is remembered."""
+"""The features of the reference system."""
 
 from features.services import delay_features
 

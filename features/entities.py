@@ -1,4 +1,4 @@
-"""What features belong to."""
+"""The entities: the things that features belong to."""
 
 from headrace import Entity
 

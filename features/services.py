@@ -1,4 +1,4 @@
-"""What a model sees, in the order of its columns."""
+"""The features that a model gets, in the order of its columns."""
 
 from features.views import at_airport, at_destination, conditions, of_carrier, on_route
 from headrace import FeatureService

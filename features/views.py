@@ -1,4 +1,4 @@
-"""What is remembered of the flights and of the weather, and for how long."""
+"""The feature views: what they remember of flights and weather, and for how long."""
 
 from features.entities import carrier, dest, origin, route
 from headrace import Count, FeatureView, Last, Mean, col

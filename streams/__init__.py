@@ -1,4 +1,4 @@
-"""What arrives."""
+"""The streams of the reference system: flights and weather."""
 
 from streams.flights import arrivals, departures, scheduled
 from streams.weather import weather

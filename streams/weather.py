@@ -1,4 +1,4 @@
-"""The weather at the origin airports: one observation an hour, known five minutes later."""
+"""The weather at the origin airports. There is one observation an hour; it is known five minutes later."""
 
 from datetime import datetime
 

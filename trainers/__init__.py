@@ -1,4 +1,4 @@
-"""What is learnt, and when."""
+"""The models of the reference system."""
 
 from trainers.delay import delay
 

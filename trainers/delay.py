@@ -1,4 +1,4 @@
-"""Will a flight arrive more than 15 minutes late? Asked an hour before its departure, known only when it has landed."""
+"""The model ``delay``: will a flight arrive more than 15 minutes late? It is asked an hour before the departure."""
 
 import pandas as pd
 from sklearn.ensemble import HistGradientBoostingClassifier

@@ -95,7 +95,7 @@ def test_a_trainer_sees_on_demand_features_and_each_row_is_computed_once(shop: S
     [
         (lambda spine: spine.drop("amount"), "lack the request's value 'amount' (float)"),
         (lambda spine: spine.with_columns(amount=pl.lit("1")), "'amount' as String; the service has it as float"),
-        (lambda spine: spine.with_columns(weight=1.0), "columns of the names of features: ['weight']"),
+        (lambda spine: spine.with_columns(weight=1.0), "columns with the names of features: ['weight']"),
     ],
 )
 def test_a_wrong_spine_is_refused_before_the_log_is_read(shop: Shop, change: Any, said: str) -> None:

@@ -179,4 +179,4 @@ def test_a_version_that_predicts_otherwise_once_loaded_is_a_failed_run(shop: Sho
     runner = shop.runner(replace(model, train=forgetful), options=RunOptions(trusted=[f"{__name__}.Forgetful"]))
     finished = runner.run(request("first", T1))
     assert finished.outcome == "failed"
-    assert "Forgetful predicts otherwise once it was stored and loaded" in finished.reason
+    assert "Forgetful gives other predictions after it was stored and loaded" in finished.reason

@@ -37,12 +37,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
             {},
             "join key 'shop' is Int64; .* have it as str",
         ),
-        (pl.DataFrame({"shop": ["a"]}), {}, "no one time column: its columns of times are none; say which one by time"),
+        (pl.DataFrame({"shop": ["a"]}), {}, "no one time column: its columns of times are none; name one with time"),
         (spine_of(1), {"time": "when"}, r"no time column 'when': its columns of times are \['at'\]"),
         (
             spine_of(1).rename({"note": "shop__orders_1d"}),
             {},
-            r"columns of the names of features: \['shop__orders_1d'\]",
+            r"columns with the names of features: \['shop__orders_1d'\]",
         ),
     ],
 )

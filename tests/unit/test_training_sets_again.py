@@ -64,7 +64,9 @@ def test_a_training_set_is_rebuilt_identically_after_new_rows_and_compaction(
     assert headrace.rebuild(kept[0], spine, settings=settings_of(shop)).manifest == kept[0]
     now = [made(shop, model, spine).manifest, made(shop, model).manifest]
     assert all(one.content_hash != before.content_hash for one, before in zip(now, kept, strict=True))
-    with pytest.raises(TerminalError, match=r"this is another spine: sha256:.*; the training set was made for sha256:"):
+    with pytest.raises(
+        TerminalError, match=r"this is not the same spine: its hash is sha256:.*; the training set was made for sha256:"
+    ):
         headrace.rebuild(kept[0], spine[::-1], settings=settings_of(shop))
     with pytest.raises(TerminalError, match="was made for a spine of 40 rows: give it again"):
         headrace.rebuild(kept[0], settings=settings_of(shop))
@@ -73,7 +75,9 @@ def test_a_training_set_is_rebuilt_identically_after_new_rows_and_compaction(
 def test_other_definitions_are_refused(shop: Shop) -> None:
     told = made(shop, SERVICE, spine_of(3)).manifest
     other = FeatureService(SERVICE.name, [replace(SERVICE.views[0], windows=["2d"])])
-    with pytest.raises(TerminalError, match=r"is defined otherwise now, in its views \['shop'\]: take the code"):
+    with pytest.raises(
+        TerminalError, match=r"has changed since the manifest was written, in its views \['shop'\]: use the code"
+    ):
         rebuilt_rows.rows_of_manifest(told, other, str(shop.folder / "log"))
 
 

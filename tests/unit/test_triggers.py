@@ -290,9 +290,9 @@ def test_no_more_runs_are_asked_for_on_a_day_than_its_budget() -> None:
         (lambda: performance("accuracy", drop=0.1), "choose 'auc' or 'logloss'"),  # type: ignore[arg-type]
         (lambda: performance("auc", drop=0.0), "drop"),
         (lambda: schedule(every="0s"), "every"),
-        (lambda: any_of(volume(labels=1), volume(labels=2)), "each name once"),
-        (lambda: at_least(3, volume(labels=1)), "can never be"),
-        (any_of, "can never be"),
+        (lambda: any_of(volume(labels=1), volume(labels=2)), "give each rule its own"),
+        (lambda: at_least(3, volume(labels=1)), "can never fire"),
+        (any_of, "can never fire"),
         (lambda: TriggerPolicy("delay", volume(labels=1), first_after=0, cooldown_us=0), "first_after=0"),
         (
             lambda: TriggerPolicy("delay", volume(labels=1), first_after=1, cooldown_us=0, daily_budget=0),
@@ -306,7 +306,7 @@ def test_no_more_runs_are_asked_for_on_a_day_than_its_budget() -> None:
                     all_of(hysteresis(volume(labels=2)), name="b"),
                 )
             ),
-            r"several rules named \['volume'\]",
+            r"several rules with hysteresis have the names \['volume'\]",
         ),
     ],
 )

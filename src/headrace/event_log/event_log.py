@@ -85,7 +85,10 @@ class EventLog(ReadableLog):
                 if self._evolved(table, stream):
                     return
                 table.update_incremental()
-        message = f"the event log at {self.path(stream.topic)} changes under each attempt to add columns: try again"
+        message = (
+            f"the event log at {self.path(stream.topic)} was changed by others during every attempt to add columns: "
+            "try again"
+        )
         raise OfflineStoreUnavailableError(message)
 
     def _create(self, stream: Stream) -> DeltaTable:

@@ -48,8 +48,8 @@ def missing_columns(stream: Stream, wanted: Mapping[str, Any], table: DeltaTable
     for name, dtype in wanted.items():
         if name in found and found[name] != dtype:
             message = (
-                f"stream {stream.topic!r}: field {name!r} of {stream.event.__name__} is {dtype} now, and {found[name]} "
-                f"in the event log at {table.table_uri}. A field keeps its type: give the new one another name"
+                f"stream {stream.topic!r}: field {name!r} of {stream.event.__name__} is {dtype}, but {found[name]} "
+                f"in the event log at {table.table_uri}. A field cannot change its type: give the new one another name"
             )
             raise DefinitionError(message)
     missing = {name: dtype for name, dtype in wanted.items() if name not in found}

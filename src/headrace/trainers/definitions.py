@@ -95,7 +95,7 @@ class Label:
         with naming(f"{where}: within"):
             within_us = duration_us(self.within)
         if within_us <= 0:
-            message = f"{where}: within={self.within!r} must be longer than nothing"
+            message = f"{where}: within={self.within!r} must be longer than 0"
             raise DefinitionError(message)
         if not any(self.missing is choice for choice in (None, False)):
             message = (
@@ -133,7 +133,7 @@ class Gate:
     >>> Gate("auc", holdout="7d")
     Traceback (most recent call last):
         ...
-    headrace.errors.DefinitionError: gate: holdout='7d' must be 14 or more whole days: days are what is resampled
+    headrace.errors.DefinitionError: gate: holdout='7d' must be 14 or more whole days, because days are resampled
     """
 
     metric: Metric
@@ -147,11 +147,11 @@ class Gate:
         with naming("gate: holdout"):
             holdout_us = duration_us(self.holdout)
         if holdout_us < 14 * DAY_US or holdout_us % DAY_US:
-            message = f"gate: holdout={self.holdout!r} must be 14 or more whole days: days are what is resampled"
+            message = f"gate: holdout={self.holdout!r} must be 14 or more whole days, because days are resampled"
             raise DefinitionError(message)
         if self.margin < 0 or (self.rule == "not_worse" and self.margin == 0):
             message = (
-                f"gate: margin={self.margin!r} with rule={self.rule!r}; give one of at least 0, above 0 for not_worse"
+                f"gate: margin={self.margin!r} with rule={self.rule!r}; give at least 0, and more than 0 for not_worse"
             )
             raise DefinitionError(message)
 

@@ -73,7 +73,7 @@ class Spine:
         if asked is None and len(times) == 1:
             return times[0]
         what = f"no time column {asked!r}" if asked is not None else "no one time column"
-        message = f"the spine has {what}: its columns of times are {times or 'none'}; say which one by time=…"
+        message = f"the spine has {what}: its columns of times are {times or 'none'}; name one with time=…"
         raise DefinitionError(message)
 
 

@@ -30,9 +30,9 @@ def rows_of_manifest(
     if features.version != manifest.service:
         changed = [view.name for view in features.views if view.version != manifest.spec_hashes.get(view.name)]
         message = (
-            f"{manifest.of} {manifest.name!r} is defined otherwise now, in its views "
-            f"{changed or 'and their order, or its on-demand features'}: "
-            f"take the code that made service {manifest.service}"
+            f"{manifest.of} {manifest.name!r} has changed since the manifest was written, in its views "
+            f"{changed or 'or their order, or in its on-demand features'}: "
+            f"use the code that defines service {manifest.service}"
         )
         raise TerminalError(message)
     log = EventLog(event_log, ends=pinned_ends(manifest.streams))
@@ -43,11 +43,15 @@ def rows_of_manifest(
 
 def _checked_spine(spine: Spine | None, manifest: TrainingManifest) -> Spine:
     if spine is None:
-        message = f"the training set of {manifest.name!r} was made for a spine of {manifest.rows:,} rows: give it again"
+        message = (
+            f"the training set of {manifest.name!r} was made for a spine of {manifest.rows:,} rows: pass that spine"
+        )
         raise TerminalError(message)
     own = spine.select(manifest.spine_columns)
     found = content_hash(own.pieces())
     if found != manifest.spine_hash:
-        message = f"this is another spine: {found}; the training set was made for {manifest.spine_hash}"
+        message = (
+            f"this is not the same spine: its hash is {found}; the training set was made for {manifest.spine_hash}"
+        )
         raise TerminalError(message)
     return own

@@ -49,7 +49,7 @@ class SpineRows:
     def __post_init__(self) -> None:
         taken = [name for name in self.spine.schema if name in self.feature_columns]
         if taken:
-            message = f"the spine has columns of the names of features: {taken}; leave them out of it"
+            message = f"the spine has columns with the names of features: {taken}; remove them"
             raise DefinitionError(message)
         no_rows = pl.DataFrame(schema=dict(self.spine.schema))
         for view in self.features.views:

@@ -169,8 +169,9 @@ def _check_loads(stored: Artifact, estimator: Any, task: FitTask) -> None:
     if not np.allclose(ours, theirs, rtol=0.0, atol=_TOLERANCE, equal_nan=True):
         row = int(np.argmax(~np.isclose(ours, theirs, rtol=0.0, atol=_TOLERANCE, equal_nan=True)))
         message = (
-            f"{type(estimator).__name__} predicts otherwise once it was stored and loaded: {theirs[row]!r} instead of "
-            f"{ours[row]!r} for row {row} of its training set; keep all that it predicts by in its fitted attributes"
+            f"{type(estimator).__name__} gives other predictions after it was stored and loaded: {theirs[row]!r} "
+            f"instead of {ours[row]!r} for row {row} of its training set; keep everything that predictions need in "
+            "fitted attributes"
         )
         raise ArtifactError(message)
 

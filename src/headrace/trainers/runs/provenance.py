@@ -95,7 +95,7 @@ def publication(
     run without a version.
     """
     if registration.version is None or registration.artifact_uri is None:
-        message = f"run {request.request_id} passed its gate and has no version in the registry"
+        message = f"run {request.request_id} passed its gate but has no version in the registry"
         raise TerminalError(message)
     service = service_ref(model)
     published = Published(

@@ -97,7 +97,7 @@ def _check_columns(data: Examples, manifest: Manifest) -> None:
         )
         raise TerminalError(message)
     if found != wanted:
-        message = f"the model is defined with other columns now: {found}; the version was made from {wanted}"
+        message = f"the model has the columns {found} now; the version was made from {wanted}"
         raise TerminalError(message)
 
 

@@ -75,7 +75,7 @@ def check_names(rule: TriggerRule) -> None:
     names = _names(rule)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        message = f"hysteresis over several rules named {twice}: tell them apart with name='…'"
+        message = f"several rules with hysteresis have the names {twice}: give each rule its own with name='…'"
         raise DefinitionError(message)
 
 

@@ -177,7 +177,7 @@ class PerformanceRule:
     def __post_init__(self) -> None:
         _positive(f"{self.name}(drop=…)", self.drop)
         if self.metric not in {"auc", "logloss"}:
-            message = f"{self.name}: no metric {self.metric!r}; choose 'auc' or 'logloss'"
+            message = f"{self.name}: the metric {self.metric!r} is unknown; choose 'auc' or 'logloss'"
             raise DefinitionError(message)
 
     def measure(self, evidence: Evidence) -> RuleInputs:
@@ -264,10 +264,12 @@ class AtLeastRule:
     def __post_init__(self) -> None:
         names = [rule.name for rule in self.rules]
         if len(set(names)) != len(names):
-            message = f"{self.name} holds rules {names}: each name once; tell them apart with name='…'"
+            message = f"{self.name} has rules with the names {names}: give each rule its own with name='…'"
             raise DefinitionError(message)
         if not 1 <= self.count <= len(self.rules):
-            message = f"{self.name}: {self.count} of {len(self.rules)} rules can never be; give 1 to {len(self.rules)}"
+            message = (
+                f"{self.name}: {self.count} of {len(self.rules)} rules can never fire; give 1 to {len(self.rules)}"
+            )
             raise DefinitionError(message)
 
     def measure(self, evidence: Evidence) -> RuleInputs:
@@ -318,7 +320,10 @@ def drift(on: str, *, psi: float, sample: Duration, name: str = "drift") -> Scor
     headrace.errors.DefinitionError: drift(psi=…): 0 is not above 0
     """
     if on != "score":
-        message = f"drift({on!r}): only 'score' opens a run; feature drift is reported, it fires nearly every day"
+        message = (
+            f"drift({on!r}): only 'score' can ask for a run; feature drift is only reported, "
+            "because it fires nearly every day"
+        )
         raise DefinitionError(message)
     return ScoreDriftRule(psi, sample, name=name)
 
@@ -397,5 +402,5 @@ def _whole_days(where: str, duration: Duration) -> None:
     with naming(where):
         length_us = duration_us(duration)
     if length_us < DAY_US or length_us % DAY_US:
-        message = f"{where}: {duration!r} is not a whole number of days, such as '14d': days are what is compared"
+        message = f"{where}: {duration!r} is not a whole number of days, such as '14d': whole days are compared"
         raise DefinitionError(message)
