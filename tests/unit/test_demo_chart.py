@@ -18,6 +18,7 @@ DAYS = list(range(15_750, 15_880))
 FROZEN = [0.74 + 0.01 * math.sin(day / 13) for day in DAYS]
 LIVE = [value + 0.0002 * index for index, value in enumerate(FROZEN)]
 VERSIONS = [(1, 15_745), (2, 15_770), (3, 15_772), (4, 15_820)]
+pytestmark = pytest.mark.slow
 
 
 def colours(path: Path) -> tuple[tuple[int, ...], int]:

@@ -19,6 +19,7 @@ from tests.support.lookups_scene import Worker, sale
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
 KEY = "a key"
 SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 EXCLUDED = [positive_data_acceptance, ignored_auth]
