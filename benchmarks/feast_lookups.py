@@ -139,7 +139,7 @@ def _tiled(redis_url: str, namespace: str) -> list[FeatureView]:
         for user, time_us in zip(users, times_us, strict=True)
     ]
     records = PartitionRecords(np.arange(EVENTS), times_us, [None] * EVENTS, events)
-    rows = LoggedRows.of(RecordJudge(stream).rows(SOURCE.topic_id, 0, records, NO_CLOCK), stream.event_time)
+    rows = LoggedRows.from_rows(RecordJudge(stream).rows(SOURCE.topic_id, 0, records, NO_CLOCK), stream.event_time)
     for view in views:
         partition = ViewPartition(view.spec, SOURCE, store)
         partition.acquire(b"b" * 16, 1)

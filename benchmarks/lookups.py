@@ -179,4 +179,4 @@ def fill(views: Sequence[FeatureView], store: RedisOnlineStore) -> None:
         for view in views:
             worker = ViewPartition(view.spec, source, store)
             worker.acquire(b"b" * 16, PARTITIONS)
-            store.write(worker.fold(LoggedRows.of(rows, "ts"), len(events)))
+            store.write(worker.fold(LoggedRows.from_rows(rows, "ts"), len(events)))

@@ -19,8 +19,8 @@ from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, dead_letters, en
 from headrace.errors import FencedError, SettingsError, TerminalError
 from headrace.event_log.event_log import EventLog
 from headrace.features.online.redis.redis_store import RedisOnlineStore
-from headrace.streams.dead_letters.dead_letter import find
-from headrace.streams.dead_letters.replay import REPLAY_OF, DeadLetterReplayer, replayed
+from headrace.streams.dead_letters.dead_letter import find_letters
+from headrace.streams.dead_letters.replay import REPLAY_OF, DeadLetterReplayer, replay_times
 from headrace.streams.plane.data_plane import DataPlane
 from headrace.streams.plane.followed_views import FixedViews
 from headrace.streams.plane.plane_config import PlaneConfig
@@ -210,7 +210,7 @@ def test_after_a_fix_each_letter_is_sent_again_once(post: Post) -> None:
 
 def test_a_replay_that_another_overtakes_sends_nothing_more(post: Post) -> None:
     post.define(FIXED)
-    letters = find(post.log, [post.topic])
+    letters = find_letters(post.log, [post.topic])
     of = (post.services.bootstrap_servers, post.log, {post.topic: post.stream})
     sleeper = DeadLetterReplayer(*of)
     sent: list[DeadLetter] = []
@@ -218,7 +218,7 @@ def test_a_replay_that_another_overtakes_sends_nothing_more(post: Post) -> None:
         overtaken(sleeper, post.topic, lambda: sent.extend(sent_of(DeadLetterReplayer(*of), letters)))
     assert len(sent) == 2
     assert {record[4].get(REPLAY_OF) for record in post.records()} == {each.id.encode() for each in sent}
-    assert replayed(of[0]).keys() >= {each.id for each in sent}
+    assert replay_times(of[0]).keys() >= {each.id for each in sent}
     (late,) = DeadLetterReplayer(*of).replay([each for each in letters if each in sent][:1])
     assert (late.sent, len(late.earlier)) == ([], 1)
 

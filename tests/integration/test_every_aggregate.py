@@ -64,7 +64,7 @@ def fold(store: OnlineStore, partition: int, rows: list[dict[str, Any]]) -> None
         [encode(Sale(**row["event"])) for row in rows],
     )
     judged = RecordJudge(sales).rows(SOURCES[partition].topic_id, partition, records, NO_CLOCK)
-    writes = owned.fold(LoggedRows.of(judged, sales.event_time), rows[-1]["offset"] + 1)
+    writes = owned.fold(LoggedRows.from_rows(judged, sales.event_time), rows[-1]["offset"] + 1)
     assert all(store.write(writes))
 
 

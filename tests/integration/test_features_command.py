@@ -91,7 +91,7 @@ def fill(project: Project, store: RedisOnlineStore, log: EventLog) -> None:
         rows = RecordJudge(stream).rows(source.topic_id, partition, records, NO_CLOCK)
         folding = ViewPartition(view.spec, source, store)
         folding.acquire(b"o" * 16, 2)
-        writes = folding.fold(LoggedRows.of(rows, stream.event_time), len(own))
+        writes = folding.fold(LoggedRows.from_rows(rows, stream.event_time), len(own))
         assert all(store.write(writes))
         writer.append(rows, {source: None}, {source: len(own)})
 

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.bus.topics import admin, incarnations
 from headrace.errors import SettingsError
-from headrace.streams.metrics import WorkerMetrics, served
+from headrace.streams.metrics import WorkerMetrics, serve_metrics
 from headrace.streams.plane.worker_report import PartitionReport, StoppedReport, ViewReport, WorkerReport
 from tests.support.waiting import eventually, until
 
@@ -80,7 +80,7 @@ def full() -> WorkerMetrics:
     place = PartitionReport("t", "07" * 16 + "-3", 100, 80, 5_500_000, 1, views, late=2)
     new = PartitionReport("t", "07" * 16 + "-4", 0, 0, -(2**62), 0, {})
     stopped = [StoppedReport("t", 5, "why"), StoppedReport("t", 6, "why", log_ends=3)]
-    metrics.observed(WorkerReport("w", 7_000_000, [place, new], stopped), {("t", 3): 130, ("t", 9): 4})
+    metrics.reported(WorkerReport("w", 7_000_000, [place, new], stopped), {("t", 3): 130, ("t", 9): 4})
     return metrics
 
 
@@ -105,11 +105,14 @@ def test_metrics_report_the_state_of_the_worker() -> None:
 
 
 def test_a_taken_port_is_an_error() -> None:
-    with served(WorkerMetrics(), "127.0.0.1", 0) as port:
+    with serve_metrics(WorkerMetrics(), "127.0.0.1", 0) as port:
         assert scraped(port)
-        with pytest.raises(SettingsError, match=f"127.0.0.1:{port}.*--metrics-port"), served(full(), "127.0.0.1", port):
+        with (
+            pytest.raises(SettingsError, match=f"127.0.0.1:{port}.*--metrics-port"),
+            serve_metrics(full(), "127.0.0.1", port),
+        ):
             pass
-    with served(WorkerMetrics(), "127.0.0.1", port):
+    with serve_metrics(WorkerMetrics(), "127.0.0.1", port):
         pass  # it was given back
 
 

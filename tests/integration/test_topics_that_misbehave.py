@@ -53,9 +53,9 @@ class LastReport(PlaneMetrics):
     def __init__(self) -> None:
         self.report = WorkerReport("nobody", 0, [])
 
-    def observed(self, observation: WorkerReport, ends: Mapping[tuple[str, int], int]) -> None:
+    def reported(self, report: WorkerReport, ends: Mapping[tuple[str, int], int]) -> None:
         assert ends is not None
-        self.report = observation
+        self.report = report
 
 
 @dataclass

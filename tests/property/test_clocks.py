@@ -71,7 +71,7 @@ class Scene:
         records = PartitionRecords(offsets, times, [None] * len(batch), [encode(event) for _, event in batch])
         rows = self.judge.rows(bytes([5]) * 16, partition, records, self.available[partition])
         self.available[partition] = rows["__available_at"].dt.epoch("us").item(-1)
-        for write in view.fold(LoggedRows.of(rows, "at"), int(offsets[-1]) + 1):
+        for write in view.fold(LoggedRows.from_rows(rows, "at"), int(offsets[-1]) + 1):
             assert self.store.write([write]) == [True]
             view.applied(write)
         for (_, event), offset, verdict in zip(batch, offsets.tolist(), rows["__verdict"], strict=True):

@@ -57,7 +57,7 @@ def fields(batches: list[Batch], forget_after: set[int]) -> list[bytes | None]:
         stamps = np.array([epoch_us(event.at) for event in events], np.int64)
         records = PartitionRecords(offsets, stamps, [None] * len(events), [encode(event) for event in events])
         offset += len(events)
-        rows = LoggedRows.of(judge.rows(SOURCE.topic_id, 0, records, 0), visits.event_time)
+        rows = LoggedRows.from_rows(judge.rows(SOURCE.topic_id, 0, records, 0), visits.event_time)
         for write in view.fold(rows, offset):
             assert store.write([write]) == [True]
             view.applied(write)
@@ -110,7 +110,7 @@ def test_forgetting_frees_the_entries_of_sketches() -> None:
     records = PartitionRecords(
         np.arange(len(events)), stamps, [None] * len(events), [encode(event) for event in events]
     )
-    rows = LoggedRows.of(judge.rows(SOURCE.topic_id, 0, records, 0), visits.event_time)
+    rows = LoggedRows.from_rows(judge.rows(SOURCE.topic_id, 0, records, 0), visits.event_time)
     for write in view.fold(rows, len(events)):
         assert store.write([write]) == [True]
         view.applied(write)

@@ -84,7 +84,7 @@ class Worker:
             self.apply(self.fold(self.view.position, self.end))
 
     def fold(self, start: int, end: int, state: CursorState = CursorState.LIVE) -> list[FencedWrite]:
-        return self.view.fold(LoggedRows.of(self.rows.slice(start, end - start), "at"), end, state)
+        return self.view.fold(LoggedRows.from_rows(self.rows.slice(start, end - start), "at"), end, state)
 
     def apply(self, writes: Sequence[FencedWrite]) -> None:
         assert self.store.write(writes) == [True] * len(writes)

@@ -123,15 +123,13 @@ def test_one_fold_of_all_partitions_is_a_fold_of_each(
         values = [encode(Visit(who, now + timedelta(minutes=at), amount)) for who, _, at, amount in events]
         if not events:
             continue
-        frame = judge.together(
-            runs, PartitionRecords(np.array(offsets), np.array(stamps), [None] * len(values), values)
-        )
+        frame = judge.judge(runs, PartitionRecords(np.array(offsets), np.array(stamps), [None] * len(values), values))
         assert frame.equals(_alone(judge, runs, offsets, stamps, values))
         for index, rows in batch.items():
             ends[index] += len(rows)
             own = frame.filter(pl.col("__partition") == SOURCES[index].partition)
             clocks[index] = own["__available_at"].dt.epoch("us").item(-1)
-        logged = LoggedRows.of(frame, "at")
+        logged = LoggedRows.from_rows(frame, "at")
         accepted += logged.accepted.height
         one.fold_in_vain(next(iter(batch)), logged, ends[next(iter(batch))])
         for side in (one, other):
@@ -147,7 +145,7 @@ def test_a_dropped_partition_takes_no_room_however_often_it_comes_back() -> None
     for index in (0, 1, 1, 1, 1):
         records = PartitionRecords(np.arange(500), np.full(500, epoch_us(START)), [None] * 500, values)
         owned = side.views[index]
-        rows = LoggedRows.of(judge.rows(owned.source.topic_id, owned.source.partition, records, NO_CLOCK), "at")
+        rows = LoggedRows.from_rows(judge.rows(owned.source.topic_id, owned.source.partition, records, NO_CLOCK), "at")
         owned.fold(rows, 500)
         memory = owned.memory
         assert memory._folded.slot_count <= 1_500

@@ -79,7 +79,7 @@ class AuditScene:
                 view = ViewPartition(spec, source, store)
                 view.acquire(b"w" * 16, 2)
                 for end in range(0, len(events), 3):
-                    for fresh in view.fold(LoggedRows.of(rows[: end + 3], "at"), min(end + 3, len(events))):
+                    for fresh in view.fold(LoggedRows.from_rows(rows[: end + 3], "at"), min(end + 3, len(events))):
                         assert store.write([fresh]) == [True]
                         view.applied(fresh)
                     for minute in (12, 7, 0) if spec is past.spec else ():

@@ -136,7 +136,7 @@ class FeastScene:
         for spec in (shops.spec, tills.spec):
             view = ViewPartition(spec, SOURCE, self.store)
             view.acquire(b"w" * 16, 1)
-            assert all(self.store.write(view.fold(LoggedRows.of(rows, sales.event_time), len(SALES))))
+            assert all(self.store.write(view.fold(LoggedRows.from_rows(rows, sales.event_time), len(SALES))))
         LogWriter(self.log, sales).append(rows, {SOURCE: None}, {SOURCE: len(SALES)})
 
     def feast(self) -> Any:

@@ -82,7 +82,7 @@ class Worker:
                 first + np.arange(len(events)), times, [None] * len(events), [encode(e) for e in events]
             )
             rows = self._judge.rows(SOURCES[partition].topic_id, partition, records, NO_CLOCK)
-            self._write(view, view.fold(LoggedRows.of(rows, sales.event_time), first + len(events), state))
+            self._write(view, view.fold(LoggedRows.from_rows(rows, sales.event_time), first + len(events), state))
             self._write(view, view.level())
 
     def _write(self, view: ViewPartition, writes: Sequence[FencedWrite]) -> None:

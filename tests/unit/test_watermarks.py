@@ -26,7 +26,7 @@ def of(code: int, times: int, monkeypatch: pytest.MonkeyPatch, timeout_s: float 
     watermarks = Watermarks("127.0.0.1:1")
     watermarks.close()
     monkeypatch.setattr(watermarks, "_consumer", Broker(code, times))
-    return watermarks.of("t", 0, timeout_s)
+    return watermarks.offsets("t", 0, timeout_s)
 
 
 def test_a_partition_that_has_no_leader_yet_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ class TopicTail:
         try:
             places = [TopicPartition(topic, number) for topic in topics for number in self._partitions(topic)]
             for place in places:
-                low, high = self._watermarks.of(place.topic, place.partition)
+                low, high = self._watermarks.offsets(place.topic, place.partition)
                 place.offset = OFFSET_BEGINNING if from_beginning and low == 0 else low if from_beginning else high
             self._consumer.assign(places)
         except KafkaException as error:
@@ -88,7 +88,7 @@ class TopicTail:
 
     def _reads_on(self) -> bool:
         for place in self._consumer.position(self._consumer.assignment()):
-            low, high = self._watermarks.of(place.topic, place.partition)
+            low, high = self._watermarks.offsets(place.topic, place.partition)
             at = place.offset if place.offset >= 0 else low
             if at < high:
                 return True
@@ -96,7 +96,7 @@ class TopicTail:
 
     def end(self, topic: str, partition: int) -> int:
         """Return the high watermark of any partition."""
-        return self._watermarks.of(topic, partition)[1]
+        return self._watermarks.offsets(topic, partition)[1]
 
     def close(self) -> None:
         """Close the connections."""

@@ -26,7 +26,7 @@ class Watermarks:
             }
         )
 
-    def of(self, topic: str, partition: int, timeout_s: float = _TIMEOUT_S) -> tuple[int, int]:
+    def offsets(self, topic: str, partition: int, timeout_s: float = _TIMEOUT_S) -> tuple[int, int]:
         """Return the oldest offset that exists, and the next one to be written. Raises KafkaException.
 
         It waits for a partition that was made just now and has no leader yet.

@@ -130,7 +130,7 @@ class KafkaModelEventLog:
         deadline = time.monotonic() + min(self._timeout_s, _NEW_TOPIC_S)
         while True:
             try:
-                return self._watermarks.of(self._topic, 0, self._timeout_s)[1]
+                return self._watermarks.offsets(self._topic, 0, self._timeout_s)[1]
             except KafkaException as error:
                 if error.args[0].code() not in _NOT_YET or time.monotonic() >= deadline:
                     raise

@@ -1,4 +1,4 @@
-"""A worker's metrics, for Prometheus. docs/reference/metrics.md says what each means."""
+"""A worker's metrics, for Prometheus. docs/reference/metrics.md says what each of them means."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class WorkerMetrics(PlaneMetrics, Collector):
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._told: WorkerReport | None = None
+        self._report: WorkerReport | None = None
         self._ends: Mapping[tuple[str, int], int] = {}
         self._batch_records = self._histogram("headrace_batch_records", "Records of one batch.", _ROWS)
         self._batch_seconds = self._histogram("headrace_batch_seconds", "Time from records to written tiles.", _SECONDS)
@@ -73,32 +73,32 @@ class WorkerMetrics(PlaneMetrics, Collector):
         self._flush_seconds.labels(topic).observe(seconds)
 
     def job(self, name: str, found: Mapping[str, float]) -> None:
-        """What a job of the leader found."""
+        """A scheduled job has ended with these results."""
         for what, value in found.items():
             self._jobs.labels(name, what).set(value)
         self._job_time.labels(name).set_to_current_time()
 
-    def observed(self, observation: WorkerReport, ends: Mapping[tuple[str, int], int]) -> None:
+    def reported(self, report: WorkerReport, ends: Mapping[tuple[str, int], int]) -> None:
         """See :class:`PlaneMetrics`."""
-        self._ends, self._told = ends, observation
+        self._ends, self._report = ends, report
 
     def collect(self) -> Iterator[Metric]:
-        """The positions as they were observed last; the names alone before that."""
-        told = self._told
+        """Return the metrics of the last report. Before the first report they have no values."""
+        report = self._report
         families = _Families()
-        if told is not None:
-            families.seen.add_metric((), told.observed_us / 1e6)
-            for own in told.partitions:
+        if report is not None:
+            families.seen.add_metric((), report.observed_us / 1e6)
+            for own in report.partitions:
                 place = (own.topic, own.source.rpartition("-")[2])
                 families.add(own, place, self._ends.get((own.topic, int(place[1])), own.next_offset))
-            for each in told.stopped:
+            for each in report.stopped:
                 has_gap = str(each.log_ends is not None).lower()
                 families.stopped.add_metric((each.topic, str(each.partition), has_gap), 1)
         yield from vars(families).values()
 
 
 class _Families:
-    """What is made anew of an observation for each scrape."""
+    """The metric families that are made from the last report at each scrape."""
 
     def __init__(self) -> None:
         self.seen = GaugeMetricFamily("headrace_observed_timestamp_seconds", "When all this was observed.")
@@ -125,8 +125,8 @@ class _Families:
 
 
 @contextmanager
-def served(metrics: WorkerMetrics, host: str, port: int) -> Iterator[int]:
-    """Serve them over HTTP for as long as the context lasts; the port, which the system chooses where 0 is given.
+def serve_metrics(metrics: WorkerMetrics, host: str, port: int) -> Iterator[int]:
+    """Serve the metrics over HTTP for as long as the context lasts. Give the port; for 0 the system chooses one.
 
     Raises SettingsError if the port is taken.
     """

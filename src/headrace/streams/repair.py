@@ -1,4 +1,4 @@
-"""The gaps between topics and the event log, for the operator who decides what becomes of them."""
+"""The gaps between topics and the event log, for the operator who decides about them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from headrace.bus.source_partition import SourcePartition
 from headrace.bus.topics import existing_incarnations, retained_offsets
 from headrace.errors import FencedError
 from headrace.event_log.log_writer import LogWriter
-from headrace.streams.plane.gap import Gap, accept, find
+from headrace.streams.plane.gap import Gap, accept_gap, find_gap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def find_gaps(client: AdminClient, log: EventLog, streams: Sequence[Stream]) -> list[Gap]:
-    """The gaps that nobody has accepted, by topic and partition. A topic that is not there has none.
+    """Return the gaps that nobody has accepted, by topic and partition. A topic that does not exist has none.
 
     Raises BusUnavailableError and OfflineStoreUnavailableError.
     """
@@ -34,18 +34,18 @@ def _gaps_of(client: AdminClient, log: EventLog, stream: Stream) -> list[Gap]:
     writer = LogWriter(log, stream)
     sources = [SourcePartition(partition, incarnation.topic_id) for partition in range(incarnation.partitions)]
     found = [
-        find(stream.topic, source, retained_offsets(client, stream.topic, source.partition), writer)
+        find_gap(stream.topic, source, retained_offsets(client, stream.topic, source.partition), writer)
         for source in sources
     ]
     return [gap for gap in found if gap is not None]
 
 
 def accept_loss(log: EventLog, stream: Stream, gap: Gap, reason: str) -> None:
-    """Accept a gap of a stream: durable at once, and workers go on within seconds or at their next start.
+    """Accept a gap of a stream. It is durable at once; workers go on within seconds, or at their next start.
 
     Raises FencedError if the log's end has moved since the gap was found.
     """
     try:
-        accept(gap, LogWriter(log, stream), reason)
-    except FencedError:  # a worker may just have noted the gap, which moves nothing: a fresh handle tells
-        accept(gap, LogWriter(log, stream), reason)
+        accept_gap(gap, LogWriter(log, stream), reason)
+    except FencedError:  # a worker may have noted the gap just now, which does not move D: try a fresh handle
+        accept_gap(gap, LogWriter(log, stream), reason)

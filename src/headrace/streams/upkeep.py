@@ -1,4 +1,4 @@
-"""The event log's upkeep and other jobs on a schedule: each stream's are with the worker that reads its partition 0."""
+"""The event log's upkeep, and other jobs on a schedule. The worker that reads a topic's partition 0 does them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger(__name__)
 LOOK_S = 1.0
-"""How often it is looked whether a job is due."""
+"""The pause between two checks whether a job is due."""
 STOP_S = 5.0
-"""How long a stop waits for a job."""
+"""How long a stop waits for a running job."""
 
 
 @dataclass(frozen=True)
 class UpkeepSchedule:
-    """How often small files are put together and replaced ones deleted, and how long these are kept.
+    """How often small files are compacted, how often replaced files are deleted, and how long these are kept.
 
     Raises SettingsError for a retention of less than seven days.
     """
@@ -50,7 +50,7 @@ class UpkeepSchedule:
 
 @dataclass(frozen=True)
 class ScheduledJob:
-    """What the worker that leads a topic does every so often beside; what it found is for the metrics, by name."""
+    """A job of the worker that reads a topic's partition 0. ``run`` returns its results by name, for the metrics."""
 
     name: str
     topic: str
@@ -61,8 +61,8 @@ class ScheduledJob:
 class ScheduledJobs:
     """Runs jobs one after the other, in a thread of its own for as long as the context lasts.
 
-    A job runs first when its own interval has passed, and then every so often. What fails is tried again the next time.
-    A stop waits for a job for no longer than :data:`STOP_S`: as a worker may end at any time, a job has to bear that.
+    A job first runs when its interval has passed, and then once in each interval. A job that fails is tried again the
+    next time. A stop waits for a job for :data:`STOP_S` at most: a job must bear to be cut off at any moment.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class ScheduledJobs:
             self.step()
 
     def step(self) -> None:
-        """Run what is due and ours."""
+        """Run the jobs that are due and are this worker's."""
         for job in self._jobs:
             is_due = self._clock() - self._ran[job.name] >= job.every // timedelta(microseconds=1)
             if is_due and self._leads(job.topic) and not self._stop.is_set():
@@ -112,11 +112,11 @@ class ScheduledJobs:
 
 
 class LogUpkeep:
-    """Runs in a thread of its own for as long as the context lasts; the first time after the first interval.
+    """Compacts and vacuums the event log, in a thread of its own for as long as the context lasts.
 
-    ``leads`` says whether a topic is this worker's to look after. While a partition moves two may think so: compaction
-    and vacuum bear that, and so must ``jobs``, which run beside (:class:`ScheduledJobs`). A job that
-    fails is tried again the next time, and never stops the worker. ``report`` takes what a job found.
+    It first runs after one interval. ``leads`` returns whether this worker has to look after a topic. While a partition
+    moves, two workers may think so: compaction and vacuum bear that, and ``jobs`` must (see :class:`ScheduledJobs`). An
+    error is logged and never stops the worker. ``report`` is called with the name and the results of a finished job.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class LogUpkeep:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """A commit of the upkeep that is under way is finished."""
+        """Wait until a commit of the upkeep that is under way is finished."""
         self._stop.set()
         self._jobs.__exit__()
         self._thread.join()
@@ -153,7 +153,7 @@ class LogUpkeep:
             self.step()
 
     def step(self) -> None:
-        """Look after every topic that is ours once."""
+        """Look once after each topic that is this worker's."""
         for topic in self._topics:
             if self._leads(topic) and not self._stop.is_set():
                 try:

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import time
 import uuid
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -36,13 +36,15 @@ from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.streams.deployments.kafka_deployment_log import KafkaDeploymentLog
 from headrace.streams.deployments.rollout import Rollout
-from headrace.streams.metrics import WorkerMetrics, served
+from headrace.streams.metrics import WorkerMetrics, serve_metrics
 from headrace.streams.plane.data_plane import DataPlane
 from headrace.streams.plane.plane_config import PlaneConfig
 from headrace.streams.upkeep import LogUpkeep, ScheduledJob, UpkeepSchedule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from faust import App
 
     from headrace.bus.stream import Stream
     from headrace.features.definitions.service import FeatureService
@@ -55,10 +57,10 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """Where a worker works.
+    """The servers, folders and settings of a worker.
 
-    ``metrics_port`` 0: no metrics. ``partitions`` and ``replay`` are for topics that have to be made, see
-    :func:`make_topics`; existing ones stay.
+    ``metrics_port`` 0: no metrics. ``partitions`` and ``replay`` are for topics that do not exist yet, see
+    :func:`make_topics`. Existing topics are not changed.
     """
 
     bootstrap_servers: str
@@ -78,14 +80,14 @@ class WorkerConfig:
 
 
 def own_streams(streams: Sequence[Stream]) -> list[Stream]:
-    """The project's streams and those of what was served: all that workers log."""
+    """Return all streams that workers log: the project's, and those of served vectors and predictions."""
     return [*streams, VECTORS, PREDICTIONS]
 
 
 def make_topics(bootstrap_servers: str, streams: Sequence[Stream], partitions: int, *, replay: bool = False) -> None:
-    """Make the topics of all streams, their dead letters, and the control plane's.
+    """Make the topics of all streams, their dead letters, and the control plane.
 
-    ``replay``: history is to be replayed in order, so record timestamps are the producers'. Else they are the broker's.
+    ``replay``: history is replayed in order, so record timestamps are the producers'. Else they are the broker's.
     """
     config = stream_config(replay=replay)
     plans = [TopicPlan(stream.topic, partitions, config) for stream in own_streams(streams)]
@@ -96,7 +98,7 @@ def make_topics(bootstrap_servers: str, streams: Sequence[Stream], partitions: i
 
 
 def warn_of_producers_stamps(bootstrap_servers: str, streams: Sequence[Stream]) -> None:
-    """Say which topics do not have the broker's timestamps, and what to do. Raises BusUnavailableError."""
+    """Log which topics do not have the broker's timestamps, and what to do. Raises BusUnavailableError."""
     of_record = [stream.topic for stream in streams if stream.available_at == "record"]
     topics = stamped_by_producers(admin(bootstrap_servers), of_record)
     if topics:
@@ -120,7 +122,7 @@ def publish_definitions(store: OnlineStore, views: Sequence[FeatureView], servic
 def follow_deployments(
     bootstrap_servers: str, namespace: str, streams: Sequence[Stream], store: OnlineStore, **waits: float
 ) -> Rollout:
-    """What a worker of these streams makes of the logs on Kafka; both topics are there. Raises BusUnavailableError."""
+    """Return the rollout that follows both logs on Kafka for a worker of these streams. Raises BusUnavailableError."""
     return Rollout(
         namespace,
         streams,
@@ -137,48 +139,52 @@ def follow_deployments(
 def run_worker(
     config: WorkerConfig, streams: Sequence[Stream], views: Sequence[FeatureView], services: Sequence[FeatureService]
 ) -> None:
-    """Run until a signal stops it. What is deployed holds; before the first deployment these definitions become it."""
+    """Run until a signal stops it.
+
+    The deployed definitions are in force. If nothing was deployed yet, the given definitions are deployed.
+    """
+    streams, logged = list(streams), own_streams(streams)
     make_topics(config.bootstrap_servers, streams, config.partitions, replay=config.replay)
     if not config.replay:
-        warn_of_producers_stamps(config.bootstrap_servers, own_streams(streams))
-    store = RedisOnlineStore(config.redis_url, config.namespace)
-    name = f"{config.namespace}-worker-{uuid.uuid4().hex[:8]}"
-    rollout = follow_deployments(config.bootstrap_servers, config.namespace, own_streams(streams), store)
+        warn_of_producers_stamps(config.bootstrap_servers, logged)
+    store, log = RedisOnlineStore(config.redis_url, config.namespace), EventLog(config.event_log)
+    rollout = follow_deployments(config.bootstrap_servers, config.namespace, logged, store)
     rollout.begin([view.spec for view in views], [service.spec for service in services])
-    metrics, log = WorkerMetrics(), EventLog(config.event_log)
-    plane = DataPlane(
-        PlaneConfig(
-            config.bootstrap_servers,
-            group=f"{config.namespace}-workers",
-            worker=name,
-            batch_rows=config.batch_rows,
-            flush_s=config.flush_s,
-            memory_bytes=config.memory_bytes,
-        ),
-        own_streams(streams),
-        rollout,
-        store,
-        log,
-        meter=metrics,
-    )
+    name, metrics = f"{config.namespace}-worker-{uuid.uuid4().hex[:8]}", WorkerMetrics()
+    plane = DataPlane(_plane_config(config, name), logged, rollout, store, log, meter=metrics)
+    upkeep = LogUpkeep(
+        log, [stream.topic for stream in logged], plane.leads, config.upkeep, wall_clock,
+        jobs=config.jobs, report=metrics.job,
+    )  # fmt: skip
     app = shell(name, config.bootstrap_servers, config.data_dir)
+    _flush_on_request(app, plane)
+    with upkeep, _metrics_served(config, metrics):
+        gc.collect()
+        gc.freeze()  # collections need not look at what the libraries made again: that would stop batches
+        run_shell(app, ThreadService(plane.run, plane.stop))
 
+
+def _plane_config(config: WorkerConfig, name: str) -> PlaneConfig:
+    return PlaneConfig(
+        config.bootstrap_servers,
+        group=f"{config.namespace}-workers",
+        worker=name,
+        batch_rows=config.batch_rows,
+        flush_s=config.flush_s,
+        memory_bytes=config.memory_bytes,
+    )
+
+
+def _flush_on_request(app: App, plane: DataPlane) -> None:
     async def on_control(value: bytes) -> None:
         if isinstance(decode_control(value), FlushRequest):
             plane.flush_soon()
         await asyncio.sleep(0)
 
     listen(app, CONTROL, on_control)
-    upkeep = LogUpkeep(
-        log,
-        [stream.topic for stream in own_streams(streams)],
-        plane.leads,
-        config.upkeep,
-        wall_clock,
-        jobs=config.jobs,
-        report=metrics.job,
-    )
-    with upkeep, served(metrics, config.metrics_host, config.metrics_port) if config.metrics_port else nullcontext():
-        gc.collect()
-        gc.freeze()  # what the libraries made stays: collections need not look at it again, which stops batches
-        run_shell(app, ThreadService(plane.run, plane.stop))
+
+
+def _metrics_served(config: WorkerConfig, metrics: WorkerMetrics) -> AbstractContextManager[object]:
+    if not config.metrics_port:
+        return nullcontext()
+    return serve_metrics(metrics, config.metrics_host, config.metrics_port)

@@ -62,11 +62,11 @@ def list_letters(
 ) -> None:
     """List rejected records, the newest first, from the event log."""
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    from headrace.streams.dead_letters.replay import replayed
+    from headrace.streams.dead_letters.replay import replay_times
 
     letters = _find(settings, stream, reason).letters
     with kafka_for_command(settings) as servers:
-        sent = replayed(servers)
+        sent = replay_times(servers)
     rows = [_row(letter, sent.get(letter.id), short=not json) for letter in letters[:limit]]
     print_list(_LISTED, rows, json=json, if_empty="no dead letters")
     if not json and len(letters) > len(rows):
@@ -92,15 +92,15 @@ def show(
     JSON is shown as JSON, other text as text, and any other bytes in hexadecimal digits.
     """
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    from headrace.streams.dead_letters.dead_letter import contents, headers, named
-    from headrace.streams.dead_letters.replay import replayed
+    from headrace.streams.dead_letters.dead_letter import letter_named, read_contents, read_headers
+    from headrace.streams.dead_letters.replay import replay_times
 
     found = _find(settings, stream)
-    letter = named(found.letters, name)
-    (content,) = contents(found.log, [letter])
+    letter = letter_named(found.letters, name)
+    (content,) = read_contents(found.log, [letter])
     with kafka_for_command(settings) as servers:
-        shown = _row(letter, replayed(servers).get(letter.id), short=False)
-        own = headers(servers, letter)
+        shown = _row(letter, replay_times(servers).get(letter.id), short=False)
+        own = read_headers(servers, letter)
     shown |= {"key": _readable(content.key), "headers": None if own is None else [[n, _readable(v)] for n, v in own]}
     if json:
         print_json(shown | {"value": _readable(content.value)})
@@ -132,13 +132,13 @@ def replay(
     sent: then the exit code is 1.
     """
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    from headrace.streams.dead_letters.dead_letter import named
-    from headrace.streams.dead_letters.replay import DeadLetterReplayer, replayed
+    from headrace.streams.dead_letters.dead_letter import letter_named
+    from headrace.streams.dead_letters.replay import DeadLetterReplayer, replay_times
 
     found = _find(settings, stream, reason)
-    chosen = list(dict.fromkeys(named(found.letters, name) for name in names)) if names else found.letters
+    chosen = list(dict.fromkeys(letter_named(found.letters, name) for name in names)) if names else found.letters
     with kafka_for_command(settings) as servers:
-        sent = replayed(servers)
+        sent = replay_times(servers)
         new = [letter for letter in chosen if letter.id not in sent]
         if new and not yes:
             _confirm(new)
@@ -161,13 +161,13 @@ class _FoundLetters(NamedTuple):
 def _find(settings: Settings, topic: str | None, reason: str | None = None) -> _FoundLetters:
     from headrace.app.project.project import load_project
     from headrace.event_log.event_log import EventLog
-    from headrace.streams.dead_letters.dead_letter import find
+    from headrace.streams.dead_letters.dead_letter import find_letters
     from headrace.streams.worker import own_streams
 
     streams = {stream.topic: stream for stream in own_streams(list(load_project(settings).streams.values()))}
     check_topic(topic, streams)
     log = EventLog(settings.event_log)
-    return _FoundLetters(streams, log, find(log, streams if topic is None else [topic], reason))
+    return _FoundLetters(streams, log, find_letters(log, streams if topic is None else [topic], reason))
 
 
 def _row(letter: DeadLetter, replayed_us: int | None, *, short: bool) -> dict[str, Any]:

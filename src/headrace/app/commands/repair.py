@@ -79,7 +79,7 @@ def _chosen(streams: Sequence[Stream], topic: str | None) -> Mapping[str, Stream
 
 
 def _row(gap: Gap, *, json: bool) -> dict[str, Any]:
-    row = gap.told()
+    row = gap.to_json()
     return row if json else row | {"rows_lost": f"{row['rows_lost']:,}"}
 
 

@@ -1,6 +1,6 @@
 """Dead letters as the event log has them: each rejected row, with the record's bytes.
 
-The log is the truth: it has every rejected row, also one that was too large to be copied to ``<topic>.dead-letters``.
+The log is the truth: it also has rejected rows that were too large to be copied to ``<topic>.dead-letters``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TIMEOUT_S = 10.0
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A rejected record: where it lies, its timestamp, and why it was rejected."""
+    """A rejected record: its place in Kafka, its timestamp, and why it was rejected."""
 
     topic: str
     source: SourcePartition
@@ -46,12 +46,12 @@ class DeadLetter:
 
     @property
     def place(self) -> str:
-        """``<partition>-<offset>``: enough where the topic is known and was never created anew."""
+        """``<partition>-<offset>``. It names the record if the topic is known and was never created anew."""
         return f"{self.source.partition}-{self.offset}"
 
     @property
     def at_us(self) -> int:
-        """Its record timestamp in microseconds."""
+        """The record timestamp in microseconds."""
         return epoch_us(self.at)
 
 
@@ -63,8 +63,8 @@ class RecordContent:
     value: bytes | None
 
 
-def find(log: EventLog, topics: Iterable[str], reason: str | None = None) -> list[DeadLetter]:
-    """The dead letters of some topics, the newest first. Raises OfflineStoreUnavailableError."""
+def find_letters(log: EventLog, topics: Iterable[str], reason: str | None = None) -> list[DeadLetter]:
+    """Return the dead letters of some topics, the newest first. Raises OfflineStoreUnavailableError."""
     keep = _rejected() if reason is None else _rejected() & (ds.field("__reason") == reason)
     found = [
         DeadLetter(topic, SourcePartition(partition, topic_id), offset, at, why, error)
@@ -75,8 +75,8 @@ def find(log: EventLog, topics: Iterable[str], reason: str | None = None) -> lis
     return sorted(found, key=lambda letter: (letter.at, letter.topic, letter.id), reverse=True)
 
 
-def named(letters: Sequence[DeadLetter], name: str) -> DeadLetter:
-    """The one letter whose id is, or ends with, ``name``. TerminalError if there is none, or several."""
+def letter_named(letters: Sequence[DeadLetter], name: str) -> DeadLetter:
+    """Return the one letter whose id is, or ends with, ``name``. Raises TerminalError if there is none, or several."""
     found = [letter for letter in letters if letter.id == name or letter.id.endswith(f"-{name}")]
     if len(found) == 1:
         return found[0]
@@ -86,20 +86,22 @@ def named(letters: Sequence[DeadLetter], name: str) -> DeadLetter:
     raise TerminalError(f"{name!r} is the end of several ids: {several}; name one of them in full, or add --stream")
 
 
-def contents(log: EventLog, letters: Sequence[DeadLetter]) -> list[RecordContent]:
-    """The bytes of letters of one source partition, in their order. Raises OfflineStoreUnavailableError."""
+def read_contents(log: EventLog, letters: Sequence[DeadLetter]) -> list[RecordContent]:
+    """Return the bytes of letters of one source partition, in their order. Raises OfflineStoreUnavailableError."""
     topic, source = letters[0].topic, letters[0].source
     offsets = [letter.offset for letter in letters]
     keep = _rejected() & (ds.field("__partition") == source.partition) & ds.field("__offset").isin(offsets)
-    keep &= (ds.field("__offset") >= min(offsets)) & (ds.field("__offset") <= max(offsets))  # what files are chosen by
+    keep &= (ds.field("__offset") >= min(offsets)) & (
+        ds.field("__offset") <= max(offsets)
+    )  # the log chooses files by this
     rows = _read(log, topic, keep, ["__topic_id", "__offset", "__key", "__value"])
     rows = rows.filter(pl.col("__topic_id") == source.topic_id).drop("__topic_id")
     found = {offset: RecordContent(key, value) for offset, key, value in rows.iter_rows()}
     return [found[offset] for offset in offsets]
 
 
-def headers(bootstrap_servers: str, letter: DeadLetter) -> list[tuple[str, bytes | None]] | None:
-    """The record's headers, which only its topic has; None if the record is there no more.
+def read_headers(bootstrap_servers: str, letter: DeadLetter) -> list[tuple[str, bytes | None]] | None:
+    """Return the record's headers, which only its topic has; None if the topic does not have the record any more.
 
     Raises BusUnavailableError.
     """
@@ -145,6 +147,6 @@ def _rejected() -> Any:
 
 
 def _read(log: EventLog, topic: str, keep: Any, columns: list[str]) -> pl.DataFrame:
-    """Some columns of some rows; files without a rejected row are not opened."""
+    """Return some columns of some rows. Files without a rejected row are not opened."""
     with log.storage(topic):
         return pl.DataFrame(log.table(topic).to_pyarrow_dataset().to_table(columns=columns, filter=keep))

@@ -1,8 +1,8 @@
 """Sending dead letters again after a fix: each once, whatever dies meanwhile.
 
-One Kafka transaction carries some records to their stream's topic and, to ``headrace.replays``, the ids of the letters
-that they repeat: both are there, or neither. All replays share one transactional id, so a later one ends an earlier
-one, also one that only sleeps, before it looks at what was replayed.
+One Kafka transaction carries records to their stream's topic and the ids of their letters to ``headrace.replays``: both
+are there, or neither. All replays share one transactional id. So a replay that begins ends every earlier one, even one
+that only sleeps, before it reads which letters were replayed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from headrace.bus.source_partition import NO_CLOCK
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import FOR_EVER, TopicPlan, admin, ensure_topics, incarnations, stamped_by_producers
 from headrace.errors import BusUnavailableError, FencedError, TerminalError
-from headrace.streams.dead_letters.dead_letter import contents
+from headrace.streams.dead_letters.dead_letter import read_contents
 from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _TRANSACTIONAL_ID = "headrace-replay"
 
 
 class DeadLettersReplayed(msgspec.Struct, frozen=True, kw_only=True):
-    """These dead letters of a topic were sent again, at ``at_us``, in the transaction that this message is part of."""
+    """The dead letters of a topic that were sent again at ``at_us``, in the transaction of this message."""
 
     topic: str
     letters: list[str]
@@ -50,12 +50,12 @@ class DeadLettersReplayed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decode(data: bytes | None) -> DeadLettersReplayed:
-    """Read a message of ``headrace.replays``. Raises NewerFormatError and CodecError."""
+    """Decode a message of ``headrace.replays``. Raises NewerFormatError and CodecError."""
     return message.decode(data, DeadLettersReplayed, FORMAT, "a record of a replay")
 
 
-def replayed(bootstrap_servers: str) -> dict[str, int]:
-    """When each letter was replayed (us), by id. Makes the topic if it is not there. Raises BusUnavailableError."""
+def replay_times(bootstrap_servers: str) -> dict[str, int]:
+    """Return when each letter was replayed (us), by id. Makes the topic if needed. Raises BusUnavailableError."""
     ensure_topics(bootstrap_servers, [TopicPlan(REPLAYS, 1, FOR_EVER)])
     with closing(TopicTail(bootstrap_servers, [REPLAYS], from_beginning=True)) as tail:
         told = [decode(found.value()) for found in tail.drain()]
@@ -64,7 +64,7 @@ def replayed(bootstrap_servers: str) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class ReplayedPiece:
-    """Letters that were dealt with together: sent, known to have been sent earlier, or rejected still, with why."""
+    """Letters of one transaction: sent now, sent earlier, or still rejected, with the reason."""
 
     sent: Sequence[DeadLetter]
     earlier: Sequence[DeadLetter]
@@ -75,7 +75,7 @@ class ReplayedPiece:
 
 
 class DeadLetterReplayer:
-    """Replays dead letters of some streams. Beginning ends any other replay on the same Kafka.
+    """Replays dead letters of some streams. Its construction ends any other replay on the same Kafka.
 
     Raises BusUnavailableError.
     """
@@ -92,18 +92,19 @@ class DeadLetterReplayer:
                 "bootstrap.servers": bootstrap_servers,
                 "log_level": 2,
                 "transactional.id": _TRANSACTIONAL_ID,
-                "message.max.bytes": 1_000_000_000,  # what is too large is for the topic to say: it had the record
+                "message.max.bytes": 1_000_000_000,  # the topic decides what is too large: it had the record
             }
         )
         with _answering():
             self._producer.init_transactions(_TIMEOUT_S)
-        self._known = replayed(bootstrap_servers)  # only now: no earlier replay can add to it any more
+        self._known = replay_times(bootstrap_servers)  # only now: no earlier replay can add to it any more
 
     def replay(self, letters: Sequence[DeadLetter]) -> Iterator[ReplayedPiece]:
-        """Send letters again, in the order of their offsets; each piece is durable when it is given.
+        """Send letters again, in the order of their offsets. Each piece is durable when it is yielded.
 
-        A letter that would be rejected again by the streams' present definitions is not sent. Raises FencedError if
-        another replay began, TerminalError if the broker refuses a record, and TransientError; what was given stays.
+        A letter that the streams' present definitions would reject again is not sent. Raises FencedError if
+        another replay began, TerminalError if the broker refuses a record, and TransientError. The pieces that were
+        yielded before an error stay sent.
         """
         ordered = sorted(letters, key=lambda letter: (letter.topic, letter.source, letter.offset))
         for (topic, _), own in groupby(ordered, key=lambda letter: (letter.topic, letter.source)):
@@ -120,7 +121,7 @@ class DeadLetterReplayer:
     def _replay(self, target: _ReplayTarget, letters: Sequence[DeadLetter]) -> ReplayedPiece:
         fresh = [letter for letter in letters if letter.id not in self._known]
         earlier = [letter for letter in letters if letter.id in self._known]
-        bytes_of = dict(zip(fresh, contents(self._log, fresh), strict=True)) if fresh else {}
+        bytes_of = dict(zip(fresh, read_contents(self._log, fresh), strict=True)) if fresh else {}
         errors = target.errors(bytes_of, self._clock())
         good = {letter: content for letter, content in bytes_of.items() if letter not in errors}
         if good:
@@ -157,14 +158,14 @@ class DeadLetterReplayer:
 
 @dataclass(frozen=True)
 class _ReplayTarget:
-    """The topic that a letter goes back to. ``keeps_time``: its timestamps are the producers', not the broker's."""
+    """The topic to which a letter goes back. ``keeps_time``: its timestamps are the producers', not the broker's."""
 
     stream: Stream
     partitions: int
     keeps_time: bool
 
     def errors(self, found: Mapping[DeadLetter, RecordContent], now_us: int) -> dict[DeadLetter, str]:
-        """Of the letters that would be rejected again, why."""
+        """Return the error of each letter that would be rejected again."""
         if not found:
             return {}
         letters, source = list(found), next(iter(found)).source
@@ -182,9 +183,9 @@ class _ReplayTarget:
         }
 
     def place(self, letter: DeadLetter) -> dict[str, Any]:
-        """Where in the topic the record goes, and when: its old partition, unless the topic is new and has it not.
+        """Return the record's old partition, unless a new topic does not have it, and its timestamp.
 
-        Where timestamps are the producers' it keeps its own, as a later one would move its partition's clock.
+        If timestamps are the producers', the record keeps its own: a later one would move its partition's clock.
         """
         place: dict[str, Any] = {"timestamp": letter.at_us // 1_000} if self.keeps_time else {}
         return place | ({"partition": letter.source.partition} if letter.source.partition < self.partitions else {})
@@ -192,7 +193,7 @@ class _ReplayTarget:
 
 @contextmanager
 def _answering() -> Iterator[None]:
-    """What Kafka raises within, as an error of ours."""
+    """Raise headrace's error for an error that Kafka's client raises inside."""
     from confluent_kafka import KafkaException  # noqa: PLC0415
 
     try:

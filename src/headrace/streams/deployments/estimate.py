@@ -57,6 +57,6 @@ def estimate(
 
 def _size(spec: ViewSpec, source: SourcePartition, rows: pl.DataFrame, end: int) -> int:
     view = ViewPartition(spec, source, MemoryOnlineStore())
-    writes = view.fold(LoggedRows.of(rows, view.event_time), end, CursorState.LIVE)
+    writes = view.fold(LoggedRows.from_rows(rows, view.event_time), end, CursorState.LIVE)
     keys = [part for write in writes for part in zip(write.keys, write.fields, strict=True)]
     return sum(len(key) + len(field) + _KEY_BYTES for key, field in keys)

@@ -1,1 +1,1 @@
-"""The data plane: exactly once from Kafka to Redis and the event log."""
+"""From Kafka to Redis and the event log, exactly once. Begin with ``plane_loop.py`` and ``partitions.py``."""

@@ -190,7 +190,7 @@ class CatchUp:
         """Fold and write one slice. The slice that reaches the partition's position makes the views live."""
         is_live = part.end >= owned.next_offset
         state = CursorState.LIVE if is_live else CursorState.REBUILDING
-        logged = {name: LoggedRows.of(part.rows, name) for name in {view.event_time for view in views}}
+        logged = {name: LoggedRows.from_rows(part.rows, name) for name in {view.event_time for view in views}}
         folds = [(view, write) for view in views for write in view.fold(logged[view.event_time], part.end, state)]
         failpoint("before-catch-up")
         applied = self._store.write([write for _, write in folds])

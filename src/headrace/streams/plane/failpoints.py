@@ -1,6 +1,17 @@
-"""Named places where a test may let the process die, or stop: ``FAILPOINT=after-redis:3`` kills at the third pass.
+"""Named places in the code where a test may let the process die or stop.
 
-``after-redis:3:SIGSTOP`` stops it there instead. Without the variable a failpoint costs one dictionary look-up.
+``FAILPOINT=after-redis:3`` kills the worker when it passes ``after-redis`` for the third time, as by ``kill -9``.
+``FAILPOINT=after-redis:3:SIGSTOP`` stops it there instead. Without the variable a failpoint costs one look-up in a
+dictionary.
+
+The names, in the order in which a batch passes them::
+
+    before-redis     a batch is judged, buffered and folded; its write has not begun
+    after-redis      the store has answered the write of a batch
+    before-delta     a commit of the event log begins
+    after-delta      the commit is made; the worker has not taken that in
+    before-catch-up  a slice of a catch-up is folded; its write has not begun
+    after-catch-up   the store has answered the write of a slice
 """
 
 from __future__ import annotations
@@ -13,7 +24,7 @@ _signals: dict[str, signal.Signals] = {}
 
 
 def arm(setting: str | None) -> None:
-    """Arm from ``name:count`` or ``name:count:SIGNAL``; None disarms all."""
+    """Arm a failpoint from ``name:count`` or ``name:count:SIGNAL``. None disarms all."""
     _armed.clear()
     if setting:
         name, count, sent = [*setting.split(":"), "", ""][:3]
@@ -22,7 +33,7 @@ def arm(setting: str | None) -> None:
 
 
 def failpoint(name: str) -> None:
-    """Die here, as by kill -9, or stop, if this failpoint is armed and its count has run down."""
+    """Die or stop here, if this failpoint is armed and its count has run down."""
     if name in _armed:
         _armed[name] -= 1
         if _armed[name] == 0:

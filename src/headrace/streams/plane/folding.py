@@ -171,9 +171,9 @@ class Folding:
     def _judged(self, topic: str, batches: Sequence[PartitionBatch]) -> LoggedRows:
         """Judge and buffer the records of a topic. Their partitions move on."""
         stream = self._streams[topic].stream
-        records = PartitionRecords.of([message for batch in batches for message in batch.messages])
+        records = PartitionRecords.from_messages([message for batch in batches for message in batch.messages])
         runs = [PartitionRun(batch.owned.source, len(batch.messages), batch.owned.available_us) for batch in batches]
-        logged = LoggedRows.of(self._judges[topic].together(runs, records), stream.event_time)
+        logged = LoggedRows.from_rows(self._judges[topic].judge(runs, records), stream.event_time)
         available = logged.rows.get_column("__available_at").to_numpy().astype(np.int64)
         late, start = logged.late(stream.lateness_us), 0
         for owned, messages in batches:

@@ -1,4 +1,4 @@
-"""Where the event log and its topic no longer meet: found by a worker, accepted by an operator."""
+"""Gaps between the event log and its topic: a worker finds them, an operator accepts them."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Gap:
 
     @property
     def is_cut(self) -> bool:
-        """Whether the topic ends below D."""
+        """Whether the topic was cut: it ends below D."""
         return self.topic_ends < self.log_ends
 
     @property
     def rows_lost(self) -> int:
-        """How many offsets stay without a row of this topic if the gap is accepted."""
+        """The number of offsets that have no row of this topic if the gap is accepted."""
         return max(self.topic_begins - self.log_ends, 0) + max(self.log_ends - self.topic_ends, 0)
 
     @property
@@ -42,13 +42,13 @@ class Gap:
 
     @property
     def why(self) -> str:
-        """In words."""
+        """The gap in words."""
         if self.is_cut:
             return f"the topic ends at {self.topic_ends}, below the event log's end at {self.log_ends}"
         return f"the topic begins at {self.topic_begins}, beyond the event log's end at {self.log_ends}"
 
-    def told(self) -> dict[str, Any]:
-        """As plain JSON."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the gap as plain JSON."""
         return {
             "topic": self.topic, "partition": self.source.partition, "topic_id": self.source.topic_id.hex(),
             "log_ends": self.log_ends, "topic_begins": self.topic_begins, "topic_ends": self.topic_ends,
@@ -56,17 +56,17 @@ class Gap:
         }  # fmt: skip
 
 
-def find(topic: str, source: SourcePartition, held: RetainedOffsets, writer: LogWriter) -> Gap | None:
-    """The gap of a partition, if there is one that nobody has accepted. Raises OfflineStoreUnavailableError."""
+def find_gap(topic: str, source: SourcePartition, retained: RetainedOffsets, writer: LogWriter) -> Gap | None:
+    """Return the gap of a partition, None if there is none or it is accepted. Raises OfflineStoreUnavailableError."""
     log_ends, cut = writer.position(source) or 0, writer.cut(source)
-    ends = held.ends if cut is None or cut >= 0 else min(held.ends, -1 - cut)
-    if held.begins <= log_ends and (ends >= log_ends or cut == log_ends):
+    ends = retained.ends if cut is None or cut >= 0 else min(retained.ends, -1 - cut)
+    if retained.begins <= log_ends and (ends >= log_ends or cut == log_ends):
         return None
-    return Gap(topic, source, log_ends, held.begins, ends)
+    return Gap(topic, source, log_ends, retained.begins, ends)
 
 
 def note_cut(gap: Gap, writer: LogWriter) -> None:
-    """Keep a cut in the log, so that a topic that grows past D again does not hide it.
+    """Note a cut in the log. Else a topic that grows beyond D again would hide it.
 
     Raises FencedError and OfflineStoreUnavailableError.
     """
@@ -75,7 +75,7 @@ def note_cut(gap: Gap, writer: LogWriter) -> None:
         writer.note(gap.source, gap.log_ends, gap.log_ends, cut=cut, why={"headrace.gap": gap.why})
 
 
-def accept(gap: Gap, writer: LogWriter, reason: str) -> None:
+def accept_gap(gap: Gap, writer: LogWriter, reason: str) -> None:
     """Let the log go on at :attr:`Gap.goes_on_at`. Raises FencedError if it has moved since the gap was found."""
     why = {"headrace.gap": gap.why, "headrace.accepted-loss": str(gap.rows_lost), "headrace.reason": reason}
     cut = gap.goes_on_at if gap.is_cut else None

@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 from headrace.bus.source_partition import SourcePartition
 from headrace.bus.topics import RetainedOffsets, incarnations, retained_offsets
 from headrace.errors import FencedError, TopicUnknownError
-from headrace.streams.plane.gap import find, note_cut
+from headrace.streams.plane.gap import find_gap, note_cut
 from headrace.streams.plane.partition import OwnedPartition, StoppedPartition
 from headrace.streams.views.view_memory import ViewMemory
 from headrace.streams.views.view_partition import ViewPartition
@@ -48,7 +48,7 @@ class PartitionOpener:
             return StoppedPartition(topic, partition, str(error))
         stream, source = self._streams[topic], SourcePartition(partition, incarnation.topic_id)
         owned = self._open(stream, source, incarnation.partitions, found)
-        gap = find(topic, source, found, stream.writer)
+        gap = find_gap(topic, source, found, stream.writer)
         if gap is None:
             return owned
         stream.flusher.close(source)

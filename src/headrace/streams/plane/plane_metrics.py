@@ -1,4 +1,4 @@
-"""What a data plane tells whoever measures it."""
+"""The port for measuring a data plane."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 
 class PlaneMetrics:
-    """Measures nothing. One that does is quick, never raises, and is called from several threads; times in seconds."""
+    """Measures nothing. An implementation is quick and never raises. Times are in seconds."""
 
     def batch(self, records: int, seconds: float) -> None:
-        """So many records were judged, folded and written to the online store, all in that time."""
+        """A batch of records was judged, folded and written to the online store; it took this time."""
 
     def rejected(self, topic: str, reasons: pl.Series) -> None:
-        """Records of a topic were rejected, each for its reason."""
+        """Records of a topic were rejected: one reason for each."""
 
     def wrote(self, applied: Sequence[bool], seconds: float) -> None:
-        """The online store took that long for some writes; False: refused."""
+        """The online store answered some writes, after this time. ``applied`` is False for a refused write."""
 
     def flushed(self, topic: str, rows: int, seconds: float) -> None:
-        """The event log took that long for a commit."""
+        """A commit of the event log was made; it took this time."""
 
-    def observed(self, observation: WorkerReport, ends: Mapping[tuple[str, int], int]) -> None:
-        """Where everything stands, each second; ``ends`` are the high watermarks that are known, by place."""
+    def reported(self, report: WorkerReport, ends: Mapping[tuple[str, int], int]) -> None:
+        """Called each second with the worker's report. ``ends`` are the high watermarks that are known, by place."""

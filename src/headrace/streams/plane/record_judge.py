@@ -35,8 +35,8 @@ class PartitionRecords:
     values: Sequence[bytes | None]
 
     @staticmethod
-    def of(messages: Sequence[Message]) -> PartitionRecords:
-        """Read the messages of one partition."""
+    def from_messages(messages: Sequence[Message]) -> PartitionRecords:
+        """Return the records of messages, in order."""
         count = len(messages)
         return PartitionRecords(
             np.fromiter(map(Message.offset, messages), np.int64, count),
@@ -48,7 +48,7 @@ class PartitionRecords:
 
 @dataclass(frozen=True)
 class PartitionRun:
-    """So many records of one source partition, one after the other; ``clock_us`` is its ``available_at`` before."""
+    """The next ``count`` records are of this source partition. ``clock_us``: its ``available_at`` before them."""
 
     source: SourcePartition
     count: int
@@ -56,20 +56,18 @@ class PartitionRun:
 
 
 class RecordJudge:
-    """Gives each record of a stream its verdict, which depends on the record and the stream's spec alone."""
+    """Gives each record of a stream its verdict. It depends on the record and the stream's spec alone."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._decoder = Decoder(stream)
 
     def rows(self, topic_id: bytes, partition: int, records: PartitionRecords, clock_us: int) -> pl.DataFrame:
-        """The log's rows of one partition's records. ``clock_us`` is its ``available_at`` so far."""
-        return self.together(
-            [PartitionRun(SourcePartition(partition, topic_id), len(records.values), clock_us)], records
-        )
+        """Return the log's rows of one partition's records. ``clock_us`` is its ``available_at`` so far."""
+        return self.judge([PartitionRun(SourcePartition(partition, topic_id), len(records.values), clock_us)], records)
 
-    def together(self, runs: Sequence[PartitionRun], records: PartitionRecords) -> pl.DataFrame:
-        """The log's rows of records that are the runs of several partitions. What it costs is by batch, not by run."""
+    def judge(self, runs: Sequence[PartitionRun], records: PartitionRecords) -> pl.DataFrame:
+        """Return the log's rows of records of several partitions, run by run. The cost is by batch, not by run."""
         events, positions, errors = self._decoder.decode(records.values)
         fields = self._decoder.columns(events)
         if errors:
@@ -90,7 +88,7 @@ class RecordJudge:
     def _verdicts(
         self, fields: pl.DataFrame, records: PartitionRecords, errors: dict[int, str]
     ) -> tuple[dict[int, str], dict[int, str]]:
-        """Reason and error by position, of the rejected records."""
+        """Return the reason and the error of each rejected record, by position."""
         reasons = dict.fromkeys(errors, DECODE)
         problems = dict(errors)
         for name in self._stream.key_fields:
@@ -109,10 +107,10 @@ class RecordJudge:
 
     @cached_property
     def _order(self) -> list[tuple[str, str | None]]:
-        """Which field may not lie after which other; None is the record timestamp.
+        """The pairs of a field and another field that may not be earlier; None is the record timestamp.
 
-        So an event time is never later than its record's own ``available_at`` and the tolerance: no tile is ahead of
-        the partition clock by more than a view's ring has room for.
+        So an event time is never later than its record's own ``available_at`` plus the tolerance, and no tile is ahead
+        of the partition clock by more than a view's ring has room for.
         """
         event_time, known = self._stream.event_time, self._stream.available_field
         if known is None or known == event_time:
@@ -122,7 +120,7 @@ class RecordJudge:
     def _available(
         self, fields: pl.DataFrame, records: PartitionRecords, runs: Sequence[PartitionRun], rejected: Mapping[int, str]
     ) -> np.ndarray:
-        """Each run's running maximum, never less than its clock so far. What a rejected row says moves no clock."""
+        """Return each run's running maximum, never less than its clock so far. Rejected rows do not move the clock."""
         field = self._stream.available_field
         if field is None:
             own = records.timestamps_us
@@ -148,11 +146,11 @@ _OF_ACCEPTED = [
     pl.Series("__verdict", [ACCEPTED], pl.String()),
     *(pl.Series(name, [None], dtype) for name, dtype in _OF_REJECTED.items()),
 ]
-"""What all accepted rows share, once each."""
+"""The columns that are the same in all accepted rows."""
 
 
 def _accepted(runs: Sequence[PartitionRun], records: PartitionRecords, available: np.ndarray) -> pl.DataFrame:
-    """The log's own columns, as if all records were accepted."""
+    """Return the log's own columns, as if all records were accepted."""
     counts = [run.count for run in runs]
     return pl.DataFrame(
         [
@@ -167,7 +165,7 @@ def _accepted(runs: Sequence[PartitionRun], records: PartitionRecords, available
 
 
 def _topic_ids(runs: Sequence[PartitionRun]) -> pl.Series:
-    """Nearly always one: partitions of one topic may be of two incarnations while it is made anew."""
+    """Return the column of topic ids. There may be two ids while a topic is being created anew."""
     parts = [
         pl.Series("__topic_id", [topic_id], pl.Binary()).new_from_index(0, sum(run.count for run in of))
         for topic_id, of in itertools.groupby(runs, key=lambda run: run.source.topic_id)
@@ -180,7 +178,7 @@ def _times(name: str, micros: np.ndarray) -> pl.Series:
 
 
 def _rejections(reasons: Mapping[int, str], problems: Mapping[int, str], records: PartitionRecords) -> list[pl.Series]:
-    """The columns in which rejected rows differ."""
+    """Return the columns in which rejected rows differ."""
     count = len(records.offsets)
     found: dict[str, Mapping[int, object]] = {
         "__reason": reasons,
@@ -194,7 +192,7 @@ def _rejections(reasons: Mapping[int, str], problems: Mapping[int, str], records
 
 
 def _micros(fields: pl.DataFrame, name: str) -> np.ndarray:
-    """A time column in microseconds; NO_CLOCK where there is none. Never floats, which round."""
+    """Return a time column in int64 microseconds, NO_CLOCK where it is null. Floats would round."""
     times = fields.get_column(name).to_numpy().astype("datetime64[us]")
     micros: np.ndarray = np.maximum(times.astype(np.int64), NO_CLOCK)
     return micros

@@ -42,7 +42,7 @@ class WorkerReporter:
         """Report where everything stands now."""
         report = self._report()
         self._send(report)
-        self._meter.observed(report, self._consumer.ends())
+        self._meter.reported(report, self._consumer.ends())
 
     def _report(self) -> WorkerReport:
         positions = self._flushes.positions()

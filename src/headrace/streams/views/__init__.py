@@ -1,1 +1,1 @@
-"""What a worker remembers of its views."""
+"""The views in a worker's memory: rows are folded into tiles, and tiles are written as fields."""

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FOLDED = ("__partition", "__offset", "__available_at", "__verdict", "__reason")
-"""The log's own columns that folding reads."""
+"""The event log's own columns that folding reads."""
 
 
 @dataclass(frozen=True)
 class LoggedRows:
-    """Rows as the event log has them, of one partition after the other, each in order.
+    """Rows as the event log has them: those of one partition after the other, each in order.
 
-    ``accepted`` are those that count, with ``__time`` and ``offset``.
+    ``accepted``: the rows that count, with the columns ``__time`` and ``offset``.
     """
 
     rows: pl.DataFrame
@@ -33,36 +33,37 @@ class LoggedRows:
     event_time: str
 
     @staticmethod
-    def of(rows: pl.DataFrame, event_time: str) -> LoggedRows:
-        """Prepare rows of a stream whose event time is that field."""
+    def from_rows(rows: pl.DataFrame, event_time: str) -> LoggedRows:
+        """Prepare rows of a stream. ``event_time`` is the name of its event-time field."""
         good = rows if rows.get_column("__reason").null_count() == rows.height else rows.filter(_GOOD)
         return LoggedRows(rows, with_time(good, event_time), rows.get_column("__offset").to_numpy(), event_time)
 
     @property
     def rejects(self) -> bool:
-        """Whether some row is not accepted."""
+        """Whether some row is rejected."""
         return self.accepted.height < self.rows.height
 
     def only(self, partitions: Sequence[int]) -> LoggedRows:
-        """The rows of these partitions."""
+        """Return the rows of these partitions."""
         own = self.rows.get_column("__partition").to_numpy()
         wanted = np.zeros(max(int(own.max(initial=0)), *partitions) + 1, bool)
         wanted[list(partitions)] = True
         inside = wanted.take(own)
-        return self if inside.all() else LoggedRows.of(self.rows.filter(inside), self.event_time)
+        return self if inside.all() else LoggedRows.from_rows(self.rows.filter(inside), self.event_time)
 
     def since(self, position: int) -> LoggedRows:
-        """The rows of one partition from an offset on."""
+        """Return the rows from an offset on. All rows are of one partition."""
         if not len(self.offsets) or self.offsets[0] >= position:
             return self
-        return LoggedRows.of(self.rows.filter(pl.col("__offset") >= position), self.event_time)
+        return LoggedRows.from_rows(self.rows.filter(pl.col("__offset") >= position), self.event_time)
 
     def clocks(
         self, which: Callable[[pl.DataFrame], NDArray[np.int64]], before: Sequence[int], *, by_event_time: bool
     ) -> NDArray[np.int64]:
-        """The clock of each partition after these rows: the largest ``available_at``, or event time of accepted ones.
+        """Return the clock of each partition after these rows: the largest ``available_at``.
 
-        ``which`` gives the index in ``before`` of each row's partition.
+        ``by_event_time``: the largest event time of accepted rows instead. ``before`` has the clocks before these rows;
+        ``which`` returns the index in it of each row's partition.
         """
         rows, name = (self.accepted, "__time") if by_event_time else (self.rows, "__available_at")
         clocks = np.array(before, np.int64)
@@ -70,7 +71,7 @@ class LoggedRows:
         return clocks
 
     def late(self, lateness_us: int) -> NDArray[np.int64]:
-        """The partition numbers of accepted rows that happened longer before their ``available_at`` than that."""
+        """Return the partition number of each late row: accepted, and available more than this long after its event."""
         available = self.accepted.get_column("__available_at").to_numpy().view(np.int64)
         is_late = available - self.accepted.get_column("__time").to_numpy() > lateness_us
         partitions: NDArray[np.int64] = self.accepted.get_column("__partition").to_numpy()[is_late]

@@ -18,14 +18,14 @@ _SPARE_ENTRIES = 4_096
 
 
 def grow(values: np.ndarray, size: int, empty: object) -> None:
-    """Make an array longer where it lies, so that no copy of a large one is made. No view of it may be in use."""
+    """Make an array longer in place, without a copy. No numpy view of it may be in use."""
     former = len(values)
     values.resize(size, refcheck=False)
     values[former:] = empty
 
 
 class TileRing:
-    """Tile k of a slot lies at ``k mod places``; there are places for all tiles that live at one time."""
+    """Tile k of a slot is at place ``k mod places``. There are places for all tiles that live at one time."""
 
     def __init__(self, kernel: TileKernel, slots: int, places: int) -> None:
         self._kernel = kernel
@@ -35,17 +35,17 @@ class TileRing:
         self._entries = [_SketchEntries(sketch.dtype) for sketch in kernel.sketches]
 
     def grow(self, slots: int) -> None:
-        """Room for so many slots."""
+        """Make room for this number of slots."""
         grow(self._k, slots * self._places, NEVER)
         grow(self._tiles, slots * self._places, np.asarray(self._kernel.empty)[0])
 
     @property
     def nbytes(self) -> int:
-        """The memory held."""
+        """The bytes of memory that it holds."""
         return self._k.nbytes + self._tiles.nbytes + sum(entries.nbytes for entries in self._entries)
 
     def keep(self, slots: np.ndarray, capacity: int) -> None:
-        """Have these slots alone, in this order, and room for ``capacity`` slots."""
+        """Keep these slots alone, in this order, with room for ``capacity`` slots."""
         self._k = self._taken(self._k, slots, capacity, NEVER)
         self._tiles = self._taken(self._tiles, slots, capacity, np.asarray(self._kernel.empty)[0])
         for sketch, entries in enumerate(self._entries):
@@ -55,17 +55,17 @@ class TileRing:
     def _taken(self, values: np.ndarray, slots: np.ndarray, capacity: int, empty: object) -> np.ndarray:
         found = np.empty(capacity * self._places, values.dtype)
         by_slot = found.reshape(-1, self._places)[: len(slots)]
-        values.reshape(-1, self._places).take(slots, axis=0, out=by_slot, mode="clip")  # else by way of a copy
+        values.reshape(-1, self._places).take(slots, axis=0, out=by_slot, mode="clip")  # other modes make a copy
         found[by_slot.size :] = empty
         return found
 
     def make_room(self, places: int) -> None:
-        """Have at least so many places: the tolerance of a stream may have grown since the view was defined."""
+        """Make at least this number of places. The tolerance of a stream may have grown since the view was defined."""
         if places <= self._places:
             return
         slots = len(self._k) // self._places
         former, filled = self._places, np.flatnonzero(self._k != NEVER)
-        filled = filled[np.argsort(self._k[filled], kind="stable")]  # where two meet, the newer one stays
+        filled = filled[np.argsort(self._k[filled], kind="stable")]  # if two have the same place, the newer one stays
         k, tiles = self._k[filled], self._tiles[filled]
         at = filled // former * places + k % places
         self._places = places
@@ -74,7 +74,7 @@ class TileRing:
         self._k[at], self._tiles[at] = k, tiles
 
     def fold(self, slots: np.ndarray, tiles: np.ndarray) -> None:
-        """Merge tiles, at most one a slot and k, into what is there. A place's former tile of another k is gone."""
+        """Merge tiles, at most one for each slot and k, into the ring. A tile of another k at its place is replaced."""
         at = slots * self._places + tiles["k"] % self._places
         same = self._k[at] == tiles["k"]
         merged = self._kernel.merge(self._at(at[same]), tiles[same])
@@ -86,11 +86,11 @@ class TileRing:
         self._put(at, tiles)
 
     def load(self, slot: int, tiles: np.ndarray) -> None:
-        """Take tiles of a slot as they are."""
+        """Put tiles of a slot into the ring without merging them."""
         self._put(slot * self._places + tiles["k"] % self._places, tiles)
 
     def live(self, slots: np.ndarray, oldest: np.ndarray) -> tuple[np.ndarray, NDArray[np.int64]]:
-        """The tiles of each slot with k > oldest, by slot and k, and how many each has."""
+        """Return the tiles of each slot with k > oldest, by slot and k, and the number of tiles of each slot."""
         there = self._k.reshape(-1, self._places).take(slots, axis=0) > oldest[:, None]
         slot, place = np.divmod(np.flatnonzero(there), self._places)
         ascending = np.argsort(slot * self._places + (place - oldest[slot] - 1) % self._places, kind="stable")
@@ -136,7 +136,7 @@ class _SketchEntries:
         return self._buffer[: self.used]
 
     def add(self, entries: np.ndarray) -> int:
-        """Put entries at the end; where they begin."""
+        """Put entries at the end, and return where they begin."""
         begin, self.used = self.used, self.used + len(entries)
         if self.used > len(self._buffer):
             grown = np.empty(2 * self.used, self._buffer.dtype)
@@ -146,7 +146,7 @@ class _SketchEntries:
         return begin
 
     def keep(self, entries: np.ndarray) -> None:
-        """Have these entries alone, in no more room than they need to grow."""
+        """Keep these entries alone, with some room to grow."""
         self._buffer = np.empty(max(_SPARE_ENTRIES, 2 * len(entries)), self._buffer.dtype)
         self.used = 0
         self.add(entries)
