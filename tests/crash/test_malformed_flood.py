@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from headrace.bus.topics import dead_letters
+from headrace.bus.topics import dead_letter_topic
 from headrace.streams.plane.rejected_copies import letter_id
 from tests.support.crash.comparison import compare
 
@@ -37,7 +37,7 @@ def test_50_000_broken_records_among_good_ones_are_dead_letters_with_their_bytes
         if record.is_broken
     }
     assert len(wanted) >= FLOOD
-    assert copies(services.bootstrap_servers, dead_letters(scene.topic), len(wanted)) == wanted
+    assert copies(services.bootstrap_servers, dead_letter_topic(scene.topic), len(wanted)) == wanted
 
 
 def copies(bootstrap_servers: str, topic: str, count: int) -> dict[str, bytes | None]:

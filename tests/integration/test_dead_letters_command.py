@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from headrace.app.cli import build
 from headrace.app.project.project import load_project
 from headrace.app.project.settings_sources import load_settings
-from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, dead_letters, ensure_topics, retained_offsets
+from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, dead_letter_topic, ensure_topics, retained_offsets
 from headrace.errors import FencedError, SettingsError, TerminalError
 from headrace.event_log.event_log import EventLog
 from headrace.features.online.redis.redis_store import RedisOnlineStore
@@ -77,7 +77,11 @@ class Post:
         return EventLog(self.folder / ".headrace" / "events")
 
     def make(self) -> None:
-        plans = [TopicPlan(self.topic, 2, self.config), TopicPlan(dead_letters(self.topic)), TopicPlan(OBSERVATIONS)]
+        plans = [
+            TopicPlan(self.topic, 2, self.config),
+            TopicPlan(dead_letter_topic(self.topic)),
+            TopicPlan(OBSERVATIONS),
+        ]
         ensure_topics(self.services.bootstrap_servers, plans)
         producer = Producer({"bootstrap.servers": self.services.bootstrap_servers})
         for number, (partition, key, value) in enumerate(SENT):

@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka import Producer
 from redis.cluster import ClusterNode as RedisNode
 
-from headrace.bus.topics import OBSERVATIONS, TopicPlan, dead_letters, ensure_topics
+from headrace.bus.topics import OBSERVATIONS, TopicPlan, dead_letter_topic, ensure_topics
 from headrace.errors import OnlineStoreUnavailableError
 from headrace.event_log.event_log import EventLog
 from headrace.features.online.cursor import is_live
@@ -81,7 +81,7 @@ class Bench:
         self.troubles: list[Exception] = []
         self._over = threading.Event()
         never = {"retention.ms": "-1"}
-        topics = [(self.stream.topic, PARTITIONS), (dead_letters(self.stream.topic), 1), (OBSERVATIONS, 1)]
+        topics = [(self.stream.topic, PARTITIONS), (dead_letter_topic(self.stream.topic), 1), (OBSERVATIONS, 1)]
         ensure_topics(services.bootstrap_servers, [TopicPlan(name, count, never) for name, count in topics])
         self.flow = Flow(services.bootstrap_servers, self.stream.topic)
         self._plane = DataPlane(

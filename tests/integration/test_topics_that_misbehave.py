@@ -15,7 +15,7 @@ from confluent_kafka.admin import NewPartitions
 
 from headrace.bus.consumer import BatchConsumer
 from headrace.bus.source_partition import SourcePartition
-from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, dead_letters, ensure_topics, incarnations
+from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, dead_letter_topic, ensure_topics, incarnations
 from headrace.errors import BusUnavailableError, FencedError
 from headrace.event_log.event_log import EventLog
 from headrace.event_log.log_writer import LogWriter
@@ -76,7 +76,7 @@ class Bench:
         self.store = RedisOnlineStore(self.services.redis_url, self.namespace)
         self.log = EventLog(self.folder)
         self.client = admin(self.services.bootstrap_servers)
-        plans = [TopicPlan(dead_letters(self.topic)), TopicPlan(OBSERVATIONS)]
+        plans = [TopicPlan(dead_letter_topic(self.topic)), TopicPlan(OBSERVATIONS)]
         ensure_topics(self.services.bootstrap_servers, plans)
 
     def make_topic(self, partitions: int) -> None:

@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 
-from headrace.bus.event import Event
-from headrace.bus.source_partition import NO_CLOCK, SourcePartition
-from headrace.bus.stream import Stream
 from headrace.errors import OfflineStoreUnavailableError
 from headrace.event_log.event_log import EventLog
 from headrace.event_log.log_writer import LogWriter
 from headrace.streams.plane.flusher import Flusher
-from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
+from tests.support.logged_sales import SOURCES, rows, sales
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    import polars as pl
 
-
-class Sale(Event):
-    """Something is sold."""
-
-    shop: str
-    at: datetime
-
-
-sales = Stream("sales", Sale, event_time="at")
-SOURCES = [SourcePartition(partition, b"t" * 16) for partition in range(3)]
 FENCED = SOURCES[1]
-
-
-def rows(source: SourcePartition, start: int, count: int) -> pl.DataFrame:
-    values = [b'{"shop": "a", "at": "2026-01-01T00:00:00Z"}'] * count
-    offsets, stamps = np.arange(start, start + count), np.full(count, 1_767_225_600_000_000)
-    return RecordJudge(sales).rows(
-        source.topic_id, source.partition, PartitionRecords(offsets, stamps, [None] * count, values), NO_CLOCK
-    )
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from headrace.bus.watermarks import Watermarks
 from headrace.errors import BusUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from confluent_kafka import Message
 
@@ -23,10 +23,17 @@ class TopicTail:
     Raises BusUnavailableError for a topic that does not exist. Else it would follow nothing, for ever.
     """
 
-    def __init__(self, bootstrap_servers: str, topics: Sequence[str], *, from_beginning: bool) -> None:
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        topics: Sequence[str],
+        *,
+        from_beginning: bool,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition  # noqa: PLC0415
 
-        self._servers = bootstrap_servers
+        self._servers, self._monotonic = bootstrap_servers, monotonic
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap_servers,
@@ -37,7 +44,7 @@ class TopicTail:
                 "fetch.wait.max.ms": 100,  # answered at once when there is something
             }
         )
-        self._watermarks = Watermarks(bootstrap_servers)
+        self._watermarks = Watermarks(bootstrap_servers, monotonic)
         self._drained: list[Message] = []  # kept when the next request fails
         try:
             places = [TopicPartition(topic, number) for topic in topics for number in self._partitions(topic)]
@@ -54,9 +61,9 @@ class TopicTail:
 
         Raises BusUnavailableError.
         """
-        deadline = time.monotonic() + _NEW_TOPIC_S
+        deadline = self._monotonic() + _NEW_TOPIC_S
         while not (found := list(self._consumer.list_topics(topic, _TIMEOUT_S).topics[topic].partitions)):
-            if time.monotonic() > deadline:
+            if self._monotonic() > deadline:
                 raise BusUnavailableError(f"there is no topic {topic!r} at {self._servers}: has a worker been started?")
             time.sleep(0.05)
         return found

@@ -27,7 +27,7 @@ DEFINITIONS = "headrace.definitions"
 FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 
 
-def dead_letters(topic: str) -> str:
+def dead_letter_topic(topic: str) -> str:
     """Return the name of the topic that keeps the rejected records of a topic."""
     return f"{topic}.dead-letters"
 

@@ -7,6 +7,10 @@ on its connection, for up to the fetch's whole wait.
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _TIMEOUT_S = 10.0
 _WAIT_S = 0.05
@@ -15,9 +19,10 @@ _WAIT_S = 0.05
 class Watermarks:
     """Asks Kafka for the first and last offsets of partitions."""
 
-    def __init__(self, bootstrap_servers: str) -> None:
+    def __init__(self, bootstrap_servers: str, monotonic: Callable[[], float] = time.monotonic) -> None:
         from confluent_kafka import Consumer  # noqa: PLC0415 - keeps `import headrace.serving` light
 
+        self._monotonic = monotonic
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap_servers,
@@ -33,12 +38,12 @@ class Watermarks:
         """
         from confluent_kafka import KafkaError, KafkaException, TopicPartition  # noqa: PLC0415
 
-        until_s = time.monotonic() + timeout_s
+        until_s = self._monotonic() + timeout_s
         while True:
             try:
                 return self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout_s)
             except KafkaException as error:
-                if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION or time.monotonic() >= until_s:
+                if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION or self._monotonic() >= until_s:
                     raise
             time.sleep(_WAIT_S)
 

@@ -24,7 +24,7 @@ from headrace.bus.topics import (
     OBSERVATIONS,
     TopicPlan,
     admin,
-    dead_letters,
+    dead_letter_topic,
     ensure_topics,
     stamped_by_producers,
     stream_config,
@@ -91,7 +91,7 @@ def make_topics(bootstrap_servers: str, streams: Sequence[Stream], partitions: i
     """
     config = stream_config(replay=replay)
     plans = [TopicPlan(stream.topic, partitions, config) for stream in own_streams(streams)]
-    plans += [TopicPlan(dead_letters(stream.topic), 1, FOR_EVER) for stream in own_streams(streams)]
+    plans += [TopicPlan(dead_letter_topic(stream.topic), 1, FOR_EVER) for stream in own_streams(streams)]
     plans += [TopicPlan(CONTROL), TopicPlan(OBSERVATIONS)]
     plans += [TopicPlan(DEFINITIONS, 1, FOR_EVER), TopicPlan(MODELS, 1, FOR_EVER)]
     ensure_topics(bootstrap_servers, plans)

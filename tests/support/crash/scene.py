@@ -18,7 +18,7 @@ from redis import Redis
 
 from headrace.base.times import utc_datetime
 from headrace.bus.source_partition import SourcePartition
-from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, dead_letters, ensure_topics, incarnations
+from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, dead_letter_topic, ensure_topics, incarnations
 from headrace.errors import TransientError
 from headrace.event_log.event_log import EventLog
 from headrace.features.online.redis.redis_store import RedisOnlineStore
@@ -79,7 +79,7 @@ class Scene:
 
     def _make_topics(self, bootstrap_servers: str) -> None:
         never = {"retention.ms": "-1"}
-        topics = [(self.topic, PARTITIONS), (dead_letters(self.topic), 1), (OBSERVATIONS, 1)]
+        topics = [(self.topic, PARTITIONS), (dead_letter_topic(self.topic), 1), (OBSERVATIONS, 1)]
         ensure_topics(bootstrap_servers, [TopicPlan(name, count, never) for name, count in topics])
         topic_id = eventually(lambda: incarnations(admin(bootstrap_servers), [self.topic])[self.topic].topic_id)
         self.sources = [SourcePartition(partition, topic_id) for partition in range(PARTITIONS)]

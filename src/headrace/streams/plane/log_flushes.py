@@ -53,31 +53,25 @@ class LogFlushes:
         for stream in self._streams.values():
             self._take_in(stream, self._until_available(stream.flusher.collect))
 
-    def start(self, *, wait: bool) -> None:
-        """Begin a commit of everything buffered. ``wait``: return when it is made."""
+    def start(self) -> None:
+        """Begin a commit of everything buffered, for each stream that has none under way."""
         self._until_available(self._copies.flush)
-        if wait:
-            self._settle()
-        else:
-            self.collect()
+        self.collect()
         for stream in self._streams.values():
             stream.flusher.start()
-        if wait:
-            self._settle()
 
-    def flush(self, topics: Iterable[str]) -> None:
-        """Commit everything that is buffered of these topics, and wait."""
+    def flush(self, topics: Iterable[str] | None = None) -> None:
+        """Commit everything that is buffered of these topics (None: of all), and wait until it is in the log."""
         self._until_available(self._copies.flush)
-        for topic in topics:
-            self._take_in(self._streams[topic], self._until_available(self._streams[topic].flusher.flush))
+        streams = [self._streams[topic] for topic in (self._streams if topics is None else topics)]
+        for stream in streams:
+            stream.flusher.start()  # so the commits of several streams run at the same time
+        for stream in streams:
+            self._take_in(stream, self._until_available(stream.flusher.flush))
 
     def close(self, owned: OwnedPartition) -> None:
         """Forget a partition with its unflushed rows."""
         self._until_available(self._streams[owned.topic].flusher.close, owned.source)
-
-    def _settle(self) -> None:
-        for stream in self._streams.values():
-            self._take_in(stream, self._until_available(stream.flusher.settle))
 
     def _take_in(self, stream: LoggedStream, result: FlushResult) -> None:
         for commit in result.commits:

@@ -118,7 +118,10 @@ class PlaneLoop:
     def _flush(self, *, wait: bool) -> None:
         self._next_flush = self._monotonic() + self._config.flush_s
         self._parts.folding.level()  # D never passes a cursor: the next owner has nothing to catch up with
-        self._parts.flushes.start(wait=wait)
+        if wait:
+            self._parts.flushes.flush()
+        else:
+            self._parts.flushes.start()
         self._commit_offsets()
 
     def _commit_offsets(self) -> None:

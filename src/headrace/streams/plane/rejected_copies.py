@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from headrace.bus.topics import dead_letters
+from headrace.bus.topics import dead_letter_topic
 from headrace.errors import RefusedError, TerminalError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def copies_of(topic: str, source: SourcePartition, rejected: pl.DataFrame) -> It
     rows = rejected.select(_COPIED).iter_rows(named=True)
     return (
         RejectedCopy(
-            dead_letters(topic), row["__key"], row["__value"], _headers(letter_id(source, row["__offset"]), row)
+            dead_letter_topic(topic), row["__key"], row["__value"], _headers(letter_id(source, row["__offset"]), row)
         )
         for row in rows
     )
