@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 from hypothesis import given
@@ -21,6 +20,7 @@ from headrace.trainers.triggers.rules import (
     volume,
 )
 from headrace.trainers.triggers.trigger_policy import Decision, TriggerPolicy
+from headrace.trainers.triggers.trigger_specs import TriggerSpec
 from headrace.trainers.triggers.trigger_state import (
     Baseline,
     RunOutcome,
@@ -29,6 +29,10 @@ from headrace.trainers.triggers.trigger_state import (
     with_pin,
     without_pin,
 )
+
+
+class TideSpec(TriggerSpec, frozen=True, tag="tide"):
+    """It has no settings."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,9 @@ class Tide:
         reason = f"height {height}"
         return [RuleVerdict(rule=self.name, fired=height >= 10, reason=reason, progress=min(1.0, height / 10))]
 
-    def spec(self) -> dict[str, Any]:
-        return {"rule": "tide"}
+    @property
+    def spec(self) -> TriggerSpec:
+        return TideSpec()
 
     def labels(self) -> int | None:
         return None

@@ -14,6 +14,7 @@ from headrace.features.definitions.aggregates import Count
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.expression import col
 from headrace.features.definitions.service import FeatureService
+from headrace.features.definitions.spec import to_document
 from headrace.features.definitions.view import FeatureView
 from headrace.trainers.definitions import Gate, Label, Model, any_of, drift, performance, volume
 
@@ -69,7 +70,7 @@ fraud = Model(
 
 
 def test_a_model_is_this_spec() -> None:
-    spec = fraud.to_spec()
+    spec = to_document(fraud.spec)
     assert json.loads(json.dumps(spec)) == spec
     assert spec == {
         "spec_version": 1,

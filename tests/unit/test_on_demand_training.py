@@ -134,7 +134,7 @@ def test_a_whole_number_of_a_request_is_a_float_too() -> None:
 
 
 def test_the_spec_and_the_event_of_a_model_carry_on_demand_features() -> None:
-    assert MODEL.to_spec()["on_demand"] == to_document(MODEL.features.spec)["on_demand"]
-    assert "on_demand" not in model.to_spec()
+    assert MODEL.spec.on_demand == MODEL.features.spec.on_demand
+    assert "on_demand" not in to_document(model.spec)
     assert service_ref(MODEL).on_demand == to_document(MODEL.features.spec)["on_demand"]
     assert service_ref(MODEL).columns == ["shop__orders_1d", "weight", "is_dear"]

@@ -218,18 +218,9 @@ DEFINITIONS: dict[str, Mapping[str, Any]] = {
 }  # fmt: skip
 
 
-DATA = (FeatureView, FeatureService, Stream, Entity)
-
-
-def spec_of(definition: Any) -> Any:
-    if isinstance(definition, Model):
-        return definition.to_spec()
-    return definition.spec if isinstance(definition, DATA) else definition.spec()
-
-
-def document(definition: Any) -> Any:
+def document(definition: Any) -> dict[str, Any]:
     """The spec as plain JSON."""
-    return to_document(spec_of(definition)) if isinstance(definition, DATA) else spec_of(definition)
+    return to_document(definition.spec)
 
 
 def wire(definition: Any) -> bytes:
@@ -242,9 +233,9 @@ def canonical(definition: Any) -> str:
 
 
 def deployed() -> bytes:
-    views = [spec_of(VIEWS["every setting"]), spec_of(VIEWS["aggregate quantiles"])]
+    views = [VIEWS["every setting"].spec, VIEWS["aggregate quantiles"].spec]
     change = Deployed(
-        id="d1", namespace="here", expects=None, views=views, services=[spec_of(SERVICE), spec_of(ON_DEMAND)], at_us=7
+        id="d1", namespace="here", expects=None, views=views, services=[SERVICE.spec, ON_DEMAND.spec], at_us=7
     )
     return encode(change)
 
@@ -252,7 +243,7 @@ def deployed() -> bytes:
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, found in DEFINITIONS.items() for name in found])
 def test_a_spec_has_the_hash_that_it_always_had(kind: str, name: str) -> None:
     definition = DEFINITIONS[kind][name]
-    assert spec_hash(spec_of(definition)) == HASHES[kind][name]
+    assert spec_hash(definition.spec) == HASHES[kind][name]
     assert hashlib.sha256(canonical(definition).encode()).hexdigest()[:16] == HASHES[kind][name]
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from headrace.base.times import Duration, duration_us, format_duration
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.expression import Expression, kind
-from headrace.features.definitions.spec import spec_hash, to_document
 from headrace.trainers.day_scores import METRICS, Metric
+from headrace.trainers.model_spec import GateSpec, LabelSpec, ModelSpec
 from headrace.trainers.triggers.evidence import DAY_US
 from headrace.trainers.triggers.hysteresis import hysteresis
 from headrace.trainers.triggers.rules import TriggerRule, all_of, any_of, at_least, drift, performance, schedule, volume
@@ -109,15 +109,16 @@ class Label:
         """The time that a label may take, in microseconds."""
         return duration_us(self.within)
 
-    def spec(self) -> dict[str, Any]:
-        """The label as plain JSON."""
-        return {
-            "topic": self.stream.topic,
-            "value": self.value.tree,
-            "on": self.on,
-            "within_us": self.within_us,
-            "missing": "drop" if self.missing is None else "false",
-        }
+    @cached_property
+    def spec(self) -> LabelSpec:
+        """The label as data."""
+        return LabelSpec(
+            topic=self.stream.topic,
+            value=self.value.tree,
+            on=self.on,
+            within_us=self.within_us,
+            missing="drop" if self.missing is None else "false",
+        )
 
 
 @dataclass(frozen=True)
@@ -160,14 +161,11 @@ class Gate:
         """The holdout's length in microseconds."""
         return duration_us(self.holdout)
 
-    def spec(self) -> dict[str, Any]:
-        """The gate as plain JSON."""
-        return {
-            "metric": self.metric,
-            "rule": self.rule,
-            "holdout": format_duration(self.holdout_us),
-            "margin": self.margin,
-        }
+    @cached_property
+    def spec(self) -> GateSpec:
+        """The gate as data."""
+        holdout = format_duration(self.holdout_us)
+        return GateSpec(metric=self.metric, rule=self.rule, holdout=holdout, margin=self.margin)
 
 
 @dataclass(frozen=True)
@@ -304,32 +302,33 @@ class Model:
         """The triggers with the limits around them."""
         return TriggerPolicy(self.name, self.triggers, self.first_after, duration_us(self.cooldown), self.daily_budget)
 
-    def to_spec(self) -> dict[str, Any]:
-        """The model as plain JSON. The code of ``train`` is not in it, only its name."""
-        return {
-            "spec_version": SPEC_VERSION,
-            "model": self.name,
-            "requests": self.requests.topic,
-            "key": self.request_key,
-            "at": self.requested_at,
-            "features": self.features.name,
-            "views": [[view.name, view.version] for view in self.features.views],
-            "request_features": list(self.request_features),
-            "label": self.label.spec(),
-            "fit": f"{getattr(self.train, '__module__', '?')}:{getattr(self.train, '__qualname__', repr(self.train))}",
-            "first": self.first_after,
-            "cooldown": format_duration(duration_us(self.cooldown)),
-            "daily_budget": self.daily_budget,
-            "source": self.learn_from,
-            "triggers": self.triggers.spec(),
-            "gate": self.gate.spec(),
-            **{name: part for name, part in to_document(self.features.spec).items() if name == "on_demand"},
-        }
-
     @cached_property
+    def spec(self) -> ModelSpec:
+        """The model as data. The code of ``train`` is not in it, only its name."""
+        return ModelSpec(
+            spec_version=SPEC_VERSION,
+            name=self.name,
+            requests=self.requests.topic,
+            request_key=self.request_key,
+            requested_at=self.requested_at,
+            features=self.features.name,
+            views=self.features.spec.views,
+            request_features=tuple(self.request_features),
+            label=self.label.spec,
+            train=f"{getattr(self.train, '__module__', '?')}:{getattr(self.train, '__qualname__', repr(self.train))}",
+            first_after=self.first_after,
+            cooldown=format_duration(duration_us(self.cooldown)),
+            daily_budget=self.daily_budget,
+            learn_from=self.learn_from,
+            triggers=self.triggers.spec,
+            gate=self.gate.spec,
+            on_demand=self.features.spec.on_demand,
+        )
+
+    @property
     def version(self) -> str:
-        """The spec's hash."""
-        return spec_hash(self.to_spec())
+        """The hash of the spec."""
+        return self.spec.version
 
 
 def _described(wanted: RequestField) -> str:

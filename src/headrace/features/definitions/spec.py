@@ -8,14 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from headrace.errors import DefinitionError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 SPEC_VERSION = 1
 NUMBER_KINDS = ["bool", "float", "int"]
@@ -23,7 +20,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 Spec = TypeVar("Spec", bound=msgspec.Struct)
 
 
-def spec_hash(spec: msgspec.Struct | Mapping[str, Any]) -> str:
+def spec_hash(spec: msgspec.Struct) -> str:
     """Return the first 16 hex digits of SHA-256 over the canonical JSON of a spec."""
     plain = msgspec.to_builtins(spec)
     canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

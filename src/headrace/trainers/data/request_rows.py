@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from headrace.features.definitions.spec import to_document
 from headrace.features.offline.spine import BATCH_ROWS
 from headrace.models.training_manifest import TrainingManifest
 from headrace.trainers.data.examples import ExampleBuilder
@@ -74,7 +75,7 @@ class RequestRows:
             row_order=["available_at", "partition", "offset"],
             time=model.requested_at,
             as_of_us=self.as_of_us,
-            label=model.label.spec(),
+            label=to_document(model.label.spec),
             label_column=self.label_column,
             excluded=list(self.excluded),
             columns=[*(f.name for f in model.requests.fields), *self.feature_columns, self.label_column],

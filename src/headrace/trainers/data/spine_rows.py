@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from headrace.errors import DefinitionError
+from headrace.features.definitions.spec import to_document
 from headrace.features.kernel.on_demand_polars import request_columns, with_on_demand
 from headrace.features.offline.content_hash import ContentHash
 from headrace.features.offline.feature_history import FeatureHistory, OwnRecords
@@ -120,7 +121,7 @@ class SpineRows:
             row_order=["as given"],
             time=self.time,
             as_of_us=self.as_of_us,
-            label=self.model.label.spec() if self.model is not None and label else None,
+            label=to_document(self.model.label.spec) if self.model is not None and label else None,
             label_column=self.label_column,
             spine_columns=list(self.spine.schema),
             spine_hash=self._hash.digest(),

@@ -69,7 +69,7 @@ def make_manifest(made: RunInputs, data: Examples) -> Manifest:
         spec_hashes={view.name: view.version for view in views},
         feature_columns=model.features.columns(),
         request_features=list(model.request_features),
-        label=model.label.spec(),
+        label=to_document(model.label.spec),
         seeds={"run": run_seed(made.request_id, made.seed), "gate": made.seed},
         libraries=libraries(),
         code=code_hash(model.train),

@@ -10,6 +10,7 @@ import numpy as np
 
 from headrace.errors import TerminalError
 from headrace.event_log.event_log import EventLog
+from headrace.features.definitions.spec import to_document
 from headrace.models import artifact
 from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.data.manifest_parts import libraries, pinned_ends
@@ -109,7 +110,7 @@ def _differences(model: Model, manifest: Manifest, data: Examples) -> list[Diffe
         "code": code_hash(model.train),
         "service": model.features.version,
         "spec_hashes": {view.name: view.version for view in model.features.views},
-        "label": model.label.spec(),
+        "label": to_document(model.label.spec),
     }
     then: dict[str, Any] = {name: getattr(manifest, name) for name in now}
     installed = libraries()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from headrace.errors import DefinitionError
 from headrace.trainers.triggers.rules import AtLeastRule, RuleInputs, RuleVerdict, TriggerRule
+from headrace.trainers.triggers.trigger_specs import HysteresisSpec
 
 if TYPE_CHECKING:
     from headrace.trainers.triggers.evidence import Evidence
@@ -51,9 +53,10 @@ class HysteresisRule:
         reason = f"asked before, armed again at {self.rearm:.0%} of the way or less: {own.reason}"
         return [RuleVerdict(rule=self.name, fired=False, reason=reason, progress=0.0, armed=False)]
 
-    def spec(self) -> dict[str, Any]:
-        """Its settings."""
-        return {"rule": "hysteresis", "rearm": self.rearm, "of": self.rule.spec()}
+    @cached_property
+    def spec(self) -> HysteresisSpec:
+        """The rule as data, with the rule inside."""
+        return HysteresisSpec(rearm=self.rearm, of=self.rule.spec)
 
     def labels(self) -> int | None:
         """The volume of the rule inside."""

@@ -7,6 +7,7 @@ into a verdict. The decision record keeps the numbers, so judging it again gives
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -17,9 +18,17 @@ from headrace.errors import DefinitionError, naming
 from headrace.trainers.day_scores import DayScores, Metric, higher_is_better, metric_interval
 from headrace.trainers.triggers.evidence import DAY_US, Evidence
 from headrace.trainers.triggers.score_drift import score_drift
+from headrace.trainers.triggers.trigger_specs import (
+    AtLeastSpec,
+    PerformanceSpec,
+    ScheduleSpec,
+    ScoreDriftSpec,
+    VolumeSpec,
+)
 
 if TYPE_CHECKING:
     from headrace.trainers.triggers.evidence import Outcomes
+    from headrace.trainers.triggers.trigger_specs import TriggerSpec
     from headrace.trainers.triggers.trigger_state import TriggerState
 
 LIVE_DAYS = 14
@@ -64,8 +73,9 @@ class TriggerRule(Protocol):
         """
         ...
 
-    def spec(self) -> dict[str, Any]:
-        """The rule as plain JSON."""
+    @property
+    def spec(self) -> TriggerSpec:
+        """The rule as data."""
         ...
 
     def labels(self) -> int | None:
@@ -94,9 +104,10 @@ class VolumeRule:
         reason = f"{new:,} of {self.count:,} matured labels since {state.since}"
         return [_verdict(self.name, new >= self.count, reason, new / self.count)]
 
-    def spec(self) -> dict[str, Any]:
-        """Its settings."""
-        return {"rule": "volume", "labels": self.count}
+    @cached_property
+    def spec(self) -> VolumeSpec:
+        """The rule as data."""
+        return VolumeSpec(labels=self.count)
 
     def labels(self) -> int | None:
         """The count."""
@@ -152,9 +163,10 @@ class ScoreDriftRule:
         )
         return [_verdict(self.name, inputs["psi"] > limit, reason, inputs["psi"] / limit)]
 
-    def spec(self) -> dict[str, Any]:
-        """Its settings."""
-        return {"rule": "drift", "on": "score", "psi": self.psi, "sample": format_duration(duration_us(self.sample))}
+    @cached_property
+    def spec(self) -> ScoreDriftSpec:
+        """The rule as data."""
+        return ScoreDriftSpec(psi=self.psi, sample=format_duration(duration_us(self.sample)))
 
     def labels(self) -> int | None:
         """None: the rule needs no labels."""
@@ -211,9 +223,10 @@ class PerformanceRule:
         )
         return [_verdict(self.name, lost > self.drop, reason, lost / self.drop)]
 
-    def spec(self) -> dict[str, Any]:
-        """Its settings."""
-        return {"rule": "performance", "metric": self.metric, "drop": self.drop}
+    @cached_property
+    def spec(self) -> PerformanceSpec:
+        """The rule as data."""
+        return PerformanceSpec(metric=self.metric, drop=self.drop)
 
     def labels(self) -> int | None:
         """None: the rule asks for no volume."""
@@ -244,9 +257,10 @@ class ScheduleRule:
         reason = f"{since / DAY_US:.1f} of {every / DAY_US:.1f} days since {state.since}"
         return [_verdict(self.name, since >= every, reason, since / every)]
 
-    def spec(self) -> dict[str, Any]:
-        """Its settings."""
-        return {"rule": "schedule", "every": format_duration(duration_us(self.every))}
+    @cached_property
+    def spec(self) -> ScheduleSpec:
+        """The rule as data."""
+        return ScheduleSpec(every=format_duration(duration_us(self.every)))
 
     def labels(self) -> int | None:
         """None: the rule asks for no volume."""
@@ -286,9 +300,10 @@ class AtLeastRule:
         own = _verdict(self.name, fired, reason, nearest[self.count - 1].progress)
         return [own, *(verdict for group in groups for verdict in (group[1:] or group))]
 
-    def spec(self) -> dict[str, Any]:
-        """Its rules' settings."""
-        return {"rule": "at_least", "count": self.count, "rules": {rule.name: rule.spec() for rule in self.rules}}
+    @cached_property
+    def spec(self) -> AtLeastSpec:
+        """The rule as data, with its rules."""
+        return AtLeastSpec(count=self.count, rules={rule.name: rule.spec for rule in self.rules})
 
     def labels(self) -> int | None:
         """The smallest volume among its rules."""

@@ -1,0 +1,61 @@
+"""The spec of a model, with those of its label and its gate: all but the code that trains it, which is named."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from headrace.features.definitions.expression import ExpressionTree
+from headrace.features.definitions.service_spec import OnDemandSpec, VersionedName
+from headrace.features.definitions.spec import spec_hash
+from headrace.trainers.day_scores import Metric
+from headrace.trainers.triggers.trigger_specs import TriggerSpec
+
+
+class LabelSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A label as data. ``missing`` says what happens to a request whose label never comes."""
+
+    topic: str
+    value: ExpressionTree
+    on: str
+    within_us: int
+    missing: Literal["drop", "false"]
+
+
+class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A gate as data."""
+
+    metric: Metric
+    rule: Literal["better", "not_worse"]
+    holdout: str
+    margin: float
+
+
+class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """A model as data. ``requests`` is a topic, ``features`` the name of a service, ``train`` that of a function."""
+
+    spec_version: int
+    name: str = msgspec.field(name="model")
+    requests: str
+    request_key: str = msgspec.field(name="key")
+    requested_at: str = msgspec.field(name="at")
+    features: str
+    views: tuple[VersionedName, ...]
+    request_features: tuple[str, ...]
+    label: LabelSpec
+    train: str = msgspec.field(name="fit")
+    first_after: int = msgspec.field(name="first")
+    cooldown: str
+    daily_budget: int | None
+    learn_from: Literal["events", "logged"] = msgspec.field(name="source")
+    triggers: TriggerSpec
+    gate: GateSpec
+    on_demand: OnDemandSpec | UnsetType = UNSET
+
+    @cached_property
+    def version(self) -> str:
+        """The hash of the spec."""
+        return spec_hash(self)
