@@ -70,7 +70,7 @@ def test_a_spine_gets_on_demand_features_in_pieces_too(shop: Shop, tmp_path: Pat
     assert pl.read_parquet(tmp_path / "set.parquet").equals(found.to_polars())
     again = rows_of_manifest(found.manifest, MODEL.features, str(shop.folder / "log"), spine=headrace_spine(spine))
     assert pl.concat(list(again.pieces())).equals(found.to_polars())
-    with pytest.raises(TerminalError, match="or its on-demand features"):
+    with pytest.raises(TerminalError, match="or in its on-demand features"):
         rows_of_manifest(found.manifest, model.features, str(shop.folder / "log"), spine=headrace_spine(spine))
 
 

@@ -68,7 +68,7 @@ def test_a_training_set_is_rebuilt_identically_after_new_rows_and_compaction(
         TerminalError, match=r"this is not the same spine: its hash is sha256:.*; the training set was made for sha256:"
     ):
         headrace.rebuild(kept[0], spine[::-1], settings=settings_of(shop))
-    with pytest.raises(TerminalError, match="was made for a spine of 40 rows: give it again"):
+    with pytest.raises(TerminalError, match="was made for a spine of 40 rows: pass that spine"):
         headrace.rebuild(kept[0], settings=settings_of(shop))
 
 
