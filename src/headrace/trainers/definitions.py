@@ -152,7 +152,7 @@ class Gate:
             raise DefinitionError(message)
         if self.margin < 0 or (self.rule == "not_worse" and self.margin == 0):
             message = (
-                f"gate: margin={self.margin!r} with rule={self.rule!r}; give at least 0, and more than 0 for not_worse"
+                f"gate: margin={self.margin!r} with rule={self.rule!r}; give at least 0, and above 0 for not_worse"
             )
             raise DefinitionError(message)
 
