@@ -1,0 +1,36 @@
+"""Every page of docs/ begins with what the reader can do after it and with an example, and links to what exists."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.support.documents import ROOT
+
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md") if path.parent.name != "adr")
+EVERY_PAGE = [*PAGES, *(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs" / "adr").glob("*.md"))]
+EVERY_PAGE += ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_begins_with_what_the_reader_can_do_and_an_example(page: str) -> None:
+    title, first, rest = (ROOT / page).read_text("utf-8").split("\n\n", 2)
+    assert title.startswith("# ")
+    assert re.match(r"After (reading )?this page you (can|know)\b", first), first
+    assert re.search(r"^(```|> |An example\b)", rest.partition("\n## ")[0], re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE)
+def test_the_links_of_a_page_lead_to_files(page: str) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", (ROOT / page).read_text("utf-8"))
+    assert [link for link in links if "://" not in link and not ((ROOT / page).parent / link).exists()] == []
+
+
+def test_the_classes_that_the_messages_page_links_to_exist() -> None:
+    page = ROOT / "docs" / "reference" / "messages.md"
+    linked = re.findall(r"\[(`[^]]+)\]\(([^)]+)\)", page.read_text("utf-8"))
+    assert len(linked) > 10
+    for names, file in linked:
+        source = (page.parent / file).read_text("utf-8")
+        assert [name for name in re.findall(r"`(\w+)`", names) if f"\nclass {name}(" not in source] == []
