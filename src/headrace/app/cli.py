@@ -40,7 +40,7 @@ def build() -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
-        help="Events in, features fresh, models that retrain themselves and tell the application.",
+        help="Keep features fresh from events, retrain models when the data says so, and announce every new version.",
         epilog="Exit codes: 0 done, 1 something has to be fixed, 2 wrong usage, 75 try again later, 130 interrupted.",
     )
     app.callback()(_root)
@@ -60,4 +60,4 @@ def _root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Events in, features fresh, models that retrain themselves and tell the application."""
+    """Keep features fresh from events, retrain models when the data says so, and announce every new version."""

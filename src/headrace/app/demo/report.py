@@ -31,8 +31,8 @@ def build_report(
 ) -> tuple[dict[str, Any], AucCurves]:
     """Return the report without its ``seconds``, and the curves of the chart."""
     log = EventLog(settings.event_log)
-    with ThreadPoolExecutor(1) as beside:
-        counting = beside.submit(_counted, history, project, log)
+    with ThreadPoolExecutor(1) as pool:
+        counting = pool.submit(_counted, history, project, log)
         audited = _audited(model, log)
         counted = counting.result()
     model_log = ModelLog(model, log)

@@ -33,7 +33,7 @@ _JVM = (
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
 )
 _QUIET = logging.getLogger("headrace.app.local.kafka.ready")
-_QUIET.disabled = True  # a broker that is not there yet is no news
+_QUIET.disabled = True  # it is normal that the broker does not answer yet
 
 
 class LocalKafka(LocalService):
