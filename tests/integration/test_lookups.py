@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from headrace.base.times import utc_datetime
-from headrace.errors import DefinitionError
+from headrace.errors import DefinitionError, TerminalError
 from headrace.features.online.cursor import CursorState
 from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.serving.features import FeatureVectors, Status
@@ -22,6 +22,7 @@ from tests.support.lookups_scene import (
     B1,
     MINUTE,
     SOURCES,
+    START,
     START_US,
     Awaited,
     Waiting,
@@ -108,6 +109,26 @@ def test_offsets_and_age_belong_to_each_row(client: Make) -> None:
 
 
 @pytest.mark.usefixtures("worker")
+def test_a_view_is_looked_up_by_its_name(client: Make) -> None:
+    own, at = client(), utc_datetime(START_US + 4 * MINUTE)
+    assert own.get_views("till", A2, as_of=at).to_dicts() == [{"till__n_1h": 1, "till__last_1h": 2.0}]
+    both = own.get_views([f"till@{tills.version}", "shop"], [A2, B1], as_of=at)
+    assert [(view.view, view.version) for view in both.views] == [("till", tills.version), ("shop", shops.version)]
+    assert both.to_lists() == [[1, 2.0, 2, 3.0], [1, None, 1, 0.0]]
+    assert own.get_views([], [A1], as_of=at).to_lists() == [[]]
+
+
+@pytest.mark.usefixtures("worker")
+def test_an_answer_of_many_rows_wants_the_row(client: Make) -> None:
+    found = look_up(client, A1, B1)
+    for method in (found.statuses, found.ages, found.offsets):
+        with pytest.raises(TerminalError, match=r"has 2 rows: name the row, such as \w+\(0\)"):
+            method()
+    with pytest.raises(TerminalError, match="has 0 rows"):
+        look_up(client).statuses()
+
+
+@pytest.mark.usefixtures("worker")
 def test_values_age_without_new_events(client: Make) -> None:
     ns = [look_up(client, A1, minute=minute).to_dicts()[0]["shop__n_10m"] for minute in (4, 10.99, 11.01, 12.01)]
     assert ns == [2, 2, 1, 0]
@@ -189,6 +210,12 @@ def test_an_unknown_service_or_view_says_what_to_do(client: Make) -> None:
         client().get("nothing", A1)
     with pytest.raises(DefinitionError, match="'shop@0' in the online store: has a worker"):
         client().get_views("shop@0", A1)
+    with pytest.raises(DefinitionError, match="'nothing' in the online store: has a worker"):
+        client().get_views(["nothing"], A1)
+    with pytest.raises(DefinitionError, match="look views up with get_views"):
+        client().get(["shop"], A1)
+    with pytest.raises(DefinitionError, match="has no time zone"):
+        client().get("risk", A1, as_of=START.replace(tzinfo=None))
 
 
 @pytest.mark.usefixtures("worker")
@@ -249,6 +276,30 @@ def test_a_known_service_costs_one_round_trip_and_one_that_changed_one_more() ->
     other(memory, tills)
     own.get("risk", A1)
     assert counted.calls == ["look_up_with"] * 2 + ["look_up"]
+
+
+def test_another_version_of_a_view_is_noticed_by_the_next_look_up_of_its_name(
+    store: OnlineStore, client: Make, worker: Worker
+) -> None:
+    own = client()
+    assert own.get_views(["till", "shop"], A1).columns == ["till__n_1h", "till__last_1h", *risk.columns()[:2]]
+    store.put_document("view:till", {"view": "till", "views": [["shop", shops.version]]})
+    assert own.get_views(["till", "shop"], A1).columns == risk.columns()[:2] * 2
+    store.remove_documents(["view:till"])
+    assert own.get_views(["till", "shop"], A1).columns == risk.columns()[:2] * 2
+
+
+def test_known_views_cost_one_round_trip() -> None:
+    memory = MemoryOnlineStore()
+    filled(memory)
+    counted = Counted(memory)
+    own = Waiting(cast("OnlineStore", counted), "")
+    own.get_views(["till", "shop"], A1)
+    assert counted.calls == ["get_documents", "get_documents", "look_up"]
+    counted.calls.clear()
+    own.get_views(["till", "shop"], A1)
+    own.get_views(f"till@{tills.version}", A1)
+    assert counted.calls == ["look_up_with", "look_up"]
 
 
 def test_a_service_is_remembered_as_long_as_it_may_be(store: OnlineStore, client: Make, worker: Worker) -> None:

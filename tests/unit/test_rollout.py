@@ -131,6 +131,27 @@ def test_a_service_goes_over_when_every_partition_of_all_its_new_views_is_live(s
     assert scene.served() == [NEW_NAME, OTHER_NAME]
 
 
+def test_the_name_of_a_view_goes_over_when_every_partition_of_the_new_version_is_live(scene: Scene) -> None:
+    def named() -> str:
+        document = scene.store.get_document(f"view:{OLD.name}")
+        assert document is not None
+        ((name, version),) = document["views"]
+        return f"{name}@{version}"
+
+    worker = scene.worker(OLD)
+    assert named() == OLD_NAME
+    scene.deploy(worker.deployment.id, NEW)
+    scene.reach(NEW_NAME, CursorState.LIVE)
+    worker.step()
+    assert named() == OLD_NAME, "a partition has no cursor yet"
+    scene.live(NEW_NAME)
+    worker.step()
+    assert named() == NEW_NAME
+    scene.deploy(worker.deployment.id, OTHER)
+    worker.step()
+    assert scene.store.get_document(f"view:{OLD.name}") is None
+
+
 def test_a_worker_that_has_not_heard_does_not_go_back(scene: Scene) -> None:
     worker, slow = scene.worker(OLD), scene.worker(OLD)
     scene.live(OLD_NAME, NEW_NAME)
