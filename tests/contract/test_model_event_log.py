@@ -79,7 +79,7 @@ def test_a_reader_that_waits_is_woken_by_an_append(log: Other) -> None:
     ours.append(FIRST)
     later = threading.Timer(0.2, ours.append, [SECOND])
     later.start()
-    found = ours.read(1, wait_s=20.0)
+    found = ours.read(1, wait="20s")
     later.join()
     assert [entry.event for entry in found] == [SECOND]
 
@@ -93,7 +93,7 @@ def test_an_unreadable_record_is_an_entry_with_its_error_and_changes_nothing(log
     ours.append(SECOND)
     entries = ours.read()
     assert [entry.event is None for entry in entries] == [False, True, False, False]
-    assert "no model event" in entries[1].error
+    assert "not a model event" in entries[1].error
     assert fold(events(entries, "delay")).version == 2
 
 

@@ -198,10 +198,10 @@ def test_the_thread_swaps_and_survives_a_bus_that_is_away(house: House, monkeypa
     monkeypatch.setattr("headrace.serving.subscriber._RETRY_S", 0.01)
     read, failures = house.log.read, [BusUnavailableError("away")] * 2
 
-    def shaky(start: int = 0, *, wait_s: float = 0.0) -> Any:
+    def shaky(start: int = 0, *, wait: Any = "0s") -> Any:
         if failures:
             raise failures.pop()
-        return read(start, wait_s=wait_s)
+        return read(start, wait=wait)
 
     monkeypatch.setattr(house.log, "read", shaky)
     house.subscriber.start()

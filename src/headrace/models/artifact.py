@@ -22,7 +22,7 @@ _NOT_CONTENT = frozenset({"__id__", "_skops_version", "protocol"})
 
 @dataclass(frozen=True)
 class Artifact:
-    """The stored bytes of an estimator, their digest, and a hash of what they mean.
+    """The stored bytes of an estimator, their digest, and a hash of their content.
 
     ``digest`` guards transport and differs on every save; ``content_hash`` is equal for equal estimators.
     """
@@ -33,9 +33,9 @@ class Artifact:
 
 
 def dump(estimator: Any) -> Artifact:
-    """Store an estimator that this process fitted itself, and see that it loads.
+    """Return the artifact of an estimator that this process fitted itself, after checking that it loads.
 
-    Raises ArtifactError for one that holds what skops cannot store, or stores and cannot load, such as a lambda.
+    Raises ArtifactError if it holds something that skops cannot store, or cannot load again, such as a lambda.
     """
     skops_io = require("skops.io", "serving")
     try:
@@ -48,12 +48,14 @@ def dump(estimator: Any) -> Artifact:
 
 
 def prepare() -> None:
-    """Import what :func:`load` needs, which takes seconds: before the first version comes rather than after."""
+    """Import the packages of :func:`load`. It takes seconds: call it before the first version comes."""
     require("skops.io", "serving")
 
 
 def load(data: bytes, trusted: Sequence[str]) -> Any:
-    """The estimator in these bytes, if every type in it is safe by itself or in ``trusted``, the deployment's own list.
+    """Return the estimator in these bytes.
+
+    Every type in it must be safe by itself, or in ``trusted``, the deployment's own list.
 
     Raises ArtifactError for other types (naming them) and for bytes that are truncated or malformed.
     """
@@ -74,12 +76,12 @@ def load(data: bytes, trusted: Sequence[str]) -> Any:
 
 
 def digest(data: bytes) -> str:
-    """``sha256:…`` of the stored bytes."""
+    """Return ``sha256:…`` of the stored bytes."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def verify(data: bytes, expected: str) -> None:
-    """Raises ArtifactError unless the bytes have this digest."""
+    """Raise ArtifactError unless the bytes have this digest."""
     found = digest(data)
     if found != expected:
         message = f"the artifact's digest is {found}, its event says {expected}: these are not the published bytes"
@@ -96,7 +98,7 @@ def store(artifact: Artifact, path: Path) -> str:
 
 
 def fetch(uri: str) -> bytes:
-    """The bytes at a ``file://`` URI. A file that is not there (yet) is a TransientError: a share may lag behind."""
+    """Return the bytes at a ``file://`` URI. A missing file is a TransientError: a shared folder may lag behind."""
     parts = urlsplit(uri)
     if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
         message = (
@@ -112,7 +114,7 @@ def fetch(uri: str) -> bytes:
 
 
 def content_hash(data: bytes) -> str:
-    """``sha256:…`` of what the bytes mean: the same for two saves of one estimator. Raises ArtifactError."""
+    """Return ``sha256:…`` of the bytes' content: the same for two saves of one estimator. Raises ArtifactError."""
     members = _members(data)
     try:
         schema = json.loads(members["schema.json"])
@@ -153,13 +155,13 @@ def _sha(value: Any) -> str:
 
 
 def _members(data: bytes) -> dict[str, bytes]:
-    """The unpacked files, checked against their checksums and a bound on their size."""
+    """Return the unpacked files, checked against their checksums and a bound on their size."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             size = sum(item.file_size for item in archive.infolist())
             members = {item.filename: archive.read(item) for item in archive.infolist()} if size <= _LARGEST else None
     except Exception as error:  # BadZipFile, zlib.error, EOFError, ...: hostile bytes can raise anything
-        message = f"the artifact is no skops file or is truncated ({len(data):,} bytes): {error}"
+        message = f"the artifact is not a skops file or is truncated ({len(data):,} bytes): {error}"
         raise ArtifactError(message) from error
     if members is None:
         message = f"the artifact unpacks to {size:,} bytes, the bound is {_LARGEST:,}: a zip bomb?"

@@ -15,6 +15,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from headrace.base.times import SECOND, duration_us
 from headrace.bus.topics import FOR_EVER, MODEL_ACKS, MODELS
 from headrace.bus.watermarks import Watermarks
 from headrace.errors import BusUnavailableError, DefinitionError
@@ -23,6 +24,8 @@ from headrace.models.model_events import Acknowledgement, ModelEvent, ModelEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from headrace.base.times import Duration
 
 _BATCH = 500
 _NEW_TOPIC_S = 5.0
@@ -38,10 +41,10 @@ _NOT_YET = frozenset(
 
 
 def ensure_topic(bootstrap_servers: str, topic: str = MODELS, *, replication: int = 1, timeout_s: float = 30.0) -> None:
-    """Create the topic with one partition, kept for ever, unless it is there.
+    """Create the topic with one partition, kept for ever, unless it exists.
 
-    Raises DefinitionError for an existing topic that has more partitions or forgets, BusUnavailableError without a
-    broker.
+    Raises DefinitionError for an existing topic that has more partitions or deletes records, and BusUnavailableError if
+    there is no broker.
     """
     admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 2})
     new = NewTopic(topic, num_partitions=1, replication_factor=replication, config=FOR_EVER)
@@ -86,8 +89,9 @@ class KafkaModelEventLog:
         record = encode(event)
         return self._writer.write(record.key, record.value, record.headers)
 
-    def read(self, start: int = 0, *, wait_s: float = 0.0) -> list[ModelLogEntry]:
+    def read(self, start: int = 0, *, wait: Duration = "0s") -> list[ModelLogEntry]:
         """The entries from ``start`` to the high watermark."""
+        wait_s = duration_us(wait) / SECOND
         with self._reading:
             consumer = self._assigned(start)
             try:
@@ -113,7 +117,7 @@ class KafkaModelEventLog:
             self._consumer = Consumer(
                 {
                     "bootstrap.servers": self._servers,
-                    "log_level": 2,  # connections come and go: what matters is raised or returned
+                    "log_level": 2,  # connections come and go: important errors are raised or returned
                     "group.id": f"{self._topic}-{uuid.uuid4()}",  # never joined, never committed
                     "enable.auto.commit": False,
                     "enable.partition.eof": True,
@@ -126,7 +130,7 @@ class KafkaModelEventLog:
         return self._consumer
 
     def _end(self) -> int:
-        """The high watermark; a new topic, or a broker that has just started, has no leader for a moment."""
+        """Return the high watermark. A new topic, or a broker that just started, has no leader for a moment."""
         deadline = time.monotonic() + min(self._timeout_s, _NEW_TOPIC_S)
         while True:
             try:
@@ -137,7 +141,10 @@ class KafkaModelEventLog:
             time.sleep(0.05)
 
     def _until(self, consumer: Consumer, end: int) -> list[ModelLogEntry]:
-        """All up to ``end``; transaction markers hold offsets too, so the end is known by its EOF or a later record."""
+        """Return all entries below ``end``.
+
+        Transaction markers have offsets too, so the end is known by its EOF or by a later record.
+        """
         entries: list[ModelLogEntry] = []
         deadline = time.monotonic() + self._timeout_s
         while time.monotonic() < deadline:
@@ -185,7 +192,7 @@ class _SingleRecordProducer:
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap_servers,
-                "log_level": 2,  # connections come and go: what matters is raised or returned
+                "log_level": 2,  # connections come and go: important errors are raised or returned
                 "enable.idempotence": True,
                 "linger.ms": 0,
                 "message.timeout.ms": int(timeout_s * 1000),
@@ -193,7 +200,7 @@ class _SingleRecordProducer:
         )
 
     def write(self, key: bytes, value: bytes, headers: dict[str, bytes]) -> int:
-        """The offset of the record, once it is durable."""
+        """Return the offset of the record, once it is durable."""
         done: list[tuple[Any, Any]] = []
         self._producer.produce(self._topic, value, key, headers=list(headers.items()), on_delivery=_into(done))
         self._producer.flush(self._timeout_s + 1)
@@ -211,7 +218,7 @@ def _into(done: list[tuple[Any, Any]]) -> Callable[[Any, Any], None]:
 
 
 def _entry(message: Any) -> ModelLogEntry | None:
-    """The entry of a polled message; None for an end of partition, or one not known yet. Raises KafkaException."""
+    """Return the entry of a message; None for an end of partition, or an unknown partition. Raises KafkaException."""
     error = message.error()
     if error is not None:
         if error.code() in _NOT_YET or error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001

@@ -1,4 +1,4 @@
-"""The manifest: exactly which rows, definitions and versions made a model. It outlives compaction and vacuum."""
+"""The manifest: exactly which rows, definitions and versions made a model. It survives compaction and vacuum."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ FORMAT = 1
 
 
 class StreamPin(msgspec.Struct, frozen=True, kw_only=True):
-    """The rows of one topic that could be read: those below ``offsets``.
+    """The rows of one topic that could be read: all below ``offsets``.
 
-    These map a source partition, ``<topic id>-<partition>``, to its next offset. ``topic_id`` names the topic's
+    ``offsets`` maps a source partition, ``<topic id>-<partition>``, to its next offset. ``topic_id`` names the topic's
     incarnations, joined by commas where there were several.
     """
 
@@ -33,7 +33,7 @@ class TimeSpan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a training run used. Times are microseconds UTC; hashes are ``sha256:…``."""
+    """The inputs of a training run. Times are microseconds UTC; hashes are ``sha256:…``."""
 
     format: int = FORMAT
     model: str
@@ -57,15 +57,15 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def encode(manifest: Manifest) -> bytes:
-    """The manifest as JSON, byte for byte the same for equal manifests."""
+    """Return the manifest as JSON: the same bytes for equal manifests."""
     return msgspec.json.encode(manifest, order="deterministic")
 
 
 def decode(data: bytes) -> Manifest:
-    """The manifest in these bytes. Raises CodecError for malformed ones and for a format newer than this release's."""
+    """Return the manifest in these bytes. Raises CodecError for malformed bytes and for a newer format."""
     return message.decode(data, Manifest, FORMAT, "a manifest")
 
 
 def hash_of(manifest: Manifest) -> str:
-    """``sha256:…`` of the encoded manifest."""
+    """Return ``sha256:…`` of the encoded manifest."""
     return "sha256:" + hashlib.sha256(encode(manifest)).hexdigest()

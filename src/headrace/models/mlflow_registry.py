@@ -45,12 +45,12 @@ class MlflowRegistry:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before its import: users of headrace did not opt in
         with _quiet():
             self._mlflow: Any = require("mlflow", "trainer")
-            logging.getLogger("mlflow").setLevel(logging.WARNING)  # else it tells of its migrations
+            logging.getLogger("mlflow").setLevel(logging.WARNING)  # otherwise it logs its migrations
             self._client: Any = self._mlflow.MlflowClient(tracking_uri, tracking_uri)
             self._client.search_experiments(max_results=1)  # creates the tables
 
     def record(self, run: RunRecord) -> Registration:
-        """Log the run with its files, then its version, then mark it complete: a run cut short is logged again."""
+        """Log the run with its files, then its version, then mark it complete. An incomplete run is logged again."""
         with self._writing, _quiet():
             known = self._find(run.name, run.request_id)
             if known is not None:
@@ -160,5 +160,5 @@ def _files(run: RunRecord) -> Mapping[str, bytes]:
 
 
 def _quiet() -> warnings.catch_warnings[None]:
-    """MLflow and what it stands on warn of their own deprecations; users cannot act on them."""
+    """Silence the warnings of MLflow and its libraries about their own deprecations: users cannot act on them."""
     return warnings.catch_warnings(action="ignore")

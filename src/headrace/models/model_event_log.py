@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from headrace.base.times import SECOND, duration_us
 from headrace.errors import CodecError
 from headrace.models.model_events import ModelEvent, ModelEventRecord, decode, encode
 from headrace.models.model_state import ModelState, advance
@@ -13,6 +14,7 @@ from headrace.models.model_state import ModelState, advance
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from headrace.base.times import Duration
     from headrace.models.model_events import Acknowledgement
 
 
@@ -35,8 +37,8 @@ class ModelEventLog(Protocol):
         """
         ...
 
-    def read(self, start: int = 0, *, wait_s: float = 0.0) -> list[ModelLogEntry]:
-        """Return the entries from ``start`` to the end of the log. If there are none, wait ``wait_s`` for the first.
+    def read(self, start: int = 0, *, wait: Duration = "0s") -> list[ModelLogEntry]:
+        """Return the entries from ``start`` to the end of the log. If there are none, wait up to ``wait`` for one.
 
         The next call continues at the last entry's offset + 1. Raises BusUnavailableError.
         """
@@ -113,10 +115,10 @@ class MemoryModelEventLog:
             self._grown.notify_all()
             return len(self._records) - 1
 
-    def read(self, start: int = 0, *, wait_s: float = 0.0) -> list[ModelLogEntry]:
+    def read(self, start: int = 0, *, wait: Duration = "0s") -> list[ModelLogEntry]:
         """The entries from ``start``."""
         with self._grown:
-            self._grown.wait_for(lambda: len(self._records) > start, wait_s)
+            self._grown.wait_for(lambda: len(self._records) > start, duration_us(wait) / SECOND)
             return [entry(offset, record) for offset, record in enumerate(self._records) if offset >= start]
 
     def close(self) -> None:

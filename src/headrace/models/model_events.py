@@ -38,7 +38,7 @@ class ArtifactRef(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ManifestRef(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the manifest is and the hash it must have."""
+    """Where the manifest is, and its hash."""
 
     uri: str
     hash: str
@@ -148,7 +148,7 @@ class ModelEventRecord:
 
 
 def encode(event: ModelEvent) -> ModelEventRecord:
-    """The record that carries an event."""
+    """Return the record that carries an event."""
     cloud_event = CloudEvent(
         {
             "specversion": "1.0",
@@ -166,7 +166,7 @@ def encode(event: ModelEvent) -> ModelEventRecord:
 
 
 def decode(record: ModelEventRecord) -> ModelEvent:
-    """The event in a record. Raises CodecError for anything else, saying what is wrong with it."""
+    """Return the event in a record. Raises CodecError for anything else, with the reason."""
     try:
         cloud_event = kafka.from_binary(kafka.KafkaMessage(record.headers, None, b""), JSONFormat(), CloudEvent)
         kind = _data_type(cloud_event.get_type())
@@ -178,7 +178,7 @@ def decode(record: ModelEventRecord) -> ModelEvent:
     except NewerFormatError:
         raise
     except (BaseCloudEventException, CodecError, ValueError, TypeError) as error:
-        said = f"a record of model {record.key!r} is no model event that this release reads: {error}"
+        said = f"a record of model {record.key!r} is not a model event that this release can read: {error}"
         raise CodecError(said) from error
 
 

@@ -1,4 +1,4 @@
-"""The state of a model: a pure fold of its events. Everyone who folds the same log sees the same live version."""
+"""The state of a model: a pure fold of its events. All readers of the same log see the same live version."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ class VoidEvent:
 
 @dataclass(frozen=True)
 class ModelState:
-    """What a prefix of one model's events amounts to.
+    """The state of one model after some of its events.
 
     ``live`` is the event that made the live version live (a publication or a rollback); a publisher's ``expects`` is
-    its id. ``history`` are the events in force, in order; ``void`` the others. ``pinned``: triggers must not ask.
+    its id. ``history`` has the events in force, in order, and ``void`` the others. While ``pinned``, triggers must not
+    ask for a run.
     """
 
     live: ModelEvent | None = None
@@ -46,7 +47,7 @@ class ModelState:
 
     @property
     def published_live(self) -> Published | None:
-        """What was published as the live version: its artifact, service and manifest."""
+        """The publication of the live version: its artifact, service and manifest."""
         found = None if self.version is None else self.published(self.version)
         return found.data if found is not None and isinstance(found.data, Published) else None
 
@@ -56,23 +57,23 @@ class ModelState:
         return frozenset(event.data.version for event in self.history if isinstance(event.data, Retired))
 
     def published(self, version: int) -> ModelEvent | None:
-        """The publication in force of a version, also of a retired one."""
+        """Return the publication in force of a version; also of a retired version."""
         mine = (e for e in self.history if isinstance(e.data, Published) and e.data.version == version)
         return next(mine, None)
 
     def request(self, request_id: str) -> ModelEvent | None:
-        """The publication in force that answered a request: a trainer that takes it again has nothing to do."""
+        """Return the publication in force for a request: a trainer that takes the request again has nothing to do."""
         mine = (e for e in self.history if isinstance(e.data, Published) and e.data.request_id == request_id)
         return next(mine, None)
 
 
 def fold(events: Iterable[ModelEvent]) -> ModelState:
-    """The state of one model after these events, in the order of the log."""
+    """Return the state of one model after these events, which are in the order of the log."""
     return reduce(advance, events, ModelState())
 
 
 def fold_all(events: Iterable[ModelEvent]) -> dict[str, ModelState]:
-    """The states of all models in the log."""
+    """Return the states of all models in the log."""
     states: dict[str, ModelState] = {}
     for event in events:
         states[event.model] = advance(states.get(event.model, ModelState()), event)
@@ -80,7 +81,7 @@ def fold_all(events: Iterable[ModelEvent]) -> dict[str, ModelState]:
 
 
 def advance(state: ModelState, event: ModelEvent) -> ModelState:
-    """The state after one more event."""
+    """Return the state after one more event."""
     reason = _void_because(state, event)
     if reason:
         return replace(state, void=(*state.void, VoidEvent(event, reason)))
@@ -131,9 +132,9 @@ def _void_retirement(state: ModelState, version: int) -> str:
 def rollback_event(
     state: ModelState, id_: str, model: str, version: int | None, reason: str, *, at_us: int, pin: bool
 ) -> ModelEvent:
-    """The event that goes back to a version, or (None) keeps the live one and takes its pin off or puts it on.
+    """Return the event that goes back to a version, or (None) keeps the live version and sets or removes its pin.
 
-    Raises TerminalError for one that would change nothing, saying why.
+    Raises TerminalError for an event that would change nothing, with the reason.
     """
     target = state.version if version is None else version
     if target is None:

@@ -11,11 +11,11 @@ from headrace.models.manifest import StreamPin, TimeSpan
 
 FORMAT = 1
 IN_PARQUET = b"headrace.training-set"
-"""The key in a Parquet file's own metadata under which its manifest stands."""
+"""The key of the manifest in a Parquet file's own metadata."""
 
 
 class TrainingManifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a training set was made of. Times are microseconds UTC; hashes are ``sha256:…``.
+    """The inputs of a training set. Times are microseconds UTC; hashes are ``sha256:…``.
 
     ``rows_from`` is ``requests``, the model's matured and labelled requests at ``as_of_us``, or ``spine``, rows that
     were given; then ``spine_hash`` is theirs. ``content_hash`` is that of ``columns``, of all rows in ``row_order``.
@@ -44,10 +44,10 @@ class TrainingManifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def encode(manifest: TrainingManifest) -> bytes:
-    """The manifest as JSON, byte for byte the same for equal manifests."""
+    """Return the manifest as JSON: the same bytes for equal manifests."""
     return msgspec.json.encode(manifest, order="deterministic")
 
 
 def decode(data: bytes) -> TrainingManifest:
-    """The manifest in these bytes. Raises CodecError for malformed ones and for a format newer than this release's."""
+    """Return the manifest in these bytes. Raises CodecError for malformed bytes and for a newer format."""
     return message.decode(data, TrainingManifest, FORMAT, "the manifest of a training set")

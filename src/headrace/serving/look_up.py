@@ -45,7 +45,7 @@ _MOST_GROUPS = 256
 
 
 class LookUpOptions(TypedDict, total=False):
-    """The options of a feature client, besides those of its store: see :class:`FeatureClient`."""
+    """The options of a feature client without those of its store: see :class:`FeatureClient`."""
 
     clock: Clock | Literal["stream"]
     heartbeat_bound: Duration

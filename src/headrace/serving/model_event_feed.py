@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from headrace.base.times import SECOND, duration_us
+from headrace.base.times import duration_us
 from headrace.errors import TerminalError
 from headrace.models.model_state import ModelState, fold
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from headrace.models.model_event_log import ModelEventLog, ModelLogEntry
     from headrace.models.model_events import ModelEvent
 
-_WAIT_S = 1.0
+_WAIT = timedelta(seconds=1)
 """The longest single wait for an event, so that an interrupt is noticed."""
 
 
@@ -50,12 +51,12 @@ class ModelEventFeed:
         It ends when nothing came for ``timeout``; with None it never ends. Raises BusUnavailableError: call it again
         to follow from the beginning.
         """
-        bound_s = float("inf") if timeout is None else duration_us(timeout) / SECOND
-        offset, left_s = 0, bound_s
-        while left_s > 0:
-            entries = self._log.read(offset, wait_s=min(_WAIT_S, left_s))
+        bound = timedelta.max if timeout is None else timedelta(microseconds=duration_us(timeout))
+        offset, left = 0, bound
+        while left > timedelta(0):
+            entries = self._log.read(offset, wait=min(_WAIT, left))
             offset = entries[-1].offset + 1 if entries else offset
-            left_s = bound_s if entries else left_s - _WAIT_S
+            left = bound if entries or timeout is None else left - _WAIT
             yield from self._events(entries)
 
     def state(self) -> ModelState:

@@ -84,9 +84,9 @@ class ModelSubscriber:
         self._offset = 0
         self._state = ModelState()
         self._current: LoadedModel | None = None
-        self._settled: str | None = None  # the live event that was loaded, or that can never be
+        self._settled: str | None = None  # the id of the live event that was loaded, or can never be loaded
         self._unsent: Acknowledgement | None = None
-        self._said: tuple[str, bool, str] | None = None
+        self._acknowledged: tuple[str, bool, str] | None = None
         self._stopping = threading.Event()
         self._swapped = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -99,7 +99,7 @@ class ModelSubscriber:
 
     @property
     def state(self) -> ModelState:
-        """What the events that were read so far amount to."""
+        """The state of the model after the events that were read so far."""
         return self._state
 
     def poll_once(self, wait: Duration = "0s") -> LoadedModel | None:
@@ -107,7 +107,7 @@ class ModelSubscriber:
 
         Raises BusUnavailableError; the next call goes on from there.
         """
-        for entry in self._log.read(self._offset, wait_s=duration_us(wait) / SECOND):
+        for entry in self._log.read(self._offset, wait=wait):
             if entry.event is not None and entry.event.model == self._model:
                 self._state = advance(self._state, entry.event)
             self._offset = entry.offset + 1
@@ -163,28 +163,28 @@ class ModelSubscriber:
         try:
             loaded = LoadedModel(published.version, self._estimator(published), live, published)
         except TransientError as error:  # tried again with the next round
-            self._say(live, published, str(error))
+            self._acknowledge(live, published, str(error))
         except Exception as error:  # noqa: BLE001 - a sample or an estimator may raise anything; the old version serves on
             self._settled = live.id
-            self._say(live, published, f"{type(error).__name__}: {error}")
+            self._acknowledge(live, published, f"{type(error).__name__}: {error}")
         else:
             self._settled = live.id
-            self._say(live, published, "")
+            self._acknowledge(live, published, "")
             with self._swapped:
                 self._current = loaded
                 self._swapped.notify_all()
 
     def _estimator(self, published: Published) -> Any:
         now = self._current
-        if now is not None and now.published == published:  # a rollback to what serves, or a pin taken off
+        if now is not None and now.published == published:  # a rollback to the loaded version, or a pin removed
             return now.estimator
         return self._loading.load(published)
 
-    def _say(self, live: ModelEvent, published: Published, reason: str) -> None:
-        said = (live.id, not reason, reason)
-        if said == self._said:
+    def _acknowledge(self, live: ModelEvent, published: Published, reason: str) -> None:
+        outcome = (live.id, not reason, reason)
+        if outcome == self._acknowledged:
             return
-        self._said = said
+        self._acknowledged = outcome
         self._unsent = Acknowledgement(
             application=self._application,
             model=self._model,

@@ -1,4 +1,4 @@
-"""Cursors: how far one view has folded one source partition, and what the cursors of a view say together."""
+"""Cursors: how far one view has folded one source partition, and the summary of a view's cursors."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ CURSOR_FORMAT = 1
 
 
 FENCE = 24
-"""The first bytes of a cursor, owner and next_offset, are what a write compares."""
+"""The length of owner and next_offset, the first fields of a cursor: a write compares them."""
 
 
 class CursorState(IntEnum):
-    """Whether what a cursor covers may be served."""
+    """Whether the fields that a cursor covers are complete."""
 
     LIVE = 0
     REBUILDING = 1
@@ -34,7 +34,7 @@ class CursorState(IntEnum):
 
 @dataclass(frozen=True)
 class Cursor:
-    """How far one view has folded one source partition, by whom."""
+    """How far one view has folded one source partition, and which owner wrote it."""
 
     owner: bytes
     next_offset: int
@@ -46,11 +46,11 @@ class Cursor:
 
     @property
     def fence(self) -> bytes:
-        """What the stored cursor must begin with for this owner's next write to be applied."""
+        """The first bytes of the stored cursor that this owner's next write expects."""
         return self.pack()[:FENCE]
 
     def pack(self) -> bytes:
-        """The cursor's bytes."""
+        """Return the cursor's bytes."""
         return _CURSOR.pack(
             self.owner, self.next_offset, self.rows_total, self.clock, CURSOR_FORMAT, self.state, 0, self.partitions,
             self.heartbeat_us,
@@ -58,7 +58,7 @@ class Cursor:
 
     @staticmethod
     def unpack(data: bytes) -> Cursor:
-        """Read a cursor's bytes. Raises CodecError for another format."""
+        """Return the cursor in these bytes. Raises CodecError for another format."""
         if len(data) != _CURSOR.size or data[40] != CURSOR_FORMAT:
             message = f"a cursor of {len(data)} bytes is not of format {CURSOR_FORMAT} ({_CURSOR.size} bytes)"
             raise CodecError(message)
@@ -66,12 +66,12 @@ class Cursor:
         return Cursor(owner, next_offset, rows_total, clock, CursorState(state), partitions, heartbeat)
 
     def moved(self, next_offset: int, rows: int, clock: int, state: CursorState = CursorState.LIVE) -> Cursor:
-        """The cursor after a batch that ends below ``next_offset``."""
+        """Return the cursor after a batch that ends below ``next_offset``."""
         return replace(self, next_offset=next_offset, rows_total=self.rows_total + rows, clock=clock, state=state)
 
 
 def present(cursors: Mapping[SourcePartition, Cursor]) -> list[Cursor]:
-    """The cursors of the topic's present incarnation: the one with the newest sign of life."""
+    """Return the cursors of the topic's present incarnation: the one with the newest heartbeat."""
     if not cursors:
         return []
     newest = max(cursors.items(), key=lambda item: item[1].heartbeat_us)[0].topic_id
@@ -79,16 +79,16 @@ def present(cursors: Mapping[SourcePartition, Cursor]) -> list[Cursor]:
 
 
 def is_live(cursors: Mapping[SourcePartition, Cursor]) -> bool:
-    """Whether every partition of the topic is there and has caught up."""
+    """Whether every partition of the topic has a cursor and has caught up."""
     current = present(cursors)
     is_whole = bool(current) and len(current) >= max(cursor.partitions for cursor in current)
     return is_whole and all(cursor.state is CursorState.LIVE for cursor in current)
 
 
 def merge_cursors(shards: Sequence[Mapping[SourcePartition, Cursor]]) -> Mapping[SourcePartition, Cursor]:
-    """What the cursors of all shards say together: the least position, the rows of all, live only if all are.
+    """Merge the cursors of all shards: the smallest position, the sum of rows, live only if all are live.
 
-    One that a shard lacks is rebuilding, from 0.
+    If a shard lacks a cursor, the merged cursor is rebuilding, from 0.
     """
     if len(shards) == 1:
         return shards[0]
@@ -111,9 +111,9 @@ def _together(cursors: Sequence[Cursor | None]) -> Cursor:
 
 
 class CursorSummary(NamedTuple):
-    """What the cursors of a view say of all its entities: the largest clock, :func:`is_live`, the oldest heartbeat.
+    """The summary of a view's cursors: the largest clock, :func:`is_live`, and the oldest heartbeat.
 
-    The heartbeat is of the present incarnation; without cursors it is 0.
+    The heartbeat is that of the topic's present incarnation, 0 without cursors.
     """
 
     clock: int
@@ -123,22 +123,22 @@ class CursorSummary(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def summarized(packed: tuple[bytes, ...]) -> CursorSummary:
-    """Remembered, as many look-ups find the same cursors between two batches of a worker."""
+    """Return the summary of packed cursors. It is cached: between two batches many look-ups find the same cursors."""
     names, cursors = packed[::2], packed[1::2]
     if len({name[:TOPIC_ID_BYTES] for name in names}) != 1 or any(len(data) != _CURSOR.size for data in cursors):
-        return _signs_of(decoded_cursors(packed))
+        return _summary_of(decoded_cursors(packed))
     _, _, _, clocks, forms, states, _, partitions, heartbeats = zip(*map(_CURSOR.unpack, cursors), strict=True)
     if set(forms) != {CURSOR_FORMAT}:
-        return _signs_of(decoded_cursors(packed))
+        return _summary_of(decoded_cursors(packed))
     return CursorSummary(max(clocks), len(cursors) >= max(partitions) and not any(states), min(heartbeats))
 
 
-def _signs_of(cursors: Mapping[SourcePartition, Cursor]) -> CursorSummary:
-    """The same of cursors of any incarnations."""
+def _summary_of(cursors: Mapping[SourcePartition, Cursor]) -> CursorSummary:
+    """Return the summary of cursors of any incarnations."""
     clock = max((cursor.clock for cursor in cursors.values()), default=NO_CLOCK)
     return CursorSummary(clock, is_live(cursors), min((cursor.heartbeat_us for cursor in present(cursors)), default=0))
 
 
 def decoded_cursors(packed: Sequence[bytes]) -> dict[SourcePartition, Cursor]:
-    """The cursors that a store returned as bytes, by source partition."""
+    """Return packed cursors by source partition."""
     return {source: Cursor.unpack(data) for source, data in by_source(packed).items()}

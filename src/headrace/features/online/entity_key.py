@@ -1,4 +1,4 @@
-"""Entity keys as bytes, in Feast's serialisation version 3, so that both speak of the same Redis keys.
+"""Entity keys as bytes, in Feast's serialisation version 3, so that Feast and headrace use the same Redis keys.
 
 ``n``, then per join key in sorted order ``type=STRING, length, name``, then per value ``type, length, value``; all
 integers little-endian unsigned 32 bit, an int64 value 8 bytes.
@@ -18,7 +18,7 @@ _STRING, _INT64 = 2, 4
 
 
 def serializer(keys: Sequence[Sequence[str]]) -> Callable[[Sequence[Any]], bytes]:
-    """A function from values, in the order of ``keys`` (pairs of name and kind), to the bytes of the entity key."""
+    """Return a function from values, in the order of ``keys`` (pairs of name and kind), to the entity key's bytes."""
     order = sorted(range(len(keys)), key=lambda index: keys[index][0])
     names = [keys[index][0].encode() for index in order]
     prefix = struct.pack("<I", len(keys)) + b"".join(struct.pack("<II", _STRING, len(name)) + name for name in names)

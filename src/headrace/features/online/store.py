@@ -1,4 +1,4 @@
-"""The online store: a port, and the words that its adapters share.
+"""The online store: the port, and the types that its adapters share.
 
 The store is a fenced materialisation of the event log. It holds one *field* per (view version, entity, source
 partition). Entities are spread over its *shards*, and of each it holds one *cursor* per (view version, source
@@ -30,7 +30,7 @@ WantedKeys = Sequence[tuple[str, Sequence[bytes]]]
 
 
 def shard_of(key: bytes, shards: int) -> int:
-    """The shard that an entity is in: CRC-32 (zlib) of its key, modulo their number."""
+    """Return the shard of an entity: CRC-32 (zlib) of its key, modulo the number of shards."""
     return zlib.crc32(key) % shards if shards > 1 else 0
 
 
@@ -72,7 +72,7 @@ class ShardSnapshot:
 
     @cached_property
     def summary(self) -> CursorSummary:
-        """What the cursors say together. Raises CodecError."""
+        """The summary of the cursors. Raises CodecError."""
         return summarized(tuple(self.packed))
 
 
@@ -100,7 +100,7 @@ class StoredFields:
 
 
 class OnlineStore(Protocol):
-    """What the worker and the applications ask of an online store.
+    """The port of the online store, for workers and applications.
 
     ``view`` is always ``name@version``. All methods raise OnlineStoreUnavailableError when the store does not answer.
     """
@@ -111,22 +111,23 @@ class OnlineStore(Protocol):
         ...
 
     def acquire(self, view: str, source: SourcePartition, owner: bytes, partitions: int) -> Sequence[Cursor | None]:
-        """Take each shard's cursor over, whatever it holds; its position under the new owner, or None if there is none.
+        """Take each shard's cursor over, whatever it holds. Returns it under its new owner, None if it is missing.
 
-        Where there was none nothing is written: the owner's first write, with ``before.next_offset`` < 0, creates it.
+        A missing cursor is not written: the owner's first write, with ``before.next_offset`` < 0, creates it.
         """
         ...
 
     def write(self, writes: Sequence[FencedWrite]) -> list[bool]:
-        """Apply each write iff the stored cursor's fence is that of ``before``; also True if it was applied already.
+        """Apply each write if, and only if, the stored cursor has the fence of ``before``.
 
-        A write whose ``before.next_offset`` is negative asks that there be no cursor. Each write is atomic; when an
-        error is raised some may be applied, and all may be sent again.
+        Returns for each whether it is applied, now or already before. A write with a negative ``before.next_offset``
+        expects that there is no cursor. Each write is atomic. If an error is raised, some may be applied; it is safe to
+        send all of them again.
         """
         ...
 
     def read(self, view: str, source: SourcePartition, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The fields of one source partition, for a worker that does not have them in memory."""
+        """Return the fields of one source partition, for a worker that does not have them in memory."""
         ...
 
     def look_up(self, wanted: WantedKeys) -> list[StoredFields]:
@@ -143,11 +144,13 @@ class OnlineStore(Protocol):
         ...
 
     def cursors(self, views: Sequence[str]) -> list[Mapping[SourcePartition, Cursor]]:
-        """The cursors of each view, :func:`merged` over all shards."""
+        """Return the cursors of each view, merged over all shards."""
         ...
 
     def scavenge(self, reach_us: Mapping[str, int], position: int) -> tuple[int, int]:
-        """One step of removing what no look-up can see; the next position (0: all was gone through), and how many.
+        """Do one step of removing the fields that no look-up can see.
+
+        Returns the next position (0: the round is complete), and the number of fields removed.
 
         ``reach_us`` maps a view to its longest window and its history, together. A field goes iff its newest event is
         at least that far behind the largest clock of the view's cursors in its shard. Without a cursor nothing goes.
@@ -171,13 +174,15 @@ class OnlineStore(Protocol):
         ...
 
     def remove_documents(self, names: Sequence[str]) -> None:
-        """Forget these documents, where they are there."""
+        """Remove these documents. Absent ones are ignored."""
         ...
 
     def drop(self, views: Collection[str], position: int) -> tuple[int, int]:
-        """One step of removing everything of some views; the next position (0: a round is complete), and how many keys.
+        """Do one step of removing everything of some views.
 
-        Cursors go as a round begins, at position 0. Fields go only where the view has no cursor in their shard: who
-        folds it again has written one before.
+        Returns the next position (0: the round is complete), and the number of keys removed.
+
+        Cursors are removed when a round begins, at position 0. Fields are removed only if the view has no cursor in
+        their shard: a worker that folds the view again writes a cursor first.
         """
         ...

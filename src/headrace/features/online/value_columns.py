@@ -1,4 +1,4 @@
-"""The columns of a view in a look-up: where they lie in what was worked out for many views, cut out when asked for."""
+"""The columns of one view, cut out of the values of many views when they are read."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 
 
 ColumnLists = tuple[list[Any], list[bool]]
-"""Values as Python has them, with something in place of those that are not there; and which are."""
+"""A column as Python lists: its values (any value where there is none), and whether each is present."""
 
 
 class ValueBlock:
-    """The values of one output: an item a query and window, windows inside."""
+    """The values of one output, with one item for each query and window; the windows of a query are neighbours."""
 
     def __init__(self, values: np.ndarray, present: np.ndarray) -> None:
         self.values, self.present = values, present
 
     @cached_property
     def lists(self) -> ColumnLists:
-        """Made once for all the columns in it: for few rows that takes longer than all else."""
+        """The values as lists, made once for all columns: with few rows this takes longer than everything else."""
         return self.values.tolist(), self.present.tolist()
 
 
 class ValueColumns(Sequence["Values"]):
-    """One Values a column; each has an item a row.
+    """The columns of a view; each has one item for each row.
 
-    ``blocks`` have one output each; ``rows`` are the queries that this is about.
+    ``blocks`` have one output each; ``rows`` are the view's queries in them.
     """
 
     def __init__(self, blocks: Sequence[ValueBlock], windows: int, rows: range | np.ndarray) -> None:
@@ -41,13 +41,13 @@ class ValueColumns(Sequence["Values"]):
         self._is_absent = False
 
     def of_rows(self, which: np.ndarray) -> ValueColumns:
-        """The same columns with other rows: ``which`` of these each is."""
+        """Return the same columns with other rows: ``which`` of the present rows each one is."""
         columns = ValueColumns(self._blocks, self._windows, np.asarray(self._rows)[which])
         columns._is_absent = self._is_absent
         return columns
 
     def absent(self) -> ValueColumns:
-        """The same columns, with no value present."""
+        """Return the same columns, with no value present."""
         columns = ValueColumns(self._blocks, self._windows, self._rows)
         columns._is_absent = True
         return columns
@@ -76,7 +76,7 @@ class ValueColumns(Sequence["Values"]):
         return found, np.zeros(len(found), bool) if self._is_absent else block.present[own]
 
     def lists(self, column: int) -> ColumnLists:
-        """A column as lists."""
+        """Return a column as lists."""
         number, window = divmod(column, self._windows)
         values, present = self._blocks[number].lists
         own = self._of_window(window)
@@ -88,7 +88,7 @@ class ValueColumns(Sequence["Values"]):
         return values, [False] * len(values) if self._is_absent else present
 
     def _of_window(self, window: int) -> slice | np.ndarray:
-        """Where the items of a window are in each block."""
+        """Return the places of a window's items in each block."""
         rows, windows = self._rows, self._windows
         if isinstance(rows, range):
             return slice(rows.start * windows + window, rows.stop * windows, windows)
@@ -96,7 +96,7 @@ class ValueColumns(Sequence["Values"]):
 
 
 def lists_of(columns: Sequence[Values], column: int) -> ColumnLists:
-    """A column of any as lists."""
+    """Return a column as lists, from any kind of columns."""
     if isinstance(columns, ValueColumns):
         return columns.lists(column)
     values, present = columns[column]

@@ -1,4 +1,4 @@
-"""`/get-online-features`: the request and the answer of Feast's own feature server."""
+"""`/get-online-features`: the request and the response of Feast's own feature server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LATEST = "@latest"
 
 
 class FeastRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A look-up as Feast's clients ask it: entities by column."""
+    """A request of Feast's clients: entities by column."""
 
     entities: Annotated[dict[str, list[JsonScalar]], Meta(description="The values of each join key, one an entity.")]
     feature_service: Annotated[str | None, Meta(description="A feature service; else `features`.")] = None
@@ -37,11 +37,11 @@ class FeastRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def views(self) -> set[str]:
-        """The views that are named; none where it is a service."""
+        """The views that are named; none if a service is."""
         return set() if self.feature_service is not None else {name.partition(":")[0] for name in self.features}
 
     def rows(self) -> list[dict[str, JsonScalar]]:
-        """The entities by row. Raises ProblemError if the columns differ in length."""
+        """Return the entities by row. Raises ProblemError if the columns differ in length."""
         sizes = {name: len(values) for name, values in self.entities.items()}
         if len({*sizes.values()}) > 1:
             raise invalid(f"the columns of `entities` have {sizes} values; give each as many")
@@ -50,7 +50,7 @@ class FeastRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FeastView(msgspec.Struct, frozen=True, kw_only=True):
-    """A view of the answer."""
+    """A view of the response."""
 
     name: str
 
@@ -93,7 +93,7 @@ def _by_view(references: Sequence[str]) -> dict[str, list[str]]:
     for reference in references:
         view, _, feature = reference.partition(":")
         if not view or not feature:
-            raise invalid(f"{reference!r} is no feature: write view:feature or view@version:feature")
+            raise invalid(f"{reference!r} is not a feature: write view:feature or view@version:feature")
         wanted.setdefault(view, []).append(feature)
     names = [view.partition("@")[0] for view in wanted]
     if not names or len({*names}) < len(names):
@@ -130,7 +130,7 @@ def _response(asked: FeastRequest, found: FeatureVectors, wanted: Mapping[str, S
 
 
 def _columns(answer: ViewAnswer, wanted: Sequence[str] | None) -> tuple[Sequence[str], Iterable[ColumnLists]]:
-    """The names of the features that are wanted (None: all), and their values."""
+    """Return the names of the wanted features (None: all), and their values."""
     places = _places(answer.view, tuple(answer.columns))
     wanted = [*places] if wanted is None else wanted
     unknown = [name for name in wanted if name not in places]
@@ -141,5 +141,5 @@ def _columns(answer: ViewAnswer, wanted: Sequence[str] | None) -> tuple[Sequence
 
 @lru_cache(_VIEWS)
 def _places(view: str, columns: Sequence[str]) -> Mapping[str, int]:
-    """Where the features of a view are, by their names without the view's."""
+    """Return the places of a view's features, by their names without the view's."""
     return {name.removeprefix(f"{view}__"): place for place, name in enumerate(columns)}

@@ -1,4 +1,4 @@
-"""The columns of an answer as Feast writes them. What those of a view share is made JSON once."""
+"""The columns of an answer in Feast's form. The JSON that all columns of a view share is made once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EPOCH = "1970-01-01T00:00:00Z"
 _PRESENT, _NULL = "PRESENT", "NULL_VALUE"
 _REPEATED, _STREAMS = 64, 8
 Texts = Annotated[Raw, Meta(extra_json_schema={"type": "array", "items": {"type": "string"}})]
-"""A list of texts that is JSON already."""
+"""A list of texts that is already JSON."""
 
 
 class FeastVector(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +34,7 @@ class FeastVector(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FeastRows:
-    """What the columns of a view share: the statuses and times of the rows."""
+    """The statuses and times of the rows, which all columns of a view share."""
 
     def __init__(self, states: Sequence[Status | None], times: Raw) -> None:
         self._states, self._times = states, times
@@ -43,16 +43,16 @@ class FeastRows:
 
     @classmethod
     def of_view(cls, found: FeatureVectors, answer: ViewAnswer) -> FeastRows:
-        """Of a view that was looked up; an event that is not known is at the epoch."""
+        """The rows of a view that was looked up. If no event is known, its time is the epoch."""
         return cls(answer.statuses, _times(found.at_us, answer.age_us.tobytes()))
 
     @classmethod
     def made(cls, rows: int) -> FeastRows:
-        """Of what no view has: on-demand features."""
+        """The rows of on-demand features, which no view has."""
         return cls([None] * rows, _repeated(_EPOCH, rows))
 
     def vector(self, column: ColumnLists) -> FeastVector:
-        """One of the columns."""
+        """Return one of the columns."""
         found: list[Any]
         found, there = column
         if not math.isfinite(sum(found)):
@@ -66,7 +66,7 @@ class FeastRows:
         )
 
     def _statuses(self, there: Sequence[bool] | None = None) -> Raw:
-        """``there``: which rows have a value (None: all)."""
+        """Return the statuses. ``there``: which rows have a value (None: all)."""
         names = [_named(state) for state in self._states]
         if there is not None:
             names = [_NULL if name is _PRESENT and not has else name for name, has in zip(names, there, strict=True)]
@@ -74,26 +74,26 @@ class FeastRows:
 
 
 def of_key(values: list[Any]) -> FeastVector:
-    """The column of a join key."""
+    """Return the column of a join key."""
     rows = len(values)
     return FeastVector(values=values, statuses=_repeated(_PRESENT, rows), event_timestamps=_repeated(_EPOCH, rows))
 
 
 def times_of(times_us: np.ndarray) -> Raw:
-    """Times with as many digits as Feast writes: none, three or six. ``times_us``: int64."""
+    """Return times with the number of digits that Feast writes: none, three or six. ``times_us``: int64."""
     written = msgspec.json.encode(times_us.view("M8[us]").tolist())  # without a zone, with six digits or none
     return Raw(written.replace(b'000"', b'"').replace(b'",', b'Z",').replace(b'"]', b'Z"]'))
 
 
 @lru_cache(_STREAMS)
 def _times(at_us: int, ages_us: bytes) -> Raw:
-    """When the newest events were; those of the views of one stream are the same."""
+    """Return the times of the newest events. Views of one stream share them."""
     ages = np.frombuffer(ages_us, np.int64)
     return times_of(np.where(ages >= 0, at_us - ages, 0))
 
 
 def _named(state: Status | None) -> str:
-    """Feast's word for the status of a row that has a value."""
+    """Return Feast's word for the status of a row that has a value."""
     return (state and FEAST_STATUSES[state]) or _PRESENT
 
 
@@ -103,7 +103,7 @@ def _repeated(text: str, rows: int) -> Raw:
 
 
 def _native(value: float) -> float | str:
-    """JSON has no such numbers: protobuf's names for them."""
+    """Return protobuf's name for a number that JSON does not have."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

@@ -1,4 +1,4 @@
-"""What stands before a look-up: the API key, the size of the body, the deadline."""
+"""The checks before a look-up: the API key, the size of the body, the deadline."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class KeyGuard:
-    """Middleware: lets a request pass that has one of the keys, or that asks for an open path.
+    """Middleware: lets a request pass if it has one of the keys, or if its path is open to everybody.
 
     The key is in ``Authorization: Bearer …`` or in ``X-API-Key``. Keys are compared in constant time.
     """
@@ -50,7 +50,7 @@ class KeyGuard:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         given = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
         digest = _digest(given)
-        return sum(hmac.compare_digest(digest, own) for own in self._digests) > 0  # all of them: no early end
+        return sum(hmac.compare_digest(digest, own) for own in self._digests) > 0  # all are compared: no early end
 
 
 def _digest(key: str) -> bytes:
@@ -65,7 +65,7 @@ class GuardedEndpoint:
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request. Raises what nobody foresaw once it is answered: the server logs it."""
+        """Handle a request. An unexpected error is raised again after the answer, so that the server logs it."""
         try:
             content = await self._content(scope, receive)
         except ClientDisconnect:
@@ -80,7 +80,7 @@ class GuardedEndpoint:
         await send({"type": "http.response.body", "body": content})
 
     async def _content(self, scope: Scope, receive: Receive) -> bytes:
-        """The answer. Raises ProblemError, and what the look-up raises."""
+        """Return the body of the answer. Raises ProblemError and the errors of a look-up."""
         body = None
         try:
             async with asyncio.timeout(self._limits.deadline_s):

@@ -1,4 +1,4 @@
-"""The server's metrics, for Prometheus. docs/reference/http.md says what each means."""
+"""The server's metrics for Prometheus. docs/reference/http.md explains each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 
 _ENTITIES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
 _KEPT = 1_024
 OTHER = "other"
-"""The label of every path that there is not."""
+"""The label of every unknown path."""
 
 
 class HttpMetrics:
@@ -42,7 +42,7 @@ class HttpMetrics:
             "headrace_http_statuses_total", "Rows looked up.", ("view", "status"), registry=self.registry
         )
         ProcessCollector(registry=self.registry)
-        # What labels() looks up costs more than to count.
+        # labels() costs more than counting, so its results are kept.
         self._requests = lru_cache(_KEPT)(requests.labels)
         self._seconds = lru_cache(_KEPT)(seconds.labels)
         self._statuses = lru_cache(_KEPT)(statuses.labels)
@@ -53,15 +53,15 @@ class HttpMetrics:
         self._seconds(path).observe(seconds)
 
     def looked_up(self, found: FeatureVectors) -> None:
-        """Count what a look-up found."""
+        """Count the entities and statuses of a look-up."""
         self._entities.observe(found.rows)
         for answer in found.views:
             for status in {*answer.statuses}:
                 self._statuses(answer.view, status.value).inc(answer.statuses.count(status))
 
     def text(self) -> bytes:
-        """All of it in Prometheus' format; that of all processes where there are several."""
-        if ValueClass is MutexValue:  # as it was when the library was imported, whatever the environment says by now
+        """Return the metrics in Prometheus' format; if there are several processes, those of all together."""
+        if ValueClass is MutexValue:  # the library decides this once, at its import
             return generate_latest(self.registry)
         together = CollectorRegistry()
         MultiProcessCollector(together)  # type: ignore[no-untyped-call]

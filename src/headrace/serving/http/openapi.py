@@ -1,4 +1,4 @@
-"""The OpenAPI document, made of the messages themselves."""
+"""The OpenAPI document, generated from the message types."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _SCHEMAS = "#/components/schemas/{name}"
 _FAILURES = {
-    400: "The body is no JSON.",
+    400: "The body is not JSON.",
     404: "There is no such service, view or feature.",
     408: "The body did not come in time.",
     413: "Too many bytes, entities, or entities times views.",
@@ -32,7 +32,7 @@ _KEYS = {
 
 
 def document(*, with_keys: bool) -> dict[str, Any]:
-    """OpenAPI 3.1 of the server; ``with_keys``: it asks for API keys."""
+    """Return the OpenAPI 3.1 document of the server. ``with_keys``: requests need an API key."""
     messages: Sequence[type] = (FeaturesRequest, FeaturesResponse, FeastRequest, FeastResponse, Problem)
     _, schemas = msgspec.json.schema_components(messages, ref_template=_SCHEMAS)
     components: dict[str, Any] = {"schemas": schemas}
@@ -77,7 +77,7 @@ def _probe(summary: str, *failures: int) -> dict[str, Any]:
 
 
 def _text(summary: str, *, with_keys: bool) -> dict[str, Any]:
-    answered = {"description": "It is so.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    answered = {"description": "The answer is yes.", "content": {"text/plain": {"schema": {"type": "string"}}}}
     failures = {"401": _problem("No valid API key.")} if with_keys else {}
     return {"get": {"summary": summary, "responses": {"200": answered, **failures}, **_security(with_keys=with_keys)}}
 

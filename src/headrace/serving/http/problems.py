@@ -1,4 +1,4 @@
-"""What a request that fails is told: problem details (RFC 9457) that say what came, what was wanted, what to do."""
+"""The answers to requests that fail: problem details (RFC 9457) say what came, what was wanted, and what to do."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _RETRY_AFTER_S = "1"
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """Why a request was not answered (RFC 9457).
 
-    ``type`` names the kind of problem, ``title`` says it in words, ``detail`` says what came here and what to do.
+    ``type`` names the kind of problem, ``title`` is its sentence, ``detail`` says what came and what to do.
     """
 
     type: str
@@ -37,7 +37,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProblemError(Exception):
-    """A request that ends with a problem."""
+    """Ends a request with a problem."""
 
     def __init__(self, status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -45,12 +45,12 @@ class ProblemError(Exception):
         self.headers = headers
 
     def response(self) -> Response:
-        """The answer."""
+        """Return the answer."""
         return Response(msgspec.json.encode(self.problem), self.problem.status, self.headers, MEDIA_TYPE)
 
 
 TITLES = {
-    "malformed": "The body is no JSON",
+    "malformed": "The body is not JSON",
     "invalid": "The request is not what the API takes",
     "wrong-key": "A join key is not of its type",
     "wrong-value": "A value of the request is missing or not of its type",
@@ -66,12 +66,12 @@ TITLES = {
 
 
 def of_error(_: Request, error: Exception) -> Response:
-    """The answer to a request that raised one of headrace's errors, or a problem itself."""
+    """Return the answer to a request that raised one of headrace's errors, or a problem."""
     return problem_of(error).response()
 
 
 def of_http_error(_: Request, error: Exception) -> Response:
-    """The answer to an unknown path or another method than the path has."""
+    """Return the answer to an unknown path, or to a method that the path does not have."""
     found: Any = error
     http: HTTPException = found
     detail = f"{http.detail}: /openapi.json says which paths and methods there are"
@@ -79,7 +79,7 @@ def of_http_error(_: Request, error: Exception) -> Response:
 
 
 def problem_of(error: Exception) -> ProblemError:
-    """What a request is told that raised one of headrace's errors, a problem itself, or what nobody foresaw."""
+    """Return the problem for one of headrace's errors, for a problem, or for an unexpected error."""
     match error:
         case ProblemError():
             return error
@@ -89,45 +89,45 @@ def problem_of(error: Exception) -> ProblemError:
             return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "wrong-value", str(error))
         case FeaturesUnknownError():
             return ProblemError(HTTPStatus.NOT_FOUND, "unknown", str(error))
-        case TransientError():  # its text names the store's host: it is in the log alone
+        case TransientError():  # its text names the store's host, so only the log has it
             logger.warning("the online store does not answer", error=str(error))
             return unavailable("the online store does not answer; try again later: the log of the server says why")
         case HeadraceError():
             logger.error("a request has failed", error=str(error))
-        case _:  # it is raised once more, and the server logs it
+        case _:  # the endpoint raises it again, and the server logs it
             pass
     return _internal()
 
 
 def _internal() -> ProblemError:
-    """Of an error whose text may be anybody's: it is in the log alone."""
+    """Return the problem for an unexpected error. Its text could show secrets, so only the log has it."""
     return ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "see the log of the server")
 
 
 def invalid(detail: str) -> ProblemError:
-    """Of a request that is JSON of the right shape and still cannot be."""
+    """Return the problem for a request that has the right JSON types and is still impossible."""
     return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail)
 
 
 def each_once(what: str, names: Sequence[str]) -> None:
-    """Raises ProblemError if one of the names is there more than once."""
+    """Raise ProblemError if a name occurs more than once."""
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise invalid(f"the {what} {twice} came more than once; ask for each once")
 
 
 def too_large(detail: str) -> ProblemError:
-    """Of a request that asks for too much at a time."""
+    """Return the problem for a request that asks for too much at once."""
     return ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", f"{detail}: ask for less at a time")
 
 
 def unavailable(detail: str) -> ProblemError:
-    """Of a store that does not answer, or not yet: the same request may be answered later."""
+    """Return the problem for a store that does not answer: the same request may succeed later."""
     return ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", detail, {"Retry-After": _RETRY_AFTER_S})
 
 
 def decoded(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    """The content of a body. Raises ProblemError where it is no JSON, or JSON of another shape."""
+    """Return the content of a body. Raises ProblemError if it is not JSON, or JSON of other types."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:

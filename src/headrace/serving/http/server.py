@@ -42,15 +42,15 @@ class ServerOptions:
 def serve(make: Callable[[], ASGIApp], options: ServerOptions) -> None:
     """Serve until SIGINT or SIGTERM; open requests are answered.
 
-    ``make`` is called in each process; with several it is pickled. With several SIGHUP replaces them one by one. Raises
-    SettingsError if the address is taken or a certificate cannot be read.
+    ``make`` is called once in each process. If there are several processes, ``make`` is pickled, and SIGHUP replaces
+    the processes one by one. Raises SettingsError if the address is taken or a certificate cannot be read.
     """
     if options.tls is not None:
         _check(options.tls)
     config = configuration(make, options)
     with _listening(options) as listener:
         if options.workers == 1:
-            signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it once more when it has stopped
+            signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises the signal again when it has stopped
             uvicorn.Server(config).run([listener])
         else:
             with _metrics_of_all():
@@ -58,7 +58,7 @@ def serve(make: Callable[[], ASGIApp], options: ServerOptions) -> None:
 
 
 def configuration(make: Callable[[], ASGIApp], options: ServerOptions) -> uvicorn.Config:
-    """The configuration of uvicorn."""
+    """Return the configuration of uvicorn."""
     tls = options.tls
     config = uvicorn.Config(
         make,
@@ -110,7 +110,7 @@ def _listening(options: ServerOptions) -> Iterator[socket.socket]:
 
 @contextmanager
 def _metrics_of_all() -> Iterator[None]:
-    """Let the processes that start in this context count in files of one folder, so that each can tell of all."""
+    """Let the processes that start in this context count in files of one folder, so that each can read all counts."""
     with tempfile.TemporaryDirectory(prefix="headrace-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         try:

@@ -1,4 +1,4 @@
-"""The links of one event loop: to a single node, and to a cluster."""
+"""The clients of one event loop: for a single node, and for a cluster."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from headrace.features.online.redis.retrying_call import (
     ShardCommand,
     call_steps,
 )
-from headrace.features.online.redis.script import Transaction, packed, sent, told
+from headrace.features.online.redis.script import Transaction, pack_commands, reply_of, single_commands
 from headrace.features.online.redis.url import RESP, check_cluster, check_single, of_node
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 
 class AsyncStoreClient(Protocol):
-    """What a :class:`~headrace.features.online.redis.node_client.StoreClient` is, awaited in one event loop."""
+    """A :class:`~headrace.features.online.redis.node_client.StoreClient` for one event loop."""
 
     async def run(self, commands: Sequence[ShardCommand]) -> list[Any]:
-        """The replies, in order; one round trip if all goes well. Raises the first error once all are answered."""
+        """Return the replies, in order: in one round trip if nothing fails. Raises the first error at the end."""
         ...
 
     async def close(self) -> None:
@@ -43,7 +43,7 @@ class AsyncStoreClient(Protocol):
 
 
 class _AsyncSteps:
-    """Goes the steps of a call, and awaits."""
+    """Takes the steps of a call, and awaits each."""
 
     def __init__(self, limits: CallLimits) -> None:
         self._limits, self._is_doubtful = limits, False
@@ -94,7 +94,7 @@ class _AsyncSteps:
         return exceptions.TimeoutError(f"no answer within {self._limits.timeout_s:g} s")
 
     async def _places(self) -> Any:
-        """Connect if need be; see Places. Raises ERRORS."""
+        """Return the :class:`ShardNodes`, after connecting if necessary. Raises ERRORS."""
         raise NotImplementedError
 
     def _lane(self, node: Any) -> _AsyncConnections:
@@ -102,23 +102,23 @@ class _AsyncSteps:
         raise NotImplementedError
 
     async def _look_again(self) -> None:
-        """Find out where the slots are."""
+        """Ask the cluster where the slots are. A single node has none."""
 
 
 class _AsyncConnections(Protocol):
     """Connections to one node."""
 
     def take(self) -> Any:
-        """One that nobody uses, perhaps not connected. Raises MaxConnectionsError."""
+        """Return an unused connection, which may not be connected yet. Raises MaxConnectionsError."""
         ...
 
     async def give(self, connection: Any) -> None:
-        """Nobody uses it any more."""
+        """Give back a connection that is not used any more."""
         ...
 
 
 class _AsyncExchange:
-    """One round with one node: what is written, then as many replies. A connection that breaks is all their answer."""
+    """One round with one node: commands, then their replies. If the connection breaks, its error is every reply."""
 
     def __init__(self, lane: _AsyncConnections) -> None:
         self._lane = lane
@@ -130,20 +130,20 @@ class _AsyncExchange:
         """Send commands, each of some words."""
         try:
             self._connection = self._lane.take()
-            single = sent(lines)
+            single = single_commands(lines)
             self._unread = len(single)
-            await self._connection.send_packed_command(packed(single))
+            await self._connection.send_packed_command(pack_commands(single))
         except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
             self._broken = error
 
     async def read(self, line: Sequence[Any]) -> Any:
-        """The reply to the next line, or the error."""
+        """Return the reply to the next command, or the error."""
         if isinstance(line, Transaction):
-            return told(await self._read(len(line.lines())))
+            return reply_of(await self._read(len(line.lines())))
         return (await self._read(1))[0]
 
     async def _read(self, number: int) -> list[Any]:
-        """So many replies, which may be hundreds: nothing is called twice for one of them that need not be."""
+        """Return that many replies. There may be hundreds, so as little as possible is called for each."""
         replies: list[Any] = []
         while self._broken is None and len(replies) < number:
             try:
@@ -157,7 +157,7 @@ class _AsyncExchange:
         return replies if self._broken is None else [*replies, self._broken]
 
     async def close(self) -> None:
-        """A connection with replies that nobody read, as of a task that was cancelled, is of no more use."""
+        """Give the connection back. If replies were not read, as in a cancelled task, it is disconnected first."""
         if self._connection is None:
             return
         if self._unread:
@@ -241,7 +241,7 @@ class _ClusterNodeConnections:
         self.take, self._release = node.acquire_connection, node.release
 
     async def give(self, connection: Any) -> None:
-        if connection.should_reconnect():  # its node may be gone from the cluster, and then nobody else ends it
+        if connection.should_reconnect():  # its node may have left the cluster: nothing else closes it
             await connection.disconnect(nowait=True)
         self._release(connection)
 

@@ -1,6 +1,6 @@
-"""The link to a Redis Cluster: redis-py knows where the slots are, the commands go to all nodes at once.
+"""The client of a Redis Cluster: redis-py knows where the slots are, the commands go to all nodes at once.
 
-redis-py's own pipeline sends what failed again one by one, each with seconds of waiting.
+redis-py's own pipeline repeats failed commands one by one, each after seconds of waiting.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NODES = 1_024
 
 
 class ClusterSlots:
-    """Where the shards of a cluster are, as a client of redis-py knows; it may be an asynchronous one."""
+    """The nodes of a cluster's shards, from the client of redis-py, which may be an asynchronous one."""
 
     def __init__(self, redis: Any) -> None:
         self._nodes = redis.nodes_manager
@@ -44,11 +44,11 @@ class ClusterSlots:
         except KeyError as error:  # the asynchronous one says so
             message = f"no node of the cluster has slot {_SLOTS[shard]}"
             raise _NOT_COVERED(message) from error
-        return self._nodes.nodes_cache.get(node.name, node)  # what it knows after it looked again may be twins
+        return self._nodes.nodes_cache.get(node.name, node)  # after a new look it may know the node twice
 
     def moved(self, error: exceptions.MovedError) -> None:
         """See Places."""
-        with suppress(KeyError):  # of a slot that nobody had: who looks again finds it
+        with suppress(KeyError):  # for a slot that no node had: the next look finds it
             self._nodes.move_slot(error)
 
     def asked(self, error: exceptions.AskError) -> Any:
@@ -106,7 +106,7 @@ class ClusterClient(BlockingClient):
             lane.clear()
         try:
             self.redis.nodes_manager.initialize()
-        except ERRORS:  # nobody answers: the next round tells
+        except ERRORS:  # no node answers: the next round raises it
             return
 
     def scan(self, position: int, pattern: bytes, count: int) -> tuple[int, Sequence[bytes]]:

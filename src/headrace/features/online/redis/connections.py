@@ -1,4 +1,4 @@
-"""Connections to one node, and what is said over one of them."""
+"""Connections to one node, and one exchange of commands and replies over a connection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis import exceptions
 
-from headrace.features.online.redis.script import Transaction, packed, sent, told
+from headrace.features.online.redis.script import Transaction, pack_commands, reply_of, single_commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,10 +21,10 @@ _FRESH_S = 1.0
 
 
 class NodeConnections:
-    """The connections of a pool, those that were used last at hand. Safe to share between threads.
+    """The connections of a pool; the one that was used last is used next. Safe to share between threads.
 
-    The pool's own care takes longer than a small answer. A process that was forked begins with none. ``keeps``: a pool
-    that is bounded has to have all of them back.
+    The pool's own checks take longer than a small answer. A forked process begins without connections. ``keeps`` is
+    False for a pool with a bound: it needs every connection back.
     """
 
     def __init__(self, pool: ConnectionPool, *, keeps: bool = True) -> None:
@@ -33,7 +33,7 @@ class NodeConnections:
         self._process = os.getpid()
 
     def take(self) -> Any:
-        """One that nobody uses. Raises ConnectionError and TimeoutError."""
+        """Return an unused connection. Raises ConnectionError and TimeoutError."""
         if self._process != os.getpid():
             self._idle, self._process = [], os.getpid()
         try:
@@ -41,26 +41,26 @@ class NodeConnections:
         except IndexError:
             return self.pool.get_connection()
         if time.monotonic() - since_s > _FRESH_S and _is_stale(connection):
-            connection.disconnect()  # whoever sends connects again
+            connection.disconnect()  # sending connects it again
         return connection
 
     def give(self, connection: Any, *, is_open: bool = True) -> None:
-        """Nobody uses it any more."""
+        """Give back a connection that is not used any more."""
         if self._keeps:
-            since_s = time.monotonic() if is_open else math.inf  # one that is not open is not looked at, but opened
+            since_s = time.monotonic() if is_open else math.inf  # a closed one needs no check: sending opens it
             self._idle.append((connection, since_s))
         else:
             self.pool.release(connection)
 
     def clear(self) -> None:
-        """Give the pool all that nobody uses."""
-        with suppress(IndexError):  # one by one, as others give and take meanwhile
+        """Give all unused connections to the pool."""
+        with suppress(IndexError):  # one by one, because other threads give and take meanwhile
             while True:
                 self.pool.release(self._idle.pop()[0])
 
 
 def _is_stale(connection: Any) -> bool:
-    """Whether there is something to read, such as the end: the other side has hung up."""
+    """Whether there is something to read: then the other side has closed the connection."""
     try:
         return bool(connection.can_read())
     except (exceptions.ConnectionError, exceptions.TimeoutError, OSError):
@@ -68,7 +68,7 @@ def _is_stale(connection: Any) -> bool:
 
 
 class Exchange:
-    """One round with one node: what is written, then as many replies. A connection that breaks is all their answer."""
+    """One round with one node: commands, then their replies. If the connection breaks, its error is every reply."""
 
     def __init__(self, lane: NodeConnections) -> None:
         self._lane = lane
@@ -80,18 +80,18 @@ class Exchange:
         """Send commands, each of some words."""
         try:
             self._connection = self._lane.take()
-            single = sent(lines)
+            single = single_commands(lines)
             self._unread = len(single)
             is_look_up = len(single) > len(lines)  # there is a transaction
-            pieces = [packed(single)] if is_look_up else self._connection.pack_commands(single)
+            pieces = [pack_commands(single)] if is_look_up else self._connection.pack_commands(single)
             self._connection.send_packed_command(pieces)
         except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
             self._broken = error
 
     def read(self, line: Sequence[Any] = ()) -> Any:
-        """The reply to the next line, or the error."""
+        """Return the reply to the next command, or the error."""
         if isinstance(line, Transaction):
-            return told([self._read() for _ in line.lines()])
+            return reply_of([self._read() for _ in line.lines()])
         return self._read()
 
     def _read(self) -> Any:
@@ -108,7 +108,7 @@ class Exchange:
         return reply
 
     def close(self) -> None:
-        """A connection with replies that nobody read is of no more use."""
+        """Give the connection back. If replies were not read, it is disconnected first."""
         if self._connection is None:
             return
         if self._unread:

@@ -21,7 +21,7 @@ class KeyNames:
     def __init__(self, namespace: str, shards: int) -> None:
         self.shards = shards
         self.prefixes = [f"hr:{{{shard}}}:{namespace}:".encode() for shard in range(shards)]
-        """What the keys of each shard begin with."""
+        """The first bytes of each shard's keys."""
         self.fields = f"hr:{{{'0' if shards == 1 else '*'}}}:{namespace}:*:e:*".encode()
         """A pattern of the keys that have fields."""
 
@@ -30,7 +30,7 @@ class KeyNames:
         return self.prefixes[shard] + view.encode() + b":cursors"
 
     def entity_prefix(self, shard: int, view: str) -> bytes:
-        """What comes before an entity's own key."""
+        """The bytes before an entity's own key."""
         return self.prefixes[shard] + view.encode() + b":e:"
 
     def entities(self, shard: int, view: str, keys: Iterable[bytes]) -> list[bytes]:

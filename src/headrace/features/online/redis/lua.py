@@ -1,4 +1,4 @@
-"""What Redis runs for the online store, each within one shard: docs/reference/online-format.md."""
+"""The scripts of the online store. Each runs within one shard: docs/reference/online-format.md."""
 
 from __future__ import annotations
 

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 
 class StoreClient(Protocol):
-    """Where the commands of one store go. Safe to share between threads. Methods raise what redis-py raises.
+    """Sends the commands of one store. Safe to share between threads.
 
-    And SettingsError where the server is not of the kind that the URL says.
+    Methods raise the errors of redis-py, and SettingsError if the server is not of the kind that the URL says.
     """
 
     shards: int
@@ -43,11 +43,11 @@ class StoreClient(Protocol):
         ...
 
     def run(self, commands: Sequence[ShardCommand]) -> list[Any]:
-        """The replies, in order; one round trip if all goes well. Raises the first error once all are answered."""
+        """Return the replies, in order: in one round trip if nothing fails. Raises the first error at the end."""
         ...
 
     def scan(self, position: int, pattern: bytes, count: int) -> tuple[int, Sequence[bytes]]:
-        """Some more keys of the pattern, and the next position; 0 begins and ends a round."""
+        """Return the next position and some more keys of the pattern. Position 0 begins and ends a round."""
         ...
 
     def close(self) -> None:
@@ -56,7 +56,7 @@ class StoreClient(Protocol):
 
 
 class BlockingClient:
-    """Goes the steps of a call, and waits."""
+    """Takes the steps of a call, and waits for each."""
 
     def __init__(self, limits: CallLimits) -> None:
         self._limits, self._is_doubtful = limits, False
@@ -101,15 +101,15 @@ class BlockingClient:
                 conversation.close()
 
     def _places(self) -> Any:
-        """Connect if need be; see Places. Raises ERRORS."""
+        """Return the :class:`ShardNodes`, after connecting if necessary. Raises ERRORS."""
         raise NotImplementedError
 
     def _lane(self, node: Any) -> NodeConnections:
-        """The connections to a node."""
+        """Return the connections to a node."""
         raise NotImplementedError
 
     def _look_again(self) -> None:
-        """Find out where the slots are."""
+        """Ask the cluster where the slots are. A single node has none."""
 
 
 class NodeClient(BlockingClient):
@@ -125,7 +125,7 @@ class NodeClient(BlockingClient):
         self._own = NodeConnections(self.redis.connection_pool, keeps=limits.pool_size is None)
 
     def _places(self) -> SingleNode:
-        """A plain URL would find one shard in a cluster where its other clients have 64."""
+        """Check that this is not a node of a cluster, where a plain URL would find one shard instead of 64."""
         if not self._is_known:
             try:
                 found = self.redis.info("cluster")
@@ -149,7 +149,7 @@ class NodeClient(BlockingClient):
 
 
 class SingleNode:
-    """The places of a single Redis, which sends nobody elsewhere."""
+    """The :class:`ShardNodes` of a single Redis: it has everything."""
 
     def node(self, shard: int) -> Any:  # noqa: ARG002 - all are there
         """See the port."""

@@ -1,8 +1,8 @@
-"""A call of Redis, all of it but the waiting: what is sent to which node, and what is made of errors.
+"""A call of Redis without its waiting: which commands go to which node, and what happens after errors.
 
-All nodes are asked at once; all that failed for now is sent again together, after a while (exponential, full jitter).
-Whatever is sent again must be safe to send again: all that the online store sends is. Those who read and write are the
-links: blocking ones in redis_link.py, ones to be awaited in async_link.py.
+All nodes are asked at once. Commands that failed for the moment are sent again together, after a pause (exponential,
+full jitter). So every command must be safe to send twice: all commands of the online store are. The clients read and
+write: node_client.py and cluster_client.py wait, async_clients.py awaits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
 ShardCommand = tuple[int, "Sequence[Any]"]
-"""The shard whose node has all its keys, and the words."""
+"""A shard, whose node has all keys of the command, and the words of the command."""
 ERRORS = (exceptions.RedisError, exceptions.RedisClusterException)
 """All that redis-py raises."""
 _BACKOFF = FullJitterBackoff(cap=0.25, base=0.01)
@@ -30,45 +30,45 @@ _LOST = (
     exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ClusterDownError, exceptions.ReadOnlyError,
     exceptions.MasterDownError, exceptions.RedisClusterException,
 )  # fmt: skip
-"""Whoever was asked is away, or not the master any more."""
+"""The node is away, or is not the master any more."""
 _FOR_GOOD = (exceptions.AuthenticationError, exceptions.AuthorizationError)
-"""redis-py counts them among the above."""
+"""These do not end by themselves, but redis-py makes them ConnectionErrors."""
 _ASKING = ("ASKING",)
 _REDIRECTS = 5
-"""So often nodes may send a call elsewhere when its time is over."""
+"""How often nodes may redirect a call whose time is over."""
 
 
 class ShardNodes(Protocol):
-    """Which node has what."""
+    """The nodes of the shards."""
 
     def node(self, shard: int) -> Any:
-        """The node of a shard. Raises RedisClusterException if nobody has it."""
+        """Return the node of a shard. Raises RedisClusterException if no node has it."""
         ...
 
     def moved(self, error: exceptions.MovedError) -> None:
-        """A node said who has a slot now."""
+        """Take note of a slot's new node. Called for each MOVED reply."""
         ...
 
     def asked(self, error: exceptions.AskError) -> Any:
-        """The node that is to be asked this once; None if it is not known yet."""
+        """Return the node to ask this once, None if it is not known yet. Called for each ASK reply."""
         ...
 
 
 @dataclass(frozen=True)
 class ConnectStep:
-    """Be ready to send: the answer is :class:`ShardNodes`, or the error."""
+    """Connect. The reply is :class:`ShardNodes`, or the error."""
 
 
 @dataclass(frozen=True)
 class SendStep:
-    """Ask nodes at once: the answer is as many replies of each, or errors."""
+    """Send commands to all these nodes at once. The reply has, for each node, a reply or error for each command."""
 
     by_node: Mapping[Any, Sequence[Sequence[Any]]]
 
 
 @dataclass(frozen=True)
 class PauseStep:
-    """Wait, and then perhaps find out anew where the slots are."""
+    """Wait, and then, if ``look_again``, ask the cluster where the slots are."""
 
     seconds: float
     look_again: bool
@@ -76,14 +76,14 @@ class PauseStep:
 
 @dataclass(frozen=True)
 class ForgetSlotsStep:
-    """There is no time to find out where the slots are: the next call does, before it asks."""
+    """Ask the cluster where the slots are before the next call: this one has no time left."""
 
 
 CallStep = ConnectStep | SendStep | PauseStep | ForgetSlotsStep
 
 
 def call_steps(commands: Sequence[ShardCommand], retry_s: float) -> Generator[CallStep, Any, list[Any]]:
-    """The steps of a call, which end with its replies, in order; some may be errors."""
+    """Yield the steps of a call. They return its replies, in order; some may be errors."""
     until, failures, redirects = time.monotonic() + retry_s, count(1), count(1)
     while isinstance(places := (yield ConnectStep()), Exception):
         if not _is_for_now(places) or time.monotonic() >= until:
@@ -115,7 +115,7 @@ class _CallTrouble(NamedTuple):
 
 
 class _RetryingCall:
-    """The commands of a call, and what was answered so far."""
+    """The commands of a call, and its replies so far."""
 
     def __init__(self, commands: Sequence[ShardCommand]) -> None:
         self._shards = [shard for shard, _ in commands]
@@ -123,10 +123,10 @@ class _RetryingCall:
         self._in_full: set[int] = set()
         self.replies: list[Any] = [None] * len(commands)
         self.todo: dict[int, Any] = dict.fromkeys(range(len(commands)))
-        """What is to be sent, each with the node that is to be asked this once."""
+        """The commands to send, each with the node to ask this once (None: the shard's node)."""
 
     def plan(self, places: ShardNodes) -> dict[Any, list[tuple[int, Sequence[Any]]]]:
-        """Of each node what to say, each with the command that the reply is of; -1: of none."""
+        """Return the commands for each node, each with its number; -1 for one whose reply is not needed."""
         plan: dict[Any, list[tuple[int, Sequence[Any]]]] = defaultdict(list)
         for n, asked in self.todo.items():
             try:
@@ -147,7 +147,7 @@ class _RetryingCall:
                     self.replies[n] = reply
 
     def learn(self, places: ShardNodes) -> _CallTrouble | None:
-        """Make of the errors what is to be sent next. None: at once, and never a second time."""
+        """Decide from the replies which commands to send again. Returns None if they can be sent at once."""
         sent, self.todo, self._in_full = self.todo, {}, set()
         waits = is_lost = is_moved = False
         for n in sent:
@@ -169,5 +169,5 @@ class _RetryingCall:
         return _CallTrouble(waits, is_lost) if waits or is_moved else None
 
     def give_up(self) -> None:
-        """Send nothing again but the scripts that are not known: that was not tried yet."""
+        """Send only those scripts again that the node did not know: their text was not tried yet."""
         self.todo = dict.fromkeys(self._in_full)

@@ -1,6 +1,6 @@
-"""What a node does at one moment: Lua scripts, and transactions.
+"""Lua scripts and transactions: each is done by a node at one moment.
 
-Scripts are sent by their hash; a node that does not know one is sent its text, and knows it from then on.
+Scripts are sent by their hash. A node that does not know a script gets its text, and knows it from then on.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ class Transaction(tuple[Any, ...]):
     __slots__ = ()
 
     def lines(self) -> Sequence[Sequence[Any]]:
-        """All that is sent; each has a reply."""
+        """All commands that are sent; each has a reply."""
         return [("MULTI",), *self, ("EXEC",)]
 
 
-def sent(lines: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
-    """The commands, those of transactions one by one."""
+def single_commands(lines: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+    """Return the single commands; a transaction is several."""
     return [own for line in lines for own in (line.lines() if isinstance(line, Transaction) else (line,))]
 
 
-def packed(single: Sequence[Sequence[Any]]) -> bytes:
-    """Commands as they are sent, in one piece: for look-ups, where redis-py's own care takes longer than packing."""
+def pack_commands(single: Sequence[Sequence[Any]]) -> bytes:
+    """Return the bytes of commands in one piece: for look-ups, where redis-py's own checks take longer than packing."""
     return b"".join([pack_command(tuple(words)) for words in single])
 
 
-def told(replies: Sequence[Any]) -> Any:
-    """What a transaction says, of the replies to its lines: the last one, or the first error."""
+def reply_of(replies: Sequence[Any]) -> Any:
+    """Return the reply of a transaction: the last reply to its commands, or the first error."""
     last = replies[-1]
     where = last if isinstance(last, list) else replies
     return next((reply for reply in where if isinstance(reply, Exception)), last)
@@ -51,10 +51,10 @@ class Script:
         self._known[self._hash] = text
 
     def call(self, keys: Sequence[bytes], arguments: Sequence[Any] = ()) -> Sequence[Any]:
-        """The words of a command that runs it."""
+        """Return the words of a command that runs it."""
         return ("EVALSHA", self._hash, len(keys), *keys, *arguments)
 
     @classmethod
     def in_full(cls, words: Sequence[Any]) -> Sequence[Any]:
-        """The same command with the script's text."""
+        """Return the same command with the script's text."""
         return ("EVAL", cls._known[words[1]], *words[2:])

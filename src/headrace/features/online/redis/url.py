@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 RESP = 2
-"""The protocol of Redis's answers: in 3 a hash is no list, and takes longer to read."""
+"""The protocol of Redis. In protocol 3 a hash is a map, not a list, and takes longer to read."""
 _CLUSTER = re.compile(r"^(rediss?)\+cluster://")
 
 
 def of_node(url: str) -> str:
-    """The URL of the node that a URL names."""
+    """Return the URL of the node, without ``+cluster``."""
     return _CLUSTER.sub(r"\1://", url)
 
 
 def check_url(url: str) -> None:
-    """Raise SettingsError, which shows no password, unless it can be told where the URL leads."""
+    """Raise SettingsError for a URL that cannot be read. The error does not show the password."""
     from redis import connection  # noqa: PLC0415 - `--help` needs none of it
 
     parse: Callable[[str], dict[str, Any]] = connection.parse_url  # redis-py has no type for it
@@ -47,14 +47,14 @@ def check_url(url: str) -> None:
 
 
 def _is_plain(url: str) -> bool:
-    """Whether no password ends the host too early, as ``/``, ``?`` and ``#`` do: what follows has its ``@``."""
+    """Whether the host is complete. A ``/``, ``?`` or ``#`` in the password ends it early: then ``@`` comes later."""
     parts = urlsplit(url)
     rest = parts.path + parts.query.partition("=")[0] + parts.fragment
     return not (":" in parts.netloc and "@" in rest)
 
 
 def check_single(url: str, found: Mapping[str, Any]) -> None:
-    """Raise SettingsError if the node that a plain URL names is, as its INFO says, one of a cluster.
+    """Raise SettingsError if the node of a plain URL belongs to a cluster. ``found`` is its INFO.
 
     Its client would find one shard where others have 64.
     """
@@ -64,7 +64,7 @@ def check_single(url: str, found: Mapping[str, Any]) -> None:
 
 
 def check_cluster(url: str, error: Exception) -> None:
-    """Raise SettingsError if a cluster's client failed as its URL names a single node."""
+    """Raise SettingsError if a cluster's client failed because its URL names a single node."""
     if "Cluster mode is not enabled" in str(error):
-        message = f"{redacted(url)} is a single Redis, no cluster: say redis:// (or rediss://) instead"
+        message = f"{redacted(url)} is a single Redis, not a cluster: say redis:// (or rediss://) instead"
         raise SettingsError(message) from error
