@@ -108,3 +108,12 @@ def test_a_partition_that_was_given_away_is_not_fenced(scene: Scene) -> None:
     scene.flushes.flush()
     assert scene.owned[1].phase is PartitionPhase.RELEASED
     assert scene.owned[1].next_offset == 7
+
+
+def test_a_fence_is_found_where_another_partition_is_closed(scene: Scene) -> None:
+    other = SOURCES[1]
+    LogWriter(scene.log, sales).append(rows(other, 0, 4), {other: None}, {other: 4})
+    scene.flushes.start()
+    scene.flushes.close(scene.owned[0])
+    assert scene.owned[1].phase is PartitionPhase.FENCED
+    assert scene.owned[1].next_offset == 4

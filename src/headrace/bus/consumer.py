@@ -58,7 +58,7 @@ class BatchConsumer:
                 "auto.offset.reset": "error",
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
-                "max.poll.interval.ms": 86_400_000,  # waiting for a store is no reason to lose the partitions
+                "max.poll.interval.ms": 86_400_000,  # a worker that waits for a store keeps its partitions
                 "fetch.wait.max.ms": fetch_wait_ms,
                 "fetch.message.max.bytes": 4 << 20,  # long runs of one partition: fewer entities a batch
                 "fetch.queue.backoff.ms": 10,  # how long a full queue stops a partition's fetches: else a second

@@ -58,8 +58,8 @@ def replay_times(bootstrap_servers: str) -> dict[str, int]:
     """Return when each letter was replayed (us), by id. Makes the topic if needed. Raises BusUnavailableError."""
     ensure_topics(bootstrap_servers, [TopicPlan(REPLAYS, 1, FOR_EVER)])
     with closing(TopicTail(bootstrap_servers, [REPLAYS], from_beginning=True)) as tail:
-        told = [decode(found.value()) for found in tail.drain()]
-    return {letter: each.at_us for each in told for letter in each.letters}
+        messages = [decode(found.value()) for found in tail.drain()]
+    return {letter: each.at_us for each in messages for letter in each.letters}
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ logger = structlog.get_logger(__name__)
 
 
 class SliceOutcome(Enum):
-    """What became of one turn of a partition that catches up."""
+    """The outcome of one turn of a partition that catches up."""
 
     READING = "the log is still being read: there is nothing to fold yet"
     FOLDED = "a slice was folded and written"
@@ -49,7 +49,7 @@ class SliceOutcome(Enum):
 
 @dataclass(frozen=True)
 class CatchUpTurn:
-    """One turn: the partition whose turn it was, and what became of it."""
+    """One turn: the partition whose turn it was, and the outcome."""
 
     owned: OwnedPartition
     outcome: SliceOutcome

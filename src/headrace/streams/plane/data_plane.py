@@ -1,8 +1,9 @@
 """The data plane: exactly once from Kafka to Redis and the event log.
 
-docs/reference/exactly-once.md states the protocol. One thread reads, folds and writes; commits to the log run beside
-it. The log is the truth: Kafka is read from the log's position D. A view whose cursor is behind D catches up from the
-log, between the batches of the others. A view that is ahead leaves out the rows that it has.
+docs/reference/exactly-once.md states the protocol. One thread reads and folds; writes to the store and commits to the
+log run at the same time on threads of their own. The log is the truth: Kafka is read from the log's position D. A view
+whose cursor is behind D catches up from the log, between the batches of the others. A view that is ahead leaves out the
+rows that it has.
 """
 
 from __future__ import annotations

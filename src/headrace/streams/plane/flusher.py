@@ -1,4 +1,4 @@
-"""The unflushed rows of one stream, and their commits to the event log beside the running folds."""
+"""The unflushed rows of one stream, and their commits to the event log, which run while the loop folds."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class FinishedCommit:
 
 @dataclass(frozen=True)
 class FlushResult:
-    """What became of commits since the last result was returned.
+    """The outcome of the commits that have ended since the last result was returned.
 
     ``fenced``: partitions whose D another worker has moved. Their buffered rows are gone,
     :meth:`Flusher.positions` has the new D, and Kafka has to be read again from there.
@@ -66,8 +66,9 @@ class FlushResult:
 class Flusher:
     """Buffers rows by source partition and commits them, one commit at a time, on a thread of its own.
 
-    :meth:`collect`, :meth:`settle` and :meth:`flush` each return what became of all commits since the last of these
-    calls returned. Nothing is lost when one of them raises: the next one returns it.
+    :meth:`collect`, :meth:`settle` and :meth:`flush` each return the outcome of all commits that have ended since the
+    last of these calls returned. Nothing is lost when one of them raises: the next one returns it.
+    :meth:`open` and :meth:`close` also wait for the commit under way. Collect its outcome before more rows are added.
     """
 
     def __init__(self, writer: LogWriter, monotonic: Callable[[], float]) -> None:

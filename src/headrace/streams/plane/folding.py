@@ -1,6 +1,6 @@
 """The way of a batch: judged, buffered for the log, folded into the live views, written in one round trip.
 
-The write runs beside the loop, which reads and judges the next batch meanwhile. Its outcome is taken in before anything
+The write runs on a thread, while the loop reads and judges the next batch. Its outcome is taken in before anything
 else is folded or written, so a cursor never has more than one write under way.
 """
 
@@ -157,7 +157,7 @@ class Folding:
     # -- judging ----------------------------------------------------------------------------------------------------
 
     def _by_topic(self, messages: Sequence[Message]) -> Mapping[str, list[PartitionBatch]]:
-        """The records that count, by topic and partition."""
+        """Return the records that count, by topic and partition."""
         found: dict[str, list[PartitionBatch]] = defaultdict(list)
         for place, records in _by_place(messages).items():
             owned = self._partitions.owned(place)

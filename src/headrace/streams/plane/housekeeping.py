@@ -32,7 +32,7 @@ class Scavenger:
 
 
 class Housekeeping:
-    """Everything that a worker does beside reading, folding and flushing. The loop calls it."""
+    """The work of a worker that is not reading, folding or flushing. The loop calls it."""
 
     def __init__(
         self,
@@ -63,6 +63,6 @@ class Housekeeping:
         self._reporter.report()
 
     def bound_memory(self) -> None:
-        """Forget entities where the views take more memory than they may. Not between a fold and its writes."""
+        """Forget entities if the views hold more memory than they may. Do not call it between a fold and its write."""
         memories = {view.memory for owned in self._partitions.all_owned() for view in owned.views}
         bound_memory(memories, self._memory_bytes)

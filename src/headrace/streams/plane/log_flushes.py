@@ -1,4 +1,4 @@
-"""The commits of all streams of a worker, and what follows where another worker has moved a log."""
+"""The commits of all streams of a worker, and the partitions that are fenced by another worker's commit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = structlog.get_logger(__name__)
 
 
 class LogFlushes:
-    """Begins commits, takes in what became of them, and fences the partitions whose log another worker has moved.
+    """Begins commits, takes in their outcome, and fences the partitions whose log another worker has moved.
 
     Waits for a log, or a broker, that is away. The copies of rejected rows are acknowledged before their rows are
     committed.
@@ -70,8 +70,10 @@ class LogFlushes:
             self._take_in(stream, self._until_available(stream.flusher.flush))
 
     def close(self, owned: OwnedPartition) -> None:
-        """Forget a partition with its unflushed rows."""
-        self._until_available(self._streams[owned.topic].flusher.close, owned.source)
+        """Forget a partition with its unflushed rows. The commit under way is taken in before."""
+        stream = self._streams[owned.topic]
+        self._until_available(stream.flusher.close, owned.source)
+        self._take_in(stream, self._until_available(stream.flusher.collect))
 
     def _take_in(self, stream: LoggedStream, result: FlushResult) -> None:
         for commit in result.commits:

@@ -1,4 +1,4 @@
-"""How partitions come, go, stop, and are tried again."""
+"""Partitions come, go, stop, and are tried again."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ class Ownership:
 
     def assigned(self, topic: str, partition: int) -> int | None:
         """Open the log, acquire the views' cursors, and begin to bring them up to the log's position D."""
-        return self._until_available(self._open, topic, partition)
+        offset = self._until_available(self._open, topic, partition)
+        self._flushes.collect()  # to open a log ends its commit under way, which may have found fenced partitions
+        return offset
 
     def revoked(self, partitions: Sequence[Place]) -> None:
         """Flush, then forget. No fence counts any more: the next owner's commits of them are in order."""
@@ -131,6 +133,8 @@ class Ownership:
             logger.warning("a stopped partition has to wait", place=stopped.place, error=str(error))
             self._partitions.later(stopped.place)
             return
+        finally:
+            self._flushes.collect()
         if offset is not None:
             self._consumer.resume(*stopped.place, offset)
 

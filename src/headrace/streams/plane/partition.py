@@ -18,7 +18,7 @@ Place = tuple[str, int]
 
 
 class PartitionPhase(Enum):
-    """Where a partition is in its life with one worker.
+    """The phases in the life of a partition with one worker.
 
     docs/reference/exactly-once.md says what happens in each phase, and
     :class:`~headrace.streams.plane.partitions.Partitions` moves partitions from one to the next.
@@ -40,7 +40,7 @@ class OwnedPartition:
     ``next_offset``: all records below it were judged and buffered.
     ``reads_from``: Kafka is read from here. It is below ``next_offset`` where a cut topic was accepted; records below
     ``next_offset`` are dropped.
-    ``partition_count``: how many partitions the topic has. The cursors say so to look-ups.
+    ``partition_count``: the number of the topic's partitions, which the cursors give to look-ups.
     ``available_us``: the partition's clock, the ``available_at`` of its last record.
     ``behind``: the views that have yet to catch up.
     """

@@ -1,4 +1,4 @@
-"""What a data plane is given from outside: its settings, and its clocks, randomness and ids."""
+"""The settings of a data plane, and its clocks, randomness and ids."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def _new_owner() -> bytes:
 class PlaneConfig:
     """The settings of a data plane; durations in seconds, bounds in rows.
 
-    ``flush_rows``: so many unflushed rows of a stream begin a commit before ``flush_s`` is over.
-    ``most_pending``: at so many unflushed rows nothing more is read until they are committed.
+    ``flush_rows``: this number of unflushed rows of a stream begins a commit before ``flush_s`` is over.
+    ``most_pending``: with this number of unflushed rows, nothing more is read until they are committed.
     ``catch_up_rows``: how many rows of the log are read at a time.
     ``catch_up_pause_s``: the pause after each slice of a catch-up. More than 0 leaves more of the machine to others.
     ``reacquire_s``, ``reacquire_most_s``: the first and the longest wait before a partition is tried again.

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from headrace.streams.plane.plane_config import PlaneConfig
 
 _ON_ITS_WAY_S, _ALONE_AFTER_S = 0.01, 1.0
-"""How long a requested flush waits for records that were sent before it; and after how long without records it is
-assumed that no live view waits for a slice of a catch-up."""
+"""A requested flush waits this long for records that were sent before it. After this time without records, slices of a
+catch-up are larger, as no live view waits for them."""
 
 
 @dataclass(frozen=True)
 class PlaneSignals:
-    """What other threads ask of the loop: to end, and to commit everything that is buffered."""
+    """The requests of other threads to the loop: to end, and to commit everything that is buffered."""
 
     stop: threading.Event
     flush: threading.Event
@@ -47,7 +47,7 @@ class PlaneParts:
 
 
 class PlaneLoop:
-    """Runs the turns. One thread calls it; writes, commits and reads of the log run beside it."""
+    """Runs the turns, on one thread. Writes, commits and reads of the log run on threads of their own."""
 
     def __init__(
         self, config: PlaneConfig, parts: PlaneParts, signals: PlaneSignals, monotonic: Callable[[], float]
@@ -63,7 +63,7 @@ class PlaneLoop:
         # 1. Read: a batch is polled. Partitions are assigned, revoked and lost meanwhile.
         messages = self._poll(0.0 if self._has_slices else self._config.poll_s)
 
-        # 2. Flush: the commit that has ended is taken in, and fenced partitions are rewound. A new one begins if due.
+        # 2. Flush: the commit that has ended is taken in, which finds fenced partitions. A new one begins if it is due.
         self._flush_if_due()
 
         # 3. Keep house: each second deployments, heartbeats, expiry and the report.

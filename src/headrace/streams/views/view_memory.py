@@ -44,7 +44,7 @@ class PartitionBounds(NamedTuple):
 
 
 class ShardFields(NamedTuple):
-    """What one write has for one shard: keys and the bytes of their fields, in the same order."""
+    """The keys and the bytes of their fields that one write has for one shard, in the same order."""
 
     keys: Sequence[bytes]
     fields: Sequence[bytes]
@@ -64,7 +64,7 @@ class FieldsByHome:
         home = partition * self.shards + shard
         return self.ends[home] < self.ends[home + 1]
 
-    def of(self, partition: int, shard: int) -> ShardFields:
+    def of_shard(self, partition: int, shard: int) -> ShardFields:
         """Return the fields of this shard of the partition with this index."""
         home = partition * self.shards + shard
         begin, end = self.ends[home], self.ends[home + 1]
@@ -244,13 +244,13 @@ class ShardHomes:
         self.next_offsets = np.array([of_partition.next_offsets for of_partition in bounds])
         """A row for each partition, a column for each shard."""
 
-    def of(self, slots: np.ndarray) -> NDArray[np.int64]:
+    def homes(self, slots: np.ndarray) -> NDArray[np.int64]:
         """Return each slot's home: the index of its partition · the number of shards + its shard."""
         return self._memory.homes(slots, self.bounds)
 
     def fields(self, touched: np.ndarray, next_offsets: np.ndarray, clocks: np.ndarray) -> FieldsByHome:
         """Return the fields of these slots by home. Next offset and clock are those of each partition."""
-        homes = self.of(touched)
+        homes = self.homes(touched)
         order = np.argsort(homes, kind="stable")
         touched, homes = touched[order], homes[order]
         partition, shards = homes // self.next_offsets.shape[1], self.next_offsets.shape[1]

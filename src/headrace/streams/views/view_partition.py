@@ -43,7 +43,7 @@ class ViewPartition:
     """Folds the rows of one source partition into one view. Only the partition's owner does so.
 
     All shards of the store share one memory. A shard without rows in a batch is not written. Its cursor follows with
-    :meth:`level` and :meth:`heartbeat`; until then it is right where it is, as there is no row of the shard in between.
+    :meth:`level` and :meth:`heartbeat`; until then its position is right, as no row of the shard is in between.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class ViewPartition:
         """
         is_single = len(self.cursors) == 1
         return [
-            self._folded(shard, count, fields.of(index, shard), state)
+            self._folded(shard, count, fields.of_shard(index, shard), state)
             for shard, count in enumerate(counts)
             if is_single or count or fields.has(index, shard) or self.cursors[shard].state is not state
         ]
@@ -248,7 +248,7 @@ def _row_counts(
     ends = homes.next_offsets
     if ends.shape[1] == 1:
         return np.bincount(accepted, minlength=len(ends))[:, None]
-    home = homes.of(kept.slot)
+    home = homes.homes(kept.slot)
     counts = np.bincount(home[kept.offset >= ends.reshape(-1)[home]], minlength=ends.size).reshape(ends.shape)
     offsets = rows.accepted.get_column("offset").to_numpy()
     for partition, offset, sign in ((accepted, offsets, 1), (kept.partition, kept.offset, -1)):
