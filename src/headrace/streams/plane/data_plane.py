@@ -93,7 +93,7 @@ class DataPlane:
         self._signals.flush.set()
 
     def leads(self, topic: str) -> bool:
-        """Return whether it reads the topic's partition 0. Two workers may do so for a moment, while the partition moves."""
+        """Return whether it reads the topic's partition 0. While a partition moves, two workers may do so."""
         return self._partitions.is_read((topic, 0))
 
     def phases(self) -> Mapping[Place, PartitionPhase]:
