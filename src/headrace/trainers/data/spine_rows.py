@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -176,7 +176,3 @@ class _KnownRequests:
         known = joined_label(label, until, self.log.labels_clock_us())
         is_asked = (until <= as_of_us) & pl.col(label.on).is_not_null()
         return found.select(pl.when(is_asked).then(known).alias(LABEL)).to_series()
-
-
-def _kinds(entity: Mapping[str, Any]) -> dict[str, str]:
-    return dict(entity["keys"])
