@@ -171,8 +171,13 @@ def _literal(value: object) -> Scalar:
     raise DefinitionError(message)
 
 
+def plain_column(tree: ExpressionTree) -> str | None:
+    """Return the name of the column if the tree is a column and nothing more, else None."""
+    return tree[1] if tree[0] == "col" else None
+
+
 def columns(tree: ExpressionTree) -> set[str]:
-    """The names of the columns that a tree reads."""
+    """Return the names of the columns that a tree reads."""
     if tree[0] == "col":
         return {tree[1]}
     if tree[0] == "lit":

@@ -1,4 +1,4 @@
-"""Rows to partials: the physical columns of each component in Polars, the entries of its sketch."""
+"""From rows to partials: the physical columns of each component, and the entries of its sketch, in Polars."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from headrace.features.definitions.expression import plain_column
 from headrace.features.kernel.expression_polars import to_polars
 from headrace.features.kernel.hyperloglog import hash_numbers, hash_texts
 from headrace.features.kernel.states import state_of
@@ -20,7 +21,7 @@ _NOTHING: dict[str, float | str] = {"<i8": 0, "<f8": 0.0, "text": ""}
 
 
 def lift_state(component: Component) -> list[pl.Expr]:
-    """One expression a physical column of the component's state."""
+    """Return an expression for each physical column of the component's state."""
     value = _value(component)
     counted = _counted(component, value)
     if component.measure == "count":
@@ -38,18 +39,20 @@ def lift_state(component: Component) -> list[pl.Expr]:
     return [measured]
 
 
-def as_it_is(component: Component, frame: pl.DataFrame) -> np.ndarray | int | None:
-    """What :func:`lift_state` gives where that is a column of the frame, or 1; None where it has to be worked out.
+def column_itself(component: Component, frame: pl.DataFrame) -> np.ndarray | int | None:
+    """Return the single physical column of a component if it is a column of the frame, or the constant 1.
 
-    A call into Polars costs as much as folding a thousand rows, and live batches are small.
+    Returns None if it has to be computed. This saves a call into Polars, which costs as much as folding a thousand
+    rows: live batches are small.
     """
     if component.where is not None or component.low is not None or component.high is not None:
         return None
     if component.value is None:
         return 1 if component.measure == "count" else None
-    if component.value[0] != "col" or component.op not in _OF_ONE_COLUMN:
+    name = plain_column(component.value)
+    if name is None or component.op not in _OF_ONE_COLUMN:
         return None
-    column = frame.get_column(component.value[1])
+    column = frame.get_column(name)
     if column.null_count():
         return None
     if component.measure == "count":
@@ -61,7 +64,7 @@ _OF_ONE_COLUMN = {"add", "min", "max"}
 
 
 def lift_sketch(component: Component, sketch: Sketch, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each row has an entry, and the entries of all rows, with those that do not count."""
+    """Return whether each row counts, and an entry for every row, also for those that do not count."""
     value = _value(component)
     counted = _counted(component, value)
     there = value.is_not_null() if counted is None else counted & value.is_not_null()
@@ -85,7 +88,7 @@ def _value(component: Component) -> pl.Expr:
 
 
 def _counted(component: Component, value: pl.Expr) -> pl.Expr | None:
-    """Whether a row counts; None where every row does."""
+    """An expression that is true if a row counts; None if every row does."""
     conditions = [] if component.where is None else [to_polars(component.where)]
     if component.measure == "count" and component.value is not None:
         conditions.append(value.is_not_null())

@@ -123,12 +123,12 @@ class TileKernel:
 
     def lift(self, frame: pl.DataFrame) -> np.ndarray:
         """One partial a row (``k`` unset). The frame has the event's fields, ``__time`` (event, us) and ``offset``."""
-        from headrace.features.kernel.lift import as_it_is  # noqa: PLC0415
+        from headrace.features.kernel.lift import column_itself  # noqa: PLC0415
 
         partials = np.empty(frame.height, self.tile)
         worked_out = []
         for names, component, expressions in self._lift:
-            plain = as_it_is(component, frame)
+            plain = column_itself(component, frame)
             if plain is None:
                 worked_out += [(name, part.alias(name)) for name, part in zip(names, expressions, strict=True)]
             else:
