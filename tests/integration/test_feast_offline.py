@@ -165,9 +165,9 @@ def test_a_spine_by_sql_joins_files(store: Any, scene: FeastScene) -> None:
         ),
         (SPINE.drop(columns="shop"), "entity_df has no column 'shop'; it has .*'till'"),
         (SPINE.assign(till="one"), "join key 'till' is String; the views have it as int: cast it"),
-        (SPINE.assign(till=1.5), "column 'till' holds 1.5, which is no whole number"),
-        (SPINE.assign(till=float("inf")), "column 'till' holds inf, which is no whole number"),
-        (SPINE.assign(till=2.0**53 + 2), "column 'till' holds 9007199254740994.0, which is no whole number up to"),
+        (SPINE.assign(till=1.5), "column 'till' holds 1.5, which is not a whole number"),
+        (SPINE.assign(till=float("inf")), "column 'till' holds inf, which is not a whole number"),
+        (SPINE.assign(till=2.0**53 + 2), "column 'till' holds 9007199254740994.0, which is not a whole number up to"),
         (SPINE.assign(till=True), "join key 'till' is Boolean; the views have it as int: cast it"),
     ],
 )

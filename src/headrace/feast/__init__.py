@@ -1,12 +1,12 @@
-"""Feast as the catalogue and the common language: plug-ins that serve tiled views beside ordinary Feast views.
+"""Feast as the catalogue and the common language: plug-ins that serve tiled views next to ordinary Feast views.
 
 In ``feature_store.yaml``::
 
     online_store:  {type: headrace.feast.HeadraceOnlineStore, connection_string: "localhost:6379"}
     offline_store: {type: headrace.feast.HeadraceOfflineStore, event_log: .headrace/events}
 
-Needs the extra ``feast``. Importing Feast takes seconds, so neither a worker nor an application's look-ups do; the
-names here are imported when they are first used.
+It needs the extra ``feast``. Importing Feast takes seconds, so neither a worker nor a look-up of an application imports
+it. The names here are imported when they are first used.
 """
 
 from __future__ import annotations

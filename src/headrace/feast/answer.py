@@ -1,6 +1,6 @@
-"""Feast's answer to a look-up, put together as protobuf's bytes.
+"""Feast's answer to a look-up, written directly as protobuf bytes.
 
-The cells of Feast's own Redis layout are such bytes already: they are handed on without being parsed.
+The cells of Feast's own Redis layout are such bytes already: they are passed on without being parsed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OUTSIDE_MAX_AGE: int = FieldStatus.OUTSIDE_MAX_AGE
 
 @dataclass(frozen=True)
 class FilledView:
-    """What was found of one view: a Timestamp a row, and of each feature a Value a row and a status a row."""
+    """The answer of one view: a Timestamp for each row and, for each feature, a Value and a status for each row."""
 
     times: Sequence[bytes]
     values: Sequence[Sequence[bytes]]
@@ -49,7 +49,7 @@ def fill(response: Any, names: Sequence[str], filled: FilledView) -> None:
 
 
 def cells(values: Sequence[Any], present: Sequence[bool], kind: str) -> list[bytes]:
-    """The Values of a column of a tiled view: int, float or bool; no value is an empty one."""
+    """Return the Values of a column of a tiled view (int, float or bool). A missing value is an empty Value."""
     encode = _ENCODE[kind]
     if all(present):
         return [*map(encode, values)]
@@ -57,7 +57,7 @@ def cells(values: Sequence[Any], present: Sequence[bool], kind: str) -> list[byt
 
 
 def timestamp(time_us: int) -> bytes:
-    """A Timestamp of microseconds since the epoch."""
+    """Return a Timestamp of microseconds since the epoch."""
     seconds, micros = divmod(time_us, MILLION)
     return _SECONDS + _varint(seconds & _UNSIGNED) + _NANOS + _varint(micros * 1_000)
 
@@ -69,7 +69,7 @@ def _repeated(field: int, items: Sequence[bytes]) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _varint(number: int) -> bytes:
-    """Seven bits a byte, the lowest first."""
+    """Return the bytes of a varint: seven bits in each, the lowest first."""
     out = bytearray()
     while number > _SEVEN_BITS:
         out.append(number & _SEVEN_BITS | 0x80)

@@ -1,4 +1,4 @@
-"""Keeps a registry of Feast in step with definitions."""
+"""Keeps a registry of Feast equal to the definitions."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 
 class Catalogue:
-    """The registry that the feature_store.yaml of a folder names, of any kind that Feast knows.
+    """The registry that the feature_store.yaml of a folder names, of any kind that Feast supports.
 
-    What was made from definitions is added, changed and removed with them; all else in the registry stays as it is.
+    Objects that were made from definitions are added, changed and removed with them. Other objects stay unchanged.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self._store = feast.FeatureStore(repo_path=str(folder))
 
     def keep(self, views: Sequence[ViewSpec], services: Sequence[ServiceSpec]) -> list[str]:
-        """Bring the registry in step with compiled views and services; what changed, one line each.
+        """Make the registry equal to these views and services. Returns one line for each change.
 
-        Raises DefinitionError where the registry has something else of a name.
+        Raises DefinitionError if the registry has another object with one of the names.
         """
         wanted = feast_objects(views, services)
         known = self._known()
@@ -53,7 +53,7 @@ class Catalogue:
         ]
 
     def _known(self) -> dict[str, Any]:
-        """What was made from definitions before."""
+        """The objects that were made from definitions before, by name."""
         views = {f"view_{view.name}": view for view in self._store.list_all_feature_views() if _is_made(view)}
         services = self._store.list_feature_services()
         return views | {f"service_{one.name}": one for one in services if one.tags.get(KIND) == SERVICE}
@@ -62,7 +62,7 @@ class Catalogue:
         return {entity.name: entity for entity in self._store.list_entities()}
 
     def _refuse_others(self, wanted: Mapping[str, Any]) -> None:
-        """A view, a service or an entity of Feast that is none of ours is not written over."""
+        """Raise DefinitionError if a view, service or entity that was not made from definitions has a wanted name."""
         others: dict[str, str] = {
             f"view_{view.name}": "a feature view" for view in self._store.list_all_feature_views() if not _is_made(view)
         }
@@ -80,12 +80,12 @@ class Catalogue:
 
 
 def _is_made(view: Any) -> bool:
-    """Whether a view of Feast was made from definitions."""
+    """Return whether a view of Feast was made from definitions."""
     return tiled(view) is not None or view.tags.get(KIND) == ON_DEMAND
 
 
 def _sources(found: Any) -> list[Any]:
-    """What goes from the registry with a view: nothing else has it."""
+    """The data sources that go with a view: no other view uses them."""
     source = tiled(found)
     return [source] if source else [*getattr(found, "source_request_sources", {}).values()]
 

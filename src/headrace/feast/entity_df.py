@@ -24,14 +24,14 @@ _TABLES = re.compile(r'\b(?:from|join)\s+(?:"([^"]+)"|`([^`]+)`|([A-Za-z_]\w*)(?
 
 
 _EXACT = 2**53
-"""Beyond it a float may stand for several whole numbers."""
+"""Above it a float may stand for several whole numbers."""
 
 
 class EntityFrame:
-    """Rows in order, each with join keys and a time t; ``frame`` is as it was given, its times with a zone.
+    """Rows in order, each with join keys and a time t. ``frame`` is the given frame; its times have a zone.
 
-    A time without a zone is UTC. Raises DefinitionError for what is no such frame, and Feast's error where no column
-    is the time.
+    A time without a zone is UTC. Raises DefinitionError for anything that is not such a frame, and Feast's error if no
+    column is the time.
     """
 
     def __init__(self, entity_df: Any, log: EventLog) -> None:
@@ -58,22 +58,22 @@ class EntityFrame:
         return times
 
     def keys(self, columns: Sequence[tuple[str, str, str]]) -> pl.DataFrame:
-        """Join keys as the event log has them: of triples of join key, column of the spine, and kind (str, int).
+        """Return the join keys with the types of the event log, from triples (join key, column of the spine, kind).
 
-        pandas makes floats of whole numbers where one is missing: those are taken for what they were.
+        pandas turns whole numbers into floats if one of them is missing: they become whole numbers again.
 
-        Raises DefinitionError for a column that is not there or has no such values.
+        Raises DefinitionError for a column that does not exist or has other values.
         """
         return pl.DataFrame([self._key(*column) for column in columns])
 
     def lacks_none_of(self, columns: Iterable[str]) -> None:
-        """Raises DefinitionError for a column that is not there."""
+        """Raise DefinitionError for a column that does not exist."""
         for column in columns:
             if column not in self.frame:
                 raise DefinitionError(f"entity_df has no column {column!r}; it has {list(self.frame.columns)}")
 
     def has_none_of(self, features: Iterable[str]) -> None:
-        """Raises DefinitionError for columns that have the names of features."""
+        """Raise DefinitionError for columns that have the names of features."""
         taken = [name for name in features if name in self.frame]
         if taken:
             raise DefinitionError(
@@ -93,17 +93,17 @@ def _whole(column: pl.Series) -> pl.Series:
     if is_none.any():
         first = column.filter(is_none)[0]
         raise DefinitionError(
-            f"entity_df: column {column.name!r} holds {first}, which is no whole number up to 2**53; the views have it "
-            "as int: cast it"
+            f"entity_df: column {column.name!r} holds {first}, which is not a whole number up to 2**53; the "
+            "views have it as int: cast it"
         )
     return column.cast(pl.Int64)
 
 
 def query(sql: str, log: EventLog) -> pd.DataFrame:
-    """What a SELECT says of the event log.
+    """Run a SELECT over the event log.
 
-    Tables are the accepted events of a topic, by its name in double quotes, and files, by ``read_parquet('…')``. The
-    dialect is that of Polars. Raises DefinitionError.
+    A table is a topic, by its name in double quotes, with its accepted events; or a file, by ``read_parquet('…')``. The
+    dialect is that of Polars. Raises DefinitionError if it does not run.
     """
     names = {next(filter(None, found)) for found in _TABLES.findall(sql)}
     frames = {name: log.read(name) for name in sorted(names) if log.exists(name)}

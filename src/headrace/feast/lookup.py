@@ -1,4 +1,4 @@
-"""One look-up of Feast: which hashes to read for ordinary views and which tiles for tiled ones, and what they say."""
+"""One look-up of Feast: the hashes to read for ordinary views, the tiles to read for tiled views, and the answer."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from headrace.serving.features import FeatureClient, ViewAnswer
 
 FeatureRefs = Sequence[tuple[Any, list[str]]]
-"""Feast's views with the features that are asked of each."""
+"""Feast's views, each with the features that were asked for."""
 
 
 @dataclass
 class EntityGroup:
-    """Views whose entities are named by the same columns of the request.
+    """Views whose join keys come from the same columns of the request.
 
-    ``columns`` has the Values of each join key, one a row. A row that lacks one means no entity: its place is -1.
+    ``columns`` has the Values of each join key, one for each row. A row that lacks one has no entity: its place is -1.
     """
 
     columns: Mapping[str, Sequence[Any]]
@@ -49,12 +49,12 @@ class EntityGroup:
 
     @cached_property
     def which(self) -> list[int]:
-        """The place of each row's entity among the distinct ones."""
+        """The place of each row's entity among the distinct entities."""
         places = {row: place for place, row in enumerate(self._first)}
         return [places.get(row, -1) for row in self.rows]
 
     def keys(self) -> list[Any]:
-        """The distinct entities as Feast's entity keys."""
+        """Return the distinct entities as Feast's entity keys."""
         columns = self.columns.values()
         return [
             EntityKey(join_keys=self.columns.keys(), entity_values=[column[index] for column in columns])
@@ -62,21 +62,21 @@ class EntityGroup:
         ]
 
     def dicts(self) -> list[dict[str, Any]]:
-        """The rows by join key."""
+        """Return the rows as dicts by join key."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
 def native(value: Any) -> Any:
-    """What a Value holds; None where it holds nothing."""
+    """Return the content of a Value; None if it is empty."""
     kind = value.WhichOneof("val")
     return None if kind is None else getattr(value, kind)
 
 
 @dataclass(frozen=True)
 class HookArguments:
-    """What Feast gives its hooks under ``get_online_features``, in its order and by its names.
+    """The arguments that Feast gives to its hooks under ``get_online_features``, in its order and with its names.
 
-    ``online_features_response`` is to be filled.
+    The look-up fills ``online_features_response``.
     """
 
     grouped_refs: FeatureRefs
@@ -88,7 +88,7 @@ class HookArguments:
 
 
 class FeastLookup:
-    """Views by what they need to be read; answers go into the response in the order of the views asked."""
+    """One look-up. Its answers go into the response in the order of the views that were asked for."""
 
     def __init__(self, asked: HookArguments, hashes: Callable[[EntityGroup], OrdinaryViewHashes]) -> None:
         self._asked = asked
@@ -112,7 +112,7 @@ class FeastLookup:
         self.commands = [command for one in self._hashes for command in one.commands()]
 
     def answer(self, replies: Sequence[Any], of_tiles: Mapping[int, FilledView]) -> None:
-        """Fill the response: of what the commands replied, and of tiled views by the place of the view asked."""
+        """Fill the response from the replies to the commands, and from the tiled views by their places."""
         found = {**of_tiles, **self._of_hashes(replies)}
         response = self._asked.online_features_response
         for place, (view, features) in enumerate(self._asked.grouped_refs):
@@ -141,7 +141,7 @@ def _note_version(view: Any, response: Any) -> None:
 
 
 def _columns(view: Any, join_key_values: Mapping[str, Any], key_of_entity: Mapping[str, str]) -> dict[str, str]:
-    """The view's join keys and the columns of the request that have their values. Raises KeyError."""
+    """The view's join keys, each with the column of the request that has its values. Raises KeyError."""
     keys = [key_of_entity[entity] for entity in view.entities]
     columns = {key: view.projection.join_key_map.get(key, key) for key in keys}
     missing = [column for column in columns.values() if column not in join_key_values]
@@ -158,19 +158,19 @@ def _columns(view: Any, join_key_values: Mapping[str, Any], key_of_entity: Mappi
 
 @dataclass(frozen=True)
 class OrdinaryViewHashes:
-    """Reads the ordinary views of a group in Feast's own layout: one hash an entity has the fields of all its views."""
+    """Reads the ordinary views of a group in Feast's own layout: a hash for each entity has the fields of all views."""
 
     group: EntityGroup
     keys: Sequence[bytes]
     fields: Sequence[Sequence[str | bytes]]
 
     def commands(self) -> list[tuple[bytes, list[str | bytes]]]:
-        """Key and fields to get, one hash after the other."""
+        """Return the key and the fields to read, one hash after the other."""
         wanted = [name for of_view in self.fields for name in of_view]
         return [(key, wanted) for key in self.keys]
 
     def filled(self, replies: Sequence[Sequence[bytes | None]], now_s: float) -> dict[int, FilledView]:
-        """What the hashes say, by the place of the view asked."""
+        """Return the answers in the hashes, by the place of the view."""
         start, found = 0, {}
         for (place, view, _), names in zip(self.group.refs, self.fields, strict=True):
             nothing: Sequence[bytes | None] = [None] * len(names)
@@ -183,7 +183,7 @@ class OrdinaryViewHashes:
 
 
 def _of_hashes(rows: Sequence[Sequence[bytes | None]], features: int, ttl_s: float | None, now_s: float) -> FilledView:
-    """Of rows of fields in Feast's layout, the last of which is the event's time."""
+    """The answer in rows of fields in Feast's layout. The last field of a row is its event time."""
     times = [row[-1] for row in rows]
     states = [_state(time, ttl_s, now_s) for time in times]
     values = [[row[column] or b"" for row in rows] for column in range(features)]
@@ -192,7 +192,7 @@ def _of_hashes(rows: Sequence[Sequence[bytes | None]], features: int, ttl_s: flo
 
 
 def _state(time: bytes | None, ttl_s: float | None, now_s: float) -> int:
-    """What holds for all features of a row; 0 where each one's value decides."""
+    """The status of all features of a row; 0 if the value of each decides."""
     if time is None:
         return NOT_FOUND
     is_old = ttl_s is not None and now_s - Timestamp.FromString(time).ToMicroseconds() / 1e6 > ttl_s
@@ -202,11 +202,11 @@ def _state(time: bytes | None, ttl_s: float | None, now_s: float) -> int:
 # -- tiled views -------------------------------------------------------------------------------------------------------
 
 _STATES = {status: FieldStatus.Value(name) if name else 0 for status, name in FEAST_STATUSES.items()}
-"""What holds for all features of a row; 0 where each one's value decides."""
+"""The status of all features of a row; 0 if the value of each decides."""
 
 
 def of_tiles(group: EntityGroup, client: FeatureClient) -> dict[int, FilledView]:
-    """What the tiles say, by the place of the view asked."""
+    """Return the answers in the tiles, by the place of the view."""
     sources = [source for _, view, _ in group.refs if (source := tiled(view))]
     found = client.get_views([source.view for source in sources], group.dicts())
     return {
@@ -218,7 +218,7 @@ def of_tiles(group: EntityGroup, client: FeatureClient) -> dict[int, FilledView]
 def columns_of(
     answer: ViewAnswer, source: HeadraceSource, features: Sequence[str]
 ) -> Iterator[tuple[Sequence[Any], Sequence[bool]]]:
-    """The values of these features and where there are any; no others are cut out of the answer."""
+    """Yield the values of these features and where there is one. No other feature is taken from the answer."""
     places = {name: place for place, name in enumerate(source.kinds)}
     for feature in features:
         yield lists_of(answer.values, places[feature])
@@ -235,5 +235,5 @@ def _of_tiles(answer: ViewAnswer, source: HeadraceSource, features: Sequence[str
 
 
 def _statuses(states: Sequence[int], there: Sequence[object]) -> bytes:
-    """Of rows, each with what holds for all its features or 0; then what is ``there`` decides."""
+    """The statuses of rows. ``states`` has the status of all features of a row, or 0: then ``there`` decides."""
     return bytes([state or (PRESENT if has else NULL_VALUE) for state, has in zip(states, there, strict=True)])

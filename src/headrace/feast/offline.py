@@ -1,4 +1,4 @@
-"""The offline store for Feast: tiled views from the event log, every other view by Feast's own file store."""
+"""The offline store for Feast: tiled views come from the event log, all other views from Feast's own file store."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _ARROW = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": 
 
 
 class HeadraceOfflineStoreConfig(DaskOfflineStoreConfig):
-    """Where the event log is."""
+    """The settings of the offline store."""
 
     type: Literal["headrace.feast.HeadraceOfflineStore"] = (  # pyright: ignore[reportIncompatibleVariableOverride]
         "headrace.feast.HeadraceOfflineStore"
     )
     """Offline store type selector."""
     event_log: str = ".headrace/events"
-    """Folder or URL of the event log's tables; a relative path is meant from feature_store.yaml."""
+    """Folder or URL of the event log's tables. A relative path starts at feature_store.yaml."""
     storage_options: dict[str, str] = Field(default_factory=dict)
-    """Of an object store: its endpoint, region, credentials."""
+    """Settings of an object store: endpoint, region, credentials."""
 
 
 class TrainingSetRetrieval(DaskRetrievalJob):
-    """A training set, worked out once it is asked for."""
+    """A training set. It is computed when its rows are asked for."""
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
         return self.evaluation_function()
@@ -55,10 +55,10 @@ class TrainingSetRetrieval(DaskRetrievalJob):
 
 
 class HeadraceOfflineStore(DaskOfflineStore):
-    """Point-in-time features of tiled and ordinary views for a spine; every row of it comes back, in order.
+    """Point-in-time features of tiled and ordinary views for a spine. Every row of the spine comes back, in order.
 
-    A tiled view's values are those that a look-up at t would have given: of the rows that were available at t minus
-    the view's delay. ``filter_by_created_timestamp`` changes nothing about them.
+    A tiled view has the values that a look-up at t would have given: from the rows that were available at t minus the
+    view's delay. ``filter_by_created_timestamp`` does not change them.
     """
 
     @staticmethod
@@ -73,7 +73,7 @@ class HeadraceOfflineStore(DaskOfflineStore):
         filter_by_created_timestamp: bool = False,
         **options: Any,
     ) -> Any:
-        """A job for the rows of ``entity_df``: a DataFrame, or SQL over the event log. Raises DefinitionError."""
+        """Return a job for ``entity_df``: a DataFrame, or SQL over the event log. Raises DefinitionError."""
         options["filter_by_created_timestamp"] = filter_by_created_timestamp
         if entity_df is None and not any(map(tiled, feature_views)):
             return DaskOfflineStore.get_historical_features(
@@ -108,21 +108,21 @@ class HeadraceOfflineStore(DaskOfflineStore):
 
     @staticmethod
     def pull_all_from_table_or_query(config: Any, data_source: Any, *args: Any, **options: Any) -> Any:
-        """The rows of an ordinary view's source; none of a tiled view, whose online values need no materialization."""
+        """Return the rows of an ordinary view's source. A tiled view gives none: it is never materialized."""
         if isinstance(data_source, HeadraceSource):
             return _nothing(config, data_source)
         return DaskOfflineStore.pull_all_from_table_or_query(config, data_source, *args, **options)
 
     @staticmethod
     def pull_latest_from_table_or_query(config: Any, data_source: Any, *args: Any, **options: Any) -> Any:
-        """Likewise."""
+        """Return the newest rows of an ordinary view's source. A tiled view gives none."""
         if isinstance(data_source, HeadraceSource):
             return _nothing(config, data_source)
         return DaskOfflineStore.pull_latest_from_table_or_query(config, data_source, *args, **options)
 
     @staticmethod
     def get_monitoring_max_timestamp(config: Any, data_source: Any, *args: Any, **options: Any) -> datetime | None:
-        """The newest time of an ordinary view's source; None of a tiled view, which Feast does not monitor."""
+        """Return the newest time of an ordinary view's source; None for a tiled view, which Feast does not monitor."""
         if isinstance(data_source, HeadraceSource):
             return None
         found: datetime | None = DaskOfflineStore.get_monitoring_max_timestamp(config, data_source, *args, **options)
@@ -130,7 +130,7 @@ class HeadraceOfflineStore(DaskOfflineStore):
 
     @staticmethod
     def compute_monitoring_metrics(config: Any, data_source: Any, *args: Any, **options: Any) -> list[dict[str, Any]]:
-        """Likewise its distributions; none of a tiled view."""
+        """Return the distributions of an ordinary view's source. A tiled view gives none."""
         if isinstance(data_source, HeadraceSource):
             return []
         found: list[dict[str, Any]] = DaskOfflineStore.compute_monitoring_metrics(config, data_source, *args, **options)
@@ -140,7 +140,7 @@ class HeadraceOfflineStore(DaskOfflineStore):
     def offline_write_batch(
         config: Any, feature_view: Any, table: pa.Table, progress: Callable[[int], Any] | None
     ) -> None:
-        """Write rows of an ordinary view. Raises DefinitionError for a tiled one, which is made of events alone."""
+        """Write rows of an ordinary view. Raises DefinitionError for a tiled view, which events alone change."""
         source = tiled(feature_view)
         if source is not None:
             raise DefinitionError(
@@ -151,7 +151,7 @@ class HeadraceOfflineStore(DaskOfflineStore):
 
 
 def event_log(config: Any) -> EventLog:
-    """The event log that the store's settings name."""
+    """Return the event log that the store's settings name."""
     own: HeadraceOfflineStoreConfig = config.offline_store
     place = own.event_log if "://" in own.event_log else str(Path(config.repo_path or ".") / own.event_log)
     return EventLog(place, own.storage_options)
@@ -165,9 +165,9 @@ def training_set(
     *,
     full_names: bool,
 ) -> pa.Table:
-    """The spine with the features of each view, view by view.
+    """Return the spine with the features of each view, view by view.
 
-    ``ordinary`` gives the features of an ordinary view for distinct rows, perhaps not of all of them.
+    ``ordinary`` returns the features of an ordinary view for distinct rows; some rows may be missing.
     """
     prefixes = {view: f"{view.projection.name_to_use()}__" if full_names else "" for view in asked}
     spine.has_none_of(prefixes[view] + feature for view, features in asked.items() for feature in features)
@@ -192,7 +192,7 @@ def _ordinary_columns(
     features: Sequence[str],
     ordinary: Callable[[Any, Sequence[str], pd.DataFrame], pd.DataFrame],
 ) -> dict[str, pa.Array]:
-    """Of one view at a time, on distinct rows that are numbered: Feast's file store loses rows otherwise."""
+    """The columns of one view, for distinct rows that are numbered: otherwise Feast's file store loses rows."""
     columns = [column for name, column in _columns(view) if name != DUMMY_ENTITY_ID]
     spine.lacks_none_of(columns)
     keys = spine.frame[[*columns, spine.time]]
@@ -206,7 +206,7 @@ def _ordinary_columns(
 def _tiled_columns(
     spine: EntityFrame, asked: Mapping[Any, Sequence[str]], log: EventLog
 ) -> dict[Any, dict[str, pa.Array]]:
-    """The columns of all tiled views; those whose join keys have no other names are worked out together."""
+    """The columns of all tiled views. Views whose join keys have the same names are computed together."""
     together: dict[tuple[tuple[str, str], ...], list[Any]] = {}
     for view in filter(tiled, asked):
         together.setdefault(tuple(sorted(view.projection.join_key_map.items())), []).append(view)

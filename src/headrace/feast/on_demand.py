@@ -1,4 +1,4 @@
-"""On-demand features as Feast's on-demand views: the same trees, worked out by Feast at its look-ups and joins."""
+"""On-demand features as Feast's on-demand views: Feast computes the same expressions in its look-ups and joins."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def {name}(inputs):
 
     return evaluate({text!r}, inputs)
 '''
-"""What Feast keeps, shows, and runs again in another process."""
+"""The source that Feast stores, shows, and runs again in another process."""
 
 
 class _StoredSpec(OnDemandSpec, frozen=True, kw_only=True):
@@ -50,14 +50,14 @@ def _read(text: str) -> _StoredSpec:
 
 
 class _OnDemandView(OnDemandFeatureView):
-    """One whose features are known: Feast would find them by a trial run on made-up values."""
+    """An on-demand view whose features are known. Feast finds them by a trial run on made-up values otherwise."""
 
     def infer_features(self) -> None:
-        """Nothing is left to find."""
+        """Do nothing: the features are known."""
 
 
 def on_demand_view(spec: ServiceSpec, views: Mapping[str, Any], tags: Mapping[str, str]) -> Any:
-    """The on-demand features of a compiled service; ``views`` are Feast's, of its views by name."""
+    """Return the on-demand features of a service as a view of Feast. ``views`` are its views in Feast, by name."""
     own, name = on_demand(spec.on_demand), f"{spec.name}_on_demand"
     kinds: dict[str, str] = {}
     for view in spec.views:
@@ -80,7 +80,7 @@ def on_demand_view(spec: ServiceSpec, views: Mapping[str, Any], tags: Mapping[st
 
 
 def _sources(reads: Sequence[str], views: Mapping[str, Any]) -> list[Any]:
-    """The views that are read, each with the columns that are."""
+    """The views that are read, each with the columns that are read."""
     wanted: dict[str, list[str]] = {}
     for read in reads:
         view, _, feature = read.partition("__")
@@ -97,11 +97,11 @@ def _function(name: str, text: str) -> Callable[[OnDemandInputs], dict[str, list
 
 
 def evaluate(text: str, inputs: OnDemandInputs) -> dict[str, list[Any]]:
-    """The features of what Feast has looked up and was given, None where there is no value.
+    """Return the features, computed from the values that Feast looked up and was given; None if there is no value.
 
-    ``inputs`` has the looked-up columns by both their names, long and short. Those that Feast was asked for come first,
-    and so are the features named. Raises RequestValueError for a value of the request that is missing or of another
-    type.
+    ``inputs`` has each looked-up column under two names, a long and a short one. The names that Feast was asked for
+    come first, and the features are named in the same way. Raises RequestValueError for a value of the request that is
+    missing or of another type.
     """
     spec = _read(text)
     own = on_demand(OnDemandSpec(request=spec.request, features=spec.features))
@@ -119,13 +119,13 @@ def evaluate(text: str, inputs: OnDemandInputs) -> dict[str, list[Any]]:
 
 
 def _rows(inputs: OnDemandInputs, names: Sequence[str], rows: int) -> list[dict[str, Any]]:
-    """What the request has of each row."""
+    """The values of the request, one dict for each row."""
     given = {name: inputs[name] for name in names if name in inputs}
     return [{name: _zoned(of[row]) for name, of in given.items()} for row in range(rows)]
 
 
 def _zoned(value: Any) -> Any:
-    """A time as a look-up takes it: in a spine it may be pandas' own, and without a zone it is UTC."""
+    """A time as a look-up takes it. In a spine it may be pandas' own type; without a zone it is UTC."""
     if not isinstance(value, datetime):
         return value
     return utc_datetime(epoch_us(value.replace(tzinfo=value.tzinfo or UTC)))

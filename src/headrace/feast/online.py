@@ -1,4 +1,4 @@
-"""The online store for Feast: tiled views from tiles, every other view in Feast's own Redis layout."""
+"""The online store for Feast: tiled views come from tiles, all other views from Feast's own Redis layout."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ if TYPE_CHECKING:
 
 
 class HeadraceOnlineStoreConfig(RedisOnlineStoreConfig):
-    """The settings of Feast's Redis store, and where the tiles are."""
+    """The settings of Feast's Redis store, and of the Redis that has the tiles."""
 
     type: Literal["headrace.feast.HeadraceOnlineStore"] = (  # pyright: ignore[reportIncompatibleVariableOverride]
         "headrace.feast.HeadraceOnlineStore"
     )
     """Online store type selector."""
     redis_url: str | None = None
-    """Redis of the tiles, redis://… Not set: that of ``connection_string``."""
+    """The Redis of the tiles, redis://… Without it, the Redis of ``connection_string``."""
     namespace: str = "headrace"
-    """The namespace of the project whose views these are."""
+    """The namespace of the project that defines the views."""
     heartbeat_bound: str = "5s"
-    """Age of a worker's heartbeat beyond which tiled values are OUTSIDE_MAX_AGE."""
+    """Tiled values are OUTSIDE_MAX_AGE if the worker's heartbeat is older than this."""
     clock: Literal["wall", "stream"] = "wall"
-    """What time it is for tiled views: this machine's, or for replayed history the largest clock of a partition."""
+    """The time for tiled views: this machine's or, for replayed history, the largest clock of a partition."""
 
 
 class HeadraceOnlineStore(RedisOnlineStore):
-    """Looks tiled views up by FeatureClient; reads and writes ordinary ones in Feast's Redis layout.
+    """Looks tiled views up with FeatureClient; reads and writes ordinary views in Feast's Redis layout.
 
-    Of both, an entity that is not there is NOT_FOUND, one without a value NULL_VALUE, and one that is older than its
-    view's ``ttl`` OUTSIDE_MAX_AGE, with the value that it has.
+    In both, an unknown entity is NOT_FOUND and a missing value is NULL_VALUE. A value that is older than its view's
+    ``ttl`` is OUTSIDE_MAX_AGE and is returned.
     """
 
     def __init__(self) -> None:
@@ -78,14 +78,14 @@ class HeadraceOnlineStore(RedisOnlineStore):
         return self._clients[identity]
 
     async def _get_client_async(self, online_store_config: Any) -> Any:
-        """Feast keeps one client for ever; a client is of one loop."""
+        """Return a client of the running loop: Feast keeps one client for ever, and a client works in one loop only."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._client_async, self._loop = None, loop
         return await super()._get_client_async(online_store_config)
 
     async def close(self) -> None:
-        """Give the asynchronous connections back."""
+        """Close the asynchronous connections."""
         client: Any = self._client_async
         self._client_async = None
         if client is not None and self._loop is asyncio.get_running_loop():
@@ -100,7 +100,7 @@ class HeadraceOnlineStore(RedisOnlineStore):
         lookup.answer(replies, self._of_tiles(config, lookup.tiled))
 
     async def _read_features_per_fv_async(self, config: Any, *asked: Any, **named: Any) -> None:
-        """Feast's hook under ``get_online_features_async``, which ``feast serve`` takes."""
+        """Feast's hook under ``get_online_features_async``, which ``feast serve`` calls."""
         lookup = self._lookup(config, HookArguments(*asked, **named))
         lookup.answer(
             *await asyncio.gather(self._replies(config, lookup.commands), self._of_tiles_async(config, lookup.tiled))
@@ -111,9 +111,9 @@ class HeadraceOnlineStore(RedisOnlineStore):
 
     @staticmethod
     def _compute_expected_feature_names(grouped_refs: list[Any], full_feature_names: bool) -> list[str]:
-        """Feast's hook for a service with ``precompute_online``, whose rows are written ahead.
+        """Feast's hook for a service with ``precompute_online``, whose rows are written in advance.
 
-        Raises DefinitionError where it has a tiled view.
+        Raises DefinitionError if the service has a tiled view.
         """
         for view, _ in grouped_refs:
             if tiled(view):
@@ -194,7 +194,7 @@ class HeadraceOnlineStore(RedisOnlineStore):
     def online_write_batch(
         self, config: Any, table: Any, data: list[Any], progress: Callable[[int], Any] | None
     ) -> None:
-        """Write rows of an ordinary view. Raises DefinitionError for a tiled one, which only workers write."""
+        """Write rows of an ordinary view. Raises DefinitionError for a tiled view, which only workers write."""
         _refuse_rows(table, data)
         super().online_write_batch(config, table, data, progress)
 
@@ -214,12 +214,12 @@ class HeadraceOnlineStore(RedisOnlineStore):
         entities_to_keep: Sequence[Any],
         partial: bool,
     ) -> None:
-        """Delete the rows of ordinary views that went; tiles are their workers'."""
+        """Delete the rows of ordinary views that were removed. Only workers delete tiles."""
         gone = [table for table in tables_to_delete if not tiled(table)]
         super().update(config, gone, tables_to_keep, entities_to_delete, entities_to_keep, partial)
 
     def teardown(self, config: Any, tables: Sequence[Any], entities: Sequence[Any]) -> None:
-        """Delete the rows of all ordinary views; tiles are their workers'."""
+        """Delete the rows of all ordinary views. Only workers delete tiles."""
         super().teardown(config, [table for table in tables if not tiled(table)], entities)
 
 
@@ -234,12 +234,12 @@ def _refuse_rows(table: Any, data: Sequence[Any]) -> None:
 
 @lru_cache(maxsize=4096)
 def _fields(view: str, features: tuple[str, ...]) -> Sequence[str | bytes]:
-    """What Feast's layout calls the features of a view and, last, the time of its row."""
+    """The names of a view's features in Feast's layout and, last, that of the row's time."""
     return [*(_mmh3(f"{view}:{feature}") for feature in features), f"_ts:{view}"]
 
 
 def redis_url(config: HeadraceOnlineStoreConfig) -> str:
-    """The URL of the Redis that Feast's ``connection_string`` names. Raises SettingsError for sentinels."""
+    """Return the URL of the Redis in Feast's ``connection_string``. Raises SettingsError for sentinels."""
     if config.redis_type == RedisType.redis_sentinel:
         raise SettingsError("with redis_type redis_sentinel the Redis of the tiles has to be named: set redis_url")
     nodes, options = RedisOnlineStore._parse_connection_string(config.connection_string)

@@ -1,4 +1,4 @@
-"""The data source of a tiled view: a view's spec, as it rides in Feast's registry."""
+"""The data source of a tiled view: the view's spec in Feast's registry."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _CLASS = "headrace.feast.source.HeadraceSource"
-"""Stands in registries: never to be renamed."""
+"""This name is stored in registries, so it is never renamed."""
 _ARROW = {"str": "string", "int": "int64", "float": "double", "bool": "bool"}
 TYPES = {"str": types.String, "int": types.Int64, "float": types.Float64, "bool": types.Bool}
-"""Feast's types of join keys and of feature columns, by the kinds that a spec names."""
+"""Feast's types of join keys and of feature columns, by the kinds in a spec."""
 
 
 class HeadraceSource(DataSource):
     """The event log of one stream, through the spec of one tiled view.
 
-    A Feast view with such a source is tiled: its values come from tiles online and from the event log offline, both
-    by the spec. Raises NewerFormatError where the registry was written by a later release.
+    A Feast view with such a source is tiled: its values come from tiles online and from the event log offline, and the
+    spec says how. Raises NewerFormatError if a later release wrote the registry.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class HeadraceSource(DataSource):
 
     @cached_property
     def view(self) -> str:
-        """``name@version``, what the online store knows the view by."""
+        """``name@version``, the view's name in the online store."""
         return self.spec.versioned_name
 
     @cached_property
@@ -74,7 +74,7 @@ class HeadraceSource(DataSource):
 
     @staticmethod
     def from_proto(data_source: Any) -> HeadraceSource:
-        """Read it back from the registry."""
+        """Return the source in a message of the registry."""
         found = json.loads(data_source.custom_options.configuration)
         if found["format"] != FORMAT:
             raise NewerFormatError(
@@ -102,31 +102,32 @@ class HeadraceSource(DataSource):
         )
 
     def validate(self, config: Any) -> None:
-        """Nothing is left to check: the spec was compiled from checked definitions."""
+        """Do nothing: the spec was compiled from checked definitions."""
 
     @staticmethod
     def source_datatype_to_feast_value_type() -> Callable[[str], Any]:
-        """From Arrow's type names."""
+        """Return Feast's conversion from Arrow's type names."""
         converter: Callable[[str], Any] = type_map.pa_to_feast_value_type
         return converter
 
     def get_table_column_names_and_types(self, config: Any) -> Iterable[tuple[str, str]]:
-        """Join keys, features and event time with Arrow's type names."""
+        """Return join keys, features and event time with Arrow's type names."""
         keys = [(name, _ARROW[kind]) for name, kind in self.spec.entity.key_kinds.items()]
         features = [(name, _ARROW[kind]) for name, kind in self.kinds.items()]
         return [*keys, *features, (self.timestamp_field, "timestamp[us, tz=UTC]")]
 
 
 def tiled(view: Any) -> HeadraceSource | None:
-    """The source of a tiled view; None for any other view of Feast."""
+    """Return the source of a tiled view; None for any other view of Feast."""
     source = getattr(view, "batch_source", None)
     return source if isinstance(source, HeadraceSource) else None
 
 
 def check_names(asked: Iterable[tuple[Any, Sequence[str]]]) -> None:
-    """Raise FeatureNameCollisionError where two views have a feature of one name, and names are to be short.
+    """Raise FeatureNameCollisionError if two views have a feature of the same short name.
 
-    Feast sees to what was asked for, and not to what an on-demand view is made of: it would get one for the other.
+    Feast checks the features that were asked for, but not those that an on-demand view reads: it could read the wrong
+    one.
     """
     owners: dict[str, str] = {}
     for view, features in asked:

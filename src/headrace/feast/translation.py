@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from headrace.features.definitions.view_spec import ViewSpec
 
 KIND, TILED, ON_DEMAND, SERVICE = "headrace.kind", "tiled", "on-demand", "service"
-"""The tag on what was made from definitions, and its values."""
+"""The tag on objects that were made from definitions, and its values."""
 
 
 def objects(*definitions: FeatureView | FeatureService) -> dict[str, Any]:
-    """The Feast objects of views and services by a name for each, such as ``view_shop``.
+    """Return the Feast objects of views and services, each under a name such as ``view_shop``.
 
-    For a repository of Feast, whose objects are the attributes of its modules: ``globals().update(objects(service))``.
-    Services bring their views along. Raises DefinitionError where Feast cannot say it.
+    In a repository of Feast the objects are the attributes of its modules: ``globals().update(objects(service))``. The
+    views of a service are included. Raises DefinitionError for a definition that Feast cannot express.
     """
     services = [one for one in definitions if isinstance(one, FeatureService)]
     views = [one for one in definitions if isinstance(one, FeatureView)]
@@ -60,7 +60,7 @@ def feast_objects(views: Sequence[ViewSpec], services: Sequence[ServiceSpec]) ->
 
 
 def _entities(views: Sequence[ViewSpec]) -> dict[str, Any]:
-    """One of Feast's entities a join key, named like it: Feast's have a single key each."""
+    """One of Feast's entities for each join key, with its name: an entity of Feast has a single key."""
     kinds: dict[str, tuple[str, str]] = {}
     for spec in views:
         for key, kind in spec.entity.key_kinds.items():
@@ -68,7 +68,7 @@ def _entities(views: Sequence[ViewSpec]) -> dict[str, Any]:
             if other[0] != kind:
                 raise DefinitionError(
                     f"join key {key!r} is {other[0]} in view {other[1]!r} and {kind} in view {spec.name!r}; in "
-                    "Feast a join key has one type: name one of the two fields otherwise"
+                    "Feast a join key has one type: rename one of the two fields"
                 )
     types = {"str": feast.ValueType.STRING, "int": feast.ValueType.INT64}
     return {key: feast.Entity(name=key, join_keys=[key], value_type=types[kind]) for key, (kind, _) in kinds.items()}

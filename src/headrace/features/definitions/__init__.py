@@ -1,1 +1,1 @@
-"""What users write: entities, feature views, feature services, aggregates, windows and expressions."""
+"""The definitions that users write: entities, feature views, feature services, aggregates, windows and expressions."""

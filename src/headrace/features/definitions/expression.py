@@ -1,9 +1,9 @@
-"""``col(...)``: a small expression tree that runs the same in Polars (batches and the log) and in numpy (applications).
+"""``col(...)``: small expressions that give the same in Polars (batches and the log) and in numpy (applications).
 
-The tree is plain data: nested lists ``[operator, argument, ...]``, hashed and stored in specs, never another library's
-serialisation. Null handling is Kleene's: a comparison or an arithmetic step with null is null, ``False & null`` is
-False. A float step whose result is not finite (division by zero, overflow) is null, so no NaN enters a tile; integer
-arithmetic wraps at 64 bits.
+An expression is a tree of plain data: nested lists ``[operator, argument, ...]``, which specs store and hash. It is
+never another library's serialisation. Null follows Kleene's logic: a comparison or an arithmetic step with null is
+null, and ``False & null`` is False. A float step whose result is not finite (division by zero, overflow) is null, so no
+NaN enters a tile. Integer arithmetic wraps at 64 bits.
 """
 
 from __future__ import annotations
@@ -98,15 +98,15 @@ class Expression:
         return Expression(["not", self.tree])
 
     def is_null(self) -> Expression:
-        """True where the value is missing."""
+        """Return an expression that is true if the value is null."""
         return Expression(["is_null", self.tree])
 
     def fill_null(self, value: Operand) -> Expression:
-        """The value, or ``value`` where it is missing."""
+        """Return the value, or ``value`` if it is null."""
         return self._with("fill_null", value)
 
     def is_in(self, values: Iterable[Scalar]) -> Expression:
-        """True where the value is one of ``values``; null where it is null."""
+        """Return an expression that is true if the value is one of ``values``, and null if it is null."""
         return Expression(["is_in", self.tree, [_literal(value) for value in values]])
 
     def year(self) -> Expression:
@@ -151,7 +151,7 @@ def col(name: str) -> Expression:
 
 
 def as_expression(value: Expression | str) -> Expression:
-    """An expression as it is; a string as the column of that name."""
+    """Return an expression unchanged, and a string as the column of that name."""
     return col(value) if isinstance(value, str) else value
 
 
@@ -186,7 +186,7 @@ def columns(tree: ExpressionTree) -> set[str]:
 
 
 def kind(tree: ExpressionTree, kinds: Mapping[str, str]) -> str:
-    """The kind of a tree's value (int, float, bool, str, datetime or null) over columns of ``kinds``.
+    """Return the kind of a tree's value (int, float, bool, str, datetime or null) over columns of ``kinds``.
 
     Raises DefinitionError for an unknown column or a step that its operands do not allow.
     """
@@ -235,7 +235,7 @@ def _step_kind(operator: str, found: list[str], tree: ExpressionTree) -> str:
 
 
 def nullable(tree: ExpressionTree, nullable_columns: AbstractSet[str]) -> bool:
-    """Whether the tree's value may be null where only ``nullable_columns`` are."""
+    """Return whether the tree's value may be null if only ``nullable_columns`` may be null."""
     operator, *arms = tree
     if operator == "col":
         return arms[0] in nullable_columns
@@ -251,7 +251,7 @@ def nullable(tree: ExpressionTree, nullable_columns: AbstractSet[str]) -> bool:
 
 
 def inline(tree: ExpressionTree, derived: Mapping[str, ExpressionTree]) -> ExpressionTree:
-    """The tree with derived columns replaced by what they stand for."""
+    """Return the tree with each derived column replaced by its expression."""
     if tree is None or tree[0] == "lit":
         return tree
     if tree[0] == "col":
@@ -261,10 +261,10 @@ def inline(tree: ExpressionTree, derived: Mapping[str, ExpressionTree]) -> Expre
 
 
 def check(tree: ExpressionTree) -> None:
-    """Raise DefinitionError unless ``tree`` is well formed: for specs that came over a wire."""
+    """Raise DefinitionError unless ``tree`` is well formed. It is called for specs that came over a wire."""
     arity = {"col": 1, "lit": 1, "is_in": 2} | dict.fromkeys(_BINARY, 2) | dict.fromkeys(_UNARY, 1)
     if not isinstance(tree, list) or not tree or arity.get(tree[0]) != len(tree) - 1:
-        message = f"{tree!r} is no expression of this version; it knows {sorted(arity)}"
+        message = f"{tree!r} is not an expression of this version; it knows {sorted(arity)}"
         raise DefinitionError(message)
     if tree[0] not in {"col", "lit"}:
         for arm in tree[1:2] if tree[0] == "is_in" else tree[1:]:

@@ -1,4 +1,4 @@
-"""Feature services: the list of features that one model uses."""
+"""Feature services: the features that one model uses."""
 
 from __future__ import annotations
 

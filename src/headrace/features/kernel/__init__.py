@@ -1,1 +1,1 @@
-"""What computes: rows to partial aggregates, partial aggregates to values."""
+"""The computation: from rows to partial aggregates, and from these to values."""

@@ -1,4 +1,4 @@
-"""Expressions in numpy: for applications, which need no Polars."""
+"""Expressions in numpy, for applications, which need no Polars."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DAY = 86_400_000_000
 
 
 class MaskedColumn:
-    """A numpy column with a mask: ``values`` and where they are ``present``."""
+    """A numpy column with a mask: ``values``, and ``present``, which is true where there is a value."""
 
     __slots__ = ("present", "values")
 
@@ -27,7 +27,7 @@ class MaskedColumn:
         self.present = present
 
     def to_list(self) -> list[Any]:
-        """Python values, None where missing."""
+        """Return Python values; None for a missing one."""
         return [
             value if there else None for value, there in zip(self.values.tolist(), self.present.tolist(), strict=True)
         ]
@@ -37,7 +37,7 @@ _DTYPES: dict[str, Any] = {"int": np.int64, "float": np.float64, "bool": np.bool
 
 
 def column(values: Iterable[Any], kind: str) -> MaskedColumn:
-    """A Column of Python values of a kind (int, float, bool, str, datetime). None is missing; times become us."""
+    """Return a column of Python values of one kind (int, float, bool, str, datetime). Times become us."""
     given = list(values)
     present = np.array([value is not None for value in given], bool)
     full = np.zeros(len(given), _DTYPES[kind])
@@ -47,7 +47,7 @@ def column(values: Iterable[Any], kind: str) -> MaskedColumn:
 
 
 def to_numpy(tree: ExpressionTree, table: Mapping[str, MaskedColumn], rows: int) -> MaskedColumn:
-    """Evaluate over numpy columns of ``rows`` rows; times are int64 microseconds."""
+    """Evaluate a tree over numpy columns of ``rows`` rows. Times are int64 microseconds."""
     operator, *arms = tree
     if operator == "col":
         return table[arms[0]]

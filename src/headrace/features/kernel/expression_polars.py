@@ -1,4 +1,4 @@
-"""Expressions in Polars: for live batches and the log."""
+"""Expressions in Polars, for live batches and the event log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def to_polars(tree: ExpressionTree) -> pl.Expr:
-    """The tree as a Polars expression."""
+    """Return the tree as a Polars expression."""
     operator, *arms = tree
     if operator == "col":
         return pl.col(arms[0])

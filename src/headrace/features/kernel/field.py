@@ -9,8 +9,8 @@
     u32 count[n]      tiles of each size, padded to a multiple of 8 bytes
     tiles             smallest size first, k ascending; each: i64 k, then the view's physical columns (8 bytes each)
 
-Format 2 is that of views with sketches: a tile ends with u32 entries[sketches], their numbers, and the tiles of each
-size are followed by the entries of the first sketch, tile after tile, then those of the next.
+A view with sketches has format 2. A tile then ends with u32 entries[sketches], the numbers of its entries. The tiles of
+each size are followed by the entries of the first sketch, tile after tile, then by those of the next sketch.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _HEADER = struct.Struct("<BBHIqqq")
 _FRONT = [("form", "u1"), ("flags", "u1"), ("sizes", "<u2"), ("reserved", "<u4"),
           ("next_offset", "<i8"), ("clock", "<i8"), ("newest", "<i8")]  # fmt: skip
 HeaderArrays = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Of many fields: next offset, clock, newest event time."""
+"""The headers of many fields: their next offsets, clocks and newest event times."""
 
 
 @dataclass(frozen=True)
 class FieldLayout:
-    """What the fields of a view hold: the dtype of a tile in memory, the number of sizes, the dtypes of entries."""
+    """The layout of a view's fields: the dtype of a tile in memory, the number of tile sizes, the dtypes of entries."""
 
     tile: np.dtype
     sizes: int
@@ -45,17 +45,17 @@ class FieldLayout:
 
     @property
     def form(self) -> int:
-        """The number that its fields begin with."""
+        """The format number that a field begins with."""
         return 2 if self.entries else 1
 
     @cached_property
     def front_bytes(self) -> int:
-        """How many bytes come before the tiles."""
+        """The number of bytes before the tiles."""
         return _HEADER.size + _counts(self.sizes).size
 
     @cached_property
     def stored(self) -> np.dtype:
-        """The dtype of a tile in bytes: in memory, its numbers of entries are wider, and come with starts."""
+        """The dtype of a tile in bytes. In memory its numbers of entries are wider, and starts stand before them."""
         numbers = [references(sketch)[1] for sketch in range(len(self.entries))]
         columns = [(name, "<i8" if kind == np.int64 else "<f8") for name, kind in self._plain]
         return np.dtype([*columns, *((name, "<u4") for name in numbers)])
@@ -66,7 +66,7 @@ class FieldLayout:
         return [(name, self.tile[name]) for name in self.tile.names or () if name not in dropped]
 
     def split(self, tiles: np.ndarray, counts: np.ndarray) -> list[Sequence[bytes]]:
-        """The bytes of the tiles of one size, and of the entries of each sketch, in parts of ``counts`` tiles."""
+        """Return the bytes of the tiles of one size, then of each sketch's entries, in parts of ``counts`` tiles."""
         if not self.entries:
             return [_split(tiles, counts)]
         records = np.empty(len(tiles), self.stored)
@@ -81,7 +81,7 @@ class FieldLayout:
         return pieces
 
     def tiles(self, data: bytes, counts: Sequence[int], position: int) -> Iterator[np.ndarray]:
-        """The tiles of each size from ``position`` on. Raises CodecError where there are more or fewer bytes."""
+        """Yield the tiles of each size from ``position`` on. Raises CodecError for more or fewer bytes."""
         try:
             for count in counts:
                 records = np.frombuffer(data, self.stored, count, position)
@@ -117,7 +117,7 @@ def _split(items: np.ndarray, counts: np.ndarray) -> Sequence[bytes]:
 
 @dataclass(frozen=True)
 class FieldHeader:
-    """What a field says of itself."""
+    """The header of a field."""
 
     next_offset: int
     clock: int
@@ -125,7 +125,7 @@ class FieldHeader:
 
 
 def newest(data: bytes) -> int:
-    """The largest event time (us) that a field's header tells, without reading the rest."""
+    """Return the largest event time (us) of a field from its header. The rest is not read."""
     at: int = _HEADER.unpack_from(data)[-1]
     return at
 
@@ -135,7 +135,7 @@ def _counts(sizes: int) -> struct.Struct:
 
 
 def fronts(headers: HeaderArrays, counts: np.ndarray, form: int = 1) -> list[bytes]:
-    """What each of many fields begins with; ``counts`` has a row a field, ``form`` is the layout's."""
+    """Return the first bytes of each of many fields. ``counts`` has one row for each; ``form`` is the layout's."""
     sizes = counts.shape[1]
     records = np.zeros(len(counts), [*_FRONT, ("counts", "<u4", (sizes + sizes % 2,))])
     records["form"], records["sizes"] = form, sizes
@@ -146,7 +146,7 @@ def fronts(headers: HeaderArrays, counts: np.ndarray, form: int = 1) -> list[byt
 
 
 def unpack(data: bytes, layout: FieldLayout) -> tuple[FieldHeader, list[np.ndarray]]:
-    """The header of a field and its tiles by size. Raises CodecError for bytes of another format or length."""
+    """Return the header of a field and its tiles by size. Raises CodecError for another format or length."""
     if len(data) < _HEADER.size or data[0] != layout.form:
         message = f"an online field begins with {data[:1]!r} ({len(data)} bytes): the view's format is {layout.form}"
         raise CodecError(message)

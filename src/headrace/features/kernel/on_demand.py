@@ -1,6 +1,6 @@
-"""On-demand features in numpy: expressions over looked-up values and those of a request, worked out at each look-up.
+"""On-demand features in numpy: each look-up computes them from looked-up values and from the values of the request.
 
-What is missing is null, as everywhere in expressions; a looked-up number that is not finite counts as missing too.
+A missing value is null, as everywhere in expressions. A looked-up number that is not finite counts as missing too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     GivenColumns = Mapping[str, MaskedColumn]
 
 RequestValues = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
-"""The values of a request: one mapping for all entities, or one each."""
+"""The values of a request: one mapping for all entities, or one for each."""
 _TYPES: dict[str, Any] = {
     "int": Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)],
     "float": float,
@@ -58,7 +58,7 @@ class OnDemandFeatures:
         self._rows = GenericAlias(list, (row,))
 
     def given(self, rows: Sequence[Mapping[str, Any]]) -> GivenColumns:
-        """The values of a request as columns; a row may hold more, and a time may be RFC 3339 text.
+        """Return the values of a request as columns. A row may hold more values, and a time may be RFC 3339 text.
 
         Raises RequestValueError for a value that is missing or of another type, naming row and value.
         """
@@ -84,7 +84,7 @@ class OnDemandFeatures:
         return f"wanted in each row: {', '.join(fields)}"
 
     def values(self, found: Mapping[str, Values], given: GivenColumns, rows: int) -> list[Values]:
-        """The columns of the features, of ``rows`` looked-up rows and what was given with each."""
+        """Return the columns of the features for ``rows`` looked-up rows and the values given with each."""
         table = {name: finite(MaskedColumn(*found[name])) for name in self.reads} | dict(given)
         for feature in self.features:
             table[feature.name] = to_numpy(feature.value, table, rows)
@@ -92,7 +92,7 @@ class OnDemandFeatures:
 
 
 def finite(column: MaskedColumn) -> MaskedColumn:
-    """The column without what is not finite."""
+    """Return the column without the values that are not finite."""
     if column.values.dtype.kind != "f":
         return column
     return MaskedColumn(column.values, column.present & np.isfinite(column.values))
@@ -106,7 +106,7 @@ NOTHING = OnDemandFeatures(OnDemandSpec())
 
 
 def with_request(rows: Sequence[Mapping[str, Any]], request: RequestValues) -> Sequence[Mapping[str, Any]]:
-    """Each entity with the request's values beside it. Raises RequestValueError where there are not as many."""
+    """Return each entity together with its request's values. Raises RequestValueError if their numbers differ."""
     if request is None:
         return rows
     each = [request] * len(rows) if isinstance(request, Mapping) else request

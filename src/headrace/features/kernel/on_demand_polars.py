@@ -1,4 +1,4 @@
-"""On-demand features in Polars: for training sets and audits, from the same trees as in a look-up."""
+"""On-demand features in Polars, for training sets and audits. They use the same expressions as a look-up."""
 
 from __future__ import annotations
 
@@ -26,27 +26,30 @@ TYPES: dict[str, pl.DataType] = {
 
 
 def with_on_demand(service: ServiceSpec, found: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """The views' columns that were ``found``, and after them what a service's spec makes of them.
+    """Return the views' columns that were ``found``, and after them the service's on-demand features.
 
-    ``rows`` has the values of a request. Raises DefinitionError where it lacks one, or has it in another type.
+    ``rows`` has the values of the requests. Raises DefinitionError if a value is missing or has another type.
     """
     return found.hstack(on_demand_columns(on_demand(service.on_demand), found, rows).get_columns())
 
 
-def on_demand_columns(of: OnDemandFeatures, found: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """See :func:`with_on_demand`: the on-demand columns alone."""
-    if not of.features:
+def on_demand_columns(compiled: OnDemandFeatures, found: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the on-demand columns alone: see :func:`with_on_demand`."""
+    if not compiled.features:
         return pl.DataFrame()
-    given = request_columns(of.request, rows).get_columns()
-    table = pl.DataFrame([*given, *(_finite(found.get_column(name)) for name in of.reads)])
-    for feature in of.features:
+    given = request_columns(compiled.request, rows).get_columns()
+    table = pl.DataFrame([*given, *(_finite(found.get_column(name)) for name in compiled.reads)])
+    for feature in compiled.features:
         value = to_polars(feature.value).cast(TYPES[feature.kind]).alias(feature.name)
         table = table.with_columns(value)
-    return table.select(of.names)
+    return table.select(compiled.names)
 
 
 def request_columns(request: Sequence[RequestField], rows: pl.DataFrame) -> pl.DataFrame:
-    """The values of a request as expressions take them; times without a zone are UTC. Raises DefinitionError."""
+    """Return the values of the requests as expressions take them; a time without a zone is UTC.
+
+    Raises DefinitionError for a value that is missing or has another type.
+    """
     return pl.DataFrame([_request_column(field, rows) for field in request])
 
 

@@ -1,4 +1,4 @@
-"""Features to components and back: what each aggregate keeps in a tile, and how its columns are read off."""
+"""From features to components and back: what each aggregate keeps in a tile, and how its columns are computed."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ _IN_TOLERANCE = frozenset({"sum", "mean", "variance", "std", "decayed_sum"})
 
 @dataclass(frozen=True)
 class OutputColumn:
-    """One feature column without its window: how it is read off the components.
+    """One column of a feature, without its window, and the components that it is computed from.
 
-    ``item`` is what the column is of its feature: a bucket, a place from the newest, a quantile in millionths.
+    ``item`` tells the columns of one feature apart: a bucket, a place from the newest, or a quantile in millionths.
     """
 
     feature: str
@@ -52,13 +52,13 @@ class OutputColumn:
 
     @property
     def exact(self) -> bool:
-        """Whether two answers at the same V and t are equal to the bit, and not in a tolerance only."""
+        """Whether two answers at the same V and t are equal to the bit, not only within a tolerance."""
         return self.kind not in _IN_TOLERANCE
 
 
 @dataclass(frozen=True)
 class TypedValue:
-    """The value of a feature, derived columns replaced, its kind, and whether it may be null."""
+    """The value of a feature over the stream's fields, its kind, and whether it may be null."""
 
     value: ExpressionTree
     kind: str
@@ -76,7 +76,7 @@ def compile_feature(feature: FeatureSpec, shape: TypedValue, index: Callable[[Co
 
 
 class _Part(NamedTuple):
-    """What one column of a feature is read off: its components, and which item of them it is."""
+    """One column of a feature: which item it is, and the components that it is computed from."""
 
     item: int
     components: Sequence[Component]
@@ -123,7 +123,7 @@ def _components(feature: FeatureSpec, own: Component, count: Component) -> Seque
 
 
 def finish(output: OutputColumn, columns: StateColumns, at_us: np.ndarray) -> Values:
-    """The values of an output over merged states at t, from the physical columns of its components."""
+    """Return the values of an output over merged states at t, from the physical columns of its components."""
     return _FINISH[output.kind](output, columns, at_us)
 
 
@@ -159,7 +159,7 @@ def _decayed(output: OutputColumn, columns: StateColumns, at_us: np.ndarray) -> 
 
 
 def typed(output: OutputColumn, values: np.ndarray) -> np.ndarray:
-    """Values that a tile holds as numbers, as what they were."""
+    """Return values in the type of the output: a tile holds a bool as a number."""
     return values.astype(bool) if output.result == "bool" else values
 
 

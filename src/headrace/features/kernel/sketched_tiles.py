@@ -1,6 +1,6 @@
-"""Tiles with sketches: records whose entries, of no fixed number, lie beside them.
+"""Tiles with sketches: records, and next to them their entries, whose number is not fixed.
 
-A sketch that nobody fills costs nothing, and one of few values little: a dense one would cost its full width in every
+An empty sketch costs nothing, and a sketch of few values costs little. A dense one would cost its full width in every
 tile of every entity. A record has a start and a count a sketch; its entries are ``entries[start : start + count]``.
 """
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class SketchedTiles(np.ndarray[Any, Any]):
-    """Records with the entries of their sketches; parts of it, copied or not, share the entries."""
+    """Records with the entries of their sketches. A part of the array shares the entries, whether copied or not."""
 
     entries: Sequence[np.ndarray]
 
@@ -24,19 +24,19 @@ class SketchedTiles(np.ndarray[Any, Any]):
 
 
 def sketched(records: np.ndarray, entries: Sequence[np.ndarray]) -> SketchedTiles:
-    """The records, whose starts count in ``entries``, one array a sketch."""
+    """Return the records as tiles. Their starts count in ``entries``, which has one array for each sketch."""
     tiles = records.view(SketchedTiles)
     tiles.entries = entries
     return tiles
 
 
 def references(sketch: int) -> tuple[str, str]:
-    """The names of the record's columns for a sketch: start and count."""
+    """Return the names of the record's two columns for a sketch: start and count."""
     return f"s{sketch}", f"n{sketch}"
 
 
 def entries_of(tiles: np.ndarray, sketch: int) -> tuple[np.ndarray, np.ndarray]:
-    """The entries of a sketch, tile after tile, and the number of each tile's."""
+    """Return the entries of a sketch, tile after tile, and the number of entries of each tile."""
     if not isinstance(tiles, SketchedTiles):
         message = "tiles came without the entries of their sketches: join them with Kernel.join, not np.concatenate"
         raise TypeError(message)
@@ -45,14 +45,14 @@ def entries_of(tiles: np.ndarray, sketch: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def gather(entries: np.ndarray, start: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """The ranges ``entries[start : start + count]``, one after the other."""
+    """Return the ranges ``entries[start : start + count]``, one after the other."""
     shift = np.repeat(start - (np.cumsum(count) - count), count)
     found: np.ndarray = entries.take(np.arange(len(shift)) + shift)
     return found
 
 
 def join(parts: Sequence[np.ndarray]) -> SketchedTiles:
-    """The tiles of all parts with their entries; what several parts share is not copied for each."""
+    """Return the tiles of all parts with their entries. Entries that several parts share are copied once."""
     records = np.concatenate([np.asarray(part) for part in parts])
     of_parts = [_entries(part) for part in parts]
     own = {id(entries): entries for entries in of_parts}
@@ -67,7 +67,7 @@ def join(parts: Sequence[np.ndarray]) -> SketchedTiles:
 
 
 def spread(tiles: np.ndarray) -> int:
-    """How many entries of all sketches the tile of an entry has on average; 1 for tiles that have none."""
+    """Return the average number of entries in the tile of an entry, over all sketches; 1 for tiles without entries."""
     entries = sum((np.asarray(tiles[references(sketch)[1]]) for sketch in range(len(_entries(tiles)))), np.zeros(1))
     return max(1, round(float((entries**2).sum() / max(entries.sum(), 1))))
 

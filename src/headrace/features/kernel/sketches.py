@@ -1,7 +1,7 @@
-"""Sketches: what a tile keeps of many values in entries of no fixed number.
+"""Sketches: a tile keeps many values in entries, whose number is not fixed.
 
-Entries of one owner collapse to the same entries in any order and any grouping, exactly. All arithmetic on the way to
-an entry is of whole numbers and bits, so that every machine and version makes the same.
+The entries of one owner collapse to the same entries in any order and any grouping, exactly. An entry is computed with
+whole numbers and bits only, so every machine and version gives the same one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Sketch(Protocol):
-    """What one component keeps beside a tile."""
+    """The content of one component next to a tile."""
 
     @property
     def dtype(self) -> np.dtype:
@@ -28,15 +28,15 @@ class Sketch(Protocol):
         ...
 
     def lift(self, values: np.ndarray, time_us: np.ndarray, offset: np.ndarray) -> np.ndarray:
-        """The entry of each row."""
+        """Return the entry of each row."""
         ...
 
     def collapse(self, entries: np.ndarray, owner: np.ndarray, rank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Merge the entries of each owner (ascending from 0); ``rank`` is that of an entry's source partition."""
+        """Merge the entries of each owner (ascending from 0). ``rank`` orders the source partitions of the entries."""
         ...
 
     def value(self, entries: np.ndarray, count: np.ndarray, item: int) -> Values:
-        """The value of each owner from its collapsed entries, ``count`` of them; ``item`` tells which of several."""
+        """Return the value of each owner from its ``count`` collapsed entries; ``item`` chooses one of several."""
         ...
 
 
@@ -51,11 +51,11 @@ class RegisterSketch:
 
     @property
     def dtype(self) -> np.dtype:
-        """See the port."""
+        """See :class:`Sketch`."""
         return np.dtype("<u2" if self.precision + _RANK_BITS <= 16 else "<u4")  # noqa: PLR2004 - bits
 
     def lift(self, values: np.ndarray, time_us: np.ndarray, offset: np.ndarray) -> np.ndarray:  # noqa: ARG002
-        """The low bits of the hash choose the register, the zeros that the others end with make the rank."""
+        """The low bits of the hash choose the register. The zeros at the end of the other bits make the rank."""
         register = values & np.uint64(2**self.precision - 1)
         rest = values >> np.uint64(self.precision)
         zeros = np.bitwise_count((rest & (~rest + np.uint64(1))) - np.uint64(1))
@@ -96,7 +96,7 @@ class BucketSketch:
 
     @property
     def dtype(self) -> np.dtype:
-        """See the port."""
+        """See :class:`Sketch`."""
         return np.dtype("<i8")
 
     def lift(self, values: np.ndarray, time_us: np.ndarray, offset: np.ndarray) -> np.ndarray:  # noqa: ARG002
@@ -146,7 +146,7 @@ class NewestSketch:
 
     @property
     def dtype(self) -> np.dtype:
-        """See the port."""
+        """See :class:`Sketch`."""
         return np.dtype([("time", "<i8"), ("offset", "<i8"), ("value", self.kind)])
 
     def lift(self, values: np.ndarray, time_us: np.ndarray, offset: np.ndarray) -> np.ndarray:
@@ -178,6 +178,6 @@ _SKETCHES: dict[str, Callable[[Component], Sketch]] = {
 
 
 def sketch_of(component: Component) -> Sketch | None:
-    """The sketch of a component, or None for one of a fixed size."""
+    """Return the sketch of a component, or None for a component of a fixed size."""
     make = _SKETCHES.get(component.op)
     return None if make is None else make(component)

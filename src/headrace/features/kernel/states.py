@@ -1,7 +1,7 @@
 """States of a fixed size: the physical columns of one component, how runs of them reduce, and how two merge.
 
-The reduction of a run is the merge of all its members, in any order and grouping: exactly, or for sums of floats within
-1e-9 of the sum of the absolute terms.
+Reducing a run gives the merge of all its members, in any order and grouping. It is exact; only a sum of floats may
+differ, by at most 1e-9 of the sum of the absolute terms.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from headrace.features.definitions.expression import ExpressionTree
 
 NEVER = -(2**63)
-"""The event time of a ``last`` that has seen nothing."""
+"""The event time of a ``last`` that has seen no row."""
 FOREVER = 2**63 - 1
-"""The event time of a ``first`` that has seen nothing."""
+"""The event time of a ``first`` that has seen no row."""
 
 StateColumns = list[np.ndarray]
 Values = tuple[np.ndarray, np.ndarray]
-"""Values, and where they are present."""
+"""Values, and a mask that is true where there is a value."""
 
 
 @dataclass(frozen=True)
 class Component:
-    """One physical aggregate: what it measures of a row, and how two of it merge.
+    """One physical aggregate: what it measures in a row, and how two of them merge.
 
     ``op`` names the state (``headrace.features.kernel.states``) or the sketch (``headrace.features.kernel.sketches``).
     ``argument`` is its parameter, such as a precision or a number of values. ``dtype`` is the dtype of
@@ -46,19 +46,19 @@ class Component:
 
 
 class State(Protocol):
-    """What one component keeps in a tile."""
+    """The content of one component in a tile."""
 
     @property
     def columns(self) -> Sequence[tuple[str, Any]]:
-        """The dtype of each physical column, and its content where no row was seen."""
+        """The dtype of each physical column, and its content if no row was seen."""
         ...
 
     def reduce(self, columns: StateColumns, starts: np.ndarray, rank: np.ndarray | None) -> StateColumns:
-        """Merge runs that begin at ``starts``; ``rank`` orders source partitions where runs mix them."""
+        """Merge the runs that begin at ``starts``. ``rank`` orders the source partitions if runs mix them."""
         ...
 
     def merge(self, left: StateColumns, right: StateColumns) -> StateColumns:
-        """Merge elementwise, both of one source partition."""
+        """Merge elementwise. Both sides are of one source partition."""
         ...
 
 
@@ -72,15 +72,15 @@ class UfuncState:
 
     @property
     def columns(self) -> Sequence[tuple[str, Any]]:
-        """See the port."""
+        """See :class:`State`."""
         return [(self.dtype, self.identity)]
 
     def reduce(self, columns: StateColumns, starts: np.ndarray, rank: np.ndarray | None) -> StateColumns:  # noqa: ARG002
-        """See the port."""
+        """See :class:`State`."""
         return [self.ufunc.reduceat(columns[0], starts)]
 
     def merge(self, left: StateColumns, right: StateColumns) -> StateColumns:
-        """See the port."""
+        """See :class:`State`."""
         return [self.ufunc(left[0], right[0])]
 
 
@@ -93,11 +93,11 @@ class ExtremeState:
 
     @property
     def columns(self) -> Sequence[tuple[str, Any]]:
-        """See the port."""
+        """See :class:`State`."""
         return [("<i8", NEVER if self.latest else FOREVER), ("<i8", 0), (self.dtype, 0)]
 
     def reduce(self, columns: StateColumns, starts: np.ndarray, rank: np.ndarray | None) -> StateColumns:
-        """See the port."""
+        """See :class:`State`."""
         time, offset, _ = columns
         tie = np.zeros(len(time), np.int8) if rank is None else rank
         order = np.lexsort((offset, tie, time, _runs(len(time), starts)))
@@ -105,7 +105,7 @@ class ExtremeState:
         return [column[chosen] for column in columns]
 
     def merge(self, left: StateColumns, right: StateColumns) -> StateColumns:
-        """See the port."""
+        """See :class:`State`."""
         same = left[0] == right[0]
         later = (left[0] > right[0]) | (same & (left[1] > right[1]))
         ours = later if self.latest else ~later
@@ -116,16 +116,16 @@ class ExtremeState:
 class MomentsState:
     """Count, mean and M2, the sum of squared distances from the mean: Chan's formula, never a difference of squares.
 
-    Means are averaged as distances from one of them, so that equal values have no variance, however large they are.
+    Means are averaged as distances from one of them, so equal values have no variance, however large they are.
     """
 
     @property
     def columns(self) -> Sequence[tuple[str, Any]]:
-        """See the port."""
+        """See :class:`State`."""
         return [("<i8", 0), ("<f8", 0.0), ("<f8", 0.0)]
 
     def reduce(self, columns: StateColumns, starts: np.ndarray, rank: np.ndarray | None) -> StateColumns:  # noqa: ARG002
-        """See the port. M2 that overflows a double is not finite, and stays so."""
+        """See :class:`State`. An M2 that overflows a double is not finite, and stays not finite."""
         count, mean, squares = columns
         with np.errstate(over="ignore", invalid="ignore"):
             total = np.add.reduceat(count, starts)
@@ -137,40 +137,40 @@ class MomentsState:
             return [total, centre, np.add.reduceat(squares + count * away * away, starts)]
 
     def merge(self, left: StateColumns, right: StateColumns) -> StateColumns:
-        """See the port."""
+        """See :class:`State`."""
         return _in_pairs(self, left, right)
 
 
 @dataclass(frozen=True)
 class DecayedState:
-    """The newest event time, and the sum as it stood then, each term halved per half-life of its age."""
+    """The newest event time, and the sum at that time, in which each term is halved per half-life of its age."""
 
     half_life_us: int
 
     @property
     def columns(self) -> Sequence[tuple[str, Any]]:
-        """See the port."""
+        """See :class:`State`."""
         return [("<i8", NEVER), ("<f8", 0.0)]
 
     def reduce(self, columns: StateColumns, starts: np.ndarray, rank: np.ndarray | None) -> StateColumns:  # noqa: ARG002
-        """See the port. Terms only ever shrink, so an idle time of any length overflows nothing."""
+        """See :class:`State`. Terms only shrink, so no idle time overflows anything."""
         time, total = columns
         newest = np.maximum.reduceat(time, starts)
         return [newest, np.add.reduceat(self.aged(total, time, newest[_runs(len(time), starts)]), starts)]
 
     def merge(self, left: StateColumns, right: StateColumns) -> StateColumns:
-        """See the port."""
+        """See :class:`State`."""
         return _in_pairs(self, left, right)
 
     def aged(self, total: np.ndarray, time: np.ndarray, at_us: np.ndarray) -> np.ndarray:
-        """What is left at ``at_us`` of sums as they stood at ``time``; a sum does not grow towards the past."""
+        """Return what is left at ``at_us`` of the sums at ``time``. A sum does not grow towards the past."""
         age = np.where(time == NEVER, 0, np.maximum(at_us - time, 0))
         aged: np.ndarray = total * np.exp2(-age / self.half_life_us)
         return aged
 
 
 def _runs(length: int, starts: np.ndarray) -> np.ndarray:
-    """The number of the run that each of ``length`` members is in."""
+    """The number of the run of each of ``length`` members."""
     changes = np.zeros(length, np.int64)
     changes[starts[1:]] = 1
     return np.cumsum(changes)
@@ -193,5 +193,5 @@ _STATES: dict[str, Callable[[Component], State]] = {
 
 
 def state_of(component: Component) -> State:
-    """The state that a component keeps in each tile."""
+    """Return the state that a component keeps in each tile."""
     return _STATES[component.op](component)

@@ -1,8 +1,8 @@
 """The tile kernel: lift rows to partials, reduce and merge partials, finish them to values.
 
-It is pure, vectorised, and the only one. A *partial* is one structured record of physical columns ``c0, c1, …``, with
-the entries of its sketches beside it if the view has any; a *tile* is a partial with its index ``k``. Live folding,
-look-ups, training sets, audits and rebuilds are all lift, reduce, merge and finish over the same records.
+It is pure and vectorised, and there is no other one. A *partial* is one structured record of physical columns
+``c0, c1, …``, with the entries of its sketches next to it if the view has any. A *tile* is a partial with its index
+``k``. Live folding, look-ups, training sets, audits and rebuilds all lift, reduce, merge and finish the same records.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class WindowTiles:
 
 
 class TileKernel:
-    """The kernel of one view spec."""
+    """Computes one view: from rows to partials, from partials to partials, and from partials to values."""
 
     def __init__(self, spec: ViewSpec) -> None:
         self.spec = spec
@@ -57,7 +57,7 @@ class TileKernel:
         self.empty = self._empty()
         self.layout = FieldLayout(self.tile, len(self.sizes), tuple(sketch.dtype for sketch in self.sketches))
         self.words = np.arange(1, len(self.tile.names or ()))[:, None]
-        """Where the columns of a tile without sketches lie behind its k, in words of 8 bytes."""
+        """The places of the columns of a tile without sketches after its k, in words of 8 bytes."""
 
     def _compile(self) -> None:
         self.components: list[Component] = []
@@ -81,7 +81,7 @@ class TileKernel:
         self.tile = np.dtype([("k", "<i8"), *columns])
 
     def _component(self, component: Component) -> int:
-        """The index of a component; equal ones of several features are kept once."""
+        """The index of a component. Equal components of several features are kept once."""
         if component not in self.components:
             self.components.append(component)
         return self.components.index(component)
@@ -103,12 +103,12 @@ class TileKernel:
     # -- rows to partials -------------------------------------------------------------------------------------------
 
     def keep(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """The rows that this view folds: join keys present and the view's filter true."""
+        """Return the rows that this view folds: join keys present and the view's filter true."""
         return frame if self._filter is None else frame.filter(self._filter)
 
     @cached_property
     def _filter(self) -> pl.Expr | None:
-        """None where every row is kept."""
+        """The condition of a kept row; None if every row is kept."""
         import polars as pl  # noqa: PLC0415
 
         from headrace.features.kernel.expression_polars import to_polars  # noqa: PLC0415
@@ -122,7 +122,10 @@ class TileKernel:
         return pl.all_horizontal(conditions) if conditions else None
 
     def lift(self, frame: pl.DataFrame) -> np.ndarray:
-        """One partial a row (``k`` unset). The frame has the event's fields, ``__time`` (event, us) and ``offset``."""
+        """Return one partial for each row, its ``k`` unset.
+
+        The frame has the event's fields, ``__time`` (event time in us) and ``offset``.
+        """
         from headrace.features.kernel.lift import column_itself  # noqa: PLC0415
 
         partials = np.empty(frame.height, self.tile)
@@ -141,18 +144,18 @@ class TileKernel:
 
     @cached_property
     def _lift(self) -> list[tuple[list[str], Component, list[pl.Expr]]]:
-        """The physical columns of each state, what it measures, and how each column is worked out."""
+        """The physical columns of each state, its component, and the expression of each column."""
         from headrace.features.kernel.lift import lift_state  # noqa: PLC0415
 
         return [(names, self._inlined[i], lift_state(self._inlined[i])) for i, (names, _) in self._states.items()]
 
     @cached_property
     def _inlined(self) -> list[Component]:
-        """The components, derived columns replaced in their filters too."""
+        """The components, with derived columns replaced in their filters too."""
         return [replace(component, where=self.spec.inlined(component.where)) for component in self.components]
 
     def _with_entries(self, partials: np.ndarray, frame: pl.DataFrame) -> np.ndarray:
-        """One entry a row and sketch, counted where the row counts."""
+        """The partials with one entry for each row and sketch, counted if the row counts."""
         from headrace.features.kernel.lift import lift_sketch  # noqa: PLC0415
 
         entries = []
@@ -166,14 +169,14 @@ class TileKernel:
     # -- partials to partials ---------------------------------------------------------------------------------------
 
     def join(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        """The tiles of all parts, one after the other."""
+        """Return the tiles of all parts, one after the other."""
         parts = [self.empty[:0], *parts]
         return join(parts) if self.sketches else np.concatenate(parts)
 
     def reduce(self, partials: np.ndarray, starts: np.ndarray, rank: np.ndarray | None = None) -> np.ndarray:
-        """Merge runs of partials: ``starts`` are the first indexes of non-empty runs. ``k`` is that of the run's first.
+        """Merge runs of partials. ``starts`` are the runs' first indexes; no run is empty. ``k`` is the first one's.
 
-        ``rank`` orders the source partitions where runs mix them: it breaks ties between equal event times.
+        ``rank`` orders the source partitions if runs mix them: it breaks ties between equal event times.
         """
         merged = partials.take(starts)
         for names, state in self._states.values():
@@ -183,7 +186,7 @@ class TileKernel:
     def _reduce_sketches(
         self, merged: np.ndarray, partials: np.ndarray, starts: np.ndarray, rank: np.ndarray | None
     ) -> np.ndarray:
-        """The merged records with the entries that are left of each run."""
+        """The merged records, with the entries that are left in each run."""
         run = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(partials)))
         tie = np.zeros(len(partials), np.int64) if rank is None else rank
         left = []
@@ -196,7 +199,7 @@ class TileKernel:
         return sketched(merged, left)
 
     def merge(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """Merge elementwise, both of one source partition. ``k`` is the right one's."""
+        """Merge elementwise. Both sides are of one source partition; ``k`` is the right side's."""
         if not len(right):
             return right
         if self.sketches:
@@ -220,10 +223,11 @@ class TileKernel:
     def evaluate(
         self, tiles: Sequence[np.ndarray], query: Sequence[np.ndarray], rank: Sequence[np.ndarray], at_us: np.ndarray
     ) -> list[Values]:
-        """The values of ``len(at_us)`` queries, one Values a column of :attr:`columns`.
+        """Return the values of ``len(at_us)`` queries: one Values for each column of :attr:`columns`.
 
-        ``tiles``, ``query`` and ``rank`` have one array a tile size: the tiles, the query that each belongs to (sorted)
-        and the rank of its source partition. This is ``value(V, t)``: the caller chose the tiles by V, here t selects.
+        ``tiles``, ``query`` and ``rank`` have one array for each tile size: the tiles, the query of each tile (sorted)
+        and the rank of its source partition. This is ``value(V, t)``: the caller chose the tiles by V, and t selects
+        among them here.
         """
         by_window: list[list[Values]] = []
         for window in self.windows:
@@ -245,27 +249,27 @@ class TileKernel:
         queries: int,
         at_us: np.ndarray,
     ) -> list[Values]:
-        """The values of each of :attr:`outputs`, of tiles that were chosen for their windows already.
+        """Return the values of each of :attr:`outputs` from tiles that were already chosen for their windows.
 
-        A query's values of all windows are side by side.
+        The values of all windows of a query are next to each other.
 
-        ``words`` has the bits of their columns, one row each. A run of tiles, from one of ``starts`` on, is of one
-        ``group``: ``query · windows + window``, ascending. They may be of other views that are :attr:`alike`. The view
-        has no sketches; ``at_us`` is one for all.
+        ``words`` has the bits of the tiles' columns, one row for each column. A run of tiles, from one of ``starts``
+        on, belongs to one ``group``: ``query · windows + window``, ascending. The tiles may be of other views that are
+        :attr:`alike`. The view has no sketches; ``at_us`` is one time for all.
         """
         merged = self._merge_words(words, starts, rank, group, queries * len(self.windows))
         return [finish(output, [merged[row] for row in read], at_us) for output, read in self._reads]
 
     @cached_property
     def alike(self) -> Hashable:
-        """Views with equal ones merge and finish alike: their tiles may be evaluated together."""
+        """Two views with equal values of this merge and finish alike: their tiles may be evaluated together."""
         states = tuple(state for _, state in self._states.values())
         return len(self.windows), states, tuple(replace(output, feature="") for output in self.outputs), self.sketches
 
     def _merge_words(
         self, words: np.ndarray, starts: np.ndarray, rank: np.ndarray | None, group: np.ndarray, groups: int
     ) -> list[np.ndarray]:
-        """Each column merged by group, as it is where nothing was seen."""
+        """Each column merged by group; a group without tiles has the content of an empty tile."""
         floats = words.view(np.float64)
         merged: list[np.ndarray] = []
         for state, kinds in self._words_of:
@@ -282,7 +286,7 @@ class TileKernel:
 
     @cached_property
     def _words_of(self) -> list[tuple[State, list[tuple[int, bool, str, Any]]]]:
-        """Each state with its columns: row, whether it is of floats, dtype, content where nothing was seen."""
+        """Each state with its columns: row, whether it holds floats, dtype, and its content in an empty tile."""
         rows = itertools.count()
         return [
             (state, [(next(rows), dtype == "<f8", dtype, identity) for dtype, identity in state.columns])
@@ -291,7 +295,7 @@ class TileKernel:
 
     @cached_property
     def _reads(self) -> list[tuple[OutputColumn, list[int]]]:
-        """Each output with the rows of the columns that it is read off."""
+        """Each output with the rows of the columns that it is computed from."""
         names = [name for own, _ in self._states.values() for name in own]
         return [
             (output, [names.index(name) for component in output.components for name in self._states[component][0]])
@@ -309,7 +313,7 @@ class TileKernel:
         return merged
 
     def finish(self, merged: np.ndarray, at_us: np.ndarray) -> list[Values]:
-        """The values of each output of merged partials, each at its t."""
+        """Return the values of each output of merged partials, each at its t."""
         found = {index: entries_of(merged, place) for place, index in enumerate(self._sketches)}
         return [self._finish(output, merged, at_us, found) for output in self.outputs]
 
@@ -335,7 +339,7 @@ def kernel(spec: ViewSpec) -> TileKernel:
 
 
 def run_starts(*keys: np.ndarray) -> np.ndarray:
-    """The first index of each run of equal keys; the arrays are sorted together and not empty."""
+    """Return the first index of each run of equal keys. The arrays are sorted together and not empty."""
     changed = np.zeros(len(keys[0]), bool)
     changed[:1] = True
     for key in keys:

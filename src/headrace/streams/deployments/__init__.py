@@ -1,1 +1,1 @@
-"""What is deployed: definitions as data, plans, and the roll-out of new versions."""
+"""Deployments: definitions as data, plans, and the roll-out of new versions."""

@@ -1,4 +1,4 @@
-"""What a backfill takes: rows from the log, bytes and time from folding a sample of its newest rows."""
+"""The cost of a backfill: its rows from the log, its bytes and time from folding a sample of the newest rows."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 _SAMPLE_ROWS = 50_000
 _KEY_BYTES = 300
-"""What a key takes beside the entity's key and the field: 295 ± 10 on Valkey 9.1, where the field has over 64 bytes."""
+"""The bytes of a key besides the entity's key and the field: 295 ± 10 on Valkey 9.1 for a field of over 64 bytes."""
 
 
 def positions(log: EventLog, topic: str, topic_id: bytes, partitions: int) -> dict[SourcePartition, int]:
-    """D of each partition of a topic's present incarnation. Raises OfflineStoreUnavailableError."""
+    """Return D of each partition of a topic's present incarnation. Raises OfflineStoreUnavailableError."""
     if not log.exists(topic):
         return {}
     table = log.table(topic)
@@ -41,9 +41,9 @@ def estimate(
     *,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> BackfillEstimate:
-    """What folding one view over the log up to these ends takes, on this machine.
+    """Return the cost of folding one view over the log up to these ends, on this machine.
 
-    The newest rows of each partition are folded as a worker would. Raises OfflineStoreUnavailableError.
+    The newest rows of each partition are folded as a worker does it. Raises OfflineStoreUnavailableError.
     """
     rows = sum(ends.values())
     began, folded, size = monotonic(), 0, 0

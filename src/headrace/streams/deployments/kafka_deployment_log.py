@@ -1,4 +1,4 @@
-"""The log of deployments on Kafka: one partition, kept for ever."""
+"""The log of deployments on Kafka: a topic with one partition that is kept for ever."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 class KafkaDeploymentLog:
-    """Appends, and reads all there is."""
+    """Appends changes, and reads all of them."""
 
     def __init__(self, bootstrap_servers: str) -> None:
-        """Make the topic if it is not there. Raises BusUnavailableError."""
+        """Create the topic if it does not exist. Raises BusUnavailableError."""
         self._servers = bootstrap_servers
         ensure_topics(bootstrap_servers, [TopicPlan(DEFINITIONS, 1, FOR_EVER)])
 
     def append(self, change: DeploymentChange) -> None:
-        """Returns once it is durable. Raises BusUnavailableError."""
+        """Append a change. Returns once it is durable. Raises BusUnavailableError."""
         producer = EventProducer(self._servers)
         producer.put(DEFINITIONS, change.namespace.encode(), encode(change))
         producer.flush()
 
     def read(self, namespace: str) -> Deployment:
-        """What is deployed by now. Raises BusUnavailableError, and CodecError for a change of a later release."""
+        """Return the present deployment. Raises BusUnavailableError, and CodecError for a change of a later release."""
         state = Deployment()
         with closing(TopicTail(self._servers, [DEFINITIONS], from_beginning=True)) as tail:
             changes = [decode(message.value()) for message in tail.drain()]

@@ -1,6 +1,6 @@
-"""Following what is deployed: which views to fold, when a service goes over to new ones, and when old ones go.
+"""The roll-out: which views a worker folds, when a service goes over to new views, and when old views go.
 
-Any number of workers do the same at once: all that they decide is the fold of two logs and of the cursors.
+Any number of workers do the same at once: every decision follows from two logs and the cursors.
 docs/adr/0011-definitions-are-deployed.md says why.
 """
 
@@ -42,31 +42,31 @@ if TYPE_CHECKING:
     from headrace.features.online.store import OnlineStore
 
 _GRACE_S = 60.0
-"""How long a view stays after nothing needs it: applications may be about to look it up."""
+"""How long a view stays after nothing needs it any more: applications may be about to look it up."""
 _DROP_AFTER_S = 5.0
-"""How long a retired view's keys stay: workers have to hear of it first."""
+"""How long the keys of a retired view stay: all workers have to read the retirement first."""
 _SCANS = 10
-"""Steps of about a thousand keys each time, while there is something to drop."""
+"""The steps of a scan in each turn, of about a thousand keys each, while there is something to drop."""
 logger = structlog.get_logger(__name__)
 
 
 class TopicFollower(Protocol):
-    """Follows topics: headrace.bus.tail.TopicTail."""
+    """Follows topics, as headrace.bus.tail.TopicTail does."""
 
     def poll(self, timeout_s: float) -> list[Message]:
-        """What has come."""
+        """Return the messages that have come."""
         ...
 
     def drain(self) -> list[Message]:
-        """Everything up to the present end."""
+        """Return all messages up to the present end."""
         ...
 
 
 class Rollout:
-    """What one worker makes of the definitions and the model events. Not for several threads at once.
+    """Follows definitions and model events for one worker. One thread may use it.
 
-    ``tail`` follows ``headrace.definitions`` and ``headrace.models`` from their beginnings, ``append`` writes to the
-    first of them. ``streams`` are those that the worker reads: it folds no view that wants other fields of them.
+    ``tail`` follows ``headrace.definitions`` and ``headrace.models`` from their beginnings; ``append`` writes to the
+    first of them. ``streams`` are the streams that the worker reads: it does not fold a view that needs other fields.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Rollout:
         self.deployment, self._models = Deployment(), dict[str, ModelState]()
 
     def begin(self, views: Sequence[ViewSpec], services: Sequence[ServiceSpec]) -> None:
-        """Read both logs. Before the first deployment, the worker's own definitions become it.
+        """Read both logs. If nothing was ever deployed, the worker's own definitions become the first deployment.
 
         Raises BusUnavailableError.
         """
@@ -110,12 +110,12 @@ class Rollout:
             self._take(self._tail.drain())
         if not self.deployment.deploys(views, services):
             logger.warning(
-                "the project's definitions are not those that are deployed, which hold",
+                "the project's definitions differ from the deployed ones, which hold",
                 do="see `headrace plan`, then `headrace apply`",
             )
 
     def specs(self) -> list[ViewSpec]:
-        """The views to fold: those wanted, and earlier versions that are not retired."""
+        """Return the views to fold: the wanted ones, and earlier versions that are not retired."""
         folded = self.deployment.folded(named_by_models(self._models))
         return [spec for name, spec in folded.items() if self._can_fold(name, spec)]
 
@@ -126,21 +126,21 @@ class Rollout:
         if name not in self._warned:
             self._warned.add(name)
             logger.warning(
-                "a deployed view wants a stream that this worker does not read, or other fields of it",
+                "a deployed view needs a stream that this worker does not read, or other fields of it",
                 view=name, topic=spec.stream.topic, do="start the worker again with the project's new streams",
             )  # fmt: skip
         return False
 
     def publish(self) -> None:
-        """Put the specs into the store, where it lacks them. Raises OnlineStoreUnavailableError."""
+        """Put the specs into the store. Raises OnlineStoreUnavailableError."""
         for name, spec in self.deployment.folded(named_by_models(self._models)).items():
             self._store.put_document(f"view:{name}", to_document(spec))
         self._serve()
 
     def step(self) -> list[ViewSpec]:
-        """Hear what is new, switch services, retire and drop views; the views to fold from now on.
+        """Read new changes, switch services, retire and drop views. Returns the views to fold from now on.
 
-        Raises OnlineStoreUnavailableError and BusUnavailableError; then it may be called again.
+        Raises OnlineStoreUnavailableError and BusUnavailableError; it may be called again after that.
         """
         if self._take(self._tail.poll(0)):
             self.publish()
@@ -152,7 +152,7 @@ class Rollout:
     # -- hearing ----------------------------------------------------------------------------------------------------
 
     def _take(self, messages: Sequence[Message]) -> bool:
-        """Whether there was something for this worker."""
+        """Take messages in. Returns whether one of them changed something."""
         before = self.deployment, dict(self._models)
         for message in messages:
             if message.topic() == MODELS:
@@ -201,7 +201,7 @@ class Rollout:
         return found
 
     def _may_replace(self, name: str, found: NamingDocument, wanted: NamingDocument) -> bool:
-        """A worker that has not heard of the newest deployment must not go back to an older one."""
+        """A worker that has not read the newest deployment yet must not go back to an older one."""
         if name_the_same(found, wanted) or deployment_number(found) >= deployment_number(wanted):
             return False
         is_ready = all(map(is_live, self._store.cursors(view_names(wanted))))
@@ -212,7 +212,7 @@ class Rollout:
     # -- retiring ---------------------------------------------------------------------------------------------------
 
     def _retire(self, in_force: Sequence[NamingDocument]) -> None:
-        """Say that views are retired which nothing has needed for a while. To say it twice is harmless."""
+        """Retire the views that nothing has needed for a while. Retiring a view twice is harmless."""
         models = named_by_models(self._models)
         needed = {*self.deployment.views, *models, *(view for service in in_force for view in view_names(service))}
         folded = self.deployment.folded(models)
@@ -226,7 +226,7 @@ class Rollout:
             )
 
     def _drop(self) -> None:
-        """Go through the store for keys of retired views, until a whole round finds none."""
+        """Remove keys of retired views from the store, until a complete scan finds none."""
         gone = self.deployment.specs.keys() - self.deployment.folded(named_by_models(self._models)).keys()
         self._dropped &= gone
         dropping = frozenset(self._undropped.over(gone - self._dropped))
@@ -247,14 +247,14 @@ class Rollout:
 
 
 class NamesPresentFor:
-    """Which names have been there for so long."""
+    """Tells which names have been present for ``for_s`` seconds."""
 
     def __init__(self, monotonic: Callable[[], float], for_s: float) -> None:
         self._monotonic, self._for_s = monotonic, for_s
         self._since: dict[str, float] = {}
 
     def over(self, names: set[str]) -> set[str]:
-        """Those of the names that every call for that long has named."""
+        """Return the names that every call of the last ``for_s`` seconds contained."""
         now = self._monotonic()
         self._since = {name: self._since.get(name, now) for name in names}
         return {name for name, since in self._since.items() if now - since >= self._for_s}
