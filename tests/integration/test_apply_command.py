@@ -123,9 +123,9 @@ def test_a_changed_view_is_planned_applied_once_and_served(
 ) -> None:
     project.start("worker", "--partitions", "2")
     store = RedisOnlineStore(services.redis_url, namespace)
-    until(lambda: store.get_document("service:risk") is not None, 40, project.said)
+    until(lambda: store.get_document("service:risk") is not None, 120, project.said)
     project.produce(ROWS)
-    until(lambda: project.run("plan").exit_code == 0 and json.loads(project.run("plan", "--json").stdout)["live"], 40)
+    until(lambda: project.run("plan").exit_code == 0 and json.loads(project.run("plan", "--json").stdout)["live"], 120)
 
     project.define(["1h", "1d"])
     planned = project.run("plan", "--json")
@@ -134,7 +134,7 @@ def test_a_changed_view_is_planned_applied_once_and_served(
     lines = {(line["kind"], line["action"]): line for line in told["lines"]}
     assert set(lines) == {("view", "changed"), ("service", "changed"), ("view", "kept")}
     assert lines["view", "changed"]["what"] == ["+ window 1d"]
-    until(lambda: estimate_of(project)["rows"] == ROWS, 20)
+    until(lambda: estimate_of(project)["rows"] == ROWS, 120)
     assert estimate_of(project)["bytes"] > 0
     assert "+ window 1d" in project.run("plan").stdout
 
@@ -175,4 +175,4 @@ def test_apply_without_a_worker_deploys_nothing_unless_told_not_to_wait(project:
     project.start("worker", "--partitions", "2")
     resumed = project.run("apply", "--yes")
     assert resumed.exit_code in {0, 75} or isinstance(resumed.exception, TransientError)
-    until(lambda: project.run("apply", "--yes").exit_code == 0, 60)
+    until(lambda: project.run("apply", "--yes").exit_code == 0, 120)

@@ -75,7 +75,7 @@ class Reader:
         if arguments == ["worker"]:
             self._wait_for_the_worker(process)
         else:
-            assert process.wait(60) == 0, self.told()
+            assert process.wait(240) == 0, self.told()
 
     def _wait_for_the_worker(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + 60

@@ -28,7 +28,6 @@ SMALL = {
     "bus/control.py": "the messages of the demo's barriers: several rooms read them",
     "features/kernel/sorting.py": "one order for the kernel and for what reads the log",
     "streams/deployments/kafka_deployment_log.py": "the adapter of a port",
-    "streams/plane/failpoints.py": "four files name a step at which a test lets a worker die",
     "streams/plane/plane_metrics.py": "a port, with nothing behind it",
     "trainers/runs/step_timer.py": "one class",
 }
