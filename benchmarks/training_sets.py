@@ -18,7 +18,8 @@ import polars as pl
 from deltalake import write_deltalake
 
 from headrace import Count, Entity, FeatureService, FeatureView, Max, Mean, Min, Settings, Stream, Sum, training_set
-from headrace.event_log.event_log import ACCEPTED, EventLog
+from headrace.event_log.columns import ACCEPTED
+from headrace.event_log.event_log import EventLog
 from headrace.event_log.table import with_all_columns
 
 from .charts import draw

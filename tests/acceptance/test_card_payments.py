@@ -19,7 +19,8 @@ import pytest
 
 from headrace.base.times import epoch_us, utc_datetime
 from headrace.bus.producer import EventProducer
-from headrace.event_log.event_log import ACCEPTED, EventLog
+from headrace.event_log.columns import ACCEPTED
+from headrace.event_log.event_log import EventLog
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_topic
 from headrace.models.model_event_log import MemoryAcknowledgements, events

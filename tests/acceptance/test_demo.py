@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 
-from headrace.event_log.event_log import ACCEPTED, EventLog
+from headrace.event_log.columns import ACCEPTED
+from headrace.event_log.event_log import EventLog
 from tests.support.demo_run import run_demo
 
 if TYPE_CHECKING:

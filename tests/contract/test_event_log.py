@@ -15,7 +15,8 @@ from msgspec import field
 from headrace.base.times import epoch_us
 from headrace.bus.source_partition import NO_CLOCK
 from headrace.errors import DefinitionError, FencedError, OfflineStoreUnavailableError
-from headrace.event_log.event_log import META, EventLog, log_schema
+from headrace.event_log.columns import META, log_schema
+from headrace.event_log.event_log import EventLog
 from headrace.event_log.log_writer import LogWriter
 from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 from tests.support.ping_log import ONE, REBORN, START, ZERO, append, offsets, pings, rows, stream_with

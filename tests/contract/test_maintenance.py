@@ -20,7 +20,8 @@ import pytest
 from headrace.base.times import SettableClock
 from headrace.errors import FencedError, SettingsError, TerminalError
 from headrace.event_log import maintenance
-from headrace.event_log.event_log import EventLog, log_schema
+from headrace.event_log.columns import log_schema
+from headrace.event_log.event_log import EventLog
 from headrace.event_log.log_writer import LogWriter
 from headrace.event_log.maintenance import COMPACTED, CompactionSizes, compact, table_shape, vacuum
 from headrace.models import artifact, manifest

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.base.times import epoch_us
-from headrace.event_log.event_log import log_schema
+from headrace.event_log.columns import log_schema
 from headrace.features.kernel.field import unpack
 from headrace.features.offline.view_history import PointInTimeQueries, ViewHistory, with_time
 from headrace.streams.views.folded_view import FoldedView

@@ -12,7 +12,7 @@ from headrace.base.times import epoch_us
 from headrace.bus.event import Event
 from headrace.bus.source_partition import NO_CLOCK
 from headrace.bus.stream import Stream, after
-from headrace.event_log.event_log import log_schema
+from headrace.event_log.columns import log_schema
 from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 from headrace.streams.views.logged_rows import LoggedRows
 

@@ -83,7 +83,7 @@ def _of_project(what: str, settings: Settings) -> ProfiledTable:
 def _accepted(rows: pl.DataFrame) -> pl.DataFrame:
     import polars as pl
 
-    from headrace.event_log.event_log import ACCEPTED
+    from headrace.event_log.columns import ACCEPTED
 
     return rows.filter(pl.col("__verdict") == ACCEPTED)
 

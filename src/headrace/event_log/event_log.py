@@ -1,20 +1,20 @@
 """The event log: one Delta table for each stream. It is the truth and the only restart point.
 
 A commit contains its rows and, as Delta transactions ``<topic id>-<partition>``, the offsets up to which the log is
-complete. The columns in :data:`META` are added to the event's own fields. A rejected row keeps its bytes.
+complete. The columns in ``META`` are added to the event's own fields. A rejected row keeps its bytes.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from headrace.bus.codec import schema
 from headrace.errors import OfflineStoreUnavailableError
+from headrace.event_log.columns import log_schema
 from headrace.event_log.files import read_local, read_remote
 from headrace.event_log.readable_log import ReadableLog
 from headrace.event_log.table import local_folder, missing_columns, no_rows, remote_files, with_defaults
@@ -26,26 +26,7 @@ if TYPE_CHECKING:
     from headrace.bus.source_partition import SourcePartition
     from headrace.bus.stream import Stream
 
-_TIME = pl.Datetime("us", "UTC")
-META: dict[str, Any] = {
-    "__topic_id": pl.Binary(),
-    "__partition": pl.Int32(),
-    "__offset": pl.Int64(),
-    "__record_timestamp": _TIME,
-    "__available_at": _TIME,
-    "__verdict": pl.String(),
-    "__reason": pl.String(),
-    "__error": pl.String(),
-    "__key": pl.Binary(),
-    "__value": pl.Binary(),
-}
-ACCEPTED, REJECTED = "accepted", "rejected"
 _ATTEMPTS = 10
-
-
-def log_schema(stream: Stream) -> dict[str, Any]:
-    """The Polars schema of a stream's table: :data:`META`, then the event's fields."""
-    return META | schema(stream)
 
 
 class EventLog(ReadableLog):

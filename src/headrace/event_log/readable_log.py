@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow.dataset as ds
 
 from headrace.event_log.by_source import by_source
+from headrace.event_log.columns import IDENTITY
 from headrace.event_log.files import NO_END, OffsetRange, read_local
 from headrace.event_log.table import local_folder, no_rows, with_defaults
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from headrace.bus.source_partition import SourcePartition
 
-IDENTITY = ("__topic_id", "__partition", "__offset", "__verdict")
-"""The columns that identify a row. Every read returns them."""
 _AHEAD = 2
 
 

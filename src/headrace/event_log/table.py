@@ -18,6 +18,7 @@ import pyarrow.fs
 from deltalake.fs import DeltaStorageHandler
 
 from headrace.errors import DefinitionError
+from headrace.event_log.columns import ACCEPTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,7 +89,7 @@ def with_defaults(rows: pl.DataFrame, table: DeltaTable) -> pl.DataFrame:
     }
     if not defaults:
         return rows
-    accepted = pl.col("__verdict") == "accepted"
+    accepted = pl.col("__verdict") == ACCEPTED
     return rows.with_columns(
         pl.when(accepted).then(pl.col(name).fill_null(pl.lit(value))).otherwise(name)
         for name, value in defaults.items()

@@ -10,7 +10,7 @@ import polars as pl
 from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
 
 from headrace.errors import DefinitionError
-from headrace.event_log.event_log import ACCEPTED, META
+from headrace.event_log.columns import ACCEPTED, META
 from headrace.features.offline.spine import keys_of
 
 if TYPE_CHECKING:

@@ -145,7 +145,7 @@ def _events(  # noqa: PLR0917 - one call site
     import polars as pl  # noqa: PLC0415 - look-ups need none of it
     import pyarrow.dataset as ds  # noqa: PLC0415
 
-    from headrace.event_log.event_log import ACCEPTED  # noqa: PLC0415
+    from headrace.event_log.columns import ACCEPTED  # noqa: PLC0415
     from headrace.features.offline.view_history import with_time  # noqa: PLC0415
 
     stream = compiled.spec.stream

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from headrace.bus.codec import Decoder
-from headrace.event_log.event_log import ACCEPTED
+from headrace.event_log.columns import ACCEPTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

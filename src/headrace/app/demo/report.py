@@ -10,7 +10,8 @@ import polars as pl
 from headrace.app.demo import evaluation
 from headrace.app.demo.completeness import count_lost_and_duplicated
 from headrace.base.times import utc_datetime
-from headrace.event_log.event_log import ACCEPTED, REJECTED, EventLog
+from headrace.event_log.columns import ACCEPTED, REJECTED
+from headrace.event_log.event_log import EventLog
 from headrace.features.offline.feature_history import FeatureHistory
 from headrace.models.predictions import VECTORS
 from headrace.trainers.audit.compare import ServedVectorRows, audit, lag_records, lags, skew

@@ -13,7 +13,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from headrace.errors import FencedError, OfflineStoreUnavailableError
-from headrace.event_log.event_log import ACCEPTED
+from headrace.event_log.columns import ACCEPTED
 from headrace.features.offline.feature_history import available_features
 from headrace.features.offline.view_history import ViewHistory
 

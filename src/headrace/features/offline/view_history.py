@@ -16,7 +16,7 @@ import polars as pl
 
 from headrace.bus.source_partition import NO_CLOCK
 from headrace.event_log.by_source import source_codes
-from headrace.event_log.event_log import ACCEPTED
+from headrace.event_log.columns import ACCEPTED
 from headrace.features.kernel.sorting import stable_order
 from headrace.features.kernel.tile_kernel import TileKernel, kernel
 from headrace.features.offline.tile_index import TileIndex

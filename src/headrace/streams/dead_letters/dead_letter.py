@@ -15,7 +15,7 @@ from headrace.base.times import epoch_us
 from headrace.bus.source_partition import SourcePartition
 from headrace.bus.topics import incarnations, retained_offsets
 from headrace.errors import BusUnavailableError, TerminalError, TopicUnknownError
-from headrace.event_log.event_log import REJECTED
+from headrace.event_log.columns import REJECTED
 from headrace.streams.plane.rejected_copies import letter_id
 
 if TYPE_CHECKING:

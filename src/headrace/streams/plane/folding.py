@@ -19,7 +19,7 @@ import structlog
 from confluent_kafka import Message
 
 from headrace.errors import OnlineStoreUnavailableError
-from headrace.event_log.event_log import REJECTED
+from headrace.event_log.columns import REJECTED
 from headrace.streams.plane.failpoints import failpoint
 from headrace.streams.plane.partition import PartitionPhase
 from headrace.streams.plane.record_judge import PartitionRecords, PartitionRun, RecordJudge

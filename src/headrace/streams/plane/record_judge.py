@@ -14,7 +14,7 @@ from confluent_kafka import Message
 
 from headrace.bus.codec import Decoder
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
-from headrace.event_log.event_log import ACCEPTED, REJECTED
+from headrace.event_log.columns import ACCEPTED, REJECTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from headrace.event_log.event_log import ACCEPTED
+from headrace.event_log.columns import ACCEPTED
 from headrace.features.offline.view_history import with_time
 
 if TYPE_CHECKING:

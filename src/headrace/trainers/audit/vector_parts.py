@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from headrace.event_log.event_log import ACCEPTED
+from headrace.event_log.columns import ACCEPTED
 from headrace.event_log.logged_offsets import LoggedOffsets
 from headrace.event_log.query_span import QuerySpan
 from headrace.features.kernel.on_demand import on_demand

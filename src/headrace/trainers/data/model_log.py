@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from headrace.bus.source_partition import NO_CLOCK
-from headrace.event_log.event_log import ACCEPTED
+from headrace.event_log.columns import ACCEPTED
 from headrace.features.kernel.expression_polars import to_polars
 from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.trainers.triggers.evidence import DAY_US, Evidence, Outcomes, ServedScores

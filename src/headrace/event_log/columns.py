@@ -1,0 +1,36 @@
+"""The columns of every table of the event log, and the verdicts on a record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from headrace.bus.codec import schema
+
+if TYPE_CHECKING:
+    from headrace.bus.stream import Stream
+
+_TIME = pl.Datetime("us", "UTC")
+META: dict[str, Any] = {
+    "__topic_id": pl.Binary(),
+    "__partition": pl.Int32(),
+    "__offset": pl.Int64(),
+    "__record_timestamp": _TIME,
+    "__available_at": _TIME,
+    "__verdict": pl.String(),
+    "__reason": pl.String(),
+    "__error": pl.String(),
+    "__key": pl.Binary(),
+    "__value": pl.Binary(),
+}
+"""The columns that headrace adds to the event's own fields."""
+IDENTITY = ("__topic_id", "__partition", "__offset", "__verdict")
+"""The columns that identify a row. Every read returns them."""
+ACCEPTED, REJECTED = "accepted", "rejected"
+"""The verdicts in the column ``__verdict``."""
+
+
+def log_schema(stream: Stream) -> dict[str, Any]:
+    """The Polars schema of a stream's table: :data:`META`, then the event's fields."""
+    return META | schema(stream)
