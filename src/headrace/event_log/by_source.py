@@ -43,7 +43,7 @@ def source_runs(rows: pl.DataFrame) -> tuple[np.ndarray, list[SourcePartition]]:
     numbers = partition.to_numpy()
     changed = np.ones(rows.height, bool)
     changed[1:] = numbers[1:] != numbers[:-1]
-    if not topic_id.eq_missing(topic_id.head(1)).all():  # mostly there is one
+    if not topic_id.eq_missing(topic_id.head(1)).all():  # most often there is only one
         changed[1:] |= topic_id.ne_missing(topic_id.shift(1)).to_numpy()[1:]
     starts = np.flatnonzero(changed)
     return starts, [SourcePartition(*found) for found in rows.select(_PLACE)[starts].iter_rows()]

@@ -77,7 +77,7 @@ class EventLog(ReadableLog):
         try:
             write_deltalake(self.path(stream.topic), empty, mode="ignore", storage_options=self._options)
         except DeltaError:
-            if not self.exists(stream.topic):  # else another worker was first
+            if not self.exists(stream.topic):  # otherwise another worker was first
                 raise
         return DeltaTable(self.path(stream.topic), storage_options=self._options)
 

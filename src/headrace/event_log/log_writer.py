@@ -86,7 +86,7 @@ class LogWriter:
         try:
             self._commit(rows, expected, versions, why)
         except CommitFailedError as error:
-            self.refresh()  # made or compacted meanwhile: that is no fence, but what changes our own transactions is
+            self.refresh()  # a compaction meanwhile is not a conflict; a change of our own transactions is one
             if self._versions(versions) != known:
                 raise self._fenced(str(error)) from error
             try:

@@ -190,7 +190,7 @@ def vacuum(log: EventLog, topic: str, now_s: int, retention: timedelta, *, dry_r
         gone = log.table(topic).vacuum(
             -(-int(retention.total_seconds()) // 3_600),
             dry_run=dry_run,
-            full=True,  # also what refused commits left behind
+            full=True,  # also the files of refused commits
             commit_properties=CommitProperties(app_transactions=[Transaction(VACUUMED, now_s)]),
         )
     return len({path.rpartition("/")[2] for path in gone})

@@ -35,7 +35,7 @@ class QuerySpan:
         keep = ds.field("__available_at") <= until
         for source, end in self.below[topic].items():
             keep |= (ds.field("__partition") == source.partition) & (ds.field("__offset") < end)
-        if self.from_us < longest_us:  # a window without a begin
+        if self.from_us < longest_us:  # a window without a beginning
             return keep
         return keep & ((ds.field("__available_at") >= since) | (ds.field(event_time) >= since))
 

@@ -86,7 +86,9 @@ class FeatureHistory:
         A source that a line does not name had no record then.
         """
         texts = pl.DataFrame({"text": pl.Series(served, dtype=pl.String)})
-        distinct = texts.unique(maintain_order=True).with_row_index("code")  # those served together share a line
+        distinct = texts.unique(maintain_order=True).with_row_index(
+            "code"
+        )  # vectors that were served together share a line
         codes = texts.join(distinct, on="text", how="left", nulls_equal=True, maintain_order="left")["code"].to_numpy()
         found = [{} if text is None else _DECODE(text) for text in distinct["text"].to_list()]
         of_views = [(self.view(spec).sources, [v.get(spec.name, {}) for v in found]) for spec in self._specs]

@@ -44,7 +44,7 @@ class SortedTiles:
         self._width = int(k.max()) - self._first_k + 1 if len(k) else 1
         self._ks: np.ndarray | None = None
         if (int(entity.max(initial=0)) + 1) * self._width * self._sources >= _MOST:
-            self._ks = np.unique(k)  # k counts by its rank among all, for entity and k to fit into one number
+            self._ks = np.unique(k)  # the rank of k, so that entity and k fit into one number
             self._width = len(self._ks)
         places, self.order = in_order(self._place(entity, k) + source)
         begins = run_starts(places)
@@ -76,7 +76,7 @@ class TileIndex:
         with ThreadPoolExecutor(_THREADS, "headrace-tiles") as threads:
             lifted = threads.submit(of.lift, rows.select("__time", "offset", *measured))
             self._entities, codes = EntityNumbers.number(rows.select([key for key, _ in of.entity_keys]))
-            entity, order = in_order(codes)  # what belongs together lies together
+            entity, order = in_order(codes)  # rows of one tile lie next to each other
             self._time, self._offset, self._source = (
                 rows.get_column(name).to_numpy().take(order) for name in ("__time", "offset", "__source")
             )
@@ -94,9 +94,9 @@ class TileIndex:
     def values(self, keys: pl.DataFrame, at_us: np.ndarray, offsets: np.ndarray) -> list[Values]:
         """Return the values of each column, a row a query. ``offsets`` is V: a row a query, a column a source."""
         entity = self._entities.find(keys)
-        order = stable_order(entity + 1, at_us)  # neighbours find their tiles side by side
+        order = stable_order(entity + 1, at_us)  # so that queries of neighbours use tiles that are close in memory
         entity, at_us, offsets = entity[order], at_us[order], offsets[order]
-        first = np.ones(len(order), bool)  # what is asked several times is answered once
+        first = np.ones(len(order), bool)  # equal queries are answered once
         first[1:] = (entity[1:] != entity[:-1]) | (at_us[1:] != at_us[:-1]) | (offsets[1:] != offsets[:-1]).any(axis=1)
         back = np.empty(len(order), np.int64)
         back[order] = np.cumsum(first) - 1
@@ -198,7 +198,7 @@ class EntityNumbers:
         for column in keys.get_columns():
             values, own = _numbered(_arrow(column))
             pairs = values
-            if entities._known:  # of several join keys each is told by its pair with what is before
+            if entities._known:  # with several join keys, a pair (number so far, next key) is numbered
                 pairs, own = _numbered(pa.array(numbers * len(values) + own))
             entities._known.append((values, pairs))
             numbers = own

@@ -83,7 +83,7 @@ class ViewHistory:
     def known_at(self, t_us: np.ndarray, delay_us: int) -> np.ndarray:
         """V by availability: per query and source, the offset after the last row with ``available_at <= t - delay``."""
         columns = []
-        order = np.argsort(t_us)  # in order they are found five times as fast
+        order = np.argsort(t_us)  # in order the search is five times as fast
         known_us, count = t_us[order] - delay_us, np.empty(len(t_us), np.int64)
         for source in self.sources:
             available, offsets = self._available[source]

@@ -93,7 +93,9 @@ class VectorParts:
         spans, begin = [], 0
         while begin < len(times):
             end = min(begin + MOST, int(np.searchsorted(times, times[begin] + longest_us, side="right")))
-            end = int(np.searchsorted(times, times[end - 1], side="right"))  # what was served at once stays together
+            end = int(
+                np.searchsorted(times, times[end - 1], side="right")
+            )  # vectors that were served together stay together
             spans.append((int(times[begin]), int(times[end - 1])))
             begin = end
         return spans

@@ -131,7 +131,7 @@ class KafkaExclusions:
         self._topic = topic
         ensure_topics(bootstrap_servers, [TopicPlan(topic, 1, FOR_EVER)])
         self._tail = TopicTail(bootstrap_servers, [topic], from_beginning=True)
-        self._records: list[bytes | None] = []  # all of them, as one that cannot be read must be met again
+        self._records: list[bytes | None] = []  # all of them, because an unreadable one must raise each time
 
     def append(self, change: ExclusionChange) -> None:
         """Send the change and wait for the broker."""

@@ -59,7 +59,7 @@ class RunnerLoop:
         consumer = Consumer(
             {
                 "bootstrap.servers": self._servers,
-                "log_level": 2,  # connections come and go: what matters is raised or returned
+                "log_level": 2,  # lost connections are normal; errors that matter are raised or returned
                 "group.id": self._group,
                 "group.protocol": "consumer",
                 "auto.offset.reset": "earliest",
@@ -101,7 +101,7 @@ class RunnerLoop:
     ) -> RunEnded:
         future: Future[RunEnded] = pool.submit(runner.run, request)
         while not future.done():
-            other = consumer.poll(_POLL_S)  # only keeps the membership; a rebalance may end the pause
+            other = consumer.poll(_POLL_S)  # keeps the membership; after a rebalance the pause may be over
             if other is not None:
                 self._waiting.append(other)
         return future.result()

@@ -84,7 +84,7 @@ class TriggerConsumer:
                 decision=decision,
             )
         )
-        self._states[model.name] = decision.after  # only what was said is remembered: else it is said again
+        self._states[model.name] = decision.after  # only after it was sent: otherwise it is sent again
 
     def _ask(self, model: str, decision: Decision, request_id: str) -> None:
         logger.info("asking for a run", model=model, rule=decision.rule, reason=decision.reason)

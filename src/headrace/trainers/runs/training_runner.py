@@ -102,7 +102,7 @@ class TrainingRunner:
             return self._attempt(request, timer)
         except UnavailableError:
             raise
-        except Exception as error:  # whatever it was, the next request is another one
+        except Exception as error:  # the next request does not depend on it
             logger.exception("run failed", request=request.request_id)
             published = self._state().request(request.request_id)  # it may have failed after it was published
             if published is not None:

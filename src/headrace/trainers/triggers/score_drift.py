@@ -20,7 +20,7 @@ BINS = 10
 RESAMPLES = 1_000
 PERCENTILE = 99.0
 SAMPLES_IN_REFERENCE = 4
-_SMOOTHING = 0.5  # rows added to each bin: an empty one is rare, not impossible
+_SMOOTHING = 0.5  # rows added to each bin: an empty bin is rare, not impossible
 
 
 @dataclass(frozen=True)
