@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from headrace.base.times import wall_clock
+from headrace.base.times import Clock, wall_clock
 from headrace.bus.control import Tick, decode_control
 from headrace.bus.faust_shell import ThreadService, listen, run_shell, shell
 from headrace.bus.producer import EventProducer
@@ -74,20 +74,21 @@ def make_topics(bootstrap_servers: str) -> None:
 
 
 class Trainer:
-    """The parts of a trainer process."""
+    """The parts of a trainer process. ``clock`` says when a heartbeat is late enough for the next tick."""
 
-    def __init__(self, config: TrainerConfig, models: Sequence[Model]) -> None:
+    def __init__(self, config: TrainerConfig, models: Sequence[Model], *, clock: Clock = wall_clock) -> None:
         self._config = config
+        self._clock = clock
         self._models = models
         self._log = EventLog(config.event_log)
         self._producer = EventProducer(config.bootstrap_servers)
         servers = config.bootstrap_servers
-        self._decided = TriggerConsumer(
+        self._triggers = TriggerConsumer(
             models, self._log, KafkaModelEventLog(servers), self._send, KafkaExclusions(servers)
         )
         self._run_tail = TopicTail(config.bootstrap_servers, [RUNS], from_beginning=True)
         self._runs = self._ended_runs()
-        self._decided.restore(_decisions(config.bootstrap_servers), self._runs)
+        self._triggers.restore(_decisions(config.bootstrap_servers), self._runs)
         self._next_tick_us = 0
         self._busy = asyncio.Lock()
 
@@ -100,8 +101,8 @@ class Trainer:
 
     def _tick(self, t_us: int) -> None:
         for run in self._ended_runs():
-            self._decided.run_ended(run)
-        self._decided.tick(t_us)
+            self._triggers.run_ended(run)
+        self._triggers.tick(t_us)
 
     def _send(self, topic: str, key: bytes, value: bytes) -> None:
         self._producer.put(topic, key, value)
@@ -119,7 +120,7 @@ class Trainer:
 
         The rules judge the event log. If no worker writes to it, there is nothing new to judge.
         """
-        now_us = wall_clock()
+        now_us = self._clock()
         if self._config.tick_us and now_us >= self._next_tick_us:
             self._next_tick_us = now_us + self._config.tick_us
             async with self._busy:
@@ -128,7 +129,7 @@ class Trainer:
     async def on_run(self, value: bytes) -> None:
         """Called for the end of every run."""
         async with self._busy:
-            await asyncio.to_thread(self._decided.run_ended, decode(value, RunEnded))
+            await asyncio.to_thread(self._triggers.run_ended, decode(value, RunEnded))
 
     def runners(self) -> dict[str, TrainingRunner]:
         """Make a runner for each model. It is called in the runner's thread, because MLflow takes seconds to import."""
