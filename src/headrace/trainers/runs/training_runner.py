@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,10 +21,9 @@ from headrace.trainers.runs.fitting import Fits, FitTask, describe_run
 from headrace.trainers.runs.holdout import Challenger, HoldoutSplit, judged_against, judged_first, split_holdout
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded
 from headrace.trainers.runs.provenance import RunInputs, make_manifest, metrics, publication, run_seed
-from headrace.trainers.runs.step_timer import StepTimer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from headrace.event_log.event_log import EventLog
     from headrace.event_log.readable_log import LogSnapshot
@@ -49,6 +50,23 @@ class RunOptions:
     seed: int = 0
     looks: Sequence[tuple[int, int]] = ()
     trusted: Sequence[str] = ()
+
+
+@dataclass
+class StepTimer:
+    """Adds up how long the steps of a run take. ``seconds`` maps the name of a step to its time, rounded to 1 ms."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Add the time that the block takes to the step, also if the block raises."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = self.seconds.get(name, 0.0) + time.perf_counter() - started
+            self.seconds[name] = round(spent, 3)
 
 
 @dataclass(frozen=True)
