@@ -21,7 +21,7 @@ from headrace.features.online.store import FencedWrite
 from headrace.models.model_events import ModelEvent, ViewRef, encode
 from headrace.streams.deployments.deployment import Deployed, DeploymentChange
 from headrace.streams.deployments.deployment import encode as encode_change
-from headrace.streams.deployments.rollout import Rollout
+from headrace.streams.deployments.rollout import Rollout, RolloutTimes
 from tests.support.crash.definitions import payments
 from tests.support.model_events import SERVICE, published
 
@@ -101,8 +101,8 @@ class Scene:
     def worker(self, *views: FeatureView) -> Rollout:
         rollout = Rollout(
             "here", [STREAM], self.store, Tail(self.log), self.log.append,
-            new_id=lambda: f"d{next(self.ids)}", clock=lambda: 1,
-            monotonic=lambda: self.now, grace_s=60, drop_after_s=5,
+            new_id=lambda: f"d{next(self.ids)}",
+            times=RolloutTimes(lambda: 1, lambda: self.now, grace_s=60, drop_after_s=5),
         )  # fmt: skip
         rollout.begin([view.spec for view in views], [service(*views)])
         rollout.publish()

@@ -40,7 +40,6 @@ LARGE: dict[str, str] = {
 
 WIDE: dict[str, str] = {
     "app/demo/barrier.py:Barriers": "waits for three logs and a store at once",
-    "streams/deployments/rollout.py:Rollout": "two logs, a store, and every source of time and ids",
 }
 """Classes whose constructors may take more, each with its reason."""
 

@@ -35,7 +35,7 @@ from headrace.features.definitions.store_documents import ViewDocument
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.streams.deployments.kafka_deployment_log import KafkaDeploymentLog
-from headrace.streams.deployments.rollout import Rollout
+from headrace.streams.deployments.rollout import Rollout, RolloutTimes
 from headrace.streams.metrics import WorkerMetrics, serve_metrics
 from headrace.streams.plane.data_plane import DataPlane
 from headrace.streams.plane.plane_config import PlaneConfig
@@ -130,9 +130,7 @@ def follow_deployments(
         TopicTail(bootstrap_servers, [DEFINITIONS, MODELS], from_beginning=True),
         KafkaDeploymentLog(bootstrap_servers).append,
         new_id=lambda: uuid.uuid4().hex,
-        clock=wall_clock,
-        monotonic=time.monotonic,
-        **waits,
+        times=RolloutTimes(wall_clock, time.monotonic, **waits),
     )
 
 

@@ -6,6 +6,7 @@ docs/adr/0011-definitions-are-deployed.md says why.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
@@ -62,6 +63,19 @@ class TopicFollower(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class RolloutTimes:
+    """The clocks of a roll-out, and its waits.
+
+    A view stays for ``grace_s`` after nothing needs it any more. Its keys stay for ``drop_after_s`` after it retired.
+    """
+
+    clock: Clock
+    monotonic: Callable[[], float]
+    grace_s: float = _GRACE_S
+    drop_after_s: float = _DROP_AFTER_S
+
+
 class Rollout:
     """Follows definitions and model events for one worker. One thread may use it.
 
@@ -78,16 +92,13 @@ class Rollout:
         append: Callable[[DeploymentChange], None],
         *,
         new_id: Callable[[], str],
-        clock: Clock,
-        monotonic: Callable[[], float],
-        grace_s: float = _GRACE_S,
-        drop_after_s: float = _DROP_AFTER_S,
+        times: RolloutTimes,
     ) -> None:
         self._namespace, self._store, self._tail, self._append = namespace, store, tail, append
         self._streams = {stream.topic: stream.spec for stream in streams}
-        self._new_id, self._clock = new_id, clock
-        self._unneeded = NamesPresentFor(monotonic, grace_s)
-        self._undropped = NamesPresentFor(monotonic, drop_after_s)
+        self._new_id, self._clock = new_id, times.clock
+        self._unneeded = NamesPresentFor(times.monotonic, times.grace_s)
+        self._undropped = NamesPresentFor(times.monotonic, times.drop_after_s)
         self._dropped: set[str] = set()
         self._dropping: frozenset[str] = frozenset()
         self._scan, self._found = 0, 0
