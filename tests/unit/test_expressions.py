@@ -91,7 +91,7 @@ def test_steps_that_make_no_sense_are_refused(expression: Expression, match: str
     "tree", [None, [], "a", ["col"], ["zz", 1], ["add", ["col", "a"]], ["not", ["lt", ["col", "a"], 3]]]
 )
 def test_trees_of_another_version_are_refused(tree: Any) -> None:
-    with pytest.raises(DefinitionError, match="no expression of this version"):
+    with pytest.raises(DefinitionError, match="is not an expression of this version"):
         check(tree)
 
 
