@@ -103,7 +103,7 @@ class EventLog(ReadableLog):
             raise OfflineStoreUnavailableError(message) from error
 
     def exists(self, topic: str) -> bool:
-        """Whether the topic has a table. Raises OfflineStoreUnavailableError."""
+        """Return whether the topic has a table. Raises OfflineStoreUnavailableError."""
         with self.storage(topic):
             return DeltaTable.is_deltatable(self.path(topic), self._options)
 

@@ -36,12 +36,18 @@ class LogWriter:
         self._table = log.table(stream.topic)
 
     def position(self, source: SourcePartition) -> int | None:
-        """D: the offset below which this version of the log is complete, or None if it has nothing of the partition."""
+        """Return D, the offset below which this version of the log is complete.
+
+        Return None if the log has nothing of the partition.
+        """
         with self._log.storage(self._topic):
             return self._table.transaction_version(source.text)
 
     def cut(self, source: SourcePartition) -> int | None:
-        """What the log says of a topic that ends below D: D if that was accepted, else -1 - its end; or None."""
+        """Return the note in the log about a topic that ends below D, or None if there is no note.
+
+        The note is D if a person has accepted the cut. Before that it is -1 minus the end of the topic.
+        """
         with self._log.storage(self._topic):
             return self._table.transaction_version(f"{source.text}-cut")
 

@@ -30,11 +30,11 @@ def _identified(columns: Sequence[str]) -> list[str]:
 
 
 class ReadableLog(ABC):
-    """What can be read from an event log or from a snapshot of it. Every read raises OfflineStoreUnavailableError."""
+    """The reads of an event log or of a snapshot of it. Every read may raise OfflineStoreUnavailableError."""
 
     @abstractmethod
     def newest(self, topic: str, known: DeltaTable | None = None) -> DeltaTable:
-        """The version of the table to read. ``known`` is a handle that the caller already has; it is updated."""
+        """Return the version of the table to read. ``known`` is a handle that the caller already has; it is updated."""
 
     @abstractmethod
     def storage(self, topic: str, *, passing: type[Exception] | tuple[()] = ()) -> AbstractContextManager[None]:
@@ -42,22 +42,25 @@ class ReadableLog(ABC):
 
     @abstractmethod
     def visible(self, topic: str, rows: pl.DataFrame) -> pl.DataFrame:
-        """The part of these rows that the log shows. Every read passes its rows through here."""
+        """Return the part of these rows that the log shows. Every read passes its rows through this method."""
 
     @abstractmethod
     def rows(self, topic: str, table: DeltaTable, uris: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
         """The rows of some files of a topic's table. ``columns`` include the ones that identify a row."""
 
     def snapshot(self) -> LogSnapshot:
-        """A snapshot of this log: from now on each topic stays as it is when it is read first."""
+        """Return a snapshot of this log. In it, each topic stays as it is at its first read."""
         return LogSnapshot(self)
 
     def reader(self, topic: str, columns: Sequence[str] | None = None) -> LogReader:
-        """A reader that returns each row once: with ``columns`` and the ones that identify a row, or with all."""
+        """Return a reader that returns each row once.
+
+        Its rows have ``columns`` and the columns that identify a row; with None they have all columns.
+        """
         return LogReader(self, topic, columns)
 
     def read(self, topic: str) -> pl.DataFrame:
-        """All rows of one version of the table. The rows of each source partition are in order."""
+        """Return all rows of one version of the table. The rows of each source partition are in order."""
         return self.reader(topic).read()
 
     def read_from(
@@ -68,7 +71,7 @@ class ReadableLog(ABC):
         end: int | None = None,
         columns: Sequence[str] | None = None,
     ) -> pl.DataFrame:
-        """The rows of one source partition at offsets from ``start`` to below ``end``, in order.
+        """Return the rows of one source partition at offsets from ``start`` to below ``end``, in order.
 
         Files whose statistics lie outside of these offsets are not read.
         """
@@ -88,10 +91,10 @@ class ReadableLog(ABC):
         return frame.select(columns) if columns else frame
 
     def select(self, topic: str, keep: ds.Expression | None, columns: Sequence[str] | None = None) -> pl.DataFrame:
-        """The rows that a filter keeps. The rows of each source partition are in order.
+        """Return the rows that a filter keeps. The rows of each source partition are in order.
 
-        They have ``columns`` and the ones that identify a row, or all columns. Files whose statistics lie outside of
-        the filter are not read.
+        They have ``columns`` and the columns that identify a row; with None they have all columns. Files whose
+        statistics lie outside of the filter are not read.
         """
         read = _identified(columns) if columns else None
         with self.storage(topic):
@@ -101,7 +104,7 @@ class ReadableLog(ABC):
         return rows.sort("__partition", "__topic_id", "__offset")
 
     def scan(self, topic: str, columns: Sequence[str], keep: ds.Expression | None = None) -> Iterator[pl.DataFrame]:
-        """The rows of :meth:`select` in pieces and in no order. Only a few pieces of a file are in memory at a time."""
+        """Yield the rows of :meth:`select` in pieces, unordered. Only a few pieces of a file are in memory at once."""
         read = _identified(columns)
         with self.storage(topic):
             table = self.newest(topic)
@@ -114,7 +117,7 @@ class ReadableLog(ABC):
 
 
 class LogSnapshot(ReadableLog):
-    """A log at one moment: each topic stays as it was when this snapshot read it first.
+    """A log at one moment: each topic stays as it was at the first read of this snapshot.
 
     Use one when several reads must see the same rows, for example of a topic that has both features and labels.
     """
@@ -124,7 +127,7 @@ class LogSnapshot(ReadableLog):
         self._tables: dict[str, DeltaTable] = {}
 
     def newest(self, topic: str, known: DeltaTable | None = None) -> DeltaTable:
-        """Return the table as it was when this snapshot read it first. ``known`` is not used."""
+        """Return the table as it was at the first read of this snapshot. ``known`` is not used."""
         del known
         if topic not in self._tables:
             self._tables[topic] = self._log.newest(topic)
@@ -146,8 +149,8 @@ class LogSnapshot(ReadableLog):
 class LogReader:
     """Reads the rows of a table once each: every call of :meth:`read` returns the rows that are new since the last one.
 
-    Compaction rewrites files. Rows are told apart by their offsets, so none comes twice and none is missed. The columns
-    are those of the first call, even if the table gets new ones later.
+    Compaction rewrites files. Rows are identified by their offsets, so no row comes twice and no row is missed. The
+    columns are those of the first call, even if the table gets new columns later.
     """
 
     def __init__(self, log: ReadableLog, topic: str, columns: Sequence[str] | None = None) -> None:
@@ -159,7 +162,7 @@ class LogReader:
         self._next: dict[SourcePartition, int] = {}
 
     def read(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
-        """The rows that are new since the last call, in the log as it is now or in a later ``snapshot`` of it.
+        """Return the rows that are new since the last call, from the log or from a later ``snapshot`` of it.
 
         The rows of each source partition are in order.
         """

@@ -1,1 +1,1 @@
-"""What is remembered: definitions, the tile kernel, online store, offline store, point in time."""
+"""Features: their definitions, the tile kernel, the online store, and values at a point in time."""

@@ -34,7 +34,7 @@ class Interval:
 
 
 def higher_is_better(metric: Metric) -> bool:
-    """Whether a larger value of the metric is the better one."""
+    """Return whether a larger value of the metric is better than a smaller one."""
     return metric == "auc"
 
 

@@ -1,4 +1,4 @@
-"""What users write about a model: the model, its label and its gate. It exports the trigger functions too."""
+"""The classes by which users define a model: Model, Label and Gate. The module exports the trigger functions too."""
 
 from __future__ import annotations
 
@@ -336,7 +336,10 @@ def _described(wanted: RequestField) -> str:
 
 
 def _brings(field: Field, wanted: RequestField) -> bool:
-    """Whether a request's field can be what a service asks for. An int may stand for a float, null if it is allowed."""
+    """Return whether a request's field can give the value that a service asks for.
+
+    An int may stand for a float. The field may be null only if the service allows null.
+    """
     is_kind = field.kind == wanted.kind or (field.kind, wanted.kind) == ("int", "float")
     return is_kind and not field.many and (wanted.nullable or not field.nullable)
 

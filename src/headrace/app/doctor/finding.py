@@ -16,7 +16,10 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What was checked, how severe the finding is, what was found, and what to do. There is no advice for ``ok``."""
+    """One line of the doctor's report: the checked subject, the severity, what was found, and the advice.
+
+    A finding with the severity ``ok`` has no advice.
+    """
 
     subject: str
     severity: Severity

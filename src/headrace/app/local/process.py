@@ -47,7 +47,7 @@ class GuardedProcess:
 
     @property
     def running(self) -> bool:
-        """Whether the command runs."""
+        """True while the command runs."""
         return self._guard.poll() is None
 
     def ask_to_stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Entities: what features belong to."""
+"""Entities: the kinds of things that features belong to."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ KEY_KINDS: dict[KeyType, KeyKind] = {str: "str", int: "int"}
 
 @dataclass(frozen=True)
 class Entity:
-    """What features belong to, such as an airport or a pair of airports.
+    """The kind of thing that features belong to, such as an airport or a pair of airports.
 
-    Its join keys are the fields whose values make the key. Each is a str or int field of every stream whose views use
-    the entity. Without ``keys`` there is one, which has the entity's name.
+    The join keys are the fields whose values make the key of one entity. Every stream whose views use the entity has
+    each of these fields, as a str or an int. Without ``keys`` there is one join key, which has the entity's name.
 
     >>> from headrace import Entity
     >>> Entity("origin", str).join_keys

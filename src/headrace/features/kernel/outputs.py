@@ -52,7 +52,7 @@ class OutputColumn:
 
     @property
     def exact(self) -> bool:
-        """Whether two answers at the same V and t are equal to the bit, not only within a tolerance."""
+        """True if two answers at the same V and t are equal to the bit, False if they are equal within a tolerance."""
         return self.kind not in _IN_TOLERANCE
 
 

@@ -167,14 +167,14 @@ def _reader(log: ReadableLog, topic: str, specs: Sequence[ViewSpec], span: Query
 
 
 def _offsets(sources: Sequence[SourcePartition], found: Sequence[Mapping[str, int]]) -> np.ndarray:
-    """Return a row a line and a column a source; 0 where a line does not name a source."""
+    """Return one row for each line and one column for each source; 0 where a line does not name a source."""
     names = [source.text for source in sources]
     columns = [[offsets.get(name, 0) for offsets in found] for name in names]
     return np.array(columns, np.int64).reshape(len(columns), len(found)).T
 
 
 def _unknown(sources: Sequence[SourcePartition], found: Sequence[Mapping[str, int]]) -> np.ndarray:
-    """Whether a line names records of a source that is not among these."""
+    """Return True for each line that names records of a source which is not in ``sources``."""
     names = {source.text for source in sources}
     return np.array([any(end > 0 for name, end in offsets.items() if name not in names) for offsets in found], bool)
 

@@ -93,9 +93,9 @@ class ViewHistory:
         return np.stack(columns, axis=1) if columns else np.zeros((len(t_us), 0), np.int64)
 
     def out_of_range(self, at_us: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-        """Whether each t is older than the view's clock at V minus its history: then there is no value.
+        """Return True for each t that is older than the view's clock at V minus its history. Such a t has no value.
 
-        ``offsets`` is V: a row a query, a column a source.
+        ``offsets`` is V, with one row for each query and one column for each source partition.
         """
         clock = np.full(len(at_us), NO_CLOCK)
         for column, source in enumerate(self.sources):
@@ -106,9 +106,9 @@ class ViewHistory:
         return outside
 
     def values(self, queries: PointInTimeQueries) -> list[Values]:
-        """Return the values of each column of the kernel, a row a query.
+        """Return the values of each column of the kernel, with one row for each query.
 
-        Records of a source that a query does not name do not count.
+        If a query does not name a source partition, the records of this partition do not count for it.
         """
         keys, offsets = queries.keys.select(self._names), self._align(queries)
         if self._kept.height <= INDEX_ROWS:

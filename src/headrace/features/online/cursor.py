@@ -26,7 +26,7 @@ FENCE = 24
 
 
 class CursorState(IntEnum):
-    """Whether the fields that a cursor covers are complete."""
+    """The state of a cursor: LIVE if the fields that it covers are complete, REBUILDING if events may be missing."""
 
     LIVE = 0
     REBUILDING = 1
@@ -79,7 +79,7 @@ def present(cursors: Mapping[SourcePartition, Cursor]) -> list[Cursor]:
 
 
 def is_live(cursors: Mapping[SourcePartition, Cursor]) -> bool:
-    """Whether every partition of the topic has a cursor and has caught up."""
+    """Return whether every partition of the topic has a cursor and has caught up."""
     current = present(cursors)
     is_whole = bool(current) and len(current) >= max(cursor.partitions for cursor in current)
     return is_whole and all(cursor.state is CursorState.LIVE for cursor in current)

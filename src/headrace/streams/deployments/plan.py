@@ -29,7 +29,7 @@ class BackfillEstimate(msgspec.Struct, frozen=True):
 
 
 class PlanLine(msgspec.Struct, frozen=True, kw_only=True):
-    """What happens to one view version or to one service.
+    """The line of a plan for one view version or one service: it says what happens to it.
 
     A view that is removed or changed leaves an old version, which has a line of its own: it *retires*, or it is *kept*
     for the reasons in ``why``. ``what`` has the changes, one phrase each. ``live``: the view has caught up, or the
@@ -56,7 +56,7 @@ class DeploymentPlan(msgspec.Struct, frozen=True):
 
     @property
     def is_live(self) -> bool:
-        """Whether nothing has to be deployed and everything deployed has caught up."""
+        """True if nothing has to be deployed and everything that is deployed has caught up."""
         return self.is_deployed and all(line.live is not False for line in self.lines)
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What changed between two versions of a view or of a service, in words."""
+"""The changes between two versions of a view or of a service, in words."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def service_changes(old: ServiceSpec, new: ServiceSpec) -> list[str]:
 
 
 def _named(what: str, old: Sequence[_NamedPart], new: Sequence[_NamedPart]) -> list[str]:
-    """What was added, what is gone and what differs; the order if only that did."""
+    """Return phrases for the parts that were added, removed or changed. If only the order changed, say so."""
     before, after = ({part.name: part for part in parts} for parts in (old, new))
     phrases = [f"+ {what} {name}" for name in after if name not in before]
     phrases += [f"- {what} {name}" for name in before if name not in after]

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Gap:
     """The log of a partition ends at ``log_ends`` (D), the topic holds [``topic_begins``, ``topic_ends``).
 
-    Either the topic begins beyond D: records are gone that the log never had. Or it ends below D: it was cut, or
-    restored from older data, and its next records would repeat offsets that the log has.
+    There are two kinds. If the topic begins beyond D, some records are gone and the log never had them. If the topic
+    ends below D, it was cut, or restored from older data. Its next records would repeat offsets that the log has.
     """
 
     topic: str
@@ -27,7 +27,7 @@ class Gap:
 
     @property
     def is_cut(self) -> bool:
-        """Whether the topic was cut: it ends below D."""
+        """True if the topic was cut, so that it ends below D."""
         return self.topic_ends < self.log_ends
 
     @property
@@ -57,7 +57,10 @@ class Gap:
 
 
 def find_gap(topic: str, source: SourcePartition, retained: RetainedOffsets, writer: LogWriter) -> Gap | None:
-    """Return the gap of a partition, None if there is none or it is accepted. Raises OfflineStoreUnavailableError."""
+    """Return the gap of a partition. Return None if there is no gap, or if it was accepted.
+
+    Raises OfflineStoreUnavailableError.
+    """
     log_ends, cut = writer.position(source) or 0, writer.cut(source)
     ends = retained.ends if cut is None or cut >= 0 else min(retained.ends, -1 - cut)
     if retained.begins <= log_ends and (ends >= log_ends or cut == log_ends):
@@ -66,7 +69,7 @@ def find_gap(topic: str, source: SourcePartition, retained: RetainedOffsets, wri
 
 
 def note_cut(gap: Gap, writer: LogWriter) -> None:
-    """Note a cut in the log. Else a topic that grows beyond D again would hide it.
+    """Write a note about a cut into the log. Without the note, a topic that grows beyond D again would hide the cut.
 
     Raises FencedError and OfflineStoreUnavailableError.
     """
@@ -76,7 +79,7 @@ def note_cut(gap: Gap, writer: LogWriter) -> None:
 
 
 def accept_gap(gap: Gap, writer: LogWriter, reason: str) -> None:
-    """Let the log go on at :attr:`Gap.goes_on_at`. Raises FencedError if it has moved since the gap was found."""
+    """Let the log go on at :attr:`Gap.goes_on_at`. Raises FencedError if the log has moved since the gap was found."""
     why = {"headrace.gap": gap.why, "headrace.accepted-loss": str(gap.rows_lost), "headrace.reason": reason}
     cut = gap.goes_on_at if gap.is_cut else None
     writer.note(gap.source, gap.log_ends or None, gap.goes_on_at, cut=cut, why=why)

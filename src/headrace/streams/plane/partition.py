@@ -38,8 +38,8 @@ class OwnedPartition:
     """A source partition that is read: its position, its views, and what was counted since it was opened.
 
     ``next_offset``: all records below it were judged and buffered.
-    ``reads_from``: Kafka is read from here. It is below ``next_offset`` where a cut topic was accepted; records below
-    ``next_offset`` are dropped.
+    ``reads_from``: the offset from which Kafka is read. After the loss of a cut topic was accepted, it is below
+    ``next_offset``. Records below ``next_offset`` are dropped.
     ``partition_count``: the number of the topic's partitions, which the cursors give to look-ups.
     ``available_us``: the partition's clock, the ``available_at`` of its last record.
     ``behind``: the views that have yet to catch up.
@@ -64,7 +64,7 @@ class OwnedPartition:
 
     @property
     def is_written(self) -> bool:
-        """Whether this worker writes the partition's cursors and fields."""
+        """True if this worker writes the partition's cursors and fields."""
         return self.phase in {PartitionPhase.CATCHING_UP, PartitionPhase.LIVE}
 
     @property
@@ -94,10 +94,10 @@ class OwnedPartition:
 
 @dataclass(frozen=True)
 class StoppedPartition:
-    """A partition that Kafka assigned to this worker and that is not read, and why.
+    """A partition that Kafka assigned to this worker but that is not read. ``why`` gives the reason.
 
-    ``gap``: the gap between its topic and its log, if there is one; ``owned`` then names the cursors that have to say
-    *rebuilding*.
+    ``gap``: the gap between the partition's topic and its log, or None if there is none. If there is a gap, ``owned``
+    has the views whose cursors must say *rebuilding*.
     """
 
     topic: str
@@ -113,7 +113,7 @@ class StoppedPartition:
 
     @property
     def phase(self) -> PartitionPhase:
-        """It stays stopped until it is opened again."""
+        """The phase STOPPED, until the partition is opened again."""
         return PartitionPhase.STOPPED
 
     def report(self) -> StoppedReport:

@@ -76,7 +76,7 @@ class ViewPartition:
 
     @property
     def is_live(self) -> bool:
-        """Whether every shard has a cursor that says so."""
+        """True if every shard has a cursor, and every cursor says *live*."""
         return all(cursor.next_offset >= 0 and cursor.state is CursorState.LIVE for cursor in self.cursors)
 
     @property
@@ -117,7 +117,7 @@ class ViewPartition:
         return cursor.moved(self.position, 0, max(cursor.clock, self.clock), cursor.state)
 
     def marked(self, state: CursorState) -> list[FencedWrite]:
-        """Return writes that fold nothing and put a state into every cursor, also where there is no cursor yet."""
+        """Return writes that put a state into every shard's cursor and fold nothing. A missing cursor is created."""
         return [
             self._write(shard, cursor.moved(max(cursor.next_offset, 0), 0, cursor.clock, state))
             for shard, cursor in enumerate(self.cursors)

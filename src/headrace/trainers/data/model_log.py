@@ -91,9 +91,9 @@ def _clocks(rows: pl.DataFrame) -> dict[Any, int]:
 def joined_label(label: Label, until_us: pl.Expr, clock_us: int) -> pl.Expr:
     """The label of a row that is joined with :meth:`ModelLog.labels`: null unless it arrived by ``until_us``.
 
-    With ``missing=False`` a row has no label, true or false, before ``clock_us``, the time up to which the log has all
-    partitions of the label's stream, is later than ``until_us``. Until then its label may still be in Kafka, and the
-    labels that are in the log already would all be true ones.
+    ``clock_us`` is the time up to which the log has all partitions of the label's stream. With ``missing=False`` a row
+    has no label, neither true nor false, until ``clock_us`` is later than ``until_us``. Before that, its label may
+    still be in Kafka, and all labels that are already in the log would be true.
     """
     in_time = pl.col("__labelled_at").dt.epoch("us") <= until_us
     if label.missing is None:
@@ -103,7 +103,7 @@ def joined_label(label: Label, until_us: pl.Expr, clock_us: int) -> pl.Expr:
 
 
 def _outside(spans: Sequence[TimeSpan], at: pl.Expr) -> pl.Expr:
-    """Whether a request of that time is in none of the spans."""
+    """Return an expression that is true if a request of this time is in none of the spans."""
     us = at.dt.epoch("us")
     return pl.all_horizontal(pl.lit(value=True), *((us < span.from_us) | (us >= span.to_us) for span in spans))
 
@@ -210,7 +210,7 @@ class ModelLog:
         return joined.with_columns(own).drop("__vector_us")
 
     def _repeated(self, t_us: int, snapshot: LogSnapshot | None) -> pl.Series:
-        """The keys that were requested more than once by then."""
+        """Return the keys of which more than one request was available at ``t_us``."""
         requests = self.requests(snapshot).filter(pl.col("__available_at").dt.epoch("us") <= t_us)
         keys = requests.get_column(self._model.request_key)
         return keys.filter(keys.is_duplicated()).unique()
@@ -236,9 +236,10 @@ class ModelLog:
         return self.labelled(t_us, excluded=excluded).get_column("__label").count()
 
     def evidence(self, t_us: int, version: int | None, excluded: Sequence[TimeSpan] = ()) -> Evidence:
-        """What the trigger rules judge by. Scores and outcomes of the live version are read when a rule asks for them.
+        """Return the evidence for the trigger rules.
 
-        ``version`` is the live one, None before there is one.
+        The scores and outcomes of the live version are read only when a rule asks for them. ``version`` is the live
+        version, or None before the first one.
         """
         labels = self.matured_labels(t_us, excluded)
         if version is None:

@@ -85,7 +85,7 @@ class JudgedRows:
 
 
 class KnownRates(NamedTuple):
-    """What was known of the label before the holdout: its rate in the training rows and in their last period."""
+    """The rates of the label that were known before the holdout: in the training rows, and in their last period."""
 
     of_training: float
     of_last_period: float

@@ -38,7 +38,7 @@ class HoldoutSplit:
 
     @property
     def empty(self) -> bool:
-        """Whether one side has no rows."""
+        """True if one of the two parts has no rows."""
         return not (len(self.training) and len(self.holdout))
 
 

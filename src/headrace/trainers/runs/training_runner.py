@@ -71,7 +71,7 @@ class StepTimer:
 
 @dataclass(frozen=True)
 class _DataOfRun:
-    """What one run is made of: the request, the snapshot that it reads, and the examples that were built from it."""
+    """The data of one run: the request, the snapshot that the run reads, and the examples made from the snapshot."""
 
     request: RetrainRequest
     timer: StepTimer

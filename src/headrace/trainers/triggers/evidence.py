@@ -17,9 +17,9 @@ DAY_US = 86_400_000_000
 
 @dataclass(frozen=True)
 class ServedScores:
-    """Scores that the live version served, none of them of its training rows. The arrays have one entry a prediction.
+    """The scores that the live version served. No score belongs to one of its training rows.
 
-    ``day`` counts days since the epoch.
+    The arrays have one entry for each prediction. ``day`` counts days since the epoch.
     """
 
     day: NDArray[np.int64]
@@ -28,7 +28,10 @@ class ServedScores:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Matured outcomes of the live version. The arrays have one entry a labelled prediction; ``label`` is 0 or 1."""
+    """Matured outcomes of the live version. The arrays have an entry for each labelled prediction.
+
+    ``label`` is 0 or 1.
+    """
 
     day: NDArray[np.int64]
     score: NDArray[np.float64]
@@ -47,7 +50,7 @@ def no_outcomes() -> Outcomes:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of a model at the event time ``t_us``.
+    """The facts about a model that are known at the event time ``t_us``.
 
     ``matured_labels`` is the total so far, not the increase since the last tick. ``scores`` and ``outcomes`` are
     functions, because reading them is slow: a rule calls them only when it needs them.

@@ -14,13 +14,13 @@ class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True, tag_field="rule"):
 
 
 class VolumeSpec(TriggerSpec, frozen=True, kw_only=True, tag="volume"):
-    """So many matured labels since the last finished run."""
+    """A trigger on this number of matured labels since the last finished run."""
 
     labels: int
 
 
 class ScoreDriftSpec(TriggerSpec, frozen=True, kw_only=True, tag="drift"):
-    """A PSI of the newest ``sample`` of days above ``psi``. ``on`` is what is watched."""
+    """A trigger on a PSI above ``psi``, over the newest ``sample`` of days. ``on`` names the watched quantity."""
 
     on: Literal["score"] = "score"
     psi: float
@@ -28,27 +28,27 @@ class ScoreDriftSpec(TriggerSpec, frozen=True, kw_only=True, tag="drift"):
 
 
 class PerformanceSpec(TriggerSpec, frozen=True, kw_only=True, tag="performance"):
-    """A fall of the live metric by more than ``drop``."""
+    """A trigger on a fall of the live metric by more than ``drop``."""
 
     metric: Metric
     drop: float
 
 
 class ScheduleSpec(TriggerSpec, frozen=True, kw_only=True, tag="schedule"):
-    """A run each ``every``, in event time."""
+    """A trigger that asks for a run each time when ``every`` is over, in event time."""
 
     every: str
 
 
 class AtLeastSpec(TriggerSpec, frozen=True, kw_only=True, tag="at_least"):
-    """At least ``count`` of the rules, which are named."""
+    """A trigger that fires if at least ``count`` of the named rules fire."""
 
     count: int
     rules: dict[str, TriggerSpec]
 
 
 class HysteresisSpec(TriggerSpec, frozen=True, kw_only=True, tag="hysteresis"):
-    """The rule ``of``, which is armed again at the progress ``rearm``."""
+    """The rule ``of`` with hysteresis: it is armed again when its progress is ``rearm`` or less."""
 
     rearm: float
     of: TriggerSpec

@@ -60,7 +60,7 @@ class NodeConnections:
 
 
 def _is_stale(connection: Any) -> bool:
-    """Whether there is something to read: then the other side has closed the connection."""
+    """Return whether the connection has something to read: this means that the other side has closed it."""
     try:
         return bool(connection.can_read())
     except (exceptions.ConnectionError, exceptions.TimeoutError, OSError):

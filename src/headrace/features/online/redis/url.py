@@ -47,7 +47,7 @@ def check_url(url: str) -> None:
 
 
 def _is_plain(url: str) -> bool:
-    """Whether the host is complete. A ``/``, ``?`` or ``#`` in the password ends it early: then ``@`` comes later."""
+    """Return False if the password has a ``/``, ``?`` or ``#``: it ends the host too early, and ``@`` comes later."""
     parts = urlsplit(url)
     rest = parts.path + parts.query.partition("=")[0] + parts.fragment
     return not (":" in parts.netloc and "@" in rest)
