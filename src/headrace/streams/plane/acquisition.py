@@ -38,18 +38,18 @@ class Acquisition:
         self._new_owner, self._publish = new_owner, publish
 
     def acquire(self, owned: OwnedPartition) -> None:
-        """Acquire every cursor of the partition, and begin to fold what the log and the buffer have beyond it.
+        """Acquire every cursor of the partition. Begin to fold the rows of the log and the buffer beyond the cursors.
 
-        A refused write means another try later. Raises OnlineStoreUnavailableError.
+        After a refused write the partition is REFUSED, and is tried again later. Raises OnlineStoreUnavailableError.
         """
         owned.behind = []
         self._acquire_cursors(owned, owned.views)
         self._begin(owned, owned.views)
 
     def follow(self, owned: OwnedPartition, views: Sequence[ViewPartition]) -> None:
-        """Give the partition these views: acquire the cursors of the new ones, and leave alone those that are gone.
+        """Give the partition these views. Acquire the cursors of new views, and do not touch those of views that left.
 
-        A store that does not answer means another try later.
+        If the store does not answer, the partition is REFUSED, and is tried again later.
         """
         new = [view for view in views if view not in owned.views]
         owned.views = list(views)
@@ -63,9 +63,9 @@ class Acquisition:
             self._partitions.refuse(owned)
 
     def suspend(self, owned: OwnedPartition) -> None:
-        """Say *rebuilding* in every cursor of the partition, as nobody reads it. Raises OnlineStoreUnavailableError.
+        """Write *rebuilding* into every cursor of a partition that nobody reads. Raises OnlineStoreUnavailableError.
 
-        A cursor that another worker has acquired, or that is not there, is left alone.
+        A cursor that another worker has acquired, or that does not exist, is not changed.
         """
         self._store.write([write for view in owned.views for write in view.suspended()])
 
@@ -75,9 +75,9 @@ class Acquisition:
         self.suspend(owned)
 
     def advance(self, *, alone: bool = False) -> bool:
-        """Fold one slice of what is behind. Return False if there is none to fold now.
+        """Fold one slice for views that are behind. Return False if there is no slice to fold now.
 
-        ``alone``: no live view waits for it.
+        ``alone``: True if no live view waits meanwhile; the slice is larger then.
         """
         turn = self._catch_up.advance(alone=alone)
         if turn is None:
@@ -95,9 +95,9 @@ class Acquisition:
             view.acquire(owner, owned.partition_count)
 
     def _begin(self, owned: OwnedPartition, views: Sequence[ViewPartition]) -> None:
-        """Say *rebuilding* in the cursors of views that are behind, before any of their fields is read.
+        """Write *rebuilding* into the cursors of views that are behind, before any of their fields is read.
 
-        So a cursor stands wherever fields are written: whatever removes a view's keys looks for it.
+        So there is a cursor wherever fields are written. The code that removes a view's keys relies on this.
         """
         behind = [view for view in views if view.position < owned.next_offset]
         marks = [(view, write) for view in behind for write in view.marked(CursorState.REBUILDING)]

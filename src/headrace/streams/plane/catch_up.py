@@ -1,7 +1,7 @@
-"""Views that are behind their partition: brought up to it from the log and the buffer, a slice at a time.
+"""Views that are behind their partition catch up from the log and the buffer, a slice at a time.
 
-Between two slices the worker reads, folds what is live, and beats. A view's cursor says how far it has come. So the
-work goes on from there, whatever ended it.
+Between two slices the worker reads, folds into the live views, and writes heartbeats. A view's cursor says how far the
+view has come. So an interrupted catch-up always goes on from the cursor.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from headrace.streams.views.view_partition import ViewPartition
 
 _SLICE_ROWS, _ALONE_ROWS = 10_000, 100_000
-"""The rows of a slice: about 10 ms a view, which the live views wait for; and where no live view waits.
+"""The rows of a slice if live views wait for it (about 10 ms for each view), and if no live view waits.
 
-A slice writes each entity that it has rows of once, so larger ones are cheaper."""
+A slice writes each of its entities once, so larger slices are cheaper."""
 logger = structlog.get_logger(__name__)
 
 
@@ -85,7 +85,7 @@ class CatchUp:
         self._until_available = UntilAvailable(self._closed)
 
     def begin(self, owned: OwnedPartition) -> None:
-        """Begin with the views of a partition that are behind; anew if its work was under way."""
+        """Begin with the views of a partition that are behind. Work on it that was under way starts again."""
         self._work.pop(owned.place, None)
         if owned.behind:
             self._work[owned.place] = owned, self._slices(owned)
@@ -93,7 +93,7 @@ class CatchUp:
     def advance(self, *, alone: bool = False) -> CatchUpTurn | None:
         """Fold one slice of the partition whose turn it is. Return None if no partition has a slice to fold now.
 
-        ``alone``: no live view waits for it. The outcome is never READING.
+        ``alone``: True if no live view waits meanwhile; the slice is larger then. The outcome is never READING.
         """
         self._rows = max(self._slice, _ALONE_ROWS) if alone else self._slice
         for place in list(self._work):
@@ -124,7 +124,7 @@ class CatchUp:
     # -- one partition ----------------------------------------------------------------------------------------------
 
     def _slices(self, owned: OwnedPartition) -> Iterator[SliceOutcome]:
-        """Yield the outcome of each turn. The views that are nearest to the end go first, together."""
+        """Yield the outcome of each turn. The views with the largest position go first, together."""
         while owned.behind:
             position = max(view.position for view in owned.behind)
             views = [view for view in owned.behind if view.position == position]
@@ -135,12 +135,12 @@ class CatchUp:
                     break  # live: from now on each batch folds what comes
 
     def _beyond(self, owned: OwnedPartition, position: int, columns: Sequence[str]) -> Iterator[_LogSlice | None]:
-        """Yield the rows from a position on: first of the log, with these columns alone, then of the buffer.
+        """Yield the rows from a position on: first the log's, with these columns alone, then the buffer's.
 
-        None: the log is still being read.
+        Yield None while the log is still being read.
 
-        Rows that are flushed while the last piece is read are kept. Else a log that is slower to read than it is
-        flushed would be read for ever.
+        Rows that are flushed while the last piece is read are kept in memory. Without this, a log that grows faster
+        than it can be read would be read without end.
         """
         flusher = self._streams[owned.topic].flusher
         end_of_log = flusher.positions()[owned.source]
@@ -155,7 +155,7 @@ class CatchUp:
     def _logged(
         self, owned: OwnedPartition, start: int, end: int, columns: Sequence[str]
     ) -> Iterator[_LogSlice | None]:
-        """Fold one piece while the next one is read: never more than two are in memory."""
+        """Yield the slices of one piece while the next piece is read. At most two pieces are in memory."""
         reading = self._read(owned, start, end, columns)
         for piece_ends in (*range(start + self._piece, end, self._piece), end):
             while not reading.done():

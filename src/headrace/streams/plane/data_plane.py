@@ -2,8 +2,8 @@
 
 docs/reference/exactly-once.md states the protocol. One thread reads and folds; writes to the store and commits to the
 log run at the same time on threads of their own. The log is the truth: Kafka is read from the log's position D. A view
-whose cursor is behind D catches up from the log, between the batches of the others. A view that is ahead leaves out the
-rows that it has.
+whose cursor is behind D catches up from the log, between the batches of the others. A view whose cursor is beyond D
+leaves out the rows that it has folded already.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _ENVIRONMENT = PlaneEnvironment()
 class DataPlane:
     """Folds and logs every partition that Kafka assigns to it.
 
-    One thread calls :meth:`run`, which returns after :meth:`stop`. ``definitions`` says which views there are.
+    One thread calls :meth:`run`, which returns after :meth:`stop`. ``definitions`` has the views to fold.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class DataPlane:
         )
 
     def run(self) -> None:
-        """Consume until stopped. Leave everything flushed, or raise the error that made it impossible."""
+        """Consume until stopped. Flush everything before it returns, or raise the error that made this impossible."""
         with self._opened() as loop:
             while not self._signals.stop.is_set():
                 loop.step()
@@ -89,11 +89,11 @@ class DataPlane:
         self._signals.stop.set()
 
     def flush_soon(self) -> None:
-        """Ask for a commit of everything that was sent by now."""
+        """Ask for a commit of everything that was sent before this call."""
         self._signals.flush.set()
 
     def leads(self, topic: str) -> bool:
-        """Return whether it reads the topic's partition 0. While a partition moves, two workers may do so."""
+        """Return whether this worker reads the topic's partition 0. While it moves, two workers may read it."""
         return self._partitions.is_read((topic, 0))
 
     def phases(self) -> Mapping[Place, PartitionPhase]:
@@ -104,7 +104,7 @@ class DataPlane:
 
     @contextmanager
     def _opened(self) -> Iterator[PlaneLoop]:
-        """Wait for the stores, and make the loop. At the end close each part, whatever the others raise."""
+        """Wait for the stores, and make the loop. At the end close every part, even if another part raises an error."""
         self._until_available(self._definitions.publish)
         with ExitStack() as closing:
             streams: dict[str, LoggedStream] = {}
@@ -121,7 +121,7 @@ class DataPlane:
             yield PlaneLoop(self._config, parts, self._signals, self._environment.monotonic)
 
     def _parts(self, streams: Mapping[str, LoggedStream], catch_up: CatchUp) -> PlaneParts:
-        """Make the parts, each from those before it."""
+        """Make the parts in order. Each part uses the parts before it."""
         config, store, environment = self._config, self._store, self._environment
         partitions, until_available, meter = self._partitions, self._until_available, self._meter
         producer = EventProducer(config.bootstrap_servers)

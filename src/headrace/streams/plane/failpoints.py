@@ -9,7 +9,7 @@ The names, in the order in which a batch passes them::
     before-redis     a batch is judged, buffered and folded; its write has not begun
     after-redis      the store has answered the write of a batch
     before-delta     a commit of the event log begins
-    after-delta      the commit is made; the worker has not taken that in
+    after-delta      the commit is made; the worker does not know it yet
     before-catch-up  a slice of a catch-up is folded; its write has not begun
     after-catch-up   the store has answered the write of a slice
 """
@@ -33,7 +33,7 @@ def arm(setting: str | None) -> None:
 
 
 def failpoint(name: str) -> None:
-    """Die or stop here, if this failpoint is armed and its count has run down."""
+    """Die or stop here if this failpoint is armed and is passed for the last time of its count."""
     if name in _armed:
         _armed[name] -= 1
         if _armed[name] == 0:

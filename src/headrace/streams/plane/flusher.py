@@ -36,7 +36,7 @@ class UnflushedRows:
 
 @dataclass(frozen=True)
 class _PendingCommit:
-    """One commit under way: the expected D and the new D of each partition, and how many of its buffered frames go."""
+    """One commit under way: for each partition the expected D, the new D, and the number of buffered frames in it."""
 
     expected: Mapping[SourcePartition, int | None]
     positions: Mapping[SourcePartition, int]
@@ -85,7 +85,7 @@ class Flusher:
         return sum(unflushed.row_count for unflushed in self._unflushed.values())
 
     def open(self, source: SourcePartition) -> int | None:
-        """Begin with a partition. Return D, from which it is to be consumed, or None if the log has nothing of it."""
+        """Begin with a partition. Return D, from which it must be consumed, or None if the log has nothing of it."""
         self._finish()
         self._writer.refresh()
         position = self._writer.position(source)
@@ -108,7 +108,10 @@ class Flusher:
 
     @contextlib.contextmanager
     def keeping(self, source: SourcePartition) -> Iterator[Sequence[pl.DataFrame]]:
-        """Give the rows of a partition from D on, in order. Rows that are added meanwhile join them, flushed or not."""
+        """Yield a list of the partition's rows from D on, in order.
+
+        Rows that are added meanwhile are appended to the list. A commit does not remove rows from it.
+        """
         unflushed = self._unflushed[source]
         unflushed.kept = kept = list(unflushed.rows)
         try:
@@ -137,7 +140,10 @@ class Flusher:
         self._running = commit, self._thread.submit(self._append, rows, commit)
 
     def collect(self) -> FlushResult:
-        """Take in the commit under way if it has ended. Raises OfflineStoreUnavailableError; its rows stay buffered."""
+        """Process the outcome of the commit under way if it has ended.
+
+        If the commit failed, raises OfflineStoreUnavailableError; its rows stay buffered.
+        """
         if self._running is not None and self._running[1].done():
             self._finish()
         return self._result()
@@ -185,7 +191,7 @@ class Flusher:
             unflushed.flushed = commit.positions[source]
 
     def _drop_fenced(self, commit: _PendingCommit) -> None:
-        """Ask the log for each partition's D. Where it is not the expected one, the buffered rows go."""
+        """Ask the log for each partition's D. If it is not the expected D, drop the buffered rows of the partition."""
         self._writer.reopen()
         positions = {source: self._writer.position(source) for source in commit.expected if source in self._unflushed}
         for source, position in positions.items():

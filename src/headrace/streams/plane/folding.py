@@ -1,7 +1,7 @@
-"""The way of a batch: judged, buffered for the log, folded into the live views, written in one round trip.
+"""The way of a batch: it is judged, buffered for the log, folded into the live views, and written in one round trip.
 
-The write runs on a thread, while the loop reads and judges the next batch. Its outcome is taken in before anything
-else is folded or written, so a cursor never has more than one write under way.
+The write runs on a thread, while the loop reads and judges the next batch. The loop processes the outcome of the write
+before it folds or writes anything else, so a cursor never has more than one write under way.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ViewWrite(NamedTuple):
 
 @dataclass(frozen=True)
 class _PendingBatch:
-    """A batch whose write is under way: how many records it had, when it was read, and its writes."""
+    """A batch whose write is under way: the number of its records, the time when it was read, and its writes."""
 
     records: int
     began: float
@@ -78,7 +78,7 @@ class _PendingBatch:
 
 @dataclass(frozen=True)
 class _WriteOutcome:
-    """Which writes were applied, when that was known, and the seconds that it took."""
+    """The outcome of a round trip: for each write whether it was applied, the time of the answer, and the duration."""
 
     applied: Sequence[bool]
     at: float
@@ -86,7 +86,7 @@ class _WriteOutcome:
 
 
 class Folding:
-    """Judges batches, and makes every write of a worker's live views. It waits for a store that is away."""
+    """Judges batches, and makes every write of a worker's live views. It waits while the store does not answer."""
 
     def __init__(
         self,
@@ -120,16 +120,16 @@ class Folding:
         self._begin(_PendingBatch(len(messages), began, writes))
 
     def settle(self, *, wait: bool = True) -> None:
-        """Take in the outcome of the last batch's write. ``wait``: as for :meth:`level`."""
+        """Process the outcome of the last batch's write. ``wait`` is that of :meth:`level`."""
         if wait:
             self._until_available(self._take_in)
         else:
             self._take_in()
 
     def beat(self) -> list[OwnedPartition]:
-        """Write a heartbeat into every cursor of the partitions that are written. Return these partitions.
+        """Write a heartbeat into every cursor of the partitions that this worker writes. Return these partitions.
 
-        A partition whose heartbeat was refused is among them, in the phase REFUSED.
+        The result includes partitions whose heartbeat was refused; their phase is now REFUSED.
         """
         self.settle()
         beating = self._partitions.written()
@@ -140,7 +140,7 @@ class Folding:
     def level(self, *, wait: bool = True) -> None:
         """Bring up the cursors of shards for which the last batches had no rows.
 
-        ``wait`` for a store that is away; else raise OnlineStoreUnavailableError.
+        If the store does not answer, wait for it; without ``wait``, raise OnlineStoreUnavailableError.
         """
         self.settle(wait=wait)
         written = self._partitions.written()
@@ -169,7 +169,7 @@ class Folding:
         return found
 
     def _judged(self, topic: str, batches: Sequence[PartitionBatch]) -> LoggedRows:
-        """Judge and buffer the records of a topic. Their partitions move on."""
+        """Judge and buffer the records of a topic, and move the position of each partition beyond them."""
         stream = self._streams[topic].stream
         records = PartitionRecords.from_messages([message for batch in batches for message in batch.messages])
         runs = [PartitionRun(batch.owned.source, len(batch.messages), batch.owned.available_us) for batch in batches]
@@ -205,7 +205,10 @@ class Folding:
         return [write for _, of_view in by_view for write in self._fold_view(list(of_view), rows)]
 
     def _fold_view(self, folds: Sequence[ViewFold], rows: LoggedRows) -> list[ViewWrite]:
-        """Fold one view: together the partitions of which it has none of these rows yet, each of the others alone."""
+        """Fold rows into one view.
+
+        Partitions of which the view has none of these rows are folded together, each other partition by itself.
+        """
         fresh = [fold for fold in folds if fold.view.position <= fold.first_offset]
         others = [fold for fold in folds if fold.view.position > fold.first_offset]
         found: list[ViewWrite] = []
@@ -229,7 +232,10 @@ class Folding:
         self._under_way = batch, self._thread.submit(self._send, batch.writes)
 
     def _take_in(self) -> None:
-        """Take in the write under way. Raises OnlineStoreUnavailableError, and then begins the same write again."""
+        """Process the outcome of the write under way.
+
+        If the store did not answer, begin the same write again and raise OnlineStoreUnavailableError.
+        """
         if self._under_way is None:
             return
         (batch, future), self._under_way = self._under_way, None
@@ -249,7 +255,7 @@ class Folding:
         return _WriteOutcome(applied, at, at - began)
 
     def _apply(self, writes: Sequence[ViewWrite], outcome: _WriteOutcome) -> None:
-        """A refused write means that the memory is not the store's any more: acquire again."""
+        """Process an outcome. After a refused write the memory is not the store's any more: acquire again."""
         if writes:
             self._meter.wrote(outcome.applied, outcome.seconds)
         for (owned, view, write), is_applied in zip(writes, outcome.applied, strict=True):

@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 
 
 class ViewDefinitions(Protocol):
-    """Which views there are. :class:`FixedViews` never change; a Rollout follows the deployments."""
+    """The views to fold. :class:`FixedViews` never change; a Rollout follows the deployments."""
 
     def specs(self) -> Sequence[ViewSpec]:
         """Return the views to fold now. Called once, when the worker begins."""
         ...
 
     def step(self) -> Sequence[ViewSpec]:
-        """Take in new deployments, and return the views to fold from now on. Called about once a second.
+        """Read new deployments, and return the views to fold from now on. Called about once a second.
 
-        Raises TransientError; then it is called again.
+        After a TransientError it is called again.
         """
         ...
 
     def publish(self) -> None:
-        """Put the definitions into the store. Called first, and before each acquisition, as a store may lose them."""
+        """Put the definitions into the store. Called first, and before each acquisition: a store may lose them."""
         ...
 
 
 class FixedViews:
-    """The same views for ever. ``publish`` puts their definitions into the store; None: somebody else does it."""
+    """Views that never change. ``publish`` puts their definitions into the store; None: somebody else does it."""
 
     def __init__(self, specs: Sequence[ViewSpec], publish: Callable[[], None] | None = None) -> None:
         self._specs, self._publish = list(specs), publish
@@ -57,7 +57,11 @@ class FixedViews:
 
 
 class FollowedViews:
-    """The views of the last :meth:`step`, by topic, and how far behind its clock each may be looked up."""
+    """The views of the last :meth:`step` by topic, and their reach.
+
+    The reach of a view is how far before its clock the oldest event is that a look-up can see: longest window plus
+    history.
+    """
 
     def __init__(self, definitions: ViewDefinitions) -> None:
         self._definitions = definitions
@@ -67,7 +71,7 @@ class FollowedViews:
         self._set(definitions.specs())
 
     def step(self) -> bool:
-        """Take in new deployments. Return whether the views are others than before. Raises TransientError."""
+        """Read new deployments. Return whether the views have changed. Raises TransientError."""
         found = list(self._definitions.step())
         if found == self._specs:
             return False
@@ -97,7 +101,7 @@ class ViewDeployer:
         self._acquisition, self._until_available = acquisition, until_available
 
     def step(self) -> None:
-        """Take in new deployments. Views that are new are acquired, views that are gone are left alone."""
+        """Read new deployments. Acquire the cursors of new views; do not touch the cursors of views that left."""
         if self._until_available(self._views.step):
             for owned in self._partitions.all_owned():
                 self._acquisition.follow(owned, self._opener.views(owned))

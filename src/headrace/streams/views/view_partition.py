@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def reach_us(spec: ViewSpec) -> int:
-    """Return how far behind a view's clock a look-up may see: its longest window and its history."""
+    """Return how far before a view's clock a look-up can see, in microseconds: longest window plus history."""
     longest = spec.longest_window_us
     history = spec.history_us
     return longest + history
