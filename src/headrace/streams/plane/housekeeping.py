@@ -1,4 +1,4 @@
-"""The work of each second: heartbeats, views that come and go, what no look-up can see any more, the report."""
+"""The work of each second: deployments, heartbeats, the removal of fields that no look-up can see, the report."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 
 class Scavenger:
-    """Removes from the online store what no look-up can see any more, by the views' clocks, never by the machine's.
+    """Removes the fields from the online store that no look-up can see any more.
 
-    It goes round the store again and again, a step at a time. Any number of workers may do so at once, owners or not.
-    docs/adr/0008-fields-go-by-the-clock.md says why no look-up reaches what is removed.
+    The views' clocks decide this, never the machine's clock. The scavenger goes round the store again and again, a step
+    at a time. Any number of workers may do so at once, whether they own the partitions or not.
+    docs/adr/0008-fields-go-by-the-clock.md explains why no look-up can reach a removed field.
     """
 
     def __init__(self, store: OnlineStore, views: FollowedViews) -> None:
@@ -50,11 +51,11 @@ class Housekeeping:
         self._memory_bytes = memory_bytes
 
     def deploy(self) -> None:
-        """Take in new deployments, so that a retired view is not acquired again."""
+        """Read new deployments, so that the cursors of a retired view are not acquired again."""
         self._deployer.step()
 
     def beat(self) -> None:
-        """Deploy, write the heartbeats, scavenge, and report. Called once a heartbeat interval."""
+        """Deploy, write the heartbeats, scavenge, and report. Called once in each heartbeat interval."""
         self.deploy()
         beating = self._folding.beat()
         self._until_available(self._scavenger.step)

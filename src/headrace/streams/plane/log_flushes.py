@@ -22,10 +22,10 @@ logger = structlog.get_logger(__name__)
 
 
 class LogFlushes:
-    """Begins commits, takes in their outcome, and fences the partitions whose log another worker has moved.
+    """Begins commits, processes their outcome, and fences the partitions whose log another worker has moved.
 
-    Waits for a log, or a broker, that is away. The copies of rejected rows are acknowledged before their rows are
-    committed.
+    It waits while the log or the broker does not answer. The copies of rejected rows are acknowledged before their rows
+    are committed.
     """
 
     def __init__(
@@ -49,19 +49,19 @@ class LogFlushes:
         return {topic: stream.flusher.positions() for topic, stream in self._streams.items()}
 
     def collect(self) -> None:
-        """Take in the commits that have ended."""
+        """Process the outcome of the commits that have ended."""
         for stream in self._streams.values():
             self._take_in(stream, self._until_available(stream.flusher.collect))
 
     def start(self) -> None:
-        """Begin a commit of everything buffered, for each stream that has none under way."""
+        """Begin a commit of everything buffered, for each stream that has no commit under way."""
         self._until_available(self._copies.flush)
         self.collect()
         for stream in self._streams.values():
             stream.flusher.start()
 
     def flush(self, topics: Iterable[str] | None = None) -> None:
-        """Commit everything that is buffered of these topics (None: of all), and wait until it is in the log."""
+        """Commit everything that is buffered for these topics (None: for all), and wait until it is in the log."""
         self._until_available(self._copies.flush)
         streams = [self._streams[topic] for topic in (self._streams if topics is None else topics)]
         for stream in streams:
@@ -70,7 +70,7 @@ class LogFlushes:
             self._take_in(stream, self._until_available(stream.flusher.flush))
 
     def close(self, owned: OwnedPartition) -> None:
-        """Forget a partition with its unflushed rows. The commit under way is taken in before."""
+        """Wait for the commit under way, process its outcome, then forget the partition with its unflushed rows."""
         stream = self._streams[owned.topic]
         self._until_available(stream.flusher.close, owned.source)
         self._take_in(stream, self._until_available(stream.flusher.collect))

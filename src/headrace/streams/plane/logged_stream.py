@@ -1,4 +1,4 @@
-"""One stream as a worker logs it: its definition, its table, the fenced handle, and the buffer before it."""
+"""One stream as a worker logs it: its definition, its table, the fenced handle, and the buffer of unflushed rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoggedStream:
-    """A stream with its end of the event log. ``writer`` is used by ``flusher`` alone while a commit is under way."""
+    """A stream and its part of the event log. While a commit is under way, only ``flusher`` may use ``writer``."""
 
     stream: Stream
     log: EventLog
@@ -27,7 +27,7 @@ class LoggedStream:
 
     @staticmethod
     def open(stream: Stream, log: EventLog, monotonic: Callable[[], float]) -> LoggedStream:
-        """Open the stream's table, which is made if it is not there. Raises OfflineStoreUnavailableError."""
+        """Open the stream's table; make it if it does not exist. Raises OfflineStoreUnavailableError."""
         writer = LogWriter(log, stream)
         return LoggedStream(stream, log, writer, Flusher(writer, monotonic))
 

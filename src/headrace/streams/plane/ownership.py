@@ -1,4 +1,4 @@
-"""Partitions come, go, stop, and are tried again."""
+"""The partitions that Kafka assigns to a worker: they are opened, given back, stopped, and tried again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ logger = structlog.get_logger(__name__)
 class Ownership:
     """Opens the partitions that Kafka assigns, gives them back, stops those that cannot be read, and tries again.
 
-    It is the consumer's RebalanceListener. It waits for stores that are away.
+    It is the consumer's RebalanceListener. It waits while a store does not answer.
     """
 
     def __init__(
@@ -48,13 +48,19 @@ class Ownership:
     # -- partitions come and go (called by the consumer) --------------------------------------------------------------
 
     def assigned(self, topic: str, partition: int) -> int | None:
-        """Open the log, acquire the views' cursors, and begin to bring them up to the log's position D."""
+        """Open the log, acquire the views' cursors, and begin to catch up to the log's position D.
+
+        Return the offset to read from, or None if the partition cannot be read.
+        """
         offset = self._until_available(self._open, topic, partition)
         self._flushes.collect()  # to open a log ends its commit under way, which may have found fenced partitions
         return offset
 
     def revoked(self, partitions: Sequence[Place]) -> None:
-        """Flush, then forget. No fence counts any more: the next owner's commits of them are in order."""
+        """Flush the partitions, then forget them.
+
+        They are released first, so a commit of the next owner no longer fences them.
+        """
         self._release_stopped(partitions)
         with suppress(OnlineStoreUnavailableError):  # the cursors are right where they are: the next owner folds more
             self._folding.level(wait=False)
@@ -63,12 +69,12 @@ class Ownership:
         self._forget(leaving)
 
     def lost(self, partitions: Sequence[Place]) -> None:
-        """Forget."""
+        """Forget the partitions without a flush, because another worker may already own them."""
         self._release_stopped(partitions)
         self._forget(self._release(partitions))
 
     def _open(self, topic: str, partition: int) -> int | None:
-        """Return the offset to read from, None if the partition cannot be read. Raises TransientError."""
+        """Return the offset to read from, or None if the partition cannot be read. Raises TransientError."""
         opened = self._opener.open(topic, partition)
         if isinstance(opened, StoppedPartition):
             self._stop(opened)
@@ -101,9 +107,9 @@ class Ownership:
     # -- partitions that cannot be read on ----------------------------------------------------------------------------
 
     def stop_failed(self, failures: Mapping[Place, str]) -> None:
-        """Stop partitions that Kafka's client does not read on. The next try finds out whether there is a gap.
+        """Stop partitions that Kafka's client cannot read any further. The next try finds out whether there is a gap.
 
-        The rows that were read go into the log; the cursors say *rebuilding*.
+        The rows that were read are committed to the log, and *rebuilding* is written into the cursors.
         """
         if failures:
             self._folding.level()

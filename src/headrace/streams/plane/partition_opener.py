@@ -1,4 +1,7 @@
-"""Opening a partition that Kafka assigns: its topic's incarnation, its place in the log, or why it cannot be read."""
+"""Opens a partition that Kafka assigns: finds its topic's incarnation and its position in the log.
+
+If the partition cannot be read, the reason is returned.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class PartitionOpener:
-    """Opens partitions of some streams, with the views that ``specs`` has of their topics when it is called."""
+    """Opens partitions of some streams, with the views that ``specs`` has for their topics at the time of the call."""
 
     def __init__(
         self,
@@ -37,7 +40,9 @@ class PartitionOpener:
         self._memories: WeakValueDictionary[str, ViewMemory] = WeakValueDictionary()
 
     def open(self, topic: str, partition: int) -> OwnedPartition | StoppedPartition:
-        """Open the partition's log; its cursors are not acquired yet. Or return why the partition cannot be read.
+        """Open the partition's log and return the partition; its cursors are not acquired yet.
+
+        If it cannot be read, return a StoppedPartition with the reason.
 
         Raises TransientError while the broker or a store does not answer.
         """
@@ -59,13 +64,13 @@ class PartitionOpener:
         return StoppedPartition(topic, partition, gap.why, gap, owned)
 
     def views(self, owned: OwnedPartition) -> list[ViewPartition]:
-        """Return the views that the partition has by now. A view that it had already is the same object."""
+        """Return the views that the partition has now. A view that it had before is the same object."""
         known = {view.view: view for view in owned.views}
         names = [(spec.versioned_name, spec) for spec in self._specs[owned.topic]]
         return [known.get(name) or self._view(spec, owned.source) for name, spec in names]
 
     def _view(self, spec: ViewSpec, source: SourcePartition) -> ViewPartition:
-        """Return a new view of a partition. All partitions share a view's memory, which goes with the last of them."""
+        """Return a new view of a partition. Its memory is shared by all partitions, and ends with the last of them."""
         name = spec.versioned_name
         memory = self._memories.get(name)
         if memory is None:

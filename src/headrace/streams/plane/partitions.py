@@ -65,7 +65,7 @@ class Partitions:
         return [found for found in self._by_place.values() if isinstance(found, StoppedPartition)]
 
     def is_known(self, stopped: StoppedPartition) -> bool:
-        """Return whether the partition is stopped already, for the same reason."""
+        """Return whether the partition is already stopped for the same reason."""
         return self._by_place.get(stopped.place) == stopped
 
     # -- moving from phase to phase -------------------------------------------------------------------------------
@@ -81,31 +81,34 @@ class Partitions:
                 other.extend_topic(opened.partition_count)
 
     def begin(self, owned: OwnedPartition, behind: Sequence[ViewPartition]) -> None:
-        """Its cursors are acquired, and these of its views have to catch up."""
+        """Note that the partition's cursors are acquired, and that the views ``behind`` have to catch up."""
         owned.behind = list(behind)
         owned.phase = PartitionPhase.CATCHING_UP if behind else PartitionPhase.LIVE
 
     def caught_up(self, owned: OwnedPartition) -> None:
-        """The last of its views has caught up."""
+        """Note that the last view of the partition has caught up."""
         owned.phase = PartitionPhase.LIVE
 
     def refuse(self, owned: OwnedPartition) -> None:
-        """A write was refused or not answered: acquire again later. A fenced partition stays fenced."""
+        """Note that a write was refused or not answered: acquire again later. A fenced partition stays fenced."""
         if owned.phase is not PartitionPhase.FENCED:
             owned.phase = PartitionPhase.REFUSED
         self._retries.later(owned.place)
 
     def fence(self, owned: OwnedPartition) -> None:
-        """Another worker has moved its log: drop what Kafka brings until it is read again from D."""
+        """Note that another worker has moved the partition's log.
+
+        Its records are dropped until Kafka is read again from D.
+        """
         owned.phase = PartitionPhase.FENCED
         self._retries.later(owned.place)
 
     def rewind(self, owned: OwnedPartition) -> None:
-        """Kafka reads on from ``next_offset``; the cursors have yet to be acquired again."""
+        """Note that Kafka is read again from ``next_offset``. The cursors still have to be acquired."""
         owned.phase = PartitionPhase.REFUSED
 
     def stop(self, stopped: StoppedPartition) -> None:
-        """Do not read it; try it again later. A new reason is logged as an error."""
+        """Stop a partition: do not read it, and try it again later. A new reason is logged as an error."""
         self._retries.later(stopped.place)
         if self.is_known(stopped):
             return
@@ -119,7 +122,7 @@ class Partitions:
         )  # fmt: skip
 
     def release(self, place: Place) -> OwnedPartition | None:
-        """It is not this worker's any more. Return it if it was read."""
+        """Give up a partition that is not this worker's any more. Return it if it was read, else None."""
         self._retries.forget(place)
         return self._release(place)
 
@@ -137,13 +140,13 @@ class Partitions:
         return self._retries.has_due()
 
     def due(self) -> list[OwnedPartition | StoppedPartition]:
-        """Return the partitions that are to be tried now. One that fails again is given to :meth:`later`."""
+        """Return the partitions to try now. The caller gives a partition that fails again to :meth:`later`."""
         return [self._by_place[place] for place in self._retries.due() if place in self._by_place]
 
     def later(self, place: Place) -> None:
-        """Try it once more, after a longer wait."""
+        """Let the partition be tried once more, after a longer wait."""
         self._retries.later(place)
 
     def confirm(self, owned: OwnedPartition) -> None:
-        """A heartbeat was applied, so the partition is really ours: the next wait is a short one again."""
+        """Note that a heartbeat was applied, so this worker really owns the partition. Its next wait is short again."""
         self._retries.settled(owned.place)

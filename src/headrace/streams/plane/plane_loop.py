@@ -100,7 +100,7 @@ class PlaneLoop:
     # -- flushing -----------------------------------------------------------------------------------------------------
 
     def _flush_if_due(self) -> None:
-        """By now the write of the last batch has mostly been answered."""
+        """Begin a commit if it is due. At this step the store has usually answered the write of the last batch."""
         pending = self._parts.flushes.pending
         if self._monotonic() >= self._next_flush or pending >= self._config.flush_rows:
             self._flush(wait=pending >= self._config.most_pending)
@@ -149,7 +149,7 @@ class PlaneLoop:
             self._parts.ownership.try_again()
 
     def _catch_up(self, for_s: float) -> bool:
-        """Return whether there is more to fold at once."""
+        """Fold slices for about ``for_s`` seconds, at least one. Return whether there is more to fold at once."""
         until = self._monotonic() + for_s
         while self._parts.acquisition.advance(alone=self._monotonic() - self._last_read > _ALONE_AFTER_S):
             self._parts.housekeeping.bound_memory()

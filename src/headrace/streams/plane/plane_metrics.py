@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 
 class PlaneMetrics:
-    """Measures nothing. An implementation is quick and never raises. Times are in seconds."""
+    """The port: every method does nothing. An implementation is quick and never raises. Times are in seconds."""
 
     def batch(self, records: int, seconds: float) -> None:
-        """A batch of records was judged, folded and written to the online store; it took this time."""
+        """Called after a batch was judged, folded and written to the online store. ``seconds`` is its duration."""
 
     def rejected(self, topic: str, reasons: pl.Series) -> None:
-        """Records of a topic were rejected: one reason for each."""
+        """Called after records of a topic were rejected. ``reasons`` has one reason for each record."""
 
     def wrote(self, applied: Sequence[bool], seconds: float) -> None:
-        """The online store answered some writes, after this time. ``applied`` is False for a refused write."""
+        """Called after the online store answered some writes. ``applied`` is False for a refused write."""
 
     def flushed(self, topic: str, rows: int, seconds: float) -> None:
-        """A commit of the event log was made; it took this time."""
+        """Called after a commit of the event log. ``seconds`` is its duration."""
 
     def reported(self, report: WorkerReport, ends: Mapping[tuple[str, int], int]) -> None:
         """Called each second with the worker's report. ``ends`` are the high watermarks that are known, by place."""

@@ -48,7 +48,7 @@ class PartitionRecords:
 
 @dataclass(frozen=True)
 class PartitionRun:
-    """The next ``count`` records are of this source partition. ``clock_us``: its ``available_at`` before them."""
+    """A run: the next ``count`` records are of this source partition. ``clock_us``: its clock before them."""
 
     source: SourcePartition
     count: int
@@ -56,7 +56,7 @@ class PartitionRun:
 
 
 class RecordJudge:
-    """Gives each record of a stream its verdict. It depends on the record and the stream's spec alone."""
+    """Gives each record of a stream its verdict. A verdict depends on the record and the stream's spec alone."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -107,10 +107,11 @@ class RecordJudge:
 
     @cached_property
     def _order(self) -> list[tuple[str, str | None]]:
-        """The pairs of a field and another field that may not be earlier; None is the record timestamp.
+        """The pairs (field, bound): the field may not be later than the bound by more than the tolerance.
 
-        So an event time is never later than its record's own ``available_at`` plus the tolerance, and no tile is ahead
-        of the partition clock by more than a view's ring has room for.
+        The bound is another field, or None for the record timestamp. So an event time is never later than its record's
+        own ``available_at`` plus the tolerance. So no tile is further ahead of the partition clock than a view's ring
+        has room for.
         """
         event_time, known = self._stream.event_time, self._stream.available_field
         if known is None or known == event_time:
@@ -120,7 +121,10 @@ class RecordJudge:
     def _available(
         self, fields: pl.DataFrame, records: PartitionRecords, runs: Sequence[PartitionRun], rejected: Mapping[int, str]
     ) -> np.ndarray:
-        """Return each run's running maximum, never less than its clock so far. Rejected rows do not move the clock."""
+        """Return ``available_at`` of each record: the running maximum within its run, from the run's clock on.
+
+        The fields of rejected rows do not move the clock.
+        """
         field = self._stream.available_field
         if field is None:
             own = records.timestamps_us

@@ -79,6 +79,6 @@ class RejectedCopies:
 
 
 def _log_refused(error: RefusedError) -> None:
-    """Give the refused messages up. A copy may be missing: the event log has the rejected row with its bytes."""
+    """Log that refused messages are given up. Copies may be missing: the event log has the rows with their bytes."""
     topics = sorted({record.topic for record in error.records})
     logger.error("refused messages are given up: the event log has the rows", topics=topics, error=str(error))

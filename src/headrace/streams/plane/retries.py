@@ -1,4 +1,4 @@
-"""When to try again: each key has waits of its own, which double up to a bound, with jitter."""
+"""The waits before a new try: each key has its own waits, which double up to a bound, with jitter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Retries(Generic[K]):
     """Keys that wait for their next try.
 
     The n-th wait of a key since it was last :meth:`settled` is between half and all of ``first_s`` · 2ⁿ⁻¹, at most
-    ``most_s``. ``chance`` returns numbers in [0, 1): so two workers that fight over a partition do not keep step.
+    ``most_s``. ``chance`` returns random numbers in [0, 1), so that two workers do not try at the same moments.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class Retries(Generic[K]):
         self._waits: dict[K, float] = {}
 
     def later(self, key: K) -> None:
-        """Let the key wait. A key that waits already keeps its time."""
+        """Let the key wait. If the key waits already, its time does not change."""
         if key in self._due:
             return
         wait = min(self._waits.get(key, self._first_s), self._most_s)
@@ -37,12 +37,12 @@ class Retries(Generic[K]):
         return key in self._due
 
     def has_due(self) -> bool:
-        """Return whether the time of some key has come."""
+        """Return whether the wait of at least one key is over."""
         now = self._monotonic()
         return any(due <= now for due in self._due.values())
 
     def due(self) -> list[K]:
-        """Return the keys whose time has come. They do not wait any more."""
+        """Return the keys whose wait is over. They do not wait any more."""
         now = self._monotonic()
         found = [key for key, due in self._due.items() if due <= now]
         for key in found:
@@ -50,7 +50,7 @@ class Retries(Generic[K]):
         return found
 
     def settled(self, key: K) -> None:
-        """The last try was a lasting success: the next wait is a first one again. A key that waits is not changed."""
+        """Note that the last try was a lasting success: the next wait is a first one. A waiting key is not changed."""
         if key not in self._due:
             self._waits.pop(key, None)
 

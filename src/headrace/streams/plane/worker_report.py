@@ -1,4 +1,7 @@
-"""The report that each worker sends each second. It has positions, never increments: a repeated one changes nothing."""
+"""The report that each worker sends each second.
+
+It has positions, never increments, so a repeated report changes nothing.
+"""
 
 from __future__ import annotations
 

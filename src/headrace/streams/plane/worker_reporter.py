@@ -1,4 +1,4 @@
-"""Sending the report that a worker makes of itself."""
+"""Sends the reports of a worker about itself."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class WorkerReporter:
         self._consumer, self._producer, self._meter = consumer, producer, meter
 
     def report(self) -> None:
-        """Report where everything stands now."""
+        """Report the present positions of all partitions."""
         report = self._report()
         self._send(report)
         self._meter.reported(report, self._consumer.ends())
@@ -50,7 +50,7 @@ class WorkerReporter:
         return WorkerReport(self._worker, self._clock(), read, [each.report() for each in self._partitions.stopped()])
 
     def _send(self, report: WorkerReport) -> None:
-        """A report that Kafka does not take is not a loss: the next one says the same and more."""
+        """Send a report. If Kafka does not take it, nothing is lost: the next report has newer positions."""
         try:
             self._producer.put(OBSERVATIONS, self._worker.encode(), report.encode())
         except (TransientError, RefusedError) as error:
