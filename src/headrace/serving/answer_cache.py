@@ -1,4 +1,7 @@
-"""Bytes that the store answered a moment ago. Values are computed from them at each look-up, so they go on ageing."""
+"""A cache of the bytes that the store returned.
+
+Each look-up computes its values from these bytes, so values, ages and heartbeats go on ageing.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class _CachedFields(NamedTuple):
-    """The fields of one entity in one view, its shard's snapshot, and when both were read by the client's clock."""
+    """The fields of one entity in one view, its shard's snapshot, and the time of the read by the client's clock."""
 
     fields: Sequence[bytes]
     snapshot: ShardSnapshot
@@ -22,7 +25,7 @@ class _CachedFields(NamedTuple):
 
 
 class AnswerCache:
-    """The fields of at most ``entries`` entities of a view, each kept for ``keep_s`` seconds.
+    """The fields of entities, each kept for ``keep_s`` seconds. At most ``entries`` pairs of view and entity are kept.
 
     Safe to share between threads. All times are arguments, from a clock that never goes back.
     """
@@ -44,7 +47,7 @@ class AnswerCache:
         return RecalledFields(wanted, known)
 
     def keep(self, wanted: WantedKeys, stored: Sequence[StoredFields], at_s: float) -> None:
-        """Keep the fields that a read returned. ``at_s``: when the read was asked."""
+        """Keep the fields that a read returned. ``at_s`` is the time when the read was sent."""
         with self._lock:
             for (view, keys), of_view in zip(wanted, stored, strict=True):
                 for key, shard, fields in zip(keys, of_view.shards, of_view.packed, strict=True):
@@ -58,7 +61,7 @@ class AnswerCache:
 
 
 class RecalledFields:
-    """The part of one look-up that the cache knows, and the part that is still to be read."""
+    """The part of one look-up that the cache has, and the part that must still be read."""
 
     def __init__(self, wanted: WantedKeys, known: Sequence[Mapping[bytes, _CachedFields]]) -> None:
         self._wanted, self._known = wanted, known
@@ -69,7 +72,7 @@ class RecalledFields:
         """The keys to read. A view without keys is read too, for its cursors."""
 
     def complete(self, stored: Sequence[StoredFields], now_s: float) -> list[StoredFields]:
-        """Return the fields of the whole look-up. ``stored`` are those of ``missing``, which came at ``now_s``."""
+        """Return the fields of the whole look-up. ``stored``: the fields of ``missing``, read at ``now_s``."""
         fresh = dict(zip(self._to_read, stored, strict=True))
         return [self._of_view(view, fresh.get(view), now_s) for view in range(len(self._wanted))]
 
@@ -95,5 +98,5 @@ class RecalledFields:
 
 
 def _aged(kept: _CachedFields, now_s: float) -> ShardSnapshot:
-    """Return the snapshot with its time moved on by the time in the cache: a heartbeat goes on ageing."""
+    """Return the snapshot, older by the time that it spent in the cache. So a heartbeat goes on ageing."""
     return ShardSnapshot(kept.snapshot.now_us + round((now_s - kept.at_s) * 1e6), kept.snapshot.packed)

@@ -1,4 +1,4 @@
-"""The one door for an application: ``headrace.connect()``."""
+"""The entry of an application to headrace: ``headrace.connect()``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def connect(
 
     Without arguments it finds Kafka and Redis by itself: in the environment (``HEADRACE_BOOTSTRAP_SERVERS``,
     ``HEADRACE_REDIS_URL``, ``HEADRACE_NAMESPACE``), else in the nearest headrace.toml, else in the services that
-    ``headrace up`` runs. An argument stands above all of them. Raises SettingsError for an address that is nowhere.
+    ``headrace up`` runs. An argument comes before all of them. Raises SettingsError if an address is in none of these
+    places.
 
     Nothing is opened before it is used, and the connection closes what it opened.
 
@@ -59,7 +60,9 @@ class Connection:
         self._clients: dict[tuple[Any, ...], Any] = {}
 
     def features(self, **options: Unpack[ClientOptions]) -> FeatureClient:
-        """Return a client for look-ups; with the same options it is the same client. Safe to share between threads.
+        """Return a client for look-ups. Calls with the same options return the same client.
+
+        Safe to share between threads.
 
         The options are those of :class:`FeatureClient`, and ``timeout``, ``retry`` and ``pool_size`` of its store.
 
@@ -74,7 +77,7 @@ class Connection:
         return self._client(FeatureClient, options, lambda made: self._opened.callback(made.close))
 
     def async_features(self, **options: Unpack[ClientOptions]) -> AsyncFeatureClient:
-        """Return a client for look-ups on asyncio; with the same options it is the same client.
+        """Return a client for look-ups on asyncio. Calls with the same options return the same client.
 
         ``async with headrace.connect() as hr`` closes its connections. Otherwise they end with their event loop.
         """

@@ -100,7 +100,7 @@ def explain(
 
 
 class _RememberingStore:
-    """A store that keeps its last answer: an explanation reads the same bytes as the value."""
+    """A store that keeps its last answer, so that an explanation reads the same bytes as the value."""
 
     def __init__(self, store: OnlineStore) -> None:
         self._store = store

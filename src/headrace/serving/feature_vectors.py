@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Status(StrEnum):
-    """How far the values of one entity in one view can be trusted, worst first."""
+    """The status of one entity's values in one view: how far they can be trusted, the worst status first."""
 
     OUT_OF_RANGE = "out_of_range"
     """The time asked for is older than the oldest time that the store still knows: there is no value."""

@@ -47,9 +47,9 @@ class FeatureClient:
     - ``heartbeat_bound="5s"``: a worker's heartbeat older than this makes values ``stale``.
     - ``service_cache="0s"``: how long the client reuses a service's list of views, and a view's version. With 0 each
       look-up reads them again, in the round trip that it takes anyway.
-    - ``cache="0s"``: how long the client reuses the bytes that the store answered, for at most ``cache_entries``
-      (10,000) entities of a view. Values are still computed at t, and age; V is that of the bytes. For up to ``cache``
-      the client may miss new events, a rebuild, or a change of the service's views.
+    - ``cache="0s"``: how long the client reuses the bytes that the store returned. It keeps at most
+      ``cache_entries`` (10,000) pairs of view and entity. Values and ages are still computed at t; V is that of the
+      bytes. For up to ``cache`` the client may miss new events, a rebuild, or a change of the service's views.
 
     Safe to share between threads if the store is.
     """
@@ -64,7 +64,7 @@ class FeatureClient:
         """Return a client of the store at a Redis URL. It closes its connections when it is closed.
 
         ``options`` are those of the class, and three of the store: ``timeout="5s"`` (how long a look-up waits for an
-        answer), ``retry="1s"`` (a look-up that failed for the moment is sent again until then, with exponential backoff
+        answer), ``retry="1s"`` (how long a look-up with a failure that may pass is sent again, with exponential backoff
         and full jitter), ``pool_size=None`` (the largest number of connections to one node). A look-up takes at most
         ``timeout`` and ``retry`` together. Raises SettingsError for a URL that cannot be read.
 
@@ -153,19 +153,19 @@ class FeatureClient:
 
 
 def service_name(service: str) -> ServiceName:
-    """The service of a look-up. Raises DefinitionError for anything but text, such as a list of views."""
+    """Return the service of a look-up. Raises DefinitionError if ``service`` is not text, such as a list of views."""
     if not isinstance(service, str):
         raise DefinitionError(f"{service!r} is not the name of a feature service; look views up with get_views")
     return ServiceName(service)
 
 
 def view_names(views: str | Sequence[str]) -> ViewNames:
-    """The views of a look-up."""
+    """Return the views of a look-up."""
     return ViewNames((views,) if isinstance(views, str) else tuple(views))
 
 
 def split_options(options: ClientOptions) -> tuple[StoreOptions, LookUpOptions]:
-    """The options of the store, and all others."""
+    """Return the options of the store, then all other options."""
     names = StoreOptions.__optional_keys__
     of_store = {name: value for name, value in options.items() if name in names}
     of_look_up = {name: value for name, value in options.items() if name not in names}

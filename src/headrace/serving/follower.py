@@ -24,7 +24,7 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class ServedRound:
-    """The numbers of one round. ``version`` is the live version, 0 before version 1."""
+    """The counts of one round. ``version`` is the live version, 0 before version 1."""
 
     requests: int
     predicted: int
@@ -62,7 +62,7 @@ class RequestFollower:
         self.received = 0
 
     def receive(self, timeout_s: float) -> None:
-        """Read requests; wait for one at most ``timeout_s`` seconds."""
+        """Read the requests that have come. Wait at most ``timeout_s`` seconds for the first one."""
         for message in self._tail.poll(timeout_s):
             self.received += 1
             try:

@@ -1,7 +1,7 @@
-"""A look-up without its waiting: a generator yields what to read from the store, and is sent what was read.
+"""A look-up as a generator, which does not wait: it yields each read of the store, and is sent the reply.
 
-:class:`LookUp` decides, the clients read. A client takes each step to its store, by waiting or by ``await``, and sends
-the reply back::
+:class:`LookUp` decides what to read, and a client reads it. The client gives each step to its store, with or without
+``await``, and sends the reply back::
 
     steps = look_up.steps(ServiceName("delay"), {"origin": "JFK"})
     step = next(steps)              # GetDocuments(names=("service:delay",))
@@ -73,12 +73,12 @@ class ServiceName(NamedTuple):
         return (f"service:{self.name}",)
 
     def resolve(self, documents: Sequence[Document]) -> tuple[list[str], OnDemandFeatures]:
-        """The service's views, ``name@version``, and its on-demand features."""
+        """Return the service's views as ``name@version``, and its on-demand features."""
         service = read_service(documents[0])
         return view_names(service), on_demand(service.spec.on_demand)
 
     def unknown(self, _: int) -> FeaturesUnknownError:
-        """The error for a document that the store does not have."""
+        """Return the error for a document that the store does not have."""
         return FeaturesUnknownError(
             f"no feature service {self.name!r} in the online store: has a worker with this definition been started? "
             "A view is looked up with get_views"
@@ -96,12 +96,12 @@ class ViewNames(NamedTuple):
         return tuple(f"view:{name}" for name in self.names if "@" not in name)
 
     def resolve(self, documents: Sequence[Document]) -> tuple[list[str], OnDemandFeatures]:
-        """The views, ``name@version``. They have no on-demand features."""
+        """Return the views as ``name@version``, and no on-demand features."""
         deployed = iter(documents)
         return [name if "@" in name else str(read_view_name(next(deployed)).views[0]) for name in self.names], NOTHING
 
     def unknown(self, place: int) -> FeaturesUnknownError:
-        """The error for the document at that place, which the store does not have."""
+        """Return the error for the document at this place, which the store does not have."""
         return _unknown_view(self.documents[place].removeprefix("view:"))
 
 
@@ -135,7 +135,7 @@ Steps = Generator[Step, Any, FeatureVectors]
 class _Resolved:
     """The views that a name stands for. They are read again from the store at ``until_s`` or later.
 
-    ``found`` is what the store had under the names of ``documents``.
+    ``found`` has the store's documents under the names ``documents``.
     """
 
     documents: Sequence[str]
@@ -146,7 +146,7 @@ class _Resolved:
 
 
 class LookUp:
-    """Everything of a feature client but its store. ``steps`` is called once for each look-up."""
+    """The part of a feature client that does not depend on the store. ``steps`` is called once for each look-up."""
 
     def __init__(
         self,
@@ -222,7 +222,7 @@ class LookUp:
     def _read_and_check(
         self, name: ServiceName | ViewNames, known: _Resolved, rows: Rows
     ) -> Generator[Step, Any, tuple[GroupRead, OnDemandFeatures]]:
-        """Read the known views and, in the same round trip, whether the name still stands for them."""
+        """Read the known views. In the same round trip, check that the name still stands for them."""
         group = yield from self._group(known.views)
         row_keys = group.row_keys(rows)
         documents, stored = yield from self._stored(group.wanted(row_keys), known.documents)

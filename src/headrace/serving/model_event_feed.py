@@ -60,7 +60,7 @@ class ModelEventFeed:
             yield from self._events(entries)
 
     def state(self) -> ModelState:
-        """Return what the events so far amount to: the live version, its publication, and whether it is pinned.
+        """Return the state after the events so far: the live version, its publication, and whether it is pinned.
 
         Raises TerminalError for a feed of all models, and BusUnavailableError.
         """

@@ -20,7 +20,7 @@ _NAMES = ("bootstrap_servers", "redis_url", "namespace", "trusted_types")
 
 @dataclass(frozen=True)
 class ServerAddresses:
-    """Where Kafka and Redis are, and the deployment's list of types that a model artifact may hold.
+    """The addresses of Kafka and Redis, and the deployment's list of types that a model artifact may hold.
 
     >>> from headrace.serving import ServerAddresses
     >>> ServerAddresses.find("localhost:9092", redis_url="redis://localhost:6379", environ={}).namespace
@@ -47,7 +47,7 @@ class ServerAddresses:
         2. the nearest headrace.toml, from ``folder`` (default: the working directory) upwards;
         3. the services that ``headrace up`` runs for that project.
 
-        Raises SettingsError for an address that is nowhere.
+        Raises SettingsError if an address is in none of these places.
         """
         variables = os.environ if environ is None else environ
         file = find_project_file((folder or Path.cwd()).resolve())
@@ -69,7 +69,7 @@ class ServerAddresses:
 
 
 def _running_services(data_dir: Path) -> dict[str, Any]:
-    """Read the lock file of local services. If they have died it is out of date, and connecting fails clearly."""
+    """Read the lock file of local services. If the services have died, the addresses are old, and connecting fails."""
     try:
         content = json.loads((data_dir / "services.lock").read_text())
     except (OSError, ValueError):

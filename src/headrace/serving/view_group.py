@@ -1,4 +1,4 @@
-"""Views that are looked up together: which entity keys to read, and the rows' values from what was read."""
+"""Views that are looked up together: they make the entity keys to read, and the rows' values from the fields."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _MISSING, _STALE, _PRESENT = Status.MISSING, Status.STALE, Status.PRESENT
 class RowKeys(NamedTuple):
     """The distinct entity keys of some rows, and the key of each row.
 
-    ``key_of_row`` is None if each row has a key of its own. Rows without a key share one more key, the last, which is
-    not read.
+    ``key_of_row`` is None if each row has a key of its own. All rows without a key share one additional key. It
+    is the last one and is not read.
     """
 
     keys: Sequence[bytes]
@@ -66,7 +66,7 @@ class GroupRead:
         """The largest partition clock of each view, over its cursors and its fields."""
 
     def answers(self, at_us: int, heartbeat_bound_us: int) -> list[ViewAnswer]:
-        """Each view's answer at t."""
+        """Return the answer of each view at t."""
         values, ages_us, offsets = self._fields.values(at_us), self._fields.ages_us(at_us), self._fields.offsets
         return [
             view.answer(
@@ -86,7 +86,7 @@ class GroupRead:
 
 
 class ViewGroup:
-    """Views that are looked up together, and everything about them that is the same for each look-up."""
+    """Views that are looked up together, with everything about them that does not change between look-ups."""
 
     def __init__(self, views: Sequence[ViewVersion]) -> None:
         self.views = views
@@ -96,17 +96,17 @@ class ViewGroup:
         self._entity_of_view = [[*by_entity].index(view.entity) for view in views]
 
     def row_keys(self, rows: Rows) -> list[RowKeys]:
-        """The keys of some rows, for each view. Views of the same entity share them."""
+        """Return the keys of some rows, for each view. Views of the same entity share their keys."""
         of_entities = [view.row_keys(rows) for view in self._one_of_each_entity]
         return [of_entities[entity] for entity in self._entity_of_view]
 
     def wanted(self, row_keys: Sequence[RowKeys]) -> WantedKeys:
-        """The keys to read of each view."""
+        """Return the keys to read of each view."""
         return [(view.name, keys.keys) for view, keys in zip(self.views, row_keys, strict=True)]
 
 
 class ViewVersion:
-    """One version of a view: makes keys from rows, and answers from what was read. ``name`` is ``view@version``."""
+    """One version of a view: makes keys from rows, and answers from stored fields. ``name`` is ``view@version``."""
 
     def __init__(self, name: str, kernel: TileKernel) -> None:
         self.name = name
@@ -121,7 +121,7 @@ class ViewVersion:
         self._max_age_us = _FOR_EVER if max_age_us is None else max_age_us
 
     def row_keys(self, rows: Rows) -> RowKeys:
-        """The keys of some rows. A row that lacks a join key, or has None for it, has no key."""
+        """Return the keys of some rows. A row that lacks a join key, or has None for it, has no key."""
         join_keys = self._join_keys
         of_rows = [tuple([row.get(key) for key in join_keys]) for row in rows]
         distinct = [values for values in dict.fromkeys(of_rows) if None not in values]
@@ -133,7 +133,7 @@ class ViewVersion:
         return RowKeys(keys, key_of_row, has_rows_without_key=bool((key_of_row == len(places)).any()))
 
     def answer(self, read: _ViewRead, at_us: int, heartbeat_bound_us: int) -> ViewAnswer:
-        """The answer for each row, spread out from the distinct keys."""
+        """Return the answer for each row. Rows with the same key get the same values."""
         key_of_row, shards = read.row_keys.key_of_row, read.row_keys.shards(read.stored)
         of_shards = {
             shard: self._status_of_shard(snapshot, read.clock, at_us, heartbeat_bound_us)

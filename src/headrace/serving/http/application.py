@@ -38,7 +38,7 @@ PROBES = ("/livez", "/readyz")
 def application(
     client: LookUpClient, options: HttpOptions | None = None, *, within: AbstractAsyncContextManager[Any] | None = None
 ) -> ASGIApp:
-    """Return the application over a client, which it does not close. ``within``: a context that it lives in."""
+    """Return the application over a client, which it does not close. ``within``: a context, open while it runs."""
     own = options or HttpOptions()
     api = _Endpoints(client, own)
     look_ups: dict[str, ASGIApp] = {
@@ -71,7 +71,7 @@ def application(
 
 
 class _DirectRoutes:
-    """Middleware: look-ups go straight to their endpoints, which always answer. Other requests go to the next app."""
+    """Middleware: sends look-ups directly to their endpoints, which always answer, and all else to the next app."""
 
     def __init__(self, app: ASGIApp, look_ups: Mapping[str, ASGIApp]) -> None:
         self._app, self._look_ups = app, look_ups

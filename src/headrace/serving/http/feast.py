@@ -37,7 +37,7 @@ class FeastRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def views(self) -> set[str]:
-        """The views that are named; none if a service is."""
+        """The views that the request names; none if it names a service."""
         return set() if self.feature_service is not None else {name.partition(":")[0] for name in self.features}
 
     def rows(self) -> list[dict[str, JsonScalar]]:
@@ -141,5 +141,5 @@ def _columns(answer: ViewAnswer, wanted: Sequence[str] | None) -> tuple[Sequence
 
 @lru_cache(_VIEWS)
 def _places(view: str, columns: Sequence[str]) -> Mapping[str, int]:
-    """Return the places of a view's features, by their names without the view's."""
+    """Return the place of each feature of a view, by its name without the view's name."""
     return {name.removeprefix(f"{view}__"): place for place, name in enumerate(columns)}

@@ -60,7 +60,7 @@ class HttpMetrics:
                 self._statuses(answer.view, status.value).inc(answer.statuses.count(status))
 
     def text(self) -> bytes:
-        """Return the metrics in Prometheus' format; if there are several processes, those of all together."""
+        """Return the metrics in Prometheus' format. With several processes, they are the sums over all processes."""
         if ValueClass is MutexValue:  # the library decides this once, at its import
             return generate_latest(self.registry)
         together = CollectorRegistry()

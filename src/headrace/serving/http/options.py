@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """The largest request: bytes of its body, entities, and how long it may take until it is answered.
+    """The limits of a request: the bytes of its body, its entities, and the time until it is answered.
 
-    ``keys`` is the largest product of its entities and the views that it names.
+    ``keys`` limits the number of its entities times the number of views that it names.
     """
 
     body_bytes: int = 1 << 20
@@ -45,10 +45,10 @@ class TlsFiles:
 
 @dataclass(frozen=True)
 class HttpOptions:
-    """Who may ask, and for what.
+    """The options of the server: the services that it needs, the API keys, and the limits.
 
-    Without one of ``services`` in the store the server is not ready. A request must carry one of ``api_keys``; if
-    there are none, everybody may ask.
+    The server is not ready until the store has each of ``services``. A request must carry one of ``api_keys``. If
+    there are no keys, everybody may ask.
     """
 
     services: Sequence[str] = ()

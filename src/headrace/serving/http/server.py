@@ -110,7 +110,7 @@ def _listening(options: ServerOptions) -> Iterator[socket.socket]:
 
 @contextmanager
 def _metrics_of_all() -> Iterator[None]:
-    """Let the processes that start in this context count in files of one folder, so that each can read all counts."""
+    """Give one folder for counts to all processes that start in this context, so that each can read all counts."""
     with tempfile.TemporaryDirectory(prefix="headrace-metrics-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         try:
