@@ -38,7 +38,7 @@ def _by_offset(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def source_runs(rows: pl.DataFrame) -> tuple[np.ndarray, list[SourcePartition]]:
-    """Return where each run of rows of one source partition begins, and the source partition of each run."""
+    """Return the number of the first row of each run of one source partition's rows, and the partition of each run."""
     partition, topic_id = (rows.get_column(name) for name in _PLACE)
     numbers = partition.to_numpy()
     changed = np.ones(rows.height, bool)

@@ -32,5 +32,5 @@ ACCEPTED, REJECTED = "accepted", "rejected"
 
 
 def log_schema(stream: Stream) -> dict[str, Any]:
-    """The Polars schema of a stream's table: :data:`META`, then the event's fields."""
+    """Return the Polars schema of a stream's table: :data:`META`, then the event's fields."""
     return META | schema(stream)

@@ -113,7 +113,7 @@ class EventLog(ReadableLog):
             return DeltaTable(self.path(topic), storage_options=self._options)
 
     def newest(self, topic: str, known: DeltaTable | None = None) -> DeltaTable:
-        """Return the table as it is now: the updated ``known`` handle, or a fresh one.
+        """Return a handle of the newest version of the table: the updated ``known`` handle, or a fresh one.
 
         Raises OfflineStoreUnavailableError.
         """
@@ -124,7 +124,7 @@ class EventLog(ReadableLog):
         return known
 
     def rows(self, topic: str, table: DeltaTable, uris: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
-        """The rows of some files of a topic's table. ``columns`` include the ones that identify a row."""
+        """Return the rows of some files of a topic's table. ``columns`` include the ones that identify a row."""
         names, here = [uri.rpartition("/")[2] for uri in uris], local_folder(table)
         if here is None:
             there = remote_files(table, self._options)

@@ -1,4 +1,7 @@
-"""Reads rows from the files of a table: on this machine or in remote storage. Statistics say which files have them."""
+"""Reads rows from the files of a table, on this machine or in remote storage.
+
+Statistics say which files may have the rows.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +30,12 @@ class OffsetRange:
     end: int
 
     def keeps(self, field: Callable[[str], Any]) -> Any:
-        """The filter for these rows. ``field`` makes an expression from a column's name, in Arrow or in Polars."""
+        """Return the filter for these rows. ``field`` makes an expression from a column's name, in Arrow or Polars."""
         offset = field("__offset")
         return (field("__partition") == self.partition) & (offset >= self.start) & (offset < self.end)
 
     def files(self, table: DeltaTable) -> list[str]:
-        """The names of the files that may have such rows by their statistics, in order of their lowest offset."""
+        """Return the names of files that, by their statistics, may have such rows; in order of their lowest offset."""
         actions: Any = table.get_add_actions(flatten=True)
         known = pl.DataFrame(actions)
         if "min.__offset" not in known.columns:  # there are no files

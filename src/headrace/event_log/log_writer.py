@@ -52,7 +52,7 @@ class LogWriter:
             return self._table.transaction_version(f"{source.text}-cut")
 
     def refresh(self) -> None:
-        """Update the handle to what others have committed."""
+        """Update the handle, so that it sees the commits of other processes."""
         with self._log.storage(self._topic):
             self._table.update_incremental()
 

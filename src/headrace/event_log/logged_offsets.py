@@ -1,4 +1,4 @@
-"""The offsets of a topic that the event log has rows of, and the offsets that it lacks."""
+"""The offsets of a topic that have rows in the event log, and the offsets that have none."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PLACE = ["__partition", "__topic_id", "__offset"]
 
 
 class MissingOffsets(msgspec.Struct, frozen=True):
-    """The offsets from ``first`` to below ``end``, of which the log has no rows."""
+    """The offsets from ``first`` to below ``end``, for which the log has no rows."""
 
     topic: str
     source: str
@@ -31,14 +31,14 @@ class MissingOffsets(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class LoggedOffsets:
-    """The offsets that the log has rows of, as runs in order: the first offset of each run, and the end of each."""
+    """The offsets that have rows in the log, as runs in order: the first offset and the end of each run."""
 
     topic: str
     runs: Mapping[SourcePartition, tuple[np.ndarray, np.ndarray]]
 
     @staticmethod
     def read(log: ReadableLog, topic: str) -> LoggedOffsets:
-        """Read them from the log, a piece at a time. Raises OfflineStoreUnavailableError."""
+        """Read the offsets from the log, a piece at a time. Raises OfflineStoreUnavailableError."""
         found: dict[SourcePartition, list[tuple[np.ndarray, np.ndarray]]] = {}
         for rows in log.scan(topic, _PLACE):
             for source, part in by_source(rows).items():
@@ -46,11 +46,14 @@ class LoggedOffsets:
         return LoggedOffsets(topic, {source: _joined(parts) for source, parts in found.items()})
 
     def ends(self) -> dict[SourcePartition, int]:
-        """Source partition → the offset after its last row."""
+        """Return for each source partition the offset after its last row."""
         return {source: int(ends[-1]) for source, (_, ends) in self.runs.items()}
 
     def gaps(self) -> list[MissingOffsets]:
-        """The offsets that the log lacks between others: lost rows, or the markers of a producer's transactions."""
+        """Return the offsets without rows between offsets with rows.
+
+        They are lost rows, or the markers of a producer's transactions.
+        """
         return [
             MissingOffsets(self.topic, source.text, end, first)
             for source, (firsts, ends) in sorted(self.runs.items())

@@ -1,7 +1,7 @@
 """Keeps the event log in shape while writers run: merges small files and deletes replaced ones.
 
 Delta's own ``optimize`` is not used: if two run at once, both succeed and every row is there twice (measured with
-deltalake 1.6). Here the rows of some offsets are replaced by themselves, in one commit that says which rows it
+deltalake 1.6). Here the rows of some offsets are replaced by the same rows, in one commit that says which rows it
 replaces. Delta refuses the second of two such commits, even a late one, and accepts appends of later offsets.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from headrace.event_log.event_log import EventLog
 
 COMPACTED, VACUUMED = "headrace.compacted", "headrace.vacuumed"
-"""Delta transactions whose version is when it was last done, and there was something to do: seconds since the epoch."""
+"""Delta transactions whose version is the time of the last such work that had something to do, in epoch seconds."""
 LEAST_RETENTION = timedelta(days=7)
 _KEY = ["__partition", "__topic_id", "__offset"]
 

@@ -1,4 +1,4 @@
-"""The part of a stream's log that queries at some times depend on."""
+"""The part of a stream's log that some queries need."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class QuerySpan:
-    """The first and the last time of some queries, and the largest V that one of them has.
+    """The first and the last time of some queries, and the largest V of all of them.
 
-    ``below`` is that V: topic → source partition → the offset below which rows may be in it. Every source partition
+    ``below`` is this V: topic → source partition → the offset below which rows may be in it. Every source partition
     that the log has is named.
     """
 
@@ -30,7 +30,7 @@ class QuerySpan:
     below: Mapping[str, Mapping[SourcePartition, int]]
 
     def keeps(self, topic: str, event_time: str, longest_us: int) -> ds.Expression:
-        """The filter for the rows that these queries need, in windows up to ``longest_us`` or for the clocks at V."""
+        """Return the filter for the rows that these queries need: for windows up to ``longest_us`` and clocks at V."""
         since, until = (pa.scalar(us, pa.timestamp("us", "UTC")) for us in (self.from_us - longest_us, self.to_us))
         keep = ds.field("__available_at") <= until
         for source, end in self.below[topic].items():
@@ -55,11 +55,11 @@ class SpanReader:
         self._keep: ds.Expression | None = keep
 
     def read(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
-        """The rows of the span, each source partition's in order. From the second call on there are none."""
+        """Return the rows of the span; those of each source partition are in order. A second call returns no rows."""
         keep, self._keep = self._keep, None
         nothing = ds.scalar(value=False)
         return (snapshot or self._log).select(self._topic, nothing if keep is None else keep, self._columns)
 
     def positions(self) -> Mapping[SourcePartition, int]:
-        """Source partition → the offset from which on no query needs a row."""
+        """Return for each source partition the offset from which on no query needs a row."""
         return self._below

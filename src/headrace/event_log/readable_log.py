@@ -25,7 +25,7 @@ _AHEAD = 2
 
 
 def _identified(columns: Sequence[str]) -> list[str]:
-    """The columns that identify a row, then the given ones."""
+    """Return the columns that identify a row, then the given ones."""
     return list(dict.fromkeys([*IDENTITY, *columns]))
 
 
@@ -46,7 +46,7 @@ class ReadableLog(ABC):
 
     @abstractmethod
     def rows(self, topic: str, table: DeltaTable, uris: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
-        """The rows of some files of a topic's table. ``columns`` include the ones that identify a row."""
+        """Return the rows of some files of a topic's table. ``columns`` include the ones that identify a row."""
 
     def snapshot(self) -> LogSnapshot:
         """Return a snapshot of this log. In it, each topic stays as it is at its first read."""
@@ -180,7 +180,7 @@ class LogReader:
         return frame if frame.is_empty() else self._only_new(frame)
 
     def positions(self) -> Mapping[SourcePartition, int]:
-        """Source partition → the offset below which every row was read."""
+        """Return for each source partition the offset below which every row was read."""
         return dict(self._next)
 
     def _only_new(self, frame: pl.DataFrame) -> pl.DataFrame:

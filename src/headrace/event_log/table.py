@@ -1,4 +1,4 @@
-"""The columns of a Delta table over time, and where its files are.
+"""The columns of a Delta table over time, and the place of its files.
 
 An event type may get new fields, which earlier rows lack. A field that may be null is null there. A field with a
 default has the default, which the table keeps as metadata of the column.
@@ -103,10 +103,10 @@ def _value(text: str, dtype: pl.DataType) -> pl.Series:
 
 
 def local_folder(table: DeltaTable) -> Path | None:
-    """The folder of the table's files on this machine; None if they are in remote storage."""
+    """Return the folder of the table's files on this machine; None if they are in remote storage."""
     return Path(unquote(table.table_uri.removeprefix(_LOCAL))) if table.table_uri.startswith(_LOCAL) else None
 
 
 def remote_files(table: DeltaTable, options: Mapping[str, str] | None) -> pyarrow.fs.FileSystem:
-    """The file system that reads the table's files by their names, as Delta itself does."""
+    """Return the file system that reads the table's files by their names, as Delta itself does."""
     return pyarrow.fs.PyFileSystem(DeltaStorageHandler(table.table_uri, dict(options or {}) or None))

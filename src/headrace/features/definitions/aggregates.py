@@ -194,10 +194,10 @@ class LastN:
 
 @dataclass(frozen=True, eq=False)
 class DecayedSum:
-    """The sum of a number in which each value loses half its weight per ``half_life`` of its age at t.
+    """The sum of a number, in which each value loses half of its weight in every ``half_life`` of its age at t.
 
-    If t lies before the newest event, the sum is the one at that event. Over a lifetime window it is the exponentially
-    weighted sum of all events.
+    If t lies before the newest event, the result is the sum at that event. Over a lifetime window the result is the
+    exponentially weighted sum of all events.
 
     >>> from headrace import DecayedSum
     >>> DecayedSum("amount", half_life="7d").spec.half_life_us
@@ -226,8 +226,8 @@ class DecayedSum:
 class ApproxDistinct:
     """The estimated number of distinct values of a number, bool, text or time, as a whole number.
 
-    HyperLogLog with 2^precision registers. Its standard error is 1.04 / sqrt(2^precision): 3.3 % by default, and less
-    for few values.
+    It uses HyperLogLog with 2^precision registers. The standard error is 1.04 / sqrt(2^precision): 3.3 % by default,
+    and less for few values.
 
     >>> from headrace import ApproxDistinct
     >>> ApproxDistinct("merchant", precision=12).spec.precision
@@ -252,11 +252,11 @@ class ApproxDistinct:
 
 @dataclass(frozen=True, eq=False)
 class Quantile:
-    """The smallest value with at least the part ``q`` of all values at or below it, within a relative ``error``.
+    """The quantile ``q``: the smallest x such that at least the share ``q`` of all values is ≤ x.
 
-    ``q`` lies between 0 and 1. A list of them gives a column each: ``<feature>_p50``, ``<feature>_p99_9``. Values go
-    into fixed buckets on a log-linear scale over all doubles, so their range need not be known. Zero is exact, and
-    below 1e-307 the error is absolute.
+    The answer has a relative ``error``. ``q`` lies between 0 and 1. A list gives one column for each of its numbers:
+    ``<feature>_p50``, ``<feature>_p99_9``. Values go into fixed buckets on a log-linear scale over all doubles, so
+    their range need not be known. Zero is exact, and below 1e-307 the error is absolute.
 
     >>> from headrace import Quantile
     >>> Quantile("amount", [0.5, 0.999]).spec.quantiles
@@ -288,7 +288,7 @@ class Quantile:
 
 
 def _bits(error: float) -> int | None:
-    """The fewest bits by which each power of two is divided finely enough; None for an error that no number gives."""
+    """Return the least number of bits whose buckets keep within ``error``; None if no number of bits does."""
     return next((bits for bits in _BITS if 2.0 ** -(bits + 1) <= error <= 2.0 ** -(_BITS[0] + 1)), None)
 
 
@@ -298,7 +298,7 @@ def _is_quantile(q: object) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
-    """The counts between ``edges``: n edges make n + 1 buckets, with a column each.
+    """The number of rows between ``edges``. n edges make n + 1 buckets, and each bucket has a column.
 
     A bucket contains its lower edge and not its upper one.
 

@@ -1,4 +1,4 @@
-"""``col(...)``: small expressions that give the same in Polars (batches and the log) and in numpy (applications).
+"""``col(...)``: small expressions with the same results in Polars (batches and the log) and in numpy (applications).
 
 An expression is a tree of plain data: nested lists ``[operator, argument, ...]``, which specs store and hash. It is
 never another library's serialisation. Null follows Kleene's logic: a comparison or an arithmetic step with null is
@@ -98,39 +98,39 @@ class Expression:
         return Expression(["not", self.tree])
 
     def is_null(self) -> Expression:
-        """Return an expression that is true if the value is null."""
+        """Return an expression that is true if this value is null."""
         return Expression(["is_null", self.tree])
 
     def fill_null(self, value: Operand) -> Expression:
-        """Return the value, or ``value`` if it is null."""
+        """Return an expression for this value, or for ``value`` where this value is null."""
         return self._with("fill_null", value)
 
     def is_in(self, values: Iterable[Scalar]) -> Expression:
-        """Return an expression that is true if the value is one of ``values``, and null if it is null."""
+        """Return an expression that is true if this value is one of ``values``, and null if this value is null."""
         return Expression(["is_in", self.tree, [_literal(value) for value in values]])
 
     def year(self) -> Expression:
-        """The year of a time, in UTC."""
+        """Return an expression for the year of a time, in UTC."""
         return Expression(["year", self.tree])
 
     def month(self) -> Expression:
-        """The month of a time, 1 to 12, in UTC."""
+        """Return an expression for the month of a time, 1 to 12, in UTC."""
         return Expression(["month", self.tree])
 
     def day(self) -> Expression:
-        """The day of the month of a time, from 1, in UTC."""
+        """Return an expression for the day of the month of a time, from 1, in UTC."""
         return Expression(["day", self.tree])
 
     def weekday(self) -> Expression:
-        """The day of the week of a time, Monday 1 to Sunday 7 (ISO), in UTC."""
+        """Return an expression for the day of the week of a time, Monday 1 to Sunday 7 (ISO), in UTC."""
         return Expression(["weekday", self.tree])
 
     def hour(self) -> Expression:
-        """The hour of a time, 0 to 23, in UTC."""
+        """Return an expression for the hour of a time, 0 to 23, in UTC."""
         return Expression(["hour", self.tree])
 
     def minute(self) -> Expression:
-        """The minute of a time, 0 to 59, in UTC."""
+        """Return an expression for the minute of a time, 0 to 59, in UTC."""
         return Expression(["minute", self.tree])
 
     def _with(self, operator: str, other: object) -> Expression:

@@ -35,7 +35,7 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, tag_field="aggregat
         return [self.name]
 
     def windowed_columns(self, windows: Sequence[WindowSpec]) -> list[str]:
-        """Return the names of the feature's columns, one for each window, without the view."""
+        """Return the names of the feature's columns without the view's name: each column once for each window."""
         return [f"{column}_{window.name}" for column in self.columns for window in windows]
 
 
@@ -82,7 +82,7 @@ class LastNSpec(FeatureSpec, frozen=True, kw_only=True, tag="last_n"):
 
     @property
     def columns(self) -> list[str]:
-        """``<name>_1`` for the newest value, then ``<name>_2``, and so on."""
+        """The columns' names: ``<name>_1`` for the newest value, then ``<name>_2``, and so on."""
         return [f"{self.name}_{place}" for place in range(1, self.n + 1)]
 
 
@@ -99,19 +99,19 @@ class ApproxDistinctSpec(FeatureSpec, frozen=True, kw_only=True, tag="approx_dis
 
 
 class QuantileSpec(FeatureSpec, frozen=True, kw_only=True, tag="quantile"):
-    """One quantile, or several with a column each. A power of two is cut into 2^bits buckets."""
+    """One quantile, or several quantiles with one column each. A power of two is cut into 2^bits buckets."""
 
     q: float | tuple[float, ...]
     bits: int
 
     @property
     def quantiles(self) -> tuple[float, ...]:
-        """All of them, also where there is one."""
+        """The quantiles as a tuple, also if there is only one."""
         return self.q if isinstance(self.q, tuple) else (self.q,)
 
     @property
     def columns(self) -> list[str]:
-        """``<name>`` for a single quantile, else ``<name>_p50``, ``<name>_p99_9``, and so on."""
+        """The columns' names: ``<name>`` for a single quantile, else ``<name>_p50``, ``<name>_p99_9``, and so on."""
         if not isinstance(self.q, tuple):
             return [self.name]
         return [f"{self.name}_p{100 * q:g}".replace(".", "_") for q in self.q]
@@ -124,7 +124,7 @@ class HistogramSpec(FeatureSpec, frozen=True, kw_only=True, tag="histogram"):
 
     @property
     def columns(self) -> list[str]:
-        """``<name>_b0`` for the bucket below the first edge, then ``<name>_b1``, and so on."""
+        """The columns' names: ``<name>_b0`` for the bucket below the first edge, then ``<name>_b1``, and so on."""
         return [f"{self.name}_b{bucket}" for bucket in range(len(self.edges) + 1)]
 
 

@@ -64,10 +64,10 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_u
 
     @property
     def view_names(self) -> list[str]:
-        """``name@version`` of each of its views."""
+        """The views of the service, as ``name@version``."""
         return [*map(str, self.views)]
 
     @property
     def made(self) -> OnDemandSpec:
-        """Its on-demand features; none of a service without them."""
+        """The on-demand features of the service; empty if it has none."""
         return OnDemandSpec() if self.on_demand is UNSET else self.on_demand

@@ -28,7 +28,7 @@ def spec_hash(spec: msgspec.Struct) -> str:
 
 
 def to_document(spec: msgspec.Struct) -> dict[str, Any]:
-    """Return a spec as plain JSON, with its keys in the order in which they stand on the wire."""
+    """Return a spec as plain JSON, with its keys in the order that they have on the wire."""
     document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(spec))
     if "aggregate" in document:
         return {"name": document.pop("name"), **document}
@@ -50,7 +50,7 @@ def read_spec(document: object, kind: type[Spec], what: str) -> Spec:
 
 
 def checked_name(what: str, name: str) -> None:
-    """Raise DefinitionError unless ``name`` can be part of a column name. ``what`` says in the error what it names."""
+    """Raise DefinitionError unless ``name`` can be part of a column name. ``what`` is the word for it in the error."""
     if not _NAME.fullmatch(name) or "__" in name:
         message = f"{what} name {name!r}: use letters, digits and single underscores, beginning with a letter"
         raise DefinitionError(message)

@@ -1,6 +1,6 @@
-"""The documents by which the online store names views: of a service, and of the deployed version of a view.
+"""Two kinds of documents in the online store: for a service, and for the deployed version of a view.
 
-A view's spec is a third kind of document, under ``view:<name>@<version>``: see view_spec.
+Both name versions of views. A view's spec is a third kind, ``view:<name>@<version>``: see view_spec.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from headrace.features.definitions.spec import read_spec, to_document
 class ServiceDocument(msgspec.Struct, frozen=True, kw_only=True):
     """The document ``service:<name>``: a service's spec, and the number of the deployment that wrote it.
 
-    A later release may have written it. Its views can be read then, and :attr:`spec` raises NewerFormatError.
+    If a later release has written it, its views can still be read, but :attr:`spec` raises NewerFormatError.
     """
 
     spec_version: int = 1
@@ -34,7 +34,7 @@ class ServiceDocument(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def spec(self) -> ServiceSpec:
-        """The service's spec. Raises NewerFormatError for one of a later release."""
+        """The service's spec. Raises NewerFormatError if a later release has written it."""
         if self.spec_version > ON_DEMAND_VERSION:
             message = (
                 f"service {self.name!r} has spec version {self.spec_version}, this release reads up to "
@@ -72,16 +72,16 @@ def deployment_number(document: NamingDocument) -> int:
 
 
 def name_the_same(one: NamingDocument, other: NamingDocument) -> bool:
-    """Return whether two documents are equal, whichever deployments wrote them."""
+    """Return whether two documents are equal, without a look at the deployments that wrote them."""
     first, second = (msgspec.structs.replace(each, deployment=UNSET) for each in (one, other))
     return first == second
 
 
 def read_service(document: object) -> ServiceDocument:
-    """Return the document of a service. Raises DefinitionError for one that this release cannot read."""
+    """Return the document of a service. Raises DefinitionError if this release cannot read it."""
     return read_spec(document, ServiceDocument, "a service of the online store")
 
 
 def read_view_name(document: object) -> ViewDocument:
-    """Return the document of a view's name. Raises DefinitionError for one that this release cannot read."""
+    """Return the document of a view's name. Raises DefinitionError if this release cannot read it."""
     return read_spec(document, ViewDocument, "the name of a view in the online store")

@@ -67,7 +67,7 @@ class ViewSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unkn
     clock: ViewClock
 
     def __hash__(self) -> int:
-        """By version, so that what is compiled from a spec can be kept for it."""
+        """Return the hash of the version. So a dict can keep compiled objects by spec."""
         return int(self.version, 16)
 
     @cached_property
@@ -92,7 +92,7 @@ class ViewSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unkn
 
     @cached_property
     def columns(self) -> list[str]:
-        """The names of the view's columns: features outside, windows inside."""
+        """The names of the view's columns, feature by feature; the columns of a feature are window by window."""
         return [f"{self.name}__{name}" for each in self.features for name in each.windowed_columns(self.windows)]
 
     @cached_property

@@ -19,9 +19,9 @@ _EVER_US = 2**61
 
 
 def tile_size(window_us: int) -> int:
-    """Return the tile size of a window in microseconds: the smallest friendly one that makes at most 60 tiles.
+    """Return the tile size of a window in microseconds: the smallest round size that makes at most 60 tiles.
 
-    Raises DefinitionError if no friendly size divides the window.
+    Raises DefinitionError if no round size divides the window.
     """
     for size in _FRIENDLY:
         if window_us > 0 and window_us % size == 0 and window_us // size <= MOST_TILES:
@@ -58,7 +58,7 @@ class Tumbling:
 
 @dataclass(frozen=True)
 class Sliding:
-    """The last ``length``, which moves on every ``every``: a sliding window with a tile size of its own.
+    """A sliding window of this ``length`` with a tile size of its own: it moves on by ``every``.
 
     >>> from headrace import Sliding
     >>> Sliding("1h", every="1m").spec
