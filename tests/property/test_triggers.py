@@ -9,17 +9,9 @@ from hypothesis import strategies as st
 from headrace.errors import DefinitionError
 from headrace.trainers.triggers.evidence import DAY_US, Evidence
 from headrace.trainers.triggers.hysteresis import check_names, hysteresis
-from headrace.trainers.triggers.rules import (
-    RuleInputs,
-    RuleVerdict,
-    TriggerRule,
-    all_of,
-    any_of,
-    at_least,
-    schedule,
-    volume,
-)
+from headrace.trainers.triggers.rules import all_of, any_of, at_least, schedule, volume
 from headrace.trainers.triggers.trigger_policy import Decision, TriggerPolicy
+from headrace.trainers.triggers.trigger_rule import RuleInputs, RuleVerdict, TriggerRule
 from headrace.trainers.triggers.trigger_specs import TriggerSpec
 from headrace.trainers.triggers.trigger_state import (
     Baseline,

@@ -33,14 +33,10 @@ SMALL = {
 }
 """Files that may be smaller, as patterns with their reasons. So may every file that defines ports alone."""
 
-LARGE: dict[str, str] = {
-    "trainers/triggers/rules.py": "each rule with the example of its docstring",
-}
+LARGE: dict[str, str] = {}
 """Files that may be larger, each with its reason."""
 
-WIDE: dict[str, str] = {
-    "app/demo/barrier.py:Barriers": "waits for three logs and a store at once",
-}
+WIDE: dict[str, str] = {}
 """Classes whose constructors may take more, each with its reason."""
 
 SPECS = (stream_spec, feature_spec, view_spec, service_spec)

@@ -62,7 +62,7 @@ from trainers import delay
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from headrace.trainers.triggers.rules import TriggerRule
+    from headrace.trainers.triggers.trigger_rule import TriggerRule
 
 
 class Reading(Event):

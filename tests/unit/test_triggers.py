@@ -24,7 +24,7 @@ from headrace.trainers.triggers.trigger_state import (
 )
 
 if TYPE_CHECKING:
-    from headrace.trainers.triggers.rules import TriggerRule
+    from headrace.trainers.triggers.trigger_rule import TriggerRule
 
 T0 = epoch_us(datetime(2013, 2, 15, tzinfo=UTC))
 WEEK = 7 * DAY_US

@@ -15,7 +15,7 @@ from headrace.trainers.day_scores import METRICS, Metric
 from headrace.trainers.model_spec import GateSpec, LabelSpec, ModelSpec
 from headrace.trainers.triggers.evidence import DAY_US
 from headrace.trainers.triggers.hysteresis import hysteresis
-from headrace.trainers.triggers.rules import TriggerRule, all_of, any_of, at_least, drift, performance, schedule, volume
+from headrace.trainers.triggers.rules import all_of, any_of, at_least, drift, performance, schedule, volume
 from headrace.trainers.triggers.trigger_policy import TriggerPolicy
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from headrace.bus.stream import Stream
     from headrace.features.definitions.service import FeatureService
     from headrace.features.definitions.service_spec import RequestField
+    from headrace.trainers.triggers.trigger_rule import TriggerRule
 
 __all__ = [
     "Gate", "Label", "Model", "Run", "all_of", "any_of", "at_least", "drift", "hysteresis", "performance", "schedule",

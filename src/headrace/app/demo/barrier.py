@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from headrace.bus.control import FlushRequest, Tick
@@ -31,28 +32,52 @@ _TICK_AGAIN_S = 1.0
 _FOLD_POLL_S = 0.001
 
 
+@dataclass(frozen=True)
+class ReplayedTopics:
+    """The topics of a replay: for each its views as ``name@version``, and its source partitions."""
+
+    views: Mapping[str, Sequence[str]]
+    sources: Mapping[str, Sequence[SourcePartition]]
+
+
+@dataclass(frozen=True)
+class ControlTails:
+    """The topics on which the trainer and the application answer."""
+
+    decisions: TopicTail
+    acknowledgements: TopicTail
+
+
+@dataclass(frozen=True)
+class BarrierWait:
+    """What happens while a barrier waits.
+
+    ``check`` raises if a process died, ``refresh`` draws the screen. Both are called twice a second. After
+    ``most_s`` seconds the barrier gives up.
+    """
+
+    check: Callable[[], None]
+    refresh: Callable[[], None]
+    most_s: float = 600.0
+
+
 class Barriers:
-    """Waits for workers, event log and trainer. While it waits it calls ``check``, which raises if a process died."""
+    """Waits for workers, event log and trainer, one barrier after the other."""
 
     def __init__(
         self,
         store: OnlineStore,
         log: EventLog,
         producer: EventProducer,
-        decisions: TopicTail,
-        acks: TopicTail,
         *,
-        views: Mapping[str, Sequence[str]],
-        sources: Mapping[str, Sequence[SourcePartition]],
-        check: Callable[[], None],
-        refresh: Callable[[], None],
-        patience_s: float = 600.0,
+        tails: ControlTails,
+        topics: ReplayedTopics,
+        wait: BarrierWait,
     ) -> None:
         self._store, self._log, self._producer = store, log, producer
-        self._tail, self._acks = decisions, acks
-        self._views, self._sources = views, sources  # topic → views name@version; topic → source partitions
-        self._check, self._refresh = check, refresh
-        self._patience_s = patience_s
+        self._tail, self._acks = tails.decisions, tails.acknowledgements
+        self._views, self._sources = topics.views, topics.sources
+        self._while_waiting = wait
         self._tables: dict[str, DeltaTable] = {}
         self._unread: deque[DecisionRecord] = deque()
 
@@ -159,11 +184,11 @@ class Barriers:
         while (result := attempt()) is None:
             now = time.monotonic()
             if now - checked > 0.5:  # noqa: PLR2004 - seconds between two looks at the processes
-                self._check()
-                self._refresh()
+                self._while_waiting.check()
+                self._while_waiting.refresh()
                 checked = now
-            if now - started > self._patience_s:
-                message = f"waited {self._patience_s:.0f} s for {what}; see the logs in the data folder"
+            if now - started > self._while_waiting.most_s:
+                message = f"waited {self._while_waiting.most_s:.0f} s for {what}; see the logs in the data folder"
                 raise BarrierError(message)
             time.sleep(poll_s)
         return result

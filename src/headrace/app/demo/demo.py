@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headrace.app.demo import chart
-from headrace.app.demo.barrier import Barriers
+from headrace.app.demo.barrier import Barriers, BarrierWait, ControlTails, ReplayedTopics
 from headrace.app.demo.driver import FreeRun, Lockstep, ReplayParts, ReplayTally
 from headrace.app.demo.history import FirstDays
 from headrace.app.demo.processes import Processes
@@ -228,16 +228,19 @@ class DemoStage:
             RedisOnlineStore(str(self._settings.redis_url), self._settings.namespace),
             self._log,
             EventProducer(self._servers, linger="5ms"),
-            TopicTail(self._servers, [DECISIONS], from_beginning=False),
-            TopicTail(self._servers, [MODEL_ACKS], from_beginning=False),
-            views={
-                stream.topic: [f"{v.name}@{v.version}" for v in self._project.views.values() if v.source is stream]
-                for stream in streams
-            },
-            sources={
-                topic: [SourcePartition(partition, incarnation.topic_id) for partition in range(incarnation.partitions)]
-                for topic, incarnation in found.items()
-            },
-            check=check,
-            refresh=self._refresh,
+            tails=ControlTails(
+                TopicTail(self._servers, [DECISIONS], from_beginning=False),
+                TopicTail(self._servers, [MODEL_ACKS], from_beginning=False),
+            ),
+            topics=ReplayedTopics(
+                {
+                    stream.topic: [f"{v.name}@{v.version}" for v in self._project.views.values() if v.source is stream]
+                    for stream in streams
+                },
+                {
+                    topic: [SourcePartition(number, incarnation.topic_id) for number in range(incarnation.partitions)]
+                    for topic, incarnation in found.items()
+                },
+            ),
+            wait=BarrierWait(check, self._refresh),
         )

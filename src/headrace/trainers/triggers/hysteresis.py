@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from headrace.errors import DefinitionError
-from headrace.trainers.triggers.rules import AtLeastRule, RuleInputs, RuleVerdict, TriggerRule
+from headrace.trainers.triggers.rules import AtLeastRule
+from headrace.trainers.triggers.trigger_rule import RuleInputs, RuleVerdict, TriggerRule
 from headrace.trainers.triggers.trigger_specs import HysteresisSpec
 
 if TYPE_CHECKING:

@@ -1,16 +1,11 @@
-"""Trigger rules. They are pure: evidence and state go in, a verdict with its reason comes out. They only inform.
-
-A rule works in two steps. ``measure`` turns the evidence into a few plain numbers; ``judge`` turns these and the state
-into a verdict. The decision record keeps the numbers, so judging it again gives the same verdict.
-"""
+"""The trigger rules that headrace has, and the functions with which a user names them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 
 from headrace.base.times import Duration, duration_us, format_duration
@@ -18,6 +13,7 @@ from headrace.errors import DefinitionError, naming
 from headrace.trainers.day_scores import DayScores, Metric, higher_is_better, metric_interval
 from headrace.trainers.triggers.evidence import DAY_US, Evidence
 from headrace.trainers.triggers.score_drift import score_drift
+from headrace.trainers.triggers.trigger_rule import RuleInputs, RuleVerdict, TriggerRule
 from headrace.trainers.triggers.trigger_specs import (
     AtLeastSpec,
     PerformanceSpec,
@@ -28,59 +24,10 @@ from headrace.trainers.triggers.trigger_specs import (
 
 if TYPE_CHECKING:
     from headrace.trainers.triggers.evidence import Outcomes
-    from headrace.trainers.triggers.trigger_specs import TriggerSpec
     from headrace.trainers.triggers.trigger_state import TriggerState
 
 LIVE_DAYS = 14
 LIVE_OUTCOMES = 5_000
-
-RuleInputs = dict[str, Any]
-
-
-class RuleVerdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The verdict of one rule.
-
-    ``progress`` runs from 0 to 1, where the rule fires. ``reason`` is also given when the rule does not fire. ``armed``
-    says whether the rule may fire; only rules with hysteresis have it.
-    """
-
-    rule: str
-    fired: bool
-    reason: str
-    progress: float
-    armed: bool | None = None
-
-
-class TriggerRule(Protocol):
-    """A trigger rule. Both steps are deterministic and have no effect."""
-
-    @property
-    def name(self) -> str:
-        """The name of the rule in decisions and reports."""
-        ...
-
-    def measure(self, evidence: Evidence) -> RuleInputs:
-        """Called at each tick at which the rules may fire. Return the numbers to judge by, as plain JSON.
-
-        It may be slow if it reads scores or outcomes.
-        """
-        ...
-
-    def judge(self, state: TriggerState, t_us: int, inputs: RuleInputs) -> list[RuleVerdict]:
-        """Return the verdict of this rule first, then the verdicts of the simple rules inside it.
-
-        It is called after ``measure`` with its numbers, and again when a decision record is checked.
-        """
-        ...
-
-    @property
-    def spec(self) -> TriggerSpec:
-        """The rule as data."""
-        ...
-
-    def labels(self) -> int | None:
-        """The label volume that the rule asks for, or None. It is the measure of how many new labels are enough."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from headrace.base.times import utc_datetime
 from headrace.errors import DefinitionError
 from headrace.trainers.triggers.evidence import DAY_US
 from headrace.trainers.triggers.hysteresis import check_names
-from headrace.trainers.triggers.rules import RuleVerdict, TriggerRule
+from headrace.trainers.triggers.trigger_rule import RuleVerdict, TriggerRule
 from headrace.trainers.triggers.trigger_state import Baseline, TriggerState
 
 if TYPE_CHECKING:
