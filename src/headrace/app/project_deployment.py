@@ -44,7 +44,7 @@ _TAKEN_S = 20.0
 
 @dataclass(frozen=True)
 class DeploymentProgress:
-    """How far a deployment is.
+    """The progress of a deployment.
 
     ``folded`` counts the folded rows by view. ``waiting`` names the views and services that are not live yet.
     """

@@ -1,4 +1,4 @@
-"""From record bytes to columns: the decoding half of a record's verdict."""
+"""Turns the bytes of records into columns: the decoding part of a record's verdict."""
 
 from __future__ import annotations
 

@@ -24,15 +24,15 @@ class RebalanceListener(Protocol):
     """Takes and gives back partitions. Each method is called from within :meth:`BatchConsumer.poll`."""
 
     def assigned(self, topic: str, partition: int) -> int | None:
-        """The group assigns the partition. Return the offset to read from, or None to leave it unread."""
+        """Take over a partition that the group assigns. Return the offset to read from, or None not to read it."""
         ...
 
     def revoked(self, partitions: Sequence[tuple[str, int]]) -> None:
-        """The group asks for these partitions. Finish with them: after the return another member has them."""
+        """Finish with partitions that the group takes back. After the return another member has them."""
         ...
 
     def lost(self, partitions: Sequence[tuple[str, int]]) -> None:
-        """Another member has these partitions already. Forget them at once."""
+        """Forget at once these partitions, which another member may already have."""
         ...
 
 
@@ -121,7 +121,7 @@ class BatchConsumer:
         self._consumer.commit(offsets=[TopicPartition(*position) for position in positions], asynchronous=True)
 
     def ends(self) -> dict[tuple[str, int], int]:
-        """Return the high watermarks of what is read, from Kafka's last answers. It asks nobody."""
+        """Return the high watermarks of what is read, from Kafka's last answers. No request is sent."""
         known = {
             (place.topic, place.partition): self._consumer.get_watermark_offsets(place, cached=True)
             for place in self._consumer.assignment()

@@ -32,8 +32,8 @@ _FORMAT = msgspec.json.Decoder(_FormatNumber)
 def decode(data: bytes | None, kind: type[T] | UnionType, newest: int, what: str) -> T:
     """Return the message of this kind in these bytes. ``newest`` is the latest format that this release reads.
 
-    ``what`` names the message in errors, such as "a retrain request". Raises NewerFormatError for a later format,
-    whatever else is in the bytes, and CodecError for bytes that are not such a message.
+    ``what`` names the message in errors, such as "a retrain request". Raises NewerFormatError if the number
+    ``format`` is later, without a look at the other fields, and CodecError for bytes that are not such a message.
     """
     try:
         found = _FORMAT.decode(data or b"").format

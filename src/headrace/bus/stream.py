@@ -125,7 +125,7 @@ class Stream:
 
     @property
     def tolerance_us(self) -> int:
-        """How far an event time may lie after its record's timestamp, in microseconds."""
+        """The longest time that an event time may lie after its record's timestamp, in microseconds."""
         return duration_us(self.tolerance)
 
     def field(self, name: str) -> Field:

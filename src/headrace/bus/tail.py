@@ -20,7 +20,7 @@ _NEW_TOPIC_S = 5.0
 class TopicTail:
     """Follows all partitions of some topics. ``from_beginning=False`` begins with the next record that is produced.
 
-    Raises BusUnavailableError for a topic that does not exist. Else it would follow nothing, for ever.
+    Raises BusUnavailableError if a topic does not exist. Without this error it would wait for records without end.
     """
 
     def __init__(

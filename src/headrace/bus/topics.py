@@ -35,9 +35,10 @@ def dead_letter_topic(topic: str) -> str:
 def stream_config(*, replay: bool) -> dict[str, str]:
     """Return the configuration of a stream's topic, which is kept for ever.
 
-    The broker's clock stamps its records: so it is a fact when each was available. ``replay``: the producers' stamps
-    count instead, for history that is replayed in order. The broker then refuses a record that lies more than a day
-    ahead of its clock, as one such record would move its partition's clock for ever.
+    The broker's clock stamps the records, so the time at which each was available does not depend on producers. With
+    ``replay`` the producers' timestamps are kept instead, for history that is replayed in order. The broker then
+    refuses a record whose timestamp is more than a day ahead of its clock: it would move its partition's clock ahead
+    permanently.
     """
     if not replay:
         return {"retention.ms": "-1", STAMPED: "LogAppendTime"}

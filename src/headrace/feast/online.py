@@ -78,7 +78,7 @@ class HeadraceOnlineStore(RedisOnlineStore):
         return self._clients[identity]
 
     async def _get_client_async(self, online_store_config: Any) -> Any:
-        """Return a client of the running loop: Feast keeps one client for ever, and a client works in one loop only."""
+        """Return a client of the running loop: Feast keeps one client, but a client works in one loop only."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._client_async, self._loop = None, loop

@@ -50,10 +50,10 @@ class ModelEventLog(Protocol):
 
 
 class Acknowledgements(Protocol):
-    """Where applications send their acknowledgements of model events."""
+    """The port to which applications send their acknowledgements of model events."""
 
     def send(self, message: Acknowledgement) -> None:
-        """Send one, and return when it is durable. Raises BusUnavailableError."""
+        """Send one acknowledgement, and return when it is durable. Raises BusUnavailableError."""
         ...
 
 

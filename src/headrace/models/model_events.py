@@ -30,7 +30,7 @@ _PREFIX = "headrace.model."
 
 
 class ArtifactRef(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the estimator's bytes are, their digest, and the hash of their content."""
+    """The address of the estimator's bytes, their digest, and the hash of their content."""
 
     uri: str
     digest: str
@@ -38,7 +38,7 @@ class ArtifactRef(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ManifestRef(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the manifest is, and its hash."""
+    """The address of the manifest, and its hash."""
 
     uri: str
     hash: str
@@ -70,7 +70,7 @@ class ServiceRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True):
-    """Why there is a new version: the rule that fired and its reason."""
+    """The cause of a new version: the rule that fired and its reason."""
 
     rule: str
     reason: str
@@ -95,7 +95,7 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RolledBack(msgspec.Struct, frozen=True, kw_only=True):
-    """The version to go back to, whatever is live. ``pin`` holds it until unpinned (the same event with false)."""
+    """A rollback: ``version`` becomes live. ``pin`` holds it until the same event comes with ``pin`` false."""
 
     format: int = 1
     version: int
@@ -120,7 +120,7 @@ _KINDS: dict[str, type[ModelEventData]] = {
 
 
 class ModelEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One event of one model. ``id`` is unique. ``at_us`` is when it was decided, on the injected clock."""
+    """One event of one model. ``id`` is unique. ``at_us`` is the time of the decision on the injected clock."""
 
     id: str
     model: str
@@ -129,7 +129,7 @@ class ModelEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def at(self) -> datetime:
-        """When it was decided, UTC."""
+        """The time of the decision, UTC."""
         return utc_datetime(self.at_us)
 
     @property

@@ -44,7 +44,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class Registration:
-    """Where a run is kept. ``version`` and ``artifact_uri`` are None for a run that did not pass."""
+    """The place of a run in the registry. ``version`` and ``artifact_uri`` are None for a run that did not pass."""
 
     name: str
     request_id: str

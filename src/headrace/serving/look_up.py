@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     Entities = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 _MOST_GROUPS = 256
-"""How many different lists of views a client remembers."""
+"""The number of different lists of views that a client remembers."""
 
 
 class LookUpOptions(TypedDict, total=False):

@@ -38,7 +38,7 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class LoadingPolicy:
-    """How a deployment loads artifacts. ``trusted`` is its own list of types; a list inside an artifact is ignored.
+    """The rules for loading artifacts. ``trusted`` is the deployment's list of types; a list in an artifact is ignored.
 
     ``sample`` makes a few rows for a service: a new estimator predicts them once before it becomes live. ``fetch``
     returns the bytes of a URI, and raises TransientError if trying again may help.

@@ -29,12 +29,12 @@ logger = structlog.get_logger(__name__)
 LOOK_S = 1.0
 """The pause between two checks whether a job is due."""
 STOP_S = 5.0
-"""How long a stop waits for a running job."""
+"""The longest time that a stop waits for a running job, in seconds."""
 
 
 @dataclass(frozen=True)
 class UpkeepSchedule:
-    """How often small files are compacted, how often replaced files are deleted, and how long these are kept.
+    """The intervals at which small files are compacted and replaced files are deleted, and the time these are kept.
 
     Raises SettingsError for a retention of less than seven days.
     """

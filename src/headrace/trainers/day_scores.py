@@ -129,7 +129,7 @@ def auc_within_day(day: ArrayLike, label: ArrayLike, score: ArrayLike) -> float:
 
 
 def day_weights(days: int, draws: int, seed: int) -> Floats:
-    """How often each day is drawn in each resample of that many days: shape (draws, days), rows sum to ``days``."""
+    """Return how often each resample draws each day: shape (draws, days). Each row has the sum ``days``."""
     return np.random.default_rng(seed).multinomial(days, np.full(days, 1 / days), draws).astype(np.float64)
 
 
@@ -155,9 +155,9 @@ def metric_interval(scores: DayScores, metric: Metric, *, seed: int, draws: int 
 def gain_interval(
     champion: DayScores, challenger: DayScores, metric: Metric, *, seed: int, draws: int = DRAWS
 ) -> Interval:
-    """How much better the challenger is than the champion, on the same rows and the same resampled days.
+    """Return the gain of the challenger over the champion, on the same rows and the same resampled days.
 
-    It is above 0 if the challenger is better, also for log-loss.
+    The gain is above 0 if the challenger is better, also for log-loss.
     """
     sign = 1.0 if higher_is_better(metric) else -1.0
     days = len(champion.days)

@@ -57,11 +57,11 @@ TrainFunction = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Label:
-    """How the outcome of a request is known: by the event of ``stream`` that has the same value in the field ``on``.
+    """The label of a request: it comes from the event of ``stream`` that has the same value in the field ``on``.
 
-    ``value`` is a boolean expression over the fields of that event. A label that has not arrived ``within`` this time
-    after the request never arrives. ``missing`` is its value then: ``None`` leaves the row out, ``False`` counts it as
-    false.
+    ``value`` is a boolean expression over the fields of that event. A label must arrive ``within`` this time after
+    the request; a later one does not count. ``missing`` is the value of a label that has not arrived: ``None`` leaves
+    the row out, ``False`` counts it as false.
 
     >>> from datetime import datetime
     >>> from headrace import Event, Label, Stream, col
@@ -124,7 +124,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Gate:
-    """How a challenger is judged: on the newest ``holdout`` of matured days, by the bound of its gain in ``metric``.
+    """The rule that judges a challenger, on the newest ``holdout`` of matured days, by its gain in ``metric``.
 
     The rule ``"better"`` passes a challenger whose lower bound is above ``margin``. The rule ``"not_worse"`` passes one
     whose lower bound is above ``-margin``; it needs a margin.
@@ -171,7 +171,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Model:
-    """A model: the requests that it answers, its features, its label, how it is trained, and when it is trained again.
+    """A model: its requests, its features, its label, its training function, and the triggers of a new training.
 
     ``requests`` is the stream of rows to predict. ``request_key`` names the field that identifies a request,
     ``requested_at`` the field with the time of its look-up. ``train`` fits an estimator. ``first_after`` is the number

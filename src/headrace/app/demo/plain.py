@@ -20,7 +20,7 @@ _TOLD = frozenset({"fired", "refused", "postponed", "failed"})
 
 
 class PlainLines:
-    """Prints what is new in the state. A new version has its own line, so the decision 'published' is not printed."""
+    """Prints the changes of the state. A new version has its own line, so the decision 'published' is not printed."""
 
     def __init__(self, state: DemoState, console: Console) -> None:
         self._state = state

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = structlog.get_logger(__name__)
 _GRACE = timedelta(seconds=3)
 _SERVICE_CACHE = "1s"
-"""How long a service's list of views is reused. Otherwise it would be half of the reads of a small look-up."""
+"""The time for which a service's views are reused. Otherwise it would be half of the reads of small look-ups."""
 
 
 def run(settings: Settings, log_level: str) -> None:

@@ -1,4 +1,4 @@
-"""From rows to partials: the physical columns of each component, and the entries of its sketch, in Polars."""
+"""Turns rows into partials in Polars: the physical columns of each component, and the entries of its sketch."""
 
 from __future__ import annotations
 

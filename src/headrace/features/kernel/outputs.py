@@ -1,4 +1,4 @@
-"""From features to components and back: what each aggregate keeps in a tile, and how its columns are computed."""
+"""The components that each aggregate keeps in a tile, and the computation of its columns from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows by source partition and offset, and other orders, without copying what is in order."""
+"""Sorts rows by source partition and offset, and by other orders. Rows that are in order are not copied."""
 
 from __future__ import annotations
 

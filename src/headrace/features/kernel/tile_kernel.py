@@ -1,6 +1,6 @@
 """The tile kernel: lift rows to partials, reduce and merge partials, finish them to values.
 
-It is pure and vectorised, and there is no other one. A *partial* is one structured record of physical columns
+It is pure and vectorised. No other code computes values. A *partial* is one structured record of physical columns
 ``c0, c1, …``, with the entries of its sketches next to it if the view has any. A *tile* is a partial with its index
 ``k``. Live folding, look-ups, training sets, audits and rebuilds all lift, reduce, merge and finish the same records.
 """

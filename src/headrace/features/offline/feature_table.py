@@ -44,7 +44,7 @@ class FeatureTable:
     """The table of one view. A row has the join keys, ``time`` t on the grid, and the view's columns at t.
 
     The values are those of a training set: from the rows that were available at t minus the view's delay. An entity has
-    a row at each t that follows, within one step, an event that was known by then.
+    a row at t if it had an event within the step before t, and the event was known at t.
     """
 
     def __init__(self, spec: ViewSpec, log: EventLog, folder: str) -> None:

@@ -34,7 +34,7 @@ class CursorState(IntEnum):
 
 @dataclass(frozen=True)
 class Cursor:
-    """How far one view has folded one source partition, and which owner wrote it."""
+    """The position of one view in one source partition, with the owner that wrote it."""
 
     owner: bytes
     next_offset: int

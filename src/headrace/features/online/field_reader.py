@@ -31,11 +31,11 @@ _HEADER = np.arange(HEADER_WORDS)[:, None]
 _NEXT_OFFSET, _CLOCK, _NEWEST = 1, 2, 3
 """The words of a header after the first."""
 _MOST_PLANS, _SMALL = 256, 64
-"""How many plans a reader keeps, and the largest number of keys in a plan that it keeps."""
+"""The number of plans that a reader keeps, and the largest number of keys in such a plan."""
 
 
 class FieldReader:
-    """Reads the fields of some views. It holds what is the same for every look-up of these views."""
+    """Reads the fields of some views. It keeps everything that does not change between look-ups of these views."""
 
     def __init__(self, kernels: Sequence[TileKernel]) -> None:
         kinds = [kernel.alike for kernel in kernels]

@@ -160,5 +160,5 @@ class MemoryOnlineStore:
 
 
 def _newest(field: bytes) -> int:
-    """The newest event of a field, whatever its format: docs/reference/online-format.md."""
+    """Return the newest event time of a field of any format: docs/reference/online-format.md."""
     return int.from_bytes(field[24:32], "little", signed=True)

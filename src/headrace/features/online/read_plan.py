@@ -1,4 +1,6 @@
-"""Where the tiles of a look-up lie in the bytes of its fields, worked out once for look-ups of the same shape.
+"""The plan of a look-up: the places of its tiles in the bytes of its fields.
+
+Look-ups of the same shape share one plan.
 
 A look-up reads keys of views. The store has one field for each source partition of a key. A field has a header and, for
 each tile size of the view, one *part*: the tiles of that size. A *run* is a part as one window reads it::

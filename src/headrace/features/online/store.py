@@ -107,11 +107,11 @@ class OnlineStore(Protocol):
 
     @property
     def shards(self) -> int:
-        """How many parts the entities are spread over: see :func:`shard_of`."""
+        """The number of shards over which the entities are spread: see :func:`shard_of`."""
         ...
 
     def acquire(self, view: str, source: SourcePartition, owner: bytes, partitions: int) -> Sequence[Cursor | None]:
-        """Take each shard's cursor over, whatever it holds. Returns it under its new owner, None if it is missing.
+        """Write the new owner into each shard's cursor. Return the cursors with this owner, None for a missing one.
 
         A missing cursor is not written: the owner's first write, with ``before.next_offset`` < 0, creates it.
         """
@@ -120,9 +120,9 @@ class OnlineStore(Protocol):
     def write(self, writes: Sequence[FencedWrite]) -> list[bool]:
         """Apply each write if, and only if, the stored cursor has the fence of ``before``.
 
-        Returns for each whether it is applied, now or already before. A write with a negative ``before.next_offset``
-        expects that there is no cursor. Each write is atomic. If an error is raised, some may be applied; it is safe to
-        send all of them again.
+        Return for each write whether it is applied, now or by an earlier call. A write with a negative
+        ``before.next_offset`` expects that there is no cursor. Each write is atomic. If an error is raised, some writes
+        may be applied; it is safe to send all of them again.
         """
         ...
 
@@ -133,7 +133,7 @@ class OnlineStore(Protocol):
     def look_up(self, wanted: WantedKeys) -> list[StoredFields]:
         """Return the fields and cursors of each view, in one round trip. One shard is read at one moment.
 
-        So the cursors are true of the fields: a shard that is being emptied is found full or empty, never half.
+        So cursors and fields belong together: a shard that is being emptied is found full or empty, never half.
         """
         ...
 
@@ -150,10 +150,11 @@ class OnlineStore(Protocol):
     def scavenge(self, reach_us: Mapping[str, int], position: int) -> tuple[int, int]:
         """Do one step of removing the fields that no look-up can see.
 
-        Returns the next position (0: the round is complete), and the number of fields removed.
+        Return the next position (0: the round is complete), and the number of fields removed.
 
-        ``reach_us`` maps a view to its longest window and its history, together. A field goes iff its newest event is
-        at least that far behind the largest clock of the view's cursors in its shard. Without a cursor nothing goes.
+        ``reach_us`` maps a view to the sum of its longest window and its history. A field is removed if, and only if,
+        its newest event is at least that far behind the largest clock of the view's cursors in the field's shard.
+        Without a cursor nothing is removed.
         """
         ...
 

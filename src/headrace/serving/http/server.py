@@ -30,7 +30,7 @@ _BACKLOG = 2_048
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """Where to listen, with how many processes, and how long open requests may take after a signal to stop."""
+    """The address of the server, its number of processes, and the time for open requests after a signal to stop."""
 
     host: str = "127.0.0.1"
     port: int = 8_080

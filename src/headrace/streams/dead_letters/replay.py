@@ -1,8 +1,8 @@
-"""Sending dead letters again after a fix: each once, whatever dies meanwhile.
+"""Sends dead letters again after a fix: each exactly once, even if the command is killed.
 
-One Kafka transaction carries records to their stream's topic and the ids of their letters to ``headrace.replays``: both
-are there, or neither. All replays share one transactional id. So a replay that begins ends every earlier one, even one
-that only sleeps, before it reads which letters were replayed.
+One Kafka transaction carries records to their stream's topic and the ids of their letters to ``headrace.replays``, so
+either both are written or neither is. All replays share one transactional id. So a new replay ends every earlier one,
+even one that only sleeps, before it reads which letters were replayed.
 """
 
 from __future__ import annotations

@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from headrace.features.online.store import OnlineStore
 
 _GRACE_S = 60.0
-"""How long a view stays after nothing needs it any more: applications may be about to look it up."""
+"""The seconds that a view stays after nothing needs it: an application may still look it up."""
 _DROP_AFTER_S = 5.0
-"""How long the keys of a retired view stay: all workers have to read the retirement first."""
+"""The seconds that the keys of a retired view stay: all workers have to read the retirement first."""
 _SCANS = 10
 """The steps of a scan in each turn, of about a thousand keys each, while there is something to drop."""
 logger = structlog.get_logger(__name__)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 _MANY = 10_000
-"""From this number of rows on an entity mostly has several rows, as in a backfill."""
+"""With this number of rows or more, most entities have several rows, as in a backfill."""
 _SPARSE = 16
 """If a batch touches less than one slot in this number, sorting it is quicker than looking at all slots."""
 

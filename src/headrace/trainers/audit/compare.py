@@ -225,7 +225,7 @@ def _columns(specs: Sequence[ViewSpec]) -> list[tuple[str, str]]:
 def _far(
     served: ServedVectorRows, logged: ServedOffsets | None, recomputed: pl.DataFrame, values: pl.DataFrame
 ) -> dict[str, pl.Series]:
-    """Where each column differs from the recomputed one by more than the bound of its sums."""
+    """Return for each column the rows in which it differs from the recomputed one by more than its sums' bound."""
     differ = {name: _differ(recomputed.get_column(name), values.get_column(name)) for name in recomputed.columns}
     for place, spec in enumerate(served.specs):
         names = [name for name in kernel(spec).columns if differ[name].any()]
@@ -267,7 +267,7 @@ def _differ(one: pl.Series, other: pl.Series) -> pl.Series:
 
 
 def _out_of_range(vectors: pl.DataFrame, specs: Sequence[ViewSpec]) -> dict[str, pl.Series]:
-    """Where each view was served as having no value because t was too old."""
+    """Return for each view the rows that were served without a value because t was too old."""
     schema = pl.Struct({spec.name: pl.String() for spec in specs})
     statuses = vectors.get_column("statuses").str.json_decode(schema).struct.unnest()
     return {name: (statuses.get_column(name) == "out_of_range").fill_null(value=False) for name in statuses.columns}

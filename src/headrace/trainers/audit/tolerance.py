@@ -1,4 +1,4 @@
-"""How far two right answers may differ, because a sum of doubles depends on the order of its terms.
+"""The bounds within which two correct answers may differ: a sum of doubles depends on the order of its terms.
 
 Equal means within 1e-9·Σ|x| for a sum, within that over n for a mean, within 1e-9·Σx²/n for a variance, and exactly for
 everything else.

@@ -48,7 +48,7 @@ class VectorPart:
 
 
 class VectorParts:
-    """The vectors of one model since a time, by the service as it is defined now, from a snapshot of the log."""
+    """The vectors of one model since a time, from a snapshot of the log. The service is the one that is defined now."""
 
     def __init__(self, model: Model, log: EventLog, since_us: int | None = None) -> None:
         self._model, self._log, self._since_us = model, log.snapshot(), since_us
@@ -57,13 +57,13 @@ class VectorParts:
 
     @cached_property
     def services(self) -> dict[str, int]:
-        """The number of vectors by each other service. They have the same name, but were defined otherwise then."""
+        """The number of vectors of each other service: it had the same name, but another definition."""
         counts = self._times.filter(pl.col("service") != self._model.features.version).get_column("service")
         return {str(name): count for name, count in sorted(counts.value_counts().iter_rows())}
 
     @cached_property
     def extents(self) -> dict[str, LoggedOffsets]:
-        """How far the log goes, by topic. It is read after the vectors, so it is never behind them."""
+        """The offsets in the log, by topic. They are read after the vectors, so they are never behind them."""
         _ = self._times
         return {topic: LoggedOffsets.read(self._log, topic) for topic in dict.fromkeys(map(_topic, self._specs))}
 
@@ -77,7 +77,7 @@ class VectorParts:
 
     @cached_property
     def _times(self) -> pl.DataFrame:
-        """When each vector was served, and by which service."""
+        """The time at which each vector was served, and its service."""
         pieces = self._log.scan(VECTORS.topic, ["served_at", "service"], self._own(self._since_us))
         return pl.concat([_NO_TIMES, *(piece.select(_NO_TIMES.columns) for piece in pieces)])
 
@@ -114,7 +114,7 @@ class VectorParts:
         return own if since_us is None else own & (ds.field("served_at") >= _time(since_us))
 
     def _below(self, vectors: pl.DataFrame) -> dict[str, dict[SourcePartition, int]]:
-        """The largest V of all vectors for every source partition that the log has."""
+        """Return the largest V of all vectors, for every source partition that the log has."""
         largest: dict[tuple[str, str], int] = {}
         for line in vectors.get_column("offsets").unique().to_list():
             for view, offsets in _DECODE(line).items():
@@ -129,7 +129,7 @@ class VectorParts:
         }
 
     def _beyond(self, served: ServedVectorRows) -> np.ndarray:
-        """Which vectors used records that the log does not have."""
+        """Return True for each vector that used records which the log does not have."""
         beyond = np.zeros(served.vectors.height, bool)
         for spec, offsets, unknown in zip(self._specs, served.offsets, served.logged.unknown, strict=True):
             ends = self.extents[_topic(spec)].ends()

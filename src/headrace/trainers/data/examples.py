@@ -87,7 +87,7 @@ class ExampleBuilder:
         self.model_log = ModelLog(model, log)
 
     def positions(self) -> dict[str, Mapping[SourcePartition, int]]:
-        """Topic → source partition → the offset below which every row was read, for every stream that is used."""
+        """Return topic → source partition → the offset below which every row was read, for each stream in use."""
         return {**self._history.positions(), **self.model_log.positions()}
 
     def build(
@@ -100,10 +100,10 @@ class ExampleBuilder:
     ) -> Examples:
         """Return the labelled rows that are matured at ``t_us``, without requests made in the ``excluded`` spans.
 
-        With ``"events"`` the features are computed from the event log: for a row that was served, at the V that was
-        logged then; for another row, from the rows available at the request's time minus the view's delay. With
-        ``"logged"``, for a model that learns from logged vectors, they are the values that the service, as it is
-        defined now, has served; rows without them are left out.
+        With ``"events"`` the features are computed from the event log. For a row that was served, V is the one that was
+        logged with it. For another row, V has the rows available at the request's time minus the view's delay. With
+        ``"logged"``, for a model that learns from logged vectors, they are the values that the service
+        has served with its present definition; rows without them are left out.
 
         All topics are read from one ``snapshot`` of the log, by default a new one. So a topic with both features and
         labels is read to the same offsets for both.

@@ -47,7 +47,7 @@ class _RowsByKey:
         self._clocks: dict[Any, int] = {}
 
     def positions(self) -> Mapping[SourcePartition, int]:
-        """Source partition → the offset below which every row was read."""
+        """Return for each source partition the offset below which every row was read."""
         return self._reader.positions()
 
     def frame(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
@@ -83,13 +83,13 @@ class _RowsByKey:
 
 
 def _clocks(rows: pl.DataFrame) -> dict[Any, int]:
-    """Source partition → when its last row was available: the running maximum."""
+    """Return for each source partition the time at which its last row was available: the running maximum."""
     last = rows.group_by(_SOURCE).agg(pl.col("__available_at").dt.epoch("us").max())
     return {tuple(source): us for *source, us in last.iter_rows()}
 
 
 def joined_label(label: Label, until_us: pl.Expr, clock_us: int) -> pl.Expr:
-    """The label of a row that is joined with :meth:`ModelLog.labels`: null unless it arrived by ``until_us``.
+    """Return the label of a row that is joined with :meth:`ModelLog.labels`: null unless it arrived by ``until_us``.
 
     ``clock_us`` is the time up to which the log has all partitions of the label's stream. With ``missing=False`` a row
     has no label, neither true nor false, until ``clock_us`` is later than ``until_us``. Before that, its label may

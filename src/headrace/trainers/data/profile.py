@@ -128,7 +128,9 @@ def _worded(present: pl.Series) -> dict[str, Any]:
 
 
 def _auc(column: pl.Series, outcome: pl.Series) -> float | None:
-    """How well a column alone predicts the label, from 0.5 to 1, in either direction.
+    """Return how well a column alone predicts the label, from 0.5 to 1, in either direction.
+
+    Return None if there are too few rows or only one label.
 
     A word is scored by the mean label of the other rows that have it, so a rare word does not seem to know its own
     label.

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RegistryPlace:
-    """Where the model registry is: the URI of MLflow, and the folder or URL of the artifacts."""
+    """The place of the model registry: the URI of MLflow, and the folder or URL of the artifacts."""
 
     uri: str
     artifacts: str
@@ -51,7 +51,7 @@ class RegistryPlace:
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """Where a trainer works, and how it does its runs.
+    """The settings of a trainer: the places of its servers and data, and the options of its runs.
 
     ``tick_us`` is the time on the wall clock between two evaluations of the rules; with 0 they are evaluated only at
     the ticks on ``headrace.control``.
@@ -116,7 +116,7 @@ class Trainer:
                 await asyncio.to_thread(self._tick, message.t_us)
 
     async def on_heartbeat(self, _: bytes) -> None:
-        """Called for every report of a worker. Its content is not used: time passes only while workers report.
+        """Called for every report of a worker. The content is not used: rules are evaluated only while workers report.
 
         The rules judge the event log. If no worker writes to it, there is nothing new to judge.
         """

@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger(__name__)
 _PUBLICATIONS = 3
-"""How often a challenger may meet a new champion before its run ends."""
+"""The number of void publications of a challenger after which its run ends."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How the runs of a deployment are done.
+    """The options of the runs of a deployment.
 
     ``seed`` is the source of every random choice. ``looks`` are the holdout days, [first, last), that earlier runs have
     looked at. ``trusted`` are the types that this deployment's applications load: a fit with other types fails its run.

@@ -70,7 +70,7 @@ class TriggerPolicy:
 
     @property
     def enough_labels(self) -> int:
-        """How many new labels are enough: the volume of the rule, or else ``first_after``."""
+        """The number of new labels that is enough: the volume of the rule, or else ``first_after``."""
         return self.rule.labels() or self.first_after
 
     def evaluate(self, state: TriggerState, evidence: Evidence) -> Decision:

@@ -54,7 +54,10 @@ class TriggerState(msgspec.Struct, frozen=True, kw_only=True):
         return 0 if self.baseline is None else self.baseline.t_us
 
     def asked_on(self, day: int) -> int:
-        """How many runs were asked for on a day, counted since the epoch, that is not before the last request's."""
+        """Return the number of runs that were asked for on a day.
+
+        ``day`` counts from the epoch. It must not be before the day of the last request.
+        """
         return self.asked_count if day == self.asked_day else 0
 
     @property

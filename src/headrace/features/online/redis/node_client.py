@@ -1,4 +1,4 @@
-"""How commands get to Redis: the port, and its adapter for a single node.
+"""The port that sends commands to Redis, and its adapter for a single node.
 
 The adapter for a cluster is in cluster_client.py. Both adapters for asyncio are in async_clients.py.
 """

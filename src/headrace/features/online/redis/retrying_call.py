@@ -1,6 +1,6 @@
-"""A call of Redis without its waiting: which commands go to which node, and what happens after errors.
+"""A call of Redis as a generator, which does not wait: it decides which node gets a command, and acts on errors.
 
-All nodes are asked at once. Commands that failed for the moment are sent again together, after a pause (exponential,
+All nodes are asked at once. Commands whose failure may pass are sent again together, after a pause (exponential,
 full jitter). So every command must be safe to send twice: all commands of the online store are. The clients read and
 write: node_client.py and cluster_client.py wait, async_clients.py awaits.
 """
@@ -32,10 +32,10 @@ _LOST = (
 )  # fmt: skip
 """The node is away, or is not the master any more."""
 _FOR_GOOD = (exceptions.AuthenticationError, exceptions.AuthorizationError)
-"""These do not end by themselves, but redis-py makes them ConnectionErrors."""
+"""Failures that a person must end. redis-py makes them ConnectionErrors."""
 _ASKING = ("ASKING",)
 _REDIRECTS = 5
-"""How often nodes may redirect a call whose time is over."""
+"""The number of times that nodes may redirect a call whose time is over."""
 
 
 class ShardNodes(Protocol):

@@ -1,4 +1,4 @@
-"""How long one call of the store may take, and how many connections it may use."""
+"""The limits of one call of the store: its time, and its number of connections."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 class StoreOptions(TypedDict, total=False):
     """The options of every client of Redis, for threads and for asyncio.
 
-    ``timeout`` (default ``"5s"``): how long a call waits for an answer. ``retry`` (default ``"1s"``): a call that
-    failed for the moment, for example while a master fails over, is sent again until this long after it was sent first;
-    ``"0s"`` means never. A call takes at most both together. ``pool_size`` (default None): the largest number of
+    ``timeout`` (default ``"5s"``): how long a call waits for an answer. ``retry`` (default ``"1s"``): how long
+    after it was first sent a call may be sent again, if its failure may pass, for example while a master fails over;
+    ``"0s"`` means never. A call takes at most both times together. ``pool_size`` (default None): the largest number of
     connections to one node; None means as many as there are calls at a time.
     """
 
@@ -29,7 +29,7 @@ class StoreOptions(TypedDict, total=False):
 class CallLimits:
     """:class:`StoreOptions` as numbers: seconds, and connections to one node.
 
-    A command that a cluster's node sends to another node did not fail: it follows, whatever ``retry_s`` says.
+    If a cluster's node sends a command to another node, this is not a failure: it is sent there with any ``retry_s``.
     """
 
     timeout_s: float = 5.0
@@ -38,5 +38,5 @@ class CallLimits:
 
     @staticmethod
     def from_options(timeout: Duration = "5s", retry: Duration = "1s", pool_size: int | None = None) -> CallLimits:
-        """The limits that some options mean. Raises DefinitionError for text that is not a duration."""
+        """Return the limits that these options set. Raises DefinitionError for text that is not a duration."""
         return CallLimits(duration_us(timeout) / SECOND, duration_us(retry) / SECOND, pool_size)
