@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from fnmatch import fnmatch
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from headrace.bus import stream_spec
 from headrace.features.definitions import feature_spec, service_spec, view_spec
 from tests.support.source_tree import SourceFile, python_files
 
+ROOT = Path(__file__).parents[2]
 SOURCE = python_files("src/headrace")
 LEAST_LINES, MOST_LINES, MOST_PARAMETERS = 40, 400, 7
 
@@ -122,3 +124,9 @@ def wire_names() -> set[str]:
     ]
     tags = {kind.__struct_config__.tag_field for kind in structs}
     return {field.encode_name for kind in structs for field in msgspec.structs.fields(kind)} | {t for t in tags if t}
+
+
+def test_a_virtual_environment_that_is_a_link_is_ignored_too() -> None:
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert ".venv*" in ignored
+    assert ".venv*/" not in ignored, "with a slash git ignores a folder, and not a link to one"
