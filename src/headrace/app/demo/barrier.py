@@ -50,7 +50,7 @@ class ControlTails:
 
 @dataclass(frozen=True)
 class BarrierWait:
-    """What happens while a barrier waits.
+    """The actions of a barrier while it waits.
 
     ``check`` raises if a process died, ``refresh`` draws the screen. Both are called twice a second. After
     ``most_s`` seconds the barrier gives up.

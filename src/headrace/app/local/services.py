@@ -43,7 +43,7 @@ class LocalServices:
         redis_url: str | None = None,
         redis_save: str = SNAPSHOT_ON_STOP,
     ) -> None:
-        """Nothing starts before the context is entered."""
+        """Keep the options. The services start when the context is entered."""
         self.data_dir = Path(data_dir).resolve()
         self._given = (bootstrap_servers, redis_url)
         self._redis_save = redis_save

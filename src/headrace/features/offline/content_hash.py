@@ -18,7 +18,7 @@ _WIDE = pl.Decimal, pl.Int128, pl.UInt128
 
 
 class ContentHash:
-    """Hashes a table piece by piece. The pieces and row groups that it comes in do not change the hash."""
+    """Hashes a table piece by piece. The division into pieces and row groups does not change the hash."""
 
     def __init__(self) -> None:
         self._columns: dict[tuple[str, str], list[hashlib._Hash]] = {}
@@ -34,7 +34,7 @@ class ContentHash:
                 digest.update(part)
 
     def digest(self) -> str:
-        """``sha256:…`` of all rows that were added."""
+        """Return the hash of all rows that were added, as ``sha256:…``."""
         whole = hashlib.sha256()
         for (name, dtype), parts in self._columns.items():
             whole.update(msgspec.json.encode([name, dtype, [digest.hexdigest() for digest in parts]]))

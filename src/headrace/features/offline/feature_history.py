@@ -26,10 +26,11 @@ _DECODE = msgspec.json.Decoder(dict[str, dict[str, int]]).decode
 
 @dataclass(frozen=True)
 class ServedOffsets:
-    """The V of served vectors as it was logged. ``offsets`` has, for each view, a row a vector and a column a source.
+    """The V of served vectors as it was logged.
 
-    ``there`` says which rows were logged at all; the others are 0. ``unknown`` says, for each view, which rows used
-    records of a source of which the event log has none.
+    ``offsets`` has for each view one row for each vector and one column for each source.
+    ``there`` is True for the rows that were logged; the other rows are 0. ``unknown`` is True, for each view, for the
+    rows that used records of a source which the event log does not have.
     """
 
     offsets: Sequence[np.ndarray]
@@ -62,7 +63,7 @@ class FeatureHistory:
         self._views: dict[str, ViewHistory] = {}
 
     def refresh(self, snapshot: LogSnapshot | None = None) -> None:
-        """Read what is new in the log as it is now, or in a later ``snapshot`` of it."""
+        """Read the rows that are new in the log, or in a later ``snapshot`` of it."""
         for topic, reader in self._readers.items():
             new = reader.read(snapshot)
             if not self._rows[topic] or not new.is_empty():
@@ -70,7 +71,7 @@ class FeatureHistory:
                 self._views = {name: v for name, v in self._views.items() if v.kernel.spec.stream.topic != topic}
 
     def positions(self) -> dict[str, Mapping[SourcePartition, int]]:
-        """Topic → source partition → the offset below which every row was read."""
+        """Return topic → source partition → the offset below which every row was read."""
         return {topic: reader.positions() for topic, reader in self._readers.items()}
 
     def view(self, spec: ViewSpec) -> ViewHistory:
@@ -135,7 +136,7 @@ class FeatureHistory:
             yield _column(name, found, ~present | unknown)
 
     def _available(self, spec: ViewSpec, at_us: np.ndarray, own: OwnRecords | None) -> np.ndarray:
-        """V of rows that were never served: what was available, without the row's own record."""
+        """Return V of rows that were never served: the records that were available, without the row's own record."""
         history = self.view(spec)
         offsets = history.known_at(at_us, spec.delay_us)
         if own is None or own.topic != spec.stream.topic:

@@ -1,4 +1,4 @@
-"""The rows that a user wants features for: a table with join keys and a time, from any data frame library."""
+"""Spines: tables of rows that get features. A row has join keys and a time; any data frame library can make it."""
 
 from __future__ import annotations
 

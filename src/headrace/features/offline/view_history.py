@@ -81,7 +81,10 @@ class ViewHistory:
         return {source: (np.maximum.accumulate(times), offsets) for source, (times, offsets) in own.items()}
 
     def known_at(self, t_us: np.ndarray, delay_us: int) -> np.ndarray:
-        """V by availability: per query and source, the offset after the last row with ``available_at <= t - delay``."""
+        """Return V by availability, for each query and source partition.
+
+        It is the offset after the last row with ``available_at <= t - delay``.
+        """
         columns = []
         order = np.argsort(t_us)  # in order the search is five times as fast
         known_us, count = t_us[order] - delay_us, np.empty(len(t_us), np.int64)

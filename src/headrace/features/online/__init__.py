@@ -1,1 +1,1 @@
-"""The online store: a port, its in-memory double, and what look-ups read."""
+"""The online store: a port, its in-memory double, and the reading of fields for look-ups."""

@@ -1,4 +1,4 @@
-"""Cursors: how far one view has folded one source partition, and the summary of a view's cursors."""
+"""Cursors: the position of one view in one source partition, and the summary of a view's cursors."""
 
 from __future__ import annotations
 

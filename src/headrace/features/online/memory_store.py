@@ -122,7 +122,7 @@ class MemoryOnlineStore:
             return 0, len(gone)
 
     def _horizon(self, view: str, key: bytes, reach_us: int) -> list[int]:
-        """Up to when fields of an entity go, if there is a cursor to tell."""
+        """Return a list with one time: fields without a newer event are removed. Without a cursor the list is empty."""
         cursors = self._cursors[view, shard_of(key, self.shards)]
         return [max(cursor.clock for cursor in cursors.values()) - reach_us] if cursors else []
 

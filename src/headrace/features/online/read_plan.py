@@ -150,7 +150,7 @@ class FoundViews(NamedTuple):
 
 @dataclass(frozen=True)
 class ReadPlan:
-    """Everything about reading a look-up that depends only on how many keys and fields it has.
+    """The part of reading a look-up that depends only on its numbers of keys and fields.
 
     ``is_mixed``: some key has several fields, so that the fields of a key have to be sorted.
     """

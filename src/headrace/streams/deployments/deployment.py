@@ -1,4 +1,4 @@
-"""Deployments: which views and services a namespace wants. They are the fold of the topic ``headrace.definitions``.
+"""Deployments: the views and services that a namespace wants. They are the fold of the topic ``headrace.definitions``.
 
 A deployment names everything that is wanted from then on. An earlier view version is still folded until a retirement
 names it. A retired version is folded again, from the event log, when a model version or a deployment names it.
@@ -44,7 +44,7 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
 
 
 class ViewsRetired(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="views_retired"):
-    """Under the deployment ``expects`` nothing needs these view versions (``name@version``): their keys may go."""
+    """View versions (``name@version``) that nothing needs under the deployment ``expects``: their keys may go."""
 
     namespace: str
     expects: str

@@ -60,10 +60,10 @@ class PlaneLoop:
         """Run one turn."""
         began = self._monotonic()
 
-        # 1. Read: a batch is polled. Partitions are assigned, revoked and lost meanwhile.
+        # 1. Read: a batch is polled. During this call, partitions are assigned, revoked and lost.
         messages = self._poll(0.0 if self._has_slices else self._config.poll_s)
 
-        # 2. Flush: the commit that has ended is taken in, which finds fenced partitions. A new one begins if it is due.
+        # 2. Flush: the result of an ended commit is processed: it shows fenced partitions. A commit that is due begins.
         self._flush_if_due()
 
         # 3. Keep house: each second deployments, heartbeats, expiry and the report.
@@ -75,13 +75,13 @@ class PlaneLoop:
         # 5. Flush on request: what was sent before the request is read and committed.
         self._flush_if_requested()
 
-        # 6. Stop: partitions that Kafka's client does not read on are stopped.
+        # 6. Stop: partitions that Kafka's client cannot read any further are stopped.
         self._parts.ownership.stop_failed(self._parts.consumer.failures())
 
-        # 7. Try again: stopped partitions are opened, refused and fenced ones acquired, each when its wait is over.
+        # 7. Try again: stopped partitions are opened, refused and fenced ones are acquired, each when its wait is over.
         self._try_again()
 
-        # 8. Catch up: views that are behind are brought up, a slice at a time, for as long as steps 1 to 7 took.
+        # 8. Catch up: views that are behind fold more rows, a slice at a time, for as long as steps 1 to 7 took.
         self._has_slices = self._catch_up(self._monotonic() - began)
 
     # -- reading and folding ------------------------------------------------------------------------------------------

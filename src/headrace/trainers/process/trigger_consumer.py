@@ -49,7 +49,7 @@ class TriggerConsumer:
         self._ticked_us: dict[str, int] = {}
 
     def restore(self, records: Sequence[DecisionRecord], runs: Sequence[RunEnded]) -> None:
-        """Continue from the last record of each model and take in the runs that ended since."""
+        """Continue from the last record of each model, and process the runs that have ended since then."""
         for record in records:
             if record.model in self._states:
                 self._states[record.model] = record.state

@@ -43,7 +43,7 @@ class KeyNames:
         return self.prefixes[0] + b"doc:" + name.encode()
 
     def place(self, key: bytes) -> tuple[int, str] | None:
-        """The shard and the view of a key that has fields; None if it is none of this namespace's."""
+        """The shard and the view of a key that has fields; None if the key is not of this namespace."""
         shard = int(key[4 : key.index(b"}")])
         if shard >= self.shards or not key.startswith(self.prefixes[shard]):
             return None

@@ -1,4 +1,4 @@
-"""The commands that a look-up sends to Redis, and how their replies are read: for both kinds of client."""
+"""The commands that a look-up sends to Redis, and the functions that read their replies, for both kinds of client."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def look_up(keys: KeyNames, wanted: WantedKeys) -> ReadRequest[list[StoredFields
 
 
 def _from_node(keys: KeyNames, wanted: WantedKeys) -> ReadRequest[list[StoredFields]]:
-    """Read a single node in one ``MULTI … EXEC``: a script would take it five times as long."""
+    """Read a single node in one ``MULTI … EXEC``. The node would need five times as long for a script."""
     names: list[bytes] = []
     for view, of_view in wanted:
         names.append(keys.cursors(0, view))
@@ -64,7 +64,7 @@ def _from_node(keys: KeyNames, wanted: WantedKeys) -> ReadRequest[list[StoredFie
 
 
 def _from_shards(keys: KeyNames, wanted: WantedKeys) -> ReadRequest[list[StoredFields]]:
-    """Read each shard of a cluster by a script: the shard's slot may move to another node meanwhile."""
+    """Read each shard of a cluster by a script, because the shard's slot may move to another node meanwhile."""
     places = [_shards_of(keys.shards, of_view) for _, of_view in wanted]
     names: dict[int, list[bytes]] = defaultdict(list)
     for (view, of_view), place in zip(wanted, places, strict=True):

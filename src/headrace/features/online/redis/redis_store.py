@@ -101,7 +101,7 @@ class RedisOnlineStore:
         return position, sum(self._run(commands))
 
     def _scan(self, position: int) -> tuple[int, Mapping[tuple[int, str], Sequence[bytes]]]:
-        """About a thousand keys on: those with fields, by shard and view."""
+        """Scan about a thousand keys. Return the next position, and the keys that have fields, by shard and view."""
         with typed_errors(self._url):
             position, keys = self._client.scan(position, self._keys.fields, _SCAN_COUNT)
         by_place: dict[tuple[int, str], list[bytes]] = defaultdict(list)

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 ShardCommand = tuple[int, "Sequence[Any]"]
 """A shard, whose node has all keys of the command, and the words of the command."""
 ERRORS = (exceptions.RedisError, exceptions.RedisClusterException)
-"""All that redis-py raises."""
+"""All errors that redis-py raises."""
 _BACKOFF = FullJitterBackoff(cap=0.25, base=0.01)
 _LOST = (
     exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ClusterDownError, exceptions.ReadOnlyError,
     exceptions.MasterDownError, exceptions.RedisClusterException,
 )  # fmt: skip
-"""The node is away, or is not the master any more."""
+"""Errors of a node that does not answer, or that is not the master any more."""
 _FOR_GOOD = (exceptions.AuthenticationError, exceptions.AuthorizationError)
 """Failures that a person must end. redis-py makes them ConnectionErrors."""
 _ASKING = ("ASKING",)
@@ -76,7 +76,7 @@ class PauseStep:
 
 @dataclass(frozen=True)
 class ForgetSlotsStep:
-    """Ask the cluster where the slots are before the next call: this one has no time left."""
+    """Before the next call, ask the cluster where the slots are. The present call has no time left."""
 
 
 CallStep = ConnectStep | SendStep | PauseStep | ForgetSlotsStep

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Transaction(tuple[Any, ...]):
-    """Commands, each of some words, that are sent and answered as one: ``MULTI``, they, ``EXEC``."""
+    """Commands that are sent and answered as one transaction: ``MULTI``, the commands, ``EXEC``."""
 
     __slots__ = ()
 
