@@ -1,4 +1,4 @@
-"""A first look at data, as `headrace data profile` gives it: finds the table, profiles it, prints it."""
+"""Profiles data for `headrace data profile`: finds the table, profiles it, and prints the profile."""
 
 from __future__ import annotations
 

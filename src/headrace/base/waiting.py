@@ -1,4 +1,4 @@
-"""Waiting for a store: the caller reads nothing meanwhile (back-pressure), and tries again."""
+"""Waits for a store that does not answer, and tries again. The caller reads nothing meanwhile (back-pressure)."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def schema(stream: Stream) -> dict[str, Any]:
 
 
 class Decoder:
-    """Decodes the payloads of one stream. A verdict depends on its own payload alone, never on its neighbours."""
+    """Decodes the payloads of one stream. A verdict depends only on its own payload, never on other payloads."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream

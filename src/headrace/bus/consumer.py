@@ -21,7 +21,7 @@ logger = structlog.get_logger(__name__)
 
 
 class RebalanceListener(Protocol):
-    """Takes and gives back partitions. Each method is called from within :meth:`BatchConsumer.poll`."""
+    """Takes over partitions and gives them back. Each method is called from within :meth:`BatchConsumer.poll`."""
 
     def assigned(self, topic: str, partition: int) -> int | None:
         """Take over a partition that the group assigns. Return the offset to read from, or None not to read it."""
@@ -103,7 +103,7 @@ class BatchConsumer:
         return failures
 
     def release(self, topic: str, partition: int) -> None:
-        """Stop to read the partition; it stays assigned. Do not call it from within a callback."""
+        """Stop reading the partition; it stays assigned. Do not call this method from within a callback."""
         from confluent_kafka import TopicPartition  # noqa: PLC0415
 
         self._drop(self._consumer, [TopicPartition(topic, partition)])
@@ -164,7 +164,7 @@ class BatchConsumer:
         self._drop(consumer, partitions)
 
     def _drop(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Stop to read those of them that are read."""
+        """Stop reading these partitions. Partitions that are not read are ignored."""
         read = {(p.topic, p.partition) for p in consumer.assignment()}
         consumer.incremental_unassign([p for p in partitions if (p.topic, p.partition) in read])
 

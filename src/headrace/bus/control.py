@@ -11,14 +11,17 @@ FORMAT = 1
 
 
 class Tick(msgspec.Struct, frozen=True, tag_field="type", tag="tick"):
-    """The time is ``t_us`` (event time, in microseconds UTC) now. Trainers evaluate their rules at this time."""
+    """A tick of the injected clock: the time is now ``t_us`` (event time, in microseconds UTC).
+
+    Trainers evaluate their rules at this time.
+    """
 
     t_us: int
     format: int = FORMAT
 
 
 class FlushRequest(msgspec.Struct, frozen=True, tag_field="type", tag="flush"):
-    """Each worker commits everything that was sent before this message. ``reason`` is for people."""
+    """A request that each worker commits everything that was sent before this message. ``reason`` is for people."""
 
     reason: str = ""
     format: int = FORMAT

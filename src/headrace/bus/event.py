@@ -34,7 +34,7 @@ class Event(msgspec.Struct, gc=False):
 
 
 class Field(msgspec.Struct, frozen=True):
-    """One field of an event type. ``many``: it is a list of that kind. ``nullable_items``: its items may be null."""
+    """One field of an event type. ``many``: a list of this kind. ``nullable_items``: its items may be null."""
 
     name: str
     kind: Kind

@@ -1,4 +1,4 @@
-"""Reading headrace's own messages: JSON with a ``format`` number. A release refuses formats that are newer than it."""
+"""Reading headrace's own messages: JSON with a ``format`` number. A release refuses newer formats."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class VersionedMessage(Protocol):
 
     @property
     def format(self) -> int:
-        """Counted from 1. It grows when an older reader would misread the message."""
+        """The format number, counted from 1. It grows when an older reader would misread the message."""
         ...
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AfterEventTime:
-    """An event is known this ``delay`` after its event time. Made by :func:`after`."""
+    """The rule that an event is known this ``delay`` after its event time. :func:`after` makes it."""
 
     delay: Duration
 

@@ -10,7 +10,7 @@ from headrace.bus.event import Kind
 
 
 class FieldSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One field of a stream's events. ``many``: it is a list of that kind."""
+    """One field of a stream's events. ``many``: the field is a list of this kind."""
 
     name: str
     kind: Kind

@@ -51,7 +51,7 @@ STAMPED = "message.timestamp.type"
 
 @dataclass(frozen=True)
 class TopicPlan:
-    """A topic that has to exist."""
+    """The plan of a topic that must exist."""
 
     name: str
     partitions: int = 1
@@ -60,7 +60,7 @@ class TopicPlan:
 
 @dataclass(frozen=True)
 class TopicIncarnation:
-    """A topic as the broker knows it: its id, which a re-created topic does not have, and its partition count."""
+    """A topic as the broker knows it: its id and its partition count. A re-created topic has another id."""
 
     topic_id: bytes
     partitions: int

@@ -1,4 +1,4 @@
-"""The first and the last offset of partitions, asked on a connection of its own.
+"""Asks Kafka for the first and the last offset of partitions, on a connection of its own.
 
 A broker answers the requests of one connection in order. So a fetch that waits for records holds up every later request
 on its connection, for up to the fetch's whole wait.

@@ -85,11 +85,11 @@ def _is_made(view: Any) -> bool:
 
 
 def _sources(found: Any) -> list[Any]:
-    """The data sources that go with a view: no other view uses them."""
+    """Return the data sources that belong to a view: no other view uses them."""
     source = tiled(found)
     return [source] if source else [*getattr(found, "source_request_sources", {}).values()]
 
 
 def _title(name: str) -> str:
-    """``view shop`` of ``view_shop``."""
+    """Return the words of a name, such as ``view shop`` for ``view_shop``."""
     return name.replace("_", " ", 1)

@@ -50,7 +50,7 @@ def _read(text: str) -> _StoredSpec:
 
 
 class _OnDemandView(OnDemandFeatureView):
-    """An on-demand view whose features are known. Feast finds them by a trial run on made-up values otherwise."""
+    """An on-demand view whose features are known. Without this, Feast finds them by a trial run on invented values."""
 
     def infer_features(self) -> None:
         """Do nothing: the features are known."""

@@ -151,7 +151,7 @@ class HeadraceOnlineStore(RedisOnlineStore):
     def online_read(
         self, config: Any, table: Any, entity_keys: list[Any], requested_features: list[str] | None = None
     ) -> list[tuple[datetime | None, dict[str, Any] | None]]:
-        """The event time and the features of each entity; None and None where it is not found."""
+        """Return the event time and the features of each entity; None and None for an unknown entity."""
         source = tiled(table)
         if source is None:
             found: list[Any] = super().online_read(config, table, entity_keys, requested_features)

@@ -131,7 +131,7 @@ class Lockstep(_HistoryReplayer):
         return self.tally
 
     def step(self, t_us: int) -> None:
-        """One hour."""
+        """Replay one hour."""
         started = time.perf_counter()
         fresh = self._produce(t_us)
         self._cast.barriers.wait_until_folded(self.tally.produced, fresh)
@@ -163,7 +163,7 @@ class Lockstep(_HistoryReplayer):
 
 
 class FreeRun(_HistoryReplayer):
-    """Produces at a pace, and waits for nothing except version 1.
+    """Produces events at a pace, and waits only for version 1.
 
     Half-way ``disturb`` is called, to kill a worker.
     """

@@ -17,7 +17,7 @@ HistoryRecord = tuple[int, str, bytes, bytes]
 
 
 class History(Protocol):
-    """Events of the past in the order of ``available_at``. It is the same each time."""
+    """Events of the past in the order of ``available_at``. Every reading gives the same events."""
 
     @property
     def from_us(self) -> int:
@@ -36,7 +36,7 @@ class History(Protocol):
 
     @property
     def unlabelled(self) -> Mapping[str, str]:
-        """For each request key that never gets a label the reason, such as ``cancelled``."""
+        """The requests that never get a label: request key → reason, such as ``cancelled``."""
         ...
 
     def records(self) -> Iterator[HistoryRecord]:

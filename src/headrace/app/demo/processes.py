@@ -104,7 +104,7 @@ class LockstepApplication:
         return self._ask({"t_us": t_us, "requests": requests})
 
     def swap(self, event_id: str) -> int:
-        """Follow the model events up to this one, and return the version that serves then."""
+        """Follow the model events up to this one, and return the version that is live after it."""
         version: int = self._ask({"event": event_id})["version"]
         return version
 

@@ -1,4 +1,4 @@
-"""Checks the event log: that it can be written, and that its disk has room."""
+"""Checks the event log: its folder must be writable, and its disk must have free space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks Kafka: that topics keep their records long enough, and whose clock sets the record timestamps."""
+"""Checks Kafka: topics must keep their records long enough, and the right clock must set the record timestamps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks Redis, each master of a cluster: that it forgets nothing, has room, and takes writes."""
+"""Checks each master of Redis: it must not evict keys, must have free memory, and must accept writes."""
 
 from __future__ import annotations
 

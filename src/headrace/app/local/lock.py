@@ -26,7 +26,7 @@ class Addresses(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FolderLock:
-    """The right to run the services of one data folder.
+    """A lock: its owner may run the services of one data folder.
 
     The guards of the services also keep the lock file open. So the folder stays locked until the last service is dead,
     even after the owner was killed.

@@ -74,7 +74,7 @@ class LocalService(ABC):
     grace_seconds = 15.0
 
     def __init__(self, folder: Path, *, keep_fds: Sequence[int] = ()) -> None:
-        """`folder` is made if it does not exist. Nothing runs before `launch`."""
+        """Make `folder` if it does not exist. The server does not run before `launch`."""
         self.folder = folder.resolve()
         self.log = self.folder / f"{self.name}.log"
         self._keep_fds = tuple(keep_fds)

@@ -27,7 +27,7 @@ class LocalValkey(LocalService):
     def __init__(
         self, folder: Path, *, port: int | None = None, save: str = SNAPSHOT_ON_STOP, keep_fds: Sequence[int] = ()
     ) -> None:
-        """Without a `port` a free one is used."""
+        """Keep the options. Without a `port`, a free port is used."""
         super().__init__(folder, keep_fds=keep_fds)
         self.port = port if port is not None else free_ports(1)[0]
         self.save = save

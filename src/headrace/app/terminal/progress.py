@@ -1,4 +1,4 @@
-"""Shows how far a long command is: bars on a terminal, elsewhere a line on standard error every five seconds."""
+"""Shows the progress of a long command: bars on a terminal, elsewhere a line on standard error every five seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prints what a command found: as a table or as JSON. Tables are wrapped on a terminal only."""
+"""Prints the result of a command as a table or as JSON. Tables are wrapped on a terminal only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def print_json(content: Any) -> None:
 
 
 def print_list(columns: Sequence[str], rows: Sequence[dict[str, Any]], *, json: bool, if_empty: str) -> None:
-    """Print the rows as JSON with all their fields, or as a table of ``columns``. A table without rows is a sentence.
+    """Print the rows as JSON with all their fields, or as a table of ``columns``. Without rows, a sentence is printed.
 
     >>> print_list(("id", "reason"), [], json=False, if_empty="nothing is excluded")
     nothing is excluded

@@ -64,7 +64,7 @@ class SortedTiles:
 
 
 class TileIndex:
-    """Some rows of a view as tiles, for queries of the entities of these rows.
+    """Rows of a view as tiles, for queries about the entities of these rows.
 
     ``rows`` have the join keys, ``__time`` (event time, us), ``__source`` (the place of the source partition among
     ``sources``), ``offset``, and the fields that the view's expressions use.

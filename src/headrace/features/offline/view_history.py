@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from headrace.features.kernel.states import Values
 
 INDEX_ROWS = 2_000_000
-"""The number of rows that are tiles at once. With more rows, only some entities are. A row takes a few hundred bytes.
+"""The number of rows from which tiles are made at once. A row takes a few hundred bytes.
+
+If there are more rows, the tiles of a part of the entities are made at a time.
 """
 
 

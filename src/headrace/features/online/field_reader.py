@@ -1,4 +1,4 @@
-"""Reads the fields of many views that one look-up found: headers as arrays, tiles where they lie in the bytes.
+"""Reads the fields of a look-up of many views: the headers as arrays, the tiles directly from the bytes.
 
 A small look-up spends its time in calls of numpy. So everything that can be done for all views at once is done at once;
 only the merge of tiles is done by each view's kernel. read_plan.py has a drawing of keys, fields, parts and runs.
