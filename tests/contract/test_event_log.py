@@ -277,7 +277,7 @@ def test_many_workers_may_add_a_new_field_at_once(log: EventLog) -> None:
 
 def test_a_changed_type_or_a_new_field_without_default_is_refused(log: EventLog) -> None:
     LogWriter(log, pings)
-    with pytest.raises(DefinitionError, match=r"'pings': field 'n' of Ping is String now, and Int64.*pings.*new one"):
+    with pytest.raises(DefinitionError, match=r"'pings': field 'n' of Ping is String, but Int64.*pings.*new one"):
         LogWriter(log, stream_with(n=("str",)))
     with pytest.raises(DefinitionError, match=r"field 'more' of Ping is new.*default.*None = None"):
         LogWriter(log, stream_with(more=("int",)))

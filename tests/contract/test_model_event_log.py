@@ -117,7 +117,7 @@ class Starting:
     def __init__(self, code: int) -> None:
         self.answers: list[Any] = [KafkaException(KafkaError(code)), KafkaException(KafkaError(code)), (0, 7)]
 
-    def of(self, *_: Any, **__: Any) -> tuple[int, int]:
+    def offsets(self, *_: Any, **__: Any) -> tuple[int, int]:
         answer = self.answers.pop(0)
         if isinstance(answer, KafkaException):
             raise answer
