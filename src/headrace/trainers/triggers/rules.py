@@ -270,8 +270,8 @@ def volume(*, labels: int, name: str = "volume") -> VolumeRule:
 def drift(on: str, *, psi: float, sample: Duration, name: str = "drift") -> ScoreDriftRule:
     """Ask for a run when the scores of the newest ``sample`` of days are unlike those of the days before.
 
-    ``on`` says what is watched; only ``"score"`` is possible today. ``psi`` is the least population stability index
-    that counts as drift.
+    ``on`` says what is watched; only ``"score"`` is possible today. The population stability index (PSI) must be above
+    ``psi``, and above the PSI that resampled days without drift reach among themselves.
 
     >>> from headrace import drift
     >>> drift("score", psi=0.2, sample="14d")
