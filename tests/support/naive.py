@@ -19,7 +19,8 @@ from headrace.features.kernel.expression_numpy import column, to_numpy
 
 if TYPE_CHECKING:
     from headrace.features.definitions.feature_spec import FeatureSpec
-    from headrace.features.definitions.view_spec import ViewSpec, WindowSpec
+    from headrace.features.definitions.view_spec import ViewSpec
+    from headrace.features.definitions.windows import WindowSpec
 
 
 def value_of(tree: Any, event: dict[str, Any]) -> Any:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from fnmatch import fnmatch
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from headrace.bus import stream_spec
-from headrace.features.definitions import feature_spec, service_spec, view_spec
+from headrace.features.definitions import feature_spec, service_spec, view_spec, windows
 from tests.support.source_tree import SourceFile, python_files
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +42,7 @@ LARGE: dict[str, str] = {}
 WIDE: dict[str, str] = {}
 """Classes whose constructors may take more, each with its reason."""
 
-SPECS = (stream_spec, feature_spec, view_spec, service_spec)
+SPECS = (stream_spec, feature_spec, view_spec, service_spec, windows)
 NO_SPEC: dict[str, str] = {
     "app/commands/config.py: row['value']": "a setting, for the terminal",
     "app/commands/audit.py: each['key']": "a vector, for the terminal",
@@ -130,3 +131,22 @@ def test_a_virtual_environment_that_is_a_link_is_ignored_too() -> None:
     ignored = (ROOT / ".gitignore").read_text().splitlines()
     assert ".venv*" in ignored
     assert ".venv*/" not in ignored, "with a slash git ignores a folder, and not a link to one"
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    known = {module_name(file): file for file in SOURCE}
+    imports = {name: {found for found in imported(file) if found in known} - {name} for name, file in known.items()}
+    assert imports["headrace.features.definitions.view"] >= {"headrace.features.definitions.view_spec"}
+    TopologicalSorter(imports).prepare()  # raises CycleError, which names the files
+
+
+def module_name(file: SourceFile) -> str:
+    return "headrace." + file.name.removesuffix(".py").replace("/", ".")
+
+
+def imported(file: SourceFile) -> set[str]:
+    """The modules that a file imports, also those for type checkers alone and those inside functions."""
+    found = [node for node in ast.walk(file.tree) if isinstance(node, ast.ImportFrom) and node.module]
+    return {node.module or "" for node in found} | {
+        f"{node.module}.{name.name}" for node in found for name in node.names
+    }

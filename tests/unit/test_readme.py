@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 import headrace
-from headrace.features.definitions.view_spec import WindowSpec
+from headrace.features.definitions.windows import WindowSpec
 from headrace.serving import Predicted
 from streams import arrivals, scheduled
 from tests.support.documents import ROOT, blocks

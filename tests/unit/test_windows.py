@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 
 from headrace.errors import DefinitionError
-from headrace.features.definitions.view_spec import WindowSpec
-from headrace.features.definitions.windows import Sliding, window_spec
+from headrace.features.definitions.windows import Sliding, WindowSpec, window_spec
 
 
 def test_a_sliding_window_may_say_how_often_it_moves_on() -> None:

@@ -11,7 +11,7 @@ from headrace.features.definitions.expression import ExpressionTree
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headrace.features.definitions.view_spec import WindowSpec
+    from headrace.features.definitions.windows import WindowSpec
 
 
 class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, tag_field="aggregate", forbid_unknown_fields=True):

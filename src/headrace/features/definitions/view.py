@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from headrace.bus.stream import Stream
     from headrace.features.definitions.aggregates import Aggregate
     from headrace.features.definitions.feature_spec import AnyFeatureSpec, FeatureSpec
-    from headrace.features.definitions.view_spec import WindowSpec
+    from headrace.features.definitions.windows import WindowSpec
 
 _ANYTHING = [*NUMBER_KINDS, "datetime", "str"]
 _TAKES = {"count": [*_ANYTHING, "null"], "approx_distinct": _ANYTHING}

@@ -11,6 +11,7 @@ from headrace.bus.stream_spec import StreamSpec
 from headrace.features.definitions.expression import ExpressionTree, columns, inline, kind
 from headrace.features.definitions.feature_spec import AnyFeatureSpec
 from headrace.features.definitions.spec import result_kind, spec_hash
+from headrace.features.definitions.windows import WindowSpec
 
 ViewClock = Literal["wall", "stream"]
 KeyKind = Literal["str", "int"]
@@ -40,14 +41,6 @@ class DerivedColumn(msgspec.Struct, frozen=True, array_like=True):
 
     name: str
     expression: ExpressionTree
-
-
-class WindowSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A window: its length and the size of its tiles, in microseconds."""
-
-    name: str
-    length_us: int
-    tile_us: int
 
 
 class ViewSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unknown_fields=True):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import msgspec
+
 from headrace.base.times import SECOND, Duration, duration_us, format_duration
 from headrace.errors import DefinitionError
-from headrace.features.definitions.view_spec import WindowSpec
 
 MOST_TILES = 60
 _FRIENDLY = [duration_us(size) for size in (
@@ -16,6 +17,14 @@ _FRIENDLY = [duration_us(size) for size in (
 )]  # fmt: skip
 _EVER_US = 2**61
 """73,000 years."""
+
+
+class WindowSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A window: its length and the size of its tiles, in microseconds."""
+
+    name: str
+    length_us: int
+    tile_us: int
 
 
 def tile_size(window_us: int) -> int:

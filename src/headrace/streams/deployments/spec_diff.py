@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from headrace.bus.stream_spec import FieldSpec, StreamSpec
     from headrace.features.definitions.service_spec import OnDemandFeature, RequestField, ServiceSpec
-    from headrace.features.definitions.view_spec import DerivedColumn, EntitySpec, ViewSpec, WindowSpec
+    from headrace.features.definitions.view_spec import DerivedColumn, EntitySpec, ViewSpec
+    from headrace.features.definitions.windows import WindowSpec
 
     _NamedPart = WindowSpec | FeatureSpec | DerivedColumn | FieldSpec | RequestField | OnDemandFeature
 
