@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ CONTROL = "headrace.control"
 _DAY_MS = 86_400_000
 EXCLUSIONS = "headrace.exclusions"
 DEFINITIONS = "headrace.definitions"
+_METADATA_POLL_S = 0.02
 FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 
 
@@ -74,10 +76,16 @@ def admin(bootstrap_servers: str) -> AdminClient:
 
 
 def ensure_topics(bootstrap_servers: str, plans: Iterable[TopicPlan], *, timeout_s: float = 30.0) -> None:
-    """Create the topics that do not exist. Existing topics are not changed. Raises BusUnavailableError."""
+    """Create the topics that do not exist, and wait until the broker that answers knows all of them.
+
+    The controller confirms a new topic before the other parts of the cluster know it. Existing topics are not changed.
+
+    Raises BusUnavailableError.
+    """
     from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415
     from confluent_kafka.admin import NewTopic  # noqa: PLC0415
 
+    deadline = time.monotonic() + timeout_s
     new = [NewTopic(plan.name, plan.partitions, 1, config=dict(plan.config)) for plan in plans]
     client = admin(bootstrap_servers)  # kept while the futures are open: they end with it
     for name, future in client.create_topics(new, operation_timeout=timeout_s).items():
@@ -87,6 +95,26 @@ def ensure_topics(bootstrap_servers: str, plans: Iterable[TopicPlan], *, timeout
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 message = f"topic {name!r} cannot be made at {bootstrap_servers}: {error}"
                 raise BusUnavailableError(message) from error
+    while unknown := {topic.topic for topic in new} - _known_topics(client, timeout_s):
+        if time.monotonic() > deadline:
+            message = f"{bootstrap_servers} does not know {sorted(unknown)} {timeout_s:.0f} s after it made them"
+            raise BusUnavailableError(message)
+        time.sleep(_METADATA_POLL_S)
+
+
+def _known_topics(client: AdminClient, timeout_s: float) -> set[str]:
+    """Return the topics that have partitions with a leader. Raises BusUnavailableError."""
+    from confluent_kafka import KafkaException  # noqa: PLC0415
+
+    try:
+        found = client.list_topics(timeout=timeout_s).topics
+    except KafkaException as error:
+        raise _unanswered("the topics are not known", error) from error
+    return {
+        name
+        for name, topic in found.items()
+        if topic.partitions and all(partition.leader >= 0 for partition in topic.partitions.values())
+    }
 
 
 def stamped_by_producers(client: AdminClient, topics: Iterable[str], *, timeout_s: float = 10.0) -> list[str]:

@@ -74,6 +74,7 @@ class Scene:
         self._producer = Producer({"bootstrap.servers": bootstrap_servers, "enable.idempotence": True, "log_level": 2})
         self._one_at_a_time = threading.Lock()
         self._undelivered: list[object] = []
+        self._acknowledged = [0] * PARTITIONS
         self._table: DeltaTable | None = None
         self._make_topics(bootstrap_servers)
 
@@ -128,12 +129,21 @@ class Scene:
     # -- events -----------------------------------------------------------------------------------------------------
 
     def produce(self, count: int, broken: float = 0.01) -> None:
-        """Produce the next records and wait for the broker."""
-        self._put(count, broken)
-        assert self._producer.flush(60) == 0
+        """Produce the next records and wait until the broker has them and all earlier ones.
+
+        Later records of ``flow`` are not waited for: with them the producer's queue may never be empty.
+        """
+        wanted = self._put(count, broken)
+
+        def acknowledged() -> bool:
+            self._producer.poll(0.01)
+            return all(have >= end for have, end in zip(self._acknowledged, wanted, strict=True))
+
+        until(acknowledged, 60, lambda: ("not acknowledged", wanted, self._acknowledged))
         assert not self._undelivered, self._undelivered[:3]
 
-    def _put(self, count: int, broken: float = 0.01) -> None:
+    def _put(self, count: int, broken: float = 0.01) -> list[int]:
+        """Produce the next records. Return the number of records produced by now, by partition."""
         with self._one_at_a_time:
             for record in self.till.take(count, broken):
                 self._producer.produce(
@@ -144,12 +154,15 @@ class Scene:
                     timestamp=record.timestamp_ms,
                     on_delivery=partial(self._delivered, record),
                 )
+            ends = self.till.ends()
         self._producer.poll(0)
+        return ends
 
     def _delivered(self, record: Produced, error: KafkaError | None, message: Message) -> None:
         at = message.offset()  # None: sent again after the broker died, and found to be there already
         if error is not None or at not in {record.offset, None}:
             self._undelivered.append((record.partition, record.offset, error, at))
+        self._acknowledged[record.partition] = record.offset + 1  # a partition's records are acknowledged in order
 
     @contextmanager
     def flow(self, rows_per_s: int = 500) -> Iterator[None]:
