@@ -17,7 +17,7 @@ import deltalake
 import pyarrow.parquet as pq
 import pytest
 
-from headrace.base.times import SettableClock
+from headrace.base.times import SettableClock, utc_datetime
 from headrace.errors import FencedError, SettingsError, TerminalError
 from headrace.event_log import maintenance
 from headrace.event_log.columns import log_schema
@@ -265,7 +265,7 @@ def test_a_retention_of_less_than_seven_days_is_refused(log: EventLog) -> None:
 
 def test_the_worker_that_leads_a_topic_looks_after_its_log(log: EventLog) -> None:
     fill(log)
-    clock, leading = SettableClock(50_000_000), {"other"}
+    clock, leading = SettableClock(utc_datetime(50_000_000)), {"other"}
     schedule = UpkeepSchedule(compact=timedelta(days=99), vacuum=timedelta(seconds=10), sizes=ALL)
     upkeep = LogUpkeep(log, ["gone", "pings"], leading.__contains__, schedule, clock)
     upkeep.step()
@@ -276,7 +276,7 @@ def test_the_worker_that_leads_a_topic_looks_after_its_log(log: EventLog) -> Non
     assert (found.files, found.compacted_s, found.vacuumed_s) == (1, 50, None)
     age(log, "pings", 8)
     for now_s, wanted in ((59, (19, None)), (60, (1, 60))):
-        clock.now_us = now_s * 1_000_000
+        clock.now = utc_datetime(now_s * 1_000_000)
         upkeep.step()
         assert (parquets(log), table_shape(log, "pings").vacuumed_s) == wanted
 
@@ -284,7 +284,7 @@ def test_the_worker_that_leads_a_topic_looks_after_its_log(log: EventLog) -> Non
 def test_upkeep_runs_in_a_thread_and_ends_with_its_context(log: EventLog) -> None:
     fill(log)
     schedule = UpkeepSchedule(compact=timedelta(milliseconds=10), sizes=ALL)
-    with LogUpkeep(log, ["pings"], lambda _: True, schedule, SettableClock(1_000_000)):
+    with LogUpkeep(log, ["pings"], lambda _: True, schedule, SettableClock(utc_datetime(1_000_000))):
         until(lambda: table_shape(log, "pings").files == 1, 10)
     assert not [thread for thread in threading.enumerate() if thread.name == "headrace-upkeep"]
 

@@ -135,7 +135,7 @@ def test_a_partition_without_a_leader_is_asked_again(code: int) -> None:
 
 
 def test_no_broker_is_a_transient_error_that_names_the_address() -> None:
-    log = KafkaModelEventLog("127.0.0.1:1", timeout_s=0.3)
+    log = KafkaModelEventLog("127.0.0.1:1", timeout="300ms")
     with pytest.raises(BusUnavailableError, match=r"127\.0\.0\.1:1"):
         log.append(FIRST)
     with pytest.raises(BusUnavailableError, match=r"127\.0\.0\.1:1"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ def test_a_redis_that_does_not_answer_is_a_typed_error(url: str) -> None:
         lambda: nowhere.read(VIEW, ZERO, [b"a"]),
         lambda: nowhere.look_up([(VIEW, [b"a"])]),
         lambda: nowhere.cursors([VIEW]),
-        lambda: nowhere.scavenge({VIEW: 1}, 0),
+        lambda: nowhere.scavenge({VIEW: timedelta(1)}, 0),
         lambda: nowhere.put_document("x", {}),
         lambda: nowhere.get_document("x"),
     ]
@@ -77,7 +78,7 @@ def test_a_url_of_the_wrong_kind_says_which_is_right(services: LocalServices, re
         (services.redis_url.replace("redis:", "redis+cluster:"), r"say redis://"),
     ):
         store = RedisOnlineStore(url)
-        for call in (partial(store.get_document, "x"), partial(store.scavenge, {VIEW: 1}, 0)):
+        for call in (partial(store.get_document, "x"), partial(store.scavenge, {VIEW: timedelta(1)}, 0)):
             with pytest.raises(SettingsError, match=right):
                 call()
         store.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,6 +29,7 @@ from tests.support.online_stores import (
 if TYPE_CHECKING:
     from headrace.features.online.redis.redis_store import RedisOnlineStore
 
+REACH = {VIEW: timedelta(microseconds=400)}
 
 # -- scavenging -------------------------------------------------------------------------------------------------------
 
@@ -37,27 +39,27 @@ def test_a_field_goes_once_its_newest_event_is_out_of_reach_of_the_views_clock(s
     send(store, replace(FIRST, keys=old, fields=young, after=at_clock(999)))
     send(store, replace(FIRST, source=ONE, keys=old, fields=[field(605), field(1)], after=at_clock(500)))
     send(store, replace(FIRST, view=OTHER_VIEW, keys=old, fields=young, after=at_clock(5_000)))
-    assert removed(store, {VIEW: 400}) == 1  # the newest clock of the view counts, for all its partitions
+    assert removed(store, REACH) == 1  # the newest clock of the view counts, for all its partitions
     assert store.read(VIEW, ZERO, old) == young
     assert store.read(VIEW, ONE, old) == [field(605), None]
     send(store, FencedWrite(VIEW, ZERO, at_clock(999), replace(at_clock(1_000), next_offset=11)))
-    assert removed(store, {VIEW: 400}) == 1
+    assert removed(store, REACH) == 1
     assert store.read(VIEW, ZERO, old) == [None, field(601)]
     assert store.read(OTHER_VIEW, ZERO, old) == young
 
 
 def test_without_a_cursor_nothing_is_known_to_be_out_of_reach(store: OnlineStore) -> None:
-    assert removed(store, {VIEW: 400}) == 0
+    assert removed(store, REACH) == 0
     send(store, replace(FIRST, fields=[field(-(10**15)), field(0)], after=at_clock(NO_CLOCK)))
-    assert removed(store, {VIEW: 400}) == 0
+    assert removed(store, REACH) == 0
     assert None not in store.read(VIEW, ZERO, [b"a", b"b"])
 
 
-def removed(store: OnlineStore, reach_us: dict[str, int]) -> int:
+def removed(store: OnlineStore, reach: dict[str, timedelta]) -> int:
     """How many fields go in one turn through all keys."""
-    position, found = store.scavenge(reach_us, 0)
+    position, found = store.scavenge(reach, 0)
     while position:
-        position, more = store.scavenge(reach_us, position)
+        position, more = store.scavenge(reach, position)
         found += more
     return found
 
@@ -78,10 +80,10 @@ def test_nothing_expires_by_the_time_of_redis(redis_store: RedisOnlineStore) -> 
 def test_scavenging_goes_through_more_keys_than_a_step_has(redis_store: RedisOnlineStore) -> None:
     keys = [b"k%d" % n for n in range(3_000)]
     send(redis_store, replace(FIRST, after=at_clock(1_000), keys=keys, fields=[field(n) for n in range(3_000)]))
-    position, removed = redis_store.scavenge({VIEW: 400}, 0)
+    position, removed = redis_store.scavenge(REACH, 0)
     steps = [removed]
     while position:
-        position, removed = redis_store.scavenge({VIEW: 400}, position)
+        position, removed = redis_store.scavenge(REACH, position)
         steps.append(removed)
     assert len(steps) > 1
     assert sum(steps) == 601

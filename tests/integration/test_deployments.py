@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from headrace.base.times import utc_datetime
+from headrace.base.times import epoch_us, utc_datetime
 from headrace.features.online.cursor import CursorState
 from headrace.models.kafka_model_event_log import KafkaModelEventLog
 from headrace.models.model_events import ViewRef
@@ -63,7 +63,8 @@ def test_a_view_that_is_added_while_events_flow_ends_exact_and_the_old_one_stays
         scene.name(2, "more"), [{"user": user} for user in USERS], as_of=utc_datetime(scene.till.end_us)
     )
     renamed = [{name.replace("more__", "user__"): value for name, value in row.items()} for row in found.to_dicts()]
-    check_rows(scene.till.produced, renamed, [found.offsets(row)["more"] for row in range(found.rows)], 2, found.at_us)
+    offsets = [found.offsets(row)["more"] for row in range(found.rows)]
+    check_rows(scene.till.produced, renamed, offsets, 2, epoch_us(found.at))
     assert scene.rows_total(1) == sum(record.event is not None for record in scene.till.produced)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pytest
 
-from headrace.base.times import utc_datetime
+from headrace.base.times import epoch_us, utc_datetime
 from headrace.errors import DefinitionError, TerminalError
 from headrace.features.online.cursor import CursorState
 from headrace.features.online.memory_store import MemoryOnlineStore
@@ -137,19 +137,20 @@ def test_values_age_without_new_events(client: Make) -> None:
 @pytest.mark.usefixtures("worker")
 def test_the_clock_may_be_the_streams(client: Make) -> None:
     found = client(clock="stream").get("risk", A1)
-    assert found.at_us == START_US + 3 * MINUTE + 1_000_000
-    assert client(clock=lambda: found.at_us + 5).get("risk", A1).at_us == found.at_us + 5
+    at_us = epoch_us(found.at)
+    assert at_us == START_US + 3 * MINUTE + 1_000_000
+    assert client(clock=lambda: at_us + 5).get("risk", A1).at == utc_datetime(at_us + 5)
 
 
 @pytest.mark.usefixtures("worker")
 def test_a_clock_behind_the_newest_record_does_not_matter(client: Make) -> None:
     newest = START_US + 3 * MINUTE + 1_000_000
     behind = client(clock=lambda: newest - 1).get("risk", A1)
-    assert behind.at_us == newest
+    assert behind.at == utc_datetime(newest)
     assert behind.to_lists() == [[2, 3.0, 1, 1.0]]
     assert behind.statuses() == {"shop": Status.PRESENT, "till": Status.PRESENT}
     strict = client(clock=lambda: newest).get("risk", A1, as_of=utc_datetime(newest - 1))
-    assert (strict.at_us, strict.statuses()["shop"]) == (newest - 1, Status.OUT_OF_RANGE)
+    assert (strict.at, strict.statuses()["shop"]) == (utc_datetime(newest - 1), Status.OUT_OF_RANGE)
 
 
 # -- statuses ---------------------------------------------------------------------------------------------------------
@@ -199,7 +200,7 @@ def test_a_partition_that_catches_up_is_rebuilding(client: Make, worker: Worker)
 
 def test_the_stream_clock_of_an_empty_store_is_the_epoch(store: OnlineStore, client: Make) -> None:
     Worker(store)
-    assert client(clock="stream").get("risk", A1).at_us == 0
+    assert client(clock="stream").get("risk", A1).at == utc_datetime(0)
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 HOUR_MS = 3_600_000
+OLD = datetime(2013, 1, 1, tzinfo=UTC)
 
 
 def values(servers: str, topic: str, count: int) -> list[bytes]:
@@ -67,18 +69,18 @@ def test_a_record_that_the_broker_refuses_is_handed_back_and_the_others_arrive(
 ) -> None:
     """Of a topic for replays: a timestamp in the far future would move its partition's clock for ever."""
     ensure_topics(services.bootstrap_servers, [TopicPlan(namespace, config=stream_config(replay=True))])
-    now_ms = time.time_ns() // 1_000_000
+    now = datetime.now(UTC)
     producer = EventProducer(services.bootstrap_servers)
-    producer.put(namespace, None, b"old", timestamp_ms=1_356_998_400_000)
+    producer.put(namespace, None, b"old", timestamp=OLD)
     producer.flush()
-    producer.put(namespace, b"k", b"years ahead", timestamp_ms=now_ms + 48 * HOUR_MS, headers={"h": b"1"})
+    producer.put(namespace, b"k", b"years ahead", timestamp=now + timedelta(hours=48), headers={"h": b"1"})
     with pytest.raises(RefusedError) as refused:
         producer.flush()
     (record,) = refused.value.records
     assert (record.topic, record.key, record.value, record.more["headers"]) == (
         namespace, b"k", b"years ahead", [("h", b"1")],
     )  # fmt: skip
-    producer.put(namespace, None, b"an hour ahead", timestamp_ms=now_ms + HOUR_MS)
+    producer.put(namespace, None, b"an hour ahead", timestamp=now + timedelta(hours=1))
     producer.flush()
     assert values(services.bootstrap_servers, namespace, 2) == [b"old", b"an hour ahead"]
 
@@ -98,7 +100,7 @@ def test_the_broker_stamps_a_streams_records_unless_history_is_replayed(
     consumer = Consumer({"bootstrap.servers": services.bootstrap_servers, "group.id": namespace, "log_level": 2})
     stamps = {}
     for topic in (live, replayed):
-        producer.put(topic, None, b"x", timestamp_ms=1_356_998_400_000)
+        producer.put(topic, None, b"x", timestamp=OLD)
         producer.flush()
         consumer.assign([TopicPartition(topic, 0, 0)])
         message = consumer.poll(20)

@@ -14,6 +14,7 @@ import pytest
 import headrace
 from features import delay_features
 from headrace import Run
+from headrace.base.times import utc_datetime
 from headrace.bus.tail import TopicTail
 from headrace.models.kafka_model_event_log import KafkaModelEventLog
 from headrace.models.model_events import ModelEvent, ServiceRef, ViewRef
@@ -101,7 +102,7 @@ def version_one(folder: Path) -> ModelEvent:
     columns = [*delay_features.columns(), *delay.request_features]
     noise = np.random.default_rng(0)
     frame = pd.DataFrame(noise.random((200, len(columns))), columns=columns)
-    estimator = train(frame, pd.Series(noise.random(200) > 0.5), Run("delay", "r", 0, 0, 0))
+    estimator = train(frame, pd.Series(noise.random(200) > 0.5), Run("delay", "r", 0, utc_datetime(0), utc_datetime(0)))
     reference = ServiceRef(
         name="delay",
         hash=delay_features.version,

@@ -26,7 +26,7 @@ from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.serving.features import FeatureClient, Status
 from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 from headrace.streams.views.logged_rows import LoggedRows
-from headrace.streams.views.view_partition import ViewPartition, reach_us
+from headrace.streams.views.view_partition import ViewPartition, reach
 from headrace.streams.worker import publish_definitions
 from tests.support.every_aggregate import same
 from tests.support.example_budget import examples
@@ -57,7 +57,7 @@ class Scene:
         self.spec, self.store, self.judge = view.spec, MemoryOnlineStore(), RecordJudge(stream)
         publish_definitions(self.store, [view], [FeatureService("risk", [view])])
         self.views = [ViewPartition(view.spec, source, self.store) for source in SOURCES]
-        self.reach = {self.views[0].view: reach_us(view.spec)}
+        self.reach = {self.views[0].view: reach(view.spec)}
         self.available = [NO_CLOCK, NO_CLOCK]
         self.rows: list[dict[str, Any]] = []
         for owned in self.views:
@@ -89,12 +89,13 @@ class Scene:
         found = FeatureClient(self.store, clock=lambda: own_us).get(
             "risk", [{"shop": key} for key in KEYS], as_of=None if as_of_us is None else utc_datetime(as_of_us)
         )
-        assert found.at_us == (max(own_us, self.clock) if as_of_us is None else as_of_us)
-        in_range = found.at_us >= self.clock - self.spec.history_us
+        at_us = max(own_us, self.clock) if as_of_us is None else as_of_us
+        assert found.at == utc_datetime(at_us)
+        in_range = at_us >= self.clock - self.spec.history_us
         for key, values, row in zip(KEYS, found.to_lists(), range(len(KEYS)), strict=True):
             assert (found.statuses(row)["shop"] is not Status.OUT_OF_RANGE) == in_range
-            wanted = naive_values(self.spec, self.rows, (key,), found.at_us) if in_range else [None] * len(values)
-            assert all(map(same, values, wanted)), (key, found.at_us, values, wanted)
+            wanted = naive_values(self.spec, self.rows, (key,), at_us) if in_range else [None] * len(values)
+            assert all(map(same, values, wanted)), (key, at_us, values, wanted)
 
 
 def sale(raw: tuple[int, ...], at_us: int) -> Sale:

@@ -235,7 +235,7 @@ def test_an_event_is_late_when_its_partition_is_further_on_than_the_streams_late
     late, on_time = sale(at='"2012-12-31T23:59:59Z"'), sale(at='"2013-01-01T00:00:01Z"')
     given = PartitionRecords(np.arange(5), times, [None] * 5, [late, late, on_time, on_time, b"?"])
     logged = LoggedRows.from_rows(RecordJudge(stream).rows(TOPIC_ID, 0, given, NO_CLOCK), "at")
-    assert logged.late(stream.lateness_us).tolist() == [0]
+    assert logged.late(stream.spec.lateness_us).tolist() == [0]
     further = LoggedRows.from_rows(RecordJudge(stream).rows(TOPIC_ID, 0, given, START_US + 11_000_001), "at")
-    assert further.late(stream.lateness_us).tolist() == [0] * 4
-    assert LoggedRows.from_rows(further.rows.clear(), "at").late(stream.lateness_us).tolist() == []
+    assert further.late(stream.spec.lateness_us).tolist() == [0] * 4
+    assert LoggedRows.from_rows(further.rows.clear(), "at").late(stream.spec.lateness_us).tolist() == []

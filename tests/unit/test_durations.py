@@ -39,6 +39,11 @@ def test_the_text_of_a_duration_reads_back(name: str) -> None:
     assert format_duration(duration_us(name)) == name
 
 
+def test_an_instant_beyond_every_datetime_is_the_last_or_the_first_one() -> None:
+    assert utc_datetime(1 << 60) == datetime.max.replace(tzinfo=UTC)
+    assert utc_datetime(-(1 << 62)) == datetime.min.replace(tzinfo=UTC)
+
+
 def test_the_text_of_a_duration_takes_the_largest_unit() -> None:
     assert [format_duration(duration_us(name)) for name in ("60s", "60m", "24h", "1000ms", "0s")] == [
         "1m",

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.base.times import utc_datetime
 from headrace.features.online.value_columns import lists_of
 from headrace.serving.features import FeatureVectors, Status, ViewAnswer
 from headrace.serving.http.feast_columns import FeastRows, of_key
@@ -51,9 +52,8 @@ def test_a_column_equals_its_rows_one_by_one(rows: list[tuple[float, bool, Statu
     values = np.array([number for number, _, _, _ in rows], float), there
     states, ages_us = [state for _, _, state, _ in rows], np.array([age for *_, age in rows], np.int64)
     answer = ViewAnswer("view", "1", ["x"], [values], states, ages_us, [{}] * len(rows))
-    found = answered(
-        FeastRows.of_view(FeatureVectors(len(rows), NOW_US, [answer]), answer).vector(lists_of([values], 0))
-    )
+    vectors = FeatureVectors(len(rows), utc_datetime(NOW_US), [answer])
+    found = answered(FeastRows.of_view(vectors, answer).vector(lists_of([values], 0)))
     assert found == {
         "values": [native(number) if has else None for number, has, _, _ in rows],
         "statuses": [WORDS[state] or ("PRESENT" if has else "NULL_VALUE") for _, has, state, _ in rows],

@@ -223,9 +223,9 @@ def test_the_leader_keeps_tables_and_audits_and_tells_the_metrics(tmp_path: Path
     found = scheduled_jobs(settings, Project(models={"returns": model}, views={"shop": shop}))
     assert [(job.name, job.topic) for job in found] == [("audit returns", VECTORS.topic), ("table shop", "orders")]
     metrics = WorkerMetrics()
-    clock = SettableClock(day(90))
+    clock = SettableClock(utc_datetime(day(90)))
     running = ScheduledJobs(found, lambda _: True, clock, metrics.job)
-    clock.now_us = day(900)
+    clock.now = utc_datetime(day(900))
     running.step()
     told = generate_latest(metrics.registry).decode()
     assert 'headrace_job{found="mismatched",job="audit returns"} 150.0' in told
@@ -242,7 +242,7 @@ def test_a_job_runs_on_the_leader_at_its_time_and_may_fail() -> None:
             raise FencedError("another one did it")
         return {"x": 1.0}
 
-    clock, leads = SettableClock(day(0)), {"mine", "too"}
+    clock, leads = SettableClock(utc_datetime(day(0))), {"mine", "too"}
     told = [
         ScheduledJob("a", "mine", timedelta(hours=1), partial(does, "a")),
         ScheduledJob("b", "too", timedelta(hours=2), partial(does, "b")),
@@ -252,11 +252,11 @@ def test_a_job_runs_on_the_leader_at_its_time_and_may_fail() -> None:
     running = ScheduledJobs(told, leads.__contains__, clock, lambda name, found: reported.append((name, found)))
     running.step()
     assert ran == []
-    clock.now_us += 3_600_000_000
+    clock.now += timedelta(hours=1)
     running.step()
     running.step()
     assert (ran, reported) == (["a"], [("a", {"x": 1.0})])
-    clock.now_us += 3_600_000_000
+    clock.now += timedelta(hours=1)
     running.step()
     assert (ran, len(reported)) == (["a", "a", "b"], 2)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from headrace.base.times import utc_datetime
 from headrace.errors import DefinitionError
 from headrace.models.model_events import ServiceRef
 from headrace.serving.answerer import model_frame
@@ -18,7 +19,7 @@ service = ServiceRef(
 def found(rows: int) -> FeatureVectors:
     nothing = np.zeros(rows)
     answer = ViewAnswer("v", "0", ["v__n_1h"], [(nothing, nothing == 0)], [], nothing, [])
-    return FeatureVectors(rows, 0, [answer])
+    return FeatureVectors(rows, utc_datetime(0), [answer])
 
 
 def test_the_columns_are_the_features_then_the_request_features() -> None:

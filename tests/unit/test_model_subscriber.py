@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from headrace.base.times import SettableClock
+from headrace.base.times import SettableClock, utc_datetime
 from headrace.errors import BusUnavailableError, NoModelError
 from headrace.models import artifact
 from headrace.models.model_event_log import MemoryAcknowledgements, MemoryModelEventLog
@@ -28,7 +28,7 @@ class House:
         self.folder = folder
         self.log = MemoryModelEventLog()
         self.acks = MemoryAcknowledgements()
-        self.clock = SettableClock(77)
+        self.clock = SettableClock(utc_datetime(77))
         self.subscriber = self.another(loading)
 
     def another(self, loading: LoadingPolicy) -> ModelSubscriber:

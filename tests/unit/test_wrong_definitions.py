@@ -73,7 +73,7 @@ def refusal(make: Callable[[], object]) -> str:
 
 def test_right_definitions_load() -> None:
     assert view().version == view().version
-    assert label().within_us == 86_400_000_000
+    assert label().spec.within_us == 86_400_000_000
 
 
 WRONG_VIEWS: list[tuple[dict[str, Any], tuple[str, ...]]] = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from headrace.base.times import utc_datetime
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from headrace.models.model_state import ModelState
 
 
-TIMEOUT_SECONDS = 10.0
+TIMEOUT = timedelta(seconds=10)
 """The longest time that a command waits for Kafka."""
 
 
@@ -29,7 +30,7 @@ def read_model_states(servers: str) -> dict[str, ModelState]:
 
     if not _has_events(servers):
         return {}
-    with closing(KafkaModelEventLog(servers, timeout_s=TIMEOUT_SECONDS)) as log:
+    with closing(KafkaModelEventLog(servers, timeout=TIMEOUT)) as log:
         return fold_all(entry.event for entry in log.read() if entry.event is not None)
 
 
@@ -41,7 +42,7 @@ def _has_events(servers: str) -> bool:
     from headrace.errors import BusUnavailableError
 
     try:
-        return MODELS in admin(servers).list_topics(timeout=TIMEOUT_SECONDS).topics
+        return MODELS in admin(servers).list_topics(timeout=TIMEOUT.total_seconds()).topics
     except KafkaException as error:
         raise BusUnavailableError(f"could not list the topics of {servers}: {error}; is the broker up?") from error
 

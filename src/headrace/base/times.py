@@ -46,9 +46,15 @@ def epoch_us(at: datetime) -> int:
     return (at - _EPOCH) // timedelta(microseconds=1)
 
 
+_FIRST_US, _LAST_US = epoch_us(datetime.min.replace(tzinfo=UTC)), epoch_us(datetime.max.replace(tzinfo=UTC))
+
+
 def utc_datetime(us: int) -> datetime:
-    """Return the UTC datetime of an instant in microseconds."""
-    return _EPOCH + timedelta(microseconds=us)
+    """Return the UTC datetime of an instant in microseconds.
+
+    A wrong record timestamp may lie beyond the years that a datetime can hold: then it is the first or the last one.
+    """
+    return _EPOCH + timedelta(microseconds=min(max(us, _FIRST_US), _LAST_US))
 
 
 Clock = Callable[[], int]
@@ -64,17 +70,16 @@ def wall_clock() -> int:
 class SettableClock:
     """A clock that shows the time to which it was set: for lockstep replay and tests.
 
+    >>> from datetime import UTC, datetime, timedelta
     >>> from headrace.testing import SettableClock
-    >>> clock = SettableClock(1_000_000)
-    >>> clock()
-    1000000
-    >>> clock.now_us += 500
-    >>> clock()
-    1000500
+    >>> clock = SettableClock(datetime(2013, 1, 1, tzinfo=UTC))
+    >>> clock.now += timedelta(hours=1)
+    >>> clock()  # microseconds since the epoch, as every clock
+    1357002000000000
     """
 
-    now_us: int = 0
+    now: datetime = _EPOCH
 
     def __call__(self) -> int:
-        """Return the time to which it was set."""
-        return self.now_us
+        """Return the time to which it was set, in microseconds since the epoch."""
+        return epoch_us(self.now)

@@ -83,9 +83,8 @@ class EventProducer:
         ``timestamp`` is the record's, None for now. A topic with the broker's timestamps ignores it. Raises what
         :meth:`put` raises.
         """
-        timestamp_ms = 0 if timestamp is None else epoch_us(timestamp) // 1_000
         key = "|".join(str(getattr(event, name)) for name in stream.key_fields).encode() if stream.key_fields else None
-        self.put(stream.topic, key, encode(event), timestamp_ms=timestamp_ms)
+        self.put(stream.topic, key, encode(event), timestamp=timestamp)
 
     def put(
         self,
@@ -93,15 +92,16 @@ class EventProducer:
         key: bytes | None,
         value: bytes | None,
         *,
-        timestamp_ms: int = 0,
+        timestamp: datetime | None = None,
         headers: Mapping[str, bytes] | None = None,
     ) -> None:
         """Produce bytes. Raises BusUnavailableError if the queue stays full.
 
+        ``timestamp`` is the record's, to the millisecond; None for now.
         Raises TerminalError for a message that cannot be sent, and RefusedError for earlier messages that the broker
         refuses. After each of these errors this message is not in the queue.
         """
-        more: dict[str, Any] = {"timestamp": timestamp_ms} if timestamp_ms else {}
+        more: dict[str, Any] = {} if timestamp is None else {"timestamp": epoch_us(timestamp) // 1_000}
         if headers:
             more["headers"] = list(headers.items())
         self._producer.poll(0)

@@ -22,14 +22,9 @@ class AfterEventTime:
     delay: Duration
 
     @property
-    def delay_us(self) -> int:
-        """The delay in microseconds."""
-        return duration_us(self.delay)
-
-    @property
     def spec(self) -> str:
         """The text of it in a stream's spec. A delay that was given as text stays as it was written."""
-        return f"event_time+{self.delay if isinstance(self.delay, str) else format_duration(self.delay_us)}"
+        return f"event_time+{self.delay if isinstance(self.delay, str) else format_duration(duration_us(self.delay))}"
 
 
 def after(delay: Duration) -> AfterEventTime:
@@ -114,19 +109,9 @@ class Stream:
         return None if self.available_at == "record" else self.available_at
 
     @cached_property
-    def bulk_delay_us(self) -> int | None:
-        """The delay in microseconds of ``available_at=after(…)``, else None."""
-        return self.available_at.delay_us if isinstance(self.available_at, AfterEventTime) else None
-
-    @property
-    def lateness_us(self) -> int:
-        """The allowed lateness in microseconds."""
-        return duration_us(self.lateness)
-
-    @property
-    def tolerance_us(self) -> int:
-        """The longest time that an event time may lie after its record's timestamp, in microseconds."""
-        return duration_us(self.tolerance)
+    def bulk_delay(self) -> Duration | None:
+        """The delay of ``available_at=after(…)``, else None."""
+        return self.available_at.delay if isinstance(self.available_at, AfterEventTime) else None
 
     def field(self, name: str) -> Field:
         """Return the field of that name. Raises DefinitionError, which lists the fields that exist."""
@@ -148,7 +133,7 @@ class Stream:
             ),
             event_time=self.event_time,
             key=self.key_fields,
-            lateness_us=self.lateness_us,
-            tolerance_us=self.tolerance_us,
+            lateness_us=duration_us(self.lateness),
+            tolerance_us=duration_us(self.tolerance),
             available_at=self.available_at.spec if isinstance(self.available_at, AfterEventTime) else self.available_at,
         )

@@ -13,6 +13,7 @@ from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from headrace.base.times import epoch_us
 from headrace.feast.answer import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT, FilledView, cells, fill, timestamp
 from headrace.feast.source import HeadraceSource, check_names, tiled
 from headrace.features.online.value_columns import lists_of
@@ -210,7 +211,7 @@ def of_tiles(group: EntityGroup, client: FeatureClient) -> dict[int, FilledView]
     sources = [source for _, view, _ in group.refs if (source := tiled(view))]
     found = client.get_views([source.view for source in sources], group.dicts())
     return {
-        place: _of_tiles(answer, source, features, found.at_us)
+        place: _of_tiles(answer, source, features, epoch_us(found.at))
         for (place, _, features), source, answer in zip(group.refs, sources, found.views, strict=True)
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
@@ -181,7 +181,7 @@ class HeadraceOnlineStore(RedisOnlineStore):
             (None, None)
             if status is Status.MISSING or age < 0
             else (
-                datetime.fromtimestamp((found.at_us - age) / 1e6, UTC),
+                found.at - timedelta(microseconds=age),
                 {name: Value.FromString(cell) for name, cell in zip(names, row, strict=True)},
             )
             for status, age, row in zip(

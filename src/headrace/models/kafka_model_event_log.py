@@ -74,11 +74,11 @@ def _check_topic(admin: AdminClient, topic: str, timeout_s: float) -> None:
 class KafkaModelEventLog:
     """Appends with an idempotent producer, reads partition 0 to its end. One thread may read while others append."""
 
-    def __init__(self, bootstrap_servers: str, topic: str = MODELS, *, timeout_s: float = 30.0) -> None:
+    def __init__(self, bootstrap_servers: str, topic: str = MODELS, *, timeout: Duration = "30s") -> None:
         self._servers = bootstrap_servers
         self._topic = topic
-        self._timeout_s = timeout_s
-        self._writer = _SingleRecordProducer(bootstrap_servers, topic, timeout_s)
+        self._timeout_s = duration_us(timeout) / SECOND
+        self._writer = _SingleRecordProducer(bootstrap_servers, topic, self._timeout_s)
         self._reading = threading.Lock()
         self._consumer: Consumer | None = None
         self._watermarks = Watermarks(bootstrap_servers)
@@ -173,9 +173,9 @@ class KafkaAcknowledgements:
         bootstrap_servers: str,
         topic: str = MODEL_ACKS,
         *,
-        timeout_s: float = 30.0,
+        timeout: Duration = "30s",
     ) -> None:
-        self._writer = _SingleRecordProducer(bootstrap_servers, topic, timeout_s)
+        self._writer = _SingleRecordProducer(bootstrap_servers, topic, duration_us(timeout) / SECOND)
 
     def send(self, message: Acknowledgement) -> None:
         """Produce it and wait for the broker."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from headrace.base.times import epoch_us
 from headrace.bus.source_partition import SourcePartition
 from headrace.errors import DefinitionError
 from headrace.features.kernel.field import unpack
@@ -40,7 +41,7 @@ class ExplainedTile:
 
 @dataclass(frozen=True)
 class Explanation:
-    """One feature of one entity at ``at_us``: ``value`` is merged from ``tiles``, oldest first.
+    """One feature of one entity at ``at``: ``value`` is merged from ``tiles``, oldest first.
 
     ``events`` are the newest rows of the event log in these tiles, newest last, with every field. Rows beyond V, and
     rows that are not in the log yet, are left out.
@@ -51,7 +52,7 @@ class Explanation:
     version: str
     window: str
     entity: Mapping[str, Any]
-    at_us: int
+    at: datetime
     value: Any
     status: Status
     offsets: Mapping[str, int]
@@ -82,7 +83,7 @@ def explain(
     window = compiled.windows[column % len(compiled.windows)]
     seen: Any = _RememberingStore(store)
     found = FeatureClient(seen, **options).get_views(spec.versioned_name, entity, as_of=as_of)
-    tiles = _tiles(compiled, column, window, seen.answers[0], found.at_us)
+    tiles = _tiles(compiled, column, window, seen.answers[0], epoch_us(found.at))
     offsets = found.offsets()[spec.name]
     return Explanation(
         feature,
@@ -90,7 +91,7 @@ def explain(
         compiled.version,
         window.name,
         {name: entity.get(name) for name, _ in compiled.entity_keys},
-        found.at_us,
+        found.at,
         found.to_lists()[0][column],
         found.statuses()[spec.name],
         offsets,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headrace.base.times import utc_datetime
 from headrace.errors import TerminalError
 from headrace.features.online.value_columns import lists_of
 
@@ -71,7 +70,7 @@ class ViewAnswer:
 
 @dataclass(frozen=True)
 class FeatureVectors:
-    """The answer to a look-up of ``rows`` rows. ``at_us`` is t in microseconds UTC, ``at`` the same as a datetime.
+    """The answer to a look-up of ``rows`` rows. ``at`` is the time t that the values are of, in UTC.
 
     ``on_demand`` are the columns computed from the views' columns and the request's values.
 
@@ -85,14 +84,9 @@ class FeatureVectors:
     """
 
     rows: int
-    at_us: int
+    at: datetime
     views: Sequence[ViewAnswer]
     on_demand: Mapping[str, Values] = field(default_factory=dict)
-
-    @property
-    def at(self) -> datetime:
-        """The time t that the values are of, UTC."""
-        return utc_datetime(self.at_us)
 
     @cached_property
     def columns(self) -> list[str]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
-from headrace.base.times import SECOND, Clock, duration_us, epoch_us, wall_clock
+from headrace.base.times import SECOND, Clock, duration_us, epoch_us, utc_datetime, wall_clock
 from headrace.bus.source_partition import NO_CLOCK
 from headrace.errors import DefinitionError, FeaturesUnknownError
 from headrace.features.definitions.spec import read_spec
@@ -180,7 +180,8 @@ class LookUp:
         rows = [entities] if isinstance(entities, Mapping) else list(entities)
         read, made = yield from self._read(name, rows)
         at_us = self._at(read.clocks, as_of_us)
-        found = FeatureVectors(len(rows), at_us, read.answers(at_us, self._heartbeat_bound_us))
+        answers = read.answers(at_us, self._heartbeat_bound_us)
+        found = FeatureVectors(len(rows), utc_datetime(at_us), answers)
         return found.with_on_demand(made, made.given(with_request(rows, request))) if made.names else found
 
     def _at(self, clocks: Sequence[int], as_of_us: int | None) -> int:

@@ -19,6 +19,8 @@ from headrace.trainers.triggers.rules import all_of, any_of, at_least, drift, pe
 from headrace.trainers.triggers.trigger_policy import TriggerPolicy
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from headrace.bus.event import Field
     from headrace.bus.stream import Stream
     from headrace.features.definitions.service import FeatureService
@@ -38,14 +40,15 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 class Run:
     """Describes the training run to the user's ``train`` function.
 
-    Take every random choice from ``seed``, so that the run can be reproduced.
+    Take every random choice from ``seed``, so that the run can be reproduced. ``trained_from`` and ``trained_to`` are
+    the times of the first and the last request that it is given, in UTC.
     """
 
     model: str
     request_id: str
     seed: int
-    trained_from_us: int
-    trained_to_us: int
+    trained_from: datetime
+    trained_to: datetime
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -105,11 +108,6 @@ class Label:
             )
             raise DefinitionError(message)
 
-    @property
-    def within_us(self) -> int:
-        """The time that a label may take, in microseconds."""
-        return duration_us(self.within)
-
     @cached_property
     def spec(self) -> LabelSpec:
         """The label as data."""
@@ -117,7 +115,7 @@ class Label:
             topic=self.stream.topic,
             value=self.value.tree,
             on=self.on,
-            within_us=self.within_us,
+            within_us=duration_us(self.within),
             missing="drop" if self.missing is None else "false",
         )
 
@@ -157,15 +155,10 @@ class Gate:
             )
             raise DefinitionError(message)
 
-    @property
-    def holdout_us(self) -> int:
-        """The holdout's length in microseconds."""
-        return duration_us(self.holdout)
-
     @cached_property
     def spec(self) -> GateSpec:
         """The gate as data."""
-        holdout = format_duration(self.holdout_us)
+        holdout = format_duration(duration_us(self.holdout))
         return GateSpec(metric=self.metric, rule=self.rule, holdout=holdout, margin=self.margin)
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from headrace.base.times import epoch_us
 from tests.support.crash.definitions import HISTORY_US, PARTITIONS, USERS, naive
 
 if TYPE_CHECKING:
@@ -101,9 +102,9 @@ def inconsistent(scene: Scene, found: FeatureVectors) -> list[object]:
     for row, (user, values) in enumerate(zip(USERS, found.to_lists(), strict=True)):
         below = offsets(found, row)
         if below not in folds:
-            folds[below] = naive(produced, list(below), found.at_us)
+            folds[below] = naive(produced, list(below), epoch_us(found.at))
         if list(values) != list(folds[below][user]):
-            wrong.append((user, below, found.at_us, values, folds[below][user]))
+            wrong.append((user, below, epoch_us(found.at), values, folds[below][user]))
     return wrong
 
 

@@ -102,10 +102,10 @@ def get(
         for column in view.columns
     ] + [{"feature": name, "value": values[name], "status": None, "age": None} for name in found.on_demand]
     if json:
-        print_json({"at": _time(found.at_us), "features": rows, "offsets": found.offsets()})
+        print_json({"at": found.at.isoformat(), "features": rows, "offsets": found.offsets()})
         return
     print_rows(("feature", "value", "status", "age"), rows)
-    typer.echo(f"at {_time(found.at_us)}")
+    typer.echo(f"at {found.at.isoformat()}")
 
 
 def history(
@@ -238,7 +238,7 @@ def _details(found: Explanation) -> dict[str, Any]:
         "entity": dict(found.entity),
         "value": found.value,
         "status": str(found.status),
-        "at": _time(found.at_us),
+        "at": found.at.isoformat(),
         "view": f"{found.view}@{found.version}",
         "window": found.window,
         "offsets": dict(found.offsets),

@@ -134,6 +134,6 @@ def _append_rollback(settings: Settings, model: str | None, version: int | None,
         states = model_versions.read_model_states(servers)
         name = model_versions.choose_model(states, model)
         event = rollback_event(states[name], uuid.uuid4().hex, name, version, reason, at_us=wall_clock(), pin=pin)
-        with closing(KafkaModelEventLog(servers, timeout_s=model_versions.TIMEOUT_SECONDS)) as log:
+        with closing(KafkaModelEventLog(servers, timeout=model_versions.TIMEOUT)) as log:
             log.append(event)
     return name

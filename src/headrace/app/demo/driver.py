@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from headrace.app.demo.evaluation import compared_rows, rolling_auc
 from headrace.app.demo.history import HistoryReplay
 from headrace.app.demo.state import DecisionLine, DemoState, VersionLine
+from headrace.base.times import utc_datetime
 from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.trainers.runs.messages import DecisionRecord, RunEnded, decode
 from headrace.trainers.triggers.evidence import DAY_US
@@ -66,7 +67,7 @@ class _HistoryReplayer:
     def _produce(self, t_us: int) -> Counter[str]:
         fresh: Counter[str] = Counter()
         for at_ms, topic, key, value in self._replay.before(t_us):
-            self._cast.producer.put(topic, key, value, timestamp_ms=at_ms)
+            self._cast.producer.put(topic, key, value, timestamp=utc_datetime(at_ms * 1_000))
             fresh[topic] += 1
         if fresh:
             self._cast.producer.flush()

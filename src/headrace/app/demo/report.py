@@ -40,10 +40,11 @@ def build_report(
     rows = evaluation.compared_rows(model_log, history.to_us)
     auc, logloss = evaluation.compare_scores(rows, seed=settings.demo.seed)
     live = model_log.predictions().filter(pl.col("role") == "live")
+    within_us = model.label.spec.within_us
     report = {
         "events": sum(tally.produced[topic] for topic in project.streams),
         "predictions": live.height,
-        "unlabelled": evaluation.count_unlabelled(model_log, history.to_us, history.unlabelled, model.label.within_us),
+        "unlabelled": evaluation.count_unlabelled(model_log, history.to_us, history.unlabelled, within_us),
         "versions": _versions(tally),
         "decisions": evaluation.count_decisions(tally.records, tally.runs),
         "auc": auc,

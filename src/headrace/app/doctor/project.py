@@ -6,7 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from headrace.app.doctor.finding import Finding, ok, warning
-from headrace.base.times import format_duration
+from headrace.base.times import duration_us, format_duration
 from headrace.features.online.cursor import is_live, present
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 def check_stream(stream: Stream) -> Iterator[Finding]:
     """Check the definition of a stream."""
-    if stream.bulk_delay_us is not None:
+    if stream.bulk_delay is not None:
         yield warning(
             f"stream {stream.topic}",
-            f"available_at is after({format_duration(stream.bulk_delay_us)!r}): training sets believe that every event "
-            "came that soon after it happened",
+            f"available_at is after({format_duration(duration_us(stream.bulk_delay))!r}): training sets believe that "
+            "every event came that soon after it happened",
             'right for history that was loaded in bulk; "record" for a topic that is produced to live',
         )
 

@@ -7,12 +7,13 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from headrace.base.times import Clock, wall_clock
+from headrace.base.times import Clock, duration_us, wall_clock
 from headrace.features.online.cursor import FENCE, Cursor, merge_cursors
 from headrace.features.online.store import FencedWrite, ShardSnapshot, StoredFields, shard_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from datetime import timedelta
 
     from headrace.bus.source_partition import SourcePartition
     from headrace.features.online.store import WantedKeys
@@ -106,14 +107,14 @@ class MemoryOnlineStore:
     def _all(self) -> range:
         return range(self.shards)
 
-    def scavenge(self, reach_us: Mapping[str, int], position: int) -> tuple[int, int]:  # noqa: ARG002 - one step does all
+    def scavenge(self, reach: Mapping[str, timedelta], position: int) -> tuple[int, int]:  # noqa: ARG002 - one step does all
         """See the port."""
         with self._lock:
             gone = [
                 (fields, source)
                 for (view, key), fields in self._fields.items()
-                if view in reach_us
-                for horizon in self._horizon(view, key, reach_us[view])
+                if view in reach
+                for horizon in self._horizon(view, key, duration_us(reach[view]))
                 for source, field in fields.items()
                 if _newest(field) <= horizon
             ]

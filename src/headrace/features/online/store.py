@@ -23,6 +23,7 @@ from headrace.features.online.cursor import (
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from datetime import timedelta
 
 
 WantedKeys = Sequence[tuple[str, Sequence[bytes]]]
@@ -147,12 +148,12 @@ class OnlineStore(Protocol):
         """Return the cursors of each view, merged over all shards."""
         ...
 
-    def scavenge(self, reach_us: Mapping[str, int], position: int) -> tuple[int, int]:
+    def scavenge(self, reach: Mapping[str, timedelta], position: int) -> tuple[int, int]:
         """Do one step of removing the fields that no look-up can see.
 
         Return the next position (0: the round is complete), and the number of fields removed.
 
-        ``reach_us`` maps a view to the sum of its longest window and its history. A field is removed if, and only if,
+        ``reach`` maps a view to the sum of its longest window and its history. A field is removed if, and only if,
         its newest event is at least that far behind the largest clock of the view's cursors in the field's shard.
         Without a cursor nothing is removed.
         """

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
 
+from headrace.base.times import SECOND, duration_us
 from headrace.errors import FeaturesUnknownError, HeadraceError
 from headrace.serving.http.feast import FeastLookUps, FeastRequest
 from headrace.serving.http.guards import GuardedEndpoint, KeyGuard
@@ -131,7 +132,7 @@ class _Endpoints:
     async def readyz(self, _: Request) -> Response:
         """Answer `/readyz`: the store answers and knows the services. Raises the errors of a look-up."""
         try:
-            async with asyncio.timeout(self._options.limits.deadline_s):
+            async with asyncio.timeout(duration_us(self._options.limits.deadline) / SECOND):
                 for service in self._options.services:
                     await self._client.get(service, [])
                 if not self._options.services:

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Raw
 
+from headrace.base.times import epoch_us
 from headrace.serving.feature_vectors import FEAST_STATUSES
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class FeastRows:
     @classmethod
     def of_view(cls, found: FeatureVectors, answer: ViewAnswer) -> FeastRows:
         """The rows of a view that was looked up. If no event is known, its time is the epoch."""
-        return cls(answer.statuses, _times(found.at_us, answer.age_us.tobytes()))
+        return cls(answer.statuses, _times(epoch_us(found.at), answer.age_us.tobytes()))
 
     @classmethod
     def made(cls, rows: int) -> FeastRows:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
+from headrace.base.times import SECOND, duration_us
 from headrace.errors import HeadraceError
 from headrace.serving.http.problems import ProblemError, problem_of, too_large
 
@@ -63,6 +64,7 @@ class GuardedEndpoint:
     def __init__(self, answer: Callable[[bytes], Awaitable[bytes]], limits: RequestLimits) -> None:
         self._answer = answer
         self._limits = limits
+        self._deadline_s = duration_us(limits.deadline) / SECOND
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request. An unexpected error is raised again after the answer, so that the server logs it."""
@@ -83,7 +85,7 @@ class GuardedEndpoint:
         """Return the body of the answer. Raises ProblemError and the errors of a look-up."""
         body = None
         try:
-            async with asyncio.timeout(self._limits.deadline_s):
+            async with asyncio.timeout(self._deadline_s):
                 body = await self._body(scope, receive)
                 return await self._answer(body)
         except TimeoutError:
@@ -110,7 +112,7 @@ class GuardedEndpoint:
         return too_large(f"the body has {size} bytes or more; at most {most} are taken (http.body_limit)")
 
     def _late(self, *, has_come: bool) -> ProblemError:
-        limit = f"within {self._limits.deadline_s:g} s (http.deadline)"
+        limit = f"within {self._deadline_s:g} s (http.deadline)"
         if not has_come:
             return ProblemError(HTTPStatus.REQUEST_TIMEOUT, "too-slow", f"the body did not come {limit}")
         detail = f"the online store did not answer {limit}: try again, ask for less, or look at the store"

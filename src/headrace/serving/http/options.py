@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING
-
-from headrace.base.times import SECOND, duration_us
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,11 +23,6 @@ class RequestLimits:
     entities: int = 1_000
     keys: int = 10_000
     deadline: Duration = "2s"
-
-    @cached_property
-    def deadline_s(self) -> float:
-        """The deadline in seconds."""
-        return duration_us(self.deadline) / SECOND
 
 
 @dataclass(frozen=True)

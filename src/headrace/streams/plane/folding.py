@@ -175,7 +175,7 @@ class Folding:
         runs = [PartitionRun(batch.owned.source, len(batch.messages), batch.owned.available_us) for batch in batches]
         logged = LoggedRows.from_rows(self._judges[topic].judge(runs, records), stream.event_time)
         available = logged.rows.get_column("__available_at").to_numpy().astype(np.int64)
-        late, start = logged.late(stream.lateness_us), 0
+        late, start = logged.late(stream.spec.lateness_us), 0
         for owned, messages in batches:
             rows, start = logged.rows.slice(start, len(messages)), start + len(messages)
             owned.available_us, owned.next_offset = int(available[start - 1]), int(records.offsets[start - 1]) + 1

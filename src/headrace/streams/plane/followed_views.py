@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Protocol
 
-from headrace.streams.views.view_partition import reach_us
+from headrace.streams.views.view_partition import reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import timedelta
 
     from headrace.base.waiting import UntilAvailable
     from headrace.features.definitions.view_spec import ViewSpec
@@ -67,7 +68,7 @@ class FollowedViews:
         self._definitions = definitions
         self._specs: list[ViewSpec] = []
         self.by_topic: dict[str, list[ViewSpec]] = defaultdict(list)
-        self.reach_us: dict[str, int] = {}
+        self.reach: dict[str, timedelta] = {}
         self._set(definitions.specs())
 
     def step(self) -> bool:
@@ -80,7 +81,7 @@ class FollowedViews:
 
     def _set(self, specs: Sequence[ViewSpec]) -> None:
         self._specs = list(specs)
-        self.reach_us = {spec.versioned_name: reach_us(spec) for spec in specs}
+        self.reach = {spec.versioned_name: reach(spec) for spec in specs}
         self.by_topic.clear()
         for spec in specs:
             self.by_topic[spec.stream.topic].append(spec)

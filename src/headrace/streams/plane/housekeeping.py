@@ -29,7 +29,7 @@ class Scavenger:
 
     def step(self) -> None:
         """Look at about a thousand keys. Raises OnlineStoreUnavailableError."""
-        self._position, _ = self._store.scavenge(self._views.reach_us, self._position)
+        self._position, _ = self._store.scavenge(self._views.reach, self._position)
 
 
 class Housekeeping:

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from confluent_kafka import Message
 
+from headrace.base.times import duration_us
 from headrace.bus.codec import Decoder
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.event_log.columns import ACCEPTED, REJECTED
@@ -99,7 +100,7 @@ class RecordJudge:
         for name, before in self._order:
             times = _micros(fields, name)
             bounds = records.timestamps_us if before is None else _micros(fields, before)
-            for row in np.flatnonzero(times > bounds + self._stream.tolerance_us).tolist():
+            for row in np.flatnonzero(times > bounds + self._stream.spec.tolerance_us).tolist():
                 ahead = (times[row] - bounds[row]) / 1e6
                 reasons.setdefault(row, FUTURE)
                 problems.setdefault(row, f"{name!r} lies {ahead:.3f} s after {_what(before)}")
@@ -129,7 +130,7 @@ class RecordJudge:
         if field is None:
             own = records.timestamps_us
         else:
-            own = _micros(fields, field) + (self._stream.bulk_delay_us or 0)
+            own = _micros(fields, field) + duration_us(self._stream.bulk_delay or "0s")
             own[list(rejected)] = NO_CLOCK
         ends = itertools.accumulate(run.count for run in runs)
         parts = [(run, own[end - run.count : end]) for run, end in zip(runs, ends, strict=True)]

@@ -12,6 +12,7 @@ shard::
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,11 +33,9 @@ if TYPE_CHECKING:
     from headrace.streams.views.logged_rows import LoggedRows
 
 
-def reach_us(spec: ViewSpec) -> int:
-    """Return how far before a view's clock a look-up can see, in microseconds: longest window plus history."""
-    longest = spec.longest_window_us
-    history = spec.history_us
-    return longest + history
+def reach(spec: ViewSpec) -> timedelta:
+    """Return how far before a view's clock a look-up can see: longest window plus history."""
+    return timedelta(microseconds=spec.longest_window_us + spec.history_us)
 
 
 class ViewPartition:

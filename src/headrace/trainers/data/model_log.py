@@ -173,7 +173,7 @@ class ModelLog:
         """
         model = self._model
         at = pl.col(model.requested_at)
-        until = at.dt.epoch("us") + model.label.within_us
+        until = at.dt.epoch("us") + model.label.spec.within_us
         known = pl.col("__available_at").dt.epoch("us") <= t_us
         rows = self.requests(snapshot).filter(known & (until <= t_us) & _outside(excluded, at))
         labels = self.labels(snapshot)

@@ -172,7 +172,7 @@ class _KnownRequests:
         kind = label.stream.field(label.on).kind
         asked = keys_of(piece, {label.on: kind}).with_columns(pl.Series("__time", times_us(piece, time)))
         found = asked.join(self.outcomes, left_on=label.on, right_on="__on", how="left", maintain_order="left")
-        until = pl.col("__time") + label.within_us
+        until = pl.col("__time") + label.spec.within_us
         known = joined_label(label, until, self.log.labels_clock_us())
         is_asked = (until <= as_of_us) & pl.col(label.on).is_not_null()
         return found.select(pl.when(is_asked).then(known).alias(LABEL)).to_series()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from headrace.base.times import utc_datetime
 from headrace.errors import ArtifactError, FitError
 from headrace.models import artifact
 from headrace.trainers.definitions import Run
@@ -182,8 +183,8 @@ def describe_run(model: str, request_id: str, seed: int, data: Examples) -> Run:
         model=model,
         request_id=request_id,
         seed=seed,
-        trained_from_us=int(data.requested_us.min()),
-        trained_to_us=int(data.requested_us.max()),
+        trained_from=utc_datetime(int(data.requested_us.min())),
+        trained_to=utc_datetime(int(data.requested_us.max())),
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headrace.base.times import duration_us
 from headrace.trainers.runs.gate import JudgedRows, KnownRates, judge, judge_first
 from headrace.trainers.triggers.evidence import DAY_US
 
@@ -47,9 +48,9 @@ def split_holdout(model: Model, data: Examples, t_us: int, excluded: Sequence[Ti
 
     Days that are excluded as a whole do not count: the holdout begins earlier instead.
     """
-    within = model.label.within_us
+    within = model.label.spec.within_us
     last = first = (t_us - within) // DAY_US
-    wanted = model.gate.holdout_us // DAY_US
+    wanted = duration_us(model.gate.holdout) // DAY_US
     while wanted:
         first -= 1
         wanted -= not any(s.from_us <= first * DAY_US and (first + 1) * DAY_US <= s.to_us for s in excluded)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import msgspec
 
+from headrace.base.times import duration_us
 from headrace.features.online.cursor import Cursor, merge_cursors
 from headrace.features.online.redis.key_names import KeyNames
 from headrace.features.online.redis.lookup_commands import (
@@ -24,6 +25,7 @@ from headrace.features.online.store import FencedWrite, ShardSnapshot, StoredFie
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from datetime import timedelta
 
     from headrace.bus.source_partition import SourcePartition
     from headrace.features.online.redis.retrying_call import ShardCommand
@@ -90,13 +92,13 @@ class RedisOnlineStore:
         by_shard = [[ShardSnapshot(0, reply).cursors for reply in replies] for _, *replies in found]
         return [merge_cursors(of_view) for of_view in zip(*by_shard, strict=True)]
 
-    def scavenge(self, reach_us: Mapping[str, int], position: int) -> tuple[int, int]:
+    def scavenge(self, reach: Mapping[str, timedelta], position: int) -> tuple[int, int]:
         """See the port. A step looks at about a thousand keys."""
         position, by_place = self._scan(position)
         commands = [
-            (shard, SCAVENGE.call([self._keys.cursors(shard, view), *keys], [reach_us[view]]))
+            (shard, SCAVENGE.call([self._keys.cursors(shard, view), *keys], [duration_us(reach[view])]))
             for (shard, view), keys in by_place.items()
-            if view in reach_us
+            if view in reach
         ]
         return position, sum(self._run(commands))
 
