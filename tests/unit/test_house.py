@@ -74,6 +74,13 @@ def test_a_file_has_40_to_400_lines(file: SourceFile) -> None:
     assert file.lines <= MOST_LINES or file.name in LARGE, f"{file.lines} lines: it holds more than one thing"
 
 
+@pytest.mark.parametrize("file", SOURCE, ids=repr)
+def test_a_docstring_says_something_itself(file: SourceFile) -> None:
+    documented = (node for node in ast.walk(file.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    found = {node.name: ast.get_docstring(node) or "" for node in documented}
+    assert {name: text for name, text in found.items() if text.startswith("See ")} == {}
+
+
 def has_ports_alone(file: SourceFile) -> bool:
     """Whether every class of the file is a Protocol or an abstract class, and there is one."""
     bases = [{ast.unparse(base).partition("[")[0] for base in found.bases} for found in file.classes]

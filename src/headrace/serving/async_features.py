@@ -22,17 +22,17 @@ class AsyncStore(Protocol):
     """The reads of an online store that look-ups need, for asyncio."""
 
     async def look_up(self, wanted: WantedKeys) -> list[StoredFields]:
-        """See :class:`~headrace.features.online.store.OnlineStore`."""
+        """Return the fields and cursors of each view, as ``OnlineStore.look_up`` does."""
         ...
 
     async def look_up_with(
         self, documents: Sequence[str], wanted: WantedKeys
     ) -> tuple[list[dict[str, Any] | None], list[StoredFields]]:
-        """See :class:`~headrace.features.online.store.OnlineStore`."""
+        """Return documents and fields from one round trip, as ``OnlineStore.look_up_with`` does."""
         ...
 
     async def get_documents(self, names: Sequence[str]) -> list[dict[str, Any] | None]:
-        """See :class:`~headrace.features.online.store.OnlineStore`."""
+        """Return the documents of these names, None for each that is absent."""
         ...
 
     async def close(self) -> None:
@@ -46,13 +46,13 @@ class LookUpClient(Protocol):
     async def get(
         self, service: str, entities: Entities, *, as_of: datetime | None = None, request: RequestValues = None
     ) -> FeatureVectors:
-        """See :meth:`FeatureClient.get`."""
+        """Look the features of a service up, as :meth:`FeatureClient.get` does."""
         ...
 
     async def get_views(
         self, views: str | Sequence[str], entities: Entities, *, as_of: datetime | None = None
     ) -> FeatureVectors:
-        """See :meth:`FeatureClient.get_views`."""
+        """Look the features of views up, as :meth:`FeatureClient.get_views` does."""
         ...
 
 

@@ -111,7 +111,7 @@ class _RememberingStore:
         return getattr(self._store, name)
 
     def look_up(self, wanted: WantedKeys) -> Any:
-        """See the port."""
+        """Ask the store, and keep its answer."""
         found = self._store.look_up(wanted)
         self.answers = found
         return found

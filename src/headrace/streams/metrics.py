@@ -53,22 +53,22 @@ class WorkerMetrics(PlaneMetrics, Collector):
         return Counter(name, text, labels, registry=self.registry)
 
     def batch(self, records: int, seconds: float) -> None:
-        """See :class:`PlaneMetrics`."""
+        """Observe the records and the seconds of the batch."""
         self._batch_records.observe(records)
         self._batch_seconds.observe(seconds)
 
     def rejected(self, topic: str, reasons: pl.Series) -> None:
-        """See :class:`PlaneMetrics`."""
+        """Count the records by topic and reason."""
         for reason, count in reasons.value_counts().iter_rows():
             self._rejected.labels(topic, reason).inc(count)
 
     def wrote(self, applied: Sequence[bool], seconds: float) -> None:
-        """See :class:`PlaneMetrics`."""
+        """Observe the round trip, and count the refused writes."""
         self._write_seconds.observe(seconds)
         self._refused.inc(len(applied) - sum(applied))
 
     def flushed(self, topic: str, rows: int, seconds: float) -> None:
-        """See :class:`PlaneMetrics`."""
+        """Observe the rows and the seconds of the commit, by topic."""
         self._flush_rows.labels(topic).observe(rows)
         self._flush_seconds.labels(topic).observe(seconds)
 
@@ -79,7 +79,7 @@ class WorkerMetrics(PlaneMetrics, Collector):
         self._job_time.labels(name).set_to_current_time()
 
     def reported(self, report: WorkerReport, ends: Mapping[tuple[str, int], int]) -> None:
-        """See :class:`PlaneMetrics`."""
+        """Keep the report until :meth:`collect` turns it into metrics."""
         self._ends, self._report = ends, report
 
     def collect(self) -> Iterator[Metric]:

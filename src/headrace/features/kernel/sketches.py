@@ -51,7 +51,7 @@ class RegisterSketch:
 
     @property
     def dtype(self) -> np.dtype:
-        """See :class:`Sketch`."""
+        """Two bytes up to precision 10, four bytes beyond."""
         return np.dtype("<u2" if self.precision + _RANK_BITS <= 16 else "<u4")  # noqa: PLR2004 - bits
 
     def lift(self, values: np.ndarray, time_us: np.ndarray, offset: np.ndarray) -> np.ndarray:  # noqa: ARG002
@@ -96,7 +96,7 @@ class BucketSketch:
 
     @property
     def dtype(self) -> np.dtype:
-        """See :class:`Sketch`."""
+        """Eight bytes: the bucket in the high bits, the count in the low 42 bits."""
         return np.dtype("<i8")
 
     def lift(self, values: np.ndarray, time_us: np.ndarray, offset: np.ndarray) -> np.ndarray:  # noqa: ARG002
@@ -146,7 +146,7 @@ class NewestSketch:
 
     @property
     def dtype(self) -> np.dtype:
-        """See :class:`Sketch`."""
+        """A record of event time, offset and value."""
         return np.dtype([("time", "<i8"), ("offset", "<i8"), ("value", self.kind)])
 
     def lift(self, values: np.ndarray, time_us: np.ndarray, offset: np.ndarray) -> np.ndarray:

@@ -72,15 +72,15 @@ class UfuncState:
 
     @property
     def columns(self) -> Sequence[tuple[str, Any]]:
-        """See :class:`State`."""
+        """One column. Without a row it is the ufunc's identity."""
         return [(self.dtype, self.identity)]
 
     def reduce(self, columns: StateColumns, starts: np.ndarray, rank: np.ndarray | None) -> StateColumns:  # noqa: ARG002
-        """See :class:`State`."""
+        """Apply the ufunc to each run, in any order of the partitions."""
         return [self.ufunc.reduceat(columns[0], starts)]
 
     def merge(self, left: StateColumns, right: StateColumns) -> StateColumns:
-        """See :class:`State`."""
+        """Apply the ufunc to both sides."""
         return [self.ufunc(left[0], right[0])]
 
 
@@ -93,11 +93,11 @@ class ExtremeState:
 
     @property
     def columns(self) -> Sequence[tuple[str, Any]]:
-        """See :class:`State`."""
+        """Time, offset and value. Without a row the time is one that every row beats."""
         return [("<i8", NEVER if self.latest else FOREVER), ("<i8", 0), (self.dtype, 0)]
 
     def reduce(self, columns: StateColumns, starts: np.ndarray, rank: np.ndarray | None) -> StateColumns:
-        """See :class:`State`."""
+        """Choose from each run the first or last row by (event time, partition, offset)."""
         time, offset, _ = columns
         tie = np.zeros(len(time), np.int8) if rank is None else rank
         order = np.lexsort((offset, tie, time, _runs(len(time), starts)))
@@ -105,7 +105,7 @@ class ExtremeState:
         return [column[chosen] for column in columns]
 
     def merge(self, left: StateColumns, right: StateColumns) -> StateColumns:
-        """See :class:`State`."""
+        """Choose the side with the earlier or the later (event time, offset)."""
         same = left[0] == right[0]
         later = (left[0] > right[0]) | (same & (left[1] > right[1]))
         ours = later if self.latest else ~later
@@ -121,11 +121,11 @@ class MomentsState:
 
     @property
     def columns(self) -> Sequence[tuple[str, Any]]:
-        """See :class:`State`."""
+        """Count, mean and M2. Without a row all are 0."""
         return [("<i8", 0), ("<f8", 0.0), ("<f8", 0.0)]
 
     def reduce(self, columns: StateColumns, starts: np.ndarray, rank: np.ndarray | None) -> StateColumns:  # noqa: ARG002
-        """See :class:`State`. An M2 that overflows a double is not finite, and stays not finite."""
+        """Combine each run around its mean. An M2 that overflows a double is not finite, and stays not finite."""
         count, mean, squares = columns
         with np.errstate(over="ignore", invalid="ignore"):
             total = np.add.reduceat(count, starts)
@@ -137,7 +137,7 @@ class MomentsState:
             return [total, centre, np.add.reduceat(squares + count * away * away, starts)]
 
     def merge(self, left: StateColumns, right: StateColumns) -> StateColumns:
-        """See :class:`State`."""
+        """Reduce each pair."""
         return _in_pairs(self, left, right)
 
 
@@ -149,17 +149,17 @@ class DecayedState:
 
     @property
     def columns(self) -> Sequence[tuple[str, Any]]:
-        """See :class:`State`."""
+        """Newest event time and sum. Without a row the time is before every event."""
         return [("<i8", NEVER), ("<f8", 0.0)]
 
     def reduce(self, columns: StateColumns, starts: np.ndarray, rank: np.ndarray | None) -> StateColumns:  # noqa: ARG002
-        """See :class:`State`. Terms only shrink, so no idle time overflows anything."""
+        """Age each sum to the newest time of its run, and add. Terms only shrink: no idle time overflows anything."""
         time, total = columns
         newest = np.maximum.reduceat(time, starts)
         return [newest, np.add.reduceat(self.aged(total, time, newest[_runs(len(time), starts)]), starts)]
 
     def merge(self, left: StateColumns, right: StateColumns) -> StateColumns:
-        """See :class:`State`."""
+        """Reduce each pair."""
         return _in_pairs(self, left, right)
 
     def aged(self, total: np.ndarray, time: np.ndarray, at_us: np.ndarray) -> np.ndarray:

@@ -41,7 +41,7 @@ class MemoryOnlineStore:
         self._documents: dict[str, dict[str, Any]] = {}
 
     def acquire(self, view: str, source: SourcePartition, owner: bytes, partitions: int) -> Sequence[Cursor | None]:
-        """See the port."""
+        """Write all shards at one moment."""
         with self._lock:
             return [self._acquire(self._cursors[view, shard], source, owner, partitions) for shard in self._all()]
 
@@ -55,7 +55,7 @@ class MemoryOnlineStore:
         return cursors[source]
 
     def write(self, writes: Sequence[FencedWrite]) -> list[bool]:
-        """See the port."""
+        """Apply the writes in order, at one moment: no reader sees some of them without the others."""
         with self._lock:
             return [self._write(write) for write in writes]
 
@@ -71,19 +71,19 @@ class MemoryOnlineStore:
         return True
 
     def read(self, view: str, source: SourcePartition, keys: Sequence[bytes]) -> list[bytes | None]:
-        """See the port."""
+        """Return the fields as they were written."""
         with self._lock:
             return [self._fields[view, key].get(source) for key in keys]
 
     def look_up(self, wanted: WantedKeys) -> list[StoredFields]:
-        """See the port."""
+        """Read all views and all shards at one moment."""
         with self._lock:
             return [self._answer(view, keys) for view, keys in wanted]
 
     def look_up_with(
         self, documents: Sequence[str], wanted: WantedKeys
     ) -> tuple[list[dict[str, Any] | None], list[StoredFields]]:
-        """See the port."""
+        """Read documents, fields and cursors at one moment."""
         with self._lock:
             return self.get_documents(documents), self.look_up(wanted)
 
@@ -100,7 +100,7 @@ class MemoryOnlineStore:
         return [word for source, cursor in cursors for word in (source.field, cursor.pack())]
 
     def cursors(self, views: Sequence[str]) -> list[Mapping[SourcePartition, Cursor]]:
-        """See the port."""
+        """Read all shards at one moment."""
         with self._lock:
             return [merge_cursors([dict(self._cursors[view, shard]) for shard in self._all()]) for view in views]
 
@@ -108,7 +108,7 @@ class MemoryOnlineStore:
         return range(self.shards)
 
     def scavenge(self, reach: Mapping[str, timedelta], position: int) -> tuple[int, int]:  # noqa: ARG002 - one step does all
-        """See the port."""
+        """Do the whole round in one step: the next position is always 0."""
         with self._lock:
             gone = [
                 (fields, source)
@@ -128,24 +128,24 @@ class MemoryOnlineStore:
         return [max(cursor.clock for cursor in cursors.values()) - reach_us] if cursors else []
 
     def put_document(self, name: str, document: Mapping[str, Any]) -> None:
-        """See the port."""
+        """Keep a shallow copy of the document."""
         self._documents[name] = dict(document)
 
     def get_document(self, name: str) -> dict[str, Any] | None:
-        """See the port."""
+        """Return the kept dict itself: do not change it."""
         return self._documents.get(name)
 
     def get_documents(self, names: Sequence[str]) -> list[dict[str, Any] | None]:
-        """See the port."""
+        """Return the kept dicts themselves: do not change them."""
         return [self._documents.get(name) for name in names]
 
     def remove_documents(self, names: Sequence[str]) -> None:
-        """See the port."""
+        """Forget these documents. Absent ones are ignored."""
         for name in names:
             self._documents.pop(name, None)
 
     def drop(self, views: Collection[str], position: int) -> tuple[int, int]:  # noqa: ARG002 - one step does all
-        """See the port."""
+        """Do the whole round in one step: the next position is always 0."""
         with self._lock:
             cursors = [view for view in views for shard in self._all() if self._cursors.pop((view, shard), None)]
             fields = [key for key in self._fields if key[0] in views]

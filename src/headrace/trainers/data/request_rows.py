@@ -34,12 +34,12 @@ class RequestRows:
 
     @property
     def feature_columns(self) -> list[str]:
-        """See :class:`TrainingRows`."""
+        """The columns of the model's service, in its order."""
         return self.model.features.columns()
 
     @property
     def label_column(self) -> str:
-        """See :class:`TrainingRows`."""
+        """The label's column: ``label``, or ``<model>_label`` if a field or a feature has that name."""
         return label_column([*(field.name for field in self.model.requests.fields), *self.feature_columns], self.model)
 
     @cached_property
@@ -55,18 +55,18 @@ class RequestRows:
         return self._examples.spine(self.as_of_us, excluded=self.excluded, snapshot=self._snapshot)
 
     def count(self) -> int:
-        """See :class:`TrainingRows`."""
+        """Return the number of requests that are matured and labelled."""
         return self._spine.height
 
     def pieces(self) -> Iterator[pl.DataFrame]:
-        """See :class:`TrainingRows`."""
+        """Yield the fields of the requests, their features and their label, ``BATCH_ROWS`` rows at a time."""
         fields = [field.name for field in self.model.requests.fields]
         for piece in self._spine.iter_slices(BATCH_ROWS) if self._spine.height else [self._spine]:
             label = piece.get_column("__label").alias(self.label_column)
             yield piece.select(fields).hstack(self._examples.features(piece, self._snapshot)).with_columns(label)
 
     def manifest(self, content: ContentHash) -> TrainingManifest:
-        """See :class:`TrainingRows`."""
+        """Return a manifest that also says when the labels were read, and which spans were left out."""
         model = self.model
         return TrainingManifest(
             of="model",

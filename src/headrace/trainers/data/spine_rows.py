@@ -59,17 +59,17 @@ class SpineRows:
 
     @property
     def feature_columns(self) -> list[str]:
-        """See :class:`TrainingRows`."""
+        """The columns of the service, in its order."""
         return self.features.columns()
 
     @property
     def label_column(self) -> str | None:
-        """See :class:`TrainingRows`."""
+        """The label's column; None without a model, or if the spine lacks the column that the label joins on."""
         model, names = self.model, [*self.spine.schema, *self.feature_columns]
         return None if model is None or model.label.on not in self.spine.schema else label_column(names, model)
 
     def count(self) -> int:
-        """See :class:`TrainingRows`."""
+        """Return the number of rows of the spine."""
         return self.spine.rows
 
     @cached_property
@@ -87,7 +87,7 @@ class SpineRows:
         return None if self.model is None else _KnownRequests.read(self.model, self._snapshot)
 
     def pieces(self) -> Iterator[pl.DataFrame]:
-        """See :class:`TrainingRows`."""
+        """Yield the pieces of the spine with features and labels. Hash the spine on the way."""
         self._hash = ContentHash()
         for piece in self.spine.pieces():
             self._hash.update(piece)
@@ -109,7 +109,7 @@ class SpineRows:
         return [self._known.labels(piece, self.time, self.as_of_us).alias(self.label_column)]
 
     def manifest(self, content: ContentHash) -> TrainingManifest:
-        """See :class:`TrainingRows`."""
+        """Return a manifest that also has the hash of the spine, as :meth:`pieces` read it."""
         label = [] if self.label_column is None else [self.label_column]
         positions: dict[str, Mapping[SourcePartition, int]] = self._history.positions() | (
             {} if self._known is None else self._known.log.positions()

@@ -49,7 +49,7 @@ class _AsyncSteps:
         self._limits, self._is_doubtful = limits, False
 
     async def run(self, commands: Sequence[ShardCommand]) -> list[Any]:
-        """See the port."""
+        """Send what failed again, for up to ``retry_s`` seconds. The event loop runs on between the attempts."""
         steps, found = call_steps(commands, self._limits.retry_s), None
         while True:
             try:
@@ -191,7 +191,7 @@ class AsyncNodeClient(_AsyncSteps):
         return _PooledConnections(self._redis.connection_pool)
 
     async def close(self) -> None:
-        """See the port."""
+        """Close redis-py's asynchronous client."""
         await self._redis.aclose()
 
 
@@ -232,7 +232,7 @@ class AsyncClusterClient(_AsyncSteps):
                 await self._redis.nodes_manager.initialize()
 
     async def close(self) -> None:
-        """See the port."""
+        """Close redis-py's asynchronous client, with its connections to all nodes."""
         await self._redis.aclose()
 
 

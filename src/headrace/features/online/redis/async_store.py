@@ -42,17 +42,17 @@ class AsyncRedisOnlineStore:
         self._clients: dict[asyncio.AbstractEventLoop, tuple[AsyncStoreClient, AsyncGenerator[None]]] = {}
 
     async def look_up(self, wanted: WantedKeys) -> list[StoredFields]:
-        """See :class:`~headrace.features.online.store.OnlineStore`."""
+        """Await the replies to the commands that the Redis store sends for a look-up."""
         return await self._read(look_up(self._keys, wanted))
 
     async def look_up_with(
         self, documents: Sequence[str], wanted: WantedKeys
     ) -> tuple[list[dict[str, Any] | None], list[StoredFields]]:
-        """See :class:`~headrace.features.online.store.OnlineStore`."""
+        """Await documents and fields, which are asked for together."""
         return await self._read(look_up_with(self._keys, documents, wanted))
 
     async def get_documents(self, names: Sequence[str]) -> list[dict[str, Any] | None]:
-        """See :class:`~headrace.features.online.store.OnlineStore`."""
+        """Await the documents. One GET is sent for each name, all together."""
         return await self._read(get_documents(self._keys, names))
 
     async def _read(self, request: ReadRequest[T]) -> T:

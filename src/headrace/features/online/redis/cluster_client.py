@@ -38,7 +38,7 @@ class ClusterSlots:
         self._nodes = redis.nodes_manager
 
     def node(self, shard: int) -> Any:
-        """See Places."""
+        """Return the node that has the shard's slot in redis-py's map of slots."""
         try:
             node = self._nodes.get_node_from_slot(_SLOTS[shard])
         except KeyError as error:  # the asynchronous one says so
@@ -47,12 +47,12 @@ class ClusterSlots:
         return self._nodes.nodes_cache.get(node.name, node)  # after a new look it may know the node twice
 
     def moved(self, error: exceptions.MovedError) -> None:
-        """See Places."""
+        """Write the slot's new node into redis-py's map. A slot that had no node waits for the next look."""
         with suppress(KeyError):  # for a slot that no node had: the next look finds it
             self._nodes.move_slot(error)
 
     def asked(self, error: exceptions.AskError) -> Any:
-        """See Places."""
+        """Return redis-py's node with the address of the reply."""
         return self._nodes.get_node(error.host, error.port)
 
 
@@ -70,7 +70,7 @@ class ClusterClient(BlockingClient):
 
     @property
     def redis(self) -> Any:
-        """See the port."""
+        """redis-py's client. It is connected when it is first needed."""
         with self._lock:
             if self._connected is None:
                 self._connected = self._connect()
@@ -110,7 +110,7 @@ class ClusterClient(BlockingClient):
             return
 
     def scan(self, position: int, pattern: bytes, count: int) -> tuple[int, Sequence[bytes]]:
-        """See the port. One master after the other; keys that move meanwhile are found in the next round."""
+        """Scan one master after the other. A key that moves meanwhile is found in the next round."""
         masters = sorted(self.redis.get_primaries(), key=lambda node: str(node.name))
         cursor, place = divmod(position, _NODES)
         if place >= len(masters):  # there are fewer than before
@@ -126,7 +126,7 @@ class ClusterClient(BlockingClient):
         return cursor * _NODES + place, keys
 
     def close(self) -> None:
-        """See the port."""
+        """Close redis-py's client, if it was ever connected."""
         with self._lock:
             if self._connected is not None:
                 self._connected.close()

@@ -42,7 +42,7 @@ class ReadRequest(Generic[T]):
 
 
 def look_up(keys: KeyNames, wanted: WantedKeys) -> ReadRequest[list[StoredFields]]:
-    """See the port."""
+    """Return the commands of a look-up: a transaction for a single node, a script for each shard of a cluster."""
     return _from_node(keys, wanted) if keys.shards == 1 else _from_shards(keys, wanted)
 
 
@@ -78,7 +78,7 @@ def _from_shards(keys: KeyNames, wanted: WantedKeys) -> ReadRequest[list[StoredF
 
 
 def get_documents(keys: KeyNames, names: Sequence[str]) -> ReadRequest[list[dict[str, Any] | None]]:
-    """See the port."""
+    """Return the commands that read documents: one GET for each name."""
     return ReadRequest(
         [(0, ("GET", keys.document(name))) for name in names], lambda replies: [_decoded(data) for data in replies]
     )
@@ -87,7 +87,7 @@ def get_documents(keys: KeyNames, names: Sequence[str]) -> ReadRequest[list[dict
 def look_up_with(
     keys: KeyNames, names: Sequence[str], wanted: WantedKeys
 ) -> ReadRequest[tuple[list[dict[str, Any] | None], list[StoredFields]]]:
-    """See the port. The documents are read before the fields."""
+    """Return the commands that read documents, then those of a look-up."""
     documents, fields = get_documents(keys, names), look_up(keys, wanted)
     return ReadRequest(
         [*documents.commands, *fields.commands],

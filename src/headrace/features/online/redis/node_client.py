@@ -62,7 +62,7 @@ class BlockingClient:
         self._limits, self._is_doubtful = limits, False
 
     def run(self, commands: Sequence[ShardCommand]) -> list[Any]:
-        """See the port."""
+        """Send what failed again, for up to ``retry_s`` seconds. Sleep between the attempts."""
         steps, found = call_steps(commands, self._limits.retry_s), None
         while True:
             try:
@@ -139,12 +139,12 @@ class NodeClient(BlockingClient):
         return self._own
 
     def scan(self, position: int, pattern: bytes, count: int) -> tuple[int, Sequence[bytes]]:
-        """See the port."""
+        """Send one SCAN. The position is the cursor of Redis."""
         ((cursor, keys),) = self.run([(0, ("SCAN", position, "MATCH", pattern, "COUNT", count))])
         return int(cursor), keys
 
     def close(self) -> None:
-        """See the port."""
+        """Close redis-py's client."""
         self.redis.close()
 
 
@@ -152,15 +152,15 @@ class SingleNode:
     """The :class:`ShardNodes` of a single Redis: it has everything."""
 
     def node(self, shard: int) -> Any:  # noqa: ARG002 - all are there
-        """See the port."""
+        """Return this object, which stands for the one node."""
         return self
 
     def moved(self, error: exceptions.MovedError) -> None:
-        """See the port."""
+        """Raise the error: a single node has no slots that move."""
         raise error
 
     def asked(self, error: exceptions.AskError) -> Any:
-        """See the port."""
+        """Raise the error: there is no other node to ask."""
         raise error
 
 

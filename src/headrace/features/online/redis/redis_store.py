@@ -51,7 +51,7 @@ class RedisOnlineStore:
         self._keys = KeyNames(namespace, self.shards)
 
     def acquire(self, view: str, source: SourcePartition, owner: bytes, partitions: int) -> Sequence[Cursor | None]:
-        """See the port."""
+        """Write the owner by one script for each shard, all in one round trip."""
         arguments = [source.field, owner, partitions.to_bytes(4, "little")]
         commands = [(shard, ACQUIRE.call([self._keys.cursors(shard, view)], arguments)) for shard in self._all()]
         return [None if taken is None else Cursor.unpack(taken) for taken in self._run(commands)]
@@ -60,7 +60,7 @@ class RedisOnlineStore:
         return range(self.shards)
 
     def write(self, writes: Sequence[FencedWrite]) -> list[bool]:
-        """See the port. One round trip for all writes."""
+        """Send one script for each write, all in one round trip."""
         return [bool(result) for result in self._run([self._write(write) for write in writes])]
 
     def _write(self, write: FencedWrite) -> ShardCommand:
@@ -69,31 +69,34 @@ class RedisOnlineStore:
         return write.shard, WRITE.call(names, [write.source.field, fence, write.after.pack(), *write.fields])
 
     def read(self, view: str, source: SourcePartition, keys: Sequence[bytes]) -> list[bytes | None]:
-        """See the port."""
+        """Send one HGET for each key, all in one round trip."""
         shards = [shard_of(key, self.shards) for key in keys]
         prefixes = [self._keys.entity_prefix(shard, view) for shard in self._all()]
         placed = zip(shards, keys, strict=True)
         return self._run([(shard, ("HGET", prefixes[shard] + key, source.field)) for shard, key in placed])
 
     def look_up(self, wanted: WantedKeys) -> list[StoredFields]:
-        """See the port. While it reads, about 2 us a key, the node answers nobody else."""
+        """Read a single node in a transaction, and each shard of a cluster by a script.
+
+        While it reads, about 2 us a key, the node answers nobody else.
+        """
         return self._read(look_up(self._keys, wanted))
 
     def look_up_with(
         self, documents: Sequence[str], wanted: WantedKeys
     ) -> tuple[list[dict[str, Any] | None], list[StoredFields]]:
-        """See the port."""
+        """Send the documents' GETs together with the reads of :meth:`look_up`."""
         return self._read(look_up_with(self._keys, documents, wanted))
 
     def cursors(self, views: Sequence[str]) -> list[Mapping[SourcePartition, Cursor]]:
-        """See the port."""
+        """Read the cursors of all views by one script for each shard."""
         names = [[self._keys.cursors(shard, view) for view in views] for shard in self._all()]
         found = self._run([(shard, LOOK_UP.call(own)) for shard, own in enumerate(names)]) if views else []
         by_shard = [[ShardSnapshot(0, reply).cursors for reply in replies] for _, *replies in found]
         return [merge_cursors(of_view) for of_view in zip(*by_shard, strict=True)]
 
     def scavenge(self, reach: Mapping[str, timedelta], position: int) -> tuple[int, int]:
-        """See the port. A step looks at about a thousand keys."""
+        """Look at about a thousand keys in each step."""
         position, by_place = self._scan(position)
         commands = [
             (shard, SCAVENGE.call([self._keys.cursors(shard, view), *keys], [duration_us(reach[view])]))
@@ -114,24 +117,24 @@ class RedisOnlineStore:
         return position, by_place
 
     def put_document(self, name: str, document: Mapping[str, Any]) -> None:
-        """See the port."""
+        """Write its JSON by SET, to the node of shard 0."""
         self._run([(0, ("SET", self._keys.document(name), msgspec.json.encode(document)))])
 
     def get_document(self, name: str) -> dict[str, Any] | None:
-        """See the port."""
+        """Send one GET to the node of shard 0."""
         return self.get_documents([name])[0]
 
     def get_documents(self, names: Sequence[str]) -> list[dict[str, Any] | None]:
-        """See the port."""
+        """Send one GET for each name to the node of shard 0, all in one round trip."""
         return self._read(get_documents(self._keys, names))
 
     def remove_documents(self, names: Sequence[str]) -> None:
-        """See the port."""
+        """Send one UNLINK for all names. Without names nothing is sent."""
         if names:
             self._run([(0, ("UNLINK", *map(self._keys.document, names)))])
 
     def drop(self, views: Collection[str], position: int) -> tuple[int, int]:
-        """See the port. A step looks at about a thousand keys."""
+        """Look at about a thousand keys in each step."""
         commands: list[ShardCommand] = []
         if position == 0 and views:
             commands = [(n, ("UNLINK", *(self._keys.cursors(n, view) for view in views))) for n in self._all()]
