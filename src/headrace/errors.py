@@ -72,7 +72,10 @@ class EntityKeyError(DefinitionError):
 
 
 class RequestValueError(DefinitionError):
-    """A look-up lacks a value of the request that an on-demand feature uses, or the value has the wrong type."""
+    """A look-up lacks a value of the request that an on-demand feature uses, or the value has the wrong type.
+
+    Also raised if the time of a look-up is out of the calendar.
+    """
 
 
 class ProjectError(TerminalError):

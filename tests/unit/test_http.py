@@ -95,6 +95,15 @@ def test_views_may_be_asked_by_version_and_no_entity_is_none(url: str) -> None:
     assert (found["columns"], found["rows"]) == (["till__n_1h", "till__last_1h"], [])
 
 
+@pytest.mark.parametrize(
+    "as_of", ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999Z"]
+)
+def test_every_time_of_the_calendar_has_an_answer(url: str, as_of: str) -> None:
+    found = ask(f"{url}/features", request(A1, as_of=as_of)).json
+    assert found["at"] == as_of
+    assert found["rows"][0][0] in {None, 0}
+
+
 def test_a_request_without_a_time_is_answered_as_of_now(url: str) -> None:
     found = ask(f"{url}/features", {"service": "risk", "entities": [A1]}).json
     assert found["at"] > "2026"
@@ -118,6 +127,8 @@ def test_a_request_without_a_time_is_answered_as_of_now(url: str) -> None:
         (request(A1, views=["till@x"]), (422, "invalid"), "both"),
         ({"views": ["a@1", "b@1", "a@1"], "entities": []}, (422, "invalid"), "['a@1'] came more than once"),
         ({"service": "risk", "entities": [], "as_of": "2020-01-01T00:00:00"}, (422, "invalid"), "as_of"),
+        (request(A1, as_of="9999-12-31T23:59:59.999999-23:59"), (422, "wrong-value"), "in no year from 1 to 9999"),
+        (request(A1, as_of="0001-01-01T00:00:00+00:01"), (422, "wrong-value"), "in no year from 1 to 9999"),
         (request({"shop": 7, "till": 1}), (422, "wrong-key"), "join key value 7 is int; wanted str"),
         (request({"shop": "a", "till": 2**70}), (422, "wrong-key"), "64 bits"),
         ({"service": "nothing", "entities": []}, (404, "unknown"), "no feature service 'nothing'"),

@@ -181,3 +181,17 @@ def test_a_version_that_predicts_otherwise_once_loaded_is_a_failed_run(shop: Sho
     finished = runner.run(request("first", T1))
     assert finished.outcome == "failed"
     assert "Forgetful gives other predictions after it was stored and loaded" in finished.reason
+
+
+def talkative(X: Any, y: Any, run: Any) -> Any:  # noqa: N803
+    raise ValueError(f"{run.model} has no use for {X.to_dict()} and {y.tolist()}")
+
+
+@pytest.mark.parametrize("where", ["inline", pytest.param("child", marks=pytest.mark.slow)])
+def test_the_reason_of_a_failed_run_has_a_bound(shop: Shop, where: str) -> None:
+    shop.pool = FitPool() if where == "child" else shop.pool
+    finished = shop.runner(replace(model, train=talkative)).run(request("first", T1))
+    assert finished.outcome == "failed"
+    assert "has no use for" in finished.reason
+    assert "characters are left out" in finished.reason
+    assert len(finished.reason) < 2_100

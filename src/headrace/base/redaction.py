@@ -1,13 +1,42 @@
-"""Addresses that may be shown to people: without passwords and other secrets."""
+"""Text that may be shown to people: without passwords and other secrets, and without end."""
 
 from __future__ import annotations
 
 import re
+from typing import Any
 from urllib.parse import SplitResult, unquote_plus, urlsplit
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SECRET = re.compile(r"password|passwd|username|secret|token", re.IGNORECASE)
 _HIDDEN = "***"
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}://\S+")  # an endless scheme would take quadratic time
+
+
+class SecretUrl(str):
+    """A URL that prints without its password: in messages, in logs, and as part of other objects.
+
+    It is a string for every library that connects with it. A library that calls ``str`` first needs :func:`revealed`.
+
+    >>> url = SecretUrl("redis://worker:hunter2@db:6379/0")
+    >>> f"{url}", url.startswith("redis://worker:hunter2")
+    ('redis://worker:***@db:6379/0', True)
+    """
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return redacted(revealed(self))
+
+    def __repr__(self) -> str:
+        return repr(str(self))
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
+
+def revealed(url: str) -> str:
+    """Return the URL as it was given, with its password, as a plain string."""
+    return str.__str__(url)
 
 
 def redacted(address: str) -> str:
@@ -19,6 +48,7 @@ def redacted(address: str) -> str:
     >>> redacted("redis://worker:hunter2@db:6379/0?token=abc")
     'redis://worker:***@db:6379/0?token=***'
     """
+    address = revealed(address)
     scheme = _SCHEME.match(address)
     if scheme is None:
         return address
@@ -31,6 +61,38 @@ def redacted(address: str) -> str:
     query = "&".join(map(_parameter, parts.query.split("&")))
     more = (f"?{query}" if query else "") + (f"#{_HIDDEN}" if parts.fragment else "")
     return scheme[0] + who + place + parts.path + more
+
+
+def without_secrets(value: Any, longest: int) -> Any:
+    """Return a value for the log: no text in it has a URL with a secret, or more than about ``longest`` characters.
+
+    Lists, tuples and dictionaries are searched. Other objects are returned as they are.
+
+    >>> without_secrets({"error": "redis://:hunter2@db:6379/0 is away", "rows": 3}, 100)
+    {'error': 'redis://:***@db:6379/0 is away', 'rows': 3}
+    """
+    match value:
+        case str():
+            text = shortened(revealed(value), 4 * longest)  # what is hidden first is never cut in two
+            return shortened(_URL.sub(lambda found: redacted(found[0]), text), longest)
+        case dict():
+            return {key: without_secrets(part, longest) for key, part in value.items()}
+        case list() | tuple():
+            return [without_secrets(part, longest) for part in value]
+        case _:
+            return value
+
+
+def shortened(text: str, longest: int) -> str:
+    """Return a text of at most about ``longest`` characters. A longer one loses its middle.
+
+    >>> shortened("0123456789", 4)
+    '01 … 6 characters are left out … 89'
+    """
+    if len(text) <= longest:
+        return text
+    half = longest // 2
+    return f"{text[:half]} … {len(text) - 2 * half:,} characters are left out … {text[-half:]}"
 
 
 def _parts(address: str) -> SplitResult | None:

@@ -39,7 +39,7 @@ class HeadraceOfflineStoreConfig(DaskOfflineStoreConfig):
     """Offline store type selector."""
     event_log: str = ".headrace/events"
     """Folder or URL of the event log's tables. A relative path starts at feature_store.yaml."""
-    storage_options: dict[str, str] = Field(default_factory=dict)
+    storage_options: dict[str, str] = Field(default_factory=dict, repr=False)
     """Settings of an object store: endpoint, region, credentials."""
 
 

@@ -17,6 +17,7 @@ from feast.infra.online_stores.redis import (
     _versioned_fv_name,
 )
 from feast.protos.feast.types.Value_pb2 import Value
+from pydantic import Field
 
 from headrace.errors import DefinitionError, SettingsError
 from headrace.feast.answer import cells
@@ -44,7 +45,7 @@ class HeadraceOnlineStoreConfig(RedisOnlineStoreConfig):
         "headrace.feast.HeadraceOnlineStore"
     )
     """Online store type selector."""
-    redis_url: str | None = None
+    redis_url: str | None = Field(default=None, repr=False)
     """The Redis of the tiles, redis://… Without it, the Redis of ``connection_string``."""
     namespace: str = "headrace"
     """The namespace of the project that defines the views."""

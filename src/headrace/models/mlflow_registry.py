@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headrace.base.redaction import revealed
 from headrace.errors import UnknownVersionError, require
 from headrace.models import manifest
 from headrace.models.registry import (
@@ -46,7 +47,8 @@ class MlflowRegistry:
         with _quiet():
             self._mlflow: Any = require("mlflow", "trainer")
             logging.getLogger("mlflow").setLevel(logging.WARNING)  # otherwise it logs its migrations
-            self._client: Any = self._mlflow.MlflowClient(tracking_uri, tracking_uri)
+            uri = revealed(tracking_uri)
+            self._client: Any = self._mlflow.MlflowClient(uri, uri)
             self._client.search_experiments(max_results=1)  # creates the tables
 
     def record(self, run: RunRecord) -> Registration:

@@ -14,11 +14,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 from headrace.base.times import SECOND, Clock, duration_us, epoch_us, utc_datetime, wall_clock
 from headrace.bus.source_partition import NO_CLOCK
-from headrace.errors import DefinitionError, FeaturesUnknownError
+from headrace.errors import DefinitionError, FeaturesUnknownError, RequestValueError
 from headrace.features.definitions.spec import read_spec
 from headrace.features.definitions.store_documents import read_service, read_view_name, view_names
 from headrace.features.definitions.view_spec import ViewSpec
@@ -30,8 +31,6 @@ from headrace.serving.feature_vectors import FeatureVectors
 from headrace.serving.view_group import GroupRead, ViewGroup, ViewVersion
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from headrace.base.times import Duration
     from headrace.features.kernel.on_demand import RequestValues
     from headrace.features.online.store import StoredFields, WantedKeys
@@ -40,6 +39,8 @@ if TYPE_CHECKING:
     Document = Mapping[str, Any]
     Entities = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
+_FIRST_US = epoch_us(datetime.min.replace(tzinfo=UTC))
+_LAST_US = epoch_us(datetime.max.replace(tzinfo=UTC))
 _MOST_GROUPS = 256
 """The number of different lists of views that a client remembers."""
 
@@ -280,8 +281,15 @@ class LookUp:
 
 
 def instant_us(as_of: datetime) -> int:
-    """Return a time as microseconds since the epoch. Raises DefinitionError for a time without a zone."""
+    """Return a time as microseconds since the epoch.
+
+    Raises DefinitionError for a time without a zone, and RequestValueError if its zone puts it out of the calendar.
+    """
     if as_of.tzinfo is None:
         message = f"as_of={as_of!r} has no time zone: give one, such as datetime(2026, 1, 31, tzinfo=UTC)"
         raise DefinitionError(message)
-    return epoch_us(as_of)
+    us = epoch_us(as_of)
+    if not _FIRST_US <= us <= _LAST_US:
+        message = f"as_of={as_of.isoformat()} is in no year from 1 to 9999 UTC: ask for a time that exists"
+        raise RequestValueError(message)
+    return us

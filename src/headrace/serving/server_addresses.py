@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headrace.base.redaction import SecretUrl
 from headrace.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ class ServerAddresses:
     redis_url: str
     namespace: str = "headrace"
     trusted_types: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "redis_url", SecretUrl(self.redis_url))  # so that no message shows its password
 
     @staticmethod
     def find(

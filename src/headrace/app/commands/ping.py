@@ -7,6 +7,7 @@ import json as codec
 import typer
 
 from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
+from headrace.base.redaction import redacted
 from headrace.errors import UnavailableError
 
 _TIMEOUT_SECONDS = 3.0
@@ -31,7 +32,7 @@ def ping(
     answers = {"kafka": _kafka(addresses.bootstrap_servers), "redis": _redis(addresses.redis_url)}
     typer.echo(codec.dumps(answers) if json else "\n".join(f"{name}: {_word(ok=ok)}" for name, ok in answers.items()))
     if not all(answers.values()):
-        kafka, redis = addresses.bootstrap_servers or "nowhere", addresses.redis_url or "nowhere"
+        kafka, redis = addresses.bootstrap_servers or "nowhere", redacted(addresses.redis_url or "nowhere")
         raise UnavailableError(
             f"asked Kafka at {kafka} and Redis at {redis}: no answer; "
             "start them with `headrace up` or set bootstrap_servers and redis_url"

@@ -9,6 +9,7 @@ import threading
 import typer
 
 from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
+from headrace.base.redaction import redacted
 
 _CHECK_SECONDS = 0.5
 
@@ -36,7 +37,7 @@ def up(
         settings.data_dir, bootstrap_servers=settings.bootstrap_servers, redis_url=settings.redis_url
     ) as services:
         asked = _asked_to_stop()  # before that, Ctrl-C interrupts the start
-        addresses = {"bootstrap_servers": services.bootstrap_servers, "redis_url": services.redis_url}
+        addresses = {"bootstrap_servers": services.bootstrap_servers, "redis_url": redacted(services.redis_url)}
         typer.echo(codec.dumps(addresses) if json else "\n".join(f"{k} = {v}" for k, v in addresses.items()))
         typer.echo("ready; Ctrl-C stops them", err=True)
         while not asked.wait(_CHECK_SECONDS):

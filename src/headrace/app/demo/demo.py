@@ -22,11 +22,12 @@ from headrace.app.demo.report import build_report
 from headrace.app.demo.screen import final_screen
 from headrace.app.demo.state import DemoState
 from headrace.app.demo.view import DemoView
-from headrace.app.local.lock import running
+from headrace.app.local.lock import make_private, running
 from headrace.app.local.services import LocalServices
 from headrace.app.project.project import Project, load_project
 from headrace.app.project.settings_sources import load_settings
 from headrace.app.project.template import template_folder
+from headrace.base.redaction import revealed
 from headrace.bus.producer import EventProducer
 from headrace.bus.source_partition import SourcePartition
 from headrace.bus.tail import TopicTail
@@ -115,7 +116,7 @@ def prepare(folder: Path) -> None:
     if running(folder) is not None:
         raise DataFolderInUseError(f"services run on {folder}: stop that demo first, or choose another --data-dir")
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    make_private(folder)
     (folder / _MARKER).touch()
 
 
@@ -140,9 +141,9 @@ def _environment(settings: Settings, *, flush: str) -> dict[str, str]:
     return {
         "HEADRACE_DATA_DIR": str(settings.data_dir),
         "HEADRACE_BOOTSTRAP_SERVERS": str(settings.bootstrap_servers),
-        "HEADRACE_REDIS_URL": str(settings.redis_url),
+        "HEADRACE_REDIS_URL": revealed(settings.redis_url or ""),
         "HEADRACE_EVENT_LOG": settings.event_log,
-        "HEADRACE_REGISTRY_URI": settings.registry_uri,
+        "HEADRACE_REGISTRY_URI": revealed(settings.registry_uri),
         "HEADRACE_ARTIFACTS": settings.artifacts,
         "HEADRACE_CLOCK": settings.clock,
         "HEADRACE_FLUSH_INTERVAL": flush,
@@ -225,7 +226,7 @@ class DemoStage:
         streams = [*self._project.streams.values(), VECTORS, PREDICTIONS]
         found = incarnations(client, [stream.topic for stream in streams])
         return Barriers(
-            RedisOnlineStore(str(self._settings.redis_url), self._settings.namespace),
+            RedisOnlineStore(self._settings.redis_url or "", self._settings.namespace),
             self._log,
             EventProducer(self._servers, linger="5ms"),
             tails=ControlTails(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from headrace.base.redaction import redacted, revealed
 from headrace.errors import DataFolderInUseError
 
 if TYPE_CHECKING:
@@ -34,9 +35,10 @@ class FolderLock:
 
     def __init__(self, folder: Path, *, wait_seconds: float = 20.0) -> None:
         """Take the lock. Waits for the services of a dead owner, and raises DataFolderInUseError for a living owner."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
         self._path = folder / _FILE
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        os.fchmod(self._fd, 0o600)  # an earlier release made it readable for everybody
         try:
             self._take(time.monotonic() + wait_seconds)
         except BaseException:
@@ -50,8 +52,8 @@ class FolderLock:
         return self._fd
 
     def publish(self, addresses: Addresses) -> None:
-        """Let other processes of this machine find the services."""
-        data = msgspec.json.encode(addresses)
+        """Let other processes of this user find the services. An address with a password is left out."""
+        data = msgspec.json.encode(_without_passwords(addresses))
         os.pwrite(self._fd, data, 0)
         os.ftruncate(self._fd, len(data))
 
@@ -66,6 +68,17 @@ class FolderLock:
             if (owner is not None and _alive(owner.pid)) or time.monotonic() > deadline:
                 raise DataFolderInUseError(_in_use(self._path.parent, owner))
             time.sleep(0.05)
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that only this user can read, unless it exists."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _without_passwords(addresses: Addresses) -> Addresses:
+    url = addresses.redis_url
+    is_secret = url is not None and redacted(url) != revealed(url)
+    return msgspec.structs.replace(addresses, redis_url=None if url is None or is_secret else revealed(url))
 
 
 def running(folder: Path) -> Addresses | None:

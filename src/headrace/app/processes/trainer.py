@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headrace.app.local.lock import make_private
 from headrace.app.processes.connections import addresses
 from headrace.base.times import duration_us
 
@@ -21,6 +22,7 @@ def run(settings: Settings, project: Project, *, seed: int) -> None:
     from headrace.trainers.runs.training_runner import RunOptions
 
     servers, _ = addresses(settings)
+    make_private(settings.data_dir)
     _make_folders(settings)
     config = TrainerConfig(
         servers,

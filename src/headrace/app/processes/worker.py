@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from headrace.app.local.lock import make_private
 from headrace.app.processes.connections import addresses
 from headrace.base.times import SECOND, duration_us, wall_clock
 from headrace.errors import OnlineStoreUnavailableError
@@ -27,6 +28,7 @@ def run(settings: Settings, project: Project, *, partitions: int, replay: bool =
     """
     from headrace.streams.worker import run_worker  # each process imports only its own part
 
+    make_private(settings.data_dir)
     config = _config(settings, project, partitions=partitions, replay=replay)
     log_redis_warnings(config.redis_url)
     run_worker(config, list(project.streams.values()), list(project.views.values()), list(project.services.values()))

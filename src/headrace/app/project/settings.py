@@ -17,13 +17,14 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeInt,
+    PlainSerializer,
     PositiveInt,
     PrivateAttr,
     SecretStr,
     model_validator,
 )
 
-from headrace.base.redaction import redacted
+from headrace.base.redaction import SecretUrl, redacted
 from headrace.base.times import duration_us
 from headrace.errors import DefinitionError
 
@@ -36,8 +37,20 @@ def _duration(text: str) -> str:
     return text
 
 
+def _public(place: str) -> str:
+    """Refuse a place with a password: places are part of model events, tables and messages."""
+    if redacted(place) != place:
+        raise ValueError(
+            f"{redacted(place)} has a password, and the place is shown in model events and messages: give the "
+            "credentials in the environment of the processes, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    return place
+
+
 DurationText = Annotated[str, AfterValidator(_duration)]
-_STRICT = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+UrlWithPassword = Annotated[str, AfterValidator(SecretUrl), PlainSerializer(str)]
+Place = Annotated[str, AfterValidator(_public)]
+_STRICT = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 
 
 class ProjectSettings(BaseModel):
@@ -132,17 +145,17 @@ class Settings(BaseModel):
     bootstrap_servers: str | None = Field(
         default=None, description="Kafka to use, host:port[,…]. Not set: a local Kafka."
     )
-    redis_url: str | None = Field(
+    redis_url: UrlWithPassword | None = Field(
         default=None, description="Redis or Valkey: redis://…, redis+cluster://… Not set: a local Valkey."
     )
-    event_log: str = Field(
+    event_log: Place = Field(
         default="{data_dir}/events",
         description="Place of the event log's Delta tables: a folder or the URL of an object store.",
     )
-    registry_uri: str = Field(
+    registry_uri: UrlWithPassword = Field(
         default="sqlite:///{data_dir}/registry/mlflow.db", description="MLflow tracking and registry URI."
     )
-    artifacts: str = Field(default="{data_dir}/artifacts", description="Place of model artifacts: a folder or a URL.")
+    artifacts: Place = Field(default="{data_dir}/artifacts", description="Place of model artifacts: a folder or a URL.")
     feature_store: Path | None = Field(
         default=None,
         description="Folder of Feast's feature_store.yaml. `headrace apply` updates its registry. Not set: the "
@@ -176,7 +189,7 @@ class Settings(BaseModel):
         description="How long replaced files of the event log are kept: at least 7d, and longer than the longest "
         "training run.",
     )
-    feature_tables: str = Field(default="{data_dir}/features", description="Folder of the tables of feature values.")
+    feature_tables: Place = Field(default="{data_dir}/features", description="Folder of the tables of feature values.")
     feature_tables_interval: DurationText = Field(
         default="0s",
         description="How often workers update the tables of feature values; 0s: never. The first time everything that "

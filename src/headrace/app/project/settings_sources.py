@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from headrace.app.project.settings import Settings, leaves
+from headrace.base.redaction import redacted
 from headrace.errors import SettingsError
 from headrace.serving.server_addresses import PROJECT_FILE, find_project_file
 
@@ -124,5 +125,14 @@ def _complaint(error: ValidationError, origins: Mapping[str, str]) -> str:
     lines = []
     for one in error.errors(include_url=False):
         path = ".".join(str(part) for part in one["loc"] if not isinstance(part, int))
-        lines.append(f"{path} = {one['input']!r} (from {origins.get(path, 'default')}): {one['msg']}")
+        lines.append(f"{path} = {_shown(path, one['input'])} (from {origins.get(path, 'default')}): {one['msg']}")
     return "wrong settings: " + "; ".join(lines)
+
+
+def _shown(path: str, value: Any) -> str:
+    """Return a wrong value for its error. A value that may hold a password is shown as stars."""
+    is_open = path in leaves() and path not in _SECRET
+    return repr(redacted(value) if isinstance(value, str) else value) if is_open else "***"
+
+
+_SECRET = {"redis_url", "registry_uri", "http.api_key", "http.tls_key_password"}

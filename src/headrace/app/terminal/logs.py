@@ -1,16 +1,25 @@
-"""Logging: readable lines on a terminal, one JSON object per line elsewhere; always on standard error."""
+"""Logging: readable lines on a terminal, one JSON object per line elsewhere; always on standard error.
+
+A traceback has no local variables: they hold keys, passwords and rows.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from headrace.base.redaction import without_secrets
+
 if TYPE_CHECKING:
-    from structlog.typing import Processor
+    from structlog.typing import EventDict, Processor
+
+_LONGEST = 4_000
+"""The characters after which a text in a line is cut: an error of a train function may hold all of its rows."""
+_FRAMES = 20
 
 
 def configure_logs(level: str = "info", *, json: bool | None = None, colors: bool | None = None) -> None:
@@ -45,11 +54,25 @@ def _shared() -> list[Processor]:
 
 def _formatter(*, as_json: bool, colored: bool) -> structlog.stdlib.ProcessorFormatter:
     rendering: list[Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [_json_tracebacks(), _hide_secrets, structlog.processors.JSONRenderer()]
         if as_json
-        else [structlog.dev.ConsoleRenderer(colors=colored)]
+        else [structlog.processors.format_exc_info, _hide_secrets, _console(colored=colored)]
     )
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=_shared(),
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
     )
+
+
+def _json_tracebacks() -> Processor:
+    frames = structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=_FRAMES)
+    return structlog.processors.ExceptionRenderer(frames)
+
+
+def _console(*, colored: bool) -> Processor:
+    return structlog.dev.ConsoleRenderer(colors=colored, exception_formatter=structlog.dev.plain_traceback)
+
+
+def _hide_secrets(_: Any, __: str, line: EventDict) -> EventDict:
+    found: EventDict = without_secrets(line, _LONGEST)
+    return found

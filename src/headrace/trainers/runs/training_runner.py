@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import structlog
 
+from headrace.base.redaction import without_secrets
 from headrace.errors import UnavailableError
 from headrace.models.model_event_log import ModelEventLog, events
 from headrace.models.model_state import ModelState, fold
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from headrace.trainers.triggers.trigger_state import RunOutcome
 
 logger = structlog.get_logger(__name__)
+_LONGEST_REASON = 2_000
+"""The characters of a failed run's reason: an error of a train function may hold all of its rows."""
 _PUBLICATIONS = 3
 """The number of void publications of a challenger after which its run ends."""
 
@@ -125,7 +128,8 @@ class TrainingRunner:
             published = self._state().request(request.request_id)  # it may have failed after it was published
             if published is not None:
                 return self._ended(request, timer, "published", f"published, then {error}", event=published)
-            return self._ended(request, timer, "failed", f"{type(error).__name__}: {error}")
+            reason = without_secrets(f"{type(error).__name__}: {error}", _LONGEST_REASON)
+            return self._ended(request, timer, "failed", reason)
 
     def _attempt(self, request: RetrainRequest, timer: StepTimer) -> RunEnded:
         """The steps of a run. An empty split or a gate that does not pass ends it early."""
