@@ -48,15 +48,41 @@ if TYPE_CHECKING:
 
 
 class HeadraceError(Exception):
-    """Any error that headrace raises on purpose."""
+    """Any error that headrace raises on purpose.
+
+    >>> from headrace import Gate, HeadraceError
+    >>> try:
+    ...     Gate("auc", holdout="7d")
+    ... except HeadraceError as error:
+    ...     print(error)
+    gate: holdout='7d' must be 14 or more whole days, because days are resampled
+    """
 
 
 class TerminalError(HeadraceError):
-    """The same call fails again: something has to change first."""
+    """The same call fails again: something has to change first.
+
+    >>> import headrace
+    >>> with headrace.connect() as hr:
+    ...     try:
+    ...         hr.features().get("delays", {"origin": "JFK"})
+    ...     except headrace.TerminalError as error:
+    ...         print(error)
+    no feature service 'delays' in the online store: has a worker with this definition been started? ...
+    """
 
 
 class TransientError(HeadraceError):
-    """The same call may succeed later, unchanged."""
+    """The same call may succeed later, unchanged.
+
+    >>> import headrace
+    >>> with headrace.connect() as hr:
+    ...     try:
+    ...         hr.predictor("punctuality").predict({"flight_id": 7})
+    ...     except headrace.TransientError as error:
+    ...         print(f"try again later: {type(error).__name__}")
+    try again later: NoModelError
+    """
 
 
 class DefinitionError(TerminalError):
@@ -87,7 +113,12 @@ class SettingsError(TerminalError):
 
 
 class MissingExtraError(TerminalError, ImportError):
-    """A part of headrace is used whose extra is not installed."""
+    """A part of headrace is used whose extra is not installed. The message has the command that installs it.
+
+    >>> from headrace.errors import missing_extra
+    >>> print(missing_extra("polars", "worker"))
+    the package 'polars' is not installed; ...: pip install "headrace[worker]"
+    """
 
 
 class DataFolderInUseError(TerminalError):
@@ -153,11 +184,29 @@ class BarrierError(TransientError):
 
 
 class NoModelError(TransientError):
-    """No version of the model is live yet, and the predictor has no ``fallback``."""
+    """No version of the model is live yet, and the predictor has no ``fallback``.
+
+    >>> import headrace
+    >>> with headrace.connect() as hr:
+    ...     try:
+    ...         hr.predictor("punctuality").predict({"flight_id": 7})
+    ...     except headrace.NoModelError:
+    ...         print(hr.predictor("punctuality", fallback=0.2).predict({"flight_id": 7}).value)
+    0.2
+    """
 
 
 class UnavailableError(TransientError):
-    """Kafka, Redis or the offline store does not answer."""
+    """Kafka, Redis or the offline store does not answer.
+
+    >>> import headrace
+    >>> with headrace.connect(redis_url="redis://127.0.0.1:1") as hr:
+    ...     try:
+    ...         hr.features(retry="0s").get("delay", {"origin": "JFK"})
+    ...     except headrace.UnavailableError as error:
+    ...         print(type(error).__name__)
+    OnlineStoreUnavailableError
+    """
 
 
 class BusUnavailableError(UnavailableError):

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import headrace
-from headrace import testing
+from headrace import load_project, load_settings
+from headrace.event_log.event_log import EventLog
+from headrace.models.predictions import VECTORS
 from tests.support.documents import ROOT
 from tests.support.reference_project import ReferenceProject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.integration
 
@@ -25,9 +27,6 @@ MODULES = sorted(
     for path in (SOURCES / "headrace").rglob("*.py")
     if ">>> " in path.read_text("utf-8")
 )
-WITH_EXAMPLES: list[Any] = [headrace.connect, headrace.FeatureClient.get, headrace.FeatureClient.get_views]
-WITH_EXAMPLES += [headrace.AsyncFeatureClient, headrace.Predictor, headrace.EventProducer, headrace.ModelEventFeed]
-WITH_EXAMPLES += [getattr(testing, name) for name in testing.__all__]
 
 
 class _Runner(doctest.DocTestRunner):
@@ -42,8 +41,20 @@ class _Runner(doctest.DocTestRunner):
         self._project.beat()
 
 
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder whose event log has the tables of all streams, and no rows."""
+    folder = tmp_path_factory.mktemp("data")
+    for stream in [*load_project(load_settings(folder=ROOT)).streams.values(), VECTORS]:
+        EventLog(str(folder / "events")).create(stream)
+    return folder
+
+
 @pytest.fixture
-def project(services: Any, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReferenceProject]:
+def project(
+    services: Any, namespace: str, monkeypatch: pytest.MonkeyPatch, data_dir: Path
+) -> Iterator[ReferenceProject]:
+    monkeypatch.setenv("HEADRACE_DATA_DIR", str(data_dir))
     with closing(ReferenceProject(services, namespace, monkeypatch)) as deployed:
         yield deployed
 
@@ -56,8 +67,3 @@ def test_examples_print_their_output(module: str, project: ReferenceProject) -> 
         examples.globs = {**own, "__name__": "example"}  # like a user's file: it imports everything else
         runner.run(examples, out=said.append)
     assert not said, "".join(said)
-
-
-@pytest.mark.parametrize("thing", WITH_EXAMPLES, ids=lambda thing: thing.__qualname__)
-def test_public_docstring_shows_an_example(thing: Any) -> None:
-    assert ">>> " in (thing.__doc__ or "")

@@ -25,6 +25,14 @@ def test_no_public_parameter_or_attribute_ends_in_a_unit(name: str) -> None:
     assert [found for found in sorted(public_names(exported)) if found.endswith(UNITS)] == []
 
 
+@pytest.mark.parametrize("name", [name for name in EXPORTED if not name.startswith("headrace.serving")])
+def test_a_public_docstring_shows_an_example(name: str) -> None:
+    """The example of a class may be in one of its methods. tests/integration/test_docstring_examples.py runs them."""
+    exported = getattr(import_module(name.rpartition(".")[0]), name.rpartition(".")[2])
+    documented = [exported, *vars(exported).values()] if inspect.isclass(exported) else [exported]
+    assert any(">>> " in (getattr(each, "__doc__", None) or "") for each in documented)
+
+
 def public_names(exported: Any) -> set[str]:
     """The attributes of a class, and the parameters of its methods or of a function."""
     attributes = set(_attributes(exported)) if inspect.isclass(exported) else set[str]()

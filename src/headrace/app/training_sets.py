@@ -56,13 +56,20 @@ def training_set(
     Without a spine, the rows are the model's own requests that are matured and labelled at ``as_of``, as its trainer
     sees them. ``excluded`` are the spans of time to leave out (default: the spans that `headrace data exclude` marked).
 
-    Nothing is computed before one of the ``to_…`` methods is called:
-
-        made = headrace.training_set("delay", spine="requests.parquet")
-        frame = made.to_pandas()
-        frame[made.feature_columns]
+    Nothing is computed before one of the ``to_…`` methods is called.
 
     Raises ProjectError, DefinitionError or TerminalError if something does not fit together.
+
+    >>> from datetime import UTC, datetime
+    >>> import headrace
+    >>> import polars as pl
+    >>> noon = datetime(2013, 1, 1, 12, tzinfo=UTC)
+    >>> spine = pl.DataFrame({"origin": "JFK", "dest": "LAX", "carrier": "B6", "requested_at": [noon]})
+    >>> made = headrace.training_set("delay", spine)
+    >>> made.feature_columns[0]
+    'airport__departures_1h'
+    >>> made.to_polars()["airport__departures_1h"].to_list()  # one number for each row; no flight has left yet
+    [0]
     """
     settings = settings or load_settings({})
     definition = _resolve(what, settings, has_spine=spine is not None)
@@ -87,8 +94,15 @@ def rebuild(made: str | Path | TrainingManifest, spine: Any = None, *, settings:
     Parquet file that :meth:`TrainingSet.to_parquet` wrote: such a file contains its spine. Raises TerminalError if the
     definitions or the spine have changed.
 
-        again = headrace.rebuild("train.parquet")
-        again.manifest.content_hash  # the same as in the file
+    >>> from datetime import UTC, datetime
+    >>> import headrace
+    >>> import polars as pl
+    >>> noon = datetime(2013, 1, 1, 12, tzinfo=UTC)
+    >>> spine = pl.DataFrame({"origin": "JFK", "dest": "LAX", "carrier": "B6", "at": [noon]})
+    >>> made = headrace.training_set("delay", spine, time="at")
+    >>> first = made.to_polars()
+    >>> headrace.rebuild(made.manifest, spine).to_polars().equals(first)
+    True
     """
     settings = settings or load_settings({})
     manifest = manifest_of(made) if isinstance(made, str | Path) else made

@@ -29,6 +29,12 @@ class Predicted:
 
     ``statuses`` are those of the views, and ``at`` is the time of the features; the fallback has neither. ``shadows``
     has the score of each version that saw the same vector.
+
+    >>> import headrace
+    >>> with headrace.connect() as hr:
+    ...     p = hr.predictor("punctuality", fallback=0.2).predict({"flight_id": 7})
+    >>> p.value, p.version, p.at  # there is no version of this model yet
+    (0.2, 0, None)
     """
 
     value: float

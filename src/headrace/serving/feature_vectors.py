@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
 
 class Status(StrEnum):
-    """The status of one entity's values in one view: how far they can be trusted, the worst status first."""
+    """The status of one entity's values in one view: how far they can be trusted, the worst status first.
+
+    >>> from headrace import Status
+    >>> [str(status) for status in Status]
+    ['out_of_range', 'rebuilding', 'stale', 'missing', 'present']
+    """
 
     OUT_OF_RANGE = "out_of_range"
     """The time asked for is older than the oldest time that the store still knows: there is no value."""

@@ -62,7 +62,15 @@ class ModelSubscriber:
     """Keeps one model's live version loaded. Read ``current`` once for each prediction: it is swapped as one reference.
 
     ``poll_once`` does one round in the caller's thread; ``start`` does rounds in a thread of its own. Use only one of
-    the two.
+    the two. A :class:`Predictor` has one already.
+
+    >>> from headrace import ModelSubscriber
+    >>> from headrace.serving import LoadingPolicy
+    >>> from headrace.testing import MemoryAcknowledgements, MemoryModelEventLog, SettableClock
+    >>> log, sent, clock = MemoryModelEventLog(), MemoryAcknowledgements(), SettableClock()
+    >>> subscriber = ModelSubscriber("delay", log, sent, LoadingPolicy(trusted=[]), application="shop", clock=clock)
+    >>> print(subscriber.poll_once())  # no version has been published yet
+    None
     """
 
     def __init__(

@@ -42,6 +42,13 @@ class Run:
 
     Take every random choice from ``seed``, so that the run can be reproduced. ``trained_from`` and ``trained_to`` are
     the times of the first and the last request that it is given, in UTC.
+
+    >>> from datetime import UTC, datetime
+    >>> from headrace import Run
+    >>> january = datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 2, 1, tzinfo=UTC)
+    >>> run = Run("delay", "delay-1", 7, *january)  # for a test of your own train function
+    >>> run.seed, run.trained_to - run.trained_from
+    (7, datetime.timedelta(days=31))
     """
 
     model: str

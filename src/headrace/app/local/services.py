@@ -24,15 +24,15 @@ START_SECONDS = 60.0
 class LocalServices:
     """A context in which Kafka and Redis run.
 
-    ::
-
-        with LocalServices(".headrace") as services:
-            services.bootstrap_servers, services.redis_url
-
     If `bootstrap_servers` or `redis_url` is given, it is used, and that service is not started. Started services stop
     with the context. They also stop if this process dies in any way. The data stays in `data_dir`/local. `kafka` and
     `valkey` can be killed and restarted separately. Entering the context raises DataFolderInUseError if another process
     runs services on this folder.
+
+    >>> from headrace import LocalServices
+    >>> with LocalServices(".headrace", bootstrap_servers="kafka:9092", redis_url="redis://redis:6379") as services:
+    ...     services.bootstrap_servers, services.redis_url  # both were given, so nothing was started
+    ('kafka:9092', 'redis://redis:6379')
     """
 
     def __init__(

@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Project:
-    """All definitions of a project, by name."""
+    """All definitions of a project, by name.
+
+    >>> from headrace import load_project, load_settings
+    >>> project = load_project(load_settings())
+    >>> project.views["airport"].entity.name
+    'origin'
+    """
 
     streams: Mapping[str, Stream] = field(default_factory=lambda: MappingProxyType({}))
     entities: Mapping[str, Entity] = field(default_factory=lambda: MappingProxyType({}))
@@ -46,6 +52,11 @@ def load_project(settings: Settings) -> Project:
 
     An object that several modules import counts once. Raises DefinitionError if two different objects of a kind have
     the same name, and ProjectError if a module does not exist, is shadowed by another one, or fails to import.
+
+    >>> from headrace import load_project, load_settings
+    >>> project = load_project(load_settings())
+    >>> sorted(project.models), sorted(project.services)
+    (['delay'], ['delay'])
     """
     with_root = str(settings.root)
     if with_root not in sys.path:

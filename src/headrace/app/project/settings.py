@@ -130,7 +130,12 @@ class HttpSettings(BaseModel):
 
 
 class Settings(BaseModel):
-    """All settings. Relative paths start at `root`."""
+    """All settings. Relative paths start at `root`.
+
+    >>> from headrace import Settings
+    >>> Settings(namespace="shop", redis_url="redis://redis:6379").namespace
+    'shop'
+    """
 
     model_config = _STRICT
     root: Path = Field(default=Path(), description="The project's folder: the one of headrace.toml.")

@@ -61,6 +61,15 @@ class TrainingSet:
     Nothing is computed before one of the methods is called. ``to_parquet`` streams: only one row group and the index of
     the views are in memory. The other forms hold all rows and keep them. All methods raise OfflineStoreUnavailableError
     if the event log does not answer.
+
+    >>> from datetime import UTC, datetime
+    >>> import headrace
+    >>> import polars as pl
+    >>> noon = datetime(2013, 1, 1, 12, tzinfo=UTC)
+    >>> spine = pl.DataFrame({"origin": "JFK", "dest": "LAX", "carrier": "B6", "at": [noon]})
+    >>> made = headrace.training_set("delay", spine, time="at")
+    >>> made.to_pandas()["airport__departures_1h"].tolist(), made.manifest.rows  # no flight has left yet
+    ([0], 1)
     """
 
     def __init__(self, rows: TrainingRows, progress: ProgressFactory | None = None) -> None:

@@ -321,12 +321,28 @@ def any_of(*rules: TriggerRule, name: str = "any_of") -> AtLeastRule:
 
 
 def all_of(*rules: TriggerRule, name: str = "all_of") -> AtLeastRule:
-    """Ask for a run when all of the rules ask."""
+    """Ask for a run when all of the rules ask.
+
+    >>> from headrace import all_of, schedule, volume
+    >>> rule = all_of(volume(labels=20_000), schedule(every="30d"))
+    >>> rule.count, [each.name for each in rule.rules]
+    (2, ['volume', 'schedule'])
+    """
     return AtLeastRule(len(rules), rules, name)
 
 
 def at_least(count: int, *rules: TriggerRule, name: str = "at_least") -> AtLeastRule:
-    """Ask for a run when at least ``count`` of the rules ask."""
+    """Ask for a run when at least ``count`` of the rules ask.
+
+    >>> from headrace import at_least, performance, schedule, volume
+    >>> rules = volume(labels=20_000), schedule(every="30d"), performance("auc", drop=0.03)
+    >>> at_least(2, *rules).count
+    2
+    >>> at_least(4, *rules)
+    Traceback (most recent call last):
+        ...
+    headrace.errors.DefinitionError: at_least: 4 of 3 rules can never fire; give 1 to 3
+    """
     return AtLeastRule(count, rules, name)
 
 
