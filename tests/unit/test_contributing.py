@@ -55,3 +55,7 @@ def test_every_room_has_a_line_with_a_file_to_start_at() -> None:
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:src|tests|docs)/[\w/.<>-]+)`", PAGE)) - MADE_UP))
 def test_a_file_that_a_recipe_names_exists(path: str) -> None:
     assert (ROOT / path).exists()
+
+
+def test_the_page_fits_on_a_screen() -> None:
+    assert [line for line in PAGE.splitlines() if len(line) > 150] == []
