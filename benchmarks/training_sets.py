@@ -76,11 +76,11 @@ def write_log(folder: Path, load: Load) -> None:
     log.create(load.stream)
     for first in range(0, load.events, FILE_ROWS):
         table = log.table(load.stream.topic)
-        rows = with_all_columns(_events(load, first, min(first + FILE_ROWS, load.events)), table)
+        rows = with_all_columns(events_of(load, first, min(first + FILE_ROWS, load.events)), table)
         write_deltalake(table, rows.to_arrow(compat_level=pl.CompatLevel.oldest()), mode="append")
 
 
-def _events(load: Load, first: int, end: int) -> pl.DataFrame:
+def events_of(load: Load, first: int, end: int) -> pl.DataFrame:
     """Some of the events, as the event log has them: each partition's in order."""
     chance, places = np.random.default_rng([load.seed, first]), np.arange(first, end)
     known = START_US + places * (DAYS * DAY_US // load.events)

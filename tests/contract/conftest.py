@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.online_stores import KINDS, SERVERS, opened
+from headrace.features.online.redis.redis_store import RedisOnlineStore
+from tests.support.online_stores import KINDS, SERVERS, opened, url_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +23,13 @@ def store(request: pytest.FixtureRequest) -> Iterator[OnlineStore]:
 
 
 @pytest.fixture(params=SERVERS)
-def redis_store(request: pytest.FixtureRequest) -> Iterator[OnlineStore]:
+def redis_url(request: pytest.FixtureRequest) -> str:
+    """The address of each kind of server."""
+    return url_of(request)
+
+
+@pytest.fixture
+def redis_store(redis_url: str, namespace: str) -> Iterator[RedisOnlineStore]:
     """Those in Redis."""
-    yield from opened(request)
+    with closing(RedisOnlineStore(redis_url, namespace)) as store:
+        yield store

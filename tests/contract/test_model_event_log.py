@@ -7,7 +7,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from headrace.errors import BusUnavailableError, DefinitionError
 from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_topic
@@ -33,7 +33,13 @@ def log(request: pytest.FixtureRequest) -> Iterator[Other]:
     servers, topic = request.getfixturevalue("services").bootstrap_servers, f"models-{uuid.uuid4()}"
     ensure_topic(servers, topic)
     kafka = KafkaModelEventLog(servers, topic)
-    yield kafka, lambda record: kafka._writer.write(record.key, record.value, record.headers)
+    others = Producer({"bootstrap.servers": servers})
+
+    def append(record: ModelEventRecord) -> None:
+        others.produce(topic, record.value, record.key, headers=list(record.headers.items()))
+        others.flush()
+
+    yield kafka, append
     kafka.close()
 
 

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.integration
-def test_namespaces_see_nothing_of_each_other(redis_store: RedisOnlineStore, namespace: str) -> None:
+def test_namespaces_see_nothing_of_each_other(redis_store: RedisOnlineStore, redis_url: str, namespace: str) -> None:
     send(redis_store, FIRST)
-    other = RedisOnlineStore(redis_store._url, f"{namespace}x")
+    other = RedisOnlineStore(redis_url, f"{namespace}x")
     assert other.cursors([VIEW]) == [{}]
     assert other.read(VIEW, ZERO, [b"a"]) == [None]
     other.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from headrace.bus.source_partition import NO_CLOCK
+from headrace.features.online.redis.key_names import KeyNames
 from headrace.features.online.redis.lua import DROP
 from headrace.features.online.store import FencedWrite, OnlineStore, shard_of
 from tests.support.online_stores import (
@@ -22,6 +24,7 @@ from tests.support.online_stores import (
     cursor_of,
     field,
     following,
+    redis_client,
     send,
     take_over,
 )
@@ -65,15 +68,15 @@ def removed(store: OnlineStore, reach: dict[str, timedelta]) -> int:
 
 
 @pytest.mark.integration
-def test_nothing_expires_by_the_time_of_redis(redis_store: RedisOnlineStore) -> None:
+def test_nothing_expires_by_the_time_of_redis(redis_store: RedisOnlineStore, redis_url: str, namespace: str) -> None:
     send(redis_store, FIRST)
-    own = [redis_store._keys.cursors(shard, VIEW) for shard in range(redis_store.shards)]
-    own += [redis_store._keys.entity_prefix(shard_of(key, redis_store.shards), VIEW) + key for key in FIRST.keys]
-    keys = [
-        key for key in redis_store._redis.scan_iter(b"*:shop@1:*") if key.startswith(tuple(redis_store._keys.prefixes))
-    ]
-    assert sorted(keys) == sorted(own)
-    assert {redis_store._redis.pttl(key) for key in keys} == {-1}
+    names = KeyNames(namespace, redis_store.shards)
+    own = [names.cursors(shard, VIEW) for shard in range(names.shards)]
+    own += [names.entity_prefix(shard_of(key, names.shards), VIEW) + key for key in FIRST.keys]
+    with closing(redis_client(redis_url)) as redis:
+        keys = [key for key in redis.scan_iter(b"*:shop@1:*") if key.startswith(tuple(names.prefixes))]
+        assert sorted(keys) == sorted(own)
+        assert {redis.pttl(key) for key in keys} == {-1}
 
 
 @pytest.mark.integration

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from redis import Redis, RedisCluster
 
 from headrace.bus.source_partition import SourcePartition
 from headrace.features.online.cursor import Cursor, merge_cursors
 from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.features.online.redis.redis_store import RedisOnlineStore
+from headrace.features.online.redis.url import of_node
 from headrace.features.online.store import FencedWrite, OnlineStore, shard_of
 
 if TYPE_CHECKING:
@@ -24,8 +26,6 @@ FIRST = FencedWrite(
     VIEW, ZERO, Cursor(ME, -1), Cursor(ME, 10, rows_total=9, clock=77, partitions=2), [b"a", b"b"], [b"A", b"B"]
 )
 
-
-SERVERS = [pytest.param(name, marks=pytest.mark.integration) for name in ("redis", "cluster")]
 
 SERVERS = [pytest.param(name, marks=pytest.mark.integration) for name in ("redis", "cluster")]
 KINDS = ["memory", "memory in 64 shards", *SERVERS]
@@ -47,6 +47,11 @@ def url_of(request: pytest.FixtureRequest) -> str:
     return str(
         request.getfixturevalue("redis_cluster").url if is_cluster else request.getfixturevalue("services").redis_url
     )
+
+
+def redis_client(url: str) -> Any:
+    """redis-py's own client of a server."""
+    return Redis.from_url(url) if of_node(url) == url else RedisCluster.from_url(of_node(url))
 
 
 def send(store: OnlineStore, *writes: FencedWrite) -> list[bool]:

@@ -130,7 +130,7 @@ BYTES = {
 
 def test_the_training_load_is_in_order_and_late_as_asked_and_its_page_shows_ratios() -> None:
     load = training_sets.Load(4_000, 400, users=20, late=0.2)
-    rows = training_sets._events(load, 0, 4_000)
+    rows = training_sets.events_of(load, 0, 4_000)
     for _, part in rows.group_by("__partition"):
         assert part["__offset"].to_list() == list(range(1_000))
         assert part["__available_at"].is_sorted()

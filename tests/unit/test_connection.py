@@ -40,14 +40,22 @@ def test_the_same_options_give_the_same_client() -> None:
         assert hr.async_features() is hr.async_features()
 
 
-def test_a_connection_closes_the_clients_that_it_opened() -> None:
-    async def use() -> headrace.FeatureClient:
-        async with Connection(NOWHERE) as hr:
-            hr.async_features()
-            return hr.features()
+def test_a_connection_closes_the_clients_that_it_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[object] = []
 
-    client = asyncio.run(use())
-    assert client._store._client.redis.connection_pool._available_connections == []  # type: ignore[attr-defined]
+    def close(client: object) -> None:
+        closed.append(client)
+
+    async def close_async(client: object) -> None:
+        closed.append(client)
+
+    async def use() -> set[object]:
+        async with Connection(NOWHERE) as hr:
+            return {hr.features(), hr.async_features()}
+
+    monkeypatch.setattr(headrace.FeatureClient, "close", close)
+    monkeypatch.setattr(headrace.AsyncFeatureClient, "close", close_async)
+    assert asyncio.run(use()) == set(closed)
 
 
 def test_a_feed_yields_the_events_of_one_model_or_of_all() -> None:

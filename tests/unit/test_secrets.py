@@ -227,5 +227,5 @@ def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o750
 
 
-def test_what_is_hidden_is_hidden_twice_without_change() -> None:
+def test_a_hidden_text_stays_the_same_when_it_is_hidden_again() -> None:
     assert redacted(SecretUrl(REDIS)) == redacted(redacted(REDIS)) == "redis://worker:***@127.0.0.1:1/0"
