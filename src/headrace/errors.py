@@ -19,6 +19,7 @@
     │   ├── DataLossError             the topic starts beyond the event log: an operator decides
     │   ├── FencedError               another owner writes here now: drop the memory, acquire again
     │   ├── FitError                  the user's train function raised, died, or took too long
+    │   ├── PredictionError           an estimator cannot predict a row
     │   ├── UnknownVersionError       the registry has no such version of a model
     │   └── ArtifactError             a model's bytes, digest or types are not those of its event
     └── TransientError                the same call may succeed later, unchanged
@@ -158,6 +159,10 @@ class FencedError(TerminalError):
 
 class FitError(TerminalError):
     """The user's train function raised, ended without a result, or took too long."""
+
+
+class PredictionError(TerminalError):
+    """An estimator cannot predict a row: it raises, or gives no number. Other rows are not concerned."""
 
 
 class UnknownVersionError(TerminalError):

@@ -1,15 +1,30 @@
-"""Answers requests with the live version of a model: it looks features up, predicts, and logs the answer."""
+"""Answers requests with the live version of a model: it looks features up, predicts, and logs the answer.
+
+A request that cannot be predicted has an answer of its own, which says why. The others of its batch have theirs.
+"""
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import structlog
 
-from headrace.errors import DefinitionError, NoModelError
+from headrace.errors import (
+    EntityKeyError,
+    HeadraceError,
+    NoModelError,
+    PredictionError,
+    RefusedError,
+    RequestValueError,
+    TerminalError,
+)
 from headrace.features.kernel.on_demand import on_demand
 from headrace.models.predictions import PREDICTIONS, VECTORS, Prediction, ServedVector
+from headrace.models.row_scores import row_scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +32,18 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from headrace.bus.event import Event
     from headrace.bus.producer import EventProducer
+    from headrace.bus.stream import Stream
     from headrace.models.model_events import ServiceRef
+    from headrace.models.row_scores import RowScores
     from headrace.serving.features import FeatureClient, FeatureVectors, Status
     from headrace.serving.subscriber import LoadedModel, ModelSubscriber
+
+logger = structlog.get_logger(__name__)
+_NO_SCORE = float("nan")
+_NAMED = 5
+"""The number of requests that a warning names."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +52,9 @@ class Predicted:
 
     ``statuses`` are those of the views, and ``at`` is the time of the features; the fallback has neither. ``shadows``
     has the score of each version that saw the same vector.
+
+    If the request could not be predicted, ``error`` says why, ``version`` is 0, and ``value`` is the fallback, or NaN
+    if there is none.
 
     >>> import headrace
     >>> with headrace.connect() as hr:
@@ -43,13 +69,24 @@ class Predicted:
     at: datetime | None
     vector_id: str
     shadows: Mapping[int, float]
+    error: HeadraceError | None = None
+
+
+@dataclass(frozen=True)
+class _LookedUp:
+    """Requests that were looked up together, and the estimator's input for them."""
+
+    requests: Sequence[Mapping[str, Any]]
+    found: FeatureVectors
+    frame: pd.DataFrame
 
 
 class Answerer:
     """Predicts with the live version of one model, from parts that are handed in.
 
     ``subscriber`` has the version, ``features`` looks up, ``producer`` takes the log of served vectors and predictions
-    (None: nothing is logged). ``fallback`` is the answer before version 1. ``new_id`` makes the ids of vectors.
+    (None: nothing is logged). ``fallback`` is the answer before version 1 and for a request that cannot be predicted.
+    ``new_id`` makes the ids of vectors.
     """
 
     def __init__(
@@ -66,10 +103,23 @@ class Answerer:
         self._producer = producer
         self._new_id = new_id
         self._fallback = fallback
+        self._failures = 0
+        self._counting = threading.Lock()
+
+    @property
+    def failures(self) -> int:
+        """The number of requests so far that could not be predicted."""
+        return self._failures
 
     def predict(self, request: Mapping[str, Any], *, as_of: datetime | None = None) -> Predicted:
-        """Predict one request: a mapping with the model's key, its join keys and its request features."""
-        return self.predict_many([request], as_of=as_of)[0]
+        """Predict one request: a mapping with the model's key, its join keys and its request features.
+
+        Raises what :meth:`predict_many` raises. Without a fallback, the ``error`` of the answer is raised too.
+        """
+        (answer,) = self.predict_many([request], as_of=as_of)
+        if answer.error is not None and self._fallback is None:
+            raise answer.error
+        return answer
 
     def predict_many(
         self,
@@ -78,27 +128,25 @@ class Answerer:
         as_of: datetime | None = None,
         shadows: Sequence[LoadedModel] = (),
     ) -> list[Predicted]:
-        """Predict many requests at one t with one version; ``shadows`` see the same vectors and are logged as such.
+        """Predict many requests with one version; ``shadows`` see the same vectors and are logged as such.
 
-        Raises NoModelError before version 1 if there is no fallback, DefinitionError for a request that lacks a field
-        of the model, RequestValueError if an on-demand feature cannot be computed from it, and
-        OnlineStoreUnavailableError.
+        All requests are looked up at one t. Only if one of them cannot be looked up, its neighbours are looked up again
+        without it, each part at its own t unless ``as_of`` is given. The ``error`` of an answer is
+
+        - RequestValueError, if the request lacks a field of the model or a value of an on-demand feature;
+        - EntityKeyError, if a join key has another type;
+        - PredictionError, if the estimator raises for it, or gives no number, or the answer cannot be logged.
+
+        Raises NoModelError before version 1 if there is no fallback, FeaturesUnknownError, and
+        OnlineStoreUnavailableError: then no request has an answer.
         """
         model = self._subscriber.current
         if model is None:
             return [self._without_model() for _ in requests]
-        if not requests:
-            return []
-        service = model.published.service
-        made = on_demand(service.on_demand)
-        given = made.given(requests)
-        views = [f"{view.name}@{view.spec_hash}" for view in service.views]
-        found = self._features.get_views(views, requests, as_of=as_of).with_on_demand(made, given)
-        matrix = model_frame(service, requests, found)
-        scores = {loaded.version: _scores(loaded, matrix) for loaded in (*shadows, model)}
-        answers = [self._answer(row, found, model.version, scores) for row in range(len(requests))]
-        if self._producer is not None:
-            self._log(self._producer, model, requests, found, answers)
+        answers: list[Predicted] = []
+        for part in self._look_up(model.published.service, requests, as_of) if requests else ():
+            answers += [self._failed(part)] if isinstance(part, HeadraceError) else self._answers(model, part, shadows)
+        self._report(model, requests, answers)
         return answers
 
     def _without_model(self) -> Predicted:
@@ -106,34 +154,108 @@ class Answerer:
             raise NoModelError("no version of the model is live yet: wait, or give the predictor a fallback")
         return Predicted(self._fallback, 0, {}, None, "", {})
 
+    def _failed(self, error: HeadraceError, statuses: Mapping[str, Status] | None = None) -> Predicted:
+        value = _NO_SCORE if self._fallback is None else self._fallback
+        return Predicted(value, 0, statuses or {}, None, "", {}, error)
+
+    def _look_up(
+        self, service: ServiceRef, requests: Sequence[Mapping[str, Any]], as_of: datetime | None
+    ) -> list[_LookedUp | HeadraceError]:
+        """Return the requests in parts, in their order. A request that cannot be looked up is a part of its own."""
+        try:
+            return [self._looked_up(service, requests, as_of)]
+        except (EntityKeyError, RequestValueError) as error:
+            if len(requests) == 1:
+                return [error]
+            half = len(requests) // 2
+            return [
+                *self._look_up(service, requests[:half], as_of),
+                *self._look_up(service, requests[half:], as_of),
+            ]
+
+    def _looked_up(
+        self, service: ServiceRef, requests: Sequence[Mapping[str, Any]], as_of: datetime | None
+    ) -> _LookedUp:
+        check_fields(service, requests)  # before the store is asked
+        made = on_demand(service.on_demand)
+        given = made.given(requests)
+        views = [f"{view.name}@{view.spec_hash}" for view in service.views]
+        found = self._features.get_views(views, requests, as_of=as_of).with_on_demand(made, given)
+        return _LookedUp(requests, found, model_frame(service, requests, found))
+
+    def _answers(self, model: LoadedModel, part: _LookedUp, shadows: Sequence[LoadedModel]) -> list[Predicted]:
+        """Return the answers to the requests of one look-up, once they are logged."""
+        scores = {loaded.version: row_scores(loaded.estimator, part.frame) for loaded in (*shadows, model)}
+        values = part.found.to_lists()
+        return [self._answer(model, part, row, values[row], scores) for row in range(len(part.requests))]
+
     def _answer(
-        self, row: int, found: FeatureVectors, version: int, scores: Mapping[int, Sequence[float]]
+        self, model: LoadedModel, part: _LookedUp, row: int, values: Sequence[Any], scores: Mapping[int, RowScores]
     ) -> Predicted:
-        by_version = {v: float(column[row]) for v, column in scores.items()}
-        return Predicted(by_version[version], version, found.statuses(row), found.at, self._new_id(), by_version)
+        found, statuses = part.found, part.found.statuses(row)
+        error = scores[model.version].errors.get(row)
+        if error is not None:
+            return self._failed(error, statuses)
+        by_version = {v: float(own.scores[row]) for v, own in scores.items() if row not in own.errors}
+        value = by_version[model.version]
+        answer = Predicted(value, model.version, statuses, found.at, self._new_id(), by_version)
+        try:
+            vector = _vector(model, part.requests[row], answer, found, row=row, values=values)
+            self._log(vector, answer)
+        except (TypeError, ValueError, TerminalError) as reason:
+            return self._failed(_not_logged(reason), statuses)
+        return answer
 
-    def _log(
-        self,
-        producer: EventProducer,
-        model: LoadedModel,
-        requests: Sequence[Mapping[str, Any]],
-        found: FeatureVectors,
-        answers: Sequence[Predicted],
-    ) -> None:
-        at = found.at
-        for row, (request, answer, values) in enumerate(zip(requests, answers, found.to_lists(), strict=True)):
-            vector = _vector(model, request, answer, found, row=row, values=values)
-            producer.send(VECTORS, vector, timestamp=at)
-            for version, score in answer.shadows.items():
-                prediction = _prediction(vector, version, score, live=version == model.version)
-                producer.send(PREDICTIONS, prediction, timestamp=at)
+    def _log(self, vector: ServedVector, answer: Predicted) -> None:
+        """Log the vector and the prediction of each version that has one."""
+        if self._producer is None:
+            return
+        self._send(self._producer, VECTORS, vector, at=answer.at)
+        for version, score in answer.shadows.items():
+            prediction = _prediction(vector, version, score, live=version == answer.version)
+            self._send(self._producer, PREDICTIONS, prediction, at=answer.at)
+
+    def _send(self, producer: EventProducer, stream: Stream, event: Event, *, at: datetime | None) -> None:
+        """Send an event. Earlier events that the broker has refused meanwhile are logged, and cost this one nothing."""
+        while True:
+            try:
+                producer.send(stream, event, timestamp=at)
+            except RefusedError as error:
+                self.lost(error)
+            else:
+                return
+
+    def lost(self, error: RefusedError) -> None:
+        """Count and log answers that the broker has refused, and which are therefore not in the log."""
+        self._count(len(error.records))
+        logger.warning("answers are not logged", records=len(error.records), reason=str(error))
+
+    def _count(self, failures: int) -> None:
+        with self._counting:
+            self._failures += failures
+
+    def _report(self, model: LoadedModel, requests: Sequence[Mapping[str, Any]], answers: Sequence[Predicted]) -> None:
+        """Count the requests that were not predicted, and log one line for each reason."""
+        key = model.published.service.key
+        failed = [(str(answer.error), request.get(key)) for request, answer in zip(requests, answers, strict=True)
+                  if answer.error is not None]  # fmt: skip
+        self._count(len(failed))
+        for reason, count in Counter(reason for reason, _ in failed).items():
+            keys = [str(own) for why, own in failed if why == reason][:_NAMED]
+            logger.warning(
+                "requests were not predicted", model=model.event.model, version=model.version, requests=count,
+                reason=reason, keys=keys,
+            )  # fmt: skip
 
 
-def model_frame(service: ServiceRef, requests: Sequence[Mapping[str, Any]], found: FeatureVectors) -> pd.DataFrame:
-    """Return the estimator's input: the feature columns, then the request features; numbers are float64.
+def _not_logged(reason: Exception) -> PredictionError:
+    error = PredictionError(f"the answer cannot be logged: {type(reason).__name__}: {reason}")
+    error.__cause__ = reason
+    return error
 
-    Raises DefinitionError for a request that lacks the model's key or a request feature. None counts as a value.
-    """
+
+def check_fields(service: ServiceRef, requests: Sequence[Mapping[str, Any]]) -> None:
+    """Raise RequestValueError for a request that lacks the model's key or a request feature. None counts as a value."""
     wanted = [service.key, *service.request_features]
     for row, request in enumerate(requests):
         lacking = [name for name in wanted if name not in request]
@@ -142,18 +264,21 @@ def model_frame(service: ServiceRef, requests: Sequence[Mapping[str, Any]], foun
                 f"request {row} of {len(requests)} lacks {lacking}: service {service.name!r} wants the key and the "
                 f"request features {wanted}; the request has {sorted(request)}"
             )
-            raise DefinitionError(message)
+            raise RequestValueError(message)
+
+
+def model_frame(service: ServiceRef, requests: Sequence[Mapping[str, Any]], found: FeatureVectors) -> pd.DataFrame:
+    """Return the estimator's input: the feature columns, then the request features; numbers are float64.
+
+    Raises what :func:`check_fields` raises.
+    """
+    check_fields(service, requests)
     import pandas as pd  # noqa: PLC0415 - comes with headrace[serving]
 
     own = {name: [request[name] for request in requests] for name in service.request_features}
     features = found.to_numpy()[:, [found.columns.index(name) for name in service.columns]]
     frame = pd.DataFrame(features, columns=list(service.columns))
     return pd.concat([frame, pd.DataFrame(own, index=frame.index)], axis=1) if own else frame
-
-
-def _scores(model: LoadedModel, frame: pd.DataFrame) -> Sequence[float]:
-    scores: list[float] = model.estimator.predict_proba(frame)[:, 1].tolist()
-    return scores
 
 
 def _vector(

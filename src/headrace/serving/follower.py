@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from headrace.base.times import epoch_us
+from headrace.errors import RefusedError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -24,12 +25,17 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class ServedRound:
-    """The counts of one round. ``version`` is the live version, 0 before version 1."""
+    """The counts of one round. ``version`` is the live version, 0 before version 1.
+
+    Of ``requests``, ``predicted`` have a score, and ``failed`` could not be predicted. ``logged`` counts the
+    predictions of all versions.
+    """
 
     requests: int
     predicted: int
     logged: int
     version: int
+    failed: int = 0
 
 
 class RequestFollower:
@@ -70,7 +76,7 @@ class RequestFollower:
             except msgspec.MsgspecError as error:  # the workers keep it as a dead letter
                 logger.warning("a request does not decode", error=str(error), offset=message.offset())
             else:
-                self._pending.append(msgspec.structs.asdict(event))
+                self._take(msgspec.structs.asdict(event), message.offset())
 
     def receive_all(self, total: int) -> None:
         """Read requests until ``total`` were received since the start."""
@@ -78,13 +84,38 @@ class RequestFollower:
             self.receive(1.0)
 
     def serve(self, as_of: datetime | None = None) -> ServedRound:
-        """Predict the pending requests, in the order of their times, and log the answers durably."""
-        pending, self._pending = sorted(self._pending, key=lambda request: epoch_us(request[self._at])), []
+        """Predict the pending requests, in the order of their times, and log the answers durably.
+
+        Raises TransientError and FeaturesUnknownError: then the requests are still pending.
+        """
+        pending = sorted(self._pending, key=lambda request: epoch_us(request[self._at]))
         current = self._subscriber.current
         if current is None or not pending:
+            self._pending = []
             return ServedRound(len(pending), 0, 0, 0 if current is None else current.version)
         self._first = self._first or current
         shadows = [self._first] if self._shadow_first and self._first.version != current.version else []
         answers: list[Predicted] = self._answerer.predict_many(pending, as_of=as_of, shadows=shadows)
-        self._producer.flush()
-        return ServedRound(len(pending), len(answers), sum(len(answer.shadows) for answer in answers), current.version)
+        self._pending = []
+        self._flush()
+        failed = sum(answer.error is not None for answer in answers)
+        logged = sum(len(answer.shadows) for answer in answers)
+        return ServedRound(len(pending), len(answers) - failed, logged, current.version, failed)
+
+    def _take(self, request: dict[str, Any], offset: int | None) -> None:
+        """Keep a request until it is predicted. Its time orders it, so a request without one is left out."""
+        at = request[self._at]
+        if at is None or at.tzinfo is None:
+            logger.warning("a request has no time with a zone", field=self._at, offset=offset)
+        else:
+            self._pending.append(request)
+
+    def _flush(self) -> None:
+        """Wait until the answers are on the bus. The broker may refuse some: the others are waited for."""
+        while True:
+            try:
+                self._producer.flush()
+            except RefusedError as error:
+                self._answerer.lost(error)
+            else:
+                return

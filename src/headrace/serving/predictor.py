@@ -44,7 +44,8 @@ class Predictor:
 
     - ``features``: the client for look-ups (default: one of its own, with the predictor's clock);
     - ``application="application"``: the name under which loaded versions are acknowledged;
-    - ``fallback``: the answer before version 1; without it NoModelError is raised;
+    - ``fallback``: the answer before version 1 and for a request that cannot be predicted; without it the error is
+      raised;
     - ``clock`` and ``new_id``: the time, and the ids of served vectors.
 
     Served vectors and predictions are logged to the bus. Use it as a context, or ``close`` it.
@@ -95,6 +96,11 @@ class Predictor:
         """The version that predicts now, or None before version 1."""
         return self.subscriber.current
 
+    @property
+    def failures(self) -> int:
+        """The number of requests so far that could not be predicted. The log says which, and why."""
+        return self._answerer.failures
+
     def wait_until_ready(self, timeout: Duration = "30s", *, version: int | None = None) -> LoadedModel:
         """Wait until a version predicts, and return it. ``version``: wait for exactly this one.
 
@@ -105,12 +111,17 @@ class Predictor:
     def predict(self, request: Mapping[str, Any], *, as_of: datetime | None = None) -> Predicted:
         """Predict one request: a mapping with the model's key, its join keys and its request features.
 
-        ``as_of``: predict with the features of that time, instead of now.
+        ``as_of``: predict with the features of that time, instead of now. If the request cannot be predicted, the
+        answer is the fallback, with an ``error``; without a fallback RequestValueError, EntityKeyError or
+        PredictionError is raised.
         """
         return self._answerer.predict(request, as_of=as_of)
 
     def predict_many(self, requests: Sequence[Mapping[str, Any]], *, as_of: datetime | None = None) -> list[Predicted]:
-        """Predict many requests at one time with one version."""
+        """Predict many requests with one version.
+
+        A request that cannot be predicted has an answer with an ``error``, and costs no other request its score.
+        """
         return self._answerer.predict_many(requests, as_of=as_of)
 
     def close(self) -> None:

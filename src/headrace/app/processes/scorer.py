@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import sys
+import time
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import structlog
 
 from headrace.app.processes.connections import addresses, client_options
 from headrace.base.times import utc_datetime
+from headrace.errors import FeaturesUnknownError, TransientError
 from headrace.models import artifact
 
 if TYPE_CHECKING:
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from headrace.app.project.settings import Settings
     from headrace.serving.follower import RequestFollower
     from headrace.serving.subscriber import ModelSubscriber
+
+logger = structlog.get_logger(__name__)
+_RETRY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -134,4 +140,16 @@ def serve_until_interrupted(app: Scorer) -> None:
     app.subscriber.start()
     while True:
         app.follower.receive(0.2)
-        app.follower.serve()
+        _serve_until_answered(app.follower)
+
+
+def _serve_until_answered(follower: RequestFollower) -> None:
+    """Predict the pending requests. While a server does not answer, or Redis is being filled, they wait."""
+    while True:
+        try:
+            follower.serve()
+        except (TransientError, FeaturesUnknownError) as error:
+            logger.warning("requests wait for an answer", reason=str(error))
+            time.sleep(_RETRY_S)
+        else:
+            return

@@ -49,7 +49,7 @@ def _public(place: str) -> str:
 
 DurationText = Annotated[str, AfterValidator(_duration)]
 UrlWithPassword = Annotated[str, AfterValidator(SecretUrl), PlainSerializer(str)]
-Place = Annotated[str, AfterValidator(_public)]
+PublicPlace = Annotated[str, AfterValidator(_public)]
 _STRICT = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 
 
@@ -153,14 +153,16 @@ class Settings(BaseModel):
     redis_url: UrlWithPassword | None = Field(
         default=None, description="Redis or Valkey: redis://…, redis+cluster://… Not set: a local Valkey."
     )
-    event_log: Place = Field(
+    event_log: PublicPlace = Field(
         default="{data_dir}/events",
         description="Place of the event log's Delta tables: a folder or the URL of an object store.",
     )
     registry_uri: UrlWithPassword = Field(
         default="sqlite:///{data_dir}/registry/mlflow.db", description="MLflow tracking and registry URI."
     )
-    artifacts: Place = Field(default="{data_dir}/artifacts", description="Place of model artifacts: a folder or a URL.")
+    artifacts: PublicPlace = Field(
+        default="{data_dir}/artifacts", description="Place of model artifacts: a folder or a URL."
+    )
     feature_store: Path | None = Field(
         default=None,
         description="Folder of Feast's feature_store.yaml. `headrace apply` updates its registry. Not set: the "
@@ -194,7 +196,9 @@ class Settings(BaseModel):
         description="How long replaced files of the event log are kept: at least 7d, and longer than the longest "
         "training run.",
     )
-    feature_tables: Place = Field(default="{data_dir}/features", description="Folder of the tables of feature values.")
+    feature_tables: PublicPlace = Field(
+        default="{data_dir}/features", description="Folder of the tables of feature values."
+    )
     feature_tables_interval: DurationText = Field(
         default="0s",
         description="How often workers update the tables of feature values; 0s: never. The first time everything that "

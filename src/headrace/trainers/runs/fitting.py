@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from headrace.base.times import utc_datetime
-from headrace.errors import ArtifactError, FitError
+from headrace.errors import ArtifactError, FitError, PredictionError
 from headrace.models import artifact
+from headrace.models.row_scores import row_scores
 from headrace.trainers.definitions import Run
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class InlineFits:
         """Do one fit here. An exception of the user's train function is not wrapped."""
         try:
             return _perform(task)
-        except ArtifactError as error:
+        except (ArtifactError, PredictionError) as error:
             raise FitError(_failed(task, str(error))) from error
 
 
@@ -144,7 +145,7 @@ def _child(connection: Connection, memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     try:
         connection.send(_perform(connection.recv()))
-    except ArtifactError as error:
+    except (ArtifactError, PredictionError) as error:
         connection.send(str(error))
     except Exception:  # noqa: BLE001 - the parent words it
         connection.send(traceback.format_exc())
@@ -189,5 +190,13 @@ def describe_run(model: str, request_id: str, seed: int, data: Examples) -> Run:
 
 
 def predict(estimator: Any, frame: pd.DataFrame) -> np.ndarray:
-    """The probability that the label is true, one entry a row."""
-    return np.asarray(estimator.predict_proba(frame), np.float64)[:, 1] if len(frame) else np.zeros(0)
+    """Return the probability that the label is true, one entry a row. Raises PredictionError if a row has none."""
+    found = row_scores(estimator, frame)
+    if found.errors:
+        row, error = min(found.errors.items())
+        message = (
+            f"{len(found.errors):,} of {len(frame):,} rows cannot be predicted, the first is row {row}: {error}; train "
+            "a pipeline that predicts every row, for example with OneHotEncoder(handle_unknown='ignore')"
+        )
+        raise PredictionError(message) from error
+    return found.scores
