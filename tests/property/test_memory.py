@@ -13,6 +13,7 @@ from headrace.base.times import epoch_us
 from headrace.bus.event import encode
 from headrace.bus.source_partition import SourcePartition
 from headrace.features.kernel.field import unpack
+from headrace.features.kernel.tile_kernel import kernel
 from headrace.features.online.entity_key import serializer
 from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
@@ -87,13 +88,11 @@ def test_forgetting_an_entity_changes_no_byte(batches: list[Batch], forget_after
 
 
 def test_entities_used_least_recently_are_forgotten() -> None:
-    store = MemoryOnlineStore()
-    view = ViewPartition(spending.spec, SOURCE, store)
-    view.acquire(bytes(16), 1)
-    folded = view.memory._folded
+    of = kernel(spending.spec)
+    folded = FoldedView(of)
     for _ in range(100):
         folded.add()
-    partials = np.repeat(view.memory.kernel.empty, 30)
+    partials = np.repeat(of.empty, 30)
     again = np.arange(60, 90)
     folded.fold(again, np.zeros(30, np.int64), partials, np.zeros(30, np.int64))
     kept = folded.forget(30)
@@ -126,18 +125,17 @@ def entries(view: ViewPartition) -> int:
 
 def test_an_event_further_ahead_than_the_view_was_made_for_takes_no_living_place() -> None:
     """The tolerance of a stream may grow while an old version of a view is still folded."""
-    view = ViewPartition(spending.spec, SOURCE, MemoryOnlineStore())
-    view.acquire(bytes(16), 1)
-    folded, minute = view.memory._folded, 60_000_000
+    of, minute = kernel(spending.spec), 60_000_000
+    folded = FoldedView(of)
     slot = folded.add()
-    beyond = folded._rings[0]._places * view.memory.kernel.sizes[0]  # it would take the place of the first one
+    beyond = folded._rings[0]._places * of.sizes[0]  # it would take the place of the first one
     times = np.array([0, beyond]) + 1_000_000 * minute
-    partials = np.repeat(view.memory.kernel.empty, 2)
+    partials = np.repeat(of.empty, 2)
     for time in times:
         folded.fold(np.array([slot]), np.array([time]), partials[:1], np.array([times[0]]))
     field = folded.fields(np.array([slot]), np.array([2]), np.array([times[0]]))[0]
-    again = FoldedView(view.memory.kernel)
+    again = FoldedView(of)
     again.add(field)
     assert again.fields(np.array([0]), np.array([2]), np.array([times[0]])) == [field]
-    kept = unpack(field, view.memory.kernel.layout)[1][0]["k"] * view.memory.kernel.sizes[0]
-    assert kept.tolist() == [time // view.memory.kernel.sizes[0] * view.memory.kernel.sizes[0] for time in times]
+    kept = unpack(field, of.layout)[1][0]["k"] * of.sizes[0]
+    assert kept.tolist() == [time // of.sizes[0] * of.sizes[0] for time in times]

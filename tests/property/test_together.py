@@ -25,6 +25,8 @@ from tests.support.example_budget import examples
 if TYPE_CHECKING:
     from headrace.features.definitions.aggregates import Aggregate
 
+EVERYWHERE = {b"%d" % number for number in range(64)}
+"""Keys that lie in all shards, of nobody who visits."""
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SOURCES = [SourcePartition(0, bytes(16)), SourcePartition(2, bytes(16)), SourcePartition(5, bytes([1]) * 16)]
 
@@ -70,6 +72,7 @@ class Side:
     def __init__(self, view: FeatureView, shards: int, *, together: bool) -> None:
         self.store, self.together = MemoryOnlineStore(lambda: 0, shards=shards), together
         memory = ViewMemory(view.spec, self.store) if together else None
+        self.keys = EVERYWHERE
         self.views = [ViewPartition(view.spec, source, self.store, memory) for source in SOURCES]
         for owned in self.views:
             owned.acquire(bytes(16), len(SOURCES))
@@ -86,6 +89,7 @@ class Side:
             assert all(self.store.write(of))
             for write in of:
                 view.applied(write)
+                self.keys = self.keys.union(write.keys)
                 assert {shard_of(key, self.store.shards) for key in write.keys} <= {write.shard}
 
     def fold_in_vain(self, index: int, rows: LoggedRows, end: int) -> None:
@@ -101,7 +105,10 @@ class Side:
             assert all(self.store.write(level))
             for write in level:
                 view.applied(write)
-        return self.store._cursors, {key: fields for key, fields in self.store._fields.items() if fields}
+        (found,) = self.store.look_up([(self.views[0].view, sorted(self.keys))])
+        assert found.snapshots.keys() == {*range(self.store.shards)}
+        fields = dict(zip(sorted(self.keys), found.fields, strict=True))
+        return {shard: each.cursors for shard, each in found.snapshots.items()}, fields
 
 
 @settings(deadline=None, max_examples=examples(60))
