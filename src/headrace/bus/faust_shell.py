@@ -58,6 +58,8 @@ def listen(app: faust.App, topic: str, handler: Handler) -> None:
 class ThreadService(Service):  # type: ignore[misc]  # mode has no types
     """Runs a blocking loop in a thread, next to the agents. If the loop raises, so does the process."""
 
+    logger = logging.getLogger("mode")  # what mode says about its own life is of no use to a reader
+
     def __init__(self, run: Callable[[], None], stop: Callable[[], None], **kwargs: Any) -> None:
         self._run, self._stop_loop = run, stop
         self._thread = threading.Thread(target=self._guarded, name="headrace-loop")

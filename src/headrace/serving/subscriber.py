@@ -148,9 +148,17 @@ class ModelSubscriber:
             found = self._swapped.wait_for(lambda: self._loaded(version), duration_us(timeout) / SECOND)
         if found is None:
             wanted = "no version" if version is None else f"no version {version}"
-            why = f": {self.error}" if self.error is not None else ""
-            raise NoModelError(f"model {self._model!r} has {wanted} loaded after {timeout}{why}") from self.error
+            message = f"model {self._model!r} has {wanted} loaded after {timeout}: {self._why_none()}"
+            raise NoModelError(message) from self.error
         return found
+
+    def _why_none(self) -> str:
+        if self.error is not None:
+            return str(self.error)
+        live = self._state.version
+        if live is None:
+            return "the model events name none; is a trainer running? `headrace models list` shows all versions"
+        return f"version {live} is live"
 
     def _loaded(self, version: int | None) -> LoadedModel | None:
         current = self._current

@@ -187,9 +187,9 @@ def explain(
         print_json(_details(found) | {"tiles": _tiles(found), "events": _events(found)})
         return
     print_details(_details(found))
-    typer.echo(f"\n{len(found.tiles)} tiles")
+    typer.echo(f"\ntiles: {len(found.tiles)}")
     print_rows(("from", "to", "partition", "value"), _tiles(found))
-    typer.echo(f"\nthe newest {found.events.height} events in these tiles, from the event log")
+    typer.echo(f"\nnewest events in these tiles, from the event log: {found.events.height}")
     if found.events.height:
         print_rows(found.events.columns, _events(found))
 
