@@ -100,5 +100,6 @@ def application(namespace: str) -> CardPayments:
         first_after=3_000,
         triggers=volume(labels=3_000),
         gate=Gate("auc", holdout="14d"),
+        own_event="excluded",
     )
     return CardPayments(payments, settlements, features, model)

@@ -125,6 +125,7 @@ class LoggedAuditScene(AuditScene):
             train=lambda: None,
             triggers=volume(labels=1),
             gate=Gate("auc"),
+            own_event="excluded",
         )
 
     def logged(self, **changes: Any) -> LoggedAuditScene:

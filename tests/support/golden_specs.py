@@ -78,6 +78,7 @@ HASHES = {
         "crash": "35d6d087c7482abc",
     },
     "model": {
+        "own event": "73ad7766a97216f2",
         "trigger volume": "140aeb28867bcaba",
         "trigger drift": "e021c9e9e97bab5f",
         "trigger performance": "feb5f446dd60e154",
@@ -266,6 +267,7 @@ WIRE = {
         "crash": "0050cd1523841828",
     },
     "model": {
+        "own event": "9c898974c18e8d9b",
         "trigger volume": "d86002bf8d44a257",
         "trigger drift": "9264d575c2da844e",
         "trigger performance": "9eaa657bb0683646",

@@ -85,6 +85,7 @@ model = Model(
     first_after=2_000,
     triggers=volume(labels=2_000),
     gate=Gate("auc", holdout="14d"),
+    own_event="excluded",
 )
 
 

@@ -10,7 +10,7 @@ import pytest
 from headrace.bus.event import Event
 from headrace.bus.stream import Stream
 from headrace.errors import DefinitionError
-from headrace.features.definitions.aggregates import Count
+from headrace.features.definitions.aggregates import Count, Histogram, Last, Max
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.expression import col
 from headrace.features.definitions.service import FeatureService
@@ -66,6 +66,7 @@ fraud = Model(
     cooldown="7d",
     triggers=any_of(volume(labels=2_000), drift("score", psi=0.2, sample="14d"), performance("auc", drop=0.03)),
     gate=Gate("auc", rule="better", holdout="14d"),
+    own_event="excluded",
 )
 
 
@@ -103,6 +104,7 @@ def test_a_model_is_this_spec() -> None:
             },
         },
         "gate": {"metric": "auc", "rule": "better", "holdout": "14d", "margin": 0.0},
+        "own_event": "excluded",
     }
 
 
@@ -175,3 +177,29 @@ def test_a_wrong_label_is_refused(change: dict[str, Any], said: str) -> None:
 def test_a_wrong_gate_is_refused(change: dict[str, Any], said: str) -> None:
     with pytest.raises(DefinitionError, match=said):
         replace(fraud.gate, **change)
+
+
+def test_a_view_of_the_requests_needs_a_rule_for_the_own_event() -> None:
+    with pytest.raises(DefinitionError, match=r"own_event=None, and views \['card'\].*'included' .* or 'excluded'"):
+        replace(fraud, own_event=None)
+    with pytest.raises(DefinitionError, match="own_event='later'"):
+        replace(fraud, own_event="later")  # type: ignore[arg-type]
+
+
+def test_a_rule_for_the_own_event_without_such_a_view_is_refused() -> None:
+    elsewhere = FeatureView(
+        "card", entity=Entity("card", str), source=Stream("other", Payment, event_time="paid_at"), windows=["1h"],
+        features={"count": Count()},
+    )  # fmt: skip
+    with pytest.raises(DefinitionError, match="own_event='excluded' has no effect"):
+        replace(fraud, features=FeatureService("fraud", [elsewhere]))
+
+
+def test_an_aggregate_that_cannot_leave_one_event_out_is_refused() -> None:
+    kept = FeatureView(
+        "card", entity=Entity("card", str), source=payments, windows=["1h"],
+        features={"count": Count(), "high": Max("amount"), "last": Last("amount"), "sizes": Histogram("amount", [5.0])},
+    )  # fmt: skip
+    with pytest.raises(DefinitionError, match=r"\['card.high \(max\)', 'card.last \(last\)'\].*only count, sum, mean"):
+        replace(fraud, features=FeatureService("fraud", [kept]))
+    assert replace(fraud, features=FeatureService("fraud", [kept]), own_event="included").own_views == [kept]

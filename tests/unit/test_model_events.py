@@ -8,7 +8,7 @@ import pytest
 
 from headrace.errors import CodecError
 from headrace.models import manifest, model_events
-from headrace.models.model_events import Acknowledgement, ModelEventRecord, decode, encode
+from headrace.models.model_events import Acknowledgement, ModelEventRecord, OwnEventRef, decode, encode, format_of
 from tests.support.model_events import MANIFEST, SERVICE, published, retired, rolled_back
 
 GOLDEN = ModelEventRecord(
@@ -58,6 +58,17 @@ def test_a_publication_with_on_demand_features_is_of_format_2() -> None:
     golden = golden.replace(b'mean_delay_6h"]', b'mean_delay_6h","twice"]')
     assert encode(event).value == golden
     assert decode(replace(GOLDEN, value=golden)) == event
+    assert (format_of(SERVICE), format_of(service)) == (1, 2)
+
+
+def test_a_publication_with_a_rule_for_the_own_event_is_of_format_3() -> None:
+    rule = OwnEventRef(rule="excluded", topic="payments", views=["card"])
+    service = msgspec.structs.replace(SERVICE, own_event=rule)
+    event = published("a", 1, expects=None, request_id="delay-1", service=service, format=format_of(service))
+    told = b'"at":"requested_at","own_event":{"rule":"excluded","topic":"payments","views":["card"]}}'
+    golden = GOLDEN.value.replace(b'"format":1', b'"format":3').replace(b'"at":"requested_at"}', told)
+    assert encode(event).value == golden
+    assert decode(replace(GOLDEN, value=golden)) == event
 
 
 @pytest.mark.parametrize("event", [rolled_back("b", 3), rolled_back("b", 3, pin=False), retired("c", 1)])
@@ -80,7 +91,7 @@ def test_a_field_that_a_later_release_added_is_ignored() -> None:
         ({"ce_type": b"\xff"}, None, "utf-8"),
         ({}, b"", "JSON|truncated"),
         ({}, b'{"version": "one"}', "int"),
-        ({}, GOLDEN.value.replace(b'"format":1', b'"format":3'), "upgrade headrace"),
+        ({}, GOLDEN.value.replace(b'"format":1', b'"format":4'), "upgrade headrace"),
     ],
 )
 def test_a_message_of_another_kind_is_refused_with_its_reason(

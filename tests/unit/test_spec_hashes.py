@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,7 @@ from trainers import delay
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from headrace.trainers.model_spec import ModelSpec
     from headrace.trainers.triggers.trigger_rule import TriggerRule
 
 
@@ -187,8 +189,23 @@ def fit(x: Any, y: Any, run: Any) -> Any:
 def model(triggers: TriggerRule, gate: Gate = GATES["better"], features: FeatureService = SERVICE) -> Model:
     return Model(
         "warm", requests=READINGS, request_key="sensor", requested_at="seen_at", features=features, label=LABEL,
-        train=fit, triggers=triggers, gate=gate,
+        train=fit, triggers=triggers, gate=gate, own_event="included",
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class WithoutOwnEvent:
+    """A model whose spec is without the rule for the own event: its golden is older than the rule."""
+
+    model: Model
+
+    @property
+    def spec(self) -> ModelSpec:
+        return msgspec.structs.replace(self.model.spec, own_event=msgspec.UNSET)
+
+    @property
+    def version(self) -> str:
+        return self.spec.version
 
 
 class Asked(Event):
@@ -201,16 +218,17 @@ class Asked(Event):
 
 ASKED = Stream("asked", Asked, event_time="asked_at", key="sensor")
 MODELS = {
-    **{f"trigger {name}": model(rule) for name, rule in TRIGGERS.items()},
-    **{f"gate {name}": model(TRIGGERS["volume"], gate) for name, gate in GATES.items()},
+    "own event": model(TRIGGERS["volume"]),
+    **{f"trigger {name}": WithoutOwnEvent(model(rule)) for name, rule in TRIGGERS.items()},
+    **{f"gate {name}": WithoutOwnEvent(model(TRIGGERS["volume"], gate)) for name, gate in GATES.items()},
     "every setting": Model(
         "warm-2", requests=ASKED, request_key="sensor", requested_at="asked_at", features=ON_DEMAND,
         request_features=["hour"], label=LABEL, train=fit, first_after=500, cooldown="36h", daily_budget=3,
         learn_from="logged", triggers=TRIGGERS["volume"], gate=GATES["better"],
     ),
     "flights": delay,
-    "card payments": application("n").model,
-    "orders": orders_model.model,
+    "card payments": WithoutOwnEvent(application("n").model),
+    "orders": WithoutOwnEvent(orders_model.model),
 }  # fmt: skip
 DEFINITIONS: dict[str, Mapping[str, Any]] = {
     "stream": STREAMS, "entity": ENTITIES, "view": VIEWS, "service": SERVICES, "model": MODELS,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from headrace.bus.event import Event, Field, Kind
     from headrace.bus.stream import Stream
+    from headrace.bus.stream_spec import FieldSpec
 
 _TYPES: dict[Kind, Any] = {
     "int": pl.Int64(),
@@ -33,7 +34,7 @@ _MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _EPOCH = utc_datetime(0)
 
 
-def column_type(field: Field) -> Any:
+def column_type(field: Field | FieldSpec) -> Any:
     """Return the Polars type of a field's column."""
     return pl.List(_TYPES[field.kind]) if field.many else _TYPES[field.kind]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from headrace.base.times import SECOND, duration_us, epoch_us
@@ -10,7 +10,7 @@ from headrace.bus.event import encode
 from headrace.errors import BusUnavailableError, RefusedError, TerminalError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     import msgspec
@@ -29,12 +29,16 @@ _REFUSED = (
 
 @dataclass(frozen=True)
 class ProducerRecord:
-    """A message that was not delivered. ``more`` holds its timestamp and headers, if it has them."""
+    """A message that was not delivered. ``more`` holds its timestamp and headers, if it has them.
+
+    ``delivered`` is called with the message as Kafka has it.
+    """
 
     topic: str
     key: bytes | None
     value: bytes | None
     more: Mapping[str, Any]
+    delivered: Callable[[Message], None] | None = None
 
 
 class EventProducer:
@@ -83,8 +87,23 @@ class EventProducer:
         ``timestamp`` is the record's, None for now. A topic with the broker's timestamps ignores it. Raises what
         :meth:`put` raises.
         """
-        key = "|".join(str(getattr(event, name)) for name in stream.key_fields).encode() if stream.key_fields else None
-        self.put(stream.topic, key, encode(event), timestamp=timestamp)
+        self._accept(_record(stream, event, timestamp))
+
+    def deliver(self, stream: Stream, event: msgspec.Struct, *, timestamp: datetime | None = None) -> tuple[int, int]:
+        """Produce an event, wait until Kafka has it, and return its partition and its offset.
+
+        Raises what :meth:`put` and :meth:`flush` raise, and TerminalError if Kafka does not say the offset, which can
+        happen after the broker has failed.
+        """
+        places: list[tuple[int | None, int | None]] = []
+        record = _record(stream, event, timestamp)
+        self._accept(replace(record, delivered=lambda message: places.append((message.partition(), message.offset()))))
+        self.flush()
+        partition, offset = places[0]
+        if partition is None or offset is None or offset < 0:
+            said = f"{self._servers} has the event of {stream.topic!r}, but does not say its offset"
+            raise TerminalError(said)
+        return partition, offset
 
     def put(
         self,
@@ -104,9 +123,12 @@ class EventProducer:
         more: dict[str, Any] = {} if timestamp is None else {"timestamp": epoch_us(timestamp) // 1_000}
         if headers:
             more["headers"] = list(headers.items())
+        self._accept(ProducerRecord(topic, key, value, more))
+
+    def _accept(self, record: ProducerRecord) -> None:
         self._producer.poll(0)
         self._send_again()
-        self._produce(ProducerRecord(topic, key, value, more))
+        self._produce(record)
 
     def _produce(self, record: ProducerRecord) -> None:
         from confluent_kafka import KafkaException  # noqa: PLC0415
@@ -128,9 +150,11 @@ class EventProducer:
             raise TerminalError(message) from error
 
     def _hand_over(self, record: ProducerRecord) -> None:
-        def delivered(error: KafkaError | None, _: Message) -> None:
+        def delivered(error: KafkaError | None, message: Message) -> None:
             if error is not None:
                 self._failed.append((record, error))
+            elif record.delivered is not None:
+                record.delivered(message)
 
         self._producer.produce(record.topic, record.value, record.key, on_delivery=delivered, **record.more)
 
@@ -171,3 +195,10 @@ class EventProducer:
             record, error = refused[0]
             message = f"{self._servers} refuses {len(refused)} messages, first one to {record.topic!r}: {error.str()}"
             raise RefusedError(message, [record for record, _ in refused])
+
+
+def _record(stream: Stream, event: msgspec.Struct, timestamp: datetime | None) -> ProducerRecord:
+    """Return the record of an event, keyed by the stream's key fields."""
+    key = "|".join(str(getattr(event, name)) for name in stream.key_fields).encode() if stream.key_fields else None
+    more = {} if timestamp is None else {"timestamp": epoch_us(timestamp) // 1_000}
+    return ProducerRecord(stream.topic, key, encode(event), more)

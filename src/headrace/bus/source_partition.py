@@ -56,6 +56,19 @@ class SourcePartition:
         return SourcePartition(int(partition), bytes.fromhex(topic_id))
 
 
+@dataclass(frozen=True, order=True)
+class RecordPlace:
+    """The place of one record: its source partition, and its offset there."""
+
+    source: SourcePartition
+    offset: int
+
+    @property
+    def text(self) -> str:
+        """``<topic id as 32 hex digits>-<partition>-<offset>``, as in served vectors and dead letters."""
+        return f"{self.source.text}-{self.offset}"
+
+
 def by_source(packed: Sequence[bytes]) -> dict[SourcePartition, bytes]:
     """Return the bytes of each source partition, from field names and bytes in turn. Raises CodecError."""
     return {SourcePartition.from_field(name): data for name, data in zip(packed[::2], packed[1::2], strict=True)}

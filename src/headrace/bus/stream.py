@@ -113,6 +113,18 @@ class Stream:
         """The delay of ``available_at=after(…)``, else None."""
         return self.available_at.delay if isinstance(self.available_at, AfterEventTime) else None
 
+    @cached_property
+    def time_bounds(self) -> list[tuple[str, str | None]]:
+        """The pairs (field, bound): the field may not be later than the bound by more than the tolerance.
+
+        The bound is another field, or None for the record timestamp. So an event time is never later than its record's
+        own ``available_at`` plus the tolerance. So no tile is further ahead of the partition clock than a view's ring
+        has room for.
+        """
+        if self.available_field is None or self.available_field == self.event_time:
+            return [(self.event_time, None)]
+        return [(self.event_time, None), (self.available_field, None), (self.event_time, self.available_field)]
+
     def field(self, name: str) -> Field:
         """Return the field of that name. Raises DefinitionError, which lists the fields that exist."""
         for field in self.fields:

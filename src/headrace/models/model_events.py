@@ -8,7 +8,7 @@ Acknowledgements are plain JSON.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import msgspec
 from cloudevents.core.bindings import kafka
@@ -23,8 +23,8 @@ from headrace.errors import CodecError, NewerFormatError
 if TYPE_CHECKING:
     from datetime import datetime
 
-FORMAT = 2
-"""The latest format. Publications whose service has on-demand features have format 2, all others format 1."""
+FORMAT = 3
+"""The latest format. A publication has the smallest format that says all: see :func:`format_of`."""
 ACKNOWLEDGEMENT_FORMAT = 1
 _PREFIX = "headrace.model."
 
@@ -52,11 +52,20 @@ class ViewRef(msgspec.Struct, frozen=True, kw_only=True):
     keys: list[str]
 
 
+class OwnEventRef(msgspec.Struct, frozen=True, kw_only=True):
+    """The rule for a request's own event, in the views that are made from the requests' topic."""
+
+    rule: Literal["included", "excluded"]
+    topic: str
+    views: list[str]
+
+
 class ServiceRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Everything that an application needs to look this model's features up, without definition code.
 
     ``columns`` are the feature columns in the order of the training set; ``request_features`` follow them.
-    ``on_demand`` is that of the service's spec: the expressions of the last columns.
+    ``on_demand`` is that of the service's spec: the expressions of the last columns. ``own_event`` is there if the
+    requests and a view come from one topic.
     """
 
     name: str
@@ -67,6 +76,17 @@ class ServiceRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     key: str
     at: str
     on_demand: dict[str, Any] = {}
+    own_event: OwnEventRef | None = None
+
+
+def format_of(service: ServiceRef) -> int:
+    """Return the format of a publication: 3 with a rule for the own event, 2 with on-demand features, else 1.
+
+    An application that reads smaller formats only would serve such a model wrongly, so it must not load it.
+    """
+    if service.own_event is not None:
+        return 3
+    return 2 if service.on_demand else 1
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,8 @@ class ServedVector(Event):
 
     ``values`` are the feature columns in the service's order; ``offsets`` is V as JSON: view → source partition
     (``<topic id>-<partition>``) → next offset; ``statuses`` is JSON: view → status. ``request`` is the request as JSON.
+    ``record`` is the place of the request's own record, ``<topic id>-<partition>-<offset>``, or null if the application
+    did not know it.
     """
 
     vector_id: str
@@ -25,6 +27,7 @@ class ServedVector(Event):
     statuses: str
     offsets: str
     request: str
+    record: str | None = None
 
 
 class Prediction(Event):

@@ -25,6 +25,7 @@ from headrace.errors import (
 from headrace.features.kernel.on_demand import on_demand
 from headrace.models.predictions import PREDICTIONS, VECTORS, Prediction, ServedVector
 from headrace.models.row_scores import row_scores
+from headrace.serving.own_events import OwnEventLookUp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from headrace.base.times import Duration
     from headrace.bus.event import Event
     from headrace.bus.producer import EventProducer
+    from headrace.bus.source_partition import RecordPlace
     from headrace.bus.stream import Stream
     from headrace.models.model_events import ServiceRef
     from headrace.models.row_scores import RowScores
@@ -73,10 +76,27 @@ class Predicted:
 
 
 @dataclass(frozen=True)
+class _Asked:
+    """Requests, the place of each request's own record, and the time of the look-up."""
+
+    requests: Sequence[Mapping[str, Any]]
+    records: Sequence[RecordPlace | None]
+    as_of: datetime | None
+
+    def halves(self) -> tuple[_Asked, _Asked]:
+        """Return the first half of the requests, and the second half."""
+        half = len(self.requests) // 2
+        return (
+            _Asked(self.requests[:half], self.records[:half], self.as_of),
+            _Asked(self.requests[half:], self.records[half:], self.as_of),
+        )
+
+
+@dataclass(frozen=True)
 class _LookedUp:
     """Requests that were looked up together, and the estimator's input for them."""
 
-    requests: Sequence[Mapping[str, Any]]
+    asked: _Asked
     found: FeatureVectors
     frame: pd.DataFrame
 
@@ -86,7 +106,8 @@ class Answerer:
 
     ``subscriber`` has the version, ``features`` looks up, ``producer`` takes the log of served vectors and predictions
     (None: nothing is logged). ``fallback`` is the answer before version 1 and for a request that cannot be predicted.
-    ``new_id`` makes the ids of vectors.
+    ``new_id`` makes the ids of vectors. ``own_event_bound`` is how long an answer waits until the request's own event is
+    counted, where the model includes it.
     """
 
     def __init__(
@@ -97,9 +118,10 @@ class Answerer:
         *,
         new_id: Callable[[], str],
         fallback: float | None = None,
+        own_event_bound: Duration = "1s",
     ) -> None:
         self._subscriber = subscriber
-        self._features = features
+        self._features = OwnEventLookUp(features, bound=own_event_bound)
         self._producer = producer
         self._new_id = new_id
         self._fallback = fallback
@@ -111,12 +133,14 @@ class Answerer:
         """The number of requests so far that could not be predicted."""
         return self._failures
 
-    def predict(self, request: Mapping[str, Any], *, as_of: datetime | None = None) -> Predicted:
+    def predict(
+        self, request: Mapping[str, Any], *, as_of: datetime | None = None, record: RecordPlace | None = None
+    ) -> Predicted:
         """Predict one request: a mapping with the model's key, its join keys and its request features.
 
         Raises what :meth:`predict_many` raises. Without a fallback, the ``error`` of the answer is raised too.
         """
-        (answer,) = self.predict_many([request], as_of=as_of)
+        (answer,) = self.predict_many([request], as_of=as_of, records=[record])
         if answer.error is not None and self._fallback is None:
             raise answer.error
         return answer
@@ -127,13 +151,17 @@ class Answerer:
         *,
         as_of: datetime | None = None,
         shadows: Sequence[LoadedModel] = (),
+        records: Sequence[RecordPlace | None] | None = None,
     ) -> list[Predicted]:
         """Predict many requests with one version; ``shadows`` see the same vectors and are logged as such.
+
+        ``records`` are the places of the requests' own records, for a model with a rule for the own event.
 
         All requests are looked up at one t. Only if one of them cannot be looked up, its neighbours are looked up again
         without it, each part at its own t unless ``as_of`` is given. The ``error`` of an answer is
 
-        - RequestValueError, if the request lacks a field of the model or a value of an on-demand feature;
+        - RequestValueError, if the request lacks a field of the model, a value of an on-demand feature, or the place of
+          its own record where the model includes it;
         - EntityKeyError, if a join key has another type;
         - PredictionError, if the estimator raises for it, or gives no number, or the answer cannot be logged.
 
@@ -144,7 +172,8 @@ class Answerer:
         if model is None:
             return [self._without_model() for _ in requests]
         answers: list[Predicted] = []
-        for part in self._look_up(model.published.service, requests, as_of) if requests else ():
+        asked = _Asked(requests, [None] * len(requests) if records is None else records, as_of)
+        for part in self._look_up(model.published.service, asked) if requests else ():
             answers += [self._failed(part)] if isinstance(part, HeadraceError) else self._answers(model, part, shadows)
         self._report(model, requests, answers)
         return answers
@@ -158,36 +187,28 @@ class Answerer:
         value = _NO_SCORE if self._fallback is None else self._fallback
         return Predicted(value, 0, statuses or {}, None, "", {}, error)
 
-    def _look_up(
-        self, service: ServiceRef, requests: Sequence[Mapping[str, Any]], as_of: datetime | None
-    ) -> list[_LookedUp | HeadraceError]:
+    def _look_up(self, service: ServiceRef, asked: _Asked) -> list[_LookedUp | HeadraceError]:
         """Return the requests in parts, in their order. A request that cannot be looked up is a part of its own."""
         try:
-            return [self._looked_up(service, requests, as_of)]
+            return [self._looked_up(service, asked)]
         except (EntityKeyError, RequestValueError) as error:
-            if len(requests) == 1:
+            if len(asked.requests) == 1:
                 return [error]
-            half = len(requests) // 2
-            return [
-                *self._look_up(service, requests[:half], as_of),
-                *self._look_up(service, requests[half:], as_of),
-            ]
+            return [part for half in asked.halves() for part in self._look_up(service, half)]
 
-    def _looked_up(
-        self, service: ServiceRef, requests: Sequence[Mapping[str, Any]], as_of: datetime | None
-    ) -> _LookedUp:
+    def _looked_up(self, service: ServiceRef, asked: _Asked) -> _LookedUp:
+        requests = asked.requests
         check_fields(service, requests)  # before the store is asked
         made = on_demand(service.on_demand)
         given = made.given(requests)
-        views = [f"{view.name}@{view.spec_hash}" for view in service.views]
-        found = self._features.get_views(views, requests, as_of=as_of).with_on_demand(made, given)
-        return _LookedUp(requests, found, model_frame(service, requests, found))
+        found = self._features.look_up(service, requests, asked.records, asked.as_of).with_on_demand(made, given)
+        return _LookedUp(asked, found, model_frame(service, requests, found))
 
     def _answers(self, model: LoadedModel, part: _LookedUp, shadows: Sequence[LoadedModel]) -> list[Predicted]:
         """Return the answers to the requests of one look-up, once they are logged."""
         scores = {loaded.version: row_scores(loaded.estimator, part.frame) for loaded in (*shadows, model)}
         values = part.found.to_lists()
-        return [self._answer(model, part, row, values[row], scores) for row in range(len(part.requests))]
+        return [self._answer(model, part, row, values[row], scores) for row in range(len(part.asked.requests))]
 
     def _answer(
         self, model: LoadedModel, part: _LookedUp, row: int, values: Sequence[Any], scores: Mapping[int, RowScores]
@@ -200,7 +221,7 @@ class Answerer:
         value = by_version[model.version]
         answer = Predicted(value, model.version, statuses, found.at, self._new_id(), by_version)
         try:
-            vector = _vector(model, part.requests[row], answer, found, row=row, values=values)
+            vector = _vector(model, part, answer, row=row, values=values)
             self._log(vector, answer)
         except (TypeError, ValueError, TerminalError) as reason:
             return self._failed(_not_logged(reason), statuses)
@@ -282,15 +303,10 @@ def model_frame(service: ServiceRef, requests: Sequence[Mapping[str, Any]], foun
 
 
 def _vector(
-    model: LoadedModel,
-    request: Mapping[str, Any],
-    answer: Predicted,
-    found: FeatureVectors,
-    *,
-    row: int,
-    values: Sequence[Any],
+    model: LoadedModel, part: _LookedUp, answer: Predicted, *, row: int, values: Sequence[Any]
 ) -> ServedVector:
-    service, served_at = model.published.service, found.at
+    service, served_at = model.published.service, part.found.at
+    request, record = part.asked.requests[row], part.asked.records[row]
     return ServedVector(
         vector_id=answer.vector_id,
         model=model.event.model,
@@ -300,8 +316,9 @@ def _vector(
         service=service.hash,
         values=[None if value is None else float(value) for value in values],
         statuses=_json(answer.statuses),
-        offsets=_json(found.offsets(row)),
+        offsets=_json(part.found.offsets(row)),
         request=_json(request),
+        record=None if record is None else record.text,
     )
 
 

@@ -35,6 +35,8 @@ class Status(StrEnum):
     """The time asked for is older than the oldest time that the store still knows: there is no value."""
     REBUILDING = "rebuilding"
     """A source partition is missing or catching up: the value may lack events."""
+    BEHIND = "behind"
+    """The request's own event is not counted yet, though the model's features include it."""
     STALE = "stale"
     """A worker's heartbeat is too old, or the newest event is older than the view's ``max_age``."""
     MISSING = "missing"
@@ -43,9 +45,12 @@ class Status(StrEnum):
     """The value is complete at V."""
 
 
+_WORST_FIRST = list(Status)
+
 FEAST_STATUSES: Mapping[Status, str | None] = {
     Status.OUT_OF_RANGE: "OUTSIDE_MAX_AGE",
     Status.REBUILDING: "OUTSIDE_MAX_AGE",
+    Status.BEHIND: "OUTSIDE_MAX_AGE",
     Status.STALE: "OUTSIDE_MAX_AGE",
     Status.MISSING: "NOT_FOUND",
     Status.PRESENT: None,
@@ -71,6 +76,13 @@ class ViewAnswer:
     age_us: np.ndarray
     offsets: Sequence[Mapping[str, int]]
     keys: Sequence[str] = ()
+
+    def behind(self, rows: Sequence[int]) -> ViewAnswer:
+        """Return the same answer, with the status ``behind`` for these rows, unless theirs is worse."""
+        statuses = list(self.statuses)
+        for row in rows:
+            statuses[row] = min(statuses[row], Status.BEHIND, key=_WORST_FIRST.index)
+        return replace(self, statuses=statuses)
 
 
 @dataclass(frozen=True)
@@ -105,6 +117,10 @@ class FeatureVectors:
         found = {name: values for view in self.views for name, values in zip(view.columns, view.values, strict=True)}
         made = features.values(found, given, self.rows)
         return replace(self, on_demand=dict(zip(features.names, made, strict=True)))
+
+    def with_behind(self, view: str, rows: Sequence[int]) -> FeatureVectors:
+        """Return the same answer, with the status ``behind`` for these rows of a view, unless theirs is worse."""
+        return replace(self, views=[each.behind(rows) if each.view == view else each for each in self.views])
 
     def _values(self) -> Sequence[Values]:
         return [*(values for view in self.views for values in view.values), *self.on_demand.values()]

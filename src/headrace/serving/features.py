@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from headrace.features.kernel.on_demand import RequestValues
     from headrace.features.online.store import OnlineStore
+    from headrace.serving.left_out import LeftOutRecords
     from headrace.serving.look_up import Entities
 
 __all__ = ["FeatureClient", "FeatureVectors", "Status", "ViewAnswer"]
@@ -106,12 +107,18 @@ class FeatureClient:
         return self._take(self._look_up.steps(service_name(service), entities, as_of, request))
 
     def get_views(
-        self, views: str | Sequence[str], entities: Entities, *, as_of: datetime | None = None
+        self,
+        views: str | Sequence[str],
+        entities: Entities,
+        *,
+        as_of: datetime | None = None,
+        left_out: LeftOutRecords | None = None,
     ) -> FeatureVectors:
         """Look up all features of one view or several, for one entity or many.
 
         ``name`` means the version of the view that is deployed and has caught up; ``name@version`` means that version.
-        Entities, ``as_of`` and errors are those of :meth:`get`.
+        Entities, ``as_of`` and errors are those of :meth:`get`. ``left_out`` are records that do not count, one for
+        each entity: then the entities are the events of these records.
 
         >>> import headrace
         >>> with headrace.connect() as hr:
@@ -119,7 +126,7 @@ class FeatureClient:
         >>> found.to_dicts()[0]["airport__departures_1h"]
         0
         """
-        return self._take(self._look_up.steps(view_names(views), entities, as_of))
+        return self._take(self._look_up.steps(view_names(views), entities, as_of, left_out=left_out))
 
     def _take(self, steps: Steps) -> FeatureVectors:
         try:

@@ -8,16 +8,21 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
-from headrace.base.times import epoch_us
+from headrace.base.times import duration_us, epoch_us
 from headrace.errors import RefusedError
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from confluent_kafka import Message
+
+    from headrace.bus.event import Event
     from headrace.bus.producer import EventProducer
+    from headrace.bus.source_partition import RecordPlace
     from headrace.bus.stream import Stream
     from headrace.bus.tail import TopicTail
     from headrace.serving.answerer import Answerer, Predicted
+    from headrace.serving.own_events import RecordPlaces
     from headrace.serving.subscriber import LoadedModel, ModelSubscriber
 
 logger = structlog.get_logger(__name__)
@@ -38,45 +43,73 @@ class ServedRound:
     failed: int = 0
 
 
+@dataclass(frozen=True)
+class RequestTail:
+    """The requests to follow: their stream, the field with a request's time, and the records as they come.
+
+    ``places`` makes the places of the requests' records, for a model with a rule for the own event.
+    """
+
+    stream: Stream
+    at: str
+    tail: TopicTail
+    places: RecordPlaces | None = None
+
+    def is_rejected(self, event: Event, message: Message) -> bool:
+        """Return whether the workers reject a request because of its times: then no view counts it."""
+        times = {name: getattr(event, name) for name, _ in self.stream.time_bounds}
+        if any(time.tzinfo is None for time in times.values()):
+            return True
+        _, timestamp_ms = message.timestamp()
+        tolerance_us = duration_us(self.stream.tolerance)
+        return any(
+            epoch_us(times[name]) > tolerance_us + (timestamp_ms * 1_000 if bound is None else epoch_us(times[bound]))
+            for name, bound in self.stream.time_bounds
+        )
+
+    def place(self, message: Message) -> RecordPlace | None:
+        """Return the place of a request's record; None if the model has no use for it."""
+        topic, partition, offset = message.topic(), message.partition(), message.offset()
+        if self.places is None or topic is None or partition is None or offset is None:
+            return None
+        return self.places.place(topic, partition, offset)
+
+
 class RequestFollower:
     """Reads a request stream from its beginning. ``serve`` predicts the requests that were read and not predicted yet.
 
-    ``at`` is the field with a request's time. ``shadow_first`` keeps the first live version, which then predicts every
-    request too, as a shadow.
+    ``shadow_first`` keeps the first live version, which then predicts every request too, as a shadow.
     """
 
     def __init__(
         self,
-        requests: Stream,
-        at: str,
+        requests: RequestTail,
         *,
-        tail: TopicTail,
         subscriber: ModelSubscriber,
         answerer: Answerer,
         producer: EventProducer,
         shadow_first: bool = False,
     ) -> None:
-        self._decoder = msgspec.json.Decoder(requests.event)
-        self._at = at
-        self._tail = tail
+        self._decoder = msgspec.json.Decoder(requests.stream.event)
+        self._requests = requests
         self._subscriber = subscriber
         self._answerer = answerer
         self._producer = producer
         self._shadow_first = shadow_first
         self._first: LoadedModel | None = None
-        self._pending: list[dict[str, Any]] = []
+        self._pending: list[tuple[dict[str, Any], RecordPlace | None]] = []
         self.received = 0
 
     def receive(self, timeout_s: float) -> None:
         """Read the requests that have come. Wait at most ``timeout_s`` seconds for the first one."""
-        for message in self._tail.poll(timeout_s):
+        for message in self._requests.tail.poll(timeout_s):
             self.received += 1
             try:
                 event = self._decoder.decode(message.value() or b"")
             except msgspec.MsgspecError as error:  # the workers keep it as a dead letter
                 logger.warning("a request does not decode", error=str(error), offset=message.offset())
             else:
-                self._take(msgspec.structs.asdict(event), message.offset())
+                self._take(event, message)
 
     def receive_all(self, total: int) -> None:
         """Read requests until ``total`` were received since the start."""
@@ -88,27 +121,30 @@ class RequestFollower:
 
         Raises TransientError and FeaturesUnknownError: then the requests are still pending.
         """
-        pending = sorted(self._pending, key=lambda request: epoch_us(request[self._at]))
+        pending = sorted(self._pending, key=lambda pair: epoch_us(pair[0][self._requests.at]))
         current = self._subscriber.current
         if current is None or not pending:
             self._pending = []
             return ServedRound(len(pending), 0, 0, 0 if current is None else current.version)
         self._first = self._first or current
         shadows = [self._first] if self._shadow_first and self._first.version != current.version else []
-        answers: list[Predicted] = self._answerer.predict_many(pending, as_of=as_of, shadows=shadows)
+        requests, records = [request for request, _ in pending], [place for _, place in pending]
+        answers: list[Predicted] = self._answerer.predict_many(requests, as_of=as_of, shadows=shadows, records=records)
         self._pending = []
         self._flush()
         failed = sum(answer.error is not None for answer in answers)
         logged = sum(len(answer.shadows) for answer in answers)
         return ServedRound(len(pending), len(answers) - failed, logged, current.version, failed)
 
-    def _take(self, request: dict[str, Any], offset: int | None) -> None:
+    def _take(self, event: Event, message: Message) -> None:
         """Keep a request until it is predicted. Its time orders it, so a request without one is left out."""
-        at = request[self._at]
+        at = getattr(event, self._requests.at)
         if at is None or at.tzinfo is None:
-            logger.warning("a request has no time with a zone", field=self._at, offset=offset)
+            logger.warning("a request has no time with a zone", field=self._requests.at, offset=message.offset())
+        elif self._requests.is_rejected(event, message):  # the workers keep it as a dead letter
+            logger.warning("a request's time has no zone, or lies ahead of its record", offset=message.offset())
         else:
-            self._pending.append(request)
+            self._pending.append((msgspec.structs.asdict(event), self._requests.place(message)))
 
     def _flush(self) -> None:
         """Wait until the answers are on the bus. The broker may refuse some: the others are waited for."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from headrace.base.times import Duration
     from headrace.features.kernel.on_demand import RequestValues
     from headrace.features.online.store import StoredFields, WantedKeys
+    from headrace.serving.left_out import LeftOutRecords
     from headrace.serving.view_group import Rows
 
     Document = Mapping[str, Any]
@@ -175,11 +176,14 @@ class LookUp:
         entities: Entities,
         as_of: datetime | None = None,
         request: RequestValues = None,
+        left_out: LeftOutRecords | None = None,
     ) -> Steps:
         """Return the steps of one look-up. They raise FeaturesUnknownError, EntityKeyError and RequestValueError."""
         as_of_us = None if as_of is None else instant_us(as_of)
         rows = [entities] if isinstance(entities, Mapping) else list(entities)
         read, made = yield from self._read(name, rows)
+        if left_out is not None:
+            read = read.without(left_out, rows)
         at_us = self._at(read.clocks, as_of_us)
         answers = read.answers(at_us, self._heartbeat_bound_us)
         found = FeatureVectors(len(rows), utc_datetime(at_us), answers)

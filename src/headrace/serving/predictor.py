@@ -10,6 +10,7 @@ from headrace.base.times import Clock, wall_clock
 from headrace.bus.producer import EventProducer
 from headrace.serving.answerer import Answerer
 from headrace.serving.features import FeatureClient
+from headrace.serving.own_events import RecordPlaces
 from headrace.serving.server_addresses import ServerAddresses
 from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from headrace.base.times import Duration
+    from headrace.bus.source_partition import RecordPlace
     from headrace.serving.answerer import Predicted
     from headrace.serving.subscriber import LoadedModel
 
@@ -35,6 +37,7 @@ class PredictorOptions(TypedDict, total=False):
     fallback: float | None
     clock: Clock
     new_id: Callable[[], str]
+    own_event_bound: Duration
 
 
 class Predictor:
@@ -46,7 +49,9 @@ class Predictor:
     - ``application="application"``: the name under which loaded versions are acknowledged;
     - ``fallback``: the answer before version 1 and for a request that cannot be predicted; without it the error is
       raised;
-    - ``clock`` and ``new_id``: the time, and the ids of served vectors.
+    - ``clock`` and ``new_id``: the time, and the ids of served vectors;
+    - ``own_event_bound="1s"``: how long a prediction waits until the request's own event is counted, if the model
+      includes it. After this time the status of the view is ``behind``.
 
     Served vectors and predictions are logged to the bus. Use it as a context, or ``close`` it.
 
@@ -84,7 +89,9 @@ class Predictor:
             producer,
             new_id=options.get("new_id", _new_id),
             fallback=options.get("fallback"),
+            own_event_bound=options.get("own_event_bound", "1s"),
         )
+        self._places = RecordPlaces(where.bootstrap_servers)
         self._own.callback(self.subscriber.stop)
         self.subscriber.start()
 
@@ -108,21 +115,42 @@ class Predictor:
         """
         return self.subscriber.wait_until_ready(timeout, version=version)
 
-    def predict(self, request: Mapping[str, Any], *, as_of: datetime | None = None) -> Predicted:
+    def predict(
+        self, request: Mapping[str, Any], *, as_of: datetime | None = None, record: tuple[int, int] | None = None
+    ) -> Predicted:
         """Predict one request: a mapping with the model's key, its join keys and its request features.
 
         ``as_of``: predict with the features of that time, instead of now. If the request cannot be predicted, the
         answer is the fallback, with an ``error``; without a fallback RequestValueError, EntityKeyError or
         PredictionError is raised.
-        """
-        return self._answerer.predict(request, as_of=as_of)
 
-    def predict_many(self, requests: Sequence[Mapping[str, Any]], *, as_of: datetime | None = None) -> list[Predicted]:
-        """Predict many requests with one version.
+        ``record`` is the partition and the offset of the request's own event, for a model with ``own_event``. With
+        ``"included"`` it is required. With ``"excluded"`` leave it out if the event is not produced yet; otherwise give
+        it, and all fields of the event in the request.
+        """
+        (place,) = self._record_places([record]) or [None]
+        return self._answerer.predict(request, as_of=as_of, record=place)
+
+    def predict_many(
+        self,
+        requests: Sequence[Mapping[str, Any]],
+        *,
+        as_of: datetime | None = None,
+        records: Sequence[tuple[int, int] | None] | None = None,
+    ) -> list[Predicted]:
+        """Predict many requests with one version. ``records`` has one ``record`` for each request.
 
         A request that cannot be predicted has an answer with an ``error``, and costs no other request its score.
         """
-        return self._answerer.predict_many(requests, as_of=as_of)
+        return self._answerer.predict_many(requests, as_of=as_of, records=self._record_places(records))
+
+    def _record_places(self, records: Sequence[tuple[int, int] | None] | None) -> list[RecordPlace | None] | None:
+        """Return the places of records; None if there are none, or if the live version has no use for them."""
+        live = self.live
+        own = None if live is None else live.published.service.own_event
+        if own is None or records is None:
+            return None
+        return [None if record is None else self._places.place(own.topic, *record) for record in records]
 
     def close(self) -> None:
         """Stop following, and wait until everything that was logged is on the bus."""

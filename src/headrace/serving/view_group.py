@@ -10,13 +10,15 @@ import numpy as np
 from headrace.bus.source_partition import text_of
 from headrace.features.online.entity_key import serializer
 from headrace.features.online.field_reader import FieldOffsets, FieldReader
+from headrace.features.online.store import StoredFields
 from headrace.serving.feature_vectors import Status, ViewAnswer
 
 if TYPE_CHECKING:
     from headrace.features.kernel.tile_kernel import TileKernel
     from headrace.features.online.field_reader import FieldsRead
-    from headrace.features.online.store import ShardSnapshot, StoredFields, WantedKeys
+    from headrace.features.online.store import ShardSnapshot, WantedKeys
     from headrace.features.online.value_columns import ValueColumns
+    from headrace.serving.left_out import LeftOutRecords
 
     Rows = Sequence[Mapping[str, Any]]
 
@@ -65,6 +67,16 @@ class GroupRead:
         self.clocks = [max(clock, own.clock) for clock, own in zip(self._fields.clocks, stored, strict=True)]
         """The largest partition clock of each view, over its cursors and its fields."""
 
+    def without(self, left_out: LeftOutRecords, rows: Rows) -> GroupRead:
+        """Return the same read without the rows' own records. Each row then has a key of its own."""
+        of_views = [
+            _without(view, keys, stored, left_out, rows)
+            if view.kernel.spec.stream.topic == left_out.topic
+            else (keys, stored)
+            for view, keys, stored in zip(self._group.views, self._row_keys, self._stored, strict=True)
+        ]
+        return GroupRead(self._group, [keys for keys, _ in of_views], [stored for _, stored in of_views])
+
     def answers(self, at_us: int, heartbeat_bound_us: int) -> list[ViewAnswer]:
         """Return the answer of each view at t."""
         values, ages_us, offsets = self._fields.values(at_us), self._fields.ages_us(at_us), self._fields.offsets
@@ -83,6 +95,18 @@ class GroupRead:
             )
             for place, view in enumerate(self._group.views)
         ]
+
+
+def _without(
+    view: ViewVersion, keys: RowKeys, stored: StoredFields, left_out: LeftOutRecords, rows: Rows
+) -> tuple[RowKeys, StoredFields]:
+    """Return the keys and the fields of one view, one for each row, without the rows' own records."""
+    places = range(len(rows)) if keys.key_of_row is None else keys.key_of_row.tolist()
+    fields, shards = keys.fields(stored), keys.shards(stored)
+    own = [(fields[key], stored.snapshots[shards[key]]) for key in places]
+    packed = left_out.taken_out(view.kernel, rows, own)
+    alone = RowKeys([b""] * len(rows), None, has_rows_without_key=False)  # they have been read, so nobody needs them
+    return alone, StoredFields(stored.snapshots, [shards[key] for key in places], packed)
 
 
 class ViewGroup:

@@ -8,9 +8,12 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from msgspec import UNSET
+
 from headrace.base.times import Duration, duration_us, format_duration
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.expression import Expression, kind
+from headrace.features.definitions.feature_spec import SUMS_OF_RECORDS, OwnEventRule
 from headrace.trainers.day_scores import METRICS, Metric
 from headrace.trainers.model_spec import GateSpec, LabelSpec, ModelSpec
 from headrace.trainers.triggers.evidence import DAY_US
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from headrace.bus.stream import Stream
     from headrace.features.definitions.service import FeatureService
     from headrace.features.definitions.service_spec import RequestField
+    from headrace.features.definitions.view import FeatureView
     from headrace.trainers.triggers.trigger_rule import TriggerRule
 
 __all__ = [
@@ -182,6 +186,11 @@ class Model:
     event log as of each request. ``"logged"``: the vectors that were logged when they were served; rows that were never
     served are left out. Version 1 always learns from the events, since nothing has been served before it.
 
+    ``own_event`` must be given if a view is made from the stream of the requests. A look-up may then come before or
+    after its own request is counted. ``"included"``: a prediction waits until the view has counted the request's event,
+    and training rows count it too. ``"excluded"``: neither counts it. The features of these views must then be Count,
+    Sum, Mean or Histogram, because the other aggregates cannot leave one event out.
+
     >>> from datetime import datetime
     >>> from headrace import Count, Entity, Event, FeatureService, FeatureView, Gate, Label, Model, Stream, col, volume
     >>> class Order(Event):
@@ -210,6 +219,7 @@ class Model:
     ...     first_after=5_000,
     ...     triggers=volume(labels=5_000),
     ...     gate=Gate("auc"),
+    ...     own_event="excluded",  # an order is predicted from the shop's other orders
     ... )
     >>> broken.features.columns()
     ['shop__orders_1d']
@@ -230,6 +240,7 @@ class Model:
     cooldown: Duration = "7d"
     daily_budget: int | None = None
     learn_from: LearnFrom = "events"
+    own_event: OwnEventRule | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -237,6 +248,7 @@ class Model:
             raise DefinitionError(message)
         self._check_requests()
         self._check_features()
+        self._check_own_event()
         self._check_on_demand()
         self._check_label()
         with naming(f"model {self.name!r}: cooldown"):
@@ -272,6 +284,40 @@ class Model:
                         f"it has {[f.name for f in self.requests.fields]}"
                     )
                     raise DefinitionError(message)
+
+    @cached_property
+    def own_views(self) -> list[FeatureView]:
+        """The views that are made from the stream of the requests."""
+        return [view for view in self.features.views if view.source.topic == self.requests.topic]
+
+    def _check_own_event(self) -> None:
+        names = [view.name for view in self.own_views]
+        if not names and self.own_event is not None:
+            message = (
+                f"model {self.name!r}: own_event={self.own_event!r} has no effect: no view is made from the requests' "
+                f"stream {self.requests.topic!r}; remove it"
+            )
+            raise DefinitionError(message)
+        if names and self.own_event not in get_args(OwnEventRule):
+            message = (
+                f"model {self.name!r}: own_event={self.own_event!r}, and views {names} are made from the requests' "
+                f"stream {self.requests.topic!r}, so a look-up may come before or after its own request is counted; "
+                "choose 'included' (a prediction waits until its event is counted; training counts it too) or "
+                "'excluded' (neither counts it)"
+            )
+            raise DefinitionError(message)
+        kept = [
+            f"{view.name}.{feature.name} ({feature.aggregate})"
+            for view in self.own_views
+            for feature in view.spec.features
+            if not isinstance(feature, SUMS_OF_RECORDS)
+        ]
+        if kept and self.own_event == "excluded":
+            message = (
+                f"model {self.name!r}: own_event='excluded' is not possible with {kept}: only count, sum, mean and "
+                "histogram can leave one event out; use own_event='included', or other features"
+            )
+            raise DefinitionError(message)
 
     def _check_on_demand(self) -> None:
         ours = {f.name: f for f in self.requests.fields}
@@ -324,6 +370,7 @@ class Model:
             triggers=self.triggers.spec,
             gate=self.gate.spec,
             on_demand=self.features.spec.on_demand,
+            own_event=self.own_event or UNSET,
         )
 
     @property

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from headrace.features.definitions.expression import ExpressionTree
+from headrace.features.definitions.feature_spec import OwnEventRule
 from headrace.features.definitions.service_spec import OnDemandSpec, VersionedName
 from headrace.features.definitions.spec import spec_hash
 from headrace.trainers.day_scores import Metric
@@ -54,6 +55,7 @@ class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     triggers: TriggerSpec
     gate: GateSpec
     on_demand: OnDemandSpec | UnsetType = UNSET
+    own_event: OwnEventRule | UnsetType = UNSET
 
     @cached_property
     def version(self) -> str:

@@ -109,6 +109,9 @@ def _print_audit(report: AuditReport) -> None:
 def _print_skew(report: SkewReport) -> None:
     lag = ", ".join(f"{name} {records:,.0f}" for name, records in report.lag_records.items()) or "nothing served"
     typer.echo(f"{report.model}: {report.equal:,} of {report.checked:,} vectors equal; lag in records: {lag}")
+    if report.own_event:
+        parts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in report.own_event.items())
+        typer.echo(f"{report.model}: the request's own event: {parts}")
     rows = [{"feature": name, "equal": f"{share:.4%}"} for name, share in report.features.items() if share < 1]
     if rows:
         print_rows(("feature", "equal"), rows)

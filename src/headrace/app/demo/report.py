@@ -15,6 +15,7 @@ from headrace.event_log.event_log import EventLog
 from headrace.features.offline.feature_history import FeatureHistory
 from headrace.models.predictions import VECTORS
 from headrace.trainers.audit.compare import ServedVectorRows, audit, lag_records, lags, skew
+from headrace.trainers.audit.own_events import OwnEvents
 from headrace.trainers.data.model_log import ModelLog
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _audited(model: Model, log: EventLog) -> dict[str, Any]:
     vectors = log.read(VECTORS.topic).filter((pl.col("__verdict") == ACCEPTED) & (pl.col("model") == model.name))
     history = FeatureHistory(specs, log)
     history.refresh()
-    served = ServedVectorRows(specs, history, vectors)
+    served = ServedVectorRows(specs, history, vectors, own=OwnEvents.of_model(model))
     checked, skewed = audit(served), skew(served)
     return {
         "audit": {

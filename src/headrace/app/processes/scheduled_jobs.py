@@ -59,6 +59,7 @@ def _audit(model: Model, log: EventLog, every_us: int) -> dict[str, float]:
         "other_services": sum(audited.other_services.values()),
         "equal_share": skewed.share,
         **{f"lag_records_{name}": value for name, value in skewed.lag_records.items()},
+        **{f"own_event_{name}": value for name, value in skewed.own_event.items()},
     }
 
 

@@ -45,7 +45,8 @@ def make_scorer(
     from headrace.bus.tail import TopicTail
     from headrace.serving.answerer import Answerer
     from headrace.serving.features import FeatureClient
-    from headrace.serving.follower import RequestFollower
+    from headrace.serving.follower import RequestFollower, RequestTail
+    from headrace.serving.own_events import RecordPlaces
 
     servers, redis_url = addresses(settings)
     model = project.model(model_name)
@@ -56,9 +57,7 @@ def make_scorer(
     answerer = Answerer(subscriber, features, producer, new_id=new_id)
     tail = TopicTail(servers, [model.requests.topic], from_beginning=lockstep)
     follower = RequestFollower(
-        model.requests,
-        model.requested_at,
-        tail=tail,
+        RequestTail(model.requests, model.requested_at, tail, RecordPlaces(servers) if model.own_event else None),
         subscriber=subscriber,
         answerer=answerer,
         producer=producer,

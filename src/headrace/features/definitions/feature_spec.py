@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -127,6 +127,12 @@ class HistogramSpec(FeatureSpec, frozen=True, kw_only=True, tag="histogram"):
         """The columns' names: ``<name>_b0`` for the bucket below the first edge, then ``<name>_b1``, and so on."""
         return [f"{self.name}_b{bucket}" for bucket in range(len(self.edges) + 1)]
 
+
+OwnEventRule = Literal["included", "excluded"]
+"""The rule for a request's own event in views that are made from the stream of the requests."""
+
+SUMS_OF_RECORDS = (CountSpec, SumSpec, MeanSpec, HistogramSpec)
+"""The features from whose tiles one record can be taken out again: each record has added its own part to them."""
 
 AnyFeatureSpec = (
     CountSpec | SumSpec | MeanSpec | VarianceSpec | StdSpec | MinSpec | MaxSpec | FirstSpec | LastSpec | LastNSpec

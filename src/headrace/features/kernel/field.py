@@ -130,6 +130,12 @@ def newest(data: bytes) -> int:
     return at
 
 
+def next_offset(data: bytes) -> int:
+    """Return the next offset of a field from its header. The rest is not read."""
+    at: int = _HEADER.unpack_from(data)[4]
+    return at
+
+
 def _counts(sizes: int) -> struct.Struct:
     return struct.Struct(f"<{sizes}I{'4x' if sizes % 2 else ''}")
 

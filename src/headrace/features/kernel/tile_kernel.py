@@ -19,7 +19,7 @@ from headrace.features.kernel.field import FieldLayout
 from headrace.features.kernel.outputs import OutputColumn, TypedValue, compile_feature, finish, typed
 from headrace.features.kernel.sketched_tiles import SketchedTiles, entries_of, join, references, sketched
 from headrace.features.kernel.sketches import Sketch, sketch_of
-from headrace.features.kernel.states import NEVER, State, Values, state_of
+from headrace.features.kernel.states import NEVER, State, UfuncState, Values, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
@@ -217,6 +217,20 @@ class TileKernel:
     def _put(tiles: np.ndarray, names: Sequence[str], columns: Sequence[np.ndarray]) -> None:
         for name, column in zip(names, columns, strict=True):
             tiles[name] = column
+
+    @cached_property
+    def is_additive(self) -> bool:
+        """True if every record adds its own part to a tile, so that one can be taken out again."""
+        sums = all(isinstance(state, UfuncState) and state.ufunc is np.add for _, state in self._states.values())
+        return sums and not self.sketches
+
+    def negated(self, partials: np.ndarray) -> np.ndarray:
+        """Return partials that take the given ones out again when both are merged. The view is additive."""
+        negative = partials.copy()
+        for names, _ in self._states.values():
+            for name in names:
+                negative[name] = -partials[name]
+        return negative
 
     # -- partials to values -----------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from headrace.bus.source_partition import SourcePartition
     from headrace.event_log.readable_log import LogReader, LogSnapshot, ReadableLog
+    from headrace.features.definitions.feature_spec import OwnEventRule
     from headrace.features.definitions.view_spec import ViewSpec
 
 _NO_LIMIT = 2**62
@@ -40,10 +41,14 @@ class ServedOffsets:
 
 @dataclass(frozen=True)
 class OwnRecords:
-    """The records that a spine's rows are themselves: their topic and ``__partition __topic_id __offset``."""
+    """The records that a spine's rows are themselves: their topic and ``__partition __topic_id __offset``.
+
+    ``rule`` says whether a row's own record counts in the views of that topic.
+    """
 
     topic: str
     places: pl.DataFrame
+    rule: OwnEventRule = "excluded"
 
 
 class FeatureHistory:
@@ -109,7 +114,8 @@ class FeatureHistory:
         """Return all feature columns of the views for each row of ``keys``, in order. A missing value is null.
 
         ``served`` is the V of each row as it was logged. Where it is None or not given, V is what was available at t
-        minus the view's delay, without the row's ``own`` record. Where a look-up at the logged V had to answer
+        minus the view's delay. An ``own`` record that is excluded never counts. If own records are included, a V that
+        was not logged goes at least to the row's own record. Where a look-up at the logged V had to answer
         ``out_of_range``, the value is null here too: a model must not be trained on values that it could not have seen.
         """
         logged = served if isinstance(served, ServedOffsets) or served is None else self.logged(served)
@@ -126,23 +132,34 @@ class FeatureHistory:
     ) -> Iterator[pl.Series]:
         """Yield the columns of one view."""
         spec = self._specs[place]
-        history, offsets = self.view(spec), self._available(spec, at_us, own)
+        history = self.view(spec)
+        limits = own_limits(history.sources, own.places) if own and own.topic == spec.stream.topic else None
+        is_excluded = own is not None and own.rule == "excluded"
+        offsets = _available(history, at_us, limits, is_excluded=is_excluded)
         unknown = np.zeros(len(offsets), bool)
         if logged is not None:
             offsets = np.where(logged.there[:, None], logged.offsets[place], offsets)
             unknown = history.out_of_range(at_us, offsets) & logged.there
-        queries = PointInTimeQueries(keys, at_us, offsets, history.sources)
+        left_out = None if limits is None or not is_excluded else np.where(limits == _NO_LIMIT, -1, limits)
+        queries = PointInTimeQueries(keys, at_us, offsets, history.sources, left_out)
         for name, (found, present) in zip(kernel(spec).columns, history.values(queries), strict=True):
             yield _column(name, found, ~present | unknown)
 
-    def _available(self, spec: ViewSpec, at_us: np.ndarray, own: OwnRecords | None) -> np.ndarray:
-        """Return V of rows that were never served: the records that were available, without the row's own record."""
-        history = self.view(spec)
-        offsets = history.known_at(at_us, spec.delay_us)
-        if own is None or own.topic != spec.stream.topic:
-            return offsets
-        limited: np.ndarray = np.minimum(offsets, _own_limits(history.sources, own.places))
-        return limited
+
+def _available(history: ViewHistory, at_us: np.ndarray, limits: np.ndarray | None, *, is_excluded: bool) -> np.ndarray:
+    """Return V of rows that were never served: the records that were available, to the row's own record or below it.
+
+    ``limits`` are those of :func:`own_limits`; None if the view's topic has no own records.
+    """
+    offsets = history.known_at(at_us, history.kernel.spec.delay_us)
+    if limits is None:
+        return offsets
+    bounded: np.ndarray = (
+        np.minimum(offsets, limits)
+        if is_excluded
+        else np.maximum(offsets, np.where(limits == _NO_LIMIT, 0, limits + 1))
+    )
+    return bounded
 
 
 def available_features(history: ViewHistory, keys: pl.DataFrame, at_us: np.ndarray) -> pl.DataFrame:
@@ -180,7 +197,7 @@ def _unknown(sources: Sequence[SourcePartition], found: Sequence[Mapping[str, in
     return np.array([any(end > 0 for name, end in offsets.items() if name not in names) for offsets in found], bool)
 
 
-def _own_limits(sources: Sequence[SourcePartition], places: pl.DataFrame) -> np.ndarray:
+def own_limits(sources: Sequence[SourcePartition], places: pl.DataFrame) -> np.ndarray:
     """Return the offset of each row's own record in its source partition, and a limit without effect in the others."""
     limits = np.full((places.height, len(sources)), _NO_LIMIT)
     for column, source in enumerate(sources):

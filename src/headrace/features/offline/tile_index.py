@@ -1,7 +1,8 @@
 """The tiles of a view's rows, sorted so that many queries (entity, t, V) find their tiles together.
 
 If all rows of a tile lie below a query's V, the tile is used whole; otherwise it is computed again from the rows below
-V. Tiles are merged only when a query uses them: of a million rows in tiles of a minute, an hour's window uses few.
+V. A tile with a row that the query leaves out is computed again too. Tiles are merged only when a query uses them: of a
+million rows in tiles of a minute, an hour's window uses few.
 """
 
 from __future__ import annotations
@@ -91,25 +92,39 @@ class TileIndex:
         """Every tile of one size, merged once: then the sizes of their sketches are known."""
         return self._kernel.reduce(self._partials.take(of.order), of.starts[:-1]) if len(of.order) else self._partials
 
-    def values(self, keys: pl.DataFrame, at_us: np.ndarray, offsets: np.ndarray) -> list[Values]:
-        """Return the values of each column, a row a query. ``offsets`` is V: a row a query, a column a source."""
+    def values(
+        self, keys: pl.DataFrame, at_us: np.ndarray, offsets: np.ndarray, left_out: np.ndarray | None = None
+    ) -> list[Values]:
+        """Return the values of each column, a row a query. ``offsets`` is V: a row a query, a column a source.
+
+        ``left_out`` has the offset of the row that does not count, in the shape of ``offsets``; -1 for none.
+        """
         entity = self._entities.find(keys)
         order = stable_order(entity + 1, at_us)  # so that queries of neighbours use tiles that are close in memory
         entity, at_us, offsets = entity[order], at_us[order], offsets[order]
         first = np.ones(len(order), bool)  # equal queries are answered once
         first[1:] = (entity[1:] != entity[:-1]) | (at_us[1:] != at_us[:-1]) | (offsets[1:] != offsets[:-1]).any(axis=1)
+        if left_out is not None:
+            left_out = left_out[order]
+            first[1:] |= (left_out[1:] != left_out[:-1]).any(axis=1)
+            left_out = left_out[first]
         back = np.empty(len(order), np.int64)
         back[order] = np.cumsum(first) - 1
-        answers = self._distinct(entity[first], at_us[first], offsets[first])
+        answers = self._distinct(entity[first], at_us[first], offsets[first], left_out)
         return [(values[back], present[back]) for values, present in answers]
 
-    def _distinct(self, entity: np.ndarray, at_us: np.ndarray, offsets: np.ndarray) -> list[Values]:
+    def _distinct(
+        self, entity: np.ndarray, at_us: np.ndarray, offsets: np.ndarray, left_out: np.ndarray | None
+    ) -> list[Values]:
         ranges = [self._ranges(resolution, entity, at_us) for resolution in range(len(self._tiles))]
         held = sum((high - low for low, high in ranges), np.zeros(len(at_us), np.int64))
         chunks = _pieces(held * max(map(spread, self._merged), default=1) + 1)
         parts = map_in_threads(
             lambda chunk: self._chunk(
-                [(low[chunk], high[chunk]) for low, high in ranges], at_us[chunk], offsets[chunk]
+                [(low[chunk], high[chunk]) for low, high in ranges],
+                at_us[chunk],
+                offsets[chunk],
+                None if left_out is None else left_out[chunk],
             ),
             chunks,
         )
@@ -125,14 +140,23 @@ class TileIndex:
         return self._tiles[resolution].ranges(entity, newest - tiles_back + 1, newest)
 
     def _chunk(
-        self, ranges: Sequence[tuple[np.ndarray, np.ndarray]], at_us: np.ndarray, offsets: np.ndarray
+        self,
+        ranges: Sequence[tuple[np.ndarray, np.ndarray]],
+        at_us: np.ndarray,
+        offsets: np.ndarray,
+        left_out: np.ndarray | None,
     ) -> list[Values]:
-        found = [self._select(resolution, *of_size, offsets) for resolution, of_size in enumerate(ranges)]
+        found = [self._select(resolution, *of_size, offsets, left_out) for resolution, of_size in enumerate(ranges)]
         tiles, query, rank = ([one[part] for one in found] for part in range(3))
         return self._kernel.evaluate(tiles, query, rank, at_us)
 
     def _select(
-        self, resolution: int, low: np.ndarray, high: np.ndarray, offsets: np.ndarray
+        self,
+        resolution: int,
+        low: np.ndarray,
+        high: np.ndarray,
+        offsets: np.ndarray,
+        left_out: np.ndarray | None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the tiles of one size that each query may use below its V: by query, source, whole or cut, and k."""
         of = self._tiles[resolution]
@@ -141,18 +165,36 @@ class TileIndex:
         source = self._source[row]
         below = offsets[query, source]
         is_cut = self._offset[of.order[of.starts[which + 1] - 1]] >= below
-        chosen = np.flatnonzero(self._offset[row] < below)
+        is_used, own = self._offset[row] < below, None
+        if left_out is not None:
+            own = left_out[query, source]
+            holds_own, holds_others = self._with_row(of, which, below, own)
+            is_cut, is_used = is_cut | holds_own, is_used & holds_others
+        chosen = np.flatnonzero(is_used)
         chosen = chosen[in_order(((query * self._sources + source) * 2 + is_cut)[chosen])[1]]
         which, is_cut = which[chosen], is_cut[chosen]
         whole, cut = np.flatnonzero(~is_cut), np.flatnonzero(is_cut)
         tiles = self._whole(resolution, which[whole])
         if len(cut):
-            rebuilt = self._rebuild(of, which[cut], below[chosen[cut]])
+            rebuilt = self._rebuild(of, which[cut], below[chosen[cut]], None if own is None else own[chosen[cut]])
             back = np.empty(len(which), np.int64)
             back[np.concatenate([whole, cut])] = np.arange(len(which))
             tiles = self._kernel.join([tiles, rebuilt]).take(back)
         tiles["k"] = np.floor_divide(self._time[row[chosen]], self._kernel.sizes[resolution])
         return tiles, query[chosen], source[chosen]
+
+    def _with_row(
+        self, of: SortedTiles, which: np.ndarray, below: np.ndarray, own: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return whether each tile may hold the row ``own``, and whether it has other rows below V.
+
+        The rows of a tile are in the order of their offsets.
+        """
+        first, last = of.starts[which], of.starts[which + 1] - 1
+        first_offset, last_offset = self._offset[of.order[first]], self._offset[of.order[last]]
+        second_offset = self._offset[of.order[np.minimum(first + 1, last)]]
+        is_alone = (first_offset == own) & ((first == last) | (second_offset >= below))
+        return (first_offset <= own) & (own <= last_offset), ~is_alone
 
     def _whole(self, resolution: int, which: np.ndarray) -> np.ndarray:
         """Return these tiles, each merged once even if it is named more often. A tile of one row is that row."""
@@ -173,15 +215,18 @@ class TileIndex:
         found: np.ndarray = merged.take((np.cumsum(named) - 1)[which - first])
         return found
 
-    def _rebuild(self, of: SortedTiles, which: np.ndarray, below: np.ndarray) -> np.ndarray:
-        """Return tiles that V cuts, from their rows below V. Each has at least one such row."""
+    def _rebuild(self, of: SortedTiles, which: np.ndarray, below: np.ndarray, own: np.ndarray | None) -> np.ndarray:
+        """Return tiles from their rows below V, without the row ``own``. Each has at least one such row."""
         pieces = _pieces(of.starts[which + 1] - of.starts[which])
-        return self._kernel.join([self._cut(of, which[piece], below[piece]) for piece in pieces])
+        parts = [self._cut(of, which[piece], below[piece], None if own is None else own[piece]) for piece in pieces]
+        return self._kernel.join(parts)
 
-    def _cut(self, of: SortedTiles, which: np.ndarray, below: np.ndarray) -> np.ndarray:
+    def _cut(self, of: SortedTiles, which: np.ndarray, below: np.ndarray, own: np.ndarray | None) -> np.ndarray:
         position, tile = _expand(of.starts[which], of.starts[which + 1])
         rows = of.order[position]
         seen = self._offset[rows] < below[tile]
+        if own is not None:
+            seen &= self._offset[rows] != own[tile]
         return self._kernel.reduce(self._partials.take(rows[seen]), run_starts(tile[seen]))
 
 

@@ -37,12 +37,16 @@ If there are more rows, the tiles of a part of the entities are made at a time.
 
 @dataclass(frozen=True)
 class PointInTimeQueries:
-    """Queries: entity keys (one column a join key), t in us, and V with one offset a query and source partition."""
+    """Queries: entity keys (one column a join key), t in us, and V with one offset a query and source partition.
+
+    ``left_out`` has the shape of ``offsets``: the offset of a record below V that does not count, -1 for none.
+    """
 
     keys: pl.DataFrame
     at_us: np.ndarray
     offsets: np.ndarray
     sources: Sequence[SourcePartition]
+    left_out: np.ndarray | None = None
 
 
 class ViewHistory:
@@ -115,13 +119,15 @@ class ViewHistory:
 
         If a query does not name a source partition, the records of this partition do not count for it.
         """
-        keys, offsets = queries.keys.select(self._names), self._align(queries)
+        keys, offsets = queries.keys.select(self._names), self._align(queries, queries.offsets, absent=0)
+        left_out = None if queries.left_out is None else self._align(queries, queries.left_out, absent=-1)
         if self._kept.height <= INDEX_ROWS:
-            return self._whole.values(keys, queries.at_us, offsets)
+            return self._whole.values(keys, queries.at_us, offsets, left_out)
         places, parts = [], []
         for index, chosen in self._pieces(keys, queries.at_us):
             places.append(chosen)
-            parts.append(index.values(keys[chosen], queries.at_us[chosen], offsets[chosen]))
+            own = None if left_out is None else left_out[chosen]
+            parts.append(index.values(keys[chosen], queries.at_us[chosen], offsets[chosen], own))
         back = np.empty(len(offsets), np.int64)
         back[np.concatenate(places)] = np.arange(len(back))
         return [
@@ -152,11 +158,12 @@ class ViewHistory:
         first = int(at_us.min(initial=-NO_CLOCK)) - self.kernel.spec.longest_window_us
         return first, int(at_us.max(initial=NO_CLOCK)) + max(self.kernel.sizes)
 
-    def _align(self, queries: PointInTimeQueries) -> np.ndarray:
-        aligned = np.zeros((len(queries.at_us), len(self.sources)), np.int64)
+    def _align(self, queries: PointInTimeQueries, offsets: np.ndarray, *, absent: int) -> np.ndarray:
+        """Return offsets with one column for each source of this view; ``absent`` for a source without a column."""
+        aligned = np.full((len(queries.at_us), len(self.sources)), absent, np.int64)
         for column, source in enumerate(queries.sources):
             if source in self.sources:
-                aligned[:, self.sources.index(source)] = queries.offsets[:, column]
+                aligned[:, self.sources.index(source)] = offsets[:, column]
         return aligned
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from functools import cached_property
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
@@ -97,7 +96,7 @@ class RecordJudge:
                 for row in np.flatnonzero(fields.get_column(name).is_null().to_numpy()).tolist():
                     reasons.setdefault(row, MISSING_KEY)
                     problems.setdefault(row, f"key field {name!r} is null")
-        for name, before in self._order:
+        for name, before in self._stream.time_bounds:
             times = _micros(fields, name)
             bounds = records.timestamps_us if before is None else _micros(fields, before)
             for row in np.flatnonzero(times > bounds + self._stream.spec.tolerance_us).tolist():
@@ -105,19 +104,6 @@ class RecordJudge:
                 reasons.setdefault(row, FUTURE)
                 problems.setdefault(row, f"{name!r} lies {ahead:.3f} s after {_what(before)}")
         return reasons, problems
-
-    @cached_property
-    def _order(self) -> list[tuple[str, str | None]]:
-        """The pairs (field, bound): the field may not be later than the bound by more than the tolerance.
-
-        The bound is another field, or None for the record timestamp. So an event time is never later than its record's
-        own ``available_at`` plus the tolerance. So no tile is further ahead of the partition clock than a view's ring
-        has room for.
-        """
-        event_time, known = self._stream.event_time, self._stream.available_field
-        if known is None or known == event_time:
-            return [(event_time, None)]
-        return [(event_time, None), (known, None), (event_time, known)]
 
     def _available(
         self, fields: pl.DataFrame, records: PartitionRecords, runs: Sequence[PartitionRun], rejected: Mapping[int, str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -49,6 +50,9 @@ class SkewReport(msgspec.Struct, frozen=True, kw_only=True):
     """The share of served values that equal a training set's values at the same key and t, in all and by feature.
 
     ``lag_records`` are quantiles of the number of records by which the served V was behind what was available.
+    ``own_event`` is empty for a model without a rule for the own event. For others it has the number of vectors that
+    ``counted`` the request's own record, of those that did not (``not_counted``), and of those that were logged without
+    its place (``unknown``).
     """
 
     model: str
@@ -58,6 +62,7 @@ class SkewReport(msgspec.Struct, frozen=True, kw_only=True):
     features: dict[str, float]
     lag_records: dict[str, float]
     examples: list[dict[str, Any]]
+    own_event: dict[str, int] = {}
 
     @property
     def share(self) -> float:
@@ -95,10 +100,11 @@ class Auditor:
 
     def skew(self) -> SkewReport:
         """Compute each vector again at its t from what was available then."""
-        found, behind = add_comparisons([]), [np.zeros(0, np.int64)]
+        found, behind, own = add_comparisons([]), [np.zeros(0, np.int64)], Counter[str]()
         for part in self._parts:
             found = add_comparisons([found, skew(part.served)])
             behind.append(lags(part.served))
+            own += Counter(part.served.own_events)
             del part
         return SkewReport(
             model=self._model.name,
@@ -110,6 +116,7 @@ class Auditor:
                 for name in self._model.features.columns()
             },
             lag_records=lag_records(behind),
+            own_event=dict(own),
             examples=[dict(example) for example in found.examples],
         )
 

@@ -17,6 +17,8 @@ import polars as pl
 from headrace.features.kernel.on_demand import NOTHING
 from headrace.features.kernel.on_demand_polars import TYPES, on_demand_columns
 from headrace.features.kernel.tile_kernel import kernel
+from headrace.features.offline.feature_history import OwnRecords
+from headrace.trainers.audit.own_events import count_own_events, record_places
 from headrace.trainers.audit.tolerance import tolerances
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from headrace.features.definitions.view_spec import ViewSpec
     from headrace.features.kernel.on_demand import OnDemandFeatures
     from headrace.features.offline.feature_history import FeatureHistory, ServedOffsets
+    from headrace.trainers.audit.own_events import OwnEvents
 
 _REQUEST = msgspec.json.Decoder(dict[str, Any])
 _KINDS: dict[str, pl.DataType] = {"str": pl.String(), "int": pl.Int64()}
@@ -52,7 +55,7 @@ class VectorComparison:
 class ServedVectorRows:
     """Served vectors (rows of the log of ``headrace.vectors``) with the history of the views that they came from.
 
-    ``made`` are the on-demand features of their service.
+    ``made`` are the on-demand features of their service. ``own`` is the model's rule for the own event, if it has one.
     """
 
     def __init__(
@@ -61,8 +64,9 @@ class ServedVectorRows:
         history: FeatureHistory,
         vectors: pl.DataFrame,
         made: OnDemandFeatures = NOTHING,
+        own: OwnEvents | None = None,
     ) -> None:
-        self.specs, self.history, self.vectors, self.made = specs, history, vectors, made
+        self.specs, self.history, self.vectors, self.made, self.own = specs, history, vectors, made, own
 
     @cached_property
     def at_us(self) -> NDArray[np.int64]:
@@ -87,7 +91,12 @@ class ServedVectorRows:
 
     def only(self, chosen: NDArray[np.bool_]) -> ServedVectorRows:
         """Return the vectors that the mask selects."""
-        return ServedVectorRows(self.specs, self.history, self.vectors.filter(pl.Series(chosen)), self.made)
+        return ServedVectorRows(self.specs, self.history, self.vectors.filter(pl.Series(chosen)), self.made, self.own)
+
+    @cached_property
+    def own_records(self) -> OwnRecords | None:
+        """The records of the requests that the vectors were served for, as far as they are known."""
+        return None if self.own is None else OwnRecords(self.own.topic, record_places(self.vectors), self.own.rule)
 
     @property
     def given(self) -> pl.DataFrame:
@@ -95,6 +104,12 @@ class ServedVectorRows:
         found = self.made.given([_REQUEST.decode(text) for text in self.vectors.get_column("request").to_list()])
         fields = self.made.request
         return pl.DataFrame([pl.Series(f.name, found[f.name].to_list(), TYPES[f.kind]) for f in fields])
+
+    @property
+    def own_events(self) -> dict[str, int]:
+        """The number of vectors by what they did with their own record, as :func:`count_own_events` names it."""
+        views = [(self.history.view(spec), offsets) for spec, offsets in zip(self.specs, self.offsets, strict=True)]
+        return count_own_events(self.own_records, views)
 
     @cached_property
     def behind(self) -> list[NDArray[np.int64]]:
@@ -177,7 +192,7 @@ def _compare(
     vectors = served.vectors
     if vectors.is_empty():
         return VectorComparison(0, 0)
-    recomputed = served.history.features(served.keys, served.at_us, logged)
+    recomputed = served.history.features(served.keys, served.at_us, logged, served.own_records)
     columns = [*recomputed.columns, *served.made.names]
     values = vectors.select(pl.col("values").list.to_struct(fields=columns)).unnest("values")
     differ = _far(served, logged, recomputed, values)

@@ -23,6 +23,7 @@ from headrace.features.kernel.on_demand import on_demand
 from headrace.features.offline.feature_history import FeatureHistory
 from headrace.models.predictions import VECTORS
 from headrace.trainers.audit.compare import ServedVectorRows
+from headrace.trainers.audit.own_events import OwnEvents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from headrace.features.definitions.view_spec import ViewSpec
     from headrace.trainers.definitions import Model
 
-_USED = ["key", "requested_at", "served_at", "service", "values", "statuses", "offsets", "request", "model"]
+_USED = ["key", "requested_at", "served_at", "service", "values", "statuses", "offsets", "request", "model", "record"]
 _DECODE = msgspec.json.Decoder(dict[str, dict[str, int]]).decode
 _DAY_US = 86_400_000_000
 MOST = 250_000
@@ -102,12 +103,19 @@ class VectorParts:
 
     def _part(self, from_us: int, to_us: int) -> VectorPart:
         chosen = (ds.field("service") == self._model.features.version) & (ds.field("served_at") <= _time(to_us))
-        vectors = self._log.select(VECTORS.topic, chosen & self._own(from_us), _USED)
+        vectors = self._log.select(VECTORS.topic, chosen & self._own(from_us), self._used)
         history = FeatureHistory(self._specs, self._log, QuerySpan(from_us, to_us, self._below(vectors)))
         history.refresh()
-        served = ServedVectorRows(self._specs, history, vectors, on_demand(self._model.features.spec.on_demand))
+        made = on_demand(self._model.features.spec.on_demand)
+        served = ServedVectorRows(self._specs, history, vectors, made, OwnEvents.of_model(self._model))
         beyond = self._beyond(served)
         return VectorPart(served.only(~beyond) if beyond.any() else served, int(beyond.sum()))
+
+    @cached_property
+    def _used(self) -> list[str]:
+        """The columns to read. A log may be older than the column ``record``."""
+        there = {field.name for field in self._log.newest(VECTORS.topic).schema().fields}
+        return [name for name in _USED if name in there]
 
     def _own(self, since_us: int | None) -> ds.Expression:
         own = (ds.field("__verdict") == ACCEPTED) & (ds.field("model") == self._model.name)

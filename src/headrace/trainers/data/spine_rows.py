@@ -35,8 +35,8 @@ class SpineRows:
     """The rows of a spine, each with the features as of its time.
 
     With a ``model`` a matured row also gets its label, if the spine has the column that the label joins on. A row with
-    the key and time of one of the model's requests never counts the record of that request; if the request was served,
-    the row gets the served values.
+    the key and time of one of the model's requests counts the record of that request as the model's ``own_event`` says;
+    if the request was served, the row gets the served values.
     """
 
     features: FeatureService
@@ -99,7 +99,8 @@ class SpineRows:
         if self._known is not None and self._known.model.request_key in piece.columns:
             found = self._known.served(piece, self.time)
             at_us = found["__served_us"].fill_null(pl.Series(at_us)).to_numpy()
-            served, own = found["__offsets"].to_list(), OwnRecords(self._known.model.requests.topic, found)
+            model, served = self._known.model, found["__offsets"].to_list()
+            own = OwnRecords(model.requests.topic, found, model.own_event or "excluded")
         found = self._history.features(keys_of(piece, kinds), at_us, served, own)
         return with_on_demand(self.features.spec, found, piece)
 

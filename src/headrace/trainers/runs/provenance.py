@@ -15,20 +15,22 @@ from headrace.features.definitions.spec import to_document
 from headrace.models import artifact
 from headrace.models.manifest import Manifest
 from headrace.models.model_events import (
-    FORMAT,
     ArtifactRef,
     Cause,
     ManifestRef,
     ModelEvent,
+    OwnEventRef,
     Published,
     ServiceRef,
     ViewRef,
+    format_of,
 )
 from headrace.trainers.data.manifest_parts import libraries, stream_pins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from headrace.features.definitions.feature_spec import OwnEventRule
     from headrace.models.manifest import TimeSpan
     from headrace.models.model_state import ModelState
     from headrace.models.registry import Registration
@@ -99,7 +101,7 @@ def publication(
         raise TerminalError(message)
     service = service_ref(model)
     published = Published(
-        format=FORMAT if service.on_demand else 1,
+        format=format_of(service),
         version=registration.version,
         artifact=_stored(registration.artifact_uri),
         service=service,
@@ -135,7 +137,13 @@ def service_ref(model: Model) -> ServiceRef:
         key=model.request_key,
         at=model.requested_at,
         on_demand=to_document(model.features.spec).get("on_demand", {}),
+        own_event=None if model.own_event is None else own_event_ref(model, model.own_event),
     )
+
+
+def own_event_ref(model: Model, rule: OwnEventRule) -> OwnEventRef:
+    """Return the rule for a request's own event, with the views that it concerns."""
+    return OwnEventRef(rule=rule, topic=model.requests.topic, views=[view.name for view in model.own_views])
 
 
 def metrics(report: GateReport) -> dict[str, float]:
