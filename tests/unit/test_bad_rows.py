@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 from structlog.testing import capture_logs
 
-from headrace.base.times import utc_datetime
+from headrace.base.times import epoch_us, utc_datetime
 from headrace.bus.event import Event, encode
 from headrace.bus.stream import Stream
 from headrace.errors import (
@@ -37,7 +37,7 @@ from headrace.models.predictions import Prediction, ServedVector
 from headrace.models.row_scores import row_scores
 from headrace.serving.answerer import Answerer
 from headrace.serving.features import FeatureClient
-from headrace.serving.follower import RequestFollower
+from headrace.serving.follower import RequestFollower, RequestTail
 from headrace.serving.subscriber import LoadedModel
 from headrace.trainers.runs.fitting import predict
 from tests.support.basket_service import AT_US, basket
@@ -299,11 +299,15 @@ class Asked(Event):
 
 def followed(application: Application, values: Sequence[bytes]) -> RequestFollower:
     """What follows a stream of these values."""
-    messages = [SimpleNamespace(value=lambda own=own: own, offset=lambda n=n: n) for n, own in enumerate(values)]
+    ours = {"topic": lambda: "asked", "partition": lambda: 0, "timestamp": lambda: (1, epoch_us(AT) // 1_000)}
+    messages = [
+        SimpleNamespace(value=lambda own=own: own, offset=lambda n=n: n, **ours) for n, own in enumerate(values)
+    ]
     me: Any = application
     tail: Any = SimpleNamespace(poll=lambda _: messages)
     stream = Stream("asked", Asked, event_time="sent")
-    follower = RequestFollower(stream, "at", tail=tail, subscriber=me, answerer=application.answerer, producer=me)
+    requests = RequestTail(stream, "at", tail)
+    follower = RequestFollower(requests, subscriber=me, answerer=application.answerer, producer=me)
     follower.receive(0.0)
     return follower
 
@@ -316,6 +320,7 @@ def asked(id_: int, **changes: Any) -> bytes:
 def test_a_stream_goes_on_after_requests_that_cannot_be_read_or_predicted() -> None:
     application = Application()
     bad = [b"junk", b"", asked(3, at=None), asked(4, at=datetime(2020, 1, 1)), asked(5, kind="new")]  # noqa: DTZ001
+    bad += [asked(6, sent=datetime(2020, 1, 1)), asked(7, sent=AT + timedelta(minutes=6))]  # noqa: DTZ001
     follower = followed(application, [asked(2), *bad, asked(1)])
     served = follower.serve(AT)
     assert (served.requests, served.predicted, served.failed, served.logged) == (3, 2, 1, 2)

@@ -219,11 +219,15 @@ def test_included_says_behind_after_its_bound_and_trains_on_what_was_served(tmp_
         assert trained[number] == [float(len(own)), sum(own), own[-1]]
 
 
-def test_included_without_the_place_of_the_record_is_refused(tmp_path: Path) -> None:
+def test_included_without_the_place_of_the_record_is_an_error_of_that_request(tmp_path: Path) -> None:
     scene = Scene("included", tmp_path)
-    with pytest.raises(RequestValueError, match=r"\['card'\], and request 1 came without its record.*deliver"):
-        scene.predict([0, 1], records=[RecordPlace(SOURCE, 0), None])
-    assert scene.vectors == []
+    scene.fold(3)
+    scene.predict([0, 1], records=[RecordPlace(SOURCE, 0), None])
+    assert [vector.key for vector in scene.vectors] == ["0"]
+    assert scene.answers[0].error is None
+    said = str(scene.answers[1].error)
+    assert "the model counts a request's own event in ['card']" in said
+    assert "EventProducer.deliver returns its place" in said
 
 
 def test_excluded_without_the_place_is_for_events_that_are_not_produced_yet(tmp_path: Path) -> None:

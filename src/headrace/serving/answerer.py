@@ -106,8 +106,8 @@ class Answerer:
 
     ``subscriber`` has the version, ``features`` looks up, ``producer`` takes the log of served vectors and predictions
     (None: nothing is logged). ``fallback`` is the answer before version 1 and for a request that cannot be predicted.
-    ``new_id`` makes the ids of vectors. ``own_event_bound`` is how long an answer waits until the request's own event is
-    counted, where the model includes it.
+    ``new_id`` makes the ids of vectors. ``own_event_bound`` is how long an answer waits until the request's own event
+    is counted, where the model includes it.
     """
 
     def __init__(
@@ -302,9 +302,7 @@ def model_frame(service: ServiceRef, requests: Sequence[Mapping[str, Any]], foun
     return pd.concat([frame, pd.DataFrame(own, index=frame.index)], axis=1) if own else frame
 
 
-def _vector(
-    model: LoadedModel, part: _LookedUp, answer: Predicted, *, row: int, values: Sequence[Any]
-) -> ServedVector:
+def _vector(model: LoadedModel, part: _LookedUp, answer: Predicted, *, row: int, values: Sequence[Any]) -> ServedVector:
     service, served_at = model.published.service, part.found.at
     request, record = part.asked.requests[row], part.asked.records[row]
     return ServedVector(

@@ -86,9 +86,9 @@ def _known(own: OwnEventRef, records: Sequence[RecordPlace | None]) -> list[Reco
     known = [place for place in records if place is not None]
     if len(known) < len(records):
         message = (
-            f"the model counts a request's own event in {own.views}, and request {list(records).index(None)} came "
-            f"without its record: produce it to {own.topic!r} first (EventProducer.deliver returns its place), and "
-            "predict with record=(partition, offset)"
+            f"the model counts a request's own event in {own.views}, and the request came without its record: produce "
+            f"it to {own.topic!r} first (EventProducer.deliver returns its place), and predict with "
+            "record=(partition, offset)"
         )
         raise RequestValueError(message)
     return known
