@@ -22,6 +22,7 @@ from headrace.bus.producer import EventProducer
 from headrace.event_log.columns import ACCEPTED
 from headrace.event_log.event_log import EventLog
 from headrace.features.online.redis.redis_store import RedisOnlineStore
+from headrace.models.artifact_places import ArtifactPlaces
 from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_topic
 from headrace.models.model_event_log import MemoryAcknowledgements, events
 from headrace.models.model_state import ModelState, fold
@@ -191,7 +192,10 @@ def test_version_1_is_published_and_a_challenger_that_learnt_nothing_is_refused(
     assert (first.gate["verdict"], first.gate["rule"], first.rows) == ("passed", "first", 24 * A_DAY)
 
     answerer = Answerer(
-        subscriber(model.name, model_events), scene.client, scene.producer, new_id=lambda: uuid.uuid4().hex
+        subscriber(model.name, model_events, tmp_path / "registry"),
+        scene.client,
+        scene.producer,
+        new_id=lambda: uuid.uuid4().hex,
     )
     predictions = scene.answer(answerer)
     check_look_ups(scene, SECOND)
@@ -211,9 +215,9 @@ def test_version_1_is_published_and_a_challenger_that_learnt_nothing_is_refused(
     model_events.close()
 
 
-def subscriber(model: str, model_events: KafkaModelEventLog) -> ModelSubscriber:
+def subscriber(model: str, model_events: KafkaModelEventLog, registry: Path) -> ModelSubscriber:
     """What an application follows the model with; version 1 is loaded."""
-    loading, said = LoadingPolicy(trusted=TRUSTED), MemoryAcknowledgements()
+    loading, said = LoadingPolicy(TRUSTED, ArtifactPlaces([registry])), MemoryAcknowledgements()
     following = ModelSubscriber(model, model_events, said, loading, application="till", clock=lambda: FIRST)
     loaded = following.poll_once("5s")
     assert loaded is not None, said.sent

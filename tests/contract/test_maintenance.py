@@ -25,6 +25,7 @@ from headrace.event_log.event_log import EventLog
 from headrace.event_log.log_writer import LogWriter
 from headrace.event_log.maintenance import COMPACTED, CompactionSizes, compact, table_shape, vacuum
 from headrace.models import artifact, manifest
+from headrace.models.artifact_places import ArtifactPlaces
 from headrace.models.model_events import Published
 from headrace.streams.upkeep import LogUpkeep, UpkeepSchedule
 from headrace.trainers.data.examples import ExampleBuilder
@@ -302,6 +303,8 @@ def test_a_version_is_made_again_after_compaction_and_vacuum(tmp_path: Path) -> 
         list(compact(shop.log, pin.topic, 1, ALL))
         age(shop.log, pin.topic, 8)
         vacuum(shop.log, pin.topic, 2, WEEK)
-    again = Reproducer(tmp_path / "log", InlineFits()).reproduce(model, event.data, kept, event.at_us)
+    again = Reproducer(tmp_path / "log", InlineFits(), places=ArtifactPlaces([tmp_path])).reproduce(
+        model, event.data, kept, event.at_us
+    )
     assert (again.identical, again.differences, again.rows) == (True, [], kept.rows)
     assert ExampleBuilder(model, shop.log).build(day(50)).content_hash() == wanted

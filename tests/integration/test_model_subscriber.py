@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from headrace.base.times import wall_clock
 from headrace.models import artifact
+from headrace.models.artifact_places import ArtifactPlaces
 from headrace.models.kafka_model_event_log import KafkaAcknowledgements, KafkaModelEventLog, ensure_topic
 from headrace.models.model_events import Acknowledgement, ArtifactRef, decode_acknowledgement
 from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
@@ -32,7 +33,7 @@ def test_a_subscriber_swaps_to_a_published_version_and_acknowledges(services: An
         "delay",
         KafkaModelEventLog(servers, topic),
         KafkaAcknowledgements(servers, acks),
-        LoadingPolicy(trusted=[]),
+        LoadingPolicy([], ArtifactPlaces([tmp_path])),
         application="web",
         clock=wall_clock,
     )

@@ -15,6 +15,7 @@ from headrace.app.cli import build
 from headrace.app.project.project import Project
 from headrace.errors import HeadraceError, SettingsError
 from headrace.models import artifact
+from headrace.models.artifact_places import ArtifactPlaces
 from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_topic
 from headrace.models.manifest import encode, hash_of
 from headrace.models.model_event_log import MemoryAcknowledgements
@@ -86,7 +87,8 @@ def test_a_rollback_takes_the_application_back_and_pins_the_version(
         event = published(f"{namespace}-{version}", version, expects=expects, artifact=ref)
         log.append(msgspec.structs.replace(event, model=namespace))
     said = MemoryAcknowledgements()
-    application = ModelSubscriber(namespace, log, said, LoadingPolicy(()), application="web", clock=lambda: 0)
+    loading = LoadingPolicy((), ArtifactPlaces([tmp_path]))
+    application = ModelSubscriber(namespace, log, said, loading, application="web", clock=lambda: 0)
 
     def serves() -> tuple[int, bool]:
         current = application.poll_once("1s")

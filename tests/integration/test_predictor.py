@@ -62,7 +62,8 @@ def test_a_predictor_waits_for_a_version_then_predicts_and_logs(
     prepare(RedisOnlineStore(services.redis_url, namespace))
     logged = TopicTail(servers, [VECTORS.topic, PREDICTIONS.topic], from_beginning=False)
     request = {"id": 7, "at": datetime.now(UTC), "place": "here", "size": 2.0}
-    with Predictor(model, ServerAddresses(servers, services.redis_url, namespace), application="test") as predictor:
+    where = ServerAddresses(servers, services.redis_url, namespace, artifact_places=[str(tmp_path)])
+    with Predictor(model, where, application="test") as predictor:
         with pytest.raises(NoModelError):
             predictor.predict(request)
         KafkaModelEventLog(servers).append(published(model, tmp_path))

@@ -87,7 +87,10 @@ def test_readme_client_looks_features_up(online: LocalServices) -> None:
     assert set(found.statuses()) == set(found.offsets()) == {view.name for view in delay_features.views}
 
 
-def test_readme_predictor_predicts_and_follows_model_events(online: LocalServices, tmp_path: Path) -> None:
+def test_readme_predictor_predicts_and_follows_model_events(
+    online: LocalServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADRACE_ARTIFACT_PLACES", str(tmp_path))
     KafkaModelEventLog(online.bootstrap_servers).append(version_one(tmp_path))
     world = run(the_block('hr.predictor("delay")  #'))
     assert world["p"].version == world["live"].version == 1

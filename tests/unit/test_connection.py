@@ -27,7 +27,8 @@ def test_connect_takes_arguments_before_the_environment(monkeypatch: pytest.Monk
     monkeypatch.setenv("HEADRACE_BOOTSTRAP_SERVERS", "k:1")
     monkeypatch.setenv("HEADRACE_NAMESPACE", "theirs")
     found = headrace.connect(redis_url="redis://mine", namespace="ours").addresses
-    assert found == ServerAddresses("k:1", "redis://mine", "ours")
+    places = [str(tmp_path / ".headrace" / "artifacts")]
+    assert found == ServerAddresses("k:1", "redis://mine", "ours", artifact_places=places)
     monkeypatch.delenv("HEADRACE_BOOTSTRAP_SERVERS")
     with pytest.raises(SettingsError, match=r"bootstrap_servers: give it to headrace.connect, set HEADRACE_BOOTSTRAP"):
         headrace.connect(redis_url="redis://mine")

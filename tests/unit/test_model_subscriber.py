@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from headrace.base.times import SettableClock, utc_datetime
 from headrace.errors import BusUnavailableError, NoModelError
 from headrace.models import artifact
+from headrace.models.artifact_places import ArtifactPlaces
 from headrace.models.model_event_log import MemoryAcknowledgements, MemoryModelEventLog
 from headrace.models.model_events import Acknowledgement, ArtifactRef, ModelEvent, ModelEventRecord
 from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
@@ -55,7 +56,7 @@ class House:
 
 @pytest.fixture
 def house(tmp_path: Path) -> House:
-    return House(tmp_path, LoadingPolicy(trusted=[]))
+    return House(tmp_path, LoadingPolicy(trusted=[], places=ArtifactPlaces([tmp_path, "s3://bucket"])))
 
 
 def test_before_the_first_version_there_is_none(house: House) -> None:
@@ -127,7 +128,7 @@ def test_an_artifact_that_comes_later_is_taken_then(house: House) -> None:
 def test_types_that_the_deployment_does_not_trust_are_refused(tmp_path: Path) -> None:
     from sklearn.tree import DecisionTreeClassifier
 
-    house = House(tmp_path, LoadingPolicy(trusted=[]))
+    house = House(tmp_path, LoadingPolicy(trusted=[], places=ArtifactPlaces([tmp_path, "s3://bucket"])))
     tree = artifact.dump(DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1]))
     ref = ArtifactRef(
         uri=artifact.store(tree, tmp_path / "t.skops"), digest=tree.digest, content_hash=tree.content_hash
@@ -135,7 +136,7 @@ def test_types_that_the_deployment_does_not_trust_are_refused(tmp_path: Path) ->
     house.log.append(published("a", 1, expects=None, artifact=ref))
     assert house.subscriber.poll_once() is None
     assert "sklearn.tree._tree.Tree" in house.acks.sent[0].reason
-    trusting = house.another(LoadingPolicy(trusted=["sklearn.tree._tree.Tree"]))
+    trusting = house.another(LoadingPolicy(["sklearn.tree._tree.Tree"], ArtifactPlaces([tmp_path])))
     assert trusting.poll_once() is not None
 
 
@@ -146,7 +147,7 @@ def test_a_version_that_fails_on_the_sample_never_serves(tmp_path: Path) -> None
         seen.append(service)
         return np.zeros((3, 1 if len(seen) == 1 else 2))
 
-    house = House(tmp_path, LoadingPolicy(trusted=[], sample=sample))
+    house = House(tmp_path, LoadingPolicy(trusted=[], places=ArtifactPlaces([tmp_path]), sample=sample))
     house.publish("a", 1, None)
     first = house.subscriber.poll_once()
     house.publish("b", 2, "a")

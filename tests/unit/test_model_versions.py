@@ -14,6 +14,7 @@ from headrace.app.model_versions import (
     summarize_version,
 )
 from headrace.errors import ArtifactError, HeadraceError
+from headrace.models.artifact_places import ArtifactPlaces
 from headrace.models.manifest import encode, hash_of
 from headrace.models.model_events import ManifestRef
 from headrace.models.model_state import ModelState, fold
@@ -93,8 +94,17 @@ def test_an_unknown_version_or_model_names_the_known_ones() -> None:
 def test_a_manifest_is_the_one_its_event_names(tmp_path: Path) -> None:
     path = tmp_path / "1.json"
     path.write_bytes(encode(MANIFEST))
+    places = ArtifactPlaces([tmp_path])
     data = msgspec.structs.replace(PUBLISHED, manifest=ManifestRef(uri=path.as_uri(), hash=hash_of(MANIFEST)))
-    assert fetch_manifest(data) == MANIFEST
+    assert fetch_manifest(data, places) == MANIFEST
     path.write_bytes(encode(msgspec.structs.replace(MANIFEST, rows=1)))
     with pytest.raises(ArtifactError, match="it was changed after version 1"):
-        fetch_manifest(data)
+        fetch_manifest(data, places)
+
+
+def test_a_manifest_comes_from_a_declared_place_only(tmp_path: Path) -> None:
+    (tmp_path / "secret.json").write_bytes(encode(MANIFEST))
+    uri = (tmp_path / "secret.json").as_uri()
+    data = msgspec.structs.replace(PUBLISHED, manifest=ManifestRef(uri=uri, hash=hash_of(MANIFEST)))
+    with pytest.raises(ArtifactError, match="in none of the places"):
+        fetch_manifest(data, ArtifactPlaces([tmp_path / "artifacts"]))

@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from headrace.base.times import utc_datetime
 from headrace.errors import ArtifactError, TerminalError
 from headrace.models import artifact, manifest
+from headrace.models.artifact_places import ArtifactPlaces
 from headrace.models.manifest import Manifest, TimeSpan
 from headrace.models.model_events import Published
 from headrace.models.predictions import VECTORS
@@ -62,7 +63,9 @@ def published(shop: Shop, version: int) -> tuple[Published, Manifest, int]:
 def reproduce(shop: Shop, version: int, of: Model = model, **changes: Any) -> Reproduction:
     data, kept, at_us = published(shop, version)
     kept = msgspec.structs.replace(kept, **changes)
-    return Reproducer(shop.folder / "log", InlineFits()).reproduce(of, data, kept, at_us)
+    return Reproducer(shop.folder / "log", InlineFits(), places=ArtifactPlaces([shop.folder])).reproduce(
+        of, data, kept, at_us
+    )
 
 
 def said(found: Reproduction) -> dict[str, tuple[Any, Any]]:
@@ -111,7 +114,7 @@ def test_reproduction_sees_a_difference_in_the_last_bit(shop: Shop, monkeypatch:
 
 def test_a_version_that_cannot_be_reproduced_says_why(shop: Shop) -> None:
     data, kept, at_us = published(shop, 1)
-    reproducer = Reproducer(shop.folder / "log", InlineFits())
+    reproducer = Reproducer(shop.folder / "log", InlineFits(), places=ArtifactPlaces([shop.folder]))
     with pytest.raises(TerminalError, match=r"none of the 4,350 rows is in the event log"):
         reproducer.reproduce(
             model, data, msgspec.structs.replace(kept, excluded=[TimeSpan(from_us=0, to_us=at_us, reason="")]), at_us
@@ -132,5 +135,7 @@ def test_a_version_made_from_what_was_served_is_made_again_from_that(shop: Shop)
     assert found is not None
     kept = manifest.decode(artifact.fetch(found.manifest_uri))
     data, _, _ = published(shop, 1)
-    again = Reproducer(shop.folder / "log", InlineFits()).reproduce(SERVED, data, kept, day(54))
+    again = Reproducer(shop.folder / "log", InlineFits(), places=ArtifactPlaces([shop.folder])).reproduce(
+        SERVED, data, kept, day(54)
+    )
     assert again.differences == []

@@ -19,7 +19,8 @@ BOTH = {"HEADRACE_BOOTSTRAP_SERVERS": "k:1", "HEADRACE_REDIS_URL": "redis://r"}
 def test_the_environment_beats_the_file(tmp_path: Path) -> None:
     (tmp_path / "headrace.toml").write_text('redis_url = "redis://file"\nnamespace = "ours"\ntrusted_types = ["a.B"]\n')
     found = ServerAddresses.find(environ={"HEADRACE_BOOTSTRAP_SERVERS": "k:1"}, folder=tmp_path)
-    assert found == ServerAddresses("k:1", "redis://file", "ours", ["a.B"])
+    places = [str(tmp_path / ".headrace" / "artifacts")]
+    assert found == ServerAddresses("k:1", "redis://file", "ours", ["a.B"], places)
     assert ServerAddresses.find(environ=BOTH, folder=tmp_path).redis_url == "redis://r"
 
 
@@ -34,7 +35,9 @@ def test_services_that_run_on_the_data_folder_are_found(tmp_path: Path) -> None:
     (tmp_path / ".headrace").mkdir()
     running = {"pid": 1, "bootstrap_servers": "k:2", "redis_url": "redis://two"}
     (tmp_path / ".headrace" / "services.lock").write_text(json.dumps(running))
-    assert ServerAddresses.find(environ={}, folder=tmp_path) == ServerAddresses("k:2", "redis://two")
+    places = [str(tmp_path / ".headrace" / "artifacts")]
+    found = ServerAddresses.find(environ={}, folder=tmp_path)
+    assert found == ServerAddresses("k:2", "redis://two", artifact_places=places)
 
 
 @pytest.mark.parametrize("text", ["x.Y, z.W", '["x.Y", "z.W"]'])

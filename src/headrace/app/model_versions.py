@@ -8,29 +8,30 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.base.times import utc_datetime
 from headrace.errors import ArtifactError, TerminalError
-from headrace.models import artifact
 from headrace.models import manifest as manifests
 from headrace.models.model_events import ModelEvent, Published
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from headrace.models.artifact_places import ArtifactPlaces
     from headrace.models.manifest import Manifest
     from headrace.models.model_state import ModelState
+    from headrace.models.publication_signing import PublicationSigning
 
 
 TIMEOUT = timedelta(seconds=10)
 """The longest time that a command waits for Kafka."""
 
 
-def read_model_states(servers: str) -> dict[str, ModelState]:
+def read_model_states(servers: str, signing: PublicationSigning) -> dict[str, ModelState]:
     """Read all model events from Kafka and return the state of each model by name. Raises BusUnavailableError."""
     from headrace.models.kafka_model_event_log import KafkaModelEventLog
     from headrace.models.model_state import fold_all
 
     if not _has_events(servers):
         return {}
-    with closing(KafkaModelEventLog(servers, timeout=TIMEOUT)) as log:
+    with closing(KafkaModelEventLog(servers, signing=signing, timeout=TIMEOUT)) as log:
         return fold_all(entry.event for entry in log.read() if entry.event is not None)
 
 
@@ -143,13 +144,14 @@ def _training_data(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def fetch_manifest(published: Published) -> Manifest:
+def fetch_manifest(published: Published, places: ArtifactPlaces) -> Manifest:
     """Fetch the manifest that a publication names.
 
-    Raises ArtifactError if its hash is not the one in the event, and TransientError if it cannot be fetched.
+    Raises ArtifactError if it is in none of the places, or if its hash is not the one in the event, and TransientError
+    if it cannot be fetched.
     """
     ref = published.manifest
-    found = manifests.decode(artifact.fetch(ref.uri))
+    found = manifests.decode(places.read(ref.uri))
     hashed = manifests.hash_of(found)
     if hashed != ref.hash:
         message = (

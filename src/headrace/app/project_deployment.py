@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from headrace.app.model_versions import read_model_states
-from headrace.app.processes.connections import addresses
+from headrace.app.processes.connections import addresses, signing
 from headrace.app.project.project import Project, load_project
 from headrace.base.times import wall_clock
 from headrace.bus.tail import TopicTail
@@ -65,6 +65,7 @@ class ProjectDeployment:
         self.services: list[ServiceSpec] = [service.spec for service in project.services.values()]
         self._namespace = settings.namespace
         self._servers, redis_url = addresses(settings)
+        self._signing = signing(settings)
         self._store = RedisOnlineStore(redis_url, settings.namespace)
         self._log = EventLog(settings.event_log)
         self._changes = KafkaDeploymentLog(self._servers)
@@ -83,7 +84,7 @@ class ProjectDeployment:
             state,
             self.views,
             self.services,
-            models=named_by_models(read_model_states(self._servers)),
+            models=named_by_models(read_model_states(self._servers, self._signing)),
             in_force=self._in_force(),
             live=self._live(),
         )

@@ -5,18 +5,27 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import stat
+import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from headrace.base.redaction import shortened
+from headrace.base.times import SECOND, duration_us
 from headrace.errors import ArtifactError, TransientError, require
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_LARGEST = 1 << 30  # bytes unpacked: a zip can promise far more than it holds
+    from headrace.base.times import Duration
+
+_LARGEST = 1 << 30  # bytes, stored and unpacked: a zip can promise far more than it holds
+_PIECE = 1 << 20
+_SHOWN = 200
 _NOT_CONTENT = frozenset({"__id__", "_skops_version", "protocol"})
 
 
@@ -97,20 +106,45 @@ def store(artifact: Artifact, path: Path) -> str:
     return path.resolve().as_uri()
 
 
-def fetch(uri: str) -> bytes:
-    """Return the bytes at a ``file://`` URI. A missing file is a TransientError: a shared folder may lag behind."""
-    parts = urlsplit(uri)
+def fetch(uri: str, *, within: Duration = "60s") -> bytes:
+    """Return the bytes at a ``file://`` URI.
+
+    Raises ArtifactError for what is no regular file, or is larger than 1 GiB. A missing file is a TransientError, as a
+    shared folder may lag behind, and so is one that takes longer than ``within``.
+    """
+    parts, shown = urlsplit(uri), shortened(uri, _SHOWN)
     if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
         message = (
-            f"cannot fetch {uri!r}: only file:// is built in; for {parts.scheme or 'plain paths'} hand the subscriber "
-            "a `fetch` function, for example fsspec's (pip install fsspec and its package for that store)"
+            f"cannot fetch {shown!r}: only file:// is built in; for {parts.scheme or 'plain paths'} give the "
+            "ArtifactPlaces a `fetch` function, for example fsspec's (pip install fsspec and its package for that store)"
         )
         raise ArtifactError(message)
     try:
-        return Path(unquote(parts.path)).read_bytes()
+        return _read(Path(unquote(parts.path)), time.monotonic() + duration_us(within) / SECOND)
     except OSError as error:
-        message = f"the artifact {uri!r} cannot be read: {error.strerror}; is its folder shared with this host?"
+        message = f"the artifact {shown!r} cannot be read: {error.strerror}; is its folder shared with this host?"
         raise TransientError(message) from error
+
+
+def _read(path: Path, deadline: float) -> bytes:
+    """Return the bytes of a regular file. Anything else is not even opened: a device or a pipe may never end."""
+    _check_regular(path, path.stat())
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        _check_regular(path, os.fstat(file.fileno()))
+        pieces, size = [], 0
+        while piece := file.read(_PIECE):
+            pieces.append(piece)
+            size += len(piece)
+            if size > _LARGEST:
+                raise ArtifactError(f"the artifact {str(path)!r} has more than {_LARGEST:,} bytes")
+            if time.monotonic() > deadline:
+                raise TransientError(f"the artifact {str(path)!r} did not come in time, after {size:,} bytes")
+    return b"".join(pieces)
+
+
+def _check_regular(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ArtifactError(f"the artifact {str(path)!r} is no regular file")
 
 
 def content_hash(data: bytes) -> str:

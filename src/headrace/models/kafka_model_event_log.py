@@ -7,6 +7,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
@@ -18,15 +19,21 @@ from confluent_kafka.admin import (
 from headrace.base.times import SECOND, duration_us
 from headrace.bus.topics import FOR_EVER, MODEL_ACKS, MODELS
 from headrace.bus.watermarks import Watermarks
-from headrace.errors import BusUnavailableError, DefinitionError
+from headrace.errors import BusUnavailableError, CodecError, DefinitionError
 from headrace.models.model_event_log import ModelLogEntry, entry
 from headrace.models.model_events import Acknowledgement, ModelEvent, ModelEventRecord, encode, encode_acknowledgement
+from headrace.models.publication_signing import UNSIGNED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headrace.base.times import Duration
+    from confluent_kafka import Message
 
+    from headrace.base.times import Duration
+    from headrace.bus.tail import TopicTail
+    from headrace.models.publication_signing import PublicationSigning
+
+logger = structlog.get_logger(__name__)
 _BATCH = 500
 _NEW_TOPIC_S = 5.0
 _NOT_YET = frozenset(
@@ -74,8 +81,16 @@ def _check_topic(admin: AdminClient, topic: str, timeout_s: float) -> None:
 class KafkaModelEventLog:
     """Appends with an idempotent producer, reads partition 0 to its end. One thread may read while others append."""
 
-    def __init__(self, bootstrap_servers: str, topic: str = MODELS, *, timeout: Duration = "30s") -> None:
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        topic: str = MODELS,
+        *,
+        signing: PublicationSigning = UNSIGNED,
+        timeout: Duration = "30s",
+    ) -> None:
         self._servers = bootstrap_servers
+        self._signing = signing
         self._topic = topic
         self._timeout_s = duration_us(timeout) / SECOND
         self._writer = _SingleRecordProducer(bootstrap_servers, topic, self._timeout_s)
@@ -86,7 +101,7 @@ class KafkaModelEventLog:
 
     def append(self, event: ModelEvent) -> int:
         """Produce the event and wait for the broker."""
-        record = encode(event)
+        record = self._signing.signed(encode(event))
         return self._writer.write(record.key, record.value, record.headers)
 
     def read(self, start: int = 0, *, wait: Duration = "0s") -> list[ModelLogEntry]:
@@ -149,7 +164,7 @@ class KafkaModelEventLog:
         deadline = time.monotonic() + self._timeout_s
         while time.monotonic() < deadline:
             messages = consumer.consume(1, 1.0) + consumer.consume(_BATCH, 0)
-            found = [(_entry(message), message.offset() or 0) for message in messages]
+            found = [(self._entry(message), message.offset() or 0) for message in messages]
             entries += [e for e, _ in found if e is not None]
             if any(offset >= end - (e is not None) for e, offset in found):
                 return entries
@@ -159,10 +174,50 @@ class KafkaModelEventLog:
         deadline = time.monotonic() + wait_s
         while True:
             left = max(0.0, deadline - time.monotonic())
-            found = [_entry(message) for message in consumer.consume(1, left) + consumer.consume(_BATCH, 0)]
+            found = [self._entry(message) for message in consumer.consume(1, left) + consumer.consume(_BATCH, 0)]
             entries = [e for e in found if e is not None]
             if entries or time.monotonic() >= deadline:
                 return entries
+
+    def _entry(self, message: Any) -> ModelLogEntry | None:
+        """Return the entry of a message; None for an end of partition, or an unknown one. Raises KafkaException."""
+        error = message.error()
+        if error is not None:
+            if error.code() in _NOT_YET or error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+                return None
+            raise KafkaException(error)
+        return entry(message.offset(), record_of(message), self._signing)
+
+
+def record_of(message: Any) -> ModelEventRecord:
+    """Return the record of a message of Kafka that is no error."""
+    headers = {name: value or b"" for name, value in message.headers() or ()}
+    return ModelEventRecord(message.key() or b"", headers, message.value() or b"")
+
+
+class SignedTail:
+    """Follows topics as ``tail`` does. On the topic of model events it leaves out what lacks a valid signature."""
+
+    def __init__(self, tail: TopicTail, signing: PublicationSigning) -> None:
+        self._tail, self._signing = tail, signing
+
+    def poll(self, timeout_s: float) -> list[Message]:
+        """Return the messages that have come."""
+        return [message for message in self._tail.poll(timeout_s) if self._counts(message)]
+
+    def drain(self) -> list[Message]:
+        """Return all messages up to the present end."""
+        return [message for message in self._tail.drain() if self._counts(message)]
+
+    def _counts(self, message: Message) -> bool:
+        if message.topic() != MODELS:
+            return True
+        try:
+            self._signing.check(message.offset() or 0, record_of(message))
+        except CodecError as error:
+            logger.warning("a model event is left out", offset=message.offset(), reason=str(error))
+            return False
+        return True
 
 
 class KafkaAcknowledgements:
@@ -215,17 +270,6 @@ class _SingleRecordProducer:
 
 def _into(done: list[tuple[Any, Any]]) -> Callable[[Any, Any], None]:
     return lambda error, message: done.append((error, message))
-
-
-def _entry(message: Any) -> ModelLogEntry | None:
-    """Return the entry of a message; None for an end of partition, or an unknown partition. Raises KafkaException."""
-    error = message.error()
-    if error is not None:
-        if error.code() in _NOT_YET or error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
-            return None
-        raise KafkaException(error)
-    headers = {name: value or b"" for name, value in message.headers() or ()}
-    return entry(message.offset(), ModelEventRecord(message.key() or b"", headers, message.value() or b""))
 
 
 def _unavailable(what: str, servers: str, error: object) -> BusUnavailableError:

@@ -10,6 +10,7 @@ from headrace.base.times import SECOND, duration_us
 from headrace.errors import CodecError
 from headrace.models.model_events import ModelEvent, ModelEventRecord, decode, encode
 from headrace.models.model_state import ModelState, advance
+from headrace.models.publication_signing import UNSIGNED, PublicationSigning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,9 +58,10 @@ class Acknowledgements(Protocol):
         ...
 
 
-def entry(offset: int, record: ModelEventRecord) -> ModelLogEntry:
-    """Return the entry of a record, readable or not."""
+def entry(offset: int, record: ModelEventRecord, signing: PublicationSigning = UNSIGNED) -> ModelLogEntry:
+    """Return the entry of a record, readable or not. A record without the signature that it needs is not readable."""
     try:
+        signing.check(offset, record)
         return ModelLogEntry(offset, decode(record))
     except CodecError as error:
         return ModelLogEntry(offset, None, str(error))
@@ -100,13 +102,14 @@ class MemoryModelEventLog:
     ['a test']
     """
 
-    def __init__(self) -> None:
+    def __init__(self, signing: PublicationSigning = UNSIGNED) -> None:
+        self._signing = signing
         self._records: list[ModelEventRecord] = []
         self._grown = threading.Condition()
 
     def append(self, event: ModelEvent) -> int:
         """Add the event's record."""
-        return self.append_record(encode(event))
+        return self.append_record(self._signing.signed(encode(event)))
 
     def append_record(self, record: ModelEventRecord) -> int:
         """Add any record, also one that is not a model event."""
@@ -119,7 +122,8 @@ class MemoryModelEventLog:
         """The entries from ``start``."""
         with self._grown:
             self._grown.wait_for(lambda: len(self._records) > start, duration_us(wait) / SECOND)
-            return [entry(offset, record) for offset, record in enumerate(self._records) if offset >= start]
+            found = [*enumerate(self._records)][start:]
+        return [entry(offset, record, self._signing) for offset, record in found]
 
     def close(self) -> None:
         """Do nothing: there is no connection."""

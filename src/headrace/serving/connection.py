@@ -125,7 +125,8 @@ class Connection:
         from headrace.models.kafka_model_event_log import KafkaModelEventLog  # noqa: PLC0415
         from headrace.serving.model_event_feed import ModelEventFeed  # noqa: PLC0415
 
-        log = self._opened.enter_context(closing(KafkaModelEventLog(self.addresses.bootstrap_servers)))
+        where = self.addresses
+        log = self._opened.enter_context(closing(KafkaModelEventLog(where.bootstrap_servers, signing=where.signing)))
         return ModelEventFeed(log, model)
 
     def close(self) -> None:

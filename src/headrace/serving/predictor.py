@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from headrace.base.times import Clock, wall_clock
 from headrace.bus.producer import EventProducer
+from headrace.models.artifact_places import ArtifactPlaces
 from headrace.serving.answerer import Answerer
 from headrace.serving.features import FeatureClient
 from headrace.serving.own_events import RecordPlaces
@@ -70,7 +71,7 @@ class Predictor:
 
         where, clock = addresses or ServerAddresses.find(), options.get("clock", wall_clock)
         self._own = ExitStack()
-        events = KafkaModelEventLog(where.bootstrap_servers)
+        events = KafkaModelEventLog(where.bootstrap_servers, signing=where.signing)
         self._own.callback(events.close)
         producer = EventProducer(where.bootstrap_servers)
         self._own.callback(producer.flush)
@@ -79,7 +80,7 @@ class Predictor:
             model,
             events,
             KafkaAcknowledgements(where.bootstrap_servers),
-            LoadingPolicy(where.trusted_types),
+            LoadingPolicy(where.trusted_types, ArtifactPlaces(where.artifact_places)),
             application=options.get("application", "application"),
             clock=clock,
         )

@@ -11,17 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.base.redaction import SecretUrl
 from headrace.errors import SettingsError
+from headrace.models.publication_signing import UNSIGNED, PublicationSigning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 PROJECT_FILE = "headrace.toml"
-_NAMES = ("bootstrap_servers", "redis_url", "namespace", "trusted_types")
+_ADDRESSES = ("bootstrap_servers", "redis_url")
+_LISTS = ("trusted_types", "artifact_places", "publication_keys")
+_NAMES = (*_ADDRESSES, "namespace", "artifacts", "publications_signed_from", *_LISTS)
 
 
 @dataclass(frozen=True)
 class ServerAddresses:
-    """The addresses of Kafka and Redis, and the deployment's list of types that a model artifact may hold.
+    """The addresses of Kafka and Redis, and what the deployment trusts of a model event.
+
+    ``trusted_types`` may be in a model artifact, ``artifact_places`` are where artifacts come from, and ``signing`` has
+    the keys that verify model events.
 
     >>> from headrace.serving import ServerAddresses
     >>> ServerAddresses.find("localhost:9092", redis_url="redis://localhost:6379", environ={}).namespace
@@ -32,6 +38,8 @@ class ServerAddresses:
     redis_url: str
     namespace: str = "headrace"
     trusted_types: Sequence[str] = ()
+    artifact_places: Sequence[str] = ()
+    signing: PublicationSigning = UNSIGNED
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "redis_url", SecretUrl(self.redis_url))  # so that no message shows its password
@@ -56,20 +64,35 @@ class ServerAddresses:
         variables = os.environ if environ is None else environ
         file = find_project_file((folder or Path.cwd()).resolve())
         values = {} if file is None else tomllib.loads(file.read_text("utf-8"))
-        data_dir = Path(variables.get("HEADRACE_DATA_DIR") or str(values.get("data_dir", ".headrace")))
+        root = file.parent if file else Path.cwd()
+        data_dir = root / Path(variables.get("HEADRACE_DATA_DIR") or str(values.get("data_dir", ".headrace")))
         arguments = {"bootstrap_servers": bootstrap_servers, "redis_url": redis_url, "namespace": namespace}
-        found = _running_services((file.parent if file else Path.cwd()) / data_dir)
+        found = _running_services(data_dir)
         found |= {name: values[name] for name in _NAMES if name in values}
         found |= _from_environment(variables)
         found |= {name: value for name, value in arguments.items() if value is not None}
-        missing = [name for name in _NAMES[:2] if not found.get(name)]
+        missing = [name for name in _ADDRESSES if not found.get(name)]
         if missing:
             raise SettingsError(
                 f"an application needs {' and '.join(missing)}: give it to headrace.connect, set "
                 f"HEADRACE_{missing[0].upper()}, write it into {PROJECT_FILE}, or start `headrace up` in the project's "
                 "folder"
             )
-        return ServerAddresses(**found)
+        return ServerAddresses(
+            found["bootstrap_servers"],
+            found["redis_url"],
+            found.get("namespace", "headrace"),
+            found.get("trusted_types", ()),
+            _artifact_places(found, root, data_dir),
+            PublicationSigning(tuple(found.get("publication_keys", ())), int(found.get("publications_signed_from", 0))),
+        )
+
+
+def _artifact_places(found: Mapping[str, Any], root: Path, data_dir: Path) -> list[str]:
+    """Return the place of a project's artifacts, and further ones. A relative folder starts at the project."""
+    given = [found.get("artifacts", "{data_dir}/artifacts"), *found.get("artifact_places", ())]
+    places = [str(place).replace("{data_dir}", str(data_dir)) for place in given]
+    return [place if "://" in place else str((root / Path(place).expanduser()).resolve()) for place in places]
 
 
 def _running_services(data_dir: Path) -> dict[str, Any]:
@@ -78,16 +101,16 @@ def _running_services(data_dir: Path) -> dict[str, Any]:
         content = json.loads((data_dir / "services.lock").read_text())
     except (OSError, ValueError):
         return {}
-    return {name: content[name] for name in _NAMES[:2] if content.get(name)}
+    return {name: content[name] for name in _ADDRESSES if content.get(name)}
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     given = {name: environ.get(f"HEADRACE_{name.upper()}", "") for name in _NAMES}
     found: dict[str, Any] = {name: value for name, value in given.items() if value}
-    if "trusted_types" in found:
-        text: str = found["trusted_types"]
+    for name in found.keys() & {*_LISTS}:
+        text: str = found[name]
         is_json = text.startswith("[")
-        found["trusted_types"] = json.loads(text) if is_json else [part.strip() for part in text.split(",")]
+        found[name] = json.loads(text) if is_json else [part.strip() for part in text.split(",")]
     return found
 
 

@@ -6,12 +6,13 @@ Nothing heavy is imported with this module: scikit-learn and skops come with the
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headrace.base.times import SECOND, duration_us
 from headrace.errors import HeadraceError, NoModelError, TransientError
 from headrace.models import artifact
+from headrace.models.artifact_places import NO_PLACES, ArtifactPlaces
 from headrace.models.model_events import Acknowledgement
 from headrace.models.model_state import ModelState, advance
 
@@ -40,17 +41,17 @@ class LoadedModel:
 class LoadingPolicy:
     """The rules for loading artifacts. ``trusted`` is the deployment's list of types; a list in an artifact is ignored.
 
-    ``sample`` makes a few rows for a service: a new estimator predicts them once before it becomes live. ``fetch``
-    returns the bytes of a URI, and raises TransientError if trying again may help.
+    ``places`` are those from which artifacts are loaded; without any, none is. ``sample`` makes a few rows for a
+    service: a new estimator predicts them once before it becomes live.
     """
 
     trusted: Sequence[str]
+    places: ArtifactPlaces = NO_PLACES
     sample: Callable[[ServiceRef], Any] | None = None
-    fetch: Callable[[str], bytes] = field(default=artifact.fetch)
 
     def load(self, published: Published) -> Any:
         """Return the estimator of a publication, verified and warm. Raises ArtifactError or TransientError."""
-        data = self.fetch(published.artifact.uri)
+        data = self.places.read(published.artifact.uri)
         artifact.verify(data, published.artifact.digest)
         estimator = artifact.load(data, self.trusted)
         if self.sample is not None:

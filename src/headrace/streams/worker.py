@@ -33,7 +33,9 @@ from headrace.event_log.event_log import EventLog
 from headrace.features.definitions.spec import to_document
 from headrace.features.definitions.store_documents import ViewDocument
 from headrace.features.online.redis.redis_store import RedisOnlineStore
+from headrace.models.kafka_model_event_log import SignedTail
 from headrace.models.predictions import PREDICTIONS, VECTORS
+from headrace.models.publication_signing import UNSIGNED, PublicationSigning
 from headrace.streams.deployments.kafka_deployment_log import KafkaDeploymentLog
 from headrace.streams.deployments.rollout import Rollout, RolloutTimes
 from headrace.streams.metrics import WorkerMetrics, serve_metrics
@@ -68,6 +70,7 @@ class WorkerConfig:
     event_log: str
     data_dir: str
     namespace: str = "headrace"
+    signing: PublicationSigning = UNSIGNED
     partitions: int = 4
     batch_rows: int = 20_000
     flush_s: float = 1.0
@@ -120,14 +123,20 @@ def publish_definitions(store: OnlineStore, views: Sequence[FeatureView], servic
 
 
 def follow_deployments(
-    bootstrap_servers: str, namespace: str, streams: Sequence[Stream], store: OnlineStore, **waits: float
+    bootstrap_servers: str,
+    namespace: str,
+    streams: Sequence[Stream],
+    store: OnlineStore,
+    *,
+    signing: PublicationSigning = UNSIGNED,
+    **waits: float,
 ) -> Rollout:
     """Return the rollout that follows both logs on Kafka for a worker of these streams. Raises BusUnavailableError."""
     return Rollout(
         namespace,
         streams,
         store,
-        TopicTail(bootstrap_servers, [DEFINITIONS, MODELS], from_beginning=True),
+        SignedTail(TopicTail(bootstrap_servers, [DEFINITIONS, MODELS], from_beginning=True), signing),
         KafkaDeploymentLog(bootstrap_servers).append,
         new_id=lambda: uuid.uuid4().hex,
         times=RolloutTimes(wall_clock, time.monotonic, **waits),
@@ -146,7 +155,7 @@ def run_worker(
     if not config.replay:
         warn_of_producers_stamps(config.bootstrap_servers, logged)
     store, log = RedisOnlineStore(config.redis_url, config.namespace), EventLog(config.event_log)
-    rollout = follow_deployments(config.bootstrap_servers, config.namespace, logged, store)
+    rollout = follow_deployments(config.bootstrap_servers, config.namespace, logged, store, signing=config.signing)
     rollout.begin([view.spec for view in views], [service.spec for service in services])
     name, metrics = f"{config.namespace}-worker-{uuid.uuid4().hex[:8]}", WorkerMetrics()
     plane = DataPlane(_plane_config(config, name), logged, rollout, store, log, meter=metrics)

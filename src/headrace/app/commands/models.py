@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace.app.processes.connections import kafka_for_command
+from headrace.app.processes.connections import artifact_places, kafka_for_command, signing
 from headrace.app.terminal.options import (
     BootstrapServers,
     DataDir,
@@ -52,7 +52,7 @@ def list_versions(
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     with kafka_for_command(settings) as servers:
-        states = model_versions.read_model_states(servers)
+        states = model_versions.read_model_states(servers, signing(settings))
     names = sorted(states) if model is None else [model_versions.choose_model(states, model)]
     rows = [
         model_versions.summarize_version(states[name], version)
@@ -80,10 +80,12 @@ def show(
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     with kafka_for_command(settings) as servers:
-        states = model_versions.read_model_states(servers)
+        states = model_versions.read_model_states(servers, signing(settings))
     state = states[model_versions.choose_model(states, model)]
     _, published = model_versions.find_publication(state, version)
-    details = model_versions.describe_version(state, version, model_versions.fetch_manifest(published))
+    details = model_versions.describe_version(
+        state, version, model_versions.fetch_manifest(published, artifact_places(settings))
+    )
     if json:
         print_json(details)
     else:
@@ -131,9 +133,9 @@ def _append_rollback(settings: Settings, model: str | None, version: int | None,
     from headrace.models.model_state import rollback_event
 
     with kafka_for_command(settings) as servers:
-        states = model_versions.read_model_states(servers)
+        states = model_versions.read_model_states(servers, signing(settings))
         name = model_versions.choose_model(states, model)
         event = rollback_event(states[name], uuid.uuid4().hex, name, version, reason, at_us=wall_clock(), pin=pin)
-        with closing(KafkaModelEventLog(servers, timeout=model_versions.TIMEOUT)) as log:
+        with closing(KafkaModelEventLog(servers, signing=signing(settings), timeout=model_versions.TIMEOUT)) as log:
             log.append(event)
     return name

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from headrace.app.processes.connections import kafka_for_command
+from headrace.app.processes.connections import artifact_places, kafka_for_command, signing
 from headrace.app.terminal.options import (
     BootstrapServers,
     DataDir,
@@ -50,12 +50,13 @@ def reproduce(
     from headrace.trainers.runs.reproduce import Reproducer
 
     with kafka_for_command(settings) as servers:
-        states = model_versions.read_model_states(servers)
+        states = model_versions.read_model_states(servers, signing(settings))
     name = model_versions.choose_model(states, model)
     event, published = model_versions.find_publication(states[name], version)
     definition = load_project(settings).model(name)
-    reproducer = Reproducer(settings.event_log, FitPool(), settings.trusted_types)
-    manifest = model_versions.fetch_manifest(published)
+    places = artifact_places(settings)
+    reproducer = Reproducer(settings.event_log, FitPool(), settings.trusted_types, places)
+    manifest = model_versions.fetch_manifest(published, places)
     found = reproducer.reproduce(definition, published, manifest, event.at_us)
     _print(found, json=json)
     if not found.identical:

@@ -9,6 +9,8 @@ import typer
 
 from headrace.app.local.lock import running
 from headrace.errors import SettingsError
+from headrace.models.artifact_places import ArtifactPlaces
+from headrace.models.publication_signing import PublicationSigning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +67,17 @@ def kafka_for_command(settings: Settings) -> Iterator[str]:
             yield found.bootstrap_servers or addresses(settings)[0]
     else:
         yield addresses(settings)[0]  # nothing can be started: this raises the error that says what to do
+
+
+def artifact_places(settings: Settings) -> ArtifactPlaces:
+    """Return the places from which this deployment loads artifacts and manifests."""
+    return ArtifactPlaces([settings.artifacts, *settings.artifact_places])
+
+
+def signing(settings: Settings) -> PublicationSigning:
+    """Return the keys that sign and verify model events. Raises SettingsError for a key that is too short."""
+    keys = tuple(key.get_secret_value() for key in settings.publication_keys)
+    return PublicationSigning(keys, settings.publications_signed_from)
 
 
 def client_options(settings: Settings) -> LookUpOptions:

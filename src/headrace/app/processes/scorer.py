@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
-from headrace.app.processes.connections import addresses, client_options
+from headrace.app.processes.connections import addresses, artifact_places, client_options, signing
 from headrace.base.times import utc_datetime
 from headrace.errors import FeaturesUnknownError, TransientError
 from headrace.models import artifact
@@ -73,9 +73,9 @@ def _subscriber(settings: Settings, servers: str, model_name: str, application: 
 
     return ModelSubscriber(
         model_name,
-        KafkaModelEventLog(servers),
+        KafkaModelEventLog(servers, signing=signing(settings)),
         KafkaAcknowledgements(servers),
-        LoadingPolicy(settings.trusted_types),
+        LoadingPolicy(settings.trusted_types, artifact_places(settings)),
         application=application,
         clock=wall_clock,
     )

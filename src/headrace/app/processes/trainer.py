@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.app.local.lock import make_private
-from headrace.app.processes.connections import addresses
+from headrace.app.processes.connections import addresses, signing
 from headrace.base.times import duration_us
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def run(settings: Settings, project: Project, *, seed: int) -> None:
         RegistryPlace(settings.registry_uri, _as_uri(settings.artifacts)),
         str(settings.data_dir / "faust"),
         namespace=settings.namespace,
+        signing=signing(settings),
         tick_us=0 if settings.clock == "control" else duration_us(settings.tick),
         options=RunOptions(seed, trusted=settings.trusted_types),
     )

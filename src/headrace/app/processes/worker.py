@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from headrace.app.local.lock import make_private
-from headrace.app.processes.connections import addresses
+from headrace.app.processes.connections import addresses, signing
 from headrace.base.times import SECOND, duration_us, wall_clock
 from headrace.errors import OnlineStoreUnavailableError
 
@@ -46,6 +46,7 @@ def _config(settings: Settings, project: Project, *, partitions: int, replay: bo
         settings.event_log,
         str(settings.data_dir / "faust"),
         namespace=settings.namespace,
+        signing=signing(settings),
         partitions=partitions,
         batch_rows=settings.batch_size,
         flush_s=duration_us(settings.flush_interval) / 1e6,

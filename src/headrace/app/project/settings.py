@@ -173,6 +173,20 @@ class Settings(BaseModel):
         description="Types that a model artifact may contain in addition to scikit-learn's own safe types. The list "
         "belongs to this deployment and is never taken from an artifact.",
     )
+    artifact_places: list[PublicPlace] = Field(
+        default=[],
+        description="Further folders and URLs from which model artifacts and manifests are loaded, beside `artifacts`. "
+        "A model event cannot name a file anywhere else.",
+    )
+    publication_keys: list[SecretStr] = Field(
+        default=[],
+        description="Keys of model events, at least 16 bytes each. The first signs, each verifies. An event without "
+        "a valid signature is void. Set them in the environment: HEADRACE_PUBLICATION_KEYS.",
+    )
+    publications_signed_from: NonNegativeInt = Field(
+        default=0,
+        description="Offset on headrace.models from which events need a signature, if signing was turned on later.",
+    )
     flush_interval: DurationText = Field(
         default="1s", description="Longest time that a row waits for its commit to the event log."
     )
@@ -240,6 +254,12 @@ class Settings(BaseModel):
             value = values.get(name, cls.model_fields[name].default)
             if isinstance(value, str):
                 values[name] = _anchored(value.replace("{data_dir}", str(data_dir)), root)
+        places = values.get("artifact_places", [])
+        if isinstance(places, list):
+            values["artifact_places"] = [
+                _anchored(place.replace("{data_dir}", str(data_dir)), root) if isinstance(place, str) else place
+                for place in places
+            ]
         return values
 
     def with_origins(self, origins: Mapping[str, str]) -> Settings:

@@ -103,10 +103,20 @@ def _decoded(path: str, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise SettingsError(f"{PREFIX}{path.upper().replace('.', '__')} is neither JSON nor a,b,c: {text!r}") from error
+        raise SettingsError(
+            f"{PREFIX}{path.upper().replace('.', '__')} is neither JSON nor a,b,c: {_shown(path, text)}"
+        ) from error
 
 
-_LISTS = {"trusted_types", "http.services", "project.streams", "project.features", "project.trainers"}
+_LISTS = {
+    "trusted_types",
+    "artifact_places",
+    "publication_keys",
+    "http.services",
+    "project.streams",
+    "project.features",
+    "project.trainers",
+}
 
 
 def _build(values: _Layer) -> Settings:
@@ -135,4 +145,4 @@ def _shown(path: str, value: Any) -> str:
     return repr(redacted(value) if isinstance(value, str) else value) if is_open else "***"
 
 
-_SECRET = {"redis_url", "registry_uri", "http.api_key", "http.tls_key_password"}
+_SECRET = {"publication_keys", "redis_url", "registry_uri", "http.api_key", "http.tls_key_password"}

@@ -28,6 +28,7 @@ from headrace.bus.topics import (
 from headrace.event_log.event_log import EventLog
 from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_topic
 from headrace.models.mlflow_registry import MlflowRegistry
+from headrace.models.publication_signing import UNSIGNED, PublicationSigning
 from headrace.trainers.data.exclusions import KafkaExclusions
 from headrace.trainers.process.runner_loop import RunnerLoop
 from headrace.trainers.process.trigger_consumer import TriggerConsumer
@@ -62,6 +63,7 @@ class TrainerConfig:
     registry: RegistryPlace
     data_dir: str
     namespace: str = "headrace"
+    signing: PublicationSigning = UNSIGNED
     tick_us: int = 0
     options: RunOptions = field(default_factory=RunOptions)
 
@@ -84,7 +86,7 @@ class Trainer:
         self._producer = EventProducer(config.bootstrap_servers)
         servers = config.bootstrap_servers
         self._triggers = TriggerConsumer(
-            models, self._log, KafkaModelEventLog(servers), self._send, KafkaExclusions(servers)
+            models, self._log, KafkaModelEventLog(servers, signing=config.signing), self._send, KafkaExclusions(servers)
         )
         self._run_tail = TopicTail(config.bootstrap_servers, [RUNS], from_beginning=True)
         self._runs = self._ended_runs()
@@ -136,7 +138,7 @@ class Trainer:
         config = self._config
         registry = MlflowRegistry(config.registry.uri, config.registry.artifacts)
         pool = FitPool()
-        model_events = KafkaModelEventLog(config.bootstrap_servers)
+        model_events = KafkaModelEventLog(config.bootstrap_servers, signing=config.signing)
         exclusions = KafkaExclusions(config.bootstrap_servers)
         return {
             model.name: TrainingRunner(

@@ -12,6 +12,7 @@ from headrace.errors import TerminalError
 from headrace.event_log.event_log import EventLog
 from headrace.features.definitions.spec import to_document
 from headrace.models import artifact
+from headrace.models.artifact_places import NO_PLACES, ArtifactPlaces
 from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.data.manifest_parts import libraries, pinned_ends
 from headrace.trainers.runs.fitting import Fits, FitTask, describe_run, predict
@@ -53,11 +54,12 @@ class Reproduction(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Reproducer:
-    """Trains versions again. ``trusted`` are the types that this deployment loads."""
+    """Trains versions again. ``trusted`` are the types that this deployment loads, from ``places``."""
 
     event_log: str | Path
     fits: Fits
     trusted: Sequence[str] = ()
+    places: ArtifactPlaces = NO_PLACES
 
     def reproduce(self, model: Model, published: Published, manifest: Manifest, t_us: int) -> Reproduction:
         """Train a published version of ``model`` again. ``t_us`` is the time of its model event.
@@ -70,7 +72,7 @@ class Reproducer:
         data = ExampleBuilder(model, log).build(t_us, learn_from, excluded=manifest.excluded)
         _check_columns(data, manifest)
         again = self._fit(model, manifest, data)
-        stored = artifact.fetch(published.artifact.uri)
+        stored = self.places.read(published.artifact.uri)
         artifact.verify(stored, published.artifact.digest)
         then = predict(artifact.load(stored, self.trusted), data.frame)
         other = then.view(np.int64) != again.view(np.int64)
