@@ -116,7 +116,7 @@ def fetch(uri: str, *, within: Duration = "60s") -> bytes:
     if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
         message = (
             f"cannot fetch {shown!r}: only file:// is built in; for {parts.scheme or 'plain paths'} give the "
-            "ArtifactPlaces a `fetch` function, for example fsspec's (pip install fsspec and its package for that store)"
+            "ArtifactPlaces a `fetch` function, such as fsspec's (pip install fsspec and its package for that store)"
         )
         raise ArtifactError(message)
     try:
