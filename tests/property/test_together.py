@@ -155,12 +155,12 @@ def test_a_dropped_partition_takes_no_room_however_often_it_comes_back() -> None
         rows = LoggedRows.from_rows(judge.rows(owned.source.topic_id, owned.source.partition, records, NO_CLOCK), "at")
         owned.fold(rows, 500)
         memory = owned.memory
-        assert memory._folded.slot_count <= 1_500
+        assert memory.folded.slot_count <= 1_500
         if index == 1:
             owned.acquire(bytes(16), 1)
-    assert memory._folded.slot_count - memory._folded.abandoned == 500 == len(memory._index[SOURCES[0]])
+    assert memory.folded.slot_count - memory.folded.abandoned == 500 == len(memory._index[SOURCES[0]])
     side.views[0].acquire(bytes(16), 1)
-    assert (memory._folded.slot_count, len(memory._table)) == (0, 0)
+    assert (memory.folded.slot_count, len(memory._table)) == (0, 0)
 
 
 def _alone(

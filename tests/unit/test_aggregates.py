@@ -40,6 +40,7 @@ from headrace.features.kernel.sketches import RegisterSketch
 from headrace.features.kernel.tile_kernel import TileKernel, kernel
 from headrace.features.offline.view_history import with_time
 from headrace.streams.views.folded_view import FoldedView
+from headrace.streams.views.tile_ring import TileRing
 
 HOUR = 3_600_000_000
 MINUTE = 60_000_000
@@ -210,8 +211,9 @@ def test_a_ring_of_sketches_forgets_the_entries_it_replaced() -> None:
     busy, quiet = folded.add(), folded.add()
     start = np.full(500, T0)
     folded.fold(slots[:500] + quiet, start, lifted(of, np.arange(500.0) - 9_000, start), start)
-    (ring,) = folded._rings
-    ends = T0 + np.arange(30) * ring._places * MINUTE  # all in one place of the ring
+    (ring,) = folded.rings
+    assert isinstance(ring, TileRing)
+    ends = T0 + np.arange(30) * ring.places * MINUTE  # all in one place of the ring
     for end in ends:
         times = np.full(2_000, end)
         folded.fold(slots + busy, times, lifted(of, np.arange(2_000.0), times), times)
@@ -221,7 +223,7 @@ def test_a_ring_of_sketches_forgets_the_entries_it_replaced() -> None:
         distinct, middle = answers(of, tiles)
         assert distinct == pytest.approx(rows, rel=0.13)
         assert middle == pytest.approx(least + rows / 2 - 1, rel=0.01)
-    for entries in ring._entries:
+    for entries in ring.stored.entries:
         assert len(entries.content) < 3 * 2_000 + 4_096
 
 

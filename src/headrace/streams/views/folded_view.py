@@ -6,6 +6,9 @@ all tiles that may live at one time have places of their own::
     slot 7 ──┬── ring of 1 min tiles:  k mod R ──> tile k: count, sum, … of [k min, k + 1 min)
              └── ring of 30 min tiles: k mod R ──> tile k
     field of slot 7 = header (next_offset, clock, newest) + the living tiles of each ring, oldest first
+
+Where R is large, because the view has a long history or its stream a long tolerance, most places would be empty. Such
+tiles are on pages instead, which exist where tiles do.
 """
 
 from __future__ import annotations
@@ -16,8 +19,12 @@ from headrace.features.kernel.field import fronts, unpack
 from headrace.features.kernel.sorting import stable_order
 from headrace.features.kernel.states import NEVER
 from headrace.features.kernel.tile_kernel import TileKernel, run_starts
-from headrace.streams.views.tile_ring import TileRing, grow
+from headrace.streams.views.tile_pages import TilePages
+from headrace.streams.views.tile_ring import TileRing
+from headrace.streams.views.tile_storage import grow
 
+MOST_PLACES = 192
+"""The largest number of places for each slot in a ring: three times the largest number of tiles of a window."""
 _FIRST_SLOTS, _ABANDONED = 64, -1
 _GROWTH = 8
 """A full view grows by one slot in this number. By that share it may be above a bound on its memory."""
@@ -34,9 +41,8 @@ class FoldedView:
         self._history = spec.history_us
         slack = spec.history_us + spec.stream.tolerance_us
         self._tiles = [max(w.tiles for w in kernel.windows if w.resolution == r) for r in range(len(kernel.sizes))]
-        self._rings = [
-            TileRing(kernel, _FIRST_SLOTS, tiles + -(-slack // size) + 3)
-            for size, tiles in zip(kernel.sizes, self._tiles, strict=True)
+        self.rings = [
+            self._room(tiles + -(-slack // size) + 3) for size, tiles in zip(kernel.sizes, self._tiles, strict=True)
         ]
         self.next_offset = np.zeros(_FIRST_SLOTS, np.int64)
         self.newest = np.full(_FIRST_SLOTS, NEVER)
@@ -44,6 +50,12 @@ class FoldedView:
         self._folds = 0
         self.slot_count = self.abandoned = 0
         """The number of slots, which are the first ones; and how many of them nobody asks for any more."""
+
+    def _room(self, places: int) -> TileRing | TilePages:
+        """Return room for the first slots, in which this number of tiles of one size may live at one time."""
+        if places > MOST_PLACES:
+            return TilePages(self.kernel, _FIRST_SLOTS)
+        return TileRing(self.kernel, _FIRST_SLOTS, places)
 
     def add(self, field: bytes | None = None) -> int:
         """Return a new slot with the tiles of a field of the store. Raises CodecError for bytes of another layout."""
@@ -60,11 +72,11 @@ class FoldedView:
         self.next_offset[slot], self.newest[slot] = header.next_offset, header.newest
         for resolution, of_size in enumerate(tiles):
             self._make_room(resolution, of_size["k"], header.clock)
-            self._rings[resolution].load(slot, of_size)
+            self.rings[resolution].load(np.full(len(of_size), slot), of_size)
 
     def _grow(self) -> None:
         slots = len(self.newest) + max(len(self.newest) // _GROWTH, _FIRST_SLOTS)
-        for ring in self._rings:
+        for ring in self.rings:
             ring.grow(slots)
         for values, empty in ((self.next_offset, 0), (self.newest, NEVER), (self._used, 0)):
             grow(values, slots, empty)
@@ -73,7 +85,7 @@ class FoldedView:
     def nbytes(self) -> int:
         """The bytes of memory that it holds. The bytes of names are a guess."""
         own = self.next_offset.nbytes + self.newest.nbytes + self._used.nbytes
-        return sum(ring.nbytes for ring in self._rings) + own + _NAME_BYTES * self.slot_count
+        return sum(ring.nbytes for ring in self.rings) + own + _NAME_BYTES * self.slot_count
 
     def forget(self, keep: int) -> np.ndarray:
         """Drop all but the ``keep`` slots that were used last. Return their former numbers; they are counted anew."""
@@ -96,7 +108,7 @@ class FoldedView:
     def retain(self, kept: np.ndarray) -> None:
         """Keep these slots alone, given in ascending order. They are counted anew."""
         capacity = max(len(kept), _FIRST_SLOTS)
-        for ring in self._rings:
+        for ring in self.rings:
             ring.keep(kept, capacity)
         self.next_offset = _kept(self.next_offset, kept, capacity, 0)
         self.newest = _kept(self.newest, kept, capacity, NEVER)
@@ -107,7 +119,20 @@ class FoldedView:
     def _make_room(self, resolution: int, k: np.ndarray, clock: np.ndarray | int) -> None:
         """Make places for all tiles from the oldest that may live under a clock to the newest of these."""
         oldest = np.floor_divide(clock - self._history, self.kernel.sizes[resolution]) - self._tiles[resolution]
-        self._rings[resolution].make_room(int((k - oldest).max(initial=0)))
+        ring, places = self.rings[resolution], int((k - oldest).max(initial=0))
+        if isinstance(ring, TilePages):
+            return
+        if places <= MOST_PLACES:
+            ring.make_room(places)
+        else:
+            self.rings[resolution] = self._to_pages(ring)
+
+    def _to_pages(self, ring: TileRing) -> TilePages:
+        """Return pages with the tiles of a ring."""
+        pages = TilePages(self.kernel, len(self.newest))
+        at, slots = ring.filled()
+        pages.load(slots, ring.tiles_at(at))
+        return pages
 
     def fold(self, slots: np.ndarray, time_us: np.ndarray, partials: np.ndarray, clock: np.ndarray) -> None:
         """Fold rows into their slots.
@@ -134,13 +159,13 @@ class FoldedView:
         starts = run_starts(slots, k)
         merged = self.kernel.reduce(partials.take(order), starts)
         merged["k"] = k[starts]
-        self._rings[resolution].fold(slots[starts], merged)
+        self.rings[resolution].fold(slots[starts], merged)
 
     def fields(self, slots: np.ndarray, next_offset: np.ndarray, clock: np.ndarray) -> list[bytes]:
         """Return the bytes of these slots' fields. ``next_offset`` and ``clock`` have one value for each slot."""
         self.next_offset[slots] = next_offset
         counts, pieces = [], []
-        for ring, tiles, size in zip(self._rings, self._tiles, self.kernel.sizes, strict=True):
+        for ring, tiles, size in zip(self.rings, self._tiles, self.kernel.sizes, strict=True):
             live, count = ring.live(slots, np.floor_divide(clock - self._history, size) - tiles)
             counts.append(count)
             pieces += self.kernel.layout.split(live, count)

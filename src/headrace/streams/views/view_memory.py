@@ -133,7 +133,7 @@ class ViewMemory:
         self._store, self._shards = store, store.shards
         self._serialize = serializer(self.kernel.entity_keys)
         self._names = spec.key_names
-        self._folded = FoldedView(self.kernel)
+        self.folded = FoldedView(self.kernel)
         self._table = SlotTable(store.shards)
         self._numbers: dict[SourcePartition, int] = {}  # a number for each source, from its first row on
         self._index: dict[SourcePartition, dict[Any, int]] = {}  # the slot of each name
@@ -141,19 +141,19 @@ class ViewMemory:
     @property
     def nbytes(self) -> int:
         """The bytes that its entities take."""
-        return self._folded.nbytes
+        return self.folded.nbytes
 
     def forget(self) -> None:
         """Drop the half of the entities that was used least recently. Do not call it between a fold and its writes."""
-        self._keep(self._folded.forget(len(self._table) // 2))
+        self._keep(self.folded.forget(len(self._table) // 2))
 
     def drop(self, source: SourcePartition) -> None:
         """Forget a partition, because the store may have other fields of it, or another worker owns it."""
         index = self._index.pop(source, {})
-        self._folded.abandon(np.fromiter(index.values(), np.int64, len(index)))
-        if 2 * self._folded.abandoned > self._folded.slot_count:  # seldom, as it goes over all kept slots
-            kept = self._folded.kept()
-            self._folded.retain(kept)
+        self.folded.abandon(np.fromiter(index.values(), np.int64, len(index)))
+        if 2 * self.folded.abandoned > self.folded.slot_count:  # seldom, as it goes over all kept slots
+            kept = self.folded.kept()
+            self.folded.retain(kept)
             self._keep(kept)
 
     def _keep(self, slots: np.ndarray) -> None:
@@ -198,10 +198,10 @@ class ViewMemory:
         keys = {name: self._serialize((name,) if is_one else name) for name in names}
         stored = self._store.read(self.view, source, list(keys.values()))
         for (name, key), field in zip(keys.items(), stored, strict=True):
-            slot, shard = self._folded.add(field), shard_of(key, self._shards)
+            slot, shard = self.folded.add(field), shard_of(key, self._shards)
             index[name] = slot
             self._table.add(key, self._numbers[source], shard)
-            self._folded.next_offset[slot] = max(self._folded.next_offset[slot], bounds.next_offsets[shard])
+            self.folded.next_offset[slot] = max(self.folded.next_offset[slot], bounds.next_offsets[shard])
 
     def homes(self, slots: np.ndarray, bounds: Sequence[PartitionBounds]) -> NDArray[np.int64]:
         """Return each slot's home: the index of its partition in ``bounds`` · the number of shards + its shard."""
@@ -213,7 +213,7 @@ class ViewMemory:
 
     def next_offsets(self, slots: np.ndarray) -> NDArray[np.int64]:
         """Return the offset of each slot below which it has all its rows."""
-        found: NDArray[np.int64] = self._folded.next_offset[slots]
+        found: NDArray[np.int64] = self.folded.next_offset[slots]
         return found
 
     # -- folding ----------------------------------------------------------------------------------------------------
@@ -222,10 +222,10 @@ class ViewMemory:
         self, slots: np.ndarray, times_us: np.ndarray, partials: np.ndarray, clocks: np.ndarray
     ) -> NDArray[np.int64]:
         """Fold rows into their slots, each under its partition's clock after the batch. Return the slots, each once."""
-        self._folded.fold(slots, times_us, partials, clocks)
-        if self._folded.slot_count > _SPARSE * len(slots):
+        self.folded.fold(slots, times_us, partials, clocks)
+        if self.folded.slot_count > _SPARSE * len(slots):
             return np.unique(slots)
-        touched = np.zeros(self._folded.slot_count, bool)
+        touched = np.zeros(self.folded.slot_count, bool)
         touched[slots] = True
         return np.flatnonzero(touched)
 
@@ -233,7 +233,7 @@ class ViewMemory:
         self, slots: np.ndarray, next_offsets: np.ndarray, clocks: np.ndarray
     ) -> tuple[Sequence[bytes], Sequence[bytes]]:
         """Return the keys of these slots and the bytes of their fields, folded below their ``next_offsets``."""
-        return self._table.keys(slots), self._folded.fields(slots, next_offsets, clocks)
+        return self._table.keys(slots), self.folded.fields(slots, next_offsets, clocks)
 
 
 class ShardHomes:

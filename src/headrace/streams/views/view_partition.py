@@ -4,7 +4,7 @@ A batch has rows of several partitions. They are folded together, and end as at 
 shard::
 
     row ──> slot: one key of one partition, in ViewMemory
-             │     └── tiles of each size, in FoldedView and its TileRings ──> the field of the key: its bytes
+             │     └── tiles of each size, in FoldedView ──> the field of the key: its bytes
              └──> home: (partition, shard of the key)
                    └── one write: the fields of all touched slots of the home, and the home's cursor
 """
