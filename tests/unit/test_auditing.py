@@ -14,11 +14,13 @@ import pytest
 from typer.testing import CliRunner
 
 from headrace.app.cli import build
+from headrace.app.commands.audit import gap_lines
 from headrace.base.times import utc_datetime
 from headrace.bus.event import Event
 from headrace.bus.stream import Stream
 from headrace.errors import ProjectError
 from headrace.event_log.event_log import EventLog
+from headrace.event_log.logged_offsets import MissingOffsets
 from headrace.features.definitions.aggregates import Aggregate, DecayedSum, Max, Mean, Std, Sum, Variance
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.expression import col
@@ -27,6 +29,8 @@ from headrace.features.definitions.view import FeatureView
 from headrace.features.definitions.windows import Lifetime
 from headrace.features.offline.feature_history import FeatureHistory
 from headrace.models.predictions import VECTORS
+from headrace.streams.deployments.deployment import Deployed, Deployment, advance
+from headrace.trainers.audit.audited_service import AuditedService
 from headrace.trainers.audit.auditor import Auditor
 from headrace.trainers.audit.compare import ServedVectorRows, audit
 from headrace.trainers.audit.tolerance import tolerances
@@ -99,6 +103,44 @@ def test_a_changed_spec_is_named_by_the_service_that_served(scene: LoggedAuditSc
     found = scene.audit()
     assert (found.checked, found.other_services) == (0, {served_by: len(scene.vectors)})
     assert found.service != served_by
+
+
+def test_vectors_of_an_earlier_version_of_a_service_are_audited_by_its_own_spec(scene: LoggedAuditScene) -> None:
+    n, mean, past = scene.vectors[-1]["values"]
+    scene.logged(values=[n + 1, mean, past])
+    before = scene.model.features
+    views = [replace(before.views[0], windows=["2h"]), before.views[1]]
+    scene.model = replace(scene.model, features=FeatureService("risk", views))
+    first = Deployed(
+        id="1", namespace="n", expects=None, at_us=0, services=[before.spec], views=[v.spec for v in before.views]
+    )
+    now = Deployed(
+        id="2", namespace="n", expects="1", at_us=1, services=[scene.model.features.spec], views=[v.spec for v in views]
+    )
+    deployed = advance(advance(Deployment(), first), now)
+    known = {
+        version: AuditedService.deployed(service, deployed.specs)
+        for version, service in deployed.service_versions.items()
+    }
+    assert set(known) == {before.version, scene.model.features.version}
+    (other,) = Auditor(scene.model, scene.log).of_other_services(known)
+    found = other.audit()
+    assert (found.service, found.checked, found.mismatched) == (before.version, len(scene.vectors), 1)
+    assert [name for name, counts in found.features.items() if counts.mismatched] == ["now__n_1h"]
+    assert Auditor(scene.model, scene.log).of_other_services({}) == []
+
+
+def test_the_markers_of_transactions_are_one_line() -> None:
+    markers = [MissingOffsets("sales", "ab-0", offset, offset + 1) for offset in range(0, 360, 2)]
+    longer = [MissingOffsets("sales", "ab-0", begin, begin + 5) for begin in range(1_000, 1_120, 10)]
+    lines = gap_lines([*markers, longer[0]])
+    assert lines[0].startswith("the event log of 'sales' has no rows at 180 single offsets: Kafka keeps the marker")
+    assert lines[1:] == [
+        "the event log of 'sales' has no rows 1,000 to 1,004 of ab-0: they are lost, or of a transaction that was "
+        "aborted"
+    ]
+    assert gap_lines(longer)[10:] == ["and 2 more gaps: --json lists all of them"]
+    assert gap_lines([]) == []
 
 
 def test_an_audit_since_a_time_checks_only_later_vectors(scene: LoggedAuditScene) -> None:

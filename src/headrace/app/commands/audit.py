@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -14,10 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from headrace.app.project.settings import Settings
+    from headrace.event_log.logged_offsets import MissingOffsets
+    from headrace.trainers.audit.audited_service import AuditedService
     from headrace.trainers.audit.auditor import Auditor, AuditReport, SkewReport
 
 T = TypeVar("T")
 _WRONG, _LATER = 1, 75
+_MOST_GAPS = 10
 Since = Annotated[
     datetime | None,
     typer.Option(formats=MOMENT_FORMS, help="Only vectors served from this time on. A time without a zone is UTC."),
@@ -37,6 +41,8 @@ def audit(
 
     Exit code 1 if a vector differs: that is a fault. Exit code 75 if no vector differs but some vectors saw records
     that the event log does not have yet: wait for its next commit and try again.
+
+    Vectors of an earlier version of a service are recomputed with its own definition, as it was deployed.
     """
     found = [each.audit() for each in _auditors(settings_from(data_dir=data_dir), model, since)]
     _print_reports(found, _print_audit, json=json)
@@ -76,7 +82,30 @@ def _auditors(settings: Settings, model: str | None, since: datetime | None) -> 
     project, log = load_project(settings), EventLog(settings.event_log)
     models = list(project.models.values()) if model is None else [project.model(model)]
     since_us = None if since is None else epoch_us(with_zone(since))
-    return [Auditor(each, log, since_us=since_us) for each in models]
+    found = [Auditor(each, log, since_us=since_us) for each in models]
+    if any(auditor.other_services for auditor in found):
+        known = _deployed_services(settings)
+        found += [other for auditor in found for other in auditor.of_other_services(known)]
+    return found
+
+
+def _deployed_services(settings: Settings) -> dict[str, AuditedService]:
+    """Return all services that were ever deployed, by version. Without Kafka nothing is known of them."""
+    from headrace.app.processes.connections import addresses
+    from headrace.errors import HeadraceError
+    from headrace.streams.deployments.kafka_deployment_log import KafkaDeploymentLog
+    from headrace.trainers.audit.audited_service import AuditedService
+
+    try:
+        servers, _ = addresses(settings)
+        deployed = KafkaDeploymentLog(servers).read(settings.namespace)
+    except HeadraceError as error:
+        typer.echo(f"earlier versions of services are not known: {error}", err=True)
+        return {}
+    return {
+        version: AuditedService.deployed(service, deployed.specs)
+        for version, service in deployed.service_versions.items()
+    }
 
 
 def _print_reports(found: Sequence[T], print_one: Callable[[T], None], *, json: bool) -> None:
@@ -98,12 +127,30 @@ def _print_audit(report: AuditReport) -> None:
                  "missing": f"{c.missing:,}"} for name, c in wrong.items()]  # fmt: skip
         print_rows(("feature", "matched", "mismatched", "missing"), rows)
         print_rows(("key", "served_at", "feature", "served", "recomputed"), _flat(report.examples))
-    for gap in report.gaps:
-        typer.echo(f"the event log of {gap.topic!r} has no rows {gap.first:,} to {gap.end - 1:,} of {gap.source}")
+    for line in gap_lines(report.gaps):
+        typer.echo(line)
     for service, count in report.other_services.items():
-        typer.echo(f"{count:,} vectors were served by service {service}; it is {report.service} now: not compared")
+        typer.echo(f"{count:,} vectors were served by service {service}; this is {report.service}: not compared here")
     if report.not_logged:
         typer.echo(f"{report.not_logged:,} vectors saw records that the event log does not have (yet): not compared")
+
+
+def gap_lines(gaps: Sequence[MissingOffsets]) -> list[str]:
+    """Return a line for each gap, and one line for each topic's single offsets: the markers of transactions."""
+    markers = Counter(gap.topic for gap in gaps if gap.end - gap.first == 1)
+    longer = [gap for gap in gaps if gap.end - gap.first > 1]
+    lines = [
+        f"the event log of {topic!r} has no rows at {count:,} single offsets: Kafka keeps the marker of a producer's "
+        "transaction at such an offset"
+        for topic, count in markers.items()
+    ]
+    lines += [
+        f"the event log of {gap.topic!r} has no rows {gap.first:,} to {gap.end - 1:,} of {gap.source}: they are lost, "
+        "or of a transaction that was aborted"
+        for gap in longer[:_MOST_GAPS]
+    ]
+    more = len(longer) - _MOST_GAPS
+    return [*lines, f"and {more:,} more gaps: --json lists all of them"] if more > 0 else lines
 
 
 def _print_skew(report: SkewReport) -> None:

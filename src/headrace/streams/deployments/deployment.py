@@ -74,14 +74,14 @@ def decode(data: bytes | None) -> DeploymentChange:
 class Deployment:
     """The state that the changes of one namespace lead to.
 
-    ``specs`` are all views that were ever deployed, by ``name@version``. ``number`` counts deployments from 1; it is 0
-    before the first.
+    ``specs`` are all views that were ever deployed, by ``name@version``; ``service_versions`` are all services, by
+    their version. ``number`` counts deployments from 1; it is 0 before the first.
     """
 
     number: int = 0
     current: Deployed | None = None
     specs: Mapping[str, ViewSpec] = field(default_factory=lambda: MappingProxyType({}))
-    services_before: frozenset[str] = frozenset()
+    service_versions: Mapping[str, ServiceSpec] = field(default_factory=lambda: MappingProxyType({}))
     retired: frozenset[str] = frozenset()
 
     @property
@@ -118,7 +118,7 @@ class Deployment:
     @property
     def gone_services(self) -> list[str]:
         """Services of earlier deployments that are not wanted any more."""
-        return sorted(self.services_before - self.services.keys())
+        return sorted({spec.name for spec in self.service_versions.values()} - self.services.keys())
 
     def folded(self, named_by_models: Iterable[str]) -> dict[str, ViewSpec]:
         """Return the views that workers keep up to date, by ``name@version``."""
@@ -142,7 +142,7 @@ def advance(state: Deployment, change: DeploymentChange) -> Deployment:
         state.number + 1,
         change,
         MappingProxyType({**state.specs, **views}),
-        state.services_before | {spec.name for spec in change.services},
+        MappingProxyType({**state.service_versions, **{spec.version: spec for spec in change.services}}),
         state.retired - views.keys(),
     )
 

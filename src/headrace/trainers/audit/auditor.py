@@ -13,7 +13,10 @@ from headrace.trainers.audit.compare import add_comparisons, audit, lag_records,
 from headrace.trainers.audit.vector_parts import VectorParts
 
 if TYPE_CHECKING:
-    from headrace.event_log.event_log import EventLog
+    from collections.abc import Mapping
+
+    from headrace.event_log.readable_log import ReadableLog
+    from headrace.trainers.audit.audited_service import AuditedService
     from headrace.trainers.audit.compare import VectorComparison
     from headrace.trainers.definitions import Model
 
@@ -29,8 +32,8 @@ class FeatureCounts(msgspec.Struct, frozen=True):
 class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
     """The result of computing the served vectors of a model again, at their logged V and t.
 
-    ``not_logged`` counts vectors that used records missing from the log; ``other_services`` counts vectors of services
-    that were defined otherwise, by the service's hash. Neither are compared. ``gaps`` are offsets that the log lacks;
+    ``not_logged`` counts vectors that used records missing from the log; ``other_services`` counts vectors of other
+    versions of the service, by the service's hash. Neither are compared here. ``gaps`` are offsets that the log lacks;
     they explain a mismatch after them.
     """
 
@@ -71,13 +74,27 @@ class SkewReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Auditor:
-    """Compares the served vectors of one model with a snapshot of the event log.
+    """Compares the served vectors of one model and one service with a snapshot of the event log.
 
-    Vectors served before ``since_us`` are left out. Raises OfflineStoreUnavailableError.
+    Vectors served before ``since_us`` are left out. ``service`` is the one that the model defines now, unless another
+    version is given. Raises OfflineStoreUnavailableError.
     """
 
-    def __init__(self, model: Model, log: EventLog, *, since_us: int | None = None) -> None:
-        self._model, self._parts = model, VectorParts(model, log, since_us)
+    def __init__(
+        self, model: Model, log: ReadableLog, *, since_us: int | None = None, service: AuditedService | None = None
+    ) -> None:
+        self._model, self._log, self._since_us = model, log, since_us
+        self._parts = VectorParts(model, log, since_us, service)
+
+    def of_other_services(self, known: Mapping[str, AuditedService]) -> list[Auditor]:
+        """Return an auditor for each other version of the service that has vectors and is ``known`` by its hash."""
+        found = [known[version] for version in self.other_services if version in known]
+        return [Auditor(self._model, self._log, since_us=self._since_us, service=service) for service in found]
+
+    @property
+    def other_services(self) -> dict[str, int]:
+        """The number of vectors of each other version of the service, by its hash."""
+        return self._parts.services
 
     def audit(self) -> AuditReport:
         """Compute each vector again at its V and t."""
@@ -87,13 +104,13 @@ class Auditor:
             del part  # before the next one is read
         return AuditReport(
             model=self._model.name,
-            service=self._model.features.version,
+            service=self._parts.service.version,
             checked=found.checked,
             mismatched=found.different,
             out_of_range=found.out_of_range,
             not_logged=not_logged,
-            other_services=self._parts.services,
-            features={name: _counts(found, name) for name in self._model.features.columns()},
+            other_services=self.other_services,
+            features={name: _counts(found, name) for name in self._parts.service.columns},
             gaps=[gap for extent in self._parts.extents.values() for gap in extent.gaps()],
             examples=[dict(example) for example in found.examples],
         )
@@ -108,12 +125,11 @@ class Auditor:
             del part
         return SkewReport(
             model=self._model.name,
-            service=self._model.features.version,
+            service=self._parts.service.version,
             checked=found.checked,
             equal=found.checked - found.different,
             features={
-                name: 1 - found.by_column.get(name, 0) / max(found.checked, 1)
-                for name in self._model.features.columns()
+                name: 1 - found.by_column.get(name, 0) / max(found.checked, 1) for name in self._parts.service.columns
             },
             lag_records=lag_records(behind),
             own_event=dict(own),

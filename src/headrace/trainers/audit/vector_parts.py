@@ -22,6 +22,7 @@ from headrace.event_log.query_span import QuerySpan
 from headrace.features.kernel.on_demand import on_demand
 from headrace.features.offline.feature_history import FeatureHistory
 from headrace.models.predictions import VECTORS
+from headrace.trainers.audit.audited_service import AuditedService
 from headrace.trainers.audit.compare import ServedVectorRows
 from headrace.trainers.audit.own_events import OwnEvents
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from headrace.bus.source_partition import SourcePartition
-    from headrace.event_log.event_log import EventLog
+    from headrace.event_log.readable_log import ReadableLog
     from headrace.features.definitions.view_spec import ViewSpec
     from headrace.trainers.definitions import Model
 
@@ -49,17 +50,23 @@ class VectorPart:
 
 
 class VectorParts:
-    """The vectors of one model since a time, from a snapshot of the log. The service is the one that is defined now."""
+    """The vectors of one model and one service since a time, from a snapshot of the log.
 
-    def __init__(self, model: Model, log: EventLog, since_us: int | None = None) -> None:
+    ``service`` is the one that the model defines now, unless another version is given.
+    """
+
+    def __init__(
+        self, model: Model, log: ReadableLog, since_us: int | None = None, service: AuditedService | None = None
+    ) -> None:
         self._model, self._log, self._since_us = model, log.snapshot(), since_us
-        self._specs = [view.spec for view in model.features.views]
+        self.service = service or AuditedService.of_model(model)
+        self._specs = self.service.views
         self._last: tuple[tuple[int, int], VectorPart] | None = None
 
     @cached_property
     def services(self) -> dict[str, int]:
-        """The number of vectors of each other service: it had the same name, but another definition."""
-        counts = self._times.filter(pl.col("service") != self._model.features.version).get_column("service")
+        """The number of vectors of each other version of the service."""
+        counts = self._times.filter(pl.col("service") != self.service.version).get_column("service")
         return {str(name): count for name, count in sorted(counts.value_counts().iter_rows())}
 
     @cached_property
@@ -88,7 +95,7 @@ class VectorParts:
 
         A part spans at most a day or the longest window, and has at most MOST vectors.
         """
-        own = self._times.filter(pl.col("service") == self._model.features.version).get_column("served_at")
+        own = self._times.filter(pl.col("service") == self.service.version).get_column("served_at")
         times = np.sort(own.dt.epoch("us").to_numpy())
         longest_us = max([_DAY_US, *(spec.longest_window_us for spec in self._specs)])
         spans, begin = [], 0
@@ -102,11 +109,11 @@ class VectorParts:
         return spans
 
     def _part(self, from_us: int, to_us: int) -> VectorPart:
-        chosen = (ds.field("service") == self._model.features.version) & (ds.field("served_at") <= _time(to_us))
+        chosen = (ds.field("service") == self.service.version) & (ds.field("served_at") <= _time(to_us))
         vectors = self._log.select(VECTORS.topic, chosen & self._own(from_us), self._used)
         history = FeatureHistory(self._specs, self._log, QuerySpan(from_us, to_us, self._below(vectors)))
         history.refresh()
-        made = on_demand(self._model.features.spec.on_demand)
+        made = on_demand(self.service.on_demand)
         served = ServedVectorRows(self._specs, history, vectors, made, OwnEvents.of_model(self._model))
         beyond = self._beyond(served)
         return VectorPart(served.only(~beyond) if beyond.any() else served, int(beyond.sum()))
