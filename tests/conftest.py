@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TESTS = Path(__file__).parent
+settings.register_profile("untimed", deadline=None)  # no test judges how long something takes
+settings.load_profile("untimed")
 settings.register_profile("soak", max_examples=1_000, deadline=None, print_blob=True)
 
 

@@ -89,7 +89,7 @@ OUTSIDE = [
 
 
 @pytest.mark.parametrize("uri", OUTSIDE)
-def test_what_lies_outside_of_the_places_is_not_touched(place: Path, uri: str) -> None:
+def test_a_file_outside_of_the_places_is_not_touched(place: Path, uri: str) -> None:
     (place / "link").symlink_to(place.parent / "secret")
     (place / "loop").symlink_to(place / "loop")
     touched: list[str] = []
@@ -151,7 +151,7 @@ def make_device(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [make_pipe, make_device, Path.mkdir])
-def test_what_is_no_regular_file_is_not_opened(place: Path, make: Callable[[Path], None]) -> None:
+def test_a_file_that_is_not_regular_is_not_opened(place: Path, make: Callable[[Path], None]) -> None:
     make(place / "odd")
     error = in_time(lambda: artifact.fetch((place / "odd").as_uri()))
     assert isinstance(error, ArtifactError)

@@ -43,6 +43,7 @@ def whole(scene: LoggedAuditScene) -> ServedVectorRows:
     return ServedVectorRows(scene.specs, history, scene.log.read(VECTORS.topic))
 
 
+@pytest.mark.slow
 def test_parts_find_what_the_whole_finds(scene: LoggedAuditScene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vector_parts, "MOST", 3)
     parts, served = list(VectorParts(scene.model, scene.log)), whole(scene)
@@ -67,6 +68,7 @@ def test_vectors_served_at_one_time_stay_in_one_part(scene: LoggedAuditScene, mo
     assert [len(each) for each in times] == [1] * len({vector["served_at"] for vector in scene.vectors})
 
 
+@pytest.mark.slow
 def test_a_part_reads_its_windows_of_the_log_and_no_more(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     shop.serve(1)

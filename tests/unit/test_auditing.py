@@ -136,8 +136,10 @@ def test_the_markers_of_transactions_are_one_line() -> None:
     lines = gap_lines([*markers, longer[0]])
     assert lines[0].startswith("the event log of 'sales' has no rows at 180 single offsets: Kafka keeps the marker")
     assert lines[1:] == [
-        "the event log of 'sales' has no rows 1,000 to 1,004 of ab-0: they are lost, or of a transaction that was "
-        "aborted"
+        (
+            "the event log of 'sales' has no rows 1,000 to 1,004 of ab-0: they are lost, or of a transaction that was "
+            "aborted"
+        )
     ]
     assert gap_lines(longer)[10:] == ["and 2 more gaps: --json lists all of them"]
     assert gap_lines([]) == []
@@ -266,6 +268,7 @@ def call(*words: str) -> Result:
     return CliRunner().invoke(build(), list(words))
 
 
+@pytest.mark.slow
 def test_audit_commands_report_and_exit_by_their_findings(project: Shop) -> None:
     assert [call("audit").exit_code, call("skew", "--at-least", "1").exit_code] == [0, 0]  # nothing was served
     project.serve(1, until=31)  # with a value that is none of the log's

@@ -83,6 +83,7 @@ class Moody:
         return [[0.0, score] for score in scores]
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(KINDS), max_size=40))
 def test_exactly_the_bad_rows_have_errors_and_all_others_their_scores(kinds: list[str]) -> None:
     estimator = Moody()
@@ -242,6 +243,7 @@ def test_a_single_bad_request_is_the_fallback_or_its_error(bad: str) -> None:
     assert isinstance(answer.error, kind)
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(["good", *BAD]), max_size=12))
 def test_any_mix_of_requests_is_answered_in_order(kinds: list[str]) -> None:
     application = Application()

@@ -129,6 +129,7 @@ def kept(shop: Shop, name: str) -> Manifest:
     return manifest.decode(artifact.fetch(found.manifest_uri))
 
 
+@pytest.mark.slow
 def test_a_run_leaves_out_what_is_excluded_and_its_manifest_lists_it(shop: Shop) -> None:
     holdout = TimeSpan(from_us=day(40), to_us=day(41), reason="a sale")
     exclusions = MemoryExclusions()

@@ -28,6 +28,7 @@ def fitted(logit: np.ndarray, day: np.ndarray, seed: int, noise: float = 0.5) ->
     return logistic(logit + generator.normal(0, noise, len(day)) + generator.normal(0, 0.2, day.max() + 1)[day])
 
 
+@pytest.mark.slow
 def test_two_models_that_are_equally_good_pass_in_at_most_5_of_100() -> None:
     passed = 0
     for seed in range(100):

@@ -45,6 +45,7 @@ def status() -> list[dict[str, Any]]:
     return told
 
 
+@pytest.mark.slow
 def test_log_command_shows_the_status_then_compacts_then_vacuums(log: EventLog) -> None:
     before = log.read("orders")
     (found,) = status()

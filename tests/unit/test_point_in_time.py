@@ -33,6 +33,7 @@ features: dict[str, Aggregate] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("windows", [["1d", "30d"], [Lifetime(), "1h"], [Tumbling("7d")]], ids=str)
 def test_some_entities_at_a_time_are_as_all_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, windows: Sequence[object]
@@ -65,6 +66,7 @@ def test_some_entities_at_a_time_are_as_all_at_once(
     assert rows["__time"].is_between(int(at_us[0]) - longest_us, int(at_us[0]) + longest_us).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [["n", "last"], list(features)], ids=["plain", "with sketches"])
 def test_values_do_not_depend_on_how_much_a_thread_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: Sequence[str]
@@ -89,6 +91,7 @@ def test_entities_of_two_join_keys_are_told_apart() -> None:
     assert entities.find(asked).tolist() == [1, -1, 2, -1, -1, -1]
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.sampled_from([0, 1, 2, 7, 70_000, 5 * 10**9, 2**40]), st.integers(-5, 5))),
     st.sampled_from([1, 2**30]),

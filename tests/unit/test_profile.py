@@ -111,6 +111,7 @@ def call(*words: str) -> Result:
     return CliRunner().invoke(build(), ["data", "profile", *words])
 
 
+@pytest.mark.slow
 def test_the_profile_command_reads_files_and_streams(project: Shop) -> None:
     told = json.loads(call("orders", "--json").stdout)
     assert (told["rows"], told["time"], told["label"]) == (DAYS * 150, "ordered_at", None)

@@ -72,6 +72,7 @@ def said(found: Reproduction) -> dict[str, tuple[Any, Any]]:
     return {each.what: (each.then, each.now) for each in found.differences}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_version_is_made_again_to_the_bit(shop: Shop, version: int) -> None:
     found = reproduce(shop, version)

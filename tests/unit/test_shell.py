@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.slow
 def test_a_start_that_is_broken_off_ends_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal between the loop's start and the shell's: nothing is stopped in order then."""
     stopped = threading.Event()

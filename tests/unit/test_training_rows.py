@@ -62,6 +62,7 @@ def settings_of(log: EventLog) -> Settings:
     return Settings(event_log=log.path("").rstrip("/"))
 
 
+@pytest.mark.slow
 def test_a_missing_label_counts_once_the_log_has_all_its_stream_beyond_the_limit(log: EventLog) -> None:
     assert labels(log, 9) == [None] * 3  # the limit is long over, but what came since day 0.5 is not here yet: the
     # first one alone would be a true one among none that are false

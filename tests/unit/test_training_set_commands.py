@@ -38,6 +38,7 @@ def call(*words: str) -> Result:
     return run.invoke(build(), ["data", *words])
 
 
+@pytest.mark.slow
 def test_a_training_set_is_written_and_made_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = call("training-set", "shop", "--spine", "spine.parquet", "--out", "set.parquet", "--json")
     assert told.exit_code == 0, told.exception
