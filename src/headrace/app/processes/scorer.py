@@ -41,6 +41,7 @@ def make_scorer(
     settings: Settings, project: Project, model_name: str, *, application: str, shadow_first: bool, lockstep: bool
 ) -> Scorer:
     """Connect to Kafka and Redis, and return the application. It does nothing before one of the functions below."""
+    logger.info("application starts", model=model_name, application=application)
     from headrace.bus.producer import EventProducer  # each process imports only its own part
     from headrace.bus.tail import TopicTail
     from headrace.serving.answerer import Answerer

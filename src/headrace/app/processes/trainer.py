@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
 from headrace.app.local.lock import make_private
 from headrace.app.processes.connections import addresses, signing
 from headrace.base.times import duration_us
@@ -13,11 +15,13 @@ if TYPE_CHECKING:
     from headrace.app.project.project import Project
     from headrace.app.project.settings import Settings
 
+logger = structlog.get_logger(__name__)
 _SQLITE = "sqlite:///"
 
 
 def run(settings: Settings, project: Project, *, seed: int) -> None:
     """Run a trainer for all models of the project until a signal arrives."""
+    logger.info("trainer starts", models=sorted(project.models))
     from headrace.trainers.process.trainer import RegistryPlace, TrainerConfig, run_trainer  # imports MLflow
     from headrace.trainers.runs.training_runner import RunOptions
 

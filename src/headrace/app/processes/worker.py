@@ -26,6 +26,7 @@ def run(settings: Settings, project: Project, *, partitions: int, replay: bool =
 
     ``partitions`` and ``replay`` apply only to topics that do not exist yet: the worker creates them.
     """
+    logger.info("worker starts", views=sorted(project.views))
     from headrace.streams.worker import run_worker  # each process imports only its own part
 
     make_private(settings.data_dir)
