@@ -12,6 +12,7 @@
     │   ├── SettingsError             a setting is unknown, malformed or contradictory
     │   ├── MissingExtraError         a part of headrace that is not installed (also an ImportError)
     │   ├── DataFolderInUseError      another process runs its services on this data folder
+    │   ├── OtherLogError             the namespace has another event log, at another place
     │   ├── DownloadError             a jar is needed, is not cached, and cannot be fetched
     │   ├── CodecError                the bytes are not in their format
     │   │   └── NewerFormatError          a message of a later release: upgrade
@@ -28,10 +29,12 @@
         ├── BarrierError              a process of the demo did not reach a point in time
         ├── NoModelError              no version of the model is live yet, and there is no fallback
         └── UnavailableError          Kafka, Redis or the store does not answer
+            ├── StoppingError             this process was asked to stop: the work is done again after a restart
             ├── BusUnavailableError       Kafka
             │   └── TopicUnknownError         Kafka does not know the topic or partition: not yet, or not any more
             ├── OnlineStoreUnavailableError   Redis
             └── OfflineStoreUnavailableError  Delta
+                └── LogDamagedError           a file of the event log cannot be read: `headrace repair` mends it
 
 A message says where it happened, what came, what was wanted and what to do. ``except TransientError`` is the place for
 a retry.
@@ -126,6 +129,10 @@ class DataFolderInUseError(TerminalError):
     """Another process runs its local services on the same data folder."""
 
 
+class OtherLogError(TerminalError):
+    """The namespace has another event log than this process. The message names both places."""
+
+
 class DownloadError(TerminalError):
     """Something has to be downloaded once, and the download fails."""
 
@@ -214,6 +221,10 @@ class UnavailableError(TransientError):
     """
 
 
+class StoppingError(UnavailableError):
+    """This process was asked to stop, and ended work that is done again after a restart."""
+
+
 class BusUnavailableError(UnavailableError):
     """Kafka does not answer."""
 
@@ -228,6 +239,10 @@ class OnlineStoreUnavailableError(UnavailableError):
 
 class OfflineStoreUnavailableError(UnavailableError):
     """The event log's storage does not answer."""
+
+
+class LogDamagedError(OfflineStoreUnavailableError):
+    """A file of the event log cannot be read. The call succeeds after `headrace repair --restore`."""
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from headrace.app import commands
+from headrace.base.stopping import stop_signals
 from headrace.errors import HeadraceError, TransientError
 from headrace.version import __version__
 
@@ -24,6 +25,7 @@ EXIT_INTERRUPTED = 130
 
 def main() -> None:
     """The entry point. A HeadraceError becomes one line and an exit code, any other error a traceback."""
+    stop_signals.install()
     try:
         build()()
     except HeadraceError as error:
@@ -31,6 +33,9 @@ def main() -> None:
         sys.exit(EXIT_TRY_LATER if isinstance(error, TransientError) else EXIT_ERROR)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+    finally:
+        if stop_signals.begins_again:
+            stop_signals.leave(0)
 
 
 def build() -> typer.Typer:
@@ -41,7 +46,8 @@ def build() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
         help="Keep features fresh from events, retrain models when the data says so, and announce every new version.",
-        epilog="Exit codes: 0 done, 1 something has to be fixed, 2 wrong usage, 75 try again later, 130 interrupted.",
+        epilog="Exit codes: 0 done, 1 something has to be fixed, 2 wrong usage, 75 try again later, 130 interrupted, "
+        "143 ended by SIGTERM before it was ready, or while something did not end.",
     )
     app.callback()(_root)
     for found in sorted(iter_modules(commands.__path__), key=lambda module: module.name):

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,11 @@ import faust
 import structlog
 from mode import Service
 
+from headrace.base.stopping import stop_signals
+
 logger = structlog.get_logger(__name__)
+LOOP_ENDS_S = 5.0
+"""The longest time that a stop waits for the loop, in seconds. A restart does what it had not finished."""
 Handler = Callable[[bytes], Awaitable[None]]
 
 
@@ -62,7 +67,7 @@ class ThreadService(Service):  # type: ignore[misc]  # mode has no types
 
     def __init__(self, run: Callable[[], None], stop: Callable[[], None], **kwargs: Any) -> None:
         self._run, self._stop_loop = run, stop
-        self._thread = threading.Thread(target=self._guarded, name="headrace-loop")
+        self._thread = threading.Thread(target=self._guarded, name="headrace-loop", daemon=True)
         self._ended: asyncio.Event | None = None
         self._error: BaseException | None = None
         super().__init__(**kwargs)
@@ -86,9 +91,11 @@ class ThreadService(Service):  # type: ignore[misc]  # mode has no types
             await asyncio.sleep(0.2)
 
     async def on_stop(self) -> None:
-        """Ask the loop to end and wait for it."""
+        """Ask the loop to end and wait for it, :data:`LOOP_ENDS_S` at most."""
         self.end()
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._thread.join, LOOP_ENDS_S)
+        if self._thread.is_alive():
+            logger.warning("the loop does not end: the process ends without it", waited_s=LOOP_ENDS_S)
 
     def end(self) -> None:
         """Ask the loop to end. A signal during the start leaves no other way: services are not stopped then."""
@@ -96,13 +103,27 @@ class ThreadService(Service):  # type: ignore[misc]  # mode has no types
 
 
 def run_shell(app: faust.App, service: ThreadService) -> None:
-    """Run until a signal, and return when everything has stopped. Exit the process with 1 if the loop failed."""
+    """Run until a signal, and exit when everything has stopped: with 1 if the loop failed. See `base/stopping.py`."""
     app.service(service)  # pyright: ignore[reportArgumentType]  # it takes an instance too
     for library in ("faust", "mode", "aiokafka"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    worker = faust.Worker(app, override_logging=False, redirect_stdouts=False, quiet=True)
+    worker = _Shell(app, override_logging=False, redirect_stdouts=False, quiet=True)
     worker.spinner = None  # it would draw over the log lines
-    try:
-        worker.execute_from_commandline()
-    finally:
-        service.end()
+    with stop_signals.calling(partial(_stop, worker, service)):
+        try:
+            worker.execute_from_commandline()
+        finally:
+            service.end()
+
+
+class _Shell(faust.Worker):  # type: ignore[misc]  # faust has no types
+    """Faust's worker with the signals of `base/stopping.py`: its own ones wait for as long as Kafka is away."""
+
+    def install_signal_handlers(self) -> None:
+        """Leave the signals as they are."""
+
+
+def _stop(worker: _Shell, service: ThreadService) -> None:
+    """Ask the loop to end at once, and Faust to stop all services in order."""
+    service.end()
+    worker.loop.call_soon_threadsafe(worker._on_sigterm)  # noqa: SLF001 - what its own handler calls

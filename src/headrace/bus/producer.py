@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from headrace.base.stopping import stop_signals
 from headrace.base.times import SECOND, duration_us, epoch_us
 from headrace.bus.event import encode
 from headrace.errors import BusUnavailableError, RefusedError, TerminalError
@@ -25,6 +27,9 @@ _REFUSED = (
     "TOPIC_AUTHORIZATION_FAILED",
 )  # fmt: skip
 """Errors that the broker would give for the same record again."""
+
+_SLICE_S, _WHILE_STOPPING_S = 0.2, 2.0
+"""A wait for acknowledgements looks this often whether the process was asked to stop, and is this short then."""
 
 
 @dataclass(frozen=True)
@@ -160,14 +165,26 @@ class EventProducer:
 
     def flush(self) -> None:
         """Wait until everything is acknowledged. Raises BusUnavailableError (everything is kept), or RefusedError."""
-        left = self._producer.flush(self._timeout_s)
+        left = self._acknowledged_within()
         if self._failed:
             self._send_again()
-            left = self._producer.flush(self._timeout_s)
+            left = self._acknowledged_within()
         if left or self._failed:
             why = f": {self._failed[0][1]}" if self._failed else f" after {self._timeout_s:.0f} s"
             message = f"{left + len(self._failed)} messages are not acknowledged by {self._servers}{why}"
             raise BusUnavailableError(message)
+
+    def _acknowledged_within(self) -> int:
+        """Wait for acknowledgements up to the timeout, and return how many are missing.
+
+        A process that was asked to stop waits for :data:`_WHILE_STOPPING_S` at most.
+        """
+        began = time.monotonic()
+        while left := self._producer.flush(_SLICE_S):
+            most = _WHILE_STOPPING_S if stop_signals.asked.is_set() else self._timeout_s
+            if time.monotonic() - began >= most:
+                break
+        return left
 
     def _send_again(self) -> None:
         """Produce again, in their order, the records that were not delivered."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as codec
-import signal
 import threading
 
 import typer
@@ -30,24 +29,18 @@ def up(
     Other commands of the project find these servers by themselves. A server whose address is set is not started.
     """
     from headrace.app.local.services import LocalServices
+    from headrace.base.stopping import stop_signals
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     typer.echo("starting Kafka and Valkey (the first start downloads Kafka, about 50 MB) …", err=True)
     with LocalServices(
         settings.data_dir, bootstrap_servers=settings.bootstrap_servers, redis_url=settings.redis_url
     ) as services:
-        asked = _asked_to_stop()  # before that, Ctrl-C interrupts the start
         addresses = {"bootstrap_servers": services.bootstrap_servers, "redis_url": redacted(services.redis_url)}
         typer.echo(codec.dumps(addresses) if json else "\n".join(f"{k} = {v}" for k, v in addresses.items()))
         typer.echo("ready; Ctrl-C stops them", err=True)
-        while not asked.wait(_CHECK_SECONDS):
-            services.check()
+        asked = threading.Event()
+        with stop_signals.calling(asked.set):  # before that, a signal interrupts the start
+            while not asked.wait(_CHECK_SECONDS):
+                services.check()
     typer.echo("stopped; the data stays in " + str(settings.data_dir), err=True)
-
-
-def _asked_to_stop() -> threading.Event:
-    """Return an event that Ctrl-C or SIGTERM sets."""
-    asked = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: asked.set())
-    return asked

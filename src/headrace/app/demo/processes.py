@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-_STOP_S = 20.0
+_STOP_S = 10.0
 _HEADRACE = [sys.executable, "-m", "headrace"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import ssl
 import tempfile
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from headrace.base.stopping import GRACE_S, stop_signals
 from headrace.base.times import SECOND, duration_us
 from headrace.errors import SettingsError
 
@@ -48,13 +48,16 @@ def serve(make: Callable[[], ASGIApp], options: ServerOptions) -> None:
     if options.tls is not None:
         _check(options.tls)
     config = configuration(make, options)
-    with _listening(options) as listener:
+    with _listening(options) as listener, stop_signals.calling(_stopped_already):
         if options.workers == 1:
-            signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises the signal again when it has stopped
             uvicorn.Server(config).run([listener])
         else:
             with _metrics_of_all():
                 Multiprocess(config, [listener]).run()
+
+
+def _stopped_already() -> None:
+    """Do nothing: uvicorn has its own handlers, and raises the signal again when it has stopped."""
 
 
 def configuration(make: Callable[[], ASGIApp], options: ServerOptions) -> uvicorn.Config:
@@ -64,7 +67,7 @@ def configuration(make: Callable[[], ASGIApp], options: ServerOptions) -> uvicor
         make,
         factory=True,
         workers=options.workers,
-        timeout_graceful_shutdown=duration_us(options.grace) // SECOND,
+        timeout_graceful_shutdown=int(min(duration_us(options.grace) / SECOND, GRACE_S - 1)),
         backlog=_BACKLOG,
         ws="none",
         log_config=None,

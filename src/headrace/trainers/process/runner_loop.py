@@ -11,7 +11,7 @@ import structlog
 
 from headrace.base.waiting import UntilAvailable
 from headrace.bus.topics import RETRAIN_REQUESTS
-from headrace.errors import CodecError, NewerFormatError
+from headrace.errors import CodecError, NewerFormatError, StoppingError, UnavailableError
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded, decode
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ class RunnerLoop:
     """Answers retrain requests in a thread of its own: :meth:`run` until :meth:`stop`.
 
     A request is committed after its answer is on the bus. If the trainer dies during a run, the request is taken again,
-    and its id keeps the version single. If Kafka or the event log does not answer, the run waits and starts again.
+    and its id keeps the version single. If Kafka or the event log does not answer, the run waits and starts again. A
+    stop does not wait for a run: the next trainer takes its request again.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class RunnerLoop:
         self._waiting: deque[Message] = deque()
 
     def stop(self) -> None:
-        """Ask the loop to end. A run under way is finished first."""
+        """Ask the loop to end. A run under way is given up."""
         self._stopping.set()
 
     def run(self) -> None:
@@ -68,12 +69,19 @@ class RunnerLoop:
             }
         )
         consumer.subscribe([RETRAIN_REQUESTS])
-        with ThreadPoolExecutor(1, thread_name_prefix="run") as pool:
+        pool = ThreadPoolExecutor(1, thread_name_prefix="run")
+        try:
             while not self._stopping.is_set():
                 message = self._waiting.popleft() if self._waiting else consumer.poll(_POLL_S)
                 if message is not None and message.error() is None:
                     self._take(consumer, pool, runners, message)
-        consumer.close()
+        except UnavailableError as error:
+            if not self._stopping.is_set():
+                raise
+            logger.warning("a run is given up: the next trainer takes its request again", error=str(error))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            consumer.close()
 
     def _take(
         self, consumer: Consumer, pool: ThreadPoolExecutor, runners: Mapping[str, TrainingRunner], message: Message
@@ -101,6 +109,8 @@ class RunnerLoop:
     ) -> RunEnded:
         future: Future[RunEnded] = pool.submit(runner.run, request)
         while not future.done():
+            if self._stopping.is_set():
+                raise StoppingError(f"request {request.request_id} was not answered before the trainer stopped")
             other = consumer.poll(_POLL_S)  # keeps the membership; after a rebalance the pause may be over
             if other is not None:
                 self._waiting.append(other)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from headrace.base.stopping import end_with_parent, stop_signals
 from headrace.base.times import utc_datetime
-from headrace.errors import ArtifactError, FitError, PredictionError
+from headrace.errors import ArtifactError, FitError, PredictionError, StoppingError
 from headrace.models import artifact
 from headrace.models.row_scores import row_scores
 from headrace.trainers.definitions import Run
@@ -40,6 +41,7 @@ _PRELOAD = [
     "skops.io",
     "headrace.trainers.runs.fitting",
 ]
+_POLL_S = 0.1
 _COMPARED_ROWS = 20
 _TOLERANCE = 1e-9
 """Some estimators sum over threads, so the last bits of their predictions change from call to call."""
@@ -112,7 +114,11 @@ class FitPool:
         forkserver.ensure_running()
 
     def fit(self, task: FitTask) -> FitResult:
-        """Do one fit in a child. Raises FitError, with the child's traceback if the train function raised."""
+        """Do one fit in a child.
+
+        Raises FitError, with the child's traceback if the train function raised, and StoppingError if a signal ends
+        this process meanwhile.
+        """
         ours, theirs = self._context.Pipe()
         child = self._context.Process(
             target=_child, args=(theirs, self._limits.memory), name="headrace-fit", daemon=True
@@ -121,9 +127,7 @@ class FitPool:
         theirs.close()
         try:
             ours.send(task)
-            if not ours.poll(self._limits.seconds):
-                message = f"the fit of {task.run.model!r} took longer than {self._limits.seconds:.0f} s and was stopped"
-                raise FitError(message)
+            self._await_answer(ours, task)
             answer: FitResult | str = ours.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
             child.join(5)
@@ -139,8 +143,18 @@ class FitPool:
             raise FitError(_failed(task, answer))
         return answer
 
+    def _await_answer(self, ours: Connection, task: FitTask) -> None:
+        deadline = time.monotonic() + self._limits.seconds
+        while not ours.poll(_POLL_S):
+            if stop_signals.asked.is_set():
+                raise StoppingError(f"the fit of {task.run.model!r} was ended with the trainer: it is done again")
+            if time.monotonic() > deadline:
+                message = f"the fit of {task.run.model!r} took longer than {self._limits.seconds:.0f} s and was stopped"
+                raise FitError(message)
+
 
 def _child(connection: Connection, memory: int) -> None:
+    end_with_parent()
     if memory:
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     try:

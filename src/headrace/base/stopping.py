@@ -1,0 +1,144 @@
+"""The one way in which processes end: at a SIGTERM or Ctrl-C, within ten seconds, in every state.
+
+A signal calls what the process has registered to stop itself, or is raised as an exception before there is such a
+thing. A thread looks at the clock meanwhile. If a part still waits when the grace period is over, for example for a
+Kafka that is away, the process ends all the same. It may: whatever is not durable yet is not acknowledged either, so a
+restart does it again, as after kill -9.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GRACE_S = 8.0
+"""The time after a signal in which a process stops in order. After it the process ends at once."""
+_BACKSTOP_S = 1.0
+"""Python code may not run at all, for example while the interpreter ends. This much later the C library ends it."""
+_PR_SET_PDEATHSIG = 1
+_SHOWN_FRAMES = 2
+logger = structlog.get_logger(__name__)
+
+
+class StopSignals:
+    """The signals that end this process. ``asked`` is set as soon as one has come, also while Python code cannot run.
+
+    Long waits look at ``asked`` and give up early. Signals are handled from :meth:`install` on.
+    """
+
+    def __init__(self, grace_s: float = GRACE_S, *, end: Callable[[int], object] = os._exit) -> None:
+        self.asked = threading.Event()
+        self._grace_s, self._end = grace_s, end
+        self._stops: list[Callable[[], object]] = []
+        self._before: dict[int, object] = {}
+        self._begins_again = False
+
+    def install(self) -> None:
+        """Handle the signals from now on. A second call, and a call from another thread than the main one, do nothing.
+
+        As the first process of a container, a process without a handler ignores SIGTERM.
+        """
+        if self._before or threading.current_thread() is not threading.main_thread():
+            return
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)  # written to although the main thread is in C code
+        self._before = {number: signal.signal(number, self._received) for number in SIGNALS}
+        threading.Thread(target=self._watch, args=(reading,), name="headrace-stop", daemon=True).start()
+
+    def begin_again(self) -> None:
+        """Stop this process as a signal does, and start it anew with the same arguments and the same process id."""
+        self._begins_again = True
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def leave(self, code: int) -> None:
+        """End the process at once with this exit code, or start it anew if that was asked for."""
+        sys.stdout.flush()
+        if self._begins_again:
+            os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - the command that runs now
+        self._end(code)
+
+    @property
+    def begins_again(self) -> bool:
+        """True once :meth:`begin_again` was called."""
+        return self._begins_again
+
+    @contextmanager
+    def calling(self, stop: Callable[[], object]) -> Iterator[None]:
+        """Let a signal call ``stop`` in the main thread, as long as the context lasts. Without one it is raised."""
+        self.install()
+        self._stops.append(stop)
+        try:
+            yield
+        finally:
+            self._stops.remove(stop)
+
+    def _received(self, number: int, _: FrameType | None) -> None:
+        self.asked.set()
+        if self._stops:
+            self._stops[-1]()
+        elif number == signal.SIGINT:
+            raise KeyboardInterrupt
+        else:
+            sys.exit(128 + number)
+
+    def _watch(self, reading: int) -> None:
+        while number := os.read(reading, 1):
+            if number[0] in SIGNALS:
+                self.asked.set()
+                faulthandler.dump_traceback_later(self._grace_s + _BACKSTOP_S, exit=True)
+                time.sleep(self._grace_s)
+                logger.error("ended before everything had stopped", waited_s=self._grace_s, at=_places())
+                self.leave(128 + number[0])
+                return
+
+
+stop_signals = StopSignals()
+"""The signals of this process."""
+
+
+def _places() -> dict[str, str]:
+    """Return the place in the code that each thread has reached, without values."""
+    frames = sys._current_frames()  # noqa: SLF001 - there is no other way to see another thread's place
+    names = {thread.ident: thread.name for thread in threading.enumerate() if thread is not threading.current_thread()}
+    return {
+        name: " < ".join(f"{os.path.basename(at.filename)}:{at.lineno} {at.name}" for at in reversed(stack))  # noqa: PTH119
+        for ident, name in names.items()
+        if ident in frames and (stack := traceback.extract_stack(frames[ident])[-_SHOWN_FRAMES:])
+    }
+
+
+def end_with_parent() -> None:
+    """Let this child of `multiprocessing` die with the process that made it, also after kill -9. Others: no effect.
+
+    The kernel kills it when its own parent dies, on Linux. A thread kills it when the pipe of its maker closes: these
+    are two processes where a fork server makes the children.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_end_after, args=(parent.sentinel,), name="headrace-parent", daemon=True).start()
+
+
+def _end_after(sentinel: int) -> None:
+    wait([sentinel])
+    os.kill(os.getpid(), signal.SIGKILL)
