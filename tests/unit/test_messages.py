@@ -12,8 +12,10 @@ from headrace.bus.control import Tick, decode_control
 from headrace.errors import CodecError, NewerFormatError
 from headrace.models import manifest, model_events
 from headrace.models.model_events import Acknowledgement
+from headrace.streams import log_claims
 from headrace.streams.dead_letters import replay
 from headrace.streams.dead_letters.replay import DeadLettersReplayed
+from headrace.streams.log_claims import LogClaimed
 from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded, decode
 from headrace.trainers.triggers.trigger_state import TriggerState
 from tests.support.model_events import MANIFEST, published
@@ -47,6 +49,11 @@ MESSAGES: dict[str, tuple[object, bytes, Callable[[bytes], object]]] = {
         DeadLettersReplayed(topic="t", letters=["ab-0-7"], at_us=5),
         b'{"topic":"t","letters":["ab-0-7"],"at_us":5,"format":1}',
         replay.decode,
+    ),
+    "claim": (
+        LogClaimed(namespace="n", log="ab", place="/data/events on host", at_us=5),
+        b'{"namespace":"n","log":"ab","place":"/data/events on host","at_us":5,"adopted":null,"format":1}',
+        log_claims.decode,
     ),
     "tick": (Tick(5), b'{"type":"tick","t_us":5,"format":1}', decode_control),
     "acknowledgement": (

@@ -25,6 +25,7 @@ CONTROL = "headrace.control"
 _DAY_MS = 86_400_000
 EXCLUSIONS = "headrace.exclusions"
 DEFINITIONS = "headrace.definitions"
+EVENT_LOGS = "headrace.event-logs"
 _METADATA_POLL_S = 0.02
 FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 

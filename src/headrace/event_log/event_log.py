@@ -7,21 +7,24 @@ complete. The columns in ``META`` are added to the event's own fields. A rejecte
 from __future__ import annotations
 
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
-from deltalake import DeltaTable, write_deltalake
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from headrace.errors import OfflineStoreUnavailableError
+from headrace.base.place_names import check_folder_name
+from headrace.errors import LogDamagedError, OfflineStoreUnavailableError
 from headrace.event_log.columns import log_schema
+from headrace.event_log.durable_commit import make_durable
 from headrace.event_log.files import read_local, read_remote
 from headrace.event_log.readable_log import ReadableLog
 from headrace.event_log.table import local_folder, missing_columns, no_rows, remote_files, with_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from headrace.bus.source_partition import SourcePartition
     from headrace.bus.stream import Stream
@@ -33,7 +36,8 @@ class EventLog(ReadableLog):
     """The tables of all streams under one folder or URL.
 
     ``ends`` pins topics: topic → source partition → the offset below which its rows are visible. A manifest has such
-    ends, so its rows can be read again. Topics without ends show all their rows.
+    ends, so its rows can be read again. Topics without ends show all their rows. Raises SettingsError for a folder
+    whose name cannot be used.
     """
 
     def __init__(
@@ -43,13 +47,35 @@ class EventLog(ReadableLog):
         *,
         ends: Mapping[str, Mapping[SourcePartition, int]] | None = None,
     ) -> None:
+        check_folder_name(url, "the event log")
         self._url = str(url).rstrip("/")
         self._options = dict(storage_options or {}) or None
         self._ends = ends or {}
 
+    @property
+    def url(self) -> str:
+        """The folder or URL of the log."""
+        return self._url
+
+    @property
+    def storage_options(self) -> dict[str, str] | None:
+        """The options of the storage, or None."""
+        return self._options
+
     def path(self, topic: str) -> str:
         """The folder or URL of a topic's table."""
         return f"{self._url}/{topic}"
+
+    def folder(self, topic: str) -> Path | None:
+        """Return the folder of a topic's table; None if it is in remote storage."""
+        return None if "://" in self._url else Path(self.path(topic))
+
+    def forget_missing_files(self, topic: str, reason: str) -> None:
+        """Commit that files which are listed, but do not exist, have no rows. Raises OfflineStoreUnavailableError."""
+        with self.storage(topic):
+            table = self.table(topic)
+            table.repair(commit_properties=CommitProperties(custom_metadata={"headrace.reason": reason}))
+            make_durable(table)
 
     def create(self, stream: Stream) -> None:
         """Make the table if there is none, or add the columns that the stream's event type has and the table lacks.
@@ -93,13 +119,25 @@ class EventLog(ReadableLog):
 
     @contextmanager
     def storage(self, topic: str, *, passing: type[Exception] | tuple[()] = ()) -> Iterator[None]:
-        """Turn what the storage raises inside the block into OfflineStoreUnavailableError, except ``passing``."""
+        """Turn what the storage raises inside the block into OfflineStoreUnavailableError, except ``passing``.
+
+        A file that cannot be read raises LogDamagedError, which is one.
+        """
         try:
             yield
         except passing:
             raise
+        except (pl.exceptions.ComputeError, pa.ArrowException) as error:
+            message = (
+                f"a file of the event log of {topic!r} at {self.path(topic)} cannot be read: {error}; "
+                "`headrace doctor` names it, and `headrace repair --restore` makes its rows again from Kafka"
+            )
+            raise LogDamagedError(message) from error
         except (DeltaError, OSError) as error:
-            message = f"the event log of {topic!r} at {self.path(topic)} does not answer: {error}"
+            message = (
+                f"the event log of {topic!r} at {self.path(topic)} does not answer: {error}; if it stays so, "
+                "`headrace doctor` says why"
+            )
             raise OfflineStoreUnavailableError(message) from error
 
     def exists(self, topic: str) -> bool:

@@ -9,6 +9,7 @@ from deltalake import CommitProperties, Transaction, WriterProperties, write_del
 from deltalake.exceptions import CommitFailedError
 
 from headrace.errors import FencedError
+from headrace.event_log.durable_commit import make_durable
 from headrace.event_log.table import with_all_columns
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ class LogWriter:
                 commit_properties=properties,
                 writer_properties=_WRITING,
             )
+            make_durable(self._table)
 
     def _fenced(self, why: str) -> FencedError:
         return FencedError(f"append to the event log of {self._topic!r}: {why}; another worker owns it now")

@@ -19,6 +19,7 @@ from deltalake import CommitProperties, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from headrace.errors import FencedError, SettingsError, TerminalError
+from headrace.event_log.durable_commit import make_durable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -119,6 +120,7 @@ def _replace(table: DeltaTable, paths: Sequence[str], now_s: int) -> None:
     except CommitFailedError as error:
         message = f"compaction of {table.table_uri}: something else replaced the same rows meanwhile: {error}"
         raise FencedError(message) from error
+    make_durable(table)
     found = _rows(table, ranges, ["__offset"]).num_rows
     if found != rows.num_rows:
         message = (

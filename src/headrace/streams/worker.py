@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from headrace.base.stopping import stop_signals
 from headrace.base.times import wall_clock
+from headrace.base.waiting import UntilAvailable
 from headrace.bus.control import FlushRequest, decode_control
 from headrace.bus.faust_shell import ThreadService, listen, run_shell, shell
 from headrace.bus.tail import TopicTail
@@ -30,6 +32,7 @@ from headrace.bus.topics import (
     stream_config,
 )
 from headrace.event_log.event_log import EventLog
+from headrace.event_log.log_identity import check_fence, identity_of
 from headrace.features.definitions.spec import to_document
 from headrace.features.definitions.store_documents import ViewDocument
 from headrace.features.online.redis.redis_store import RedisOnlineStore
@@ -38,6 +41,7 @@ from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.models.publication_signing import UNSIGNED, PublicationSigning
 from headrace.streams.deployments.kafka_deployment_log import KafkaDeploymentLog
 from headrace.streams.deployments.rollout import Rollout, RolloutTimes
+from headrace.streams.log_claims import LogClaims
 from headrace.streams.metrics import WorkerMetrics, serve_metrics
 from headrace.streams.plane.data_plane import DataPlane
 from headrace.streams.plane.plane_config import PlaneConfig
@@ -148,13 +152,16 @@ def run_worker(
 ) -> None:
     """Run until a signal stops it.
 
-    The deployed definitions are in force. If nothing was deployed yet, the given definitions are deployed.
+    The deployed definitions are in force. If nothing was deployed yet, the given definitions are deployed. Raises
+    OtherLogError if the namespace has another event log, and SettingsError if the log's storage loses commits.
     """
     streams, logged = list(streams), own_streams(streams)
     make_topics(config.bootstrap_servers, streams, config.partitions, replay=config.replay)
     if not config.replay:
         warn_of_producers_stamps(config.bootstrap_servers, logged)
     store, log = RedisOnlineStore(config.redis_url, config.namespace), EventLog(config.event_log)
+    claims = LogClaims(config.bootstrap_servers, config.namespace, store)
+    UntilAvailable(stop_signals.asked)(_own_log, log, claims)
     rollout = follow_deployments(config.bootstrap_servers, config.namespace, logged, store, signing=config.signing)
     rollout.begin([view.spec for view in views], [service.spec for service in services])
     name, metrics = f"{config.namespace}-worker-{uuid.uuid4().hex[:8]}", WorkerMetrics()
@@ -169,6 +176,12 @@ def run_worker(
         gc.collect()
         gc.freeze()  # collections need not look at what the libraries made again: that would stop batches
         run_shell(app, ThreadService(plane.run, plane.stop))
+
+
+def _own_log(log: EventLog, claims: LogClaims) -> None:
+    """Make sure that the log fences its writers, and that it is the namespace's."""
+    check_fence(log, uuid.uuid4().hex)
+    claims.claim(identity_of(log), wall_clock())
 
 
 def _plane_config(config: WorkerConfig, name: str) -> PlaneConfig:

@@ -1,4 +1,4 @@
-"""`headrace log`: shows the files of the event log, and compacts and vacuums them by hand."""
+"""`headrace log`: shows the files of the event log, compacts and vacuums them by hand, and adopts another log."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.app.terminal.options import DataDir, JsonOption, StreamOption, check_topic, settings_from
+from headrace.app.terminal.options import (
+    BootstrapServers,
+    DataDir,
+    JsonOption,
+    RedisUrl,
+    StreamOption,
+    YesOption,
+    check_topic,
+    settings_from,
+)
 from headrace.app.terminal.progress import progress
 from headrace.app.terminal.tables import print_list
 
@@ -27,6 +36,7 @@ def register(app: typer.Typer) -> None:
     log.command("status")(status)
     log.command("compact")(compact)
     log.command("vacuum")(vacuum)
+    log.command("adopt")(adopt)
     app.add_typer(log, name="log")
 
 
@@ -86,6 +96,38 @@ def vacuum(
             gone = maintenance.vacuum(log, topic, wall_clock() // 1_000_000, keep, dry_run=dry_run)
             advance(1)
             typer.echo(f"{topic}: {gone:,} files {'would be ' if dry_run else ''}deleted")
+
+
+def adopt(
+    *,
+    reason: Annotated[str, typer.Option(help="Why; it is kept on the topic headrace.event-logs.")],
+    yes: YesOption = False,
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Let the namespace have this event log from now on, instead of the one that its first worker had.
+
+    Stop all workers first. Features in Redis that were counted from the other log stay: `headrace doctor` and the
+    workers' log say where they and the new log differ.
+    """
+    from headrace.app.processes.connections import addresses
+    from headrace.base.times import wall_clock
+    from headrace.event_log.event_log import EventLog
+    from headrace.event_log.log_identity import identity_of
+    from headrace.features.online.redis.redis_store import RedisOnlineStore
+    from headrace.streams.log_claims import LogClaims
+
+    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    servers, url = addresses(settings)
+    claims = LogClaims(servers, settings.namespace, RedisOnlineStore(url, settings.namespace))
+    own, others = identity_of(EventLog(settings.event_log)), claims.known()
+    for who, known in others.items():
+        typer.echo(f"{who} knows the log at {known.place}", err=True)
+    if not yes:
+        typer.confirm(f"let namespace {settings.namespace!r} have the log at {own.place}?", abort=True, err=True)
+    claims.adopt(own, wall_clock(), reason)
+    typer.echo(f"namespace {settings.namespace!r} has the event log at {own.place}")
 
 
 def _tables(settings: Settings, topic: str | None) -> tuple[EventLog, Sequence[str]]:

@@ -24,6 +24,9 @@ def worker(
     memory: Annotated[
         str | None, typer.Option(help="Largest memory for cached entities, such as 512MiB (default 1GiB).")
     ] = None,
+    allow_eviction: Annotated[
+        bool, typer.Option("--allow-eviction", help="Start although Redis may evict features when its memory is full.")
+    ] = False,
     metrics_port: Annotated[
         int | None, typer.Option(min=0, max=65_535, help="Port that serves metrics for Prometheus (default 0: none).")
     ] = None,
@@ -49,4 +52,5 @@ def worker(
         metrics_port=metrics_port,
     )  # fmt: skip
     arm(os.environ.get("FAILPOINT"))
-    process.run(settings, load_project(settings), partitions=partitions, replay=replay)
+    project = load_project(settings)
+    process.run(settings, project, partitions=partitions, replay=replay, allow_eviction=allow_eviction)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from headrace.app.project.project import load_project
 from headrace.base.times import SECOND, duration_us, wall_clock
 from headrace.errors import HeadraceError
 from headrace.event_log.event_log import EventLog
+from headrace.features.online.redis.redis_store import RedisOnlineStore
+from headrace.streams.log_claims import LogClaims
 from headrace.streams.worker import own_streams
 
 if TYPE_CHECKING:
@@ -44,7 +47,15 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
         yield error("kafka", "its address is not known", _START)
     else:
         yield from _part("kafka", partial(kafka.examine, servers, own_streams(streams), EventLog(settings.event_log)))
-    yield from _part("event log", partial(event_log.examine, settings.event_log, streams))
+    yield from _part("event log", partial(event_log.examine, settings.event_log, own_streams(streams)))
+    if servers is not None and url is not None:
+        yield from _part("event log", partial(_check_identity, settings, servers, url))
+
+
+def _check_identity(settings: Settings, servers: str, url: str) -> Iterator[Finding]:
+    with closing(RedisOnlineStore(url, settings.namespace)) as store:
+        claims = LogClaims(servers, settings.namespace, store)
+        yield from event_log.check_identity(EventLog(settings.event_log), claims)
 
 
 def _part(subject: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Checks the event log: its folder must be writable, and its disk must have free space."""
+"""Checks the event log: its folder must be writable, its disk must have free space, and its files must be readable."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.app.doctor.finding import Finding, error, ok, warning
+from headrace.event_log.damage import find_damage
 from headrace.event_log.event_log import EventLog
+from headrace.event_log.log_identity import known_identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from headrace.bus.stream import Stream
+    from headrace.streams.log_claims import LogClaims
 
 _SHORT = 2 << 30
 """Fewer free bytes are a warning: compaction writes new files before it removes the old ones."""
@@ -28,8 +31,33 @@ def examine(url: str, streams: Sequence[Stream]) -> Iterator[Finding]:
         yield from check_folder(subject, Path(url))
     log = EventLog(url)
     for stream in streams:
-        if log.exists(stream.topic):
-            yield ok(f"event log of {stream.topic}", f"version {log.table(stream.topic).version():,}")
+        yield from check_table(log, stream.topic)
+
+
+def check_identity(log: EventLog, claims: LogClaims) -> Iterator[Finding]:
+    """Check that Kafka and Redis know this log as the namespace's, if they know one."""
+    own = known_identity(log)
+    for who, known in claims.known().items() if own else ():
+        if own and known.id != own.id:
+            yield error(
+                f"event log {own.place}",
+                f"{who} knows another event log of this namespace, at {known.place}",
+                "set event_log or data_dir to that place; or `headrace log adopt`, if this one replaces it",
+            )
+
+
+def check_table(log: EventLog, topic: str) -> Iterator[Finding]:
+    """Check that Delta can open a topic's table, and that its files can be read. No table: no finding."""
+    subject = f"event log of {topic}"
+    damage = find_damage(log, topic)
+    for found in damage:
+        yield error(
+            subject,
+            f"{found.file} {found.what}",
+            "`headrace repair --restore` sets it aside and makes its rows again from Kafka, while Kafka has them",
+        )
+    if not damage and log.exists(topic):
+        yield ok(subject, f"version {log.table(topic).version():,}")
 
 
 def check_folder(subject: str, folder: Path) -> Iterator[Finding]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from headrace.app.doctor.finding import Finding, error, ok, warning
+from headrace.base.place_names import check_servers
 from headrace.bus.topics import (
     DECISIONS,
     DEFINITIONS,
+    EVENT_LOGS,
     EXCLUSIONS,
     FOR_EVER,
     MODELS,
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from headrace.bus.topics import TopicIncarnation
     from headrace.event_log.event_log import EventLog
 
-_KEPT = (DEFINITIONS, MODELS, EXCLUSIONS, DECISIONS, RUNS)
+_KEPT = (DEFINITIONS, EVENT_LOGS, MODELS, EXCLUSIONS, DECISIONS, RUNS)
 _DAY_MS = 86_400_000
 
 
@@ -35,6 +37,7 @@ def examine(servers: str, streams: Sequence[Stream], log: EventLog) -> Iterator[
 
     Raises BusUnavailableError and OfflineStoreUnavailableError.
     """
+    check_servers(servers)
     client = admin(servers)
     there = existing_incarnations(client, [*(stream.topic for stream in streams), *_KEPT])
     configured = configurations(client, there) if there else {}

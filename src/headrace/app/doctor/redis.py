@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _TIMEOUT_S = 3.0
 _FULL = 0.8
 _CLOCK_S = 0.5
+NO_EVICTION = "noeviction"
 
 
 def examine(url: str, now_s: float) -> Iterator[Finding]:
@@ -25,15 +26,21 @@ def examine(url: str, now_s: float) -> Iterator[Finding]:
         yield from check_info(f"redis {address}", info, time_s - now_s)
 
 
+def evicting(url: str) -> dict[str, str]:
+    """Return the nodes that may evict keys, with their policy. Raises OnlineStoreUnavailableError."""
+    policies = {address: str(info.get("maxmemory_policy")) for address, (info, _) in _ask_masters(url).items()}
+    return {address: policy for address, policy in policies.items() if policy != NO_EVICTION}
+
+
 def check_info(subject: str, info: Mapping[str, Any], ahead_s: float) -> Iterator[Finding]:
     """Check the answer of `INFO`. ``ahead_s`` says how far the node's clock is ahead of this machine's."""
     yield ok(subject, f"version {info.get('valkey_version') or info.get('redis_version')}, {info.get('role')}")
     policy, used, most = info.get("maxmemory_policy"), info.get("used_memory", 0), info.get("maxmemory", 0)
-    if policy != "noeviction":
+    if policy != NO_EVICTION:
         yield error(
             subject,
             f"maxmemory-policy is {policy}: values lack what it evicts, and nothing says so",
-            "CONFIG SET maxmemory-policy noeviction",
+            f"CONFIG SET maxmemory-policy {NO_EVICTION}",
         )
     if most and used > _FULL * most:
         yield warning(

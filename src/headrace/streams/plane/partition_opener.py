@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 from headrace.bus.source_partition import SourcePartition
 from headrace.bus.topics import RetainedOffsets, incarnations, retained_offsets
-from headrace.errors import FencedError, TopicUnknownError
+from headrace.errors import FencedError, LogDamagedError, TopicUnknownError
 from headrace.streams.plane.gap import find_gap, note_cut
 from headrace.streams.plane.partition import OwnedPartition, StoppedPartition
 from headrace.streams.views.view_memory import ViewMemory
@@ -52,7 +52,11 @@ class PartitionOpener:
         except TopicUnknownError as error:
             return StoppedPartition(topic, partition, str(error))
         stream, source = self._streams[topic], SourcePartition(partition, incarnation.topic_id)
-        owned = self._open(stream, source, incarnation.partitions, found)
+        try:
+            owned = self._open(stream, source, incarnation.partitions, found)
+        except LogDamagedError as error:
+            stream.flusher.close(source)
+            return StoppedPartition(topic, partition, str(error))
         gap = find_gap(topic, source, found, stream.writer)
         if gap is None:
             return owned
