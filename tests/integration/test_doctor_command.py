@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from headrace.app.cli import build
 from headrace.app.doctor import redis as redis_doctor
-from headrace.app.processes.worker import log_redis_warnings
+from headrace.app.processes.worker import check_eviction, log_redis_warnings
 from headrace.bus.topics import TopicPlan, ensure_topics, stream_config
+from headrace.errors import OnlineStoreUnavailableError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,6 +96,19 @@ def test_a_worker_says_at_its_start_that_redis_evicts(services: LocalServices) -
     with capture_logs() as logs:
         log_redis_warnings("redis://127.0.0.1:1")  # not there yet: the worker waits for it
     assert logs == []
+
+
+@pytest.mark.usefixtures("evicting")
+def test_a_worker_does_not_start_on_a_redis_that_evicts_unless_one_insists(services: LocalServices) -> None:
+    with pytest.raises(SettingsError, match=r"has allkeys-lru.*--allow-eviction"):
+        check_eviction(services.redis_url)
+    with pytest.raises(OnlineStoreUnavailableError):
+        check_eviction("redis://127.0.0.1:1")
+
+
+def test_a_redis_that_does_not_evict_is_taken(services: LocalServices, redis_cluster: RedisCluster) -> None:
+    check_eviction(services.redis_url)
+    check_eviction(redis_cluster.url)
 
 
 def test_a_compacted_stream_topic_is_refused(topic: str, services: LocalServices) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headrace.base.place_names import check_servers
 from headrace.base.redaction import SecretUrl
 from headrace.errors import SettingsError
 from headrace.models.publication_signing import UNSIGNED, PublicationSigning
@@ -59,7 +60,7 @@ class ServerAddresses:
         2. the nearest headrace.toml, from ``folder`` (default: the working directory) upwards;
         3. the services that ``headrace up`` runs for that project.
 
-        Raises SettingsError if an address is in none of these places.
+        Raises SettingsError if an address is in none of these places, or if Kafka's cannot be read.
         """
         variables = os.environ if environ is None else environ
         file = find_project_file((folder or Path.cwd()).resolve())
@@ -78,6 +79,7 @@ class ServerAddresses:
                 f"HEADRACE_{missing[0].upper()}, write it into {PROJECT_FILE}, or start `headrace up` in the project's "
                 "folder"
             )
+        check_servers(found["bootstrap_servers"])
         return ServerAddresses(
             found["bootstrap_servers"],
             found["redis_url"],

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
+from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, unchecked_settings_from
 from headrace.app.terminal.tables import print_json, print_rows
 
 _WRONG = 1
@@ -33,7 +33,7 @@ def doctor(
     from headrace.app.doctor import Severity
     from headrace.app.doctor.diagnosis import diagnose
 
-    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    settings = unchecked_settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     found = list(diagnose(settings))
     rows = [asdict(each) for each in found]
     if json:

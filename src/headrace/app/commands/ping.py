@@ -52,10 +52,11 @@ def _kafka(bootstrap_servers: str | None) -> bool:
 def _redis(url: str | None) -> bool:
     from redis import Redis, RedisError
 
-    from headrace.features.online.redis.url import of_node
+    from headrace.features.online.redis.url import check_url, of_node
 
     if url is None:
         return False
+    check_url(url)
     with Redis.from_url(
         of_node(url), socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS
     ) as redis:

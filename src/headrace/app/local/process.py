@@ -20,15 +20,26 @@ if TYPE_CHECKING:
 
 _GUARD = Path(__file__).with_name("guard.py")
 _LOG_TAIL_LINES = 15
+UTF_8 = {"LC_ALL": "C.UTF-8"}
+"""The environment with which Java finds files with names in every script, whatever the user's own is."""
 
 
 class GuardedProcess:
     """One running command behind its guard (see guard.py)."""
 
     def __init__(
-        self, command: Sequence[str], log: Path, *, grace_seconds: float, keep_fds: Sequence[int] = ()
+        self,
+        command: Sequence[str],
+        log: Path,
+        *,
+        grace_seconds: float,
+        keep_fds: Sequence[int] = (),
+        folder: Path | None = None,
     ) -> None:
-        """Start it. Output is appended to `log`. `keep_fds`, such as a lock, stay open until the command is dead."""
+        """Start it, in `folder` if one is given. Output is appended to `log`.
+
+        `keep_fds`, such as a lock, stay open until the command is dead.
+        """
         guard = [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), str(grace_seconds), *command]
         with log.open("ab") as output:
             self._guard = subprocess.Popen(  # noqa: S603 - our own guard and the service's command
@@ -38,6 +49,8 @@ class GuardedProcess:
                 stderr=output,
                 start_new_session=True,  # Ctrl-C is for the parent, which stops its services in order
                 pass_fds=tuple(keep_fds),
+                cwd=folder,
+                env=os.environ | UTF_8,
             )
         line = _pipe(self._guard.stdout).readline()
         if not line:
@@ -71,7 +84,7 @@ class LocalService(ABC):
     """A server with its data in a folder. It can be started, stopped, killed, and restarted on the same port."""
 
     name: str
-    grace_seconds = 15.0
+    grace_seconds = 5.0
 
     def __init__(self, folder: Path, *, keep_fds: Sequence[int] = ()) -> None:
         """Make `folder` if it does not exist. The server does not run before `launch`."""
@@ -82,7 +95,10 @@ class LocalService(ABC):
 
     @abstractmethod
     def _command(self) -> list[str]:
-        """Return the command line. It may write configuration files first."""
+        """Return the command line. It may write configuration files first.
+
+        The server runs in its folder, so relative paths do: the folder's own name may have a comma or a backslash.
+        """
 
     @abstractmethod
     def _ready(self) -> bool:
@@ -99,7 +115,9 @@ class LocalService(ABC):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         command = self._command()
-        self._process = GuardedProcess(command, self.log, grace_seconds=self.grace_seconds, keep_fds=self._keep_fds)
+        self._process = GuardedProcess(
+            command, self.log, grace_seconds=self.grace_seconds, keep_fds=self._keep_fds, folder=self.folder
+        )
 
     def await_ready(self, timeout_seconds: float = 60.0) -> Self:
         """Wait until a client gets an answer. Raises ServiceStartError with the end of the log."""
@@ -117,6 +135,11 @@ class LocalService(ABC):
         """Raise ServiceStartError with the end of the log if the server does not run."""
         if self.pid is None:
             raise ServiceStartError(f"{self.name} has ended by itself; the end of {self.log}:\n{self._log_tail()}")
+
+    def ask_to_stop(self) -> None:
+        """Ask the server to stop, and return at once. It is killed after the grace period."""
+        if self._process is not None:
+            self._process.ask_to_stop()
 
     def stop(self) -> None:
         """Stop the server cleanly. The data stays in the folder."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import random
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from headrace.app.local.kafka import LocalKafka
 from headrace.app.local.lock import Addresses, FolderLock, running
+from headrace.app.local.ports import kept_ports
 from headrace.app.local.valkey import SNAPSHOT_ON_STOP, LocalValkey
+from headrace.base.place_names import check_folder_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,8 +29,8 @@ class LocalServices:
 
     If `bootstrap_servers` or `redis_url` is given, it is used, and that service is not started. Started services stop
     with the context. They also stop if this process dies in any way. The data stays in `data_dir`/local. `kafka` and
-    `valkey` can be killed and restarted separately. Entering the context raises DataFolderInUseError if another process
-    runs services on this folder.
+    `valkey` can be killed and restarted separately. Their ports are the same at every start. Entering the context
+    raises DataFolderInUseError if another process runs services on this folder.
 
     >>> from headrace import LocalServices
     >>> with LocalServices(".headrace", bootstrap_servers="kafka:9092", redis_url="redis://redis:6379") as services:
@@ -45,6 +48,7 @@ class LocalServices:
     ) -> None:
         """Keep the options. The services start when the context is entered."""
         self.data_dir = Path(data_dir).resolve()
+        check_folder_name(self.data_dir, "the data folder")
         self._given = (bootstrap_servers, redis_url)
         self._redis_save = redis_save
         self._stack = ExitStack()
@@ -85,6 +89,7 @@ class LocalServices:
             for service in self._choose(lock):
                 stack.callback(service.stop)
                 service.launch()
+            stack.callback(self._ask_to_stop)  # all at once: each may take seconds
             for service in self._started:
                 service.await_ready(START_SECONDS)
             lock.publish(Addresses(pid=os.getpid(), bootstrap_servers=self.bootstrap_servers, redis_url=self.redis_url))
@@ -95,6 +100,10 @@ class LocalServices:
         """Stop the started services. A second call does nothing."""
         self._stack.close()
         self._kafka = self._valkey = None
+
+    def _ask_to_stop(self) -> None:
+        for service in self._started:
+            service.ask_to_stop()
 
     def check(self) -> None:
         """Raise ServiceStartError, which names the log, if a service that was started here has ended."""
@@ -111,10 +120,12 @@ class LocalServices:
 
     def _choose(self, lock: FolderLock) -> list[LocalService]:
         folder = self.data_dir / "local"
+        ports = kept_ports(folder, random.Random())  # noqa: S311 - nobody has to guess them
         if self._given[1] is None:
-            self._valkey = LocalValkey(folder / "valkey", save=self._redis_save, keep_fds=[lock.fd])
+            self._valkey = LocalValkey(folder / "valkey", port=ports.valkey, save=self._redis_save, keep_fds=[lock.fd])
         if self._given[0] is None:
-            self._kafka = LocalKafka(folder / "kafka", keep_fds=[lock.fd])
+            both = ports.kafka, ports.controller
+            self._kafka = LocalKafka(folder / "kafka", ports=both, keep_fds=[lock.fd])
         return self._started
 
     @property

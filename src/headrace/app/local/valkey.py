@@ -41,7 +41,7 @@ class LocalValkey(LocalService):
         options = {
             "bind": "127.0.0.1",
             "port": str(self.port),
-            "dir": str(self.folder),
+            "dir": ".",
             "save": self.save,
             "appendonly": "no",
             "maxmemory-policy": "noeviction",

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from headrace.app.local.address_watch import watch_addresses
 from headrace.app.processes.connections import client_options, redis_address
 from headrace.app.terminal.logs import configure_logs
+from headrace.base.stopping import end_with_parent
 from headrace.base.times import duration_us
 from headrace.errors import SettingsError, require
 
@@ -34,6 +36,7 @@ def run(settings: Settings, log_level: str) -> None:
     own = settings.http
     of_client = {**client_options(settings), "cache": own.cache, "pool_size": own.pool_size}
     client = redis_address(settings), settings.namespace, of_client
+    watch_addresses(settings)
     make = partial(make_application, client, options(own, settings.root), log_level)
     grace = timedelta(microseconds=duration_us(own.deadline)) + _GRACE
     where = ServerOptions(own.host, own.port, own.workers, grace=grace, tls=_tls(own, settings.root))
@@ -46,6 +49,7 @@ def make_application(client: tuple[str, str, dict[str, Any]], http: HttpOptions,
     from headrace.serving.async_features import AsyncFeatureClient
     from headrace.serving.http import application
 
+    end_with_parent()
     configure_logs(log_level)
     redis_url, namespace, more = client
     look_ups = AsyncFeatureClient.from_url(redis_url, namespace, service_cache=_SERVICE_CACHE, **more)

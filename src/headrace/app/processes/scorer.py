@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-import time
+import threading
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
+from headrace.app.local.address_watch import watch_addresses
 from headrace.app.processes.connections import addresses, artifact_places, client_options, signing
+from headrace.base.stopping import stop_signals
 from headrace.base.times import utc_datetime
 from headrace.errors import FeaturesUnknownError, TransientError
 from headrace.models import artifact
@@ -50,6 +52,8 @@ def make_scorer(
     from headrace.serving.own_events import RecordPlaces
 
     servers, redis_url = addresses(settings)
+    if not lockstep:
+        watch_addresses(settings)
     model = project.model(model_name)
     subscriber = _subscriber(settings, servers, model_name, application)
     features = FeatureClient.from_url(redis_url, settings.namespace, **client_options(settings))
@@ -136,20 +140,23 @@ def _answer(content: dict[str, Any]) -> None:
 
 
 def serve_until_interrupted(app: Scorer) -> None:
-    """Predict each request when it arrives."""
+    """Predict each request when it arrives. A round under way is finished after the signal."""
+    stop = threading.Event()
     app.subscriber.start()
-    while True:
-        app.follower.receive(0.2)
-        _serve_until_answered(app.follower)
+    with stop_signals.calling(stop.set):
+        while not stop.is_set():
+            app.follower.receive(0.2)
+            _serve_until_answered(app.follower, stop)
+    app.subscriber.stop("2s")
 
 
-def _serve_until_answered(follower: RequestFollower) -> None:
+def _serve_until_answered(follower: RequestFollower, stop: threading.Event) -> None:
     """Predict the pending requests. While a server does not answer, or Redis is being filled, they wait."""
-    while True:
+    while not stop.is_set():
         try:
             follower.serve()
         except (TransientError, FeaturesUnknownError) as error:
             logger.warning("requests wait for an answer", reason=str(error))
-            time.sleep(_RETRY_S)
+            stop.wait(_RETRY_S)
         else:
             return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from headrace.app.local.address_watch import watch_addresses
 from headrace.app.local.lock import make_private
 from headrace.app.processes.connections import addresses, signing
 from headrace.base.times import duration_us
@@ -20,13 +21,18 @@ _SQLITE = "sqlite:///"
 
 
 def run(settings: Settings, project: Project, *, seed: int) -> None:
-    """Run a trainer for all models of the project until a signal arrives."""
+    """Run a trainer for all models of the project until a signal arrives.
+
+    Raises OtherLogError if the workers of the namespace have another event log.
+    """
     logger.info("trainer starts", models=sorted(project.models))
     from headrace.trainers.process.trainer import RegistryPlace, TrainerConfig, run_trainer  # imports MLflow
     from headrace.trainers.runs.training_runner import RunOptions
 
     servers, _ = addresses(settings)
     make_private(settings.data_dir)
+    watch_addresses(settings)
+    _check_log(settings, servers)
     _make_folders(settings)
     config = TrainerConfig(
         servers,
@@ -39,6 +45,16 @@ def run(settings: Settings, project: Project, *, seed: int) -> None:
         options=RunOptions(seed, trusted=settings.trusted_types),
     )
     run_trainer(config, list(project.models.values()))
+
+
+def _check_log(settings: Settings, servers: str) -> None:
+    from headrace.event_log.event_log import EventLog
+    from headrace.event_log.log_identity import LogIdentity, known_identity, place_of
+    from headrace.streams.log_claims import LogClaims
+
+    own = known_identity(EventLog(settings.event_log))
+    nothing = LogIdentity("none", f"{place_of(settings.event_log)}, which is empty")
+    LogClaims(servers, settings.namespace).check(own or nothing)
 
 
 def _make_folders(settings: Settings) -> None:

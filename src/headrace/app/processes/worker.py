@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from headrace.app.local.address_watch import watch_addresses
 from headrace.app.local.lock import make_private
 from headrace.app.processes.connections import addresses, signing
+from headrace.base.stopping import stop_signals
 from headrace.base.times import SECOND, duration_us, wall_clock
-from headrace.errors import OnlineStoreUnavailableError
+from headrace.base.waiting import UntilAvailable
+from headrace.errors import OnlineStoreUnavailableError, SettingsError
 
 if TYPE_CHECKING:
     from headrace.app.project.project import Project
@@ -21,16 +24,22 @@ if TYPE_CHECKING:
 logger = structlog.get_logger(__name__)
 
 
-def run(settings: Settings, project: Project, *, partitions: int, replay: bool = False) -> None:
+def run(
+    settings: Settings, project: Project, *, partitions: int, replay: bool = False, allow_eviction: bool = False
+) -> None:
     """Run a worker until a signal arrives.
 
-    ``partitions`` and ``replay`` apply only to topics that do not exist yet: the worker creates them.
+    ``partitions`` and ``replay`` apply only to topics that do not exist yet: the worker creates them. Raises
+    SettingsError if Redis may evict features, unless ``allow_eviction``.
     """
     logger.info("worker starts", views=sorted(project.views))
     from headrace.streams.worker import run_worker  # each process imports only its own part
 
     make_private(settings.data_dir)
     config = _config(settings, project, partitions=partitions, replay=replay)
+    watch_addresses(settings)
+    if not allow_eviction:
+        UntilAvailable(stop_signals.asked)(check_eviction, config.redis_url)
     log_redis_warnings(config.redis_url)
     run_worker(config, list(project.streams.values()), list(project.views.values()), list(project.services.values()))
 
@@ -61,6 +70,21 @@ def _config(settings: Settings, project: Project, *, partitions: int, replay: bo
         ),
         jobs=scheduled_jobs(settings, project),
     )
+
+
+def check_eviction(redis_url: str) -> None:
+    """Raise SettingsError if a node may evict features. Raises OnlineStoreUnavailableError."""
+    from headrace.app.doctor import redis
+
+    evicting = redis.evicting(redis_url)
+    if evicting:
+        nodes = ", ".join(f"{address} has {policy}" for address, policy in evicting.items())
+        message = (
+            f"Redis may evict features when its memory is full: maxmemory-policy of {nodes}. A look-up would take what "
+            f"is gone for 0 or missing. CONFIG SET maxmemory-policy {redis.NO_EVICTION} on each, or start the worker "
+            "with --allow-eviction"
+        )
+        raise SettingsError(message)
 
 
 def log_redis_warnings(redis_url: str) -> None:

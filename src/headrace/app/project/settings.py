@@ -24,9 +24,10 @@ from pydantic import (
     model_validator,
 )
 
+from headrace.base.place_names import check_folder_name
 from headrace.base.redaction import SecretUrl, redacted
 from headrace.base.times import duration_us
-from headrace.errors import DefinitionError
+from headrace.errors import DefinitionError, SettingsError
 
 
 def _duration(text: str) -> str:
@@ -45,6 +46,14 @@ def _public(place: str) -> str:
             "credentials in the environment of the processes, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
     return place
+
+
+def _usable(folder: Path) -> Path:
+    try:
+        check_folder_name(folder, "the data folder")
+    except SettingsError as error:
+        raise ValueError(str(error)) from error
+    return folder
 
 
 DurationText = Annotated[str, AfterValidator(_duration)]
@@ -144,7 +153,7 @@ class Settings(BaseModel):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="Prefix of Redis keys and consumer groups, so that projects can share a Redis.",
     )
-    data_dir: Path = Field(
+    data_dir: Annotated[Path, AfterValidator(_usable)] = Field(
         default=Path(".headrace"), description="Folder of local services, event log, registry and artifacts."
     )
     bootstrap_servers: str | None = Field(

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from headrace.base.place_names import check_servers
 from headrace.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from headrace.app.project.settings import Settings
 
@@ -36,8 +37,31 @@ MOMENT_FORMS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:
 def settings_from(**flags: Any) -> Settings:
     """Return the settings in force: flags, then environment, then headrace.toml, then defaults.
 
-    A flag that is None was not given. Write "__" for the "." in a setting's name.
+    A flag that is None was not given. Write "__" for the "." in a setting's name. Raises SettingsError for an address
+    that cannot be read.
     """
+    settings = unchecked_settings_from(**flags)
+    _check(settings, "bootstrap_servers", settings.bootstrap_servers, check_servers)
+    _check(settings, "redis_url", settings.redis_url, _check_redis)
+    return settings
+
+
+def _check(settings: Settings, name: str, address: str | None, check: Callable[[str], None]) -> None:
+    try:
+        if address:
+            check(address)
+    except SettingsError as error:
+        raise SettingsError(f"{name} (from {settings.origin(name)}): {error}") from error
+
+
+def _check_redis(url: str) -> None:
+    from headrace.features.online.redis.url import check_url
+
+    check_url(url)
+
+
+def unchecked_settings_from(**flags: Any) -> Settings:
+    """Return the settings of :func:`settings_from` for a command that says itself what is wrong with an address."""
     from headrace.app.project.settings_sources import load_settings
 
     given = {name.replace("__", "."): value for name, value in flags.items()}

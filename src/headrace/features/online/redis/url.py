@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 RESP = 2
 """The protocol of Redis. In protocol 3 a hash is a map, not a list, and takes longer to read."""
+_HOST, _NUMBER = re.compile(r"[\w.:-]+"), re.compile(r"/?\d*")
 _CLUSTER = re.compile(r"^(rediss?)\+cluster://")
 
 
@@ -29,8 +30,10 @@ def check_url(url: str) -> None:
     parse: Callable[[str], dict[str, Any]] = connection.parse_url  # redis-py has no type for it
     try:
         found = parse(of_node(url))
+        pool: Any = connection.ConnectionPool.from_url(of_node(url))
+        pool.make_connection()  # it does not connect, and takes no parameter that it does not know
         is_plain = _is_plain(url)
-    except ValueError:
+    except (TypeError, ValueError):
         found, is_plain = {}, False
     if found.get("protocol", str(RESP)) != str(RESP):
         message = (
@@ -41,16 +44,24 @@ def check_url(url: str) -> None:
     if not is_plain:
         message = (
             f"the address of Redis, {redacted(url)}, cannot be read: wanted redis://, rediss://, redis+cluster:// or "
-            "rediss+cluster:// with user:password@host:port; in the password write %2F for /, %40 for @, %3A for :"
+            "rediss+cluster:// with user:password@host:port/number, and one host; in the password write %2F for /, %40 "
+            "for @, %3A for :"
         )
         raise SettingsError(message)
 
 
 def _is_plain(url: str) -> bool:
-    """Return False if the password has a ``/``, ``?`` or ``#``: it ends the host too early, and ``@`` comes later."""
+    """Return False if the URL names no host or several, or if its path is not the number of a database.
+
+    A password with a ``/``, ``?`` or ``#`` ends the host too early, and ``@`` comes later.
+    """
     parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return bool(parts.path)
     rest = parts.path + parts.query.partition("=")[0] + parts.fragment
-    return not (":" in parts.netloc and "@" in rest)
+    if ":" in parts.netloc and "@" in rest:
+        return False
+    return bool(_HOST.fullmatch(parts.hostname or "localhost") and _NUMBER.fullmatch(parts.path))
 
 
 def check_single(url: str, found: Mapping[str, Any]) -> None:
