@@ -22,6 +22,7 @@ from headrace import (
     LastN,
     Lifetime,
     Max,
+    Mean,
     Min,
     Quantile,
     Std,
@@ -91,6 +92,15 @@ def test_variance_survives_what_cancels_a_difference_of_squares() -> None:
     assert variance == pytest.approx(np.var(values - 1e9), rel=1e-6)
     assert deviation == math.sqrt(variance)
     assert abs(np.mean(values**2) - np.mean(values) ** 2 - variance) > 1
+
+
+@pytest.mark.parametrize("values", [[1e308] * 3, [-1e308] * 3, [1e308, 1e308, -1e308, -1e308, -1e308, -1e308]])
+def test_what_does_not_fit_into_a_double_is_null_and_comes_back(values: list[float]) -> None:
+    of = compiled(s=Sum("value"), m=Mean("value"), d=DecayedSum("value", half_life="1h"))
+    tiles = of.reduce(lifted(of, values), np.array([0, 2]))
+    assert answers(of, tiles) == answers(of, lifted(of, values)) == [None] * 3
+    assert answers(of, lifted(of, values), T0 + 10_000 * HOUR)[2] is None  # infinity times nothing
+    assert answers(of, lifted(of, [1e308])) == [1e308] * 3
 
 
 def test_equal_values_have_no_variance_however_they_are_cut() -> None:

@@ -128,11 +128,11 @@ def finish(output: OutputColumn, columns: StateColumns, at_us: np.ndarray) -> Va
 
 
 def _plain(_: OutputColumn, columns: StateColumns, __: np.ndarray) -> Values:
-    return columns[0], np.ones(len(columns[0]), bool)
+    return columns[0], np.isfinite(columns[0])  # a sum beyond the largest double is not known
 
 
 def _mean(_: OutputColumn, columns: StateColumns, __: np.ndarray) -> Values:
-    there = columns[1] > 0
+    there = (columns[1] > 0) & np.isfinite(columns[0])
     return np.divide(columns[0], columns[1], out=np.zeros(len(there)), where=there), there
 
 
@@ -155,7 +155,7 @@ def _variance(output: OutputColumn, columns: StateColumns, _: np.ndarray) -> Val
 
 def _decayed(output: OutputColumn, columns: StateColumns, at_us: np.ndarray) -> Values:
     time, total = columns
-    return DecayedState(output.half_life_us).aged(total, time, at_us), np.ones(len(total), bool)
+    return DecayedState(output.half_life_us).aged(total, time, at_us), np.isfinite(total)
 
 
 def typed(output: OutputColumn, values: np.ndarray) -> np.ndarray:

@@ -77,11 +77,13 @@ class UfuncState:
 
     def reduce(self, columns: StateColumns, starts: np.ndarray, rank: np.ndarray | None) -> StateColumns:  # noqa: ARG002
         """Apply the ufunc to each run, in any order of the partitions."""
-        return [self.ufunc.reduceat(columns[0], starts)]
+        with np.errstate(over="ignore", invalid="ignore"):  # a sum that is not finite becomes null in the end
+            return [self.ufunc.reduceat(columns[0], starts)]
 
     def merge(self, left: StateColumns, right: StateColumns) -> StateColumns:
         """Apply the ufunc to both sides."""
-        return [self.ufunc(left[0], right[0])]
+        with np.errstate(over="ignore", invalid="ignore"):
+            return [self.ufunc(left[0], right[0])]
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,8 @@ class DecayedState:
         """Age each sum to the newest time of its run, and add. Terms only shrink: no idle time overflows anything."""
         time, total = columns
         newest = np.maximum.reduceat(time, starts)
-        return [newest, np.add.reduceat(self.aged(total, time, newest[_runs(len(time), starts)]), starts)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            return [newest, np.add.reduceat(self.aged(total, time, newest[_runs(len(time), starts)]), starts)]
 
     def merge(self, left: StateColumns, right: StateColumns) -> StateColumns:
         """Reduce each pair."""
@@ -165,7 +168,8 @@ class DecayedState:
     def aged(self, total: np.ndarray, time: np.ndarray, at_us: np.ndarray) -> np.ndarray:
         """Return what is left at ``at_us`` of the sums at ``time``. A sum does not grow towards the past."""
         age = np.where(time == NEVER, 0, np.maximum(at_us - time, 0))
-        aged: np.ndarray = total * np.exp2(-age / self.half_life_us)
+        with np.errstate(invalid="ignore"):  # a sum that is not finite stays so
+            aged: np.ndarray = total * np.exp2(-age / self.half_life_us)
         return aged
 
 
