@@ -36,6 +36,24 @@ def test_every_service_has_a_health_check_and_keeps_its_data(name: str) -> None:
         assert volume.partition(":")[0] in COMPOSE["volumes"]
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_container_has_no_right_that_it_does_not_need(name: str) -> None:
+    service = SERVICES[name]
+    assert (service["init"], service["read_only"], service["cap_drop"]) == (True, True, ["ALL"])
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    user, _, group = service["user"].partition(":")
+    assert int(user) > 0, "a number: a runtime that refuses root cannot look a name up"
+    assert int(group) > 0
+    assert any(place.startswith("/tmp") for place in service["tmpfs"])
+    assert "privileged" not in service
+    assert "cap_add" not in service
+
+
+def test_the_image_runs_as_a_number_that_is_not_root() -> None:
+    users = re.findall(r"^USER (.*)$", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
+    assert users == [SERVICES["worker"]["user"]]
+
+
 @pytest.mark.parametrize("name", ROLES)
 def test_a_role_waits_for_healthy_servers(name: str) -> None:
     conditions = SERVICES[name]["depends_on"]
