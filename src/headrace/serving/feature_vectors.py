@@ -28,7 +28,7 @@ class Status(StrEnum):
 
     >>> from headrace import Status
     >>> [str(status) for status in Status]
-    ['out_of_range', 'rebuilding', 'stale', 'missing', 'present']
+    ['out_of_range', 'rebuilding', 'behind', 'stale', 'missing', 'present']
     """
 
     OUT_OF_RANGE = "out_of_range"
