@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from headrace.app.local.services import LocalServices
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-CHANGES = 2
+CHANGES = 3
 ROWS = 2_000
 PROJECT = """
 from datetime import datetime

@@ -122,7 +122,7 @@ class LoggedAuditScene(AuditScene):
             requested_at="at",
             features=FeatureService("risk", views),
             label=Label(sales, value=col("amount") > 0, on="shop", within="1h"),
-            train=lambda: None,
+            train=lambda x, y, run: None,
             triggers=volume(labels=1),
             gate=Gate("auc"),
             own_event="excluded",

@@ -92,7 +92,7 @@ def test_a_gate_may_decide_by_logloss() -> None:
 def test_too_little_evidence_postpones(days: int, per_day: int, missing: str) -> None:
     day, label, logit = world(1, days, per_day)
     report = judge(JudgedRows(day, label, logistic(logit)), logistic(-logit))
-    assert (report.verdict, report.reason) == ("postponed", f"not enough evidence: {missing}")
+    assert (report.verdict, report.reason) == ("postponed", f"not enough evidence in the holdout: {missing}")
     assert report.metrics == {}
 
 

@@ -98,7 +98,7 @@ def model_of(rule: Literal["included", "excluded"]) -> Model:
         requested_at="paid_at",
         features=FeatureService("fraud", [card]),
         label=Label(settled, value=col("fraud"), on="payment_id", within="1h", missing=False),
-        train=lambda: None,
+        train=lambda x, y, run: None,
         triggers=volume(labels=1),
         gate=Gate("auc"),
         own_event=rule,

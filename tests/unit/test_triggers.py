@@ -292,7 +292,7 @@ def test_no_more_runs_are_asked_for_on_a_day_than_its_budget() -> None:
         (lambda: schedule(every="0s"), "every"),
         (lambda: any_of(volume(labels=1), volume(labels=2)), "give each rule its own"),
         (lambda: at_least(3, volume(labels=1)), "can never fire"),
-        (any_of, "can never fire"),
+        (any_of, "any_of has no rules; give it at least one"),
         (lambda: TriggerPolicy("delay", volume(labels=1), first_after=0, cooldown_us=0), "first_after=0"),
         (
             lambda: TriggerPolicy("delay", volume(labels=1), first_after=1, cooldown_us=0, daily_budget=0),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from headrace.base.arguments import expect
 from headrace.base.times import Duration, duration_us, format_duration
 from headrace.bus.event import Event, Field, fields
 from headrace.bus.stream_spec import FieldSpec, StreamSpec
@@ -13,6 +15,9 @@ from headrace.errors import DefinitionError, naming
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
 @dataclass(frozen=True)
@@ -74,12 +79,26 @@ class Stream:
     available_at: str | AfterEventTime = "record"
 
     def __post_init__(self) -> None:
+        self._check_types()
         self._check_times()
         for name in self.key_fields:
             self.field(name)
         for name, duration in (("lateness", self.lateness), ("tolerance", self.tolerance)):
             with naming(f"stream {self.topic!r}: {name}"):
                 duration_us(duration)
+
+    def _check_types(self) -> None:
+        where = f"stream {self.topic!r}"
+        topic: object = self.topic
+        event: object = self.event
+        if not isinstance(topic, str) or not _TOPIC.fullmatch(topic):
+            message = f"{where}: a topic is 1 to 249 letters, digits, '.', '_' and '-', such as 'flights.departed'"
+            raise DefinitionError(message)
+        if not (isinstance(event, type) and issubclass(event, Event)):
+            message = f"{where}: event={self.event!r} is not an event type; write a class that derives from Event"
+            raise DefinitionError(message)
+        expect(where, "event_time", self.event_time, str, write="the name of a datetime field")
+        expect(where, "available_at", self.available_at, (str, AfterEventTime), write="'record', or after('5m')")
 
     def _check_times(self) -> None:
         times = [each.name for each in self.fields if each.kind == "datetime" and not each.many and not each.nullable]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 from headrace.base.times import SECOND, Clock, duration_us, epoch_us, utc_datetime, wall_clock
 from headrace.bus.source_partition import NO_CLOCK
-from headrace.errors import DefinitionError, FeaturesUnknownError, RequestValueError
+from headrace.errors import DefinitionError, EntityKeyError, FeaturesUnknownError, RequestValueError
 from headrace.features.definitions.spec import read_spec
 from headrace.features.definitions.store_documents import read_service, read_view_name, view_names
 from headrace.features.definitions.view_spec import ViewSpec
@@ -180,7 +180,7 @@ class LookUp:
     ) -> Steps:
         """Return the steps of one look-up. They raise FeaturesUnknownError, EntityKeyError and RequestValueError."""
         as_of_us = None if as_of is None else instant_us(as_of)
-        rows = [entities] if isinstance(entities, Mapping) else list(entities)
+        rows = _rows(entities)
         read, made = yield from self._read(name, rows)
         if left_out is not None:
             read = read.without(left_out, rows)
@@ -282,6 +282,23 @@ class LookUp:
             found, stored = yield ReadViews(recalled.missing, documents)
             self._cache.keep(recalled.missing, stored, now_s)
         return found, recalled.complete(stored, self._monotonic())
+
+
+def _rows(entities: object) -> list[Mapping[str, Any]]:
+    """Return the entities as a list. Raises EntityKeyError for anything but a mapping or a sequence of mappings."""
+    if isinstance(entities, Mapping):
+        return [entities]
+    if isinstance(entities, Sequence) and not isinstance(entities, str | bytes):
+        for row, entity in enumerate(entities):
+            if not isinstance(entity, Mapping):
+                message = f"entity {row} is a {type(entity).__name__}, not a mapping such as {{'origin': 'JFK'}}"
+                raise EntityKeyError(message)
+        return list(entities)
+    message = (
+        f"the entities are a {type(entities).__name__}: give a mapping such as {{'origin': 'JFK'}}, or a list of "
+        "mappings; a pandas table gives them with .to_dict('records'), a Polars table with .to_dicts()"
+    )
+    raise EntityKeyError(message)
 
 
 def instant_us(as_of: datetime) -> int:

@@ -6,27 +6,31 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from msgspec import UNSET
 
+from headrace.base.arguments import expect, expect_items
 from headrace.base.times import Duration, duration_us, format_duration
+from headrace.bus.stream import Stream
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.expression import Expression, kind
-from headrace.features.definitions.feature_spec import SUMS_OF_RECORDS, OwnEventRule
+from headrace.features.definitions.service import FeatureService
 from headrace.trainers.day_scores import METRICS, Metric
+from headrace.trainers.definition_checks import check_own_event, check_train
 from headrace.trainers.model_spec import GateSpec, LabelSpec, ModelSpec
 from headrace.trainers.triggers.evidence import DAY_US
 from headrace.trainers.triggers.hysteresis import hysteresis
 from headrace.trainers.triggers.rules import all_of, any_of, at_least, drift, performance, schedule, volume
 from headrace.trainers.triggers.trigger_policy import TriggerPolicy
+from headrace.trainers.triggers.trigger_rule import expect_rules
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from headrace.bus.event import Field
-    from headrace.bus.stream import Stream
-    from headrace.features.definitions.service import FeatureService
+    from headrace.features.definitions.feature_spec import OwnEventRule
     from headrace.features.definitions.service_spec import RequestField
     from headrace.features.definitions.view import FeatureView
     from headrace.trainers.triggers.trigger_rule import TriggerRule
@@ -98,7 +102,10 @@ class Label:
     missing: Literal[False] | None = None
 
     def __post_init__(self) -> None:
+        expect("label", "stream", self.stream, Stream, write="a Stream, such as Stream('returns', Return, …)")
         where = f"label on {self.stream.topic!r}"
+        expect(where, "value", self.value, Expression, write="a condition, such as col('delay_minutes') > 15")
+        expect(where, "on", self.on, str, write="the name of a field that requests and labels have")
         with naming(f"{where}: on"):
             self.stream.field(self.on)
         kinds: dict[str, str] = {f.name: f.kind for f in self.stream.fields if not f.many}
@@ -243,18 +250,34 @@ class Model:
     own_event: OwnEventRule | None = None
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        name: object = self.name
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
             message = f"model name {self.name!r}: use letters, digits, _ and -, beginning with a letter"
             raise DefinitionError(message)
+        self._check_types()
         self._check_requests()
         self._check_features()
-        self._check_own_event()
+        check_own_event(self.name, self.requests.topic, self.own_event, self.own_views)
         self._check_on_demand()
         self._check_label()
         with naming(f"model {self.name!r}: cooldown"):
             duration_us(self.cooldown)
         _one_of(f"model {self.name!r}", "learn_from", self.learn_from, get_args(LearnFrom))
         _ = self.policy  # its own checks
+
+    def _check_types(self) -> None:
+        where = f"model {self.name!r}"
+        expect(where, "requests", self.requests, Stream, write="a Stream, such as Stream('orders', Order, …)")
+        expect(
+            where, "features", self.features, FeatureService, write="a FeatureService, such as FeatureService('f', …)"
+        )
+        expect(where, "label", self.label, Label, write="a Label, such as Label(returns, value=…, on=…, within='14d')")
+        expect(where, "gate", self.gate, Gate, write="a Gate, such as Gate('auc')")
+        expect_items(where, "request_features", self.request_features, str, write="a list of fields, such as ['hour']")
+        expect(where, "first_after", self.first_after, int, write="a whole number, such as 20_000")
+        expect(where, "daily_budget", self.daily_budget, (int, NoneType), write="a whole number, such as 2, or None")
+        expect_rules(where, "triggers", [self.triggers])
+        check_train(where, self.train)
 
     def _check_requests(self) -> None:
         self._request_field("request_key", self.request_key, ("int", "str"))
@@ -289,35 +312,6 @@ class Model:
     def own_views(self) -> list[FeatureView]:
         """The views that are made from the stream of the requests."""
         return [view for view in self.features.views if view.source.topic == self.requests.topic]
-
-    def _check_own_event(self) -> None:
-        names = [view.name for view in self.own_views]
-        if not names and self.own_event is not None:
-            message = (
-                f"model {self.name!r}: own_event={self.own_event!r} has no effect: no view is made from the requests' "
-                f"stream {self.requests.topic!r}; remove it"
-            )
-            raise DefinitionError(message)
-        if names and self.own_event not in get_args(OwnEventRule):
-            message = (
-                f"model {self.name!r}: own_event={self.own_event!r}, and views {names} are made from the requests' "
-                f"stream {self.requests.topic!r}, so a look-up may come before or after its own request is counted; "
-                "choose 'included' (a prediction waits until its event is counted; training counts it too) or "
-                "'excluded' (neither counts it)"
-            )
-            raise DefinitionError(message)
-        kept = [
-            f"{view.name}.{feature.name} ({feature.aggregate})"
-            for view in self.own_views
-            for feature in view.spec.features
-            if not isinstance(feature, SUMS_OF_RECORDS)
-        ]
-        if kept and self.own_event == "excluded":
-            message = (
-                f"model {self.name!r}: own_event='excluded' is not possible with {kept}: only count, sum, mean and "
-                "histogram can leave one event out; use own_event='included', or other features"
-            )
-            raise DefinitionError(message)
 
     def _check_on_demand(self) -> None:
         ours = {f.name: f for f in self.requests.fields}

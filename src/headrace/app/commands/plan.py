@@ -12,7 +12,8 @@ from headrace.app.terminal.tables import print_json, print_rows
 if TYPE_CHECKING:
     from headrace.streams.deployments.plan import DeploymentPlan, PlanLine
 
-EXIT_CHANGES = 2
+EXIT_CHANGES = 3
+"""Not 2, which is the exit code of a wrong command line."""
 _COLUMNS = ("kind", "name", "action", "version", "what", "rows", "size", "time")
 
 
@@ -30,7 +31,7 @@ def plan(
 ) -> None:
     """Show what `headrace apply` would change: views, services, the cost, and which old versions are retired.
 
-    Exit code 0 if there is nothing to deploy, 2 if there are changes.
+    Exit code 0 if there is nothing to deploy, 3 if there are changes.
     """
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     from headrace.app.project_deployment import ProjectDeployment

@@ -21,19 +21,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from headrace.app.project.settings import Settings
+    from headrace.bus.stream import Stream
+    from headrace.features.definitions.view import FeatureView
 
 _START = "start them with `headrace up`, or set bootstrap_servers and redis_url"
 
 
 def diagnose(settings: Settings) -> Iterator[Finding]:
     """Check the project, Redis, Kafka and the event log. Changes nothing, and raises no HeadraceError."""
+    streams: list[Stream] = []
+    views: list[FeatureView] = []
     try:
         loaded = load_project(settings)
-    except HeadraceError as failed:
-        yield error("project", str(failed), "correct the definitions")
-        return
+    except HeadraceError as failed:  # Kafka, Redis and the log can be checked all the same
+        yield error("project", str(failed), "correct the definitions, or go to the folder of a project")
+    else:
+        streams, views = list(loaded.streams.values()), list(loaded.views.values())
     servers, url = (found := known_addresses(settings)).bootstrap_servers, found.redis_url
-    streams, views = list(loaded.streams.values()), list(loaded.views.values())
     for stream in streams:
         yield from project.check_stream(stream)
     if url is None:

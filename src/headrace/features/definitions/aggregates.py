@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import NoneType
 from typing import TYPE_CHECKING, ClassVar
 
+from headrace.base.arguments import expect
 from headrace.base.times import duration_us
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.expression import Expression, ExpressionTree, as_expression
@@ -334,4 +336,5 @@ def _value(value: Value) -> ExpressionTree:
 
 
 def _where(where: Expression | None) -> ExpressionTree:
+    expect("aggregate", "where", where, (Expression, NoneType), write="a condition such as col('delay_minutes') > 15")
     return None if where is None else where.tree

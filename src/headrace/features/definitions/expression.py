@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from headrace.base.arguments import expect
 from headrace.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -151,7 +152,8 @@ def col(name: str) -> Expression:
 
 
 def as_expression(value: Expression | str) -> Expression:
-    """Return an expression unchanged, and a string as the column of that name."""
+    """Return an expression unchanged, and a string as the column of that name. Raises DefinitionError."""
+    expect("aggregate", "value", value, (Expression, str), write="a field's name, or an expression such as col('a')")
     return col(value) if isinstance(value, str) else value
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 from msgspec import UNSET
 
+from headrace.base.arguments import expect_items, expect_values
 from headrace.bus.event import fields
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.expression import Expression, columns, kind
@@ -21,11 +22,10 @@ from headrace.features.definitions.service_spec import (
     VersionedName,
 )
 from headrace.features.definitions.spec import NUMBER_KINDS, SPEC_VERSION, checked_name
+from headrace.features.definitions.view import FeatureView
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from headrace.features.definitions.view import FeatureView
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,10 @@ class FeatureService:
 
     def __post_init__(self) -> None:
         checked_name("service", self.name)
+        where = f"service {self.name!r}"
+        expect_items(where, "views", self.views, FeatureView, write="a list of feature views, such as [airport, route]")
+        expect_values(where, "on_demand", self.on_demand, Expression, write="a dict, such as {'far': col('km') > 9}")
+        expect_values(where, "request", self.request, object, write="a dict, such as {'distance': float}")
         names = [view.name for view in self.views]
         if not names or len(set(names)) != len(names):
             message = f"service {self.name!r} lists views {names}: at least one, each once"

@@ -49,9 +49,9 @@ def read_spec(document: object, kind: type[Spec], what: str) -> Spec:
         raise DefinitionError(message) from error
 
 
-def checked_name(what: str, name: str) -> None:
+def checked_name(what: str, name: object) -> None:
     """Raise DefinitionError unless ``name`` can be part of a column name. ``what`` is the word for it in the error."""
-    if not _NAME.fullmatch(name) or "__" in name:
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or "__" in name:
         message = f"{what} name {name!r}: use letters, digits and single underscores, beginning with a letter"
         raise DefinitionError(message)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import NoneType
 from typing import TYPE_CHECKING, cast
 
 import msgspec
 
+from headrace.base.arguments import expect, expect_items, expect_values
 from headrace.base.times import Duration, duration_us
+from headrace.bus.stream import Stream
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.entity import KEY_KINDS, Entity
 from headrace.features.definitions.expression import Expression, ExpressionTree, kind
@@ -19,7 +22,6 @@ from headrace.features.definitions.windows import Window, window_spec
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from headrace.bus.stream import Stream
     from headrace.features.definitions.aggregates import Aggregate
     from headrace.features.definitions.feature_spec import AnyFeatureSpec, FeatureSpec
     from headrace.features.definitions.windows import WindowSpec
@@ -73,6 +75,7 @@ class FeatureView:
 
     def __post_init__(self) -> None:
         checked_name("view", self.name)
+        self._check_types()
         for name in self.features:
             checked_name(f"view {self.name!r}: feature", name)
         if not self.windows or not self.features:
@@ -83,6 +86,19 @@ class FeatureView:
         self._check_join_keys()
         self._check_expressions()
         self._check_columns()
+
+    def _check_types(self) -> None:
+        where = f"view {self.name!r}"
+        expect(where, "entity", self.entity, Entity, write="an Entity, such as Entity('origin')")
+        expect(where, "source", self.source, Stream, write="a Stream, such as Stream('flights', Flight, …)")
+        expect_items(where, "windows", self.windows, object, write="a list, such as ['1h', Tumbling('1d')]")
+        expect_values(where, "features", self.features, object, write="a dict, such as {'departures': Count()}")
+        for name, feature in self.features.items():
+            if isinstance(feature, type) or not hasattr(feature, "spec"):
+                message = f"{where}: feature {name!r} is {feature!r}; write an aggregate, such as Count()"
+                raise DefinitionError(message)
+        expect_values(where, "derived", self.derived, Expression, write="a dict, such as {'twice': col('km') * 2}")
+        expect(where, "where", self.where, (Expression, NoneType), write="a condition, such as col('delay') > 15")
 
     def _check_durations(self) -> None:
         for name, duration in (("max_age", self.max_age), ("history", self.history), ("delay", self.delay)):

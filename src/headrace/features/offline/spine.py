@@ -122,7 +122,11 @@ def _key(column: pl.Series, kind: str) -> pl.Series:
     if not fits and column.dtype != pl.Null:
         message = f"the spine's join key {column.name!r} is {column.dtype}; the views have it as {kind}: cast it"
         raise DefinitionError(message)
-    return column.cast(_TYPES[kind])
+    try:
+        return column.cast(_TYPES[kind])
+    except pl.exceptions.InvalidOperationError as error:
+        message = f"the spine's join key {column.name!r} is {column.dtype}, with values beyond 64 bits"
+        raise DefinitionError(message) from error
 
 
 def times_us(piece: pl.DataFrame, name: str) -> np.ndarray:

@@ -7,6 +7,7 @@ integers little-endian unsigned 32 bit, an int64 value 8 bytes.
 from __future__ import annotations
 
 import struct
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import EntityKeyError
@@ -38,8 +39,8 @@ def _value(kind: str, value: Any) -> bytes:
         if kind == "str" and isinstance(value, str):
             encoded = value.encode()
             return struct.pack("<II", _STRING, len(encoded)) + encoded
-        if kind == "int" and isinstance(value, int) and not isinstance(value, bool):
-            return struct.pack("<IIq", _INT64, 8, value)
+        if kind == "int" and not isinstance(value, bool) and isinstance(value, Integral):
+            return struct.pack("<IIq", _INT64, 8, int(value))
     except (struct.error, UnicodeEncodeError) as error:
         message = f"join key value {value!r} has no bytes: an int has at most 64 bits, a str is valid UTF-8"
         raise EntityKeyError(message) from error

@@ -140,7 +140,7 @@ def _missing_evidence(scores: DayScores) -> str:
     need = (MIN_DAYS, MIN_ROWS, MIN_CLASS, MIN_CLASS)
     names = ("days", "rows", "positives", "negatives")
     short = [f"{int(n):,} of {m:,} {name}" for n, m, name in zip(found, need, names, strict=True) if n < m]
-    return f"not enough evidence: {', '.join(short)}" if short else ""
+    return f"not enough evidence in the holdout: {', '.join(short)}" if short else ""
 
 
 def _compare(champion: DayScores, challenger: DayScores, metric: Metric, seed: int, draws: int) -> MetricComparison:

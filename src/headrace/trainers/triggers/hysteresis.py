@@ -10,7 +10,7 @@ import msgspec
 
 from headrace.errors import DefinitionError
 from headrace.trainers.triggers.rules import AtLeastRule
-from headrace.trainers.triggers.trigger_rule import RuleInputs, RuleVerdict, TriggerRule
+from headrace.trainers.triggers.trigger_rule import RuleInputs, RuleVerdict, TriggerRule, expect_rules
 from headrace.trainers.triggers.trigger_specs import HysteresisSpec
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ class HysteresisRule:
     rearm: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rearm < 1:
+        expect_rules("hysteresis", "rule", [self.rule])
+        rearm: object = self.rearm
+        if not isinstance(rearm, int | float) or not 0 <= rearm < 1:
             message = f"hysteresis({self.name}, rearm={self.rearm!r}): give a progress from 0 to below 1, such as 0.5"
             raise DefinitionError(message)
 

@@ -13,7 +13,7 @@ from headrace.errors import DefinitionError, naming
 from headrace.trainers.day_scores import DayScores, Metric, higher_is_better, metric_interval
 from headrace.trainers.triggers.evidence import DAY_US, Evidence
 from headrace.trainers.triggers.score_drift import score_drift
-from headrace.trainers.triggers.trigger_rule import RuleInputs, RuleVerdict, TriggerRule
+from headrace.trainers.triggers.trigger_rule import RuleInputs, RuleVerdict, TriggerRule, expect_rules
 from headrace.trainers.triggers.trigger_specs import (
     AtLeastSpec,
     PerformanceSpec,
@@ -48,7 +48,7 @@ class VolumeRule:
         """Compare the labels since the baseline with the count."""
         del t_us
         new = max(0, inputs["matured_labels"] - state.baseline_labels)
-        reason = f"{new:,} of {self.count:,} matured labels since {state.since}"
+        reason = f"{new:,} of {self.count:,} matured labels since {state.labels_since}"
         return [_verdict(self.name, new >= self.count, reason, new / self.count)]
 
     @cached_property
@@ -223,6 +223,9 @@ class AtLeastRule:
     name: str = "at_least"
 
     def __post_init__(self) -> None:
+        expect_rules(self.name, "rule", self.rules)
+        if not self.rules:
+            raise DefinitionError(f"{self.name} has no rules; give it at least one, such as volume(labels=20_000)")
         names = [rule.name for rule in self.rules]
         if len(set(names)) != len(names):
             message = f"{self.name} has rules with the names {names}: give each rule its own with name='…'"
@@ -370,7 +373,9 @@ def _verdict(rule: str, fired: bool, reason: str, progress: float) -> RuleVerdic
     )
 
 
-def _positive(where: str, value_: float) -> None:
+def _positive(where: str, value_: object) -> None:
+    if not isinstance(value_, int | float) or isinstance(value_, bool):
+        raise DefinitionError(f"{where}: {value_!r} is {type(value_).__name__}; write a number above 0")
     if not value_ > 0:
         message = f"{where}: {value_!r} is not above 0"
         raise DefinitionError(message)

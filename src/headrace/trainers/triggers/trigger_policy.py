@@ -60,7 +60,7 @@ class TriggerPolicy:
         if self.first_after <= 0 or self.cooldown_us < 0:
             message = (
                 f"model {self.model!r}: first_after={self.first_after} must be above 0, "
-                f"cooldown={self.cooldown_us} us at least 0"
+                f"cooldown={self.cooldown_us / DAY_US:g} days at least 0"
             )
             raise DefinitionError(message)
         if self.daily_budget is not None and self.daily_budget <= 0:

@@ -61,6 +61,14 @@ class TriggerState(msgspec.Struct, frozen=True, kw_only=True):
         return self.asked_count if day == self.asked_day else 0
 
     @property
+    def labels_since(self) -> str:
+        """The run since which labels are counted, in words. A postponed run has judged nothing, so it is not that."""
+        if self.baseline is None or self.baseline.outcome != "postponed":
+            return self.since
+        day = f"{utc_datetime(self.baseline.t_us):%Y-%m-%d}"
+        return f"the run before the one of {day}, which was postponed" if self.baseline_labels else "the beginning"
+
+    @property
     def since(self) -> str:
         """The baseline in words."""
         return "the beginning" if self.baseline is None else f"the run of {utc_datetime(self.baseline.t_us):%Y-%m-%d}"

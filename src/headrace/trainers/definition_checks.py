@@ -1,0 +1,67 @@
+"""Checks of a model's definition: what it trains with, and whether a request counts itself."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, get_args
+
+from headrace.errors import DefinitionError
+from headrace.features.definitions.feature_spec import SUMS_OF_RECORDS, OwnEventRule
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from headrace.features.definitions.view import FeatureView
+
+
+def check_train(where: str, train: object) -> None:
+    """Raise DefinitionError unless ``train`` is a function that can be called as the trainer will call it."""
+    try:
+        if isinstance(train, type) or not callable(train):
+            raise TypeError  # noqa: TRY301 - one place that words it
+        inspect.signature(train).bind("X", "y", "run")
+    except (TypeError, ValueError) as error:
+        name = getattr(train, "__name__", None) or repr(train)
+        message = (
+            f"{where}: train={name} cannot be called as train(X, y, run); write a function that returns a fitted "
+            "estimator, such as: def train(X, y, run): return LogisticRegression().fit(X, y)"
+        )
+        raise DefinitionError(message) from error
+
+
+def check_own_event(model: str, topic: str, rule: OwnEventRule | None, views: Sequence[FeatureView]) -> None:
+    """Raise DefinitionError unless the rule for the own event is there exactly if it is needed, and can be kept.
+
+    ``views`` are the views that are made from the requests' ``topic``.
+    """
+    names = [view.name for view in views]
+    if not names and rule is not None:
+        message = (
+            f"model {model!r}: own_event={rule!r} has no effect: no view is made from the requests' stream {topic!r}; "
+            "remove it"
+        )
+        raise DefinitionError(message)
+    if names and rule not in get_args(OwnEventRule):
+        message = (
+            f"model {model!r}: own_event={rule!r}, and views {names} are made from the requests' stream {topic!r}, so "
+            "a look-up may come before or after its own request is counted; choose 'included' (a prediction waits until "
+            "its event is counted; training counts it too) or 'excluded' (neither counts it)"
+        )
+        raise DefinitionError(message)
+    if rule == "excluded":
+        _check_sums(model, views)
+
+
+def _check_sums(model: str, views: Sequence[FeatureView]) -> None:
+    kept = [
+        f"{view.name}.{feature.name} ({feature.aggregate})"
+        for view in views
+        for feature in view.spec.features
+        if not isinstance(feature, SUMS_OF_RECORDS)
+    ]
+    if kept:
+        message = (
+            f"model {model!r}: own_event='excluded' is not possible with {kept}: only count, sum, mean and histogram "
+            "can leave one event out; use own_event='included', or other features"
+        )
+        raise DefinitionError(message)
