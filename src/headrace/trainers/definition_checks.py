@@ -44,8 +44,8 @@ def check_own_event(model: str, topic: str, rule: OwnEventRule | None, views: Se
     if names and rule not in get_args(OwnEventRule):
         message = (
             f"model {model!r}: own_event={rule!r}, and views {names} are made from the requests' stream {topic!r}, so "
-            "a look-up may come before or after its own request is counted; choose 'included' (a prediction waits until "
-            "its event is counted; training counts it too) or 'excluded' (neither counts it)"
+            "a look-up may come before or after its own request is counted; choose 'included' (a prediction waits "
+            "until its event is counted; training counts it too) or 'excluded' (neither counts it)"
         )
         raise DefinitionError(message)
     if rule == "excluded":
