@@ -18,9 +18,9 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.bus.topics import admin, incarnations
+from headrace.bus.worker_report import PartitionReport, StoppedReport, ViewReport, WorkerReport
 from headrace.errors import SettingsError
 from headrace.streams.metrics import WorkerMetrics, serve_metrics
-from headrace.streams.plane.worker_report import PartitionReport, StoppedReport, ViewReport, WorkerReport
 from tests.support.waiting import eventually, until
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from confluent_kafka.admin import NewPartitions
 from headrace.bus.consumer import BatchConsumer
 from headrace.bus.source_partition import SourcePartition
 from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, dead_letter_topic, ensure_topics, incarnations
+from headrace.bus.worker_report import WorkerReport
 from headrace.errors import BusUnavailableError, FencedError
 from headrace.event_log.event_log import EventLog
 from headrace.event_log.log_writer import LogWriter
@@ -29,7 +30,6 @@ from headrace.streams.plane.partition import StoppedPartition
 from headrace.streams.plane.partition_opener import PartitionOpener
 from headrace.streams.plane.plane_config import PlaneConfig
 from headrace.streams.plane.plane_metrics import PlaneMetrics
-from headrace.streams.plane.worker_report import WorkerReport
 from headrace.streams.repair import accept_loss, find_gaps
 from headrace.streams.worker import publish_definitions
 from tests.support.crash.definitions import START, START_US, USERS, payments, service, users

@@ -77,6 +77,9 @@ class Message:
     def offset(self) -> Any:
         return self._parts[4]
 
+    def partition(self) -> int:
+        return 0
+
 
 class Tail:
     def __init__(self, log: Log) -> None:

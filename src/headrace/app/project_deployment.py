@@ -17,6 +17,8 @@ from headrace.app.project.project import Project, load_project
 from headrace.base.times import wall_clock
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, ensure_topics, existing_incarnations
+from headrace.bus.unreadable_records import readable
+from headrace.bus.worker_report import decode
 from headrace.errors import SettingsError, TerminalError, TransientError, require
 from headrace.event_log.event_log import EventLog
 from headrace.features.definitions.store_documents import read_service
@@ -26,7 +28,6 @@ from headrace.streams.deployments.deployment import Deployed, named_by_models
 from headrace.streams.deployments.estimate import estimate, positions
 from headrace.streams.deployments.kafka_deployment_log import KafkaDeploymentLog
 from headrace.streams.deployments.plan import DeploymentPlan, PlanLine, make_plan
-from headrace.streams.plane.worker_report import WorkerReport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,9 +135,8 @@ class ProjectDeployment:
         with closing(TopicTail(self._servers, [OBSERVATIONS], from_beginning=False)) as tail:
             deadline = time.monotonic() + _WORKERS_S
             while time.monotonic() < deadline and (read is None or not wanted <= read):
-                for message in tail.poll(0.2):
-                    if (message.key() or b"").startswith(f"{self._namespace}-worker-".encode()):
-                        report = msgspec.json.decode(message.value() or b"", type=WorkerReport)
+                for report in readable(tail.poll(0.2), lambda record: decode(record.value())):
+                    if report.worker.startswith(f"{self._namespace}-worker-"):
                         read = (read or set()) | {partition.topic for partition in report.partitions}
         return read
 

@@ -6,15 +6,16 @@ from itertools import repeat
 from operator import attrgetter, sub
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from headrace.base.times import utc_datetime
+from headrace.bus.event_reader import EventReader
+from headrace.errors import CodecError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from headrace.bus.event import Event, Field, Kind
@@ -28,9 +29,6 @@ _TYPES: dict[Kind, Any] = {
     "str": pl.String(),
     "datetime": pl.Datetime("us", "UTC"),
 }
-_ZONE = attrgetter("tzinfo")
-_INT64 = range(-(2**63), 2**63)
-_MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _EPOCH = utc_datetime(0)
 
 
@@ -49,14 +47,11 @@ class Decoder:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._decoder = msgspec.json.Decoder(stream.event)
-        self._checks = [
-            (field.name, _CHECKS[field.kind], field.many) for field in stream.fields if field.kind in _CHECKS
-        ]
+        self._reader = EventReader(stream)
 
     def decode(self, payloads: Sequence[bytes | None]) -> tuple[list[Event], np.ndarray, dict[int, str]]:
         """Return the events that decode, their positions, and the error of each other position."""
-        events = self._together(payloads)
+        events = self._reader.read_all(payloads)
         if events is not None:
             return events, np.arange(len(events)), {}
         return self._one_by_one(payloads)
@@ -65,64 +60,18 @@ class Decoder:
         """Return one column for each field, typed as in :func:`schema`."""
         return pl.DataFrame([_column(field, events) for field in self._stream.fields])
 
-    def _together(self, payloads: Sequence[bytes | None]) -> list[Event] | None:
-        """Return all events at once, or None if one of them needs a closer look."""
-        try:
-            events = list(map(self._decoder.decode, payloads))  # type: ignore[arg-type]
-        except (*_MALFORMED, TypeError):  # TypeError: a record without a value
-            return None
-        return events if self._fit(events) else None
-
-    def _fit(self, events: list[Event]) -> bool:
-        return all(fits(_scalars(map(attrgetter(name), events), many)) for name, (fits, _), many in self._checks)
-
     def _one_by_one(self, payloads: Sequence[bytes | None]) -> tuple[list[Event], np.ndarray, dict[int, str]]:
         events: list[Event] = []
         positions: list[int] = []
         errors: dict[int, str] = {}
         for position, payload in enumerate(payloads):
-            event, error = self._one(payload)
-            if event is None:
-                errors[position] = error
+            try:
+                events.append(self._reader.read(payload))
+            except CodecError as error:
+                errors[position] = str(error)
             else:
-                events.append(event)
                 positions.append(position)
         return events, np.array(positions, np.int64), errors
-
-    def _one(self, payload: bytes | None) -> tuple[Event | None, str]:
-        if payload is None:
-            return None, "the record has no value (a tombstone)"
-        try:
-            event = self._decoder.decode(payload)
-        except RecursionError:
-            return None, "JSON is nested too deeply"
-        except _MALFORMED as error:
-            return None, str(error)
-        for name, (fits, problem), many in self._checks:
-            if not fits(_scalars([getattr(event, name)], many)):
-                return None, f"{problem} - at `$.{name}`"
-        return event, ""
-
-
-def _scalars(values: Iterable[Any], many: bool) -> list[Any]:  # noqa: FBT001 - a field's own property
-    """Return the values that are not null; the items of the values if these are lists."""
-    present = [value for value in values if value is not None]
-    return [item for value in present for item in value if item is not None] if many else present
-
-
-def _zoned(moments: list[datetime]) -> bool:
-    return all(map(_ZONE, moments))
-
-
-def _within_int64(numbers: list[int]) -> bool:
-    return not numbers or (min(numbers) in _INT64 and max(numbers) in _INT64)
-
-
-_CHECKS: dict[Kind, tuple[Callable[[list[Any]], bool], str]] = {
-    "int": (_within_int64, "The integer does not fit into 64 bits"),
-    "datetime": (_zoned, "The time has no zone: write it with an offset or Z"),
-}
-"""Values that msgspec accepts and a column cannot hold, by kind: the test of many values, and the error."""
 
 
 def _column(field: Field, events: Sequence[Event]) -> pl.Series:

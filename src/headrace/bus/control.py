@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from headrace.base.times import Instant
 from headrace.bus import message
-from headrace.errors import CodecError, NewerFormatError
 
 FORMAT = 1
 
@@ -16,7 +16,7 @@ class Tick(msgspec.Struct, frozen=True, tag_field="type", tag="tick"):
     Trainers evaluate their rules at this time.
     """
 
-    t_us: int
+    t_us: Instant
     format: int = FORMAT
 
 
@@ -30,11 +30,6 @@ class FlushRequest(msgspec.Struct, frozen=True, tag_field="type", tag="flush"):
 ControlMessage = Tick | FlushRequest
 
 
-def decode_control(data: bytes) -> ControlMessage | None:
-    """Return the message, or None if this release does not know its type. Raises NewerFormatError."""
-    try:
-        return message.decode(data, ControlMessage, FORMAT, "a control message")
-    except NewerFormatError:
-        raise
-    except CodecError:
-        return None
+def decode_control(data: bytes | None) -> ControlMessage:
+    """Return the message in these bytes. Raises CodecError, and NewerFormatError for one of a later release."""
+    return message.decode(data, ControlMessage, FORMAT, "a control message")

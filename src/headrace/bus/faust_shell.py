@@ -8,21 +8,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import faust
 import structlog
 from mode import Service
 
+from headrace.base.background_tasks import TASKS, BackgroundTask, BackgroundTasks
 from headrace.base.stopping import stop_signals
+from headrace.bus.unreadable_records import readable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 logger = structlog.get_logger(__name__)
+T = TypeVar("T")
 LOOP_ENDS_S = 5.0
 """The longest time that a stop waits for the loop, in seconds. A restart does what it had not finished."""
-Handler = Callable[[bytes], Awaitable[None]]
 
 
 def shell(name: str, bootstrap_servers: str, data_dir: str) -> faust.App:
@@ -46,18 +50,46 @@ def shell(name: str, bootstrap_servers: str, data_dir: str) -> faust.App:
     )
 
 
-def listen(app: faust.App, topic: str, handler: Handler) -> None:
-    """Call ``handler`` with each record's value, one after the other. An error that it raises is logged."""
+def listen(
+    app: faust.App,
+    topic: str,
+    decode: Callable[[bytes | None], T],
+    handler: Callable[[T], Awaitable[None]],
+    tasks: BackgroundTasks = TASKS,
+) -> None:
+    """Call ``handler`` with each record's message, one after the other.
+
+    A record that ``decode`` cannot read is left out. An error of the handler is logged and shown by the task
+    ``<topic> agent``, and the next record is handled: a handler must bear to miss a message.
+    """
+    task = BackgroundTask(f"{topic} agent")
+    tasks.add(task)
 
     async def agent(stream: Any) -> None:
-        async for value in stream:
-            try:
-                await handler(value)
-            except Exception:
-                logger.exception("handling a message failed", topic=topic)
+        async for event in stream.events():
+            for message in readable([_FaustRecord(event.message)], lambda record: decode(record.value)):
+                with task.attempt():
+                    await handler(message)
 
     channel = app.topic(topic, value_serializer="raw", value_type=bytes, internal=False)
     app.agent(channel, name=f"headrace.{topic}")(agent)
+
+
+class _FaustRecord:
+    """A record as Faust has it, with the methods of a :class:`KafkaRecord`."""
+
+    def __init__(self, record: Any) -> None:
+        self._record = record
+        self.value: bytes | None = record.value
+
+    def topic(self) -> str:
+        return str(self._record.topic)
+
+    def partition(self) -> int:
+        return int(self._record.partition)
+
+    def offset(self) -> int:
+        return int(self._record.offset)
 
 
 class ThreadService(Service):  # type: ignore[misc]  # mode has no types

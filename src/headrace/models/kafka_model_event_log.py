@@ -7,7 +7,6 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
@@ -18,10 +17,11 @@ from confluent_kafka.admin import (
 
 from headrace.base.times import SECOND, duration_us
 from headrace.bus.topics import FOR_EVER, MODEL_ACKS, MODELS
+from headrace.bus.unreadable_records import UNREADABLE, place_of
 from headrace.bus.watermarks import Watermarks
 from headrace.errors import BusUnavailableError, CodecError, DefinitionError
 from headrace.models.model_event_log import ModelLogEntry, entry
-from headrace.models.model_events import Acknowledgement, ModelEvent, ModelEventRecord, encode, encode_acknowledgement
+from headrace.models.model_events import Acknowledgement, ModelEvent, encode, encode_acknowledgement, record_of
 from headrace.models.publication_signing import UNSIGNED
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from headrace.bus.tail import TopicTail
     from headrace.models.publication_signing import PublicationSigning
 
-logger = structlog.get_logger(__name__)
 _BATCH = 500
 _NEW_TOPIC_S = 5.0
 _NOT_YET = frozenset(
@@ -186,13 +185,18 @@ class KafkaModelEventLog:
             if error.code() in _NOT_YET or error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
                 return None
             raise KafkaException(error)
-        return entry(message.offset(), record_of(message), self._signing)
+        return self._of_message(message)
 
-
-def record_of(message: Any) -> ModelEventRecord:
-    """Return the record of a message of Kafka that is no error."""
-    headers = {name: value or b"" for name, value in message.headers() or ()}
-    return ModelEventRecord(message.key() or b"", headers, message.value() or b"")
+    def _of_message(self, message: Message) -> ModelLogEntry:
+        """Return the entry of a record, readable or not."""
+        place = place_of(message)
+        try:
+            found = entry(place.offset, record_of(message), self._signing)
+        except CodecError as error:
+            found = ModelLogEntry(place.offset, None, str(error))
+        if found.event is None:
+            UNREADABLE.skip(place, CodecError(found.error))
+        return found
 
 
 class SignedTail:
@@ -215,7 +219,7 @@ class SignedTail:
         try:
             self._signing.check(message.offset() or 0, record_of(message))
         except CodecError as error:
-            logger.warning("a model event is left out", offset=message.offset(), reason=str(error))
+            UNREADABLE.skip(place_of(message), error)
             return False
         return True
 

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import msgspec
 from cloudevents.core.bindings import kafka
-from cloudevents.core.exceptions import BaseCloudEventException
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
-from headrace.base.times import epoch_us, utc_datetime
+from headrace.base.times import Instant, epoch_us, utc_datetime
 from headrace.bus import message
+from headrace.bus.message import Int64, problem
 from headrace.errors import CodecError, NewerFormatError
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from confluent_kafka import Message as KafkaMessage
 
 FORMAT = 3
 """The latest format. A publication has the smallest format that says all: see :func:`format_of`."""
@@ -101,7 +103,7 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     """A version that passed its gate. ``expects``: id of the event that was live when it was judged, or null."""
 
     format: int = 1
-    version: int
+    version: Int64
     artifact: ArtifactRef
     service: ServiceRef
     manifest: ManifestRef
@@ -109,7 +111,7 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     gate: dict[str, Any]
     cause: Cause
     request_id: str
-    trained_to_us: int
+    trained_to_us: Instant
     expects: str | None
     run: str | None = None
 
@@ -118,7 +120,7 @@ class RolledBack(msgspec.Struct, frozen=True, kw_only=True):
     """A rollback: ``version`` becomes live. ``pin`` holds it until the same event comes with ``pin`` false."""
 
     format: int = 1
-    version: int
+    version: Int64
     reason: str
     pin: bool = True
 
@@ -127,7 +129,7 @@ class Retired(msgspec.Struct, frozen=True, kw_only=True):
     """A version that is never to be live again. Its views may go once no other version names them."""
 
     format: int = 1
-    version: int
+    version: Int64
     reason: str
 
 
@@ -190,16 +192,31 @@ def decode(record: ModelEventRecord) -> ModelEvent:
     try:
         cloud_event = kafka.from_binary(kafka.KafkaMessage(record.headers, None, b""), JSONFormat(), CloudEvent)
         kind = _data_type(cloud_event.get_type())
-        data = cast("ModelEventData", message.decode(record.value, kind, FORMAT, f"model event {cloud_event.get_id()}"))
+        data = cast("ModelEventData", message.decode(record.value, kind, FORMAT, "a model event"))
         at = cloud_event.get_time()
         if at is None or "ce_time" not in record.headers:  # the library fills an absent time with now
             raise ValueError("it has no ce_time")  # noqa: TRY301 - one place that words it
         return ModelEvent(id=cloud_event.get_id(), model=record.key.decode(), at_us=epoch_us(at), data=data)
-    except NewerFormatError:
+    except (NewerFormatError, MemoryError):
         raise
-    except (BaseCloudEventException, CodecError, ValueError, TypeError) as error:
-        said = f"a record of model {record.key!r} is not a model event that this release can read: {error}"
+    except Exception as error:
+        said = f"a record is not a model event that this release can read: {problem(error)}"
         raise CodecError(said) from error
+
+
+def decode_message(found: KafkaMessage) -> ModelEvent:
+    """Return the event in a record that was read from Kafka. Raises CodecError for anything else, with the reason."""
+    return decode(record_of(found))
+
+
+def record_of(found: KafkaMessage) -> ModelEventRecord:
+    """Return the key, headers and value of a record. Raises CodecError if they cannot be had."""
+    try:
+        named: Any = found.headers() or ()
+        headers: dict[str, bytes] = {name: value or b"" for name, value in named}
+    except UnicodeDecodeError as error:
+        raise CodecError(f"a record has a header whose name cannot be read: {problem(error)}") from error
+    return ModelEventRecord(found.key() or b"", headers, found.value() or b"")
 
 
 class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,11 +228,11 @@ class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
     format: int = ACKNOWLEDGEMENT_FORMAT
     application: str
     model: str
-    version: int
+    version: Int64
     event_id: str
     ok: bool
     reason: str = ""
-    at_us: int
+    at_us: Instant
 
 
 def encode_acknowledgement(acknowledgement: Acknowledgement) -> bytes:
@@ -223,7 +240,7 @@ def encode_acknowledgement(acknowledgement: Acknowledgement) -> bytes:
     return msgspec.json.encode(acknowledgement, order="deterministic")
 
 
-def decode_acknowledgement(data: bytes) -> Acknowledgement:
+def decode_acknowledgement(data: bytes | None) -> Acknowledgement:
     """Return the acknowledgement in these bytes. Raises CodecError."""
     return message.decode(data, Acknowledgement, ACKNOWLEDGEMENT_FORMAT, "an acknowledgement of a model event")
 

@@ -9,6 +9,8 @@ import msgspec
 import structlog
 
 from headrace.base.times import duration_us, epoch_us
+from headrace.bus.event_reader import EventReader
+from headrace.bus.unreadable_records import readable
 from headrace.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -78,7 +80,8 @@ class RequestTail:
 class RequestFollower:
     """Reads a request stream from its beginning. ``serve`` predicts the requests that were read and not predicted yet.
 
-    ``shadow_first`` keeps the first live version, which then predicts every request too, as a shadow.
+    A record that is no request is left out, as workers reject it. ``shadow_first`` keeps the first live version, which
+    then predicts every request too, as a shadow.
     """
 
     def __init__(
@@ -90,7 +93,7 @@ class RequestFollower:
         producer: EventProducer,
         shadow_first: bool = False,
     ) -> None:
-        self._decoder = msgspec.json.Decoder(requests.stream.event)
+        self._reader = EventReader(requests.stream)
         self._requests = requests
         self._subscriber = subscriber
         self._answerer = answerer
@@ -102,14 +105,10 @@ class RequestFollower:
 
     def receive(self, timeout_s: float) -> None:
         """Read the requests that have come. Wait at most ``timeout_s`` seconds for the first one."""
-        for message in self._requests.tail.poll(timeout_s):
-            self.received += 1
-            try:
-                event = self._decoder.decode(message.value() or b"")
-            except msgspec.MsgspecError as error:  # the workers keep it as a dead letter
-                logger.warning("a request does not decode", error=str(error), offset=message.offset())
-            else:
-                self._take(event, message)
+        messages = self._requests.tail.poll(timeout_s)
+        self.received += len(messages)
+        for event, message in readable(messages, lambda record: (self._reader.read(record.value()), record)):
+            self._take(event, message)  # the workers keep the others as dead letters
 
     def receive_all(self, total: int) -> None:
         """Read requests until ``total`` were received since the start."""

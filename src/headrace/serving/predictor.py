@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from headrace.base.times import Duration
     from headrace.bus.source_partition import RecordPlace
     from headrace.serving.answerer import Predicted
-    from headrace.serving.subscriber import LoadedModel
+    from headrace.serving.subscriber import FollowingStatus, LoadedModel
 
 
 def _new_id() -> str:
@@ -108,6 +108,15 @@ class Predictor:
     def failures(self) -> int:
         """The number of requests so far that could not be predicted. The log says which, and why."""
         return self._answerer.failures
+
+    @property
+    def status(self) -> FollowingStatus:
+        """Which version predicts, which one should, and why they differ if they do.
+
+        An application that must not answer with an old version looks at ``status.is_current``, for example in its check
+        of readiness; ``status.error`` says what is wrong, and ``status.since`` since when.
+        """
+        return self.subscriber.status
 
     def wait_until_ready(self, timeout: Duration = "30s", *, version: int | None = None) -> LoadedModel:
         """Wait until a version predicts, and return it. ``version``: wait for exactly this one.

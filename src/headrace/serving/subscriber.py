@@ -9,8 +9,10 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headrace.base.times import SECOND, duration_us
-from headrace.errors import HeadraceError, NoModelError, TransientError
+from headrace.base.background_loop import BackgroundLoop
+from headrace.base.times import SECOND, duration_us, utc_datetime
+from headrace.errors import NoModelError, TransientError
+from headrace.features.kernel.on_demand import on_demand
 from headrace.models import artifact
 from headrace.models.artifact_places import NO_PLACES, ArtifactPlaces
 from headrace.models.model_events import Acknowledgement
@@ -18,6 +20,7 @@ from headrace.models.model_state import ModelState, advance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
 
     from headrace.base.times import Clock, Duration
     from headrace.models.model_event_log import Acknowledgements, ModelEventLog
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 _WAIT = "500ms"
 _RETRY_S = 1.0
+_SILENT_US = 60 * SECOND
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,28 @@ class LoadedModel:
     estimator: Any
     event: ModelEvent
     published: Published
+
+
+@dataclass(frozen=True)
+class FollowingStatus:
+    """How an application follows its model.
+
+    ``version`` predicts now, ``wanted`` is live by the model events that were read; both are None before the first.
+    ``error`` says why they differ, or why the events are not read; it is empty if all is well. ``since``: the time
+    since when the events are read, or since when they are not. ``heard``: the last time at which they were read, or
+    None.
+    """
+
+    version: int | None
+    wanted: int | None
+    error: str
+    since: datetime
+    heard: datetime | None
+
+    @property
+    def is_current(self) -> bool:
+        """True if the events are read, and the live version is the one that predicts. Also before the first version."""
+        return not self.error and self.version == self.wanted
 
 
 @dataclass(frozen=True)
@@ -54,6 +80,7 @@ class LoadingPolicy:
         data = self.places.read(published.artifact.uri)
         artifact.verify(data, published.artifact.digest)
         estimator = artifact.load(data, self.trusted)
+        on_demand(published.service.on_demand)  # raises an error here, not at each prediction
         if self.sample is not None:
             estimator.predict_proba(self.sample(published.service))
         return estimator
@@ -96,10 +123,9 @@ class ModelSubscriber:
         self._settled: str | None = None  # the id of the live event that was loaded, or can never be loaded
         self._unsent: Acknowledgement | None = None
         self._acknowledged: tuple[str, bool, str] | None = None
-        self._stopping = threading.Event()
+        self._refused = ""  # why the live version is not loaded
         self._swapped = threading.Condition()
-        self._thread: threading.Thread | None = None
-        self.error: HeadraceError | None = None
+        self._loop = BackgroundLoop(f"{model} subscriber", self._round, retry_s=_RETRY_S)
 
     @property
     def current(self) -> LoadedModel | None:
@@ -127,18 +153,32 @@ class ModelSubscriber:
         return self._current
 
     def start(self) -> None:
-        """Follow in a background thread until ``stop``."""
-        if self._thread is None:
-            self._stopping.clear()
-            self._thread = threading.Thread(target=self._run, name=f"headrace-{self._model}-subscriber", daemon=True)
-            self._thread.start()
+        """Follow in a background thread until ``stop``. An error does not end it: see :attr:`status`."""
+        self._loop.start()
 
     def stop(self, timeout: Duration = "10s") -> None:
         """End the thread, waiting for it at most ``timeout``. The live version stays loaded."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(duration_us(timeout) / SECOND)
-            self._thread = None
+        self._loop.stop(duration_us(timeout) / SECOND)
+
+    @property
+    def status(self) -> FollowingStatus:
+        """How the following does: whether model events are read, and whether the live version is the one that predicts.
+
+        It is that of the thread of ``start``.
+        """
+        rounds, wanted, current = self._loop.status, self._state.version, self._current
+        error = rounds.error or self._refused
+        if not self._loop.is_running:
+            error = error or "nothing follows the model events: the subscriber was not started, or was stopped"
+        elif self._loop.silent_us > _SILENT_US:
+            error = error or "the model events have not been read for more than a minute"
+        return FollowingStatus(
+            version=None if current is None else current.version,
+            wanted=wanted,
+            error=error,
+            since=utc_datetime(rounds.since_us),
+            heard=None if rounds.succeeded_us is None else utc_datetime(rounds.succeeded_us),
+        )
 
     def wait_until_ready(self, timeout: Duration = "30s", *, version: int | None = None) -> LoadedModel:
         """Wait until a version is loaded, and return it. ``version``: wait for exactly this one.
@@ -149,13 +189,12 @@ class ModelSubscriber:
             found = self._swapped.wait_for(lambda: self._loaded(version), duration_us(timeout) / SECOND)
         if found is None:
             wanted = "no version" if version is None else f"no version {version}"
-            message = f"model {self._model!r} has {wanted} loaded after {timeout}: {self._why_none()}"
-            raise NoModelError(message) from self.error
+            raise NoModelError(f"model {self._model!r} has {wanted} loaded after {timeout}: {self._why_none()}")
         return found
 
     def _why_none(self) -> str:
-        if self.error is not None:
-            return str(self.error)
+        if self.status.error:
+            return self.status.error
         live = self._state.version
         if live is None:
             return "the model events name none; is a trainer running? `headrace models list` shows all versions"
@@ -165,16 +204,10 @@ class ModelSubscriber:
         current = self._current
         return current if current is not None and version in {None, current.version} else None
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                artifact.prepare()
-                if not self._stopping.is_set():  # to prepare takes seconds
-                    self.poll_once(_WAIT)
-                self.error = None
-            except HeadraceError as error:
-                self.error = error
-                self._stopping.wait(_RETRY_S)
+    def _round(self) -> None:
+        artifact.prepare()
+        if not self._loop.stopping.is_set():  # to prepare takes seconds
+            self.poll_once(_WAIT)
 
     def _follow(self, live: ModelEvent, published: Published) -> None:
         try:
@@ -198,6 +231,7 @@ class ModelSubscriber:
         return self._loading.load(published)
 
     def _acknowledge(self, live: ModelEvent, published: Published, reason: str) -> None:
+        self._refused = f"version {published.version} cannot be loaded: {reason}" if reason else ""
         outcome = (live.id, not reason, reason)
         if outcome == self._acknowledged:
             return

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from headrace.bus.process_status import ProcessStatus, serve_status
 from headrace.bus.source_partition import NO_CLOCK
-from headrace.errors import SettingsError
 from headrace.streams.plane.plane_metrics import PlaneMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     import polars as pl
     from prometheus_client import Metric
 
-    from headrace.streams.plane.worker_report import PartitionReport, WorkerReport
+    from headrace.bus.worker_report import PartitionReport, WorkerReport
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _ROWS = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
@@ -44,6 +44,7 @@ class WorkerMetrics(PlaneMetrics, Collector):
         self._jobs = Gauge("headrace_job", "What a job found last.", ["job", "found"], registry=self.registry)
         self._job_time = Gauge("headrace_job_timestamp_seconds", "When it ended.", ["job"], registry=self.registry)
         ProcessCollector(registry=self.registry)
+        self.registry.register(ProcessStatus())
         self.registry.register(self)
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
@@ -124,19 +125,6 @@ class _Families:
                 self.view_clock.add_metric((*place, view), at.clock_us / 1e6)
 
 
-@contextmanager
-def serve_metrics(metrics: WorkerMetrics, host: str, port: int) -> Iterator[int]:
-    """Serve the metrics over HTTP for as long as the context lasts. Give the port; for 0 the system chooses one.
-
-    Raises SettingsError if the port is taken.
-    """
-    try:
-        server, _ = start_http_server(port, host, metrics.registry)
-    except OSError as error:
-        message = f"metrics cannot be served on {host}:{port}: {error}; choose another one with --metrics-port"
-        raise SettingsError(message) from error
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
+def serve_metrics(metrics: WorkerMetrics, host: str, port: int) -> AbstractContextManager[int]:
+    """Serve the metrics and the probes of a worker: see :func:`serve_status`."""
+    return serve_status(metrics.registry, host, port)

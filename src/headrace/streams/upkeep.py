@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from headrace.errors import FencedError, TransientError
+from headrace.base.background_loop import BackgroundLoop
+from headrace.base.background_tasks import TASKS, BackgroundTask
+from headrace.errors import FencedError
 from headrace.event_log.maintenance import (
     LEAST_RETENTION,
     CompactionSizes,
@@ -74,41 +75,36 @@ class ScheduledJobs:
     ) -> None:
         self._jobs, self._leads, self._clock, self._report = jobs, leads, clock, report
         self._ran = {job.name: clock() for job in jobs}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="headrace-jobs", daemon=True)
+        self._tasks = {job.name: BackgroundTask(f"job {job.name}", clock) for job in jobs}
+        self._loop = BackgroundLoop("jobs", self.step, pause_s=LOOK_S)
 
     def __enter__(self) -> Self:
         if self._jobs:
-            self._thread.start()
+            TASKS.add(*self._tasks.values())
+            self._loop.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        if self._jobs:
-            self._thread.join(STOP_S)
-
-    def _run(self) -> None:
-        while not self._stop.wait(LOOK_S):
-            self.step()
+        self._loop.stop(STOP_S)
+        TASKS.remove(*self._tasks.values())
 
     def step(self) -> None:
         """Run the jobs that are due and are this worker's."""
         for job in self._jobs:
             is_due = self._clock() - self._ran[job.name] >= job.every // timedelta(microseconds=1)
-            if is_due and self._leads(job.topic) and not self._stop.is_set():
-                self._do(job)
+            if is_due and self._leads(job.topic) and not self._loop.stopping.is_set():
+                with self._tasks[job.name].attempt():
+                    self._do(job)
 
     def _do(self, job: ScheduledJob) -> None:
         self._ran[job.name] = self._clock()
         try:
             found = job.run()
-        except (FencedError, TransientError) as error:
+        except FencedError as error:  # another worker does it just now
             logger.warning("job: later", job=job.name, error=str(error))
-        except Exception:
-            logger.exception("job failed", job=job.name)
-        else:
-            logger.info("job done", job=job.name, **found)
-            self._report(job.name, found)
+            return
+        logger.info("job done", job=job.name, **found)
+        self._report(job.name, found)
 
 
 class LogUpkeep:
@@ -134,40 +130,40 @@ class LogUpkeep:
         self._log, self._topics, self._leads = log, topics, leads
         self._schedule, self._clock = schedule, clock
         self._looked: dict[str, int] = {}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="headrace-upkeep", daemon=True)
+        self._tasks = {topic: BackgroundTask(f"upkeep {topic}", clock) for topic in topics}
+        self._loop = BackgroundLoop("upkeep", self.step, pause_s=schedule.compact.total_seconds())
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        TASKS.add(*self._tasks.values())
+        self._loop.start()
         self._jobs.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Wait until a commit of the upkeep that is under way is finished."""
-        self._stop.set()
+        self._loop.stopping.set()
         self._jobs.__exit__()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._schedule.compact.total_seconds()):
-            self.step()
+        self._loop.stop()
+        TASKS.remove(*self._tasks.values())
 
     def step(self) -> None:
         """Look once after each topic that is this worker's."""
         for topic in self._topics:
-            if self._leads(topic) and not self._stop.is_set():
-                try:
+            if self._leads(topic) and not self._loop.stopping.is_set():
+                with self._tasks[topic].attempt():
                     self._tend(topic)
-                except (FencedError, TransientError) as error:
-                    logger.warning("upkeep of the event log: later", topic=topic, error=str(error))
-                except Exception:
-                    logger.exception("upkeep of the event log failed", topic=topic)
 
     def _tend(self, topic: str) -> None:
+        try:
+            self._tend_now(topic)
+        except FencedError as error:  # a writer came between
+            logger.warning("upkeep of the event log: later", topic=topic, error=str(error))
+
+    def _tend_now(self, topic: str) -> None:
         schedule = self._schedule
         for files in compact(self._log, topic, self._now_s(), schedule.sizes):
             logger.info("event log compacted", topic=topic, files=files)
-            if self._stop.is_set() or not self._leads(topic):
+            if self._loop.stopping.is_set() or not self._leads(topic):
                 return
         last = self._looked.get(topic, table_shape(self._log, topic, schedule.sizes).vacuumed_s or 0)
         if self._now_s() - last >= schedule.vacuum.total_seconds():

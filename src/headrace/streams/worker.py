@@ -15,7 +15,7 @@ import structlog
 from headrace.base.stopping import stop_signals
 from headrace.base.times import wall_clock
 from headrace.base.waiting import UntilAvailable
-from headrace.bus.control import FlushRequest, decode_control
+from headrace.bus.control import ControlMessage, FlushRequest, decode_control
 from headrace.bus.faust_shell import ThreadService, listen, run_shell, shell
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import (
@@ -196,12 +196,12 @@ def _plane_config(config: WorkerConfig, name: str) -> PlaneConfig:
 
 
 def _flush_on_request(app: App, plane: DataPlane) -> None:
-    async def on_control(value: bytes) -> None:
-        if isinstance(decode_control(value), FlushRequest):
+    async def on_control(message: ControlMessage) -> None:
+        if isinstance(message, FlushRequest):
             plane.flush_soon()
         await asyncio.sleep(0)
 
-    listen(app, CONTROL, on_control)
+    listen(app, CONTROL, decode_control, on_control)
 
 
 def _metrics_served(config: WorkerConfig, metrics: WorkerMetrics) -> AbstractContextManager[object]:

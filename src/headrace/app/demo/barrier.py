@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from headrace.bus.control import FlushRequest, Tick
 from headrace.bus.event import encode
 from headrace.bus.topics import CONTROL
+from headrace.bus.unreadable_records import readable
 from headrace.errors import BarrierError
 from headrace.models.model_events import decode_acknowledgement
 from headrace.trainers.runs.messages import DecisionRecord, decode
@@ -160,7 +161,7 @@ class Barriers:
         """Wait for the application's acknowledgement of a model event and return it."""
 
         def answer() -> Acknowledgement | None:
-            found = [decode_acknowledgement(m.value() or b"") for m in self._acks.poll(0.05)]
+            found = readable(self._acks.poll(0.05), lambda record: decode_acknowledgement(record.value()))
             return next((one for one in found if one.event_id == event_id), None)
 
         return self._wait("the application to follow", answer)
@@ -171,7 +172,7 @@ class Barriers:
 
     def _next(self, fits: Callable[[DecisionRecord], bool]) -> DecisionRecord | None:
         """Return the next record that fits, or None. Earlier records are dropped."""
-        self._unread += [decode(message.value(), DecisionRecord) for message in self._tail.poll(0.05)]
+        self._unread += readable(self._tail.poll(0.05), lambda record: decode(record.value(), DecisionRecord))
         while self._unread:
             record = self._unread.popleft()
             if fits(record):

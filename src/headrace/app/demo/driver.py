@@ -11,6 +11,7 @@ from headrace.app.demo.evaluation import compared_rows, rolling_auc
 from headrace.app.demo.history import HistoryReplay
 from headrace.app.demo.state import DecisionLine, DemoState, VersionLine
 from headrace.base.times import utc_datetime
+from headrace.bus.unreadable_records import readable
 from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.trainers.runs.messages import DecisionRecord, RunEnded, decode
 from headrace.trainers.triggers.evidence import DAY_US
@@ -86,7 +87,7 @@ class _HistoryReplayer:
 
     def _ended_runs(self) -> list[RunEnded]:
         """Return the runs that have ended since the last call."""
-        ended = [decode(m.value(), RunEnded) for m in self._cast.runs.drain()]
+        ended = list(readable(self._cast.runs.drain(), lambda record: decode(record.value(), RunEnded)))
         self.tally.runs += ended
         self._state.versions += [
             VersionLine(run.version, run.rule, run.t_us, run.reason) for run in ended if run.version is not None

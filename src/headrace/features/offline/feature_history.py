@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from headrace.bus.message import Int64
 from headrace.event_log.query_span import QuerySpan, SpanReader
 from headrace.features.kernel.tile_kernel import kernel
 from headrace.features.offline.view_history import PointInTimeQueries, ViewHistory
@@ -22,7 +23,14 @@ if TYPE_CHECKING:
     from headrace.features.definitions.view_spec import ViewSpec
 
 _NO_LIMIT = 2**62
-_DECODE = msgspec.json.Decoder(dict[str, dict[str, int]]).decode
+
+
+def read_offsets(text: str | None) -> dict[str, dict[str, int]] | None:
+    """Return V as a vector was logged with it: view → source partition → next offset. None for any other text."""
+    try:
+        return None if text is None else msgspec.json.decode(text, type=dict[str, dict[str, Int64]])
+    except (msgspec.MsgspecError, RecursionError):
+        return None
 
 
 @dataclass(frozen=True)
@@ -89,18 +97,19 @@ class FeatureHistory:
     def logged(self, served: Sequence[str | None]) -> ServedOffsets:
         """Return the V of these log lines (JSON: view → source partition → next offset). None: nothing was logged.
 
-        A source that a line does not name had no record then.
+        A source that a line does not name had no record then. A line that cannot be read counts as None.
         """
         texts = pl.DataFrame({"text": pl.Series(served, dtype=pl.String)})
         distinct = texts.unique(maintain_order=True).with_row_index(
             "code"
         )  # vectors that were served together share a line
         codes = texts.join(distinct, on="text", how="left", nulls_equal=True, maintain_order="left")["code"].to_numpy()
-        found = [{} if text is None else _DECODE(text) for text in distinct["text"].to_list()]
+        read = [read_offsets(text) for text in distinct["text"].to_list()]
+        found = [{} if offsets is None else offsets for offsets in read]
         of_views = [(self.view(spec).sources, [v.get(spec.name, {}) for v in found]) for spec in self._specs]
         return ServedOffsets(
             [_offsets(*of_view)[codes] for of_view in of_views],
-            texts["text"].is_not_null().to_numpy(),
+            np.array([offsets is not None for offsets in read], bool)[codes],
             [_unknown(*of_view)[codes] for of_view in of_views],
         )
 

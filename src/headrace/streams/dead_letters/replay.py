@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from headrace.base.times import Clock, wall_clock
+from headrace.base.times import Clock, Instant, wall_clock
 from headrace.bus import message
 from headrace.bus.source_partition import NO_CLOCK
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import FOR_EVER, TopicPlan, admin, ensure_topics, incarnations, stamped_by_producers
+from headrace.bus.unreadable_records import readable
 from headrace.errors import BusUnavailableError, FencedError, TerminalError
 from headrace.streams.dead_letters.dead_letter import read_contents
 from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
@@ -45,7 +46,7 @@ class DeadLettersReplayed(msgspec.Struct, frozen=True, kw_only=True):
 
     topic: str
     letters: list[str]
-    at_us: int
+    at_us: Instant
     format: int = FORMAT
 
 
@@ -58,7 +59,7 @@ def replay_times(bootstrap_servers: str) -> dict[str, int]:
     """Return when each letter was replayed (us), by id. Makes the topic if needed. Raises BusUnavailableError."""
     ensure_topics(bootstrap_servers, [TopicPlan(REPLAYS, 1, FOR_EVER)])
     with closing(TopicTail(bootstrap_servers, [REPLAYS], from_beginning=True)) as tail:
-        messages = [decode(found.value()) for found in tail.drain()]
+        messages = list(readable(tail.drain(), lambda record: decode(record.value())))
     return {letter: each.at_us for each in messages for letter in each.letters}
 
 

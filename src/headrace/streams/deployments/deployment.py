@@ -9,15 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+import polars as pl
 
+from headrace.base.times import Instant
 from headrace.bus import message
+from headrace.bus.codec import column_type
+from headrace.errors import CodecError
 from headrace.features.definitions.service_spec import ServiceSpec
 from headrace.features.definitions.spec import to_document
 from headrace.features.definitions.store_documents import NamingDocument, ServiceDocument, ViewDocument
 from headrace.features.definitions.view_spec import ViewSpec
+from headrace.features.kernel.tile_kernel import kernel
 from headrace.models.model_events import Published
 
 if TYPE_CHECKING:
@@ -39,7 +44,7 @@ class Deployed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
     expects: str | None
     views: list[ViewSpec]
     services: list[ServiceSpec]
-    at_us: int
+    at_us: Instant
     format: int = FORMAT
 
 
@@ -49,7 +54,7 @@ class ViewsRetired(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", 
     namespace: str
     expects: str
     views: list[str]
-    at_us: int
+    at_us: Instant
     format: int = FORMAT
 
 
@@ -66,8 +71,28 @@ def encode(change: DeploymentChange) -> bytes:
 
 
 def decode(data: bytes | None) -> DeploymentChange:
-    """Return the change in a message. Raises CodecError, and NewerFormatError for one of a later release."""
-    return message.decode(data, DeploymentChange, FORMAT, "a deployment")
+    """Return the change in a message. Raises CodecError, and NewerFormatError for one of a later release.
+
+    A deployment with a view that no worker could fold is not read either.
+    """
+    change: DeploymentChange = message.decode(data, DeploymentChange, FORMAT, "a deployment")
+    if isinstance(change, Deployed):
+        for spec in change.views:
+            _check(spec)
+    return change
+
+
+def _check(spec: ViewSpec) -> None:
+    """Raise CodecError unless the view has windows, compiles, and folds rows of its stream: here none."""
+    fields: dict[str, Any] = {field.name: column_type(field) for field in spec.stream.fields}
+    try:
+        if not all(0 < window.tile_us <= window.length_us for window in spec.windows) or spec.longest_window_us <= 0:
+            raise ValueError("a window is not as long as its tiles")  # noqa: TRY301 - one place that words it
+        rows = pl.DataFrame(schema=fields | {"__time": pl.Int64, "offset": pl.Int64})
+        compiled = kernel(spec)
+        compiled.lift(compiled.keep(rows.select(*spec.used_fields, "__time", "offset")))
+    except Exception as error:
+        raise CodecError(f"view {spec.name!r} of a deployment cannot be folded: {message.problem(error)}") from error
 
 
 @dataclass(frozen=True)

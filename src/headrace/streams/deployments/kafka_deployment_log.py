@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from headrace.bus.producer import EventProducer
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import DEFINITIONS, FOR_EVER, TopicPlan, ensure_topics
+from headrace.bus.unreadable_records import readable
 from headrace.streams.deployments.deployment import Deployment, advance, decode, encode
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ class KafkaDeploymentLog:
         producer.flush()
 
     def read(self, namespace: str) -> Deployment:
-        """Return the present deployment. Raises BusUnavailableError, and CodecError for a change of a later release."""
+        """Return the present deployment. A change that cannot be read is left out. Raises BusUnavailableError."""
         state = Deployment()
         with closing(TopicTail(self._servers, [DEFINITIONS], from_beginning=True)) as tail:
-            changes = [decode(message.value()) for message in tail.drain()]
+            changes = list(readable(tail.drain(), lambda record: decode(record.value())))
         for change in changes:
             if change.namespace == namespace:
                 state = advance(state, change)

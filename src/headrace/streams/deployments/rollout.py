@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from headrace.bus.topics import MODELS
-from headrace.errors import CodecError
+from headrace.bus.unreadable_records import readable
 from headrace.features.definitions.spec import read_spec, to_document
 from headrace.features.definitions.store_documents import deployment_number, name_the_same, view_names
 from headrace.features.online.cursor import is_live
-from headrace.models.model_event_log import entry
-from headrace.models.model_events import ModelEventRecord
+from headrace.models.model_events import decode_message
 from headrace.models.model_state import ModelState
 from headrace.models.model_state import advance as advance_model
 from headrace.streams.deployments.deployment import (
@@ -167,25 +166,20 @@ class Rollout:
         before = self.deployment, dict(self._models)
         for message in messages:
             if message.topic() == MODELS:
-                self._take_model_event(message)
+                self._take_model_events([message])
             else:
-                self._take_change(message)
+                self._take_changes([message])
         return (self.deployment, self._models) != before
 
-    def _take_change(self, message: Message) -> None:
-        try:
-            change = decode(message.value())
-        except CodecError as error:
-            logger.warning("a deployment cannot be read: what was deployed before holds", error=str(error))
-            return
-        if change.namespace == self._namespace:
-            self.deployment = advance(self.deployment, change)
+    def _take_changes(self, messages: Sequence[Message]) -> None:
+        """Take deployments in. If one cannot be read, the one before it stays in force."""
+        for change in readable(messages, lambda message: decode(message.value())):
+            if change.namespace == self._namespace:
+                self.deployment = advance(self.deployment, change)
 
-    def _take_model_event(self, message: Message) -> None:
-        parts: Any = message.key() or b"", dict(message.headers() or ()), message.value() or b""
-        found = entry(message.offset() or 0, ModelEventRecord(*parts)).event
-        if found is not None:
-            self._models[found.model] = advance_model(self._models.get(found.model, ModelState()), found)
+    def _take_model_events(self, messages: Sequence[Message]) -> None:
+        for event in readable(messages, decode_message):
+            self._models[event.model] = advance_model(self._models.get(event.model, ModelState()), event)
 
     # -- services ---------------------------------------------------------------------------------------------------
 

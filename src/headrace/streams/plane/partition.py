@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
-from headrace.streams.plane.worker_report import PartitionReport, StoppedReport, ViewReport
+from headrace.bus.worker_report import PartitionReport, StoppedReport, ViewReport
 
 if TYPE_CHECKING:
     from headrace.streams.plane.gap import Gap

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from headrace.streams.plane.worker_report import WorkerReport
+    from headrace.bus.worker_report import WorkerReport
 
 
 class PlaneMetrics:

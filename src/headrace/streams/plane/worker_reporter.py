@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from headrace.bus.topics import OBSERVATIONS
+from headrace.bus.worker_report import WorkerReport
 from headrace.errors import RefusedError, TransientError
-from headrace.streams.plane.worker_report import WorkerReport
 
 if TYPE_CHECKING:
     from headrace.base.times import Clock

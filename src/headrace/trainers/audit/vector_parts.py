@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -16,11 +16,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from headrace.bus.unreadable_records import UNREADABLE, KafkaPlace
+from headrace.errors import CodecError
 from headrace.event_log.columns import ACCEPTED
 from headrace.event_log.logged_offsets import LoggedOffsets
 from headrace.event_log.query_span import QuerySpan
 from headrace.features.kernel.on_demand import on_demand
-from headrace.features.offline.feature_history import FeatureHistory
+from headrace.features.offline.feature_history import FeatureHistory, read_offsets
 from headrace.models.predictions import VECTORS
 from headrace.trainers.audit.audited_service import AuditedService
 from headrace.trainers.audit.compare import ServedVectorRows
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
     from headrace.trainers.definitions import Model
 
 _USED = ["key", "requested_at", "served_at", "service", "values", "statuses", "offsets", "request", "model", "record"]
-_DECODE = msgspec.json.Decoder(dict[str, dict[str, int]]).decode
 _DAY_US = 86_400_000_000
+_UNREADABLE = CodecError("its offsets, statuses or request are not the JSON of a served vector")
 MOST = 250_000
 """The largest number of vectors in memory."""
 
@@ -110,7 +112,7 @@ class VectorParts:
 
     def _part(self, from_us: int, to_us: int) -> VectorPart:
         chosen = (ds.field("service") == self.service.version) & (ds.field("served_at") <= _time(to_us))
-        vectors = self._log.select(VECTORS.topic, chosen & self._own(from_us), self._used)
+        vectors = _readable(self._log.select(VECTORS.topic, chosen & self._own(from_us), self._used))
         history = FeatureHistory(self._specs, self._log, QuerySpan(from_us, to_us, self._below(vectors)))
         history.refresh()
         made = on_demand(self.service.on_demand)
@@ -132,7 +134,7 @@ class VectorParts:
         """Return the largest V of all vectors, for every source partition that the log has."""
         largest: dict[tuple[str, str], int] = {}
         for line in vectors.get_column("offsets").unique().to_list():
-            for view, offsets in _DECODE(line).items():
+            for view, offsets in (read_offsets(line) or {}).items():
                 for name, end in offsets.items():
                     largest[view, name] = max(end, largest.get((view, name), 0))
         return {
@@ -151,6 +153,24 @@ class VectorParts:
             known = [ends.get(source, 0) for source in served.history.view(spec).sources]
             beyond |= unknown | (offsets > np.array(known, np.int64)).any(axis=1)
         return beyond
+
+
+def _readable(vectors: pl.DataFrame) -> pl.DataFrame:
+    """Return the vectors whose texts are the JSON that an application writes. The others are named, and left out."""
+    texts = vectors.select("offsets", "statuses", "request").iter_rows()
+    good = pl.Series([_can_be_read(*of_vector) for of_vector in texts], dtype=pl.Boolean)
+    for partition, offset in vectors.filter(~good).select("__partition", "__offset").iter_rows():
+        UNREADABLE.skip(KafkaPlace(VECTORS.topic, partition, offset), _UNREADABLE)
+    return vectors.filter(good)
+
+
+def _can_be_read(offsets: str, statuses: str, request: str) -> bool:
+    try:
+        msgspec.json.decode(statuses, type=dict[str, str])
+        msgspec.json.decode(request, type=dict[str, Any])
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return read_offsets(offsets) is not None
 
 
 def _topic(spec: ViewSpec) -> str:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from headrace.base.times import utc_datetime
+from headrace.base.times import Instant, utc_datetime
 from headrace.bus import message
 from headrace.bus.producer import EventProducer
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import EXCLUSIONS, FOR_EVER, TopicPlan, ensure_topics
+from headrace.bus.unreadable_records import readable
 from headrace.errors import DefinitionError
 from headrace.models.manifest import TimeSpan
 
@@ -29,10 +30,10 @@ class Excluded(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
 
     id: str
     model: str | None
-    from_us: int
-    to_us: int
+    from_us: Instant
+    to_us: Instant
     reason: str
-    at_us: int
+    at_us: Instant
     format: int = FORMAT
 
 
@@ -41,7 +42,7 @@ class Included(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
 
     id: str
     reason: str
-    at_us: int
+    at_us: Instant
     format: int = FORMAT
 
 
@@ -123,7 +124,10 @@ class MemoryExclusions:
 
 
 class KafkaExclusions:
-    """Keeps the changes in a Kafka topic. Each call reads what is new in it. Not for several threads at once."""
+    """Keeps the changes in a Kafka topic. Each call reads what is new in it. Not for several threads at once.
+
+    A record that cannot be read is left out, and named in the log.
+    """
 
     def __init__(self, bootstrap_servers: str, topic: str = EXCLUSIONS) -> None:
         """Make the topic if there is none. Raises BusUnavailableError."""
@@ -131,7 +135,7 @@ class KafkaExclusions:
         self._topic = topic
         ensure_topics(bootstrap_servers, [TopicPlan(topic, 1, FOR_EVER)])
         self._tail = TopicTail(bootstrap_servers, [topic], from_beginning=True)
-        self._records: list[bytes | None] = []  # all of them, because an unreadable one must raise each time
+        self._changes: list[ExclusionChange] = []
 
     def append(self, change: ExclusionChange) -> None:
         """Send the change and wait for the broker."""
@@ -141,8 +145,8 @@ class KafkaExclusions:
 
     def in_force(self) -> dict[str, Excluded]:
         """Fold the topic up to its present end."""
-        self._records += [message.value() for message in self._tail.drain()]
-        return fold([decode(record) for record in self._records])
+        self._changes += readable(self._tail.drain(), lambda record: decode(record.value()))
+        return fold(self._changes)
 
     def close(self) -> None:
         """Close the connection."""

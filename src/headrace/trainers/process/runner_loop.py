@@ -11,7 +11,8 @@ import structlog
 
 from headrace.base.waiting import UntilAvailable
 from headrace.bus.topics import RETRAIN_REQUESTS
-from headrace.errors import CodecError, NewerFormatError, StoppingError, UnavailableError
+from headrace.bus.unreadable_records import readable
+from headrace.errors import StoppingError, UnavailableError
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded, decode
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class RunnerLoop:
 
     A request is committed after its answer is on the bus. If the trainer dies during a run, the request is taken again,
     and its id keeps the version single. If Kafka or the event log does not answer, the run waits and starts again. A
-    stop does not wait for a run: the next trainer takes its request again.
+    request that cannot be read is left out. A stop does not wait for a run: the next trainer takes its request again.
     """
 
     def __init__(
@@ -86,23 +87,21 @@ class RunnerLoop:
     def _take(
         self, consumer: Consumer, pool: ThreadPoolExecutor, runners: Mapping[str, TrainingRunner], message: Message
     ) -> None:
-        try:
-            request = decode(message.value(), RetrainRequest)
-        except NewerFormatError:  # not committed: an upgraded trainer takes it
-            raise
-        except CodecError as error:
-            logger.warning("a retrain request does not decode", error=str(error), offset=message.offset())
-            _commit(consumer, message)
-            return
-        runner = runners.get(request.model)
-        if runner is not None:
-            logger.info("run begins", request=request.request_id, rule=request.rule)
-            consumer.pause(consumer.assignment())
-            finished = self._patiently(lambda: self._run(consumer, pool, runner, request))
-            logger.info("run ended", outcome=finished.outcome, reason=finished.reason, seconds=finished.seconds)
-            self._patiently(lambda: self._answer(finished))
-            consumer.resume(consumer.assignment())
+        for request in readable([message], lambda record: decode(record.value(), RetrainRequest)):
+            runner = runners.get(request.model)
+            if runner is not None:
+                self._answer_one(consumer, pool, runner, request)
         _commit(consumer, message)
+
+    def _answer_one(
+        self, consumer: Consumer, pool: ThreadPoolExecutor, runner: TrainingRunner, request: RetrainRequest
+    ) -> None:
+        logger.info("run begins", request=request.request_id, rule=request.rule)
+        consumer.pause(consumer.assignment())
+        finished = self._patiently(lambda: self._run(consumer, pool, runner, request))
+        logger.info("run ended", outcome=finished.outcome, reason=finished.reason, seconds=finished.seconds)
+        self._patiently(lambda: self._answer(finished))
+        consumer.resume(consumer.assignment())
 
     def _run(
         self, consumer: Consumer, pool: ThreadPoolExecutor, runner: TrainingRunner, request: RetrainRequest

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from headrace.base.times import Clock, wall_clock
-from headrace.bus.control import Tick, decode_control
+from headrace.bus.control import ControlMessage, Tick, decode_control
 from headrace.bus.faust_shell import ThreadService, listen, run_shell, shell
 from headrace.bus.producer import EventProducer
 from headrace.bus.tail import TopicTail
@@ -25,6 +26,9 @@ from headrace.bus.topics import (
     TopicPlan,
     ensure_topics,
 )
+from headrace.bus.unreadable_records import readable
+from headrace.bus.worker_report import WorkerReport
+from headrace.bus.worker_report import decode as decode_report
 from headrace.event_log.event_log import EventLog
 from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_topic
 from headrace.models.mlflow_registry import MlflowRegistry
@@ -91,6 +95,7 @@ class Trainer:
         self._run_tail = TopicTail(config.bootstrap_servers, [RUNS], from_beginning=True)
         self._runs = self._ended_runs()
         self._triggers.restore(_decisions(config.bootstrap_servers), self._runs)
+        self._untold: deque[RunEnded] = deque()
         self._next_tick_us = 0
         self._busy = asyncio.Lock()
 
@@ -99,25 +104,29 @@ class Trainer:
 
         None is missed between the history and the agent's first message.
         """
-        return [decode(message.value(), RunEnded) for message in self._run_tail.drain()]
+        return list(readable(self._run_tail.drain(), lambda record: decode(record.value(), RunEnded)))
 
     def _tick(self, t_us: int) -> None:
-        for run in self._ended_runs():
-            self._triggers.run_ended(run)
+        self._untold += self._ended_runs()
+        while self._untold:
+            self._triggers.run_ended(self._untold[0])  # an error leaves it for the next tick
+            self._untold.popleft()
         self._triggers.tick(t_us)
 
     def _send(self, topic: str, key: bytes, value: bytes) -> None:
         self._producer.put(topic, key, value)
         self._producer.flush()
 
-    async def on_control(self, value: bytes) -> None:
-        """Called for every message on the control topic. A tick of an injected clock evaluates the rules."""
-        message = decode_control(value)
-        if isinstance(message, Tick):
+    async def on_control(self, message: ControlMessage) -> None:
+        """Called for every message on the control topic. A tick of an injected clock evaluates the rules.
+
+        A trainer whose clock is the wall's has no injected clock: it leaves ticks out.
+        """
+        if isinstance(message, Tick) and not self._config.tick_us:
             async with self._busy:
                 await asyncio.to_thread(self._tick, message.t_us)
 
-    async def on_heartbeat(self, _: bytes) -> None:
+    async def on_heartbeat(self, _: WorkerReport) -> None:
         """Called for every report of a worker. The content is not used: rules are evaluated only while workers report.
 
         The rules judge the event log. If no worker writes to it, there is nothing new to judge.
@@ -128,10 +137,10 @@ class Trainer:
             async with self._busy:
                 await asyncio.to_thread(self._tick, now_us)
 
-    async def on_run(self, value: bytes) -> None:
-        """Called for the end of every run."""
+    async def on_run(self, run: RunEnded) -> None:
+        """Called for the end of every run. If it fails, the next tick tells the triggers of this run."""
         async with self._busy:
-            await asyncio.to_thread(self._triggers.run_ended, decode(value, RunEnded))
+            await asyncio.to_thread(self._triggers.run_ended, run)
 
     def runners(self) -> dict[str, TrainingRunner]:
         """Make a runner for each model. It is called in the runner's thread, because MLflow takes seconds to import."""
@@ -171,7 +180,7 @@ class Trainer:
 
 def _decisions(bootstrap_servers: str) -> list[DecisionRecord]:
     tail = TopicTail(bootstrap_servers, [DECISIONS], from_beginning=True)
-    found = [decode(message.value(), DecisionRecord) for message in tail.drain()]
+    found = list(readable(tail.drain(), lambda record: decode(record.value(), DecisionRecord)))
     tail.close()
     return found
 
@@ -182,7 +191,7 @@ def run_trainer(config: TrainerConfig, models: Sequence[Model]) -> None:
     trainer = Trainer(config, models)
     loop = trainer.loop()
     app = shell(f"{config.namespace}-trainer-{uuid.uuid4().hex[:8]}", config.bootstrap_servers, config.data_dir)
-    listen(app, CONTROL, trainer.on_control)
-    listen(app, OBSERVATIONS, trainer.on_heartbeat)
-    listen(app, RUNS, trainer.on_run)
+    listen(app, CONTROL, decode_control, trainer.on_control)
+    listen(app, OBSERVATIONS, decode_report, trainer.on_heartbeat)
+    listen(app, RUNS, lambda value: decode(value, RunEnded), trainer.on_run)
     run_shell(app, ThreadService(loop.run, loop.stop))

@@ -6,7 +6,9 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from headrace.base.times import Instant
 from headrace.bus import message
+from headrace.bus.message import Int64
 from headrace.trainers.triggers.trigger_policy import Decision
 from headrace.trainers.triggers.trigger_state import RunOutcome, TriggerState
 
@@ -21,7 +23,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str
     kind: Literal["evaluated", "finished"]
-    t_us: int
+    t_us: Instant
     reason: str
     state: TriggerState
     decision: Decision | None = None
@@ -36,8 +38,8 @@ class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     rule: str
     reason: str
-    t_us: int
-    matured_labels: int
+    t_us: Instant
+    matured_labels: Int64
     format: int = FORMAT
 
 
@@ -49,13 +51,13 @@ class RunEnded(msgspec.Struct, frozen=True, kw_only=True):
     outcome: RunOutcome
     reason: str
     rule: str
-    t_us: int
-    matured_labels: int
-    version: int | None = None
+    t_us: Instant
+    matured_labels: Int64
+    version: Int64 | None = None
     event_id: str | None = None
     gate: dict[str, Any] | None = None
-    rows: int = 0
-    holdout_days: tuple[int, int] | None = None
+    rows: Int64 = 0
+    holdout_days: tuple[Int64, Int64] | None = None
     seconds: dict[str, float] = {}
     format: int = FORMAT
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headrace.base.times import utc_datetime
+from headrace.base.times import Instant, utc_datetime
 from headrace.errors import DefinitionError
 from headrace.trainers.triggers.evidence import DAY_US
 from headrace.trainers.triggers.hysteresis import check_names
@@ -34,7 +34,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     rule: str
     reason: str
     progress: float
-    t_us: int
+    t_us: Instant
     inputs: dict[str, Any]
     verdicts: list[RuleVerdict]
     state: TriggerState

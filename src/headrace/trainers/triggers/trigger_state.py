@@ -6,7 +6,8 @@ from typing import Literal
 
 import msgspec
 
-from headrace.base.times import utc_datetime
+from headrace.base.times import Instant, utc_datetime
+from headrace.bus.message import Int64
 
 RunOutcome = Literal["published", "refused", "postponed", "failed"]
 
@@ -16,15 +17,15 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
 
     run: str
     outcome: RunOutcome
-    t_us: int
-    matured_labels: int
+    t_us: Instant
+    matured_labels: Int64
 
 
 class RollbackPin(msgspec.Struct, frozen=True, kw_only=True):
     """The moment since which a rollback holds a version."""
 
-    t_us: int
-    matured_labels: int
+    t_us: Instant
+    matured_labels: Int64
 
 
 class TriggerState(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,8 +41,8 @@ class TriggerState(msgspec.Struct, frozen=True, kw_only=True):
     pin: RollbackPin | None = None
     live: bool = False
     disarmed: tuple[str, ...] = ()
-    asked_day: int = 0
-    asked_count: int = 0
+    asked_day: Int64 = 0
+    asked_count: Int64 = 0
 
     @property
     def baseline_labels(self) -> int:

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import msgspec
 
+from headrace.bus import message
+
+FORMAT = 1
+
 
 class ViewReport(msgspec.Struct, frozen=True):
     """One view over one source partition, by its cursor: folded below ``next_offset``, the rows so far, its clock."""
@@ -52,8 +56,13 @@ class WorkerReport(msgspec.Struct, frozen=True, tag_field="type", tag="observati
     observed_us: int
     partitions: list[PartitionReport]
     stopped: list[StoppedReport] = []
-    format: int = 1
+    format: int = FORMAT
 
     def encode(self) -> bytes:
         """Return the JSON bytes."""
         return msgspec.json.encode(self)
+
+
+def decode(data: bytes | None) -> WorkerReport:
+    """Return the report in these bytes. Raises CodecError, and NewerFormatError for a report of a later release."""
+    return message.decode(data, WorkerReport, FORMAT, "a report of a worker")
