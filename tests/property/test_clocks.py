@@ -89,7 +89,9 @@ class Scene:
         found = FeatureClient(self.store, clock=lambda: own_us).get(
             "risk", [{"shop": key} for key in KEYS], as_of=None if as_of_us is None else utc_datetime(as_of_us)
         )
-        at_us = max(own_us, self.clock) if as_of_us is None else as_of_us
+        is_credible = self.clock <= own_us + 10 * MINUTE  # the stream's tolerance
+        now_us = max(own_us, self.clock) if is_credible else own_us
+        at_us = now_us if as_of_us is None else as_of_us
         assert found.at == utc_datetime(at_us)
         in_range = at_us >= self.clock - self.spec.history_us
         for key, values, row in zip(KEYS, found.to_lists(), range(len(KEYS)), strict=True):

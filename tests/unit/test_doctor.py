@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headrace.app.doctor import Severity, event_log, kafka, project, redis
+from headrace.app.doctor import Severity, clocks, event_log, kafka, project, redis
 from headrace.bus.event import Event
-from headrace.bus.source_partition import SourcePartition
+from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.bus.stream import Stream, after
+from headrace.features.definitions.aggregates import Count
+from headrace.features.definitions.entity import Entity
+from headrace.features.definitions.view import FeatureView
 from headrace.features.online.cursor import Cursor, CursorState
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 
 class Ping(Event):
+    user: str
     at: datetime
 
 
@@ -111,6 +115,36 @@ def test_a_view_without_a_live_worker_is_named() -> None:
     assert "nothing" in of({}).found
     assert "stale" in of(cursor(4_000_000)).found
     assert "rebuilding" in of(cursor(9_000_000, CursorState.REBUILDING)).found
+
+
+HOUR = 3_600_000_000
+NOW = 400_000 * HOUR
+PINGS = Stream("pings", Ping, "at", tolerance="10m")
+
+
+@pytest.mark.parametrize(
+    ("ahead_us", "wanted"),
+    [(-HOUR, None), (600_000_000, None), (600_000_001, "partition 3: its clock is 600 s ahead"),
+     (23 * HOUR, "partition 3: its clock is 23.0 h ahead of this machine's"), (2**60, "the year 10,000")],
+)  # fmt: skip
+def test_a_partition_whose_clock_is_ahead_is_named_with_its_distance(ahead_us: int, wanted: str | None) -> None:
+    found = [*clocks.check_topic(PINGS, {2: NOW, 3: NOW + ahead_us, 4: NO_CLOCK}, NOW)]
+    if wanted is None:
+        assert found == []
+    else:
+        assert worst(found)[0] is Severity.ERROR
+        assert wanted in found[0].found
+
+
+@pytest.mark.parametrize(("history", "ahead_h", "count"), [("0s", 0, 0), ("0s", 23, 1), ("1d", 23, 0), ("1d", 25, 1)])
+def test_a_view_that_look_ups_of_now_do_not_see_is_named(history: str, ahead_h: int, count: int) -> None:
+    view = FeatureView("v", Entity("user"), PINGS, ["1h"], {"n": Count()}, history=history)
+    cursors = {
+        SourcePartition(partition, b"t" * 16): Cursor(b"o" * 16, 1, clock=NOW + ahead_h * HOUR * partition)
+        for partition in range(2)
+    }
+    found = [*clocks.check_view(view.spec, cursors, NOW)]
+    assert ["partition 1 of pings: its clock is" in each.found for each in found] == [True] * count
 
 
 def test_history_that_was_loaded_in_bulk_is_warned_of() -> None:

@@ -23,6 +23,19 @@ NO_CLOCK = -(2**62)
 """The clock of a partition that has no record yet, in microseconds."""
 
 
+_SKEW_US = 60_000_000
+"""The largest difference between the clocks of two machines that is not a fault, in microseconds."""
+
+
+def credible_ahead_us(tolerance_us: int) -> int:
+    """Return how far the clock of a partition may be ahead of the clock of a machine.
+
+    It is the tolerance of the partition's stream, and at least a minute, because the clocks of machines differ. A
+    partition's clock that is further ahead comes from a record with a wrong time.
+    """
+    return max(tolerance_us, _SKEW_US)
+
+
 @dataclass(frozen=True, order=True)
 class SourcePartition:
     """A partition of one incarnation of a topic. A topic that is created anew has another id, so other partitions."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pyarrow.dataset as ds
 
+from headrace.bus.source_partition import NO_CLOCK
 from headrace.event_log.by_source import by_source
 from headrace.event_log.columns import IDENTITY
 from headrace.event_log.files import NO_END, OffsetRange, read_local
@@ -89,6 +90,20 @@ class ReadableLog(ABC):
         frame = frame.filter(pl.col("__topic_id") == source.topic_id)
         frame = frame if frame.get_column("__offset").is_sorted() else frame.sort("__offset")
         return frame.select(columns) if columns else frame
+
+    def clock_us(self, topic: str, source: SourcePartition, position: int) -> int:
+        """Return ``available_at`` of the last row below a position, NO_CLOCK if there is none.
+
+        Raises OfflineStoreUnavailableError.
+        """
+        if position == 0:
+            return NO_CLOCK
+        columns = ["__available_at"]
+        last = self.read_from(topic, source, position - 1, position, columns)
+        if last.is_empty():  # a gap was accepted there
+            last = self.read_from(topic, source, 0, position, columns)
+        latest: int | None = last.get_column("__available_at").dt.epoch("us").max()  # type: ignore[assignment]
+        return NO_CLOCK if latest is None else latest
 
     def select(self, topic: str, keep: ds.Expression | None, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Return the rows that a filter keeps. The rows of each source partition are in order.

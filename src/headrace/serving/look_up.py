@@ -184,18 +184,18 @@ class LookUp:
         read, made = yield from self._read(name, rows)
         if left_out is not None:
             read = read.without(left_out, rows)
-        at_us = self._at(read.clocks, as_of_us)
+        at_us = self._at(read, as_of_us)
         answers = read.answers(at_us, self._heartbeat_bound_us)
         found = FeatureVectors(len(rows), utc_datetime(at_us), answers)
         return found.with_on_demand(made, made.given(with_request(rows, request))) if made.names else found
 
-    def _at(self, clocks: Sequence[int], as_of_us: int | None) -> int:
+    def _at(self, read: GroupRead, as_of_us: int | None) -> int:
         if as_of_us is not None:
             return as_of_us
-        newest = max(clocks, default=NO_CLOCK)
         if self._clock == "stream":
+            newest = max(read.clocks, default=NO_CLOCK)
             return newest if newest > NO_CLOCK else 0
-        return max(self._clock(), newest)
+        return read.at_us(self._clock())
 
     # -- which views -------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
-from headrace.bus.source_partition import text_of
+from headrace.bus.source_partition import credible_ahead_us, text_of
 from headrace.features.online.entity_key import serializer
 from headrace.features.online.field_reader import FieldOffsets, FieldReader
 from headrace.features.online.store import StoredFields
@@ -77,6 +77,15 @@ class GroupRead:
         ]
         return GroupRead(self._group, [keys for keys, _ in of_views], [stored for _, stored in of_views])
 
+    def at_us(self, now_us: int) -> int:
+        """Return the t of a look-up at ``now_us``: the latest of this time and the views' clocks.
+
+        A clock that is ahead by more than its stream may be does not count. One record with a time far ahead moves its
+        partition's clock there, and at that time all windows are empty.
+        """
+        views = self._group.views
+        return max([now_us, *(c for c, view in zip(self.clocks, views, strict=True) if c <= now_us + view.credible_us)])
+
     def answers(self, at_us: int, heartbeat_bound_us: int) -> list[ViewAnswer]:
         """Return the answer of each view at t."""
         values, ages_us, offsets = self._fields.values(at_us), self._fields.ages_us(at_us), self._fields.offsets
@@ -141,6 +150,8 @@ class ViewVersion:
         self._join_keys = [key for key, _ in self.entity]
         self._serialize = serializer(self.entity)
         self._history_us = kernel.spec.history_us
+        self.credible_us = credible_ahead_us(kernel.spec.stream.tolerance_us)
+        """The largest lead of the view's clock over the clock of the reader that can be right."""
         max_age_us = kernel.spec.max_age_us
         self._max_age_us = _FOR_EVER if max_age_us is None else max_age_us
 

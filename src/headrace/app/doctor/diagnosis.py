@@ -6,7 +6,7 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from headrace.app.doctor import event_log, kafka, project, redis
+from headrace.app.doctor import clocks, event_log, kafka, project, redis
 from headrace.app.doctor.finding import Finding, error
 from headrace.app.local.services import known_addresses
 from headrace.app.project.project import load_project
@@ -50,7 +50,9 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
     if servers is None:
         yield error("kafka", "its address is not known", _START)
     else:
-        yield from _part("kafka", partial(kafka.examine, servers, own_streams(streams), EventLog(settings.event_log)))
+        log = EventLog(settings.event_log)
+        yield from _part("kafka", partial(kafka.examine, servers, own_streams(streams), log))
+        yield from _part("clocks", partial(clocks.examine, servers, log, own_streams(streams), wall_clock()))
     yield from _part("event log", partial(event_log.examine, settings.event_log, own_streams(streams)))
     if servers is not None and url is not None:
         yield from _part("event log", partial(_check_identity, settings, servers, url))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from headrace.app.doctor import clocks
 from headrace.app.doctor.finding import Finding, ok, warning
 from headrace.base.times import duration_us, format_duration
 from headrace.features.online.cursor import is_live, present
@@ -41,6 +42,7 @@ def check_views(
         found = store.cursors([f"{view.name}@{view.version}" for view in views])
     for view, cursors in zip(views, found, strict=True):
         yield check_view(f"view {view.name}@{view.version}", cursors, now_us=now_us, bound_us=bound_us)
+        yield from clocks.check_view(view.spec, cursors, now_us)
 
 
 def check_view(subject: str, cursors: Mapping[SourcePartition, Cursor], *, now_us: int, bound_us: int) -> Finding:

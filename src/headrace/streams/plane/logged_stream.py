@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.event_log.log_writer import LogWriter
 from headrace.streams.plane.flusher import Flusher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headrace.bus.source_partition import SourcePartition
     from headrace.bus.stream import Stream
     from headrace.event_log.event_log import EventLog
 
@@ -41,11 +41,4 @@ class LoggedStream:
 
         Raises OfflineStoreUnavailableError.
         """
-        if position == 0:
-            return NO_CLOCK
-        columns = ["__available_at"]
-        last = self.log.read_from(self.topic, source, position - 1, position, columns)
-        if last.is_empty():  # a gap was accepted there
-            last = self.log.read_from(self.topic, source, 0, position, columns)
-        latest: int | None = last.get_column("__available_at").dt.epoch("us").max()  # type: ignore[assignment]
-        return NO_CLOCK if latest is None else latest
+        return self.log.clock_us(self.topic, source, position)
