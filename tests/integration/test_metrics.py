@@ -9,18 +9,29 @@ import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import polars as pl
 import pytest
 from confluent_kafka import Producer
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from headrace.base.background_tasks import BackgroundTask, BackgroundTasks
+from headrace.bus.process_status import ProcessStatus, serve_status
 from headrace.bus.topics import admin, incarnations
+from headrace.bus.unreadable_records import RecordPlace, UnreadableRecords
 from headrace.bus.worker_report import PartitionReport, StoppedReport, ViewReport, WorkerReport
-from headrace.errors import SettingsError
+from headrace.errors import CodecError, SettingsError
 from headrace.streams.metrics import WorkerMetrics, serve_metrics
+from headrace.trainers.process.trainer_metrics import TrainerMetrics
+from headrace.trainers.runs.messages import DecisionRecord
+from headrace.trainers.triggers.evidence import Evidence
+from headrace.trainers.triggers.rules import volume
+from headrace.trainers.triggers.trigger_policy import TriggerPolicy
+from headrace.trainers.triggers.trigger_state import TriggerState
+from headrace.trainers.triggers.waiting_labels import WaitingLabels
 from tests.support.waiting import eventually, until
 
 if TYPE_CHECKING:
@@ -59,14 +70,73 @@ def scraped(port: int) -> Samples:
 
 def test_each_metric_is_in_the_docs_with_its_type_and_labels() -> None:
     documented = dict(re.findall(r"^\| `(headrace_\w+)` \| (\w+) \|", PAGE.read_text(), re.MULTILINE))
-    served_names = re.findall(r"^# TYPE (headrace_\w+) (\w+)$", generate_latest(full().registry).decode(), re.MULTILINE)
+    text = "".join(generate_latest(each.registry).decode() for each in (full(), full_trainer()))
+    served_names = re.findall(r"^# TYPE (headrace_\w+) (\w+)$", text, re.MULTILINE)
     assert {name: kind for name, kind in served_names if not name.endswith("_created")} == documented
     labels = dict(re.findall(r"^\| `(headrace_\w+)` \| \w+ \| ([^|]+) \|", PAGE.read_text(), re.MULTILINE))
-    for name, found in samples(generate_latest(full().registry).decode()):
+    both = [*samples(generate_latest(full().registry).decode())]
+    for name, found in [*both, *samples(generate_latest(full_trainer().registry).decode())]:
         plain = re.sub("_(bucket|sum|count)$", "", name)
         if plain in labels:
             wanted = set(re.findall(r"\w+", labels[plain]))
             assert {label for label, _ in found} - {"le"} == wanted, name
+
+
+def full_trainer() -> TrainerMetrics:
+    """Metrics of a trainer that was told something of everything."""
+    metrics, held = TrainerMetrics(), WaitingLabels(rows=7, topic="returns", partition=2, since_us=5_000_000)
+    evidence = Evidence(9_000_000, 30, waiting=[held, WaitingLabels(rows=7, topic="others")])
+    decision = TriggerPolicy("m", volume(labels=10), 100, 0).evaluate(TriggerState(), evidence)
+    for kind, made in (("evaluated", decision), ("finished", None)):
+        metrics.recorded(
+            DecisionRecord(model="m", kind=kind, t_us=9_000_000, reason="", state=TriggerState(), decision=made)
+        )
+    return metrics
+
+
+def test_the_metrics_of_a_trainer_name_what_holds_labels_up() -> None:
+    found = samples(generate_latest(full_trainer().registry).decode())
+    held = {"model": "m", "topic": "returns", "partition": "2"}
+    assert own(found, "headrace_waiting_labels", **held) == 7
+    assert own(found, "headrace_waiting_labels_since_timestamp_seconds", **held) == 5
+    assert own(found, "headrace_waiting_labels", model="m", topic="others", partition="") == 7
+    assert own(found, "headrace_matured_labels", model="m") == 30
+    assert own(found, "headrace_decision_timestamp_seconds", model="m") == 9
+
+
+def test_the_probes_name_a_task_that_fails_without_its_error() -> None:
+    tasks, unreadable = BackgroundTasks(), UnreadableRecords()
+    task = BackgroundTask("upkeep sales", lambda: 1_500_000)
+    tasks.add(task)
+    unreadable.skip(RecordPlace("t", 0, 3), CodecError("no"))
+    registry = CollectorRegistry()
+    registry.register(ProcessStatus(tasks, unreadable))
+    with serve_status(registry, "127.0.0.1", 0, tasks) as port:
+        assert probe(port, "livez") == probe(port, "readyz") == (200, "ok\n")
+        with task.attempt():
+            raise ValueError("redis://user:hunter2@db")
+        assert probe(port, "livez") == (200, "ok\n")
+        status, said = probe(port, "readyz")
+        assert (status, said) == (
+            503,
+            "upkeep sales has failed 1 times since 1970-01-01T00:00:01+00:00: the log says why\n",
+        )
+        found = scraped(port)
+        assert own(found, "headrace_task_failing", task="upkeep sales") == 1
+        assert own(found, "headrace_task_failures_total", task="upkeep sales") == 1
+        assert own(found, "headrace_unreadable_records_total", topic="t") == 1
+        with task.attempt():
+            pass
+        assert probe(port, "readyz") == (200, "ok\n")
+
+
+def probe(port: int, name: str) -> tuple[int, str]:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/{name}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
 
 
 def full() -> WorkerMetrics:

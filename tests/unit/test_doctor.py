@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from headrace.features.definitions.aggregates import Count
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.view import FeatureView
 from headrace.features.online.cursor import Cursor, CursorState
+from tests.support.orders_model import model
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -145,6 +147,23 @@ def test_a_view_that_look_ups_of_now_do_not_see_is_named(history: str, ahead_h: 
     }
     found = [*clocks.check_view(view.spec, cursors, NOW)]
     assert ["partition 1 of pings: its clock is" in each.found for each in found] == [True] * count
+
+
+@pytest.mark.parametrize(
+    ("missing", "known", "wanted"),
+    [
+        (False, {0: NOW, 1: NOW - HOUR}, []),
+        (False, {0: NOW, 1: NOW - HOUR - 1, 2: NO_CLOCK}, ["partition 1 of returns, which has had no record since 20"]),
+        (False, {0: NO_CLOCK}, ["wait for a first record on returns"]),
+        (False, {}, ["wait for a first record on returns"]),
+        (None, {0: NOW - HOUR - 1}, []),
+    ],
+)
+def test_a_partition_that_holds_labels_up_is_named(missing: Any, known: dict[int, int], wanted: list[str]) -> None:
+    sure = replace(model, label=replace(model.label, missing=missing))
+    found = [*clocks.check_labels(sure, known, NOW)]
+    assert [part in each.found for each, part in zip(found, wanted, strict=True)] == [True] * len(wanted)
+    assert {each.severity for each in found} <= {Severity.WARNING}
 
 
 def test_history_that_was_loaded_in_bulk_is_warned_of() -> None:

@@ -27,6 +27,9 @@ from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.data.model_log import ModelLog
 from headrace.trainers.data.spine_rows import SpineRows
 from headrace.trainers.data.training_set import TrainingSet
+from headrace.trainers.triggers.evidence import DAY_US
+from headrace.trainers.triggers.trigger_state import TriggerState
+from headrace.trainers.triggers.waiting_labels import of_inputs
 from tests.support.orders_model import SOURCE, Order, Return, day, model, orders, returns, vector, write
 
 if TYPE_CHECKING:
@@ -120,6 +123,51 @@ def test_no_label_is_missing_while_the_log_has_no_labels(tmp_path: Path) -> None
     log.create(returns)
     assert labels(log, 9) == [None]
     assert ModelLog(sure, log).matured_labels(day(9)) == 0
+
+
+def test_what_holds_labels_up_is_named_with_its_partition_and_the_time_of_its_last_record(log: EventLog) -> None:
+    def waiting(t: float) -> list[tuple[int, int | None, float | None]]:
+        found = ModelLog(sure, log).evidence(day(t), None).waiting
+        assert {each.topic for each in found} <= {"returns"}
+        return [
+            (each.rows, each.partition, None if each.since_us is None else (each.since_us - day(0)) / DAY_US)
+            for each in found
+        ]
+
+    assert waiting(1) == []  # its label may be known since this moment: that is usual
+    assert waiting(1.1) == [(1, 0, 0.5)]
+    assert waiting(9) == [(3, 0, 0.5)]
+    write(log, returns, [Return(7, back=True, known_at=utc_datetime(day(2.5)))], OTHER)
+    assert waiting(9) == [(3, 0, 0.5), (1, 1, 2.5)]
+    write(log, returns, [Return(8, back=True, known_at=utc_datetime(day(4)))])
+    assert waiting(9) == [(1, 1, 2.5)]
+    write(log, returns, [Return(9, back=True, known_at=utc_datetime(day(4)))], OTHER)
+    assert waiting(9) == []
+    assert labels(log, 9) == [True, False, False]
+    assert ModelLog(model, log).evidence(day(9), None).waiting == []  # without missing=False no label waits
+
+
+def test_a_decision_says_what_labels_wait_for_and_judged_again_it_says_the_same(log: EventLog) -> None:
+    evidence = ModelLog(sure, log).evidence(day(9), None)
+    decision = sure.policy.evaluate(TriggerState(), evidence)
+    wanted = "3 matured requests wait for partition 0 of returns, which has had no record since 2024-10-04T12:00:00Z"
+    assert decision.reason == f"0 of 2,000 matured labels for the first version; {wanted}"
+    assert sure.policy.judge(decision.state, decision.t_us, decision.inputs) == decision
+    assert of_inputs(decision.inputs) == list(evidence.waiting)
+    for partition in (0, 1):
+        source = SourcePartition(partition, SOURCE.topic_id)
+        write(log, returns, [Return(8, back=True, known_at=utc_datetime(day(4)))], source)
+    fine = sure.policy.evaluate(TriggerState(), ModelLog(sure, log).evidence(day(9), None))
+    assert fine.inputs == {"matured_labels": 3}
+    assert fine.reason == "3 of 2,000 matured labels for the first version"
+
+
+def test_labels_of_a_topic_without_records_wait_for_the_first_one(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "log")
+    write(log, orders, [Order(0, "shop-1", 1.0, utc_datetime(day(0)))])
+    log.create(returns)
+    found = ModelLog(sure, log).evidence(day(9), None).waiting
+    assert [each.reason for each in found] == ["1 matured requests wait for a first record on returns"]
 
 
 # -- a topic that is several things at once --------------------------------------------------------------------------

@@ -15,7 +15,11 @@ def register(app: typer.Typer) -> None:
 
 
 def trainer(
+    *,
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 0,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Port that serves metrics for Prometheus (default 0: none).")
+    ] = None,
     log_level: LogLevel = "info",
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
@@ -27,5 +31,7 @@ def trainer(
     from headrace.app.terminal.logs import configure_logs
 
     configure_logs(log_level)
-    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    settings = settings_from(
+        data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url, trainer_metrics_port=metrics_port
+    )
     process.run(settings, load_project(settings), seed=seed)

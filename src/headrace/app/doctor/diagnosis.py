@@ -52,7 +52,8 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
     else:
         log = EventLog(settings.event_log)
         yield from _part("kafka", partial(kafka.examine, servers, own_streams(streams), log))
-        yield from _part("clocks", partial(clocks.examine, servers, log, own_streams(streams), wall_clock()))
+        models = list(loaded.models.values()) if settings.clock == "wall" else []  # else the time is another one
+        yield from _part("clocks", partial(clocks.examine, servers, log, own_streams(streams), models, wall_clock()))
     yield from _part("event log", partial(event_log.examine, settings.event_log, own_streams(streams)))
     if servers is not None and url is not None:
         yield from _part("event log", partial(_check_identity, settings, servers, url))

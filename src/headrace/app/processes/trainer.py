@@ -43,6 +43,8 @@ def run(settings: Settings, project: Project, *, seed: int) -> None:
         signing=signing(settings),
         tick_us=0 if settings.clock == "control" else duration_us(settings.tick),
         options=RunOptions(seed, trusted=settings.trusted_types),
+        metrics_host=settings.metrics_host,
+        metrics_port=settings.trainer_metrics_port,
     )
     run_trainer(config, list(project.models.values()))
 

@@ -207,9 +207,12 @@ class Settings(BaseModel):
         description="Largest memory of a worker for cached entities, such as 512MiB. Other entities are read "
         "from Redis again. The buffers of Kafka and of the event log are not counted.",
     )
-    metrics_host: str = Field(default="127.0.0.1", description="Address on which a worker serves metrics.")
+    metrics_host: str = Field(default="127.0.0.1", description="Address on which worker and trainer serve metrics.")
     metrics_port: NonNegativeInt = Field(
         default=0, le=65_535, description="Port on which a worker serves metrics for Prometheus; 0: none."
+    )
+    trainer_metrics_port: NonNegativeInt = Field(
+        default=0, le=65_535, description="Port on which a trainer serves metrics for Prometheus; 0: none."
     )
     compact_interval: DurationText = Field(
         default="10m", description="How often workers merge small files of the event log."

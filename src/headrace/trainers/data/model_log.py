@@ -12,6 +12,7 @@ from headrace.event_log.columns import ACCEPTED
 from headrace.features.kernel.expression_polars import to_polars
 from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.trainers.triggers.evidence import DAY_US, Evidence, Outcomes, ServedScores
+from headrace.trainers.triggers.waiting_labels import HELD_AFTER_US, WaitingLabels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,10 +65,14 @@ class _RowsByKey:
 
         If the topic was created again, only the partitions of its newest incarnation count.
         """
+        return min(self.clocks().values(), default=NO_CLOCK)
+
+    def clocks(self) -> Mapping[int, int]:
+        """The time up to which each partition of the topic's newest incarnation has been read."""
         if not self._clocks:
-            return NO_CLOCK
+            return {}
         _, newest = max(self._clocks, key=lambda source: self._clocks[source])
-        return min(us for (_, topic_id), us in self._clocks.items() if topic_id == newest)
+        return {partition: us for (partition, topic_id), us in sorted(self._clocks.items()) if topic_id == newest}
 
     def _with(self, frame: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
         """New rows mostly come after all that were there: then these need not be put in order again."""
@@ -241,12 +246,34 @@ class ModelLog:
         The scores and outcomes of the live version are read only when a rule asks for them. ``version`` is the live
         version, or None before the first one.
         """
-        labels = self.matured_labels(t_us, excluded)
+        rows = self.labelled(t_us, excluded=excluded)
+        labels, waiting = rows.get_column("__label").count(), self._waiting(rows, t_us)
         if version is None:
-            return Evidence(t_us, labels)
+            return Evidence(t_us, labels, waiting=waiting)
         return Evidence(
-            t_us, labels, lambda: self._scores(version, excluded), lambda: self._outcomes(t_us, version, excluded)
+            t_us,
+            labels,
+            lambda: self._scores(version, excluded),
+            lambda: self._outcomes(t_us, version, excluded),
+            waiting,
         )
+
+    def _waiting(self, rows: pl.DataFrame, t_us: int) -> list[WaitingLabels]:
+        """Return the partitions of the label's topic that hold matured requests up. See :func:`joined_label`."""
+        label = self._model.label
+        until = rows.get_column("__requested_us") + label.spec.within_us
+        overdue = until.filter(until <= t_us - HELD_AFTER_US)
+        if label.missing is None or overdue.is_empty():
+            return []
+        clocks, topic = self._labels.clocks(), label.stream.topic
+        if not clocks:
+            return [WaitingLabels(rows=len(overdue), topic=topic)]
+        held = [(partition, us, int((overdue >= us).sum())) for partition, us in clocks.items()]
+        return [
+            WaitingLabels(rows=count, topic=topic, partition=partition, since_us=us)
+            for partition, us, count in held
+            if count
+        ]
 
     def _scores(self, version: int, excluded: Sequence[TimeSpan]) -> ServedScores:
         live = (pl.col("version") == version) & (pl.col("role") == "live")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import msgspec
 from headrace.base.times import Clock, wall_clock
 from headrace.bus.control import ControlMessage, Tick, decode_control
 from headrace.bus.faust_shell import ThreadService, listen, run_shell, shell
+from headrace.bus.process_status import serve_status
 from headrace.bus.producer import EventProducer
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import (
@@ -35,6 +37,7 @@ from headrace.models.mlflow_registry import MlflowRegistry
 from headrace.models.publication_signing import UNSIGNED, PublicationSigning
 from headrace.trainers.data.exclusions import KafkaExclusions
 from headrace.trainers.process.runner_loop import RunnerLoop
+from headrace.trainers.process.trainer_metrics import TrainerMetrics
 from headrace.trainers.process.trigger_consumer import TriggerConsumer
 from headrace.trainers.runs.fitting import FitPool
 from headrace.trainers.runs.messages import DecisionRecord, RunEnded, decode
@@ -59,7 +62,7 @@ class TrainerConfig:
     """The settings of a trainer: the places of its servers and data, and the options of its runs.
 
     ``tick_us`` is the time on the wall clock between two evaluations of the rules; with 0 they are evaluated only at
-    the ticks on ``headrace.control``.
+    the ticks on ``headrace.control``. ``metrics_port`` 0: neither metrics nor probes.
     """
 
     bootstrap_servers: str
@@ -70,6 +73,8 @@ class TrainerConfig:
     signing: PublicationSigning = UNSIGNED
     tick_us: int = 0
     options: RunOptions = field(default_factory=RunOptions)
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 0
 
 
 def make_topics(bootstrap_servers: str) -> None:
@@ -89,8 +94,11 @@ class Trainer:
         self._log = EventLog(config.event_log)
         self._producer = EventProducer(config.bootstrap_servers)
         servers = config.bootstrap_servers
+        self.metrics = TrainerMetrics()
+        model_events = KafkaModelEventLog(servers, signing=config.signing)
+        exclusions = KafkaExclusions(servers)
         self._triggers = TriggerConsumer(
-            models, self._log, KafkaModelEventLog(servers, signing=config.signing), self._send, KafkaExclusions(servers)
+            models, self._log, model_events, self._send, exclusions, report=self.metrics.recorded
         )
         self._run_tail = TopicTail(config.bootstrap_servers, [RUNS], from_beginning=True)
         self._runs = self._ended_runs()
@@ -194,4 +202,11 @@ def run_trainer(config: TrainerConfig, models: Sequence[Model]) -> None:
     listen(app, CONTROL, decode_control, trainer.on_control)
     listen(app, OBSERVATIONS, decode_report, trainer.on_heartbeat)
     listen(app, RUNS, lambda value: decode(value, RunEnded), trainer.on_run)
-    run_shell(app, ThreadService(loop.run, loop.stop))
+    with _status_served(config, trainer.metrics):
+        run_shell(app, ThreadService(loop.run, loop.stop))
+
+
+def _status_served(config: TrainerConfig, metrics: TrainerMetrics) -> AbstractContextManager[object]:
+    if not config.metrics_port:
+        return nullcontext()
+    return serve_status(metrics.registry, config.metrics_host, config.metrics_port)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from headrace.event_log.event_log import EventLog
     from headrace.models.model_state import ModelState
     from headrace.trainers.definitions import Model
+    from headrace.trainers.triggers.evidence import Evidence
     from headrace.trainers.triggers.trigger_policy import Decision
 
 logger = structlog.get_logger(__name__)
@@ -30,6 +31,7 @@ class TriggerConsumer:
     """Decides for all models of a project. Not for several threads at once.
 
     The state is in the decision records: call :meth:`restore` with the old records and the ends of runs first.
+    ``report`` is called with each record that was sent.
     """
 
     def __init__(
@@ -39,6 +41,8 @@ class TriggerConsumer:
         model_events: ModelEventLog,
         send: SendMessage,
         exclusions: Exclusions | None = None,
+        *,
+        report: Callable[[DecisionRecord], None] = lambda _: None,
     ) -> None:
         self._models = {model.name: model for model in models}
         self._logs = {model.name: ModelLog(model, log) for model in models}
@@ -47,6 +51,8 @@ class TriggerConsumer:
         self._exclusions = exclusions or MemoryExclusions()
         self._states: dict[str, TriggerState] = {model.name: TriggerState() for model in models}
         self._ticked_us: dict[str, int] = {}
+        self._report = report
+        self._held: dict[str, set[str]] = {}
 
     def restore(self, records: Sequence[DecisionRecord], runs: Sequence[RunEnded]) -> None:
         """Continue from the last record of each model, and process the runs that have ended since then."""
@@ -84,7 +90,16 @@ class TriggerConsumer:
                 decision=decision,
             )
         )
+        self._name_waiting(model.name, evidence)
         self._states[model.name] = decision.after  # only after it was sent: otherwise it is sent again
+
+    def _name_waiting(self, model: str, evidence: Evidence) -> None:
+        """Log what holds the labels of a model up, whenever it changes."""
+        held = {f"{each.topic}-{each.partition}" for each in evidence.waiting}
+        if held != self._held.get(model, set()):
+            reasons = [each.reason for each in evidence.waiting]
+            logger.warning("labels wait" if held else "labels do not wait any more", model=model, reasons=reasons)
+        self._held[model] = held
 
     def _ask(self, model: str, decision: Decision, request_id: str) -> None:
         logger.info("asking for a run", model=model, rule=decision.rule, reason=decision.reason)
@@ -118,6 +133,7 @@ class TriggerConsumer:
 
     def _record(self, record: DecisionRecord) -> None:
         self._send(DECISIONS, record.model.encode(), msgspec.json.encode(record))
+        self._report(record)
 
 
 def _as_published(state: TriggerState, model: ModelState, t_us: int, matured_labels: int) -> TriggerState:

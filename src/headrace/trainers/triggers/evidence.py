@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+
+    from headrace.trainers.triggers.waiting_labels import WaitingLabels
 
 DAY_US = 86_400_000_000
 
@@ -53,13 +55,15 @@ class Evidence:
     """The facts about a model that are known at the event time ``t_us``.
 
     ``matured_labels`` is the total so far, not the increase since the last tick. ``scores`` and ``outcomes`` are
-    functions, because reading them is slow: a rule calls them only when it needs them.
+    functions, because reading them is slow: a rule calls them only when it needs them. ``waiting`` names what holds
+    labels up.
     """
 
     t_us: int
     matured_labels: int
     scores: Callable[[], ServedScores] = no_scores
     outcomes: Callable[[], Outcomes] = no_outcomes
+    waiting: Sequence[WaitingLabels] = ()
 
     @property
     def day(self) -> int:

@@ -14,6 +14,7 @@ from headrace.trainers.triggers.evidence import DAY_US
 from headrace.trainers.triggers.hysteresis import check_names
 from headrace.trainers.triggers.trigger_rule import RuleVerdict, TriggerRule
 from headrace.trainers.triggers.trigger_state import Baseline, TriggerState
+from headrace.trainers.triggers.waiting_labels import as_inputs, with_waiting
 
 if TYPE_CHECKING:
     from headrace.trainers.triggers.evidence import Evidence
@@ -75,7 +76,7 @@ class TriggerPolicy:
 
     def evaluate(self, state: TriggerState, evidence: Evidence) -> Decision:
         """Measure and judge. Scores and outcomes are read only if the decision can depend on them."""
-        inputs: dict[str, Any] = {"matured_labels": evidence.matured_labels}
+        inputs: dict[str, Any] = {"matured_labels": evidence.matured_labels, **as_inputs(evidence.waiting)}
         if self._hold(state, evidence.t_us, inputs) is None and state.live:
             inputs["rules"] = self.rule.measure(evidence)
         return self.judge(state, evidence.t_us, inputs)
@@ -91,7 +92,7 @@ class TriggerPolicy:
         return Decision(
             fired=own.fired,
             rule=rule,
-            reason=own.reason,
+            reason=with_waiting(own.reason, inputs),
             progress=own.progress,
             t_us=t_us,
             inputs=inputs,
