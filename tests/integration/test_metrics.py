@@ -87,9 +87,9 @@ def full_trainer() -> TrainerMetrics:
     metrics, held = TrainerMetrics(), WaitingLabels(rows=7, topic="returns", partition=2, since_us=5_000_000)
     evidence = Evidence(9_000_000, 30, waiting=[held, WaitingLabels(rows=7, topic="others")])
     decision = TriggerPolicy("m", volume(labels=10), 100, 0).evaluate(TriggerState(), evidence)
-    for kind, made in (("evaluated", decision), ("finished", None)):
+    for made in (decision, None):  # the last one is the end of a run
         metrics.recorded(
-            DecisionRecord(model="m", kind=kind, t_us=9_000_000, reason="", state=TriggerState(), decision=made)
+            DecisionRecord(model="m", kind="evaluated", t_us=9_000_000, reason="", state=TriggerState(), decision=made)
         )
     return metrics
 

@@ -1,0 +1,167 @@
+"""Whatever anybody writes to a control topic: processes, applications and commands go on, also after a kill -9."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+from confluent_kafka import Producer
+
+from headrace.base.times import wall_clock
+from headrace.bus.tail import TopicTail
+from headrace.bus.topics import (
+    CONTROL,
+    DECISIONS,
+    DEFINITIONS,
+    EXCLUSIONS,
+    MODEL_ACKS,
+    MODELS,
+    OBSERVATIONS,
+    RETRAIN_REQUESTS,
+    RUNS,
+)
+from headrace.bus.unreadable_records import readable
+from headrace.features.online.redis.redis_store import RedisOnlineStore
+from headrace.models.kafka_model_event_log import KafkaAcknowledgements, KafkaModelEventLog
+from headrace.serving.features import FeatureClient
+from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
+from headrace.streams import worker
+from headrace.streams.dead_letters.replay import REPLAYS, replay_times
+from headrace.trainers.data.exclusions import KafkaExclusions
+from headrace.trainers.process import trainer
+from headrace.trainers.runs.messages import DecisionRecord, decode
+from tests.support.crash.project import Command, ProjectScene, project_scene
+from tests.support.model_events import published
+from tests.support.waiting import eventually, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from headrace.app.local.services import LocalServices
+
+pytestmark = [pytest.mark.crash, pytest.mark.integration, pytest.mark.slow]
+TOPICS = (
+    DEFINITIONS, MODELS, MODEL_ACKS, DECISIONS, RUNS, RETRAIN_REQUESTS, OBSERVATIONS, CONTROL, EXCLUSIONS, REPLAYS,
+)  # fmt: skip
+POISON = (
+    b"junk", b"[" * 100_000, b'{"id":' * 50_000, b"\xff\xfe", None, b"", b"null", b'{"format":99}',
+    b'{"type":"tick","t_us":9000000000000000000}', b'{"type":"deployed","namespace":"n","views":[]}', b'"\xed\xa0\x80"',
+)  # fmt: skip
+IDS = itertools.count()
+
+
+def poison(servers: str) -> None:
+    """Every kind of it, with several keys and headers, on every topic."""
+    producer = Producer({"bootstrap.servers": servers})
+    headers: list[tuple[str, str | bytes | None]] = [("ce_type", b"\xff"), ("ce_id", None), ("ce_specversion", b"1.0")]
+    for topic, value in itertools.product(TOPICS, POISON):
+        producer.produce(topic, value, b"\xff\xfe", headers=headers)
+        producer.produce(topic, value, None)
+    assert producer.flush(30) == 0
+
+
+class Told:
+    """What a running system is asked after each blow."""
+
+    def __init__(self, scene: ProjectScene) -> None:
+        self.scene, self.servers, self.sent = scene, scene.services.bootstrap_servers, 0
+        store = RedisOnlineStore(scene.services.redis_url, scene.name)
+        self.client = FeatureClient(store, heartbeat_bound="30s")
+        self.producer = Producer({"bootstrap.servers": self.servers})
+
+    def pays(self) -> None:
+        """One more payment is counted."""
+        self.sent += 1
+        event = {"payment_id": next(IDS), "user": "ada", "cents": 5, "at": datetime.now(UTC).isoformat()}
+        self.producer.produce(f"{self.scene.name}.payments", json.dumps(event).encode(), b"ada")
+        assert self.producer.flush(10) == 0
+        until(lambda: self.counted() == self.sent, 60, lambda: (self.counted(), self.sent))
+
+    def counted(self) -> object:
+        return eventually(lambda: self.client.get("risk", {"user": "ada"})).to_dicts()[0]["user__n_1h"]
+
+    def decides(self) -> None:
+        """The rules are evaluated again."""
+        since = wall_clock()
+        with closing(TopicTail(self.servers, [DECISIONS], from_beginning=False)) as tail:
+
+            def decided() -> bool:
+                found = readable(tail.poll(0.2), lambda record: decode(record.value(), DecisionRecord))
+                return any(each.model == self.scene.name and each.t_us > since for each in found)
+
+            until(decided, 60, lambda: [each.output.read_text()[-3_000:] for each in self.scene.running])
+
+    def goes_on(self, *commands: Command) -> None:
+        """Events are counted, decisions made, and no process has ended or fails."""
+        self.pays()
+        self.decides()
+        for command in commands:
+            assert command.is_alive, command.output.read_text()[-3_000:]
+            assert command.get("readyz") == (200, "ok\n")
+
+
+@pytest.mark.timeout(400)
+def test_poison_on_every_control_topic_stops_nobody(services: LocalServices, namespace: str, tmp_path: Path) -> None:
+    servers = services.bootstrap_servers
+    worker.make_topics(servers, [], 1)
+    trainer.make_topics(servers)
+    KafkaExclusions(servers).close()
+    replay_times(servers)
+    poison(servers)
+    with project_scene(services, namespace, tmp_path) as scene:
+        running = [scene.start("worker", "--partitions", "1"), scene.start("trainer")]
+        told = Told(scene)
+        told.goes_on(*running)
+        for _ in range(3):
+            poison(servers)
+            told.goes_on(*running)
+        for name in (DEFINITIONS, MODELS, CONTROL):
+            assert running[0].metric("headrace_unreadable_records_total", topic=name) >= len(POISON)
+        for name in (DECISIONS, RUNS, OBSERVATIONS, EXCLUSIONS, MODELS):
+            assert running[1].metric("headrace_unreadable_records_total", topic=name) >= len(POISON)
+        commands_end_well(scene)
+        an_application_follows(servers, namespace)
+        for command in running:
+            command.kill()
+        poison(servers)
+        running = [scene.start("worker"), scene.start("trainer")]
+        told.goes_on(*running)
+
+
+def commands_end_well(scene: ProjectScene) -> None:
+    for arguments in (
+        ["plan"], ["models", "list"], ["data", "exclusions"], ["dead-letters", "list"], ["config"],
+    ):  # fmt: skip
+        done = scene.run(*arguments)
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False), (arguments, done.stdout, done.stderr)
+    excluded = scene.run("data", "exclude", "2020-01-01", "2020-01-02", "--reason", "broken", "--model", scene.name)
+    assert excluded.returncode == 0, excluded.stderr
+    assert "broken" in scene.run("data", "exclusions", "--json").stdout
+    scene.define(', "cents": Sum("cents")')
+    assert scene.run("plan").returncode == 2
+    applied = scene.run("apply", "--yes")
+    assert (applied.returncode, applied.stdout.splitlines()[-1:]) == (0, ["live"]), (applied.stdout, applied.stderr)
+    doctor = json.loads(scene.run("doctor", "--json").stdout)
+    assert [each for each in doctor if each["severity"] == "error" and "headrace." in each["subject"]] == []
+
+
+def an_application_follows(servers: str, model: str) -> None:
+    """It reads on beyond poison, and says so."""
+    log, acknowledgements = KafkaModelEventLog(servers), KafkaAcknowledgements(servers)
+    subscriber = ModelSubscriber(model, log, acknowledgements, LoadingPolicy(()), application="till", clock=wall_clock)
+    subscriber.start()
+    try:
+        until(lambda: subscriber.status.is_current, 60, lambda: subscriber.status)
+        event = published(f"{model}-1", 1, expects=None, request_id=f"{model}-1")
+        poison(servers)
+        log.append(type(event)(id=event.id, model=model, at_us=event.at_us, data=event.data))
+        until(lambda: subscriber.status.wanted == 1, 60, lambda: subscriber.status)
+        assert "version 1 cannot be loaded" in subscriber.status.error  # its artifact is nowhere: it is said
+        assert not subscriber.status.is_current
+    finally:
+        subscriber.stop()
+        log.close()
