@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from headrace.base.background_tasks import BackgroundTask, BackgroundTasks
 from headrace.bus.process_status import ProcessStatus, serve_status
 from headrace.bus.topics import admin, incarnations
-from headrace.bus.unreadable_records import RecordPlace, UnreadableRecords
+from headrace.bus.unreadable_records import KafkaPlace, UnreadableRecords
 from headrace.bus.worker_report import PartitionReport, StoppedReport, ViewReport, WorkerReport
 from headrace.errors import CodecError, SettingsError
 from headrace.streams.metrics import WorkerMetrics, serve_metrics
@@ -108,7 +108,7 @@ def test_the_probes_name_a_task_that_fails_without_its_error() -> None:
     tasks, unreadable = BackgroundTasks(), UnreadableRecords()
     task = BackgroundTask("upkeep sales", lambda: 1_500_000)
     tasks.add(task)
-    unreadable.skip(RecordPlace("t", 0, 3), CodecError("no"))
+    unreadable.skip(KafkaPlace("t", 0, 3), CodecError("no"))
     registry = CollectorRegistry()
     registry.register(ProcessStatus(tasks, unreadable))
     with serve_status(registry, "127.0.0.1", 0, tasks) as port:
