@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import Producer
 
+from headrace.errors import FeaturesUnknownError
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.serving.features import FeatureClient
 from tests.support.crash.project import project_scene
@@ -53,6 +54,12 @@ def test_a_record_23_hours_ahead_makes_no_look_up_0(services: LocalServices, nam
     def asked() -> FeatureVectors:
         return eventually(lambda: client.get("both", {"user": "ada", "payment_id": 1}))
 
+    def is_served() -> bool:
+        try:
+            return bool(asked())
+        except FeaturesUnknownError:  # the worker has just begun
+            return False
+
     def answer() -> tuple[dict[str, object], dict[str, str]]:
         found = asked()
         assert abs(found.at - datetime.now(UTC)) < timedelta(minutes=1)
@@ -63,6 +70,7 @@ def test_a_record_23_hours_ahead_makes_no_look_up_0(services: LocalServices, nam
             scene.start("worker", "--replay", "--partitions", "2"),
             Till(services.bootstrap_servers, namespace),
         )
+        until(is_served, 60)
         for _ in range(3):
             till.pay("ada")
             till.pay("bob")
@@ -80,8 +88,9 @@ def test_a_record_23_hours_ahead_makes_no_look_up_0(services: LocalServices, nam
         assert answer() == ahead
         clock_s = worker.metric("headrace_partition_clock_timestamp_seconds", **place)
         assert 22 * HOUR_S < clock_s - time.time() <= 23 * HOUR_S
-        then = client.get("both", {"user": "ada", "payment_id": 1}, as_of=datetime.now(UTC) + AHEAD)
+        then = client.get("both", {"user": "bob", "payment_id": 1}, as_of=datetime.now(UTC) + AHEAD)
         assert then.statuses()["user"].value == "present"  # the law holds at that time, when it comes
+        assert then.to_dicts()[0]["user__n_1h"] == 1
         said = errors(scene.run("doctor", "--json").stdout)
         assert [each.partition(":")[0] for each in said] == [f"partition 1 of {namespace}.payments", "partition 1"]
         assert all("its clock is 23.0 h ahead of this machine's" in each or "22.9 h" in each for each in said)
