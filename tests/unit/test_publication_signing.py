@@ -155,6 +155,7 @@ def test_a_forged_event_cannot_take_the_id_of_one_to_come() -> None:
 def test_a_worker_does_not_hear_of_forged_events() -> None:
     def message(topic: str, record: ModelEventRecord) -> Any:
         return SimpleNamespace(
+            partition=lambda: 0,
             topic=lambda: topic,
             offset=lambda: 5,
             key=lambda: record.key,
