@@ -54,7 +54,8 @@ def train(X, y, run):
 fraud = Model(
     "{name}", requests=payments, request_key="payment_id", requested_at="at", features=risk,
     request_features=["cents"], label=Label(verdicts, value=col("fraud"), on="payment_id", within="1h", missing=False),
-    own_event="included", train=train, first_after=1_000_000, triggers=volume(labels=1_000_000), gate=Gate("auc", holdout="14d"),
+    own_event="included", train=train, first_after=1_000_000, triggers=volume(labels=1_000_000),
+    gate=Gate("auc", holdout="14d"),
 )
 """
 _RUN = [sys.executable, "-m", "headrace"]
