@@ -117,7 +117,7 @@ if not known.exists():
 
 
 FIT = """
-import multiprocessing, os, time
+from datetime import UTC, datetime
 import pandas as pd
 from headrace.trainers.runs.fitting import FitPool, FitTask
 from headrace.trainers.definitions import Run
@@ -125,7 +125,7 @@ from tests.unit.test_stop_signals import endless
 {install}
 if __name__ == "__main__":
     pool = FitPool()
-    run = Run(model="m", request_id="r", seed=0, trained_from_us=0, trained_to_us=0)
+    run = Run("m", "r", 0, *[datetime(2013, 1, 1, tzinfo=UTC)] * 2)
     pool.fit(FitTask(endless, pd.DataFrame({{"x": [1.0]}}), pd.Series([True]), run))
 """
 

@@ -24,18 +24,30 @@ EXIT_INTERRUPTED = 130
 
 
 def main() -> None:
-    """The entry point. A HeadraceError becomes one line and an exit code, any other error a traceback."""
+    """The entry point. A HeadraceError becomes one line and an exit code, any other error a traceback.
+
+    After a signal everything is closed when the command returns, so the process ends there: libraries may take seconds
+    to be taken down.
+    """
     stop_signals.install()
+    code = _run()
+    if stop_signals.asked.is_set():
+        stop_signals.leave(code)
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command and return its exit code."""
     try:
         build()()
     except HeadraceError as error:
         typer.secho(f"headrace: {error}", err=True, fg=typer.colors.RED)
-        sys.exit(EXIT_TRY_LATER if isinstance(error, TransientError) else EXIT_ERROR)
+        return EXIT_TRY_LATER if isinstance(error, TransientError) else EXIT_ERROR
     except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
-    finally:
-        if stop_signals.begins_again:
-            stop_signals.leave(0)
+        return EXIT_INTERRUPTED
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else EXIT_ERROR * (ended.code is not None)
+    return 0
 
 
 def build() -> typer.Typer:

@@ -70,15 +70,11 @@ class StopSignals:
 
     def leave(self, code: int) -> None:
         """End the process at once with this exit code, or start it anew if that was asked for."""
-        sys.stdout.flush()
+        for output in (sys.stdout, sys.stderr):
+            output.flush()
         if self._begins_again:
             os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - the command that runs now
         self._end(code)
-
-    @property
-    def begins_again(self) -> bool:
-        """True once :meth:`begin_again` was called."""
-        return self._begins_again
 
     @contextmanager
     def calling(self, stop: Callable[[], object]) -> Iterator[None]:
