@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import signal
 import socket
@@ -10,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +21,7 @@ from redis import Redis
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from tests.support.http_scene import Answered, ask
 from tests.support.lookups_scene import Worker, sale
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -216,3 +219,58 @@ def test_serve_refuses_wrong_settings_in_one_line(
     error = CliRunner().invoke(build(), ["serve"]).exception
     assert isinstance(error, SettingsError)
     assert says in str(error)
+
+
+def test_a_reload_fails_no_request(services: LocalServices, folded: str, tmp_path: Path) -> None:
+    import psutil
+
+    with served(services, folded, tmp_path, "--workers", "2") as it:
+        stop, failures, answered = threading.Event(), list[str](), [0]
+
+        def ask_on_and_on(pause_s: float) -> None:
+            """Ask on one connection for as long as the server keeps it."""
+            connection = http.client.HTTPConnection(it.url.removeprefix("http://"), timeout=30)
+            while not stop.wait(pause_s):
+                try:
+                    connection.request("POST", "/features", json.dumps(REQUEST))
+                    response = connection.getresponse()
+                    response.read()
+                    assert response.status == 200
+                    answered[0] += 1
+                except Exception as error:  # noqa: BLE001 - the test counts them
+                    failures.append(repr(error))
+                    connection.close()
+            connection.close()
+
+        def workers() -> set[int]:
+            found = set()
+            for child in psutil.Process(it.process.pid).children():
+                with suppress(psutil.Error):  # it has ended meanwhile
+                    found |= {child.pid} if "spawn_main" in str(child.cmdline()) else set()
+            return found
+
+        pauses = (0.0, 0.001, 0.01, 0.3)
+        clients = [threading.Thread(target=ask_on_and_on, args=(pause_s,), daemon=True) for pause_s in pauses]
+        before = workers()
+        for client in clients:
+            client.start()
+        it.process.send_signal(signal.SIGHUP)
+        try:
+            until(lambda: len(workers()) == 2 and not workers() & before, 90)
+        finally:
+            stop.set()
+        for client in clients:
+            client.join()
+        assert failures == []
+        assert answered[0] > 100
+        assert it.stop() == 0
+
+
+def test_workers_end_when_their_parent_was_killed(services: LocalServices, folded: str, tmp_path: Path) -> None:
+    import psutil
+
+    with served(services, folded, tmp_path, "--workers", "2") as it:
+        children = psutil.Process(it.process.pid).children(recursive=True)
+        assert len(children) >= 2
+        it.process.kill()
+        until(lambda: not any(child.is_running() and child.status() != "zombie" for child in children), 30)

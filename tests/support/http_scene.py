@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import uvicorn
+from headrace.serving.http import ConnectionLimits
+from headrace.serving.http.server import ServerOptions, configuration
+from headrace.serving.http.worker_processes import DrainingServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -60,10 +62,10 @@ class Answered:
 
 
 @contextmanager
-def serving(app: ASGIApp) -> Iterator[str]:
-    """The application on a port of its own: its URL."""
-    config = uvicorn.Config(app, log_config=None, access_log=False, ws="none", timeout_graceful_shutdown=5)
-    server = uvicorn.Server(config)
+def serving(app: ASGIApp, limits: ConnectionLimits | None = None) -> Iterator[str]:
+    """The application on a port of its own, as `headrace serve` runs it: its URL."""
+    config = configuration(lambda: app, ServerOptions(limits=limits or ConnectionLimits()))
+    server = DrainingServer(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

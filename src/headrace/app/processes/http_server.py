@@ -12,7 +12,7 @@ from headrace.app.local.address_watch import watch_addresses
 from headrace.app.processes.connections import client_options, redis_address
 from headrace.app.terminal.logs import configure_logs
 from headrace.base.stopping import end_with_parent
-from headrace.base.times import duration_us
+from headrace.base.times import SECOND, duration_us
 from headrace.errors import SettingsError, require
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger(__name__)
 _GRACE = timedelta(seconds=3)
+_READING_S = 10.0
+"""The seconds that a client may take to read its answer."""
 _SERVICE_CACHE = "1s"
 """The time for which a service's views are reused. Otherwise it would be half of the reads of small look-ups."""
 
@@ -31,15 +33,25 @@ def run(settings: Settings, log_level: str) -> None:
     """Serve until a signal arrives. Raises SettingsError, and MissingExtraError without the extra ``http``."""
     for module in ("starlette", "uvicorn", "prometheus_client"):
         require(module, "http")
-    from headrace.serving.http.server import ServerOptions, serve  # comes with headrace[http]
+    from headrace.serving.http import ConnectionLimits
+    from headrace.serving.http.server import KEEP_ALIVE_S, ServerOptions, serve  # comes with headrace[http]
 
     own = settings.http
     of_client = {**client_options(settings), "cache": own.cache, "pool_size": own.pool_size}
     client = redis_address(settings), settings.namespace, of_client
     watch_addresses(settings)
     make = partial(make_application, client, options(own, settings.root), log_level)
-    grace = timedelta(microseconds=duration_us(own.deadline)) + _GRACE
-    where = ServerOptions(own.host, own.port, own.workers, grace=grace, tls=_tls(own, settings.root))
+    deadline_s = duration_us(own.deadline) / SECOND
+    where = ServerOptions(
+        own.host,
+        own.port,
+        own.workers,
+        grace=timedelta(seconds=max(deadline_s, KEEP_ALIVE_S)) + _GRACE,
+        tls=_tls(own, settings.root),
+        limits=ConnectionLimits(
+            own.head_limit, own.head_timeout, own.connection_limit, timedelta(seconds=deadline_s + _READING_S)
+        ),
+    )
     logger.info("serving", host=own.host, port=own.port, workers=own.workers, tls=where.tls is not None)
     serve(make, where)
 

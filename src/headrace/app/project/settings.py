@@ -126,6 +126,15 @@ class HttpSettings(BaseModel):
         default=10_000, description="Largest number of entities times views in a request that names views."
     )
     deadline: DurationText = Field(default="2s", description="Longest time of a request. After it the answer is 504.")
+    head_limit: ByteSize = Field(
+        default=ByteSize(16 << 10), description="Largest head of a request (URL and headers), in bytes."
+    )
+    head_timeout: DurationText = Field(default="5s", description="Longest time until the head of a request has come.")
+    connection_limit: PositiveInt = Field(
+        default=1_000,
+        description="Largest number of connections of a process. A new one then takes the place of the one that has "
+        "waited longest for a request.",
+    )
     cache: DurationText = Field(
         default="0s",
         description="How long the bytes that Redis returned for an entity and view are used again, such as 100ms. "

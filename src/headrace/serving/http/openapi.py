@@ -19,10 +19,11 @@ _SCHEMAS = "#/components/schemas/{name}"
 _FAILURES = {
     400: "The body is not JSON.",
     404: "There is no such service, view or feature.",
-    408: "The body did not come in time.",
+    408: "The head or the body did not come in time.",
     413: "Too many bytes, entities, or entities times views.",
     422: "JSON of another shape, a join key of another type, or a value of the request that is missing or of another.",
-    503: "The online store does not answer: try again after Retry-After seconds.",
+    431: "The head of the request is too large.",
+    503: "The online store does not answer, or every connection is in use: try again after Retry-After seconds.",
     504: "There was no answer within the server's deadline.",
 }
 _KEYS = {

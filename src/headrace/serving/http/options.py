@@ -26,6 +26,24 @@ class RequestLimits:
 
 
 @dataclass(frozen=True)
+class ConnectionLimits:
+    """The limits of a connection: the bytes of a request's head, the time until a head has come, and their number.
+
+    ``connections`` limits those of one process. A connection is ended if a request on it was not answered, and the
+    answer read, within ``answered``.
+    """
+
+    head_bytes: int = 16 << 10
+    head_timeout: Duration = "5s"
+    connections: int = 1_000
+    answered: Duration = "30s"
+
+
+DEFAULT_LIMITS = ConnectionLimits()
+"""The limits of a server that is not told others."""
+
+
+@dataclass(frozen=True)
 class TlsFiles:
     """Files in PEM: the certificate with its chain, its key, and the CA of the clients' certificates (None: none)."""
 

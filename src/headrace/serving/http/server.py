@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import uvicorn
-from uvicorn.supervisors import Multiprocess
-
 from headrace.base.stopping import GRACE_S, stop_signals
 from headrace.base.times import SECOND, duration_us
 from headrace.errors import SettingsError
+from headrace.serving.http.bounded_protocol import BoundedConfig
+from headrace.serving.http.options import DEFAULT_LIMITS, ConnectionLimits
+from headrace.serving.http.worker_processes import DrainingServer, WorkerProcesses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from headrace.serving.http.options import TlsFiles
 
 _BACKLOG = 2_048
+KEEP_ALIVE_S = 5
+"""The seconds after which an idle connection is closed. A server that stops waits for them."""
 
 
 @dataclass(frozen=True)
@@ -37,44 +39,47 @@ class ServerOptions:
     workers: int = 1
     grace: Duration = "5s"
     tls: TlsFiles | None = None
+    limits: ConnectionLimits = DEFAULT_LIMITS
 
 
 def serve(make: Callable[[], ASGIApp], options: ServerOptions) -> None:
     """Serve until SIGINT or SIGTERM; open requests are answered.
 
     ``make`` is called once in each process. If there are several processes, ``make`` is pickled, and SIGHUP replaces
-    the processes one by one. Raises SettingsError if the address is taken or a certificate cannot be read.
+    the processes one by one, without a request that fails. Raises SettingsError if the address is taken or a
+    certificate cannot be read.
     """
     if options.tls is not None:
         _check(options.tls)
     config = configuration(make, options)
     with _listening(options) as listener, stop_signals.calling(_stopped_already):
         if options.workers == 1:
-            uvicorn.Server(config).run([listener])
+            DrainingServer(config).run([listener])
         else:
             with _metrics_of_all():
-                Multiprocess(config, [listener]).run()
+                WorkerProcesses(config, [listener]).run()
 
 
 def _stopped_already() -> None:
     """Do nothing: uvicorn has its own handlers, and raises the signal again when it has stopped."""
 
 
-def configuration(make: Callable[[], ASGIApp], options: ServerOptions) -> uvicorn.Config:
+def configuration(make: Callable[[], ASGIApp], options: ServerOptions) -> BoundedConfig:
     """Return the configuration of uvicorn."""
     tls = options.tls
-    config = uvicorn.Config(
+    config = BoundedConfig(
         make,
         factory=True,
         workers=options.workers,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(min(duration_us(options.grace) / SECOND, GRACE_S - 1)),
         backlog=_BACKLOG,
-        ws="none",
         log_config=None,
         access_log=False,
         proxy_headers=False,
         server_header=False,
     )
+    config.limits = options.limits
     if tls is not None:
         config.ssl_certfile, config.ssl_keyfile = tls.certificate, tls.key
         config.ssl_keyfile_password = tls.key_password
