@@ -39,6 +39,7 @@ def servers(services: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> s
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HEADRACE_BOOTSTRAP_SERVERS", services.bootstrap_servers)
     monkeypatch.setenv("HEADRACE_REDIS_URL", services.redis_url)
+    monkeypatch.setenv("HEADRACE_ARTIFACT_PLACES", str(tmp_path))
     return str(services.bootstrap_servers)
 
 
