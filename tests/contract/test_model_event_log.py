@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -14,6 +15,7 @@ from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_top
 from headrace.models.model_event_log import FoldedEvents, MemoryModelEventLog, ModelEventLog, events
 from headrace.models.model_events import ModelEventRecord, encode
 from headrace.models.model_state import fold
+from headrace.models.publication_signing import UNSIGNED, PublicationSigning
 from tests.support.model_events import published
 
 if TYPE_CHECKING:
@@ -24,15 +26,15 @@ if TYPE_CHECKING:
 Other = tuple[ModelEventLog, "Callable[[ModelEventRecord], object]"]
 
 
-@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.integration)])
-def log(request: pytest.FixtureRequest) -> Iterator[Other]:
+@contextmanager
+def opened(request: pytest.FixtureRequest, signing: PublicationSigning) -> Iterator[Other]:
     if request.param == "memory":
-        memory = MemoryModelEventLog()
+        memory = MemoryModelEventLog(signing)
         yield memory, memory.append_record
         return
     servers, topic = request.getfixturevalue("services").bootstrap_servers, f"models-{uuid.uuid4()}"
     ensure_topic(servers, topic)
-    kafka = KafkaModelEventLog(servers, topic)
+    kafka = KafkaModelEventLog(servers, topic, signing=signing)
     others = Producer({"bootstrap.servers": servers})
 
     def append(record: ModelEventRecord) -> None:
@@ -41,6 +43,21 @@ def log(request: pytest.FixtureRequest) -> Iterator[Other]:
 
     yield kafka, append
     kafka.close()
+
+
+ADAPTERS = ["memory", pytest.param("kafka", marks=pytest.mark.integration)]
+
+
+@pytest.fixture(params=ADAPTERS)
+def log(request: pytest.FixtureRequest) -> Iterator[Other]:
+    with opened(request, UNSIGNED) as found:
+        yield found
+
+
+@pytest.fixture(params=ADAPTERS)
+def signed_log(request: pytest.FixtureRequest) -> Iterator[Other]:
+    with opened(request, PublicationSigning(["a key of this deployment"])) as found:
+        yield found
 
 
 FIRST = published("a", 1, expects=None)
@@ -115,6 +132,20 @@ def test_the_topic_is_kept_for_ever_and_another_shape_is_refused(request: pytest
     admin.create_topics([NewTopic(wrong, num_partitions=2, replication_factor=1)])[wrong].result(30)
     with pytest.raises(DefinitionError, match=r"2 partitions.*retention\.ms"):
         ensure_topic(servers, wrong)
+
+
+def test_a_log_with_a_key_signs_its_events_and_leaves_others_out(signed_log: Other) -> None:
+    ours, others = signed_log
+    ours.append(FIRST)
+    others(encode(SECOND))
+    others(PublicationSigning(["a key of somebody else"]).signed(encode(SECOND)))
+    assert [(entry.offset, entry.event, entry.error[:5]) for entry in ours.read()] == [
+        (0, FIRST, ""),
+        (1, None, "void:"),
+        (2, None, "void:"),
+    ]
+    ours.append(SECOND)
+    assert fold(events(ours.read(), "delay")).live == SECOND
 
 
 class Starting:
