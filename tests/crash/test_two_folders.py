@@ -100,7 +100,7 @@ def test_many_workers_that_start_at_once_agree_on_one_log(
     assert claims.known()["Kafka"].id == winner
 
 
-def test_what_is_no_claim_moves_nothing_and_another_namespace_is_free(
+def test_a_key_that_is_no_claim_moves_nothing_and_another_namespace_is_free(
     services: LocalServices, claims: LogClaims, namespace: str, tmp_path: Path
 ) -> None:
     first, second = (identity_of(EventLog(tmp_path / name)) for name in ("first", "second"))

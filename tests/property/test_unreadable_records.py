@@ -155,7 +155,7 @@ def test_a_reader_gives_a_message_or_one_kind_of_error(name: str, data: st.DataO
 @pytest.mark.parametrize("name", [name for name in READERS if "manifest" not in name])
 @settings(max_examples=examples(50), deadline=None)
 @given(data=st.data())
-def test_what_is_readable_is_read_in_order_and_the_rest_is_named_once_without_its_content(
+def test_readable_records_come_in_order_and_the_rest_is_named_once_without_its_content(
     name: str, data: st.DataObject
 ) -> None:
     decode, good = READERS[name]

@@ -95,7 +95,7 @@ def test_variance_survives_what_cancels_a_difference_of_squares() -> None:
 
 
 @pytest.mark.parametrize("values", [[1e308] * 3, [-1e308] * 3, [1e308, 1e308, -1e308, -1e308, -1e308, -1e308]])
-def test_what_does_not_fit_into_a_double_is_null_and_comes_back(values: list[float]) -> None:
+def test_a_sum_that_does_not_fit_into_a_double_is_null_and_comes_back(values: list[float]) -> None:
     of = compiled(s=Sum("value"), m=Mean("value"), d=DecayedSum("value", half_life="1h"))
     tiles = of.reduce(lifted(of, values), np.array([0, 2]))
     assert answers(of, tiles) == answers(of, lifted(of, values)) == [None] * 3

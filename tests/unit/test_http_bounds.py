@@ -228,7 +228,7 @@ def test_when_every_connection_is_in_use_a_new_one_is_told_so_and_none_is_cut() 
             assert connection.recv(1_000).startswith(b"HTTP/1.1 200")
 
 
-def test_who_does_not_read_its_answer_is_ended() -> None:
+def test_a_client_that_does_not_read_its_answer_is_ended() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             await Response(b"a" * 50_000_000)(scope, receive, send)

@@ -75,7 +75,7 @@ def test_a_signal_ends_a_process_wherever_it_waits(
     assert program.wait(10) in {code, *by_itself}
 
 
-def test_what_is_registered_is_called_and_the_process_ends_by_itself(start: Started) -> None:
+def test_a_registered_stop_is_called_and_the_process_ends_by_itself(start: Started) -> None:
     program = start(
         BEFORE
         + """

@@ -125,7 +125,7 @@ def test_no_label_is_missing_while_the_log_has_no_labels(tmp_path: Path) -> None
     assert ModelLog(sure, log).matured_labels(day(9)) == 0
 
 
-def test_what_holds_labels_up_is_named_with_its_partition_and_the_time_of_its_last_record(log: EventLog) -> None:
+def test_a_partition_that_holds_labels_up_is_named_with_the_time_of_its_last_record(log: EventLog) -> None:
     def waiting(t: float) -> list[tuple[int, int | None, float | None]]:
         found = ModelLog(sure, log).evidence(day(t), None).waiting
         assert {each.topic for each in found} <= {"returns"}
