@@ -126,6 +126,7 @@ def test_distinct_counts_are_within_four_standard_errors(precision: int, count: 
     assert abs(found - count) <= max(4 * 1.04 / math.sqrt(2**precision) * count, 0.5)
 
 
+@pytest.mark.slow
 def test_the_estimator_has_no_bias_at_any_size() -> None:
     sketch, nothing = RegisterSketch(10), np.zeros(0, np.int64)
     for count in (10, 500, 2_500, 5_000, 50_000):
