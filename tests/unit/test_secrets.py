@@ -8,6 +8,7 @@ import logging
 import pickle
 import stat
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,8 +26,10 @@ from headrace.app.project.settings_sources import load_settings
 from headrace.app.terminal.logs import configure_logs
 from headrace.base.redaction import SecretUrl, redacted, revealed, shortened, without_secrets
 from headrace.errors import HeadraceError, SettingsError
+from headrace.models.mlflow_registry import MlflowRegistry
 from headrace.serving.server_addresses import ServerAddresses
 from headrace.streams.worker import WorkerConfig
+from tests.support.orders_model import LIVE_FROM, Shop, day, model, request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -229,3 +232,38 @@ def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
 
 def test_a_hidden_text_stays_the_same_when_it_is_hidden_again() -> None:
     assert redacted(SecretUrl(REDIS)) == redacted(redacted(REDIS)) == "redis://worker:***@127.0.0.1:1/0"
+
+
+# -- a run -------------------------------------------------------------------------------------------------------------
+
+
+def connecting(rows: Any, labels: Any, run: Any) -> Any:
+    """Train as a careless user does: with a password in a variable and in an error."""
+    url, key = REDIS, CANARY
+    raise ConnectionError(f"{run.model} cannot reach {url} for {len(rows)} rows and {len(labels)} labels, {len(key)}")
+
+
+@pytest.mark.slow
+def test_runs_leave_no_secret_in_logs_reasons_manifests_and_the_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    shop = Shop(tmp_path)
+    registry: Any = MlflowRegistry(f"sqlite:///{tmp_path}/mlflow.db", (tmp_path / "artifacts").as_uri())
+    shop.registry = registry
+    outcomes = []
+
+    def run_twice() -> None:
+        outcomes.append(shop.runner(replace(model, train=connecting)).run(request("careless", day(LIVE_FROM))))
+        outcomes.append(shop.runner().run(request("first", day(LIVE_FROM))))
+
+    text = logged(run_twice, as_json=True)
+    assert [ended.outcome for ended in outcomes] == ["failed", "published"]
+    assert "returns cannot reach redis://worker:***@" in outcomes[0].reason
+    assert "run failed" in text
+    assert max(map(len, text.splitlines())) < 16_000
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"mlflow.db", "manifest.json", "gate.json", "model.skops"} <= {path.name for path in written}
+    assert CANARY not in text + repr(outcomes) + repr(shop.model_events.read())
+    assert [path for path in written if CANARY.encode() in path.read_bytes()] == []
