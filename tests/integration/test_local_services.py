@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -180,6 +181,44 @@ def test_after_kill_9_of_the_parent_nothing_runs_and_the_folder_is_free(tmp_path
     until(lambda: running(tmp_path) is None, 20)
     with LocalServices(tmp_path) as again:
         assert has_broker(again.bootstrap_servers)
+
+
+def test_services_run_again_in_a_folder_of_any_script_with_a_comma(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    folder = tmp_path / "Maß, 日本 (100% neu) 'é'"
+    with LocalServices(folder) as first:
+        create_topic(first.bootstrap_servers, "kept")
+        addresses = first.bootstrap_servers, first.redis_url
+    assert (folder / "local" / "kafka" / "log" / "meta.properties").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name], "nothing is elsewhere"
+    with LocalServices(folder) as again:
+        assert (again.bootstrap_servers, again.redis_url) == addresses
+        produce(again.bootstrap_servers, "kept", b"hello")
+
+
+def test_a_process_begins_again_when_its_servers_have_moved(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "headrace", "serve", "--port", "0", "--data-dir", str(tmp_path / "data")]
+    with LocalServices(tmp_path / "data", bootstrap_servers="127.0.0.1:1") as services:
+        port = services.valkey.port
+        with (tmp_path / "log").open("wb") as log:
+            server = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
+        said = (tmp_path / "log").read_text
+        until(lambda: said().count("serving") == 1, 60, said)
+    try:
+        with (
+            socket.create_server(("127.0.0.1", port)),
+            LocalServices(tmp_path / "data", bootstrap_servers="127.0.0.1:1") as moved,
+        ):
+            assert moved.valkey.port != port
+            until(lambda: said().count("serving") == 2, 60, said)
+            assert server.poll() is None, "the same process"
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(10) == 0
+    finally:
+        server.kill()
+        server.wait()
 
 
 def test_up_prints_the_addresses_and_stops_at_ctrl_c(tmp_path: Path) -> None:
