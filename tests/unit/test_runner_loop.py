@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
+import pytest
 
-from headrace.errors import BusUnavailableError
+from headrace.errors import BusUnavailableError, StoppingError
 from headrace.trainers.process.runner_loop import RunnerLoop
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded
 
@@ -59,6 +61,28 @@ class Failing:
         return FINISHED
 
     run = __call__
+
+
+def test_a_stop_gives_a_run_up_and_its_request_is_taken_again() -> None:
+    began, ends = threading.Event(), threading.Event()
+
+    class Endless:
+        def run(self, _: RetrainRequest) -> RunEnded:
+            began.set()
+            ends.wait(30)
+            return FINISHED
+
+    group, answered = Group(), Failing(0)
+    loop = RunnerLoop("127.0.0.1:1", "g", dict, cast("Any", answered))
+    with ThreadPoolExecutor(2) as pool:
+        runners = {"m": cast("TrainingRunner", Endless())}
+        taking = pool.submit(loop._take, cast("Consumer", group), pool, runners, cast("Message", Request()))
+        assert began.wait(10)
+        loop.stop()
+        with pytest.raises(StoppingError, match="request r was not answered"):
+            taking.result(10)
+        ends.set()
+    assert (group.committed, answered.done) == (0, 0)
 
 
 def test_a_run_waits_for_what_does_not_answer_and_is_answered_once() -> None:

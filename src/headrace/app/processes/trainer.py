@@ -54,9 +54,10 @@ def _check_log(settings: Settings, servers: str) -> None:
     from headrace.event_log.log_identity import LogIdentity, known_identity, place_of
     from headrace.streams.log_claims import LogClaims
 
-    own = known_identity(EventLog(settings.event_log))
-    nothing = LogIdentity("none", f"{place_of(settings.event_log)}, which is empty")
-    LogClaims(servers, settings.namespace).check(own or nothing)
+    claims = LogClaims(servers, settings.namespace)
+    if claims.known():  # asked first: a worker that starts now gives its log an identity before it claims it
+        nothing = LogIdentity("none", f"{place_of(settings.event_log)}, which is empty")
+        claims.check(known_identity(EventLog(settings.event_log)) or nothing)
 
 
 def _make_folders(settings: Settings) -> None:
