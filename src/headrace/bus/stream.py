@@ -92,7 +92,7 @@ class Stream:
         topic: object = self.topic
         event: object = self.event
         if not isinstance(topic, str) or not _TOPIC.fullmatch(topic):
-            message = f"{where}: a topic is 1 to 249 letters, digits, '.', '_' and '-', such as 'flights.departed'"
+            message = f"{where}: a topic is 1 to 249 letters, digits, '.', '_' and '-', such as 'shop.orders'"
             raise DefinitionError(message)
         if not (isinstance(event, type) and issubclass(event, Event)):
             message = f"{where}: event={self.event!r} is not an event type; write a class that derives from Event"

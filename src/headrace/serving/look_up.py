@@ -291,11 +291,11 @@ def _rows(entities: object) -> list[Mapping[str, Any]]:
     if isinstance(entities, Sequence) and not isinstance(entities, str | bytes):
         for row, entity in enumerate(entities):
             if not isinstance(entity, Mapping):
-                message = f"entity {row} is a {type(entity).__name__}, not a mapping such as {{'origin': 'JFK'}}"
+                message = f"entity {row} is a {type(entity).__name__}, not a mapping such as {{'shop': 'a'}}"
                 raise EntityKeyError(message)
         return list(entities)
     message = (
-        f"the entities are a {type(entities).__name__}: give a mapping such as {{'origin': 'JFK'}}, or a list of "
+        f"the entities are a {type(entities).__name__}: give a mapping such as {{'shop': 'a'}}, or a list of "
         "mappings; a pandas table gives them with .to_dict('records'), a Polars table with .to_dicts()"
     )
     raise EntityKeyError(message)

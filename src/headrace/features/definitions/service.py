@@ -64,7 +64,7 @@ class FeatureService:
     def __post_init__(self) -> None:
         checked_name("service", self.name)
         where = f"service {self.name!r}"
-        expect_items(where, "views", self.views, FeatureView, write="a list of feature views, such as [airport, route]")
+        expect_items(where, "views", self.views, FeatureView, write="a list of feature views, such as [card, shop]")
         expect_values(where, "on_demand", self.on_demand, Expression, write="a dict, such as {'far': col('km') > 9}")
         expect_values(where, "request", self.request, object, write="a dict, such as {'distance': float}")
         names = [view.name for view in self.views]

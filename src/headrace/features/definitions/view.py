@@ -89,10 +89,10 @@ class FeatureView:
 
     def _check_types(self) -> None:
         where = f"view {self.name!r}"
-        expect(where, "entity", self.entity, Entity, write="an Entity, such as Entity('origin')")
-        expect(where, "source", self.source, Stream, write="a Stream, such as Stream('flights', Flight, …)")
+        expect(where, "entity", self.entity, Entity, write="an Entity, such as Entity('shop')")
+        expect(where, "source", self.source, Stream, write="a Stream, such as Stream('orders', Order, …)")
         expect_items(where, "windows", self.windows, object, write="a list, such as ['1h', Tumbling('1d')]")
-        expect_values(where, "features", self.features, object, write="a dict, such as {'departures': Count()}")
+        expect_values(where, "features", self.features, object, write="a dict, such as {'orders': Count()}")
         for name, feature in self.features.items():
             if isinstance(feature, type) or not hasattr(feature, "spec"):
                 message = f"{where}: feature {name!r} is {feature!r}; write an aggregate, such as Count()"
