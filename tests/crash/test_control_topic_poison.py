@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -40,8 +44,6 @@ from tests.support.model_events import published
 from tests.support.waiting import eventually, until
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from headrace.app.local.services import LocalServices
 
 pytestmark = [pytest.mark.crash, pytest.mark.integration, pytest.mark.slow]
@@ -53,6 +55,7 @@ POISON = (
     b'{"type":"tick","t_us":9000000000000000000}', b'{"type":"deployed","namespace":"n","views":[]}', b'"\xed\xa0\x80"',
 )  # fmt: skip
 IDS = itertools.count()
+ROOT = Path(__file__).parents[2]
 
 
 def poison(servers: str) -> None:
@@ -63,6 +66,8 @@ def poison(servers: str) -> None:
         producer.produce(topic, value, b"\xff\xfe", headers=headers)
         producer.produce(topic, value, None)
     assert producer.flush(30) == 0
+    command = [sys.executable, "-m", "tests.support.crash.nameless_header", servers, *TOPICS]
+    subprocess.run(command, cwd=ROOT, env=os.environ | {"AIOKAFKA_NO_EXTENSIONS": "1"}, check=True, timeout=60)
 
 
 class Told:

@@ -224,18 +224,23 @@ class Message:
             raise self._named
         return self._named
 
+    def set_headers(self, headers: Any) -> None:
+        self._named = headers
+
     def key(self) -> None: ...
 
     value = key
 
 
 @pytest.mark.parametrize(
-    "named", [None, [], [("ce_id", None)], UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")]
+    "named",
+    [None, [], [("ce_id", None)], UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), SystemError("no")],
 )
 def test_headers_that_cannot_be_had_are_an_error_of_the_record(named: Any) -> None:
     message: Any = Message(named)
-    with pytest.raises(CodecError):
-        model_events.decode_message(message)
+    for _ in range(2):
+        with pytest.raises(CodecError):
+            model_events.decode_message(message)
 
 
 @settings(max_examples=examples(60), deadline=None)

@@ -29,5 +29,5 @@ def test_a_start_that_is_broken_off_ends_the_loop(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(faust.Worker, "execute_from_commandline", broken_off)
     with pytest.raises(SystemExit):
-        run_shell(shell("test-shell", "127.0.0.1:1", str(tmp_path)), service)
+        run_shell(shell("test-shell", str(tmp_path)), service)
     assert stopped.is_set()

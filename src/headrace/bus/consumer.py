@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-_ENDS = (
+READING_ENDS = (
     "_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE", "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION",
     "UNKNOWN_TOPIC_ID", "INCONSISTENT_TOPIC_ID", "TOPIC_AUTHORIZATION_FAILED",
 )  # fmt: skip
@@ -46,7 +46,7 @@ class BatchConsumer:
     def __init__(self, bootstrap_servers: str, group: str, *, fetch_wait_ms: int = 100) -> None:
         from confluent_kafka import Consumer, KafkaError, Message  # noqa: PLC0415 - keeps `import headrace.serving` light
 
-        self._ends = {getattr(KafkaError, name) for name in _ENDS}
+        self._ends = {getattr(KafkaError, name) for name in READING_ENDS}
         self._error = Message.error
         self._failures: dict[tuple[str, int], str] = {}
         self._consumer: Consumer = Consumer(

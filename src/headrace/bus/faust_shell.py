@@ -1,6 +1,6 @@
 """Faust as the shell of a long-running process: ordered start and stop, supervision, agents on low-rate topics.
 
-Not for the data path. An agent here never raises: an exception in Faust acknowledges the batch.
+Not for the data path. Agents get their messages from readers of our own, which no record can end.
 """
 
 from __future__ import annotations
@@ -14,82 +14,101 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import faust
 import structlog
+from faust.app import BootStrategy
 from mode import Service
 
-from headrace.base.background_tasks import TASKS, BackgroundTask, BackgroundTasks
+from headrace.base.background_tasks import TASKS, BackgroundTask
 from headrace.base.stopping import stop_signals
-from headrace.bus.unreadable_records import readable
+from headrace.bus.topic_reader import TopicReader
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 logger = structlog.get_logger(__name__)
 T = TypeVar("T")
+_PUT_S = 30.0
 LOOP_ENDS_S = 5.0
 """The longest time that a stop waits for the loop, in seconds. A restart does what it had not finished."""
 
 
-def shell(name: str, bootstrap_servers: str, data_dir: str) -> faust.App:
-    """Return a Faust app with a consumer group of its own.
+class _NoKafka(BootStrategy):  # type: ignore[misc]  # faust has no types
+    """The services of an app without a consumer: its library ends with a record whose header has no name in UTF-8."""
 
-    So each process reads every message that comes after its start.
-    """
+    enable_kafka = False
+
+
+class _App(faust.App):  # type: ignore[misc]
+    """An app whose agents get their messages from readers of our own."""
+
+    BootStrategy = _NoKafka
+    logger = logging.getLogger("mode")  # what it says about its own life is of no use to a reader
+
+
+def shell(name: str, data_dir: str) -> faust.App:
+    """Return a Faust app. Each process of it reads every message that comes after its start: see :func:`listen`."""
     Path(data_dir).mkdir(parents=True, exist_ok=True)  # Faust makes the last folder only
-    return faust.App(
+    return _App(
         name,
-        broker=[f"kafka://{server}" for server in bootstrap_servers.split(",")],
         datadir=data_dir,
         store="memory://",
         autodiscover=False,
         web_enabled=False,
         topic_disable_leader=True,
         topic_create_topics=False,
-        consumer_auto_offset_reset="latest",
         stream_wait_empty=False,
-        broker_commit_interval=1.0,
     )
 
 
 def listen(
     app: faust.App,
+    bootstrap_servers: str,
     topic: str,
     decode: Callable[[bytes | None], T],
     handler: Callable[[T], Awaitable[None]],
-    tasks: BackgroundTasks = TASKS,
 ) -> None:
-    """Call ``handler`` with each record's message, one after the other.
+    """Call ``handler`` with each message that comes to a topic, one after the other.
 
     A record that ``decode`` cannot read is left out. An error of the handler is logged and shown by the task
     ``<topic> agent``, and the next record is handled: a handler must bear to miss a message.
     """
-    task = BackgroundTask(f"{topic} agent")
-    tasks.add(task)
+    task, channel = BackgroundTask(f"{topic} agent"), app.channel()
+    TASKS.add(task)
 
     async def agent(stream: Any) -> None:
-        async for event in stream.events():
-            for message in readable([_FaustRecord(event.message)], lambda record: decode(record.value)):
-                with task.attempt():
-                    await handler(message)
+        async for message in stream:
+            with task.attempt():
+                await handler(message)
 
-    channel = app.topic(topic, value_serializer="raw", value_type=bytes, internal=False)
     app.agent(channel, name=f"headrace.{topic}")(agent)
+    app.service(_Feed(app, channel, partial(TopicReader, bootstrap_servers, topic, decode)))
 
 
-class _FaustRecord:
-    """A record as Faust has it, with the methods of a :class:`KafkaRecord`."""
+class _Feed(Service):  # type: ignore[misc]  # mode has no types
+    """Puts what a reader reads into the channel of an agent."""
 
-    def __init__(self, record: Any) -> None:
-        self._record = record
-        self.value: bytes | None = record.value
+    logger = logging.getLogger("mode")
 
-    def topic(self) -> str:
-        return str(self._record.topic)
+    def __init__(
+        self, app: faust.App, channel: Any, reader: Callable[[Callable[[Any], None]], TopicReader[Any]], **kwargs: Any
+    ) -> None:
+        self._app, self._channel, self._reader = app, channel, reader(self._put)
+        self._own_loop: asyncio.AbstractEventLoop | None = None
+        super().__init__(**kwargs)
 
-    def partition(self) -> int:
-        return int(self._record.partition)
+    async def on_start(self) -> None:
+        """Let the agents take messages, and begin to read."""
+        self._own_loop = asyncio.get_running_loop()
+        self._app.flow_control.resume()  # Faust's own consumer would do it
+        self._reader.start()
 
-    def offset(self) -> int:
-        return int(self._record.offset)
+    async def on_stop(self) -> None:
+        """End the reader."""
+        await asyncio.to_thread(self._reader.stop)
+
+    def _put(self, message: Any) -> None:
+        """Called in the reader's thread. It waits while the agent has too many messages."""
+        assert self._own_loop is not None  # noqa: S101 - the reader starts after it was set
+        asyncio.run_coroutine_threadsafe(self._channel.send(value=message), self._own_loop).result(_PUT_S)
 
 
 class ThreadService(Service):  # type: ignore[misc]  # mode has no types

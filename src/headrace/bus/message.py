@@ -5,6 +5,7 @@ Anybody may write to a topic, so any bytes may come. Whatever reading them raise
 
 from __future__ import annotations
 
+from operator import methodcaller
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import msgspec
@@ -12,7 +13,10 @@ import msgspec
 from headrace.errors import CodecError, NewerFormatError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import UnionType
+
+    from confluent_kafka import Message
 
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """A number in a message. JSON has larger ones, which no column and no store can hold."""
@@ -32,6 +36,8 @@ class _FormatNumber(msgspec.Struct):
 
 
 T = TypeVar("T", bound=VersionedMessage)
+_HEADERS = methodcaller("headers")
+"""Calls ``headers()`` so that an error that the client leaves behind is raised. A plain call in a loop ignores it."""
 
 
 def decode(data: bytes | None, kind: type[T] | UnionType, newest: int, what: str) -> T:
@@ -57,6 +63,20 @@ def _decoded(data: bytes | None, kind: Any, what: str) -> Any:
         raise
     except Exception as error:
         raise CodecError(f"these bytes are not {what}: {problem(error)}") from error
+
+
+def headers_of(record: Message) -> Sequence[tuple[str, bytes | None]]:
+    """Return the headers of a record that was read. Raises CodecError for a header whose name is not UTF-8.
+
+    For such a name the client raises an error, and then keeps headers that end the process when they are read again.
+    So they are replaced: a second call returns none.
+    """
+    try:
+        found: Any = _HEADERS(record)
+    except (SystemError, UnicodeDecodeError) as error:
+        record.set_headers([])
+        raise CodecError("the name of a header is not UTF-8") from error
+    return found or ()
 
 
 def problem(error: Exception) -> str:

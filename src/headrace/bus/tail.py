@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from headrace.bus.consumer import READING_ENDS
 from headrace.bus.watermarks import Watermarks
 from headrace.errors import BusUnavailableError
 
@@ -31,7 +32,7 @@ class TopicTail:
         from_beginning: bool,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition  # noqa: PLC0415
+        from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition  # noqa: PLC0415
 
         self._servers, self._monotonic = bootstrap_servers, monotonic
         self._consumer = Consumer(
@@ -46,6 +47,9 @@ class TopicTail:
         )
         self._watermarks = Watermarks(bootstrap_servers, monotonic)
         self._drained: list[Message] = []  # kept when the next request fails
+        self._ends = {getattr(KafkaError, name) for name in READING_ENDS}
+        self.failure: str | None = None
+        """The error after which Kafka's client has stopped to read a partition, if there is one."""
         try:
             places = [TopicPartition(topic, number) for topic in topics for number in self._partitions(topic)]
             for place in places:
@@ -73,7 +77,13 @@ class TopicTail:
         messages = self._consumer.consume(1, timeout_s)
         if messages:
             messages += self._consumer.consume(1_000, 0)
-        return [message for message in messages if message.error() is None]
+        return [message for message in messages if self._is_record(message)]
+
+    def _is_record(self, message: Message) -> bool:
+        error = message.error()
+        if error is not None and error.code() in self._ends:
+            self.failure = error.str()
+        return error is None
 
     def drain(self) -> list[Message]:
         """Return all records up to the present end of the topics.

@@ -17,7 +17,7 @@ from cloudevents.core.v1.event import CloudEvent
 
 from headrace.base.times import Instant, epoch_us, utc_datetime
 from headrace.bus import message
-from headrace.bus.message import Int64, problem
+from headrace.bus.message import Int64, headers_of, problem
 from headrace.errors import CodecError, NewerFormatError
 
 if TYPE_CHECKING:
@@ -211,11 +211,7 @@ def decode_message(found: KafkaMessage) -> ModelEvent:
 
 def record_of(found: KafkaMessage) -> ModelEventRecord:
     """Return the key, headers and value of a record. Raises CodecError if they cannot be had."""
-    try:
-        named: Any = found.headers() or ()
-        headers: dict[str, bytes] = {name: value or b"" for name, value in named}
-    except UnicodeDecodeError as error:
-        raise CodecError(f"a record has a header whose name cannot be read: {problem(error)}") from error
+    headers = {name: value or b"" for name, value in headers_of(found)}
     return ModelEventRecord(found.key() or b"", headers, found.value() or b"")
 
 

@@ -170,8 +170,8 @@ def run_worker(
         log, [stream.topic for stream in logged], plane.leads, config.upkeep, wall_clock,
         jobs=config.jobs, report=metrics.job,
     )  # fmt: skip
-    app = shell(name, config.bootstrap_servers, config.data_dir)
-    _flush_on_request(app, plane)
+    app = shell(name, config.data_dir)
+    _flush_on_request(app, config.bootstrap_servers, plane)
     with upkeep, _metrics_served(config, metrics):
         gc.collect()
         gc.freeze()  # collections need not look at what the libraries made again: that would stop batches
@@ -195,13 +195,13 @@ def _plane_config(config: WorkerConfig, name: str) -> PlaneConfig:
     )
 
 
-def _flush_on_request(app: App, plane: DataPlane) -> None:
+def _flush_on_request(app: App, bootstrap_servers: str, plane: DataPlane) -> None:
     async def on_control(message: ControlMessage) -> None:
         if isinstance(message, FlushRequest):
             plane.flush_soon()
         await asyncio.sleep(0)
 
-    listen(app, CONTROL, decode_control, on_control)
+    listen(app, bootstrap_servers, CONTROL, decode_control, on_control)
 
 
 def _metrics_served(config: WorkerConfig, metrics: WorkerMetrics) -> AbstractContextManager[object]:

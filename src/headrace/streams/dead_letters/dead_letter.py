@@ -12,15 +12,18 @@ import polars as pl
 import pyarrow.dataset as ds
 
 from headrace.base.times import epoch_us
+from headrace.bus.message import headers_of
 from headrace.bus.source_partition import SourcePartition
 from headrace.bus.topics import incarnations, retained_offsets
-from headrace.errors import BusUnavailableError, TerminalError, TopicUnknownError
+from headrace.errors import BusUnavailableError, CodecError, TerminalError, TopicUnknownError
 from headrace.event_log.columns import REJECTED
 from headrace.streams.plane.rejected_copies import letter_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
+
+    from confluent_kafka import Message
 
     from headrace.event_log.event_log import EventLog
 
@@ -101,7 +104,9 @@ def read_contents(log: EventLog, letters: Sequence[DeadLetter]) -> list[RecordCo
 
 
 def read_headers(bootstrap_servers: str, letter: DeadLetter) -> list[tuple[str, bytes | None]] | None:
-    """Return the record's headers, which only its topic has; None if the topic does not have the record any more.
+    """Return the record's headers, which only its topic has.
+
+    None if the topic does not have the record any more, or if the name of a header is no text.
 
     Raises BusUnavailableError.
     """
@@ -122,11 +127,18 @@ def read_headers(bootstrap_servers: str, letter: DeadLetter) -> list[tuple[str, 
         consumer.assign([TopicPartition(letter.topic, letter.source.partition, letter.offset)])
         for message in consumer.consume(1, _TIMEOUT_S):
             if message.error() is None:
-                own: Any = message.headers() or []
-                return own if message.offset() == letter.offset else None
+                return _headers(message) if message.offset() == letter.offset else None
         raise BusUnavailableError(f"{letter.topic}-{letter.place} cannot be read at {bootstrap_servers}: try again")
     finally:
         consumer.close()
+
+
+def _headers(message: Message) -> Any:
+    """Return the headers; None if they cannot be read."""
+    try:
+        return list(headers_of(message))
+    except CodecError:
+        return None
 
 
 def _is_held(bootstrap_servers: str, letter: DeadLetter) -> bool:

@@ -198,10 +198,10 @@ def run_trainer(config: TrainerConfig, models: Sequence[Model]) -> None:
     make_topics(config.bootstrap_servers)
     trainer = Trainer(config, models)
     loop = trainer.loop()
-    app = shell(f"{config.namespace}-trainer-{uuid.uuid4().hex[:8]}", config.bootstrap_servers, config.data_dir)
-    listen(app, CONTROL, decode_control, trainer.on_control)
-    listen(app, OBSERVATIONS, decode_report, trainer.on_heartbeat)
-    listen(app, RUNS, lambda value: decode(value, RunEnded), trainer.on_run)
+    app = shell(f"{config.namespace}-trainer-{uuid.uuid4().hex[:8]}", config.data_dir)
+    listen(app, config.bootstrap_servers, CONTROL, decode_control, trainer.on_control)
+    listen(app, config.bootstrap_servers, OBSERVATIONS, decode_report, trainer.on_heartbeat)
+    listen(app, config.bootstrap_servers, RUNS, lambda value: decode(value, RunEnded), trainer.on_run)
     with _status_served(config, trainer.metrics):
         run_shell(app, ThreadService(loop.run, loop.stop))
 
