@@ -11,6 +11,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Annotated
 
+import structlog
 import typer
 
 from headrace.app import commands
@@ -30,6 +31,7 @@ def main() -> None:
     to be taken down.
     """
     stop_signals.install()
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))  # results alone go to the output
     code = _run()
     if stop_signals.asked.is_set():
         stop_signals.leave(code)
