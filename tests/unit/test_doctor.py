@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from headrace.app.doctor import Severity, clocks, event_log, kafka, project, redis
+from headrace.app.doctor.diagnosis import diagnose
+from headrace.app.project.settings_sources import load_settings
 from headrace.bus.event import Event
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.bus.stream import Stream, after
@@ -169,3 +171,12 @@ def test_a_partition_that_holds_labels_up_is_named(missing: Any, known: dict[int
 def test_history_that_was_loaded_in_bulk_is_warned_of() -> None:
     assert [*project.check_stream(Stream("p", Ping, "at"))] == []
     assert worst(project.check_stream(Stream("p", Ping, "at", available_at=after("5m"))))[0] == "warning"
+
+
+def test_a_project_that_does_not_load_costs_no_other_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "headrace.toml").write_text('[project]\nstreams = ["nowhere_to_be_found"]\n')
+    found = list(diagnose(load_settings({"data_dir": tmp_path / "data", "event_log": str(tmp_path / "log")})))
+    assert found[0].subject == "project"
+    assert found[0].severity == "error"
+    assert {finding.subject for finding in found} >= {"redis", "kafka", "event log"}

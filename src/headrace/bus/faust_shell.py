@@ -80,7 +80,8 @@ def listen(
                 await handler(message)
 
     app.agent(channel, name=f"headrace.{topic}")(agent)
-    app.service(_Feed(app, channel, partial(TopicReader, bootstrap_servers, topic, decode)))
+    feed = _Feed(app, channel, partial(TopicReader, bootstrap_servers, topic, decode))
+    app.service(feed)  # pyright: ignore[reportArgumentType]  # it takes an instance too
 
 
 class _Feed(Service):  # type: ignore[misc]  # mode has no types

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from headrace.app.project.settings import Settings
     from headrace.bus.stream import Stream
     from headrace.features.definitions.view import FeatureView
+    from headrace.trainers.definitions import Model
 
 _START = "start them with `headrace up`, or set bootstrap_servers and redis_url"
 
@@ -31,12 +32,14 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
     """Check the project, Redis, Kafka and the event log. Changes nothing, and raises no HeadraceError."""
     streams: list[Stream] = []
     views: list[FeatureView] = []
+    models: list[Model] = []
     try:
         loaded = load_project(settings)
     except HeadraceError as failed:  # Kafka, Redis and the log can be checked all the same
         yield error("project", str(failed), "correct the definitions, or go to the folder of a project")
     else:
         streams, views = list(loaded.streams.values()), list(loaded.views.values())
+        models = list(loaded.models.values()) if settings.clock == "wall" else []  # else the time is another one
     servers, url = (found := known_addresses(settings)).bootstrap_servers, found.redis_url
     for stream in streams:
         yield from project.check_stream(stream)
@@ -52,7 +55,6 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
     else:
         log = EventLog(settings.event_log)
         yield from _part("kafka", partial(kafka.examine, servers, own_streams(streams), log))
-        models = list(loaded.models.values()) if settings.clock == "wall" else []  # else the time is another one
         yield from _part("clocks", partial(clocks.examine, servers, log, own_streams(streams), models, wall_clock()))
     yield from _part("event log", partial(event_log.examine, settings.event_log, own_streams(streams)))
     if servers is not None and url is not None:
