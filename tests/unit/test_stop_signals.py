@@ -25,6 +25,15 @@ mute = socket.create_server(("127.0.0.1", 0))
 AdminClient({"bootstrap.servers": f"127.0.0.1:{mute.getsockname()[1]}", "log_level": 0}).list_topics(timeout=60)
 """
 ON_ANOTHER_THREAD = "import threading, time; threading.Thread(target=time.sleep, args=(60,)).start()"
+AFTER_MAIN = """
+import threading, time
+def run():
+    while threading.main_thread().is_alive():
+        time.sleep(0.01)
+    print("main thread is over", flush=True)
+    time.sleep(60)
+threading.Thread(target=run).start()
+"""
 BEFORE = """
 from headrace.base.stopping import StopSignals
 stop = StopSignals(grace_s=1.0)
@@ -73,6 +82,14 @@ def test_a_signal_ends_a_process_wherever_it_waits(
     program.send_signal(number)
     by_itself = {-signal.SIGINT} if number == signal.SIGINT else set()  # Python's own end of a program
     assert program.wait(10) in {code, *by_itself}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_process_whose_main_thread_is_over(start: Started, number: signal.Signals, code: int) -> None:
+    program = start(BEFORE + AFTER_MAIN)
+    assert [line(program), line(program)] == ["ready", "main thread is over"]
+    program.send_signal(number)
+    assert program.wait(10) == code
 
 
 def test_a_registered_stop_is_called_and_the_process_ends_by_itself(start: Started) -> None:

@@ -90,6 +90,8 @@ class StopSignals:
         self.asked.set()
         if self._stops:
             self._stops[-1]()
+        elif not threading.main_thread().is_alive():
+            self.leave(128 + number)  # Python waits for other threads then, and would ignore an exception
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
         else:
