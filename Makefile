@@ -51,8 +51,12 @@ demo: $(STAMP)  ## replay January to June of real flights through the whole loop
 PYTEST = $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: test
-test: $(STAMP)  ## all tests, in two processes (TEST_ARGS="tests/unit -k cli", TEST_WORKERS=4)
-	@$(PYTEST) $(TEST_ARGS)
+test: $(STAMP)  ## the tests, in two processes, but for those that are long (TEST_ARGS="tests/unit -k cli", TEST_WORKERS=4)
+	@$(PYTEST) -m "not long" $(TEST_ARGS)
+
+.PHONY: test-long
+test-long: $(STAMP)  ## the long tests: 200 killed workers, stores that fail, two whole demos, ten seconds to stop in every state
+	@$(PYTEST) -m long $(TEST_ARGS)
 
 .PHONY: test-fast
 test-fast: $(STAMP)  ## the unit tests that need no servers, in a minute, for the inner loop (TEST_ARGS="-k cli")

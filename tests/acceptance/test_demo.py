@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 DAYS = 40
-pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from tests.support.demo_run import run_demo
 
 DAYS = 44
 """Version 1 comes on day 26, a dozen seconds before the end; the worker is killed half-way."""
-pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ from tests.support.waiting import eventually, until
 if TYPE_CHECKING:
     from headrace.app.local.services import LocalServices
 
-pytestmark = [pytest.mark.crash, pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.crash, pytest.mark.integration, pytest.mark.slow, pytest.mark.long]
 TOPICS = (
     DEFINITIONS, MODELS, MODEL_ACKS, DECISIONS, RUNS, RETRAIN_REQUESTS, OBSERVATIONS, CONTROL, EXCLUSIONS, REPLAYS,
 )  # fmt: skip

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from headrace.app.local.services import LocalServices
 
-pytestmark = [pytest.mark.crash, pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.crash, pytest.mark.integration, pytest.mark.slow, pytest.mark.long]
 STEPS = (*WORK_STEPS, *TAKE_OVER_STEPS, *CATCH_UP_STEPS)
 IN_A_LANE = {
     **{f"killed {step}": 5 for step in WORK_STEPS},

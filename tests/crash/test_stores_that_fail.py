@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from headrace.app.local.services import LocalServices
     from tests.support.crash.faults import Fault
 
-pytestmark = [pytest.mark.crash, pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.crash, pytest.mark.integration, pytest.mark.slow, pytest.mark.long]
 
 FORGETS = [
     faults.redis_emptied,

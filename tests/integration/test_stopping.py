@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from headrace.app.local.process import LocalService
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(600)]
 WITHIN_S = 10.0
-STARTS_S = 60.0
+STARTS_S = 180.0
 COMMANDS = {
     "worker": ["worker", "--log-level", "warning"],
     "trainer": ["trainer", "--log-level", "warning"],

@@ -11,7 +11,6 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Annotated
 
-import structlog
 import typer
 
 from headrace.app import commands
@@ -31,7 +30,6 @@ def main() -> None:
     to be taken down.
     """
     stop_signals.install()
-    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))  # results alone go to the output
     code = _run()
     if stop_signals.asked.is_set():
         stop_signals.leave(code)
@@ -81,3 +79,7 @@ def _root(
     ] = False,
 ) -> None:
     """Keep features fresh from events, retrain models when the data says so, and announce every new version."""
+    del version  # it has ended the process
+    from headrace.app.terminal.logs import plain_logs
+
+    plain_logs()

@@ -92,7 +92,7 @@ def shortened(text: str, longest: int) -> str:
     if len(text) <= longest:
         return text
     half = longest // 2
-    return f"{text[:half]} … {len(text) - 2 * half:,} characters are left out … {text[-half:]}"
+    return f"{text[:half]} … {len(text) - 2 * half:,} characters are left out … {text[len(text) - half :]}"
 
 
 def _parts(address: str) -> SplitResult | None:

@@ -22,6 +22,12 @@ _LONGEST = 4_000
 _FRAMES = 20
 
 
+def plain_logs() -> None:
+    """Write log lines to standard error, so that a command's output is its result alone. Called before each command."""
+    structlog.reset_defaults()
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+
+
 def configure_logs(level: str = "info", *, json: bool | None = None, colors: bool | None = None) -> None:
     """Write the log lines of headrace, and of every library that uses `logging`, in one format.
 
