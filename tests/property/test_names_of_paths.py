@@ -40,6 +40,7 @@ NAMES = (st.text(SPECIAL, min_size=1, max_size=12) | st.text(min_size=1, max_siz
 @example("-x")
 @example("~")
 @example("a?b")
+@example("_delta_log")
 def test_an_event_log_works_below_every_name_or_names_what_it_cannot_have(name: str) -> None:
     with tempfile.TemporaryDirectory() as below:
         place = Path(below) / name

@@ -2,7 +2,7 @@ r"""The names of places that headrace can use: folders, and the servers of Kafka
 
 Delta reads a path as a URL in some places: it takes ``[``, ``]``, ``|`` and ``^`` for parts of an address and stops the
 process, ``\`` for ``/``, and ``%41`` for ``A``. SQLite's address ends at ``?``. Neither takes control characters, and
-neither Delta nor Kafka takes a name that is not UTF-8. With an address that it cannot read, Kafka's client waits for
+neither Delta nor Kafka takes a name that is not UTF-8. A folder ``_delta_log`` is part of a table for Delta. With an address that it cannot read, Kafka's client waits for
 ever.
 """
 
@@ -15,6 +15,7 @@ from headrace.base.redaction import redacted
 from headrace.errors import SettingsError
 
 _REFUSED = re.compile(r"[\x00-\x1f\x7f\[\]|^\\?]|%[0-9A-Fa-f]{2}|[\ud800-\udfff]")
+_OF_DELTA = "_delta_log"
 _SERVER = re.compile(
     r"(?:(?:PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)://)?(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::(?P<port>\d+))?", re.ASCII
 )
@@ -33,10 +34,11 @@ def check_folder_name(place: str | Path, what: str) -> None:
         return
     path = str(Path(text).absolute())
     found = _REFUSED.search(path)
-    if found is None:
+    misread = _OF_DELTA if _OF_DELTA in Path(path).parts else found.group() if found else None
+    if misread is None:
         return
     message = (
-        f"{what} cannot be in {path!r}: the name has {found.group()!r}, and the libraries that write there misread it. "
+        f"{what} cannot be in {path!r}: the name has {misread!r}, and the libraries that write there misread it. "
         "Choose a folder without control characters, [ ] | ^ \\ ? and % before two hex digits: set data_dir or "
         "event_log"
     )
