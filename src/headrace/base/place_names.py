@@ -2,8 +2,8 @@ r"""The names of places that headrace can use: folders, and the servers of Kafka
 
 Delta reads a path as a URL in some places: it takes ``[``, ``]``, ``|`` and ``^`` for parts of an address and stops the
 process, ``\`` for ``/``, and ``%41`` for ``A``. SQLite's address ends at ``?``. Neither takes control characters, and
-neither Delta nor Kafka takes a name that is not UTF-8. A folder ``_delta_log`` is part of a table for Delta. With an address that it cannot read, Kafka's client waits for
-ever.
+neither Delta nor Kafka takes a name that is not UTF-8. A folder ``_delta_log`` is a part of a table for Delta. With an
+address that it cannot read, Kafka's client waits for ever.
 """
 
 from __future__ import annotations
