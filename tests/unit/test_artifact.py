@@ -18,6 +18,8 @@ from headrace.models import artifact
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow  # a second and more for its scenes
+
 TREES = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
 
 
@@ -49,7 +51,6 @@ def test_a_loaded_estimator_predicts_the_same_bits(model: Pipeline, stored: arti
     assert np.array_equal(loaded.predict_proba(x), model.predict_proba(x))
 
 
-@pytest.mark.slow
 def test_equal_estimators_have_equal_content_and_others_have_not(stored: artifact.Artifact) -> None:
     again = artifact.dump(fitted())
     assert again.digest != stored.digest  # skops stores memory addresses

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from headrace.models.manifest import Manifest
 
+pytestmark = pytest.mark.slow  # a second and more for its scenes
+
 T1, T2 = day(LIVE_FROM), day(50)
 BAD = TimeSpan(from_us=day(10), to_us=day(12), reason="the till was broken")
 GOLDEN = b'{"type":"excluded","id":"x","model":null,"from_us":1,"to_us":2,"reason":"broken","at_us":3,"format":1}'
@@ -129,7 +131,6 @@ def kept(shop: Shop, name: str) -> Manifest:
     return manifest.decode(artifact.fetch(found.manifest_uri))
 
 
-@pytest.mark.slow
 def test_a_run_leaves_out_what_is_excluded_and_its_manifest_lists_it(shop: Shop) -> None:
     holdout = TimeSpan(from_us=day(40), to_us=day(41), reason="a sale")
     exclusions = MemoryExclusions()

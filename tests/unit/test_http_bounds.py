@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
+pytestmark = pytest.mark.slow  # a second and more for its scenes
+
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 LIMITS = ConnectionLimits(head_bytes=2_000, head_timeout="400ms", connections=20, answered="2s")
 

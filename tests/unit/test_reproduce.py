@@ -34,6 +34,8 @@ from tests.support.orders_model import (
 if TYPE_CHECKING:
     from headrace.trainers.definitions import Model
 
+pytestmark = pytest.mark.slow  # a second and more for its scenes
+
 SERVED = replace(model, learn_from="logged")
 
 
@@ -72,7 +74,6 @@ def said(found: Reproduction) -> dict[str, tuple[Any, Any]]:
     return {each.what: (each.then, each.now) for each in found.differences}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_version_is_made_again_to_the_bit(shop: Shop, version: int) -> None:
     found = reproduce(shop, version)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.slow  # a second and more for its scenes
+
 T1, T2 = day(LIVE_FROM), day(50)
 
 
@@ -71,7 +73,6 @@ def rollback(_: ModelEvent, number: int) -> ModelEvent:
     return ModelEvent(id=f"back-{number}", model=model.name, at_us=T2, data=RolledBack(version=1, reason="worse"))
 
 
-@pytest.mark.slow
 def test_a_log_that_does_not_answer_is_no_failed_run(live: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be a baseline, and ask for patience with a model that nothing is known of."""
     with monkeypatch.context() as away:
@@ -91,7 +92,6 @@ def test_a_better_challenger_is_published(live: Shop) -> None:
     assert live.state.void == ()
 
 
-@pytest.mark.slow
 def test_a_challenger_that_lost_the_race_is_judged_against_the_new_champion(live: Shop) -> None:
     """The new champion has answered nothing yet: there is nothing to compare with."""
     contest(live, competitor)
@@ -103,7 +103,6 @@ def test_a_challenger_that_lost_the_race_is_judged_against_the_new_champion(live
     assert (live.state.version, [void.event.id for void in live.state.void]) == (100, ["returns-second-v2"])
 
 
-@pytest.mark.slow
 def test_a_challenger_that_beats_the_new_champion_too_is_published(live: Shop) -> None:
     """Somebody rolled back to version 1 meanwhile, which has answered for twenty days."""
     contest(live, rollback)
@@ -116,7 +115,6 @@ def test_a_challenger_that_beats_the_new_champion_too_is_published(live: Shop) -
     assert finished.gate["looks_max"] == 2
 
 
-@pytest.mark.slow
 def test_a_challenger_that_loses_every_race_gives_up_and_says_why(live: Shop) -> None:
     contest(live, rollback, times=9)
     finished = live.runner().run(request("second", T2))
@@ -126,14 +124,12 @@ def test_a_challenger_that_loses_every_race_gives_up_and_says_why(live: Shop) ->
     assert live.state.version == 1
 
 
-@pytest.mark.slow
 def test_somebody_else_answered_the_same_request(live: Shop) -> None:
     contest(live, lambda event, _: msgspec.structs.replace(event, id="theirs"))
     finished = live.runner().run(request("second", T2))
     assert (finished.outcome, finished.version, finished.event_id) == ("published", 2, "theirs")
 
 
-@pytest.mark.slow
 def test_a_publication_that_would_be_void_again_fails_at_once(live: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A version number that is taken stays taken."""
     monkeypatch.setattr(live.registry, "_next_version", lambda _: 1)
@@ -169,7 +165,6 @@ def forgetful(X: Any, y: Any, run: Any) -> Any:  # noqa: N803
     return Forgetful().fit(X, y)
 
 
-@pytest.mark.slow
 def test_a_version_that_no_application_could_load_is_a_failed_run(shop: Shop) -> None:
     shop.pool = FitPool()  # the word comes out of the child process
     finished = shop.runner(replace(model, train=with_imputer)).run(request("first", T1))
@@ -182,7 +177,6 @@ def test_a_version_that_no_application_could_load_is_a_failed_run(shop: Shop) ->
     assert trusting.run(request("again", T1)).outcome == "published"
 
 
-@pytest.mark.slow
 def test_a_version_that_predicts_otherwise_once_loaded_is_a_failed_run(shop: Shop) -> None:
     runner = shop.runner(replace(model, train=forgetful), options=RunOptions(trusted=[f"{__name__}.Forgetful"]))
     finished = runner.run(request("first", T1))
@@ -194,7 +188,6 @@ def talkative(X: Any, y: Any, run: Any) -> Any:  # noqa: N803
     raise ValueError(f"{run.model} has no use for {X.to_dict()} and {y.tolist()}")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("where", ["inline", pytest.param("child", marks=pytest.mark.slow)])
 def test_the_reason_of_a_failed_run_has_a_bound(shop: Shop, where: str) -> None:
     shop.pool = FitPool() if where == "child" else shop.pool

@@ -17,6 +17,8 @@ from tests.support.waiting import until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow  # a second and more for its scenes
+
 WAITS = "import threading; threading.Event().wait()"
 IN_C = """
 import socket
@@ -154,7 +156,6 @@ def endless(*_: object) -> object:
         time.sleep(1)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
 def test_a_fit_ends_with_its_trainer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
