@@ -18,7 +18,7 @@ from tests.support.waiting import until
 if TYPE_CHECKING:
     from tests.support.crash.scene import Scene
 
-pytestmark = [pytest.mark.crash, pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.crash, pytest.mark.integration, pytest.mark.slow, pytest.mark.long]
 
 
 def ends_exact(scene: Scene) -> None:

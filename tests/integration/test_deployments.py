@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from headrace.app.local.services import LocalServices
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture
