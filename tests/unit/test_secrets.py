@@ -189,6 +189,7 @@ def test_the_error_of_pydantic_does_not_show_what_came() -> None:
 COMMANDS = ["config", "config --explain", "config --json", "config --explain --json", "ping", "ping --json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_command_prints_a_secret(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
