@@ -52,6 +52,13 @@ spending = FeatureView(
 Batch = list[tuple[int, int, float, str]]
 
 
+def batches_of(*, visitors: int, minutes: int, most: int) -> st.SearchStrategy[list[Batch]]:
+    """Up to five batches of up to ``most`` visits each."""
+    who, when, amount = st.integers(0, visitors - 1), st.integers(0, minutes), st.integers(0, 9).map(float)
+    visit = st.tuples(who, when, amount, st.sampled_from("abcde"))
+    return st.lists(st.lists(visit, min_size=1, max_size=most), min_size=1, max_size=5)
+
+
 def fields(batches: list[Batch], forget_after: set[int]) -> list[bytes | None]:
     """What the store holds of each visitor in the end."""
     store, judge = MemoryOnlineStore(), RecordJudge(visits)
@@ -78,15 +85,7 @@ def fields(batches: list[Batch], forget_after: set[int]) -> list[bytes | None]:
 
 @settings(deadline=None, max_examples=examples(50))  # two whole workers' folds an example
 @given(
-    st.lists(
-        st.lists(
-            st.tuples(st.integers(0, 199), st.integers(0, 30), st.integers(0, 9).map(float), st.sampled_from("abcde")),
-            min_size=1,
-            max_size=120,
-        ),
-        min_size=1,
-        max_size=5,
-    ),
+    batches_of(visitors=200, minutes=30, most=120),
     st.sets(st.integers(0, 4)),
 )
 def test_forgetting_an_entity_changes_no_byte(batches: list[Batch], forget_after: set[int]) -> None:
@@ -95,15 +94,7 @@ def test_forgetting_an_entity_changes_no_byte(batches: list[Batch], forget_after
 
 @settings(deadline=None, max_examples=examples(50))
 @given(
-    st.lists(
-        st.lists(
-            st.tuples(st.integers(0, 9), st.integers(0, 600), st.integers(0, 9).map(float), st.sampled_from("abcde")),
-            min_size=1,
-            max_size=60,
-        ),
-        min_size=1,
-        max_size=5,
-    ),
+    batches_of(visitors=10, minutes=600, most=60),
     st.sets(st.integers(0, 4)),
     st.sampled_from([0, 20]),
 )

@@ -69,7 +69,7 @@ def failing(secret: str) -> None:
 
 
 def logged(write: Callable[[], None], *, as_json: bool) -> str:
-    """What is logged while a function runs and raises."""
+    """The text that is logged while a function runs and raises."""
     stream, before = io.StringIO(), sys.stderr
     sys.stderr = stream
     try:

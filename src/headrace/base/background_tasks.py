@@ -129,4 +129,4 @@ class BackgroundTasks:
 
 
 TASKS = BackgroundTasks()
-"""Those of this process."""
+"""The background tasks of this process."""

@@ -82,7 +82,7 @@ class UnreadableRecords:
 
 
 UNREADABLE = UnreadableRecords()
-"""Those of this process: all its readers share them."""
+"""The unreadable records of this process. All its readers share this object."""
 R = TypeVar("R", bound=KafkaRecord)
 T = TypeVar("T")
 

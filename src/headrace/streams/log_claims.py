@@ -10,13 +10,13 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import msgspec
-import structlog
 
 from headrace.bus import message
 from headrace.bus.producer import EventProducer
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import EVENT_LOGS, FOR_EVER, TopicPlan, admin, ensure_topics, existing_incarnations
-from headrace.errors import CodecError, OtherLogError
+from headrace.bus.unreadable_records import readable
+from headrace.errors import OtherLogError
 from headrace.event_log.log_identity import LogIdentity
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from headrace.features.online.store import OnlineStore
 
-logger = structlog.get_logger(__name__)
 FORMAT = 1
 _DOCUMENT = "event-log"
 
@@ -92,13 +91,8 @@ class LogClaims:
     def _on_kafka(self) -> LogIdentity | None:
         if not existing_incarnations(admin(self._servers), [EVENT_LOGS]):
             return None
-        claims = []
         with closing(TopicTail(self._servers, [EVENT_LOGS], from_beginning=True)) as tail:
-            for record in tail.drain():
-                try:
-                    claims.append(decode(record.value()))
-                except CodecError as error:
-                    logger.warning("a claim of an event log is passed over", offset=record.offset(), error=str(error))
+            claims = list(readable(tail.drain(), lambda record: decode(record.value())))
         found = in_force(claims, self._namespace)
         return None if found is None else LogIdentity(found.log, found.place)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from headrace.bus.source_partition import RecordPlace
 from headrace.bus.topics import dead_letter_topic
 from headrace.errors import RefusedError, TerminalError
 
@@ -24,7 +25,7 @@ logger = structlog.get_logger(__name__)
 
 def letter_id(source: SourcePartition, offset: int) -> str:
     """Return the permanent id of a rejected record: ``<topic id>-<partition>-<offset>``."""
-    return f"{source.text}-{offset}"
+    return RecordPlace(source, offset).text
 
 
 @dataclass(frozen=True)
