@@ -67,6 +67,10 @@ soak: $(STAMP)  ## at least 1,000 workers killed among all other faults, and eac
 	$(BIN)/python -m tests.crash.soak $(SOAK_ARGS)
 	$(BIN)/python -m pytest tests/property --hypothesis-profile=soak --timeout=0
 
+.PHONY: soak-http
+soak-http: $(STAMP)  ## attack `headrace serve` for ten minutes and measure how others are answered (SOAK_ARGS="--minutes 2")
+	$(BIN)/python -m tests.crash.http_attack $(SOAK_ARGS)
+
 .PHONY: bench
 bench: $(STAMP) $(if $(PEERS),$(PEERS_STAMP))  ## ratios against floors in one run (BENCH="ingest --events 200000", PEERS=1 adds peers)
 	$(BIN)/python -m benchmarks $(BENCH) $(if $(PEERS),--peers-python $(PEERS_VENV)/bin/python)

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import signal
-import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from redis import Redis
 
 from headrace.features.online.redis.redis_store import RedisOnlineStore
-from tests.support.http_scene import Answered, ask
 from tests.support.lookups_scene import Worker, sale
+from tests.support.serve_process import await_ready, served
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -28,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from headrace.app.local.services import LocalServices
+    from tests.support.http_scene import Answered
 
 pytestmark = pytest.mark.integration
 REQUEST = {"service": "risk", "entities": [{"shop": "a", "till": 1}], "as_of": "2020-01-01T00:04:00Z"}
@@ -43,56 +40,6 @@ def folded(services: LocalServices, namespace: str) -> Iterator[str]:
     worker.fold(1)
     yield namespace
     store.close()
-
-
-class Serving:
-    """The process."""
-
-    def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path, context: Any) -> None:
-        self.process, self.url, self._log, self._context = process, url, log, context
-
-    def ask(self, path: str, body: Any = None, **options: Any) -> Answered:
-        return ask(f"{self.url}{path}", body, context=self._context, **options)
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(30)
-
-    def log(self) -> str:
-        return self._log.read_text()
-
-
-@contextmanager
-def served(
-    services: LocalServices, namespace: str, folder: Path, *arguments: str, context: Any = None, **environment: str
-) -> Iterator[Serving]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
-    environ |= {"HEADRACE_NAMESPACE": namespace, "HEADRACE_REDIS_URL": services.redis_url, **environment}
-    command = [sys.executable, "-m", "headrace", "serve", "--port", str(port), *arguments]
-    log = folder / "serve.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, env=environ, cwd=folder, stderr=output)
-    found = Serving(process, f"http{'s' if context else ''}://127.0.0.1:{port}", log, context)
-    try:
-        await_ready(found)
-        yield found
-    finally:
-        process.kill()
-        process.wait()
-
-
-def await_ready(found: Serving) -> None:
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        assert found.process.poll() is None, found.log()
-        try:
-            if found.ask("/livez").status == 200:
-                return
-        except ConnectionError:
-            time.sleep(0.05)
-    raise AssertionError(found.log())
 
 
 def test_serve_answers_with_a_key_and_never_shows_the_key(services: LocalServices, folded: str, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 from contextlib import ExitStack, closing, suppress
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,8 +20,9 @@ from headrace.serving.features import FeatureClient
 from headrace.serving.http import ConnectionLimits, HttpOptions, RequestLimits, application
 from headrace.serving.http.server import ServerOptions, configuration
 from headrace.serving.http.worker_processes import DrainingServer
+from tests.support.http_fuzz import ANY_BODY, ANY_BYTES, LIVEZ, PATHS
 from tests.support.http_scene import InThreads, ask, serving
-from tests.support.lookups_scene import filled, shops
+from tests.support.lookups_scene import filled
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow  # a second and more for its scenes
 
-LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 LIMITS = ConnectionLimits(head_bytes=2_000, head_timeout="400ms", connections=20, answered="2s")
 
 
@@ -243,38 +242,9 @@ def test_a_client_that_does_not_read_its_answer_is_ended() -> None:
 
 # -- any bytes ---------------------------------------------------------------------------------------------------------
 
-PIECES = [
-    LIVEZ,
-    *[
-        b"GET ",
-        b"/livez ",
-        b"HTTP/1.1\r\n",
-        b"HTTP/9.9\r\n",
-        b"Host: x\r\n",
-        b"\r\n",
-        b"\n",
-        b"\r",
-        b": ",
-        b"\0",
-        b"\xff",
-        b" ",
-    ],
-    *[
-        b"POST /features HTTP/1.1\r\n",
-        b"OPTIONS * HTTP/1.1\r\n",
-        b"CONNECT x:1 HTTP/1.1\r\n",
-        b"GET /%ff%00 HTTP/1.1\r\n",
-    ],
-    *[b"Content-Length: 5\r\n", b"Content-Length: -1\r\n", b"Content-Length: 99999999999\r\n", b"hello", b"{}"],
-    *[b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: chunked, gzip\r\n", b"ffffffffffffffff\r\n"],
-    *[b"5\r\nhello\r\n", b"0\r\n\r\n", b"Expect: 100-continue\r\n", b"Connection: close\r\n"],
-    *[b"Connection: Upgrade\r\nUpgrade: websocket\r\n", b"a" * 3_000, b"GET http://x/livez HTTP/1.1\r\n"],
-    *[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00"],
-]
-
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(st.lists(st.one_of(st.sampled_from(PIECES), st.binary(max_size=30)), max_size=8))
+@given(ANY_BYTES)
 def test_no_bytes_stop_the_server(url: str, pieces: list[bytes]) -> None:
     with closing(connected(url)) as connection:
         with suppress(OSError):
@@ -286,35 +256,8 @@ def test_no_bytes_stop_the_server(url: str, pieces: list[bytes]) -> None:
     assert ask(f"{url}/livez").status == 200
 
 
-SCALAR = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["a", 1])
-JSON = st.recursive(
-    SCALAR, lambda one: st.lists(one, max_size=3) | st.dictionaries(st.text(max_size=5), one, max_size=3)
-)
-NAMES = (
-    st.sampled_from(["risk", "shop", "till", f"shop@{shops.version}", "shop:n_10m", "till:last_1h", "shop@0", ""])
-    | JSON
-)
-ROW = st.fixed_dictionaries({}, optional={"shop": SCALAR, "till": SCALAR, "more": JSON})
-REQUEST = st.fixed_dictionaries(
-    {},
-    optional={
-        "service": NAMES,
-        "views": st.lists(NAMES, max_size=3) | JSON,
-        "entities": st.lists(ROW, max_size=3)
-        | st.dictionaries(st.sampled_from(["shop", "till"]), st.lists(SCALAR))
-        | JSON,
-        "as_of": st.datetimes(timezones=st.timezones()).map(datetime.isoformat) | JSON,
-        "request": ROW | st.lists(ROW, max_size=3) | JSON,
-        "offsets": JSON,
-        "features": st.lists(NAMES, max_size=3) | JSON,
-        "feature_service": NAMES,
-        "full_feature_names": st.booleans() | JSON,
-    },
-)
-
-
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(st.sampled_from(["/features", "/get-online-features"]), REQUEST | JSON)
+@given(st.sampled_from(PATHS), ANY_BODY)
 def test_no_json_is_a_fault_of_the_server(url: str, path: str, body: Any) -> None:
     answered = ask(f"{url}{path}", json.dumps(body).encode())
     assert answered.status in {200, 400, 404, 413, 422}, answered.body
