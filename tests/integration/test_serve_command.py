@@ -92,13 +92,11 @@ def test_serve_counts_all_processes_together_and_replaces_one_that_dies(
         for _ in range(20):
             assert it.ask("/features", REQUEST).status == 200
         line = 'headrace_http_requests_total{path="/features",status="200"} 20.0'
-        assert line in it.ask("/metrics").body.decode().splitlines()
+        until(lambda: line in it.ask("/metrics").body.decode().splitlines(), 20)  # counted after the answer went out
         workers = [child for child in psutil.Process(it.process.pid).children() if "spawn_main" in str(child.cmdline())]
         assert len(workers) == 2
         workers[0].kill()
-        until = time.monotonic() + 30
-        while time.monotonic() < until and str(workers[0].pid) not in it.log():
-            time.sleep(0.1)
+        until(lambda: str(workers[0].pid) in it.log(), 30)
         await_ready(it)
         assert it.ask("/features", REQUEST).status == 200
         assert it.stop(signal.SIGINT) == 0
