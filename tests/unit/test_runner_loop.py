@@ -85,6 +85,23 @@ def test_a_stop_gives_a_run_up_and_its_request_is_taken_again() -> None:
     assert (group.committed, answered.done) == (0, 0)
 
 
+def test_a_request_that_was_answered_gets_the_same_answer_without_a_run() -> None:
+    runner, group, said = Failing(0), Group(), list[RunEnded]()
+    known, unread = {"r": FINISHED}, [BusUnavailableError("no answer")]
+
+    def ended(request_id: str) -> RunEnded | None:
+        if unread:
+            raise unread.pop()
+        return known.get(request_id)
+
+    loop = RunnerLoop("127.0.0.1:1", "g", dict, said.append, ended)
+    with ThreadPoolExecutor(1) as pool:
+        runners = {"m": cast("TrainingRunner", runner)}
+        for _ in range(2):
+            loop._take(cast("Consumer", group), pool, runners, cast("Message", Request()))
+    assert (runner.done, said, group.committed) == (0, [FINISHED, FINISHED], 2)
+
+
 def test_a_run_waits_for_what_does_not_answer_and_is_answered_once() -> None:
     runner, answer, group = Failing(2), Failing(1), Group()
     loop = RunnerLoop("127.0.0.1:1", "g", dict, cast("Any", answer))

@@ -54,7 +54,7 @@ def test_the_first_version_waits_for_its_rows() -> None:
     assert decision.progress == pytest.approx(0.6602)
     fired = policy().evaluate(TriggerState(), see(1, 20_000))
     assert (fired.fired, fired.rule, fired.progress) == (True, "first", 1.0)
-    assert fired.after.request == fired.request == request_id("delay", "first", None)
+    assert fired.after.request == fired.request == request_id("delay", None)
 
 
 def test_volume_counts_from_the_last_finished_run_and_says_how_far_it_is() -> None:
@@ -133,17 +133,27 @@ def test_finishing_the_same_run_twice_changes_nothing() -> None:
     assert after_run(once, late) == once
 
 
-def test_the_request_id_depends_on_model_rule_and_baseline_alone() -> None:
+def test_the_request_id_depends_on_model_and_baseline_alone() -> None:
     first = policy().evaluate(after("published"), see(10, 70_000))
-    later = policy().evaluate(after("published"), see(20, 90_000))
+    later = policy(any_of(volume(labels=20_000), schedule(every="15d"))).evaluate(after("published"), see(20, 90_000))
+    assert (first.rule, later.rule) == ("volume", "volume+schedule")
     assert first.request == later.request
-    others = {
-        request_id("fraud", "volume", None),
-        request_id("delay", "volume", None),
-        request_id("delay", "drift", None),
-        first.request,
-    }
-    assert len(others) == 4
+    assert len({request_id("fraud", None), request_id("delay", None), first.request}) == 3
+
+
+@pytest.mark.parametrize("outcome", ["published", "refused", "postponed", "failed"])
+def test_the_end_of_an_earlier_run_does_not_move_the_baseline_back(outcome: RunOutcome) -> None:
+    old = Baseline(run="r0", outcome=outcome, t_us=T0 - WEEK, matured_labels=30_000)
+    state = after("refused")
+    assert after_run(state, old) is state
+    waiting = replace_request(state, "r0")
+    assert after_run(waiting, old).baseline == msgspec.structs.replace(
+        old, matured_labels=50_000 if outcome == "postponed" else 30_000
+    )
+
+
+def replace_request(state: TriggerState, request: str) -> TriggerState:
+    return msgspec.structs.replace(state, request=request)
 
 
 def test_combined_triggers_count_and_name_the_deciding_rules() -> None:

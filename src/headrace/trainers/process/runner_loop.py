@@ -30,8 +30,9 @@ class RunnerLoop:
     """Answers retrain requests in a thread of its own: :meth:`run` until :meth:`stop`.
 
     A request is committed after its answer is on the bus. If the trainer dies during a run, the request is taken again,
-    and its id keeps the version single. If Kafka or the event log does not answer, the run waits and starts again. A
-    request that cannot be read is left out. A stop does not wait for a run: the next trainer takes its request again.
+    and its id keeps the version single. A request that was answered before, as ``ended`` says, gets the same answer
+    again without a run. If Kafka or the event log does not answer, the run waits and starts again. A request that
+    cannot be read is left out. A stop does not wait for a run: the next trainer takes its request again.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class RunnerLoop:
         group: str,
         runners: Callable[[], Mapping[str, TrainingRunner]],
         answer: Callable[[RunEnded], None],
+        ended: Callable[[str], RunEnded | None] = lambda _: None,
     ) -> None:
         self._servers = bootstrap_servers
         self._group = group
         self._make_runners = runners
         self._answer = answer
+        self._ended = ended
         self._stopping = threading.Event()
         self._patiently = UntilAvailable(self._stopping)
         self._waiting: deque[Message] = deque()
@@ -96,6 +99,11 @@ class RunnerLoop:
     def _answer_one(
         self, consumer: Consumer, pool: ThreadPoolExecutor, runner: TrainingRunner, request: RetrainRequest
     ) -> None:
+        before = self._patiently(lambda: self._ended(request.request_id))
+        if before is not None:
+            logger.info("the request was answered before", request=request.request_id, outcome=before.outcome)
+            self._patiently(lambda: self._answer(before))
+            return
         logger.info("run begins", request=request.request_id, rule=request.rule)
         consumer.pause(consumer.assignment())
         finished = self._patiently(lambda: self._run(consumer, pool, runner, request))

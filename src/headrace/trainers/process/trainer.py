@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections import deque
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -36,6 +35,7 @@ from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_top
 from headrace.models.mlflow_registry import MlflowRegistry
 from headrace.models.publication_signing import UNSIGNED, PublicationSigning
 from headrace.trainers.data.exclusions import KafkaExclusions
+from headrace.trainers.process.ended_runs import EndedRuns
 from headrace.trainers.process.runner_loop import RunnerLoop
 from headrace.trainers.process.trainer_metrics import TrainerMetrics
 from headrace.trainers.process.trigger_consumer import TriggerConsumer
@@ -100,25 +100,17 @@ class Trainer:
         self._triggers = TriggerConsumer(
             models, self._log, model_events, self._send, exclusions, report=self.metrics.recorded
         )
-        self._run_tail = TopicTail(config.bootstrap_servers, [RUNS], from_beginning=True)
-        self._runs = self._ended_runs()
-        self._triggers.restore(_decisions(config.bootstrap_servers), self._runs)
-        self._untold: deque[RunEnded] = deque()
+        self._runs = EndedRuns(TopicTail(config.bootstrap_servers, [RUNS], from_beginning=True))
+        known = self._runs.known()
+        self._triggers.restore(_decisions(config.bootstrap_servers), known)
+        self._told = len(known)
         self._next_tick_us = 0
         self._busy = asyncio.Lock()
 
-    def _ended_runs(self) -> list[RunEnded]:
-        """Return the ends of runs since the last call.
-
-        None is missed between the history and the agent's first message.
-        """
-        return list(readable(self._run_tail.drain(), lambda record: decode(record.value(), RunEnded)))
-
     def _tick(self, t_us: int) -> None:
-        self._untold += self._ended_runs()
-        while self._untold:
-            self._triggers.run_ended(self._untold[0])  # an error leaves it for the next tick
-            self._untold.popleft()
+        for run in self._runs.known()[self._told :]:
+            self._triggers.run_ended(run)  # an error leaves it for the next tick
+            self._told += 1
         self._triggers.tick(t_us)
 
     def _send(self, topic: str, key: bytes, value: bytes) -> None:
@@ -172,7 +164,7 @@ class Trainer:
 
     def _looks(self, model: str) -> list[tuple[int, int]]:
         """The holdout days that earlier runs of the model have looked at."""
-        return [run.holdout_days for run in self._runs if run.model == model and run.holdout_days]
+        return [run.holdout_days for run in self._runs.known() if run.model == model and run.holdout_days]
 
     def loop(self) -> RunnerLoop:
         """Make the loop that answers retrain requests."""
@@ -183,7 +175,8 @@ class Trainer:
             producer.put(RUNS, finished.model.encode(), msgspec.json.encode(finished))
             producer.flush()
 
-        return RunnerLoop(config.bootstrap_servers, f"{config.namespace}-trainers", self.runners, answer)
+        group = f"{config.namespace}-trainers"
+        return RunnerLoop(config.bootstrap_servers, group, self.runners, answer, self._runs.find)
 
 
 def _decisions(bootstrap_servers: str) -> list[DecisionRecord]:

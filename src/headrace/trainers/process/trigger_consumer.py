@@ -1,37 +1,54 @@
-"""Evaluates the pure rules at each tick, records every decision with its reason, and asks for runs."""
+"""Evaluates the pure rules at each tick, records what they decide and why, and asks for runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import structlog
 
+from headrace.base.redaction import without_secrets
 from headrace.bus.topics import DECISIONS, RETRAIN_REQUESTS
+from headrace.errors import UnavailableError
 from headrace.models.model_event_log import FoldedEvents, ModelEventLog
 from headrace.trainers.data.exclusions import Exclusions, MemoryExclusions, excluded_spans
 from headrace.trainers.data.model_log import ModelLog
+from headrace.trainers.process.decision_changes import DecisionChanges
+from headrace.trainers.process.evaluations import PATIENCE_S, Backoff, Evaluations
 from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded
 from headrace.trainers.triggers.trigger_state import Baseline, TriggerState, after_run, with_pin, without_pin
 
 if TYPE_CHECKING:
     from headrace.event_log.event_log import EventLog
+    from headrace.models.manifest import TimeSpan
     from headrace.models.model_state import ModelState
     from headrace.trainers.definitions import Model
     from headrace.trainers.triggers.evidence import Evidence
     from headrace.trainers.triggers.trigger_policy import Decision
 
 logger = structlog.get_logger(__name__)
+_LONGEST_REASON = 2_000
 SendMessage = Callable[[str, bytes, bytes], None]
 """Sends (topic, key, value). It returns when the broker has the message."""
+
+
+class _Evaluated(NamedTuple):
+    """The result of an evaluation. ``base`` is the state at its beginning."""
+
+    base: TriggerState
+    evidence: Evidence
+    decision: Decision
 
 
 class TriggerConsumer:
     """Decides for all models of a project. Not for several threads at once.
 
-    The state is in the decision records: call :meth:`restore` with the old records and the ends of runs first.
-    ``report`` is called with each record that was sent.
+    The state is in the decision records: call :meth:`restore` with the old records and the ends of runs first. A
+    decision is written if it says something new, and once an hour. ``report`` is called with each decision, written or
+    not. A model whose rule raises is recorded with the error, and tried again; one that takes longer than
+    ``patience_s`` goes on in its thread. Neither holds up another model.
     """
 
     def __init__(
@@ -43,6 +60,7 @@ class TriggerConsumer:
         exclusions: Exclusions | None = None,
         *,
         report: Callable[[DecisionRecord], None] = lambda _: None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self._models = {model.name: model for model in models}
         self._logs = {model.name: ModelLog(model, log) for model in models}
@@ -53,6 +71,9 @@ class TriggerConsumer:
         self._ticked_us: dict[str, int] = {}
         self._report = report
         self._held: dict[str, set[str]] = {}
+        self._changes = DecisionChanges()
+        self._backoff = Backoff()
+        self._evaluations: Evaluations[_Evaluated] = Evaluations(patience_s)
 
     def restore(self, records: Sequence[DecisionRecord], runs: Sequence[RunEnded]) -> None:
         """Continue from the last record of each model, and process the runs that have ended since then."""
@@ -60,38 +81,69 @@ class TriggerConsumer:
             if record.model in self._states:
                 self._states[record.model] = record.state
                 self._ticked_us[record.model] = max(record.t_us, self._ticked_us.get(record.model, 0))
+                self._changes.written(record)
         for run in runs:
-            state = self._states.get(run.model)
-            if state is not None and (state.baseline is None or run.t_us > state.baseline_t_us):
-                self.run_ended(run)
+            self.run_ended(run)
 
     def tick(self, t_us: int) -> None:
         """Evaluate every model's rules at ``t_us``. A tick that was evaluated before changes nothing."""
+        excluded = list(self._exclusions.in_force().values())
         for name, model in self._models.items():
-            if t_us > self._ticked_us.get(name, -1):
-                self._evaluate(model, t_us)
-                self._ticked_us[name] = t_us
+            if t_us > self._ticked_us.get(name, -1) and not self._backoff.holds(name):
+                self._evaluate(model, t_us, excluded_spans(excluded, name))
 
-    def _evaluate(self, model: Model, t_us: int) -> None:
-        model_state = self._events.state(model.name)
-        excluded = excluded_spans(self._exclusions.in_force().values(), model.name)
-        evidence = self._logs[model.name].evidence(t_us, model_state.version, excluded)
-        state = _as_published(self._states[model.name], model_state, t_us, evidence.matured_labels)
-        decision = model.policy.evaluate(state, evidence)
+    def _evaluate(self, model: Model, t_us: int, excluded: Sequence[TimeSpan]) -> None:
+        """Evaluate one model. Whatever its rules and its data raise is recorded, and concerns no other model."""
+        state, published = self._states[model.name], self._events.state(model.name)
+        try:
+            found = self._evaluations.result(model.name, partial(self._judged, model, state, published, t_us, excluded))
+        except Exception as error:  # noqa: BLE001 - the rules and train functions of a user raise anything
+            self._failed(model.name, t_us, error)
+            return
+        if found is None:
+            logger.warning("the evaluation of a model is slow: the others go on", model=model.name)
+            return
+        self._backoff.worked(model.name)
+        if found.base is state:  # else a run has ended meanwhile: the next tick judges anew
+            self._decided(model.name, found)
+
+    def _judged(
+        self, model: Model, state: TriggerState, published: ModelState, t_us: int, excluded: Sequence[TimeSpan]
+    ) -> _Evaluated:
+        """Measure and judge. It runs in a thread of its own, and changes nothing."""
+        evidence = self._logs[model.name].evidence(t_us, published.version, excluded)
+        seen = _as_published(state, published, t_us, evidence.matured_labels)
+        return _Evaluated(state, evidence, model.policy.evaluate(seen, evidence))
+
+    def _decided(self, model: str, found: _Evaluated) -> None:
+        decision = found.decision
         if decision.fired and decision.request is not None:
-            self._ask(model.name, decision, decision.request)
+            self._ask(model, decision, decision.request)
         self._record(
             DecisionRecord(
-                model=model.name,
+                model=model,
                 kind="evaluated",
-                t_us=t_us,
+                t_us=decision.t_us,
                 reason=decision.reason,
                 state=decision.after,
                 decision=decision,
             )
         )
-        self._name_waiting(model.name, evidence)
-        self._states[model.name] = decision.after  # only after it was sent: otherwise it is sent again
+        self._name_waiting(model, found.evidence)
+        self._states[model] = decision.after  # only after it was sent: otherwise it is sent again
+        self._ticked_us[model] = decision.t_us
+
+    def _failed(self, model: str, t_us: int, error: Exception) -> None:
+        """Log and record an error of one model. A store that does not answer says nothing of the model."""
+        if isinstance(error, UnavailableError):
+            logger.warning("a model cannot be evaluated now", model=model, error=str(error))
+            return
+        self._backoff.failed(model)
+        reason = without_secrets(f"{type(error).__name__}: {error}", _LONGEST_REASON)
+        record = DecisionRecord(model=model, kind="error", t_us=t_us, reason=reason, state=self._states[model])
+        if self._changes.wanted(record):
+            logger.error("the rules of a model fail", model=model, exc_info=error)
+        self._record(record)
 
     def _name_waiting(self, model: str, evidence: Evidence) -> None:
         """Log what holds the labels of a model up, whenever it changes."""
@@ -116,23 +168,28 @@ class TriggerConsumer:
     def run_ended(self, run: RunEnded) -> None:
         """Called when a run ended: it becomes the new baseline."""
         state = self._states.get(run.model)
-        if state is None or (state.baseline is not None and state.baseline.run == run.request_id):
+        if state is None:
             return
         baseline = Baseline(run=run.request_id, outcome=run.outcome, t_us=run.t_us, matured_labels=run.matured_labels)
-        self._states[run.model] = after_run(state, baseline)
+        after = after_run(state, baseline)
+        if after is state:  # it is known, or older than the baseline
+            return
         self._record(
             DecisionRecord(
                 model=run.model,
                 kind="finished",
                 t_us=run.t_us,
                 reason=f"{run.outcome}: {run.reason}",
-                state=self._states[run.model],
+                state=after,
                 run=run.request_id,
             )
         )
+        self._states[run.model] = after
 
     def _record(self, record: DecisionRecord) -> None:
-        self._send(DECISIONS, record.model.encode(), msgspec.json.encode(record))
+        if self._changes.wanted(record):
+            self._send(DECISIONS, record.model.encode(), msgspec.json.encode(record))
+            self._changes.written(record)
         self._report(record)
 
 

@@ -16,13 +16,13 @@ FORMAT = 1
 
 
 class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One record on ``headrace.decisions``, keyed by model: an evaluation, or the end of a run.
+    """One record on ``headrace.decisions``, keyed by model: an evaluation, an error of it, or the end of a run.
 
     ``state`` is the state of the triggers after it. After a restart they continue from the last record.
     """
 
     model: str
-    kind: Literal["evaluated", "finished"]
+    kind: Literal["evaluated", "finished", "error"]
     t_us: Instant
     reason: str
     state: TriggerState

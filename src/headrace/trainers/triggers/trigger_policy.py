@@ -88,7 +88,7 @@ class TriggerPolicy:
             verdicts = self.rule.judge(state, t_us, inputs["rules"])
         own = verdicts[0]
         rule = _leaves(verdicts)
-        request = request_id(self.model, rule, state.baseline) if own.fired else None
+        request = request_id(self.model, state.baseline) if own.fired else None
         return Decision(
             fired=own.fired,
             rule=rule,
@@ -152,12 +152,12 @@ def _after(state: TriggerState, t_us: int, verdicts: list[RuleVerdict], request:
     )
 
 
-def request_id(model: str, rule: str, baseline: Baseline | None) -> str:
-    """The id of the run that a rule asks for.
+def request_id(model: str, baseline: Baseline | None) -> str:
+    """The id of the run that follows the baseline.
 
-    It depends only on the model, the rule and the baseline, so asking twice does no harm.
+    It depends only on the model and the baseline, so asking twice does no harm, whichever rules ask.
     """
-    content = "\n".join([model, rule, "" if baseline is None else baseline.run])
+    content = "\n".join([model, "" if baseline is None else baseline.run])
     return f"{model}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
 

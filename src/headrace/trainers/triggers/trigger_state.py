@@ -78,10 +78,13 @@ class TriggerState(msgspec.Struct, frozen=True, kw_only=True):
 def after_run(state: TriggerState, run: Baseline) -> TriggerState:
     """Return the state after a run ended. The end of the same run a second time changes nothing.
 
+    The end of a run before the baseline changes nothing either, unless the triggers wait for that run: the baseline
+    never goes back.
+
     A postponed run has judged nothing: the cooldown begins, and the volume is still counted from the baseline before
     it. A failed run has judged nothing either: after both, the rules with hysteresis are armed again.
     """
-    if state.baseline is not None and state.baseline.run == run.run:
+    if state.baseline is not None and (state.baseline.run == run.run or _is_old(state, run)):
         return state
     if run.outcome == "postponed":
         run = msgspec.structs.replace(run, matured_labels=state.baseline_labels)
@@ -92,6 +95,10 @@ def after_run(state: TriggerState, run: Baseline) -> TriggerState:
     return msgspec.structs.replace(
         state, baseline=run, request=request, live=state.live or published, pin=pin, disarmed=disarmed
     )
+
+
+def _is_old(state: TriggerState, run: Baseline) -> bool:
+    return run.run != state.request and run.t_us <= state.baseline_t_us
 
 
 def with_pin(state: TriggerState, t_us: int, matured_labels: int) -> TriggerState:
