@@ -189,7 +189,7 @@ back = replace(
     requested_at="at",
     features=FeatureService("own", [own]),
     request_features=[],
-    label=replace(model.label, stream=visits, on="who", value=col("who") == "a"),
+    label=replace(model.label, stream=visits, on="who", value=col("who") == "a", within="2d"),
 )
 
 

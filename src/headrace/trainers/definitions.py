@@ -68,6 +68,7 @@ class Run:
 
 
 LearnFrom = Literal["events", "logged"]
+WhichLabel = Literal["first", "last"]
 GateRule = Literal["better", "not_worse"]
 TrainFunction = Callable[..., Any]
 """Called as ``train(X: DataFrame, y: Series, run: Run)``. It returns a fitted estimator that has ``predict_proba``."""
@@ -77,9 +78,10 @@ TrainFunction = Callable[..., Any]
 class Label:
     """The label of a request: it comes from the event of ``stream`` that has the same value in the field ``on``.
 
-    ``value`` is a boolean expression over the fields of that event. A label must arrive ``within`` this time after
-    the request; a later one does not count. ``missing`` is the value of a label that has not arrived: ``None`` leaves
-    the row out, ``False`` counts it as false.
+    ``value`` is a boolean expression over the fields of that event; one that is null is no label. A label must arrive
+    after the request and ``within`` this time: an earlier or a later one does not count. If several do, ``which`` says
+    whether the first or the last of them is the label. ``missing`` is the value of a label that has not arrived:
+    ``None`` leaves the row out, ``False`` counts it as false.
 
     >>> from datetime import datetime
     >>> from headrace import Event, Label, Stream, col
@@ -100,6 +102,7 @@ class Label:
     on: str
     within: Duration
     missing: Literal[False] | None = None
+    which: WhichLabel = "first"
 
     def __post_init__(self) -> None:
         expect("label", "stream", self.stream, Stream, write="a Stream, such as Stream('returns', Return, …)")
@@ -125,6 +128,7 @@ class Label:
                 "which counts it as false"
             )
             raise DefinitionError(message)
+        _one_of(where, "which", self.which, get_args(WhichLabel))
 
     @cached_property
     def spec(self) -> LabelSpec:
@@ -135,6 +139,7 @@ class Label:
             on=self.on,
             within_us=duration_us(self.within),
             missing="drop" if self.missing is None else "false",
+            which=UNSET if self.which == "first" else self.which,
         )
 
 

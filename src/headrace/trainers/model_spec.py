@@ -17,13 +17,17 @@ from headrace.trainers.triggers.trigger_specs import TriggerSpec
 
 
 class LabelSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A label as data. ``missing`` says what happens to a request whose label never comes."""
+    """A label as data. ``missing`` says what happens to a request whose label never comes.
+
+    ``which`` is left out if the first label of a request counts.
+    """
 
     topic: str
     value: ExpressionTree
     on: str
     within_us: int
     missing: Literal["drop", "false"]
+    which: Literal["last"] | UnsetType = UNSET
 
 
 class GateSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,8 +28,9 @@ def compared_rows(log: ModelLog, t_us: int) -> pl.DataFrame:
             schema={"key": pl.String, "day": pl.Int64, "label": pl.Int8, "live": pl.Float64, "frozen": pl.Float64}
         )
     first = predictions.get_column("version").min()
-    live = predictions.filter(pl.col("role") == "live").select("key", pl.col("score").alias("live"))
-    frozen = predictions.filter(pl.col("version") == first).select("key", pl.col("score").alias("frozen"))
+    at = pl.col("requested_at").dt.epoch("us").alias("__requested_us")
+    live = predictions.filter(pl.col("role") == "live").select("key", at, pl.col("score").alias("live"))
+    frozen = predictions.filter(pl.col("version") == first).select("key", at, pl.col("score").alias("frozen"))
     labels = log.labelled(t_us).filter(pl.col("__label").is_not_null())
     labels = labels.select(
         pl.col("__key").alias("key"),
@@ -37,7 +38,8 @@ def compared_rows(log: ModelLog, t_us: int) -> pl.DataFrame:
         pl.col("__label").cast(pl.Int8).alias("label"),
         "__requested_us",
     )
-    joined = live.join(frozen, on="key").join(labels, on="key").sort("__requested_us", "key")
+    request = ["key", "__requested_us"]
+    joined = live.join(frozen, on=request).join(labels, on=request).sort("__requested_us", "key")
     return joined.select("key", "day", "label", "live", "frozen")
 
 
@@ -87,8 +89,8 @@ def count_unlabelled(log: ModelLog, t_us: int, reasons: Mapping[str, str], withi
         .filter(pl.col("role") == "live")
         .select("key", pl.col("requested_at").dt.epoch("us").alias("at"))
     )
-    labels = log.labelled(t_us).select(pl.col("__key").alias("key"), "__label")
-    rows = predicted.join(labels, on="key", how="left").filter(pl.col("__label").is_null())
+    labels = log.labelled(t_us).select(pl.col("__key").alias("key"), pl.col("__requested_us").alias("at"), "__label")
+    rows = predicted.join(labels, on=["key", "at"], how="left").filter(pl.col("__label").is_null())
     counts: Counter[str] = Counter()
     for key, at, _ in rows.iter_rows():
         matured = at + within_us <= t_us

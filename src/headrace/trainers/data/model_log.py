@@ -11,6 +11,7 @@ from headrace.bus.source_partition import NO_CLOCK
 from headrace.event_log.columns import ACCEPTED
 from headrace.features.kernel.expression_polars import to_polars
 from headrace.models.predictions import PREDICTIONS, VECTORS
+from headrace.trainers.data.request_joins import REQUEST, joined_labels, of_requests
 from headrace.trainers.triggers.evidence import DAY_US, Evidence, Outcomes, ServedScores
 from headrace.trainers.triggers.waiting_labels import HELD_AFTER_US, WaitingLabels
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from headrace.bus.source_partition import SourcePartition
     from headrace.event_log.readable_log import LogReader, LogSnapshot, ReadableLog
     from headrace.models.manifest import TimeSpan
-    from headrace.trainers.definitions import Label, Model
+    from headrace.trainers.definitions import Model
 
 _VECTOR = ["key", "requested_at", "served_at", "offsets"]
 _VALUES: dict[str, list[str]] = {"events": [], "logged": ["service", "values"]}
@@ -93,20 +94,6 @@ def _clocks(rows: pl.DataFrame) -> dict[Any, int]:
     return {tuple(source): us for *source, us in last.iter_rows()}
 
 
-def joined_label(label: Label, until_us: pl.Expr, clock_us: int) -> pl.Expr:
-    """Return the label of a row that is joined with :meth:`ModelLog.labels`: null unless it arrived by ``until_us``.
-
-    ``clock_us`` is the time up to which the log has all partitions of the label's stream. With ``missing=False`` a row
-    has no label, neither true nor false, until ``clock_us`` is later than ``until_us``. Before that, its label may
-    still be in Kafka, and all labels that are already in the log would be true.
-    """
-    in_time = pl.col("__labelled_at").dt.epoch("us") <= until_us
-    if label.missing is None:
-        return pl.when(in_time).then("__label")
-    is_over = until_us < clock_us
-    return pl.when(is_over & in_time).then("__label").when(is_over).then(pl.lit(value=False))
-
-
 def _outside(spans: Sequence[TimeSpan], at: pl.Expr) -> pl.Expr:
     """Return an expression that is true if a request of this time is in none of the spans."""
     us = at.dt.epoch("us")
@@ -130,15 +117,14 @@ class ModelLog:
         self._labels = _RowsByKey(
             log.reader(label.stream.topic),
             [pl.col(label.on).alias("__on"), to_polars(label.value.tree).alias("__label")],
-            unique=["__on"],
         )
         own = pl.col("model") == model.name
         served = pl.col([*_VECTOR, *_VALUES[model.learn_from]])
-        self._vectors = _RowsByKey(log.reader(VECTORS.topic), [served], unique=["key"], where=own)
+        self._vectors = _RowsByKey(log.reader(VECTORS.topic), [served], unique=["key", "requested_at"], where=own)
         self._predictions = _RowsByKey(
             log.reader(PREDICTIONS.topic),
             [pl.col("key", "version", "role", "requested_at", "served_at", "score")],
-            unique=["key", "version"],
+            unique=["key", "version", "requested_at"],
             where=own,
         )
 
@@ -153,19 +139,20 @@ class ModelLog:
         return self._requests.frame(snapshot)
 
     def labels(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
-        """The first label of each key: ``__on``, ``__label``, ``__labelled_at``."""
-        return self._labels.frame(snapshot).select("__on", "__label", pl.col("__available_at").alias("__labelled_at"))
+        """All labels in order of availability: ``__on``, ``__label``, ``__labelled_us``. See :func:`joined_labels`."""
+        labelled_us = pl.col("__available_at").dt.epoch("us").alias("__labelled_us")
+        return self._labels.frame(snapshot).select("__on", "__label", labelled_us)
 
     def labels_clock_us(self) -> int:
         """The time up to which the last call of :meth:`labels` had read every partition of the label's stream."""
         return self._labels.clock_us()
 
     def vectors(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
-        """The first vector served for each key."""
+        """The first vector for each key and time of a request."""
         return self._vectors.frame(snapshot)
 
     def predictions(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
-        """The first prediction for each key and version."""
+        """The first prediction of each version for each key and time of a request."""
         return self._predictions.frame(snapshot)
 
     def labelled(
@@ -173,21 +160,24 @@ class ModelLog:
     ) -> pl.DataFrame:
         """The matured requests with their labels, in order. ``__label`` is null if none has arrived in time so far.
 
-        A request that was not available at ``t_us`` is left out, however old it is. Adds ``__key`` (text),
-        ``__requested_us`` and ``__day`` (the request's day, counted since the epoch).
+        A request that was not available at ``t_us`` is left out, however old it is. Adds ``__revision`` (see
+        :func:`joined_labels`), ``__key`` (text), ``__requested_us`` and ``__day`` (the request's day, counted since the
+        epoch).
         """
-        model = self._model
-        at = pl.col(model.requested_at)
-        until = at.dt.epoch("us") + model.label.spec.within_us
-        known = pl.col("__available_at").dt.epoch("us") <= t_us
-        rows = self.requests(snapshot).filter(known & (until <= t_us) & _outside(excluded, at))
+        label, at = self._model.label, pl.col(self._model.requested_at)
+        known = self._known(t_us, snapshot)
+        rows = known.filter((pl.col("__requested_us") + label.spec.within_us <= t_us) & _outside(excluded, at))
+        asked = rows.select(pl.col(label.on).alias("__on"), pl.col("__requested_us").alias("__asked_us"))
         labels = self.labels(snapshot)
-        joined = rows.join(labels, left_on=model.label.on, right_on="__on", how="left", maintain_order="left")
-        return joined.with_columns(
-            joined_label(model.label, until, self.labels_clock_us()).alias("__label"),
-            at.dt.epoch("us").alias("__requested_us"),
-            (at.dt.epoch("us") // DAY_US).alias("__day"),
-            pl.col(model.request_key).cast(pl.String).alias("__key"),
+        joined = joined_labels(asked, labels, label, self.labels_clock_us())
+        return rows.hstack(joined).with_columns((pl.col("__requested_us") // DAY_US).alias("__day"))
+
+    def _known(self, t_us: int, snapshot: LogSnapshot | None) -> pl.DataFrame:
+        """Return the requests that were available at ``t_us``, with the columns that identify them."""
+        rows = self.requests(snapshot).filter(pl.col("__available_at").dt.epoch("us") <= t_us)
+        return rows.with_columns(
+            pl.col(self._model.request_key).cast(pl.String).alias("__key"),
+            pl.col(self._model.requested_at).dt.epoch("us").alias("__requested_us"),
         )
 
     def spine(
@@ -195,30 +185,16 @@ class ModelLog:
     ) -> pl.DataFrame:
         """The rows of :meth:`labelled` with ``__served_us`` and ``__offsets`` of the served vector, where there is one.
 
-        A model that learns from logged vectors also gets ``__service`` and ``__values``. If a key was requested more
-        than once, the vector belongs only to the request with the vector's own time: for another request it would
-        contain later events.
+        A model that learns from logged vectors also gets ``__service`` and ``__values``. See :func:`of_requests` for
+        the request that a vector belongs to.
         """
-        served = self.vectors(snapshot).select(
-            pl.col("key").alias("__key"),
-            pl.col("requested_at").dt.epoch("us").alias("__vector_us"),
+        labelled = self.labelled(t_us, excluded=excluded, snapshot=snapshot)
+        served = of_requests(self.vectors(snapshot), self._known(t_us, snapshot)).select(
+            *REQUEST,
             pl.col("served_at").dt.epoch("us").alias("__served_us"),
             pl.col(["offsets", *_VALUES[self._model.learn_from]]).name.prefix("__"),
         )
-        labelled = self.labelled(t_us, excluded=excluded, snapshot=snapshot)
-        joined = labelled.join(served, on="__key", how="left", maintain_order="left")
-        repeated = self._repeated(t_us, snapshot)
-        is_own = (pl.col("__requested_us") == pl.col("__vector_us")) | ~pl.col(self._model.request_key).is_in(
-            repeated.implode()
-        )
-        own = [pl.when(is_own).then(name).alias(name) for name in served.columns[2:]]
-        return joined.with_columns(own).drop("__vector_us")
-
-    def _repeated(self, t_us: int, snapshot: LogSnapshot | None) -> pl.Series:
-        """Return the keys of which more than one request was available at ``t_us``."""
-        requests = self.requests(snapshot).filter(pl.col("__available_at").dt.epoch("us") <= t_us)
-        keys = requests.get_column(self._model.request_key)
-        return keys.filter(keys.is_duplicated()).unique()
+        return labelled.join(served, on=REQUEST, how="left", maintain_order="left")
 
     def outcomes(
         self,
@@ -229,12 +205,17 @@ class ModelLog:
         excluded: Sequence[TimeSpan] = (),
         snapshot: LogSnapshot | None = None,
     ) -> pl.DataFrame:
-        """The matured predictions of a version that have a label, in request order: ``key score __label __day …``."""
+        """The matured predictions of a version that have a label, in request order: ``key score __label __day …``.
+
+        A key has as many outcomes as requests. ``__requested_us`` is the time of the request, ``__revision`` the number
+        of its labels that were counted so far. See :func:`of_requests` for the request that a prediction belongs to.
+        """
         labels = self.labelled(t_us, excluded=excluded, snapshot=snapshot).filter(pl.col("__label").is_not_null())
-        labels = labels.select(pl.col("__key").alias("key"), "__label", "__day", "__requested_us")
         wanted = pl.col("version") == version
         chosen = self.predictions(snapshot).filter(wanted if role is None else wanted & (pl.col("role") == role))
-        return chosen.select("key", "score").join(labels, on="key", how="inner").sort("__requested_us", "key")
+        scores = of_requests(chosen.select("key", "requested_at", "score"), self._known(t_us, snapshot))
+        joined = labels.join(scores, on=REQUEST, how="inner").sort("__requested_us", "__key")
+        return joined.select(pl.col("__key").alias("key"), "score", "__label", "__day", "__requested_us", "__revision")
 
     def matured_labels(self, t_us: int, excluded: Sequence[TimeSpan] = ()) -> int:
         """The number of matured rows that have a label."""
@@ -259,7 +240,7 @@ class ModelLog:
         )
 
     def _waiting(self, rows: pl.DataFrame, t_us: int) -> list[WaitingLabels]:
-        """Return the partitions of the label's topic that hold matured requests up. See :func:`joined_label`."""
+        """Return the partitions of the label's topic that hold matured requests up. See :func:`joined_labels`."""
         label = self._model.label
         until = rows.get_column("__requested_us") + label.spec.within_us
         overdue = until.filter(until <= t_us - HELD_AFTER_US)

@@ -16,7 +16,8 @@ from headrace.features.offline.feature_history import FeatureHistory, OwnRecords
 from headrace.features.offline.spine import keys_of, times_us
 from headrace.models.training_manifest import TrainingManifest
 from headrace.trainers.data.manifest_parts import LABEL, label_column, manifest_parts
-from headrace.trainers.data.model_log import ModelLog, joined_label
+from headrace.trainers.data.model_log import ModelLog
+from headrace.trainers.data.request_joins import joined_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -139,7 +140,7 @@ class _KnownRequests:
     log: ModelLog
     requests: pl.DataFrame
     vectors: pl.DataFrame
-    outcomes: pl.DataFrame
+    known_labels: pl.DataFrame
 
     @staticmethod
     def read(model: Model, log: ReadableLog) -> _KnownRequests:
@@ -171,9 +172,8 @@ class _KnownRequests:
         """Return the label of each matured row; null if it has none, or none yet."""
         label = self.model.label
         kind = label.stream.field(label.on).kind
-        asked = keys_of(piece, {label.on: kind}).with_columns(pl.Series("__time", times_us(piece, time)))
-        found = asked.join(self.outcomes, left_on=label.on, right_on="__on", how="left", maintain_order="left")
-        until = pl.col("__time") + label.spec.within_us
-        known = joined_label(label, until, self.log.labels_clock_us())
-        is_asked = (until <= as_of_us) & pl.col(label.on).is_not_null()
-        return found.select(pl.when(is_asked).then(known).alias(LABEL)).to_series()
+        key = keys_of(piece, {label.on: kind}).get_column(label.on)
+        asked = pl.DataFrame({"__on": key, "__asked_us": times_us(piece, time)})
+        found = joined_labels(asked, self.known_labels, label, self.log.labels_clock_us())
+        is_asked = (pl.col("__asked_us") + label.spec.within_us <= as_of_us) & pl.col("__on").is_not_null()
+        return asked.hstack(found).select(pl.when(is_asked).then("__label").alias(LABEL)).to_series()

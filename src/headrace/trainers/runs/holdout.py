@@ -90,7 +90,9 @@ def judged_against(
     Only rows later than the champion's own training rows count.
     """
     held = challenger.split.holdout
-    of_key = dict(zip(outcomes.get_column("key").to_list(), outcomes.get_column("score").to_list(), strict=True))
-    theirs = np.array([of_key.get(key, np.nan) for key in held.key.tolist()])
+    answered = outcomes.select("key", "__requested_us", "score").iter_rows()
+    scores = {(key, requested_us): score for key, requested_us, score in answered}
+    asked = zip(held.key.tolist(), held.requested_us.tolist(), strict=True)
+    theirs = np.array([scores.get(request, np.nan) for request in asked])
     both = ~np.isnan(theirs) & (held.requested_us >= champion.trained_to_us)
     return judge(challenger.rows(both), theirs[both], model.gate, seed=seed)

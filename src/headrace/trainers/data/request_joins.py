@@ -1,0 +1,96 @@
+"""What belongs to a request: its label, and the vector or prediction that was served for it.
+
+All training sets, counts and outcomes follow these two rules.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from headrace.trainers.definitions import Label
+
+REQUEST = ["__key", "__requested_us"]
+"""The columns that identify a request."""
+_JOINED = ["__label", "__revision"]
+_TIME = "__labelled_us"
+
+
+def joined_labels(asked: pl.DataFrame, labels: pl.DataFrame, label: Label, clock_us: int) -> pl.DataFrame:
+    """Return ``__label`` and ``__revision`` of each request, in the order of ``asked``.
+
+    ``asked`` has the columns ``__on``, the value of the label's key, and ``__asked_us``, the time of the request.
+    ``labels`` has ``__on``, ``__label`` and ``__labelled_us``, in the order in which the labels were available. A label
+    belongs to a request if ``request < label <= request + within``. Of several, ``label.which`` says which one counts.
+    A label that is null is none. ``__revision`` is the number of labels that were counted so far, 1 for the first one.
+
+    ``clock_us`` is the time up to which the log has all partitions of the label's stream. With ``missing=False`` a row
+    has no label, neither true nor false, until ``clock_us`` is later than ``request + within``. Before that, its label
+    may still be in Kafka, and all labels that are already in the log would be true. A label that is missing for good
+    is false, and has revision 0.
+    """
+    known = labels.filter(pl.col("__label").is_not_null() & pl.col("__on").is_not_null())
+    rows = asked.select(
+        "__on",
+        (pl.col("__asked_us") + 1).alias("__from_us"),
+        (pl.col("__asked_us") + label.spec.within_us).alias("__until_us"),
+    ).with_row_index("__row")
+    found = (_first if label.which == "first" else _last)(rows.sort("__from_us"), known)
+    in_time = found.select(
+        "__row",
+        "__until_us",
+        *(pl.when(pl.col(_TIME).is_between("__from_us", "__until_us")).then(name).alias(name) for name in _JOINED),
+    ).sort("__row")
+    return in_time.select(_JOINED) if label.missing is None else in_time.select(_with_missing(clock_us))
+
+
+def _first(rows: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
+    found = rows.join_asof(
+        labels, left_on="__from_us", right_on=_TIME, by="__on", strategy="forward", coalesce=False,
+        check_sortedness=False,
+    )  # fmt: skip
+    return found.with_columns(pl.lit(1, pl.UInt32).alias("__revision"))
+
+
+def _last(rows: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
+    """Each label has its number among those of its key, so that two look-ups count the labels between them."""
+    numbered = labels.with_columns(pl.int_range(pl.len(), dtype=pl.UInt32).over("__on").alias("__number"))
+    first = _first(rows, numbered).select("__row", pl.col("__number").alias("__first"))
+    found = rows.sort("__until_us").join_asof(
+        numbered, left_on="__until_us", right_on=_TIME, by="__on", strategy="backward", coalesce=False,
+        check_sortedness=False,
+    )  # fmt: skip
+    counted = pl.col("__number") - pl.col("__first") + 1
+    return found.join(first, on="__row", how="left").with_columns(counted.alias("__revision"))
+
+
+def _with_missing(clock_us: int) -> list[pl.Expr]:
+    is_over, has_label = pl.col("__until_us") < clock_us, pl.col("__label").is_not_null()
+    return [
+        pl.when(is_over).then(pl.col("__label").fill_null(value=False)).alias("__label"),
+        pl.when(is_over).then(pl.when(has_label).then("__revision").otherwise(0)).alias("__revision"),
+    ]
+
+
+def of_requests(answers: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:
+    """Return the first answer to each request: ``answers`` with the columns of :data:`REQUEST`.
+
+    An answer belongs to the request with its ``key`` and its ``requested_at``. An application need not say the time of
+    a request, and then has logged that of its look-up. So a key that was requested only once takes an answer of any
+    time, unless there is one of its own time. For a key that was requested more than once that would be wrong: the
+    answer to another request knows of other events.
+    """
+    once = requests.filter(~pl.col("__key").is_duplicated()).select(
+        "__key", pl.col("__requested_us").alias("__only_us")
+    )
+    asked = answers.with_columns(
+        pl.col("key").alias("__key"), pl.col("requested_at").dt.epoch("us").alias("__requested_us")
+    ).drop("key", "requested_at")
+    asked = asked.join(once, on="__key", how="left", maintain_order="left")
+    is_other = (pl.col("__only_us") != pl.col("__requested_us")).fill_null(value=False)
+    own_first = asked.with_columns(pl.coalesce("__only_us", "__requested_us").alias("__requested_us")).sort(
+        is_other, maintain_order=True
+    )
+    return own_first.unique(REQUEST, keep="first", maintain_order=True).drop("__only_us")
