@@ -102,7 +102,7 @@ def test_a_life_of_decisions_keeps_the_law_and_replays(
             assert not policy.evaluate(state, Evidence(t_us, labels)).fired
             state = after_run(state, Baseline(run=decision.request, outcome=outcome, t_us=t_us, matured_labels=labels))
         if rollback:
-            state = with_pin(state, t_us, labels) if rollback == "pin" else without_pin(state)
+            state = with_pin(state, f"pin-{t_us}", t_us, labels) if rollback == "pin" else without_pin(state)
     for record in records:
         old = msgspec.json.decode(record, type=Decision)
         assert msgspec.json.encode(policy.judge(old.state, old.t_us, old.inputs)) == record

@@ -89,6 +89,7 @@ HASHES = {
         "trigger hysteresis": "ea571959ad25474b",
         "gate better": "140aeb28867bcaba",
         "gate not worse": "e703013d62b005d7",
+        "gate manual": "596f5ae20c34df7a",
         "every setting": "e96835c4bea518c6",
         "flights": "7fbc47c31108541a",
         "card payments": "9f1e51aabcd07d6e",
@@ -101,6 +102,7 @@ HASHES = {
     "gate": {
         "better": "e21c2c37111378f7",
         "not worse": "c78965d18d95dc78",
+        "manual": "adc30d221053f970",
     },
     "trigger": {
         "volume": "3be5b8d1d2fa4cb7",
@@ -278,6 +280,7 @@ WIRE = {
         "trigger hysteresis": "982e38b8600dab16",
         "gate better": "d86002bf8d44a257",
         "gate not worse": "36c9d933573a7fc7",
+        "gate manual": "a1e2f4b3e58bd198",
         "every setting": "34033eea5382b5ec",
         "flights": "96695cdde4a5135c",
         "card payments": "6f088b37797d40a9",

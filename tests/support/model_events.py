@@ -15,6 +15,7 @@ from headrace.models.model_events import (
     Cause,
     ManifestRef,
     ModelEvent,
+    Promoted,
     Published,
     Retired,
     RolledBack,
@@ -78,12 +79,19 @@ def published(
     return ModelEvent(id=id_, model="delay", at_us=1_360_000_000_000_000, data=data)
 
 
-def rolled_back(id_: str, version: int, *, pin: bool = True) -> ModelEvent:
-    return ModelEvent(id=id_, model="delay", at_us=2, data=RolledBack(version=version, reason="worse", pin=pin))
+def rolled_back(id_: str, version: int, *, pin: bool = True, **more: str) -> ModelEvent:
+    data = msgspec.structs.replace(RolledBack(version=version, reason="worse", pin=pin), **more)
+    return ModelEvent(id=id_, model="delay", at_us=2, data=data)
 
 
-def retired(id_: str, version: int) -> ModelEvent:
-    return ModelEvent(id=id_, model="delay", at_us=3, data=Retired(version=version, reason="old"))
+def promoted(id_: str, version: int, **more: str) -> ModelEvent:
+    data = msgspec.structs.replace(Promoted(version=version, reason="better"), **more)
+    return ModelEvent(id=id_, model="delay", at_us=4, data=data)
+
+
+def retired(id_: str, version: int, **more: str) -> ModelEvent:
+    data = msgspec.structs.replace(Retired(version=version, reason="old"), **more)
+    return ModelEvent(id=id_, model="delay", at_us=3, data=data)
 
 
 def version_one(model: str, estimator: Any, service: ServiceRef, folder: Path) -> ModelEvent:

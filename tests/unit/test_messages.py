@@ -17,7 +17,7 @@ from headrace.streams.dead_letters import replay
 from headrace.streams.dead_letters.replay import DeadLettersReplayed
 from headrace.streams.log_claims import LogClaimed
 from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded, decode
-from headrace.trainers.triggers.trigger_state import TriggerState
+from headrace.trainers.triggers.trigger_state import RollbackPin, TriggerState
 from tests.support.model_events import MANIFEST, published
 
 if TYPE_CHECKING:
@@ -35,6 +35,27 @@ MESSAGES: dict[str, tuple[object, bytes, Callable[[bytes], object]]] = {
         RetrainRequest(request_id="m-1", model="m", rule="volume", reason="enough", t_us=5, matured_labels=7),
         b'{"request_id":"m-1","model":"m","rule":"volume","reason":"enough","t_us":5,"matured_labels":7,"format":1}',
         lambda data: decode(data, RetrainRequest),
+    ),
+    "request that lifts a pin": (
+        RetrainRequest(request_id="m-1", model="m", rule="r", reason="w", t_us=5, matured_labels=7, lifts="e"),
+        b'{"request_id":"m-1","model":"m","rule":"r","reason":"w","t_us":5,"matured_labels":7,"format":1,"lifts":"e"}',
+        lambda data: decode(data, RetrainRequest),
+    ),
+    "decision while pinned": (
+        DecisionRecord(
+            model="m",
+            kind="finished",
+            t_us=5,
+            reason="no",
+            run="r",
+            state=TriggerState(pin=RollbackPin(t_us=1, matured_labels=2)),
+        ),
+        (
+            b'{"model":"m","kind":"finished","t_us":5,"reason":"no","state":{"baseline":null,"request":null,'
+            b'"pin":{"t_us":1,"matured_labels":2},"live":false,"disarmed":[],"asked_day":0,"asked_count":0},'
+            b'"decision":null,"run":"r","format":1}'
+        ),
+        lambda data: decode(data, DecisionRecord),
     ),
     "run": (
         RunEnded(request_id="m-1", model="m", outcome="failed", reason="no", rule="first", t_us=5, matured_labels=7),
@@ -91,7 +112,7 @@ def test_readers_refuse_a_newer_format(message: tuple[object, bytes, Callable[[b
     """Also where they could not have read it."""
     _, golden, read = message
     with pytest.raises(
-        NewerFormatError, match=r"has format 9, this release reads formats up to [123]: upgrade headrace"
+        NewerFormatError, match=r"has format 9, this release reads formats up to [1234]: upgrade headrace"
     ):
         read(golden.replace(b'"format":1', b'"format":9' + rest))
 

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from headrace.errors import TerminalError
-from headrace.models.model_state import advance, fold, fold_all, rollback_event
-from tests.support.model_events import published, retired, rolled_back
+from headrace.models.model_state import advance, earlier_live, fold, fold_all
+from tests.support.model_events import promoted, published, retired, rolled_back
+
+if TYPE_CHECKING:
+    from headrace.models.model_events import ModelEvent
 
 FIRST = published("a", 1, expects=None)
 SECOND = published("b", 2, expects="a")
@@ -52,10 +56,103 @@ def test_a_rollback_is_unconditional_pins_and_voids_earlier_judgements() -> None
     assert state.void[0].event == late
 
 
-def test_a_pin_is_taken_off_by_the_same_event_or_by_a_later_publication() -> None:
+def test_a_pin_is_taken_off_by_the_same_event_or_by_a_publication_that_lifts_it() -> None:
     assert not fold([FIRST, SECOND, rolled_back("x", 1), rolled_back("y", 1, pin=False)]).pinned
-    state = fold([FIRST, SECOND, rolled_back("x", 1), published("d", 3, expects="x")])
+    state = fold([FIRST, SECOND, rolled_back("x", 1), published("d", 3, expects="x", lifts="x")])
     assert (state.version, state.pinned) == (3, False)
+
+
+@pytest.mark.parametrize("lifts", [{}, {"lifts": "an earlier pin"}])
+def test_a_publication_that_does_not_lift_the_pin_is_void(lifts: dict[str, str]) -> None:
+    state = fold([FIRST, SECOND, rolled_back("x", 1), published("d", 3, expects="x", **lifts)])
+    assert (state.version, state.pin) == (1, rolled_back("x", 1))
+    assert state.void[0].reason == "version 1 is pinned, and it does not lift the pin x"
+
+
+def test_a_second_rollback_is_another_pin() -> None:
+    """The publication that was to lift the first one is void."""
+    log = [FIRST, SECOND, rolled_back("x", 2), rolled_back("y", 2), published("d", 3, expects="x", lifts="x")]
+    assert (fold(log).version, fold(log).pin) == (2, rolled_back("y", 2))
+    assert fold([*log, published("e", 3, expects="y", lifts="x")]).version == 2
+    assert fold([*log, published("e", 3, expects="y", lifts="y")]).version == 3
+
+
+def test_a_pin_that_came_meanwhile_is_not_removed_with_an_earlier_one() -> None:
+    held = [FIRST, SECOND, rolled_back("x", 2), rolled_back("y", 1)]
+    state = fold([*held, rolled_back("z", 2, pin=False, lifts="x")])
+    assert (state.version, state.pin) == (1, rolled_back("y", 1))
+    assert state.void[0].reason == "it lifts the pin x, live is y"
+    assert not fold([*held, rolled_back("z", 1, pin=False, lifts="y")]).pinned
+
+
+def test_a_promotion_makes_any_version_live_and_ends_a_pin() -> None:
+    log = [FIRST, SECOND, rolled_back("x", 1), promoted("p", 2)]
+    assert (fold(log).version, fold(log).live_id, fold(log).pinned) == (2, "p", False)
+    assert fold([*log, published("c", 3, expects="x", lifts="x")]).version == 2
+    assert fold([*log, published("c", 3, expects="p")]).version == 3
+    refused = fold([*log, retired("r", 1), promoted("q", 1), promoted("s", 9)])
+    assert [each.reason for each in refused.void] == ["version 1 is retired", "version 9 was never published"]
+
+
+WAITS = published("w", 3, expects="b", approval="wanted", format=4)
+
+
+def test_a_version_that_needs_an_approval_waits_until_it_is_promoted() -> None:
+    state = fold([FIRST, SECOND, WAITS])
+    assert (state.version, state.live_id, state.waiting) == (2, "b", WAITS)
+    assert state.request("request-w") == WAITS
+    assert not state.approved(3)
+    after = advance(state, promoted("p", 3))
+    assert (after.version, after.waiting, after.published_live) == (3, None, WAITS.data)
+    assert after.approved(3)
+
+
+def test_a_first_version_that_needs_an_approval_is_not_live() -> None:
+    first = published("a", 1, expects=None, approval="wanted", format=4)
+    state = fold([first])
+    assert (state.version, state.live_id, state.waiting) == (None, None, first)
+    assert fold([first, promoted("p", 1)]).version == 1
+
+
+def test_a_waiting_version_is_rejected_by_its_retirement_and_replaced_by_a_later_one() -> None:
+    rejected = fold([FIRST, SECOND, WAITS, retired("r", 3)])
+    assert (rejected.waiting, rejected.version, set(rejected.retired)) == (None, 2, {3})
+    later = published("v", 4, expects="b", approval="wanted", format=4)
+    assert fold([FIRST, SECOND, WAITS, later]).waiting == later
+    assert fold([FIRST, SECOND, WAITS, published("v", 4, expects="b")]).waiting is None
+    assert fold([FIRST, SECOND, WAITS, later, promoted("p", 3)]).waiting == later
+
+
+def test_nobody_goes_back_to_a_version_that_was_never_approved() -> None:
+    state = fold([FIRST, SECOND, WAITS, rolled_back("x", 3)])
+    assert (state.version, state.void[0].reason) == (2, "version 3 was never approved")
+    assert fold([FIRST, SECOND, WAITS, promoted("p", 3), rolled_back("x", 2), rolled_back("y", 3)]).version == 3
+
+
+def test_a_waiting_version_does_not_go_over_a_pin_either() -> None:
+    log = [FIRST, SECOND, rolled_back("x", 1)]
+    assert fold([*log, published("w", 3, expects="x", approval="wanted")]).waiting is None
+    lifting = fold([*log, published("w", 3, expects="x", approval="wanted", lifts="x")])
+    assert (lifting.version, lifting.pinned, lifting.waiting is None) == (1, True, False)
+
+
+@pytest.mark.parametrize(
+    ("later", "earlier"),
+    [
+        ([], [1]),
+        ([published("c", 3, expects="b")], [2, 1]),
+        ([published("c", 3, expects="b"), rolled_back("x", 2)], [1]),  # 3 was taken back
+        ([rolled_back("x", 1), published("c", 3, expects="x", lifts="x")], [1]),
+        ([rolled_back("x", 1), promoted("p", 2)], [1]),
+        ([rolled_back("x", 2)], [1]),  # a pin
+        ([WAITS], [1]),
+        ([WAITS, promoted("p", 3), retired("r", 2)], [1]),
+    ],
+)
+def test_the_versions_before_the_live_one_are_those_that_nobody_took_back(
+    later: list[ModelEvent], earlier: list[int]
+) -> None:
+    assert [event.data.version for event in earlier_live(fold([FIRST, SECOND, *later]))] == earlier
 
 
 def test_a_rollback_to_a_void_unknown_or_retired_version_is_void() -> None:
@@ -80,22 +177,3 @@ def test_models_do_not_touch_each_other() -> None:
     other = type(FIRST)(id="o", model="fraud", at_us=1, data=FIRST.data)
     states = fold_all([FIRST, other, SECOND])
     assert {name: state.version for name, state in states.items()} == {"delay": 2, "fraud": 1}
-
-
-def test_a_rollback_is_made_only_where_it_would_be_in_force() -> None:
-    state = fold([FIRST, SECOND, published("c", 3, expects="a"), retired("r", 1)])
-    for version, said in ((1, "version 1 is retired"), (3, "version 3 was never published"), (9, "never published")):
-        with pytest.raises(TerminalError, match=rf"cannot go back to version {version}: .*{said}; .*: \[1, 2\]"):
-            rollback_event(state, "x", "delay", version, "worse", at_us=5, pin=True)
-    with pytest.raises(TerminalError, match="'delay' is not pinned"):
-        rollback_event(state, "x", "delay", None, "", at_us=5, pin=False)
-    with pytest.raises(TerminalError, match="no live version"):
-        rollback_event(fold([]), "x", "delay", None, "", at_us=5, pin=False)
-
-
-def test_a_rollback_pins_and_unpinning_keeps_the_version() -> None:
-    state = fold([FIRST, SECOND])
-    state = advance(state, rollback_event(state, "x", "delay", 1, "worse", at_us=5, pin=True))
-    assert (state.version, state.pinned) == (1, True)
-    state = advance(state, rollback_event(state, "y", "delay", None, "fine again", at_us=6, pin=False))
-    assert (state.version, state.pinned, state.live_id) == (1, False, "y")

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from headrace.errors import OfflineStoreUnavailableError
 from headrace.event_log.event_log import EventLog
 from headrace.models.model_event_log import MemoryModelEventLog
-from headrace.models.model_events import ModelEvent, Published, RolledBack
+from headrace.models.model_events import ModelEvent, Promoted, Published, RolledBack
 from headrace.trainers.runs.fitting import FitPool
 from headrace.trainers.runs.training_runner import RunOptions
 from tests.support.orders_model import LIVE_FROM, Shop, day, fit, model, request
@@ -69,8 +69,38 @@ def competitor(event: ModelEvent, number: int) -> ModelEvent:
     return ModelEvent(id=f"theirs-{number}", model=event.model, at_us=event.at_us, data=data)
 
 
-def rollback(_: ModelEvent, number: int) -> ModelEvent:
-    return ModelEvent(id=f"back-{number}", model=model.name, at_us=T2, data=RolledBack(version=1, reason="worse"))
+def rollback(at_us: int, number: int) -> ModelEvent:
+    data = RolledBack(version=1, reason="worse", by="ann@desk")
+    return ModelEvent(id=f"back-{number}", model=model.name, at_us=at_us, data=data)
+
+
+def unpin_event(_: ModelEvent, number: int = 0) -> ModelEvent:
+    data = RolledBack(version=1, reason="", pin=False)
+    return ModelEvent(id=f"unpin-{number}", model=model.name, at_us=T2, data=data)
+
+
+def promote(_: ModelEvent, version: int) -> ModelEvent:
+    return ModelEvent(id="promoted", model=model.name, at_us=T2, data=Promoted(version=version, reason="better"))
+
+
+def publication_of(shop: Shop) -> ModelEvent:
+    """The publication of version 1, which now expects the live event."""
+    event = shop.state.published(1)
+    assert event is not None
+    data = msgspec.structs.replace(event.data, expects=shop.state.live_id)
+    return msgspec.structs.replace(event, data=data)
+
+
+def never(*_: object) -> Any:
+    raise AssertionError("a fit")
+
+
+def kill(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def away(*_: object) -> int:
+    raise ConnectionError("the registry is away")
 
 
 def test_a_log_that_does_not_answer_is_no_failed_run(live: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,9 +133,33 @@ def test_a_challenger_that_lost_the_race_is_judged_against_the_new_champion(live
     assert (live.state.version, [void.event.id for void in live.state.void]) == (100, ["returns-second-v2"])
 
 
-def test_a_challenger_that_beats_the_new_champion_too_is_published(live: Shop) -> None:
-    """Somebody rolled back to version 1 meanwhile, which has answered for twenty days."""
-    contest(live, rollback)
+@pytest.mark.parametrize("lifts", [False, True])
+def test_a_rollback_made_during_a_run_holds(live: Shop, *, lifts: bool) -> None:
+    """Also over a run that was to end an earlier pin."""
+    if lifts:
+        live.model_events.append(rollback(T2, 0))
+    contest(live, lambda _, number: rollback(T2, number + 1))
+    asked = msgspec.structs.replace(request("second", T2), lifts="back-0") if lifts else request("second", T2)
+    finished = live.runner().run(asked)
+    assert (finished.outcome, finished.version) == ("postponed", None)
+    assert finished.reason.startswith("void: it was judged against ")
+    assert finished.reason.endswith("; version 1 was pinned by ann@desk at 2024-11-23 00:00 UTC: worse")
+    assert (live.state.version, live.state.live_id, live.state.pinned) == (1, "back-1", True)
+    assert [void.event.id for void in live.state.void] == ["returns-second-v2"]
+    assert live.registry.champion(model.name) == 1
+
+
+def test_a_promotion_made_during_a_run_holds(live: Shop) -> None:
+    live.model_events.append(competitor(publication_of(live), 0))
+    live.model_events.append(unpin_event(publication_of(live)))  # back to version 1
+    contest(live, lambda event, _: promote(event, 100))
+    finished = live.runner().run(request("second", T2))
+    assert (finished.outcome, live.state.version) == ("postponed", 100)
+    assert "version 100 was promoted" in finished.reason
+
+
+def test_a_version_that_was_pinned_and_unpinned_meanwhile_is_the_champion_still(live: Shop) -> None:
+    contest(live, lambda event, _: unpin_event(event))
     finished = live.runner().run(request("second", T2))
     assert (finished.outcome, finished.version) == ("published", 2), finished.reason
     assert finished.event_id == "returns-second-v2-2"
@@ -116,12 +170,81 @@ def test_a_challenger_that_beats_the_new_champion_too_is_published(live: Shop) -
 
 
 def test_a_challenger_that_loses_every_race_gives_up_and_says_why(live: Shop) -> None:
-    contest(live, rollback, times=9)
+    contest(live, unpin_event, times=9)
     finished = live.runner().run(request("second", T2))
     assert finished.outcome == "postponed"
     assert finished.reason.startswith("void 3 times, as others published meanwhile; at last: it was judged against")
     assert len(live.state.void) == 3
     assert live.state.version == 1
+
+
+@pytest.mark.parametrize("lifts", [{}, {"lifts": "an earlier pin"}])
+def test_a_request_that_is_taken_while_a_version_is_pinned_ends_without_a_fit(live: Shop, lifts: Any) -> None:
+    live.model_events.append(rollback(T2, 0))
+    finished = live.runner(replace(model, train=never)).run(msgspec.structs.replace(request("second", T2), **lifts))
+    assert (finished.outcome, finished.version) == ("postponed", None)
+    assert finished.reason == (
+        "version 1 was pinned by ann@desk at 2024-11-23 00:00 UTC: worse; the request does not lift this pin"
+    )
+    assert (live.state.version, live.state.pinned, live.state.void) == (1, True, ())
+
+
+def test_a_run_that_lifts_the_pin_is_published_over_it(live: Shop) -> None:
+    live.model_events.append(rollback(T2, 0))
+    finished = live.runner().run(msgspec.structs.replace(request("second", T2), lifts="back-0"))
+    assert (finished.outcome, finished.version) == ("published", 2), finished.reason
+    assert (live.state.version, live.state.pinned) == (2, False)
+
+
+def test_a_request_that_was_answered_is_not_fitted_again(live: Shop) -> None:
+    fits = 0
+
+    def backwards(X: Any, y: Any, run: Any) -> Any:  # noqa: N803
+        nonlocal fits
+        fits += 1
+        return fit(X, y == 0, run)
+
+    runner = live.runner(replace(model, train=backwards))
+    first, second = (runner.run(request("second", T2)) for _ in range(2))
+    assert (first.outcome, second, fits) == ("refused", first, 1)
+
+
+def test_an_alias_is_mended_after_a_trainer_was_killed_between_publication_and_alias(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(shop.registry, "promote", kill)
+        with pytest.raises(KeyboardInterrupt):
+            shop.runner().run(request("first", T1))
+    assert (shop.state.version, shop.registry.champion(model.name)) == (1, None)
+    again = shop.runner().run(request("first", T1))
+    assert (again.outcome, again.version, again.reason) == ("published", 1, "published before")
+    assert shop.registry.champion(model.name) == 1
+
+
+def test_a_registry_that_is_away_after_the_publication_is_no_failed_run(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shop.registry, "champion", away)
+    finished = shop.runner().run(request("first", T1))
+    assert (finished.outcome, finished.version) == ("published", 1), finished.reason
+
+
+def test_a_version_that_needs_an_approval_waits_for_it(live: Shop) -> None:
+    careful = replace(model, gate=replace(model.gate, approve="manual"))
+    finished = live.runner(careful).run(request("second", T2))
+    assert (finished.outcome, finished.version) == ("published", 2)
+    assert finished.reason.endswith("; version 2 waits for `headrace models promote 2`")
+    assert (live.state.version, live.registry.champion(model.name)) == (1, 1)
+    assert live.state.waiting is not None
+    assert (live.state.waiting.id, live.state.waiting.data.format) == (finished.event_id, 4)
+
+
+def test_a_publication_has_the_time_of_the_clock_or_of_its_request(live: Shop) -> None:
+    assert publication_of(live).at_us == T1
+    live.runner(options=RunOptions(clock=lambda: T2 + 5)).run(request("second", T2))
+    assert live.state.live is not None
+    assert live.state.live.at_us == T2 + 5
 
 
 def test_somebody_else_answered_the_same_request(live: Shop) -> None:

@@ -178,7 +178,11 @@ TRIGGERS: dict[str, TriggerRule] = {
     "at_least": at_least(2, volume(labels=1), volume(labels=2, name="more"), any_of(performance("logloss", drop=0.1))),
     "hysteresis": hysteresis(any_of(volume(labels=2_000), performance("auc", drop=0.03)), rearm=0.25),
 }
-GATES = {"better": Gate("auc"), "not worse": Gate("logloss", "not_worse", timedelta(days=21), 0.01)}
+GATES = {
+    "better": Gate("auc"),
+    "not worse": Gate("logloss", "not_worse", timedelta(days=21), 0.01),
+    "manual": Gate("auc", approve="manual"),
+}
 LABEL = Label(READINGS, value=col("value") > 15, on="sensor", within="36h")
 
 

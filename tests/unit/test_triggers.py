@@ -16,6 +16,7 @@ from headrace.trainers.triggers.rules import all_of, any_of, at_least, drift, pe
 from headrace.trainers.triggers.trigger_policy import Decision, TriggerPolicy, request_id
 from headrace.trainers.triggers.trigger_state import (
     Baseline,
+    RollbackPin,
     RunOutcome,
     TriggerState,
     after_run,
@@ -113,15 +114,29 @@ def test_a_refused_first_version_is_tried_again_after_both() -> None:
 
 
 def test_a_pin_holds_until_it_is_off_or_there_are_enough_new_labels() -> None:
-    state = with_pin(after("published"), T0 + 8 * DAY_US, 60_000)
+    state = with_pin(after("published"), "pin", T0 + 8 * DAY_US, 60_000)
     held = policy(schedule(every="1d")).evaluate(state, see(10, 79_999))
     assert (held.rule, held.reason) == ("pinned", "pinned by a rollback: 19,999 of 20,000 matured labels since")
     assert policy(schedule(every="1d")).evaluate(state, see(10, 80_000)).fired
     assert policy(schedule(every="1d")).evaluate(without_pin(state), see(10, 60_001)).fired
 
 
+def test_a_second_rollback_begins_to_count_anew() -> None:
+    first = with_pin(after("published"), "x", T0 + 8 * DAY_US, 60_000)
+    assert with_pin(first, "x", T0 + 9 * DAY_US, 70_000) == first
+    second = with_pin(first, "y", T0 + 20 * DAY_US, 79_999)
+    held = policy(schedule(every="1d")).evaluate(second, see(20, 80_001))
+    assert held.reason == "pinned by a rollback: 2 of 20,000 matured labels since"
+
+
+def test_a_pin_of_an_earlier_release_has_no_event_and_counts_on() -> None:
+    old = msgspec.structs.replace(after("published"), pin=RollbackPin(t_us=T0 + 8 * DAY_US, matured_labels=60_000))
+    state = with_pin(old, "x", T0 + 9 * DAY_US, 70_000)
+    assert state.pin == RollbackPin(t_us=T0 + 8 * DAY_US, matured_labels=60_000, event="x")
+
+
 def test_a_publication_takes_the_pin_off_and_a_refusal_does_not() -> None:
-    state = with_pin(after("published"), T0 + 8 * DAY_US, 60_000)
+    state = with_pin(after("published"), "pin", T0 + 8 * DAY_US, 60_000)
     for outcome, held in (("published", False), ("refused", True)):
         run = Baseline(run="r2", outcome=outcome, t_us=T0 + 9 * DAY_US, matured_labels=70_000)  # type: ignore[arg-type]
         assert (after_run(state, run).pin is not None) is held

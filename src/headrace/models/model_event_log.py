@@ -82,12 +82,19 @@ class FoldedEvents:
 
     def state(self, model: str) -> ModelState:
         """Return the state at the present end of the log. Raises BusUnavailableError."""
-        for one in self._log.read(self._next):
+        self.read_on()
+        return self._states.get(model, ModelState())
+
+    def read_on(self, wait: Duration = "0s") -> None:
+        """Fold the events that have come. If there are none, wait up to ``wait`` for one.
+
+        Raises BusUnavailableError.
+        """
+        for one in self._log.read(self._next, wait=wait):
             self._next = one.offset + 1
             if one.event is not None:
                 before = self._states.get(one.event.model, ModelState())
                 self._states[one.event.model] = advance(before, one.event)
-        return self._states.get(model, ModelState())
 
 
 class MemoryModelEventLog:

@@ -1,8 +1,8 @@
-"""Model events: a version was published, rolled back to, or retired; and what applications answer to them.
+"""Model events: a version was published, promoted, rolled back to, or retired; and what applications answer to them.
 
 On the bus model events are CloudEvents 1.0 in Kafka's binary mode: attributes in ``ce_*`` headers, JSON in the value,
-and the model's name as the record key. Types: ``headrace.model.published``, ``.rolled_back``, ``.retired``.
-Acknowledgements are plain JSON.
+and the model's name as the record key. Types: ``headrace.model.published``, ``.promoted``, ``.rolled_back`` and
+``.retired``. Acknowledgements are plain JSON.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import msgspec
 from cloudevents.core.bindings import kafka
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
+from msgspec import UNSET, UnsetType
 
 from headrace.base.times import Instant, epoch_us, utc_datetime
 from headrace.bus import message
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message as KafkaMessage
 
-FORMAT = 3
+FORMAT = 4
 """The latest format. A publication has the smallest format that says all: see :func:`format_of`."""
 ACKNOWLEDGEMENT_FORMAT = 1
 _PREFIX = "headrace.model."
@@ -81,11 +82,14 @@ class ServiceRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     own_event: OwnEventRef | None = None
 
 
-def format_of(service: ServiceRef) -> int:
-    """Return the format of a publication: 3 with a rule for the own event, 2 with on-demand features, else 1.
+def format_of(service: ServiceRef, *, needs_approval: bool = False) -> int:
+    """Return the format of a publication: the smallest that says all.
 
-    An application that reads smaller formats only would serve such a model wrongly, so it must not load it.
+    It is 4 if the version waits for an approval, 3 with a rule for the own event, 2 with on-demand features, else 1. An
+    application that reads smaller formats only would serve such a version wrongly, so it must not load it.
     """
+    if needs_approval:
+        return 4
     if service.own_event is not None:
         return 3
     return 2 if service.on_demand else 1
@@ -100,7 +104,11 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
-    """A version that passed its gate. ``expects``: id of the event that was live when it was judged, or null."""
+    """A version that passed its gate. ``expects``: id of the event that was live when it was judged, or null.
+
+    ``lifts`` is the id of the pin that ends with it: without it a publication is void while a version is pinned.
+    ``approval="wanted"``: the version waits, and is not live until it is promoted.
+    """
 
     format: int = 1
     version: Int64
@@ -114,15 +122,32 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     trained_to_us: Instant
     expects: str | None
     run: str | None = None
+    lifts: str | UnsetType = UNSET
+    approval: Literal["wanted"] | UnsetType = UNSET
 
 
 class RolledBack(msgspec.Struct, frozen=True, kw_only=True):
-    """A rollback: ``version`` becomes live. ``pin`` holds it until the same event comes with ``pin`` false."""
+    """A rollback: ``version`` becomes live. ``pin`` holds it until the same event comes with ``pin`` false.
+
+    ``lifts`` is the id of the pin that such an event removes: it is void if another pin has come meanwhile. ``by`` says
+    who did it.
+    """
 
     format: int = 1
     version: Int64
     reason: str
     pin: bool = True
+    lifts: str | UnsetType = UNSET
+    by: str | UnsetType = UNSET
+
+
+class Promoted(msgspec.Struct, frozen=True, kw_only=True):
+    """A person made a published version live, also one that waited for approval. It is not pinned."""
+
+    format: int = 1
+    version: Int64
+    reason: str
+    by: str | UnsetType = UNSET
 
 
 class Retired(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,11 +156,13 @@ class Retired(msgspec.Struct, frozen=True, kw_only=True):
     format: int = 1
     version: Int64
     reason: str
+    by: str | UnsetType = UNSET
 
 
-ModelEventData = Published | RolledBack | Retired
+ModelEventData = Published | Promoted | RolledBack | Retired
 _KINDS: dict[str, type[ModelEventData]] = {
     "published": Published,
+    "promoted": Promoted,
     "rolled_back": RolledBack,
     "retired": Retired,
 }
@@ -156,7 +183,7 @@ class ModelEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def kind(self) -> str:
-        """``published``, ``rolled_back`` or ``retired``."""
+        """``published``, ``promoted``, ``rolled_back`` or ``retired``."""
         return next(kind for kind, type_ in _KINDS.items() if isinstance(self.data, type_))
 
 

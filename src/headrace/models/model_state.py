@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from headrace.errors import TerminalError
-from headrace.models.model_events import ModelEvent, Published, Retired, RolledBack
+from msgspec import UNSET
+
+from headrace.models.model_events import ModelEvent, Promoted, Published, Retired, RolledBack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,15 +26,15 @@ class VoidEvent:
 class ModelState:
     """The state of one model after some of its events.
 
-    ``live`` is the event that made the live version live (a publication or a rollback); a publisher's ``expects`` is
-    its id. ``history`` has the events in force, in order, and ``void`` the others. While ``pinned``, triggers must not
-    ask for a run.
+    ``live`` is the event that made the live version live (a publication, a promotion or a rollback); a publisher's
+    ``expects`` is its id. ``waiting`` is the publication of the version that waits for its approval. ``history`` has
+    the events in force, in order, and ``void`` the others.
     """
 
     live: ModelEvent | None = None
+    waiting: ModelEvent | None = None
     history: tuple[ModelEvent, ...] = ()
     void: tuple[VoidEvent, ...] = ()
-    pinned: bool = False
 
     @property
     def version(self) -> int | None:
@@ -44,6 +45,17 @@ class ModelState:
     def live_id(self) -> str | None:
         """The id of the live event: what a publication judged now has to expect."""
         return None if self.live is None else self.live.id
+
+    @property
+    def pin(self) -> ModelEvent | None:
+        """The event that pins the live version, or None. No publication is in force over it unless it lifts it."""
+        live = self.live
+        return live if live is not None and isinstance(live.data, RolledBack) and live.data.pin else None
+
+    @property
+    def pinned(self) -> bool:
+        """True while a person holds the live version."""
+        return self.pin is not None
 
     @property
     def published_live(self) -> Published | None:
@@ -57,7 +69,7 @@ class ModelState:
         return frozenset(event.data.version for event in self.history if isinstance(event.data, Retired))
 
     def published(self, version: int) -> ModelEvent | None:
-        """Return the publication in force of a version; also of a retired version."""
+        """Return the publication in force of a version; also of a retired version, or of one that waits."""
         mine = (e for e in self.history if isinstance(e.data, Published) and e.data.version == version)
         return next(mine, None)
 
@@ -65,6 +77,11 @@ class ModelState:
         """Return the publication in force for a request: a trainer that takes the request again has nothing to do."""
         mine = (e for e in self.history if isinstance(e.data, Published) and e.data.request_id == request_id)
         return next(mine, None)
+
+    def approved(self, version: int) -> bool:
+        """Return whether a published version needs no approval, or was promoted."""
+        mine = [event for event in self.history if event.data.version == version]
+        return any(isinstance(event.data, Promoted) or _goes_live(event) for event in mine)
 
 
 def fold(events: Iterable[ModelEvent]) -> ModelState:
@@ -82,29 +99,42 @@ def fold_all(events: Iterable[ModelEvent]) -> dict[str, ModelState]:
 
 def advance(state: ModelState, event: ModelEvent) -> ModelState:
     """Return the state after one more event."""
-    reason = _void_because(state, event)
+    reason = void_because(state, event)
     if reason:
         return replace(state, void=(*state.void, VoidEvent(event, reason)))
-    history = (*state.history, event)
+    after = replace(state, history=(*state.history, event))
     match event.data:
         case Published():
-            return replace(state, live=event, history=history, pinned=False)
-        case RolledBack(pin=pin):
-            return replace(state, live=event, history=history, pinned=pin)
-        case Retired():
-            return replace(state, history=history)
+            return replace(after, live=event, waiting=None) if _goes_live(event) else replace(after, waiting=event)
+        case Retired(version=version):
+            return _no_more_waiting(after, version)
+        case Promoted(version=version) | RolledBack(version=version):
+            return replace(_no_more_waiting(after, version), live=event)
 
 
-def _void_because(state: ModelState, event: ModelEvent) -> str:
+def _goes_live(event: ModelEvent) -> bool:
+    return isinstance(event.data, Published) and event.data.approval is UNSET
+
+
+def _no_more_waiting(state: ModelState, version: int) -> ModelState:
+    """Return the state in which this version does not wait, because a person has decided about it."""
+    waits = state.waiting is not None and state.waiting.data.version == version
+    return replace(state, waiting=None) if waits else state
+
+
+def void_because(state: ModelState, event: ModelEvent) -> str:
+    """Return why an event would change nothing after this state; an empty text if it is in force."""
     if any(known.id == event.id for known in state.history) or any(known.event.id == event.id for known in state.void):
         return f"event id {event.id} was seen"
     match event.data:
         case Published() as data:
             return _void_publication(state, data)
-        case RolledBack(version=version):
-            return _void_rollback(state, version)
         case Retired(version=version):
-            return _void_retirement(state, version)
+            return f"version {version} is live" if version == state.version else _unpublished(state, version)
+        case Promoted(version=version):
+            return _never_live_again(state, version)
+        case RolledBack() as data:
+            return _void_rollback(state, data)
 
 
 def _void_publication(state: ModelState, data: Published) -> str:
@@ -112,38 +142,40 @@ def _void_publication(state: ModelState, data: Published) -> str:
         return f"request {data.request_id} was published before"
     if data.expects != state.live_id:
         return f"it was judged against {data.expects or 'no version'}, live is {state.live_id or 'none'}"
+    if state.pin is not None and data.lifts != state.pin.id:
+        return f"version {state.version} is pinned, and it does not lift the pin {state.pin.id}"
     if state.published(data.version) is not None:
         return f"version {data.version} exists"
     return ""
 
 
-def _void_rollback(state: ModelState, version: int) -> str:
-    if version in state.retired:
-        return f"version {version} is retired"
+def _void_rollback(state: ModelState, data: RolledBack) -> str:
+    if data.lifts not in {UNSET, state.live_id}:
+        return f"it lifts the pin {data.lifts}, live is {state.live_id or 'none'}"
+    if state.published(data.version) is not None and not state.approved(data.version):
+        return f"version {data.version} was never approved"
+    return _never_live_again(state, data.version)
+
+
+def _never_live_again(state: ModelState, version: int) -> str:
+    return f"version {version} is retired" if version in state.retired else _unpublished(state, version)
+
+
+def _unpublished(state: ModelState, version: int) -> str:
     return "" if state.published(version) is not None else f"version {version} was never published"
 
 
-def _void_retirement(state: ModelState, version: int) -> str:
-    if version == state.version:
-        return f"version {version} is live"
-    return "" if state.published(version) is not None else f"version {version} was never published"
+def earlier_live(state: ModelState) -> list[ModelEvent]:
+    """Return the events that made the versions before the live one live, the newest first.
 
-
-def rollback_event(
-    state: ModelState, id_: str, model: str, version: int | None, reason: str, *, at_us: int, pin: bool
-) -> ModelEvent:
-    """Return the event that goes back to a version, or (None) keeps the live version and sets or removes its pin.
-
-    Raises TerminalError for an event that would change nothing, with the reason.
+    A version that a person took back by a rollback is not among them, nor is a retired one.
     """
-    target = state.version if version is None else version
-    if target is None:
-        raise TerminalError(f"model {model!r} has no live version: there is nothing to pin or unpin")
-    if not pin and not state.pinned:
-        raise TerminalError(f"model {model!r} is not pinned: version {state.version} came by publication")
-    event = ModelEvent(id=id_, model=model, at_us=at_us, data=RolledBack(version=target, reason=reason, pin=pin))
-    why = _void_because(state, event)
-    if why:
-        known = sorted(e.data.version for e in state.history if isinstance(e.data, Published))
-        raise TerminalError(f"model {model!r} cannot go back to version {target}: {why}; published versions: {known}")
-    return event
+    found: list[ModelEvent] = []
+    for event in state.history:
+        version = event.data.version
+        known = [each.data.version for each in found]
+        if isinstance(event.data, RolledBack) and version in known:
+            found = found[: known.index(version)]  # what came after it was taken back
+        if isinstance(event.data, Promoted | RolledBack) or _goes_live(event):
+            found = [*(each for each in found if each.data.version != version), event]
+    return [event for event in reversed(found[:-1]) if event.data.version not in state.retired]

@@ -148,11 +148,12 @@ class Gate:
     """The rule that judges a challenger, on the newest ``holdout`` of matured days, by its gain in ``metric``.
 
     The rule ``"better"`` passes a challenger whose lower bound is above ``margin``. The rule ``"not_worse"`` passes one
-    whose lower bound is above ``-margin``; it needs a margin.
+    whose lower bound is above ``-margin``; it needs a margin. With ``approve="manual"`` a challenger that passed is
+    announced, and waits until a person promotes it.
 
     >>> from headrace import Gate
     >>> Gate("auc", rule="not_worse", margin=0.005)
-    Gate(metric='auc', rule='not_worse', holdout='14d', margin=0.005)
+    Gate(metric='auc', rule='not_worse', holdout='14d', margin=0.005, approve='auto')
     >>> Gate("auc", holdout="7d")
     Traceback (most recent call last):
         ...
@@ -163,10 +164,12 @@ class Gate:
     rule: GateRule = "better"
     holdout: Duration = "14d"
     margin: float = 0.0
+    approve: Literal["auto", "manual"] = "auto"
 
     def __post_init__(self) -> None:
         _one_of("gate", "metric", self.metric, METRICS)
         _one_of("gate", "rule", self.rule, get_args(GateRule))
+        _one_of("gate", "approve", self.approve, ["auto", "manual"])
         with naming("gate: holdout"):
             holdout_us = duration_us(self.holdout)
         if holdout_us < 14 * DAY_US or holdout_us % DAY_US:
@@ -182,7 +185,8 @@ class Gate:
     def spec(self) -> GateSpec:
         """The gate as data."""
         holdout = format_duration(duration_us(self.holdout))
-        return GateSpec(metric=self.metric, rule=self.rule, holdout=holdout, margin=self.margin)
+        approve = UNSET if self.approve == "auto" else self.approve
+        return GateSpec(metric=self.metric, rule=self.rule, holdout=holdout, margin=self.margin, approve=approve)
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,13 @@ class LabelSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A gate as data."""
+    """A gate as data. ``approve`` is left out if a challenger that passed is live at once."""
 
     metric: Metric
     rule: Literal["better", "not_worse"]
     holdout: str
     margin: float
+    approve: Literal["manual"] | UnsetType = UNSET
 
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True):

@@ -107,7 +107,7 @@ def rollback(
     ends with `headrace models unpin`, or when as many new labels have come as the model's rules ask for.
     """
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    name = _append_rollback(settings, model, version, reason, pin=True)
+    name = _append_rollback(settings, model, version, reason)
     typer.echo(f"version {version} of {name} is live, and pinned until `headrace models unpin --model {name}`")
 
 
@@ -121,21 +121,23 @@ def unpin(
 ) -> None:
     """Remove the pin of a rollback, so that triggers may ask for a run again. The live version stays."""
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    name = _append_rollback(settings, model, None, reason, pin=False)
+    name = _append_rollback(settings, model, None, reason)
     typer.echo(f"{name} is not pinned any more")
 
 
-def _append_rollback(settings: Settings, model: str | None, version: int | None, reason: str, *, pin: bool) -> str:
+def _append_rollback(settings: Settings, model: str | None, version: int | None, reason: str) -> str:
     """Append a rollback event, and return the model's name. Raises TerminalError if it would change nothing."""
     from headrace.app import model_versions
     from headrace.base.times import wall_clock
+    from headrace.models.intervention import intervene, unpin
     from headrace.models.kafka_model_event_log import KafkaModelEventLog
-    from headrace.models.model_state import rollback_event
+    from headrace.models.model_events import RolledBack
 
     with kafka_for_command(settings) as servers:
         states = model_versions.read_model_states(servers, signing(settings))
         name = model_versions.choose_model(states, model)
-        event = rollback_event(states[name], uuid.uuid4().hex, name, version, reason, at_us=wall_clock(), pin=pin)
+        data = unpin(states[name], name, reason, "") if version is None else RolledBack(version=version, reason=reason)
+        event = intervene(states[name], data, id_=uuid.uuid4().hex, model=name, at_us=wall_clock())
         with closing(KafkaModelEventLog(servers, signing=signing(settings), timeout=model_versions.TIMEOUT)) as log:
             log.append(event)
     return name

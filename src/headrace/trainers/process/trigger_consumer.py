@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import structlog
+from msgspec import UNSET
 
 from headrace.base.redaction import without_secrets
 from headrace.bus.topics import DECISIONS, RETRAIN_REQUESTS
@@ -162,6 +163,7 @@ class TriggerConsumer:
             reason=decision.reason,
             t_us=decision.t_us,
             matured_labels=decision.inputs["matured_labels"],
+            lifts=UNSET if decision.state.pin is None else decision.state.pin.event,
         )
         self._send(RETRAIN_REQUESTS, model.encode(), msgspec.json.encode(request))
 
@@ -194,9 +196,12 @@ class TriggerConsumer:
 
 
 def _as_published(state: TriggerState, model: ModelState, t_us: int, matured_labels: int) -> TriggerState:
-    """Bring the state in step with the model events: whether a version is live, and whether a rollback pins it."""
-    if model.pinned and state.pin is None:
-        return with_pin(state, t_us, matured_labels)
-    if state.pin is not None and not model.pinned:
+    """Bring the state in step with the model events: whether a version is live, and whether a person pins it.
+
+    A version that waits for its approval counts as live: the first one is not asked for again.
+    """
+    if model.pin is not None:
+        return with_pin(state, model.pin.id, t_us, matured_labels)
+    if state.pin is not None:
         state = without_pin(state)
-    return msgspec.structs.replace(state, live=model.version is not None)
+    return msgspec.structs.replace(state, live=model.version is not None or model.waiting is not None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, TypeVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from headrace.base.times import Instant
 from headrace.bus import message
@@ -32,7 +33,10 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Asks for one run on ``headrace.retrain-requests``. The run uses what was matured and known at ``t_us``."""
+    """Asks for one run on ``headrace.retrain-requests``. The run uses what was matured and known at ``t_us``.
+
+    ``lifts`` is the id of the pin that its publication ends. Without it the run is postponed while a version is pinned.
+    """
 
     request_id: str
     model: str
@@ -41,6 +45,7 @@ class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
     t_us: Instant
     matured_labels: Int64
     format: int = FORMAT
+    lifts: str | UnsetType = UNSET
 
 
 class RunEnded(msgspec.Struct, frozen=True, kw_only=True):

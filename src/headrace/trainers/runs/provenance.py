@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import UNSET
 
 from headrace.errors import TerminalError
 from headrace.features.definitions.spec import to_document
@@ -90,6 +91,7 @@ def publication(
     report: GateReport,
     *,
     trained_to_us: int,
+    at_us: int,
 ) -> ModelEvent:
     """Return the event that publishes a registered version, judged against ``state``.
 
@@ -99,9 +101,9 @@ def publication(
     if registration.version is None or registration.artifact_uri is None:
         message = f"run {request.request_id} passed its gate but has no version in the registry"
         raise TerminalError(message)
-    service = service_ref(model)
+    service, waits = service_ref(model), model.gate.approve == "manual"
     published = Published(
-        format=format_of(service),
+        format=format_of(service, needs_approval=waits),
         version=registration.version,
         artifact=_stored(registration.artifact_uri),
         service=service,
@@ -113,8 +115,10 @@ def publication(
         trained_to_us=trained_to_us,
         expects=state.live_id,
         run=registration.run_id,
+        lifts=UNSET if state.pin is None else request.lifts,
+        approval="wanted" if waits else UNSET,
     )
-    return ModelEvent(id=_event_id(published, state), model=model.name, at_us=request.t_us, data=published)
+    return ModelEvent(id=_event_id(published, state), model=model.name, at_us=at_us, data=published)
 
 
 def _event_id(published: Published, state: ModelState) -> str:

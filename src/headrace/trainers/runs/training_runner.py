@@ -13,8 +13,6 @@ import structlog
 
 from headrace.base.redaction import without_secrets
 from headrace.errors import UnavailableError
-from headrace.models.model_event_log import ModelEventLog, events
-from headrace.models.model_state import ModelState, fold
 from headrace.models.registry import Registration, Registry, RunRecord
 from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.data.exclusions import Exclusions, MemoryExclusions, excluded_spans
@@ -22,13 +20,17 @@ from headrace.trainers.runs.fitting import Fits, FitTask, describe_run
 from headrace.trainers.runs.holdout import Challenger, HoldoutSplit, judged_against, judged_first, split_holdout
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded
 from headrace.trainers.runs.provenance import RunInputs, make_manifest, metrics, publication, run_seed
+from headrace.trainers.runs.version_publisher import Judged, PublicationEnd, VersionPublisher, held_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from headrace.base.times import Clock
     from headrace.event_log.event_log import EventLog
     from headrace.event_log.readable_log import LogSnapshot
+    from headrace.models.model_event_log import ModelEventLog
     from headrace.models.model_events import ModelEvent
+    from headrace.models.model_state import ModelState
     from headrace.trainers.data.examples import Examples
     from headrace.trainers.definitions import Model
     from headrace.trainers.runs.fitting import FitResult
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
 logger = structlog.get_logger(__name__)
 _LONGEST_REASON = 2_000
 """The characters of a failed run's reason: an error of a train function may hold all of its rows."""
-_PUBLICATIONS = 3
-"""The number of void publications of a challenger after which its run ends."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,13 @@ class RunOptions:
 
     ``seed`` is the source of every random choice. ``looks`` are the holdout days, [first, last), that earlier runs have
     looked at. ``trusted`` are the types that this deployment's applications load: a fit with other types fails its run.
+    ``clock`` gives the times of publications; without it they are those of the requests.
     """
 
     seed: int = 0
     looks: Sequence[tuple[int, int]] = ()
     trusted: Sequence[str] = ()
+    clock: Clock | None = None
 
 
 @dataclass
@@ -102,22 +104,30 @@ class TrainingRunner:
         self._model = model
         self._log = log
         self._examples = ExampleBuilder(model, log)
-        self._events = model_events
+        self._publisher = VersionPublisher(model.name, model_events, registry)
         self._registry = registry
         self._fits = fits
         self._seed = options.seed
         self._looks = list(options.looks)
         self._trusted = tuple(options.trusted)
+        self._clock = options.clock
         self._exclusions = exclusions or MemoryExclusions()
+        self._answers: dict[str, RunEnded] = {}
 
     def run(self, request: RetrainRequest) -> RunEnded:
-        """Do the requested run and return how it ended. A second call with the same request id publishes nothing new.
+        """Do the requested run and return how it ended. A second call with the same request id fits nothing again.
 
         Raises UnavailableError if Kafka or the event log does not answer: that says nothing of the model.
         """
+        if request.request_id not in self._answers:
+            self._answers[request.request_id] = self._run(request)
+        return self._answers[request.request_id]
+
+    def _run(self, request: RetrainRequest) -> RunEnded:
         timer = StepTimer()
-        published = self._state().request(request.request_id)
+        published = self._publisher.state().request(request.request_id)
         if published is not None:
+            self._publisher.mend_alias()  # the trainer may have died before it did
             return self._ended(request, timer, "published", "published before", event=published)
         try:
             return self._attempt(request, timer)
@@ -125,15 +135,18 @@ class TrainingRunner:
             raise
         except Exception as error:  # the next request does not depend on it
             logger.exception("run failed", request=request.request_id)
-            published = self._state().request(request.request_id)  # it may have failed after it was published
+            published = self._publisher.state().request(request.request_id)  # it may have failed after it was published
             if published is not None:
                 return self._ended(request, timer, "published", f"published, then {error}", event=published)
             reason = without_secrets(f"{type(error).__name__}: {error}", _LONGEST_REASON)
             return self._ended(request, timer, "failed", reason)
 
     def _attempt(self, request: RetrainRequest, timer: StepTimer) -> RunEnded:
-        """The steps of a run. An empty split or a gate that does not pass ends it early."""
-        state = self._state()
+        """The steps of a run. A pin, an empty split or a gate that does not pass ends it early."""
+        state = self._publisher.state()
+        held = held_by(state, request)
+        if held:
+            return self._ended(request, timer, "postponed", held)
         run = self._build(request, timer, state)
         if run.split.empty:
             reason = "no rows to fit on, or none to judge by"
@@ -144,7 +157,8 @@ class TrainingRunner:
             self._register(run, report, fitted, None)
             return self._judged(run, report.verdict, report.reason, report)
         registration = self._register(run, report, fitted, self._refit(run))
-        return self._publish(run, state, registration, report, fitted)
+        ended = self._publish(run, Judged(state, report), registration, fitted)
+        return self._judged(run, ended.outcome, ended.reason, ended.report, event=ended.event)
 
     def _build(self, request: RetrainRequest, timer: StepTimer, state: ModelState) -> _DataOfRun:
         """Build the training set that is matured at the request's time, and split it for fit and gate."""
@@ -213,38 +227,20 @@ class TrainingRunner:
             )
 
     def _publish(
-        self, run: _DataOfRun, state: ModelState, registration: Registration, report: GateReport, fitted: FitResult
-    ) -> RunEnded:
-        """Publish the version. If another champion came first, judge the challenger by that one and try again."""
-        reason = ""
-        for _ in range(_PUBLICATIONS):
-            if report.verdict != "passed":
-                return self._judged(run, report.verdict, report.reason, report)
-            event = self._append(run, state, registration, report)
-            after = self._state()
-            published = after.request(run.request.request_id)
-            if published is not None:
-                self._registry.promote(self._model.name, published.data.version)
-                return self._judged(run, "published", report.reason, report, event=published)
-            reason = next(void.reason for void in reversed(after.void) if void.event.id == event.id)
-            if after.live_id == state.live_id:  # no other champion: it would be void again
-                return self._judged(run, "failed", f"void: {reason}", report)
-            logger.info("void: judged again", request=run.request.request_id, reason=reason)
-            state, report = after, self._gate(run, after, fitted)
-        if report.verdict != "passed":
-            return self._judged(run, report.verdict, report.reason, report)
-        reason = f"void {_PUBLICATIONS} times, as others published meanwhile; at last: {reason}"
-        return self._judged(run, "postponed", reason, report)
-
-    def _append(self, run: _DataOfRun, state: ModelState, registration: Registration, report: GateReport) -> ModelEvent:
+        self, run: _DataOfRun, judged: Judged, registration: Registration, fitted: FitResult
+    ) -> PublicationEnd:
+        """Publish the version. If another champion came first, the challenger is judged by that one."""
         trained_to_us = int(run.examples.requested_us.max())
-        with run.timer.step("publish"):
-            event = publication(self._model, run.request, state, registration, report, trained_to_us=trained_to_us)
-            self._events.append(event)
-        return event
 
-    def _state(self) -> ModelState:
-        return fold(events(self._events.read(), self._model.name))
+        def event(judged: Judged) -> ModelEvent:
+            at_us = run.request.t_us if self._clock is None else max(run.request.t_us, self._clock())
+            times = {"trained_to_us": trained_to_us, "at_us": at_us}
+            with run.timer.step("publish"):
+                return publication(self._model, run.request, judged.state, registration, judged.report, **times)
+
+        return self._publisher.publish(
+            judged, run.request.request_id, event, lambda state: self._gate(run, state, fitted)
+        )
 
     def _judged(
         self,

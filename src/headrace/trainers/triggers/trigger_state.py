@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from headrace.base.times import Instant, utc_datetime
 from headrace.bus.message import Int64
@@ -22,10 +23,11 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RollbackPin(msgspec.Struct, frozen=True, kw_only=True):
-    """The moment since which a rollback holds a version."""
+    """The moment since which a rollback holds a version. ``event`` is the id of the model event that pins it."""
 
     t_us: Instant
     matured_labels: Int64
+    event: str | UnsetType = UNSET
 
 
 class TriggerState(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,9 +103,12 @@ def _is_old(state: TriggerState, run: Baseline) -> bool:
     return run.run != state.request and run.t_us <= state.baseline_t_us
 
 
-def with_pin(state: TriggerState, t_us: int, matured_labels: int) -> TriggerState:
-    """Return the state after a rollback that pins a version."""
-    return msgspec.structs.replace(state, pin=RollbackPin(t_us=t_us, matured_labels=matured_labels), live=True)
+def with_pin(state: TriggerState, event: str, t_us: int, matured_labels: int) -> TriggerState:
+    """Return the state while an event pins a version. Labels are counted from ``t_us`` if the event is a new one."""
+    pin = state.pin
+    if pin is None or pin.event not in {UNSET, event}:
+        pin = RollbackPin(t_us=t_us, matured_labels=matured_labels)
+    return msgspec.structs.replace(state, pin=msgspec.structs.replace(pin, event=event), live=True)
 
 
 def without_pin(state: TriggerState) -> TriggerState:
