@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import msgspec
+import structlog
 
 from headrace.app.model_versions import read_model_states
 from headrace.app.processes.connections import addresses, signing
@@ -19,7 +20,7 @@ from headrace.bus.tail import TopicTail
 from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, ensure_topics, existing_incarnations
 from headrace.bus.unreadable_records import readable
 from headrace.bus.worker_report import decode
-from headrace.errors import SettingsError, TerminalError, TransientError, require
+from headrace.errors import HeadraceError, SettingsError, TerminalError, TransientError, require
 from headrace.event_log.event_log import EventLog
 from headrace.features.definitions.store_documents import read_service
 from headrace.features.online.cursor import is_live, present
@@ -28,6 +29,7 @@ from headrace.streams.deployments.deployment import Deployed, named_by_models
 from headrace.streams.deployments.estimate import estimate, positions
 from headrace.streams.deployments.kafka_deployment_log import KafkaDeploymentLog
 from headrace.streams.deployments.plan import DeploymentPlan, PlanLine, make_plan
+from headrace.trainers.audit.audited_service import AuditedService
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from headrace.features.definitions.store_documents import ServiceDocument
     from headrace.features.definitions.view_spec import ViewSpec
 
+logger = structlog.get_logger(__name__)
 _WORKERS_S = 5.0
 _TAKEN_S = 20.0
 
@@ -203,3 +206,17 @@ def feast_folder(settings: Settings) -> Path | None:
     if settings.feature_store is None:
         return None
     raise SettingsError(f"the setting feature_store names {folder}, which has no feature_store.yaml")
+
+
+def deployed_services(settings: Settings) -> dict[str, AuditedService]:
+    """Return all feature services that were ever deployed, by version. Without Kafka none is known: that is logged."""
+    try:
+        servers, _ = addresses(settings)
+        deployed = KafkaDeploymentLog(servers).read(settings.namespace)
+    except HeadraceError as error:
+        logger.warning("earlier versions of feature services are not known", error=str(error))
+        return {}
+    return {
+        version: AuditedService.deployed(service, deployed.specs)
+        for version, service in deployed.service_versions.items()
+    }

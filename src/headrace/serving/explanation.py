@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from headrace.base.times import epoch_us
-from headrace.bus.source_partition import SourcePartition
 from headrace.errors import DefinitionError
 from headrace.features.kernel.field import unpack
 from headrace.features.kernel.tile_kernel import TileKernel, WindowTiles, kernel
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from headrace.bus.source_partition import SourcePartition
     from headrace.event_log.event_log import EventLog
     from headrace.features.definitions.view_spec import ViewSpec
     from headrace.features.online.store import OnlineStore, StoredFields, WantedKeys
@@ -96,7 +96,7 @@ def explain(
         found.statuses()[spec.name],
         offsets,
         tiles,
-        _events(log, compiled, entity, tiles, offsets, newest),
+        _events(log, compiled, entity, tiles, offsets).tail(newest),
     )
 
 
@@ -134,40 +134,19 @@ def _tiles(
     return sorted(tiles, key=lambda tile: (tile.begin_us, tile.source))
 
 
-def _events(  # noqa: PLR0917 - one call site
+def _events(
     log: EventLog,
     compiled: TileKernel,
     entity: Mapping[str, Any],
     tiles: Sequence[ExplainedTile],
     offsets: Mapping[str, int],
-    count: int,
 ) -> pl.DataFrame:
-    """Return the newest rows of the tiles. Files of the log that cannot hold such rows are not read."""
+    """Return the rows of the tiles, oldest first."""
     import polars as pl  # noqa: PLC0415 - look-ups need none of it
-    import pyarrow.dataset as ds  # noqa: PLC0415
 
-    from headrace.event_log.columns import ACCEPTED  # noqa: PLC0415
-    from headrace.features.offline.view_history import with_time  # noqa: PLC0415
+    from headrace.features.offline.entity_rows import entity_rows  # noqa: PLC0415
 
-    stream = compiled.spec.stream
-    topic, at = stream.topic, stream.event_time
-    if not tiles or not log.exists(topic):
+    if not tiles:
         return pl.DataFrame()
-    keep = ds.field("__verdict") == ACCEPTED
-    for name, _ in compiled.entity_keys:
-        keep &= ds.field(name) == entity[name]
-    rows = compiled.keep(with_time(log.select(topic, keep), at))
-    begin, end = min(tile.begin_us for tile in tiles), max(tile.end_us for tile in tiles)
-    below = pl.DataFrame(
-        {
-            "__topic_id": [SourcePartition.from_text(text).topic_id for text in offsets],
-            "__partition": pl.Series([SourcePartition.from_text(text).partition for text in offsets], dtype=pl.Int32),
-            "__below": list(offsets.values()),
-        }
-    )
-    inside = rows.filter(pl.col("__time").is_between(begin, end, closed="left"))
-    inside = inside.join(below, on=["__topic_id", "__partition"], how="inner").filter(
-        pl.col("offset") < pl.col("__below")
-    )
-    fields = [field.name for field in stream.fields]
-    return inside.sort("__time", "__partition", "offset").tail(count).select("__partition", "__offset", *fields)
+    span = min(tile.begin_us for tile in tiles), max(tile.end_us for tile in tiles)
+    return entity_rows(log, compiled, entity, offsets, span).drop("__time")

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from headrace.app.project.settings import Settings
     from headrace.event_log.logged_offsets import MissingOffsets
-    from headrace.trainers.audit.audited_service import AuditedService
     from headrace.trainers.audit.auditor import Auditor, AuditReport, SkewReport
 
 T = TypeVar("T")
@@ -75,6 +74,7 @@ def skew(
 
 def _auditors(settings: Settings, model: str | None, since: datetime | None) -> list[Auditor]:
     from headrace.app.project.project import load_project
+    from headrace.app.project_deployment import deployed_services
     from headrace.base.times import epoch_us
     from headrace.event_log.event_log import EventLog
     from headrace.trainers.audit.auditor import Auditor
@@ -84,28 +84,9 @@ def _auditors(settings: Settings, model: str | None, since: datetime | None) -> 
     since_us = None if since is None else epoch_us(with_zone(since))
     found = [Auditor(each, log, since_us=since_us) for each in models]
     if any(auditor.other_services for auditor in found):
-        known = _deployed_services(settings)
+        known = deployed_services(settings)
         found += [other for auditor in found for other in auditor.of_other_services(known)]
     return found
-
-
-def _deployed_services(settings: Settings) -> dict[str, AuditedService]:
-    """Return all services that were ever deployed, by version. Without Kafka nothing is known of them."""
-    from headrace.app.processes.connections import addresses
-    from headrace.errors import HeadraceError
-    from headrace.streams.deployments.kafka_deployment_log import KafkaDeploymentLog
-    from headrace.trainers.audit.audited_service import AuditedService
-
-    try:
-        servers, _ = addresses(settings)
-        deployed = KafkaDeploymentLog(servers).read(settings.namespace)
-    except HeadraceError as error:
-        typer.echo(f"earlier versions of services are not known: {error}", err=True)
-        return {}
-    return {
-        version: AuditedService.deployed(service, deployed.specs)
-        for version, service in deployed.service_versions.items()
-    }
 
 
 def _print_reports(found: Sequence[T], print_one: Callable[[T], None], *, json: bool) -> None:

@@ -151,6 +151,12 @@ def skew(served: ServedVectorRows) -> VectorComparison:
     return replace(found, checked=served.vectors.height)
 
 
+def recomputed(served: ServedVectorRows) -> pl.DataFrame:
+    """Return all feature columns of the vectors, computed again at their logged V and t."""
+    found = served.history.features(served.keys, served.at_us, served.logged, served.own_records)
+    return found.hstack(on_demand_columns(served.made, found, served.given).get_columns())
+
+
 def lags(served: ServedVectorRows) -> NDArray[np.int64]:
     """The number of records by which each V of each view was behind what was available at its t.
 

@@ -54,13 +54,20 @@ class VectorPart:
 class VectorParts:
     """The vectors of one model and one service since a time, from a snapshot of the log.
 
-    ``service`` is the one that the model defines now, unless another version is given.
+    ``service`` is the one that the model defines now, unless another version is given. ``vector_id``: this vector only.
     """
 
     def __init__(
-        self, model: Model, log: ReadableLog, since_us: int | None = None, service: AuditedService | None = None
+        self,
+        model: Model,
+        log: ReadableLog,
+        since_us: int | None = None,
+        service: AuditedService | None = None,
+        *,
+        vector_id: str | None = None,
     ) -> None:
         self._model, self._log, self._since_us = model, log.snapshot(), since_us
+        self._vector_id = vector_id
         self.service = service or AuditedService.of_model(model)
         self._specs = self.service.views
         self._last: tuple[tuple[int, int], VectorPart] | None = None
@@ -128,6 +135,8 @@ class VectorParts:
 
     def _own(self, since_us: int | None) -> ds.Expression:
         own = (ds.field("__verdict") == ACCEPTED) & (ds.field("model") == self._model.name)
+        if self._vector_id is not None:
+            own &= ds.field("vector_id") == self._vector_id
         return own if since_us is None else own & (ds.field("served_at") >= _time(since_us))
 
     def _below(self, vectors: pl.DataFrame) -> dict[str, dict[SourcePartition, int]]:

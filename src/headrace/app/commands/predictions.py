@@ -1,0 +1,99 @@
+"""`headrace predictions`: lists past predictions, and shows what one of them was made of."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headrace.app.terminal.options import MOMENT_FORMS, DataDir, JsonOption, ModelFilter, settings_from, with_zone
+from headrace.app.terminal.tables import print_details, print_json, print_list, print_rows
+
+if TYPE_CHECKING:
+    from headrace.app.past_predictions import PastPrediction, PastPredictions
+    from headrace.app.project.settings import Settings
+
+_LISTED = ("prediction_id", "served_at", "model", "key", "version", "role", "score")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    predictions = typer.Typer(no_args_is_help=True, help="Past predictions: list the newest, show one.")
+    predictions.command("list")(list_predictions)
+    predictions.command("show")(show)
+    app.add_typer(predictions, name="predictions")
+
+
+def list_predictions(
+    *,
+    model: ModelFilter = None,
+    key: Annotated[str | None, typer.Option(help="Only requests with this key.")] = None,
+    version: Annotated[int | None, typer.Option(min=0, help="Only this version of the model.")] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(formats=MOMENT_FORMS, help="Only those served from this time on. A time without a zone is UTC."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="The largest number of predictions to list.")] = 20,
+    json: JsonOption = False,
+    data_dir: DataDir = None,
+) -> None:
+    """List the newest predictions in the event log, the newest first."""
+    found = _predictions(settings_from(data_dir=data_dir)).newest(
+        limit, model=model, key=key, version=version, since=None if since is None else with_zone(since)
+    )
+    print_list(_LISTED, found, json=json, if_empty="the event log has no such prediction")
+
+
+def show(
+    prediction_id: Annotated[str, typer.Argument(help="The prediction, as `headrace predictions list` shows it.")],
+    *,
+    events: Annotated[int, typer.Option(min=0, help="The largest number of events of each view to show.")] = 5,
+    json: JsonOption = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Show all about one prediction: its request, its features by name, what they were made of, and its outcome.
+
+    Each value is computed again from the event log, at the offsets and the time that were logged with it.
+    """
+    from headrace.base.times import wall_clock
+
+    found = _predictions(settings_from(data_dir=data_dir)).show(prediction_id, now_us=wall_clock(), newest=events)
+    if json:
+        print_json(found)
+        return
+    _print(found)
+
+
+def _predictions(settings: Settings) -> PastPredictions:
+    from headrace.app.past_predictions import PastPredictions
+    from headrace.app.project.project import load_project
+    from headrace.app.project_deployment import deployed_services
+    from headrace.event_log.event_log import EventLog
+
+    return PastPredictions(
+        load_project(settings).model, EventLog(settings.event_log), lambda: deployed_services(settings)
+    )
+
+
+def _print(found: PastPrediction) -> None:
+    outcome = found.outcome
+    label = outcome.reason or str(outcome.label).lower()
+    print_details({**found.prediction, "service": found.service, "request": found.request, "outcome": label})
+    if found.note:
+        typer.echo(f"\n{found.note}")
+    if found.views:
+        typer.echo("\nviews")
+        rows = [{"view": view.name, "status": view.status, "age": view.age, "events": view.events,
+                 "V": ", ".join(f"{source} {end}" for source, end in view.offsets.items()),
+                 "version": view.version} for view in found.views]  # fmt: skip
+        print_rows(("view", "status", "age", "events", "V", "version"), rows)
+    if found.features:
+        typer.echo("\nfeatures")
+        features = [{"feature": each.name, "served": each.served, "recomputed": each.recomputed}
+                    for each in found.features]  # fmt: skip
+        print_rows(("feature", "served", "recomputed"), features)
+    for view in found.views:
+        if view.newest:
+            typer.echo(f"\nnewest of {view.events:,} events that {view.name} counted or could count")
+            print_rows(list(view.newest[0]), view.newest)

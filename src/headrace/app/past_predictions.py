@@ -1,0 +1,229 @@
+"""Past predictions, from the event log: what was served, what it was made of, and what came of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
+
+import msgspec
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as ds
+from msgspec.structs import replace
+
+from headrace.base.times import epoch_us, utc_datetime
+from headrace.errors import TerminalError
+from headrace.event_log.columns import ACCEPTED
+from headrace.features.kernel.tile_kernel import kernel
+from headrace.features.offline.entity_rows import entity_rows
+from headrace.models.predictions import PREDICTIONS, Prediction
+from headrace.trainers.audit.compare import recomputed
+from headrace.trainers.audit.vector_parts import VectorParts
+from headrace.trainers.data.model_log import ModelLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from headrace.event_log.event_log import EventLog
+    from headrace.features.definitions.view_spec import ViewSpec
+    from headrace.features.kernel.tile_kernel import TileKernel
+    from headrace.trainers.audit.audited_service import AuditedService
+    from headrace.trainers.audit.vector_parts import VectorPart
+    from headrace.trainers.definitions import Model
+
+_FIELDS = list(get_type_hints(Prediction))
+
+
+class _Vector(NamedTuple):
+    """The columns of a served vector that explain it; the texts are JSON."""
+
+    service: str
+    served_at: datetime
+    request: str
+    offsets: str
+    statuses: str
+
+
+class PastOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of the label of a prediction's request: ``reason`` says why ``label`` is None.
+
+    ``revision`` counts the labels that decided so far; 0 if none did.
+    """
+
+    label: bool | None = None
+    revision: int = 0
+    reason: str = ""
+
+
+class PastFeature(msgspec.Struct, frozen=True, kw_only=True):
+    """A value of the served vector, and the same value computed again from the event log at the logged V and t."""
+
+    name: str
+    served: float | None
+    recomputed: float | None
+
+
+class PastView(msgspec.Struct, frozen=True, kw_only=True):
+    """One view's part of the served vector.
+
+    ``offsets`` is V. ``events`` counts the events of the entity below V in the view's longest window, and ``age`` is
+    the time from the newest of them to t. ``newest`` are some of these events with all their fields, newest last.
+    """
+
+    name: str
+    version: str
+    status: str
+    age: str | None
+    offsets: dict[str, int]
+    events: int
+    newest: list[dict[str, Any]]
+
+
+class PastPrediction(msgspec.Struct, frozen=True, kw_only=True):
+    """A prediction as it was served, with everything that the event log knows about it.
+
+    ``note`` says why ``views`` and ``features`` are empty, if they are.
+    """
+
+    prediction: dict[str, Any]
+    outcome: PastOutcome
+    service: str | None = None
+    request: dict[str, Any] = {}
+    views: list[PastView] = []
+    features: list[PastFeature] = []
+    note: str = ""
+
+
+class PastPredictions:
+    """Reads past predictions. ``model`` returns the model of a name.
+
+    ``services`` returns the deployed versions of feature services, by hash. It is called only if a vector is not of the
+    service that its model has now.
+    """
+
+    def __init__(
+        self, model: Callable[[str], Model], log: EventLog, services: Callable[[], Mapping[str, AuditedService]]
+    ) -> None:
+        self._model, self._log, self._services = model, log, services
+
+    def newest(
+        self,
+        count: int,
+        *,
+        model: str | None = None,
+        key: str | None = None,
+        version: int | None = None,
+        since: datetime | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return the newest predictions that match, the newest first."""
+        wanted = {"model": model, "key": key, "version": version}
+        keep = ds.field("__verdict") == ACCEPTED
+        for name, value in wanted.items():
+            keep = keep if value is None else keep & (ds.field(name) == value)
+        if since is not None:
+            keep &= ds.field("served_at") >= pa.scalar(since, pa.timestamp("us", "UTC"))
+        return [_as_json(row) for row in self._newest(keep, count).iter_rows(named=True)]
+
+    def _newest(self, keep: ds.Expression, count: int) -> pl.DataFrame:
+        """Return the newest rows that a filter keeps. Only these and one piece of the log are in memory."""
+        found: list[pl.DataFrame] = []
+        pieces = self._log.scan(PREDICTIONS.topic, _FIELDS, keep) if self._log.exists(PREDICTIONS.topic) else ()
+        for piece in pieces:
+            together = pl.concat([*found, piece.select(_FIELDS)])
+            found = [together.sort("served_at", descending=True, maintain_order=True).head(count)]
+        return found[0] if found else pl.DataFrame()
+
+    def show(self, prediction_id: str, *, now_us: int, newest: int = 5) -> PastPrediction:
+        """Return all about one prediction. ``newest`` is the number of events of each view to name.
+
+        ``now_us`` is the time up to which labels are known. Raises TerminalError if the event log has no such
+        prediction.
+        """
+        chosen = (ds.field("__verdict") == ACCEPTED) & (ds.field("prediction_id") == prediction_id)
+        found = self._newest(chosen, 1).to_dicts()
+        if not found:
+            raise TerminalError(
+                f"the event log has no prediction {prediction_id!r}: `headrace predictions list` shows the newest; one "
+                "that was served a moment ago comes with the next commit of a worker"
+            )
+        prediction = Prediction(**found[0])
+        model = self._model(prediction.model)
+        past = PastPrediction(prediction=_as_json(found[0]), outcome=self._outcome(model, prediction, now_us))
+        part = self._vector(model, prediction.vector_id)
+        if isinstance(part, str):
+            return replace(past, note=part)
+        if part.not_logged:
+            return replace(past, note="its vector used records that the event log does not have")
+        vector = _Vector(*part.served.vectors.select(_Vector._fields).row(0))
+        request = msgspec.json.decode(vector.request, type=dict[str, Any])
+        views = [self._view(spec, vector, request, newest) for spec in part.served.specs]
+        return replace(past, service=vector.service, request=request, views=views, features=_features(part))
+
+    def _vector(self, model: Model, vector_id: str) -> VectorPart | str:
+        """Return the vector as an audit reads it, or a sentence that says why it cannot be read."""
+        parts = VectorParts(model, self._log, vector_id=vector_id)
+        for version in parts.services:  # one, if it is not the present one
+            service = self._services().get(version)
+            if service is None:
+                return f"its vector is of the feature service {version}, whose definition is not known here"
+            parts = VectorParts(model, self._log, service=service, vector_id=vector_id)
+        return next(iter(parts), "the event log does not have its vector")
+
+    def _outcome(self, model: Model, prediction: Prediction, now_us: int) -> PastOutcome:
+        """Return the label of the request that the prediction was made for."""
+        until_us = epoch_us(prediction.requested_at) + model.label.spec.within_us
+        if until_us > now_us:
+            return PastOutcome(reason=f"its label counts until {_time(until_us)}")
+        own = (pl.col("__key") == prediction.key) & (pl.col(model.requested_at) == prediction.requested_at)
+        found = ModelLog(model, self._log).labelled(now_us).filter(own).select("__label", "__revision").rows()
+        if not found:
+            return PastOutcome(reason="the event log does not have its request")
+        label, revision = found[0]
+        reason = "no label has come within the time for it" if label is None else ""
+        return PastOutcome(label=label, revision=revision or 0, reason=reason)
+
+    def _view(self, spec: ViewSpec, vector: _Vector, request: dict[str, Any], newest: int) -> PastView:
+        compiled, at_us = kernel(spec), epoch_us(vector.served_at)
+        offsets = msgspec.json.decode(vector.offsets, type=dict[str, dict[str, int]]).get(spec.name, {})
+        entity = {name: request.get(name) for name, _ in compiled.entity_keys}
+        rows = entity_rows(self._log, compiled, entity, offsets, _span(compiled, at_us))
+        last: Any = rows.get_column("__time").max()
+        statuses = msgspec.json.decode(vector.statuses, type=dict[str, str])
+        shown = rows.drop("__time").tail(newest)
+        return PastView(
+            name=spec.name,
+            version=spec.version,
+            status=statuses.get(spec.name, "unknown"),
+            age=None if last is None else f"{(at_us - last) / 1e6:g} s",
+            offsets=offsets,
+            events=rows.height,
+            newest=[_as_json(each) for each in shown.iter_rows(named=True)],
+        )
+
+
+def _span(compiled: TileKernel, at_us: int) -> tuple[int, int]:
+    """Return the event times, [from, to), that the windows of a view cover at t."""
+    begins, ends = [], []
+    for window in compiled.windows:
+        size = compiled.sizes[window.resolution]
+        newest = at_us // size
+        begins.append((newest - window.tiles + 1) * size)
+        ends.append((newest + 1) * size)
+    return max(0, min(begins)), max(ends)
+
+
+def _features(part: VectorPart) -> list[PastFeature]:
+    again = recomputed(part.served).row(0, named=True)
+    served: Sequence[float | None] = part.served.vectors.get_column("values").to_list()[0]
+    values = zip(again.items(), served, strict=True)
+    return [PastFeature(name=name, served=value, recomputed=own) for (name, own), value in values]
+
+
+def _time(at: datetime | int) -> str:
+    found = utc_datetime(at) if isinstance(at, int) else at
+    return found.isoformat().replace("+00:00", "Z")
+
+
+def _as_json(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with its times as text."""
+    return {name: _time(value) if isinstance(value, datetime) else value for name, value in row.items()}
