@@ -176,10 +176,8 @@ class Gate:
             message = f"gate: holdout={self.holdout!r} must be 14 or more whole days, because days are resampled"
             raise DefinitionError(message)
         if self.margin < 0 or (self.rule == "not_worse" and self.margin == 0):
-            message = (
-                f"gate: margin={self.margin!r} with rule={self.rule!r}; give at least 0, and above 0 for not_worse"
-            )
-            raise DefinitionError(message)
+            given = f"margin={self.margin!r} with rule={self.rule!r}"
+            raise DefinitionError(f"gate: {given}; give at least 0, and above 0 for not_worse")
 
     @cached_property
     def spec(self) -> GateSpec:
