@@ -117,7 +117,8 @@ def check(policy: TriggerPolicy, state: TriggerState, decision: Decision, labels
     assert decision.progress == 1
     assert state.live or labels >= policy.first_after
     if state.baseline is not None:
-        assert decision.t_us - state.baseline.t_us >= policy.cooldown_us
+        assert decision.t_us - state.baseline.cooldown_from_us >= policy.cooldown_us
+        assert state.baseline.outcome != "postponed" or decision.t_us // DAY_US > state.baseline.t_us // DAY_US
         if state.baseline.outcome != "published":
             assert labels - state.baseline.matured_labels >= policy.enough_labels // 4
 
@@ -147,13 +148,15 @@ def test_runs_of_a_day_stay_within_the_budget(budget: int, steps: list[tuple[int
     policy = TriggerPolicy("m", volume(labels=1), first_after=1, cooldown_us=0, daily_budget=budget)
     state, t_us = after_run(TriggerState(), Baseline(run="r0", outcome="published", t_us=0, matured_labels=0)), 0
     asked: list[int] = []
+    postponed = -1
     for step, (hours, outcome) in enumerate(steps, 1):
         t_us += hours * 3_600_000_000
         decision = policy.evaluate(state, Evidence(t_us, step))
         today = t_us // DAY_US
-        assert decision.fired == (asked.count(today) < budget)
+        assert decision.fired == (asked.count(today) < budget and today != postponed)
         state = decision.after
         if decision.request:
             asked.append(today)
+            postponed = today if outcome == "postponed" else postponed
             run = Baseline(run=decision.request, outcome=outcome, t_us=t_us, matured_labels=step)
             state = after_run(state, run)

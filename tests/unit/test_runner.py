@@ -116,6 +116,26 @@ def unanswered(*_: object) -> None:
     raise OfflineStoreUnavailableError("no answer")
 
 
+def test_evidence_that_is_missing_is_known_before_the_fit(live: Shop) -> None:
+    fits = [0]
+
+    def counted(*given: Any) -> Any:
+        fits[0] += 1
+        return fit(*given)
+
+    runner = live.runner(replace(model, train=counted))
+    for at, days in ((37, 6), (41, 10), (44, 13), (44.9, 13)):
+        ended = runner.run(request(f"on-{at}", day(at)))
+        assert (ended.outcome, ended.gate, ended.holdout_days) == ("postponed", None, None)
+        assert f"{days} of 14 days" in ended.reason
+    assert fits == [0]
+    assert runner.run(request("enough", day(45))).outcome == "published"
+    assert fits == [2]
+    after = runner.run(request("too-soon", day(46)))
+    assert (after.outcome, fits) == ("postponed", [2])
+    assert "0 of 14 days" in after.reason
+
+
 def test_a_better_challenger_is_published(live: Shop) -> None:
     finished = live.runner().run(request("second", T2))
     assert (finished.outcome, finished.version, finished.event_id) == ("published", 2, "returns-second-v2")

@@ -14,16 +14,17 @@ import pytest
 from headrace.bus.topics import DECISIONS, RETRAIN_REQUESTS
 from headrace.errors import BusUnavailableError, UnavailableError
 from headrace.trainers.process.evaluations import Backoff
-from headrace.trainers.process.trigger_consumer import TriggerConsumer
+from headrace.trainers.process.trigger_consumer import TriggerConsumer, TriggerOptions
 from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded, decode
 from headrace.trainers.triggers.trigger_rule import RuleInputs, RuleVerdict
 from headrace.trainers.triggers.trigger_specs import TriggerSpec
 from headrace.trainers.triggers.trigger_state import Baseline, RunOutcome, TriggerState
-from tests.support.model_events import published
+from tests.support.model_events import published, rolled_back
 from tests.support.orders_model import Shop, day, model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from headrace.trainers.definitions import Model
     from headrace.trainers.triggers.evidence import Evidence
@@ -85,7 +86,8 @@ def named(name: str, rule: Any = None) -> Model:
 
 def consumer(shop: Shop, *models: Model, **options: Any) -> tuple[TriggerConsumer, Sent]:
     sent = Sent()
-    return TriggerConsumer(models, shop.log, shop.model_events, options.pop("send", sent), **options), sent
+    send = options.pop("send", sent)
+    return TriggerConsumer(models, shop.log, shop.model_events, send, options=TriggerOptions(**options)), sent
 
 
 def ended(name: str, on: float, labels: int, outcome: RunOutcome = "refused") -> RunEnded:
@@ -144,6 +146,20 @@ def test_two_trainers_with_other_rules_at_other_times_ask_for_one_run(shop: Shop
     ids = [request.request_id for sent in (asked_by_one, asked_by_other) for request in sent.requests()]
     assert len(ids) == 2
     assert len(set(ids)) == 1
+
+
+def test_a_request_names_the_pin_that_held_until_there_were_enough_labels(tmp_path: Path) -> None:
+    scene = Shop(tmp_path)
+    first = msgspec.structs.replace(published("live", 1, expects=None), model=model.name)
+    pin = msgspec.structs.replace(rolled_back("pin", 1), model=model.name)
+    scene.model_events.append(first)
+    scene.model_events.append(pin)
+    triggers, sent = consumer(scene, model)
+    for number in range(5, 30):
+        triggers.tick(day(number))
+    assert sent.requests()[0].lifts == "pin"
+    assert sent.records()[0].state.pin is not None
+    assert sent.requests()[0].matured_labels - sent.records()[0].state.pin.matured_labels >= 2_000
 
 
 def test_a_rule_that_raises_holds_up_no_other_model_and_is_on_record(shop: Shop) -> None:

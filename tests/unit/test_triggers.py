@@ -79,8 +79,8 @@ def test_a_run_that_was_asked_for_is_not_asked_for_again() -> None:
     assert policy().evaluate(done, see(30, 119_000)).fired
 
 
-@pytest.mark.parametrize("outcome", ["published", "refused", "postponed", "failed"])
-def test_the_cooldown_holds_after_any_run(outcome: RunOutcome) -> None:
+@pytest.mark.parametrize("outcome", ["published", "refused", "failed"])
+def test_the_cooldown_holds_after_a_run(outcome: RunOutcome) -> None:
     held = policy().evaluate(after(outcome), see(6.99, 99_000))
     assert (held.fired, held.rule) == (False, "cooldown")
     assert held.reason == "cooldown: 7.0 of 7.0 days since the run of 2013-02-15"
@@ -91,8 +91,46 @@ def test_a_postponed_run_has_judged_nothing_so_the_volume_goes_on_counting() -> 
     asked = policy().evaluate(after("published"), see(10, 70_000)).after
     run = Baseline(run=str(asked.request), outcome="postponed", t_us=T0 + 10 * DAY_US, matured_labels=70_000)
     state = after_run(asked, run)
-    assert policy().evaluate(state, see(16, 80_000)).rule == "cooldown"
-    assert policy().evaluate(state, see(17, 70_001)).fired
+    held = policy().evaluate(state, see(10.9, 80_000))
+    assert held.rule == "postponed"
+    assert held.progress == pytest.approx(0.9)
+    assert held.reason == "the run of 2013-02-25 was postponed: it is asked for again on the next day"
+    assert policy().evaluate(state, see(11, 69_999)).rule == "volume"
+    again = policy().evaluate(state, see(11, 70_001))
+    assert again.fired
+    assert again.request != asked.request
+
+
+def test_a_postponed_run_leaves_the_cooldown_of_the_run_before_it() -> None:
+    soon = policy(schedule(every="1h"))
+    run = Baseline(run="r2", outcome="postponed", t_us=T0 + 2 * DAY_US, matured_labels=60_000)
+    state = after_run(after("published"), run)
+    assert soon.evaluate(state, see(6.9, 90_000)).reason == "cooldown: 6.9 of 7.0 days since the run of 2013-02-15"
+    assert soon.evaluate(state, see(7, 90_000)).fired
+    twice = after_run(state, msgspec.structs.replace(run, run="r3", t_us=T0 + 3 * DAY_US))
+    assert soon.evaluate(twice, see(7, 90_000)).fired
+
+
+def test_a_postponed_first_run_is_asked_for_again_on_the_next_day() -> None:
+    run = Baseline(run="r1", outcome="postponed", t_us=T0, matured_labels=20_000)
+    state = after_run(TriggerState(request="r1"), run)
+    assert policy().evaluate(state, see(0.5, 20_500)).rule == "postponed"
+    assert policy().evaluate(state, see(1, 21_000)).fired
+
+
+def test_a_failed_run_holds_nothing_up_once_its_code_or_configuration_has_changed() -> None:
+    run = Baseline(run="r1", outcome="failed", t_us=T0, matured_labels=50_000, code="a")
+    state = after_run(TriggerState(request="r1", live=True), run)
+    often = policy(schedule(every="1h"))
+    assert often.evaluate(state, see(1, 50_001), "a").rule == "cooldown"
+    assert often.evaluate(state, see(8, 50_001), "a").rule == "after_refusal"
+    mended = often.evaluate(state, see(1, 50_001), "b")
+    assert mended.fired
+    assert often.judge(mended.state, mended.t_us, mended.inputs) == mended
+    unknown = msgspec.structs.replace(
+        state, baseline=Baseline(run="r1", outcome="failed", t_us=T0, matured_labels=50_000)
+    )
+    assert often.evaluate(unknown, see(1, 50_001), "b").rule == "cooldown"
 
 
 @pytest.mark.parametrize("outcome", ["refused", "failed"])
@@ -162,9 +200,9 @@ def test_the_end_of_an_earlier_run_does_not_move_the_baseline_back(outcome: RunO
     state = after("refused")
     assert after_run(state, old) is state
     waiting = replace_request(state, "r0")
-    assert after_run(waiting, old).baseline == msgspec.structs.replace(
-        old, matured_labels=50_000 if outcome == "postponed" else 30_000
-    )
+    moved = after_run(waiting, old).baseline
+    assert moved is not None
+    assert (moved.run, moved.matured_labels) == ("r0", 50_000 if outcome == "postponed" else 30_000)
 
 
 def replace_request(state: TriggerState, request: str) -> TriggerState:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import UNSET
 
 from headrace.base.times import Clock, wall_clock
 from headrace.bus.control import ControlMessage, Tick, decode_control
@@ -38,7 +39,7 @@ from headrace.trainers.data.exclusions import KafkaExclusions
 from headrace.trainers.process.ended_runs import EndedRuns
 from headrace.trainers.process.runner_loop import RunnerLoop
 from headrace.trainers.process.trainer_metrics import TrainerMetrics
-from headrace.trainers.process.trigger_consumer import TriggerConsumer
+from headrace.trainers.process.trigger_consumer import TriggerConsumer, TriggerOptions, identity
 from headrace.trainers.runs.fitting import FitPool
 from headrace.trainers.runs.messages import DecisionRecord, RunEnded, decode
 from headrace.trainers.runs.training_runner import RunOptions, TrainingRunner
@@ -98,7 +99,12 @@ class Trainer:
         model_events = KafkaModelEventLog(servers, signing=config.signing)
         exclusions = KafkaExclusions(servers)
         self._triggers = TriggerConsumer(
-            models, self._log, model_events, self._send, exclusions, report=self.metrics.recorded
+            models,
+            self._log,
+            model_events,
+            self._send,
+            exclusions,
+            options=TriggerOptions(self.metrics.recorded, config.options.trusted),
         )
         self._runs = EndedRuns(TopicTail(config.bootstrap_servers, [RUNS], from_beginning=True))
         known = self._runs.known()
@@ -171,7 +177,11 @@ class Trainer:
         config = self._config
         producer = EventProducer(config.bootstrap_servers)
 
+        codes = {model.name: identity(model, config.options.trusted) for model in self._models}
+
         def answer(finished: RunEnded) -> None:
+            if finished.outcome == "failed":
+                finished = msgspec.structs.replace(finished, code=codes.get(finished.model, UNSET))
             producer.put(RUNS, finished.model.encode(), msgspec.json.encode(finished))
             producer.flush()
 

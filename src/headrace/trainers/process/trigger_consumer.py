@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +21,7 @@ from headrace.trainers.data.model_log import ModelLog
 from headrace.trainers.process.decision_changes import DecisionChanges
 from headrace.trainers.process.evaluations import PATIENCE_S, Backoff, Evaluations
 from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded
+from headrace.trainers.runs.provenance import code_hash
 from headrace.trainers.triggers.trigger_state import Baseline, TriggerState, after_run, with_pin, without_pin
 
 if TYPE_CHECKING:
@@ -35,6 +38,19 @@ SendMessage = Callable[[str, bytes, bytes], None]
 """Sends (topic, key, value). It returns when the broker has the message."""
 
 
+@dataclass(frozen=True)
+class TriggerOptions:
+    """How a trainer decides. ``report`` is called with each decision, written or not.
+
+    ``trusted`` are the types that the deployment's applications load. An evaluation that takes longer than
+    ``patience_s`` goes on in its thread.
+    """
+
+    report: Callable[[DecisionRecord], None] = lambda _: None
+    trusted: Sequence[str] = ()
+    patience_s: float = PATIENCE_S
+
+
 class _Evaluated(NamedTuple):
     """The result of an evaluation. ``base`` is the state at its beginning."""
 
@@ -47,9 +63,8 @@ class TriggerConsumer:
     """Decides for all models of a project. Not for several threads at once.
 
     The state is in the decision records: call :meth:`restore` with the old records and the ends of runs first. A
-    decision is written if it says something new, and once an hour. ``report`` is called with each decision, written or
-    not. A model whose rule raises is recorded with the error, and tried again; one that takes longer than
-    ``patience_s`` goes on in its thread. Neither holds up another model.
+    decision is written if it says something new, and once an hour. A model whose rule raises is recorded with the
+    error, and tried again; a slow one goes on in its thread. Neither holds up another model.
     """
 
     def __init__(
@@ -60,9 +75,9 @@ class TriggerConsumer:
         send: SendMessage,
         exclusions: Exclusions | None = None,
         *,
-        report: Callable[[DecisionRecord], None] = lambda _: None,
-        patience_s: float = PATIENCE_S,
+        options: TriggerOptions | None = None,
     ) -> None:
+        options = options or TriggerOptions()
         self._models = {model.name: model for model in models}
         self._logs = {model.name: ModelLog(model, log) for model in models}
         self._events = FoldedEvents(model_events)
@@ -70,11 +85,12 @@ class TriggerConsumer:
         self._exclusions = exclusions or MemoryExclusions()
         self._states: dict[str, TriggerState] = {model.name: TriggerState() for model in models}
         self._ticked_us: dict[str, int] = {}
-        self._report = report
+        self._report = options.report
+        self._codes = {model.name: identity(model, options.trusted) for model in models}
         self._held: dict[str, set[str]] = {}
         self._changes = DecisionChanges()
         self._backoff = Backoff()
-        self._evaluations: Evaluations[_Evaluated] = Evaluations(patience_s)
+        self._evaluations: Evaluations[_Evaluated] = Evaluations(options.patience_s)
 
     def restore(self, records: Sequence[DecisionRecord], runs: Sequence[RunEnded]) -> None:
         """Continue from the last record of each model, and process the runs that have ended since then."""
@@ -114,7 +130,7 @@ class TriggerConsumer:
         """Measure and judge. It runs in a thread of its own, and changes nothing."""
         evidence = self._logs[model.name].evidence(t_us, published.version, excluded)
         seen = _as_published(state, published, t_us, evidence.matured_labels)
-        return _Evaluated(state, evidence, model.policy.evaluate(seen, evidence))
+        return _Evaluated(state, evidence, model.policy.evaluate(seen, evidence, self._codes[model.name]))
 
     def _decided(self, model: str, found: _Evaluated) -> None:
         decision = found.decision
@@ -172,7 +188,13 @@ class TriggerConsumer:
         state = self._states.get(run.model)
         if state is None:
             return
-        baseline = Baseline(run=run.request_id, outcome=run.outcome, t_us=run.t_us, matured_labels=run.matured_labels)
+        baseline = Baseline(
+            run=run.request_id,
+            outcome=run.outcome,
+            t_us=run.t_us,
+            matured_labels=run.matured_labels,
+            code=run.code if run.outcome == "failed" else UNSET,
+        )
         after = after_run(state, baseline)
         if after is state:  # it is known, or older than the baseline
             return
@@ -193,6 +215,12 @@ class TriggerConsumer:
             self._send(DECISIONS, record.model.encode(), msgspec.json.encode(record))
             self._changes.written(record)
         self._report(record)
+
+
+def identity(model: Model, trusted: Sequence[str] = ()) -> str:
+    """Return another text if the train function, the model's definition, or the ``trusted`` types have changed."""
+    content = msgspec.json.encode([model.spec.version, code_hash(model.train), sorted(trusted)])
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _as_published(state: TriggerState, model: ModelState, t_us: int, matured_labels: int) -> TriggerState:

@@ -106,7 +106,7 @@ def judge(
     """
     gate = gate or Gate("auc")
     ours, theirs = rows.scores(), rows.scored_by(champion)
-    missing = _missing_evidence(ours)
+    missing = missing_evidence(ours)
     compared: dict[str, MetricComparison] = {}
     decided = _Decided("postponed", missing)
     if not missing:
@@ -123,7 +123,7 @@ def judge_first(rows: JudgedRows, rates: KnownRates, *, seed: int = 0, draws: in
     The bound is reported but does not decide, because there is no champion to protect (docs/adr/0005-first-version.md).
     """
     ours = rows.scores()
-    missing = _missing_evidence(ours)
+    missing = missing_evidence(ours)
     compared: dict[str, MetricComparison] = {}
     decided = _Decided("postponed", missing)
     if not missing:
@@ -135,7 +135,8 @@ def judge_first(rows: JudgedRows, rates: KnownRates, *, seed: int = 0, draws: in
     return _report(rows, decided, compared, setting)
 
 
-def _missing_evidence(scores: DayScores) -> str:
+def missing_evidence(scores: DayScores) -> str:
+    """Return what a holdout lacks to be judged by, empty if it lacks nothing. The scores themselves do not count."""
     found = (len(scores.days), scores.rows.sum(), scores.positives.sum(), scores.negatives.sum())
     need = (MIN_DAYS, MIN_ROWS, MIN_CLASS, MIN_CLASS)
     names = ("days", "rows", "positives", "negatives")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headrace.base.times import duration_us
-from headrace.trainers.runs.gate import JudgedRows, KnownRates, judge, judge_first
+from headrace.trainers.day_scores import DayScores
+from headrace.trainers.runs.gate import JudgedRows, KnownRates, judge, judge_first, missing_evidence
 from headrace.trainers.triggers.evidence import DAY_US
 
 if TYPE_CHECKING:
@@ -89,10 +90,24 @@ def judged_against(
 
     Only rows later than the champion's own training rows count.
     """
-    held = challenger.split.holdout
+    theirs = _answers(champion, outcomes, challenger.split.holdout)
+    both = ~np.isnan(theirs)
+    return judge(challenger.rows(both), theirs[both], model.gate, seed=seed)
+
+
+def lacking(split: HoldoutSplit, champion: Published | None, outcomes: pl.DataFrame | None) -> str:
+    """Return what the holdout lacks to judge any challenger by, empty if nothing. It is known before the fit."""
+    held = split.holdout
+    rows = np.ones(len(held), dtype=bool)
+    if champion is not None and outcomes is not None:
+        rows = ~np.isnan(_answers(champion, outcomes, held))
+    return missing_evidence(DayScores(held.day[rows], held.label[rows], np.zeros(int(rows.sum()))))
+
+
+def _answers(champion: Published, outcomes: pl.DataFrame, held: Examples) -> np.ndarray:
+    """Return the champion's score of each row; NaN for a row that it did not answer, or that it was fitted on."""
     answered = outcomes.select("key", "__requested_us", "score").iter_rows()
     scores = {(key, requested_us): score for key, requested_us, score in answered}
     asked = zip(held.key.tolist(), held.requested_us.tolist(), strict=True)
     theirs = np.array([scores.get(request, np.nan) for request in asked])
-    both = ~np.isnan(theirs) & (held.requested_us >= champion.trained_to_us)
-    return judge(challenger.rows(both), theirs[both], model.gate, seed=seed)
+    return np.where(held.requested_us >= champion.trained_to_us, theirs, np.nan)

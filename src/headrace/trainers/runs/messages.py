@@ -49,7 +49,10 @@ class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunEnded(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of a run on ``headrace.runs``. ``holdout_days`` [from, to) are the days that the gate looked at."""
+    """The result of a run on ``headrace.runs``. ``holdout_days`` [from, to) are the days that the gate looked at.
+
+    ``code`` is the identity of the code and the configuration with which a run failed.
+    """
 
     request_id: str
     model: str
@@ -64,6 +67,7 @@ class RunEnded(msgspec.Struct, frozen=True, kw_only=True):
     rows: Int64 = 0
     holdout_days: tuple[Int64, Int64] | None = None
     seconds: dict[str, float] = {}
+    code: str | UnsetType = UNSET
     format: int = FORMAT
 
 

@@ -17,7 +17,14 @@ from headrace.models.registry import Registration, Registry, RunRecord
 from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.data.exclusions import Exclusions, MemoryExclusions, excluded_spans
 from headrace.trainers.runs.fitting import Fits, FitTask, describe_run
-from headrace.trainers.runs.holdout import Challenger, HoldoutSplit, judged_against, judged_first, split_holdout
+from headrace.trainers.runs.holdout import (
+    Challenger,
+    HoldoutSplit,
+    judged_against,
+    judged_first,
+    lacking,
+    split_holdout,
+)
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded
 from headrace.trainers.runs.provenance import RunInputs, make_manifest, metrics, publication, run_seed
 from headrace.trainers.runs.version_publisher import Judged, PublicationEnd, VersionPublisher, held_by
@@ -25,11 +32,13 @@ from headrace.trainers.runs.version_publisher import Judged, PublicationEnd, Ver
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import polars as pl
+
     from headrace.base.times import Clock
     from headrace.event_log.event_log import EventLog
     from headrace.event_log.readable_log import LogSnapshot
     from headrace.models.model_event_log import ModelEventLog
-    from headrace.models.model_events import ModelEvent
+    from headrace.models.model_events import ModelEvent, Published
     from headrace.models.model_state import ModelState
     from headrace.trainers.data.examples import Examples
     from headrace.trainers.definitions import Model
@@ -151,6 +160,11 @@ class TrainingRunner:
         if run.split.empty:
             reason = "no rows to fit on, or none to judge by"
             return self._ended(request, timer, "postponed", reason, rows=len(run.examples))
+        champion = state.published_live
+        outcomes = None if champion is None else self._outcomes(run, champion)
+        lacks = lacking(run.split, champion, outcomes)
+        if lacks:  # a fit would be for nothing
+            return self._ended(request, timer, "postponed", lacks, rows=len(run.examples))
         fitted = self._fit(run)
         report = self._gate(run, state, fitted)
         if report.verdict != "passed":
@@ -189,10 +203,13 @@ class TrainingRunner:
         with run.timer.step("gate"):
             if champion is None:
                 return judged_first(challenger, self._seed)
-            outcomes = self._examples.model_log.outcomes(
-                run.request.t_us, champion.version, "live", excluded=run.inputs.excluded, snapshot=run.snapshot
-            )
-            return judged_against(champion, outcomes, challenger, self._model, self._seed)
+            return judged_against(champion, self._outcomes(run, champion), challenger, self._model, self._seed)
+
+    def _outcomes(self, run: _DataOfRun, champion: Published) -> pl.DataFrame:
+        """Return what the champion answered live, with the labels that the run may know."""
+        return self._examples.model_log.outcomes(
+            run.request.t_us, champion.version, "live", excluded=run.inputs.excluded, snapshot=run.snapshot
+        )
 
     def _refit(self, run: _DataOfRun) -> FitResult:
         """Fit again on all matured rows: this is the model that is published."""

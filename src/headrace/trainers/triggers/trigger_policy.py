@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import UNSET
 
 from headrace.base.times import Instant, utc_datetime
 from headrace.errors import DefinitionError
@@ -74,9 +75,15 @@ class TriggerPolicy:
         """The number of new labels that is enough: the volume of the rule, or else ``first_after``."""
         return self.rule.labels() or self.first_after
 
-    def evaluate(self, state: TriggerState, evidence: Evidence) -> Decision:
-        """Measure and judge. Scores and outcomes are read only if the decision can depend on them."""
+    def evaluate(self, state: TriggerState, evidence: Evidence, code: str | None = None) -> Decision:
+        """Measure and judge. Scores and outcomes are read only if the decision can depend on them.
+
+        ``code`` is the identity of the model's code and configuration now: a run that failed with another one holds
+        nothing up.
+        """
         inputs: dict[str, Any] = {"matured_labels": evidence.matured_labels, **as_inputs(evidence.waiting)}
+        if code is not None and state.baseline is not None and state.baseline.code is not UNSET:
+            inputs["code"] = code
         if self._hold(state, evidence.t_us, inputs) is None and state.live:
             inputs["rules"] = self.rule.measure(evidence)
         return self.judge(state, evidence.t_us, inputs)
@@ -124,11 +131,17 @@ class TriggerPolicy:
         return None if state.baseline is None else self._hold_after(state.baseline, t_us, inputs)
 
     def _hold_after(self, baseline: Baseline, t_us: int, inputs: dict[str, Any]) -> RuleVerdict | None:
-        waited = t_us - baseline.t_us
         day = f"{utc_datetime(baseline.t_us):%Y-%m-%d}"
+        if baseline.code is not UNSET and inputs.get("code", baseline.code) != baseline.code:
+            return None  # it failed with other code
+        waited = t_us - baseline.cooldown_from_us
         if waited < self.cooldown_us:
-            reason = f"cooldown: {waited / DAY_US:.1f} of {self.cooldown_us / DAY_US:.1f} days since the run of {day}"
+            since = f"{utc_datetime(baseline.cooldown_from_us):%Y-%m-%d}"
+            reason = f"cooldown: {waited / DAY_US:.1f} of {self.cooldown_us / DAY_US:.1f} days since the run of {since}"
             return _held("cooldown", reason, waited / self.cooldown_us)
+        if baseline.judged_us is not UNSET and t_us // DAY_US == baseline.t_us // DAY_US:
+            reason = f"the run of {day} was postponed: it is asked for again on the next day"
+            return _held("postponed", reason, t_us % DAY_US / DAY_US)
         new, need = inputs["matured_labels"] - baseline.matured_labels, self.enough_labels // _SHARE_AFTER_REFUSAL
         if baseline.outcome != "published" and new < need:
             reason = f"the run of {day} was {baseline.outcome}: {new:,} of {need:,} matured labels before asking again"

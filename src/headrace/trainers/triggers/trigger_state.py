@@ -14,12 +14,23 @@ RunOutcome = Literal["published", "refused", "postponed", "failed"]
 
 
 class Baseline(msgspec.Struct, frozen=True, kw_only=True):
-    """The last finished run: its end in event time, and the number of matured labels then."""
+    """The last finished run: its end in event time, and the number of matured labels then.
+
+    ``judged_us`` is set after a postponed run: the time of the run before it, or 0 if there was none. The cooldown
+    counts from there. ``code`` is the identity of the code and the configuration with which a run failed.
+    """
 
     run: str
     outcome: RunOutcome
     t_us: Instant
     matured_labels: Int64
+    judged_us: Instant | UnsetType = UNSET
+    code: str | UnsetType = UNSET
+
+    @property
+    def cooldown_from_us(self) -> int:
+        """The event time from which the cooldown counts."""
+        return self.t_us if self.judged_us is UNSET else self.judged_us
 
 
 class RollbackPin(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,13 +94,14 @@ def after_run(state: TriggerState, run: Baseline) -> TriggerState:
     The end of a run before the baseline changes nothing either, unless the triggers wait for that run: the baseline
     never goes back.
 
-    A postponed run has judged nothing: the cooldown begins, and the volume is still counted from the baseline before
-    it. A failed run has judged nothing either: after both, the rules with hysteresis are armed again.
+    A postponed run has judged nothing: cooldown and volume are still counted from the baseline before it. A failed run
+    has judged nothing either: after both, the rules with hysteresis are armed again.
     """
     if state.baseline is not None and (state.baseline.run == run.run or _is_old(state, run)):
         return state
     if run.outcome == "postponed":
-        run = msgspec.structs.replace(run, matured_labels=state.baseline_labels)
+        judged_us = 0 if state.baseline is None else state.baseline.cooldown_from_us
+        run = msgspec.structs.replace(run, matured_labels=state.baseline_labels, judged_us=judged_us)
     published = run.outcome == "published"
     request = None if state.request == run.run else state.request
     pin = None if published else state.pin
