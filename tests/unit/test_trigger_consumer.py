@@ -158,8 +158,9 @@ def test_a_request_names_the_pin_that_held_until_there_were_enough_labels(tmp_pa
     for number in range(5, 30):
         triggers.tick(day(number))
     assert sent.requests()[0].lifts == "pin"
-    assert sent.records()[0].state.pin is not None
-    assert sent.requests()[0].matured_labels - sent.records()[0].state.pin.matured_labels >= 2_000
+    pinned = sent.records()[0].state.pin
+    assert pinned is not None
+    assert sent.requests()[0].matured_labels - pinned.matured_labels >= 2_000
 
 
 def test_a_rule_that_raises_holds_up_no_other_model_and_is_on_record(shop: Shop) -> None:
