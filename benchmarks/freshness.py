@@ -29,8 +29,8 @@ def run(rig: Rig, options: Options) -> dict[str, Any]:
     """A worker, a load beside it, and a prober that sends one marked event after the other."""
     live = Workload("live", 0)
     stream = payments(live.topic)
-    make_topics(rig.servers, [stream], live.partitions)
     task = rig.task("ingest", live, replay=False)
+    make_topics(rig.servers, [stream], live.partitions, namespace=task.namespace)
     load = Load(servers=rig.servers, topic=live.topic, folder=task.folder, rate=options.rate)
     worker = Child(task)
     prober = Prober(rig, task.namespace, stream)

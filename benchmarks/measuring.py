@@ -11,8 +11,8 @@ import numpy as np
 from headrace import EventProducer, FeatureClient
 from headrace.base.times import duration_us, utc_datetime
 from headrace.bus.control import FlushRequest
+from headrace.bus.control_topics import ControlTopics
 from headrace.bus.event import encode
-from headrace.bus.topics import CONTROL
 from headrace.event_log.event_log import EventLog
 from headrace.event_log.log_writer import LogWriter
 from headrace.features.online.redis.redis_store import RedisOnlineStore
@@ -107,7 +107,7 @@ def await_folded(
 def await_durable(task: Task) -> None:
     """Ask for a flush, and wait until the event log has every record."""
     producer = EventProducer(task.servers)
-    producer.put(CONTROL, None, encode(FlushRequest("benchmark")))
+    producer.put(ControlTopics(task.namespace).control, None, encode(FlushRequest("benchmark")))
     producer.flush()
     store = RedisOnlineStore(task.redis_url, task.namespace)
     stream = payments(task.topic)

@@ -106,7 +106,7 @@ def payload(user: int, time: str, amount: float, merchant: int) -> bytes:
 
 def fill(servers: str, workload: Workload) -> None:
     """Make the topic and put all records on it, with their own timestamps. RuntimeError unless all are there."""
-    make_topics(servers, [payments(workload.topic)], workload.partitions, replay=True)
+    make_topics(servers, [payments(workload.topic)], workload.partitions, namespace="headrace", replay=True)
     producer = Producer({
         "bootstrap.servers": servers,
         "linger.ms": 50,

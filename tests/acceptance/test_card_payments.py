@@ -26,7 +26,7 @@ from headrace.models.artifact_places import ArtifactPlaces
 from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_topic
 from headrace.models.model_event_log import MemoryAcknowledgements, events
 from headrace.models.model_state import ModelState, fold
-from headrace.models.predictions import PREDICTIONS, VECTORS
+from headrace.models.predictions import predictions_of, vectors_of
 from headrace.models.registry import MemoryRegistry
 from headrace.serving.answerer import Answerer
 from headrace.serving.features import FeatureClient, Status
@@ -117,8 +117,8 @@ class Scene:
         expected = {
             self.app.payments.topic: (self.sent[0], pl.lit(value=True)),
             self.app.settlements.topic: (self.sent[1], pl.lit(value=True)),
-            PREDICTIONS.topic: (predictions, own),
-            VECTORS.topic: (predictions, own),
+            predictions_of(self.log.namespace).topic: (predictions, own),
+            vectors_of(self.log.namespace).topic: (predictions, own),
         }
         for topic, (count, which) in expected.items():
             self.plane.flush_soon()
@@ -143,12 +143,12 @@ def _accepted(log: EventLog, topic: str, which: pl.Expr) -> int:
 def scene(services: LocalServices, namespace: str, tmp_path: Path) -> Iterator[Scene]:
     app = application(namespace)
     streams = [app.payments, app.settlements]
-    make_topics(services.bootstrap_servers, streams, 2, replay=True)
-    store, log = RedisOnlineStore(services.redis_url, namespace), EventLog(tmp_path / "log")
+    make_topics(services.bootstrap_servers, streams, 2, namespace=namespace, replay=True)
+    store, log = RedisOnlineStore(services.redis_url, namespace), EventLog(tmp_path / "log", namespace=namespace)
     publish_definitions(store, app.features.views, [app.features])
     plane = DataPlane(
         PlaneConfig(services.bootstrap_servers, group=f"{namespace}-workers", worker=namespace, flush_s=0.5),
-        own_streams(streams),
+        own_streams(streams, namespace),
         FixedViews([view.spec for view in app.features.views]),
         store,
         log,

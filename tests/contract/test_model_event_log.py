@@ -16,6 +16,7 @@ from headrace.models.model_event_log import FoldedEvents, MemoryModelEventLog, M
 from headrace.models.model_events import ModelEventRecord, encode
 from headrace.models.model_state import fold
 from headrace.models.publication_signing import UNSIGNED, PublicationSigning
+from tests.support.control_topics import MODELS
 from tests.support.model_events import published
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class Starting:
 
 @pytest.mark.parametrize("code", [KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE])
 def test_a_partition_without_a_leader_is_asked_again(code: int) -> None:
-    log = KafkaModelEventLog("127.0.0.1:1")
+    log = KafkaModelEventLog("127.0.0.1:1", MODELS)
     log._watermarks = cast("Watermarks", Starting(code))
     assert log._end() == 7
     log._watermarks = cast("Watermarks", Starting(KafkaError.TOPIC_AUTHORIZATION_FAILED))
@@ -172,11 +173,11 @@ def test_a_partition_without_a_leader_is_asked_again(code: int) -> None:
 
 
 def test_no_broker_is_a_transient_error_that_names_the_address() -> None:
-    log = KafkaModelEventLog("127.0.0.1:1", timeout="300ms")
+    log = KafkaModelEventLog("127.0.0.1:1", MODELS, timeout="300ms")
     with pytest.raises(BusUnavailableError, match=r"127\.0\.0\.1:1"):
         log.append(FIRST)
     with pytest.raises(BusUnavailableError, match=r"127\.0\.0\.1:1"):
         log.read()
     with pytest.raises(BusUnavailableError, match=r"127\.0\.0\.1:1"):
-        ensure_topic("127.0.0.1:1", timeout_s=0.3)
+        ensure_topic("127.0.0.1:1", MODELS, timeout_s=0.3)
     log.close()

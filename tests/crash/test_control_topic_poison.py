@@ -16,18 +16,8 @@ import pytest
 from confluent_kafka import Producer
 
 from headrace.base.times import wall_clock
+from headrace.bus.control_topics import EVENT_LOGS, REPLAYS, ControlTopics
 from headrace.bus.tail import TopicTail
-from headrace.bus.topics import (
-    CONTROL,
-    DECISIONS,
-    DEFINITIONS,
-    EXCLUSIONS,
-    MODEL_ACKS,
-    MODELS,
-    OBSERVATIONS,
-    RETRAIN_REQUESTS,
-    RUNS,
-)
 from headrace.bus.unreadable_records import readable
 from headrace.errors import FeaturesUnknownError
 from headrace.features.online.redis.redis_store import RedisOnlineStore
@@ -35,7 +25,7 @@ from headrace.models.kafka_model_event_log import KafkaAcknowledgements, KafkaMo
 from headrace.serving.features import FeatureClient
 from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
 from headrace.streams import worker
-from headrace.streams.dead_letters.replay import REPLAYS, replay_times
+from headrace.streams.dead_letters.replay import replay_times
 from headrace.trainers.data.exclusions import KafkaExclusions
 from headrace.trainers.process import trainer
 from headrace.trainers.runs.messages import DecisionRecord, decode
@@ -47,9 +37,6 @@ if TYPE_CHECKING:
     from headrace.app.local.services import LocalServices
 
 pytestmark = [pytest.mark.crash, pytest.mark.integration, pytest.mark.slow, pytest.mark.long]
-TOPICS = (
-    DEFINITIONS, MODELS, MODEL_ACKS, DECISIONS, RUNS, RETRAIN_REQUESTS, OBSERVATIONS, CONTROL, EXCLUSIONS, REPLAYS,
-)  # fmt: skip
 POISON = (
     b"junk", b"[" * 100_000, b'{"id":' * 50_000, b"\xff\xfe", None, b"", b"null", b'{"format":99}',
     b'{"type":"tick","t_us":9000000000000000000}', b'{"type":"deployed","namespace":"n","views":[]}', b'"\xed\xa0\x80"',
@@ -58,15 +45,19 @@ IDS = itertools.count()
 ROOT = Path(__file__).parents[2]
 
 
-def poison(servers: str) -> None:
+def poison(servers: str, topics: ControlTopics) -> None:
     """Every kind of it, with several keys and headers, on every topic."""
+    all_topics = (
+        topics.definitions, topics.models, topics.model_acks, topics.decisions, topics.runs, topics.retrain_requests,
+        topics.observations, topics.control, topics.exclusions, EVENT_LOGS, REPLAYS,
+    )  # fmt: skip
     producer = Producer({"bootstrap.servers": servers})
     headers: list[tuple[str, str | bytes | None]] = [("ce_type", b"\xff"), ("ce_id", None), ("ce_specversion", b"1.0")]
-    for topic, value in itertools.product(TOPICS, POISON):
+    for topic, value in itertools.product(all_topics, POISON):
         producer.produce(topic, value, b"\xff\xfe", headers=headers)
         producer.produce(topic, value, None)
     assert producer.flush(30) == 0
-    command = [sys.executable, "-m", "tests.support.crash.nameless_header", servers, *TOPICS]
+    command = [sys.executable, "-m", "tests.support.crash.nameless_header", servers, *all_topics]
     subprocess.run(command, cwd=ROOT, env=os.environ | {"AIOKAFKA_NO_EXTENSIONS": "1"}, check=True, timeout=60)
 
 
@@ -77,7 +68,7 @@ class Told:
         self.scene, self.servers, self.sent = scene, scene.services.bootstrap_servers, 0
         store = RedisOnlineStore(scene.services.redis_url, scene.name)
         self.client = FeatureClient(store, heartbeat_bound="30s")
-        self.producer = Producer({"bootstrap.servers": self.servers})
+        self.producer, self.topic = Producer({"bootstrap.servers": self.servers}), ControlTopics(scene.name).decisions
 
     def pays(self) -> None:
         """One more payment is counted."""
@@ -96,7 +87,7 @@ class Told:
     def decides(self) -> None:
         """The rules are evaluated again."""
         since = wall_clock()
-        with closing(TopicTail(self.servers, [DECISIONS], from_beginning=False)) as tail:
+        with closing(TopicTail(self.servers, [self.topic], from_beginning=False)) as tail:
 
             def decided() -> bool:
                 found = readable(tail.poll(0.2), lambda record: decode(record.value(), DecisionRecord))
@@ -115,28 +106,28 @@ class Told:
 
 @pytest.mark.timeout(400)
 def test_poison_on_every_control_topic_stops_nobody(services: LocalServices, namespace: str, tmp_path: Path) -> None:
-    servers = services.bootstrap_servers
-    worker.make_topics(servers, [], 1)
-    trainer.make_topics(servers)
-    KafkaExclusions(servers).close()
+    servers, topics = services.bootstrap_servers, ControlTopics(namespace)
+    worker.make_topics(servers, [], 1, namespace=namespace)
+    trainer.make_topics(servers, topics)
+    KafkaExclusions(servers, topics.exclusions).close()
     replay_times(servers)
-    poison(servers)
+    poison(servers, topics)
     with project_scene(services, namespace, tmp_path) as scene:
         running = [scene.start("worker", "--partitions", "1"), scene.start("trainer")]
         told = Told(scene)
         told.goes_on(*running)
         for _ in range(2):
-            poison(servers)
+            poison(servers, topics)
             told.goes_on(*running)
-        for name in (DEFINITIONS, MODELS, CONTROL):
+        for name in (topics.definitions, topics.models, topics.control):
             assert running[0].metric("headrace_unreadable_records_total", topic=name) >= len(POISON)
-        for name in (DECISIONS, RUNS, OBSERVATIONS, EXCLUSIONS, MODELS):
+        for name in (topics.decisions, topics.runs, topics.observations, topics.exclusions, topics.models):
             assert running[1].metric("headrace_unreadable_records_total", topic=name) >= len(POISON)
         commands_end_well(scene)
-        an_application_follows(servers, namespace)
+        an_application_follows(servers, namespace, topics)
         for command in running:
             command.kill()
-        poison(servers)
+        poison(servers, topics)
         running = [scene.start("worker"), scene.start("trainer")]
         told.goes_on(*running)
 
@@ -155,18 +146,21 @@ def commands_end_well(scene: ProjectScene) -> None:
     applied = scene.run("apply", "--yes")
     assert (applied.returncode, applied.stdout.splitlines()[-1:]) == (0, ["live"]), (applied.stdout, applied.stderr)
     doctor = json.loads(scene.run("doctor", "--json").stdout)
-    assert [each for each in doctor if each["severity"] == "error" and "headrace." in each["subject"]] == []
+    assert [each for each in doctor if each["severity"] == "error" and f"{scene.name}." in each["subject"]] == []
 
 
-def an_application_follows(servers: str, model: str) -> None:
+def an_application_follows(servers: str, model: str, topics: ControlTopics) -> None:
     """It reads on beyond poison, and says so."""
-    log, acknowledgements = KafkaModelEventLog(servers), KafkaAcknowledgements(servers)
+    log, acknowledgements = (
+        KafkaModelEventLog(servers, topics.models),
+        KafkaAcknowledgements(servers, topics.model_acks),
+    )
     subscriber = ModelSubscriber(model, log, acknowledgements, LoadingPolicy(()), application="till", clock=wall_clock)
     subscriber.start()
     try:
         until(lambda: subscriber.status.is_current, 60, lambda: subscriber.status)
         event = published(f"{model}-1", 1, expects=None, request_id=f"{model}-1")
-        poison(servers)
+        poison(servers, topics)
         log.append(type(event)(id=event.id, model=model, at_us=event.at_us, data=event.data))
         until(lambda: subscriber.status.wanted == 1, 60, lambda: subscriber.status)
         assert "version 1 cannot be loaded" in subscriber.status.error  # its artifact is nowhere: it is said

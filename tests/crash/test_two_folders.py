@@ -9,8 +9,9 @@ import pytest
 
 from headrace.app.doctor.event_log import check_identity
 from headrace.app.doctor.finding import Severity
+from headrace.bus.control_topics import EVENT_LOGS
 from headrace.bus.producer import EventProducer
-from headrace.bus.topics import EVENT_LOGS, FOR_EVER, TopicPlan, ensure_topics
+from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics
 from headrace.errors import OtherLogError
 from headrace.event_log.event_log import EventLog
 from headrace.event_log.log_identity import LogIdentity, identity_of, known_identity
@@ -114,6 +115,24 @@ def test_a_key_that_is_no_claim_moves_nothing_and_another_namespace_is_free(
     claims.check(first)
 
 
+def test_a_log_belongs_to_one_namespace_until_another_one_adopts_it(
+    services: LocalServices, claims: LogClaims, namespace: str, tmp_path: Path
+) -> None:
+    log = EventLog(tmp_path)
+    own, other = identity_of(log), LogClaims(services.bootstrap_servers, f"{namespace}-b")
+    claims.claim(own, 1)
+    for refused in (other.check, lambda known: other.claim(known, 2)):
+        with pytest.raises(OtherLogError, match=f"'{namespace}' has it"):
+            refused(own)
+    (found,) = check_identity(log, other)
+    assert (found.severity, namespace in found.found) == (Severity.ERROR, True)
+    other.adopt(own, 3, "the namespace has a new name")
+    other.claim(own, 4)
+    assert list(check_identity(log, other)) == []
+    with pytest.raises(OtherLogError, match=f"'{namespace}-b' has it"):
+        claims.claim(own, 5)
+
+
 def test_a_worker_with_another_folder_does_not_start_and_doctor_names_it(
     services: LocalServices, namespace: str, claims: LogClaims, tmp_path: Path
 ) -> None:
@@ -131,13 +150,16 @@ def test_a_worker_with_another_folder_does_not_start_and_doctor_names_it(
 
 
 def test_the_first_claim_or_the_last_adoption_is_in_force() -> None:
-    def claim(log: str, *, place: str = "", adopted: str | None = None) -> LogClaimed:
-        return LogClaimed(namespace="n", log=log, place=place, at_us=0, adopted=adopted)
+    def claim(log: str, *, of: str = "n", place: str = "", adopted: str | None = None) -> LogClaimed:
+        return LogClaimed(namespace=of, log=log, place=place, at_us=0, adopted=adopted)
 
     a, b, moved = claim("a"), claim("b"), claim("a", place="new")
-    assert in_force([], "n") is None
-    assert in_force([a, b], "n") == a
-    assert in_force([a, b], "other") is None
-    assert in_force([a, b, moved, b], "n") == moved
+    assert in_force([]) == {}
+    assert in_force([a, b]) == {"n": a}
+    assert in_force([a, b, moved, b]) == {"n": moved}
     adopted = claim("b", adopted="moved")
-    assert in_force([a, b, adopted, a], "n") == adopted
+    assert in_force([a, b, adopted, a]) == {"n": adopted}
+    other, taken = claim("a", of="other"), claim("a", of="other", adopted="renamed")
+    assert in_force([a, other]) == {"n": a}
+    assert in_force([a, taken, a]) == {"other": taken}
+    assert in_force([a, adopted, other]) == {"n": adopted, "other": other}

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from headrace.app.cli import build
 from headrace.app.project.project import load_project
 from headrace.app.project.settings_sources import load_settings
-from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, dead_letter_topic, ensure_topics, retained_offsets
+from headrace.bus.topics import TopicPlan, admin, dead_letter_topic, ensure_topics, retained_offsets
 from headrace.errors import FencedError, SettingsError, TerminalError
 from headrace.event_log.event_log import EventLog
 from headrace.features.online.redis.redis_store import RedisOnlineStore
@@ -24,6 +24,7 @@ from headrace.streams.dead_letters.replay import REPLAY_OF, DeadLetterReplayer, 
 from headrace.streams.plane.data_plane import DataPlane
 from headrace.streams.plane.followed_views import FixedViews
 from headrace.streams.plane.plane_config import PlaneConfig
+from tests.support.control_topics import OBSERVATIONS
 from tests.support.waiting import until
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from headrace.base.times import epoch_us, utc_datetime
+from headrace.bus.control_topics import ControlTopics
 from headrace.features.online.cursor import CursorState
 from headrace.models.kafka_model_event_log import KafkaModelEventLog
 from headrace.models.model_events import ViewRef
@@ -122,7 +123,7 @@ def test_an_old_version_is_folded_while_a_model_names_it_and_goes_with_the_model
 ) -> None:
     at_work(scene)
     model = f"{scene.namespace}-model"
-    events = KafkaModelEventLog(services.bootstrap_servers)
+    events = KafkaModelEventLog(services.bootstrap_servers, ControlTopics(scene.namespace).models)
     ref = msgspec.structs.replace(SERVICE, views=[ViewRef(name="user", spec_hash=scene.view(1).version, keys=["user"])])
     first = msgspec.structs.replace(published(f"{model}-1", 1, expects=None, service=ref), model=model)
     events.append(first)

@@ -11,7 +11,7 @@ import pytest
 
 from headrace import load_project, load_settings
 from headrace.event_log.event_log import EventLog
-from headrace.models.predictions import VECTORS
+from headrace.models.predictions import vectors_of
 from tests.support.documents import ROOT
 from tests.support.reference_project import ReferenceProject
 
@@ -45,7 +45,7 @@ class _Runner(doctest.DocTestRunner):
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder whose event log has the tables of all streams, and no rows."""
     folder = tmp_path_factory.mktemp("data")
-    for stream in [*load_project(load_settings(folder=ROOT)).streams.values(), VECTORS]:
+    for stream in load_project(load_settings(folder=ROOT)).streams.values():
         EventLog(str(folder / "events")).create(stream)
     return folder
 
@@ -55,6 +55,7 @@ def project(
     services: Any, namespace: str, monkeypatch: pytest.MonkeyPatch, data_dir: Path
 ) -> Iterator[ReferenceProject]:
     monkeypatch.setenv("HEADRACE_DATA_DIR", str(data_dir))
+    EventLog(str(data_dir / "events")).create(vectors_of(namespace))
     with closing(ReferenceProject(services, namespace, monkeypatch)) as deployed:
         yield deployed
 

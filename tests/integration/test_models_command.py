@@ -21,6 +21,7 @@ from headrace.models.manifest import encode, hash_of
 from headrace.models.model_event_log import MemoryAcknowledgements
 from headrace.models.model_events import ArtifactRef, ManifestRef
 from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
+from tests.support.control_topics import MODELS
 from tests.support.model_events import MANIFEST, published
 from tests.support.orders_model import LIVE_FROM, Shop, day, model, request
 
@@ -49,8 +50,8 @@ def test_models_list_and_show_name_versions(servers: str, namespace: str, tmp_pa
     event = published(
         f"{namespace}-a", 1, expects=None, manifest=ManifestRef(uri=path.as_uri(), hash=hash_of(MANIFEST))
     )
-    ensure_topic(servers)
-    log = KafkaModelEventLog(servers)
+    ensure_topic(servers, MODELS)
+    log = KafkaModelEventLog(servers, MODELS)
     log.append(msgspec.structs.replace(event, model=namespace))
     log.close()
 
@@ -78,8 +79,8 @@ def test_models_list_and_show_name_versions(servers: str, namespace: str, tmp_pa
 def test_a_rollback_takes_the_application_back_and_pins_the_version(
     servers: str, namespace: str, tmp_path: Path
 ) -> None:
-    ensure_topic(servers)
-    log = KafkaModelEventLog(servers)
+    ensure_topic(servers, MODELS)
+    log = KafkaModelEventLog(servers, MODELS)
     stored = artifact.dump(LogisticRegression().fit([[0.0], [1.0]], [0, 1]))
     ref = ArtifactRef(
         uri=artifact.store(stored, tmp_path / "model.skops"), digest=stored.digest, content_hash=stored.content_hash
@@ -137,8 +138,8 @@ def test_data_is_excluded_listed_and_included_again(servers: str, namespace: str
 def test_a_version_is_reproduced_or_the_command_says_what_differs(
     servers: str, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ensure_topic(servers)
-    log = KafkaModelEventLog(servers)
+    ensure_topic(servers, MODELS)
+    log = KafkaModelEventLog(servers, MODELS)
     shop, mine = Shop(tmp_path, log), replace(model, name=namespace)
     finished = shop.runner(mine).run(request(namespace, day(LIVE_FROM)))
     assert finished.version == 1, finished.reason

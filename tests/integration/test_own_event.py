@@ -13,12 +13,13 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from headrace import Count, Entity, Event, EventProducer, FeatureService, FeatureView, Predictor, Stream, Sum
-from headrace.bus.topics import MODEL_ACKS, TopicPlan, ensure_topics
+from headrace.bus.control_topics import ControlTopics
+from headrace.bus.topics import TopicPlan, ensure_topics
 from headrace.event_log.event_log import EventLog
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_topic
 from headrace.models.model_events import OwnEventRef, ServiceRef, ViewRef, format_of
-from headrace.models.predictions import PREDICTIONS, VECTORS
+from headrace.models.predictions import vectors_of
 from headrace.serving import ServerAddresses
 from headrace.streams.plane.data_plane import DataPlane
 from headrace.streams.plane.followed_views import FixedViews
@@ -54,13 +55,14 @@ class Scene:
         self.view = FeatureView("card", Entity("card"), self.payments, ["1h"], {"n": Count(), "cents": Sum("cents")})
         self.service = FeatureService("risk", [self.view])
         servers, topic = services.bootstrap_servers, self.payments.topic
-        make_topics(servers, [self.payments], 2)
-        ensure_topics(servers, [TopicPlan(VECTORS.topic), TopicPlan(PREDICTIONS.topic), TopicPlan(MODEL_ACKS)])
-        ensure_topic(servers)
+        make_topics(servers, [self.payments], 2, namespace=namespace)
+        self.topics = ControlTopics(namespace)
+        ensure_topics(servers, [TopicPlan(self.topics.model_acks)])
+        ensure_topic(servers, self.topics.models)
         store = RedisOnlineStore(services.redis_url, namespace)
         publish_definitions(store, [self.view], [self.service])
-        config = PlaneConfig(servers, group=f"{namespace}-workers", worker=namespace, flush_s=0.5)
-        views, streams = FixedViews([self.view.spec]), own_streams([self.payments])
+        config = PlaneConfig(servers, group=f"{namespace}-workers", worker=namespace, namespace=namespace, flush_s=0.5)
+        views, streams = FixedViews([self.view.spec]), own_streams([self.payments], namespace)
         self.plane = DataPlane(config, streams, views, store, EventLog(folder / "log"))
         self.topic = topic
 
@@ -80,7 +82,8 @@ class Scene:
         )
         event = version_one(model, LogisticRegression().fit(frame, [0, 1] * 4), service, self.folder)
         data: Any = msgspec.structs.replace(event.data, format=format_of(service))
-        KafkaModelEventLog(self.services.bootstrap_servers).append(msgspec.structs.replace(event, data=data))
+        log = KafkaModelEventLog(self.services.bootstrap_servers, self.topics.models)
+        log.append(msgspec.structs.replace(event, data=data))
         servers, redis_url = self.services.bootstrap_servers, self.services.redis_url
         where = ServerAddresses(servers, redis_url, self.namespace, artifact_places=[str(self.folder)])
         found = Predictor(model, where, own_event_bound="20s")
@@ -110,7 +113,7 @@ def test_each_request_is_predicted_with_or_without_itself(
         send = EventProducer.send
 
         def recorded(self: EventProducer, stream: Stream, event: Any, **more: Any) -> None:
-            if stream is VECTORS:
+            if stream is vectors_of(scene.namespace):
                 logged.append(event)
             send(self, stream, event, **more)
 

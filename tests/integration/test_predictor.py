@@ -14,16 +14,17 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from headrace import Count, Entity, Event, FeatureService, FeatureView, Predictor, Stream
+from headrace.bus.control_topics import ControlTopics
 from headrace.bus.source_partition import SourcePartition
 from headrace.bus.tail import TopicTail
-from headrace.bus.topics import MODEL_ACKS, TopicPlan, ensure_topics
+from headrace.bus.topics import TopicPlan, ensure_topics
 from headrace.errors import NoModelError
 from headrace.features.online.cursor import Cursor
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.features.online.store import FencedWrite
 from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_topic
 from headrace.models.model_events import ModelEvent, ServiceRef, ViewRef
-from headrace.models.predictions import PREDICTIONS, VECTORS, Prediction, ServedVector
+from headrace.models.predictions import Prediction, ServedVector
 from headrace.serving import ServerAddresses
 from headrace.streams.worker import publish_definitions
 from tests.support.model_events import version_one
@@ -57,22 +58,23 @@ def test_a_predictor_waits_for_a_version_then_predicts_and_logs(
     services: LocalServices, namespace: str, tmp_path: Path
 ) -> None:
     model, servers = f"m-{namespace}", services.bootstrap_servers
-    ensure_topics(servers, [TopicPlan(VECTORS.topic), TopicPlan(PREDICTIONS.topic), TopicPlan(MODEL_ACKS)])
-    ensure_topic(servers)
+    topics = ControlTopics(namespace)
+    ensure_topics(servers, [TopicPlan(name) for name in (topics.vectors, topics.predictions, topics.model_acks)])
+    ensure_topic(servers, topics.models)
     prepare(RedisOnlineStore(services.redis_url, namespace))
-    logged = TopicTail(servers, [VECTORS.topic, PREDICTIONS.topic], from_beginning=False)
+    logged = TopicTail(servers, [topics.vectors, topics.predictions], from_beginning=False)
     request = {"id": 7, "at": datetime.now(UTC), "place": "here", "size": 2.0}
     where = ServerAddresses(servers, services.redis_url, namespace, artifact_places=[str(tmp_path)])
     with Predictor(model, where, application="test") as predictor:
         with pytest.raises(NoModelError):
             predictor.predict(request)
-        KafkaModelEventLog(servers).append(published(model, tmp_path))
+        KafkaModelEventLog(servers, topics.models).append(published(model, tmp_path))
         assert predictor.wait_until_ready("20s", version=1) is predictor.live
         answer = predictor.predict(request)
     assert answer.version == 1
     assert 0.0 < answer.value < 1.0
     assert answer.statuses["seen"] in {"missing", "stale"}  # stale: nobody beats the heart of this store
-    vector, prediction = read_both(logged, model)
+    vector, prediction = read_both(logged, topics)
     assert (vector.key, vector.values) == ("7", [0.0])  # noqa: PD011 - an event, no frame
     assert (prediction.score, prediction.role) == (answer.value, "live")
     assert prediction.vector_id == vector.vector_id == answer.vector_id
@@ -104,16 +106,16 @@ def published(model: str, folder: Path) -> ModelEvent:
     return version_one(model, estimator, reference, folder)
 
 
-def read_both(tail: TopicTail, model: str) -> tuple[ServedVector, Prediction]:
-    """The logged vector and prediction of the model."""
+def read_both(tail: TopicTail, topics: ControlTopics) -> tuple[ServedVector, Prediction]:
+    """The logged vector and prediction."""
     vectors: list[ServedVector] = []
     predictions: list[Prediction] = []
     until = time.monotonic() + 20
     while not (vectors and predictions) and time.monotonic() < until:
         for message in tail.poll(0.2):
             value = message.value() or b""
-            if message.topic() == VECTORS.topic:
-                vectors += [v for v in [msgspec.json.decode(value, type=ServedVector)] if v.model == model]
+            if message.topic() == topics.vectors:
+                vectors.append(msgspec.json.decode(value, type=ServedVector))
             else:
-                predictions += [p for p in [msgspec.json.decode(value, type=Prediction)] if p.model == model]
+                predictions.append(msgspec.json.decode(value, type=Prediction))
     return vectors[0], predictions[0]

@@ -115,8 +115,8 @@ def test_a_worker_warns_of_topics_with_producers_stamps_naming_the_remedy(
     services: LocalServices, namespace: str
 ) -> None:
     live, replayed = (replace(payments(namespace), topic=f"{namespace}.{name}") for name in ("live", "replayed"))
-    make_topics(services.bootstrap_servers, [live], 1)
-    make_topics(services.bootstrap_servers, [replayed], 1, replay=True)
+    make_topics(services.bootstrap_servers, [live], 1, namespace=namespace)
+    make_topics(services.bootstrap_servers, [replayed], 1, namespace=namespace, replay=True)
     with capture_logs() as logged:
         eventually(lambda: warn_of_producers_stamps(services.bootstrap_servers, [live, replayed]))
     (warning,) = logged

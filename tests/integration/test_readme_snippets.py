@@ -15,6 +15,7 @@ import headrace
 from features import delay_features
 from headrace import Run
 from headrace.base.times import utc_datetime
+from headrace.bus.control_topics import ControlTopics
 from headrace.bus.tail import TopicTail
 from headrace.models.kafka_model_event_log import KafkaModelEventLog
 from headrace.models.model_events import ModelEvent, ServiceRef, ViewRef
@@ -88,10 +89,10 @@ def test_readme_client_looks_features_up(online: LocalServices) -> None:
 
 
 def test_readme_predictor_predicts_and_follows_model_events(
-    online: LocalServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    online: LocalServices, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEADRACE_ARTIFACT_PLACES", str(tmp_path))
-    KafkaModelEventLog(online.bootstrap_servers).append(version_one(tmp_path))
+    KafkaModelEventLog(online.bootstrap_servers, ControlTopics(namespace).models).append(version_one(tmp_path))
     world = run(the_block('hr.predictor("delay")  #'))
     assert world["p"].version == world["live"].version == 1
     assert 0.0 < world["p"].value < 1.0

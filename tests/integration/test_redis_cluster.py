@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka import Producer
 from redis.cluster import ClusterNode as RedisNode
 
-from headrace.bus.topics import OBSERVATIONS, TopicPlan, dead_letter_topic, ensure_topics
+from headrace.bus.topics import TopicPlan, dead_letter_topic, ensure_topics
 from headrace.errors import OnlineStoreUnavailableError
 from headrace.event_log.event_log import EventLog
 from headrace.features.online.cursor import is_live
@@ -25,6 +25,7 @@ from headrace.streams.plane.data_plane import DataPlane
 from headrace.streams.plane.followed_views import FixedViews
 from headrace.streams.plane.plane_config import PlaneConfig
 from headrace.streams.worker import publish_definitions
+from tests.support.control_topics import OBSERVATIONS
 from tests.support.crash.definitions import START, START_US, USERS, payments, service, users
 from tests.support.redis_cluster import slot_of
 from tests.support.waiting import until

@@ -15,7 +15,7 @@ from confluent_kafka.admin import NewPartitions
 
 from headrace.bus.consumer import BatchConsumer
 from headrace.bus.source_partition import SourcePartition
-from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, dead_letter_topic, ensure_topics, incarnations
+from headrace.bus.topics import TopicPlan, admin, dead_letter_topic, ensure_topics, incarnations
 from headrace.bus.worker_report import WorkerReport
 from headrace.errors import BusUnavailableError, FencedError
 from headrace.event_log.event_log import EventLog
@@ -32,6 +32,7 @@ from headrace.streams.plane.plane_config import PlaneConfig
 from headrace.streams.plane.plane_metrics import PlaneMetrics
 from headrace.streams.repair import accept_loss, find_gaps
 from headrace.streams.worker import publish_definitions
+from tests.support.control_topics import OBSERVATIONS
 from tests.support.crash.definitions import START, START_US, USERS, payments, service, users
 from tests.support.waiting import eventually, until
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from headrace.base.times import utc_datetime
 from headrace.event_log.columns import ACCEPTED, REJECTED
 from headrace.models.manifest import TimeSpan
-from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.trainers.data.model_log import ModelLog
+from tests.support.control_topics import PREDICTIONS, VECTORS
 from tests.support.example_budget import examples
 from tests.support.memory_log import MemoryLog
 from tests.support.orders_model import model, orders, returns

@@ -17,7 +17,6 @@ from structlog.testing import capture_logs
 from headrace.bus import worker_report
 from headrace.bus.control import FlushRequest, Tick, decode_control
 from headrace.bus.event_reader import EventReader
-from headrace.bus.topics import DEFINITIONS, MODELS
 from headrace.bus.unreadable_records import KafkaPlace, UnreadableRecords, readable
 from headrace.bus.worker_report import PartitionReport, WorkerReport
 from headrace.errors import CodecError
@@ -25,7 +24,6 @@ from headrace.models import manifest, model_events, training_manifest
 from headrace.models.model_event_log import FoldedEvents, MemoryModelEventLog
 from headrace.models.model_events import Acknowledgement, ModelEvent, ModelEventRecord
 from headrace.models.model_state import ModelState, fold
-from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.streams.dead_letters import replay
 from headrace.streams.dead_letters.replay import DeadLettersReplayed
 from headrace.streams.deployments import deployment
@@ -36,10 +34,11 @@ from headrace.trainers.data.exclusions import Excluded, Included
 from headrace.trainers.runs import messages
 from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded
 from headrace.trainers.triggers.trigger_state import Baseline, TriggerState
+from tests.support.control_topics import PREDICTIONS, VECTORS
 from tests.support.crash.definitions import payments
 from tests.support.example_budget import examples
 from tests.support.model_events import published, rolled_back
-from tests.support.rollout_scene import NEW, OLD, Scene, service
+from tests.support.rollout_scene import NEW, OLD, TOPICS, Scene, service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -265,9 +264,9 @@ class Mixed(RuleBasedStateMachine):
         self.folded, self.ids = FoldedEvents(self.models), itertools.count()
         self.changes, self.good = list[bytes](), list[bytes]()
 
-    @rule(data=st.data(), topic=st.sampled_from([DEFINITIONS, MODELS]))
+    @rule(data=st.data(), topic=st.sampled_from([TOPICS.definitions, TOPICS.models]))
     def poison(self, data: st.DataObject, topic: str) -> None:
-        good = deployment.encode(DEPLOYED) if topic == DEFINITIONS else model_events.encode(EVENT).value
+        good = deployment.encode(DEPLOYED) if topic == TOPICS.definitions else model_events.encode(EVENT).value
         raw = data.draw(poison(good))
         self.mixed.log.put(topic, data.draw(st.none() | st.binary(max_size=3)), raw, [("ce_id", b"\xff")])
         self.models.append_record(ModelEventRecord(b"m", {}, raw))

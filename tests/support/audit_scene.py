@@ -23,7 +23,7 @@ from headrace.features.definitions.service import FeatureService
 from headrace.features.definitions.view import FeatureView
 from headrace.features.offline.feature_history import FeatureHistory
 from headrace.features.online.memory_store import MemoryOnlineStore
-from headrace.models.predictions import VECTORS, ServedVector
+from headrace.models.predictions import ServedVector
 from headrace.serving.features import FeatureClient
 from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 from headrace.streams.views.logged_rows import LoggedRows
@@ -31,6 +31,7 @@ from headrace.streams.views.view_partition import ViewPartition
 from headrace.streams.worker import publish_definitions
 from headrace.trainers.audit.auditor import Auditor, AuditReport
 from headrace.trainers.definitions import Gate, Label, Model, volume
+from tests.support.control_topics import VECTORS
 from tests.support.orders_model import write
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from redis import Redis
 
 from headrace.base.times import utc_datetime, wall_clock
 from headrace.bus.source_partition import SourcePartition
-from headrace.bus.topics import DEFINITIONS, FOR_EVER, MODELS, TopicPlan, ensure_topics
 from headrace.event_log.event_log import EventLog
 from headrace.features.definitions.aggregates import Count, Max, Sum
 from headrace.features.definitions.entity import Entity
@@ -85,6 +84,7 @@ def work(setting: Setting) -> None:
     config = PlaneConfig(
         setting.bootstrap_servers,
         group=f"{setting.namespace}-workers",
+        namespace=setting.namespace,
         worker=f"{setting.namespace}-worker-{uuid.uuid4().hex[:8]}",
         batch_rows=500,
         flush_s=0.1,
@@ -104,13 +104,12 @@ class Scene:
         self.namespace, self.till = namespace, Till(5)
         self.setting = Setting(services.bootstrap_servers, services.redis_url, str(folder), namespace)
         self.topic = payments(namespace).topic
-        make_topics(services.bootstrap_servers, [payments(namespace)], PARTITIONS, replay=True)
-        ensure_topics(services.bootstrap_servers, [TopicPlan(name, 1, FOR_EVER) for name in (DEFINITIONS, MODELS)])
+        make_topics(services.bootstrap_servers, [payments(namespace)], PARTITIONS, namespace=namespace, replay=True)
         self.store = RedisOnlineStore(services.redis_url, namespace)
         self.redis = Redis.from_url(services.redis_url)
         self.log = EventLog(folder)
         self.client = FeatureClient(self.store)
-        self._changes = KafkaDeploymentLog(services.bootstrap_servers)
+        self._changes = KafkaDeploymentLog(services.bootstrap_servers, namespace)
         self._producer = Producer({"bootstrap.servers": services.bootstrap_servers, "enable.idempotence": True})
         self.workers: list[BaseProcess] = []
 
@@ -131,7 +130,7 @@ class Scene:
 
     def deploy(self, *views: FeatureView) -> None:
         """What `headrace apply` publishes."""
-        expects = self._changes.read(self.namespace).id
+        expects = self._changes.read().id
         deployed = Deployed(
             id=uuid.uuid4().hex, namespace=self.namespace, expects=expects, views=[view.spec for view in views],
             services=[service(*views).spec], at_us=wall_clock(),

@@ -23,7 +23,7 @@ from headrace.features.definitions.service import FeatureService
 from headrace.features.definitions.view import FeatureView
 from headrace.models.model_event_log import MemoryModelEventLog, events
 from headrace.models.model_state import fold
-from headrace.models.predictions import PREDICTIONS, VECTORS, Prediction, ServedVector
+from headrace.models.predictions import Prediction, ServedVector
 from headrace.models.registry import MemoryRegistry
 from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 from headrace.trainers.definitions import Gate, Label, Model, volume
@@ -31,6 +31,7 @@ from headrace.trainers.runs.fitting import InlineFits
 from headrace.trainers.runs.messages import RetrainRequest
 from headrace.trainers.runs.training_runner import TrainingRunner
 from headrace.trainers.triggers.evidence import DAY_US
+from tests.support.control_topics import PREDICTIONS, VECTORS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

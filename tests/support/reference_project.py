@@ -6,13 +6,13 @@ import uuid
 from typing import TYPE_CHECKING
 
 from features import delay_features
+from headrace.bus.control_topics import ControlTopics
 from headrace.bus.source_partition import SourcePartition
-from headrace.bus.topics import MODEL_ACKS, TopicPlan, ensure_topics
+from headrace.bus.topics import TopicPlan, ensure_topics
 from headrace.features.online.cursor import Cursor
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.features.online.store import FencedWrite
 from headrace.models.kafka_model_event_log import ensure_topic
-from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.streams.worker import publish_definitions
 from streams import departures
 from tests.support.documents import ROOT
@@ -31,9 +31,10 @@ class ReferenceProject:
         monkeypatch.setenv("HEADRACE_BOOTSTRAP_SERVERS", services.bootstrap_servers)
         monkeypatch.setenv("HEADRACE_REDIS_URL", services.redis_url)
         monkeypatch.setenv("HEADRACE_NAMESPACE", namespace)
-        topics = [departures.topic, VECTORS.topic, PREDICTIONS.topic, MODEL_ACKS]
-        ensure_topics(services.bootstrap_servers, [TopicPlan(topic) for topic in topics])
-        ensure_topic(services.bootstrap_servers)
+        topics = ControlTopics(namespace)
+        made = [departures.topic, topics.vectors, topics.predictions, topics.model_acks]
+        ensure_topics(services.bootstrap_servers, [TopicPlan(topic) for topic in made])
+        ensure_topic(services.bootstrap_servers, topics.models)
         self._store = RedisOnlineStore(services.redis_url, namespace)
         publish_definitions(self._store, delay_features.views, [delay_features])
         first = Cursor(uuid.uuid4().bytes, -1)

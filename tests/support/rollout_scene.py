@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from headrace.bus.control_topics import ControlTopics
 from headrace.bus.source_partition import SourcePartition
-from headrace.bus.topics import DEFINITIONS, MODELS
 from headrace.features.definitions.aggregates import Count, Sum
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.service import FeatureService
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from headrace.features.definitions.expression import Expression
     from headrace.features.definitions.service_spec import ServiceSpec
 
+TOPICS = ControlTopics("here")
 STREAM = payments("t")
 USER = Entity("user", str)
 OLD = FeatureView("user", USER, STREAM, ["1h"], {"n": Count()})
@@ -48,14 +49,14 @@ class Log:
         self.messages: list[Any] = []
 
     def append(self, change: DeploymentChange) -> None:
-        self.put(DEFINITIONS, None, encode_change(change))
+        self.put(TOPICS.definitions, None, encode_change(change))
 
     def put(self, topic: str, key: bytes | None, value: bytes, headers: Any = ()) -> None:
         self.messages.append(Message(topic, key, value, list(headers), len(self.messages)))
 
     def model_event(self, event: ModelEvent) -> None:
         record = encode(event)
-        self.put(MODELS, record.key, record.value, record.headers.items())
+        self.put(TOPICS.models, record.key, record.value, record.headers.items())
 
 
 class Message:
@@ -103,7 +104,7 @@ class Scene:
 
     def worker(self, *views: FeatureView) -> Rollout:
         rollout = Rollout(
-            "here", [STREAM], self.store, Tail(self.log), self.log.append,
+            TOPICS.namespace, [STREAM], self.store, Tail(self.log), self.log.append,
             new_id=lambda: f"d{next(self.ids)}",
             times=RolloutTimes(lambda: 1, lambda: self.now, grace_s=60, drop_after_s=5),
         )  # fmt: skip

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from headrace.bus.source_partition import SourcePartition
 from headrace.event_log.logged_offsets import LoggedOffsets, MissingOffsets
 from headrace.features.offline.feature_history import FeatureHistory
-from headrace.models.predictions import VECTORS
 from headrace.trainers.audit import vector_parts
 from headrace.trainers.audit.auditor import Auditor
 from headrace.trainers.audit.compare import ServedVectorRows, audit, lag_records, lags, skew
 from headrace.trainers.audit.vector_parts import VectorParts
 from tests.support.audit_scene import LoggedAuditScene
+from tests.support.control_topics import VECTORS
 from tests.support.orders_model import A_DAY, DAYS, Shop, model
 
 if TYPE_CHECKING:

@@ -28,13 +28,13 @@ from headrace.features.definitions.service import FeatureService
 from headrace.features.definitions.view import FeatureView
 from headrace.features.definitions.windows import Lifetime
 from headrace.features.offline.feature_history import FeatureHistory
-from headrace.models.predictions import VECTORS
 from headrace.streams.deployments.deployment import Deployed, Deployment, advance
 from headrace.trainers.audit.audited_service import AuditedService
 from headrace.trainers.audit.auditor import Auditor
 from headrace.trainers.audit.compare import ServedVectorRows, audit
 from headrace.trainers.audit.tolerance import tolerances
 from tests.support.audit_scene import SOURCES, LoggedAuditScene
+from tests.support.control_topics import VECTORS
 from tests.support.orders_model import Shop, day, write
 
 if TYPE_CHECKING:

@@ -21,11 +21,11 @@ from headrace.event_log.event_log import EventLog
 from headrace.features.offline import feature_table
 from headrace.features.offline.feature_history import FeatureHistory
 from headrace.features.offline.feature_table import MARGIN_US, FeatureTable, step_us
-from headrace.models.predictions import VECTORS
 from headrace.streams import upkeep
 from headrace.streams.metrics import WorkerMetrics
 from headrace.streams.upkeep import LogUpkeep, ScheduledJob, ScheduledJobs, UpkeepSchedule
 from headrace.trainers.triggers.evidence import DAY_US
+from tests.support.control_topics import VECTORS
 from tests.support.orders_model import SOURCE, Order, Shop, day, made, model, orders, shop, write
 
 if TYPE_CHECKING:

@@ -15,12 +15,13 @@ from headrace.base.times import utc_datetime
 from headrace.errors import DefinitionError
 from headrace.event_log.event_log import EventLog
 from headrace.features.definitions.spec import to_document
-from headrace.models.predictions import PREDICTIONS, VECTORS, Prediction
+from headrace.models.predictions import Prediction
 from headrace.trainers.data.examples import ExampleBuilder, Examples
 from headrace.trainers.data.model_log import ModelLog
 from headrace.trainers.runs import holdout
 from headrace.trainers.runs.holdout import Challenger, HoldoutSplit, judged_against
 from headrace.trainers.triggers.evidence import DAY_US
+from tests.support.control_topics import PREDICTIONS, VECTORS
 from tests.support.orders_model import Order, Return, day, model, orders, returns, vector, write
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from headrace.errors import RequestValueError
 from headrace.event_log.event_log import EventLog
 from headrace.event_log.log_writer import LogWriter
 from headrace.features.online.memory_store import MemoryOnlineStore
-from headrace.models.predictions import VECTORS, ServedVector
+from headrace.models.predictions import ServedVector
 from headrace.serving.answerer import Answerer
 from headrace.serving.feature_vectors import Status
 from headrace.serving.features import FeatureClient
@@ -45,6 +45,7 @@ from headrace.streams.worker import publish_definitions
 from headrace.trainers.audit.auditor import Auditor
 from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.runs.provenance import service_ref
+from tests.support.control_topics import VECTORS
 from tests.support.model_events import PUBLISHED, published
 from tests.support.orders_model import write
 

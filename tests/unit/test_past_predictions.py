@@ -11,9 +11,10 @@ import pytest
 
 from headrace.app.past_predictions import PastPrediction, PastPredictions
 from headrace.errors import TerminalError
-from headrace.models.predictions import PREDICTIONS, Prediction
+from headrace.models.predictions import Prediction
 from headrace.trainers.audit.audited_service import AuditedService
 from tests.support.audit_scene import MINUTE, SOURCES, START, START_US, LoggedAuditScene
+from tests.support.control_topics import PREDICTIONS
 from tests.support.orders_model import write
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from headrace.bus.topics import RETRAIN_REQUESTS
 from headrace.models.model_events import ModelEvent, Promoted
 from headrace.trainers.process.trigger_consumer import TriggerConsumer
+from tests.support.control_topics import RETRAIN_REQUESTS
 from tests.support.model_events import published, rolled_back
 from tests.support.orders_model import Shop, day, model
 

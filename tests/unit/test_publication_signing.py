@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from headrace.app.processes.connections import artifact_places, signing
 from headrace.app.project.settings_sources import load_settings
-from headrace.bus.topics import DEFINITIONS, MODELS
 from headrace.errors import CodecError, SettingsError
 from headrace.models.kafka_model_event_log import SignedTail
 from headrace.models.model_event_log import MemoryModelEventLog, events
@@ -20,6 +19,7 @@ from headrace.models.model_events import decode, encode
 from headrace.models.model_state import fold
 from headrace.models.publication_signing import SIGNATURE, PublicationSigning
 from headrace.serving import ServerAddresses
+from tests.support.control_topics import DEFINITIONS, MODELS
 from tests.support.model_events import published, retired, rolled_back
 
 if TYPE_CHECKING:
@@ -165,5 +165,5 @@ def test_a_worker_does_not_hear_of_forged_events() -> None:
 
     heard = [message(MODELS, SIGNED), message(MODELS, encode(EVENT)), message(DEFINITIONS, encode(EVENT))]
     tail: Any = SimpleNamespace(poll=lambda _: heard, drain=lambda: heard)
-    signed = SignedTail(tail, SIGNING)
+    signed = SignedTail(tail, SIGNING, MODELS)
     assert signed.poll(0.0) == signed.drain() == [heard[0], heard[2]]

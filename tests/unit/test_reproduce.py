@@ -13,10 +13,10 @@ from headrace.models import artifact, manifest
 from headrace.models.artifact_places import ArtifactPlaces
 from headrace.models.manifest import Manifest, TimeSpan
 from headrace.models.model_events import Published
-from headrace.models.predictions import VECTORS
 from headrace.trainers.data.exclusions import MemoryExclusions, exclude
 from headrace.trainers.runs.fitting import InlineFits, predict
 from headrace.trainers.runs.reproduce import Reproducer, Reproduction
+from tests.support.control_topics import VECTORS
 from tests.support.orders_model import (
     LIVE_FROM,
     Order,

@@ -8,7 +8,6 @@ import pytest
 from msgspec import structs
 
 from headrace.bus.stream_spec import FieldSpec
-from headrace.bus.topics import DEFINITIONS, MODELS
 from headrace.errors import CodecError, NewerFormatError
 from headrace.features.definitions.expression import col
 from headrace.features.definitions.spec import to_document
@@ -22,6 +21,7 @@ from tests.support.rollout_scene import (
     OLD_NAME,
     OTHER,
     OTHER_NAME,
+    TOPICS,
     Scene,
     folded,
     made,
@@ -70,9 +70,9 @@ def test_a_deployment_that_expected_another_one_is_void(scene: Scene) -> None:
 
 def test_messages_that_cannot_be_read_change_nothing(scene: Scene) -> None:
     worker = scene.worker(OLD)
-    scene.log.put(DEFINITIONS, None, b"{")
-    scene.log.put(DEFINITIONS, None, b'{"type":"deployed","format":99}')
-    scene.log.put(MODELS, b"m", b"{")
+    scene.log.put(TOPICS.definitions, None, b"{")
+    scene.log.put(TOPICS.definitions, None, b'{"type":"deployed","format":99}')
+    scene.log.put(TOPICS.models, b"m", b"{")
     assert folded(worker) == {OLD_NAME}
     with pytest.raises(NewerFormatError, match="upgrade"):
         decode(b'{"type":"deployed","format":99}')
@@ -107,7 +107,7 @@ def test_a_deployment_of_an_aggregate_that_a_later_release_knows_is_refused_and_
     later = GOLDEN.replace(b'"aggregate":"count"', b'"aggregate":"trimmed_mean"')
     with pytest.raises(CodecError, match=r"'trimmed_mean' - at `\$\.views\[0\]\.features\[0\]\.aggregate`"):
         decode(later)
-    scene.log.put(DEFINITIONS, None, later)
+    scene.log.put(TOPICS.definitions, None, later)
     assert folded(worker) == {OLD_NAME}
 
 

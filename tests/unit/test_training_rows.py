@@ -22,7 +22,6 @@ from headrace.features.definitions.service import FeatureService
 from headrace.features.definitions.view import FeatureView
 from headrace.features.definitions.windows import Lifetime
 from headrace.features.offline.spine import Spine
-from headrace.models.predictions import VECTORS
 from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.data.model_log import ModelLog
 from headrace.trainers.data.spine_rows import SpineRows
@@ -30,6 +29,7 @@ from headrace.trainers.data.training_set import TrainingSet
 from headrace.trainers.triggers.evidence import DAY_US
 from headrace.trainers.triggers.trigger_state import TriggerState
 from headrace.trainers.triggers.waiting_labels import of_inputs
+from tests.support.control_topics import VECTORS
 from tests.support.orders_model import SOURCE, Order, Return, day, model, orders, returns, vector, write
 
 if TYPE_CHECKING:

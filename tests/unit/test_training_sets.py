@@ -19,10 +19,10 @@ from headrace.event_log.event_log import EventLog
 from headrace.features.offline import spine as spines
 from headrace.features.offline.content_hash import content_hash
 from headrace.models.manifest import TimeSpan
-from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.trainers.data import request_rows, training_set
 from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.data.model_log import ModelLog
+from tests.support.control_topics import PREDICTIONS, VECTORS
 from tests.support.orders_model import (
     SOURCE,
     Order,

@@ -15,9 +15,9 @@ from headrace.errors import NewerFormatError, TerminalError
 from headrace.event_log.maintenance import CompactionSizes, compact
 from headrace.models import training_manifest
 from headrace.models.manifest import StreamPin
-from headrace.models.predictions import VECTORS
 from headrace.models.training_manifest import TrainingManifest
 from headrace.trainers.data import rebuilt_rows
+from tests.support.control_topics import VECTORS
 from tests.support.orders_model import (
     DAYS,
     Order,

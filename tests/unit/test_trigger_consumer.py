@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from headrace.bus.topics import DECISIONS, RETRAIN_REQUESTS
 from headrace.errors import BusUnavailableError, UnavailableError
 from headrace.trainers.process.evaluations import Backoff
 from headrace.trainers.process.trigger_consumer import TriggerConsumer, TriggerOptions
@@ -19,6 +18,7 @@ from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunE
 from headrace.trainers.triggers.trigger_rule import RuleInputs, RuleVerdict
 from headrace.trainers.triggers.trigger_specs import TriggerSpec
 from headrace.trainers.triggers.trigger_state import Baseline, RunOutcome, TriggerState
+from tests.support.control_topics import DECISIONS, RETRAIN_REQUESTS
 from tests.support.model_events import published, rolled_back
 from tests.support.orders_model import Shop, day, model
 

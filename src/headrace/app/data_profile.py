@@ -72,7 +72,7 @@ def _of_project(what: str, settings: Settings) -> ProfiledTable:
         return ProfiledTable(made.to_polars(), made.label_column, made.manifest.time)
     if what in project.streams:
         stream = project.streams[what]
-        rows = _accepted(EventLog(settings.event_log).read(what))
+        rows = _accepted(EventLog(settings.event_log, namespace=settings.namespace).read(what))
         return ProfiledTable(rows.select(field.name for field in stream.fields), None, stream.event_time)
     raise ProjectError(
         f"{what!r} is not a Parquet file (*.parquet), and the project has no model or stream of that name; it has "

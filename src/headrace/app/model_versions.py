@@ -24,26 +24,26 @@ TIMEOUT = timedelta(seconds=10)
 """The longest time that a command waits for Kafka."""
 
 
-def read_model_states(servers: str, signing: PublicationSigning) -> dict[str, ModelState]:
-    """Read all model events from Kafka and return the state of each model by name. Raises BusUnavailableError."""
+def read_model_states(servers: str, topic: str, signing: PublicationSigning) -> dict[str, ModelState]:
+    """Read all model events of a topic and return the state of each model by name. Raises BusUnavailableError."""
     from headrace.models.kafka_model_event_log import KafkaModelEventLog
     from headrace.models.model_state import fold_all
 
-    if not _has_events(servers):
+    if not _has_events(servers, topic):
         return {}
-    with closing(KafkaModelEventLog(servers, signing=signing, timeout=TIMEOUT)) as log:
+    with closing(KafkaModelEventLog(servers, topic, signing=signing, timeout=TIMEOUT)) as log:
         return fold_all(entry.event for entry in log.read() if entry.event is not None)
 
 
-def _has_events(servers: str) -> bool:
+def _has_events(servers: str, topic: str) -> bool:
     """Return whether the topic of model events exists. A reader does not create it."""
     from confluent_kafka import KafkaException
 
-    from headrace.bus.topics import MODELS, admin
+    from headrace.bus.topics import admin
     from headrace.errors import BusUnavailableError
 
     try:
-        return MODELS in admin(servers).list_topics(timeout=TIMEOUT.total_seconds()).topics
+        return topic in admin(servers).list_topics(timeout=TIMEOUT.total_seconds()).topics
     except KafkaException as error:
         raise BusUnavailableError(f"could not list the topics of {servers}: {error}; is the broker up?") from error
 

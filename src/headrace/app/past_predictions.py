@@ -16,7 +16,7 @@ from headrace.errors import TerminalError
 from headrace.event_log.columns import ACCEPTED
 from headrace.features.kernel.tile_kernel import kernel
 from headrace.features.offline.entity_rows import entity_rows
-from headrace.models.predictions import PREDICTIONS, Prediction
+from headrace.models.predictions import Prediction, predictions_of
 from headrace.trainers.audit.compare import recomputed
 from headrace.trainers.audit.vector_parts import VectorParts
 from headrace.trainers.data.model_log import ModelLog
@@ -127,7 +127,8 @@ class PastPredictions:
     def _newest(self, keep: ds.Expression, count: int) -> pl.DataFrame:
         """Return the newest rows that a filter keeps. Only these and one piece of the log are in memory."""
         found: list[pl.DataFrame] = []
-        pieces = self._log.scan(PREDICTIONS.topic, _FIELDS, keep) if self._log.exists(PREDICTIONS.topic) else ()
+        topic = predictions_of(self._log.namespace).topic
+        pieces = self._log.scan(topic, _FIELDS, keep) if self._log.exists(topic) else ()
         for piece in pieces:
             together = pl.concat([*found, piece.select(_FIELDS)])
             found = [together.sort("served_at", descending=True, maintain_order=True).head(count)]

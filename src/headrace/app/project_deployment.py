@@ -17,7 +17,7 @@ from headrace.app.processes.connections import addresses, signing
 from headrace.app.project.project import Project, load_project
 from headrace.base.times import wall_clock
 from headrace.bus.tail import TopicTail
-from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, ensure_topics, existing_incarnations
+from headrace.bus.topics import TopicPlan, admin, ensure_topics, existing_incarnations
 from headrace.bus.unreadable_records import readable
 from headrace.bus.worker_report import decode
 from headrace.errors import HeadraceError, SettingsError, TerminalError, TransientError, require
@@ -67,12 +67,12 @@ class ProjectDeployment:
         project: Project = load_project(settings)
         self.views: list[ViewSpec] = [view.spec for view in project.views.values()]
         self.services: list[ServiceSpec] = [service.spec for service in project.services.values()]
-        self._namespace = settings.namespace
+        self._namespace, self._topics = settings.namespace, settings.topics
         self._servers, redis_url = addresses(settings)
         self._signing = signing(settings)
         self._store = RedisOnlineStore(redis_url, settings.namespace)
-        self._log = EventLog(settings.event_log)
-        self._changes = KafkaDeploymentLog(self._servers)
+        self._log = EventLog(settings.event_log, namespace=settings.namespace)
+        self._changes = KafkaDeploymentLog(self._servers, settings.namespace)
         self._feast = feast_folder(settings)
         self._all_taken = time.monotonic()
 
@@ -83,12 +83,12 @@ class ProjectDeployment:
 
     def plan(self) -> DeploymentPlan:
         """Return what a deployment would change. The estimates come from folding a part of the event log."""
-        state = self._changes.read(self._namespace)
+        state = self._changes.read()
         plan = make_plan(
             state,
             self.views,
             self.services,
-            models=named_by_models(read_model_states(self._servers, self._signing)),
+            models=named_by_models(read_model_states(self._servers, self._topics.models, self._signing)),
             in_force=self._in_force(),
             live=self._live(),
         )
@@ -134,8 +134,8 @@ class ProjectDeployment:
     def _topics_read_by_workers(self, wanted: set[str]) -> set[str] | None:
         """Listen to the reports of workers until all wanted topics were seen. Returns None if no worker reported."""
         read: set[str] | None = None
-        ensure_topics(self._servers, [TopicPlan(OBSERVATIONS)])  # it is missing if no worker ever ran
-        with closing(TopicTail(self._servers, [OBSERVATIONS], from_beginning=False)) as tail:
+        ensure_topics(self._servers, [TopicPlan(self._topics.observations)])  # it is missing if no worker ever ran
+        with closing(TopicTail(self._servers, [self._topics.observations], from_beginning=False)) as tail:
             deadline = time.monotonic() + _WORKERS_S
             while time.monotonic() < deadline and (read is None or not wanted <= read):
                 for report in readable(tail.poll(0.2), lambda record: decode(record.value())):
@@ -152,7 +152,7 @@ class ProjectDeployment:
                 at_us=wall_clock(),
             )
         )  # fmt: skip
-        if self._changes.read(self._namespace).id != id_:
+        if self._changes.read().id != id_:
             raise TerminalError("another deployment came between the plan and this one, which is void: plan again")
 
     def catalogue(self) -> list[str]:
@@ -212,7 +212,7 @@ def deployed_services(settings: Settings) -> dict[str, AuditedService]:
     """Return all feature services that were ever deployed, by version. Without Kafka none is known: that is logged."""
     try:
         servers, _ = addresses(settings)
-        deployed = KafkaDeploymentLog(servers).read(settings.namespace)
+        deployed = KafkaDeploymentLog(servers, settings.namespace).read()
     except HeadraceError as error:
         logger.warning("earlier versions of feature services are not known", error=str(error))
         return {}

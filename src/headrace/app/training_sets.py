@@ -73,7 +73,10 @@ def training_set(
     """
     settings = settings or load_settings({})
     definition = _resolve(what, settings, has_spine=spine is not None)
-    log, as_of_us = EventLog(settings.event_log), wall_clock() if as_of is None else _instant(as_of)
+    log, as_of_us = (
+        EventLog(settings.event_log, namespace=settings.namespace),
+        wall_clock() if as_of is None else _instant(as_of),
+    )
     model = definition if isinstance(definition, Model) else None
     if spine is not None:
         features = definition if isinstance(definition, FeatureService) else definition.features
@@ -111,7 +114,8 @@ def rebuild(made: str | Path | TrainingManifest, spine: Any = None, *, settings:
     project = load_project(settings)
     definition = project.model(manifest.name) if manifest.of == "model" else _service(project, manifest.name)
     given = None if spine is None else Spine.from_table(spine)
-    return TrainingSet(rows_of_manifest(manifest, definition, settings.event_log, given), _bar())
+    rows = rows_of_manifest(manifest, definition, settings.event_log, given, namespace=settings.namespace)
+    return TrainingSet(rows, _bar())
 
 
 def _resolve(what: FeatureSource, settings: Settings, *, has_spine: bool) -> Model | FeatureService:
@@ -137,7 +141,7 @@ def _service(project: Project, name: str) -> FeatureService:
 
 
 def _excluded(settings: Settings, model: str) -> list[TimeSpan]:
-    with kafka_for_command(settings) as servers, closing(KafkaExclusions(servers)) as log:
+    with kafka_for_command(settings) as servers, closing(KafkaExclusions(servers, settings.topics.exclusions)) as log:
         return list(excluded_spans(log.in_force().values(), model))
 
 

@@ -1,4 +1,4 @@
-"""The messages on ``headrace.control``: requests to flush, and the ticks of the injected clock in a replay."""
+"""The messages on the topic ``control``: requests to flush, and the ticks of the injected clock in a replay."""
 
 from __future__ import annotations
 

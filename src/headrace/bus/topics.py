@@ -15,17 +15,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka.admin import AdminClient
 
-OBSERVATIONS = "headrace.observations"
-DECISIONS = "headrace.decisions"
-RETRAIN_REQUESTS = "headrace.retrain-requests"
-RUNS = "headrace.runs"
-MODELS = "headrace.models"
-MODEL_ACKS = "headrace.model-acks"
-CONTROL = "headrace.control"
 _DAY_MS = 86_400_000
-EXCLUSIONS = "headrace.exclusions"
-DEFINITIONS = "headrace.definitions"
-EVENT_LOGS = "headrace.event-logs"
 _METADATA_POLL_S = 0.02
 FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 

@@ -16,6 +16,7 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from headrace.base.place_names import check_folder_name
+from headrace.bus.control_topics import DEFAULT_NAMESPACE
 from headrace.errors import LogDamagedError, OfflineStoreUnavailableError
 from headrace.event_log.columns import log_schema
 from headrace.event_log.durable_commit import make_durable
@@ -33,7 +34,7 @@ _ATTEMPTS = 10
 
 
 class EventLog(ReadableLog):
-    """The tables of all streams under one folder or URL.
+    """The tables of all streams of a namespace under one folder or URL.
 
     ``ends`` pins topics: topic → source partition → the offset below which its rows are visible. A manifest has such
     ends, so its rows can be read again. Topics without ends show all their rows. Raises SettingsError for a folder
@@ -46,11 +47,13 @@ class EventLog(ReadableLog):
         storage_options: Mapping[str, str] | None = None,
         *,
         ends: Mapping[str, Mapping[SourcePartition, int]] | None = None,
+        namespace: str = DEFAULT_NAMESPACE,
     ) -> None:
         check_folder_name(url, "the event log")
         self._url = str(url).rstrip("/")
         self._options = dict(storage_options or {}) or None
         self._ends = ends or {}
+        self.namespace = namespace
 
     @property
     def url(self) -> str:

@@ -33,6 +33,9 @@ def _identified(columns: Sequence[str]) -> list[str]:
 class ReadableLog(ABC):
     """The reads of an event log or of a snapshot of it. Every read may raise OfflineStoreUnavailableError."""
 
+    namespace: str
+    """The namespace whose workers write the log."""
+
     @abstractmethod
     def newest(self, topic: str, known: DeltaTable | None = None) -> DeltaTable:
         """Return the version of the table to read. ``known`` is a handle that the caller already has; it is updated."""
@@ -139,6 +142,7 @@ class LogSnapshot(ReadableLog):
 
     def __init__(self, log: ReadableLog) -> None:
         self._log = log
+        self.namespace = log.namespace
         self._tables: dict[str, DeltaTable] = {}
 
     def newest(self, topic: str, known: DeltaTable | None = None) -> DeltaTable:

@@ -16,7 +16,7 @@ from confluent_kafka.admin import (
 )
 
 from headrace.base.times import SECOND, duration_us
-from headrace.bus.topics import FOR_EVER, MODEL_ACKS, MODELS
+from headrace.bus.topics import FOR_EVER
 from headrace.bus.unreadable_records import UNREADABLE, place_of
 from headrace.bus.watermarks import Watermarks
 from headrace.errors import BusUnavailableError, CodecError, DefinitionError
@@ -46,7 +46,7 @@ _NOT_YET = frozenset(
 )
 
 
-def ensure_topic(bootstrap_servers: str, topic: str = MODELS, *, replication: int = 1, timeout_s: float = 30.0) -> None:
+def ensure_topic(bootstrap_servers: str, topic: str, *, replication: int = 1, timeout_s: float = 30.0) -> None:
     """Create the topic with one partition, kept for ever, unless it exists.
 
     Raises DefinitionError for an existing topic that has more partitions or deletes records, and BusUnavailableError if
@@ -78,12 +78,15 @@ def _check_topic(admin: AdminClient, topic: str, timeout_s: float) -> None:
 
 
 class KafkaModelEventLog:
-    """Appends with an idempotent producer, reads partition 0 to its end. One thread may read while others append."""
+    """Appends with an idempotent producer, reads partition 0 to its end. One thread may read while others append.
+
+    ``topic`` is the ``models`` of a namespace's control topics.
+    """
 
     def __init__(
         self,
         bootstrap_servers: str,
-        topic: str = MODELS,
+        topic: str,
         *,
         signing: PublicationSigning = UNSIGNED,
         timeout: Duration = "30s",
@@ -200,10 +203,10 @@ class KafkaModelEventLog:
 
 
 class SignedTail:
-    """Follows topics as ``tail`` does. On the topic of model events it leaves out what lacks a valid signature."""
+    """Follows topics as ``tail`` does. On ``signed``, the topic of model events, it leaves out what is not signed."""
 
-    def __init__(self, tail: TopicTail, signing: PublicationSigning) -> None:
-        self._tail, self._signing = tail, signing
+    def __init__(self, tail: TopicTail, signing: PublicationSigning, signed: str) -> None:
+        self._tail, self._signing, self._signed = tail, signing, signed
 
     def poll(self, timeout_s: float) -> list[Message]:
         """Return the messages that have come."""
@@ -214,7 +217,7 @@ class SignedTail:
         return [message for message in self._tail.drain() if self._counts(message)]
 
     def _counts(self, message: Message) -> bool:
-        if message.topic() != MODELS:
+        if message.topic() != self._signed:
             return True
         try:
             self._signing.check(message.offset() or 0, record_of(message))
@@ -230,7 +233,7 @@ class KafkaAcknowledgements:
     def __init__(
         self,
         bootstrap_servers: str,
-        topic: str = MODEL_ACKS,
+        topic: str,
         *,
         timeout: Duration = "30s",
     ) -> None:

@@ -245,7 +245,7 @@ def record_of(found: KafkaMessage) -> ModelEventRecord:
 class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
     """An application's answer to a model event: the version is loaded, or why it is not.
 
-    One message on ``headrace.model-acks``; its record key is the model. ``reason`` is empty when ``ok``.
+    One message on the topic ``model-acks``; its record key is the model. ``reason`` is empty when ``ok``.
     """
 
     format: int = ACKNOWLEDGEMENT_FORMAT

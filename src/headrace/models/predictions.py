@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 
+from headrace.bus.control_topics import ControlTopics
 from headrace.bus.event import Event
 from headrace.bus.stream import Stream
 
@@ -49,5 +51,23 @@ class Prediction(Event):
     control: bool = False
 
 
-VECTORS = Stream("headrace.vectors", ServedVector, event_time="served_at", key=["model", "key"], tolerance="1d")
-PREDICTIONS = Stream("headrace.predictions", Prediction, event_time="served_at", key=["model", "key"], tolerance="1d")
+@cache
+def vectors_of(namespace: str) -> Stream:
+    """Return the stream of a namespace's served vectors.
+
+    >>> vectors_of("shop").topic
+    'shop.vectors'
+    """
+    topic = ControlTopics(namespace).vectors
+    return Stream(topic, ServedVector, event_time="served_at", key=["model", "key"], tolerance="1d")
+
+
+@cache
+def predictions_of(namespace: str) -> Stream:
+    """Return the stream of a namespace's predictions.
+
+    >>> predictions_of("shop").topic
+    'shop.predictions'
+    """
+    topic = ControlTopics(namespace).predictions
+    return Stream(topic, Prediction, event_time="served_at", key=["model", "key"], tolerance="1d")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
+from headrace.bus.control_topics import DEFAULT_NAMESPACE
 from headrace.errors import (
     EntityKeyError,
     HeadraceError,
@@ -23,7 +24,7 @@ from headrace.errors import (
     TerminalError,
 )
 from headrace.features.kernel.on_demand import on_demand
-from headrace.models.predictions import PREDICTIONS, VECTORS, Prediction, ServedVector
+from headrace.models.predictions import Prediction, ServedVector, predictions_of, vectors_of
 from headrace.models.row_scores import row_scores
 from headrace.serving.own_events import OwnEventLookUp
 
@@ -119,7 +120,9 @@ class Answerer:
         new_id: Callable[[], str],
         fallback: float | None = None,
         own_event_bound: Duration = "1s",
+        namespace: str = DEFAULT_NAMESPACE,
     ) -> None:
+        self._vectors, self._predictions = vectors_of(namespace), predictions_of(namespace)
         self._subscriber = subscriber
         self._features = OwnEventLookUp(features, bound=own_event_bound)
         self._producer = producer
@@ -231,10 +234,10 @@ class Answerer:
         """Log the vector and the prediction of each version that has one."""
         if self._producer is None:
             return
-        self._send(self._producer, VECTORS, vector, at=answer.at)
+        self._send(self._producer, self._vectors, vector, at=answer.at)
         for version, score in answer.shadows.items():
             prediction = _prediction(vector, version, score, live=version == answer.version)
-            self._send(self._producer, PREDICTIONS, prediction, at=answer.at)
+            self._send(self._producer, self._predictions, prediction, at=answer.at)
 
     def _send(self, producer: EventProducer, stream: Stream, event: Event, *, at: datetime | None) -> None:
         """Send an event. Earlier events that the broker has refused meanwhile are logged, and cost this one nothing."""

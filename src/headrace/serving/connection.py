@@ -122,12 +122,14 @@ class Connection:
 
         Iterate over it for all events so far; ``follow()`` goes on with those to come.
         """
+        from headrace.bus.control_topics import ControlTopics  # noqa: PLC0415
         from headrace.models.kafka_model_event_log import KafkaModelEventLog  # noqa: PLC0415
         from headrace.serving.model_event_feed import ModelEventFeed  # noqa: PLC0415
 
         where = self.addresses
-        log = self._opened.enter_context(closing(KafkaModelEventLog(where.bootstrap_servers, signing=where.signing)))
-        return ModelEventFeed(log, model)
+        topic = ControlTopics(where.namespace).models
+        log = KafkaModelEventLog(where.bootstrap_servers, topic, signing=where.signing)
+        return ModelEventFeed(self._opened.enter_context(closing(log)), model)
 
     def close(self) -> None:
         """Close everything that was opened here, the newest first. Waits until produced events are delivered."""

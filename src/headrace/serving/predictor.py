@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from headrace.base.times import Clock, wall_clock
+from headrace.bus.control_topics import ControlTopics
 from headrace.bus.producer import EventProducer
 from headrace.models.artifact_places import ArtifactPlaces
 from headrace.serving.answerer import Answerer
@@ -71,7 +72,8 @@ class Predictor:
 
         where, clock = addresses or ServerAddresses.find(), options.get("clock", wall_clock)
         self._own = ExitStack()
-        events = KafkaModelEventLog(where.bootstrap_servers, signing=where.signing)
+        topics = ControlTopics(where.namespace)
+        events = KafkaModelEventLog(where.bootstrap_servers, topics.models, signing=where.signing)
         self._own.callback(events.close)
         producer = EventProducer(where.bootstrap_servers)
         self._own.callback(producer.flush)
@@ -79,7 +81,7 @@ class Predictor:
         self.subscriber = ModelSubscriber(
             model,
             events,
-            KafkaAcknowledgements(where.bootstrap_servers),
+            KafkaAcknowledgements(where.bootstrap_servers, topics.model_acks),
             LoadingPolicy(where.trusted_types, ArtifactPlaces(where.artifact_places)),
             application=options.get("application", "application"),
             clock=clock,
@@ -91,6 +93,7 @@ class Predictor:
             new_id=options.get("new_id", _new_id),
             fallback=options.get("fallback"),
             own_event_bound=options.get("own_event_bound", "1s"),
+            namespace=where.namespace,
         )
         self._places = RecordPlaces(where.bootstrap_servers)
         self._own.callback(self.subscriber.stop)

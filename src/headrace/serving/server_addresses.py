@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.base.place_names import check_servers
 from headrace.base.redaction import SecretUrl
+from headrace.bus.control_topics import DEFAULT_NAMESPACE, check_namespace
 from headrace.errors import SettingsError
 from headrace.models.publication_signing import UNSIGNED, PublicationSigning
 
@@ -37,13 +38,14 @@ class ServerAddresses:
 
     bootstrap_servers: str
     redis_url: str
-    namespace: str = "headrace"
+    namespace: str = DEFAULT_NAMESPACE
     trusted_types: Sequence[str] = ()
     artifact_places: Sequence[str] = ()
     signing: PublicationSigning = UNSIGNED
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "redis_url", SecretUrl(self.redis_url))  # so that no message shows its password
+        check_namespace(self.namespace)
 
     @staticmethod
     def find(
@@ -60,7 +62,8 @@ class ServerAddresses:
         2. the nearest headrace.toml, from ``folder`` (default: the working directory) upwards;
         3. the services that ``headrace up`` runs for that project.
 
-        Raises SettingsError if an address is in none of these places, or if Kafka's cannot be read.
+        Raises SettingsError if an address is in none of these places, if Kafka's cannot be read, or if names of topics
+        cannot begin with the namespace.
         """
         variables = os.environ if environ is None else environ
         file = find_project_file((folder or Path.cwd()).resolve())
@@ -83,7 +86,7 @@ class ServerAddresses:
         return ServerAddresses(
             found["bootstrap_servers"],
             found["redis_url"],
-            found.get("namespace", "headrace"),
+            found.get("namespace", DEFAULT_NAMESPACE),
             found.get("trusted_types", ()),
             _artifact_places(found, root, data_dir),
             PublicationSigning(tuple(found.get("publication_keys", ())), int(found.get("publications_signed_from", 0))),

@@ -16,14 +16,11 @@ from headrace.base.stopping import stop_signals
 from headrace.base.times import wall_clock
 from headrace.base.waiting import UntilAvailable
 from headrace.bus.control import ControlMessage, FlushRequest, decode_control
+from headrace.bus.control_topics import DEFAULT_NAMESPACE, ControlTopics
 from headrace.bus.faust_shell import ThreadService, listen, run_shell, shell
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import (
-    CONTROL,
-    DEFINITIONS,
     FOR_EVER,
-    MODELS,
-    OBSERVATIONS,
     TopicPlan,
     admin,
     dead_letter_topic,
@@ -37,7 +34,7 @@ from headrace.features.definitions.spec import to_document
 from headrace.features.definitions.store_documents import ViewDocument
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.models.kafka_model_event_log import SignedTail
-from headrace.models.predictions import PREDICTIONS, VECTORS
+from headrace.models.predictions import predictions_of, vectors_of
 from headrace.models.publication_signing import UNSIGNED, PublicationSigning
 from headrace.streams.deployments.kafka_deployment_log import KafkaDeploymentLog
 from headrace.streams.deployments.rollout import Rollout, RolloutTimes
@@ -73,7 +70,7 @@ class WorkerConfig:
     redis_url: str
     event_log: str
     data_dir: str
-    namespace: str = "headrace"
+    namespace: str = DEFAULT_NAMESPACE
     signing: PublicationSigning = UNSIGNED
     partitions: int = 4
     batch_rows: int = 20_000
@@ -86,21 +83,24 @@ class WorkerConfig:
     jobs: Sequence[ScheduledJob] = ()
 
 
-def own_streams(streams: Sequence[Stream]) -> list[Stream]:
-    """Return all streams that workers log: the project's, and those of served vectors and predictions."""
-    return [*streams, VECTORS, PREDICTIONS]
+def own_streams(streams: Sequence[Stream], namespace: str) -> list[Stream]:
+    """Return all streams that the workers of a namespace log: the project's, served vectors and predictions."""
+    return [*streams, vectors_of(namespace), predictions_of(namespace)]
 
 
-def make_topics(bootstrap_servers: str, streams: Sequence[Stream], partitions: int, *, replay: bool = False) -> None:
-    """Make the topics of all streams, their dead letters, and the control plane.
+def make_topics(
+    bootstrap_servers: str, streams: Sequence[Stream], partitions: int, *, namespace: str, replay: bool = False
+) -> None:
+    """Make the topics of all streams, their dead letters, and the control plane of a namespace.
 
     ``replay``: history is replayed in order, so record timestamps are the producers'. Else they are the broker's.
     """
     config = stream_config(replay=replay)
-    plans = [TopicPlan(stream.topic, partitions, config) for stream in own_streams(streams)]
-    plans += [TopicPlan(dead_letter_topic(stream.topic), 1, FOR_EVER) for stream in own_streams(streams)]
-    plans += [TopicPlan(CONTROL), TopicPlan(OBSERVATIONS)]
-    plans += [TopicPlan(DEFINITIONS, 1, FOR_EVER), TopicPlan(MODELS, 1, FOR_EVER)]
+    logged, topics = own_streams(streams, namespace), ControlTopics(namespace)
+    plans = [TopicPlan(stream.topic, partitions, config) for stream in logged]
+    plans += [TopicPlan(dead_letter_topic(stream.topic), 1, FOR_EVER) for stream in logged]
+    plans += [TopicPlan(topics.control), TopicPlan(topics.observations)]
+    plans += [TopicPlan(topics.definitions, 1, FOR_EVER), TopicPlan(topics.models, 1, FOR_EVER)]
     ensure_topics(bootstrap_servers, plans)
 
 
@@ -136,12 +136,14 @@ def follow_deployments(
     **waits: float,
 ) -> Rollout:
     """Return the rollout that follows both logs on Kafka for a worker of these streams. Raises BusUnavailableError."""
+    topics = ControlTopics(namespace)
+    tail = TopicTail(bootstrap_servers, [topics.definitions, topics.models], from_beginning=True)
     return Rollout(
         namespace,
         streams,
         store,
-        SignedTail(TopicTail(bootstrap_servers, [DEFINITIONS, MODELS], from_beginning=True), signing),
-        KafkaDeploymentLog(bootstrap_servers).append,
+        SignedTail(tail, signing, topics.models),
+        KafkaDeploymentLog(bootstrap_servers, namespace).append,
         new_id=lambda: uuid.uuid4().hex,
         times=RolloutTimes(wall_clock, time.monotonic, **waits),
     )
@@ -155,11 +157,12 @@ def run_worker(
     The deployed definitions are in force. If nothing was deployed yet, the given definitions are deployed. Raises
     OtherLogError if the namespace has another event log, and SettingsError if the log's storage loses commits.
     """
-    streams, logged = list(streams), own_streams(streams)
-    make_topics(config.bootstrap_servers, streams, config.partitions, replay=config.replay)
+    streams, logged = list(streams), own_streams(streams, config.namespace)
+    make_topics(config.bootstrap_servers, streams, config.partitions, namespace=config.namespace, replay=config.replay)
     if not config.replay:
         warn_of_producers_stamps(config.bootstrap_servers, logged)
-    store, log = RedisOnlineStore(config.redis_url, config.namespace), EventLog(config.event_log)
+    store = RedisOnlineStore(config.redis_url, config.namespace)
+    log = EventLog(config.event_log, namespace=config.namespace)
     claims = LogClaims(config.bootstrap_servers, config.namespace, store)
     UntilAvailable(stop_signals.asked)(_own_log, log, claims)
     rollout = follow_deployments(config.bootstrap_servers, config.namespace, logged, store, signing=config.signing)
@@ -171,7 +174,7 @@ def run_worker(
         jobs=config.jobs, report=metrics.job,
     )  # fmt: skip
     app = shell(name, config.data_dir)
-    _flush_on_request(app, config.bootstrap_servers, plane)
+    _flush_on_request(app, config, plane)
     with upkeep, _metrics_served(config, metrics):
         gc.collect()
         gc.freeze()  # collections need not look at what the libraries made again: that would stop batches
@@ -189,19 +192,20 @@ def _plane_config(config: WorkerConfig, name: str) -> PlaneConfig:
         config.bootstrap_servers,
         group=f"{config.namespace}-workers",
         worker=name,
+        namespace=config.namespace,
         batch_rows=config.batch_rows,
         flush_s=config.flush_s,
         memory_bytes=config.memory_bytes,
     )
 
 
-def _flush_on_request(app: App, bootstrap_servers: str, plane: DataPlane) -> None:
+def _flush_on_request(app: App, config: WorkerConfig, plane: DataPlane) -> None:
     async def on_control(message: ControlMessage) -> None:
         if isinstance(message, FlushRequest):
             plane.flush_soon()
         await asyncio.sleep(0)
 
-    listen(app, bootstrap_servers, CONTROL, decode_control, on_control)
+    listen(app, config.bootstrap_servers, ControlTopics(config.namespace).control, decode_control, on_control)
 
 
 def _metrics_served(config: WorkerConfig, metrics: WorkerMetrics) -> AbstractContextManager[object]:

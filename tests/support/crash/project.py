@@ -98,11 +98,15 @@ class Command:
 
 @dataclass
 class ProjectScene:
-    """The folder, and the servers that its commands use. ``name`` is its namespace and its model."""
+    """The folder, and the servers that its commands use. ``name`` is its namespace.
+
+    Its streams begin with ``prefix``, which is also the model's name: the namespace, unless two share their streams.
+    """
 
     services: LocalServices
     name: str
     folder: Path
+    prefix: str = ""
     running: list[Command] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -113,7 +117,7 @@ class ProjectScene:
 
     def define(self, more: str = "") -> None:
         """Write the definitions; ``more`` features of the view."""
-        (self.folder / f"m{self.name}.py").write_text(MODULE.format(name=self.name, more=more))
+        (self.folder / f"m{self.name}.py").write_text(MODULE.format(name=self.prefix or self.name, more=more))
 
     def start(self, *arguments: str) -> Command:
         """Start a command that serves its state, and wait until it answers."""
@@ -151,9 +155,9 @@ class ProjectScene:
 
 
 @contextmanager
-def project_scene(services: LocalServices, name: str, folder: Path) -> Iterator[ProjectScene]:
+def project_scene(services: LocalServices, name: str, folder: Path, *, prefix: str = "") -> Iterator[ProjectScene]:
     """A project whose commands end with the context."""
-    scene = ProjectScene(services, name, folder)
+    scene = ProjectScene(services, name, folder, prefix)
     try:
         yield scene
     finally:

@@ -18,11 +18,12 @@ from redis import Redis
 
 from headrace.base.times import utc_datetime
 from headrace.bus.source_partition import SourcePartition
-from headrace.bus.topics import OBSERVATIONS, TopicPlan, admin, dead_letter_topic, ensure_topics, incarnations
+from headrace.bus.topics import TopicPlan, admin, dead_letter_topic, ensure_topics, incarnations
 from headrace.errors import TransientError
 from headrace.event_log.event_log import EventLog
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.serving.features import FeatureClient, FeatureVectors, Status
+from tests.support.control_topics import OBSERVATIONS
 from tests.support.crash.definitions import PARTITIONS, USERS, Produced, Till, payments, users
 from tests.support.crash.worker import Setting, Worker
 from tests.support.waiting import eventually, until

@@ -79,7 +79,7 @@ def _auditors(settings: Settings, model: str | None, since: datetime | None) -> 
     from headrace.event_log.event_log import EventLog
     from headrace.trainers.audit.auditor import Auditor
 
-    project, log = load_project(settings), EventLog(settings.event_log)
+    project, log = load_project(settings), EventLog(settings.event_log, namespace=settings.namespace)
     models = list(project.models.values()) if model is None else [project.model(model)]
     since_us = None if since is None else epoch_us(with_zone(since))
     found = [Auditor(each, log, since_us=since_us) for each in models]

@@ -193,7 +193,7 @@ def exclusions(
 def _log(settings: Settings) -> Iterator[KafkaExclusions]:
     from headrace.trainers.data.exclusions import KafkaExclusions
 
-    with kafka_for_command(settings) as servers, closing(KafkaExclusions(servers)) as log:
+    with kafka_for_command(settings) as servers, closing(KafkaExclusions(servers, settings.topics.exclusions)) as log:
         yield log
 
 

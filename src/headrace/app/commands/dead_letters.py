@@ -164,9 +164,12 @@ def _find(settings: Settings, topic: str | None, reason: str | None = None) -> _
     from headrace.streams.dead_letters.dead_letter import find_letters
     from headrace.streams.worker import own_streams
 
-    streams = {stream.topic: stream for stream in own_streams(list(load_project(settings).streams.values()))}
+    streams = {
+        stream.topic: stream
+        for stream in own_streams(list(load_project(settings).streams.values()), settings.namespace)
+    }
     check_topic(topic, streams)
-    log = EventLog(settings.event_log)
+    log = EventLog(settings.event_log, namespace=settings.namespace)
     return _FoundLetters(streams, log, find_letters(log, streams if topic is None else [topic], reason))
 
 

@@ -136,7 +136,7 @@ def history(
             f"{len(times)} times from --from to --to: wanted 1 to {_LARGEST_HISTORY:,}; change --every"
         )
     entity = _entity([wanted], keys)
-    found = FeatureHistory([wanted.spec], EventLog(settings.event_log))
+    found = FeatureHistory([wanted.spec], EventLog(settings.event_log, namespace=settings.namespace))
     found.refresh()
     values = found.features(pl.DataFrame([entity] * len(times)), times)
     rows = [{"time": _time(at), **row} for at, row in zip(times.tolist(), values.iter_rows(named=True), strict=True)]
@@ -175,7 +175,7 @@ def explain(
     with _store(settings) as store:
         found = explained(
             store,
-            EventLog(settings.event_log),
+            EventLog(settings.event_log, namespace=settings.namespace),
             views[0].spec,
             feature,
             _entity(views, keys),

@@ -100,7 +100,7 @@ def vacuum(
 
 def adopt(
     *,
-    reason: Annotated[str, typer.Option(help="Why; it is kept on the topic headrace.event-logs.")],
+    reason: Annotated[str, typer.Option(help="Why; it is kept with the claim.")],
     yes: YesOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
@@ -121,9 +121,12 @@ def adopt(
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     servers, url = addresses(settings)
     claims = LogClaims(servers, settings.namespace, RedisOnlineStore(url, settings.namespace))
-    own, others = identity_of(EventLog(settings.event_log)), claims.known()
+    own, others = identity_of(EventLog(settings.event_log, namespace=settings.namespace)), claims.known()
     for who, known in others.items():
         typer.echo(f"{who} knows the log at {known.place}", err=True)
+    holder = claims.holder(own)
+    if holder not in {None, settings.namespace}:
+        typer.echo(f"namespace {holder!r} has this log now, and will not have it any more", err=True)
     if not yes:
         typer.confirm(f"let namespace {settings.namespace!r} have the log at {own.place}?", abort=True, err=True)
     claims.adopt(own, wall_clock(), reason)
@@ -136,8 +139,8 @@ def _tables(settings: Settings, topic: str | None) -> tuple[EventLog, Sequence[s
     from headrace.event_log.event_log import EventLog
     from headrace.streams.worker import own_streams
 
-    log = EventLog(settings.event_log)
-    known = [stream.topic for stream in own_streams(list(load_project(settings).streams.values()))]
+    log = EventLog(settings.event_log, namespace=settings.namespace)
+    known = [stream.topic for stream in own_streams(list(load_project(settings).streams.values()), settings.namespace)]
     check_topic(topic, known)
     return log, [each for each in known if topic in {None, each} and log.exists(each)]
 

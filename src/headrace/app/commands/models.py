@@ -52,7 +52,7 @@ def list_versions(
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     with kafka_for_command(settings) as servers:
-        states = model_versions.read_model_states(servers, signing(settings))
+        states = model_versions.read_model_states(servers, settings.topics.models, signing(settings))
     names = sorted(states) if model is None else [model_versions.choose_model(states, model)]
     rows = [
         model_versions.summarize_version(states[name], version)
@@ -80,7 +80,7 @@ def show(
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     with kafka_for_command(settings) as servers:
-        states = model_versions.read_model_states(servers, signing(settings))
+        states = model_versions.read_model_states(servers, settings.topics.models, signing(settings))
     state = states[model_versions.choose_model(states, model)]
     _, published = model_versions.find_publication(state, version)
     details = model_versions.describe_version(
@@ -134,10 +134,13 @@ def _append_rollback(settings: Settings, model: str | None, version: int | None,
     from headrace.models.model_events import RolledBack
 
     with kafka_for_command(settings) as servers:
-        states = model_versions.read_model_states(servers, signing(settings))
+        states = model_versions.read_model_states(servers, settings.topics.models, signing(settings))
         name = model_versions.choose_model(states, model)
         data = unpin(states[name], name, reason, "") if version is None else RolledBack(version=version, reason=reason)
         event = intervene(states[name], data, id_=uuid.uuid4().hex, model=name, at_us=wall_clock())
-        with closing(KafkaModelEventLog(servers, signing=signing(settings), timeout=model_versions.TIMEOUT)) as log:
+        log = KafkaModelEventLog(
+            servers, settings.topics.models, signing=signing(settings), timeout=model_versions.TIMEOUT
+        )
+        with closing(log):
             log.append(event)
     return name

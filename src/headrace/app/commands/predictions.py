@@ -71,9 +71,8 @@ def _predictions(settings: Settings) -> PastPredictions:
     from headrace.app.project_deployment import deployed_services
     from headrace.event_log.event_log import EventLog
 
-    return PastPredictions(
-        load_project(settings).model, EventLog(settings.event_log), lambda: deployed_services(settings)
-    )
+    log = EventLog(settings.event_log, namespace=settings.namespace)
+    return PastPredictions(load_project(settings).model, log, lambda: deployed_services(settings))
 
 
 def _print(found: PastPrediction) -> None:

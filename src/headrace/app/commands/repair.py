@@ -73,8 +73,8 @@ def repair(
     from headrace.streams.worker import own_streams
 
     servers = known_addresses(settings).bootstrap_servers or addresses(settings)[0]
-    streams = _chosen(own_streams(list(load_project(settings).streams.values())), stream)
-    log = EventLog(settings.event_log)
+    streams = _chosen(own_streams(list(load_project(settings).streams.values()), settings.namespace), stream)
+    log = EventLog(settings.event_log, namespace=settings.namespace)
     if restore:
         _restore(servers, log, list(streams.values()), reason=reason, json=json)
         return

@@ -50,12 +50,12 @@ def reproduce(
     from headrace.trainers.runs.reproduce import Reproducer
 
     with kafka_for_command(settings) as servers:
-        states = model_versions.read_model_states(servers, signing(settings))
+        states = model_versions.read_model_states(servers, settings.topics.models, signing(settings))
     name = model_versions.choose_model(states, model)
     event, published = model_versions.find_publication(states[name], version)
     definition = load_project(settings).model(name)
     places = artifact_places(settings)
-    reproducer = Reproducer(settings.event_log, FitPool(), settings.trusted_types, places)
+    reproducer = Reproducer(settings.event_log, FitPool(), settings.trusted_types, places, settings.namespace)
     manifest = model_versions.fetch_manifest(published, places)
     found = reproducer.reproduce(definition, published, manifest, event.at_us)
     _print(found, json=json)

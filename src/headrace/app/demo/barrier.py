@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from headrace.bus.control import FlushRequest, Tick
+from headrace.bus.control_topics import ControlTopics
 from headrace.bus.event import encode
-from headrace.bus.topics import CONTROL
 from headrace.bus.unreadable_records import readable
 from headrace.errors import BarrierError
 from headrace.models.model_events import decode_acknowledgement
@@ -76,6 +76,7 @@ class Barriers:
         wait: BarrierWait,
     ) -> None:
         self._store, self._log, self._producer = store, log, producer
+        self._control = ControlTopics(log.namespace).control
         self._tail, self._acks = tails.decisions, tails.acknowledgements
         self._views, self._sources = topics.views, topics.sources
         self._while_waiting = wait
@@ -114,14 +115,14 @@ class Barriers:
 
     def wait_until_logged(self, produced: Counter[str]) -> None:
         """Ask the workers to flush, again if needed, and wait until the event log has everything that was produced."""
-        self._producer.put(CONTROL, None, encode(FlushRequest("barrier")))
+        self._producer.put(self._control, None, encode(FlushRequest("barrier")))
         self._producer.flush()
         asked, behind = [time.monotonic()], list(produced)
 
         def complete() -> bool | None:
             if time.monotonic() - asked[0] > _FLUSH_AGAIN_S:
                 asked[0] = time.monotonic()
-                self._producer.put(CONTROL, None, encode(FlushRequest("barrier, again")))
+                self._producer.put(self._control, None, encode(FlushRequest("barrier, again")))
                 self._producer.flush()
             for topic in [topic for topic in behind if self._position(topic) >= produced[topic]]:
                 behind.remove(topic)
@@ -167,7 +168,7 @@ class Barriers:
         return self._wait("the application to follow", answer)
 
     def _tick(self, t_us: int) -> None:
-        self._producer.put(CONTROL, None, encode(Tick(t_us)))
+        self._producer.put(self._control, None, encode(Tick(t_us)))
         self._producer.flush()
 
     def _next(self, fits: Callable[[DecisionRecord], bool]) -> DecisionRecord | None:

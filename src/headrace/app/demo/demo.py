@@ -31,13 +31,12 @@ from headrace.base.redaction import revealed
 from headrace.bus.producer import EventProducer
 from headrace.bus.source_partition import SourcePartition
 from headrace.bus.tail import TopicTail
-from headrace.bus.topics import DECISIONS, MODEL_ACKS, RUNS, admin, incarnations
+from headrace.bus.topics import admin, incarnations
 from headrace.errors import DataFolderInUseError, ProjectError, SettingsError
 from headrace.event_log.event_log import EventLog
 from headrace.features.online.redis.redis_store import RedisOnlineStore
-from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.serving.server_addresses import find_project_file
-from headrace.streams.worker import make_topics
+from headrace.streams.worker import make_topics, own_streams
 from headrace.trainers.data.model_log import ModelLog
 from headrace.trainers.process import trainer
 from headrace.trainers.triggers.evidence import DAY_US
@@ -169,7 +168,7 @@ class DemoStage:
         self._settings, self._project, self._history = settings, project, history
         self._state, self._refresh = state, refresh
         self._servers = str(settings.bootstrap_servers)
-        self._log = EventLog(settings.event_log)
+        self._log = EventLog(settings.event_log, namespace=settings.namespace)
         if len(project.models) != 1:
             raise ProjectError(f"the demo replays one model; the project has {sorted(project.models) or 'none'}")
         self.model: Model = next(iter(project.models.values()))
@@ -201,8 +200,9 @@ class DemoStage:
         return ["score", self.model.name, "--shadow-first", "--application", APPLICATION]
 
     def _topics(self, partitions: int) -> None:
-        make_topics(self._servers, list(self._project.streams.values()), partitions, replay=True)
-        trainer.make_topics(self._servers)
+        streams = list(self._project.streams.values())
+        make_topics(self._servers, streams, partitions, namespace=self._settings.namespace, replay=True)
+        trainer.make_topics(self._servers, self._settings.topics)
 
     def _cast(self, processes: Processes) -> ReplayParts:
         self._state.phase = "starting worker, trainer and application"
@@ -215,23 +215,24 @@ class DemoStage:
             self.model,
             EventProducer(self._servers, linger="5ms"),
             barriers,
-            TopicTail(self._servers, [RUNS], from_beginning=False),
+            TopicTail(self._servers, [self._settings.topics.runs], from_beginning=False),
             ModelLog(self.model, self._log),
             self._state,
             self._refresh,
+            self._settings.topics,
         )
 
     def _barriers(self, check: Callable[[], None]) -> Barriers:
-        client = admin(self._servers)
-        streams = [*self._project.streams.values(), VECTORS, PREDICTIONS]
+        client, control = admin(self._servers), self._settings.topics
+        streams = own_streams(list(self._project.streams.values()), self._settings.namespace)
         found = incarnations(client, [stream.topic for stream in streams])
         return Barriers(
             RedisOnlineStore(self._settings.redis_url or "", self._settings.namespace),
             self._log,
             EventProducer(self._servers, linger="5ms"),
             tails=ControlTails(
-                TopicTail(self._servers, [DECISIONS], from_beginning=False),
-                TopicTail(self._servers, [MODEL_ACKS], from_beginning=False),
+                TopicTail(self._servers, [control.decisions], from_beginning=False),
+                TopicTail(self._servers, [control.model_acks], from_beginning=False),
             ),
             topics=ReplayedTopics(
                 {

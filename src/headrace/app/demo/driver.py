@@ -12,7 +12,6 @@ from headrace.app.demo.history import HistoryReplay
 from headrace.app.demo.state import DecisionLine, DemoState, VersionLine
 from headrace.base.times import utc_datetime
 from headrace.bus.unreadable_records import readable
-from headrace.models.predictions import PREDICTIONS, VECTORS
 from headrace.trainers.runs.messages import DecisionRecord, RunEnded, decode
 from headrace.trainers.triggers.evidence import DAY_US
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from headrace.app.demo.barrier import Barriers
     from headrace.app.demo.history import History
     from headrace.app.demo.processes import LockstepApplication
+    from headrace.bus.control_topics import ControlTopics
     from headrace.bus.producer import EventProducer
     from headrace.bus.tail import TopicTail
     from headrace.trainers.data.model_log import ModelLog
@@ -54,6 +54,7 @@ class ReplayParts:
     log: ModelLog
     state: DemoState
     refresh: Callable[[], None]
+    topics: ControlTopics
 
 
 class _HistoryReplayer:
@@ -146,8 +147,8 @@ class Lockstep(_HistoryReplayer):
 
     def _serve(self, t_us: int) -> None:
         served = self._application.serve(t_us, self.tally.produced[self._cast.model.requests.topic])
-        self.tally.produced[VECTORS.topic] += served["predicted"]
-        self.tally.produced[PREDICTIONS.topic] += served["logged"]
+        self.tally.produced[self._cast.topics.vectors] += served["predicted"]
+        self.tally.produced[self._cast.topics.predictions] += served["logged"]
         self._state.predictions += served["predicted"]
         self._state.features += served["predicted"] * self._width
 
@@ -205,7 +206,7 @@ class FreeRun(_HistoryReplayer):
 
     def _rest(self) -> None:
         """Wait until the application logs nothing more, and the event log has everything."""
-        topics = [VECTORS.topic, PREDICTIONS.topic]
+        topics = [self._cast.topics.vectors, self._cast.topics.predictions]
         before: list[int] = []
         while (now := self._cast.barriers.ends(topics)) != before:
             before = now

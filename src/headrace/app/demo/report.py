@@ -13,7 +13,7 @@ from headrace.base.times import utc_datetime
 from headrace.event_log.columns import ACCEPTED, REJECTED
 from headrace.event_log.event_log import EventLog
 from headrace.features.offline.feature_history import FeatureHistory
-from headrace.models.predictions import VECTORS
+from headrace.models.predictions import vectors_of
 from headrace.trainers.audit.compare import ServedVectorRows, audit, lag_records, lags, skew
 from headrace.trainers.audit.own_events import OwnEvents
 from headrace.trainers.data.model_log import ModelLog
@@ -32,7 +32,7 @@ def build_report(
     settings: Settings, project: Project, model: Model, history: History, tally: ReplayTally
 ) -> tuple[dict[str, Any], AucCurves]:
     """Return the report without its ``seconds``, and the curves of the chart."""
-    log = EventLog(settings.event_log)
+    log = EventLog(settings.event_log, namespace=settings.namespace)
     with ThreadPoolExecutor(1) as pool:
         counting = pool.submit(_counted, history, project, log)
         audited = _audited(model, log)
@@ -80,7 +80,9 @@ def _versions(tally: ReplayTally) -> list[dict[str, Any]]:
 
 def _audited(model: Model, log: EventLog) -> dict[str, Any]:
     specs = [view.spec for view in model.features.views]
-    vectors = log.read(VECTORS.topic).filter((pl.col("__verdict") == ACCEPTED) & (pl.col("model") == model.name))
+    vectors = log.read(vectors_of(log.namespace).topic).filter(
+        (pl.col("__verdict") == ACCEPTED) & (pl.col("model") == model.name)
+    )
     history = FeatureHistory(specs, log)
     history.refresh()
     served = ServedVectorRows(specs, history, vectors, own=OwnEvents.of_model(model))

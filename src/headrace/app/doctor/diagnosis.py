@@ -41,6 +41,7 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
         streams, views = list(loaded.streams.values()), list(loaded.views.values())
         models = list(loaded.models.values()) if settings.clock == "wall" else []  # else the time is another one
     servers, url = (found := known_addresses(settings)).bootstrap_servers, found.redis_url
+    logged, log = own_streams(streams, settings.namespace), EventLog(settings.event_log, namespace=settings.namespace)
     for stream in streams:
         yield from project.check_stream(stream)
     if url is None:
@@ -53,18 +54,17 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
     if servers is None:
         yield error("kafka", "its address is not known", _START)
     else:
-        log = EventLog(settings.event_log)
-        yield from _part("kafka", partial(kafka.examine, servers, own_streams(streams), log))
-        yield from _part("clocks", partial(clocks.examine, servers, log, own_streams(streams), models, wall_clock()))
-    yield from _part("event log", partial(event_log.examine, settings.event_log, own_streams(streams)))
+        yield from _part("kafka", partial(kafka.examine, servers, settings.topics, logged, log))
+        yield from _part("clocks", partial(clocks.examine, servers, log, logged, models, wall_clock()))
+    yield from _part("event log", partial(event_log.examine, log, logged))
     if servers is not None and url is not None:
-        yield from _part("event log", partial(_check_identity, settings, servers, url))
+        yield from _part("event log", partial(_check_identity, settings, log, servers, url))
 
 
-def _check_identity(settings: Settings, servers: str, url: str) -> Iterator[Finding]:
+def _check_identity(settings: Settings, log: EventLog, servers: str, url: str) -> Iterator[Finding]:
     with closing(RedisOnlineStore(url, settings.namespace)) as store:
         claims = LogClaims(servers, settings.namespace, store)
-        yield from event_log.check_identity(EventLog(settings.event_log), claims)
+        yield from event_log.check_identity(log, claims)
 
 
 def _part(subject: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:

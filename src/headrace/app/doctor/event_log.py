@@ -9,36 +9,45 @@ from typing import TYPE_CHECKING
 
 from headrace.app.doctor.finding import Finding, error, ok, warning
 from headrace.event_log.damage import find_damage
-from headrace.event_log.event_log import EventLog
 from headrace.event_log.log_identity import known_identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from headrace.bus.stream import Stream
+    from headrace.event_log.event_log import EventLog
     from headrace.streams.log_claims import LogClaims
 
 _SHORT = 2 << 30
 """Fewer free bytes are a warning: compaction writes new files before it removes the old ones."""
 
 
-def examine(url: str, streams: Sequence[Stream]) -> Iterator[Finding]:
+def examine(log: EventLog, streams: Sequence[Stream]) -> Iterator[Finding]:
     """Check the place of the log and each of its tables. Raises OfflineStoreUnavailableError."""
+    url = log.url
     subject = f"event log {url}"
     if "://" in url:
         yield ok(subject, "an object store: the first worker will show whether it can be written")
     else:
         yield from check_folder(subject, Path(url))
-    log = EventLog(url)
     for stream in streams:
         yield from check_table(log, stream.topic)
 
 
 def check_identity(log: EventLog, claims: LogClaims) -> Iterator[Finding]:
-    """Check that Kafka and Redis know this log as the namespace's, if they know one."""
+    """Check that Kafka and Redis know this log as the namespace's, if they know one, and that no other one has it."""
     own = known_identity(log)
-    for who, known in claims.known().items() if own else ():
-        if own and known.id != own.id:
+    if own is None:
+        return
+    holder = claims.holder(own)
+    if holder not in {None, claims.namespace}:
+        yield error(
+            f"event log {own.place}",
+            f"namespace {holder} has it, and this namespace is {claims.namespace}",
+            "set event_log or data_dir to another place; or `headrace log adopt`, if this namespace replaces that one",
+        )
+    for who, known in claims.known().items():
+        if known.id != own.id:
             yield error(
                 f"event log {own.place}",
                 f"{who} knows another event log of this namespace, at {known.place}",

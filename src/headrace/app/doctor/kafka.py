@@ -6,44 +6,36 @@ from typing import TYPE_CHECKING
 
 from headrace.app.doctor.finding import Finding, error, ok, warning
 from headrace.base.place_names import check_servers
-from headrace.bus.topics import (
-    DECISIONS,
-    DEFINITIONS,
-    EVENT_LOGS,
-    EXCLUSIONS,
-    FOR_EVER,
-    MODELS,
-    RUNS,
-    STAMPED,
-    admin,
-    configurations,
-    existing_incarnations,
-)
+from headrace.bus.control_topics import EVENT_LOGS
+from headrace.bus.topics import FOR_EVER, STAMPED, admin, configurations, existing_incarnations
 from headrace.streams.repair import find_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from headrace.bus.control_topics import ControlTopics
     from headrace.bus.stream import Stream
     from headrace.bus.topics import TopicIncarnation
     from headrace.event_log.event_log import EventLog
 
-_KEPT = (DEFINITIONS, EVENT_LOGS, MODELS, EXCLUSIONS, DECISIONS, RUNS)
 _DAY_MS = 86_400_000
 
 
-def examine(servers: str, streams: Sequence[Stream], log: EventLog) -> Iterator[Finding]:
-    """Check the topics of the streams and headrace's own topics.
+def examine(servers: str, topics: ControlTopics, streams: Sequence[Stream], log: EventLog) -> Iterator[Finding]:
+    """Check the topics of the streams and the control topics.
 
     Raises BusUnavailableError and OfflineStoreUnavailableError.
     """
     check_servers(servers)
     client = admin(servers)
-    there = existing_incarnations(client, [*(stream.topic for stream in streams), *_KEPT])
+    kept = (
+        topics.definitions, EVENT_LOGS, topics.models, topics.exclusions, topics.decisions, topics.runs,
+    )  # fmt: skip
+    there = existing_incarnations(client, [*(stream.topic for stream in streams), *kept])
     configured = configurations(client, there) if there else {}
     for stream in streams:
         yield from _check_stream(stream, there.get(stream.topic), configured.get(stream.topic, {}))
-    for topic in _KEPT:
+    for topic in kept:
         if topic in there:
             yield from check_kept_topic(topic, configured[topic], there[topic].partitions)
     for gap in find_gaps(client, log, [stream for stream in streams if stream.topic in there]):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from headrace.base.times import duration_us, wall_clock
 from headrace.event_log.event_log import EventLog
 from headrace.features.offline.feature_table import FeatureTable
-from headrace.models.predictions import VECTORS
 from headrace.streams.upkeep import ScheduledJob
 
 if TYPE_CHECKING:
@@ -23,12 +22,12 @@ def scheduled_jobs(settings: Settings, project: Project) -> list[ScheduledJob]:
     """Return the jobs that the settings turn on. A replay in lockstep has its own clock and runs none."""
     if settings.clock == "control":
         return []
-    log = EventLog(settings.event_log)
+    log = EventLog(settings.event_log, namespace=settings.namespace)
     audit_us, table_us = duration_us(settings.audit_interval), duration_us(settings.feature_tables_interval)
     audits = [
         ScheduledJob(
             f"audit {model.name}",
-            VECTORS.topic,
+            settings.topics.vectors,
             timedelta(microseconds=audit_us),
             partial(_audit, model, log, audit_us),
         )

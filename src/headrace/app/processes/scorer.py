@@ -59,7 +59,7 @@ def make_scorer(
     features = FeatureClient.from_url(redis_url, settings.namespace, **client_options(settings))
     producer = EventProducer(servers)
     new_id = _numbered_ids(application) if lockstep else _random_id
-    answerer = Answerer(subscriber, features, producer, new_id=new_id)
+    answerer = Answerer(subscriber, features, producer, new_id=new_id, namespace=settings.namespace)
     tail = TopicTail(servers, [model.requests.topic], from_beginning=lockstep)
     follower = RequestFollower(
         RequestTail(model.requests, model.requested_at, tail, RecordPlaces(servers) if model.own_event else None),
@@ -78,8 +78,8 @@ def _subscriber(settings: Settings, servers: str, model_name: str, application: 
 
     return ModelSubscriber(
         model_name,
-        KafkaModelEventLog(servers, signing=signing(settings)),
-        KafkaAcknowledgements(servers),
+        KafkaModelEventLog(servers, settings.topics.models, signing=signing(settings)),
+        KafkaAcknowledgements(servers, settings.topics.model_acks),
         LoadingPolicy(settings.trusted_types, artifact_places(settings)),
         application=application,
         clock=wall_clock,

@@ -55,9 +55,10 @@ def _check_log(settings: Settings, servers: str) -> None:
     from headrace.streams.log_claims import LogClaims
 
     claims = LogClaims(servers, settings.namespace)
-    if claims.known():  # asked first: a worker that starts now gives its log an identity before it claims it
-        nothing = LogIdentity("none", f"{place_of(settings.event_log)}, which is empty")
-        claims.check(known_identity(EventLog(settings.event_log)) or nothing)
+    known = claims.known()  # asked first: a worker that starts now gives its log an identity before it claims it
+    own = known_identity(EventLog(settings.event_log, namespace=settings.namespace))
+    if known or own:
+        claims.check(own or LogIdentity("none", f"{place_of(settings.event_log)}, which is empty"))
 
 
 def _make_folders(settings: Settings) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from headrace.bus.control_topics import EVENT_LOGS, REPLAYS
 from headrace.errors import DefinitionError, HeadraceError, ProjectError
+from headrace.models.predictions import predictions_of, vectors_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -51,7 +53,8 @@ def load_project(settings: Settings) -> Project:
     """Import the modules that the settings name and collect the definitions in them and in their submodules.
 
     An object that several modules import counts once. Raises DefinitionError if two different objects of a kind have
-    the same name, and ProjectError if a module does not exist, is shadowed by another one, or fails to import.
+    the same name, or if a stream has the name of a control topic. Raises ProjectError if a module does not exist, is
+    shadowed by another one, or fails to import.
 
     >>> from headrace import load_project, load_settings
     >>> project = load_project(load_settings())
@@ -62,7 +65,21 @@ def load_project(settings: Settings) -> Project:
     if with_root not in sys.path:
         sys.path.insert(0, with_root)
     modules = [module for name in settings.project.modules for module in _tree(_import(name, settings.root))]
-    return collect(modules)
+    found = collect(modules)
+    _check_topics(found, settings)
+    return found
+
+
+def _check_topics(found: Project, settings: Settings) -> None:
+    names = {*settings.topics.all, EVENT_LOGS, REPLAYS}
+    own = [vectors_of(settings.namespace), predictions_of(settings.namespace)]  # a project may import these
+    taken = [topic for topic, stream in found.streams.items() if topic in names and stream not in own]
+    if taken:
+        message = (
+            f"stream {taken[0]!r} has the name of a topic by which the processes of namespace {settings.namespace!r} "
+            "talk to each other: give the stream another topic, or the project another namespace"
+        )
+        raise DefinitionError(message)
 
 
 def collect(modules: Iterable[ModuleType]) -> Project:

@@ -27,6 +27,7 @@ from pydantic import (
 from headrace.base.place_names import check_folder_name
 from headrace.base.redaction import SecretUrl, redacted
 from headrace.base.times import duration_us
+from headrace.bus.control_topics import DEFAULT_NAMESPACE, LONGEST_NAMESPACE, NAMESPACE, ControlTopics
 from headrace.errors import DefinitionError, SettingsError
 
 
@@ -158,9 +159,11 @@ class Settings(BaseModel):
     model_config = _STRICT
     root: Path = Field(default=Path(), description="The project's folder: the one of headrace.toml.")
     namespace: str = Field(
-        default="headrace",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="Prefix of Redis keys and consumer groups, so that projects can share a Redis.",
+        default=DEFAULT_NAMESPACE,
+        pattern=NAMESPACE,
+        max_length=LONGEST_NAMESPACE,
+        description="Prefix of Redis keys, control topics and consumer groups, so that projects can share Redis and "
+        "Kafka.",
     )
     data_dir: Annotated[Path, AfterValidator(_usable)] = Field(
         default=Path(".headrace"), description="Folder of local services, event log, registry and artifacts."
@@ -203,7 +206,7 @@ class Settings(BaseModel):
     )
     publications_signed_from: NonNegativeInt = Field(
         default=0,
-        description="Offset on headrace.models from which events need a signature, if signing was turned on later.",
+        description="Offset on the topic of model events from which they need a signature, if signing came later.",
     )
     flush_interval: DurationText = Field(
         default="1s", description="Longest time that a row waits for its commit to the event log."
@@ -249,8 +252,8 @@ class Settings(BaseModel):
     )
     clock: Literal["wall", "stream", "control"] = Field(
         default="wall",
-        description="The clock: the machine's (wall), the largest partition clock (stream), or the ticks on "
-        "headrace.control (control, for a lockstep replay).",
+        description="The clock: the machine's (wall), the largest partition clock (stream), or the ticks on the topic "
+        "control (control, for a lockstep replay).",
     )
     tick: DurationText = Field(
         default="1m", description="How often trigger rules are evaluated, on the injected clock."
@@ -282,6 +285,11 @@ class Settings(BaseModel):
                 for place in places
             ]
         return values
+
+    @property
+    def topics(self) -> ControlTopics:
+        """The control topics of the namespace."""
+        return ControlTopics(self.namespace)
 
     def with_origins(self, origins: Mapping[str, str]) -> Settings:
         """Return a copy that knows where each value came from."""

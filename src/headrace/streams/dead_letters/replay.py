@@ -17,6 +17,7 @@ import numpy as np
 
 from headrace.base.times import Clock, Instant, wall_clock
 from headrace.bus import message
+from headrace.bus.control_topics import REPLAYS
 from headrace.bus.source_partition import NO_CLOCK
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import FOR_EVER, TopicPlan, admin, ensure_topics, incarnations, stamped_by_producers
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from headrace.event_log.event_log import EventLog
     from headrace.streams.dead_letters.dead_letter import DeadLetter, RecordContent
 
-REPLAYS = "headrace.replays"
 REPLAY_OF = "headrace_replay_of"
 """The header of a record that repeats a dead letter: the letter's id."""
 FORMAT = 1

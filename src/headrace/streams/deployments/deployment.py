@@ -1,4 +1,4 @@
-"""Deployments: the views and services that a namespace wants. They are the fold of the topic ``headrace.definitions``.
+"""Deployments: the views and services that a namespace wants. They are the fold of the topic ``definitions``.
 
 A deployment names everything that is wanted from then on. An earlier view version is still folded until a retirement
 names it. A retired version is folded again, from the event log, when a model version or a deployment names it.

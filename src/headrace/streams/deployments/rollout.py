@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
-from headrace.bus.topics import MODELS
+from headrace.bus.control_topics import ControlTopics
 from headrace.bus.unreadable_records import readable
 from headrace.features.definitions.spec import read_spec, to_document
 from headrace.features.definitions.store_documents import deployment_number, name_the_same, view_names
@@ -78,7 +78,7 @@ class RolloutTimes:
 class Rollout:
     """Follows definitions and model events for one worker. One thread may use it.
 
-    ``tail`` follows ``headrace.definitions`` and ``headrace.models`` from their beginnings; ``append`` writes to the
+    ``tail`` follows the namespace's definitions and model events from their beginnings; ``append`` writes to the
     first of them. ``streams`` are the streams that the worker reads: it does not fold a view that needs other fields.
     """
 
@@ -94,6 +94,7 @@ class Rollout:
         times: RolloutTimes,
     ) -> None:
         self._namespace, self._store, self._tail, self._append = namespace, store, tail, append
+        self._model_events = ControlTopics(namespace).models
         self._streams = {stream.topic: stream.spec for stream in streams}
         self._new_id, self._clock = new_id, times.clock
         self._unneeded = NamesPresentFor(times.monotonic, times.grace_s)
@@ -165,7 +166,7 @@ class Rollout:
         """Take messages in. Returns whether one of them changed something."""
         before = self.deployment, dict(self._models)
         for message in messages:
-            if message.topic() == MODELS:
+            if message.topic() == self._model_events:
                 self._take_model_events([message])
             else:
                 self._take_changes([message])

@@ -145,7 +145,7 @@ class DataPlane:
             deployer=ViewDeployer(views, partitions, opener, acquisition, until_available),
             scavenger=Scavenger(store, views),
             reporter=WorkerReporter(
-                config.worker, environment.clock, partitions=partitions, flushes=flushes, consumer=consumer,
+                config, environment.clock, partitions=partitions, flushes=flushes, consumer=consumer,
                 producer=producer, meter=meter,
             ),
             until_available=until_available, memory_bytes=config.memory_bytes,

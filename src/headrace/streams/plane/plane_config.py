@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headrace.base.times import Clock, wall_clock
+from headrace.bus.control_topics import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,7 @@ class PlaneConfig:
     bootstrap_servers: str
     group: str = "headrace-worker"
     worker: str = "worker"
+    namespace: str = DEFAULT_NAMESPACE
     batch_rows: int = 20_000
     poll_s: float = 0.02
     flush_s: float = 1.0

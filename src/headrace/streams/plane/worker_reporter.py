@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from headrace.bus.topics import OBSERVATIONS
+from headrace.bus.control_topics import ControlTopics
 from headrace.bus.worker_report import WorkerReport
 from headrace.errors import RefusedError, TransientError
 
@@ -16,17 +16,18 @@ if TYPE_CHECKING:
     from headrace.bus.producer import EventProducer
     from headrace.streams.plane.log_flushes import LogFlushes
     from headrace.streams.plane.partitions import Partitions
+    from headrace.streams.plane.plane_config import PlaneConfig
     from headrace.streams.plane.plane_metrics import PlaneMetrics
 
 logger = structlog.get_logger(__name__)
 
 
 class WorkerReporter:
-    """Sends reports to ``headrace.observations``, and gives them to the metrics."""
+    """Sends reports to the topic of observations, and gives them to the metrics."""
 
     def __init__(
         self,
-        worker: str,
+        config: PlaneConfig,
         clock: Clock,
         *,
         partitions: Partitions,
@@ -35,7 +36,8 @@ class WorkerReporter:
         producer: EventProducer,
         meter: PlaneMetrics,
     ) -> None:
-        self._worker, self._clock, self._partitions, self._flushes = worker, clock, partitions, flushes
+        self._worker, self._topic = config.worker, ControlTopics(config.namespace).observations
+        self._clock, self._partitions, self._flushes = clock, partitions, flushes
         self._consumer, self._producer, self._meter = consumer, producer, meter
 
     def report(self) -> None:
@@ -52,6 +54,6 @@ class WorkerReporter:
     def _send(self, report: WorkerReport) -> None:
         """Send a report. If Kafka does not take it, nothing is lost: the next report has newer positions."""
         try:
-            self._producer.put(OBSERVATIONS, self._worker.encode(), report.encode())
+            self._producer.put(self._topic, self._worker.encode(), report.encode())
         except (TransientError, RefusedError) as error:
             logger.warning("no observation sent", error=str(error))

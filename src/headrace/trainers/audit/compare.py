@@ -53,7 +53,7 @@ class VectorComparison:
 
 
 class ServedVectorRows:
-    """Served vectors (rows of the log of ``headrace.vectors``) with the history of the views that they came from.
+    """Served vectors (rows of their log) with the history of the views that they came from.
 
     ``made`` are the on-demand features of their service. ``own`` is the model's rule for the own event, if it has one.
     """

@@ -23,7 +23,7 @@ from headrace.event_log.logged_offsets import LoggedOffsets
 from headrace.event_log.query_span import QuerySpan
 from headrace.features.kernel.on_demand import on_demand
 from headrace.features.offline.feature_history import FeatureHistory, read_offsets
-from headrace.models.predictions import VECTORS
+from headrace.models.predictions import vectors_of
 from headrace.trainers.audit.audited_service import AuditedService
 from headrace.trainers.audit.compare import ServedVectorRows
 from headrace.trainers.audit.own_events import OwnEvents
@@ -67,7 +67,7 @@ class VectorParts:
         vector_id: str | None = None,
     ) -> None:
         self._model, self._log, self._since_us = model, log.snapshot(), since_us
-        self._vector_id = vector_id
+        self._vector_id, self._topic = vector_id, vectors_of(log.namespace).topic
         self.service = service or AuditedService.of_model(model)
         self._specs = self.service.views
         self._last: tuple[tuple[int, int], VectorPart] | None = None
@@ -95,7 +95,7 @@ class VectorParts:
     @cached_property
     def _times(self) -> pl.DataFrame:
         """The time at which each vector was served, and its service."""
-        pieces = self._log.scan(VECTORS.topic, ["served_at", "service"], self._own(self._since_us))
+        pieces = self._log.scan(self._topic, ["served_at", "service"], self._own(self._since_us))
         return pl.concat([_NO_TIMES, *(piece.select(_NO_TIMES.columns) for piece in pieces)])
 
     @cached_property
@@ -119,7 +119,7 @@ class VectorParts:
 
     def _part(self, from_us: int, to_us: int) -> VectorPart:
         chosen = (ds.field("service") == self.service.version) & (ds.field("served_at") <= _time(to_us))
-        vectors = _readable(self._log.select(VECTORS.topic, chosen & self._own(from_us), self._used))
+        vectors = _readable(self._topic, self._log.select(self._topic, chosen & self._own(from_us), self._used))
         history = FeatureHistory(self._specs, self._log, QuerySpan(from_us, to_us, self._below(vectors)))
         history.refresh()
         made = on_demand(self.service.on_demand)
@@ -130,7 +130,7 @@ class VectorParts:
     @cached_property
     def _used(self) -> list[str]:
         """The columns to read. A log may be older than the column ``record``."""
-        there = {field.name for field in self._log.newest(VECTORS.topic).schema().fields}
+        there = {field.name for field in self._log.newest(self._topic).schema().fields}
         return [name for name in _USED if name in there]
 
     def _own(self, since_us: int | None) -> ds.Expression:
@@ -164,12 +164,12 @@ class VectorParts:
         return beyond
 
 
-def _readable(vectors: pl.DataFrame) -> pl.DataFrame:
+def _readable(topic: str, vectors: pl.DataFrame) -> pl.DataFrame:
     """Return the vectors whose texts are the JSON that an application writes. The others are named, and left out."""
     texts = vectors.select("offsets", "statuses", "request").iter_rows()
     good = pl.Series([_can_be_read(*of_vector) for of_vector in texts], dtype=pl.Boolean)
     for partition, offset in vectors.filter(~good).select("__partition", "__offset").iter_rows():
-        UNREADABLE.skip(KafkaPlace(VECTORS.topic, partition, offset), _UNREADABLE)
+        UNREADABLE.skip(KafkaPlace(topic, partition, offset), _UNREADABLE)
     return vectors.filter(good)
 
 

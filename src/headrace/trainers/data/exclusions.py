@@ -1,6 +1,6 @@
 """Spans of time that are marked bad. Requests made in them enter neither training, gate nor reference.
 
-``headrace.exclusions`` is a log that is kept for ever. Folding it gives the exclusions in force. The manifest of a run
+The topic ``exclusions`` is a log that is kept for ever. Folding it gives the exclusions in force. The manifest of a run
 lists the spans that the run left out.
 """
 
@@ -14,7 +14,7 @@ from headrace.base.times import Instant, utc_datetime
 from headrace.bus import message
 from headrace.bus.producer import EventProducer
 from headrace.bus.tail import TopicTail
-from headrace.bus.topics import EXCLUSIONS, FOR_EVER, TopicPlan, ensure_topics
+from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics
 from headrace.bus.unreadable_records import readable
 from headrace.errors import DefinitionError
 from headrace.models.manifest import TimeSpan
@@ -129,8 +129,8 @@ class KafkaExclusions:
     A record that cannot be read is left out, and named in the log.
     """
 
-    def __init__(self, bootstrap_servers: str, topic: str = EXCLUSIONS) -> None:
-        """Make the topic if there is none. Raises BusUnavailableError."""
+    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+        """Make the topic, a namespace's ``exclusions``, if there is none. Raises BusUnavailableError."""
         self._servers = bootstrap_servers
         self._topic = topic
         ensure_topics(bootstrap_servers, [TopicPlan(topic, 1, FOR_EVER)])

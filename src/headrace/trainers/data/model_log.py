@@ -10,7 +10,7 @@ import polars as pl
 from headrace.bus.source_partition import NO_CLOCK
 from headrace.event_log.columns import ACCEPTED
 from headrace.features.kernel.expression_polars import to_polars
-from headrace.models.predictions import PREDICTIONS, VECTORS
+from headrace.models.predictions import predictions_of, vectors_of
 from headrace.trainers.data.request_joins import REQUEST, joined_labels, of_requests
 from headrace.trainers.triggers.evidence import DAY_US, Evidence, Outcomes, ServedScores
 from headrace.trainers.triggers.waiting_labels import HELD_AFTER_US, WaitingLabels
@@ -110,6 +110,7 @@ class ModelLog:
 
     def __init__(self, model: Model, log: ReadableLog) -> None:
         self._model = model
+        self._vectors_topic = vectors_of(log.namespace).topic
         label = model.label
         self._requests = _RowsByKey(
             log.reader(model.requests.topic), [*(pl.col(f.name) for f in model.requests.fields), pl.col("__topic_id")]
@@ -120,9 +121,10 @@ class ModelLog:
         )
         own = pl.col("model") == model.name
         served = pl.col([*_VECTOR, *_VALUES[model.learn_from]])
-        self._vectors = _RowsByKey(log.reader(VECTORS.topic), [served], unique=["key", "requested_at"], where=own)
+        vectors = log.reader(self._vectors_topic)
+        self._vectors = _RowsByKey(vectors, [served], unique=["key", "requested_at"], where=own)
         self._predictions = _RowsByKey(
-            log.reader(PREDICTIONS.topic),
+            log.reader(predictions_of(log.namespace).topic),
             [pl.col("key", "version", "role", "requested_at", "served_at", "score")],
             unique=["key", "version", "requested_at"],
             where=own,
@@ -130,7 +132,7 @@ class ModelLog:
 
     def positions(self) -> dict[str, Mapping[SourcePartition, int]]:
         """Topic → source partition → the offset below which every request, label and vector was read."""
-        topics = (self._model.requests.topic, self._model.label.stream.topic, VECTORS.topic)
+        topics = (self._model.requests.topic, self._model.label.stream.topic, self._vectors_topic)
         tables = (self._requests, self._labels, self._vectors)
         return {topic: table.positions() for topic, table in zip(topics, tables, strict=True)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from headrace.bus.control_topics import DEFAULT_NAMESPACE
 from headrace.errors import TerminalError
 from headrace.event_log.event_log import EventLog
 from headrace.features.definitions.service import FeatureService
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 
 
 def rows_of_manifest(
-    manifest: TrainingManifest, definition: Model | FeatureService, event_log: str, spine: Spine | None = None
+    manifest: TrainingManifest,
+    definition: Model | FeatureService,
+    event_log: str,
+    spine: Spine | None = None,
+    *,
+    namespace: str = DEFAULT_NAMESPACE,
 ) -> RequestRows | SpineRows:
     """The rows that a manifest describes, from the rows of the event log that it pins.
 
@@ -35,7 +41,7 @@ def rows_of_manifest(
             f"use the code that defines service {manifest.service}"
         )
         raise TerminalError(message)
-    log = EventLog(event_log, ends=pinned_ends(manifest.streams))
+    log = EventLog(event_log, ends=pinned_ends(manifest.streams), namespace=namespace)
     if manifest.rows_from == "requests" and model is not None:
         return RequestRows(model, log, manifest.as_of_us, manifest.excluded)
     return SpineRows(features, log, _checked_spine(spine, manifest), manifest.time, manifest.as_of_us, model)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from headrace.base.waiting import UntilAvailable
-from headrace.bus.topics import RETRAIN_REQUESTS
+from headrace.bus.control_topics import ControlTopics
 from headrace.bus.unreadable_records import readable
 from headrace.errors import StoppingError, UnavailableError
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded, decode
@@ -38,13 +38,13 @@ class RunnerLoop:
     def __init__(
         self,
         bootstrap_servers: str,
-        group: str,
+        namespace: str,
         runners: Callable[[], Mapping[str, TrainingRunner]],
         answer: Callable[[RunEnded], None],
         ended: Callable[[str], RunEnded | None] = lambda _: None,
     ) -> None:
         self._servers = bootstrap_servers
-        self._group = group
+        self._namespace = namespace
         self._make_runners = runners
         self._answer = answer
         self._ended = ended
@@ -65,14 +65,14 @@ class RunnerLoop:
             {
                 "bootstrap.servers": self._servers,
                 "log_level": 2,  # lost connections are normal; errors that matter are raised or returned
-                "group.id": self._group,
+                "group.id": f"{self._namespace}-trainers",
                 "group.protocol": "consumer",
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,
                 "fetch.wait.max.ms": 100,  # answered at once when there is something
             }
         )
-        consumer.subscribe([RETRAIN_REQUESTS])
+        consumer.subscribe([ControlTopics(self._namespace).retrain_requests])
         pool = ThreadPoolExecutor(1, thread_name_prefix="run")
         try:
             while not self._stopping.is_set():

@@ -13,21 +13,12 @@ from msgspec import UNSET
 
 from headrace.base.times import Clock, wall_clock
 from headrace.bus.control import ControlMessage, Tick, decode_control
+from headrace.bus.control_topics import DEFAULT_NAMESPACE, ControlTopics
 from headrace.bus.faust_shell import ThreadService, listen, run_shell, shell
 from headrace.bus.process_status import serve_status
 from headrace.bus.producer import EventProducer
 from headrace.bus.tail import TopicTail
-from headrace.bus.topics import (
-    CONTROL,
-    DECISIONS,
-    FOR_EVER,
-    MODEL_ACKS,
-    OBSERVATIONS,
-    RETRAIN_REQUESTS,
-    RUNS,
-    TopicPlan,
-    ensure_topics,
-)
+from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics
 from headrace.bus.unreadable_records import readable
 from headrace.bus.worker_report import WorkerReport
 from headrace.bus.worker_report import decode as decode_report
@@ -63,26 +54,32 @@ class TrainerConfig:
     """The settings of a trainer: the places of its servers and data, and the options of its runs.
 
     ``tick_us`` is the time on the wall clock between two evaluations of the rules; with 0 they are evaluated only at
-    the ticks on ``headrace.control``. ``metrics_port`` 0: neither metrics nor probes.
+    the ticks on the control topic. ``metrics_port`` 0: neither metrics nor probes.
     """
 
     bootstrap_servers: str
     event_log: str
     registry: RegistryPlace
     data_dir: str
-    namespace: str = "headrace"
+    namespace: str = DEFAULT_NAMESPACE
     signing: PublicationSigning = UNSIGNED
     tick_us: int = 0
     options: RunOptions = field(default_factory=RunOptions)
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 0
 
+    @property
+    def topics(self) -> ControlTopics:
+        """The control topics of the namespace."""
+        return ControlTopics(self.namespace)
 
-def make_topics(bootstrap_servers: str) -> None:
+
+def make_topics(bootstrap_servers: str, topics: ControlTopics) -> None:
     """Make the topics of triggers and trainers. Decisions and runs are kept for ever."""
-    plans = [TopicPlan(name, 1, FOR_EVER) for name in (DECISIONS, RETRAIN_REQUESTS, RUNS, MODEL_ACKS)]
-    ensure_topics(bootstrap_servers, [*plans, TopicPlan(CONTROL), TopicPlan(OBSERVATIONS)])
-    ensure_topic(bootstrap_servers)
+    kept = (topics.decisions, topics.retrain_requests, topics.runs, topics.model_acks)
+    plans = [TopicPlan(name, 1, FOR_EVER) for name in kept]
+    ensure_topics(bootstrap_servers, [*plans, TopicPlan(topics.control), TopicPlan(topics.observations)])
+    ensure_topic(bootstrap_servers, topics.models)
 
 
 class Trainer:
@@ -92,12 +89,12 @@ class Trainer:
         self._config = config
         self._clock = clock
         self._models = models
-        self._log = EventLog(config.event_log)
+        self._log = EventLog(config.event_log, namespace=config.namespace)
         self._producer = EventProducer(config.bootstrap_servers)
-        servers = config.bootstrap_servers
+        servers, topics = config.bootstrap_servers, config.topics
         self.metrics = TrainerMetrics()
-        model_events = KafkaModelEventLog(servers, signing=config.signing)
-        exclusions = KafkaExclusions(servers)
+        model_events = KafkaModelEventLog(servers, topics.models, signing=config.signing)
+        exclusions = KafkaExclusions(servers, topics.exclusions)
         self._triggers = TriggerConsumer(
             models,
             self._log,
@@ -106,9 +103,9 @@ class Trainer:
             exclusions,
             options=TriggerOptions(self.metrics.recorded, config.options.trusted),
         )
-        self._runs = EndedRuns(TopicTail(config.bootstrap_servers, [RUNS], from_beginning=True))
+        self._runs = EndedRuns(TopicTail(servers, [topics.runs], from_beginning=True))
         known = self._runs.known()
-        self._triggers.restore(_decisions(config.bootstrap_servers), known)
+        self._triggers.restore(_decisions(servers, topics.decisions), known)
         self._told = len(known)
         self._next_tick_us = 0
         self._busy = asyncio.Lock()
@@ -153,8 +150,8 @@ class Trainer:
         config = self._config
         registry = MlflowRegistry(config.registry.uri, config.registry.artifacts)
         pool = FitPool()
-        model_events = KafkaModelEventLog(config.bootstrap_servers, signing=config.signing)
-        exclusions = KafkaExclusions(config.bootstrap_servers)
+        model_events = KafkaModelEventLog(config.bootstrap_servers, config.topics.models, signing=config.signing)
+        exclusions = KafkaExclusions(config.bootstrap_servers, config.topics.exclusions)
         return {
             model.name: TrainingRunner(
                 model,
@@ -174,7 +171,7 @@ class Trainer:
 
     def loop(self) -> RunnerLoop:
         """Make the loop that answers retrain requests."""
-        config = self._config
+        config, topic = self._config, self._config.topics.runs
         producer = EventProducer(config.bootstrap_servers)
 
         codes = {model.name: identity(model, config.options.trusted) for model in self._models}
@@ -182,15 +179,14 @@ class Trainer:
         def answer(finished: RunEnded) -> None:
             if finished.outcome == "failed":
                 finished = msgspec.structs.replace(finished, code=codes.get(finished.model, UNSET))
-            producer.put(RUNS, finished.model.encode(), msgspec.json.encode(finished))
+            producer.put(topic, finished.model.encode(), msgspec.json.encode(finished))
             producer.flush()
 
-        group = f"{config.namespace}-trainers"
-        return RunnerLoop(config.bootstrap_servers, group, self.runners, answer, self._runs.find)
+        return RunnerLoop(config.bootstrap_servers, config.namespace, self.runners, answer, self._runs.find)
 
 
-def _decisions(bootstrap_servers: str) -> list[DecisionRecord]:
-    tail = TopicTail(bootstrap_servers, [DECISIONS], from_beginning=True)
+def _decisions(bootstrap_servers: str, topic: str) -> list[DecisionRecord]:
+    tail = TopicTail(bootstrap_servers, [topic], from_beginning=True)
     found = list(readable(tail.drain(), lambda record: decode(record.value(), DecisionRecord)))
     tail.close()
     return found
@@ -198,13 +194,14 @@ def _decisions(bootstrap_servers: str) -> list[DecisionRecord]:
 
 def run_trainer(config: TrainerConfig, models: Sequence[Model]) -> None:
     """Run until a signal arrives."""
-    make_topics(config.bootstrap_servers)
+    servers, topics = config.bootstrap_servers, config.topics
+    make_topics(servers, topics)
     trainer = Trainer(config, models)
     loop = trainer.loop()
     app = shell(f"{config.namespace}-trainer-{uuid.uuid4().hex[:8]}", config.data_dir)
-    listen(app, config.bootstrap_servers, CONTROL, decode_control, trainer.on_control)
-    listen(app, config.bootstrap_servers, OBSERVATIONS, decode_report, trainer.on_heartbeat)
-    listen(app, config.bootstrap_servers, RUNS, lambda value: decode(value, RunEnded), trainer.on_run)
+    listen(app, servers, topics.control, decode_control, trainer.on_control)
+    listen(app, servers, topics.observations, decode_report, trainer.on_heartbeat)
+    listen(app, servers, topics.runs, lambda value: decode(value, RunEnded), trainer.on_run)
     with _status_served(config, trainer.metrics):
         run_shell(app, ThreadService(loop.run, loop.stop))
 

@@ -13,7 +13,7 @@ import structlog
 from msgspec import UNSET
 
 from headrace.base.redaction import without_secrets
-from headrace.bus.topics import DECISIONS, RETRAIN_REQUESTS
+from headrace.bus.control_topics import ControlTopics
 from headrace.errors import UnavailableError
 from headrace.models.model_event_log import FoldedEvents, ModelEventLog
 from headrace.trainers.data.exclusions import Exclusions, MemoryExclusions, excluded_spans
@@ -80,6 +80,7 @@ class TriggerConsumer:
         options = options or TriggerOptions()
         self._models = {model.name: model for model in models}
         self._logs = {model.name: ModelLog(model, log) for model in models}
+        self._topics = ControlTopics(log.namespace)
         self._events = FoldedEvents(model_events)
         self._send = send
         self._exclusions = exclusions or MemoryExclusions()
@@ -181,7 +182,7 @@ class TriggerConsumer:
             matured_labels=decision.inputs["matured_labels"],
             lifts=UNSET if decision.state.pin is None else decision.state.pin.event,
         )
-        self._send(RETRAIN_REQUESTS, model.encode(), msgspec.json.encode(request))
+        self._send(self._topics.retrain_requests, model.encode(), msgspec.json.encode(request))
 
     def run_ended(self, run: RunEnded) -> None:
         """Called when a run ended: it becomes the new baseline."""
@@ -212,7 +213,7 @@ class TriggerConsumer:
 
     def _record(self, record: DecisionRecord) -> None:
         if self._changes.wanted(record):
-            self._send(DECISIONS, record.model.encode(), msgspec.json.encode(record))
+            self._send(self._topics.decisions, record.model.encode(), msgspec.json.encode(record))
             self._changes.written(record)
         self._report(record)
 

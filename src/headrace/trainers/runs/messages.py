@@ -17,7 +17,7 @@ FORMAT = 1
 
 
 class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One record on ``headrace.decisions``, keyed by model: an evaluation, an error of it, or the end of a run.
+    """One record on the topic ``decisions``, keyed by model: an evaluation, an error of it, or the end of a run.
 
     ``state`` is the state of the triggers after it. After a restart they continue from the last record.
     """
@@ -33,7 +33,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Asks for one run on ``headrace.retrain-requests``. The run uses what was matured and known at ``t_us``.
+    """Asks for one run on the topic ``retrain-requests``. The run uses what was matured and known at ``t_us``.
 
     ``lifts`` is the id of the pin that its publication ends. Without it the run is postponed while a version is pinned.
     """
@@ -49,7 +49,7 @@ class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunEnded(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of a run on ``headrace.runs``. ``holdout_days`` [from, to) are the days that the gate looked at.
+    """The result of a run on the topic ``runs``. ``holdout_days`` [from, to) are the days that the gate looked at.
 
     ``code`` is the identity of the code and the configuration with which a run failed.
     """

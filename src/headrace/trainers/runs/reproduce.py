@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from headrace.bus.control_topics import DEFAULT_NAMESPACE
 from headrace.errors import TerminalError
 from headrace.event_log.event_log import EventLog
 from headrace.features.definitions.spec import to_document
@@ -60,6 +61,7 @@ class Reproducer:
     fits: Fits
     trusted: Sequence[str] = ()
     places: ArtifactPlaces = NO_PLACES
+    namespace: str = DEFAULT_NAMESPACE
 
     def reproduce(self, model: Model, published: Published, manifest: Manifest, t_us: int) -> Reproduction:
         """Train a published version of ``model`` again. ``t_us`` is the time of its model event.
@@ -67,7 +69,7 @@ class Reproducer:
         Raises TerminalError if the rows are gone or have other columns, ArtifactError if the artifact is not the
         published one, FitError, and OfflineStoreUnavailableError.
         """
-        log = EventLog(self.event_log, ends=pinned_ends(manifest.streams))
+        log = EventLog(self.event_log, ends=pinned_ends(manifest.streams), namespace=self.namespace)
         learn_from = manifest.params.get("source", "events")
         data = ExampleBuilder(model, log).build(t_us, learn_from, excluded=manifest.excluded)
         _check_columns(data, manifest)
