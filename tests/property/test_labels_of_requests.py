@@ -209,6 +209,10 @@ def test_labels_counts_and_outcomes_are_those_of_a_loop_over_the_requests(scene:
     assert [(key, at // HOUR_US, label, revision) for key, at, label, revision in rows] == naive.labelled()
     wanted = sum(label is not None for _, _, label, _ in naive.labelled())
     assert own.matured_labels(hours(scene.t), scene.excluded) == wanted
+    evidence = own.evidence(hours(scene.t), None, scene.excluded)
+    earlier = Naive(replace(scene, t=scene.t // 2)).labelled()
+    then = sum(label is not None for _, _, label, _ in earlier)
+    assert [evidence.still_counted(count, hours(scene.t // 2)) for count in (0, 99)] == [0, then]
     for version, role in ((1, "live"), (2, None)):
         outcomes = own.outcomes(hours(scene.t), version, role, excluded=scene.excluded)
         got = outcomes.select("__requested_us", "key", "score", "__label").rows()

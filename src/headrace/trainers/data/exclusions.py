@@ -91,6 +91,22 @@ def excluded_spans(excluded: Iterable[Excluded], model: str) -> list[TimeSpan]:
     ]
 
 
+def merged(spans: Iterable[TimeSpan]) -> list[tuple[int, int]]:
+    """Return the times [from, to) that the spans cover together, in order; spans that touch are one.
+
+    >>> halves = TimeSpan(from_us=5, to_us=9, reason="b"), TimeSpan(from_us=0, to_us=5, reason="a")
+    >>> merged(halves)
+    [(0, 9)]
+    """
+    found: list[tuple[int, int]] = []
+    for span in sorted(spans, key=lambda span: span.from_us):
+        if found and span.from_us <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], span.to_us))
+        else:
+            found.append((span.from_us, span.to_us))
+    return found
+
+
 class Exclusions(Protocol):
     """The log of exclusions."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -231,15 +233,19 @@ class ModelLog:
         """
         rows = self.labelled(t_us, excluded=excluded)
         labels, waiting = rows.get_column("__label").count(), self._waiting(rows, t_us)
-        if version is None:
-            return Evidence(t_us, labels, waiting=waiting)
-        return Evidence(
-            t_us,
-            labels,
-            lambda: self._scores(version, excluded),
-            lambda: self._outcomes(t_us, version, excluded),
-            waiting,
+        limit_us = self._model.label.spec.within_us
+        known = rows.filter(pl.col("__label").is_not_null()).select(
+            (pl.col("__requested_us") + limit_us).alias("until"), pl.col("__available_at").dt.epoch("us").alias("at")
         )
+
+        def matured_at(then_us: int) -> int:
+            return known.filter((pl.col("until") <= then_us) & (pl.col("at") <= then_us)).height
+
+        found = Evidence(t_us, labels, waiting=waiting, matured_at=matured_at)
+        if version is None:
+            return found
+        scores, outcomes = partial(self._scores, version, excluded), partial(self._outcomes, t_us, version, excluded)
+        return replace(found, scores=scores, outcomes=outcomes)
 
     def _waiting(self, rows: pl.DataFrame, t_us: int) -> list[WaitingLabels]:
         """Return the partitions of the label's topic that hold matured requests up. See :func:`joined_labels`."""

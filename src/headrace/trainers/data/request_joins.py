@@ -90,7 +90,6 @@ def of_requests(answers: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:
     ).drop("key", "requested_at")
     asked = asked.join(once, on="__key", how="left", maintain_order="left")
     is_other = (pl.col("__only_us") != pl.col("__requested_us")).fill_null(value=False)
-    own_first = asked.with_columns(pl.coalesce("__only_us", "__requested_us").alias("__requested_us")).sort(
-        is_other, maintain_order=True
-    )
+    own_first = asked.sort(is_other, maintain_order=True)
+    own_first = own_first.with_columns(pl.coalesce("__only_us", "__requested_us").alias("__requested_us"))
     return own_first.unique(REQUEST, keep="first", maintain_order=True).drop("__only_us")

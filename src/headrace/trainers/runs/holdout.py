@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headrace.base.times import duration_us
+from headrace.trainers.data.exclusions import merged
 from headrace.trainers.day_scores import DayScores
 from headrace.trainers.runs.gate import JudgedRows, KnownRates, judge, judge_first, missing_evidence
 from headrace.trainers.triggers.evidence import DAY_US
@@ -51,10 +52,10 @@ def split_holdout(model: Model, data: Examples, t_us: int, excluded: Sequence[Ti
     """
     within = model.label.spec.within_us
     last = first = (t_us - within) // DAY_US
-    wanted = duration_us(model.gate.holdout) // DAY_US
+    wanted, bad = duration_us(model.gate.holdout) // DAY_US, merged(excluded)
     while wanted:
         first -= 1
-        wanted -= not any(s.from_us <= first * DAY_US and (first + 1) * DAY_US <= s.to_us for s in excluded)
+        wanted -= not any(low <= first * DAY_US and (first + 1) * DAY_US <= high for low, high in bad)
     holdout = (data.day >= first) & (data.day < last)
     training = data.requested_us + within <= first * DAY_US
     return HoldoutSplit(data.take(training), data.take(holdout), (int(first), int(last)))

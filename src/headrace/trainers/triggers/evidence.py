@@ -56,7 +56,8 @@ class Evidence:
 
     ``matured_labels`` is the total so far, not the increase since the last tick. ``scores`` and ``outcomes`` are
     functions, because reading them is slow: a rule calls them only when it needs them. ``waiting`` names what holds
-    labels up.
+    labels up. ``matured_at`` gives the number of labels that were matured at an earlier time, without those that are
+    excluded now. None: nothing is excluded.
     """
 
     t_us: int
@@ -64,6 +65,14 @@ class Evidence:
     scores: Callable[[], ServedScores] = no_scores
     outcomes: Callable[[], Outcomes] = no_outcomes
     waiting: Sequence[WaitingLabels] = ()
+    matured_at: Callable[[int], int] | None = None
+
+    def still_counted(self, labels: int, t_us: int) -> int:
+        """Return how many of the ``labels`` that were matured at ``t_us`` are not excluded now.
+
+        A label that came into the log after that time, or whose exclusion was taken back, is a new one.
+        """
+        return labels if self.matured_at is None else min(labels, self.matured_at(t_us))
 
     @property
     def day(self) -> int:

@@ -14,7 +14,7 @@ from headrace.errors import DefinitionError
 from headrace.trainers.triggers.evidence import DAY_US
 from headrace.trainers.triggers.hysteresis import check_names
 from headrace.trainers.triggers.trigger_rule import RuleVerdict, TriggerRule
-from headrace.trainers.triggers.trigger_state import Baseline, TriggerState
+from headrace.trainers.triggers.trigger_state import Baseline, TriggerState, as_counted, counted_inputs
 from headrace.trainers.triggers.waiting_labels import as_inputs, with_waiting
 
 if TYPE_CHECKING:
@@ -81,18 +81,23 @@ class TriggerPolicy:
         ``code`` is the identity of the model's code and configuration now: a run that failed with another one holds
         nothing up.
         """
-        inputs: dict[str, Any] = {"matured_labels": evidence.matured_labels, **as_inputs(evidence.waiting)}
+        inputs: dict[str, Any] = {
+            "matured_labels": evidence.matured_labels,
+            **counted_inputs(state, evidence.still_counted),
+            **as_inputs(evidence.waiting),
+        }
         if code is not None and state.baseline is not None and state.baseline.code is not UNSET:
             inputs["code"] = code
-        if self._hold(state, evidence.t_us, inputs) is None and state.live:
+        if self._hold(as_counted(state, inputs), evidence.t_us, inputs) is None and state.live:
             inputs["rules"] = self.rule.measure(evidence)
         return self.judge(state, evidence.t_us, inputs)
 
     def judge(self, state: TriggerState, t_us: int, inputs: dict[str, Any]) -> Decision:
         """The decision that these inputs lead to. It is always the same, so a record can be judged again."""
-        verdicts = [self._hold(state, t_us, inputs) or self._first(inputs)]
+        counted = as_counted(state, inputs)
+        verdicts = [self._hold(counted, t_us, inputs) or self._first(inputs)]
         if "rules" in inputs:
-            verdicts = self.rule.judge(state, t_us, inputs["rules"])
+            verdicts = self.rule.judge(counted, t_us, inputs["rules"])
         own = verdicts[0]
         rule = _leaves(verdicts)
         request = request_id(self.model, state.baseline) if own.fired else None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from headrace.base.times import Instant, utc_datetime
 from headrace.bus.message import Int64
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 RunOutcome = Literal["published", "refused", "postponed", "failed"]
 
@@ -109,6 +112,31 @@ def after_run(state: TriggerState, run: Baseline) -> TriggerState:
     return msgspec.structs.replace(
         state, baseline=run, request=request, live=state.live or published, pin=pin, disarmed=disarmed
     )
+
+
+def counted_inputs(state: TriggerState, still_counted: Callable[[int, int], int]) -> dict[str, int]:
+    """Return the inputs of a decision that say how many labels of baseline and pin count now, where some do not.
+
+    ``still_counted`` takes a number of labels and its time: :meth:`Evidence.still_counted`. Without these inputs
+    labels that are excluded later would have to be made up for before a rule fires.
+    """
+    then: dict[str, tuple[int, int]] = {}
+    if state.baseline is not None:
+        then["baseline_labels"] = state.baseline.matured_labels, state.baseline.cooldown_from_us
+    if state.pin is not None:
+        then["pin_labels"] = state.pin.matured_labels, state.pin.t_us
+    now = {name: still_counted(labels, t_us) for name, (labels, t_us) in then.items()}
+    return {name: labels for name, labels in now.items() if labels != then[name][0]}
+
+
+def as_counted(state: TriggerState, inputs: Mapping[str, Any]) -> TriggerState:
+    """Return the state with the labels of baseline and pin as a decision's inputs count them."""
+    baseline, pin = state.baseline, state.pin
+    if baseline is not None and "baseline_labels" in inputs:
+        baseline = msgspec.structs.replace(baseline, matured_labels=inputs["baseline_labels"])
+    if pin is not None and "pin_labels" in inputs:
+        pin = msgspec.structs.replace(pin, matured_labels=inputs["pin_labels"])
+    return msgspec.structs.replace(state, baseline=baseline, pin=pin)
 
 
 def _is_old(state: TriggerState, run: Baseline) -> bool:
