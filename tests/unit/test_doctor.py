@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headrace.app.doctor import Severity, clocks, event_log, kafka, project, redis
+from headrace.app.doctor import Severity, clocks, event_log, kafka, learning, project, redis
 from headrace.app.doctor.diagnosis import diagnose
 from headrace.app.project.settings_sources import load_settings
 from headrace.bus.event import Event
@@ -19,6 +19,8 @@ from headrace.features.definitions.aggregates import Count
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.view import FeatureView
 from headrace.features.online.cursor import Cursor, CursorState
+from headrace.models.model_events import Acknowledgement
+from headrace.trainers.runs.messages import RetrainRequest
 from tests.support.orders_model import model
 
 if TYPE_CHECKING:
@@ -180,3 +182,64 @@ def test_a_project_that_does_not_load_costs_no_other_check(tmp_path: Path, monke
     assert found[0].subject == "project"
     assert found[0].severity == "error"
     assert {finding.subject.split()[0] for finding in found} >= {"redis", "kafka", "event"}
+
+
+# -- the learning loop -----------------------------------------------------------------------------------------------
+
+NOW_US, MINUTE_US = 1_800_000_000_000_000, 60_000_000
+
+
+def asked(name: str, *, minutes: int, is_taken: bool = False) -> learning.AskedRun:
+    """A run of the model ``delay`` that was asked for so long ago."""
+    request = RetrainRequest(request_id=name, model="delay", rule="volume", reason="", t_us=5, matured_labels=1)
+    return learning.AskedRun(request, NOW_US - minutes * MINUTE_US, is_taken)
+
+
+@pytest.mark.parametrize(
+    ("run", "trainers", "severity", "words"),
+    [
+        (asked("r", minutes=5), ["t1 at host"], "ok", "run r was asked for at 2027-01-15T07:55:00Z by rule 'volume'"),
+        (asked("r", minutes=5), ["t1 at host"], "ok", "trainer t1 at host has it"),
+        (asked("r", minutes=61), ["t1 at host"], "warning", "see the trainer's log"),
+        (asked("r", minutes=5), [], "warning", "start `headrace trainer`"),
+        (asked("r", minutes=5, is_taken=True), ["t1 at host"], "warning", "a trainer left it out"),
+    ],
+)
+def test_a_run_that_has_not_ended_is_named_with_its_trainer(
+    run: learning.AskedRun, trainers: list[str], severity: str, words: str
+) -> None:
+    (found,) = learning.check_runs([run], set(), lambda: trainers, NOW_US)
+    assert (found.subject, found.severity) == ("model delay", severity)
+    assert words in f"{found.found} → {found.advice}"
+
+
+def test_a_run_is_named_once_and_an_ended_one_not_at_all() -> None:
+    runs = [asked("a", minutes=9), asked("b", minutes=8), asked("b", minutes=7)]
+    (found,) = learning.check_runs(runs, {"a"}, lambda: ["t"], NOW_US)
+    assert "07:52:00Z" in found.found
+    assert list(learning.check_runs(runs, {"a", "b"}, lambda: pytest.fail("nobody is asked"), NOW_US)) == []
+
+
+def acknowledged(application: str, event: str, at: int, reason: str = "") -> Acknowledgement:
+    """An answer of an application to the event of a version 3."""
+    return Acknowledgement(
+        application=application, model="delay", version=3, event_id=event, ok=not reason, reason=reason,
+        at_us=NOW_US + at * MINUTE_US,
+    )  # fmt: skip
+
+
+def test_an_application_that_could_not_load_a_version_is_named_since_its_first_failure() -> None:
+    answers = [
+        acknowledged("web", "e1", 0),
+        acknowledged("web", "e2", 1, "no such file"),
+        acknowledged("batch", "e2", 2, "no such type"),
+        acknowledged("web", "e2", 3, "no such folder"),
+        acknowledged("batch", "e2", 4),
+    ]
+    (found,) = learning.check_applications(answers)
+    assert (found.subject, found.severity) == ("application web", Severity.WARNING)
+    assert "version 3 of model delay since 2027-01-15T08:01:00Z: no such folder" in found.found
+    assert [each.subject for each in learning.check_applications(answers[:3])] == [
+        "application web",
+        "application batch",
+    ]

@@ -6,7 +6,7 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from headrace.app.doctor import clocks, event_log, kafka, project, redis
+from headrace.app.doctor import clocks, event_log, kafka, learning, project, redis
 from headrace.app.doctor.finding import Finding, error
 from headrace.app.local.services import known_addresses
 from headrace.app.project.project import load_project
@@ -33,12 +33,14 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
     streams: list[Stream] = []
     views: list[FeatureView] = []
     models: list[Model] = []
+    names: set[str] | None = None
     try:
         loaded = load_project(settings)
     except HeadraceError as failed:  # Kafka, Redis and the log can be checked all the same
         yield error("project", str(failed), "correct the definitions, or go to the folder of a project")
     else:
         streams, views = list(loaded.streams.values()), list(loaded.views.values())
+        names = {*loaded.models}
         models = list(loaded.models.values()) if settings.clock == "wall" else []  # else the time is another one
     servers, url = (found := known_addresses(settings)).bootstrap_servers, found.redis_url
     logged, log = own_streams(streams, settings.namespace), EventLog(settings.event_log, namespace=settings.namespace)
@@ -56,6 +58,7 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
     else:
         yield from _part("kafka", partial(kafka.examine, servers, settings.topics, logged, log))
         yield from _part("clocks", partial(clocks.examine, servers, log, logged, models, wall_clock()))
+        yield from _part("learning", partial(learning.examine, servers, settings.topics, names, wall_clock()))
     yield from _part("event log", partial(event_log.examine, log, logged))
     if servers is not None and url is not None:
         yield from _part("event log", partial(_check_identity, settings, log, servers, url))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger(__name__)
 _POLL_S = 0.1
+
+
+def trainers_group(namespace: str) -> str:
+    """Return the consumer group of a namespace's trainers: one of them has the requests."""
+    return f"{namespace}-trainers"
 
 
 class RunnerLoop:
@@ -65,7 +72,8 @@ class RunnerLoop:
             {
                 "bootstrap.servers": self._servers,
                 "log_level": 2,  # lost connections are normal; errors that matter are raised or returned
-                "group.id": f"{self._namespace}-trainers",
+                "group.id": trainers_group(self._namespace),
+                "client.id": f"{self._namespace}-trainer-{socket.gethostname()}-{os.getpid()}",
                 "group.protocol": "consumer",
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,

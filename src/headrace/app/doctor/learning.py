@@ -1,0 +1,158 @@
+"""Checks the learning loop: a run that was asked for and has not ended, an application without the version it wants."""
+
+from __future__ import annotations
+
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from headrace.app.doctor.finding import Finding, ok, warning
+from headrace.base.times import SECOND, utc_datetime
+from headrace.bus.tail import TopicTail
+from headrace.bus.topics import admin, existing_incarnations
+from headrace.bus.unreadable_records import readable
+from headrace.errors import BusUnavailableError
+from headrace.models.model_events import Acknowledgement, decode_acknowledgement
+from headrace.trainers.process.runner_loop import trainers_group
+from headrace.trainers.runs.messages import RetrainRequest, RunEnded, decode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+    from confluent_kafka import Message
+    from confluent_kafka.admin import AdminClient
+
+    from headrace.bus.control_topics import ControlTopics
+
+_LONG_US = 3_600 * SECOND
+"""A run that has been open for longer is a warning."""
+_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class AskedRun:
+    """A retrain request: when it was asked for, and whether a trainer is done with it, whatever it answered."""
+
+    request: RetrainRequest
+    at_us: int
+    is_taken: bool = False
+
+
+def examine(servers: str, topics: ControlTopics, models: Collection[str] | None, now_us: int) -> Iterator[Finding]:
+    """Check the runs and applications of some models; None: of all. Raises BusUnavailableError."""
+    client = admin(servers)
+    there = existing_incarnations(client, [topics.retrain_requests, topics.runs, topics.model_acks])
+
+    def records(topic: str) -> list[Message]:
+        if topic not in there:
+            return []
+        with closing(TopicTail(servers, [topic], from_beginning=True)) as tail:
+            return tail.drain()
+
+    asked = records(topics.retrain_requests)
+    if asked:
+        trainers = _Trainers(client, topics)
+        done = trainers.done()
+        requests = [_asked(message, done) for message in asked]
+        ends = readable(records(topics.runs), lambda record: decode(record.value(), RunEnded))
+        ended = {run.request_id for run in ends}
+        known = [each for found in requests for each in found if models is None or each.request.model in models]
+        yield from check_runs(known, ended, trainers.names, now_us)
+    answers = readable(records(topics.model_acks), lambda record: decode_acknowledgement(record.value()))
+    yield from check_applications(answer for answer in answers if models is None or answer.model in models)
+
+
+def _asked(message: Message, done: int) -> list[AskedRun]:
+    found = readable([message], lambda record: decode(record.value(), RetrainRequest))
+    return [AskedRun(request, message.timestamp()[1] * 1_000, (message.offset() or 0) < done) for request in found]
+
+
+def check_runs(
+    asked: Iterable[AskedRun], ended: Collection[str], trainers: Callable[[], Sequence[str]], now_us: int
+) -> Iterator[Finding]:
+    """Check that every run that was asked for ends. ``trainers`` names the trainer that has the requests, if known."""
+    first: dict[str, AskedRun] = {}
+    for each in asked:
+        if each.request.request_id not in ended:
+            first.setdefault(each.request.request_id, each)
+    holders = trainers() if first else []
+    for name, each in first.items():
+        subject = f"model {each.request.model}"
+        found = f"run {name} was asked for at {_time(each.at_us)} by rule {each.request.rule!r}, and has not ended: "
+        if each.is_taken:
+            yield warning(
+                subject,
+                f"{found}a trainer left it out, because it does not have the model or cannot read the request",
+                "start the trainers with this project, of one release; until a run ends, the rules ask for no other",
+            )
+        elif not holders:
+            yield warning(subject, f"{found}no trainer takes requests", "start `headrace trainer`")
+        elif now_us - each.at_us > _LONG_US:
+            yield warning(
+                subject,
+                f"{found}trainer {', '.join(holders)} has it, or an earlier one",
+                "see the trainer's log: it fits, or it waits for Kafka or the event log. If you stop it, the next "
+                "trainer takes the request again",
+            )
+        else:
+            yield ok(subject, f"{found}trainer {', '.join(holders)} has it, or an earlier one")
+
+
+def check_applications(answers: Iterable[Acknowledgement]) -> Iterator[Finding]:
+    """Check that the latest acknowledgement of each application says that it has loaded its version."""
+    latest: dict[tuple[str, str], tuple[Acknowledgement, int]] = {}
+    for answer in answers:
+        who = answer.application, answer.model
+        before, since_us = latest.get(who, (None, 0))
+        again = before is not None and not before.ok and before.event_id == answer.event_id
+        latest[who] = answer, since_us if again else answer.at_us
+    for answer, since_us in latest.values():
+        if not answer.ok:
+            yield warning(
+                f"application {answer.application}",
+                f"it could not load version {answer.version} of model {answer.model} since {_time(since_us)}: "
+                f"{answer.reason}; it keeps the version that it had, if there is one",
+                "remove the reason, and start the application again; or `headrace models rollback`. If there is no "
+                "such application any more, nothing is to be done",
+            )
+
+
+class _Trainers:
+    """The trainers of a namespace, as the group that takes retrain requests."""
+
+    def __init__(self, client: AdminClient, topics: ControlTopics) -> None:
+        self._client, self._group, self._topic = client, trainers_group(topics.namespace), topics.retrain_requests
+
+    def done(self) -> int:
+        """Return the offset below which requests were answered or left out; 0 if it is not known."""
+        from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+
+        place = TopicPartition(self._topic, 0)
+        asked = self._client.list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(self._group, [place])], request_timeout=_TIMEOUT_S
+        )
+        try:
+            (found,) = asked[self._group].result(_TIMEOUT_S).topic_partitions
+        except KafkaException:  # no trainer has ever joined
+            return 0
+        except TimeoutError as error:
+            raise BusUnavailableError(f"the offsets of group {self._group!r} are not known: {error}") from error
+        return max(int(found.offset), 0)
+
+    def names(self) -> list[str]:
+        """Return the trainers that have the partition of requests: at most one, unless it changes hands."""
+        from confluent_kafka import KafkaException
+
+        asked = self._client.describe_consumer_groups([self._group], request_timeout=_TIMEOUT_S)
+        with suppress(KafkaException):  # no trainer has ever joined
+            members = asked[self._group].result(_TIMEOUT_S).members
+            return sorted(f"{each.client_id} at {each.host.lstrip('/')}" for each in members if self._has(each))
+        return []
+
+    def _has(self, member: object) -> bool:
+        places = getattr(getattr(member, "assignment", None), "topic_partitions", None) or []
+        return any(place.topic == self._topic for place in places)
+
+
+def _time(us: int) -> str:
+    return utc_datetime(us - us % SECOND).isoformat().replace("+00:00", "Z")
