@@ -80,7 +80,7 @@ class MlflowRegistry:
 
     def promote(self, name: str, version: int) -> None:
         """Set the alias ``champion``."""
-        with _quiet():
+        with self._writing, _quiet():
             try:
                 self._client.set_registered_model_alias(name, _CHAMPION, str(version))
             except self._mlflow.MlflowException as error:

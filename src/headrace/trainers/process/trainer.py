@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import uuid
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET
 
+from headrace.base.background_loop import BackgroundLoop
 from headrace.base.times import Clock, wall_clock
 from headrace.bus.control import ControlMessage, Tick, decode_control
 from headrace.bus.control_topics import DEFAULT_NAMESPACE, ControlTopics
@@ -23,6 +25,7 @@ from headrace.bus.unreadable_records import readable
 from headrace.bus.worker_report import WorkerReport
 from headrace.bus.worker_report import decode as decode_report
 from headrace.event_log.event_log import EventLog
+from headrace.models.champion_alias import ChampionAliases
 from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_topic
 from headrace.models.mlflow_registry import MlflowRegistry
 from headrace.models.publication_signing import UNSIGNED, PublicationSigning
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from headrace.trainers.definitions import Model
+
+_STOP_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,8 @@ class Trainer:
         self._told = len(known)
         self._next_tick_us = 0
         self._busy = asyncio.Lock()
+        self._registry: MlflowRegistry | None = None
+        self._making_registry = threading.Lock()
 
     def _tick(self, t_us: int) -> None:
         for run in self._runs.known()[self._told :]:
@@ -148,10 +155,11 @@ class Trainer:
     def runners(self) -> dict[str, TrainingRunner]:
         """Make a runner for each model. It is called in the runner's thread, because MLflow takes seconds to import."""
         config = self._config
-        registry = MlflowRegistry(config.registry.uri, config.registry.artifacts)
+        registry = self._made_registry()
         pool = FitPool()
         model_events = KafkaModelEventLog(config.bootstrap_servers, config.topics.models, signing=config.signing)
         exclusions = KafkaExclusions(config.bootstrap_servers, config.topics.exclusions)
+        clock = self._clock if config.tick_us else None  # an injected clock stands still during a run
         return {
             model.name: TrainingRunner(
                 model,
@@ -159,11 +167,25 @@ class Trainer:
                 model_events,
                 registry,
                 pool,
-                options=replace(config.options, looks=self._looks(model.name)),
+                options=replace(config.options, looks=self._looks(model.name), clock=clock),
                 exclusions=exclusions,
             )
             for model in self._models
         }
+
+    def _made_registry(self) -> MlflowRegistry:
+        """Return the one registry of this process: it makes its tables when it is made."""
+        with self._making_registry:
+            if self._registry is None:
+                self._registry = MlflowRegistry(self._config.registry.uri, self._config.registry.artifacts)
+            return self._registry
+
+    def aliases(self) -> BackgroundLoop:
+        """Make the loop that keeps the registry's aliases in step with the model events, whoever writes them."""
+        config = self._config
+        log = KafkaModelEventLog(config.bootstrap_servers, config.topics.models, signing=config.signing)
+        aliases = ChampionAliases(log, self._made_registry, [model.name for model in self._models])
+        return BackgroundLoop("champion aliases", lambda: aliases.mend("1s"))
 
     def _looks(self, model: str) -> list[tuple[int, int]]:
         """The holdout days that earlier runs of the model have looked at."""
@@ -197,13 +219,17 @@ def run_trainer(config: TrainerConfig, models: Sequence[Model]) -> None:
     servers, topics = config.bootstrap_servers, config.topics
     make_topics(servers, topics)
     trainer = Trainer(config, models)
-    loop = trainer.loop()
+    loop, aliases = trainer.loop(), trainer.aliases()
     app = shell(f"{config.namespace}-trainer-{uuid.uuid4().hex[:8]}", config.data_dir)
     listen(app, servers, topics.control, decode_control, trainer.on_control)
     listen(app, servers, topics.observations, decode_report, trainer.on_heartbeat)
     listen(app, servers, topics.runs, lambda value: decode(value, RunEnded), trainer.on_run)
     with _status_served(config, trainer.metrics):
-        run_shell(app, ThreadService(loop.run, loop.stop))
+        aliases.start()
+        try:
+            run_shell(app, ThreadService(loop.run, loop.stop))
+        finally:
+            aliases.stop(_STOP_S)
 
 
 def _status_served(config: TrainerConfig, metrics: TrainerMetrics) -> AbstractContextManager[object]:
