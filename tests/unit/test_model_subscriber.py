@@ -16,7 +16,7 @@ from headrace.models.artifact_places import ArtifactPlaces
 from headrace.models.model_event_log import MemoryAcknowledgements, MemoryModelEventLog
 from headrace.models.model_events import Acknowledgement, ArtifactRef, ModelEvent, ModelEventRecord
 from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
-from tests.support.model_events import published, rolled_back
+from tests.support.model_events import promoted, published, rolled_back
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -124,6 +124,62 @@ def test_an_artifact_that_comes_later_is_taken_then(house: House) -> None:
     assert loaded is not None
     assert loaded.version == 2
     assert house.said == [("a", 1, False), ("b", 2, False), ("b", 2, True)]
+
+
+def test_an_application_that_starts_on_a_broken_version_answers_with_the_last_one_that_loads(house: House) -> None:
+    house.publish("a", 1, None)
+    house.publish("b", 2, "a", digest="sha256:beef")
+    house.publish("c", 3, "b")
+    stored = house.folder / "3.skops"
+    away = stored.rename(house.folder / "away")
+    loaded = house.subscriber.poll_once()
+    assert loaded is not None
+    assert (loaded.version, loaded.event.id) == (1, "a")
+    assert house.said == [("c", 3, False), ("b", 2, False), ("a", 1, True)]
+    assert house.subscriber.poll_once() is loaded
+    status = house.subscriber.status
+    assert (status.version, status.wanted, status.is_current) == (1, 3, False)
+    assert status.error.startswith("version 3 cannot be loaded: ")
+    assert status.error.endswith("; version 1 answers instead")
+    assert len(house.said) == 3
+    away.rename(stored)
+    live = house.subscriber.poll_once()
+    assert live is not None
+    assert live.version == 3
+    assert house.said[3:] == [("c", 3, True)]
+    assert "instead" not in house.subscriber.status.error
+
+
+def test_an_application_that_runs_keeps_the_version_that_it_has(house: House) -> None:
+    house.publish("a", 1, None)
+    house.publish("b", 2, "a")
+    house.subscriber.poll_once()
+    house.publish("c", 3, "b", digest="sha256:beef")
+    kept = house.subscriber.poll_once()
+    assert kept is not None
+    assert kept.version == 2
+    assert house.said == [("b", 2, True), ("c", 3, False)]
+
+
+def test_a_version_that_a_person_took_back_is_no_way_out(house: House) -> None:
+    """Version 2 would load, and is what everybody was to leave."""
+    house.publish("a", 1, None, store=False)
+    house.publish("b", 2, "a")
+    house.log.append(rolled_back("x", 1))
+    assert house.subscriber.poll_once() is None
+    assert house.said == [("x", 1, False)]
+    house.log.append(promoted("p", 2))
+    live = house.subscriber.poll_once()
+    assert live is not None
+    assert live.version == 2
+
+
+def test_a_version_that_waits_for_its_approval_is_not_loaded(house: House) -> None:
+    house.publish("a", 1, None)
+    house.log.append(published("w", 2, expects="a", approval="wanted", format=4))
+    loaded = house.subscriber.poll_once()
+    assert loaded is not None
+    assert (loaded.version, house.said) == (1, [("a", 1, True)])
 
 
 def test_types_that_the_deployment_does_not_trust_are_refused(tmp_path: Path) -> None:

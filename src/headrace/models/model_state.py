@@ -60,8 +60,7 @@ class ModelState:
     @property
     def published_live(self) -> Published | None:
         """The publication of the live version: its artifact, service and manifest."""
-        found = None if self.version is None else self.published(self.version)
-        return found.data if found is not None and isinstance(found.data, Published) else None
+        return None if self.version is None else self.publication(self.version)
 
     @property
     def retired(self) -> frozenset[int]:
@@ -72,6 +71,11 @@ class ModelState:
         """Return the publication in force of a version; also of a retired version, or of one that waits."""
         mine = (e for e in self.history if isinstance(e.data, Published) and e.data.version == version)
         return next(mine, None)
+
+    def publication(self, version: int) -> Published | None:
+        """Return what the publication in force of a version says."""
+        found = self.published(version)
+        return found.data if found is not None and isinstance(found.data, Published) else None
 
     def request(self, request_id: str) -> ModelEvent | None:
         """Return the publication in force for a request: a trainer that takes the request again has nothing to do."""

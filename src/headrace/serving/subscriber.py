@@ -1,13 +1,18 @@
 """Follows model events: fold, fetch, verify, load, warm up, swap, acknowledge. On failure the old version stays.
 
+An application that starts on a version that cannot be loaded answers with the last one before it that can.
+
 Nothing heavy is imported with this module: scikit-learn and skops come with the first artifact, Kafka with its log.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from headrace.base.background_loop import BackgroundLoop
 from headrace.base.times import SECOND, duration_us, utc_datetime
@@ -16,7 +21,7 @@ from headrace.features.kernel.on_demand import on_demand
 from headrace.models import artifact
 from headrace.models.artifact_places import NO_PLACES, ArtifactPlaces
 from headrace.models.model_events import Acknowledgement
-from headrace.models.model_state import ModelState, advance
+from headrace.models.model_state import ModelState, advance, earlier_live
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
     from headrace.models.model_event_log import Acknowledgements, ModelEventLog
     from headrace.models.model_events import ModelEvent, Published, ServiceRef
 
+logger = structlog.get_logger(__name__)
 _WAIT = "500ms"
 _RETRY_S = 1.0
 _SILENT_US = 60 * SECOND
@@ -120,9 +126,9 @@ class ModelSubscriber:
         self._offset = 0
         self._state = ModelState()
         self._current: LoadedModel | None = None
-        self._settled: str | None = None  # the id of the live event that was loaded, or can never be loaded
-        self._unsent: Acknowledgement | None = None
-        self._acknowledged: tuple[str, bool, str] | None = None
+        self._settled: set[str] = set()  # the ids of the events whose version was loaded, or can never be loaded
+        self._unsent: deque[Acknowledgement] = deque()
+        self._acknowledged: dict[str, str] = {}  # the id of an event, and why its version is not loaded
         self._refused = ""  # why the live version is not loaded
         self._swapped = threading.Condition()
         self._loop = BackgroundLoop(f"{model} subscriber", self._round, retry_s=_RETRY_S)
@@ -140,15 +146,18 @@ class ModelSubscriber:
     def poll_once(self, wait: Duration = "0s") -> LoadedModel | None:
         """Read new events (waiting for one at most ``wait``), load the live version, acknowledge it, and return it.
 
-        Raises BusUnavailableError; the next call goes on from there.
+        If nothing is loaded yet and the live version cannot be, the last version before it that can is loaded, unless a
+        person took it back. Raises BusUnavailableError; the next call goes on from there.
         """
         for entry in self._log.read(self._offset, wait=wait):
             if entry.event is not None and entry.event.model == self._model:
                 self._state = advance(self._state, entry.event)
             self._offset = entry.offset + 1
         live, published = self._state.live, self._state.published_live
-        if live is not None and published is not None and live.id != self._settled:
-            self._follow(live, published)
+        if live is not None and published is not None and live.id not in self._settled:
+            self._refused = self._follow(live, published)
+        if self._current is None:
+            self._fall_back()
         self._send()
         return self._current
 
@@ -168,6 +177,8 @@ class ModelSubscriber:
         """
         rounds, wanted, current = self._loop.status, self._state.version, self._current
         error = rounds.error or self._refused
+        if self._refused and current is not None:
+            error += f"; version {current.version} answers instead"
         if not self._loop.is_running:
             error = error or "nothing follows the model events: the subscriber was not started, or was stopped"
         elif self._loop.silent_us > _SILENT_US:
@@ -209,20 +220,31 @@ class ModelSubscriber:
         if not self._loop.stopping.is_set():  # to prepare takes seconds
             self.poll_once(_WAIT)
 
-    def _follow(self, live: ModelEvent, published: Published) -> None:
+    def _follow(self, event: ModelEvent, published: Published) -> str:
+        """Load the version that an event made live, and swap to it. Return why it cannot be loaded, if it cannot."""
         try:
-            loaded = LoadedModel(published.version, self._estimator(published), live, published)
+            loaded = LoadedModel(published.version, self._estimator(published), event, published)
         except TransientError as error:  # tried again with the next round
-            self._acknowledge(live, published, str(error))
+            reason = str(error)
         except Exception as error:  # noqa: BLE001 - a sample or an estimator may raise anything; the old version serves on
-            self._settled = live.id
-            self._acknowledge(live, published, f"{type(error).__name__}: {error}")
+            self._settled.add(event.id)
+            reason = f"{type(error).__name__}: {error}"
         else:
-            self._settled = live.id
-            self._acknowledge(live, published, "")
+            self._settled.add(event.id)
+            reason = ""
             with self._swapped:
                 self._current = loaded
                 self._swapped.notify_all()
+        self._acknowledge(event, published, reason)
+        return f"version {published.version} cannot be loaded: {reason}" if reason else ""
+
+    def _fall_back(self) -> None:
+        """Load the last version before the live one that can be loaded. The live one is tried again all the same."""
+        for event in earlier_live(self._state):
+            published = self._state.publication(event.data.version)
+            if event.id not in self._settled and published is not None and not self._follow(event, published):
+                logger.warning("an earlier version answers", model=self._model, reason=self.status.error)
+                return
 
     def _estimator(self, published: Published) -> Any:
         now = self._current
@@ -230,23 +252,23 @@ class ModelSubscriber:
             return now.estimator
         return self._loading.load(published)
 
-    def _acknowledge(self, live: ModelEvent, published: Published, reason: str) -> None:
-        self._refused = f"version {published.version} cannot be loaded: {reason}" if reason else ""
-        outcome = (live.id, not reason, reason)
-        if outcome == self._acknowledged:
+    def _acknowledge(self, event: ModelEvent, published: Published, reason: str) -> None:
+        if self._acknowledged.get(event.id) == reason:
             return
-        self._acknowledged = outcome
-        self._unsent = Acknowledgement(
-            application=self._application,
-            model=self._model,
-            version=published.version,
-            event_id=live.id,
-            ok=not reason,
-            reason=reason,
-            at_us=self._clock(),
+        self._acknowledged[event.id] = reason
+        self._unsent.append(
+            Acknowledgement(
+                application=self._application,
+                model=self._model,
+                version=published.version,
+                event_id=event.id,
+                ok=not reason,
+                reason=reason,
+                at_us=self._clock(),
+            )
         )
 
     def _send(self) -> None:
-        if self._unsent is not None:
-            self._acknowledgements.send(self._unsent)
-            self._unsent = None
+        while self._unsent:
+            self._acknowledgements.send(self._unsent[0])
+            self._unsent.popleft()
