@@ -10,10 +10,11 @@ import pytest
 
 from headrace.base.times import epoch_us
 from headrace.bus.event import Event
-from headrace.bus.source_partition import NO_CLOCK
+from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.bus.stream import Stream, after
 from headrace.event_log.columns import log_schema
 from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
+from headrace.streams.plane.rejected_copies import copies_of
 from headrace.streams.views.logged_rows import LoggedRows
 
 if TYPE_CHECKING:
@@ -239,3 +240,24 @@ def test_an_event_is_late_when_its_partition_is_further_on_than_the_streams_late
     further = LoggedRows.from_rows(RecordJudge(stream).rows(TOPIC_ID, 0, given, START_US + 11_000_001), "at")
     assert further.late(stream.spec.lateness_us).tolist() == [0] * 4
     assert LoggedRows.from_rows(further.rows.clear(), "at").late(stream.spec.lateness_us).tolist() == []
+
+
+class Strict(Event):
+    """An event class of a user that shows all bytes in its error."""
+
+    shop: str
+    at: datetime
+
+    def __post_init__(self) -> None:
+        raise ValueError(f"not a shop: {self.shop}")
+
+
+def test_the_text_of_an_error_is_short_however_large_the_record_is() -> None:
+    shop = "x" * 1_000_000
+    rows = judged(sale(shop=f'"{shop}"'), stream=Stream("strict", Strict, event_time="at"))
+    error = rows.get_column("__error").item()
+    assert error.startswith("not a shop: xxx")
+    assert "characters are left out" in error
+    (copy,) = copies_of("strict", SourcePartition(3, TOPIC_ID), rows)
+    assert sum(map(len, copy.headers.values())) < 5_000, "a copy may be little larger than its record"
+    assert copy.value == sale(shop=f'"{shop}"')

@@ -16,6 +16,7 @@ MADE_UP = {
     "src/headrace/app/commands/topics.py",
     "tests/unit/test_topics_command.py",
     "src/headrace/features/online/<name>/",
+    "src/headrace/trainers/triggers/silence.py",
 }
 
 
@@ -55,6 +56,11 @@ def test_every_room_has_a_line_with_a_file_to_start_at() -> None:
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:src|tests|docs)/[\w/.<>-]+)`", PAGE)) - MADE_UP))
 def test_a_file_that_a_recipe_names_exists(path: str) -> None:
     assert (ROOT / path).exists()
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?!src/|tests/|docs/)\w+/[\w/]+\.py)`", PAGE))))
+def test_a_file_that_a_table_names_exists(path: str) -> None:
+    assert (SOURCE / path).exists()
 
 
 def test_the_page_fits_on_a_screen() -> None:

@@ -97,8 +97,8 @@ class PastPrediction(msgspec.Struct, frozen=True, kw_only=True):
 class PastPredictions:
     """Reads past predictions. ``model`` returns the model of a name.
 
-    ``services`` returns the deployed versions of feature services, by hash. It is called only if a vector is not of the
-    service that its model has now.
+    ``services`` returns the deployed versions of feature services, by hash. It is called only for a vector that was
+    made with an earlier version of its model's service.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
 """The one way in which processes end: at a SIGTERM or Ctrl-C, within ten seconds, in every state.
 
-A signal calls what the process has registered to stop itself, or is raised as an exception before there is such a
-thing. A thread looks at the clock meanwhile. If a part still waits when the grace period is over, for example for a
-Kafka that is away, the process ends all the same. It may: whatever is not durable yet is not acknowledged either, so a
-restart does it again, as after kill -9.
+A process registers a function that stops it. A signal calls this function; if none is registered yet, the signal
+becomes an exception. A thread looks at the clock meanwhile. If a part still waits when the grace period is over, for
+example for a Kafka that is away, the process ends all the same. This is safe: work that is not durable yet is not
+acknowledged either, so a restart does it again, as after kill -9.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE_S = 8.0
 """The time after a signal in which a process stops in order. After it the process ends at once."""
 _BACKSTOP_S = 1.0
-"""Python code may not run at all, for example while the interpreter ends. This much later the C library ends it."""
+"""Sometimes no Python code runs any more, as while the interpreter ends. This much later the C library ends it."""
 _PR_SET_PDEATHSIG = 1
 _SHOWN_FRAMES = 2
 logger = structlog.get_logger(__name__)
@@ -78,7 +78,7 @@ class StopSignals:
 
     @contextmanager
     def calling(self, stop: Callable[[], object]) -> Iterator[None]:
-        """Let a signal call ``stop`` in the main thread, as long as the context lasts. Without one it is raised."""
+        """Let a signal call ``stop`` in the main thread, as long as the context lasts."""
         self.install()
         self._stops.append(stop)
         try:
@@ -126,8 +126,8 @@ def _places() -> dict[str, str]:
 def end_with_parent() -> None:
     """Let this child of `multiprocessing` die with the process that made it, also after kill -9. Others: no effect.
 
-    The kernel kills it when its own parent dies, on Linux. A thread kills it when the pipe of its maker closes: these
-    are two processes where a fork server makes the children.
+    On Linux the operating system kills the child when its parent dies. A thread also kills it when the pipe to the
+    process that asked for it closes: with a fork server, this process is not the parent.
     """
     parent = multiprocessing.parent_process()
     if parent is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import msgspec
 
+from headrace.base.redaction import shortened
 from headrace.errors import CodecError, NewerFormatError
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class _FormatNumber(msgspec.Struct):
 
 
 T = TypeVar("T", bound=VersionedMessage)
+_LONGEST_PROBLEM = 2_000
+"""Characters. The error of a user's event class may hold all of its bytes, and a dead letter has it in a header."""
 _HEADERS = methodcaller("headers")
 """Calls ``headers()`` so that an error that the client leaves behind is raised. A plain call in a loop ignores it."""
 
@@ -80,11 +83,11 @@ def headers_of(record: Message) -> Sequence[tuple[str, bytes | None]]:
 
 
 def problem(error: Exception) -> str:
-    """Return what an error says about bytes that could not be read."""
+    """Return what an error says about bytes that could not be read; a long text loses its middle."""
     match error:
         case RecursionError():
             return "the JSON is nested too deeply"
         case UnicodeDecodeError():
             return f"a text is not {error.encoding}"
         case _:
-            return str(error) or type(error).__name__
+            return shortened(str(error), _LONGEST_PROBLEM) or type(error).__name__

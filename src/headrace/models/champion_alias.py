@@ -1,7 +1,7 @@
 """The registry's alias ``champion`` follows the live version, whoever changed it.
 
-A trainer that was killed between a publication and its alias, or a registry that was away, leaves an alias behind: it
-is mended here.
+A trainer may be killed after a publication, before it sets the alias, or the registry may be away. Then the alias names
+an older version until it is mended here.
 """
 
 from __future__ import annotations

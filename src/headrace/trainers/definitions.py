@@ -19,7 +19,7 @@ from headrace.features.definitions.expression import Expression, kind
 from headrace.features.definitions.service import FeatureService
 from headrace.trainers.day_scores import METRICS, Metric
 from headrace.trainers.definition_checks import check_own_event, check_train
-from headrace.trainers.model_spec import GateSpec, LabelSpec, ModelSpec
+from headrace.trainers.model_spec import MIN_HOLDOUT_DAYS, GateSpec, LabelSpec, ModelSpec
 from headrace.trainers.triggers.evidence import DAY_US
 from headrace.trainers.triggers.hysteresis import hysteresis
 from headrace.trainers.triggers.rules import all_of, any_of, at_least, drift, performance, schedule, volume
@@ -172,8 +172,11 @@ class Gate:
         _one_of("gate", "approve", self.approve, ["auto", "manual"])
         with naming("gate: holdout"):
             holdout_us = duration_us(self.holdout)
-        if holdout_us < 14 * DAY_US or holdout_us % DAY_US:
-            message = f"gate: holdout={self.holdout!r} must be 14 or more whole days, because days are resampled"
+        if holdout_us < MIN_HOLDOUT_DAYS * DAY_US or holdout_us % DAY_US:
+            message = (
+                f"gate: holdout={self.holdout!r} must be {MIN_HOLDOUT_DAYS} or more whole days, "
+                "because days are resampled"
+            )
             raise DefinitionError(message)
         if self.margin < 0 or (self.rule == "not_worse" and self.margin == 0):
             given = f"margin={self.margin!r} with rule={self.rule!r}"

@@ -30,6 +30,10 @@ class LabelSpec(msgspec.Struct, frozen=True, kw_only=True):
     which: Literal["last"] | UnsetType = UNSET
 
 
+MIN_HOLDOUT_DAYS = 14
+"""The smallest number of days that a gate judges by: days are resampled, and fewer say too little."""
+
+
 class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A gate as data. ``approve`` is left out if a challenger that passed is live at once."""
 

@@ -13,12 +13,12 @@ import numpy as np
 
 from headrace.trainers.day_scores import DRAWS, METRICS, DayScores, Metric, gain_interval
 from headrace.trainers.definitions import Gate, GateRule
+from headrace.trainers.model_spec import MIN_HOLDOUT_DAYS
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 FORMAT = 1
-MIN_DAYS = 14
 MIN_ROWS = 2_000
 MIN_CLASS = 100
 
@@ -138,7 +138,7 @@ def judge_first(rows: JudgedRows, rates: KnownRates, *, seed: int = 0, draws: in
 def missing_evidence(scores: DayScores) -> str:
     """Return what a holdout lacks to be judged by, empty if it lacks nothing. The scores themselves do not count."""
     found = (len(scores.days), scores.rows.sum(), scores.positives.sum(), scores.negatives.sum())
-    need = (MIN_DAYS, MIN_ROWS, MIN_CLASS, MIN_CLASS)
+    need = (MIN_HOLDOUT_DAYS, MIN_ROWS, MIN_CLASS, MIN_CLASS)
     names = ("days", "rows", "positives", "negatives")
     short = [f"{int(n):,} of {m:,} {name}" for n, m, name in zip(found, need, names, strict=True) if n < m]
     return f"not enough evidence in the holdout: {', '.join(short)}" if short else ""
