@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from headrace.trainers.triggers.score_drift import psi, score_drift
+from headrace.trainers.triggers.score_drift import ScoreBins, psi, score_drift
 
 
 def served(
@@ -31,6 +33,7 @@ def test_a_shift_of_all_days_is_found() -> None:
     assert (found.sample_days, found.reference_days, found.needed_days) == (14, 76, 56)
 
 
+@pytest.mark.slow
 def test_days_that_merely_differ_stay_below_the_resampled_threshold() -> None:
     alarms = 0
     for seed in range(50):
@@ -64,3 +67,108 @@ def test_the_seed_decides_the_threshold() -> None:
     first = score_drift(day, score, until_day=90, sample_days=14, seed=1)
     assert score_drift(day, score, until_day=90, sample_days=14, seed=1) == first
     assert score_drift(day, score, until_day=90, sample_days=14, seed=2).threshold != first.threshold
+
+
+# -- scores with atoms and tails: 86 days of reference, 14 of the sample ---------------------------------------------
+
+DAYS, SAMPLE, ROWS = 100, 14, 300
+DAY = np.repeat(np.arange(DAYS), ROWS)
+LATE = DAY >= DAYS - SAMPLE
+
+
+def with_atom(generator: np.random.Generator) -> np.ndarray:
+    """93 % of the scores are .01, the others lie between .5 and 1."""
+    return np.where(generator.random(len(DAY)) < 0.93, 0.01, generator.uniform(0.5, 1, len(DAY)))
+
+
+def fraud_like(generator: np.random.Generator) -> np.ndarray:
+    """Nearly all scores are close to 0."""
+    return generator.beta(0.3, 60, len(DAY))
+
+
+def with_jump(scores: np.ndarray, share: float, low: float, high: float) -> np.ndarray:
+    """The scores, of which a share jumps on the last days."""
+    generator = np.random.default_rng(1)
+    jumps = LATE & (generator.random(len(DAY)) < share)
+    return np.where(jumps, generator.uniform(low, high, len(DAY)), scores)
+
+
+def measured(scores: np.ndarray) -> tuple[float, float]:
+    """PSI and threshold."""
+    found = score_drift(DAY, scores, until_day=DAYS, sample_days=SAMPLE)
+    assert found.psi is not None
+    assert found.threshold is not None
+    return found.psi, found.threshold
+
+
+@pytest.mark.parametrize(
+    ("scores", "at_least"),
+    [
+        (np.where(LATE, 0.9, with_atom(np.random.default_rng(0))), 10),
+        (with_jump(with_atom(np.random.default_rng(0)), 0.3, 0.95, 0.95), 1),
+        (np.where(LATE, 0.8, 0.2), 10),
+        (np.where(LATE, 0.2, 0.8), 10),
+        (with_jump(fraud_like(np.random.default_rng(0)), 0.02, 0.7, 1), 0.05),
+        (with_jump(fraud_like(np.random.default_rng(0)), 0.005, 0.7, 1), 0.01),
+    ],
+    ids=["an-atom-goes", "a-third-beside-an-atom", "a-constant-up", "a-constant-down", "two-percent", "a-half-percent"],
+)
+def test_drift_of_scores_that_crowd_on_a_value_or_in_a_tail_is_seen(scores: np.ndarray, at_least: float) -> None:
+    found, threshold = measured(scores)
+    assert found > max(at_least, 4 * threshold if at_least >= 0.05 else threshold)
+
+
+def test_an_alarm_of_two_percent_of_the_rows_is_far_from_that_of_other_days() -> None:
+    calm, threshold = measured(fraud_like(np.random.default_rng(0)))
+    found, _ = measured(with_jump(fraud_like(np.random.default_rng(0)), 0.02, 0.7, 1))
+    assert calm < threshold < found / 5
+
+
+@pytest.mark.parametrize("scores", [np.full(len(DAY), 0.2), np.arange(len(DAY)) % 2 / 2], ids=["one", "two"])
+def test_scores_that_stay_on_the_same_few_values_have_no_drift(scores: np.ndarray) -> None:
+    found, threshold = measured(scores)
+    assert found <= threshold < 0.001
+
+
+@pytest.mark.slow
+def test_unchanged_days_stay_below_the_threshold_whatever_the_shape_of_their_scores() -> None:
+    alarms = 0
+    for seed in range(60):
+        generator = np.random.default_rng(seed)
+        day, smooth = served(84, seed=seed, rows=100)
+        atom, leaves = generator.random(len(day)) < generator.uniform(0.05, 0.95), int(generator.integers(2, 30))
+        score = [np.where(atom, 0.01, smooth), np.round(smooth * leaves) / leaves, smooth**8][seed % 3]
+        found = score_drift(day, score, until_day=84, sample_days=14, seed=seed, resamples=300)
+        assert found.psi is not None
+        assert found.threshold is not None
+        alarms += found.psi > found.threshold
+    assert alarms <= 3
+
+
+@pytest.mark.slow
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 1.0]) | st.floats(0, 1), min_size=40, max_size=200),
+    st.integers(0, 3),
+)
+def test_only_the_order_of_the_scores_counts(drawn: list[float], which: int) -> None:
+    scores = np.resize(np.array(drawn), 10 * 20)
+    day = np.repeat(np.arange(10), 20)
+    ranks = np.unique(scores, return_inverse=True)[1].astype(float)
+    other = [ranks, ranks**3, np.exp(ranks / 50) - 7, -(1 / (1 + ranks))][which]
+    found = [score_drift(day, each, until_day=10, sample_days=2, resamples=50) for each in (scores, other)]
+    assert found[0] == found[1]
+    assert found[0].psi is not None
+    assert found[0].psi >= 0
+
+
+@pytest.mark.slow
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([0.0, 0.5, 1.0]) | st.floats(0, 1), min_size=1, max_size=60))
+def test_every_score_is_in_one_bin(reference: list[float]) -> None:
+    bins = ScoreBins(np.array(reference))
+    scores = np.array([*reference, -1.0, 0.3, 2.0])
+    counts = bins.histograms(np.zeros(len(scores), np.int64), scores)
+    assert counts.sum() == len(scores)
+    alone = [bins.histograms(np.zeros(1, np.int64), np.array([score])).argmax() for score in np.sort(scores)]
+    assert alone == sorted(alone)  # a larger score is in no lower bin

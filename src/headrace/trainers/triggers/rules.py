@@ -274,7 +274,9 @@ def drift(on: str, *, psi: float, sample: Duration, name: str = "drift") -> Scor
     """Ask for a run when the scores of the newest ``sample`` of days are unlike those of the days before.
 
     ``on`` says what is watched; only ``"score"`` is possible today. The population stability index (PSI) must be above
-    ``psi``, and above the PSI that resampled days without drift reach among themselves.
+    ``psi``, and above the PSI that resampled days without drift reach among themselves. A value that many rows share,
+    and the outermost 1 % and 0.1 % of the scores, have bins of their own: 30 % of the rows that jump there give a PSI
+    of about 1, and 2 % of them one of about 0.07.
 
     >>> from headrace import drift
     >>> drift("score", psi=0.2, sample="14d")

@@ -2,6 +2,10 @@
 
 Rows of one day share values (all flights of an airport have the same ones), so the unit is the day. The threshold is
 the larger of the given PSI and the 99th percentile between resampled days of the reference, which have no drift.
+
+The bins are made from the reference: deciles, a bin of its own for each value that many rows share, and the outermost
+1 % and 0.1 % on both sides. Without these a score that most rows share would hide all others, and a few rows that jump
+far would drown in the highest decile. The limits are scores of the reference, so only the order of the scores counts.
 """
 
 from __future__ import annotations
@@ -12,11 +16,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
     from headrace.trainers.day_scores import Floats
 
 BINS = 10
+TAILS = (0.001, 0.01)
+ATOM_SHARE = 0.05
+_ROWS_IN_BIN = 20  # of the reference; fewer rows say nothing of a rare score
 RESAMPLES = 1_000
 PERCENTILE = 99.0
 SAMPLES_IN_REFERENCE = 4
@@ -58,9 +67,9 @@ def score_drift(
     needed = SAMPLES_IN_REFERENCE * sample_days
     if reference_days < needed or sampled < sample_days:
         return DriftMeasurement(None, None, sampled, reference_days, needed)
-    edges = np.unique(np.quantile(scores[before], np.linspace(0, 1, BINS + 1)[1:-1]))
-    reference = _histograms(days[before], scores[before], edges)
-    sample = _histograms(days[in_sample], scores[in_sample], edges)
+    bins = ScoreBins(scores[before])
+    reference = bins.histograms(days[before], scores[before])
+    sample = bins.histograms(days[in_sample], scores[in_sample])
     found = float(psi(reference.sum(0), sample.sum(0)))
     threshold = _between_days(reference, sample_days, seed, resamples)
     return DriftMeasurement(found, threshold, sampled, reference_days, needed)
@@ -79,12 +88,33 @@ def _shares(counts: Floats) -> Floats:
     return shares
 
 
-def _histograms(day: NDArray[np.int64], score: Floats, edges: Floats) -> Floats:
-    """Count the rows by (day with rows, bin)."""
-    days, index = np.unique(day, return_inverse=True)
-    bins = len(edges) + 1
-    cell = index * bins + np.searchsorted(edges, score, "right")
-    return np.bincount(cell, minlength=len(days) * bins).reshape(len(days), bins).astype(np.float64)
+class ScoreBins:
+    """The bins of a reference of scores: limits that are scores of it, and the atoms, which are bins of their own."""
+
+    def __init__(self, reference: Floats) -> None:
+        values, counts = np.unique(reference, return_counts=True)
+        self._atoms = values[counts >= max(ATOM_SHARE * len(reference), 2)]
+        rest = reference[~np.isin(reference, self._atoms)]
+        levels = np.linspace(0, 1, min(BINS, len(rest) // _ROWS_IN_BIN) + 1)[1:-1].tolist()
+        tails = [tail for tail in TAILS if tail * len(reference) >= _ROWS_IN_BIN]
+        limits = [_quantiles(rest, levels), _quantiles(reference, [*tails, *(1 - tail for tail in tails)])]
+        self._limits = np.unique(np.concatenate([*limits, self._atoms]))
+        # An atom's limit has two bins: the one below it, and its own.
+        self._first_bin = np.concatenate([[0], np.cumsum(1 + np.isin(self._limits, self._atoms))])
+
+    def histograms(self, day: NDArray[np.int64], score: Floats) -> Floats:
+        """Count the rows by (day with rows, bin)."""
+        days, index = np.unique(day, return_inverse=True)
+        bins = int(self._first_bin[-1]) + 1
+        own = self._first_bin[np.searchsorted(self._limits, score, "left")] + np.isin(score, self._atoms)
+        cells = np.bincount(index * bins + own, minlength=len(days) * bins)
+        return cells.reshape(len(days), bins).astype(np.float64)
+
+
+def _quantiles(scores: Floats, levels: Sequence[float]) -> Floats:
+    """Return the score at each level. It is one of the scores, never a value between two of them."""
+    found: Floats = np.quantile(scores, np.array(levels), method="inverted_cdf") if levels else np.zeros(0)
+    return found
 
 
 def _between_days(reference: Floats, sample_days: int, seed: int, resamples: int) -> float:
