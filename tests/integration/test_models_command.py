@@ -13,13 +13,16 @@ from typer.testing import CliRunner
 
 from headrace.app.cli import build
 from headrace.app.project.project import Project
+from headrace.bus.control_topics import ControlTopics
+from headrace.bus.topics import TopicPlan, ensure_topics
 from headrace.errors import HeadraceError, SettingsError
 from headrace.models import artifact
 from headrace.models.artifact_places import ArtifactPlaces
-from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_topic
+from headrace.models.kafka_model_event_log import KafkaAcknowledgements, KafkaModelEventLog, ensure_topic
 from headrace.models.manifest import encode, hash_of
 from headrace.models.model_event_log import MemoryAcknowledgements
-from headrace.models.model_events import ArtifactRef, ManifestRef
+from headrace.models.model_events import Acknowledgement, ArtifactRef, ManifestRef
+from headrace.models.publication_signing import PublicationSigning
 from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
 from tests.support.control_topics import MODELS
 from tests.support.model_events import MANIFEST, published
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 run = CliRunner()
+KEY = "a key of this deployment, made at random"
 
 
 @pytest.fixture
@@ -111,6 +115,58 @@ def test_a_rollback_takes_the_application_back_and_pins_the_version(
     assert "is not pinned" in str(headrace("unpin").exception)
     assert "never published" in str(headrace("rollback", "7", "--reason", "?").exception)
     log.close()
+
+
+def test_a_person_promotes_pins_retires_and_asks_what_was_live(
+    servers: str, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topics = ControlTopics(namespace)
+    monkeypatch.setenv("HEADRACE_NAMESPACE", namespace)
+    monkeypatch.setenv("HEADRACE_PUBLICATION_KEYS", json.dumps([KEY]))
+    ensure_topic(servers, topics.models)
+    log = KafkaModelEventLog(servers, topics.models, signing=PublicationSigning([KEY]))
+    waits: dict[str, Any] = {"approval": "wanted", "format": 4}
+    for version, expects, more in ((1, None, {}), (2, "e1", {}), (3, "e2", waits)):
+        made = msgspec.structs.replace(MANIFEST, rows=10_000 * version)
+        path = tmp_path / f"manifest-{version}.json"
+        path.write_bytes(encode(made))
+        ref = ManifestRef(uri=path.as_uri(), hash=hash_of(made))
+        log.append(published(f"e{version}", version, expects=expects, manifest=ref, **more))
+
+    def headrace(*words: str) -> Any:
+        done = run.invoke(build(), ["models", *words, "--json"])
+        assert done.exit_code == 0, (words, done.output, done.exception)
+        return json.loads(done.stdout)
+
+    def statuses() -> dict[int, str]:
+        return {row["version"]: row["status"] for row in headrace("list")}
+
+    assert statuses() == {1: "published", 2: "live", 3: "waiting"}
+    assert [each["what"] for each in headrace("diff", "1", "2")["differences"]] == ["status", "data.rows"]
+    pinned = headrace("pin", "--reason", "freeze", "--by", "ann@desk")
+    assert (pinned["live"], pinned["pinned"], pinned["by"], pinned["reason"]) == (2, True, "ann@desk", "freeze")
+    assert headrace("promote", "3", "--reason", "looked at")["live"] == 3
+    assert "@" in headrace("rollback", "2", "--reason", "worse")["by"]
+    assert headrace("unpin")["pinned"] is False
+    assert headrace("retire", "1", "--reason", "old")["live"] == 2
+    assert statuses() == {1: "retired", 2: "live", 3: "published"}
+    events = [entry.event for entry in log.read() if entry.event is not None]  # each is signed
+    assert [event.kind for event in events[3:]] == ["rolled_back", "promoted", "rolled_back", "rolled_back", "retired"]
+    log.close()
+
+    ensure_topics(servers, [TopicPlan(topics.model_acks)])
+    answers = KafkaAcknowledgements(servers, topics.model_acks)
+    ack = Acknowledgement(application="web", model="delay", version=2, event_id="e", ok=True, at_us=day(1))
+    answers.send(ack)
+    answers.send(msgspec.structs.replace(ack, version=3, ok=False, reason="bad digest"))
+    assert headrace("live-at", "2013-02-04")["live"]["version"] is None
+    then = headrace("live-at", "2100-01-01")
+    assert (then["live"]["version"], then["live"]["event"]) == (2, events[6].id)
+    assert [(each["where"], each["version"], each["problem"]) for each in then["applications"]] == [
+        ("web", 2, "version 3: bad digest")
+    ]
+    assert "model events" in run.invoke(build(), ["models", "live-at", "2100-01-01"]).stdout
+    assert "give the reason" in str(run.invoke(build(), ["models", "pin", "--reason", " "]).exception)
 
 
 def test_data_is_excluded_listed_and_included_again(servers: str, namespace: str) -> None:

@@ -7,18 +7,22 @@ import msgspec
 import pytest
 
 from headrace.app.model_versions import (
+    check_in_force,
     choose_model,
+    describe_intervention,
     describe_version,
+    differences,
     fetch_manifest,
     published_versions,
     summarize_version,
+    tell_intervention,
 )
 from headrace.errors import ArtifactError, HeadraceError
 from headrace.models.artifact_places import ArtifactPlaces
 from headrace.models.manifest import encode, hash_of
 from headrace.models.model_events import ManifestRef
 from headrace.models.model_state import ModelState, fold
-from tests.support.model_events import MANIFEST, PUBLISHED, published, retired, rolled_back
+from tests.support.model_events import MANIFEST, PUBLISHED, promoted, published, retired, rolled_back
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,3 +112,57 @@ def test_a_manifest_comes_from_a_declared_place_only(tmp_path: Path) -> None:
     data = msgspec.structs.replace(PUBLISHED, manifest=ManifestRef(uri=uri, hash=hash_of(MANIFEST)))
     with pytest.raises(ArtifactError, match="in none of the places"):
         fetch_manifest(data, ArtifactPlaces([tmp_path / "artifacts"]))
+
+
+def test_a_version_that_needs_an_approval_waits_or_is_superseded() -> None:
+    waits = [published("a", 1, expects=None), published("b", 2, expects="a", approval="wanted")]
+    assert summarize_version(fold(waits), 2)["status"] == "waiting"
+    later = [*waits, published("c", 3, expects="a", approval="wanted")]
+    assert [summarize_version(fold(later), each)["status"] for each in (1, 2, 3)] == ["live", "superseded", "waiting"]
+    state = fold([*later, promoted("p", 3), rolled_back("x", 1, by="ann@desk")])
+    assert [summarize_version(state, each)["status"] for each in (1, 2, 3)] == ["live", "superseded", "published"]
+    pinned = [summarize_version(state, each)["pinned"] for each in (1, 3)]
+    assert pinned == ["version 1 was pinned by ann@desk at 1970-01-01 00:00 UTC: worse", None]
+    assert describe_version(state, 3, MANIFEST)["interventions"] == [
+        "version 3 was promoted at 1970-01-01 00:00 UTC: better"
+    ]
+
+
+def test_two_versions_differ_in_what_made_them_and_not_in_their_names() -> None:
+    gate = {"verdict": "passed", "metrics": {"auc": {}}}
+    better = published("b", 2, expects="a", run="run-2", metrics={"auc": 0.76}, gate=gate)
+    state = fold([published("a", 1, expects=None), better])
+    other = msgspec.structs.replace(
+        MANIFEST,
+        rows=30_000,
+        libraries={"scikit-learn": "1.9.2"},
+        params={},
+        streams=[msgspec.structs.replace(MANIFEST.streams[0], offsets={"0": 120, "1": 200})],
+    )
+    found = differences(describe_version(state, 1, MANIFEST), describe_version(state, 2, other))
+    assert [(each["what"], each["from"], each["to"]) for each in found] == [
+        ("status", "published", "live"),
+        ("data.topics.flights.departed.1", 98, 200),
+        ("data.rows", 20_000, 30_000),
+        ("params.max_iter", 200, None),
+        ("libraries.scikit-learn", "1.9.1", "1.9.2"),
+        ("gate.gain_low", 0.01, None),
+        ("metrics.auc", 0.74, 0.76),
+    ]
+    assert differences(describe_version(state, 1, MANIFEST), describe_version(state, 1, MANIFEST)) == []
+
+
+def test_an_intervention_says_what_is_live_now_or_that_it_came_too_late() -> None:
+    event = rolled_back("x", 1, by="ann@desk")
+    state = fold([published("a", 1, expects=None), published("b", 2, expects="a"), event])
+    assert tell_intervention(state, event) == (
+        "version 1 of delay is live, and pinned until `headrace models unpin --model delay`"
+    )
+    assert describe_intervention(state, event) == {
+        "model": "delay", "event": "x", "kind": "rolled_back", "at": "1970-01-01T00:00:00.000002Z", "format": 1,
+        "version": 1, "reason": "worse", "pin": True, "by": "ann@desk", "live": 1, "pinned": True,
+    }  # fmt: skip
+    check_in_force(state, event)
+    late = rolled_back("y", 1, pin=False, lifts="an earlier pin")
+    with pytest.raises(HeadraceError, match="nothing has changed, as another event came first: it lifts the pin"):
+        check_in_force(fold([*state.history, late]), late)

@@ -6,16 +6,21 @@ from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from headrace.base.times import utc_datetime
 from headrace.errors import ArtifactError, TerminalError
 from headrace.models import manifest as manifests
-from headrace.models.model_events import ModelEvent, Published
+from headrace.models.intervention import told
+from headrace.models.live_at import live_at, loaded_at
+from headrace.models.model_events import ModelEvent, Published, Retired, RolledBack
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from headrace.models.artifact_places import ArtifactPlaces
     from headrace.models.manifest import Manifest
+    from headrace.models.model_events import Acknowledgement
     from headrace.models.model_state import ModelState
     from headrace.models.publication_signing import PublicationSigning
 
@@ -26,17 +31,36 @@ TIMEOUT = timedelta(seconds=10)
 
 def read_model_states(servers: str, topic: str, signing: PublicationSigning) -> dict[str, ModelState]:
     """Read all model events of a topic and return the state of each model by name. Raises BusUnavailableError."""
-    from headrace.models.kafka_model_event_log import KafkaModelEventLog
     from headrace.models.model_state import fold_all
 
-    if not _has_events(servers, topic):
-        return {}
+    return fold_all(read_model_events(servers, topic, signing))
+
+
+def read_model_events(servers: str, topic: str, signing: PublicationSigning) -> list[ModelEvent]:
+    """Read all model events of a topic, in the order of the log. Raises BusUnavailableError."""
+    from headrace.models.kafka_model_event_log import KafkaModelEventLog
+
+    if not _exists(servers, topic):
+        return []
     with closing(KafkaModelEventLog(servers, topic, signing=signing, timeout=TIMEOUT)) as log:
-        return fold_all(entry.event for entry in log.read() if entry.event is not None)
+        return [entry.event for entry in log.read() if entry.event is not None]
 
 
-def _has_events(servers: str, topic: str) -> bool:
-    """Return whether the topic of model events exists. A reader does not create it."""
+def read_acknowledgements(servers: str, topic: str, model: str) -> list[Acknowledgement]:
+    """Read what applications answered to the events of a model. Raises BusUnavailableError."""
+    from headrace.bus.tail import TopicTail
+    from headrace.bus.unreadable_records import readable
+    from headrace.models.model_events import decode_acknowledgement
+
+    if not _exists(servers, topic):
+        return []
+    with closing(TopicTail(servers, [topic], from_beginning=True)) as tail:
+        found = readable(tail.drain(), lambda record: decode_acknowledgement(record.value()))
+        return [each for each in found if each.model == model]
+
+
+def _exists(servers: str, topic: str) -> bool:
+    """Return whether a topic exists. A reader does not create it."""
     from confluent_kafka import KafkaException
 
     from headrace.bus.topics import admin
@@ -81,6 +105,7 @@ def summarize_version(state: ModelState, version: int) -> dict[str, Any]:
         "gate": data.gate.get("verdict"),
         "metrics": dict(data.metrics),
         "run": data.run,
+        "pinned": told(state.pin) if state.pin is not None and version == state.version else None,
     }
 
 
@@ -88,8 +113,9 @@ def describe_version(state: ModelState, version: int, manifest: Manifest) -> dic
     """Return everything that is known about one version, as plain JSON.
 
     ``manifest`` is the one that the publication names: see :func:`fetch_manifest`. ``status`` is live, published (in
-    force, but not live now), retired, or void (never in force). ``void`` lists the publications of this version that
-    do not count, each with its reason.
+    force, but not live now), waiting (for its approval), superseded (a later version came before its approval),
+    retired, or void (never in force). ``void`` lists the publications of this version that do not count, each with its
+    reason, and ``interventions`` what persons decided about it.
     """
     event, data = find_publication(state, version)
     return {
@@ -100,6 +126,11 @@ def describe_version(state: ModelState, version: int, manifest: Manifest) -> dic
         "event": event.id,
         "expects": data.expects,
         "void": _void_publications(state, version),
+        "interventions": [
+            told(each)
+            for each in state.history
+            if each.data.version == version and not isinstance(each.data, Published)
+        ],
         "cause": {"rule": data.cause.rule, "reason": data.cause.reason, "decision": data.cause.decision},
         "request_id": data.request_id,
         "data": _training_data(manifest),
@@ -162,7 +193,69 @@ def fetch_manifest(published: Published, places: ArtifactPlaces) -> Manifest:
     return found
 
 
-def choose_model(states: Mapping[str, ModelState], model: str | None) -> str:
+def describe_live_at(
+    events: Iterable[ModelEvent], acknowledgements: Iterable[Acknowledgement], t_us: int
+) -> dict[str, Any]:
+    """Return which version of a model was live at a time, and what each application had loaded, as plain JSON."""
+    found = live_at(events, t_us)
+    live, waiting = found.state.live, found.state.waiting
+    return {
+        "at": _time(t_us),
+        "live": {
+            "version": found.state.version,
+            "since": None if found.since_us is None else _time(found.since_us),
+            "event": None if live is None else live.id,
+            "told": "no version was live" if live is None else told(live),
+            "pinned": found.state.pinned,
+        },
+        "waiting": None if waiting is None else waiting.data.version,
+        "applications": [
+            {
+                "where": each.application,
+                "version": each.version,
+                "since": None if each.since_us is None else _time(each.since_us),
+                "problem": each.refused and f"version {each.refused.version}: {each.refused.reason}",
+            }
+            for each in loaded_at(acknowledgements, t_us)
+        ],
+    }
+
+
+def check_in_force(state: ModelState, event: ModelEvent) -> None:
+    """Raise TerminalError if an event that was appended is void, because another one came first."""
+    for void in state.void:
+        if void.event.id == event.id:
+            raise TerminalError(f"nothing has changed, as another event came first: {void.reason}")
+
+
+def describe_intervention(state: ModelState, event: ModelEvent) -> dict[str, Any]:
+    """Return what a person decided, and what is live with it, as plain JSON."""
+    return {
+        "model": event.model,
+        "event": event.id,
+        "kind": event.kind,
+        "at": _time(event.at_us),
+        **msgspec.to_builtins(event.data),
+        "live": state.version,
+        "pinned": state.pinned,
+    }
+
+
+def tell_intervention(state: ModelState, event: ModelEvent) -> str:
+    """Return a sentence about the model after a person's decision."""
+    name, version = event.model, event.data.version
+    match event.data:
+        case RolledBack(pin=True):
+            return f"version {version} of {name} is live, and pinned until `headrace models unpin --model {name}`"
+        case RolledBack():
+            return f"{name} is not pinned any more: version {version} is live, and may be replaced"
+        case Retired():
+            return f"version {version} of {name} is retired: it is never live again; version {state.version} is live"
+        case _:
+            return f"version {version} of {name} is live"
+
+
+def choose_model(states: Collection[str], model: str | None) -> str:
     """Return the name of the chosen model. Without a choice it is the only model that has events.
 
     Raises TerminalError, which lists the models, if the choice is unknown or is needed.
@@ -182,7 +275,46 @@ def _status(state: ModelState, version: int) -> str:
         return "void"
     if version == state.version:
         return "live"
-    return "retired" if version in state.retired else "published"
+    if version in state.retired:
+        return "retired"
+    if state.waiting is not None and version == state.waiting.data.version:
+        return "waiting"
+    return "published" if state.approved(version) else "superseded"
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what differs between two versions, as :func:`describe_version` tells of them, one row for each value.
+
+    Names that every version has for itself are left out: of events, requests, runs and files.
+    """
+    ours, theirs = dict(_values(_comparable(one))), dict(_values(_comparable(other)))
+    names = [*ours, *(name for name in theirs if name not in ours)]
+    return [
+        {"what": name, "from": ours.get(name), "to": theirs.get(name)}
+        for name in names
+        if ours.get(name) != theirs.get(name)
+    ]
+
+
+_OF_ITS_OWN = frozenset({
+    "version", "event", "expects", "void", "interventions", "request_id", "run", "artifact", "manifest",
+})  # fmt: skip
+
+
+def _comparable(told_: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: value for name, value in told_.items() if name not in _OF_ITS_OWN}
+    pins = {each["topic"]: {"topic_id": each["topic_id"], **each["offsets"]} for each in told_["data"]["topics"]}
+    gate = {name: value for name, value in told_["gate"].items() if name != "metrics"}  # they are in `metrics`, flat
+    return found | {"data": {**told_["data"], "topics": pins}, "gate": gate}
+
+
+def _values(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each value with its path: ("data.topics.flights.0", 120)."""
+    if not isinstance(value, dict):
+        yield path, value
+        return
+    for key, each in value.items():
+        yield from _values(each, f"{path}.{key}" if path else str(key))
 
 
 def _time(micros: int) -> str:

@@ -48,6 +48,8 @@ def intervene(state: ModelState, data: Intervention, *, id_: str, model: str, at
 
 
 def _nothing_new(state: ModelState, data: Intervention) -> str:
+    if not data.reason.strip() and not (isinstance(data, RolledBack) and not data.pin):
+        return "give the reason: it is kept in the event"
     if isinstance(data, Promoted) and data.version == state.version and not state.pinned:
         return f"version {data.version} is live already"
     if isinstance(data, Retired) and data.version in state.retired:

@@ -1,15 +1,17 @@
-"""`headrace models`: lists and shows the versions of a model, and rolls back."""
+"""`headrace models`: the versions of a model, what is live where, and what a person decides about them."""
 
 from __future__ import annotations
 
 import uuid
 from contextlib import closing
-from typing import TYPE_CHECKING, Annotated
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headrace.app.processes.connections import artifact_places, kafka_for_command, signing
 from headrace.app.terminal.options import (
+    MOMENT_FORMS,
     BootstrapServers,
     DataDir,
     JsonOption,
@@ -18,22 +20,34 @@ from headrace.app.terminal.options import (
     RedisUrl,
     VersionArgument,
     settings_from,
+    with_zone,
 )
-from headrace.app.terminal.tables import print_details, print_json, print_list
+from headrace.app.terminal.tables import print_details, print_json, print_list, print_rows
 
 if TYPE_CHECKING:
-    from headrace.app.project.settings import Settings
+    from collections.abc import Callable
 
-_LISTED = ("model", "version", "status", "published_at", "cause", "gate", "run")  # the metrics are in JSON and `show`
+    from headrace.app.project.settings import Settings
+    from headrace.models.intervention import Intervention
+    from headrace.models.model_state import ModelState
+
+_LISTED = ("model", "version", "status", "published_at", "cause", "gate", "run", "pinned")  # the rest: JSON and `show`
+_ByOption = Annotated[str | None, typer.Option("--by", help="Who decides (default: user@host); kept in the event.")]
+_ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in the event.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    models = typer.Typer(no_args_is_help=True, help="The versions of a model: list, show, roll back.")
+    models = typer.Typer(no_args_is_help=True, help="The versions of a model, and what a person decides about them.")
     models.command("list")(list_versions)
     models.command("show")(show)
-    models.command("rollback")(rollback)
+    models.command("diff")(diff)
+    models.command("live-at")(live_at)
+    models.command("promote")(promote)
+    models.command("pin")(pin)
     models.command("unpin")(unpin)
+    models.command("rollback")(rollback)
+    models.command("retire")(retire)
     app.add_typer(models, name="models")
 
 
@@ -92,55 +106,207 @@ def show(
         print_details(details)
 
 
+def diff(
+    one: Annotated[int, typer.Argument(min=1, help="A version, as `headrace models list` shows it.")],
+    other: Annotated[int, typer.Argument(min=1, help="The version to compare it with.")],
+    *,
+    model: ModelChoice = None,
+    json: JsonOption = False,
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Show what differs between two versions: cause, data, code, parameters, libraries, specs, gate and metrics.
+
+    The manifests are read from the places that the versions' events name, and their hashes are checked.
+    """
+    from headrace.app import model_versions
+
+    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    with kafka_for_command(settings) as servers:
+        states = model_versions.read_model_states(servers, settings.topics.models, signing(settings))
+    name = model_versions.choose_model(states, model)
+    state, places = states[name], artifact_places(settings)
+
+    def described(version: int) -> dict[str, Any]:
+        _, published = model_versions.find_publication(state, version)
+        return model_versions.describe_version(state, version, model_versions.fetch_manifest(published, places))
+
+    found = model_versions.differences(described(one), described(other))
+    if json:
+        print_json({"model": name, "from": one, "to": other, "differences": found})
+    elif found:
+        columns = ("what", f"version {one}", f"version {other}")
+        print_rows(columns, [dict(zip(columns, each.values(), strict=True)) for each in found])
+    else:
+        typer.echo(f"versions {one} and {other} of {name} were made from the same, and judged alike")
+
+
+def live_at(
+    at: Annotated[datetime, typer.Argument(metavar="TIME", formats=MOMENT_FORMS, help="Without a zone: UTC.")],
+    *,
+    model: ModelChoice = None,
+    json: JsonOption = False,
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Show which version was live at a time, and which application had loaded what.
+
+    The live version follows from the model events, what was loaded from the applications' acknowledgements. Processes
+    that share an application's name are one row: their last acknowledgement.
+    """
+    from headrace.app import model_versions
+    from headrace.base.times import epoch_us
+
+    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    topics, t_us = settings.topics, epoch_us(with_zone(at))
+    with kafka_for_command(settings) as servers:
+        events = model_versions.read_model_events(servers, topics.models, signing(settings))
+        name = model_versions.choose_model(dict.fromkeys(event.model for event in events), model)
+        answers = model_versions.read_acknowledgements(servers, topics.model_acks, name)
+    found = model_versions.describe_live_at([event for event in events if event.model == name], answers, t_us)
+    if json:
+        print_json({"model": name, **found})
+    else:
+        live = {"where": "model events", **found["live"], "problem": None}
+        print_rows(("where", "version", "since", "problem"), [live, *found["applications"]])
+
+
+def promote(
+    version: VersionArgument,
+    *,
+    reason: _ReasonOption,
+    by: _ByOption = None,
+    model: ModelChoice = None,
+    json: JsonOption = False,
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Make a version live, without a pin: one that waits for its approval, or any that was published.
+
+    Every application that follows the model swaps to it. A pin ends. What is in flight against another version is void.
+    """
+    from headrace.models.model_events import Promoted
+
+    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    _intervene(settings, model, by, lambda _, __, who: Promoted(version=version, reason=reason, by=who), json=json)
+
+
+def pin(
+    *,
+    reason: _ReasonOption,
+    by: _ByOption = None,
+    model: ModelChoice = None,
+    json: JsonOption = False,
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Hold the live version: nothing is published over it, not even by a run in flight.
+
+    The pin ends with `headrace models unpin` or `promote`, or when as many new labels have come as the model's rules
+    ask for. Another pin begins to count anew.
+    """
+    from headrace.models import intervention
+
+    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    _intervene(settings, model, by, lambda state, name, who: intervention.pin(state, name, reason, who), json=json)
+
+
+def unpin(
+    *,
+    reason: _ReasonOption = "",
+    by: _ByOption = None,
+    model: ModelChoice = None,
+    json: JsonOption = False,
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Remove a pin, so that triggers may ask for a run again. The live version stays."""
+    from headrace.models import intervention
+
+    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    _intervene(settings, model, by, lambda state, name, who: intervention.unpin(state, name, reason, who), json=json)
+
+
 def rollback(
     version: Annotated[int, typer.Argument(min=1, help="The version to go back to.")],
     *,
-    reason: Annotated[str, typer.Option(help="Why; it is kept in the event.")],
+    reason: _ReasonOption,
+    by: _ByOption = None,
     model: ModelChoice = None,
+    json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
     """Make an earlier version live at once, and pin it.
 
-    Every application that follows the model swaps to it. While it is pinned, triggers do not ask for a run. The pin
-    ends with `headrace models unpin`, or when as many new labels have come as the model's rules ask for.
+    Every application that follows the model swaps to it. The pin ends as that of `headrace models pin` does.
     """
+    from headrace.models.model_events import RolledBack
+
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    name = _append_rollback(settings, model, version, reason)
-    typer.echo(f"version {version} of {name} is live, and pinned until `headrace models unpin --model {name}`")
+    _intervene(settings, model, by, lambda _, __, who: RolledBack(version=version, reason=reason, by=who), json=json)
 
 
-def unpin(
+def retire(
+    version: VersionArgument,
     *,
-    reason: Annotated[str, typer.Option(help="Why; it is kept in the event.")] = "",
+    reason: _ReasonOption,
+    by: _ByOption = None,
     model: ModelChoice = None,
+    json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Remove the pin of a rollback, so that triggers may ask for a run again. The live version stays."""
+    """Take a version out of use for ever; one that waits for its approval is rejected.
+
+    It is never live again, and its feature views may go. The live version cannot be retired.
+    """
+    from headrace.models.model_events import Retired
+
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    name = _append_rollback(settings, model, None, reason)
-    typer.echo(f"{name} is not pinned any more")
+    _intervene(settings, model, by, lambda _, __, who: Retired(version=version, reason=reason, by=who), json=json)
 
 
-def _append_rollback(settings: Settings, model: str | None, version: int | None, reason: str) -> str:
-    """Append a rollback event, and return the model's name. Raises TerminalError if it would change nothing."""
+def _intervene(
+    settings: Settings,
+    model: str | None,
+    by: str | None,
+    decide: Callable[[ModelState, str, str], Intervention],
+    *,
+    json: bool,
+) -> None:
+    """Append the event of a person's decision, and print it. Raises TerminalError if it would change nothing."""
     from headrace.app import model_versions
+    from headrace.app.processes.registry_alias import mend_if_reachable, whoami
     from headrace.base.times import wall_clock
-    from headrace.models.intervention import intervene, unpin
+    from headrace.models.intervention import intervene
     from headrace.models.kafka_model_event_log import KafkaModelEventLog
-    from headrace.models.model_events import RolledBack
 
     with kafka_for_command(settings) as servers:
-        states = model_versions.read_model_states(servers, settings.topics.models, signing(settings))
-        name = model_versions.choose_model(states, model)
-        data = unpin(states[name], name, reason, "") if version is None else RolledBack(version=version, reason=reason)
-        event = intervene(states[name], data, id_=uuid.uuid4().hex, model=name, at_us=wall_clock())
-        log = KafkaModelEventLog(
-            servers, settings.topics.models, signing=signing(settings), timeout=model_versions.TIMEOUT
-        )
-        with closing(log):
+
+        def states() -> dict[str, ModelState]:
+            return model_versions.read_model_states(servers, settings.topics.models, signing(settings))
+
+        before = states()
+        name = model_versions.choose_model(before, model)
+        data = decide(before[name], name, by or whoami())
+        event = intervene(before[name], data, id_=uuid.uuid4().hex, model=name, at_us=wall_clock())
+        topic = settings.topics.models
+        with closing(
+            KafkaModelEventLog(servers, topic, signing=signing(settings), timeout=model_versions.TIMEOUT)
+        ) as log:
             log.append(event)
-    return name
+        after = states()[name]
+        model_versions.check_in_force(after, event)
+        if json:
+            print_json(model_versions.describe_intervention(after, event))
+        else:
+            typer.echo(model_versions.tell_intervention(after, event))
+        mend_if_reachable(settings, lambda: states()[name], name)
