@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 
+from headrace.bus.control_topics import DEFAULT_NAMESPACE
 from headrace.bus.source_partition import SourcePartition
 from headrace.event_log.columns import ACCEPTED
 
@@ -23,6 +24,8 @@ _TYPES: dict[str, Any] = {
 
 class MemoryLog:
     """Rows are appended as dicts, with their partition, the time at which they were available, and a verdict."""
+
+    namespace = DEFAULT_NAMESPACE
 
     def __init__(self, streams: Sequence[Stream]) -> None:
         self._streams = {stream.topic: stream for stream in streams}

@@ -28,6 +28,7 @@ from headrace.trainers.data.exclusions import (
 )
 from headrace.trainers.data.model_log import ModelLog
 from headrace.trainers.process.trigger_consumer import TriggerConsumer
+from headrace.trainers.runs.holdout import split_holdout
 from headrace.trainers.triggers.evidence import DAY_US
 from tests.support.orders_model import A_DAY, LIVE_FROM, Shop, day, model, request
 
@@ -118,8 +119,13 @@ def test_every_exclusion_log_keeps_its_order(exclusions: Exclusions) -> None:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """The scene that the tests share."""
+    return live(tmp_path_factory.mktemp("shop"))
+
+
+def live(folder: Path) -> Shop:
     """Version 1 is live and has answered for twenty days."""
-    scene = Shop(tmp_path_factory.mktemp("shop"))
+    scene = Shop(folder)
     assert scene.runner().run(request("first", T1)).outcome == "published"
     scene.serve(1, until=55)
     return scene
@@ -141,13 +147,13 @@ def test_a_run_leaves_out_what_is_excluded_and_its_manifest_lists_it(shop: Shop)
     ):
         exclusions.append(exclude(name, of, span, at_us=0))
     finished = shop.runner(exclusions=exclusions).run(request("clean", T2))
-    whole = shop.runner().run(request("whole", T2))
+    whole = ExampleBuilder(model, shop.log).build(T2)
     assert finished.gate is not None
     assert (finished.outcome, finished.gate["days"], finished.gate["rows"]) == ("published", 14, 14 * A_DAY)
     assert finished.holdout_days == (day(34) // DAY_US, day(49) // DAY_US)  # a day more than without the sale
-    assert whole.holdout_days == (day(35) // DAY_US, day(49) // DAY_US)
-    assert finished.rows == whole.rows - 3 * A_DAY
-    assert kept(shop, "whole").excluded == []
+    assert split_holdout(model, whole, T2).days == (day(35) // DAY_US, day(49) // DAY_US)
+    assert finished.rows == len(whole) - 3 * A_DAY
+    assert kept(shop, "first").excluded == []
     assert kept(shop, "clean").excluded == [BAD, holdout]
 
 
@@ -168,7 +174,8 @@ def test_triggers_see_nothing_of_what_is_excluded(shop: Shop) -> None:
     assert msgspec.json.decode(said[-1])["decision"]["inputs"]["matured_labels"] == labels - 2 * A_DAY
 
 
-def test_a_model_may_learn_from_what_was_served_and_counts_what_was_not(shop: Shop) -> None:
+def test_a_model_may_learn_from_what_was_served_and_counts_what_was_not(tmp_path: Path) -> None:
+    shop = live(tmp_path)
     served = replace(model, learn_from="logged")
     sets = ExampleBuilder(served, shop.log)
     found = sets.build(day(58), "logged")

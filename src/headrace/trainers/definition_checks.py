@@ -1,4 +1,4 @@
-"""Checks of a model's definition: what it trains with, and whether a request counts itself."""
+"""Checks of a model's definition: what it trains with, what a request brings, and whether it counts itself."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from headrace.features.definitions.feature_spec import SUMS_OF_RECORDS, OwnEvent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from headrace.bus.event import Field
+    from headrace.features.definitions.service_spec import RequestField
     from headrace.features.definitions.view import FeatureView
 
 
@@ -65,3 +67,24 @@ def _check_sums(model: str, views: Sequence[FeatureView]) -> None:
             "can leave one event out; use own_event='included', or other features"
         )
         raise DefinitionError(message)
+
+
+def one_of(where: str, field_: str, value: object, choices: Sequence[str]) -> None:
+    """Raise DefinitionError unless the value is one of the choices."""
+    if value not in choices:
+        message = f"{where}: {field_}={value!r}; choose one of {list(choices)}"
+        raise DefinitionError(message)
+
+
+def described(wanted: RequestField) -> str:
+    """Return the name and kind of a field that a service asks for."""
+    return f"{wanted.name!r} ({wanted.kind}{' | None' if wanted.nullable else ''})"
+
+
+def brings(field: Field, wanted: RequestField) -> bool:
+    """Return whether a request's field can give the value that a service asks for.
+
+    An int may stand for a float. The field may be null only if the service allows null.
+    """
+    is_kind = field.kind == wanted.kind or (field.kind, wanted.kind) == ("int", "float")
+    return is_kind and not field.many and (wanted.nullable or not field.nullable)

@@ -18,7 +18,7 @@ from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.expression import Expression, kind
 from headrace.features.definitions.service import FeatureService
 from headrace.trainers.day_scores import METRICS, Metric
-from headrace.trainers.definition_checks import check_own_event, check_train
+from headrace.trainers.definition_checks import brings, check_own_event, check_train, described, one_of
 from headrace.trainers.model_spec import MIN_HOLDOUT_DAYS, GateSpec, LabelSpec, ModelSpec
 from headrace.trainers.triggers.evidence import DAY_US
 from headrace.trainers.triggers.hysteresis import hysteresis
@@ -29,9 +29,7 @@ from headrace.trainers.triggers.trigger_rule import expect_rules
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from headrace.bus.event import Field
     from headrace.features.definitions.feature_spec import OwnEventRule
-    from headrace.features.definitions.service_spec import RequestField
     from headrace.features.definitions.view import FeatureView
     from headrace.trainers.triggers.trigger_rule import TriggerRule
 
@@ -69,6 +67,7 @@ class Run:
 
 LearnFrom = Literal["events", "logged"]
 WhichLabel = Literal["first", "last"]
+StaleRule = Literal["leave_out", "keep"]
 GateRule = Literal["better", "not_worse"]
 TrainFunction = Callable[..., Any]
 """Called as ``train(X: DataFrame, y: Series, run: Run)``. It returns a fitted estimator that has ``predict_proba``."""
@@ -128,7 +127,7 @@ class Label:
                 "which counts it as false"
             )
             raise DefinitionError(message)
-        _one_of(where, "which", self.which, get_args(WhichLabel))
+        one_of(where, "which", self.which, get_args(WhichLabel))
 
     @cached_property
     def spec(self) -> LabelSpec:
@@ -167,9 +166,9 @@ class Gate:
     approve: Literal["auto", "manual"] = "auto"
 
     def __post_init__(self) -> None:
-        _one_of("gate", "metric", self.metric, METRICS)
-        _one_of("gate", "rule", self.rule, get_args(GateRule))
-        _one_of("gate", "approve", self.approve, ["auto", "manual"])
+        one_of("gate", "metric", self.metric, METRICS)
+        one_of("gate", "rule", self.rule, get_args(GateRule))
+        one_of("gate", "approve", self.approve, ["auto", "manual"])
         with naming("gate: holdout"):
             holdout_us = duration_us(self.holdout)
         if holdout_us < MIN_HOLDOUT_DAYS * DAY_US or holdout_us % DAY_US:
@@ -207,6 +206,10 @@ class Model:
     after its own request is counted. ``"included"``: a prediction waits until the view has counted the request's event,
     and training rows count it too. ``"excluded"``: neither counts it. The features of these views must then be Count,
     Sum, Mean or Histogram, because the other aggregates cannot leave one event out.
+
+    ``on_stale`` concerns vectors of which a view was served ``stale``, ``rebuilding``, ``behind`` or ``out_of_range``.
+    ``"leave_out"``: they count neither for drift and performance nor for the gate, and are not learnt from if the model
+    learns from logged vectors. ``"keep"``: they count like all others. ``missing`` is no fault: the entity is new.
 
     >>> from datetime import datetime
     >>> from headrace import Count, Entity, Event, FeatureService, FeatureView, Gate, Label, Model, Stream, col, volume
@@ -258,6 +261,7 @@ class Model:
     daily_budget: int | None = None
     learn_from: LearnFrom = "events"
     own_event: OwnEventRule | None = None
+    on_stale: StaleRule = "leave_out"
 
     def __post_init__(self) -> None:
         name: object = self.name
@@ -272,7 +276,8 @@ class Model:
         self._check_label()
         with naming(f"model {self.name!r}: cooldown"):
             duration_us(self.cooldown)
-        _one_of(f"model {self.name!r}", "learn_from", self.learn_from, get_args(LearnFrom))
+        one_of(f"model {self.name!r}", "learn_from", self.learn_from, get_args(LearnFrom))
+        one_of(f"model {self.name!r}", "on_stale", self.on_stale, get_args(StaleRule))
         _ = self.policy  # its own checks
 
     def _check_types(self) -> None:
@@ -332,9 +337,9 @@ class Model:
                 raise DefinitionError(message)
         for wanted in self.features.request_fields:
             found = ours.get(wanted.name)
-            if found is None or not _brings(found, wanted):
+            if found is None or not brings(found, wanted):
                 message = (
-                    f"model {self.name!r}: service {self.features.name!r} wants {_described(wanted)} with a "
+                    f"model {self.name!r}: service {self.features.name!r} wants {described(wanted)} with a "
                     f"request; {stream} has {'no such field: ' + repr([*ours]) if found is None else found}"
                 )
                 raise DefinitionError(message)
@@ -375,28 +380,10 @@ class Model:
             gate=self.gate.spec,
             on_demand=self.features.spec.on_demand,
             own_event=self.own_event or UNSET,
+            on_stale=UNSET if self.on_stale == "leave_out" else self.on_stale,
         )
 
     @property
     def version(self) -> str:
         """The hash of the spec."""
         return self.spec.version
-
-
-def _described(wanted: RequestField) -> str:
-    return f"{wanted.name!r} ({wanted.kind}{' | None' if wanted.nullable else ''})"
-
-
-def _brings(field: Field, wanted: RequestField) -> bool:
-    """Return whether a request's field can give the value that a service asks for.
-
-    An int may stand for a float. The field may be null only if the service allows null.
-    """
-    is_kind = field.kind == wanted.kind or (field.kind, wanted.kind) == ("int", "float")
-    return is_kind and not field.many and (wanted.nullable or not field.nullable)
-
-
-def _one_of(where: str, field_: str, value: object, choices: Sequence[str]) -> None:
-    if value not in choices:
-        message = f"{where}: {field_}={value!r}; choose one of {list(choices)}"
-        raise DefinitionError(message)

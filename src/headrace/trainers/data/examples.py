@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class Examples:
     """Rows in the order of the request stream. ``frame`` is what an estimator gets; the arrays have one entry a row.
 
-    ``never_served`` counts the rows that were left out because they have no served vector to learn from. ``positions``
-    maps a topic and a source partition to the offset below which every row was read.
+    ``never_served`` counts the rows that were left out because they have no served vector to learn from, or only a
+    doubtful one. ``positions`` maps a topic and a source partition to the offset below which every row was read.
     """
 
     frame: pd.DataFrame
@@ -103,7 +103,8 @@ class ExampleBuilder:
         With ``"events"`` the features are computed from the event log. For a row that was served, V is the one that was
         logged with it. For another row, V has the rows available at the request's time minus the view's delay. With
         ``"logged"``, for a model that learns from logged vectors, they are the values that the service
-        has served with its present definition; rows without them are left out.
+        has served with its present definition; rows without them are left out, and so are those whose values were
+        doubtful when they were served, unless the model keeps them (``on_stale``).
 
         All topics are read from one ``snapshot`` of the log, by default a new one. So a topic with both features and
         labels is read to the same offsets for both.
@@ -112,7 +113,8 @@ class ExampleBuilder:
         spine = self.spine(t_us, excluded=excluded, snapshot=snapshot)
         labelled = spine.height
         if learn_from == "logged":
-            spine = spine.filter(pl.col("__service").eq_missing(self._model.features.version))
+            is_own = pl.col("__service").eq_missing(self._model.features.version)
+            spine = spine.filter(is_own & ~pl.col("__doubtful"))
         return Examples(
             model_matrix(
                 self._logged(spine) if learn_from == "logged" else self.features(spine, snapshot),

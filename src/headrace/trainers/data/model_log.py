@@ -25,10 +25,14 @@ if TYPE_CHECKING:
     from headrace.models.manifest import TimeSpan
     from headrace.trainers.definitions import Model
 
+DOUBTFUL = ("out_of_range", "rebuilding", "behind", "stale")
+"""The statuses of a view whose values may lack events, or are old. See ``Model.on_stale``."""
 _VECTOR = ["key", "requested_at", "served_at", "offsets"]
 _VALUES: dict[str, list[str]] = {"events": [], "logged": ["service", "values"]}
 _ORDER = ["__available_at", "__partition", "__offset"]
 _SOURCE = ["__partition", "__topic_id"]
+_AVAILABLE = ["__available_at"]
+_VECTOR_ID = pl.col("vector_id").hash().alias("vector")  # a long text otherwise, one a prediction
 
 
 class _RowsByKey:
@@ -102,6 +106,11 @@ def _outside(spans: Sequence[TimeSpan], at: pl.Expr) -> pl.Expr:
     return pl.all_horizontal(pl.lit(value=True), *((us < span.from_us) | (us >= span.to_us) for span in spans))
 
 
+def _doubtful() -> pl.Expr:
+    """Return an expression that is true if a view of the vector was served with a doubtful status."""
+    return pl.col("statuses").str.contains(rf':\s*"(?:{"|".join(DOUBTFUL)})"')
+
+
 class ModelLog:
     """Reads the requests, labels, vectors and predictions of one model, each row once. Times are microseconds UTC.
 
@@ -123,11 +132,19 @@ class ModelLog:
         )
         own = pl.col("model") == model.name
         served = pl.col([*_VECTOR, *_VALUES[model.learn_from]])
+        doubtful = pl.lit(value=model.on_stale == "leave_out") & _doubtful()
         vectors = log.reader(self._vectors_topic)
-        self._vectors = _RowsByKey(vectors, [served], unique=["key", "requested_at"], where=own)
+        self._vectors = _RowsByKey(
+            vectors, [served, doubtful.alias("doubtful")], unique=["key", "requested_at"], where=own
+        )
+        self._doubtful = _RowsByKey(
+            log.reader(self._vectors_topic, [*_AVAILABLE, "model", "vector_id", "statuses"]),
+            [_VECTOR_ID],
+            where=own & doubtful,
+        )
         self._predictions = _RowsByKey(
             log.reader(predictions_of(log.namespace).topic),
-            [pl.col("key", "version", "role", "requested_at", "served_at", "score")],
+            [pl.col("key", "version", "role", "requested_at", "score"), _VECTOR_ID],
             unique=["key", "version", "requested_at"],
             where=own,
         )
@@ -159,6 +176,12 @@ class ModelLog:
         """The first prediction of each version for each key and time of a request."""
         return self._predictions.frame(snapshot)
 
+    def evident_predictions(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
+        """The predictions that say something of their version: not those of vectors that the model leaves out."""
+        doubtful = self._doubtful.frame(snapshot)
+        found = self.predictions(snapshot)
+        return found if doubtful.is_empty() else found.join(doubtful, on="vector", how="anti", maintain_order="left")
+
     def labelled(
         self, t_us: int, *, excluded: Sequence[TimeSpan] = (), snapshot: LogSnapshot | None = None
     ) -> pl.DataFrame:
@@ -189,14 +212,15 @@ class ModelLog:
     ) -> pl.DataFrame:
         """The rows of :meth:`labelled` with ``__served_us`` and ``__offsets`` of the served vector, where there is one.
 
-        A model that learns from logged vectors also gets ``__service`` and ``__values``. See :func:`of_requests` for
+        ``__doubtful`` is true if the model leaves the vector out, see :data:`DOUBTFUL`. A model that learns from logged
+        vectors also gets ``__service`` and ``__values``. See :func:`of_requests` for
         the request that a vector belongs to.
         """
         labelled = self.labelled(t_us, excluded=excluded, snapshot=snapshot)
         served = of_requests(self.vectors(snapshot), self._known(t_us, snapshot)).select(
             *REQUEST,
             pl.col("served_at").dt.epoch("us").alias("__served_us"),
-            pl.col(["offsets", *_VALUES[self._model.learn_from]]).name.prefix("__"),
+            pl.col(["offsets", "doubtful", *_VALUES[self._model.learn_from]]).name.prefix("__"),
         )
         return labelled.join(served, on=REQUEST, how="left", maintain_order="left")
 
@@ -216,7 +240,9 @@ class ModelLog:
         """
         labels = self.labelled(t_us, excluded=excluded, snapshot=snapshot).filter(pl.col("__label").is_not_null())
         wanted = pl.col("version") == version
-        chosen = self.predictions(snapshot).filter(wanted if role is None else wanted & (pl.col("role") == role))
+        chosen = self.evident_predictions(snapshot).filter(
+            wanted if role is None else wanted & (pl.col("role") == role)
+        )
         scores = of_requests(chosen.select("key", "requested_at", "score"), self._known(t_us, snapshot))
         joined = labels.join(scores, on=REQUEST, how="inner").sort("__requested_us", "__key")
         return joined.select(pl.col("__key").alias("key"), "score", "__label", "__day", "__requested_us", "__revision")
@@ -266,7 +292,7 @@ class ModelLog:
 
     def _scores(self, version: int, excluded: Sequence[TimeSpan]) -> ServedScores:
         live = (pl.col("version") == version) & (pl.col("role") == "live")
-        own = self.predictions().filter(live & _outside(excluded, pl.col("requested_at")))
+        own = self.evident_predictions().filter(live & _outside(excluded, pl.col("requested_at")))
         day = own.get_column("requested_at").dt.epoch("us") // DAY_US
         return ServedScores(day.to_numpy(), own.get_column("score").to_numpy())
 
