@@ -16,7 +16,9 @@ from headrace.streams import log_claims
 from headrace.streams.dead_letters import replay
 from headrace.streams.dead_letters.replay import DeadLettersReplayed
 from headrace.streams.log_claims import LogClaimed
+from headrace.trainers.runs import operator_requests
 from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded, decode
+from headrace.trainers.runs.operator_requests import OperatorRequest
 from headrace.trainers.triggers.trigger_state import RollbackPin, TriggerState
 from tests.support.model_events import MANIFEST, published
 
@@ -56,6 +58,11 @@ MESSAGES: dict[str, tuple[object, bytes, Callable[[bytes], object]]] = {
             b'"decision":null,"run":"r","format":1}'
         ),
         lambda data: decode(data, DecisionRecord),
+    ),
+    "operator's request": (
+        OperatorRequest(id="o", model="m", action="train", by="ann@desk", reason="prices", at_us=5),
+        b'{"id":"o","model":"m","action":"train","by":"ann@desk","reason":"prices","at_us":5,"lift_pin":false,"format":1}',
+        operator_requests.decode,
     ),
     "run": (
         RunEnded(request_id="m-1", model="m", outcome="failed", reason="no", rule="first", t_us=5, matured_labels=7),

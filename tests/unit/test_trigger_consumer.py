@@ -13,8 +13,9 @@ import pytest
 
 from headrace.errors import BusUnavailableError, UnavailableError
 from headrace.trainers.process.evaluations import Backoff
-from headrace.trainers.process.trigger_consumer import TriggerConsumer, TriggerOptions
+from headrace.trainers.process.trigger_consumer import HeardRequest, TriggerConsumer, TriggerOptions
 from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded, decode
+from headrace.trainers.runs.operator_requests import OperatorAction, OperatorRequest
 from headrace.trainers.triggers.trigger_rule import RuleInputs, RuleVerdict
 from headrace.trainers.triggers.trigger_specs import TriggerSpec
 from headrace.trainers.triggers.trigger_state import Baseline, RunOutcome, TriggerState
@@ -161,6 +162,83 @@ def test_a_request_names_the_pin_that_held_until_there_were_enough_labels(tmp_pa
     pinned = sent.records()[0].state.pin
     assert pinned is not None
     assert sent.requests()[0].matured_labels - pinned.matured_labels >= 2_000
+
+
+def wish(number: int, action: OperatorAction = "train", **changes: Any) -> HeardRequest:
+    request = OperatorRequest(
+        id=f"w{number}", model=model.name, action=action, by="ann@desk", reason="new prices", at_us=0, **changes
+    )
+    return HeardRequest(request, (1_000, number))
+
+
+def test_an_operator_gets_a_run_at_once_above_cooldown_and_hold(shop: Shop) -> None:
+    triggers, sent = consumer(shop, model)
+    triggers.run_ended(ended("r1", 30, 3_000))
+    triggers.tick(day(31))
+    assert sent.requests() == []
+    triggers.hear(wish(0))
+    triggers.answer(day(31) + MINUTE)
+    (asked,) = sent.requests()
+    record = sent.records()[-1]
+    assert (asked.rule, asked.reason) == ("operator", "asked by ann@desk: new prices")
+    assert (record.kind, record.operator, record.state.request) == ("asked", wish(0).request, asked.request_id)
+    triggers.hear(wish(1))
+    triggers.answer(day(31) + 2 * MINUTE)
+    assert len(sent.requests()) == 1
+    assert sent.records()[-1].reason == (f"asked by ann@desk: new prices, but run {asked.request_id} is not finished")
+
+
+def test_an_operator_that_does_not_lift_a_pin_gets_no_run(tmp_path: Path) -> None:
+    scene = Shop(tmp_path)
+    for event in (published("live", 1, expects=None), rolled_back("pin", 1)):
+        scene.model_events.append(msgspec.structs.replace(event, model=model.name))
+    triggers, sent = consumer(scene, model)
+    triggers.hear(wish(0))
+    triggers.hear(wish(1, lift_pin=True))
+    triggers.answer(day(20))
+    assert [(record.decision is not None and record.decision.fired) for record in sent.records()] == [False, True]
+    assert [request.lifts for request in sent.requests()] == ["pin"]
+
+
+def test_a_request_that_was_answered_is_not_answered_again_after_a_restart(shop: Shop) -> None:
+    triggers, sent = consumer(shop, model)
+    heard = [wish(0), wish(1, "reset"), wish(2)]
+    for each in heard[:2]:
+        triggers.hear(each)
+    triggers.answer(day(20))
+    again, after = consumer(shop, model)
+    again.restore(sent.records(), [])
+    for each in heard:
+        again.hear(each)
+    again.answer(day(21))
+    assert [record.operator for record in after.records()] == [heard[2].request]
+
+
+def test_a_reset_ends_a_hold_and_an_open_run_and_the_run_keeps_its_name(shop: Shop) -> None:
+    triggers, sent = consumer(shop, model)
+    triggers.tick(day(20))
+    triggers.hear(wish(0, "reset"))
+    triggers.tick(day(20) + MINUTE)
+    assert [record.kind for record in sent.records()] == ["evaluated", "reset", "evaluated"]
+    first, again = sent.requests()
+    assert first.request_id == again.request_id
+    triggers.run_ended(msgspec.structs.replace(ended(first.request_id, 20, 3_000), outcome="refused"))
+    triggers.tick(day(21))
+    assert sent.records()[-1].decision.rule == "cooldown"  # type: ignore[union-attr]
+    triggers.hear(wish(1, "reset"))
+    triggers.tick(day(21) + MINUTE)
+    assert sent.records()[-1].decision.rule == "first"  # type: ignore[union-attr]
+    assert sent.records()[-1].decision.fired  # type: ignore[union-attr]
+
+
+def test_a_decision_on_a_wish_is_the_same_when_it_is_judged_again(shop: Shop) -> None:
+    triggers, sent = consumer(shop, model)
+    triggers.hear(wish(0))
+    triggers.answer(day(20))
+    found = sent.records()[-1].decision
+    assert found is not None
+    again = model.policy.judge(found.state, found.t_us, found.inputs)
+    assert msgspec.structs.replace(again, after=found.after) == found
 
 
 def test_a_rule_that_raises_holds_up_no_other_model_and_is_on_record(shop: Shop) -> None:

@@ -60,7 +60,7 @@ class ControlTopics:
         """All of them."""
         return (
             self.observations, self.decisions, self.retrain_requests, self.runs, self.models, self.model_acks,
-            self.control, self.exclusions, self.definitions, self.vectors, self.predictions,
+            self.control, self.exclusions, self.definitions, self.vectors, self.predictions, self.operator_requests,
         )  # fmt: skip
 
     @property
@@ -82,6 +82,11 @@ class ControlTopics:
     def runs(self) -> str:
         """The results of runs."""
         return self._topic("runs")
+
+    @property
+    def operator_requests(self) -> str:
+        """What a person, or a program, tells the trainers to do."""
+        return self._topic("operator-requests")
 
     @property
     def models(self) -> str:

@@ -42,6 +42,7 @@ def run(settings: Settings, project: Project, *, seed: int) -> None:
         namespace=settings.namespace,
         signing=signing(settings),
         tick_us=0 if settings.clock == "control" else duration_us(settings.tick),
+        stream_clock=settings.clock == "stream",
         options=RunOptions(seed, trusted=settings.trusted_types),
         metrics_host=settings.metrics_host,
         metrics_port=settings.trainer_metrics_port,

@@ -23,6 +23,8 @@ class DecisionChanges:
     def wanted(self, record: DecisionRecord) -> bool:
         """Return whether a record has to be written: it says something new, or the last one is an hour old."""
         t_us, said = self._written.get(record.model, (0, None))
+        if record.kind in {"asked", "reset"}:
+            return True
         return said is None or record.t_us >= t_us + EVERY_US or said != _said(record)
 
     def written(self, record: DecisionRecord) -> None:

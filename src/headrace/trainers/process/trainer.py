@@ -31,15 +31,20 @@ from headrace.models.mlflow_registry import MlflowRegistry
 from headrace.models.publication_signing import UNSIGNED, PublicationSigning
 from headrace.trainers.data.exclusions import KafkaExclusions
 from headrace.trainers.process.ended_runs import EndedRuns
+from headrace.trainers.process.last_decisions import last_decisions
 from headrace.trainers.process.runner_loop import RunnerLoop
 from headrace.trainers.process.trainer_metrics import TrainerMetrics
-from headrace.trainers.process.trigger_consumer import TriggerConsumer, TriggerOptions, identity
+from headrace.trainers.process.trigger_consumer import HeardRequest, TriggerConsumer, TriggerOptions, identity
 from headrace.trainers.runs.fitting import FitPool
-from headrace.trainers.runs.messages import DecisionRecord, RunEnded, decode
+from headrace.trainers.runs.messages import RunEnded, decode
+from headrace.trainers.runs.operator_requests import OperatorRequest
+from headrace.trainers.runs.operator_requests import decode as decode_operator
 from headrace.trainers.runs.training_runner import RunOptions, TrainingRunner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from confluent_kafka import Message
 
     from headrace.trainers.definitions import Model
 
@@ -69,6 +74,7 @@ class TrainerConfig:
     namespace: str = DEFAULT_NAMESPACE
     signing: PublicationSigning = UNSIGNED
     tick_us: int = 0
+    stream_clock: bool = False
     options: RunOptions = field(default_factory=RunOptions)
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 0
@@ -81,7 +87,7 @@ class TrainerConfig:
 
 def make_topics(bootstrap_servers: str, topics: ControlTopics) -> None:
     """Make the topics of triggers and trainers. Decisions and runs are kept for ever."""
-    kept = (topics.decisions, topics.retrain_requests, topics.runs, topics.model_acks)
+    kept = (topics.decisions, topics.retrain_requests, topics.operator_requests, topics.runs, topics.model_acks)
     plans = [TopicPlan(name, 1, FOR_EVER) for name in kept]
     ensure_topics(bootstrap_servers, [*plans, TopicPlan(topics.control), TopicPlan(topics.observations)])
     ensure_topic(bootstrap_servers, topics.models)
@@ -110,18 +116,35 @@ class Trainer:
         )
         self._runs = EndedRuns(TopicTail(servers, [topics.runs], from_beginning=True))
         known = self._runs.known()
-        self._triggers.restore(_decisions(servers, topics.decisions), known)
+        names = [model.name for model in models]
+        self._triggers.restore(last_decisions(servers, topics.decisions, names).values(), known)
         self._told = len(known)
+        self._operators = TopicTail(servers, [topics.operator_requests], from_beginning=True)
         self._next_tick_us = 0
+        self._now_us: int | None = None
         self._busy = asyncio.Lock()
         self._registry: MlflowRegistry | None = None
         self._making_registry = threading.Lock()
 
     def _tick(self, t_us: int) -> None:
+        self._now_us = t_us
+        self._read_on()
+        self._triggers.tick(t_us)
+
+    def _read_on(self) -> None:
+        """Tell the triggers of the runs that have ended, and of what operators ask for."""
         for run in self._runs.known()[self._told :]:
             self._triggers.run_ended(run)  # an error leaves it for the next tick
             self._told += 1
-        self._triggers.tick(t_us)
+        for heard in readable(self._operators.drain(), _heard):
+            self._triggers.hear(heard)
+
+    def _answer(self) -> None:
+        """Answer operators now. Under an injected clock that has not ticked yet, the first tick answers them."""
+        self._read_on()
+        now_us = self._clock() if self._config.tick_us and not self._config.stream_clock else self._now_us
+        if now_us is not None:
+            self._triggers.answer(now_us)
 
     def _send(self, topic: str, key: bytes, value: bytes) -> None:
         self._producer.put(topic, key, value)
@@ -136,16 +159,22 @@ class Trainer:
             async with self._busy:
                 await asyncio.to_thread(self._tick, message.t_us)
 
-    async def on_heartbeat(self, _: WorkerReport) -> None:
-        """Called for every report of a worker. The content is not used: rules are evaluated only while workers report.
+    async def on_heartbeat(self, report: WorkerReport) -> None:
+        """Called for every report of a worker: rules are evaluated only while workers report.
 
-        The rules judge the event log. If no worker writes to it, there is nothing new to judge.
+        The rules judge the event log. If no worker writes to it, there is nothing new to judge. With a stream clock the
+        report says what time it is.
         """
-        now_us = self._clock()
-        if self._config.tick_us and now_us >= self._next_tick_us:
+        now_us = max(stream_time(report), self._now_us or 0) if self._config.stream_clock else self._clock()
+        if self._config.tick_us and now_us and now_us >= self._next_tick_us:
             self._next_tick_us = now_us + self._config.tick_us
             async with self._busy:
                 await asyncio.to_thread(self._tick, now_us)
+
+    async def on_operator(self, _: OperatorRequest) -> None:
+        """Called for every request of an operator. If it fails, the next tick answers it."""
+        async with self._busy:
+            await asyncio.to_thread(self._answer)
 
     async def on_run(self, run: RunEnded) -> None:
         """Called for the end of every run. If it fails, the next tick tells the triggers of this run."""
@@ -207,11 +236,14 @@ class Trainer:
         return RunnerLoop(config.bootstrap_servers, config.namespace, self.runners, answer, self._runs.find)
 
 
-def _decisions(bootstrap_servers: str, topic: str) -> list[DecisionRecord]:
-    tail = TopicTail(bootstrap_servers, [topic], from_beginning=True)
-    found = list(readable(tail.drain(), lambda record: decode(record.value(), DecisionRecord)))
-    tail.close()
-    return found
+def stream_time(report: WorkerReport) -> int:
+    """Return the largest clock of a view in a worker's report, or of a partition if it has no views; 0 for none."""
+    views = [view.clock_us for each in report.partitions for view in each.views.values()]
+    return max(views or [each.available_us for each in report.partitions], default=0)
+
+
+def _heard(record: Message) -> HeardRequest:
+    return HeardRequest(decode_operator(record.value()), (record.timestamp()[1], record.offset() or 0))
 
 
 def run_trainer(config: TrainerConfig, models: Sequence[Model]) -> None:
@@ -223,6 +255,7 @@ def run_trainer(config: TrainerConfig, models: Sequence[Model]) -> None:
     app = shell(f"{config.namespace}-trainer-{uuid.uuid4().hex[:8]}", config.data_dir)
     listen(app, servers, topics.control, decode_control, trainer.on_control)
     listen(app, servers, topics.observations, decode_report, trainer.on_heartbeat)
+    listen(app, servers, topics.operator_requests, decode_operator, trainer.on_operator)
     listen(app, servers, topics.runs, lambda value: decode(value, RunEnded), trainer.on_run)
     with _status_served(config, trainer.metrics):
         aliases.start()

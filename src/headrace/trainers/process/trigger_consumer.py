@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,13 +23,14 @@ from headrace.trainers.process.decision_changes import DecisionChanges
 from headrace.trainers.process.evaluations import PATIENCE_S, Backoff, Evaluations
 from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded
 from headrace.trainers.runs.provenance import code_hash
-from headrace.trainers.triggers.trigger_state import Baseline, TriggerState, after_run, with_pin, without_pin
+from headrace.trainers.triggers.trigger_state import Baseline, TriggerState, after_run, reset, with_pin, without_pin
 
 if TYPE_CHECKING:
     from headrace.event_log.event_log import EventLog
     from headrace.models.manifest import TimeSpan
     from headrace.models.model_state import ModelState
     from headrace.trainers.definitions import Model
+    from headrace.trainers.runs.operator_requests import OperatorRequest
     from headrace.trainers.triggers.evidence import Evidence
     from headrace.trainers.triggers.trigger_policy import Decision
 
@@ -51,12 +53,28 @@ class TriggerOptions:
     patience_s: float = PATIENCE_S
 
 
+class HeardRequest(NamedTuple):
+    """An operator's request, and the place of its record: its time in milliseconds, and its offset."""
+
+    request: OperatorRequest
+    place: tuple[int, int]
+
+
+class _Task(NamedTuple):
+    """What an evaluation is to find out: as of ``t_us``, without the ``excluded`` spans; for a ``wish``, if any."""
+
+    t_us: int
+    excluded: Sequence[TimeSpan]
+    wish: HeardRequest | None = None
+
+
 class _Evaluated(NamedTuple):
-    """The result of an evaluation. ``base`` is the state at its beginning."""
+    """The result of an evaluation. ``base`` is the state at its beginning, ``wish`` the operator's wish, if any."""
 
     base: TriggerState
     evidence: Evidence
     decision: Decision
+    wish: HeardRequest | None
 
 
 class TriggerConsumer:
@@ -91,32 +109,80 @@ class TriggerConsumer:
         self._held: dict[str, set[str]] = {}
         self._changes = DecisionChanges()
         self._backoff = Backoff()
+        self._wishes: dict[str, deque[HeardRequest]] = {model.name: deque() for model in models}
         self._evaluations: Evaluations[_Evaluated] = Evaluations(options.patience_s)
 
-    def restore(self, records: Sequence[DecisionRecord], runs: Sequence[RunEnded]) -> None:
-        """Continue from the last record of each model, and process the runs that have ended since then."""
+    def restore(self, records: Iterable[DecisionRecord], runs: Sequence[RunEnded]) -> None:
+        """Continue from the last record of each model, and process the runs that have ended since then.
+
+        A model without a record continues from its runs: the next decision records that.
+        """
+        recorded: set[str] = set()
         for record in records:
             if record.model in self._states:
                 self._states[record.model] = record.state
                 self._ticked_us[record.model] = max(record.t_us, self._ticked_us.get(record.model, 0))
                 self._changes.written(record)
+                recorded.add(record.model)
         for run in runs:
-            self.run_ended(run)
+            if run.model in recorded:
+                self.run_ended(run)
+            elif run.model in self._states:
+                self._states[run.model] = after_run(self._states[run.model], _baseline(run))
+
+    def hear(self, heard: HeardRequest) -> None:
+        """Called with each operator's request. The next :meth:`answer` or :meth:`tick` answers it."""
+        if heard.request.action != "cancel" and heard.request.model in self._wishes:
+            self._wishes[heard.request.model].append(heard)
 
     def tick(self, t_us: int) -> None:
         """Evaluate every model's rules at ``t_us``. A tick that was evaluated before changes nothing."""
+        self.answer(t_us)
         excluded = list(self._exclusions.in_force().values())
         for name, model in self._models.items():
             if t_us > self._ticked_us.get(name, -1) and not self._backoff.holds(name):
-                self._evaluate(model, t_us, excluded_spans(excluded, name))
+                self._evaluate(model, _Task(t_us, excluded_spans(excluded, name)))
 
-    def _evaluate(self, model: Model, t_us: int, excluded: Sequence[TimeSpan]) -> None:
+    def answer(self, t_us: int) -> None:
+        """Answer the operators' requests as of ``t_us``."""
+        for name, wishes in self._wishes.items():
+            for _ in range(len(wishes)):
+                self._answer_first(self._models[name], wishes, t_us)
+
+    def _answer_first(self, model: Model, wishes: deque[HeardRequest], t_us: int) -> None:
+        """Answer the oldest of a model's requests, unless it was answered before a restart."""
+        first, state = wishes[0], self._states[model.name]
+        if state.heard is not UNSET and first.place <= state.heard:
+            wishes.popleft()
+        elif first.request.action == "reset":
+            self._reset(model.name, first, t_us)
+            wishes.popleft()
+        else:
+            spans = excluded_spans(self._exclusions.in_force().values(), model.name)
+            self._evaluate(model, _Task(t_us, spans, first))
+
+    def _reset(self, model: str, wish: HeardRequest, t_us: int) -> None:
+        request, after = wish.request, msgspec.structs.replace(reset(self._states[model]), heard=wish.place)
+        logger.info("the triggers of a model are reset", model=model, by=request.by, reason=request.reason)
+        self._record(
+            DecisionRecord(
+                model=model,
+                kind="reset",
+                t_us=t_us,
+                reason=f"reset by {request.words}",
+                state=after,
+                operator=request,
+            )
+        )
+        self._states[model] = after
+
+    def _evaluate(self, model: Model, task: _Task) -> None:
         """Evaluate one model. Whatever its rules and its data raise is recorded, and concerns no other model."""
         state, published = self._states[model.name], self._events.state(model.name)
         try:
-            found = self._evaluations.result(model.name, partial(self._judged, model, state, published, t_us, excluded))
+            found = self._evaluations.result(model.name, partial(self._judged, model, state, published, task))
         except Exception as error:  # noqa: BLE001 - the rules and train functions of a user raise anything
-            self._failed(model.name, t_us, error)
+            self._failed(model.name, task.t_us, error)
             return
         if found is None:
             logger.warning("the evaluation of a model is slow: the others go on", model=model.name)
@@ -125,13 +191,16 @@ class TriggerConsumer:
         if found.base is state:  # else a run has ended meanwhile: the next tick judges anew
             self._decided(model.name, found)
 
-    def _judged(
-        self, model: Model, state: TriggerState, published: ModelState, t_us: int, excluded: Sequence[TimeSpan]
-    ) -> _Evaluated:
+    def _judged(self, model: Model, state: TriggerState, published: ModelState, task: _Task) -> _Evaluated:
         """Measure and judge. It runs in a thread of its own, and changes nothing."""
-        evidence = self._logs[model.name].evidence(t_us, published.version, excluded)
-        seen = _as_published(state, published, t_us, evidence.matured_labels)
-        return _Evaluated(state, evidence, model.policy.evaluate(seen, evidence, self._codes[model.name]))
+        evidence = self._logs[model.name].evidence(task.t_us, published.version, task.excluded)
+        seen = _as_published(state, published, task.t_us, evidence.matured_labels)
+        if task.wish is None:
+            return _Evaluated(state, evidence, model.policy.evaluate(seen, evidence, self._codes[model.name]), None)
+        asked = task.wish.request
+        decision = model.policy.ask(seen, evidence, words=asked.words, lift_pin=asked.lift_pin)
+        after = msgspec.structs.replace(decision.after, heard=task.wish.place)
+        return _Evaluated(state, evidence, msgspec.structs.replace(decision, after=after), task.wish)
 
     def _decided(self, model: str, found: _Evaluated) -> None:
         decision = found.decision
@@ -140,16 +209,20 @@ class TriggerConsumer:
         self._record(
             DecisionRecord(
                 model=model,
-                kind="evaluated",
+                kind="evaluated" if found.wish is None else "asked",
                 t_us=decision.t_us,
                 reason=decision.reason,
                 state=decision.after,
                 decision=decision,
+                operator=UNSET if found.wish is None else found.wish.request,
             )
         )
         self._name_waiting(model, found.evidence)
         self._states[model] = decision.after  # only after it was sent: otherwise it is sent again
-        self._ticked_us[model] = decision.t_us
+        if found.wish is None:
+            self._ticked_us[model] = decision.t_us
+        else:
+            self._wishes[model].popleft()
 
     def _failed(self, model: str, t_us: int, error: Exception) -> None:
         """Log and record an error of one model. A store that does not answer says nothing of the model."""
@@ -189,14 +262,7 @@ class TriggerConsumer:
         state = self._states.get(run.model)
         if state is None:
             return
-        baseline = Baseline(
-            run=run.request_id,
-            outcome=run.outcome,
-            t_us=run.t_us,
-            matured_labels=run.matured_labels,
-            code=run.code if run.outcome == "failed" else UNSET,
-        )
-        after = after_run(state, baseline)
+        after = after_run(state, _baseline(run))
         if after is state:  # it is known, or older than the baseline
             return
         self._record(
@@ -222,6 +288,16 @@ def identity(model: Model, trusted: Sequence[str] = ()) -> str:
     """Return another text if the train function, the model's definition, or the ``trusted`` types have changed."""
     content = msgspec.json.encode([model.spec.version, code_hash(model.train), sorted(trusted)])
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _baseline(run: RunEnded) -> Baseline:
+    return Baseline(
+        run=run.request_id,
+        outcome=run.outcome,
+        t_us=run.t_us,
+        matured_labels=run.matured_labels,
+        code=run.code if run.outcome == "failed" else UNSET,
+    )
 
 
 def _as_published(state: TriggerState, model: ModelState, t_us: int, matured_labels: int) -> TriggerState:

@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 from headrace.base.times import Instant
 from headrace.bus import message
 from headrace.bus.message import Int64
+from headrace.trainers.runs.operator_requests import OperatorRequest
 from headrace.trainers.triggers.trigger_policy import Decision
 from headrace.trainers.triggers.trigger_state import RunOutcome, TriggerState
 
@@ -19,16 +20,18 @@ FORMAT = 1
 class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One record on the topic ``decisions``, keyed by model: an evaluation, an error of it, or the end of a run.
 
-    ``state`` is the state of the triggers after it. After a restart they continue from the last record.
+    Or the answer to an ``operator``: to a wish for a run (``asked``), or for a ``reset``. ``state`` is the state of the
+    triggers after it. After a restart they continue from the last record.
     """
 
     model: str
-    kind: Literal["evaluated", "finished", "error"]
+    kind: Literal["evaluated", "finished", "error", "asked", "reset"]
     t_us: Instant
     reason: str
     state: TriggerState
     decision: Decision | None = None
     run: str | None = None
+    operator: OperatorRequest | UnsetType = UNSET
     format: int = FORMAT
 
 

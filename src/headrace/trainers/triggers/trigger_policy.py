@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from headrace.trainers.triggers.evidence import Evidence
 
 FIRST = "first"
+OPERATOR = "operator"
 _SHARE_AFTER_REFUSAL = 4
 
 
@@ -92,10 +93,22 @@ class TriggerPolicy:
             inputs["rules"] = self.rule.measure(evidence)
         return self.judge(state, evidence.t_us, inputs)
 
+    def ask(self, state: TriggerState, evidence: Evidence, *, words: str, lift_pin: bool) -> Decision:
+        """Decide on a person's wish for a run at once: ``words`` are who and why.
+
+        Only an open run stands above it, and a pin that it does not lift.
+        """
+        operator = {"words": words, "lift_pin": lift_pin}
+        inputs = {"matured_labels": evidence.matured_labels, OPERATOR: operator, **as_inputs(evidence.waiting)}
+        return self.judge(state, evidence.t_us, inputs)
+
     def judge(self, state: TriggerState, t_us: int, inputs: dict[str, Any]) -> Decision:
         """The decision that these inputs lead to. It is always the same, so a record can be judged again."""
         counted = as_counted(state, inputs)
-        verdicts = [self._hold(counted, t_us, inputs) or self._first(inputs)]
+        if OPERATOR in inputs:
+            verdicts = [_wished(state, **inputs[OPERATOR])]
+        else:
+            verdicts = [self._hold(counted, t_us, inputs) or self._first(inputs)]
         if "rules" in inputs:
             verdicts = self.rule.judge(counted, t_us, inputs["rules"])
         own = verdicts[0]
@@ -137,6 +150,8 @@ class TriggerPolicy:
 
     def _hold_after(self, baseline: Baseline, t_us: int, inputs: dict[str, Any]) -> RuleVerdict | None:
         day = f"{utc_datetime(baseline.t_us):%Y-%m-%d}"
+        if baseline.released is not UNSET:
+            return None  # a person said so
         if baseline.code is not UNSET and inputs.get("code", baseline.code) != baseline.code:
             return None  # it failed with other code
         waited = t_us - baseline.cooldown_from_us
@@ -152,6 +167,15 @@ class TriggerPolicy:
             reason = f"the run of {day} was {baseline.outcome}: {new:,} of {need:,} matured labels before asking again"
             return _held("after_refusal", reason, new / need)
         return None
+
+
+def _wished(state: TriggerState, words: str, *, lift_pin: bool) -> RuleVerdict:
+    """The verdict on a person's wish for a run."""
+    if state.request is not None:
+        return _held(OPERATOR, f"asked by {words}, but run {state.request} is not finished", 0.0)
+    if state.pin is not None and not lift_pin:
+        return _held(OPERATOR, f"asked by {words}, but a version is pinned, and the request does not lift the pin", 0.0)
+    return RuleVerdict(rule=OPERATOR, fired=True, reason=f"asked by {words}", progress=1.0)
 
 
 def _after(state: TriggerState, t_us: int, verdicts: list[RuleVerdict], request: str | None) -> TriggerState:

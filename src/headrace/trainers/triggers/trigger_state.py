@@ -20,7 +20,8 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     """The last finished run: its end in event time, and the number of matured labels then.
 
     ``judged_us`` is set after a postponed run: the time of the run before it, or 0 if there was none. The cooldown
-    counts from there. ``code`` is the identity of the code and the configuration with which a run failed.
+    counts from there. ``code`` is the identity of the code and the configuration with which a run failed. ``released``
+    is set by a person: then the run holds no rule up.
     """
 
     run: str
@@ -29,6 +30,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     matured_labels: Int64
     judged_us: Instant | UnsetType = UNSET
     code: str | UnsetType = UNSET
+    released: bool | UnsetType = UNSET
 
     @property
     def cooldown_from_us(self) -> int:
@@ -49,7 +51,8 @@ class TriggerState(msgspec.Struct, frozen=True, kw_only=True):
 
     ``live`` says whether a version is live. ``request`` is the id of an unfinished run. ``disarmed`` are the rules with
     hysteresis that asked and have not calmed down. ``asked_day`` is the day of the last request, counted since the
-    epoch, and ``asked_count`` the number of requests on it.
+    epoch, and ``asked_count`` the number of requests on it. ``heard`` is the place of the last operator's request that
+    was answered: the time of its record in milliseconds, and its offset.
     """
 
     baseline: Baseline | None = None
@@ -59,6 +62,7 @@ class TriggerState(msgspec.Struct, frozen=True, kw_only=True):
     disarmed: tuple[str, ...] = ()
     asked_day: Int64 = 0
     asked_count: Int64 = 0
+    heard: tuple[Int64, Int64] | UnsetType = UNSET
 
     @property
     def baseline_labels(self) -> int:
@@ -141,6 +145,12 @@ def as_counted(state: TriggerState, inputs: Mapping[str, Any]) -> TriggerState:
 
 def _is_old(state: TriggerState, run: Baseline) -> bool:
     return run.run != state.request and run.t_us <= state.baseline_t_us
+
+
+def reset(state: TriggerState) -> TriggerState:
+    """Return the state without an open run and without a hold. Labels and time count from the same run as before."""
+    baseline = None if state.baseline is None else msgspec.structs.replace(state.baseline, released=True)
+    return msgspec.structs.replace(state, baseline=baseline, request=None, disarmed=(), asked_count=0)
 
 
 def with_pin(state: TriggerState, event: str, t_us: int, matured_labels: int) -> TriggerState:

@@ -1,0 +1,92 @@
+"""Reads the last decision record of each model: the end of the topic, not years of records."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from headrace.bus.unreadable_records import readable
+from headrace.bus.watermarks import Watermarks
+from headrace.errors import BusUnavailableError
+from headrace.trainers.runs.messages import DecisionRecord, decode
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from confluent_kafka import Consumer, Message
+
+_FIRST, _MOST = 1_000, 64_000
+"""The records that are read at first, and at most at once."""
+_BACK_MS = 86_400_000
+_SILENT_S = 30.0
+
+
+def last_decisions(servers: str, topic: str, models: Collection[str]) -> dict[str, DecisionRecord]:
+    """Return the last record of each of these models.
+
+    A model is looked for in the last day of the topic, which ends with its newest record: rules that are evaluated have
+    a record an hour. Raises BusUnavailableError.
+    """
+    from confluent_kafka import Consumer, KafkaException  # noqa: PLC0415
+
+    found: dict[str, DecisionRecord] = {}
+    options = {
+        "bootstrap.servers": servers,
+        "log_level": 2,  # connections come and go: what matters is raised or returned
+        "group.id": "headrace-last-decisions",  # never joined: the partitions are assigned by hand
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "auto.offset.reset": "error",
+        "fetch.wait.max.ms": 100,
+    }
+    try:
+        with closing(Consumer(options)) as consumer, closing(Watermarks(servers)) as marks:
+            for partition in consumer.list_topics(topic, _SILENT_S).topics[topic].partitions:
+                begins, ends = marks.offsets(topic, partition)
+                found |= _last_of_partition(consumer, topic, partition, (begins, ends), set(models) - set(found))
+    except KafkaException as error:
+        raise BusUnavailableError(f"topic {topic!r} at {servers} cannot be read: {error}") from error
+    return found
+
+
+def _last_of_partition(
+    consumer: Consumer, topic: str, partition: int, offsets: tuple[int, int], wanted: set[str]
+) -> dict[str, DecisionRecord]:
+    """Read from the end of a partition towards its beginning, in steps that grow."""
+    begins, until = offsets
+    found: dict[str, DecisionRecord] = {}
+    size, newest_ms = _FIRST, None
+    while until > begins and wanted - set(found):
+        start = max(begins, until - size)
+        records = _between(consumer, topic, partition, start, until)
+        decoded = list(readable(records, lambda record: decode(record.value(), DecisionRecord)))
+        for each in reversed(decoded):
+            if each.model in wanted:
+                found.setdefault(each.model, each)
+        if records:
+            newest_ms = newest_ms or records[-1].timestamp()[1]
+            if records[0].timestamp()[1] < newest_ms - _BACK_MS:
+                break
+        until, size = start, min(size * 4, _MOST)
+    return found
+
+
+def _between(consumer: Consumer, topic: str, partition: int, start: int, until: int) -> list[Message]:
+    """Return the records with offsets from ``start`` to below ``until``. Raises KafkaException."""
+    from confluent_kafka import KafkaError, KafkaException, TopicPartition  # noqa: PLC0415
+
+    consumer.assign([TopicPartition(topic, partition, start)])
+    records: list[Message] = []
+    heard = time.monotonic()
+    while time.monotonic() < heard + _SILENT_S:
+        for message in consumer.consume(1_000, 0.1):
+            error, heard = message.error(), time.monotonic()
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's name
+                raise KafkaException(error)
+            if error is not None or (message.offset() or 0) >= until:
+                return records
+            records.append(message)
+        if records and (records[-1].offset() or 0) >= until - 1:
+            return records
+    raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001 - librdkafka's name for it

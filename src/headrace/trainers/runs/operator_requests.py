@@ -1,0 +1,43 @@
+"""The messages with which a person, or any program, tells the trainers what to do with a model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from headrace.base.times import Instant
+from headrace.bus import message
+
+FORMAT = 1
+OperatorAction = Literal["train", "reset", "cancel"]
+
+
+class OperatorRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One request on ``headrace.operator-requests``, keyed by model. ``id`` is any new text.
+
+    ``action`` is what is asked for: a run at once (``train``), triggers without a hold and an open run (``reset``), or
+    the end of the run ``request_id`` (``cancel``). ``by`` says who asks, ``reason`` why. With ``lift_pin`` a run is
+    asked for although a version is pinned, and may replace it.
+    """
+
+    id: str
+    model: str
+    action: OperatorAction
+    by: str
+    reason: str
+    at_us: Instant
+    lift_pin: bool = False
+    request_id: str | UnsetType = UNSET
+    format: int = FORMAT
+
+    @property
+    def words(self) -> str:
+        """Who asks, and why."""
+        return f"{self.by}: {self.reason}" if self.reason else self.by
+
+
+def decode(data: bytes | None) -> OperatorRequest:
+    """Return the request in these bytes. Raises CodecError, and NewerFormatError for one of a later release."""
+    return message.decode(data, OperatorRequest, FORMAT, "an operator's request")
