@@ -63,8 +63,9 @@ class RegistryPlace:
 class TrainerConfig:
     """The settings of a trainer: the places of its servers and data, and the options of its runs.
 
-    ``tick_us`` is the time on the wall clock between two evaluations of the rules; with 0 they are evaluated only at
-    the ticks on the control topic. ``metrics_port`` 0: neither metrics nor probes.
+    ``tick_us`` is the time between two evaluations of the rules, on the wall clock or with ``stream_clock`` on the
+    largest clock of a partition; with 0 they are evaluated only at the ticks on the control topic. ``metrics_port`` 0:
+    neither metrics nor probes.
     """
 
     bootstrap_servers: str

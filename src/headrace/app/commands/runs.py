@@ -1,0 +1,111 @@
+"""`headrace runs`: the training runs of the models, and the end of one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headrace.app.processes.connections import kafka_for_command
+from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, ModelFilter, RedisUrl, settings_from
+from headrace.app.terminal.tables import print_details, print_json, print_list
+
+if TYPE_CHECKING:
+    from headrace.app.project.settings import Settings
+    from headrace.trainers.runs.messages import RetrainRequest, RunEnded
+
+RunArgument = Annotated[str, typer.Argument(metavar="ID", help="The run, as `headrace runs list` shows it.")]
+_LISTED = ("id", "model", "asked_at", "cause", "outcome", "version", "reason")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    runs = typer.Typer(no_args_is_help=True, help="The training runs: list, show, cancel.")
+    runs.command("list")(list_runs)
+    runs.command("show")(show)
+    runs.command("cancel")(cancel)
+    app.add_typer(runs, name="runs")
+
+
+def list_runs(
+    model: ModelFilter = None,
+    json: JsonOption = False,
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """List the runs that were asked for, the newest last: what asked, and how they ended."""
+    from headrace.app import operators
+
+    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    requests, ends = _read(settings)
+    ids = sorted({*requests, *ends}, key=lambda id_: (requests.get(id_) or ends[id_]).t_us)
+    rows = [operators.summarize_run(requests.get(id_), ends.get(id_)) for id_ in ids]
+    rows = [row for row in rows if model in {None, row["model"]}]
+    print_list(_LISTED, rows, json=json, if_empty="no run was asked for yet")
+
+
+def show(
+    run: RunArgument,
+    json: JsonOption = False,
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Show one run: what asked for it and why, how it ended, the gate's report, and how long each step took."""
+    import msgspec
+
+    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    requests, ends = _read(settings)
+    request, end = _find(run, requests, ends)
+    found: dict[str, Any] = {"asked": msgspec.to_builtins(request), "ended": msgspec.to_builtins(end)}
+    if json:
+        print_json(found)
+    else:
+        print_details(found)
+
+
+def cancel(
+    run: RunArgument,
+    *,
+    reason: Annotated[str, typer.Option(help="Why; it is kept with the run.")],
+    by: Annotated[str | None, typer.Option(help="Who asks (default: user@host).")] = None,
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """End a run that is under way or waits: it fails, and its reason says who cancelled it and why.
+
+    A run that has published its version already is not undone: `headrace models rollback` is for that.
+    """
+    from headrace.app import operators
+    from headrace.errors import TerminalError
+
+    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    requests, ends = _read(settings)
+    request, end = _find(run, requests, ends)
+    if request is None or end is not None:
+        raise TerminalError(f"run {run} has ended: {'' if end is None else end.outcome}")
+    with kafka_for_command(settings) as servers:
+        operators.send(
+            servers, settings.topics, operators.new_request(request.model, "cancel", by, reason, request_id=run)
+        )
+    typer.echo(f"the trainer is told to end run {run}: `headrace runs show {run}` says how it ended")
+
+
+def _read(settings: Settings) -> tuple[dict[str, RetrainRequest], dict[str, RunEnded]]:
+    from headrace.app import operators
+
+    with kafka_for_command(settings) as servers:
+        return operators.requested_runs(servers, settings.topics), operators.ended_runs(servers, settings.topics)
+
+
+def _find(
+    run: str, requests: dict[str, RetrainRequest], ends: dict[str, RunEnded]
+) -> tuple[RetrainRequest | None, RunEnded | None]:
+    """Return the request and the end of a run. Raises TerminalError if there is none."""
+    from headrace.errors import TerminalError
+
+    if run not in requests and run not in ends:
+        raise TerminalError(f"no run has the id {run!r}: `headrace runs list` shows all")
+    return requests.get(run), ends.get(run)

@@ -1,0 +1,126 @@
+"""`headrace triggers`: why a model is trained again or not, and triggers without a hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headrace.app.processes.connections import kafka_for_command
+from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
+from headrace.app.terminal.tables import print_details, print_json, print_list
+
+if TYPE_CHECKING:
+    from headrace.app.project.settings import Settings
+    from headrace.trainers.definitions import Model
+
+ModelArgument = Annotated[str, typer.Argument(help="The model.")]
+_LISTED = ("model", "decided_at", "rule", "progress", "reason")
+_DIFFERS = 1
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    triggers = typer.Typer(no_args_is_help=True, help="Why a model is trained again, or not: list, explain, replay, reset.")
+    triggers.command("list")(list_triggers)
+    triggers.command("explain")(explain)
+    triggers.command("replay")(replay)
+    triggers.command("reset")(reset)
+    app.add_typer(triggers, name="triggers")
+
+
+def list_triggers(
+    json: JsonOption = False,
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """List the last decision on each model: the rule that fired, is nearest to firing, or holds the others up."""
+    from headrace.app import operators
+    from headrace.app.project.project import load_project
+
+    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    models = load_project(settings).models
+    with kafka_for_command(settings) as servers:
+        last = operators.last_records(servers, settings.topics, sorted(models))
+    rows = [operators.summarize_triggers(models[name], last.get(name)) for name in sorted(models)]
+    print_list(_LISTED, rows, json=json, if_empty="the project has no models")
+
+
+def explain(
+    model: ModelArgument,
+    json: JsonOption = False,
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Show the state of a model's triggers, and of each rule how far it is from firing and since when."""
+    from headrace.app import operators
+
+    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    chosen = _model(settings, model)
+    with kafka_for_command(settings) as servers:
+        found = operators.explain(chosen, operators.history(servers, settings.topics, model))
+    if json:
+        print_json(found)
+    else:
+        print_details(found)
+
+
+def replay(
+    model: ModelArgument,
+    json: JsonOption = False,
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """Judge all recorded decisions on a model again, with its rules of now. Exit code 1 if one is another.
+
+    If the rules were not changed since, there are no differences.
+    """
+    from headrace.app import operators
+
+    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    chosen = _model(settings, model)
+    with kafka_for_command(settings) as servers:
+        found = operators.replay(chosen, operators.history(servers, settings.topics, model))
+    if json:
+        print_json(found)
+    else:
+        typer.echo(f"{found['decisions']:,} decisions judged again, {len(found['differences']):,} differences")
+        print_list(("t", "then", "now"), found["differences"], json=False, if_empty="every verdict is the same")
+    if found["differences"]:
+        raise typer.Exit(_DIFFERS)
+
+
+def reset(
+    model: ModelArgument,
+    *,
+    reason: Annotated[str, typer.Option(help="Why; it is kept with the decision.")],
+    by: Annotated[str | None, typer.Option(help="Who asks (default: user@host).")] = None,
+    json: JsonOption = False,
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+    redis_url: RedisUrl = None,
+) -> None:
+    """End what holds a model's rules up: cooldown, hold after a failed or refused run, hysteresis, and an open run.
+
+    Labels and time are counted from the same run as before. A pin stays: `headrace models unpin` ends it.
+    """
+    from headrace.app import operators
+
+    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    request = operators.new_request(_model(settings, model).name, "reset", by, reason)
+    with kafka_for_command(settings) as servers:
+        answer = operators.answered(servers, settings.topics, request)
+    if json:
+        print_json({"model": model, "reason": answer.reason})
+    else:
+        typer.echo(f"the triggers of {model} are free: {answer.reason}")
+
+
+def _model(settings: Settings, name: str) -> Model:
+    from headrace.app import operators
+    from headrace.app.project.project import load_project
+
+    return operators.chosen_model(load_project(settings).models, name)

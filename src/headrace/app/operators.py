@@ -1,0 +1,240 @@
+"""What a person sees of triggers and runs, and how a person tells the trainers what to do."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+import time
+import uuid
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any
+
+from headrace.base.times import utc_datetime, wall_clock
+from headrace.errors import TerminalError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from headrace.bus.control_topics import ControlTopics
+    from headrace.trainers.definitions import Model
+    from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded
+    from headrace.trainers.runs.operator_requests import OperatorRequest
+    from headrace.trainers.triggers.trigger_state import TriggerState
+
+ANSWER_S = 30.0
+"""The longest time that a command waits for a trainer's answer."""
+
+
+def who() -> str:
+    """Return the name that stands in a request: user@host."""
+    user = "unknown"
+    with suppress(OSError, KeyError, ImportError):  # no entry for the user
+        user = getpass.getuser()
+    return f"{user}@{socket.gethostname()}"
+
+
+def new_request(model: str, action: Any, by: str | None, reason: str, **more: Any) -> OperatorRequest:
+    """Return a request with an id of its own. Raises TerminalError without a reason."""
+    from headrace.trainers.runs.operator_requests import OperatorRequest
+
+    if not reason.strip():
+        raise TerminalError("--reason is empty: it is kept with the decision, so say why, such as 'new prices'")
+    return OperatorRequest(
+        id=uuid.uuid4().hex, model=model, action=action, by=by or who(), reason=reason, at_us=wall_clock(), **more
+    )
+
+
+def chosen_model(models: Mapping[str, Model], name: str) -> Model:
+    """Return the project's model of this name. Raises TerminalError, which lists the models."""
+    if name not in models:
+        raise TerminalError(f"the project has no model {name!r}; it has {sorted(models)}")
+    return models[name]
+
+
+def send(servers: str, topics: ControlTopics, request: OperatorRequest) -> None:
+    """Send a request, and return when Kafka has it. Raises BusUnavailableError."""
+    import msgspec
+
+    from headrace.bus.producer import EventProducer
+    from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics
+
+    ensure_topics(servers, [TopicPlan(topics.operator_requests, 1, FOR_EVER)])
+    producer = EventProducer(servers)
+    producer.put(topics.operator_requests, request.model.encode(), msgspec.json.encode(request))
+    producer.flush()
+
+
+def answered(servers: str, topics: ControlTopics, request: OperatorRequest) -> DecisionRecord:
+    """Send a request and return the trainer's answer.
+
+    Raises UnavailableError if none comes: the request is kept, and the next trainer answers it.
+    """
+    from headrace.bus.tail import TopicTail
+    from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics
+
+    ensure_topics(servers, [TopicPlan(topics.decisions, 1, FOR_EVER)])
+    with closing(TopicTail(servers, [topics.decisions], from_beginning=False)) as tail:
+        send(servers, topics, request)
+        until = time.monotonic() + ANSWER_S
+        while time.monotonic() < until:
+            for record in _decoded(tail.poll(0.2)):
+                if record.operator and record.operator.id == request.id:
+                    return record
+    message = (
+        f"no trainer has answered request {request.id} on {topics.operator_requests} within {ANSWER_S:.0f} s: it is kept, "
+        "and the next trainer answers it. Is `headrace trainer` running?"
+    )
+    raise UnavailableError(message)
+
+
+def _decoded(records: Iterable[Any]) -> list[DecisionRecord]:
+    from headrace.bus.unreadable_records import readable
+    from headrace.trainers.runs.messages import DecisionRecord, decode
+
+    return list(readable(records, lambda record: decode(record.value(), DecisionRecord)))
+
+
+def history(servers: str, topics: ControlTopics, model: str) -> list[DecisionRecord]:
+    """Return all decision records of a model, the oldest first. Raises BusUnavailableError."""
+    return [record for record in _decoded(_all(servers, topics.decisions)) if record.model == model]
+
+
+def _all(servers: str, topic: str) -> list[Any]:
+    from headrace.bus.tail import TopicTail
+
+    with closing(TopicTail(servers, [topic], from_beginning=True)) as tail:
+        return tail.drain()
+
+
+def last_records(servers: str, topics: ControlTopics, models: Sequence[str]) -> dict[str, DecisionRecord]:
+    """Return the last decision record of each model."""
+    from headrace.trainers.process.last_decisions import last_decisions
+
+    return last_decisions(servers, topics.decisions, models)
+
+
+def ended_runs(servers: str, topics: ControlTopics) -> dict[str, RunEnded]:
+    """Return the ends of runs by the id of their request, the oldest first."""
+    from headrace.bus.unreadable_records import readable
+    from headrace.trainers.runs.messages import RunEnded, decode
+
+    found: dict[str, RunEnded] = {}
+    for run in readable(_all(servers, topics.runs), lambda record: decode(record.value(), RunEnded)):
+        found.setdefault(run.request_id, run)
+    return found
+
+
+def requested_runs(servers: str, topics: ControlTopics) -> dict[str, RetrainRequest]:
+    """Return the requests for runs by their id, the oldest first."""
+    from headrace.bus.unreadable_records import readable
+    from headrace.trainers.runs.messages import RetrainRequest, decode
+
+    found: dict[str, RetrainRequest] = {}
+    records = _all(servers, topics.retrain_requests)
+    for request in readable(records, lambda record: decode(record.value(), RetrainRequest)):
+        found.setdefault(request.request_id, request)
+    return found
+
+
+def summarize_run(request: RetrainRequest | None, end: RunEnded | None) -> dict[str, Any]:
+    """Return the line of a run: what asked for it and how it ended."""
+    known = request or end
+    assert known is not None  # noqa: S101 - one of them is there
+    return {
+        "id": known.request_id,
+        "model": known.model,
+        "asked_at": said_time(known.t_us),
+        "cause": known.rule,
+        "outcome": "not ended" if end is None else end.outcome,
+        "version": None if end is None else end.version,
+        "reason": known.reason if end is None else end.reason,
+    }
+
+
+def summarize_triggers(model: Model, record: DecisionRecord | None) -> dict[str, Any]:
+    """Return the line of a model's triggers."""
+    if record is None:
+        return {"model": model.name, "decided_at": None, "rule": None, "progress": None, "reason": "no decision yet"}
+    decision = record.decision
+    progress = None if decision is None else round(decision.progress, 3)
+    return {
+        "model": model.name,
+        "decided_at": said_time(record.t_us),
+        "rule": record.kind if decision is None else decision.rule,
+        "progress": progress,
+        "reason": record.reason,
+    }
+
+
+def explain(model: Model, records: Sequence[DecisionRecord]) -> dict[str, Any]:
+    """Return the state of a model's triggers and of each rule: since when, how far, and what would have to happen.
+
+    ``records`` are all of the model, the oldest first.
+    """
+    if not records:
+        return {"model": model.name, "reason": "no decision yet: is `headrace trainer` running, and do workers report?"}
+    last = records[-1]
+    decided = next((record for record in reversed(records) if record.decision is not None), None)
+    verdicts = [] if decided is None or decided.decision is None else decided.decision.verdicts
+    return {
+        "model": model.name,
+        "decided_at": said_time(last.t_us),
+        "now": last.reason,
+        "since": said_time(_since(records)),
+        "state": _said_state(last.state),
+        "rules": [
+            {
+                "rule": verdict.rule,
+                "fired": verdict.fired,
+                "armed": verdict.armed,
+                "progress": round(verdict.progress, 3),
+                "reason": verdict.reason,
+            }
+            for verdict in verdicts
+        ],
+        "inputs": {} if decided is None or decided.decision is None else decided.decision.inputs,
+    }
+
+
+def _since(records: Sequence[DecisionRecord]) -> int:
+    """Return the time of the first of the newest records that have the same rule in front."""
+    since = records[-1].t_us
+    for record in reversed(records):
+        if _front(record) != _front(records[-1]):
+            break
+        since = record.t_us
+    return since
+
+
+def _front(record: DecisionRecord) -> tuple[str, str, bool]:
+    decision = record.decision
+    return (record.kind, "", False) if decision is None else (record.kind, decision.rule, decision.fired)
+
+
+def _said_state(state: TriggerState) -> dict[str, Any]:
+    return {
+        "a version is live": state.live,
+        "open run": state.request,
+        "labels and time count since": state.labels_since,
+        "pinned since": None if state.pin is None else said_time(state.pin.t_us),
+        "disarmed": ", ".join(state.disarmed) or None,
+    }
+
+
+def replay(model: Model, records: Sequence[DecisionRecord]) -> dict[str, Any]:
+    """Judge the recorded inputs of a model again with its rules of now, and return the differences."""
+    judged = [record for record in records if record.decision is not None]
+    differences = []
+    for record in judged:
+        then = record.decision
+        assert then is not None  # noqa: S101 - chosen above
+        now = model.policy.judge(then.state, then.t_us, then.inputs)
+        if (now.fired, now.rule, now.reason, now.verdicts) != (then.fired, then.rule, then.reason, then.verdicts):
+            differences.append({"t": said_time(record.t_us), "then": then.reason, "now": now.reason})
+    return {"model": model.name, "decisions": len(judged), "differences": differences}
+
+
+def said_time(t_us: int) -> str:
+    """Return a time as text, to the second."""
+    return utc_datetime(t_us - t_us % 1_000_000).isoformat().replace("+00:00", "Z")
+
