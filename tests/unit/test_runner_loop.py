@@ -14,6 +14,8 @@ from headrace.trainers.process.runner_loop import RunnerLoop
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from confluent_kafka import Consumer, Message
 
     from headrace.trainers.runs.training_runner import TrainingRunner
@@ -63,6 +65,10 @@ class Failing:
     run = __call__
 
 
+def runners(runner: Failing) -> Callable[[], dict[str, TrainingRunner]]:
+    return lambda: {"m": cast("TrainingRunner", runner)}
+
+
 def test_a_stop_gives_a_run_up_and_its_request_is_taken_again() -> None:
     began, ends = threading.Event(), threading.Event()
 
@@ -75,8 +81,10 @@ def test_a_stop_gives_a_run_up_and_its_request_is_taken_again() -> None:
     group, answered = Group(), Failing(0)
     loop = RunnerLoop("127.0.0.1:1", "g", dict, cast("Any", answered))
     with ThreadPoolExecutor(2) as pool:
-        runners = {"m": cast("TrainingRunner", Endless())}
-        taking = pool.submit(loop._take, cast("Consumer", group), pool, runners, cast("Message", Request()))
+        runner = cast("TrainingRunner", Endless())
+        taking = pool.submit(
+            loop._take, cast("Consumer", group), pool, lambda: {"m": runner}, cast("Message", Request())
+        )
         assert began.wait(10)
         loop.stop()
         with pytest.raises(StoppingError, match="request r was not answered"):
@@ -94,11 +102,10 @@ def test_a_request_that_was_answered_gets_the_same_answer_without_a_run() -> Non
             raise unread.pop()
         return known.get(request_id)
 
-    loop = RunnerLoop("127.0.0.1:1", "g", dict, said.append, ended)
+    loop = RunnerLoop("127.0.0.1:1", "g", dict, said.append, ended=ended)
     with ThreadPoolExecutor(1) as pool:
-        runners = {"m": cast("TrainingRunner", runner)}
         for _ in range(2):
-            loop._take(cast("Consumer", group), pool, runners, cast("Message", Request()))
+            loop._take(cast("Consumer", group), pool, runners(runner), cast("Message", Request()))
     assert (runner.done, said, group.committed) == (0, [FINISHED, FINISHED], 2)
 
 
@@ -106,6 +113,5 @@ def test_a_run_waits_for_what_does_not_answer_and_is_answered_once() -> None:
     runner, answer, group = Failing(2), Failing(1), Group()
     loop = RunnerLoop("127.0.0.1:1", "g", dict, cast("Any", answer))
     with ThreadPoolExecutor(1) as pool:
-        runners = {"m": cast("TrainingRunner", runner)}
-        loop._take(cast("Consumer", group), pool, runners, cast("Message", Request()))
+        loop._take(cast("Consumer", group), pool, runners(runner), cast("Message", Request()))
     assert (runner.done, answer.done, group.committed) == (1, 1, 1)

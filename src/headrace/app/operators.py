@@ -81,8 +81,8 @@ def answered(servers: str, topics: ControlTopics, request: OperatorRequest) -> D
                 if record.operator and record.operator.id == request.id:
                     return record
     message = (
-        f"no trainer has answered request {request.id} on {topics.operator_requests} within {ANSWER_S:.0f} s: it is kept, "
-        "and the next trainer answers it. Is `headrace trainer` running?"
+        f"no trainer has answered request {request.id} on {topics.operator_requests} within {ANSWER_S:.0f} s: it is "
+        "kept, and the next trainer answers it. Is `headrace trainer` running?"
     )
     raise UnavailableError(message)
 
@@ -237,4 +237,3 @@ def replay(model: Model, records: Sequence[DecisionRecord]) -> dict[str, Any]:
 def said_time(t_us: int) -> str:
     """Return a time as text, to the second."""
     return utc_datetime(t_us - t_us % 1_000_000).isoformat().replace("+00:00", "Z")
-

@@ -93,6 +93,21 @@ def ensure_topics(bootstrap_servers: str, plans: Iterable[TopicPlan], *, timeout
         time.sleep(_METADATA_POLL_S)
 
 
+def grow_topic(bootstrap_servers: str, topic: str, partitions: int, *, timeout_s: float = 30.0) -> None:
+    """Give a topic so many partitions, if it has fewer. Raises BusUnavailableError."""
+    from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415
+    from confluent_kafka.admin import NewPartitions  # noqa: PLC0415
+
+    client = admin(bootstrap_servers)
+    if incarnations(client, [topic])[topic].partitions >= partitions:
+        return
+    try:
+        client.create_partitions([NewPartitions(topic, partitions)])[topic].result(timeout_s)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.INVALID_PARTITIONS:  # another process has grown it
+            raise _unanswered(f"topic {topic!r} cannot be given {partitions} partitions", error) from error
+
+
 def _known_topics(client: AdminClient, timeout_s: float) -> set[str]:
     """Return the topics that have partitions with a leader. Raises BusUnavailableError."""
     from confluent_kafka import KafkaException  # noqa: PLC0415

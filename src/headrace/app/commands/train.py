@@ -48,7 +48,9 @@ def train(
     if json:
         print_json({"asked": asked, "request": answer.state.request, "reason": answer.reason})
     elif asked:
-        typer.echo(f"run {answer.state.request} is asked for: `headrace runs show {answer.state.request}` says how it ends")
+        typer.echo(
+            f"run {answer.state.request} is asked for: `headrace runs show {answer.state.request}` says how it ends"
+        )
     else:
         typer.echo(f"no run: {answer.reason}")
     if not asked:

@@ -21,7 +21,9 @@ _DIFFERS = 1
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    triggers = typer.Typer(no_args_is_help=True, help="Why a model is trained again, or not: list, explain, replay, reset.")
+    triggers = typer.Typer(
+        no_args_is_help=True, help="Why a model is trained again, or not: list, explain, replay, reset."
+    )
     triggers.command("list")(list_triggers)
     triggers.command("explain")(explain)
     triggers.command("replay")(replay)

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,21 +16,26 @@ from headrace.base.waiting import UntilAvailable
 from headrace.bus.control_topics import ControlTopics
 from headrace.bus.unreadable_records import readable
 from headrace.errors import StoppingError, UnavailableError
+from headrace.trainers.process.owned_partitions import OwnedPartitions
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from confluent_kafka import Consumer, Message
+    from confluent_kafka import Consumer, Message, TopicPartition
 
     from headrace.trainers.runs.training_runner import TrainingRunner
 
+    MakeRunners = Callable[[], Mapping[str, TrainingRunner]]
+
 logger = structlog.get_logger(__name__)
-_POLL_S = 0.1
+_POLL_S, _TIMEOUT_S = 0.1, 10.0
+_SESSION_MS = 6_000
+"""After so long without a sign of life a trainer's partitions go to another one: the least that brokers allow."""
 
 
 def trainers_group(namespace: str) -> str:
-    """Return the consumer group of a namespace's trainers: one of them has the requests."""
+    """Return the consumer group of a namespace's trainers: each of them has the requests of some models."""
     return f"{namespace}-trainers"
 
 
@@ -40,21 +46,26 @@ class RunnerLoop:
     and its id keeps the version single. A request that was answered before, as ``ended`` says, gets the same answer
     again without a run. If Kafka or the event log does not answer, the run waits and starts again. A request that
     cannot be read is left out. A stop does not wait for a run: the next trainer takes its request again.
+
+    The trainers of a namespace share the partitions of the topic: ``owned`` are those that the group gives to this one.
     """
 
     def __init__(
         self,
         bootstrap_servers: str,
         namespace: str,
-        runners: Callable[[], Mapping[str, TrainingRunner]],
+        runners: MakeRunners,
         answer: Callable[[RunEnded], None],
+        *,
         ended: Callable[[str], RunEnded | None] = lambda _: None,
+        owned: OwnedPartitions | None = None,
     ) -> None:
         self._servers = bootstrap_servers
         self._namespace = namespace
         self._make_runners = runners
         self._answer = answer
         self._ended = ended
+        self._owned = owned or OwnedPartitions()
         self._stopping = threading.Event()
         self._patiently = UntilAvailable(self._stopping)
         self._waiting: deque[Message] = deque()
@@ -67,20 +78,23 @@ class RunnerLoop:
         """Answer requests until stopped."""
         from confluent_kafka import Consumer  # noqa: PLC0415
 
-        runners = self._make_runners()
+        runners = cache(self._make_runners)  # it takes seconds, in which the group would wait
         consumer = Consumer(
             {
                 "bootstrap.servers": self._servers,
                 "log_level": 2,  # lost connections are normal; errors that matter are raised or returned
                 "group.id": trainers_group(self._namespace),
                 "client.id": f"{self._namespace}-trainer-{socket.gethostname()}-{os.getpid()}",
-                "group.protocol": "consumer",
+                "partition.assignment.strategy": "cooperative-sticky",
+                "session.timeout.ms": _SESSION_MS,
+                "heartbeat.interval.ms": _SESSION_MS // 4,
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,
                 "fetch.wait.max.ms": 100,  # answered at once when there is something
             }
         )
-        consumer.subscribe([ControlTopics(self._namespace).retrain_requests])
+        topic = ControlTopics(self._namespace).retrain_requests
+        consumer.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
         pool = ThreadPoolExecutor(1, thread_name_prefix="run")
         try:
             while not self._stopping.is_set():
@@ -95,17 +109,24 @@ class RunnerLoop:
             pool.shutdown(wait=False, cancel_futures=True)
             consumer.close()
 
-    def _take(
-        self, consumer: Consumer, pool: ThreadPoolExecutor, runners: Mapping[str, TrainingRunner], message: Message
-    ) -> None:
+    def _assigned(self, consumer: Consumer, places: Sequence[TopicPartition]) -> None:
+        for topic in {place.topic for place in places}:
+            partitions = len(consumer.list_topics(topic, _TIMEOUT_S).topics[topic].partitions)
+            self._owned.assigned((place.partition for place in places), partitions)
+
+    def _revoked(self, _: Consumer, places: Sequence[TopicPartition]) -> None:
+        """Leave partitions to others. A run under way goes on: its request has one version, whoever is first."""
+        lost = {place.partition for place in places}
+        self._owned.revoked(lost)
+        self._waiting = deque(each for each in self._waiting if each.partition() not in lost)
+
+    def _take(self, consumer: Consumer, pool: ThreadPoolExecutor, runners: MakeRunners, message: Message) -> None:
         for request in readable([message], lambda record: decode(record.value(), RetrainRequest)):
-            runner = runners.get(request.model)
-            if runner is not None:
-                self._answer_one(consumer, pool, runner, request)
+            self._answer_one(consumer, pool, runners, request)
         _commit(consumer, message)
 
     def _answer_one(
-        self, consumer: Consumer, pool: ThreadPoolExecutor, runner: TrainingRunner, request: RetrainRequest
+        self, consumer: Consumer, pool: ThreadPoolExecutor, runners: MakeRunners, request: RetrainRequest
     ) -> None:
         before = self._patiently(lambda: self._ended(request.request_id))
         if before is not None:
@@ -114,15 +135,22 @@ class RunnerLoop:
             return
         logger.info("run begins", request=request.request_id, rule=request.rule)
         consumer.pause(consumer.assignment())
-        finished = self._patiently(lambda: self._run(consumer, pool, runner, request))
-        logger.info("run ended", outcome=finished.outcome, reason=finished.reason, seconds=finished.seconds)
-        self._patiently(lambda: self._answer(finished))
+        finished = self._patiently(lambda: self._run(consumer, pool, runners, request))
+        if finished is not None:
+            logger.info("run ended", outcome=finished.outcome, reason=finished.reason, seconds=finished.seconds)
+            self._patiently(lambda: self._answer(finished))
         consumer.resume(consumer.assignment())
 
     def _run(
-        self, consumer: Consumer, pool: ThreadPoolExecutor, runner: TrainingRunner, request: RetrainRequest
-    ) -> RunEnded:
-        future: Future[RunEnded] = pool.submit(runner.run, request)
+        self, consumer: Consumer, pool: ThreadPoolExecutor, runners: MakeRunners, request: RetrainRequest
+    ) -> RunEnded | None:
+        """Return how the run ended; None if the project has no such model."""
+
+        def run() -> RunEnded | None:
+            runner = runners().get(request.model)
+            return None if runner is None else runner.run(request)
+
+        future: Future[RunEnded | None] = pool.submit(run)
         while not future.done():
             if self._stopping.is_set():
                 raise StoppingError(f"request {request.request_id} was not answered before the trainer stopped")

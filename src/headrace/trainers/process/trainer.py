@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import msgspec
+import structlog
 from msgspec import UNSET
 
 from headrace.base.background_loop import BackgroundLoop
@@ -20,7 +21,7 @@ from headrace.bus.faust_shell import ThreadService, listen, run_shell, shell
 from headrace.bus.process_status import serve_status
 from headrace.bus.producer import EventProducer
 from headrace.bus.tail import TopicTail
-from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics
+from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics, grow_topic
 from headrace.bus.unreadable_records import readable
 from headrace.bus.worker_report import WorkerReport
 from headrace.bus.worker_report import decode as decode_report
@@ -32,6 +33,7 @@ from headrace.models.publication_signing import UNSIGNED, PublicationSigning
 from headrace.trainers.data.exclusions import KafkaExclusions
 from headrace.trainers.process.ended_runs import EndedRuns
 from headrace.trainers.process.last_decisions import last_decisions
+from headrace.trainers.process.owned_partitions import OwnedPartitions
 from headrace.trainers.process.runner_loop import RunnerLoop
 from headrace.trainers.process.trainer_metrics import TrainerMetrics
 from headrace.trainers.process.trigger_consumer import HeardRequest, TriggerConsumer, TriggerOptions, identity
@@ -49,6 +51,11 @@ if TYPE_CHECKING:
     from headrace.trainers.definitions import Model
 
 _STOP_S = 2.0
+
+
+logger = structlog.get_logger(__name__)
+SHARES = 16
+"""The partitions of the topic of retrain requests: as many trainers at most share the models."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,7 @@ def make_topics(bootstrap_servers: str, topics: ControlTopics) -> None:
     kept = (topics.decisions, topics.retrain_requests, topics.operator_requests, topics.runs, topics.model_acks)
     plans = [TopicPlan(name, 1, FOR_EVER) for name in kept]
     ensure_topics(bootstrap_servers, [*plans, TopicPlan(topics.control), TopicPlan(topics.observations)])
+    grow_topic(bootstrap_servers, topics.retrain_requests, SHARES)
     ensure_topic(bootstrap_servers, topics.models)
 
 
@@ -105,6 +113,7 @@ class Trainer:
         self._producer = EventProducer(config.bootstrap_servers)
         servers, topics = config.bootstrap_servers, config.topics
         self.metrics = TrainerMetrics()
+        self.owned = OwnedPartitions()
         model_events = KafkaModelEventLog(servers, topics.models, signing=config.signing)
         exclusions = KafkaExclusions(servers, topics.exclusions)
         self._triggers = TriggerConsumer(
@@ -113,13 +122,12 @@ class Trainer:
             model_events,
             self._send,
             exclusions,
-            options=TriggerOptions(self.metrics.recorded, config.options.trusted),
+            options=TriggerOptions(self.metrics.recorded, config.options.trusted, owns=self.owned.has),
         )
         self._runs = EndedRuns(TopicTail(servers, [topics.runs], from_beginning=True))
-        known = self._runs.known()
-        names = [model.name for model in models]
-        self._triggers.restore(last_decisions(servers, topics.decisions, names).values(), known)
-        self._told = len(known)
+        self._told = self._passed_on = 0
+        self._mine: set[str] = set()
+        self._heard: list[HeardRequest] = []
         self._operators = TopicTail(servers, [topics.operator_requests], from_beginning=True)
         self._next_tick_us = 0
         self._now_us: int | None = None
@@ -133,12 +141,31 @@ class Trainer:
         self._triggers.tick(t_us)
 
     def _read_on(self) -> None:
-        """Tell the triggers of the runs that have ended, and of what operators ask for."""
+        """Tell the triggers of models that are new here, of runs that have ended, and of what operators ask for."""
+        self._heard += readable(self._operators.drain(), _heard)
+        self._take_over()
         for run in self._runs.known()[self._told :]:
             self._triggers.run_ended(run)  # an error leaves it for the next tick
             self._told += 1
-        for heard in readable(self._operators.drain(), _heard):
+        for heard in self._heard[self._passed_on :]:  # what was heard twice is answered once
             self._triggers.hear(heard)
+            self._passed_on += 1
+
+    def _take_over(self) -> None:
+        """Continue where the trainer has stopped that had a model before."""
+        mine = {model.name for model in self._models if self.owned.has(model.name)}
+        new = mine - self._mine
+        if new:
+            topics = self._config.topics
+            records = last_decisions(self._config.bootstrap_servers, topics.decisions, new)
+            for model in new:
+                self._triggers.forget(model)
+            self._triggers.restore(records.values(), [run for run in self._runs.known() if run.model in new])
+            for heard in self._heard:
+                if heard.request.model in new:
+                    self._triggers.hear(heard)
+            logger.info("models taken over", models=sorted(new))
+        self._mine = mine
 
     def _answer(self) -> None:
         """Answer operators now. Under an injected clock that has not ticked yet, the first tick answers them."""
@@ -167,10 +194,13 @@ class Trainer:
         report says what time it is.
         """
         now_us = max(stream_time(report), self._now_us or 0) if self._config.stream_clock else self._clock()
-        if self._config.tick_us and now_us and now_us >= self._next_tick_us:
+        if self._config.tick_us and now_us and (now_us >= self._next_tick_us or self._has_new()):
             self._next_tick_us = now_us + self._config.tick_us
             async with self._busy:
                 await asyncio.to_thread(self._tick, now_us)
+
+    def _has_new(self) -> bool:
+        return any(self.owned.has(model.name) and model.name not in self._mine for model in self._models)
 
     async def on_operator(self, _: OperatorRequest) -> None:
         """Called for every request of an operator. If it fails, the next tick answers it."""
@@ -180,7 +210,8 @@ class Trainer:
     async def on_run(self, run: RunEnded) -> None:
         """Called for the end of every run. If it fails, the next tick tells the triggers of this run."""
         async with self._busy:
-            await asyncio.to_thread(self._triggers.run_ended, run)
+            if run.model in self._mine:
+                await asyncio.to_thread(self._triggers.run_ended, run)
 
     def runners(self) -> dict[str, TrainingRunner]:
         """Make a runner for each model. It is called in the runner's thread, because MLflow takes seconds to import."""
@@ -234,7 +265,9 @@ class Trainer:
             producer.put(topic, finished.model.encode(), msgspec.json.encode(finished))
             producer.flush()
 
-        return RunnerLoop(config.bootstrap_servers, config.namespace, self.runners, answer, self._runs.find)
+        return RunnerLoop(
+            config.bootstrap_servers, config.namespace, self.runners, answer, ended=self._runs.find, owned=self.owned
+        )
 
 
 def stream_time(report: WorkerReport) -> int:

@@ -45,12 +45,13 @@ class TriggerOptions:
     """How a trainer decides. ``report`` is called with each decision, written or not.
 
     ``trusted`` are the types that the deployment's applications load. An evaluation that takes longer than
-    ``patience_s`` goes on in its thread.
+    ``patience_s`` goes on in its thread. ``owns`` says which models are this trainer's now.
     """
 
     report: Callable[[DecisionRecord], None] = lambda _: None
     trusted: Sequence[str] = ()
     patience_s: float = PATIENCE_S
+    owns: Callable[[str], bool] = lambda _: True
 
 
 class HeardRequest(NamedTuple):
@@ -105,6 +106,7 @@ class TriggerConsumer:
         self._states: dict[str, TriggerState] = {model.name: TriggerState() for model in models}
         self._ticked_us: dict[str, int] = {}
         self._report = options.report
+        self._owns = options.owns
         self._codes = {model.name: identity(model, options.trusted) for model in models}
         self._held: dict[str, set[str]] = {}
         self._changes = DecisionChanges()
@@ -132,21 +134,30 @@ class TriggerConsumer:
 
     def hear(self, heard: HeardRequest) -> None:
         """Called with each operator's request. The next :meth:`answer` or :meth:`tick` answers it."""
-        if heard.request.action != "cancel" and heard.request.model in self._wishes:
+        if heard.request.action != "cancel" and self._has(heard.request.model):
             self._wishes[heard.request.model].append(heard)
+
+    def forget(self, model: str) -> None:
+        """Called when a model comes to this trainer, before :meth:`restore`: another one has decided on it since."""
+        self._states[model] = TriggerState()
+        self._ticked_us.pop(model, None)
+        self._wishes[model].clear()
+
+    def _has(self, model: str) -> bool:
+        return model in self._models and self._owns(model)
 
     def tick(self, t_us: int) -> None:
         """Evaluate every model's rules at ``t_us``. A tick that was evaluated before changes nothing."""
         self.answer(t_us)
         excluded = list(self._exclusions.in_force().values())
         for name, model in self._models.items():
-            if t_us > self._ticked_us.get(name, -1) and not self._backoff.holds(name):
+            if self._owns(name) and t_us > self._ticked_us.get(name, -1) and not self._backoff.holds(name):
                 self._evaluate(model, _Task(t_us, excluded_spans(excluded, name)))
 
     def answer(self, t_us: int) -> None:
         """Answer the operators' requests as of ``t_us``."""
         for name, wishes in self._wishes.items():
-            for _ in range(len(wishes)):
+            for _ in range(len(wishes) if self._owns(name) else 0):
                 self._answer_first(self._models[name], wishes, t_us)
 
     def _answer_first(self, model: Model, wishes: deque[HeardRequest], t_us: int) -> None:
@@ -188,7 +199,7 @@ class TriggerConsumer:
             logger.warning("the evaluation of a model is slow: the others go on", model=model.name)
             return
         self._backoff.worked(model.name)
-        if found.base is state:  # else a run has ended meanwhile: the next tick judges anew
+        if found.base is state and self._owns(model.name):  # else a run has ended meanwhile: the next tick judges anew
             self._decided(model.name, found)
 
     def _judged(self, model: Model, state: TriggerState, published: ModelState, task: _Task) -> _Evaluated:
@@ -259,9 +270,9 @@ class TriggerConsumer:
 
     def run_ended(self, run: RunEnded) -> None:
         """Called when a run ended: it becomes the new baseline."""
-        state = self._states.get(run.model)
-        if state is None:
+        if not self._has(run.model):
             return
+        state = self._states[run.model]
         after = after_run(state, _baseline(run))
         if after is state:  # it is known, or older than the baseline
             return

@@ -1,0 +1,130 @@
+"""`headrace train`, `triggers` and `runs` on real Kafka, with a trainer that answers."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from headrace.app.cli import build
+from headrace.bus.control_topics import ControlTopics
+from headrace.bus.producer import EventProducer
+from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics
+from headrace.errors import TerminalError, UnavailableError
+from headrace.trainers.process.last_decisions import last_decisions
+from headrace.trainers.process.trainer import RegistryPlace, Trainer, TrainerConfig, make_topics
+from headrace.trainers.runs.messages import DecisionRecord, RunEnded
+from headrace.trainers.triggers.trigger_state import TriggerState
+from tests.support.orders_model import TOML, Shop, day, model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+run = CliRunner()
+
+
+@pytest.fixture
+def servers(services: Any, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Kafka's address, which the commands find in their environment, with the project of the model."""
+    (tmp_path / "headrace.toml").write_text(TOML)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEADRACE_BOOTSTRAP_SERVERS", services.bootstrap_servers)
+    monkeypatch.setenv("HEADRACE_REDIS_URL", services.redis_url)
+    monkeypatch.setenv("HEADRACE_NAMESPACE", namespace)
+    make_topics(services.bootstrap_servers, ControlTopics(namespace))
+    return str(services.bootstrap_servers)
+
+
+@pytest.fixture
+def trainer(servers: str, namespace: str, tmp_path: Path) -> Iterator[Trainer]:
+    """The deciding half of a trainer. It answers operators every moment, as of day 40."""
+    Shop(tmp_path)
+    place = RegistryPlace("sqlite:///none", tmp_path.as_uri())
+    config = TrainerConfig(servers, str(tmp_path / "log"), place, str(tmp_path), namespace=namespace)
+    found, stopping = Trainer(config, [model]), threading.Event()
+    found.owned.assigned([0], 1)
+
+    def answer() -> None:
+        number = 0
+        while not stopping.wait(0.1):
+            number += 1
+            found._tick(day(20) + number * 60_000_000)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    yield found
+    stopping.set()
+    thread.join(30)
+
+
+def said(*arguments: str, code: int = 0) -> Any:
+    found = run.invoke(build(), [*arguments, "--json"])
+    assert found.exit_code == code, found.output
+    printed = re.search(r"^[\[{]\n.*^[\]}]$", found.stdout, re.DOTALL | re.MULTILINE)  # the trainer's log is there too
+    assert printed is not None, found.output
+    return json.loads(printed[0])
+
+
+def test_an_operator_asks_looks_and_resets(trainer: Trainer, servers: str, namespace: str) -> None:
+    refused = said("train", model.name, "--reason", "new prices", "--by", "ann", code=1)  # the first run is asked for
+    assert refused["reason"].startswith("asked by ann: new prices, but run returns-")
+    (listed,) = said("runs", "list")
+    assert (listed["cause"], listed["outcome"]) == ("first", "not ended")
+    ended = RunEnded(
+        request_id=listed["id"],
+        model=model.name,
+        outcome="refused",
+        reason="no",
+        rule="first",
+        t_us=day(20),
+        matured_labels=2_900,
+    )
+    producer = EventProducer(servers)
+    producer.put(ControlTopics(namespace).runs, model.name.encode(), msgspec.json.encode(ended))
+    producer.flush()
+    assert said("runs", "show", listed["id"])["ended"]["reason"] == "no"
+    asked = said("train", model.name, "--reason", "new prices", "--by", "ann")
+    assert asked["request"] != listed["id"]
+    found = said("triggers", "explain", model.name)
+    assert found["state"]["open run"] == asked["request"]
+    (row,) = said("triggers", "list")
+    assert row["model"] == model.name
+    assert said("triggers", "reset", model.name, "--reason", "again")["reason"].endswith(": again")
+    replayed = said("triggers", "replay", model.name)
+    assert replayed["decisions"] >= 3
+    assert replayed["differences"] == []
+    assert run.invoke(build(), ["runs", "list"]).stdout.count(model.name) >= 2
+    assert trainer is not None
+
+
+def test_a_request_that_no_trainer_answers_is_kept(servers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.app.operators.ANSWER_S", 0.5)
+    with pytest.raises(UnavailableError, match="it is kept, and the next trainer answers it"):
+        run.invoke(build(), ["train", model.name, "--reason", "x"], catch_exceptions=False)
+    with pytest.raises(TerminalError, match="--reason is empty"):
+        run.invoke(build(), ["train", model.name, "--reason", " "], catch_exceptions=False)
+    with pytest.raises(TerminalError, match="has no model 'other'"):
+        run.invoke(build(), ["train", "other", "--reason", "x"], catch_exceptions=False)
+    with pytest.raises(TerminalError, match="no run has the id 'x'"):
+        run.invoke(build(), ["runs", "cancel", "x", "--reason", "x"], catch_exceptions=False)
+
+
+def test_the_last_decision_of_each_model_is_read_from_the_end(services: Any, namespace: str) -> None:
+    servers, topic = services.bootstrap_servers, f"{namespace}.decisions"
+    ensure_topics(servers, [TopicPlan(topic, 1, FOR_EVER)])
+    assert last_decisions(servers, topic, ["a"]) == {}
+    producer = EventProducer(servers)
+    for number in range(30_000):
+        name = "rare" if number == 500 else "bad" if number == 7_000 else f"m{number % 7}"
+        record = DecisionRecord(model=name, kind="finished", t_us=number, reason="", state=TriggerState())
+        producer.put(topic, name.encode(), b"?" if name == "bad" else msgspec.json.encode(record))
+    producer.flush()
+    found = last_decisions(servers, topic, ["m0", "m6", "rare", "new"])
+    assert {name: record.t_us for name, record in found.items()} == {"m0": 29_995, "m6": 29_994, "rare": 500}
