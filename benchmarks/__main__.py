@@ -21,6 +21,7 @@ from . import (
     ingest,
     lookups,
     memory,
+    models,
     page,
     peers,
     profiling,
@@ -47,6 +48,7 @@ SECTIONS: dict[str, Callable[[Rig, Options], dict[str, Any]]] = {
     "feast": feast_lookups.run,
     "http": http.run,
     "training": training_sets.run,
+    "models": models.run,
     "peers": peers.run,
     "profile": profiling.run,
 }

@@ -229,6 +229,14 @@ def _http(section: Json) -> str:
     )
 
 
+def _models(section: Json) -> str:
+    head = ("models", "rows a model", "first tick s", "tick s", "RSS MiB", "decisions a day", "bytes a day", "start s")
+    names = ("models", "rows_a_model", "first_tick_s", "tick_s", "rss_mib", "decisions_a_day", "decision_bytes_a_day")
+    table = _table(head, [[*(section[name] for name in names), section["start_s"]]])
+    year = "one an hour for each model in a year"
+    return f"{table}\n\nThe start reads the end of {section['decisions']:,} decisions, {year}, and a run a week."
+
+
 PARTS: dict[str, Callable[[Json], str]] = {
     "ingest": _ingest,
     "freshness": _freshness,
@@ -240,6 +248,7 @@ PARTS: dict[str, Callable[[Json], str]] = {
     "feast": _feast,
     "http": _http,
     "training": _training,
+    "models": _models,
     "peers": _peers,
 }
 TITLES = {
@@ -253,5 +262,6 @@ TITLES = {
     "feast": "Look-ups through Feast",
     "http": "Look-ups over HTTP",
     "training": "Training sets",
+    "models": "Many models in one trainer",
     "peers": "Peers",
 }
