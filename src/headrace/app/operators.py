@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 import time
 import uuid
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from headrace.app.processes.registry_alias import whoami
 from headrace.base.times import utc_datetime, wall_clock
 from headrace.errors import TerminalError, UnavailableError
 
@@ -25,14 +24,6 @@ ANSWER_S = 30.0
 """The longest time that a command waits for a trainer's answer."""
 
 
-def who() -> str:
-    """Return the name that stands in a request: user@host."""
-    user = "unknown"
-    with suppress(OSError, KeyError, ImportError):  # no entry for the user
-        user = getpass.getuser()
-    return f"{user}@{socket.gethostname()}"
-
-
 def new_request(model: str, action: Any, by: str | None, reason: str, **more: Any) -> OperatorRequest:
     """Return a request with an id of its own. Raises TerminalError without a reason."""
     from headrace.trainers.runs.operator_requests import OperatorRequest
@@ -40,7 +31,7 @@ def new_request(model: str, action: Any, by: str | None, reason: str, **more: An
     if not reason.strip():
         raise TerminalError("--reason is empty: it is kept with the decision, so say why, such as 'new prices'")
     return OperatorRequest(
-        id=uuid.uuid4().hex, model=model, action=action, by=by or who(), reason=reason, at_us=wall_clock(), **more
+        id=uuid.uuid4().hex, model=model, action=action, by=by or whoami(), reason=reason, at_us=wall_clock(), **more
     )
 
 

@@ -9,8 +9,6 @@ import typer
 from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
 from headrace.app.terminal.tables import print_json
 
-ReasonOption = Annotated[str, typer.Option(help="Why; it is kept with the decision.")]
-ByOption = Annotated[str | None, typer.Option(help="Who asks (default: user@host).")]
 _REFUSED = 1
 
 
@@ -22,9 +20,9 @@ def register(app: typer.Typer) -> None:
 def train(
     model: Annotated[str, typer.Argument(help="The model.")],
     *,
-    reason: ReasonOption,
+    reason: Annotated[str, typer.Option(help="Why; it is kept with the decision.")],
     lift_pin: Annotated[bool, typer.Option("--lift-pin", help="Also if a version is pinned: the pin ends.")] = False,
-    by: ByOption = None,
+    by: Annotated[str | None, typer.Option(help="Who asks (default: user@host).")] = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,

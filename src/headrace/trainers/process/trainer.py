@@ -96,7 +96,7 @@ class TrainerConfig:
 def make_topics(bootstrap_servers: str, topics: ControlTopics) -> None:
     """Make the topics of triggers and trainers. Decisions and runs are kept for ever."""
     kept = (topics.decisions, topics.retrain_requests, topics.operator_requests, topics.runs, topics.model_acks)
-    plans = [TopicPlan(name, 1, FOR_EVER) for name in kept]
+    plans = [TopicPlan(name, 1, FOR_EVER) for name in (*kept, topics.models)]
     ensure_topics(bootstrap_servers, [*plans, TopicPlan(topics.control), TopicPlan(topics.observations)])
     grow_topic(bootstrap_servers, topics.retrain_requests, SHARES)
     ensure_topic(bootstrap_servers, topics.models)
