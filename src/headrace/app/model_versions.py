@@ -303,7 +303,7 @@ _OF_ITS_OWN = frozenset({
 
 def _comparable(told_: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in told_.items() if name not in _OF_ITS_OWN}
-    pins = {each["topic"]: {"topic_id": each["topic_id"], **each["offsets"]} for each in told_["data"]["topics"]}
+    pins = {pin["topic"]: {"topic_id": pin["topic_id"], **pin["offsets"]} for pin in told_["data"]["topics"]}
     gate = {name: value for name, value in told_["gate"].items() if name != "metrics"}  # they are in `metrics`, flat
     return found | {"data": {**told_["data"], "topics": pins}, "gate": gate}
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _LISTED = ("model", "version", "status", "published_at", "cause", "gate", "run", "pinned")  # the rest: JSON and `show`
 _ByOption = Annotated[str | None, typer.Option("--by", help="Who decides (default: user@host); kept in the event.")]
-_ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in the event.")]
+WhyOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in the event.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -176,7 +176,7 @@ def live_at(
 def promote(
     version: VersionArgument,
     *,
-    reason: _ReasonOption,
+    reason: WhyOption,
     by: _ByOption = None,
     model: ModelChoice = None,
     json: JsonOption = False,
@@ -196,7 +196,7 @@ def promote(
 
 def pin(
     *,
-    reason: _ReasonOption,
+    reason: WhyOption,
     by: _ByOption = None,
     model: ModelChoice = None,
     json: JsonOption = False,
@@ -217,7 +217,7 @@ def pin(
 
 def unpin(
     *,
-    reason: _ReasonOption = "",
+    reason: WhyOption = "",
     by: _ByOption = None,
     model: ModelChoice = None,
     json: JsonOption = False,
@@ -235,7 +235,7 @@ def unpin(
 def rollback(
     version: Annotated[int, typer.Argument(min=1, help="The version to go back to.")],
     *,
-    reason: _ReasonOption,
+    reason: WhyOption,
     by: _ByOption = None,
     model: ModelChoice = None,
     json: JsonOption = False,
@@ -256,7 +256,7 @@ def rollback(
 def retire(
     version: VersionArgument,
     *,
-    reason: _ReasonOption,
+    reason: WhyOption,
     by: _ByOption = None,
     model: ModelChoice = None,
     json: JsonOption = False,
