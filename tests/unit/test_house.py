@@ -28,6 +28,7 @@ SMALL = {
     "__main__.py": "what `python -m headrace` runs",
     "version.py": "one number",
     "app/doctor/finding.py": "the answer of every check of the doctor",
+    "base/fork_server.py": "what a fork server imports first",
     "bus/control.py": "the messages of the demo's barriers: several rooms read them",
     "event_log/columns.py": "the columns and verdicts that every room knows",
     "features/kernel/sorting.py": "one order for the kernel and for what reads the log",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from headrace.trainers.definitions import TrainFunction
 
 _PRELOAD = [
+    "headrace.base.fork_server",  # first: it lets the fork server end with the trainer while it imports the others
     "numpy",
     "pandas",
     "sklearn.ensemble",
