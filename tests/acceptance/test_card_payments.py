@@ -147,7 +147,13 @@ def scene(services: LocalServices, namespace: str, tmp_path: Path) -> Iterator[S
     store, log = RedisOnlineStore(services.redis_url, namespace), EventLog(tmp_path / "log", namespace=namespace)
     publish_definitions(store, app.features.views, [app.features])
     plane = DataPlane(
-        PlaneConfig(services.bootstrap_servers, group=f"{namespace}-workers", worker=namespace, flush_s=0.5),
+        PlaneConfig(
+            services.bootstrap_servers,
+            group=f"{namespace}-workers",
+            worker=namespace,
+            namespace=namespace,
+            flush_s=0.5,
+        ),
         own_streams(streams, namespace),
         FixedViews([view.spec for view in app.features.views]),
         store,
@@ -196,6 +202,7 @@ def test_version_1_is_published_and_a_challenger_that_learnt_nothing_is_refused(
         scene.client,
         scene.producer,
         new_id=lambda: uuid.uuid4().hex,
+        namespace=namespace,
     )
     predictions = scene.answer(answerer)
     check_look_ups(scene, SECOND)

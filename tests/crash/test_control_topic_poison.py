@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +16,7 @@ from confluent_kafka import Producer
 
 from headrace.base.times import wall_clock
 from headrace.bus.control_topics import EVENT_LOGS, REPLAYS, ControlTopics
-from headrace.bus.tail import TopicTail
-from headrace.bus.unreadable_records import readable
+from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics
 from headrace.errors import FeaturesUnknownError
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.models.kafka_model_event_log import KafkaAcknowledgements, KafkaModelEventLog
@@ -28,7 +26,6 @@ from headrace.streams import worker
 from headrace.streams.dead_letters.replay import replay_times
 from headrace.trainers.data.exclusions import KafkaExclusions
 from headrace.trainers.process import trainer
-from headrace.trainers.runs.messages import DecisionRecord, decode
 from tests.support.crash.project import Command, ProjectScene, project_scene
 from tests.support.model_events import published
 from tests.support.waiting import eventually, until
@@ -68,7 +65,7 @@ class Told:
         self.scene, self.servers, self.sent = scene, scene.services.bootstrap_servers, 0
         store = RedisOnlineStore(scene.services.redis_url, scene.name)
         self.client = FeatureClient(store, heartbeat_bound="30s")
-        self.producer, self.topic = Producer({"bootstrap.servers": self.servers}), ControlTopics(scene.name).decisions
+        self.producer = Producer({"bootstrap.servers": self.servers})
 
     def pays(self) -> None:
         """One more payment is counted."""
@@ -84,22 +81,17 @@ class Told:
         except FeaturesUnknownError:  # the worker has just begun
             return None
 
-    def decides(self) -> None:
-        """The rules are evaluated again."""
-        since = wall_clock()
-        with closing(TopicTail(self.servers, [self.topic], from_beginning=False)) as tail:
+    def decides(self, trainer: Command) -> None:
+        """The rules are evaluated again. A decision that says nothing new is not written, so the metrics say it."""
+        since_s = wall_clock() / 1e6
+        at = "headrace_decision_timestamp_seconds"
+        until(lambda: trainer.metric(at, model=self.scene.name) > since_s, 60, trainer.output.read_text)
 
-            def decided() -> bool:
-                found = readable(tail.poll(0.2), lambda record: decode(record.value(), DecisionRecord))
-                return any(each.model == self.scene.name and each.t_us > since for each in found)
-
-            until(decided, 60, lambda: [each.output.read_text()[-3_000:] for each in self.scene.running])
-
-    def goes_on(self, *commands: Command) -> None:
+    def goes_on(self, worker: Command, trainer: Command) -> None:
         """Events are counted, decisions made, and no process has ended or fails."""
         self.pays()
-        self.decides()
-        for command in commands:
+        self.decides(trainer)
+        for command in (worker, trainer):
             assert command.is_alive, command.output.read_text()[-3_000:]
             assert command.get("readyz") == (200, "ok\n")
 
@@ -111,6 +103,7 @@ def test_poison_on_every_control_topic_stops_nobody(services: LocalServices, nam
     trainer.make_topics(servers, topics)
     KafkaExclusions(servers, topics.exclusions).close()
     replay_times(servers)
+    ensure_topics(servers, [TopicPlan(EVENT_LOGS, 1, FOR_EVER)])
     poison(servers, topics)
     with project_scene(services, namespace, tmp_path) as scene:
         running = [scene.start("worker", "--partitions", "1"), scene.start("trainer")]

@@ -163,7 +163,9 @@ class Application:
         self.refused: list[RefusedError] = []
         self.flushes = 0
         me: Any = self
-        self.answerer = Answerer(me, FeatureClient(own), me, new_id=lambda: f"v{len(self.sent)}", fallback=fallback)
+        self.answerer = Answerer(
+            me, FeatureClient(own), me, new_id=lambda: f"v{len(self.sent)}", fallback=fallback, namespace="headrace"
+        )
 
     @staticmethod
     def version(version: int, estimator: Any) -> LoadedModel:

@@ -46,7 +46,7 @@ class Scene:
         self.current = LoadedModel(1, self, event, msgspec.structs.replace(PUBLISHED, service=SERVICE))
         self.sent: list[Any] = []
         me: Any = self
-        self.answerer = Answerer(me, FeatureClient(store), me, new_id=lambda: "v")
+        self.answerer = Answerer(me, FeatureClient(store), me, new_id=lambda: "v", namespace="headrace")
 
     def predict_proba(self, frame: pd.DataFrame) -> np.ndarray:
         self.frame = frame

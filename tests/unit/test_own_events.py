@@ -121,7 +121,9 @@ class Scene:
         event = published("a", 1, expects=None)
         self.current = LoadedModel(1, self, event, msgspec.structs.replace(PUBLISHED, service=self.service))
         me: Any = self
-        self.answerer = Answerer(me, self.client, me, new_id=lambda: str(len(self.vectors)), own_event_bound="1ms")
+        self.answerer = Answerer(
+            me, self.client, me, new_id=lambda: str(len(self.vectors)), own_event_bound="1ms", namespace="headrace"
+        )
         records = PartitionRecords(
             np.arange(COUNT), np.array([epoch_us(p.paid_at) for p in PAID]), [None] * COUNT, [encode(p) for p in PAID]
         )

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
-from headrace.bus.control_topics import DEFAULT_NAMESPACE
 from headrace.errors import (
     EntityKeyError,
     HeadraceError,
@@ -106,9 +105,9 @@ class Answerer:
     """Predicts with the live version of one model, from parts that are handed in.
 
     ``subscriber`` has the version, ``features`` looks up, ``producer`` takes the log of served vectors and predictions
-    (None: nothing is logged). ``fallback`` is the answer before version 1 and for a request that cannot be predicted.
-    ``new_id`` makes the ids of vectors. ``own_event_bound`` is how long an answer waits until the request's own event
-    is counted, where the model includes it.
+    (None: nothing is logged) to the topics of the ``namespace``. ``fallback`` is the answer before version 1 and for a
+    request that cannot be predicted. ``new_id`` makes the ids of vectors. ``own_event_bound`` is how long an answer
+    waits until the request's own event is counted, where the model includes it.
     """
 
     def __init__(
@@ -117,10 +116,10 @@ class Answerer:
         features: FeatureClient,
         producer: EventProducer | None,
         *,
+        namespace: str,
         new_id: Callable[[], str],
         fallback: float | None = None,
         own_event_bound: Duration = "1s",
-        namespace: str = DEFAULT_NAMESPACE,
     ) -> None:
         self._vectors, self._predictions = vectors_of(namespace), predictions_of(namespace)
         self._subscriber = subscriber
