@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.base.times import epoch_us, utc_datetime
+from headrace.base.times import epoch_us, utc_datetime, wall_clock
 from headrace.bus.event import Event, encode
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.bus.stream import AfterEventTime, Stream, after
@@ -151,6 +151,8 @@ def test_values_in_range_follow_the_law_and_values_out_of_range_are_missing(
         scene.check(None, scene.clock + away)
         known = scene.clock > NO_CLOCK  # without an accepted row the clock is no time that a person can ask for
         scene.check((scene.clock if known else epoch_us(START)) + away, 0)
+        of_streams = FeatureClient(scene.store, clock="stream").get("risk", {"shop": "a"})
+        assert of_streams.at == utc_datetime(scene.clock if known else 0)
 
 
 def test_an_event_long_after_it_was_available_would_overrun_the_ring_and_is_rejected() -> None:
@@ -159,3 +161,23 @@ def test_an_event_long_after_it_was_available_would_overrun_the_ring_and_is_reje
         scene.fold(0, [(record_us, sale((0, 0, event, -146, 0, 1), record_us))])
     assert [(row["time_us"] - record_us) // MINUTE for row in scene.rows] == [-146, -136]
     scene.check(scene.clock, 0)
+
+
+def test_a_clock_ahead_of_the_wall_does_not_move_the_stream_clock() -> None:
+    scene, of_history, ahead = Scene("record", "wall", "0s"), epoch_us(START), wall_clock() + 23 * 60 * MINUTE
+    client = FeatureClient(scene.store, clock="stream")
+    scene.fold(0, [(of_history, sale((0, 0, 0, 0, 0, 1), of_history))])
+    assert (client.get("risk", {"shop": "a"}).at, client.get("risk", {"shop": "a"}).to_lists()[0][0]) == (START, 1)
+    scene.fold(1, [(ahead, sale((0, 0, 0, 0, 0, 1), ahead))])
+    found = client.get("risk", {"shop": "a"})
+    assert (found.at, found.statuses()["shop"]) == (START, Status.OUT_OF_RANGE)
+    assert set(found.to_lists()[0]) == {None}
+
+
+def test_the_stream_clock_is_the_walls_if_all_clocks_are_ahead_of_it() -> None:
+    scene, before = Scene("record", "wall", "0s"), wall_clock()
+    ahead = before + 23 * 60 * MINUTE
+    scene.fold(0, [(ahead, sale((0, 0, 0, 0, 0, 1), ahead))])
+    found = FeatureClient(scene.store, clock="stream").get("risk", {"shop": "a"})
+    assert utc_datetime(before) <= found.at <= utc_datetime(wall_clock())
+    assert found.statuses()["shop"] is Status.OUT_OF_RANGE

@@ -43,8 +43,9 @@ class FeatureClient:
     ``headrace.connect().features()`` makes one. Options:
 
     - ``clock`` gives t: a function that returns microseconds (default: the wall clock), or ``"stream"`` for the largest
-      partition clock that the look-up finds. If the machine's clock is behind the newest event, the newest event's time
-      is used as t. The answer carries the t that was used.
+      partition clock that the look-up finds and that is not ahead of the wall clock by more than its stream may be. If
+      the machine's clock is behind the newest event, the newest event's time is used as t. The answer carries the t
+      that was used.
     - ``heartbeat_bound="5s"``: a worker's heartbeat older than this makes values ``stale``.
     - ``service_cache="0s"``: how long the client reuses a service's list of views, and a view's version. With 0 each
       look-up reads them again, in the round trip that it takes anyway.

@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 from headrace.base.times import SECOND, Clock, duration_us, epoch_us, utc_datetime, wall_clock
-from headrace.bus.source_partition import NO_CLOCK
 from headrace.errors import DefinitionError, EntityKeyError, FeaturesUnknownError, RequestValueError
 from headrace.features.definitions.spec import read_spec
 from headrace.features.definitions.store_documents import read_service, read_view_name, view_names
@@ -193,8 +192,7 @@ class LookUp:
         if as_of_us is not None:
             return as_of_us
         if self._clock == "stream":
-            newest = max(read.clocks, default=NO_CLOCK)
-            return newest if newest > NO_CLOCK else 0
+            return read.stream_us(wall_clock())
         return read.at_us(self._clock())
 
     # -- which views -------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
-from headrace.bus.source_partition import credible_ahead_us, text_of
+from headrace.bus.source_partition import NO_CLOCK, credible_ahead_us, text_of
 from headrace.features.online.entity_key import serializer
 from headrace.features.online.field_reader import FieldOffsets, FieldReader
 from headrace.features.online.store import StoredFields
@@ -85,6 +85,20 @@ class GroupRead:
         """
         views = self._group.views
         return max([now_us, *(c for c, view in zip(self.clocks, views, strict=True) if c <= now_us + view.credible_us)])
+
+    def stream_us(self, now_us: int) -> int:
+        """Return the t of the stream clock: the largest clock of a partition of the views; 0 if there is none yet.
+
+        History is never later than now. So a partition's clock that is ahead of ``now_us``, as in :meth:`at_us`, does
+        not count. If all are, t is ``now_us``.
+        """
+        clocks, credible = [], []
+        for view, stored, of_fields in zip(self._group.views, self._stored, self._fields.clocks, strict=True):
+            of_cursors = (each.clock for snapshot in stored.snapshots.values() for each in snapshot.cursors.values())
+            own = [clock for clock in (of_fields, *of_cursors) if clock > NO_CLOCK]
+            clocks += own
+            credible += [clock for clock in own if clock <= now_us + view.credible_us]
+        return max(credible, default=now_us if clocks else 0)
 
     def answers(self, at_us: int, heartbeat_bound_us: int) -> list[ViewAnswer]:
         """Return the answer of each view at t."""
