@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from headrace.app.local.services import LocalServices
 from tests.support.redis_cluster import RedisCluster
+from tests.support.restored_logs import restored_logs  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from headrace.app.project.project import load_project
 from headrace.app.project.settings_sources import load_settings
 from headrace.base.times import epoch_us
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
-from headrace.errors import DefinitionError
+from headrace.errors import DefinitionError, FeaturesUnknownError
 from headrace.event_log.event_log import EventLog
 from headrace.event_log.log_writer import LogWriter
 from headrace.features.online.redis.redis_store import RedisOnlineStore
@@ -115,6 +116,25 @@ def test_features_list_says_how_each_feature_is_computed() -> None:
         "feature": "is_dear", "aggregate": "on demand", "window": None, "entity": None,
         "source": "price, till__amount_1h, vip", "version": rows[4]["version"], "services": "basket",
     }  # fmt: skip
+
+
+def refused(*arguments: str) -> str:
+    found = run.invoke(build(), ["features", *arguments])
+    assert isinstance(found.exception, FeaturesUnknownError), found.output
+    return str(found.exception)
+
+
+def test_features_get_says_what_there_is_in_words_of_the_command_line(
+    project: Project, services: LocalServices, namespace: str
+) -> None:
+    misspelt = refused("get", "rsik", "shop=a", "till=1")
+    assert "'rsik'" in misspelt
+    assert "the services ['basket', 'risk'] and the views ['till']" in misspelt
+    with closing(RedisOnlineStore(services.redis_url, namespace)) as store:
+        store.remove_documents(["service:risk", f"view:{project.views['till'].spec.versioned_name}"])
+    told = [refused("get", of, "shop=a", "till=1") for of in ("risk", "till")]
+    assert ["start `headrace worker`" in each for each in told] == [True, True]
+    assert "get_views" not in f"{misspelt} {told}"
 
 
 @pytest.mark.usefixtures("project")

@@ -32,9 +32,10 @@ from headrace.streams.worker import WorkerConfig
 from tests.support.orders_model import LIVE_FROM, Shop, day, model, request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("restored_logs")
 CANARY = "Canary-5f1d"
 REDIS = f"redis://worker:{CANARY}@127.0.0.1:1/0"
 ENVIRONMENT = {
@@ -44,15 +45,6 @@ ENVIRONMENT = {
     "HEADRACE_HTTP__API_KEY": CANARY,
     "HEADRACE_HTTP__TLS_KEY_PASSWORD": CANARY,
 }
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = handlers, level
-    structlog.reset_defaults()
 
 
 # -- logs --------------------------------------------------------------------------------------------------------------

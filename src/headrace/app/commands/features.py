@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from headrace.app.project.project import Project
     from headrace.app.project.settings import Settings
+    from headrace.errors import FeaturesUnknownError
     from headrace.features.definitions.service import FeatureService
     from headrace.features.definitions.view_spec import ViewSpec
     from headrace.features.online.redis.redis_store import RedisOnlineStore
@@ -76,6 +77,7 @@ def get(
 ) -> None:
     """Look up the features of an entity, as an application does: value, status and age of each."""
     from headrace.app.processes.connections import client_options
+    from headrace.errors import FeaturesUnknownError
     from headrace.serving.features import FeatureClient
 
     settings = settings_from(data_dir=data_dir, redis_url=redis_url)
@@ -83,13 +85,21 @@ def get(
     view, service = project.views.get(features), project.services.get(features)
     views = [view] if view is not None else list(project.views.values())
     with _store(settings) as store:
+        if view is None and service is None and store.get_document(f"service:{features}") is None:
+            raise _unknown(project, features)  # otherwise it is a service that another project has deployed
         client = FeatureClient(store, **client_options(settings))
         request = {} if service is None else {each.name: each.kind for each in service.request_fields}
         entity, at = _entity(views, keys, request), None if as_of is None else with_zone(as_of)
-        if view is not None and service is None:
-            found = client.get_views(f"{view.name}@{view.version}", entity, as_of=at)
-        else:
-            found = client.get(features, entity, as_of=at)
+        try:
+            if view is not None and service is None:
+                found = client.get_views(f"{view.name}@{view.version}", entity, as_of=at)
+            else:
+                found = client.get(features, entity, as_of=at)
+        except FeaturesUnknownError as error:
+            raise FeaturesUnknownError(
+                f"the project has {features!r} as it is defined now, but the online store does not: start "
+                "`headrace worker`; if one runs, see `headrace plan`, then `headrace apply`"
+            ) from error
     values, statuses, ages = found.to_dicts()[0], found.statuses(), found.ages()
     rows = [
         {
@@ -106,6 +116,15 @@ def get(
         return
     print_rows(("feature", "value", "status", "age"), rows)
     typer.echo(f"at {found.at.isoformat()}")
+
+
+def _unknown(project: Project, name: str) -> FeaturesUnknownError:
+    from headrace.errors import FeaturesUnknownError
+
+    return FeaturesUnknownError(
+        f"neither the project nor the online store has a feature service {name!r}, and the project has no such view; "
+        f"it has the services {sorted(project.services) or 'none'} and the views {sorted(project.views) or 'none'}"
+    )
 
 
 def history(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 import structlog
 
 from headrace.app.local.lock import running
+from headrace.base.background_loop import BackgroundLoop
 from headrace.base.stopping import stop_signals
 
 if TYPE_CHECKING:
@@ -27,17 +27,18 @@ def watch_addresses(settings: Settings) -> None:
     before = running(settings.data_dir)
     if before is None or (settings.bootstrap_servers and settings.redis_url):
         return
-    thread = threading.Thread(target=_watch, args=(settings, before), name="headrace-addresses", daemon=True)
-    thread.start()
 
-
-def _watch(settings: Settings, before: Addresses) -> None:
-    while not stop_signals.asked.wait(_LOOK_S):
+    def look() -> None:
+        if stop_signals.asked.is_set():  # it ends, and must not begin again
+            return
         now = running(settings.data_dir)
         if now is not None and has_moved(settings, before, now):
             logger.warning("the services have other addresses: starting anew", data_dir=str(settings.data_dir))
+            loop.stopping.set()
             stop_signals.begin_again()
-            return
+
+    loop = BackgroundLoop("addresses", look, pause_s=_LOOK_S)
+    loop.start()
 
 
 def has_moved(settings: Settings, before: Addresses, now: Addresses) -> bool:
