@@ -76,6 +76,9 @@ def cancel(
 ) -> None:
     """End a run that is under way or waits: it fails, and its reason says who cancelled it and why.
 
+    It publishes nothing, but a fit under way goes on to its end. Cooldown and hold are those of a failed run; `headrace
+    train` stands above them, and `headrace triggers reset` ends them.
+
     A run that has published its version already is not undone: `headrace models rollback` is for that.
     """
     from headrace.app import operators

@@ -10,12 +10,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING
 
+import msgspec
 import structlog
 
 from headrace.base.waiting import UntilAvailable
 from headrace.bus.control_topics import ControlTopics
 from headrace.bus.unreadable_records import readable
 from headrace.errors import StoppingError, UnavailableError
+from headrace.trainers.process.cancelled_runs import CancelledRuns
 from headrace.trainers.process.owned_partitions import OwnedPartitions
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded, decode
 
@@ -59,6 +61,7 @@ class RunnerLoop:
         *,
         ended: Callable[[str], RunEnded | None] = lambda _: None,
         owned: OwnedPartitions | None = None,
+        cancelled: CancelledRuns | None = None,
     ) -> None:
         self._servers = bootstrap_servers
         self._namespace = namespace
@@ -66,6 +69,7 @@ class RunnerLoop:
         self._answer = answer
         self._ended = ended
         self._owned = owned or OwnedPartitions()
+        self._cancelled = cancelled or CancelledRuns()
         self._stopping = threading.Event()
         self._patiently = UntilAvailable(self._stopping)
         self._waiting: deque[Message] = deque()
@@ -136,6 +140,9 @@ class RunnerLoop:
         logger.info("run begins", request=request.request_id, rule=request.rule)
         consumer.pause(consumer.assignment())
         finished = self._patiently(lambda: self._run(consumer, pool, runners, request))
+        why = self._cancelled.why(request.request_id)
+        if finished is not None and finished.outcome == "failed" and why is not None:
+            finished = msgspec.structs.replace(finished, reason=why)
         if finished is not None:
             logger.info("run ended", outcome=finished.outcome, reason=finished.reason, seconds=finished.seconds)
             self._patiently(lambda: self._answer(finished))

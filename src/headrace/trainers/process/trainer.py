@@ -31,6 +31,7 @@ from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_top
 from headrace.models.mlflow_registry import MlflowRegistry
 from headrace.models.publication_signing import UNSIGNED, PublicationSigning
 from headrace.trainers.data.exclusions import KafkaExclusions
+from headrace.trainers.process.cancelled_runs import CancellableFits, CancelledRuns
 from headrace.trainers.process.ended_runs import EndedRuns
 from headrace.trainers.process.last_decisions import last_decisions
 from headrace.trainers.process.owned_partitions import OwnedPartitions
@@ -114,6 +115,7 @@ class Trainer:
         servers, topics = config.bootstrap_servers, config.topics
         self.metrics = TrainerMetrics()
         self.owned = OwnedPartitions()
+        self._cancelled = CancelledRuns()
         model_events = KafkaModelEventLog(servers, topics.models, signing=config.signing)
         exclusions = KafkaExclusions(servers, topics.exclusions)
         self._triggers = TriggerConsumer(
@@ -142,7 +144,10 @@ class Trainer:
 
     def _read_on(self) -> None:
         """Tell the triggers of models that are new here, of runs that have ended, and of what operators ask for."""
-        self._heard += readable(self._operators.drain(), _heard)
+        asked = list(readable(self._operators.drain(), _heard))
+        self._heard += asked
+        for each in asked:
+            self._cancelled.hear(each.request)
         self._take_over()
         for run in self._runs.known()[self._told :]:
             self._triggers.run_ended(run)  # an error leaves it for the next tick
@@ -217,7 +222,7 @@ class Trainer:
         """Make a runner for each model. It is called in the runner's thread, because MLflow takes seconds to import."""
         config = self._config
         registry = self._made_registry()
-        pool = FitPool()
+        pool = CancellableFits(FitPool(), self._cancelled)
         model_events = KafkaModelEventLog(config.bootstrap_servers, config.topics.models, signing=config.signing)
         exclusions = KafkaExclusions(config.bootstrap_servers, config.topics.exclusions)
         clock = self._clock if config.tick_us else None  # an injected clock stands still during a run
@@ -266,7 +271,13 @@ class Trainer:
             producer.flush()
 
         return RunnerLoop(
-            config.bootstrap_servers, config.namespace, self.runners, answer, ended=self._runs.find, owned=self.owned
+            config.bootstrap_servers,
+            config.namespace,
+            self.runners,
+            answer,
+            ended=self._runs.find,
+            owned=self.owned,
+            cancelled=self._cancelled,
         )
 
 

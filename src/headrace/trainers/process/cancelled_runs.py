@@ -1,0 +1,53 @@
+"""The runs that a person has cancelled, and fits that end with them."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET
+
+from headrace.errors import FitError
+
+if TYPE_CHECKING:
+    from headrace.trainers.runs.fitting import FitResult, Fits, FitTask
+    from headrace.trainers.runs.operator_requests import OperatorRequest
+
+
+class CancelledRuns:
+    """The cancelled runs by the id of their request. Safe from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._why: dict[str, str] = {}
+
+    def hear(self, request: OperatorRequest) -> None:
+        """Called with each operator's request; only those that cancel a run count, the first one of a run."""
+        if request.action == "cancel" and request.request_id is not UNSET:
+            with self._lock:
+                self._why.setdefault(request.request_id, f"cancelled by {request.words}")
+
+    def why(self, request_id: str) -> str | None:
+        """Return who cancelled a run and why, None if nobody did."""
+        with self._lock:
+            return self._why.get(request_id)
+
+
+class CancellableFits:
+    """:class:`Fits` that refuse the fits of a cancelled run, and throw away what came of one that was cancelled."""
+
+    def __init__(self, fits: Fits, cancelled: CancelledRuns) -> None:
+        self._fits = fits
+        self._cancelled = cancelled
+
+    def fit(self, task: FitTask) -> FitResult:
+        """Do one fit. Raises FitError, also if the run is cancelled before or meanwhile: so it publishes nothing."""
+        self._check(task)
+        found = self._fits.fit(task)
+        self._check(task)
+        return found
+
+    def _check(self, task: FitTask) -> None:
+        why = self._cancelled.why(task.run.request_id)
+        if why is not None:
+            raise FitError(why)
