@@ -86,7 +86,7 @@ class LogClaims:
             if known.id != own.id:
                 raise OtherLogError(_other(self.namespace, who, known, own))
         holder = self.holder(own)
-        if holder not in {None, self.namespace}:
+        if holder is not None and holder != self.namespace:
             raise OtherLogError(_held(self.namespace, holder, own))
 
     def holder(self, log: LogIdentity) -> str | None:
