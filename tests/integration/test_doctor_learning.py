@@ -51,7 +51,7 @@ def ask(servers: str, topics: ControlTopics, model: str) -> None:
 def test_an_open_run_is_named_with_the_trainer_that_has_it(services: LocalServices, namespace: str) -> None:
     servers, topics = services.bootstrap_servers, ControlTopics(namespace)
     names = (topics.retrain_requests, topics.runs)
-    ensure_topics(servers, [TopicPlan(name, 1, FOR_EVER) for name in names])
+    ensure_topics(servers, [TopicPlan(name, 3, FOR_EVER) for name in names])
 
     def found() -> list[tuple[str, str]]:
         each = list(learning.examine(servers, topics, {"left", "m"}, wall_clock()))

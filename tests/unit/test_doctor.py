@@ -208,16 +208,24 @@ def asked(name: str, *, minutes: int, is_taken: bool = False) -> learning.AskedR
 def test_a_run_that_has_not_ended_is_named_with_its_trainer(
     run: learning.AskedRun, trainers: list[str], severity: str, words: str
 ) -> None:
-    (found,) = learning.check_runs([run], set(), lambda: trainers, NOW_US)
+    (found,) = learning.check_runs([run], set(), lambda: {0: trainers, 1: ["another"]}, NOW_US)
     assert (found.subject, found.severity) == ("model delay", severity)
     assert words in f"{found.found} → {found.advice}"
 
 
 def test_a_run_is_named_once_and_an_ended_one_not_at_all() -> None:
     runs = [asked("a", minutes=9), asked("b", minutes=8), asked("b", minutes=7)]
-    (found,) = learning.check_runs(runs, {"a"}, lambda: ["t"], NOW_US)
+    (found,) = learning.check_runs(runs, {"a"}, lambda: {0: ["t"]}, NOW_US)
     assert "07:52:00Z" in found.found
     assert list(learning.check_runs(runs, {"a", "b"}, lambda: pytest.fail("nobody is asked"), NOW_US)) == []
+
+
+def test_a_run_belongs_to_the_trainer_of_its_own_partition() -> None:
+    runs = [replace(asked("a", minutes=9), partition=3), asked("b", minutes=8)]
+    first, second = learning.check_runs(runs, set(), lambda: {0: ["zero"], 3: ["three"]}, NOW_US)
+    assert "trainer three has it" in first.found
+    assert "trainer zero has it" in second.found
+    assert "no trainer takes requests" in next(learning.check_runs(runs, set(), lambda: {0: ["zero"]}, NOW_US)).found
 
 
 def acknowledged(application: str, event: str, at: int, reason: str = "") -> Acknowledgement:

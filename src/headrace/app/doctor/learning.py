@@ -17,7 +17,7 @@ from headrace.trainers.process.runner_loop import trainers_group
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from confluent_kafka import Message
     from confluent_kafka.admin import AdminClient
@@ -31,11 +31,12 @@ _TIMEOUT_S = 10.0
 
 @dataclass(frozen=True)
 class AskedRun:
-    """A retrain request: when it was asked for, and whether a trainer is done with it, whatever it answered."""
+    """A retrain request: its partition, when it was asked for, and whether a trainer is done with it."""
 
     request: RetrainRequest
     at_us: int
     is_taken: bool = False
+    partition: int = 0
 
 
 def examine(servers: str, topics: ControlTopics, models: Collection[str] | None, now_us: int) -> Iterator[Finding]:
@@ -52,7 +53,7 @@ def examine(servers: str, topics: ControlTopics, models: Collection[str] | None,
     asked = records(topics.retrain_requests)
     if asked:
         trainers = _Trainers(client, topics)
-        done = trainers.done()
+        done = trainers.done({message.partition() or 0 for message in asked})
         requests = [_asked(message, done) for message in asked]
         ends = readable(records(topics.runs), lambda record: decode(record.value(), RunEnded))
         ended = {run.request_id for run in ends}
@@ -62,21 +63,27 @@ def examine(servers: str, topics: ControlTopics, models: Collection[str] | None,
     yield from check_applications(answer for answer in answers if models is None or answer.model in models)
 
 
-def _asked(message: Message, done: int) -> list[AskedRun]:
+def _asked(message: Message, done: Mapping[int, int]) -> list[AskedRun]:
+    partition, at_us = message.partition() or 0, message.timestamp()[1] * 1_000
+    is_taken = (message.offset() or 0) < done.get(partition, 0)
     found = readable([message], lambda record: decode(record.value(), RetrainRequest))
-    return [AskedRun(request, message.timestamp()[1] * 1_000, (message.offset() or 0) < done) for request in found]
+    return [AskedRun(request, at_us, is_taken, partition) for request in found]
 
 
 def check_runs(
-    asked: Iterable[AskedRun], ended: Collection[str], trainers: Callable[[], Sequence[str]], now_us: int
+    asked: Iterable[AskedRun],
+    ended: Collection[str],
+    trainers: Callable[[], Mapping[int, Sequence[str]]],
+    now_us: int,
 ) -> Iterator[Finding]:
-    """Check that every run that was asked for ends. ``trainers`` names the trainer that has the requests, if known."""
+    """Check that every run that was asked for ends. ``trainers`` names the trainer of each partition, if it has one."""
     first: dict[str, AskedRun] = {}
     for each in asked:
         if each.request.request_id not in ended:
             first.setdefault(each.request.request_id, each)
-    holders = trainers() if first else []
+    of_partitions = trainers() if first else {}
     for name, each in first.items():
+        holders = of_partitions.get(each.partition, [])
         subject = f"model {each.request.model}"
         found = f"run {name} was asked for at {_time(each.at_us)} by rule {each.request.rule!r}, and has not ended: "
         if each.is_taken:
@@ -123,35 +130,37 @@ class _Trainers:
     def __init__(self, client: AdminClient, topics: ControlTopics) -> None:
         self._client, self._group, self._topic = client, trainers_group(topics.namespace), topics.retrain_requests
 
-    def done(self) -> int:
-        """Return the offset below which requests were answered or left out; 0 if it is not known."""
+    def done(self, partitions: Collection[int]) -> dict[int, int]:
+        """Return for each partition the offset below which requests were answered or left out; 0 if it is not known."""
         from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 
-        place = TopicPartition(self._topic, 0)
+        places = [TopicPartition(self._topic, partition) for partition in sorted(partitions)]
         asked = self._client.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(self._group, [place])], request_timeout=_TIMEOUT_S
+            [ConsumerGroupTopicPartitions(self._group, places)], request_timeout=_TIMEOUT_S
         )
         try:
-            (found,) = asked[self._group].result(_TIMEOUT_S).topic_partitions
+            found = asked[self._group].result(_TIMEOUT_S).topic_partitions
         except KafkaException:  # no trainer has ever joined
-            return 0
+            return {}
         except TimeoutError as error:
             raise BusUnavailableError(f"the offsets of group {self._group!r} are not known: {error}") from error
-        return max(int(found.offset), 0)
+        return {place.partition: max(int(place.offset), 0) for place in found}
 
-    def names(self) -> list[str]:
-        """Return the trainers that have the partition of requests: at most one, unless it changes hands."""
+    def names(self) -> dict[int, list[str]]:
+        """Return the trainers of each partition of requests: at most one, unless it changes hands."""
         from confluent_kafka import KafkaException
 
+        found: dict[int, list[str]] = {}
         asked = self._client.describe_consumer_groups([self._group], request_timeout=_TIMEOUT_S)
         with suppress(KafkaException):  # no trainer has ever joined
-            members = asked[self._group].result(_TIMEOUT_S).members
-            return sorted(f"{each.client_id} at {each.host.lstrip('/')}" for each in members if self._has(each))
-        return []
+            for each in asked[self._group].result(_TIMEOUT_S).members:
+                for partition in self._partitions_of(each):
+                    found.setdefault(partition, []).append(f"{each.client_id} at {each.host.lstrip('/')}")
+        return {partition: sorted(names) for partition, names in found.items()}
 
-    def _has(self, member: object) -> bool:
+    def _partitions_of(self, member: object) -> list[int]:
         places = getattr(getattr(member, "assignment", None), "topic_partitions", None) or []
-        return any(place.topic == self._topic for place in places)
+        return [place.partition for place in places if place.topic == self._topic]
 
 
 def _time(us: int) -> str:
