@@ -55,8 +55,9 @@ def test_every_prefix_of_model_events_is_consistent(log: list[ModelEvent]) -> No
 @given(st.lists(events(), max_size=15), st.permutations(["left", "right"]))
 def test_exactly_one_of_two_publishers_against_the_same_version_wins(log: list[ModelEvent], order: list[str]) -> None:
     before = fold(log)
+    lifts = {} if before.pin is None else {"lifts": before.pin.id}
     rivals = {
-        name: published(name, 100 + i, expects=before.live_id, request_id=name)
+        name: published(name, 100 + i, expects=before.live_id, request_id=name, **lifts)
         for i, name in enumerate(["left", "right"])
     }
     after = fold([*log, *(rivals[name] for name in order)])

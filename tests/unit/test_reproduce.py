@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -32,6 +33,8 @@ from tests.support.orders_model import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from headrace.trainers.definitions import Model
 
 pytestmark = pytest.mark.slow  # a second and more for its scenes
@@ -50,7 +53,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     assert scene.runner(exclusions=exclusions).run(request("two", day(50))).version == 2
     late = [Order(10_000 + n, "shop-0", 3.0, utc_datetime(day(20) + n)) for n in range(50)]
     write(scene.log, orders, late)
-    write(scene.log, returns, [Return(each.order_id, False, utc_datetime(day(20) + n)) for n, each in enumerate(late)])
+    write(scene.log, returns, [Return(each.order_id, False, each.ordered_at + timedelta(hours=1)) for each in late])
     write(scene.log, VECTORS, [vector(each, 9.0) for each in late])
     return scene
 
@@ -129,9 +132,11 @@ def test_a_version_that_cannot_be_reproduced_says_why(shop: Shop) -> None:
         reproducer.reproduce(model, swapped, kept, at_us)
 
 
-def test_a_version_made_from_what_was_served_is_made_again_from_that(shop: Shop) -> None:
-    runner = shop.runner(SERVED)
-    finished = runner.run(request("three", day(54)))
+def test_a_version_made_from_what_was_served_is_made_again_from_that(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    assert shop.runner().run(request("one", day(LIVE_FROM))).version == 1
+    shop.serve(1, until=55)
+    finished = shop.runner(SERVED).run(request("three", day(54)))
     assert finished.gate is not None
     found = shop.registry.find(model.name, "returns-three")
     assert found is not None

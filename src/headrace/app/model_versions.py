@@ -309,7 +309,7 @@ def _comparable(told_: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _values(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each value with its path: ("data.topics.flights.0", 120)."""
+    """Yield each value with its path: ("data.topics.orders.0", 120)."""
     if not isinstance(value, dict):
         yield path, value
         return

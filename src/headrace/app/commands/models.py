@@ -186,7 +186,8 @@ def promote(
 ) -> None:
     """Make a version live, without a pin: one that waits for its approval, or any that was published.
 
-    Every application that follows the model swaps to it. A pin ends. What is in flight against another version is void.
+    Every application that follows the model swaps to it. A pin ends. A run that was judged against another version
+    publishes nothing.
     """
     from headrace.models.model_events import Promoted
 
@@ -204,7 +205,7 @@ def pin(
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Hold the live version: nothing is published over it, not even by a run in flight.
+    """Hold the live version: nothing is published over it, not even by a run under way.
 
     The pin ends with `headrace models unpin` or `promote`, or when as many new labels have come as the model's rules
     ask for. Another pin begins to count anew.

@@ -94,6 +94,7 @@ def excluded_spans(excluded: Iterable[Excluded], model: str) -> list[TimeSpan]:
 def merged(spans: Iterable[TimeSpan]) -> list[tuple[int, int]]:
     """Return the times [from, to) that the spans cover together, in order; spans that touch are one.
 
+    >>> from headrace.models.manifest import TimeSpan
     >>> halves = TimeSpan(from_us=5, to_us=9, reason="b"), TimeSpan(from_us=0, to_us=5, reason="a")
     >>> merged(halves)
     [(0, 9)]
