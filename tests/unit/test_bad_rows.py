@@ -39,7 +39,7 @@ from headrace.serving.answerer import Answerer
 from headrace.serving.features import FeatureClient
 from headrace.serving.follower import RequestFollower, RequestTail
 from headrace.serving.subscriber import LoadedModel
-from headrace.trainers.runs.fitting import predict
+from headrace.trainers.runs.fit_task import predict
 from tests.support.basket_service import AT_US, basket
 from tests.support.lookups_scene import A1, filled
 from tests.support.model_events import PUBLISHED, published

@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from msgspec import UNSET
 from sklearn.linear_model import LogisticRegression
 
 from headrace.base.times import utc_datetime
 from headrace.errors import ArtifactError, TerminalError
 from headrace.models import artifact, manifest
 from headrace.models.artifact_places import ArtifactPlaces
-from headrace.models.manifest import Manifest, TimeSpan
+from headrace.models.manifest import GitState, Manifest, TimeSpan
 from headrace.models.model_events import Published
 from headrace.trainers.data.exclusions import MemoryExclusions, exclude
-from headrace.trainers.runs.fitting import InlineFits, predict
+from headrace.trainers.runs.fit_task import predict
+from headrace.trainers.runs.fitting import InlineFits
 from headrace.trainers.runs.reproduce import Reproducer, Reproduction
 from tests.support.control_topics import VECTORS
 from tests.support.orders_model import (
@@ -104,10 +106,27 @@ def test_reproduction_names_each_difference(shop: Shop) -> None:
     found = reproduce(
         shop, 1, replace(model, train=otherwise), libraries=kept.libraries | {"numpy": "1.0", "gone": "3"}
     )
-    assert said(found).keys() == {"code", "libraries.numpy", "libraries.gone"}
+    here = {"code_modules.tests.unit", f"code_modules.{__name__}"}  # reached now, and not then
+    assert said(found).keys() == {"code", "libraries.numpy", "libraries.gone"} | here
     assert said(found)["libraries.numpy"][0] == "1.0"
     assert (found.identical, found.different_rows) == (False, found.rows)
     assert found.largest > 0
+
+
+def test_reproduction_of_an_older_manifest_compares_what_it_has(shop: Shop) -> None:
+    older: dict[str, Any] = {"code_modules": UNSET, "code_bound": UNSET, "git": UNSET}
+    assert reproduce(shop, 1, **older).differences == []
+    found = reproduce(shop, 1, replace(model, train=otherwise), **older)
+    assert said(found).keys() == {"code"}
+
+
+def test_reproduction_names_the_module_that_was_changed(shop: Shop) -> None:
+    kept = published(shop, 1)[1]
+    assert kept.code_modules is not UNSET
+    name = "tests.support.orders_model"
+    found = reproduce(shop, 1, code_modules=kept.code_modules | {name: "sha256:0"}, git=GitState(commit="0" * 40))
+    assert said(found).keys() == {f"code_modules.{name}", "git"}
+    assert said(found)["git"][0] == {"commit": "0" * 40}
 
 
 def test_reproduction_sees_a_difference_in_the_last_bit(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

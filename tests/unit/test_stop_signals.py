@@ -138,7 +138,8 @@ if not known.exists():
 FIT = """
 from datetime import UTC, datetime
 import pandas as pd
-from headrace.trainers.runs.fitting import FitPool, FitTask
+from headrace.trainers.runs.fitting import FitPool
+from headrace.trainers.runs.fit_task import FitTask
 from headrace.trainers.definitions import Run
 from tests.unit.test_stop_signals import endless
 {install}

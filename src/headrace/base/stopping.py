@@ -8,7 +8,6 @@ acknowledged either, so a restart does it again, as after kill -9.
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import multiprocessing
 import os
@@ -23,6 +22,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from headrace.base.process_tree import die_with_parent
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
@@ -32,7 +33,6 @@ GRACE_S = 8.0
 """The time after a signal in which a process stops in order. After it the process ends at once."""
 _BACKSTOP_S = 1.0
 """Sometimes no Python code runs any more, as while the interpreter ends. This much later the C library ends it."""
-_PR_SET_PDEATHSIG = 1
 _SHOWN_FRAMES = 2
 logger = structlog.get_logger(__name__)
 
@@ -132,8 +132,7 @@ def end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is None:
         return
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     threading.Thread(target=_end_after, args=(parent.sentinel,), name="headrace-parent", daemon=True).start()
 
 

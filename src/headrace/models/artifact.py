@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from headrace.base.redaction import shortened
 from headrace.base.times import SECOND, duration_us
 from headrace.errors import ArtifactError, TransientError, require
+from headrace.models.safe_types import SAFE_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,15 +72,17 @@ def load(data: bytes, trusted: Sequence[str]) -> Any:
     skops_io = require("skops.io", "serving")
     _members(data)
     try:
-        foreign = [name for name in skops_io.get_untrusted_types(data=data) if name not in set(trusted)]
+        known = {*trusted, *SAFE_TYPES}
+        unsure = skops_io.get_untrusted_types(data=data)
+        foreign = [name for name in unsure if name not in known]
         if not foreign:
-            return skops_io.loads(data, trusted=list(trusted))
+            return skops_io.loads(data, trusted=unsure)
     except (Exception, RecursionError) as error:  # hostile bytes can raise anything, anywhere
         message = f"the artifact does not load: {type(error).__name__}: {error}; publish it again from its run"
         raise ArtifactError(message) from error
     message = (
         f"the artifact holds types that this deployment does not trust: {', '.join(foreign)}; "
-        "if you reviewed them, add them to the setting `trusted_types`"
+        f"if you reviewed them, set in headrace.toml: trusted_types = {json.dumps([*trusted, *foreign])}"
     )
     raise ArtifactError(message)
 

@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from headrace.bus import message
 
@@ -32,8 +33,20 @@ class TimeSpan(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class GitState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The git commit of the project. ``diff`` is the hash of what was changed and not committed, if anything was."""
+
+    commit: str
+    diff: str | None = None
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """The inputs of a training run. Times are microseconds UTC; hashes are ``sha256:…``."""
+    """The inputs of a training run. Times are microseconds UTC; hashes are ``sha256:…``.
+
+    ``code`` is the hash of the train function's own source, ``code_modules`` has that of each module of the project
+    that it reaches, ``code_bound`` is that of the arguments bound to it. A field that an earlier release did not write
+    is left out if it says nothing.
+    """
 
     format: int = FORMAT
     model: str
@@ -54,6 +67,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     trained_to_us: int
     excluded: list[TimeSpan] = []
     params: dict[str, Any] = {}
+    code_modules: dict[str, str] | UnsetType = UNSET
+    code_bound: str | UnsetType = UNSET
+    git: GitState | UnsetType = UNSET
 
 
 def encode(manifest: Manifest) -> bytes:

@@ -1,8 +1,7 @@
-"""Checks of a model's definition: what it trains with, what a request brings, and whether it counts itself."""
+"""Checks of a model's definition: what a request brings, and whether it counts itself."""
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, get_args
 
 from headrace.errors import DefinitionError
@@ -14,21 +13,6 @@ if TYPE_CHECKING:
     from headrace.bus.event import Field
     from headrace.features.definitions.service_spec import RequestField
     from headrace.features.definitions.view import FeatureView
-
-
-def check_train(where: str, train: object) -> None:
-    """Raise DefinitionError unless ``train`` is a function that can be called as the trainer will call it."""
-    try:
-        if isinstance(train, type) or not callable(train):
-            raise TypeError  # noqa: TRY301 - one place that words it
-        inspect.signature(train).bind("X", "y", "run")
-    except (TypeError, ValueError) as error:
-        name = getattr(train, "__name__", None) or repr(train)
-        message = (
-            f"{where}: train={name} cannot be called as train(X, y, run); write a function that returns a fitted "
-            "estimator, such as: def train(X, y, run): return LogisticRegression().fit(X, y)"
-        )
-        raise DefinitionError(message) from error
 
 
 def check_own_event(model: str, topic: str, rule: OwnEventRule | None, views: Sequence[FeatureView]) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -18,8 +17,9 @@ from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.expression import Expression, kind
 from headrace.features.definitions.service import FeatureService
 from headrace.trainers.day_scores import METRICS, Metric
-from headrace.trainers.definition_checks import brings, check_own_event, check_train, described, one_of
+from headrace.trainers.definition_checks import brings, check_own_event, described, one_of
 from headrace.trainers.model_spec import MIN_HOLDOUT_DAYS, GateSpec, LabelSpec, ModelSpec
+from headrace.trainers.train_function import EstimatorTraining, Run, TrainFunction, check_train, train_name
 from headrace.trainers.triggers.evidence import DAY_US
 from headrace.trainers.triggers.hysteresis import hysteresis
 from headrace.trainers.triggers.rules import all_of, any_of, at_least, drift, performance, schedule, volume
@@ -27,7 +27,7 @@ from headrace.trainers.triggers.trigger_policy import TriggerPolicy
 from headrace.trainers.triggers.trigger_rule import expect_rules
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Sequence
 
     from headrace.features.definitions.feature_spec import OwnEventRule
     from headrace.features.definitions.view import FeatureView
@@ -42,35 +42,10 @@ SPEC_VERSION = 1
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
-@dataclass(frozen=True)
-class Run:
-    """Describes the training run to the user's ``train`` function.
-
-    Take every random choice from ``seed``, so that the run can be reproduced. ``trained_from`` and ``trained_to`` are
-    the times of the first and the last request that it is given, in UTC.
-
-    >>> from datetime import UTC, datetime
-    >>> from headrace import Run
-    >>> january = datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 2, 1, tzinfo=UTC)
-    >>> run = Run("delay", "delay-1", 7, *january)  # for a test of your own train function
-    >>> run.seed, run.trained_to - run.trained_from
-    (7, datetime.timedelta(days=31))
-    """
-
-    model: str
-    request_id: str
-    seed: int
-    trained_from: datetime
-    trained_to: datetime
-    params: Mapping[str, Any] = field(default_factory=dict)
-
-
 LearnFrom = Literal["events", "logged"]
 WhichLabel = Literal["first", "last"]
 StaleRule = Literal["leave_out", "keep"]
 GateRule = Literal["better", "not_worse"]
-TrainFunction = Callable[..., Any]
-"""Called as ``train(X: DataFrame, y: Series, run: Run)``. It returns a fitted estimator that has ``predict_proba``."""
 
 
 @dataclass(frozen=True)
@@ -194,9 +169,11 @@ class Model:
     """A model: its requests, its features, its label, its training function, and the triggers of a new training.
 
     ``requests`` is the stream of rows to predict. ``request_key`` names the field that identifies a request,
-    ``requested_at`` the field with the time of its look-up. ``train`` fits an estimator. ``first_after`` is the number
-    of matured rows that version 1 needs. ``cooldown`` is the event time between the end of a run and the next request
-    for one; ``daily_budget`` is the largest number of such requests on one day.
+    ``requested_at`` the field with the time of its look-up. ``train(X, y, run)`` returns a fitted estimator; it is a
+    function, a partial or a callable object. Or give an ``estimator``: each run clones it, sets every ``random_state``
+    that is None from its seed, and fits it. ``first_after`` is the number of matured rows that version 1 needs.
+    ``cooldown`` is the event time between the end of a run and the next request for one; ``daily_budget`` is the
+    largest number of such requests on one day.
 
     ``learn_from`` says which features later versions are trained on. ``"events"``: the features are computed from the
     event log as of each request. ``"logged"``: the vectors that were logged when they were served; rows that were never
@@ -252,7 +229,8 @@ class Model:
     requested_at: str
     features: FeatureService
     label: Label
-    train: TrainFunction
+    train: TrainFunction | None = None
+    estimator: Any = None
     triggers: TriggerRule
     gate: Gate
     request_features: Sequence[str] = ()
@@ -292,7 +270,7 @@ class Model:
         expect(where, "first_after", self.first_after, int, write="a whole number, such as 20_000")
         expect(where, "daily_budget", self.daily_budget, (int, NoneType), write="a whole number, such as 2, or None")
         expect_rules(where, "triggers", [self.triggers])
-        check_train(where, self.train)
+        check_train(where, self.train, self.estimator)
 
     def _check_requests(self) -> None:
         self._request_field("request_key", self.request_key, ("int", "str"))
@@ -354,6 +332,11 @@ class Model:
             raise DefinitionError(message)
 
     @cached_property
+    def train_function(self) -> TrainFunction:
+        """The function that a run calls: ``train``, or one that fits a clone of ``estimator``."""
+        return EstimatorTraining(self.estimator) if self.train is None else self.train
+
+    @cached_property
     def policy(self) -> TriggerPolicy:
         """The triggers with the limits around them."""
         return TriggerPolicy(self.name, self.triggers, self.first_after, duration_us(self.cooldown), self.daily_budget)
@@ -371,7 +354,7 @@ class Model:
             views=self.features.spec.views,
             request_features=tuple(self.request_features),
             label=self.label.spec,
-            train=f"{getattr(self.train, '__module__', '?')}:{getattr(self.train, '__qualname__', repr(self.train))}",
+            train=train_name(self.train_function),
             first_after=self.first_after,
             cooldown=format_duration(duration_us(self.cooldown)),
             daily_budget=self.daily_budget,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import UNSET
@@ -29,7 +27,7 @@ from headrace.models.model_events import (
 from headrace.trainers.data.manifest_parts import libraries, stream_pins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from headrace.features.definitions.feature_spec import OwnEventRule
     from headrace.models.manifest import TimeSpan
@@ -37,13 +35,22 @@ if TYPE_CHECKING:
     from headrace.models.registry import Registration
     from headrace.trainers.data.examples import Examples
     from headrace.trainers.definitions import LearnFrom, Model
+    from headrace.trainers.runs.fit_code import FitCode
     from headrace.trainers.runs.gate import GateReport
     from headrace.trainers.runs.messages import RetrainRequest
 
 
 def run_seed(request_id: str, seed: int) -> int:
     """The seed of a run's random choices. It is the same whenever the same request is taken again."""
-    return zlib.crc32(request_id.encode()) ^ seed
+    return zlib.crc32(request_id.encode()) ^ short_seed(seed)
+
+
+def short_seed(seed: int) -> int:
+    """Return a seed that fits into 32 bits, which is all that numpy and scikit-learn take. A short one stays itself."""
+    short = 0
+    while seed:
+        short, seed = short ^ seed & 0xFFFF_FFFF, seed >> 32
+    return short
 
 
 @dataclass(frozen=True)
@@ -57,9 +64,9 @@ class RunInputs:
     seed: int
 
 
-def make_manifest(made: RunInputs, data: Examples) -> Manifest:
+def make_manifest(made: RunInputs, data: Examples, fitted_with: FitCode) -> Manifest:
     """Return the manifest of a run on ``data``."""
-    model = made.model
+    model, code = made.model, fitted_with.code
     views = model.features.views
     return Manifest(
         model=model.name,
@@ -74,8 +81,11 @@ def make_manifest(made: RunInputs, data: Examples) -> Manifest:
         request_features=list(model.request_features),
         label=to_document(model.label.spec),
         seeds={"run": run_seed(made.request_id, made.seed), "gate": made.seed},
-        libraries=libraries(),
-        code=code_hash(model.train),
+        libraries=fitted_with.packages | libraries(),
+        code=code.function,
+        code_modules=code.modules or UNSET,
+        code_bound=code.bound or UNSET,
+        git=fitted_with.git or UNSET,
         trained_from_us=int(data.requested_us.min()),
         trained_to_us=int(data.requested_us.max()),
         excluded=list(made.excluded),
@@ -161,15 +171,6 @@ def metrics(report: GateReport) -> dict[str, float]:
             f"{slug}_gain_low": compared.gain_low,
         }
     return found
-
-
-def code_hash(function: Callable[..., Any]) -> str:
-    """``sha256:…`` of a function's source, or of its name if the source is not available."""
-    try:
-        source = inspect.getsource(function)
-    except (OSError, TypeError):
-        source = f"{function.__module__}.{function.__qualname__}"
-    return "sha256:" + hashlib.sha256(source.encode()).hexdigest()
 
 
 def _stored(uri: str) -> ArtifactRef:

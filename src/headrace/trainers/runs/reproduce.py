@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from headrace.bus.control_topics import DEFAULT_NAMESPACE
 from headrace.errors import TerminalError
@@ -16,17 +17,22 @@ from headrace.models import artifact
 from headrace.models.artifact_places import NO_PLACES, ArtifactPlaces
 from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.data.manifest_parts import libraries, pinned_ends
-from headrace.trainers.runs.fitting import Fits, FitTask, describe_run, predict
-from headrace.trainers.runs.provenance import code_hash
+from headrace.trainers.runs.fit_code import installed_version
+from headrace.trainers.runs.fit_task import FitTask, describe_run, predict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from headrace.models.manifest import Manifest
     from headrace.models.model_events import Published
     from headrace.trainers.data.examples import Examples
     from headrace.trainers.definitions import Model
+    from headrace.trainers.runs.fit_code import FitCode
+    from headrace.trainers.runs.fit_task import FitResult
+    from headrace.trainers.runs.fitting import Fits
+
+_ABSENT = "absent"
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -73,7 +79,8 @@ class Reproducer:
         learn_from = manifest.params.get("source", "events")
         data = ExampleBuilder(model, log).build(t_us, learn_from, excluded=manifest.excluded)
         _check_columns(data, manifest)
-        again = self._fit(model, manifest, data)
+        fitted = self._fit(model, manifest, data)
+        again = fitted.scores
         stored = self.places.read(published.artifact.uri)
         artifact.verify(stored, published.artifact.digest)
         then = predict(artifact.load(stored, self.trusted), data.frame)
@@ -85,13 +92,13 @@ class Reproducer:
             rows=len(data),
             different_rows=int(other.sum()),
             largest=float(np.abs(then - again).max(initial=0.0)),
-            differences=_differences(model, manifest, data),
+            differences=_differences(model, manifest, data, fitted.ran_on),
         )
 
-    def _fit(self, model: Model, manifest: Manifest, data: Examples) -> np.ndarray:
+    def _fit(self, model: Model, manifest: Manifest, data: Examples) -> FitResult:
         run = describe_run(model.name, manifest.request_id, manifest.seeds["run"], data)
-        task = FitTask(model.train, data.frame, data.label_series(), run, data.frame, self.trusted)
-        return self.fits.fit(task).scores
+        task = FitTask(model.train_function, data.frame, data.label_series(), run, data.frame, self.trusted)
+        return self.fits.fit(task)
 
 
 def _check_columns(data: Examples, manifest: Manifest) -> None:
@@ -106,18 +113,33 @@ def _check_columns(data: Examples, manifest: Manifest) -> None:
         raise TerminalError(message)
 
 
-def _differences(model: Model, manifest: Manifest, data: Examples) -> list[Difference]:
-    """Return everything in the manifest that is different now, with both values."""
+def _differences(model: Model, manifest: Manifest, data: Examples, ran_on: FitCode) -> list[Difference]:
+    """Return everything in the manifest that is different now, with both values. What it does not have is left out."""
     now: dict[str, Any] = {
         "rows": len(data),
         "content_hash": data.content_hash(),
-        "code": code_hash(model.train),
+        "code": ran_on.code.function,
         "service": model.features.version,
         "spec_hashes": {view.name: view.version for view in model.features.views},
         "label": to_document(model.label.spec),
     }
     then: dict[str, Any] = {name: getattr(manifest, name) for name in now}
-    installed = libraries()
-    now |= {f"libraries.{name}": installed.get(name, "not listed") for name in manifest.libraries}
-    then |= {f"libraries.{name}": version for name, version in manifest.libraries.items()}
-    return [Difference(name, then[name], now[name]) for name in now if then[name] != now[name]]
+    if manifest.code_modules is not UNSET:
+        now |= _named("code_modules", ran_on.code.modules) | {"code_bound": ran_on.code.bound}
+        then |= _named("code_modules", manifest.code_modules) | {"code_bound": manifest.code_bound or ""}
+    if manifest.git is not UNSET:
+        now["git"], then["git"] = msgspec.to_builtins(ran_on.git), msgspec.to_builtins(manifest.git)
+    listed = libraries()
+    now |= {f"libraries.{name}": listed.get(name) or _installed(name) for name in manifest.libraries}
+    then |= _named("libraries", manifest.libraries)
+    names = [*now, *(name for name in then if name not in now)]
+    pairs = [(name, then.get(name, _ABSENT), now.get(name, _ABSENT)) for name in names]
+    return [Difference(name, before, after) for name, before, after in pairs if before != after]
+
+
+def _named(group: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{group}.{name}": value for name, value in values.items()}
+
+
+def _installed(distribution: str) -> str:
+    return installed_version(distribution) or "not listed"

@@ -16,7 +16,7 @@ from headrace.errors import UnavailableError
 from headrace.models.registry import Registration, Registry, RunRecord
 from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.data.exclusions import Exclusions, MemoryExclusions, excluded_spans
-from headrace.trainers.runs.fitting import Fits, FitTask, describe_run
+from headrace.trainers.runs.fit_task import FitTask, describe_run
 from headrace.trainers.runs.holdout import (
     Challenger,
     HoldoutSplit,
@@ -26,7 +26,7 @@ from headrace.trainers.runs.holdout import (
     split_holdout,
 )
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded
-from headrace.trainers.runs.provenance import RunInputs, make_manifest, metrics, publication, run_seed
+from headrace.trainers.runs.provenance import RunInputs, make_manifest, metrics, publication, run_seed, short_seed
 from headrace.trainers.runs.version_publisher import Judged, PublicationEnd, VersionPublisher, held_by
 
 if TYPE_CHECKING:
@@ -42,8 +42,10 @@ if TYPE_CHECKING:
     from headrace.models.model_state import ModelState
     from headrace.trainers.data.examples import Examples
     from headrace.trainers.definitions import Model
-    from headrace.trainers.runs.fitting import FitResult
+    from headrace.trainers.runs.fit_task import FitResult
+    from headrace.trainers.runs.fitting import Fits
     from headrace.trainers.runs.gate import GateReport
+    from headrace.trainers.runs.run_logs import RunLogs
     from headrace.trainers.triggers.trigger_state import RunOutcome
 
 logger = structlog.get_logger(__name__)
@@ -58,12 +60,14 @@ class RunOptions:
     ``seed`` is the source of every random choice. ``looks`` are the holdout days, [first, last), that earlier runs have
     looked at. ``trusted`` are the types that this deployment's applications load: a fit with other types fails its run.
     ``clock`` gives the times of publications; without it they are those of the requests.
+    ``logs`` keeps what train functions print.
     """
 
     seed: int = 0
     looks: Sequence[tuple[int, int]] = ()
     trusted: Sequence[str] = ()
     clock: Clock | None = None
+    logs: RunLogs | None = None
 
 
 @dataclass
@@ -116,10 +120,11 @@ class TrainingRunner:
         self._publisher = VersionPublisher(model.name, model_events, registry)
         self._registry = registry
         self._fits = fits
-        self._seed = options.seed
+        self._seed = short_seed(options.seed)
         self._looks = list(options.looks)
         self._trusted = tuple(options.trusted)
         self._clock = options.clock
+        self._logs = options.logs
         self._exclusions = exclusions or MemoryExclusions()
         self._answers: dict[str, RunEnded] = {}
 
@@ -220,7 +225,9 @@ class TrainingRunner:
         request_id = run.request.request_id
         described = describe_run(self._model.name, request_id, run_seed(request_id, self._seed), training)
         rows = None if holdout is None else holdout.frame
-        return FitTask(self._model.train, training.frame, training.label_series(), described, rows, self._trusted)
+        return FitTask(
+            self._model.train_function, training.frame, training.label_series(), described, rows, self._trusted
+        )
 
     def _register(
         self, run: _DataOfRun, report: GateReport, fitted: FitResult, refitted: FitResult | None
@@ -232,7 +239,7 @@ class TrainingRunner:
                 RunRecord(
                     name=self._model.name,
                     request_id=request.request_id,
-                    manifest=make_manifest(run.inputs, run.examples),
+                    manifest=make_manifest(run.inputs, run.examples, fitted.ran_on),
                     gate=msgspec.to_builtins(report),
                     started_us=request.t_us,
                     finished_us=request.t_us,
