@@ -117,7 +117,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS, ids=range(len(PAIRS)))
-def test_what_is_bound_to_train_is_part_of_its_code(one: Any, other: Any) -> None:
+def test_arguments_bound_to_train_are_part_of_its_code(one: Any, other: Any) -> None:
     assert training_code(one).bound != training_code(other).bound
     assert training_code(one) == training_code(one)
     assert " at 0x" not in str(training_code(one))

@@ -45,6 +45,7 @@ def reproduce(
     """
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     from headrace.app import model_versions
+    from headrace.app.processes.trainer import fit_limits
     from headrace.app.project.project import load_project
     from headrace.trainers.runs.fitting import FitPool
     from headrace.trainers.runs.reproduce import Reproducer
@@ -55,7 +56,8 @@ def reproduce(
     event, published = model_versions.find_publication(states[name], version)
     definition = load_project(settings).model(name)
     places = artifact_places(settings)
-    reproducer = Reproducer(settings.event_log, FitPool(), settings.trusted_types, places, settings.namespace)
+    fits = FitPool(fit_limits(settings))
+    reproducer = Reproducer(settings.event_log, fits, settings.trusted_types, places, settings.namespace)
     manifest = model_versions.fetch_manifest(published, places)
     found = reproducer.reproduce(definition, published, manifest, event.at_us)
     _print(found, json=json)

@@ -20,9 +20,10 @@ _LISTED = ("id", "model", "asked_at", "cause", "outcome", "version", "reason")
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    runs = typer.Typer(no_args_is_help=True, help="The training runs: list, show, cancel.")
+    runs = typer.Typer(no_args_is_help=True, help="The training runs: list, show, log, cancel.")
     runs.command("list")(list_runs)
     runs.command("show")(show)
+    runs.command("log")(log)
     runs.command("cancel")(cancel)
     app.add_typer(runs, name="runs")
 
@@ -63,6 +64,21 @@ def show(
         print_json(found)
     else:
         print_details(found)
+
+
+def log(
+    run: RunArgument,
+    *,
+    data_dir: DataDir = None,
+) -> None:
+    """Print what the train function of a run printed, warned and logged, and the traceback of its error.
+
+    The log is in the data folder of the trainer that did the run.
+    """
+    from headrace.app.processes.trainer import run_log_folder
+    from headrace.trainers.runs.run_logs import run_log
+
+    typer.echo(run_log(run_log_folder(settings_from(data_dir=data_dir)), run), nl=False)
 
 
 def cancel(

@@ -10,11 +10,12 @@ import structlog
 from headrace.app.local.address_watch import watch_addresses
 from headrace.app.local.lock import make_private
 from headrace.app.processes.connections import addresses, signing
-from headrace.base.times import duration_us
+from headrace.base.times import SECOND, duration_us
 
 if TYPE_CHECKING:
     from headrace.app.project.project import Project
     from headrace.app.project.settings import Settings
+    from headrace.trainers.runs.fitting import FitLimits
 
 logger = structlog.get_logger(__name__)
 _SQLITE = "sqlite:///"
@@ -27,6 +28,7 @@ def run(settings: Settings, project: Project, *, seed: int) -> None:
     """
     logger.info("trainer starts", models=sorted(project.models))
     from headrace.trainers.process.trainer import RegistryPlace, TrainerConfig, run_trainer  # imports MLflow
+    from headrace.trainers.runs.run_logs import RunLogs
     from headrace.trainers.runs.training_runner import RunOptions
 
     servers, _ = addresses(settings)
@@ -43,11 +45,24 @@ def run(settings: Settings, project: Project, *, seed: int) -> None:
         signing=signing(settings),
         tick_us=0 if settings.clock == "control" else duration_us(settings.tick),
         stream_clock=settings.clock == "stream",
-        options=RunOptions(seed, trusted=settings.trusted_types),
+        options=RunOptions(seed, trusted=settings.trusted_types, logs=RunLogs(run_log_folder(settings))),
         metrics_host=settings.metrics_host,
         metrics_port=settings.trainer_metrics_port,
+        fit_limits=fit_limits(settings),
     )
     run_trainer(config, list(project.models.values()))
+
+
+def run_log_folder(settings: Settings) -> Path:
+    """Return the folder of the logs of training runs."""
+    return settings.data_dir / "runs"
+
+
+def fit_limits(settings: Settings) -> FitLimits:
+    """Return the limits of a fit."""
+    from headrace.trainers.runs.fitting import FitLimits
+
+    return FitLimits(duration_us(settings.trainer.fit_time) / SECOND, settings.trainer.fit_memory or 0)
 
 
 def _check_log(settings: Settings, servers: str) -> None:

@@ -96,6 +96,18 @@ class DemoSettings(BaseModel):
     )
 
 
+class TrainerSettings(BaseModel):
+    """The settings of `headrace trainer`: the limits of a fit. They hold for all processes that a fit starts."""
+
+    model_config = _STRICT
+    fit_time: DurationText = Field(default="1h", description="Longest time of a fit. After it the run fails.")
+    fit_memory: ByteSize | None = Field(
+        default=None,
+        description="Largest memory of a fit with all its processes, such as 4GiB. Beyond it the run fails. Not set: "
+        "no limit.",
+    )
+
+
 class HttpSettings(BaseModel):
     """The settings of `headrace serve`."""
 
@@ -258,6 +270,7 @@ class Settings(BaseModel):
     tick: DurationText = Field(
         default="1m", description="How often trigger rules are evaluated, on the injected clock."
     )
+    trainer: TrainerSettings = Field(default_factory=TrainerSettings, description="The trainer.")
     http: HttpSettings = Field(default_factory=HttpSettings, description="The HTTP server.")
     project: ProjectSettings = Field(default_factory=ProjectSettings, description="The modules with the definitions.")
     demo: DemoSettings = Field(default_factory=DemoSettings, description="The demo.")

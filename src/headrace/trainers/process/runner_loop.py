@@ -82,7 +82,7 @@ class RunnerLoop:
         """Answer requests until stopped."""
         from confluent_kafka import Consumer  # noqa: PLC0415
 
-        runners = cache(self._make_runners)  # it takes seconds, in which the group would wait
+        runners = cache(lambda: self._patiently(self._make_runners))  # it takes seconds, in which the group would wait
         consumer = Consumer(
             {
                 "bootstrap.servers": self._servers,

@@ -38,7 +38,7 @@ from headrace.trainers.process.owned_partitions import OwnedPartitions
 from headrace.trainers.process.runner_loop import RunnerLoop
 from headrace.trainers.process.trainer_metrics import TrainerMetrics
 from headrace.trainers.process.trigger_consumer import HeardRequest, TriggerConsumer, TriggerOptions, identity
-from headrace.trainers.runs.fitting import FitPool
+from headrace.trainers.runs.fitting import FitLimits, FitPool
 from headrace.trainers.runs.messages import RunEnded, decode
 from headrace.trainers.runs.operator_requests import OperatorRequest
 from headrace.trainers.runs.operator_requests import decode as decode_operator
@@ -87,6 +87,7 @@ class TrainerConfig:
     options: RunOptions = field(default_factory=RunOptions)
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 0
+    fit_limits: FitLimits = field(default_factory=FitLimits)
 
     @property
     def topics(self) -> ControlTopics:

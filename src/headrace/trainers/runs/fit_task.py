@@ -126,7 +126,7 @@ def _check_classes(estimator: Any, task: FitTask) -> None:
     classes = getattr(estimator, "classes_", None)
     if classes is not None and len(classes) == 1:
         message = (
-            f"the label has one class only in the rows that {type(estimator).__name__} was fitted on: {classes[0]!r}; "
+            f"the label has one class only in the rows that {type(estimator).__name__} was fitted on: {classes[0]}; "
             f"the {len(task.label):,} rows given to train have both: does it drop rows, or change labels?"
         )
         raise FitError(message)
