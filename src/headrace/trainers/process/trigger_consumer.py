@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from headrace.trainers.data.model_log import ModelLog
 from headrace.trainers.process.decision_changes import DecisionChanges
 from headrace.trainers.process.evaluations import PATIENCE_S, Backoff, Evaluations
 from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded
-from headrace.trainers.runs.provenance import code_hash
+from headrace.trainers.runs.project_code import code_identity
 from headrace.trainers.triggers.trigger_state import Baseline, TriggerState, after_run, reset, with_pin, without_pin
 
 if TYPE_CHECKING:
@@ -296,9 +295,8 @@ class TriggerConsumer:
 
 
 def identity(model: Model, trusted: Sequence[str] = ()) -> str:
-    """Return another text if the train function, the model's definition, or the ``trusted`` types have changed."""
-    content = msgspec.json.encode([model.spec.version, code_hash(model.train), sorted(trusted)])
-    return hashlib.sha256(content).hexdigest()[:16]
+    """Return another text if the model's code, its definition, an installed package or ``trusted`` has changed."""
+    return code_identity(model, sorted(trusted)).removeprefix("sha256:")[:16]
 
 
 def _baseline(run: RunEnded) -> Baseline:

@@ -15,14 +15,14 @@ import re
 import sys
 import sysconfig
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
+from importlib.metadata import distributions
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headrace.trainers.data.manifest_parts import libraries
 from headrace.trainers.train_function import EstimatorTraining, train_name
 
 if TYPE_CHECKING:
@@ -60,12 +60,17 @@ def training_code(train: TrainFunction) -> TrainingCode:
 def code_identity(model: Model, configuration: object = ()) -> str:
     """Return ``sha256:…`` of everything that decides how a run of ``model`` goes, beside its data.
 
-    It covers the definition, the code, the versions of the main packages, and ``configuration``, plain settings such as
-    the trusted types. It costs about a millisecond, because unchanged files are not read again.
+    It covers the definition, the code, the packages that were installed when this process first asked, and
+    ``configuration``, plain settings such as the trusted types. It is cheap, as unchanged files are not read again.
     """
     code = training_code(model.train_function)
-    parts = [model.version, code.function, code.modules, code.bound, libraries(), _described(configuration)]
+    parts = [model.version, code.function, code.modules, code.bound, _installed(), _described(configuration)]
     return _sha(json.dumps(parts, sort_keys=True))
+
+
+@cache
+def _installed() -> str:
+    return _sha("\n".join(sorted(f"{found.name} {found.version}" for found in distributions())))
 
 
 def _function_hash(train: TrainFunction) -> str:
