@@ -33,6 +33,7 @@
             ├── BusUnavailableError       Kafka
             │   └── TopicUnknownError         Kafka does not know the topic or partition: not yet, or not any more
             ├── OnlineStoreUnavailableError   Redis
+            ├── RegistryUnavailableError      the model registry, or the place of its artifacts
             └── OfflineStoreUnavailableError  Delta
                 └── LogDamagedError           a file of the event log cannot be read: `headrace repair` mends it
 
@@ -235,6 +236,10 @@ class TopicUnknownError(BusUnavailableError):
 
 class OnlineStoreUnavailableError(UnavailableError):
     """Redis does not answer."""
+
+
+class RegistryUnavailableError(UnavailableError):
+    """The model registry, or the place of its artifacts, does not answer."""
 
 
 class OfflineStoreUnavailableError(UnavailableError):

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from headrace.base.redaction import shortened
 from headrace.base.times import SECOND, duration_us
 from headrace.errors import ArtifactError, TransientError, require
+from headrace.models import artifact_urls
 from headrace.models.safe_types import SAFE_TYPES
 
 if TYPE_CHECKING:
@@ -109,21 +110,20 @@ def store(artifact: Artifact, path: Path) -> str:
     return path.resolve().as_uri()
 
 
-def fetch(uri: str, *, within: Duration = "60s") -> bytes:
-    """Return the bytes at a ``file://`` URI.
+def fetch(uri: str, *, within: Duration = "60s", registry: str = "") -> bytes:
+    """Return the bytes at a ``file://`` URI, in an object store (``s3://`` …), or on MLflow's server.
 
-    Raises ArtifactError for what is no regular file, or is larger than 1 GiB. A missing file is a TransientError, as a
-    shared folder may lag behind, and so is one that takes longer than ``within``.
+    ``registry`` is the address of the server for ``mlflow-artifacts:/…``. Raises ArtifactError for what is no regular
+    file, or is larger than 1 GiB. A missing file is a TransientError, as a shared folder may lag behind, and so is one
+    that takes longer than ``within``.
     """
-    parts, shown = urlsplit(uri), shortened(uri, _SHOWN)
-    if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
-        message = (
-            f"cannot fetch {shown!r}: only file:// is built in; for {parts.scheme or 'plain paths'} give the "
-            "ArtifactPlaces a `fetch` function, such as fsspec's (pip install fsspec and its package for that store)"
-        )
-        raise ArtifactError(message)
+    parts, shown, within_s = urlsplit(uri), shortened(uri, _SHOWN), duration_us(within) / SECOND
+    if parts.scheme != "file":
+        return artifact_urls.read(uri, largest=_LARGEST, within_s=within_s, registry=registry)
+    if parts.netloc not in {"", "localhost"}:
+        raise ArtifactError(f"cannot fetch {shown!r}: a file:// URI names a file of this host")
     try:
-        return _read(Path(unquote(parts.path)), time.monotonic() + duration_us(within) / SECOND)
+        return _read(Path(unquote(parts.path)), time.monotonic() + within_s)
     except OSError as error:
         message = f"the artifact {shown!r} cannot be read: {error.strerror}; is its folder shared with this host?"
         raise TransientError(message) from error

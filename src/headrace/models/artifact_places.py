@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -24,7 +25,8 @@ class ArtifactPlaces:
     """Folders and URLs below which artifacts may lie. Without places nothing is loaded.
 
     ``fetch`` returns the bytes at a URI, and raises TransientError if trying again may help. The default reads regular
-    files, with a bound on their bytes and on the time. A function of your own needs bounds of its own.
+    files and ``s3://``, ``gs://`` and ``abfs://`` URLs, with a bound on their bytes and on the time. A function of your
+    own needs bounds of its own.
 
     >>> places = ArtifactPlaces(["/srv/models", "s3://bucket/models"])
     >>> places.declared("s3://bucket/models/delay/3/model.skops")
@@ -59,6 +61,11 @@ class ArtifactPlaces:
             )
             raise ArtifactError(message)
         return found
+
+
+def places_with(places: Sequence[str | Path], registry: str) -> ArtifactPlaces:
+    """Return the places of a deployment whose registry, which may keep artifacts itself, has this address."""
+    return ArtifactPlaces(places, partial(artifact.fetch, registry=registry))
 
 
 NO_PLACES = ArtifactPlaces()

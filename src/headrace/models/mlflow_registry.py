@@ -1,4 +1,4 @@
-"""The registry on MLflow: its database in sqlite (or any tracking URI), artifacts in a local or shared folder.
+"""The registry on MLflow: its database in sqlite (or any tracking URI), artifacts in a folder or at a URL.
 
 MLflow is imported when the first registry is made, not with this module: it takes seconds.
 """
@@ -8,43 +8,59 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 import threading
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
-from headrace.base.redaction import revealed
-from headrace.errors import UnknownVersionError, require
-from headrace.models import manifest
+from headrace.base.redaction import redacted, revealed, without_secrets
+from headrace.errors import HeadraceError, RegistryUnavailableError, TransientError, UnknownVersionError, require
+from headrace.models import artifact, artifact_urls, manifest
 from headrace.models.registry import (
     CHALLENGER_FILE,
     GATE_FILE,
+    LOG_FILE,
     MANIFEST_FILE,
     MODEL_FILE,
+    FailedRun,
     Registration,
     RunRecord,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 _REQUEST = "headrace.request_id"
 _COMPLETE = "headrace.complete"
 _MANIFEST_HASH = "headrace.manifest_hash"
 _CHAMPION = "champion"
-_LONGEST_PARAM = 6000  # MLflow's own bound
+_VERDICT = "headrace.verdict"
+_LONGEST_PARAM = 6_000  # MLflow's own bound
+_LONGEST_TAG = 5_000  # MLflow's bound is 8,000 bytes on some databases, 5,000 on others
+_LONGEST_CAUSE = 500
+_WRITING_S = 120.0
+_AWAY = frozenset({"TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"})
+_CALM = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # users of headrace did not opt in
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the caller waits and tries again, and says so in its log
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+"""Settings of MLflow, unless the environment has others."""
 
 
 class MlflowRegistry:
     """Runs are MLflow runs in an experiment of the model's name; versions are its registered model's."""
 
     def __init__(self, tracking_uri: str, artifacts: str) -> None:
-        """``artifacts``: the folder's ``file://`` URI; ``tracking_uri``: such as ``sqlite:///…/mlflow.db``."""
+        """``tracking_uri``: such as ``sqlite:///…/mlflow.db``. ``artifacts``: a URL, ``file://`` if it is a folder."""
+        self._tracking_uri = tracking_uri
         self._artifacts = artifacts.rstrip("/")
         self._writing = threading.Lock()
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before its import: users of headrace did not opt in
-        with _quiet():
+        for name, value in _CALM.items():
+            os.environ.setdefault(name, value)  # before its import
+        with self._reached():
             self._mlflow: Any = require("mlflow", "trainer")
             logging.getLogger("mlflow").setLevel(logging.WARNING)  # otherwise it logs its migrations
             uri = revealed(tracking_uri)
@@ -53,7 +69,7 @@ class MlflowRegistry:
 
     def record(self, run: RunRecord) -> Registration:
         """Log the run with its files, then its version, then mark it complete. An incomplete run is logged again."""
-        with self._writing, _quiet():
+        with self._writing, self._reached():
             known = self._find(run.name, run.request_id)
             if known is not None:
                 return known
@@ -64,14 +80,31 @@ class MlflowRegistry:
             self._client.set_tag(run_id, _COMPLETE, "true")
             return self._registration(run.name, self._client.get_run(run_id))
 
+    def record_failure(self, run: FailedRun) -> None:
+        """Log the run with the status FAILED, its reason and its log."""
+        with self._writing, self._reached():
+            tags = {_REQUEST: run.request_id, _VERDICT: "failed", "headrace.reason": run.reason}
+            made = self._create(run.name, run.request_id, run.at_us, tags)
+            self._client.log_batch(made.run_id, [], self._params(run.params))
+            if run.log is not None:
+                self._write(made.artifact_uri, {LOG_FILE: run.log})
+            self._client.set_terminated(made.run_id, "FAILED", run.at_us // 1_000)
+
+    def read(self, uri: str) -> bytes:
+        """Read the file."""
+        try:
+            return artifact.fetch(uri, registry=self._tracking_uri)
+        except TransientError as error:
+            raise RegistryUnavailableError(str(error)) from error
+
     def find(self, name: str, request_id: str) -> Registration | None:
         """The complete run with that request id."""
-        with _quiet():
+        with self._reached():
             return self._find(name, request_id)
 
     def version(self, name: str, version: int) -> Registration:
         """The run of that version."""
-        with _quiet():
+        with self._reached():
             try:
                 found = self._client.get_model_version(name, str(version))
             except self._mlflow.MlflowException as error:
@@ -80,7 +113,7 @@ class MlflowRegistry:
 
     def promote(self, name: str, version: int) -> None:
         """Set the alias ``champion``."""
-        with self._writing, _quiet():
+        with self._writing, self._reached():
             try:
                 self._client.set_registered_model_alias(name, _CHAMPION, str(version))
             except self._mlflow.MlflowException as error:
@@ -88,7 +121,7 @@ class MlflowRegistry:
 
     def champion(self, name: str) -> int | None:
         """The version with the alias ``champion``."""
-        with _quiet():
+        with self._reached():
             found = self._client.search_registered_models(f"name = '{name}'")
         alias = found[0].aliases.get(_CHAMPION) if found else None
         return None if alias is None else int(alias)
@@ -104,18 +137,32 @@ class MlflowRegistry:
     def _log(self, run: RunRecord) -> tuple[str, str]:
         """The run's id and the URI of its artifact folder."""
         tags = {_REQUEST: run.request_id, _MANIFEST_HASH: manifest.hash_of(run.manifest), **run.tags}
-        experiment = self._experiment(run.name)
-        made = self._client.create_run(experiment, run.started_us // 1_000, tags, run_name=run.request_id).info
-        entities = self._mlflow.entities
+        made = self._create(run.name, run.request_id, run.started_us, tags)
         at_ms = run.finished_us // 1_000
-        metrics = [entities.Metric(key, float(value), at_ms, 0) for key, value in run.metrics.items()]
-        params = [entities.Param(key, str(value)[:_LONGEST_PARAM]) for key, value in run.params.items()]
-        self._client.log_batch(made.run_id, metrics, params)
-        with tempfile.TemporaryDirectory(prefix="headrace-run-") as folder:
-            for name, content in _files(run).items():
-                (Path(folder) / name).write_bytes(content)
-            self._client.log_artifacts(made.run_id, folder)
+        metrics = [self._mlflow.entities.Metric(key, float(value), at_ms, 0) for key, value in run.metrics.items()]
+        self._client.log_batch(made.run_id, metrics, self._params(run.params))
+        self._write(made.artifact_uri, _files(run))
         return made.run_id, made.artifact_uri
+
+    def _create(self, name: str, request_id: str, started_us: int, tags: Mapping[str, str]) -> Any:
+        short = {key: value[:_LONGEST_TAG] for key, value in tags.items()}
+        made = self._client.create_run(self._experiment(name), started_us // 1_000, short, run_name=request_id)
+        return made.info
+
+    def _params(self, params: Mapping[str, Any]) -> list[Any]:
+        return [self._mlflow.entities.Param(key, str(value)[:_LONGEST_PARAM]) for key, value in params.items()]
+
+    def _write(self, folder: str, files: Mapping[str, bytes]) -> None:
+        """Write the files of a run. MLflow would need packages of its own for most object stores."""
+        if not folder.startswith("file:"):
+            artifact_urls.write(folder, files, within_s=_WRITING_S, registry=self._tracking_uri)
+            return
+        path = Path(unquote(urlsplit(folder).path))
+        path.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            draft = path / f"{name}.part"
+            draft.write_bytes(content)
+            draft.replace(path / name)
 
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
@@ -144,9 +191,36 @@ class MlflowRegistry:
             manifest_hash=run.data.tags[_MANIFEST_HASH],
         )
 
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Turn the error of a registry or a store that does not answer into RegistryUnavailableError."""
+        try:
+            with _quiet():
+                yield
+        except HeadraceError:
+            raise
+        except Exception as error:
+            if not _is_away(error):
+                raise
+            place = redacted(self._tracking_uri)
+            message = (
+                f"the registry at {place}, or the place of its artifacts, {self._artifacts}, does not answer: "
+                f"{without_secrets(str(error), _LONGEST_CAUSE)}"
+            )
+            raise RegistryUnavailableError(message) from error
+
     def _unless_absent(self, error: Any, absent: Exception) -> Exception:
         known = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
         return absent if error.error_code in known else error
+
+
+def _is_away(error: Exception) -> bool:
+    """Return whether the same call may succeed later. MLflow says so by a code, or by none that means something else.
+
+    Without a connection, and for an answer that is no JSON, the code is that of an internal error.
+    """
+    code = getattr(error, "error_code", None)
+    return isinstance(error, OSError) if code is None else code in _AWAY
 
 
 def _files(run: RunRecord) -> Mapping[str, bytes]:
@@ -158,6 +232,8 @@ def _files(run: RunRecord) -> Mapping[str, bytes]:
         files[CHALLENGER_FILE] = run.challenger.data
     if run.model is not None:
         files[MODEL_FILE] = run.model.data
+    if run.log is not None:
+        files[LOG_FILE] = run.log
     return files
 
 

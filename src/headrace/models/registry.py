@@ -20,13 +20,15 @@ MODEL_FILE = "model.skops"
 CHALLENGER_FILE = "challenger.skops"
 MANIFEST_FILE = "manifest.json"
 GATE_FILE = "gate.json"
+LOG_FILE = "run.log"
 
 
 @dataclass(frozen=True)
 class RunRecord:
     """A training run, as its runner records it. ``model`` is the refit to publish; it is there only if the gate passed.
 
-    ``challenger`` is the fit that was gated. Times are microseconds UTC on the injected clock.
+    ``challenger`` is the fit that was gated, ``log`` what the fits printed. Times are microseconds UTC on the injected
+    clock.
     """
 
     name: str
@@ -40,6 +42,19 @@ class RunRecord:
     params: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    log: bytes | None = None
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """A training run that failed, as its runner records it. It has no version, and may be done again."""
+
+    name: str
+    request_id: str
+    reason: str
+    at_us: int
+    params: Mapping[str, Any] = field(default_factory=dict)
+    log: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -56,13 +71,24 @@ class Registration:
 
 
 class Registry(Protocol):
-    """Runs under their request id; versions 1, 2, … of those that passed."""
+    """Runs under their request id; versions 1, 2, … of those that passed.
+
+    Every method raises RegistryUnavailableError if the registry, or the place of its artifacts, does not answer.
+    """
 
     def record(self, run: RunRecord) -> Registration:
         """Keep a run and, if it passed, give it a version.
 
         A request id that is known already changes nothing: the registration of the first run is returned.
         """
+        ...
+
+    def record_failure(self, run: FailedRun) -> None:
+        """Keep a run that failed. It is not found by its request id, so the same request may be recorded later."""
+        ...
+
+    def read(self, uri: str) -> bytes:
+        """Return the bytes of an artifact of this registry."""
         ...
 
     def find(self, name: str, request_id: str) -> Registration | None:
@@ -96,6 +122,7 @@ class MemoryRegistry:
         self._folder = folder
         self._runs: dict[tuple[str, str], Registration] = {}
         self._champions: dict[str, int] = {}
+        self.failures: list[FailedRun] = []
 
     def record(self, run: RunRecord) -> Registration:
         """Keep the run."""
@@ -119,6 +146,14 @@ class MemoryRegistry:
         (folder / MANIFEST_FILE).write_bytes(encode(run.manifest))
         self._runs[run.name, run.request_id] = registration
         return registration
+
+    def record_failure(self, run: FailedRun) -> None:
+        """Remember the run."""
+        self.failures.append(run)
+
+    def read(self, uri: str) -> bytes:
+        """Read the file."""
+        return artifact.fetch(uri)
 
     def find(self, name: str, request_id: str) -> Registration | None:
         """Look the run up."""

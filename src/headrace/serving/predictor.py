@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 from headrace.base.times import Clock, wall_clock
 from headrace.bus.control_topics import ControlTopics
 from headrace.bus.producer import EventProducer
-from headrace.models.artifact_places import ArtifactPlaces
+from headrace.models.artifact_places import places_with
 from headrace.serving.answerer import Answerer
 from headrace.serving.features import FeatureClient
 from headrace.serving.own_events import RecordPlaces
@@ -82,7 +82,7 @@ class Predictor:
             model,
             events,
             KafkaAcknowledgements(where.bootstrap_servers, topics.model_acks),
-            LoadingPolicy(where.trusted_types, ArtifactPlaces(where.artifact_places)),
+            LoadingPolicy(where.trusted_types, places_with(where.artifact_places, where.registry_uri)),
             application=options.get("application", "application"),
             clock=clock,
         )

@@ -13,6 +13,7 @@ from headrace.base.place_names import check_servers
 from headrace.base.redaction import SecretUrl
 from headrace.bus.control_topics import DEFAULT_NAMESPACE, check_namespace
 from headrace.errors import SettingsError
+from headrace.models.artifact_urls import scheme_of
 from headrace.models.publication_signing import UNSIGNED, PublicationSigning
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 PROJECT_FILE = "headrace.toml"
 _ADDRESSES = ("bootstrap_servers", "redis_url")
 _LISTS = ("trusted_types", "artifact_places", "publication_keys")
-_NAMES = (*_ADDRESSES, "namespace", "artifacts", "publications_signed_from", *_LISTS)
+_NAMES = (*_ADDRESSES, "namespace", "artifacts", "registry_uri", "publications_signed_from", *_LISTS)
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class ServerAddresses:
     """The addresses of Kafka and Redis, and what the deployment trusts of a model event.
 
     ``trusted_types`` may be in a model artifact, ``artifact_places`` are where artifacts come from, and ``signing`` has
-    the keys that verify model events.
+    the keys that verify model events. ``registry_uri`` is the MLflow server, if that keeps the artifacts.
 
     >>> from headrace.serving import ServerAddresses
     >>> ServerAddresses.find("localhost:9092", redis_url="redis://localhost:6379", environ={}).namespace
@@ -42,9 +43,11 @@ class ServerAddresses:
     trusted_types: Sequence[str] = ()
     artifact_places: Sequence[str] = ()
     signing: PublicationSigning = UNSIGNED
+    registry_uri: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "redis_url", SecretUrl(self.redis_url))  # so that no message shows its password
+        for name in ("redis_url", "registry_uri"):
+            object.__setattr__(self, name, SecretUrl(getattr(self, name)))  # so that no message shows its password
         check_namespace(self.namespace)
 
     @staticmethod
@@ -90,6 +93,7 @@ class ServerAddresses:
             found.get("trusted_types", ()),
             _artifact_places(found, root, data_dir),
             PublicationSigning(tuple(found.get("publication_keys", ())), int(found.get("publications_signed_from", 0))),
+            found.get("registry_uri", ""),
         )
 
 
@@ -97,7 +101,7 @@ def _artifact_places(found: Mapping[str, Any], root: Path, data_dir: Path) -> li
     """Return the place of a project's artifacts, and further ones. A relative folder starts at the project."""
     given = [found.get("artifacts", "{data_dir}/artifacts"), *found.get("artifact_places", ())]
     places = [str(place).replace("{data_dir}", str(data_dir)) for place in given]
-    return [place if "://" in place else str((root / Path(place).expanduser()).resolve()) for place in places]
+    return [place if scheme_of(place) else str((root / Path(place).expanduser()).resolve()) for place in places]
 
 
 def _running_services(data_dir: Path) -> dict[str, Any]:

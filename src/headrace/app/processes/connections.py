@@ -9,13 +9,14 @@ import typer
 
 from headrace.app.local.lock import running
 from headrace.errors import SettingsError
-from headrace.models.artifact_places import ArtifactPlaces
+from headrace.models.artifact_places import places_with
 from headrace.models.publication_signing import PublicationSigning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from headrace.app.project.settings import Settings
+    from headrace.models.artifact_places import ArtifactPlaces
     from headrace.serving.look_up import LookUpOptions
 
 
@@ -71,7 +72,7 @@ def kafka_for_command(settings: Settings) -> Iterator[str]:
 
 def artifact_places(settings: Settings) -> ArtifactPlaces:
     """Return the places from which this deployment loads artifacts and manifests."""
-    return ArtifactPlaces([settings.artifacts, *settings.artifact_places])
+    return places_with([settings.artifacts, *settings.artifact_places], settings.registry_uri)
 
 
 def signing(settings: Settings) -> PublicationSigning:

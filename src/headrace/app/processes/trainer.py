@@ -11,6 +11,7 @@ from headrace.app.local.address_watch import watch_addresses
 from headrace.app.local.lock import make_private
 from headrace.app.processes.connections import addresses, signing
 from headrace.base.times import SECOND, duration_us
+from headrace.models.artifact_urls import scheme_of
 
 if TYPE_CHECKING:
     from headrace.app.project.project import Project
@@ -80,8 +81,9 @@ def _check_log(settings: Settings, servers: str) -> None:
 def _make_folders(settings: Settings) -> None:
     if settings.registry_uri.startswith(_SQLITE):
         Path(settings.registry_uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
-    Path(settings.artifacts).mkdir(parents=True, exist_ok=True)
+    if not scheme_of(settings.artifacts):
+        Path(settings.artifacts).mkdir(parents=True, exist_ok=True)
 
 
 def _as_uri(place: str) -> str:
-    return place if "://" in place else Path(place).as_uri()
+    return place if scheme_of(place) else Path(place).as_uri()

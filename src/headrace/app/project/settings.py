@@ -29,6 +29,7 @@ from headrace.base.redaction import SecretUrl, redacted
 from headrace.base.times import duration_us
 from headrace.bus.control_topics import DEFAULT_NAMESPACE, LONGEST_NAMESPACE, NAMESPACE, ControlTopics
 from headrace.errors import DefinitionError, SettingsError
+from headrace.models.artifact_urls import check_place, scheme_of
 
 
 def _duration(text: str) -> str:
@@ -194,7 +195,9 @@ class Settings(BaseModel):
         default="sqlite:///{data_dir}/registry/mlflow.db", description="MLflow tracking and registry URI."
     )
     artifacts: PublicPlace = Field(
-        default="{data_dir}/artifacts", description="Place of model artifacts: a folder or a URL."
+        default="{data_dir}/artifacts",
+        description="Place of model artifacts: a folder, the URL of an object store (s3://, gs://, abfs://), or "
+        "mlflow-artifacts:/… for an MLflow server that keeps them.",
     )
     feature_store: Path | None = Field(
         default=None,
@@ -304,6 +307,17 @@ class Settings(BaseModel):
         """The control topics of the namespace."""
         return ControlTopics(self.namespace)
 
+    @model_validator(mode="after")
+    def _check_places(self) -> Settings:
+        """Refuse places at which artifacts cannot be kept: a run would find it out after its fit."""
+        try:
+            check_place(self.artifacts, "artifacts", self.registry_uri)
+            for place in self.artifact_places:
+                check_place(place, "artifact_places", self.registry_uri)
+        except SettingsError as error:
+            raise ValueError(str(error)) from error
+        return self
+
     def with_origins(self, origins: Mapping[str, str]) -> Settings:
         """Return a copy that knows where each value came from."""
         known = self.model_copy()
@@ -349,4 +363,4 @@ def _hide(value: Any) -> Any:
 
 def _anchored(place: str, root: Path) -> str:
     """Return a folder as an absolute path from `root`, and a URL unchanged."""
-    return place if "://" in place else str((root / Path(place).expanduser()).resolve())
+    return place if scheme_of(place) else str((root / Path(place).expanduser()).resolve())

@@ -100,10 +100,11 @@ def publication(
     registration: Registration,
     report: GateReport,
     *,
+    stored: bytes,
     trained_to_us: int,
     at_us: int,
 ) -> ModelEvent:
-    """Return the event that publishes a registered version, judged against ``state``.
+    """Return the event that publishes a registered version, judged against ``state``. ``stored`` is its artifact.
 
     If earlier publications of the same request were void, the new one gets another event id. Raises TerminalError for a
     run without a version.
@@ -115,7 +116,7 @@ def publication(
     published = Published(
         format=format_of(service, needs_approval=waits),
         version=registration.version,
-        artifact=_stored(registration.artifact_uri),
+        artifact=_stored(registration.artifact_uri, stored),
         service=service,
         manifest=ManifestRef(uri=registration.manifest_uri, hash=registration.manifest_hash),
         metrics=metrics(report),
@@ -173,7 +174,15 @@ def metrics(report: GateReport) -> dict[str, float]:
     return found
 
 
-def _stored(uri: str) -> ArtifactRef:
-    """Read what the registry has. If a run was cut short and done again, these are the bytes of the first attempt."""
-    data = artifact.fetch(uri)
+def record_tags(request: RetrainRequest, report: GateReport, ran_on: FitCode) -> dict[str, str]:
+    """Return the tags of a run in the registry: by them runs are found in MLflow."""
+    tags = {"headrace.verdict": report.verdict, "headrace.reason": report.reason, "headrace.cause": request.reason}
+    if ran_on.git is not None:
+        tags["mlflow.source.git.commit"] = ran_on.git.commit
+        tags["headrace.git_dirty"] = "false" if ran_on.git.diff is None else "true"
+    return tags
+
+
+def _stored(uri: str, data: bytes) -> ArtifactRef:
+    """Describe what the registry has. If a run was cut short and done again, it is from the first attempt."""
     return ArtifactRef(uri=uri, digest=artifact.digest(data), content_hash=artifact.content_hash(data))

@@ -13,7 +13,7 @@ import structlog
 
 from headrace.base.redaction import without_secrets
 from headrace.errors import UnavailableError
-from headrace.models.registry import Registration, Registry, RunRecord
+from headrace.models.registry import FailedRun, Registration, Registry, RunRecord
 from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.data.exclusions import Exclusions, MemoryExclusions, excluded_spans
 from headrace.trainers.runs.fit_task import FitTask, describe_run
@@ -26,7 +26,15 @@ from headrace.trainers.runs.holdout import (
     split_holdout,
 )
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded
-from headrace.trainers.runs.provenance import RunInputs, make_manifest, metrics, publication, run_seed, short_seed
+from headrace.trainers.runs.provenance import (
+    RunInputs,
+    make_manifest,
+    metrics,
+    publication,
+    record_tags,
+    run_seed,
+    short_seed,
+)
 from headrace.trainers.runs.version_publisher import Judged, PublicationEnd, VersionPublisher, held_by
 
 if TYPE_CHECKING:
@@ -153,7 +161,22 @@ class TrainingRunner:
             if published is not None:
                 return self._ended(request, timer, "published", f"published, then {error}", event=published)
             reason = without_secrets(f"{type(error).__name__}: {error}", _LONGEST_REASON)
+            self._record_failure(request, reason)
             return self._ended(request, timer, "failed", reason)
+
+    def _record_failure(self, request: RetrainRequest, reason: str) -> None:
+        """Keep the failed run in the registry. If that is away, the end of the run on the bus is all that is kept."""
+        params = {"rule": request.rule}
+        run = FailedRun(
+            self._model.name, request.request_id, reason, request.t_us, params=params, log=self._log_of(request)
+        )
+        try:
+            self._registry.record_failure(run)
+        except UnavailableError as error:
+            logger.warning("a failed run is not in the registry", request=request.request_id, error=str(error))
+
+    def _log_of(self, request: RetrainRequest) -> bytes | None:
+        return None if self._logs is None else self._logs.find(request.request_id)
 
     def _attempt(self, request: RetrainRequest, timer: StepTimer) -> RunEnded:
         """The steps of a run. A pin, an empty split or a gate that does not pass ends it early."""
@@ -247,6 +270,8 @@ class TrainingRunner:
                     model=None if refitted is None else refitted.artifact,
                     params={"rule": request.rule, "rows": len(run.examples)},
                     metrics=metrics(report),
+                    tags=record_tags(request, report, fitted.ran_on),
+                    log=self._log_of(request),
                 )
             )
 
@@ -258,9 +283,18 @@ class TrainingRunner:
 
         def event(judged: Judged) -> ModelEvent:
             at_us = run.request.t_us if self._clock is None else max(run.request.t_us, self._clock())
-            times = {"trained_to_us": trained_to_us, "at_us": at_us}
             with run.timer.step("publish"):
-                return publication(self._model, run.request, judged.state, registration, judged.report, **times)
+                uri = registration.artifact_uri
+                return publication(
+                    self._model,
+                    run.request,
+                    judged.state,
+                    registration,
+                    judged.report,
+                    stored=b"" if uri is None else self._registry.read(uri),
+                    trained_to_us=trained_to_us,
+                    at_us=at_us,
+                )
 
         return self._publisher.publish(
             judged, run.request.request_id, event, lambda state: self._gate(run, state, fitted)
