@@ -127,8 +127,8 @@ def test_a_stored_artifact_is_fetched_and_verified(stored: artifact.Artifact, tm
         artifact.verify(data + b"x", stored.digest)
 
 
-def test_another_scheme_says_what_to_install_and_a_missing_file_may_come() -> None:
-    with pytest.raises(ArtifactError, match="pip install fsspec"):
-        artifact.fetch("s3://bucket/model.skops")
+def test_another_scheme_says_which_ones_are_read_and_a_missing_file_may_come() -> None:
+    with pytest.raises(ArtifactError, match="read from folders, s3, gs, abfs, abfss and mlflow-artifacts"):
+        artifact.fetch("hdfs://bucket/model.skops")
     with pytest.raises(TransientError, match="shared"):
         artifact.fetch("file:///no/such/model.skops")

@@ -10,7 +10,8 @@ from msgspec import UNSET
 from headrace.errors import FitError
 
 if TYPE_CHECKING:
-    from headrace.trainers.runs.fitting import FitResult, Fits, FitTask
+    from headrace.trainers.runs.fit_task import FitResult, FitTask
+    from headrace.trainers.runs.fitting import Fits
     from headrace.trainers.runs.operator_requests import OperatorRequest
 
 
