@@ -163,7 +163,7 @@ def _s3(fs: Any) -> Any:
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """A redirect would carry the credentials to another server."""
 
-    def redirect_request(self, *_: Any) -> None:
+    def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
 
 

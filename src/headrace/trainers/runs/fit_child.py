@@ -25,6 +25,7 @@ from headrace.trainers.runs.run_logs import FitOutput
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
     from pathlib import Path
 
     from headrace.trainers.runs.fit_task import FitResult, FitTask
@@ -93,9 +94,7 @@ class _Pipe:
             pass
 
 
-def _watch(
-    worker: multiprocessing.process.BaseProcess, line: Connection, memory: int, pipe: _Pipe
-) -> FitFailure | None:
+def _watch(worker: BaseProcess, line: Connection, memory: int, pipe: _Pipe) -> FitFailure | None:
     """Return when the line or the trainer closes, or with the reason why the fit has to end."""
     trainer = multiprocessing.parent_process()
     ends: list[Connection | int] = [line] if trainer is None else [line, trainer.sentinel]
