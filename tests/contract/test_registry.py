@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from sklearn.linear_model import LogisticRegression
 
 from headrace.errors import UnknownVersionError
 from headrace.models import artifact, manifest
 from headrace.models.mlflow_registry import MlflowRegistry
-from headrace.models.registry import MemoryRegistry, Registry, RunRecord
+from headrace.models.registry import MemoryRegistry, Registry
 from tests.support.model_events import MANIFEST
+from tests.support.registry_runs import ESTIMATOR, PASSED, REFUSED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,23 +24,6 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Registry:
     if request.param == "memory":
         return MemoryRegistry(tmp_path / "models")
     return MlflowRegistry(f"sqlite:///{tmp_path}/mlflow.db", (tmp_path / "a folder").as_uri())
-
-
-ESTIMATOR = artifact.dump(LogisticRegression().fit([[0.0], [1.0]], [0, 1]))
-PASSED = RunRecord(
-    name="delay",
-    request_id="delay-1",
-    manifest=MANIFEST,
-    gate={"verdict": "passed", "reason": "gain +0.02"},
-    started_us=1_360_000_000_000_000,
-    finished_us=1_360_000_060_000_000,
-    challenger=ESTIMATOR,
-    model=ESTIMATOR,
-    params={"max_iter": 200},
-    metrics={"auc": 0.74},
-    tags={"code": "git:0123abc"},
-)
-REFUSED = replace(PASSED, request_id="delay-2", gate={"verdict": "refused"}, model=None)
 
 
 def test_a_run_that_passed_is_a_version_whose_files_are_at_its_uris(registry: Registry) -> None:

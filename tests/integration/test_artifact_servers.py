@@ -19,9 +19,9 @@ from headrace.models.mlflow_registry import MlflowRegistry
 from headrace.models.model_event_log import MemoryAcknowledgements
 from headrace.models.model_events import RolledBack
 from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
-from tests.contract.test_registry import PASSED
 from tests.support.artifact_servers import MlflowServer, s3_server
 from tests.support.orders_model import LIVE_FROM, Shop, day, model, request
+from tests.support.registry_runs import PASSED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,6 +20,7 @@ from headrace.trainers.runs.fit_code import fit_code, git_state, imported_packag
 from headrace.trainers.runs.project_code import code_identity, training_code
 from headrace.trainers.runs.provenance import run_seed, short_seed
 from headrace.trainers.train_function import EstimatorTraining
+from tests.support.documents import ROOT
 from tests.support.orders_model import fit, model
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ print(code_identity(model, {"trusted": ["a", "b"]}))
 
 def test_the_identity_of_code_and_configuration_is_the_same_in_every_process() -> None:
     """It changes with the definition, the code and the configuration."""
-    done = subprocess.run([sys.executable, "-c", IDENTITY], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", IDENTITY], check=True, capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == code_identity(model, {"trusted": ["a", "b"]})
     others = [
         code_identity(model, {"trusted": ["a"]}),

@@ -146,7 +146,7 @@ from tests.unit.test_stop_signals import endless
 if __name__ == "__main__":
     pool = FitPool()
     run = Run("m", "r", 0, *[datetime(2013, 1, 1, tzinfo=UTC)] * 2)
-    pool.fit(FitTask(endless, pd.DataFrame({{"x": [1.0]}}), pd.Series([True]), run))
+    pool.fit(FitTask(endless, pd.DataFrame({{"x": [1.0, 2.0]}}), pd.Series([True, False]), run))
 """
 
 

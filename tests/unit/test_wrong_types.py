@@ -87,7 +87,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         r"train=LogisticRegression\(\) cannot be called as train\(X,",
     ),
     "estimator class": (lambda: _model(train=LogisticRegression), "train=LogisticRegression cannot be called as"),
-    "no function": (lambda: _model(train=None), "train=None cannot be called as"),
+    "no function": (lambda: _model(train=None), "neither train= nor estimator= is given; give one"),
     "too few arguments": (lambda: _model(train=lambda x, y: (x, y)), "train=<lambda> cannot be called as train"),
     "rule": (lambda: _model(triggers="volume"), "triggers='volume' is not a trigger rule"),
     "rule function": (lambda: _model(triggers=volume), "triggers=the function volume is not a trigger rule"),
