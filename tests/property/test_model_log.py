@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.bus.source_partition import NO_CLOCK
-from headrace.trainers.data.model_log import _RowsByKey
+from headrace.trainers.data.topic_rows import TopicRows
 
 if TYPE_CHECKING:
     from headrace.event_log.readable_log import LogReader
@@ -54,10 +54,13 @@ def test_reading_the_model_log_in_any_pieces_gives_the_same_rows(
     ends = [0, *sorted(cuts), len(rows)]
     pieces = [content[low:high] for low, high in itertools.pairwise(ends)]
     selection, keys = [pl.col("key")], ["key"] if unique else None
-    table = _RowsByKey(cast("LogReader", Pieces(list(pieces))), selection, unique=keys)
-    for _ in pieces:
-        found = table.frame()
-    whole = _RowsByKey(cast("LogReader", Pieces([content])), selection, unique=keys)
+    table = TopicRows(cast("LogReader", Pieces(list(pieces))), selection, unique=keys)
+    found = table.frame()
+    for _ in pieces[1:]:
+        table.settle()
+        before, found = found, table.frame()
+        assert found[: table.unchanged].equals(before[: table.unchanged])
+    whole = TopicRows(cast("LogReader", Pieces([content])), selection, unique=keys)
     assert found.equals(whole.frame())
     latest: dict[int, int] = {}
     for at, partition, _ in rows:

@@ -176,6 +176,7 @@ class LogReader:
         self._log = log
         self._topic = topic
         self._columns: list[str] = _identified(columns) if columns else []
+        self._nothing: pl.DataFrame | None = None
         self._table: DeltaTable | None = None
         self._seen: set[str] = set()
         self._next: dict[SourcePartition, int] = {}
@@ -190,11 +191,11 @@ class LogReader:
             table = snapshot.newest(self._topic) if snapshot else log.newest(self._topic, self._table)
             self._table = self._table if snapshot else table  # a snapshot's handle is never updated
             uris = set(table.file_uris())
-            self._columns = self._columns or no_rows(table).columns
+            if self._nothing is None:
+                self._columns = self._columns or no_rows(table).columns
+                self._nothing = no_rows(table).select(self._columns)
             fresh = sorted(uris - self._seen)
-            frame = (
-                log.rows(self._topic, table, fresh, self._columns) if fresh else no_rows(table).select(self._columns)
-            )
+            frame = log.rows(self._topic, table, fresh, self._columns) if fresh else self._nothing
         self._seen = uris  # only now: after a failure of the storage the same files are read again
         return frame if frame.is_empty() else self._only_new(frame)
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
-from headrace.bus.source_partition import NO_CLOCK
-from headrace.event_log.columns import ACCEPTED
 from headrace.features.kernel.expression_polars import to_polars
 from headrace.models.predictions import predictions_of, vectors_of
-from headrace.trainers.data.request_joins import REQUEST, joined_labels, of_requests
+from headrace.trainers.data.labelled_requests import LabelledRequests
+from headrace.trainers.data.request_joins import LABEL, REQUEST, as_of_clock, of_requests
+from headrace.trainers.data.topic_rows import TopicRows
 from headrace.trainers.triggers.evidence import DAY_US, Evidence, Outcomes, ServedScores
 from headrace.trainers.triggers.waiting_labels import HELD_AFTER_US, WaitingLabels
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from headrace.bus.source_partition import SourcePartition
-    from headrace.event_log.readable_log import LogReader, LogSnapshot, ReadableLog
+    from headrace.event_log.readable_log import LogSnapshot, ReadableLog
     from headrace.models.manifest import TimeSpan
     from headrace.trainers.definitions import Model
 
@@ -29,81 +29,18 @@ DOUBTFUL = ("out_of_range", "rebuilding", "behind", "stale")
 """The statuses of a view whose values may lack events, or are old. See ``Model.on_stale``."""
 _VECTOR = ["key", "requested_at", "served_at", "offsets"]
 _VALUES: dict[str, list[str]] = {"events": [], "logged": ["service", "values"]}
-_ORDER = ["__available_at", "__partition", "__offset"]
-_SOURCE = ["__partition", "__topic_id"]
 _AVAILABLE = ["__available_at"]
 _VECTOR_ID = pl.col("vector_id").hash().alias("vector")  # a long text otherwise, one a prediction
 
 
-class _RowsByKey:
-    """The accepted rows of one stream in order of availability. ``unique`` columns keep the first row of equal ones."""
-
-    def __init__(
-        self,
-        reader: LogReader,
-        selection: list[pl.Expr],
-        *,
-        unique: list[str] | None = None,
-        where: pl.Expr | None = None,
-    ) -> None:
-        self._reader = reader
-        self._selection = [*selection, *map(pl.col, _ORDER)]
-        self._unique = unique
-        accepted = pl.col("__verdict") == ACCEPTED
-        self._where = accepted if where is None else accepted & where
-        self._frame: pl.DataFrame | None = None
-        self._clocks: dict[Any, int] = {}
-
-    def positions(self) -> Mapping[SourcePartition, int]:
-        """Return for each source partition the offset below which every row was read."""
-        return self._reader.positions()
-
-    def frame(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
-        """All rows of the log as it is now, or of a later ``snapshot`` of it."""
-        new = self._reader.read(snapshot)
-        self._clocks |= _clocks(new)
-        if self._frame is None or not new.is_empty():
-            kept = self._in_order(new.filter(self._where).select(self._selection))
-            self._frame = kept if self._frame is None else self._with(self._frame, kept)
-        return self._frame
-
-    def clock_us(self) -> int:
-        """The time up to which the rows of every partition have been read; :data:`NO_CLOCK` while there are none.
-
-        If the topic was created again, only the partitions of its newest incarnation count.
-        """
-        return min(self.clocks().values(), default=NO_CLOCK)
-
-    def clocks(self) -> Mapping[int, int]:
-        """The time up to which each partition of the topic's newest incarnation has been read."""
-        if not self._clocks:
-            return {}
-        _, newest = max(self._clocks, key=lambda source: self._clocks[source])
-        return {partition: us for (partition, topic_id), us in sorted(self._clocks.items()) if topic_id == newest}
-
-    def _with(self, frame: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
-        """New rows mostly come after all that were there: then these need not be put in order again."""
-        if frame.is_empty() or kept.is_empty() or kept.select(_ORDER).row(0) < frame.select(_ORDER).row(-1):
-            return self._in_order(pl.concat([frame, kept]))
-        if self._unique is not None:
-            kept = kept.join(frame, on=self._unique, how="anti", nulls_equal=True, maintain_order="left")
-        return pl.concat([frame, kept])
-
-    def _in_order(self, frame: pl.DataFrame) -> pl.DataFrame:
-        ordered = frame.sort(_ORDER)
-        return ordered if self._unique is None else ordered.unique(self._unique, keep="first", maintain_order=True)
-
-
-def _clocks(rows: pl.DataFrame) -> dict[Any, int]:
-    """Return for each source partition the time at which its last row was available: the running maximum."""
-    last = rows.group_by(_SOURCE).agg(pl.col("__available_at").dt.epoch("us").max())
-    return {tuple(source): us for *source, us in last.iter_rows()}
-
-
-def _outside(spans: Sequence[TimeSpan], at: pl.Expr) -> pl.Expr:
+def _outside(spans: Sequence[TimeSpan], us: pl.Expr) -> pl.Expr:
     """Return an expression that is true if a request of this time is in none of the spans."""
-    us = at.dt.epoch("us")
     return pl.all_horizontal(pl.lit(value=True), *((us < span.from_us) | (us >= span.to_us) for span in spans))
+
+
+def _known(t_us: int) -> pl.Expr:
+    """Return an expression that is true if a request was available at this time."""
+    return pl.col("__available_us") <= t_us
 
 
 def _doubtful() -> pl.Expr:
@@ -123,26 +60,37 @@ class ModelLog:
         self._model = model
         self._vectors_topic = vectors_of(log.namespace).topic
         label = model.label
-        self._requests = _RowsByKey(
-            log.reader(model.requests.topic), [*(pl.col(f.name) for f in model.requests.fields), pl.col("__topic_id")]
+        self._requests = TopicRows(
+            log.reader(model.requests.topic),
+            [
+                *(pl.col(f.name) for f in model.requests.fields),
+                pl.col("__topic_id"),
+                pl.col(model.request_key).cast(pl.String).alias("__key"),
+                pl.col(model.requested_at).dt.epoch("us").alias("__requested_us"),
+            ],
         )
-        self._labels = _RowsByKey(
+        self._labels = TopicRows(
             log.reader(label.stream.topic),
-            [pl.col(label.on).alias("__on"), to_polars(label.value.tree).alias("__label")],
+            [
+                pl.col(label.on).alias("__on"),
+                to_polars(label.value.tree).alias("__label"),
+                pl.col("__available_at").dt.epoch("us").alias("__labelled_us"),
+            ],
         )
+        self._labelled = LabelledRequests(self._requests, self._labels, label)
         own = pl.col("model") == model.name
         served = pl.col([*_VECTOR, *_VALUES[model.learn_from]])
         doubtful = pl.lit(value=model.on_stale == "leave_out") & _doubtful()
         vectors = log.reader(self._vectors_topic)
-        self._vectors = _RowsByKey(
+        self._vectors = TopicRows(
             vectors, [served, doubtful.alias("doubtful")], unique=["key", "requested_at"], where=own
         )
-        self._doubtful = _RowsByKey(
+        self._doubtful = TopicRows(
             log.reader(self._vectors_topic, [*_AVAILABLE, "model", "vector_id", "statuses"]),
             [_VECTOR_ID],
             where=own & doubtful,
         )
-        self._predictions = _RowsByKey(
+        self._predictions = TopicRows(
             log.reader(predictions_of(log.namespace).topic),
             [pl.col("key", "version", "role", "requested_at", "score"), _VECTOR_ID],
             unique=["key", "version", "requested_at"],
@@ -160,9 +108,8 @@ class ModelLog:
         return self._requests.frame(snapshot)
 
     def labels(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
-        """All labels in order of availability: ``__on``, ``__label``, ``__labelled_us``. See :func:`joined_labels`."""
-        labelled_us = pl.col("__available_at").dt.epoch("us").alias("__labelled_us")
-        return self._labels.frame(snapshot).select("__on", "__label", labelled_us)
+        """All labels in order of availability, with the columns of :data:`LABEL`. See :func:`found_labels`."""
+        return self._labels.frame(snapshot).select(LABEL)
 
     def labels_clock_us(self) -> int:
         """The time up to which the last call of :meth:`labels` had read every partition of the label's stream."""
@@ -188,24 +135,26 @@ class ModelLog:
         """The matured requests with their labels, in order. ``__label`` is null if none has arrived in time so far.
 
         A request that was not available at ``t_us`` is left out, however old it is. Adds ``__revision`` (see
-        :func:`joined_labels`), ``__key`` (text), ``__requested_us`` and ``__day`` (the request's day, counted since the
+        :func:`found_labels`), ``__key`` (text), ``__requested_us`` and ``__day`` (the request's day, counted since the
         epoch).
         """
-        label, at = self._model.label, pl.col(self._model.requested_at)
-        known = self._known(t_us, snapshot)
-        rows = known.filter((pl.col("__requested_us") + label.spec.within_us <= t_us) & _outside(excluded, at))
-        asked = rows.select(pl.col(label.on).alias("__on"), pl.col("__requested_us").alias("__asked_us"))
-        labels = self.labels(snapshot)
-        joined = joined_labels(asked, labels, label, self.labels_clock_us())
-        return rows.hstack(joined).with_columns((pl.col("__requested_us") // DAY_US).alias("__day"))
+        counted = self._counted(snapshot)
+        rows = self._requests.known().hstack(counted.drop(REQUEST))
+        return self._matured(rows, t_us, excluded).drop("__available_us")
 
-    def _known(self, t_us: int, snapshot: LogSnapshot | None) -> pl.DataFrame:
-        """Return the requests that were available at ``t_us``, with the columns that identify them."""
-        rows = self.requests(snapshot).filter(pl.col("__available_at").dt.epoch("us") <= t_us)
-        return rows.with_columns(
-            pl.col(self._model.request_key).cast(pl.String).alias("__key"),
-            pl.col(self._model.requested_at).dt.epoch("us").alias("__requested_us"),
-        )
+    def _counted(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
+        """Return :meth:`LabelledRequests.frame` with the labels that count by now."""
+        label, joined = self._model.label, self._labelled.frame(snapshot)
+        if label.missing is None:
+            return joined
+        until_us = pl.col("__requested_us") + label.spec.within_us
+        return joined.with_columns(as_of_clock(label, self.labels_clock_us(), until_us))
+
+    def _matured(self, rows: pl.DataFrame, t_us: int, excluded: Sequence[TimeSpan] = ()) -> pl.DataFrame:
+        """Return those of some requests that are matured and not excluded."""
+        asked_us = pl.col("__requested_us")
+        is_matured = _known(t_us) & (asked_us + self._model.label.spec.within_us <= t_us)
+        return rows.filter(is_matured & _outside(excluded, asked_us))
 
     def spine(
         self, t_us: int, *, excluded: Sequence[TimeSpan] = (), snapshot: LogSnapshot | None = None
@@ -217,7 +166,8 @@ class ModelLog:
         the request that a vector belongs to.
         """
         labelled = self.labelled(t_us, excluded=excluded, snapshot=snapshot)
-        served = of_requests(self.vectors(snapshot), self._known(t_us, snapshot)).select(
+        known = self._labelled.frame(snapshot).filter(_known(t_us))
+        served = of_requests(self.vectors(snapshot), known).select(
             *REQUEST,
             pl.col("served_at").dt.epoch("us").alias("__served_us"),
             pl.col(["offsets", "doubtful", *_VALUES[self._model.learn_from]]).name.prefix("__"),
@@ -238,18 +188,19 @@ class ModelLog:
         A key has as many outcomes as requests. ``__requested_us`` is the time of the request, ``__revision`` the number
         of its labels that were counted so far. See :func:`of_requests` for the request that a prediction belongs to.
         """
-        labels = self.labelled(t_us, excluded=excluded, snapshot=snapshot).filter(pl.col("__label").is_not_null())
+        counted = self._counted(snapshot)
+        labels = self._matured(counted, t_us, excluded).filter(pl.col("__label").is_not_null())
         wanted = pl.col("version") == version
         chosen = self.evident_predictions(snapshot).filter(
             wanted if role is None else wanted & (pl.col("role") == role)
         )
-        scores = of_requests(chosen.select("key", "requested_at", "score"), self._known(t_us, snapshot))
+        scores = of_requests(chosen.select("key", "requested_at", "score"), counted.filter(_known(t_us)))
         joined = labels.join(scores, on=REQUEST, how="inner").sort("__requested_us", "__key")
         return joined.select(pl.col("__key").alias("key"), "score", "__label", "__day", "__requested_us", "__revision")
 
     def matured_labels(self, t_us: int, excluded: Sequence[TimeSpan] = ()) -> int:
         """The number of matured rows that have a label."""
-        return self.labelled(t_us, excluded=excluded).get_column("__label").count()
+        return self._matured(self._counted(), t_us, excluded).get_column("__label").count()
 
     def evidence(self, t_us: int, version: int | None, excluded: Sequence[TimeSpan] = ()) -> Evidence:
         """Return the evidence for the trigger rules.
@@ -257,15 +208,11 @@ class ModelLog:
         The scores and outcomes of the live version are read only when a rule asks for them. ``version`` is the live
         version, or None before the first one.
         """
-        rows = self.labelled(t_us, excluded=excluded)
+        rows = self._matured(self._counted(), t_us, excluded)
         labels, waiting = rows.get_column("__label").count(), self._waiting(rows, t_us)
-        limit_us = self._model.label.spec.within_us
-        known = rows.filter(pl.col("__label").is_not_null()).select(
-            (pl.col("__requested_us") + limit_us).alias("until"), pl.col("__available_at").dt.epoch("us").alias("at")
-        )
 
         def matured_at(then_us: int) -> int:
-            return known.filter((pl.col("until") <= then_us) & (pl.col("at") <= then_us)).height
+            return self._matured(rows, then_us).get_column("__label").count()
 
         found = Evidence(t_us, labels, waiting=waiting, matured_at=matured_at)
         if version is None:
@@ -274,7 +221,7 @@ class ModelLog:
         return replace(found, scores=scores, outcomes=outcomes)
 
     def _waiting(self, rows: pl.DataFrame, t_us: int) -> list[WaitingLabels]:
-        """Return the partitions of the label's topic that hold matured requests up. See :func:`joined_labels`."""
+        """Return the partitions of the label's topic that hold matured requests up. See :func:`as_of_clock`."""
         label = self._model.label
         until = rows.get_column("__requested_us") + label.spec.within_us
         overdue = until.filter(until <= t_us - HELD_AFTER_US)
@@ -292,7 +239,7 @@ class ModelLog:
 
     def _scores(self, version: int, excluded: Sequence[TimeSpan]) -> ServedScores:
         live = (pl.col("version") == version) & (pl.col("role") == "live")
-        own = self.evident_predictions().filter(live & _outside(excluded, pl.col("requested_at")))
+        own = self.evident_predictions().filter(live & _outside(excluded, pl.col("requested_at").dt.epoch("us")))
         day = own.get_column("requested_at").dt.epoch("us") // DAY_US
         return ServedScores(day.to_numpy(), own.get_column("score").to_numpy())
 

@@ -14,22 +14,31 @@ if TYPE_CHECKING:
 
 REQUEST = ["__key", "__requested_us"]
 """The columns that identify a request."""
-_JOINED = ["__label", "__revision"]
+LABEL = ["__on", "__label", "__labelled_us"]
+"""The columns of a label: the value of its key, what it says (null for nothing), and when it was available."""
+JOINED = ["__label", "__revision"]
+"""The columns of a label that belongs to a request: see :func:`found_labels`."""
 _TIME = "__labelled_us"
 
 
 def joined_labels(asked: pl.DataFrame, labels: pl.DataFrame, label: Label, clock_us: int) -> pl.DataFrame:
     """Return ``__label`` and ``__revision`` of each request, in the order of ``asked``.
 
+    See :func:`found_labels` for what is joined, and :func:`as_of_clock` for ``clock_us``.
+    """
+    found = found_labels(asked, labels, label)
+    until_us = asked.get_column("__asked_us") + label.spec.within_us
+    return found.select(as_of_clock(label, clock_us, pl.lit(until_us)))
+
+
+def found_labels(asked: pl.DataFrame, labels: pl.DataFrame, label: Label) -> pl.DataFrame:
+    """Return ``__label`` and ``__revision`` of each request that has a label, null for others, in the given order.
+
     ``asked`` has the columns ``__on``, the value of the label's key, and ``__asked_us``, the time of the request.
-    ``labels`` has ``__on``, ``__label`` and ``__labelled_us``, in the order in which the labels were available. A label
+    ``labels`` has the columns of :data:`LABEL`, in the order in which the labels were available. A label
     belongs to a request if ``request < label <= request + within``. Of several, ``label.which`` says which one counts.
     A label that is null is none. ``__revision`` is the number of labels that were counted so far, 1 for the first one.
-
-    ``clock_us`` is the time up to which the log has all partitions of the label's stream. With ``missing=False`` a row
-    has no label, neither true nor false, until ``clock_us`` is later than ``request + within``. Before that, its label
-    may still be in Kafka, and all labels that are already in the log would be true. A label that is missing for good
-    is false, and has revision 0.
+    So what is found for a request changes only with labels of its key.
     """
     known = labels.filter(pl.col("__label").is_not_null() & pl.col("__on").is_not_null())
     rows = asked.select(
@@ -38,12 +47,25 @@ def joined_labels(asked: pl.DataFrame, labels: pl.DataFrame, label: Label, clock
         (pl.col("__asked_us") + label.spec.within_us).alias("__until_us"),
     ).with_row_index("__row")
     found = (_first if label.which == "first" else _last)(rows.sort("__from_us"), known)
-    in_time = found.select(
-        "__row",
-        "__until_us",
-        *(pl.when(pl.col(_TIME).is_between("__from_us", "__until_us")).then(name).alias(name) for name in _JOINED),
-    ).sort("__row")
-    return in_time.select(_JOINED) if label.missing is None else in_time.select(_with_missing(clock_us))
+    in_time = pl.col(_TIME).is_between("__from_us", "__until_us")
+    return found.sort("__row").select(pl.when(in_time).then(name).alias(name) for name in JOINED)
+
+
+def as_of_clock(label: Label, clock_us: int, until_us: pl.Expr) -> list[pl.Expr]:
+    """Return ``__label`` and ``__revision`` of requests from what :func:`found_labels` found for them.
+
+    ``clock_us`` is the time up to which the log has all partitions of the label's stream, ``until_us`` the time of each
+    request plus ``within``. With ``missing=False`` a row has no label, neither true nor false, until ``clock_us`` is
+    later than that. Before, its label may still be in Kafka, and all labels that are already in the log would be true.
+    A label that is missing for good is false, and has revision 0.
+    """
+    if label.missing is None:
+        return [pl.col(name) for name in JOINED]
+    is_over, has_label = until_us < clock_us, pl.col("__label").is_not_null()
+    return [
+        pl.when(is_over).then(pl.col("__label").fill_null(value=False)).alias("__label"),
+        pl.when(is_over).then(pl.when(has_label).then("__revision").otherwise(0)).alias("__revision"),
+    ]
 
 
 def _first(rows: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
@@ -64,14 +86,6 @@ def _last(rows: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
     )  # fmt: skip
     counted = pl.col("__number") - pl.col("__first") + 1
     return found.join(first, on="__row", how="left").with_columns(counted.alias("__revision"))
-
-
-def _with_missing(clock_us: int) -> list[pl.Expr]:
-    is_over, has_label = pl.col("__until_us") < clock_us, pl.col("__label").is_not_null()
-    return [
-        pl.when(is_over).then(pl.col("__label").fill_null(value=False)).alias("__label"),
-        pl.when(is_over).then(pl.when(has_label).then("__revision").otherwise(0)).alias("__revision"),
-    ]
 
 
 def of_requests(answers: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:
