@@ -45,7 +45,7 @@ class _Vector(NamedTuple):
 
 
 class PastOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the label of a prediction's request: ``reason`` says why ``label`` is None.
+    """The label of a prediction's request, as far as it is known: ``reason`` says why ``label`` is None.
 
     ``revision`` counts the labels that decided so far; 0 if none did.
     """

@@ -49,7 +49,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def memory_below(pid: int) -> int:
-    """Return the bytes of memory that the descendants of a process hold together. What they share counts once."""
+    """Return the bytes of memory that the descendants of a process hold together. Shared memory counts once."""
     below = descendants(pid)
     return sum(map(_resident, below)) if len(below) == 1 else sum(map(_share, below))
 

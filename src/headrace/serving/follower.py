@@ -34,8 +34,8 @@ logger = structlog.get_logger(__name__)
 class ServedRound:
     """The counts of one round. ``version`` is the live version, 0 before version 1.
 
-    Of ``requests``, ``predicted`` have a score, and ``failed`` could not be predicted. ``logged`` counts the
-    predictions of all versions.
+    ``requests`` is the sum of ``predicted``, which have a score, and ``failed``, which could not be predicted.
+    ``logged`` counts the predictions of all versions.
     """
 
     requests: int

@@ -93,7 +93,7 @@ class BoundedProtocol(HttpToolsProtocol):
     # -- the head of a request ----------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes. Those of a head are counted."""
+        """Take bytes. The bytes of a head are counted."""
         if self._is_refused:
             return
         if self._timer is None:  # a keep-alive connection, which uvicorn does not watch from now on
@@ -191,7 +191,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, kind: str, detail: str) -> None:
         """Answer with a problem, unless an answer is on its way, and close.
 
-        What still comes is read for a moment and dropped. Otherwise the system would take the answer back.
+        Bytes that still come are read for a moment and dropped. Otherwise the system would take the answer back.
         """
         self._is_refused = True
         if self._is_answering:

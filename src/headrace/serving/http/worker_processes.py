@@ -88,7 +88,7 @@ class WorkerProcesses(Multiprocess):
         self._retired = [process for process in self._retired if process.process.is_alive()]
 
     def terminate_all(self) -> None:
-        """Ask every process to stop. Those that were retired were asked before."""
+        """Ask every process to stop. The retired ones were asked before."""
         if self._replacement is not None:
             self.processes.append(self._replacement)
         super().terminate_all()

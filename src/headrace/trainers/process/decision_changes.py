@@ -15,7 +15,7 @@ _STEPS = 20
 
 
 class DecisionChanges:
-    """What was written last of each model."""
+    """The last written record of each model."""
 
     def __init__(self) -> None:
         self._written: dict[str, tuple[int, Any]] = {}
@@ -33,7 +33,7 @@ class DecisionChanges:
 
 
 def _said(record: DecisionRecord) -> Any:
-    """What a record says without the numbers that change at each tick: progress counts in steps of a twentieth."""
+    """The content of a record without the numbers that change at each tick: progress counts in steps of a twentieth."""
     if record.decision is None:
         return record.kind, record.reason, record.state
     decision = record.decision

@@ -34,7 +34,7 @@ class OperatorRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def words(self) -> str:
-        """Who asks, and why."""
+        """The name of the person who asks, and the reason."""
         return f"{self.by}: {self.reason}" if self.reason else self.by
 
 

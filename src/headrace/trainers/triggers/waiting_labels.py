@@ -30,7 +30,7 @@ class WaitingLabels(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def reason(self) -> str:
-        """Who waits for what, and since when."""
+        """The topic, the partition and the time since which labels wait."""
         if self.partition is None or self.since_us is None:
             return f"{self.rows:,} matured requests wait for a first record on {self.topic}"
         since = utc_datetime(self.since_us - self.since_us % 1_000_000).isoformat().replace("+00:00", "Z")
