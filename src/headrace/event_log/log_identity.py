@@ -18,7 +18,7 @@ from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, 
 from deltalake.exceptions import CommitFailedError
 from deltalake.schema import PrimitiveType
 
-from headrace.errors import OfflineStoreUnavailableError, SettingsError
+from headrace.errors import OfflineStoreUnavailableError
 from headrace.event_log.durable_commit import make_durable
 
 if TYPE_CHECKING:
@@ -75,28 +75,6 @@ def _commit(table: DeltaTable, transaction: Transaction) -> None:
     properties = CommitProperties(app_transactions=[transaction])
     write_deltalake(table, _NO_ROWS, mode="append", commit_properties=properties)
     make_durable(table)
-
-
-def check_fence(log: EventLog, probe: str) -> None:
-    """Raise SettingsError unless the storage of a remote log refuses the second of two commits of one version.
-
-    Some stores that look like S3 overwrite the first one, whose rows are lost then. ``probe`` is a new id. Raises
-    OfflineStoreUnavailableError.
-    """
-    if "://" not in log.url:
-        return
-    identity_of(log)
-    commit = Transaction(f"probe-{probe}", 1)
-    with log.storage(_TABLE, passing=CommitFailedError):
-        first, second = log.table(_TABLE), log.table(_TABLE)
-        _commit(first, commit)
-        with suppress(CommitFailedError):
-            _commit(second, commit)
-            message = (
-                f"the storage of the event log at {log.url} overwrites a commit with the next one: it has no "
-                "conditional PUT (If-None-Match). Commits of workers would be lost. Use a store that has it"
-            )
-            raise SettingsError(message)
 
 
 def place_of(url: str) -> str:

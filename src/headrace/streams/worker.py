@@ -29,7 +29,8 @@ from headrace.bus.topics import (
     stream_config,
 )
 from headrace.event_log.event_log import EventLog
-from headrace.event_log.log_identity import check_fence, identity_of
+from headrace.event_log.log_identity import identity_of
+from headrace.event_log.storage_fence import check_fence
 from headrace.features.definitions.spec import to_document
 from headrace.features.definitions.store_documents import ViewDocument
 from headrace.features.online.redis.redis_store import RedisOnlineStore
@@ -183,7 +184,7 @@ def run_worker(
 
 def _own_log(log: EventLog, claims: LogClaims) -> None:
     """Make sure that the log fences its writers, and that it is the namespace's."""
-    check_fence(log, uuid.uuid4().hex)
+    check_fence(log.url, uuid.uuid4().hex)
     claims.claim(identity_of(log), wall_clock())
 
 

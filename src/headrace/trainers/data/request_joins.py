@@ -36,8 +36,9 @@ def found_labels(asked: pl.DataFrame, labels: pl.DataFrame, label: Label) -> pl.
 
     ``asked`` has the columns ``__on``, the value of the label's key, and ``__asked_us``, the time of the request.
     ``labels`` has the columns of :data:`LABEL`, in the order in which the labels were available. A label
-    belongs to a request if ``request < label <= request + within``. Of several, ``label.which`` says which one counts.
-    A label that is null is none. ``__revision`` is the number of labels that were counted so far, 1 for the first one.
+    belongs to a request if ``request < label <= request + within``. If there are several, ``label.which`` says
+    whether the first or the last one counts. A label that is null is none. ``__revision`` is the number of labels that
+    were counted so far, 1 for the first one.
     So what is found for a request changes only with labels of its key.
     """
     known = labels.filter(pl.col("__label").is_not_null() & pl.col("__on").is_not_null())

@@ -114,7 +114,7 @@ def _check_columns(data: Examples, manifest: Manifest) -> None:
 
 
 def _differences(model: Model, manifest: Manifest, data: Examples, ran_on: FitCode) -> list[Difference]:
-    """Return everything in the manifest that is different now, with both values. Entries that it does not have are left out."""
+    """Return each entry of the manifest that is different now, with both values. Missing entries are left out."""
     now: dict[str, Any] = {
         "rows": len(data),
         "content_hash": data.content_hash(),

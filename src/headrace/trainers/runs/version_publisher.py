@@ -67,7 +67,7 @@ class VersionPublisher:
     ) -> PublicationEnd:
         """Append the publication. If another champion came first, judge the challenger by that one and try again.
 
-        A decision that a person made meanwhile holds: the challenger was judged against something else, so its run ends.
+        A person's decision in the meantime holds: the challenger was judged against something else, so its run ends.
         """
         reason = ""
         for _ in range(_PUBLICATIONS):
