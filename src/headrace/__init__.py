@@ -72,6 +72,9 @@ if TYPE_CHECKING:
         schedule,
         volume,
     )
+    from headrace.trainers.metrics.expected_cost import expected_cost
+    from headrace.trainers.metrics.named_metrics import within_block
+    from headrace.trainers.metrics.own_metric import own_metric
 
 
 _MODULES = {
@@ -105,6 +108,9 @@ _MODULES = {
         "schedule", "volume",
     ),
     "headrace.trainers.data.training_set": ("TrainingSet",),
+    "headrace.trainers.metrics.expected_cost": ("expected_cost",),
+    "headrace.trainers.metrics.named_metrics": ("within_block",),
+    "headrace.trainers.metrics.own_metric": ("own_metric",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 _EXTRA = {  # which extra brings a package that one of the modules above may lack
@@ -128,7 +134,8 @@ __all__ = [
     "ModelEventFeed", "ModelSubscriber", "NoModelError", "Predicted", "Predictor", "Project", "Quantile", "Run",
     "Settings", "Sliding", "Status", "Std", "Stream", "Sum", "TerminalError", "TrainingSet", "TransientError",
     "Tumbling", "UnavailableError", "Variance", "after", "all_of", "any_of", "at_least", "col", "connect", "drift",
-    "hysteresis", "load_project", "load_settings", "performance", "rebuild", "schedule", "training_set", "volume",
+    "expected_cost", "hysteresis", "load_project", "load_settings", "own_metric", "performance", "rebuild", "schedule",
+    "training_set", "volume", "within_block",
 ]  # fmt: skip
 
 

@@ -10,7 +10,9 @@ import pytest
 MODULES = [
     "bus.event",
     "bus.stream",
-    "trainers.day_scores",
+    "trainers.metrics.expected_cost",
+    "trainers.metrics.named_metrics",
+    "trainers.metrics.own_metric",
     "trainers.definitions",
     "trainers.triggers.hysteresis",
     "trainers.triggers.rules",

@@ -3,10 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
-from headrace.trainers import day_scores
-from headrace.trainers.day_scores import DayScores
+from headrace.errors import DefinitionError
+from headrace.trainers.metrics import intervals
+from headrace.trainers.metrics.block_rows import BlockRows
+from headrace.trainers.metrics.expected_cost import expected_cost
+from headrace.trainers.metrics.named_metrics import metric_named, metric_value, within_block
+from headrace.trainers.metrics.own_metric import own_metric
 
 
 def rows(days: int = 20, per_day: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -17,56 +21,39 @@ def rows(days: int = 20, per_day: int = 60, seed: int = 0) -> tuple[np.ndarray, 
     return day, (generator.random(len(day)) < score).astype(int), score
 
 
-def test_auc_and_logloss_are_scikit_learns() -> None:
-    _, label, score = rows()
-    assert day_scores.auc(label, score) == pytest.approx(roc_auc_score(label, score), abs=1e-12)
-    assert day_scores.logloss(label, score) == pytest.approx(log_loss(label, score), abs=1e-12)
-
-
-def test_a_weighted_draw_is_the_metric_of_the_rows_drawn() -> None:
-    day, label, score = rows(days=6)
-    scores = DayScores(day, label, score)
-    weights = day_scores.day_weights(6, 5, seed=3)
-    for draw, row in enumerate(weights):
-        drawn = np.concatenate(
-            [np.tile(np.flatnonzero(day == d), int(n)) for d, n in zip(scores.days, row, strict=True)]
-        )
-        assert scores.value("auc", weights)[draw] == pytest.approx(roc_auc_score(label[drawn], score[drawn]))
-        assert scores.value("logloss", weights)[draw] == pytest.approx(log_loss(label[drawn], score[drawn]))
-
-
 def test_within_a_day_the_days_own_levels_count_for_nothing() -> None:
     day, label, score = rows()
     shifted = score + day  # days apart, order within them kept
-    assert day_scores.auc_within_day(day, label, shifted) == day_scores.auc_within_day(day, label, score)
+    within = within_block("auc")
+    assert metric_value(within, label, shifted, block=day) == metric_value(within, label, score, block=day)
     per_day = [roc_auc_score(label[day == d], score[day == d]) for d in np.unique(day)]
     pairs = [np.sum(label[day == d]) * np.sum(1 - label[day == d]) for d in np.unique(day)]
-    assert day_scores.auc_within_day(day, label, score) == pytest.approx(np.average(per_day, weights=pairs))
+    assert metric_value(within, label, score, block=day) == pytest.approx(np.average(per_day, weights=pairs))
 
 
 def test_one_class_alone_has_no_auc_and_one_day_no_bounds() -> None:
-    assert np.isnan(day_scores.auc([1, 1], [0.1, 0.2]))
+    assert np.isnan(metric_value("auc", [1, 1], [0.1, 0.2]))
     day, label, score = rows(days=1)
-    interval = day_scores.metric_interval(DayScores(day, label, score), "auc", seed=1)
+    interval = intervals.metric_interval(BlockRows(day, label, score), metric_named("auc"), seed=1)
     assert np.isnan(interval.low)
     assert np.isfinite(interval.point)
 
 
-def test_metrics_refuse_nan_and_unequal_lengths() -> None:
+def test_rows_of_a_metric_are_equally_many_and_have_no_nan() -> None:
     with pytest.raises(ValueError, match="NaN"):
-        DayScores([1, 1], [0, 1], [0.5, float("nan")])
-    with pytest.raises(ValueError, match="2 days, 1 labels"):
-        DayScores([1, 1], [0], [0.5, 0.5])
+        BlockRows([1, 1], [0, 1], [0.5, float("nan")])
+    with pytest.raises(ValueError, match="2 blocks, 1 labels"):
+        BlockRows([1, 1], [0], [0.5, 0.5])
 
 
 def test_the_bounds_of_few_days_cover_the_truth_at_their_level() -> None:
     """1,000 intervals for the mean of 14 day effects: 95 % of them hold the true value, give or take three errors."""
     generator = np.random.default_rng(5)
-    weights = day_scores.day_weights(14, 1_000, seed=1) / 14
+    weights = intervals.block_weights(14, 1_000, seed=1) / 14
     covered = 0
     for _ in range(1_000):
         days = generator.normal(0, 1, 14)
-        interval = day_scores.resampled_interval(float(days.mean()), weights @ days, 14)
+        interval = intervals.resampled_interval(float(days.mean()), weights @ days, 14)
         covered += interval.low <= 0 <= interval.high
     assert 929 <= covered <= 971
 
@@ -74,7 +61,7 @@ def test_the_bounds_of_few_days_cover_the_truth_at_their_level() -> None:
 @pytest.mark.parametrize("days", [14, 30, 365])
 def test_the_bounds_are_the_percentiles_widened_by_students_t(days: int) -> None:
     draws = np.random.default_rng(2).normal(1.0, 0.1, 5_000)
-    interval = day_scores.resampled_interval(1.0, draws, days)
+    interval = intervals.resampled_interval(1.0, draws, days)
     widening = stats.t.ppf(0.975, days - 1) / stats.norm.ppf(0.975) * np.sqrt(days / (days - 1))
     low, high = np.quantile(draws, [0.025, 0.975])
     assert (interval.low - 1.0) / (low - 1.0) == pytest.approx(widening, rel=1e-3)
@@ -84,8 +71,43 @@ def test_the_bounds_are_the_percentiles_widened_by_students_t(days: int) -> None
 def test_the_gain_is_positive_for_the_better_model_in_any_metric() -> None:
     day, label, score = rows()
     noisy = np.clip(score + np.random.default_rng(1).normal(0, 0.3, len(score)), 0.01, 0.99)
-    worse, better = DayScores(day, label, noisy), DayScores(day, label, score)
-    for metric in ("auc", "logloss"):
-        interval = day_scores.gain_interval(worse, better, metric, seed=1)
-        assert 0 < interval.low < interval.point < interval.high
-        assert day_scores.gain_interval(worse, better, metric, seed=1) == interval
+    worse, better = BlockRows(day, label, noisy), BlockRows(day, label, score)
+    for metric in ("auc", "logloss", "brier_score_loss", "accuracy_score", "f1_score", "expected_calibration_error"):
+        gain = intervals.gain_interval(worse, better, metric_named(metric), seed=1)
+        assert gain.interval.low < gain.interval.point < gain.interval.high
+        assert gain.interval.point > 0
+        assert intervals.gain_interval(worse, better, metric_named(metric), seed=1) == gain
+
+
+def test_a_metric_of_ones_own_is_resampled_as_the_same_metric_by_sums() -> None:
+    day, label, score = rows(days=14)
+    own = own_metric(lambda truth, p: float(np.mean((truth - p) ** 2)), higher_is_better=False, name="brier")
+    found = intervals.metric_interval(BlockRows(day, label, score), own, seed=4, draws=50)
+    exact = intervals.metric_interval(BlockRows(day, label, score), metric_named("brier_score_loss"), seed=4, draws=50)
+    assert (found.low, found.point, found.high) == pytest.approx((exact.low, exact.point, exact.high), abs=1e-12)
+
+
+def test_a_metric_of_ones_own_needs_a_function_with_a_name() -> None:
+    for function in (lambda truth, p: 0.0, "f1"):
+        with pytest.raises(DefinitionError, match=r"own_metric: .* give a function of truth and prediction"):
+            own_metric(function, higher_is_better=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("costs", [[[0, 1]], [0, 1], [[0, "x"], [1, 0]], [[0, 1], [1, float("inf")]], [[1]]])
+def test_costs_are_a_square_table_of_numbers(costs: list[list[float]]) -> None:
+    with pytest.raises(DefinitionError, match="is no square table of numbers; write a line for each class"):
+        expected_cost(costs)
+
+
+def test_costs_decide_which_of_two_models_is_cheaper() -> None:
+    label = np.array([0, 0, 0, 1])
+    careful, bold = np.array([0.1, 0.1, 0.3, 0.3]), np.array([0.1, 0.1, 0.01, 0.01])
+    dear_misses = expected_cost([[0, 1], [25, 0]])  # it pays to say 1 above 1/26
+    assert metric_value(dear_misses, label, careful) == 3 / 4
+    assert metric_value(dear_misses, label, bold) == (2 + 25) / 4
+    assert metric_value(expected_cost([[0, 25], [1, 0]]), label, careful) == 1 / 4
+
+
+def test_a_metric_within_blocks_needs_a_metric() -> None:
+    with pytest.raises(DefinitionError, match="within_block: 'f1' is no metric; choose one of"):
+        within_block("f1")

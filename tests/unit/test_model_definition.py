@@ -17,6 +17,7 @@ from headrace.features.definitions.service import FeatureService
 from headrace.features.definitions.spec import to_document
 from headrace.features.definitions.view import FeatureView
 from headrace.trainers.definitions import Gate, Label, Model, any_of, drift, performance, volume
+from headrace.trainers.metrics.own_metric import own_metric
 
 
 class Payment(Event):
@@ -166,7 +167,9 @@ def test_a_wrong_label_is_refused(change: dict[str, Any], said: str) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"metric": "f1"}, r"choose one of \['auc', 'logloss'\]"),
+        ({"metric": "f1"}, r"metric='f1'; choose one of \['auc', 'logloss', 'brier_score_loss', "),
+        ({"metric": "r2_score"}, "metric='r2_score' is for regression, and the label is binary; choose one of"),
+        ({"metric": own_metric(min, higher_is_better=True, name="auc")}, "the name 'auc' of another"),
         ({"rule": "best"}, r"choose one of \['better', 'not_worse'\]"),
         ({"holdout": "13d"}, "14 or more whole days"),
         ({"holdout": "350h"}, "14 or more whole days"),

@@ -16,8 +16,8 @@ from headrace.bus.stream import Stream
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.expression import Expression, kind
 from headrace.features.definitions.service import FeatureService
-from headrace.trainers.day_scores import METRICS, Metric
 from headrace.trainers.definition_checks import brings, check_own_event, described, one_of
+from headrace.trainers.metrics.named_metrics import metric_for
 from headrace.trainers.model_spec import MIN_HOLDOUT_DAYS, GateSpec, LabelSpec, ModelSpec
 from headrace.trainers.train_function import EstimatorTraining, Run, TrainFunction, check_train, train_name
 from headrace.trainers.triggers.evidence import DAY_US
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from headrace.features.definitions.feature_spec import OwnEventRule
     from headrace.features.definitions.view import FeatureView
+    from headrace.trainers.metrics.metric import Metric
     from headrace.trainers.triggers.trigger_rule import TriggerRule
 
 __all__ = [
@@ -121,6 +122,10 @@ class Label:
 class Gate:
     """The rule that judges a challenger, on the newest ``holdout`` of matured days, by its gain in ``metric``.
 
+    ``metric`` is ``"auc"``, ``"logloss"``, or another of scikit-learn's names for a label that is true or false:
+    ``"brier_score_loss"``, ``"accuracy_score"``, ``"f1_score"``; also ``"expected_calibration_error"``.
+    ``within_block``, ``expected_cost`` and ``own_metric`` make others.
+
     The rule ``"better"`` passes a challenger whose lower bound is above ``margin``. The rule ``"not_worse"`` passes one
     whose lower bound is above ``-margin``; it needs a margin. With ``approve="manual"`` a challenger that passed is
     announced, and waits until a person promotes it.
@@ -134,14 +139,14 @@ class Gate:
     headrace.errors.DefinitionError: gate: holdout='7d' must be 14 or more whole days, because days are resampled
     """
 
-    metric: Metric
+    metric: str | Metric
     rule: GateRule = "better"
     holdout: Duration = "14d"
     margin: float = 0.0
     approve: Literal["auto", "manual"] = "auto"
 
     def __post_init__(self) -> None:
-        one_of("gate", "metric", self.metric, METRICS)
+        _ = self.decides_by  # its own checks
         one_of("gate", "rule", self.rule, get_args(GateRule))
         one_of("gate", "approve", self.approve, ["auto", "manual"])
         with naming("gate: holdout"):
@@ -157,11 +162,18 @@ class Gate:
             raise DefinitionError(f"gate: {given}; give at least 0, and above 0 for not_worse")
 
     @cached_property
+    def decides_by(self) -> Metric:
+        """The metric itself, where ``metric`` may be its name."""
+        return metric_for("gate", self.metric)
+
+    @cached_property
     def spec(self) -> GateSpec:
         """The gate as data."""
         holdout = format_duration(duration_us(self.holdout))
         approve = UNSET if self.approve == "auto" else self.approve
-        return GateSpec(metric=self.metric, rule=self.rule, holdout=holdout, margin=self.margin, approve=approve)
+        return GateSpec(
+            metric=self.decides_by.name, rule=self.rule, holdout=holdout, margin=self.margin, approve=approve
+        )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from headrace.features.definitions.expression import ExpressionTree
 from headrace.features.definitions.feature_spec import OwnEventRule
 from headrace.features.definitions.service_spec import OnDemandSpec, VersionedName
 from headrace.features.definitions.spec import spec_hash
-from headrace.trainers.day_scores import Metric
 from headrace.trainers.triggers.trigger_specs import TriggerSpec
 
 
@@ -37,7 +36,7 @@ MIN_HOLDOUT_DAYS = 14
 class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A gate as data. ``approve`` is left out if a challenger that passed is live at once."""
 
-    metric: Metric
+    metric: str
     rule: Literal["better", "not_worse"]
     holdout: str
     margin: float

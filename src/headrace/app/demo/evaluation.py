@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from headrace.trainers.day_scores import DayScores, auc, auc_within_day, gain_interval, logloss
+from headrace.trainers.metrics.block_rows import BlockRows
+from headrace.trainers.metrics.intervals import gain_interval
+from headrace.trainers.metrics.named_metrics import metric_named, metric_value, within_block
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,16 +51,19 @@ def compare_scores(rows: pl.DataFrame, *, seed: int) -> tuple[dict[str, float | 
     if len(np.unique(label)) < 2:  # noqa: PLR2004 - two classes
         names = ("frozen", "live", "gain", "gain_low", "frozen_within_day", "live_within_day")
         return dict.fromkeys(names), {"frozen": None, "live": None}
-    won = gain_interval(DayScores(day, label, frozen), DayScores(day, label, live), "auc", seed=seed)
+    theirs, ours = BlockRows(day, label, frozen), BlockRows(day, label, live)
+    auc = gain_interval(theirs, ours, metric_named("auc"), seed=seed)
+    logloss = metric_named("logloss")
+    of_day = within_block("auc")
     found = {
-        "frozen": auc(label, frozen),
-        "live": auc(label, live),
-        "gain": won.point,
-        "gain_low": won.low,
-        "frozen_within_day": auc_within_day(day, label, frozen),
-        "live_within_day": auc_within_day(day, label, live),
+        "frozen": auc.champion,
+        "live": auc.challenger,
+        "gain": auc.interval.point,
+        "gain_low": auc.interval.low,
+        "frozen_within_day": of_day.statistic(theirs).point,
+        "live_within_day": of_day.statistic(ours).point,
     }
-    return _plain(found), _plain({"frozen": logloss(label, frozen), "live": logloss(label, live)})
+    return _plain(found), _plain({"frozen": logloss.statistic(theirs).point, "live": logloss.statistic(ours).point})
 
 
 def _plain(found: Mapping[str, float]) -> dict[str, float | None]:
@@ -79,7 +84,7 @@ def rolling_auc(rows: pl.DataFrame, since: int | None = None) -> tuple[list[int]
 
 
 def _auc(label: np.ndarray, score: np.ndarray) -> float:
-    return auc(label, score) if len(label) >= _FEWEST else math.nan
+    return metric_value("auc", label, score) if len(label) >= _FEWEST else math.nan
 
 
 def count_unlabelled(log: ModelLog, t_us: int, reasons: Mapping[str, str], within_us: int) -> dict[str, int]:

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from headrace.trainers.day_scores import auc
+from headrace.trainers.metrics.named_metrics import metric_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,7 +145,7 @@ def _auc(column: pl.Series, outcome: pl.Series) -> float | None:
         others = (pl.col("label").sum() - pl.col("label")).over("value"), (pl.len() - 1).over("value")
         mean = rows.select(pl.when(others[1] > 0).then(others[0] / others[1]).otherwise(float(label.mean())))
         score = mean.to_series().to_numpy()
-    found = auc((label > label.mean()).astype(np.int8), score)
+    found = metric_value("auc", label > label.mean(), score)
     return round(max(found, 1 - found), 4)
 
 

@@ -11,16 +11,22 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from headrace.trainers.day_scores import DRAWS, METRICS, DayScores, Metric, gain_interval
 from headrace.trainers.definitions import Gate, GateRule
+from headrace.trainers.metrics.block_rows import BlockRows
+from headrace.trainers.metrics.intervals import DRAWS, gain_interval
+from headrace.trainers.metrics.named_metrics import metric_named
 from headrace.trainers.model_spec import MIN_HOLDOUT_DAYS
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from headrace.trainers.metrics.metric import Metric
+
 FORMAT = 1
 MIN_ROWS = 2_000
 MIN_CLASS = 100
+ALWAYS_SHOWN = ("auc", "logloss")
+"""The metrics that a report has beside the one that decides."""
 
 GateVerdict = Literal["passed", "refused", "postponed"]
 
@@ -43,7 +49,7 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
 
     format: int = FORMAT
     rule: GateRule | Literal["first"]
-    metric: Metric
+    metric: str
     margin: float
     verdict: GateVerdict
     reason: str
@@ -71,15 +77,15 @@ class JudgedRows:
     score: NDArray[np.float64]
     looks: ArrayLike = 1
 
-    def scores(self) -> DayScores:
+    def scores(self) -> BlockRows:
         """The challenger's scores by day."""
-        return DayScores(self.day, self.label, self.score)
+        return BlockRows(self.day, self.label, self.score)
 
-    def scored_by(self, other: ArrayLike) -> DayScores:
+    def scored_by(self, other: ArrayLike) -> BlockRows:
         """The scores that another model gave the same rows, by day."""
-        return DayScores(self.day, self.label, other)
+        return BlockRows(self.day, self.label, other)
 
-    def always(self, rate: float) -> DayScores:
+    def always(self, rate: float) -> BlockRows:
         """The scores of a model that gives every row the same probability."""
         return self.scored_by(np.full(np.shape(self.label), rate))
 
@@ -106,14 +112,15 @@ def judge(
     """
     gate = gate or Gate("auc")
     ours, theirs = rows.scores(), rows.scored_by(champion)
-    missing = missing_evidence(ours)
+    missing, metric = missing_evidence(ours), gate.decides_by.name
     compared: dict[str, MetricComparison] = {}
     decided = _Decided("postponed", missing)
     if not missing:
-        compared = {name: _compare(theirs, ours, name, seed, draws) for name in METRICS}
+        shown = [*map(metric_named, ALWAYS_SHOWN), gate.decides_by]
+        compared = {metric.name: _compare(theirs, ours, metric, seed, draws) for metric in dict.fromkeys(shown)}
         need = gate.margin if gate.rule == "better" else -gate.margin
-        decided = _bound_decides(compared[gate.metric], gate.metric, need)
-    setting = _GateSetting(rule=gate.rule, metric=gate.metric, margin=gate.margin, seed=seed, draws=draws)
+        decided = _bound_decides(compared[metric], metric, need)
+    setting = _GateSetting(rule=gate.rule, metric=metric, margin=gate.margin, seed=seed, draws=draws)
     return _report(rows, decided, compared, setting)
 
 
@@ -128,30 +135,32 @@ def judge_first(rows: JudgedRows, rates: KnownRates, *, seed: int = 0, draws: in
     decided = _Decided("postponed", missing)
     if not missing:
         for name, rate in (("label rate", rates.of_training), ("last period's rate", rates.of_last_period)):
-            compared[f"logloss against the {name}"] = _compare(rows.always(rate), ours, "logloss", seed, draws)
+            compared[f"logloss against the {name}"] = _compare(
+                rows.always(rate), ours, metric_named("logloss"), seed, draws
+            )
         hardest = min(compared, key=lambda name: compared[name].gain)
         decided = _point_decides(compared[hardest], hardest)
     setting = _GateSetting(rule="first", metric="logloss", margin=0.0, seed=seed, draws=draws)
     return _report(rows, decided, compared, setting)
 
 
-def missing_evidence(scores: DayScores) -> str:
+def missing_evidence(scores: BlockRows) -> str:
     """Return what a holdout lacks to be judged by, empty if it lacks nothing. The scores themselves do not count."""
-    found = (len(scores.days), scores.rows.sum(), scores.positives.sum(), scores.negatives.sum())
+    found = (len(scores.blocks), len(scores.truth), int(scores.positive.sum()), int((~scores.positive).sum()))
     need = (MIN_HOLDOUT_DAYS, MIN_ROWS, MIN_CLASS, MIN_CLASS)
     names = ("days", "rows", "positives", "negatives")
-    short = [f"{int(n):,} of {m:,} {name}" for n, m, name in zip(found, need, names, strict=True) if n < m]
+    short = [f"{n:,} of {m:,} {name}" for n, m, name in zip(found, need, names, strict=True) if n < m]
     return f"not enough evidence in the holdout: {', '.join(short)}" if short else ""
 
 
-def _compare(champion: DayScores, challenger: DayScores, metric: Metric, seed: int, draws: int) -> MetricComparison:
+def _compare(champion: BlockRows, challenger: BlockRows, metric: Metric, seed: int, draws: int) -> MetricComparison:
     found = gain_interval(champion, challenger, metric, seed=seed, draws=draws)
     return MetricComparison(
-        champion=champion.point(metric),
-        challenger=challenger.point(metric),
-        gain=found.point,
-        gain_low=found.low,
-        gain_high=found.high,
+        champion=found.champion,
+        challenger=found.challenger,
+        gain=found.interval.point,
+        gain_low=found.interval.low,
+        gain_high=found.interval.high,
     )
 
 
@@ -176,7 +185,7 @@ def _point_decides(found: MetricComparison, name: str) -> _Decided:
 
 class _GateSetting(msgspec.Struct, frozen=True, kw_only=True):
     rule: GateRule | Literal["first"]
-    metric: Metric
+    metric: str
     margin: float
     seed: int
     draws: int
@@ -189,10 +198,10 @@ def _report(
     return GateReport(
         verdict=decided.verdict,
         reason=decided.reason,
-        rows=int(scores.rows.sum()),
-        days=len(scores.days),
-        positives=int(scores.positives.sum()),
-        negatives=int(scores.negatives.sum()),
+        rows=len(scores.truth),
+        days=len(scores.blocks),
+        positives=int(scores.positive.sum()),
+        negatives=int((~scores.positive).sum()),
         looks_mean=float(looks.mean()) if looks.size else 0.0,
         looks_max=int(looks.max(initial=0)),
         metrics=compared,

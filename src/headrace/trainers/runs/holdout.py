@@ -9,7 +9,7 @@ import numpy as np
 
 from headrace.base.times import duration_us
 from headrace.trainers.data.exclusions import merged
-from headrace.trainers.day_scores import DayScores
+from headrace.trainers.metrics.block_rows import BlockRows
 from headrace.trainers.runs.gate import JudgedRows, KnownRates, judge, judge_first, missing_evidence
 from headrace.trainers.triggers.evidence import DAY_US
 
@@ -102,7 +102,7 @@ def lacking(split: HoldoutSplit, champion: Published | None, outcomes: pl.DataFr
     rows = np.ones(len(held), dtype=bool)
     if champion is not None and outcomes is not None:
         rows = ~np.isnan(_answers(champion, outcomes, held))
-    return missing_evidence(DayScores(held.day[rows], held.label[rows], np.zeros(int(rows.sum()))))
+    return missing_evidence(BlockRows(held.day[rows], held.label[rows], np.zeros(int(rows.sum()))))
 
 
 def _answers(champion: Published, outcomes: pl.DataFrame, held: Examples) -> np.ndarray:

@@ -10,7 +10,9 @@ import numpy as np
 
 from headrace.base.times import Duration, duration_us, format_duration
 from headrace.errors import DefinitionError, naming
-from headrace.trainers.day_scores import DayScores, Metric, higher_is_better, metric_interval
+from headrace.trainers.metrics.block_rows import BlockRows
+from headrace.trainers.metrics.intervals import metric_interval
+from headrace.trainers.metrics.named_metrics import metric_for
 from headrace.trainers.triggers.evidence import DAY_US, Evidence
 from headrace.trainers.triggers.score_drift import score_drift
 from headrace.trainers.triggers.trigger_rule import RuleInputs, RuleVerdict, TriggerRule, expect_rules
@@ -23,6 +25,7 @@ from headrace.trainers.triggers.trigger_specs import (
 )
 
 if TYPE_CHECKING:
+    from headrace.trainers.metrics.metric import Metric
     from headrace.trainers.triggers.evidence import Outcomes
     from headrace.trainers.triggers.trigger_state import TriggerState
 
@@ -128,20 +131,23 @@ class PerformanceRule:
     outcomes, without those first days.
     """
 
-    metric: Metric
+    metric: str | Metric
     drop: float
     seed: int = 0
     name: str = "performance"
 
     def __post_init__(self) -> None:
         _positive(f"{self.name}(drop=…)", self.drop)
-        if self.metric not in {"auc", "logloss"}:
-            message = f"{self.name}: the metric {self.metric!r} is unknown; choose 'auc' or 'logloss'"
-            raise DefinitionError(message)
+        _ = self.measures  # its own checks
+
+    @cached_property
+    def measures(self) -> Metric:
+        """The metric itself, where ``metric`` may be its name."""
+        return metric_for(self.name, self.metric)
 
     def measure(self, evidence: Evidence) -> RuleInputs:
         """Return the reference, the live value and its better bound, with the number of days and outcomes."""
-        outcomes = evidence.outcomes()
+        outcomes, metric = evidence.outcomes(), self.measures
         days = np.unique(outcomes.day)
         first, window = days[:LIVE_DAYS], _newest_window(outcomes, days[LIVE_DAYS:])
         in_window = np.isin(outcomes.day, window)
@@ -149,9 +155,9 @@ class PerformanceRule:
         measured: dict[str, float | None] = {"reference": None, "value": None, "bound": None}
         if len(window) >= LIVE_DAYS and in_window.sum() >= LIVE_OUTCOMES:
             seed = self.seed + evidence.day
-            found = metric_interval(_day_scores(outcomes, in_window), self.metric, seed=seed)
-            bound = found.high if higher_is_better(self.metric) else found.low
-            reference = _day_scores(outcomes, np.isin(outcomes.day, first)).point(self.metric)
+            found = metric_interval(_rows_by_day(outcomes, in_window), metric, seed=seed)
+            bound = found.high if metric.higher_is_better else found.low
+            reference = metric.statistic(_rows_by_day(outcomes, np.isin(outcomes.day, first))).point
             measured = {"reference": _number(reference), "value": _number(found.point), "bound": _number(bound)}
         return inputs | measured
 
@@ -163,9 +169,9 @@ class PerformanceRule:
             have = f"{inputs['days']} of {LIVE_DAYS} days, {inputs['outcomes']:,} of {LIVE_OUTCOMES:,} outcomes"
             reason = f"not enough outcomes after the first {LIVE_DAYS} live days: {have}"
             return [_verdict(self.name, fired=False, reason=reason, progress=0.0)]
-        lost = (reference - bound) if higher_is_better(self.metric) else (bound - reference)
+        lost = (reference - bound) if self.measures.higher_is_better else (bound - reference)
         reason = (
-            f"{self.metric} {inputs['value']:.4f} (at best {bound:.4f}) over {inputs['days']} days, "
+            f"{self.measures.name} {inputs['value']:.4f} (at best {bound:.4f}) over {inputs['days']} days, "
             f"{reference:.4f} in the first {LIVE_DAYS} live days: lost {max(lost, 0.0):.4f} of {self.drop:.4f}"
         )
         return [_verdict(self.name, lost > self.drop, reason, lost / self.drop)]
@@ -173,7 +179,7 @@ class PerformanceRule:
     @cached_property
     def spec(self) -> PerformanceSpec:
         """The rule as data."""
-        return PerformanceSpec(metric=self.metric, drop=self.drop)
+        return PerformanceSpec(metric=self.measures.name, drop=self.drop)
 
     def labels(self) -> int | None:
         """None: the rule asks for no volume."""
@@ -295,8 +301,10 @@ def drift(on: str, *, psi: float, sample: Duration, name: str = "drift") -> Scor
     return ScoreDriftRule(psi, sample, name=name)
 
 
-def performance(metric: Metric, *, drop: float, name: str = "performance") -> PerformanceRule:
+def performance(metric: str | Metric, *, drop: float, name: str = "performance") -> PerformanceRule:
     """Ask for a run when the live metric has surely become worse by more than ``drop``.
+
+    ``metric`` is one that a gate may have.
 
     >>> from headrace import performance
     >>> performance("auc", drop=0.03).name
@@ -361,8 +369,8 @@ def _newest_window(outcomes: Outcomes, days: np.ndarray) -> np.ndarray:
     return days[-newest:]
 
 
-def _day_scores(outcomes: Outcomes, rows: np.ndarray) -> DayScores:
-    return DayScores(outcomes.day[rows], outcomes.label[rows], outcomes.score[rows])
+def _rows_by_day(outcomes: Outcomes, rows: np.ndarray) -> BlockRows:
+    return BlockRows(outcomes.day[rows], outcomes.label[rows], outcomes.score[rows])
 
 
 def _number(value_: float) -> float | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from headrace.trainers.day_scores import Floats
+    from headrace.trainers.metrics.block_rows import Floats
 
 BINS = 10
 TAILS = (0.001, 0.01)

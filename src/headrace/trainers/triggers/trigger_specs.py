@@ -6,8 +6,6 @@ from typing import Literal
 
 import msgspec
 
-from headrace.trainers.day_scores import Metric
-
 
 class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True, tag_field="rule"):
     """A trigger rule as data. A rule of your own has a subclass with a tag of its own."""
@@ -30,7 +28,7 @@ class ScoreDriftSpec(TriggerSpec, frozen=True, kw_only=True, tag="drift"):
 class PerformanceSpec(TriggerSpec, frozen=True, kw_only=True, tag="performance"):
     """A trigger on a fall of the live metric by more than ``drop``."""
 
-    metric: Metric
+    metric: str
     drop: float
 
 

@@ -1,0 +1,1 @@
+"""Metrics of scored rows, and their bounds from resampled blocks of rows."""

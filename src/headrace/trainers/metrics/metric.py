@@ -1,0 +1,48 @@
+"""The port of a metric: how it is computed from rows, and how it changes with the weights of their blocks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from headrace.trainers.metrics.block_rows import BlockRows, Floats
+
+MetricTask = Literal["binary", "classes", "regression", "quantile"]
+
+
+class Statistic(ABC):
+    """A metric of one model's rows, for any weights of the ``blocks`` that they are in."""
+
+    def __init__(self, blocks: int) -> None:
+        self.blocks = blocks
+
+    @abstractmethod
+    def value(self, weights: Floats) -> Floats:
+        """Return the metric for each row of block weights, of the shape (draws, blocks).
+
+        It is NaN where the metric is not defined.
+        """
+
+    @property
+    def point(self) -> float:
+        """The metric over all rows."""
+        return float(self.value(np.ones((1, self.blocks)))[0])
+
+
+class Metric(ABC):
+    """A number that says how good predictions are, for one task or several. Its name identifies it."""
+
+    name: str
+    tasks: tuple[MetricTask, ...]
+    higher_is_better: bool
+
+    @abstractmethod
+    def statistic(self, rows: BlockRows) -> Statistic:
+        """Return the metric of these rows."""
+
+    def mass(self, rows: BlockRows) -> Floats:
+        """Return by how much each block counts in the mean over the metric's values within blocks: by its rows."""
+        return rows.sums()

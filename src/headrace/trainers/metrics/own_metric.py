@@ -1,0 +1,74 @@
+"""A metric that the user brings as a function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headrace.errors import DefinitionError
+from headrace.trainers.metrics.metric import Metric, Statistic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headrace.trainers.metrics.block_rows import BlockRows, Floats
+    from headrace.trainers.metrics.metric import MetricTask
+
+    MetricFunction = Callable[[Any, Any], float]
+
+
+@dataclass(frozen=True)
+class OwnMetric(Metric):
+    """A function of truths and predictions, with its direction. The rows of a block are resampled together."""
+
+    name: str
+    function: MetricFunction
+    higher_is_better: bool
+    tasks: tuple[MetricTask, ...] = ("binary", "classes", "regression", "quantile")
+
+    def statistic(self, rows: BlockRows) -> Statistic:
+        """Return the metric of the rows."""
+        return ResampledRows(rows, self.function)
+
+
+class ResampledRows(Statistic):
+    """A function of the rows themselves. A block with the weight 2 gives each of its rows twice."""
+
+    def __init__(self, rows: BlockRows, function: MetricFunction) -> None:
+        if not (rows.weight == 1).all():
+            raise ValueError("a metric of one's own knows no sample weights: give each row the weight 1")
+        super().__init__(len(rows.blocks))
+        self._rows, self._function = rows, function
+
+    def value(self, weights: Floats) -> Floats:
+        """Return what the function says of the rows of each draw. The weights are whole numbers."""
+        return np.array([self._of(each) for each in weights], np.float64)
+
+    def _of(self, weights: Floats) -> float:
+        chosen = np.repeat(np.arange(len(self._rows.truth)), weights[self._rows.index].astype(np.int64))
+        return float(self._function(self._rows.truth[chosen], self._rows.prediction[chosen]))
+
+
+def own_metric(function: MetricFunction, *, higher_is_better: bool, name: str | None = None) -> OwnMetric:
+    """A metric of your own: ``function(truth, prediction)`` gets two arrays and returns a number.
+
+    It is called for each resample, about 4,000 times a gate, so it should take milliseconds. It returns NaN where it is
+    not defined.
+
+    >>> from headrace import Gate, own_metric
+    >>> def top_tenth(truth, prediction):
+    ...     return truth[prediction.argsort()[-len(truth) // 10 :]].mean()
+    >>> Gate(own_metric(top_tenth, higher_is_better=True)).spec.metric
+    'top_tenth'
+    """
+    given: object = function
+    found = getattr(function, "__name__", "") if name is None else name
+    if not callable(given) or not found.isidentifier():
+        message = (
+            f"own_metric: {function!r} with the name {found!r}; give a function of truth and prediction, "
+            "and name='…' if it has no name of its own"
+        )
+        raise DefinitionError(message)
+    return OwnMetric(found, function, higher_is_better)
