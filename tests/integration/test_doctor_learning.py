@@ -18,7 +18,8 @@ from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics
 from headrace.models.kafka_model_event_log import KafkaAcknowledgements
 from headrace.models.model_events import Acknowledgement
 from headrace.trainers.process.runner_loop import RunnerLoop
-from headrace.trainers.runs.messages import RetrainRequest, RunEnded
+from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded
+from headrace.trainers.triggers.trigger_state import TriggerState
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -94,3 +95,17 @@ def test_an_application_that_could_not_load_a_version_is_named(services: LocalSe
     (found,) = learning.examine(servers, topics, None, wall_clock())
     assert (found.subject, "version 3 of model m" in found.found) == ("application web", True)
     assert list(learning.examine(servers, topics, {"other"}, wall_clock())) == []
+
+
+def test_a_model_whose_last_decision_is_an_error_is_named(services: LocalServices, namespace: str) -> None:
+    servers, topics = services.bootstrap_servers, ControlTopics(namespace)
+    ensure_topics(servers, [TopicPlan(topics.decisions, 1, FOR_EVER)])
+    producer = EventProducer(servers)
+    for name, kind in (("m", "error"), ("n", "error"), ("n", "reset"), ("other", "error")):
+        record = DecisionRecord(
+            model=name, kind=cast("Any", kind), t_us=9, reason="ValueError: no", state=TriggerState()
+        )
+        producer.put(topics.decisions, name.encode(), msgspec.json.encode(record))
+    producer.flush()
+    (found,) = learning.examine(servers, topics, {"m", "n"}, wall_clock())
+    assert (found.subject, found.severity.value, "ValueError: no" in found.found) == ("model m", "error", True)

@@ -37,6 +37,7 @@ from tests.support.waiting import eventually, until
 if TYPE_CHECKING:
     from headrace.app.local.services import LocalServices
 
+SINCE = "headrace_failing_rules_since_timestamp_seconds"
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 PROJECT = """
 from datetime import datetime
@@ -91,7 +92,41 @@ def full_trainer() -> TrainerMetrics:
         metrics.recorded(
             DecisionRecord(model="m", kind="evaluated", t_us=9_000_000, reason="", state=TriggerState(), decision=made)
         )
+    metrics.recorded(failed("n"))
     return metrics
+
+
+def failed(name: str) -> DecisionRecord:
+    """An error of a model's rules."""
+    return DecisionRecord(
+        model=name, kind="error", t_us=9_000_000, reason="ValueError: no: 5", state=TriggerState(), since_us=7_000_000
+    )
+
+
+def test_the_metrics_of_a_trainer_name_rules_that_fail_until_they_work_or_another_trainer_has_them() -> None:
+    mine = {"m", "n"}
+    metrics = TrainerMetrics(mine.__contains__)
+    decision = TriggerPolicy("m", volume(labels=10), 100, 0).evaluate(TriggerState(), Evidence(9_000_000, 30))
+    works = DecisionRecord(
+        model="m", kind="evaluated", t_us=9_000_000, reason="", state=TriggerState(), decision=decision
+    )
+
+    def failing() -> dict[str, float]:
+        found = samples(generate_latest(metrics.registry).decode())
+        return {
+            name: value
+            for name in ("m", "n")
+            if (value := own(found, SINCE, model=name, error="ValueError")) is not None
+        }
+
+    for name in ("m", "n"):
+        metrics.recorded(failed(name))
+    assert failing() == {"m": 7, "n": 7}
+    metrics.recorded(works)
+    assert failing() == {"n": 7}
+    mine.clear()
+    assert failing() == {}
+    assert "headrace_matured_labels{" not in generate_latest(metrics.registry).decode()
 
 
 def test_the_metrics_of_a_trainer_name_what_holds_labels_up() -> None:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import UNSET
 
 from headrace.app.doctor import Severity, clocks, event_log, kafka, learning, project, redis
 from headrace.app.doctor.diagnosis import diagnose
@@ -20,7 +21,8 @@ from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.view import FeatureView
 from headrace.features.online.cursor import Cursor, CursorState
 from headrace.models.model_events import Acknowledgement
-from headrace.trainers.runs.messages import RetrainRequest
+from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest
+from headrace.trainers.triggers.trigger_state import TriggerState
 from tests.support.orders_model import model
 
 if TYPE_CHECKING:
@@ -251,3 +253,23 @@ def test_an_application_that_could_not_load_a_version_is_named_since_its_first_f
         "application web",
         "application batch",
     ]
+
+
+def test_a_model_whose_rules_fail_is_named_with_the_error_and_its_time() -> None:
+    def last(name: str, kind: Any, since_us: Any) -> DecisionRecord:
+        return DecisionRecord(
+            model=name, kind=kind, t_us=90_000_000, reason="ValueError: no", state=TriggerState(), since_us=since_us
+        )
+
+    found = list(
+        learning.check_rules([last("new", "error", 30_000_000), last("old", "error", UNSET), last("m", "reset", UNSET)])
+    )
+    assert [(each.subject, each.severity) for each in found] == [
+        ("model new", Severity.ERROR),
+        ("model old", Severity.ERROR),
+    ]
+    assert [each.found for each in found] == [
+        "its rules fail since 1970-01-01T00:00:30Z, last at 1970-01-01T00:01:30Z: ValueError: no",
+        "its rules fail since 1970-01-01T00:01:30Z, last at 1970-01-01T00:01:30Z: ValueError: no",
+    ]
+    assert "the trainer's log has the traceback" in worst(found)[1]

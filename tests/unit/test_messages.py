@@ -59,6 +59,15 @@ MESSAGES: dict[str, tuple[object, bytes, Callable[[bytes], object]]] = {
         ),
         lambda data: decode(data, DecisionRecord),
     ),
+    "decision that is an error": (
+        DecisionRecord(model="m", kind="error", t_us=5, reason="E: no", state=TriggerState(), since_us=3),
+        (
+            b'{"model":"m","kind":"error","t_us":5,"reason":"E: no","state":{"baseline":null,"request":null,'
+            b'"pin":null,"live":false,"disarmed":[],"asked_day":0,"asked_count":0},"decision":null,"run":null,'
+            b'"since_us":3,"format":1}'
+        ),
+        lambda data: decode(data, DecisionRecord),
+    ),
     "operator's request": (
         OperatorRequest(id="o", model="m", action="train", by="ann@desk", reason="prices", at_us=5),
         b'{"id":"o","model":"m","action":"train","by":"ann@desk","reason":"prices","at_us":5,"lift_pin":false,"format":1}',

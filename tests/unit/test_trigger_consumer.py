@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from msgspec import UNSET
 
 from headrace.errors import BusUnavailableError, UnavailableError
 from headrace.trainers.process.evaluations import Backoff
@@ -264,6 +265,30 @@ def test_a_rule_that_works_again_is_evaluated_again(shop: Shop) -> None:
     broken.clear()
     triggers.tick(day(5) + MINUTE)
     assert [record.kind for record in sent.records()] == ["error", "evaluated"]
+
+
+def test_an_error_is_recorded_with_the_time_of_the_first_one_in_a_row_also_after_a_restart(shop: Shop) -> None:
+    said = ["boom"]
+
+    def fail() -> None:
+        if said:
+            raise RuntimeError(said[0])
+
+    before, sent = consumer(shop, named("a-first", Broken(fail)))
+    before.tick(day(5))
+    said[0] = "bang"
+    before.tick(day(5) + MINUTE)
+    after, later = consumer(shop, named("a-first", Broken(fail)))
+    after.restore(sent.records()[-1:], [])
+    said[0] = "crash"
+    after.tick(day(6))
+    first = [(record.reason, record.since_us) for record in (*sent.records(), *later.records())]
+    assert first == [(f"RuntimeError: {word}", day(5)) for word in ("boom", "bang", "crash")]
+    said.clear()
+    after.tick(day(6) + MINUTE)
+    said.append("boom")
+    after.tick(day(7))
+    assert [(each.kind, each.since_us) for each in later.records()[1:]] == [("evaluated", UNSET), ("error", day(7))]
 
 
 def test_a_store_that_does_not_answer_is_no_error_of_the_model(shop: Shop) -> None:

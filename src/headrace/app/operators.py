@@ -153,8 +153,12 @@ def summarize_triggers(model: Model, record: DecisionRecord | None) -> dict[str,
         "decided_at": said_time(record.t_us),
         "rule": record.kind if decision is None else decision.rule,
         "progress": progress,
-        "reason": record.reason,
+        "reason": _said_reason(record),
     }
+
+
+def _said_reason(record: DecisionRecord) -> str:
+    return f"fails since {said_time(record.since_us)}: {record.reason}" if record.since_us else record.reason
 
 
 def explain(model: Model, records: Sequence[DecisionRecord]) -> dict[str, Any]:
@@ -170,7 +174,7 @@ def explain(model: Model, records: Sequence[DecisionRecord]) -> dict[str, Any]:
     return {
         "model": model.name,
         "decided_at": said_time(last.t_us),
-        "now": last.reason,
+        "now": _said_reason(last),
         "since": said_time(_since(records)),
         "state": _said_state(last.state),
         "rules": [

@@ -1,4 +1,4 @@
-"""Checks the learning loop: a run that was asked for and has not ended, an application without the version it wants."""
+"""Checks the learning loop: rules that fail, runs that have not ended, applications without the version they want."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from headrace.app.doctor.finding import Finding, ok, warning
+from headrace.app.doctor.finding import Finding, error, ok, warning
 from headrace.base.times import SECOND, utc_datetime
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import admin, existing_incarnations
 from headrace.bus.unreadable_records import readable
 from headrace.errors import BusUnavailableError
 from headrace.models.model_events import Acknowledgement, decode_acknowledgement
+from headrace.trainers.process.last_decisions import last_decisions
 from headrace.trainers.process.runner_loop import trainers_group
-from headrace.trainers.runs.messages import RetrainRequest, RunEnded, decode
+from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded, decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -40,9 +41,12 @@ class AskedRun:
 
 
 def examine(servers: str, topics: ControlTopics, models: Collection[str] | None, now_us: int) -> Iterator[Finding]:
-    """Check the runs and applications of some models; None: of all. Raises BusUnavailableError."""
+    """Check the rules, runs and applications of some models. Raises BusUnavailableError.
+
+    None: the runs and applications of all models.
+    """
     client = admin(servers)
-    there = existing_incarnations(client, [topics.retrain_requests, topics.runs, topics.model_acks])
+    there = existing_incarnations(client, [topics.retrain_requests, topics.runs, topics.model_acks, topics.decisions])
 
     def records(topic: str) -> list[Message]:
         if topic not in there:
@@ -50,6 +54,8 @@ def examine(servers: str, topics: ControlTopics, models: Collection[str] | None,
         with closing(TopicTail(servers, [topic], from_beginning=True)) as tail:
             return tail.drain()
 
+    if models and topics.decisions in there:
+        yield from check_rules(last_decisions(servers, topics.decisions, models).values())
     asked = records(topics.retrain_requests)
     if asked:
         trainers = _Trainers(client, topics)
@@ -68,6 +74,19 @@ def _asked(message: Message, done: Mapping[int, int]) -> list[AskedRun]:
     is_taken = (message.offset() or 0) < done.get(partition, 0)
     found = readable([message], lambda record: decode(record.value(), RetrainRequest))
     return [AskedRun(request, at_us, is_taken, partition) for request in found]
+
+
+def check_rules(last: Iterable[DecisionRecord]) -> Iterator[Finding]:
+    """Check that the last decision on each model is no error."""
+    for record in sorted(last, key=lambda record: record.model):
+        if record.kind == "error":
+            since_us = record.since_us or record.t_us
+            yield error(
+                f"model {record.model}",
+                f"its rules fail since {_time(since_us)}, last at {_time(record.t_us)}: {record.reason}",
+                "correct the rule, or the data that it reads: the trainer's log has the traceback. The trainer tries "
+                "again by itself; until then nothing asks for a run of this model",
+            )
 
 
 def check_runs(

@@ -114,8 +114,8 @@ class Trainer:
         self._log = EventLog(config.event_log, namespace=config.namespace)
         self._producer = EventProducer(config.bootstrap_servers)
         servers, topics = config.bootstrap_servers, config.topics
-        self.metrics = TrainerMetrics()
         self.owned = OwnedPartitions()
+        self.metrics = TrainerMetrics(self.owned.has)
         self._cancelled = CancelledRuns()
         model_events = KafkaModelEventLog(servers, topics.models, signing=config.signing)
         exclusions = KafkaExclusions(servers, topics.exclusions)

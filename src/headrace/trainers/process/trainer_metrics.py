@@ -1,9 +1,13 @@
-"""A trainer's metrics, for Prometheus: its decisions, and what holds labels up. See docs/reference/metrics.md."""
+"""A trainer's metrics, for Prometheus: its decisions, rules that fail, and what holds labels up.
+
+See docs/reference/metrics.md.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -12,37 +16,52 @@ from headrace.bus.process_status import ProcessStatus
 from headrace.trainers.triggers.waiting_labels import of_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from prometheus_client import Metric
 
     from headrace.trainers.runs.messages import DecisionRecord
 
-_WAITING = ("model", "topic", "partition")
+_WAITING, _FAILING = ("model", "topic", "partition"), ("model", "error")
 
 
 class TrainerMetrics(Collector):
-    """Measures one trainer, in a registry of its own."""
+    """Measures one trainer, in a registry of its own. Models that are not this trainer's any more are left out."""
 
-    def __init__(self) -> None:
+    def __init__(self, owns: Callable[[str], bool] = lambda _: True) -> None:
         self.registry = CollectorRegistry()
+        self._owns = owns
         self._records: dict[str, DecisionRecord] = {}
+        self._errors: dict[str, DecisionRecord] = {}
         ProcessCollector(registry=self.registry)
         self.registry.register(ProcessStatus())
         self.registry.register(self)
 
     def recorded(self, record: DecisionRecord) -> None:
-        """Keep the last evaluation of a model."""
-        if record.decision is not None:
+        """Keep the last evaluation of a model, and its error if it failed."""
+        if record.kind == "error":
+            self._errors[record.model] = record
+        elif record.decision is not None:
             self._records[record.model] = record
+            self._errors.pop(record.model, None)
 
     def collect(self) -> Iterator[Metric]:
         """Return the metrics of the last evaluation of each model."""
+        yield from self._evaluations()
+        failing = GaugeMetricFamily("headrace_failing_rules_since_timestamp_seconds", "First error.", labels=_FAILING)
+        for model, record in list(self._errors.items()):
+            if self._owns(model) and record.since_us is not UNSET:
+                failing.add_metric([model, record.reason.partition(":")[0]], record.since_us / 1e6)
+        yield failing
+
+    def _evaluations(self) -> Iterator[Metric]:
         at = GaugeMetricFamily("headrace_decision_timestamp_seconds", "When rules were evaluated.", labels=["model"])
         labels = GaugeMetricFamily("headrace_matured_labels", "Matured requests that have a label.", labels=["model"])
         waiting = GaugeMetricFamily("headrace_waiting_labels", "Matured requests without a label.", labels=_WAITING)
         since = GaugeMetricFamily("headrace_waiting_labels_since_timestamp_seconds", "Last record.", labels=_WAITING)
         for model, record in list(self._records.items()):
+            if not self._owns(model):
+                continue
             at.add_metric([model], record.t_us / 1e6)
             inputs = {} if record.decision is None else record.decision.inputs
             labels.add_metric([model], inputs.get("matured_labels", 0))

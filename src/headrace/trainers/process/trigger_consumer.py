@@ -110,6 +110,7 @@ class TriggerConsumer:
         self._held: dict[str, set[str]] = {}
         self._changes = DecisionChanges()
         self._backoff = Backoff()
+        self._failing_since_us: dict[str, int] = {}
         self._wishes: dict[str, deque[HeardRequest]] = {model.name: deque() for model in models}
         self._evaluations: Evaluations[_Evaluated] = Evaluations(options.patience_s)
 
@@ -125,6 +126,8 @@ class TriggerConsumer:
                 self._ticked_us[record.model] = max(record.t_us, self._ticked_us.get(record.model, 0))
                 self._changes.written(record)
                 recorded.add(record.model)
+                if record.since_us is not UNSET:
+                    self._failing_since_us[record.model] = record.since_us
         for run in runs:
             if run.model in recorded:
                 self.run_ended(run)
@@ -140,6 +143,7 @@ class TriggerConsumer:
         """Called when a model comes to this trainer, before :meth:`restore`: another one has decided on it since."""
         self._states[model] = TriggerState()
         self._ticked_us.pop(model, None)
+        self._failing_since_us.pop(model, None)
         self._wishes[model].clear()
 
     def _has(self, model: str) -> bool:
@@ -198,6 +202,7 @@ class TriggerConsumer:
             logger.warning("the evaluation of a model is slow: the others go on", model=model.name)
             return
         self._backoff.worked(model.name)
+        self._failing_since_us.pop(model.name, None)
         if found.base is state and self._owns(model.name):  # else a run has ended meanwhile: the next tick judges anew
             self._decided(model.name, found)
 
@@ -241,7 +246,10 @@ class TriggerConsumer:
             return
         self._backoff.failed(model)
         reason = without_secrets(f"{type(error).__name__}: {error}", _LONGEST_REASON)
-        record = DecisionRecord(model=model, kind="error", t_us=t_us, reason=reason, state=self._states[model])
+        since_us = self._failing_since_us.setdefault(model, t_us)
+        record = DecisionRecord(
+            model=model, kind="error", t_us=t_us, reason=reason, state=self._states[model], since_us=since_us
+        )
         if self._changes.wanted(record):
             logger.error("the rules of a model fail", model=model, exc_info=error)
         self._record(record)

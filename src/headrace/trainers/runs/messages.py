@@ -21,7 +21,8 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One record on the topic ``decisions``, keyed by model: an evaluation, an error of it, or the end of a run.
 
     Or the answer to an ``operator``: to a wish for a run (``asked``), or for a ``reset``. ``state`` is the state of the
-    triggers after it. After a restart they continue from the last record.
+    triggers after it. After a restart they continue from the last record. ``since_us`` of an error is the time of the
+    first one since rules were last evaluated.
     """
 
     model: str
@@ -32,6 +33,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     decision: Decision | None = None
     run: str | None = None
     operator: OperatorRequest | UnsetType = UNSET
+    since_us: Instant | UnsetType = UNSET
     format: int = FORMAT
 
 
