@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from headrace.trainers.metrics.expected_cost import expected_cost
     from headrace.trainers.metrics.named_metrics import within_block
     from headrace.trainers.metrics.own_metric import own_metric
+    from headrace.trainers.model_spec import Floors
 
 
 _MODULES = {
@@ -111,6 +112,7 @@ _MODULES = {
     "headrace.trainers.metrics.expected_cost": ("expected_cost",),
     "headrace.trainers.metrics.named_metrics": ("within_block",),
     "headrace.trainers.metrics.own_metric": ("own_metric",),
+    "headrace.trainers.model_spec": ("Floors",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 _EXTRA = {  # which extra brings a package that one of the modules above may lack
@@ -129,10 +131,10 @@ _EXTRA = {  # which extra brings a package that one of the modules above may lac
 
 __all__ = [
     "ApproxDistinct", "AsyncFeatureClient", "Connection", "Count", "DecayedSum", "Entity", "Event", "EventProducer",
-    "FeatureClient", "FeatureService", "FeatureVectors", "FeatureView", "First", "Gate", "HeadraceError", "Histogram",
-    "Label", "Last", "LastN", "Lifetime", "LocalServices", "Max", "Mean", "Min", "MissingExtraError", "Model",
-    "ModelEventFeed", "ModelSubscriber", "NoModelError", "Predicted", "Predictor", "Project", "Quantile", "Run",
-    "Settings", "Sliding", "Status", "Std", "Stream", "Sum", "TerminalError", "TrainingSet", "TransientError",
+    "FeatureClient", "FeatureService", "FeatureVectors", "FeatureView", "First", "Floors", "Gate", "HeadraceError",
+    "Histogram", "Label", "Last", "LastN", "Lifetime", "LocalServices", "Max", "Mean", "Min", "MissingExtraError",
+    "Model", "ModelEventFeed", "ModelSubscriber", "NoModelError", "Predicted", "Predictor", "Project", "Quantile",
+    "Run", "Settings", "Sliding", "Status", "Std", "Stream", "Sum", "TerminalError", "TrainingSet", "TransientError",
     "Tumbling", "UnavailableError", "Variance", "after", "all_of", "any_of", "at_least", "col", "connect", "drift",
     "expected_cost", "hysteresis", "load_project", "load_settings", "own_metric", "performance", "rebuild", "schedule",
     "training_set", "volume", "within_block",

@@ -14,6 +14,8 @@ MODULES = [
     "trainers.metrics.named_metrics",
     "trainers.metrics.own_metric",
     "trainers.definitions",
+    "trainers.gate_definition",
+    "trainers.model_spec",
     "trainers.triggers.hysteresis",
     "trainers.triggers.rules",
     "features.definitions.aggregates",

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 import pytest
 
+from headrace.errors import DefinitionError
 from headrace.trainers.definitions import Gate
+from headrace.trainers.metrics.expected_cost import expected_cost
+from headrace.trainers.metrics.named_metrics import within_block
+from headrace.trainers.model_spec import Floors
 from headrace.trainers.runs.gate import GateReport, JudgedRows, KnownRates, judge, judge_first
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -124,3 +130,62 @@ def test_the_report_counts_looks_and_survives_json() -> None:
     assert (report.looks_mean, report.looks_max) == (1.5, 2)
     assert msgspec.json.decode(msgspec.json.encode(report), type=GateReport) == report
     assert judge(JudgedRows(day, label, logistic(logit), looks), logistic(-logit)) == report
+
+
+@pytest.mark.parametrize(
+    "metric", ["brier_score_loss", "accuracy_score", within_block("auc"), expected_cost([[0, 1], [4, 0]])]
+)
+def test_a_gate_decides_by_any_metric_of_a_binary_label(metric: Any) -> None:
+    day, label, logit = world(1, days=21)
+    gate = Gate(metric)
+    report = judge(JudgedRows(day, label, logistic(logit)), fitted(logit, day, 1, noise=2.0), gate)
+    assert (report.verdict, report.metric) == ("passed", gate.spec.metric)
+    assert report.metrics.keys() == {"auc", "logloss", gate.spec.metric}
+    assert report.reason.startswith(f"{gate.spec.metric} ")
+
+
+def test_blocks_of_hours_are_resampled_and_counted() -> None:
+    day, label, logit = world(1, days=2, per_day=2_400)
+    hour = np.arange(len(day)) // 100
+    rows = JudgedRows(day, label, logistic(logit), block=hour)
+    report = judge(rows, fitted(logit, day, 1, noise=2.0), Gate("auc", holdout="2d", block="1h"))
+    assert (report.verdict, report.days, report.blocks) == ("passed", 2, 48)
+    short = judge(JudgedRows(day, label, logistic(logit), block=hour // 4), logistic(logit), Gate("auc", block="1h"))
+    assert short.reason == "not enough evidence in the holdout: 12 of 14 blocks of 1h"
+
+
+def test_floors_are_set_and_warned_of_below_the_usual() -> None:
+    day, label, logit = world(1, days=7, per_day=200)
+    with pytest.warns(UserWarning, match="floors: blocks=7 is below 14: how often the gate is wrong was not measured"):
+        gate = Gate("auc", holdout="7d", floors=Floors(blocks=7, rows=2_000))
+    rows = JudgedRows(day, label, logistic(logit))
+    assert judge(rows, logistic(logit), gate).reason.endswith("holdout: 1,400 of 2,000 rows")
+    strict = Gate("auc", floors=Floors(blocks=14, of_class=1_000))
+    assert "days, 1,400 of 2,000 rows, " in judge(rows, logistic(logit), strict).reason
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"block": "5h"}, "block='5h'; give whole days, such as '1d', or a time that divides a day"),
+        ({"block": "7d"}, "holdout='14d' must be 14 or more whole blocks of 7d, and whole days"),
+        ({"block": "1h", "holdout": "36h"}, "holdout='36h' must be 14 or more whole blocks of 1h, and whole days"),
+        ({"floors": Floors(blocks=4)}, "floors: blocks=4 must be a whole number of 5 or more"),
+        ({"serial_correlation": "none"}, "serial_correlation='none'; choose one of"),
+    ],
+)
+def test_a_gate_whose_blocks_or_floors_do_not_fit_is_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(DefinitionError, match=said):
+        Gate("auc", **given)
+
+
+def test_the_defaults_of_blocks_and_floors_are_left_out_of_spec_and_report() -> None:
+    day, label, logit = world(1)
+    gate = Gate("auc", block="24h", floors=Floors(), serial_correlation="ignored")
+    assert gate.spec == Gate("auc").spec
+    assert msgspec.to_builtins(gate.spec).keys() == {"metric", "rule", "holdout", "margin"}
+    report = msgspec.to_builtins(judge(JudgedRows(day, label, logistic(logit)), logistic(-logit), gate))
+    assert report.keys().isdisjoint({"blocks", "lag1", "effective_blocks"})
+    measured = Gate("auc", block="7d", holdout="98d", serial_correlation="measured", floors=Floors(rows=9_000)).spec
+    assert msgspec.to_builtins(measured)["floors"] == {"blocks": 14, "rows": 9_000, "of_class": 100}
+    assert (measured.block, measured.serial_correlation) == ("7d", "measured")

@@ -120,3 +120,11 @@ def test_the_spec_of_a_label_names_which_one_counts_only_if_it_is_not_the_first(
     assert to_document(replace(model.label, which="last").spec)["which"] == "last"
     with pytest.raises(DefinitionError, match=r"which='second'; choose one of \['first', 'last'\]"):
         replace(model.label, which="second")  # type: ignore[arg-type]
+
+
+def test_the_blocks_of_a_holdout_begin_with_it() -> None:
+    requested = np.array([0, 1, 25, 71]) * 3_600_000_000 + 2 * DAY_US
+    rows = Examples(pd.DataFrame({"x": [0.0] * 4}), np.zeros(4), np.array(["7"] * 4), requested // DAY_US, requested)
+    assert HoldoutSplit(rows, rows, (2, 5)).blocks.tolist() == [0, 0, 1, 2]
+    assert HoldoutSplit(rows, rows, (2, 5), 3_600_000_000).blocks.tolist() == [0, 1, 25, 71]
+    assert HoldoutSplit(rows, rows, (1, 8), 7 * DAY_US).blocks.tolist() == [0, 0, 0, 0]

@@ -1,4 +1,4 @@
-"""The classes by which users define a model: Model, Label and Gate. The module exports the trigger functions too."""
+"""The classes by which users define a model: Model and Label. The module exports Gate and the trigger functions too."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.expression import Expression, kind
 from headrace.features.definitions.service import FeatureService
 from headrace.trainers.definition_checks import brings, check_own_event, described, one_of
-from headrace.trainers.metrics.named_metrics import metric_for
-from headrace.trainers.model_spec import MIN_HOLDOUT_DAYS, GateSpec, LabelSpec, ModelSpec
+from headrace.trainers.gate_definition import Gate
+from headrace.trainers.model_spec import LabelSpec, ModelSpec
 from headrace.trainers.train_function import EstimatorTraining, Run, TrainFunction, check_train, train_name
-from headrace.trainers.triggers.evidence import DAY_US
 from headrace.trainers.triggers.hysteresis import hysteresis
 from headrace.trainers.triggers.rules import all_of, any_of, at_least, drift, performance, schedule, volume
 from headrace.trainers.triggers.trigger_policy import TriggerPolicy
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
     from headrace.features.definitions.feature_spec import OwnEventRule
     from headrace.features.definitions.view import FeatureView
-    from headrace.trainers.metrics.metric import Metric
     from headrace.trainers.triggers.trigger_rule import TriggerRule
 
 __all__ = [
@@ -46,7 +44,6 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 LearnFrom = Literal["events", "logged"]
 WhichLabel = Literal["first", "last"]
 StaleRule = Literal["leave_out", "keep"]
-GateRule = Literal["better", "not_worse"]
 
 
 @dataclass(frozen=True)
@@ -115,64 +112,6 @@ class Label:
             within_us=duration_us(self.within),
             missing="drop" if self.missing is None else "false",
             which=UNSET if self.which == "first" else self.which,
-        )
-
-
-@dataclass(frozen=True)
-class Gate:
-    """The rule that judges a challenger, on the newest ``holdout`` of matured days, by its gain in ``metric``.
-
-    ``metric`` is ``"auc"``, ``"logloss"``, or another of scikit-learn's names for a label that is true or false:
-    ``"brier_score_loss"``, ``"accuracy_score"``, ``"f1_score"``; also ``"expected_calibration_error"``.
-    ``within_block``, ``expected_cost`` and ``own_metric`` make others.
-
-    The rule ``"better"`` passes a challenger whose lower bound is above ``margin``. The rule ``"not_worse"`` passes one
-    whose lower bound is above ``-margin``; it needs a margin. With ``approve="manual"`` a challenger that passed is
-    announced, and waits until a person promotes it.
-
-    >>> from headrace import Gate
-    >>> Gate("auc", rule="not_worse", margin=0.005)
-    Gate(metric='auc', rule='not_worse', holdout='14d', margin=0.005, approve='auto')
-    >>> Gate("auc", holdout="7d")
-    Traceback (most recent call last):
-        ...
-    headrace.errors.DefinitionError: gate: holdout='7d' must be 14 or more whole days, because days are resampled
-    """
-
-    metric: str | Metric
-    rule: GateRule = "better"
-    holdout: Duration = "14d"
-    margin: float = 0.0
-    approve: Literal["auto", "manual"] = "auto"
-
-    def __post_init__(self) -> None:
-        _ = self.decides_by  # its own checks
-        one_of("gate", "rule", self.rule, get_args(GateRule))
-        one_of("gate", "approve", self.approve, ["auto", "manual"])
-        with naming("gate: holdout"):
-            holdout_us = duration_us(self.holdout)
-        if holdout_us < MIN_HOLDOUT_DAYS * DAY_US or holdout_us % DAY_US:
-            message = (
-                f"gate: holdout={self.holdout!r} must be {MIN_HOLDOUT_DAYS} or more whole days, "
-                "because days are resampled"
-            )
-            raise DefinitionError(message)
-        if self.margin < 0 or (self.rule == "not_worse" and self.margin == 0):
-            given = f"margin={self.margin!r} with rule={self.rule!r}"
-            raise DefinitionError(f"gate: {given}; give at least 0, and above 0 for not_worse")
-
-    @cached_property
-    def decides_by(self) -> Metric:
-        """The metric itself, where ``metric`` may be its name."""
-        return metric_for("gate", self.metric)
-
-    @cached_property
-    def spec(self) -> GateSpec:
-        """The gate as data."""
-        holdout = format_duration(duration_us(self.holdout))
-        approve = UNSET if self.approve == "auto" else self.approve
-        return GateSpec(
-            metric=self.decides_by.name, rule=self.rule, holdout=holdout, margin=self.margin, approve=approve
         )
 
 

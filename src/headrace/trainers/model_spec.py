@@ -29,18 +29,42 @@ class LabelSpec(msgspec.Struct, frozen=True, kw_only=True):
     which: Literal["last"] | UnsetType = UNSET
 
 
-MIN_HOLDOUT_DAYS = 14
-"""The smallest number of days that a gate judges by: days are resampled, and fewer say too little."""
+DAY = "1d"
+
+
+class Floors(msgspec.Struct, frozen=True, kw_only=True):
+    """The least evidence that a gate judges by: blocks, rows, and rows of each class.
+
+    Blocks are resampled, and fewer than 14 say too little: the chance of a false verdict was measured for these numbers
+    and more.
+
+    >>> from headrace import Floors, Gate
+    >>> Gate("auc", floors=Floors(rows=5_000)).spec.floors
+    Floors(blocks=14, rows=5000, of_class=100)
+    """
+
+    blocks: int = 14
+    rows: int = 2_000
+    of_class: int = 100
+
+
+USUAL_FLOORS = Floors()
 
 
 class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A gate as data. ``approve`` is left out if a challenger that passed is live at once."""
+    """A gate as data. What was added later is left out at its default, so the hashes of older specs stay the same.
+
+    ``approve`` is left out if a challenger that passed is live at once.
+    """
 
     metric: str
     rule: Literal["better", "not_worse"]
     holdout: str
     margin: float
     approve: Literal["manual"] | UnsetType = UNSET
+    block: str | UnsetType = UNSET
+    serial_correlation: Literal["measured"] | UnsetType = UNSET
+    floors: Floors | UnsetType = UNSET
 
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True):

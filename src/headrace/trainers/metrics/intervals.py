@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headrace.trainers.metrics.serial_correlation import SerialCorrelation, contributions, serial_correlation
+
 if TYPE_CHECKING:
     from headrace.trainers.metrics.block_rows import BlockRows, Floats
     from headrace.trainers.metrics.metric import Metric
@@ -24,14 +26,25 @@ class Interval:
     low: float
     high: float
 
+    def widened(self, factor: float) -> Interval:
+        """The interval with both bounds ``factor`` times as far from the point."""
+        if factor == 1:
+            return self
+        low, high = ((bound - self.point) * factor for bound in (self.low, self.high))
+        return Interval(self.point, self.point + low, self.point + high)
+
 
 @dataclass(frozen=True)
 class Gain:
-    """The metric of two models on the same rows, and the gain of the challenger: above 0 if it is better."""
+    """The metric of two models on the same rows, and the gain of the challenger: above 0 if it is better.
+
+    ``correlation`` is that of the gain between blocks, if it was measured. The interval is widened for it.
+    """
 
     champion: float
     challenger: float
     interval: Interval
+    correlation: SerialCorrelation | None = None
 
 
 def block_weights(blocks: int, draws: int, seed: int) -> Floats:
@@ -58,17 +71,32 @@ def metric_interval(rows: BlockRows, metric: Metric, *, seed: int, draws: int = 
     return resampled_interval(found.point, found.value(block_weights(blocks, draws, seed)), blocks)
 
 
-def gain_interval(champion: BlockRows, challenger: BlockRows, metric: Metric, *, seed: int, draws: int = DRAWS) -> Gain:
+def gain_interval(
+    champion: BlockRows,
+    challenger: BlockRows,
+    metric: Metric,
+    *,
+    seed: int,
+    draws: int = DRAWS,
+    correlated: bool = False,
+) -> Gain:
     """Return the gain of the challenger over the champion, on the same rows and the same resampled blocks.
 
-    The gain is above 0 if the challenger is better, also for a loss.
+    The gain is above 0 if the challenger is better, also for a loss. ``correlated``: blocks may tell of the next ones,
+    so this is measured and the interval is widened for it.
     """
     theirs, ours, blocks = metric.statistic(champion), metric.statistic(challenger), len(champion.blocks)
     sign = 1.0 if metric.higher_is_better else -1.0
-    weights = block_weights(blocks, draws, seed)
-    differences = sign * (ours.value(weights) - theirs.value(weights))
-    found = resampled_interval(sign * (ours.point - theirs.point), differences, blocks)
-    return Gain(theirs.point, ours.point, found)
+
+    def gain(weights: Floats) -> Floats:
+        return sign * (ours.value(weights) - theirs.value(weights))
+
+    drawn = gain(block_weights(blocks, draws, seed))
+    found = resampled_interval(sign * (ours.point - theirs.point), drawn, blocks)
+    if not correlated:
+        return Gain(theirs.point, ours.point, found)
+    correlation = serial_correlation(contributions(gain, blocks))
+    return Gain(theirs.point, ours.point, found.widened(correlation.widening), correlation)
 
 
 def _t(freedom: int) -> float:

@@ -1,6 +1,6 @@
 """The gate decides whether the challenger replaces the champion. It is a pure rule on rows later than the fit's.
 
-Whole days are resampled, because the rows of one day share their fate.
+Whole blocks are resampled, by default days, because the rows of one day share their fate.
 """
 
 from __future__ import annotations
@@ -10,21 +10,18 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec import UNSET, UnsetType
 
-from headrace.trainers.definitions import Gate, GateRule
+from headrace.trainers.gate_definition import Gate, GateRule
 from headrace.trainers.metrics.block_rows import BlockRows
-from headrace.trainers.metrics.intervals import DRAWS, gain_interval
+from headrace.trainers.metrics.intervals import DRAWS, Gain, gain_interval
 from headrace.trainers.metrics.named_metrics import metric_named
-from headrace.trainers.model_spec import MIN_HOLDOUT_DAYS
+from headrace.trainers.metrics.serial_correlation import LEAST_EFFECTIVE
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from headrace.trainers.metrics.metric import Metric
-
 FORMAT = 1
-MIN_ROWS = 2_000
-MIN_CLASS = 100
 ALWAYS_SHOWN = ("auc", "logloss")
 """The metrics that a report has beside the one that decides."""
 
@@ -44,7 +41,9 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
 class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers that the gate saw, its verdict and the reason.
 
-    ``looks_mean`` and ``looks_max`` say how often the holdout rows have been looked at, this time included.
+    ``looks_mean`` and ``looks_max`` say how often the holdout rows have been looked at, this time included. ``blocks``
+    is how many blocks there are; it is left out if they are days. ``lag1`` is the serial correlation of the deciding
+    gain between blocks, and ``effective_blocks`` how many independent blocks these are worth, if the gate measures it.
     """
 
     format: int = FORMAT
@@ -62,6 +61,9 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, MetricComparison]
     seed: int
     draws: int
+    blocks: int | UnsetType = UNSET
+    lag1: float | UnsetType = UNSET
+    effective_blocks: float | UnsetType = UNSET
 
 
 @dataclass(frozen=True)
@@ -69,21 +71,22 @@ class JudgedRows:
     """The holdout rows with the challenger's scores. Every array has one entry a row.
 
     ``label`` is 0 or 1, ``score`` a probability. ``looks`` is how often a row has been looked at, this time included;
-    one number holds for all rows.
+    one number holds for all rows. ``block`` is the row's block, if that is not its day.
     """
 
     day: NDArray[np.int64]
     label: NDArray[np.int8]
     score: NDArray[np.float64]
     looks: ArrayLike = 1
+    block: NDArray[np.int64] | None = None
 
     def scores(self) -> BlockRows:
         """The challenger's scores by day."""
-        return BlockRows(self.day, self.label, self.score)
+        return self.scored_by(self.score)
 
     def scored_by(self, other: ArrayLike) -> BlockRows:
         """The scores that another model gave the same rows, by day."""
-        return BlockRows(self.day, self.label, other)
+        return BlockRows(self.day if self.block is None else self.block, self.label, other)
 
     def always(self, rate: float) -> BlockRows:
         """The scores of a model that gives every row the same probability."""
@@ -112,55 +115,85 @@ def judge(
     """
     gate = gate or Gate("auc")
     ours, theirs = rows.scores(), rows.scored_by(champion)
-    missing, metric = missing_evidence(ours), gate.decides_by.name
+    missing, metric = missing_evidence(ours, gate), gate.decides_by.name
+    found: dict[str, Gain] = {}
     compared: dict[str, MetricComparison] = {}
     decided = _Decided("postponed", missing)
     if not missing:
         shown = [*map(metric_named, ALWAYS_SHOWN), gate.decides_by]
-        compared = {metric.name: _compare(theirs, ours, metric, seed, draws) for metric in dict.fromkeys(shown)}
+        correlated = gate.serial_correlation == "measured"
+        found = {
+            each.name: gain_interval(theirs, ours, each, seed=seed, draws=draws, correlated=correlated)
+            for each in dict.fromkeys(shown)
+        }
+        compared = {name: _compared(gain) for name, gain in found.items()}
         need = gate.margin if gate.rule == "better" else -gate.margin
-        decided = _bound_decides(compared[metric], metric, need)
+        decided = _too_alike(found[metric], gate) or _bound_decides(compared[metric], metric, need)
     setting = _GateSetting(rule=gate.rule, metric=metric, margin=gate.margin, seed=seed, draws=draws)
-    return _report(rows, decided, compared, setting)
+    report = _report(rows, decided, compared, setting)
+    if gate.blocks_named != "days":
+        report = msgspec.structs.replace(report, blocks=len(ours.blocks))
+    correlation = found[metric].correlation if found else None
+    if correlation is None:
+        return report
+    return msgspec.structs.replace(report, lag1=correlation.lag1, effective_blocks=correlation.effective)
 
 
-def judge_first(rows: JudgedRows, rates: KnownRates, *, seed: int = 0, draws: int = DRAWS) -> GateReport:
+def judge_first(
+    rows: JudgedRows, rates: KnownRates, gate: Gate | None = None, *, seed: int = 0, draws: int = DRAWS
+) -> GateReport:
     """The gate of version 1: its log-loss must be better than that of both constant rates, by the point estimate.
 
     The bound is reported but does not decide, because there is no champion to protect (docs/adr/0005-first-version.md).
     """
     ours = rows.scores()
-    missing = missing_evidence(ours)
+    missing = missing_evidence(ours, gate or Gate("auc"))
     compared: dict[str, MetricComparison] = {}
     decided = _Decided("postponed", missing)
     if not missing:
         for name, rate in (("label rate", rates.of_training), ("last period's rate", rates.of_last_period)):
-            compared[f"logloss against the {name}"] = _compare(
-                rows.always(rate), ours, metric_named("logloss"), seed, draws
-            )
+            gain = gain_interval(rows.always(rate), ours, metric_named("logloss"), seed=seed, draws=draws)
+            compared[f"logloss against the {name}"] = _compared(gain)
         hardest = min(compared, key=lambda name: compared[name].gain)
         decided = _point_decides(compared[hardest], hardest)
     setting = _GateSetting(rule="first", metric="logloss", margin=0.0, seed=seed, draws=draws)
     return _report(rows, decided, compared, setting)
 
 
-def missing_evidence(scores: BlockRows) -> str:
+def missing_evidence(scores: BlockRows, gate: Gate) -> str:
     """Return what a holdout lacks to be judged by, empty if it lacks nothing. The scores themselves do not count."""
-    found = (len(scores.blocks), len(scores.truth), int(scores.positive.sum()), int((~scores.positive).sum()))
-    need = (MIN_HOLDOUT_DAYS, MIN_ROWS, MIN_CLASS, MIN_CLASS)
-    names = ("days", "rows", "positives", "negatives")
-    short = [f"{n:,} of {m:,} {name}" for n, m, name in zip(found, need, names, strict=True) if n < m]
+    floors = gate.floors
+    need = {
+        gate.blocks_named: floors.blocks,
+        "rows": floors.rows,
+        "positives": floors.of_class,
+        "negatives": floors.of_class,
+    }
+    positives = int(scores.positive.sum())
+    found = (len(scores.blocks), len(scores.truth), positives, len(scores.truth) - positives)
+    short = [f"{n:,} of {m:,} {name}" for n, (name, m) in zip(found, need.items(), strict=True) if n < m]
     return f"not enough evidence in the holdout: {', '.join(short)}" if short else ""
 
 
-def _compare(champion: BlockRows, challenger: BlockRows, metric: Metric, seed: int, draws: int) -> MetricComparison:
-    found = gain_interval(champion, challenger, metric, seed=seed, draws=draws)
+def _compared(gain: Gain) -> MetricComparison:
     return MetricComparison(
-        champion=found.champion,
-        challenger=found.challenger,
-        gain=found.interval.point,
-        gain_low=found.interval.low,
-        gain_high=found.interval.high,
+        champion=gain.champion,
+        challenger=gain.challenger,
+        gain=gain.interval.point,
+        gain_low=gain.interval.low,
+        gain_high=gain.interval.high,
+    )
+
+
+def _too_alike(gain: Gain, gate: Gate) -> _Decided | None:
+    """Return the verdict where neighbouring blocks are so alike that too few of them count."""
+    found = gain.correlation
+    if found is None or found.enough:
+        return None
+    return _Decided(
+        "postponed",
+        f"not enough evidence in the holdout: its {gate.blocks_named} are like their neighbours (lag-1 correlation of "
+        f"the gain {found.lag1:.2f}), so they are worth {found.effective:.1f} of {LEAST_EFFECTIVE} independent ones",
     )
 
 
@@ -199,7 +232,7 @@ def _report(
         verdict=decided.verdict,
         reason=decided.reason,
         rows=len(scores.truth),
-        days=len(scores.blocks),
+        days=len(np.unique(rows.day)),
         positives=int(scores.positive.sum()),
         negatives=int((~scores.positive).sum()),
         looks_mean=float(looks.mean()) if looks.size else 0.0,

@@ -38,6 +38,13 @@ class HoldoutSplit:
     training: Examples
     holdout: Examples
     days: tuple[int, int]
+    block_us: int = DAY_US
+
+    @property
+    def blocks(self) -> np.ndarray:
+        """The block of each row of the holdout, counted from its beginning."""
+        blocks: np.ndarray = (self.holdout.requested_us - self.days[0] * DAY_US) // self.block_us
+        return blocks
 
     @property
     def empty(self) -> bool:
@@ -58,7 +65,8 @@ def split_holdout(model: Model, data: Examples, t_us: int, excluded: Sequence[Ti
         wanted -= not any(low <= first * DAY_US and (first + 1) * DAY_US <= high for low, high in bad)
     holdout = (data.day >= first) & (data.day < last)
     training = data.requested_us + within <= first * DAY_US
-    return HoldoutSplit(data.take(training), data.take(holdout), (int(first), int(last)))
+    days = (int(first), int(last))
+    return HoldoutSplit(data.take(training), data.take(holdout), days, duration_us(model.gate.block))
 
 
 @dataclass(frozen=True)
@@ -72,16 +80,18 @@ class Challenger:
     def rows(self, chosen: np.ndarray | slice = slice(None)) -> JudgedRows:
         """The holdout rows with the challenger's scores, or some of them."""
         held = self.split.holdout
-        return JudgedRows(held.day[chosen], held.label[chosen], self.scores[chosen], self.looks[chosen])
+        return JudgedRows(
+            held.day[chosen], held.label[chosen], self.scores[chosen], self.looks[chosen], self.split.blocks[chosen]
+        )
 
 
-def judged_first(challenger: Challenger, seed: int) -> GateReport:
+def judged_first(challenger: Challenger, model: Model, seed: int) -> GateReport:
     """Judge the challenger for version 1 by the constant rates that it has to beat."""
     training = challenger.split.training
     newest = training.day >= challenger.split.days[0] - _LAST_PERIOD_DAYS
     rate = float(training.label.mean())
     last_rate = float(training.label[newest].mean()) if newest.any() else rate
-    return judge_first(challenger.rows(), KnownRates(rate, last_rate), seed=seed)
+    return judge_first(challenger.rows(), KnownRates(rate, last_rate), model.gate, seed=seed)
 
 
 def judged_against(
@@ -96,13 +106,14 @@ def judged_against(
     return judge(challenger.rows(both), theirs[both], model.gate, seed=seed)
 
 
-def lacking(split: HoldoutSplit, champion: Published | None, outcomes: pl.DataFrame | None) -> str:
+def lacking(model: Model, split: HoldoutSplit, champion: Published | None, outcomes: pl.DataFrame | None) -> str:
     """Return what the holdout lacks to judge any challenger by, empty if nothing. It is known before the fit."""
     held = split.holdout
     rows = np.ones(len(held), dtype=bool)
     if champion is not None and outcomes is not None:
         rows = ~np.isnan(_answers(champion, outcomes, held))
-    return missing_evidence(BlockRows(held.day[rows], held.label[rows], np.zeros(int(rows.sum()))))
+    evidence = BlockRows(split.blocks[rows], held.label[rows], np.zeros(int(rows.sum())))
+    return missing_evidence(evidence, model.gate)
 
 
 def _answers(champion: Published, outcomes: pl.DataFrame, held: Examples) -> np.ndarray:

@@ -190,7 +190,7 @@ class TrainingRunner:
             return self._ended(request, timer, "postponed", reason, rows=len(run.examples))
         champion = state.published_live
         outcomes = None if champion is None else self._outcomes(run, champion)
-        lacks = lacking(run.split, champion, outcomes)
+        lacks = lacking(self._model, run.split, champion, outcomes)
         if lacks:  # a fit would be for nothing
             return self._ended(request, timer, "postponed", lacks, rows=len(run.examples))
         fitted = self._fit(run)
@@ -230,7 +230,7 @@ class TrainingRunner:
         challenger = Challenger(run.split, fitted.scores, looks)
         with run.timer.step("gate"):
             if champion is None:
-                return judged_first(challenger, self._seed)
+                return judged_first(challenger, self._model, self._seed)
             return judged_against(champion, self._outcomes(run, champion), challenger, self._model, self._seed)
 
     def _outcomes(self, run: _DataOfRun, champion: Published) -> pl.DataFrame:

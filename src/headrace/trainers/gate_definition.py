@@ -1,0 +1,140 @@
+"""The gate, as users define it: by which metric, rule and evidence a challenger is judged."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, get_args
+
+from msgspec import UNSET
+
+from headrace.base.arguments import expect
+from headrace.base.times import Duration, duration_us, format_duration
+from headrace.errors import DefinitionError, naming
+from headrace.trainers.definition_checks import one_of
+from headrace.trainers.metrics.named_metrics import metric_for
+from headrace.trainers.model_spec import DAY, USUAL_FLOORS, Floors, GateSpec
+from headrace.trainers.triggers.evidence import DAY_US
+
+if TYPE_CHECKING:
+    from headrace.trainers.metrics.metric import Metric
+
+GateRule = Literal["better", "not_worse"]
+SerialRule = Literal["ignored", "measured"]
+_LEAST_BLOCKS = 5  # fewer have no serial correlation that could be measured
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The rule that judges a challenger, on the newest ``holdout`` of matured days, by its gain in ``metric``.
+
+    ``metric`` is ``"auc"``, ``"logloss"``, or another of scikit-learn's names for a label that is true or false:
+    ``"brier_score_loss"``, ``"accuracy_score"``, ``"f1_score"``; also ``"expected_calibration_error"``.
+    ``within_block``, ``expected_cost`` and ``own_metric`` make others.
+
+    The rule ``"better"`` passes a challenger whose lower bound is above ``margin``. The rule ``"not_worse"`` passes one
+    whose lower bound is above ``-margin``; it needs a margin. With ``approve="manual"`` a challenger that passed is
+    announced, and waits until a person promotes it.
+
+    The rows of one ``block`` of time are resampled together: whole days, or a time that divides a day, such as
+    ``"1h"``. With ``serial_correlation="measured"`` the interval is widened as far as one block tells of the next, and
+    a holdout that is worth fewer than 6 independent blocks is not judged by. ``floors`` is the least evidence that is
+    judged by.
+    docs/explanation/evidence.md says how often a gate is wrong.
+
+    >>> from headrace import Gate
+    >>> Gate("auc", rule="not_worse", margin=0.005)  # doctest: +ELLIPSIS
+    Gate(metric='auc', rule='not_worse', holdout='14d', margin=0.005, approve='auto', ...)
+    >>> Gate("auc", holdout="7d")
+    Traceback (most recent call last):
+        ...
+    headrace.errors.DefinitionError: gate: holdout='7d' must be 14 or more whole days, because days are resampled
+    >>> Gate("auc", holdout="2d", block="1h").spec.block
+    '1h'
+    """
+
+    metric: str | Metric
+    rule: GateRule = "better"
+    holdout: Duration = "14d"
+    margin: float = 0.0
+    approve: Literal["auto", "manual"] = "auto"
+    block: Duration = DAY
+    serial_correlation: SerialRule = "ignored"
+    floors: Floors = USUAL_FLOORS
+
+    def __post_init__(self) -> None:
+        _ = self.decides_by  # its own checks
+        one_of("gate", "rule", self.rule, get_args(GateRule))
+        one_of("gate", "approve", self.approve, ["auto", "manual"])
+        one_of("gate", "serial_correlation", self.serial_correlation, get_args(SerialRule))
+        self._check_floors()
+        self._check_blocks()
+        if self.margin < 0 or (self.rule == "not_worse" and self.margin == 0):
+            given = f"margin={self.margin!r} with rule={self.rule!r}"
+            raise DefinitionError(f"gate: {given}; give at least 0, and above 0 for not_worse")
+
+    def _check_floors(self) -> None:
+        expect("gate", "floors", self.floors, Floors, write="Floors(…), such as Floors(rows=5_000)")
+        usual, least = USUAL_FLOORS, {"blocks": _LEAST_BLOCKS, "rows": 1, "of_class": 1}
+        for name, smallest in least.items():
+            given = getattr(self.floors, name)
+            if not isinstance(given, int) or given < smallest:
+                message = f"gate: floors: {name}={given!r} must be a whole number of {smallest} or more"
+                raise DefinitionError(message)
+            if given < getattr(usual, name):
+                warnings.warn(
+                    f"gate: floors: {name}={given} is below {getattr(usual, name):,}: how often the gate is wrong was "
+                    "not measured for so little evidence",
+                    stacklevel=4,
+                )
+
+    def _check_blocks(self) -> None:
+        with naming("gate: holdout"):
+            holdout_us = duration_us(self.holdout)
+        with naming("gate: block"):
+            block_us = duration_us(self.block)
+        if block_us <= 0 or (block_us % DAY_US and DAY_US % block_us):
+            message = (
+                f"gate: block={self.block!r}; give whole days, such as '1d', or a time that divides a day, such as '1h'"
+            )
+            raise DefinitionError(message)
+        least = self.floors.blocks
+        if holdout_us % DAY_US or holdout_us % block_us or holdout_us < least * block_us:
+            message = (
+                f"gate: holdout={self.holdout!r} must be {least} or more whole {self.blocks_named}, and whole days, "
+                "because blocks are resampled"
+            )
+            if block_us == DAY_US:
+                message = (
+                    f"gate: holdout={self.holdout!r} must be {least} or more whole days, because days are resampled"
+                )
+            raise DefinitionError(message)
+
+    @cached_property
+    def blocks_named(self) -> str:
+        """What blocks are called: ``days``, or ``blocks of 1h``."""
+        length = format_duration(duration_us(self.block))
+        return "days" if length == DAY else f"blocks of {length}"
+
+    @cached_property
+    def decides_by(self) -> Metric:
+        """The metric itself, where ``metric`` may be its name."""
+        return metric_for("gate", self.metric)
+
+    @cached_property
+    def spec(self) -> GateSpec:
+        """The gate as data."""
+        holdout = format_duration(duration_us(self.holdout))
+        approve = UNSET if self.approve == "auto" else self.approve
+        block = format_duration(duration_us(self.block))
+        return GateSpec(
+            metric=self.decides_by.name,
+            rule=self.rule,
+            holdout=holdout,
+            margin=self.margin,
+            approve=approve,
+            block=UNSET if block == DAY else block,
+            serial_correlation=UNSET if self.serial_correlation == "ignored" else self.serial_correlation,
+            floors=UNSET if self.floors == USUAL_FLOORS else self.floors,
+        )
