@@ -82,6 +82,24 @@ MESSAGES: dict[str, tuple[object, bytes, Callable[[bytes], object]]] = {
         ),
         lambda data: decode(data, RunEnded),
     ),
+    "run that was cancelled": (
+        RunEnded(
+            request_id="m-1",
+            model="m",
+            outcome="failed",
+            reason="cancelled by ann",
+            rule="r",
+            t_us=5,
+            matured_labels=7,
+            cancelled=True,
+        ),
+        (
+            b'{"request_id":"m-1","model":"m","outcome":"failed","reason":"cancelled by ann","rule":"r","t_us":5,'
+            b'"matured_labels":7,"version":null,"event_id":null,"gate":null,"rows":0,"holdout_days":null,"seconds":{},'
+            b'"cancelled":true,"format":1}'
+        ),
+        lambda data: decode(data, RunEnded),
+    ),
     "replay": (
         DeadLettersReplayed(topic="t", letters=["ab-0-7"], at_us=5),
         b'{"topic":"t","letters":["ab-0-7"],"at_us":5,"format":1}',

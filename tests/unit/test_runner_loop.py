@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import pytest
+from msgspec import UNSET
 
 from headrace.errors import BusUnavailableError, StoppingError
+from headrace.trainers.process.cancelled_runs import CancelledRuns
 from headrace.trainers.process.runner_loop import RunnerLoop
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded
+from headrace.trainers.runs.operator_requests import OperatorRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,3 +118,24 @@ def test_a_run_waits_for_what_does_not_answer_and_is_answered_once() -> None:
     with ThreadPoolExecutor(1) as pool:
         loop._take(cast("Consumer", group), pool, runners(runner), cast("Message", Request()))
     assert (runner.done, answer.done, group.committed) == (1, 1, 1)
+
+
+def test_the_end_of_a_cancelled_run_says_who_cancelled_it_and_why() -> None:
+    cancelled, said = CancelledRuns(), list[RunEnded]()
+    request = OperatorRequest(
+        id="c", model="m", action="cancel", by="ann", reason="bad day", at_us=0, request_id=REQUEST.request_id
+    )
+
+    class Failed:
+        def run(self, _: RetrainRequest) -> RunEnded:
+            return msgspec.structs.replace(FINISHED, outcome="failed", reason="FitError: …")
+
+    loop = RunnerLoop("127.0.0.1:1", "g", dict, said.append, cancelled=cancelled)
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(2):
+            loop._take(cast("Consumer", Group()), pool, runners(cast("Any", Failed())), cast("Message", Request()))
+            cancelled.hear(request)
+    assert [(end.reason, end.cancelled) for end in said] == [
+        ("FitError: …", UNSET),
+        ("cancelled by ann: bad day", True),
+    ]

@@ -291,6 +291,15 @@ def test_an_error_is_recorded_with_the_time_of_the_first_one_in_a_row_also_after
     assert [(each.kind, each.since_us) for each in later.records()[1:]] == [("evaluated", UNSET), ("error", day(7))]
 
 
+def test_the_baseline_of_a_cancelled_run_keeps_who_cancelled_it_and_not_the_code(shop: Shop) -> None:
+    triggers, sent = consumer(shop, model)
+    cancelled = msgspec.structs.replace(ended("r1", 30, 3_000, "failed"), reason="cancelled by ann", cancelled=True)
+    triggers.run_ended(msgspec.structs.replace(cancelled, code="a"))
+    baseline = sent.records()[-1].state.baseline
+    assert baseline is not None
+    assert (baseline.outcome, baseline.cancelled, baseline.code) == ("failed", "cancelled by ann", UNSET)
+
+
 def test_a_store_that_does_not_answer_is_no_error_of_the_model(shop: Shop) -> None:
     def fail() -> None:
         raise UnavailableError("the log is away")

@@ -20,6 +20,7 @@ from headrace.trainers.triggers.trigger_state import (
     RunOutcome,
     TriggerState,
     after_run,
+    reset,
     with_pin,
     without_pin,
 )
@@ -116,6 +117,19 @@ def test_a_postponed_first_run_is_asked_for_again_on_the_next_day() -> None:
     state = after_run(TriggerState(request="r1"), run)
     assert policy().evaluate(state, see(0.5, 20_500)).rule == "postponed"
     assert policy().evaluate(state, see(1, 21_000)).fired
+
+
+def test_a_run_that_a_person_cancelled_is_not_asked_for_again_at_once_and_the_hold_says_who_cancelled_it() -> None:
+    words = "cancelled by ann: bad day"
+    run = Baseline(run="r1", outcome="failed", t_us=T0, matured_labels=50_000, cancelled=words)
+    state = after_run(TriggerState(request="r1", live=True), run)
+    often = policy(schedule(every="1h"))
+    assert often.evaluate(state, see(1, 50_001), "b").rule == "cooldown"
+    held = often.evaluate(state, see(8, 50_001), "b")
+    assert (held.rule, f"was {words}: 1 of" in held.reason) == ("after_refusal", True)
+    assert often.judge(held.state, held.t_us, held.inputs) == held
+    assert often.ask(state, see(1, 50_001), words="bob", lift_pin=False).fired  # a person stands above it
+    assert often.evaluate(reset(state), see(1, 50_001), "b").fired
 
 
 def test_a_failed_run_holds_nothing_up_once_its_code_or_configuration_has_changed() -> None:

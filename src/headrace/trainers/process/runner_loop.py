@@ -142,7 +142,7 @@ class RunnerLoop:
         finished = self._patiently(lambda: self._run(consumer, pool, runners, request))
         why = self._cancelled.why(request.request_id)
         if finished is not None and finished.outcome == "failed" and why is not None:
-            finished = msgspec.structs.replace(finished, reason=why)
+            finished = msgspec.structs.replace(finished, reason=why, cancelled=True)
         if finished is not None:
             logger.info("run ended", outcome=finished.outcome, reason=finished.reason, seconds=finished.seconds)
             self._patiently(lambda: self._answer(finished))

@@ -308,12 +308,15 @@ def identity(model: Model, trusted: Sequence[str] = ()) -> str:
 
 
 def _baseline(run: RunEnded) -> Baseline:
+    """Return the baseline that a run makes. What a person has cancelled is not asked for again because code changed."""
+    is_cancelled = run.cancelled is not UNSET
     return Baseline(
         run=run.request_id,
         outcome=run.outcome,
         t_us=run.t_us,
         matured_labels=run.matured_labels,
-        code=run.code if run.outcome == "failed" else UNSET,
+        code=run.code if run.outcome == "failed" and not is_cancelled else UNSET,
+        cancelled=run.reason if is_cancelled else UNSET,
     )
 
 

@@ -56,7 +56,8 @@ class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
 class RunEnded(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a run on the topic ``runs``. ``holdout_days`` [from, to) are the days that the gate looked at.
 
-    ``code`` is the identity of the code and the configuration with which a run failed.
+    ``code`` is the identity of the code and the configuration with which a run failed. ``cancelled`` is set if it
+    failed because a person has cancelled it: then ``reason`` says who and why.
     """
 
     request_id: str
@@ -73,6 +74,7 @@ class RunEnded(msgspec.Struct, frozen=True, kw_only=True):
     holdout_days: tuple[Int64, Int64] | None = None
     seconds: dict[str, float] = {}
     code: str | UnsetType = UNSET
+    cancelled: bool | UnsetType = UNSET
     format: int = FORMAT
 
 

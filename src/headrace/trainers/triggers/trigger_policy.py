@@ -164,7 +164,8 @@ class TriggerPolicy:
             return _held("postponed", reason, t_us % DAY_US / DAY_US)
         new, need = inputs["matured_labels"] - baseline.matured_labels, self.enough_labels // _SHARE_AFTER_REFUSAL
         if baseline.outcome != "published" and new < need:
-            reason = f"the run of {day} was {baseline.outcome}: {new:,} of {need:,} matured labels before asking again"
+            ended = baseline.outcome if baseline.cancelled is UNSET else baseline.cancelled
+            reason = f"the run of {day} was {ended}: {new:,} of {need:,} matured labels before asking again"
             return _held("after_refusal", reason, new / need)
         return None
 

@@ -21,7 +21,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
 
     ``judged_us`` is set after a postponed run: the time of the run before it, or 0 if there was none. The cooldown
     counts from there. ``code`` is the identity of the code and the configuration with which a run failed. ``released``
-    is set by a person: then the run holds no rule up.
+    is set by a person: then the run holds no rule up. ``cancelled`` says who has cancelled the run, and why.
     """
 
     run: str
@@ -31,6 +31,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     judged_us: Instant | UnsetType = UNSET
     code: str | UnsetType = UNSET
     released: bool | UnsetType = UNSET
+    cancelled: str | UnsetType = UNSET
 
     @property
     def cooldown_from_us(self) -> int:
