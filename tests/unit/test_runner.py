@@ -216,19 +216,6 @@ def test_a_run_that_lifts_the_pin_is_published_over_it(live: Shop) -> None:
     assert (live.state.version, live.state.pinned) == (2, False)
 
 
-def test_a_request_that_was_answered_is_not_fitted_again(live: Shop) -> None:
-    fits = 0
-
-    def backwards(X: Any, y: Any, run: Any) -> Any:  # noqa: N803
-        nonlocal fits
-        fits += 1
-        return fit(X, y == 0, run)
-
-    runner = live.runner(replace(model, train=backwards))
-    first, second = (runner.run(request("second", T2)) for _ in range(2))
-    assert (first.outcome, second, fits) == ("refused", first, 1)
-
-
 def test_an_alias_is_mended_after_a_trainer_was_killed_between_publication_and_alias(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

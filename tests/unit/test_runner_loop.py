@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -12,6 +14,7 @@ from msgspec import UNSET
 
 from headrace.errors import BusUnavailableError, StoppingError
 from headrace.trainers.process.cancelled_runs import CancelledRuns
+from headrace.trainers.process.ended_runs import EndedRuns
 from headrace.trainers.process.runner_loop import RunnerLoop
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded
 from headrace.trainers.runs.operator_requests import OperatorRequest
@@ -110,6 +113,23 @@ def test_a_request_that_was_answered_gets_the_same_answer_without_a_run() -> Non
         for _ in range(2):
             loop._take(cast("Consumer", group), pool, runners(runner), cast("Message", Request()))
     assert (runner.done, said, group.committed) == (0, [FINISHED, FINISHED], 2)
+
+
+def test_a_request_that_comes_again_right_after_its_answer_is_not_run_again() -> None:
+    class Topic(list[RunEnded]):
+        """The topic of runs: each end is read once."""
+
+        def drain(self) -> list[Any]:
+            found = [SimpleNamespace(value=partial(msgspec.json.encode, each)) for each in self]
+            self.clear()
+            return found
+
+    topic, runner = Topic(), Failing(0)
+    loop = RunnerLoop("127.0.0.1:1", "g", dict, topic.append, ended=EndedRuns(topic).find)
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(3):
+            loop._take(cast("Consumer", Group()), pool, runners(runner), cast("Message", Request()))
+    assert (runner.done, topic) == (1, [FINISHED])
 
 
 def test_a_run_waits_for_what_does_not_answer_and_is_answered_once() -> None:

@@ -134,18 +134,12 @@ class TrainingRunner:
         self._clock = options.clock
         self._logs = options.logs
         self._exclusions = exclusions or MemoryExclusions()
-        self._answers: dict[str, RunEnded] = {}
 
     def run(self, request: RetrainRequest) -> RunEnded:
-        """Do the requested run and return how it ended. A second call with the same request id fits nothing again.
+        """Do the requested run and return how it ended. A request whose version is published already fits nothing.
 
         Raises UnavailableError if Kafka or the event log does not answer: that says nothing of the model.
         """
-        if request.request_id not in self._answers:
-            self._answers[request.request_id] = self._run(request)
-        return self._answers[request.request_id]
-
-    def _run(self, request: RetrainRequest) -> RunEnded:
         timer = StepTimer()
         published = self._publisher.state().request(request.request_id)
         if published is not None:
