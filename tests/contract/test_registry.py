@@ -93,3 +93,40 @@ def test_a_run_cut_short_is_recorded_again(tmp_path: Path, monkeypatch: pytest.M
             registry.record(PASSED)
     assert registry.find("delay", "delay-1") is None
     assert registry.record(PASSED).version == 1
+
+
+@pytest.mark.integration
+def test_a_run_cut_short_after_its_version_keeps_that_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    registry = MlflowRegistry(uri, (tmp_path / "artifacts").as_uri())
+    with monkeypatch.context() as cut:
+        cut.setattr(registry, "_completed", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            registry.record(PASSED)
+    kept = registry.record(PASSED)
+    assert (kept.version, versions(uri)) == (1, {1: "delay-1"})
+    assert registry.find("delay", "delay-1") == registry.version("delay", 1) == kept
+
+
+@pytest.mark.integration
+def test_two_trainers_that_record_one_request_at_once_keep_one_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    first, second = (MlflowRegistry(uri, (tmp_path / "artifacts").as_uri()) for _ in range(2))
+    looked = iter([None, None])  # the second one sees nothing of the first before it makes its version
+    see = second._run_of_version
+    monkeypatch.setattr(second, "_run_of_version", lambda run: next(looked, run) and see(run))
+    monkeypatch.setattr(second, "_complete_run", lambda *_: None)
+    kept = first.record(PASSED)
+    assert second.record(PASSED) == kept
+    assert versions(uri) == {1: "delay-1"}
+    assert first.record(replace(PASSED, request_id="delay-3")).version == 3  # number 2 was given and taken back
+
+
+def versions(uri: str) -> dict[int, str]:
+    """The request of each version that the registry has."""
+    import mlflow
+
+    found = mlflow.MlflowClient(uri, uri).search_model_versions("name = 'delay'")
+    return {int(each.version): each.tags["headrace.request_id"] for each in found}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Producer
 from redis import Redis
 
+from headrace.base.failpoints import arm
 from headrace.base.times import utc_datetime, wall_clock
 from headrace.bus.source_partition import SourcePartition
 from headrace.event_log.event_log import EventLog
@@ -25,7 +26,6 @@ from headrace.serving.features import FeatureClient
 from headrace.streams.deployments.deployment import Deployed
 from headrace.streams.deployments.kafka_deployment_log import KafkaDeploymentLog
 from headrace.streams.plane.data_plane import DataPlane
-from headrace.streams.plane.failpoints import arm
 from headrace.streams.plane.plane_config import PlaneConfig
 from headrace.streams.worker import follow_deployments, make_topics
 from tests.support.crash.definitions import PARTITIONS, USERS, Produced, Till, payments

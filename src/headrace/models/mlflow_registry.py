@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from headrace.base.failpoints import failpoint
 from headrace.base.redaction import redacted, revealed, without_secrets
 from headrace.errors import HeadraceError, RegistryUnavailableError, TransientError, UnknownVersionError, require
 from headrace.models import artifact, artifact_urls, manifest
@@ -68,17 +69,20 @@ class MlflowRegistry:
             self._client.search_experiments(max_results=1)  # creates the tables
 
     def record(self, run: RunRecord) -> Registration:
-        """Log the run with its files, then its version, then mark it complete. An incomplete run is logged again."""
+        """Log the run with its files, then its version, then mark it complete.
+
+        A run that was cut short is logged again. If it has a version, its files are there, and it is completed instead.
+        If two trainers record one request at once, the version that was made first is the request's.
+        """
         with self._writing, self._reached():
-            known = self._find(run.name, run.request_id)
-            if known is not None:
-                return known
-            run_id, folder = self._log(run)
-            if run.model is not None:
-                self._register(run, run_id, folder)
-            self._client.set_terminated(run_id, "FINISHED", run.finished_us // 1_000)
-            self._client.set_tag(run_id, _COMPLETE, "true")
-            return self._registration(run.name, self._client.get_run(run_id))
+            run_id = self._run_of_version(run) or self._complete_run(run.name, run.request_id)
+            if run_id is None:
+                run_id, folder = self._log(run)
+                failpoint("before-version")
+                if run.model is not None:
+                    run_id = self._register(run, run_id, folder)
+                    failpoint("after-version")
+            return self._completed(run, run_id)
 
     def record_failure(self, run: FailedRun) -> None:
         """Log the run with the status FAILED, its reason and its log."""
@@ -100,7 +104,8 @@ class MlflowRegistry:
     def find(self, name: str, request_id: str) -> Registration | None:
         """The complete run with that request id."""
         with self._reached():
-            return self._find(name, request_id)
+            run_id = self._complete_run(name, request_id)
+            return None if run_id is None else self._registration(name, self._client.get_run(run_id))
 
     def version(self, name: str, version: int) -> Registration:
         """The run of that version."""
@@ -126,13 +131,34 @@ class MlflowRegistry:
         alias = found[0].aliases.get(_CHAMPION) if found else None
         return None if alias is None else int(alias)
 
-    def _find(self, name: str, request_id: str) -> Registration | None:
+    def _complete_run(self, name: str, request_id: str) -> str | None:
+        """The id of the request's run that was recorded to its end."""
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
             return None
         wanted = f"tags.`{_REQUEST}` = '{request_id}' and tags.`{_COMPLETE}` = 'true'"
         runs = self._client.search_runs([experiment.experiment_id], wanted, max_results=1)
-        return self._registration(name, runs[0]) if runs else None
+        return str(runs[0].info.run_id) if runs else None
+
+    def _run_of_version(self, run: RunRecord) -> str | None:
+        """The id of the run that made the request's version. A later version of the same request is deleted."""
+        wanted = f"name = '{run.name}' and tags.`{_REQUEST}` = '{run.request_id}'"
+        found = sorted(self._client.search_model_versions(wanted), key=lambda each: int(each.version))
+        for surplus in found[1:]:
+            try:
+                self._client.delete_model_version(run.name, surplus.version)
+            except self._mlflow.MlflowException as error:  # the other trainer was first with this too
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+        return str(found[0].run_id) if found else None
+
+    def _completed(self, run: RunRecord, run_id: str) -> Registration:
+        """Mark the run complete, and return its registration."""
+        found = self._client.get_run(run_id)
+        if found.data.tags.get(_COMPLETE) is None:
+            self._client.set_terminated(run_id, "FINISHED", run.finished_us // 1_000)
+            self._client.set_tag(run_id, _COMPLETE, "true")
+        return self._registration(run.name, found)
 
     def _log(self, run: RunRecord) -> tuple[str, str]:
         """The run's id and the URI of its artifact folder."""
@@ -170,13 +196,20 @@ class MlflowRegistry:
             return str(found.experiment_id)
         return str(self._client.create_experiment(name, f"{self._artifacts}/{name}"))
 
-    def _register(self, run: RunRecord, run_id: str, folder: str) -> None:
+    def _register(self, run: RunRecord, run_id: str, folder: str) -> str:
+        """Give the run a version, and return the id of the run whose version is the request's."""
         try:
             self._client.create_registered_model(run.name)
         except self._mlflow.MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        self._client.create_model_version(run.name, folder, run_id, tags={_REQUEST: run.request_id})
+        first = self._run_of_version(run)
+        if first is None:
+            self._client.create_model_version(run.name, folder, run_id, tags={_REQUEST: run.request_id})
+            first = self._run_of_version(run) or run_id
+        if first != run_id:
+            self._client.set_terminated(run_id, "KILLED", run.finished_us // 1_000)
+        return first
 
     def _registration(self, name: str, run: Any) -> Registration:
         versions = self._client.search_model_versions(f"run_id = '{run.info.run_id}'")

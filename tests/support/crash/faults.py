@@ -13,13 +13,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import headrace.models
 import headrace.streams
+import headrace.trainers
 from tests.support.crash.worker import Setting, work
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
+    from types import ModuleType
 
     from tests.support.crash.scene import Scene
 
@@ -34,9 +37,21 @@ class Fault(Protocol):
 
 
 def named_steps() -> set[str]:
-    """Every failpoint that there is: in the worker's own code, and in what the tests put round its stores."""
-    sources = [*Path(headrace.streams.__path__[0]).rglob("*.py"), Path(work.__code__.co_filename)]
-    return {name for path in sources for name in re.findall(r'failpoint\("([a-z-]+)"\)', path.read_text())}
+    """Every failpoint of workers that there is: in their own code, and in what the tests put round its stores."""
+    return _named_in(headrace.streams) | _named_by(Path(work.__code__.co_filename))
+
+
+def named_steps_of_trainers() -> set[str]:
+    """Every failpoint that there is in the code of trainers and of the registry."""
+    return _named_in(headrace.trainers) | _named_in(headrace.models)
+
+
+def _named_in(package: ModuleType) -> set[str]:
+    return set().union(*map(_named_by, Path(package.__path__[0]).rglob("*.py")))
+
+
+def _named_by(path: Path) -> set[str]:
+    return set(re.findall(r'failpoint\("([a-z-]+)"\)', path.read_text()))
 
 
 # -- a worker is killed -----------------------------------------------------------------------------------------------

@@ -11,12 +11,12 @@ import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from headrace.base.failpoints import arm, failpoint
 from headrace.event_log.event_log import EventLog
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.streams.plane.data_plane import DataPlane
-from headrace.streams.plane.failpoints import arm, failpoint
 from headrace.streams.plane.followed_views import FixedViews
 from headrace.streams.plane.plane_config import PlaneConfig
 from headrace.streams.worker import publish_definitions
@@ -24,7 +24,7 @@ from tests.support.crash.definitions import payments, service, users
 from tests.support.processes import end_with_the_test_run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from multiprocessing.connection import Connection
 
     from headrace.bus.source_partition import SourcePartition
@@ -67,8 +67,8 @@ def work(setting: Setting, orders: Connection) -> None:
     """Run until SIGTERM or death."""
     end_with_the_test_run()
     arm(setting.failpoint)
-    _write_to(setting.output)
-    threading.Thread(target=_obey, args=(orders,), daemon=True).start()
+    write_to(setting.output)
+    obey(orders)
     namespace = setting.namespace
     store = Store(setting.redis_url, namespace)
     plane = DataPlane(
@@ -92,25 +92,30 @@ def work(setting: Setting, orders: Connection) -> None:
     plane.run()
 
 
-def _write_to(output: str) -> None:
+def write_to(output: str) -> None:
+    """Let this process write its messages to a file."""
     with Path(output).open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
 
 
+def obey(orders: Connection) -> None:
+    """Arm the failpoints that are asked for while it runs."""
+    threading.Thread(target=_obey, args=(orders,), daemon=True).start()
+
+
 def _obey(orders: Connection) -> None:
-    """Failpoints that are armed while it runs."""
     with contextlib.suppress(EOFError):
         while True:
             arm(orders.recv())
 
 
 class Worker:
-    """A worker process. Safe from any thread."""
+    """A worker process, or another one that runs ``body``. Safe from any thread."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Any, body: Callable[[Any, Connection], None] = work) -> None:
         self._orders, theirs = _PROCESSES.Pipe()
-        self._process = _PROCESSES.Process(target=work, args=(setting, theirs))
+        self._process = _PROCESSES.Process(target=body, args=(setting, theirs))
         with _LOCK:
             self._process.start()
         theirs.close()
@@ -123,8 +128,8 @@ class Worker:
         said = Path(self.output).read_text() if Path(self.output).is_file() else ""
         return said.count("write refused") + said.count("fenced by the event log")
 
-    def arm(self, setting: str) -> None:
-        """From now on it dies, or stops, at this failpoint."""
+    def arm(self, setting: str | None) -> None:
+        """From now on it dies, or stops, at this failpoint; at none for None."""
         with contextlib.suppress(BrokenPipeError):
             self._orders.send(setting)
 

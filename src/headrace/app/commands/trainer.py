@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -29,9 +30,11 @@ def trainer(
     from headrace.app.processes import trainer as process
     from headrace.app.project.project import load_project
     from headrace.app.terminal.logs import configure_logs
+    from headrace.base.failpoints import arm
 
     configure_logs(log_level)
     settings = settings_from(
         data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url, trainer_metrics_port=metrics_port
     )
+    arm(os.environ.get("FAILPOINT"))
     process.run(settings, load_project(settings), seed=seed)

@@ -44,7 +44,7 @@ def worker(
     from headrace.app.processes import worker as process
     from headrace.app.project.project import load_project
     from headrace.app.terminal.logs import configure_logs
-    from headrace.streams.plane.failpoints import arm
+    from headrace.base.failpoints import arm
 
     configure_logs(log_level)
     settings = settings_from(

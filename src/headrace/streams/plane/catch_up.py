@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import polars as pl
 import structlog
 
+from headrace.base.failpoints import failpoint
 from headrace.base.waiting import UntilAvailable
 from headrace.errors import OnlineStoreUnavailableError
 from headrace.features.online.cursor import CursorState
-from headrace.streams.plane.failpoints import failpoint
 from headrace.streams.plane.partition import PartitionPhase
 from headrace.streams.views.logged_rows import LoggedRows
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from headrace.base.failpoints import failpoint
 from headrace.errors import FencedError, OfflineStoreUnavailableError
-from headrace.streams.plane.failpoints import failpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

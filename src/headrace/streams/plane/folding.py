@@ -18,9 +18,9 @@ import polars as pl
 import structlog
 from confluent_kafka import Message
 
+from headrace.base.failpoints import failpoint
 from headrace.errors import OnlineStoreUnavailableError
 from headrace.event_log.columns import REJECTED
-from headrace.streams.plane.failpoints import failpoint
 from headrace.streams.plane.partition import PartitionPhase
 from headrace.streams.plane.record_judge import PartitionRecords, PartitionRun, RecordJudge
 from headrace.streams.plane.rejected_copies import copies_of

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
+from headrace.base.failpoints import failpoint
 from headrace.base.waiting import UntilAvailable
 from headrace.bus.control_topics import ControlTopics
 from headrace.bus.unreadable_records import readable
@@ -146,6 +147,7 @@ class RunnerLoop:
         if finished is not None:
             logger.info("run ended", outcome=finished.outcome, reason=finished.reason, seconds=finished.seconds)
             self._patiently(lambda: self._answer(finished))
+            failpoint("after-answer")
         consumer.resume(consumer.assignment())
 
     def _run(

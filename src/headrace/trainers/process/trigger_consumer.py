@@ -12,6 +12,7 @@ import msgspec
 import structlog
 from msgspec import UNSET
 
+from headrace.base.failpoints import failpoint
 from headrace.base.redaction import without_secrets
 from headrace.bus.control_topics import ControlTopics
 from headrace.errors import UnavailableError
@@ -220,7 +221,9 @@ class TriggerConsumer:
     def _decided(self, model: str, found: _Evaluated) -> None:
         decision = found.decision
         if decision.fired and decision.request is not None:
+            failpoint("before-ask")
             self._ask(model, decision, decision.request)
+            failpoint("after-ask")
         self._record(
             DecisionRecord(
                 model=model,
@@ -298,6 +301,7 @@ class TriggerConsumer:
     def _record(self, record: DecisionRecord) -> None:
         if self._changes.wanted(record):
             self._send(self._topics.decisions, record.model.encode(), msgspec.json.encode(record))
+            failpoint("after-decision")
             self._changes.written(record)
         self._report(record)
 

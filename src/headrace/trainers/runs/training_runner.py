@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import structlog
 
+from headrace.base.failpoints import failpoint
 from headrace.base.redaction import without_secrets
 from headrace.errors import UnavailableError
 from headrace.models.registry import FailedRun, Registration, Registry, RunRecord
@@ -174,11 +175,13 @@ class TrainingRunner:
 
     def _attempt(self, request: RetrainRequest, timer: StepTimer) -> RunEnded:
         """The steps of a run. A pin, an empty split or a gate that does not pass ends it early."""
+        failpoint("before-training-set")
         state = self._publisher.state()
         held = held_by(state, request)
         if held:
             return self._ended(request, timer, "postponed", held)
         run = self._build(request, timer, state)
+        failpoint("after-training-set")
         if run.split.empty:
             reason = "no rows to fit on, or none to judge by"
             return self._ended(request, timer, "postponed", reason, rows=len(run.examples))
@@ -188,11 +191,16 @@ class TrainingRunner:
         if lacks:  # a fit would be for nothing
             return self._ended(request, timer, "postponed", lacks, rows=len(run.examples))
         fitted = self._fit(run)
+        failpoint("after-fit")
         report = self._gate(run, state, fitted)
+        failpoint("after-gate")
         if report.verdict != "passed":
             self._register(run, report, fitted, None)
             return self._judged(run, report.verdict, report.reason, report)
-        registration = self._register(run, report, fitted, self._refit(run))
+        refitted = self._refit(run)
+        failpoint("after-refit")
+        registration = self._register(run, report, fitted, refitted)
+        failpoint("after-register")
         ended = self._publish(run, Judged(state, report), registration, fitted)
         return self._judged(run, ended.outcome, ended.reason, ended.report, event=ended.event)
 

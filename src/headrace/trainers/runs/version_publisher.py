@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 from msgspec import UNSET
 
+from headrace.base.failpoints import failpoint
 from headrace.models.champion_alias import mend_alias
 from headrace.models.intervention import told
 from headrace.models.model_event_log import events
@@ -75,6 +76,7 @@ class VersionPublisher:
                 return PublicationEnd(judged.report.verdict, judged.report.reason, judged.report)
             event = event_of(judged)
             self._events.append(event)
+            failpoint("after-publish")
             after = self.state()
             published = after.request(request_id)
             if published is not None:
@@ -94,6 +96,7 @@ class VersionPublisher:
 
     def _published(self, event: ModelEvent, report: GateReport) -> PublicationEnd:
         self.mend_alias()
+        failpoint("after-alias")
         waits = isinstance(event.data, Published) and event.data.approval is not UNSET
         version = event.data.version
         reason = f"{report.reason}; version {version} waits for `headrace models promote {version}`"

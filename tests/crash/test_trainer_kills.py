@@ -1,0 +1,101 @@
+"""kill -9 of trainers at every named step of a run, again and again: one version for each request."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import mlflow
+import pytest
+
+from headrace.app import operators
+from headrace.models.mlflow_registry import MlflowRegistry
+from headrace.models.model_events import Published
+from tests.support.crash.faults import named_steps_of_trainers
+from tests.support.crash.trained_models import WAVES, trained_models
+from tests.support.crash.trainer_lane import TrainerLane
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from headrace.app.local.services import LocalServices
+
+pytestmark = [pytest.mark.crash, pytest.mark.integration, pytest.mark.slow, pytest.mark.long]
+DECISION_STEPS = ["before-ask", "after-ask", "after-decision"]
+RUN_STEPS = [
+    "before-training-set", "after-training-set", "after-fit", "after-gate", "after-refit", "before-version",
+    "after-version", "after-register", "after-publish", "after-alias", "after-answer",
+]  # fmt: skip
+LANES, MODELS, AT_LEAST = 4, 6, 50
+
+
+def test_every_named_step_of_a_trainer_is_one_to_die_at() -> None:
+    assert named_steps_of_trainers() == {*DECISION_STEPS, *RUN_STEPS}
+
+
+def deck(chance: random.Random) -> list[list[str]]:
+    """A step of a decision begins each wave, as all decisions of a wave come at once."""
+    first, others = chance.sample(DECISION_STEPS, 3), chance.sample(RUN_STEPS, len(RUN_STEPS))
+    return [[first[wave], *others[wave::3]] for wave in range(len(WAVES))]
+
+
+@pytest.fixture
+def lanes(services: LocalServices, namespace: str, tmp_path: Path) -> Iterator[list[TrainerLane]]:
+    MlflowRegistry(f"sqlite:///{tmp_path}/empty.db", tmp_path.as_uri())  # makes its tables, which takes seconds
+    with ExitStack() as stack:
+        found = []
+        for number in range(LANES):
+            name = f"{namespace}-{number}"
+            dealt = deck(random.Random(number))
+            lane = TrainerLane(services.bootstrap_servers, name, tmp_path / f"lane-{number}", MODELS, dealt)
+            stack.callback(lane.close)
+            lane.prepare(tmp_path / "empty.db")
+            found.append(lane)
+        yield found
+
+
+@pytest.mark.timeout(900)
+def test_50_trainers_killed_at_any_step_publish_one_version_for_each_request(lanes: list[TrainerLane]) -> None:
+    with ThreadPoolExecutor(LANES) as threads:
+        for played in [threads.submit(lane.play) for lane in lanes]:
+            played.result()
+    deaths: Counter[str] = sum((lane.deaths for lane in lanes), Counter())
+    for lane in lanes:
+        check(lane)
+    assert deaths.total() >= AT_LEAST
+    assert all(deaths[step] >= 3 for step in (*DECISION_STEPS, *RUN_STEPS)), deaths
+
+
+def check(lane: TrainerLane) -> None:
+    """Everything that a lane's trainers wrote."""
+    states, registry = lane.states(), lane.registry()
+    ends = operators.ended_runs(lane.bootstrap_servers, lane.topics)
+    requests = operators.requested_runs(lane.bootstrap_servers, lane.topics)
+    assert ends.keys() == requests.keys()
+    client = mlflow.MlflowClient(f"sqlite:///{lane.folder}/mlflow.db", f"sqlite:///{lane.folder}/mlflow.db")
+    until(lambda: champions(lane.names, registry) == {name: states[name].version for name in lane.names}, 30)
+    for model in trained_models(lane.models):
+        state = states[model.name]
+        own = [event.data for event in state.history if isinstance(event.data, Published)]
+        assert len(own) == len(state.history)
+        assert [data.version for data in own] == list(range(1, len(WAVES) + 1)), (lane.namespace, model.name)
+        published = {data.request_id: data.version for data in own}
+        assert len(published) == len(WAVES)
+        assert published == {end.request_id: end.version for end in ends.values() if end.model == model.name}
+        registered = client.search_model_versions(f"name = '{model.name}'")
+        assert {each.tags["headrace.request_id"]: int(each.version) for each in registered} == published
+        assert len(registered) == len(WAVES)
+        records = operators.history(lane.bootstrap_servers, lane.topics, model.name)
+        replayed = operators.replay(model, records)
+        assert replayed["decisions"] >= len(WAVES)
+        assert replayed["differences"] == []
+
+
+def champions(names: list[str], registry: MlflowRegistry) -> dict[str, int | None]:
+    """The version that the registry's alias names, of each model."""
+    return {name: registry.champion(name) for name in names}
