@@ -223,7 +223,7 @@ class Trainer:
         """Make a runner for each model. It is called in the runner's thread, because MLflow takes seconds to import."""
         config = self._config
         registry = self._made_registry()
-        pool = CancellableFits(FitPool(), self._cancelled)
+        pool = CancellableFits(FitPool(config.fit_limits), self._cancelled)
         model_events = KafkaModelEventLog(config.bootstrap_servers, config.topics.models, signing=config.signing)
         exclusions = KafkaExclusions(config.bootstrap_servers, config.topics.exclusions)
         clock = self._clock if config.tick_us else None  # an injected clock stands still during a run

@@ -251,7 +251,14 @@ class TrainingRunner:
         described = describe_run(self._model.name, request_id, run_seed(request_id, self._seed), training)
         rows = None if holdout is None else holdout.frame
         return FitTask(
-            self._model.train_function, training.frame, training.label_series(), described, rows, self._trusted
+            self._model.train_function,
+            training.frame,
+            training.label_series(),
+            described,
+            rows,
+            self._trusted,
+            log=None if self._logs is None else self._logs.path(request_id),
+            is_tried=holdout is not None,
         )
 
     def _register(
