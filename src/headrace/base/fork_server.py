@@ -12,9 +12,10 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
-def _is_fork_server() -> bool:
+def is_fork_server() -> bool:
+    """Return whether this process is a fork server, or was forked from one."""
     return any("multiprocessing.forkserver" in argument for argument in sys.orig_argv)
 
 
-if sys.platform.startswith("linux") and _is_fork_server():  # importing it anywhere else does nothing
+if sys.platform.startswith("linux") and is_fork_server():  # importing it anywhere else does nothing
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

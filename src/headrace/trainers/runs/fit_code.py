@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headrace.base.fork_server import is_fork_server
 from headrace.models.manifest import GitState
 from headrace.trainers.runs.project_code import TrainingCode, training_code
 
@@ -42,9 +43,9 @@ def fit_code(train: TrainFunction) -> FitCode:
 
 def imported_packages(modules: Iterable[str]) -> dict[str, str]:
     """Return the version of every installed distribution that has one of these modules."""
+    installed = _installed(tuple(map(_changed_ns, sys.path)))
     tops = {name.partition(".")[0] for name in modules}
-    names = {name for top, found in _distributions().items() if top in tops for name in found}
-    return {name: found for name in sorted(names) if (found := installed_version(name)) is not None}
+    return dict(sorted(item for top in tops for item in installed.get(top, {}).items()))
 
 
 def installed_version(distribution: str) -> str | None:
@@ -56,8 +57,19 @@ def installed_version(distribution: str) -> str | None:
 
 
 @cache
-def _distributions() -> dict[str, list[str]]:
-    return dict(packages_distributions())
+def _installed(_: tuple[int, ...]) -> dict[str, dict[str, str]]:
+    """Return the distributions with their versions by top module. It takes a second, so once for each installation."""
+    found = packages_distributions()
+    versions = {name: installed_version(name) for names in found.values() for name in names}
+    return {top: {name: known for name in names if (known := versions[name])} for top, names in found.items()}
+
+
+def _changed_ns(folder: str) -> int:
+    """Return when something was last installed in a folder, 0 if it is none."""
+    try:
+        return Path(folder).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def git_state(folder: Path) -> GitState | None:
@@ -77,3 +89,7 @@ def _git(folder: Path, *arguments: str) -> bytes:
         command, check=True, timeout=_PATIENCE_S, capture_output=True, stdin=subprocess.DEVNULL, env=calm
     )
     return done.stdout
+
+
+if is_fork_server():
+    imported_packages(())  # the fits that are forked from it need not look the installed packages up
