@@ -61,7 +61,9 @@ def test_models_list_and_show_name_versions(servers: str, namespace: str, tmp_pa
 
     listed = run.invoke(build(), ["models", "list", "--model", namespace, "--json"])
     assert listed.exit_code == 0, listed.output
-    assert [(row["version"], row["status"], row["run"]) for row in json.loads(listed.stdout)] == [(1, "live", "run-1")]
+    assert [(row["version"], row["status"], row["registry_run"]) for row in json.loads(listed.stdout)] == [
+        (1, "live", "run-1")
+    ]
     shown = run.invoke(build(), ["models", "show", "1", "--model", namespace, "--json"])
     assert shown.exit_code == 0, shown.output
     told = json.loads(shown.stdout)
@@ -179,13 +181,16 @@ def test_data_is_excluded_listed_and_included_again(servers: str, namespace: str
         return [row for row in json.loads(found.stdout) if row["model"] == namespace]
 
     assert listed() == []
-    done = headrace("exclude", "2024-03-01", "2024-03-02T12:00+02:00", "--reason", "broken", "--model", namespace)
+    span = ("2024-03-01", "2024-03-02T12:00+02:00")
+    done = headrace("exclude", *span, "--reason", "broken", "--model", namespace, "--by", "ann", "--json")
     assert done.exit_code == 0, done.output
     (row,) = listed()
-    assert row["id"] in done.stdout
+    assert row == json.loads(done.stdout)
     assert (row["from"], row["to"], row["reason"]) == ("2024-03-01T00:00:00Z", "2024-03-02T10:00:00Z", "broken")
+    assert row["by"] == "ann"
     assert "broken" in headrace("exclusions").stdout
     assert "is empty" in str(headrace("exclude", "2024-03-02", "2024-03-01", "--reason", "x").exception)
+    assert "--reason is empty" in str(headrace("include", row["id"], "--reason", " ").exception)
     assert headrace("include", row["id"], "--reason", "was fine").exit_code == 0
     assert listed() == []
     assert "no exclusion" in str(headrace("include", row["id"], "--reason", "?").exception)

@@ -89,11 +89,11 @@ def test_an_operator_asks_looks_and_resets(trainer: Trainer, servers: str, names
     producer = EventProducer(servers)
     producer.put(ControlTopics(namespace).runs, model.name.encode(), msgspec.json.encode(ended))
     producer.flush()
-    assert said("runs", "show", listed["id"])["ended"]["reason"] == "no"
+    assert said("runs", "show", listed["id"])["result"] == "no"
     asked = said("train", model.name, "--reason", "new prices", "--by", "ann")
     assert asked["request"] != listed["id"]
     found = said("triggers", "explain", model.name)
-    assert found["state"]["open run"] == asked["request"]
+    assert found["state"]["open_run"] == asked["request"]
     (row,) = said("triggers", "list")
     assert row["model"] == model.name
     assert said("triggers", "reset", model.name, "--reason", "again")["reason"].endswith(": again")

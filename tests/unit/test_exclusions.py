@@ -48,6 +48,8 @@ def test_an_exclusion_is_these_bytes() -> None:
     change = exclude("x", None, TimeSpan(from_us=1, to_us=2, reason=" broken "), at_us=3)
     assert msgspec.json.encode(change) == GOLDEN
     assert decode(GOLDEN) == change
+    by_ann = exclude("x", None, TimeSpan(from_us=1, to_us=2, reason="broken"), at_us=3, by="ann")
+    assert decode(msgspec.json.encode(by_ann)).by == "ann"
     back = Included(id="x", reason="was fine", at_us=4)
     golden = b'{"type":"included","id":"x","reason":"was fine","at_us":4,"format":1}'
     assert msgspec.json.encode(back) == golden

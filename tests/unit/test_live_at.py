@@ -68,7 +68,7 @@ def test_the_command_tells_both() -> None:
         "at": "1970-01-01T00:00:00.000045Z",
         "live": {
             "version": 1,
-            "since": "1970-01-01T00:00:00.000030Z",
+            "since": "1970-01-01T00:00:00Z",
             "event": "x",
             "told": "version 1 was pinned at 1970-01-01 00:00 UTC: worse",
             "pinned": True,

@@ -49,7 +49,7 @@ def test_a_version_shows_everything_that_made_the_model() -> None:
     assert told["spec_hashes"] == {"airport": "a1b2"}
     assert told["gate"] == PUBLISHED.gate
     assert told["metrics"] == {"auc": 0.74}
-    assert told["run"] == "run-1"
+    assert (told["run"], told["registry_run"]) == ("request-a", "run-1")
     assert told["artifact"] == {"uri": "file:///models/1.skops", "digest": "sha256:00", "content_hash": "sha256:11"}
     assert told["void"] == []
 

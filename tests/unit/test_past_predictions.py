@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headrace.app.past_predictions import PastPrediction, PastPredictions
+from headrace.app.past_predictions import PastPrediction, PastPredictions, said_age, unlabelled
+from headrace.bus.source_partition import NO_CLOCK
 from headrace.errors import TerminalError
 from headrace.models.predictions import Prediction
 from headrace.trainers.audit.audited_service import AuditedService
@@ -96,7 +97,23 @@ def test_a_prediction_names_the_events_that_its_windows_cover_below_its_offsets(
         view = scene.show(number, newest=2).views[0]
         assert view.events == counted
         assert [event["amount"] for event in view.newest] == [float(n) for n in range(1, counted + 1)][-2:]
-        assert view.age == (f"{60 * (served - counted)} s" if counted else None)
+        assert view.age == (None if not counted else f"{served - counted} min 00 s" if served > counted else "0 s")
+
+
+@pytest.mark.parametrize(
+    ("us", "text"),
+    [
+        (12_500_000, "12.5 s"),
+        (59_999_999, "60 s"),
+        (60_000_000, "1 min 00 s"),
+        (119_999_999, "1 min 59 s"),
+        (3_600_000_000, "1 h 00 min"),
+        (86_399_999_999, "23 h 59 min"),
+        (187_200_000_000, "2 d 04 h"),
+    ],
+)
+def test_an_age_has_units(us: int, text: str) -> None:
+    assert said_age(us) == text
 
 
 def test_the_outcome_of_a_prediction_is_the_label_of_its_own_request(scene: Scene) -> None:
@@ -104,6 +121,15 @@ def test_the_outcome_of_a_prediction_is_the_label_of_its_own_request(scene: Scen
     assert early.outcome.label is None
     assert early.outcome.reason.startswith("its label counts until 2020-01-01T0")
     assert scene.show(0).outcome.reason == "the event log does not have its request", "no sale was at that time"
+
+
+def test_a_label_that_was_not_read_yet_may_still_come() -> None:
+    assert unlabelled(START_US, START_US) == "no label has come within the time for it"
+    later = unlabelled(START_US, START_US - 1)
+    assert later.startswith(
+        "no label has come yet: it counts until 2020-01-01T00:00:00Z, and labels are read up to 2019"
+    )
+    assert unlabelled(START_US, NO_CLOCK).endswith("and the event log has no labels yet")
 
 
 def test_an_unknown_prediction_is_a_clear_error(scene: Scene) -> None:

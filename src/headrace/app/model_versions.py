@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headrace.base.times import utc_datetime
+from headrace.base.times import SECOND, utc_datetime
 from headrace.errors import ArtifactError, TerminalError
 from headrace.models import manifest as manifests
 from headrace.models.intervention import told
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from headrace.models.artifact_places import ArtifactPlaces
+    from headrace.models.live_at import LoadedAt
     from headrace.models.manifest import Manifest
     from headrace.models.model_events import Acknowledgement
     from headrace.models.model_state import ModelState
@@ -104,7 +105,8 @@ def summarize_version(state: ModelState, version: int) -> dict[str, Any]:
         "cause": data.cause.rule,
         "gate": data.gate.get("verdict"),
         "metrics": dict(data.metrics),
-        "run": data.run,
+        "run": data.request_id,
+        "registry_run": data.run,
         "pinned": told(state.pin) if state.pin is not None and version == state.version else None,
     }
 
@@ -132,7 +134,8 @@ def describe_version(state: ModelState, version: int, manifest: Manifest) -> dic
             if each.data.version == version and not isinstance(each.data, Published)
         ],
         "cause": {"rule": data.cause.rule, "reason": data.cause.reason, "decision": data.cause.decision},
-        "request_id": data.request_id,
+        "run": data.request_id,
+        "registry_run": data.run,
         "data": _training_data(manifest),
         "code": manifest.code,
         "params": dict(manifest.params),
@@ -142,7 +145,6 @@ def describe_version(state: ModelState, version: int, manifest: Manifest) -> dic
         "spec_hashes": dict(manifest.spec_hashes),
         "gate": dict(data.gate),
         "metrics": dict(data.metrics),
-        "run": data.run,
         "artifact": {
             "uri": data.artifact.uri,
             "digest": data.artifact.digest,
@@ -203,7 +205,7 @@ def describe_live_at(
         "at": _time(t_us),
         "live": {
             "version": found.state.version,
-            "since": None if found.since_us is None else _time(found.since_us),
+            "since": None if found.since_us is None else _second(found.since_us),
             "event": None if live is None else live.id,
             "told": "no version was live" if live is None else told(live),
             "pinned": found.state.pinned,
@@ -213,12 +215,19 @@ def describe_live_at(
             {
                 "where": each.application,
                 "version": each.version,
-                "since": None if each.since_us is None else _time(each.since_us),
-                "problem": each.refused and f"version {each.refused.version}: {each.refused.reason}",
+                "since": None if each.since_us is None else _second(each.since_us),
+                "problem": _problem(each, found.state.version),
             }
             for each in loaded_at(acknowledgements, t_us)
         ],
     }
+
+
+def _problem(each: LoadedAt, live: int | None) -> str | None:
+    """Return why an application does not answer with the live version."""
+    if each.refused is not None:
+        return f"version {each.refused.version}: {each.refused.reason}"
+    return None if each.version == live else f"it has not said that it uses version {live}"
 
 
 def check_in_force(state: ModelState, event: ModelEvent) -> None:
@@ -297,7 +306,7 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[dict[s
 
 
 _OF_ITS_OWN = frozenset({
-    "version", "event", "expects", "void", "interventions", "request_id", "run", "artifact", "manifest",
+    "version", "event", "expects", "void", "interventions", "run", "registry_run", "artifact", "manifest",
 })  # fmt: skip
 
 
@@ -315,6 +324,10 @@ def _values(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         return
     for key, each in value.items():
         yield from _values(each, f"{path}.{key}" if path else str(key))
+
+
+def _second(micros: int) -> str:
+    return _time(micros - micros % SECOND)
 
 
 def _time(micros: int) -> str:

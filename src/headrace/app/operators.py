@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from headrace.app.processes.registry_alias import whoami
-from headrace.base.times import utc_datetime, wall_clock
+from headrace.base.times import SECOND, utc_datetime, wall_clock
 from headrace.errors import TerminalError, UnavailableError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from headrace.trainers.runs.operator_requests import OperatorRequest
     from headrace.trainers.triggers.trigger_state import TriggerState
 
+_DAY_US = 86_400 * SECOND
 ANSWER_S = 30.0
 """The longest time that a command waits for a trainer's answer."""
 
@@ -128,18 +129,52 @@ def requested_runs(servers: str, topics: ControlTopics) -> dict[str, RetrainRequ
 
 
 def summarize_run(request: RetrainRequest | None, end: RunEnded | None) -> dict[str, Any]:
-    """Return the line of a run: what asked for it and how it ended."""
+    """Return the line of a run: what asked for it, why, and how it ended. One of the two is there."""
     known = request or end
-    assert known is not None  # noqa: S101 - one of them is there
+    assert known is not None  # noqa: S101 - said above
     return {
         "id": known.request_id,
         "model": known.model,
         "asked_at": said_time(known.t_us),
         "cause": known.rule,
+        "why": None if request is None else request.reason,
         "outcome": "not ended" if end is None else end.outcome,
         "version": None if end is None else end.version,
-        "reason": known.reason if end is None else end.reason,
+        "result": None if end is None else end.reason,
     }
+
+
+def describe_run(request: RetrainRequest | None, end: RunEnded | None) -> dict[str, Any]:
+    """Return all about a run as plain JSON: its line, the data, the gate's report, and the seconds of each step."""
+    line = summarize_run(request, end)
+    line["over_pin"] = bool(request and request.lifts)
+    if end is None:
+        return line
+    return line | {
+        "rows": end.rows,
+        "holdout": None if end.holdout_days is None else _said_days(*end.holdout_days),
+        "gate": end.gate,
+        "seconds": {name: round(seconds, 3) for name, seconds in end.seconds.items()},
+        "event": end.event_id,
+    }
+
+
+def _said_days(begin: int, end: int) -> dict[str, str]:
+    first, last = (f"{utc_datetime(day * _DAY_US):%Y-%m-%d}" for day in (begin, end - 1))
+    return {"from": first, "to": last}
+
+
+def wait_for_end(servers: str, topics: ControlTopics, run: str) -> RunEnded:
+    """Return the end of a run, when it has come. Raises BusUnavailableError."""
+    from headrace.bus.tail import TopicTail
+    from headrace.bus.unreadable_records import readable
+    from headrace.trainers.runs.messages import RunEnded, decode
+
+    with closing(TopicTail(servers, [topics.runs], from_beginning=True)) as tail:
+        while True:
+            for ended in readable(tail.poll(0.5), lambda record: decode(record.value(), RunEnded)):
+                if ended.request_id == run:
+                    return ended
 
 
 def summarize_triggers(model: Model, record: DecisionRecord | None) -> dict[str, Any]:
@@ -208,10 +243,10 @@ def _front(record: DecisionRecord) -> tuple[str, str, bool]:
 
 def _said_state(state: TriggerState) -> dict[str, Any]:
     return {
-        "a version is live": state.live,
-        "open run": state.request,
-        "labels and time count since": state.labels_since,
-        "pinned since": None if state.pin is None else said_time(state.pin.t_us),
+        "live": state.live,
+        "open_run": state.request,
+        "counted_since": state.labels_since,
+        "pinned_since": None if state.pin is None else said_time(state.pin.t_us),
         "disarmed": ", ".join(state.disarmed) or None,
     }
 
@@ -225,7 +260,7 @@ def replay(model: Model, records: Sequence[DecisionRecord]) -> dict[str, Any]:
         assert then is not None  # noqa: S101 - chosen above
         now = model.policy.judge(then.state, then.t_us, then.inputs)
         if (now.fired, now.rule, now.reason, now.verdicts) != (then.fired, then.rule, then.reason, then.verdicts):
-            differences.append({"t": said_time(record.t_us), "then": then.reason, "now": now.reason})
+            differences.append({"decided_at": said_time(record.t_us), "then": then.reason, "now": now.reason})
     return {"model": model.name, "decisions": len(judged), "differences": differences}
 
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from msgspec.structs import replace
 
-from headrace.base.times import epoch_us, utc_datetime
+from headrace.base.times import SECOND, epoch_us, utc_datetime
+from headrace.bus.source_partition import NO_CLOCK
 from headrace.errors import TerminalError
 from headrace.event_log.columns import ACCEPTED
 from headrace.features.kernel.tile_kernel import kernel
@@ -176,11 +177,12 @@ class PastPredictions:
         if until_us > now_us:
             return PastOutcome(reason=f"its label counts until {_time(until_us)}")
         own = (pl.col("__key") == prediction.key) & (pl.col(model.requested_at) == prediction.requested_at)
-        found = ModelLog(model, self._log).labelled(now_us).filter(own).select("__label", "__revision").rows()
+        log = ModelLog(model, self._log)
+        found = log.labelled(now_us).filter(own).select("__label", "__revision").rows()
         if not found:
             return PastOutcome(reason="the event log does not have its request")
         label, revision = found[0]
-        reason = "no label has come within the time for it" if label is None else ""
+        reason = "" if label is not None else unlabelled(until_us, log.labels_clock_us())
         return PastOutcome(label=label, revision=revision or 0, reason=reason)
 
     def _view(self, spec: ViewSpec, vector: _Vector, request: dict[str, Any], newest: int) -> PastView:
@@ -195,7 +197,7 @@ class PastPredictions:
             name=spec.name,
             version=spec.version,
             status=statuses.get(spec.name, "unknown"),
-            age=None if last is None else f"{(at_us - last) / 1e6:g} s",
+            age=None if last is None else said_age(at_us - last),
             offsets=offsets,
             events=rows.height,
             newest=[_as_json(each) for each in shown.iter_rows(named=True)],
@@ -211,6 +213,26 @@ def _span(compiled: TileKernel, at_us: int) -> tuple[int, int]:
         begins.append((newest - window.tiles + 1) * size)
         ends.append((newest + 1) * size)
     return max(0, min(begins)), max(ends)
+
+
+def unlabelled(until_us: int, read_us: int) -> str:
+    """Return why there is no label, although the time for it is over: it may be that none has been read so far."""
+    if read_us >= until_us:
+        return "no label has come within the time for it"
+    upto = "the event log has no labels yet" if read_us == NO_CLOCK else f"labels are read up to {_time(read_us)}"
+    return f"no label has come yet: it counts until {_time(until_us)}, and {upto}"
+
+
+def said_age(us: int) -> str:
+    """Return an age as text: "3 h 05 min", "2 d 04 h", "12.5 s"."""
+    minutes, seconds = divmod(us // SECOND, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours:02} h"
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {seconds:02} s" if minutes else f"{us / SECOND:g} s"
 
 
 def _features(part: VectorPart) -> list[PastFeature]:

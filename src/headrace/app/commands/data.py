@@ -14,6 +14,7 @@ from headrace.app.processes.connections import kafka_for_command
 from headrace.app.terminal.options import (
     MOMENT_FORMS,
     BootstrapServers,
+    ByOption,
     DataDir,
     JsonOption,
     RedisUrl,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from headrace.trainers.data.exclusions import Excluded, KafkaExclusions
 
 _DIFFERS = 1
-_LISTED = ("id", "model", "from", "to", "reason")
+_LISTED = ("id", "model", "from", "to", "excluded_at", "by", "reason")
 _ZONE = "A date or a time. A time without a zone is UTC."
 
 
@@ -133,6 +134,8 @@ def exclude(
     *,
     reason: Annotated[str, typer.Option(help="Why; it is written into manifests.")],
     model: Annotated[str | None, typer.Option(help="Only for this model.")] = None,
+    by: ByOption = None,
+    json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
@@ -141,27 +144,39 @@ def exclude(
 
     This applies from the next tick and the next run on. Versions that were trained before do not change.
     """
+    from headrace.app.processes.registry_alias import whoami
     from headrace.base.times import wall_clock
     from headrace.models.manifest import TimeSpan
     from headrace.trainers.data import exclusions as log
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     span = TimeSpan(from_us=_micros(begin), to_us=_micros(end), reason=reason)
-    change = log.exclude(uuid.uuid4().hex[:12], model, span, at_us=wall_clock())
+    change = log.exclude(uuid.uuid4().hex[:12], model, span, at_us=wall_clock(), by=by or whoami())
     with _log(settings) as kept:
         kept.append(change)
-    typer.echo(f"excluded as {change.id}; undo it with `headrace data include {change.id} --reason …`")
+    row = _row(change)
+    if json:
+        print_json(row)
+        return
+    whose = "of all models" if model is None else f"of {model}"
+    typer.echo(
+        f"requests {whose} from {row['from']} to {row['to']} are left out from the next tick and the next run on\n"
+        f"to undo it: headrace data include {change.id} --reason …"
+    )
 
 
 def include(
     exclusion: Annotated[str, typer.Argument(help="The exclusion's id, as `headrace data exclusions` shows it.")],
     *,
     reason: Annotated[str, typer.Option(help="Why the data is good after all.")],
+    by: ByOption = None,
+    json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
     """Undo an exclusion."""
+    from headrace.app.processes.registry_alias import whoami
     from headrace.base.times import wall_clock
     from headrace.errors import TerminalError
     from headrace.trainers.data.exclusions import Included
@@ -169,10 +184,17 @@ def include(
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     with _log(settings) as kept:
         known = kept.in_force()
+        if not reason.strip():
+            raise TerminalError("--reason is empty: it is kept for ever, so say why the data is good after all")
         if exclusion not in known:
             raise TerminalError(f"there is no exclusion {exclusion!r}; there are {sorted(known) or 'none'}")
-        kept.append(Included(id=exclusion, reason=reason, at_us=wall_clock()))
-    typer.echo(f"{exclusion} is taken back")
+        back = Included(id=exclusion, reason=reason, at_us=wall_clock(), by=by or whoami())
+        kept.append(back)
+    row = _row(known[exclusion])
+    if json:
+        print_json({"exclusion": row, "by": back.by, "reason": reason})
+    else:
+        typer.echo(f"{exclusion} is taken back: requests from {row['from']} to {row['to']} count again")
 
 
 def exclusions(
@@ -186,6 +208,8 @@ def exclusions(
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     with _log(settings) as kept:
         rows = [_row(each) for each in kept.in_force().values()]
+    if not json:
+        rows = [row | {"model": row["model"] or "all"} for row in rows]
     print_list(_LISTED, rows, json=json, if_empty="nothing is excluded")
 
 
@@ -201,7 +225,15 @@ def _row(each: Excluded) -> dict[str, Any]:
     from headrace.base.times import utc_datetime
 
     begin, end = (utc_datetime(us).isoformat().replace("+00:00", "Z") for us in (each.from_us, each.to_us))
-    return {"id": each.id, "model": each.model, "from": begin, "to": end, "reason": each.reason}
+    return {
+        "id": each.id,
+        "model": each.model,
+        "from": begin,
+        "to": end,
+        "excluded_at": utc_datetime(each.at_us).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "by": each.by or None,
+        "reason": each.reason,
+    }
 
 
 def _micros(at: datetime) -> int:

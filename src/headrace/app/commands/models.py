@@ -13,6 +13,7 @@ from headrace.app.processes.connections import artifact_places, kafka_for_comman
 from headrace.app.terminal.options import (
     MOMENT_FORMS,
     BootstrapServers,
+    ByOption,
     DataDir,
     JsonOption,
     ModelChoice,
@@ -31,8 +32,7 @@ if TYPE_CHECKING:
     from headrace.models.intervention import Intervention
     from headrace.models.model_state import ModelState
 
-_LISTED = ("model", "version", "status", "published_at", "cause", "gate", "run", "pinned")  # the rest: JSON and `show`
-_ByOption = Annotated[str | None, typer.Option("--by", help="Who decides (default: user@host); kept in the event.")]
+_LISTED = ("model", "version", "status", "published_at", "cause", "gate", "run", "pinned")  # the rest: --json
 WhyOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in the event.")]
 
 
@@ -143,7 +143,10 @@ def diff(
 
 
 def live_at(
-    at: Annotated[datetime, typer.Argument(metavar="TIME", formats=MOMENT_FORMS, help="Without a zone: UTC.")],
+    at: Annotated[
+        datetime | None,
+        typer.Argument(metavar="[TIME]", formats=MOMENT_FORMS, help="Default: now. A time without a zone is UTC."),
+    ] = None,
     *,
     model: ModelChoice = None,
     json: JsonOption = False,
@@ -151,16 +154,16 @@ def live_at(
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Show which version was live at a time, and which application had loaded what.
+    """Show which version is live, or was at a time, and which application had loaded what.
 
     The live version follows from the model events, what was loaded from the applications' acknowledgements. Processes
     that share an application's name are one row: their last acknowledgement.
     """
     from headrace.app import model_versions
-    from headrace.base.times import epoch_us
+    from headrace.base.times import epoch_us, wall_clock
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    topics, t_us = settings.topics, epoch_us(with_zone(at))
+    topics, t_us = settings.topics, wall_clock() if at is None else epoch_us(with_zone(at))
     with kafka_for_command(settings) as servers:
         events = model_versions.read_model_events(servers, topics.models, signing(settings))
         name = model_versions.choose_model(dict.fromkeys(event.model for event in events), model)
@@ -169,15 +172,16 @@ def live_at(
     if json:
         print_json({"model": name, **found})
     else:
-        live = {"where": "model events", **found["live"], "problem": None}
-        print_rows(("where", "version", "since", "problem"), [live, *found["applications"]])
+        live = {"where": "model events", **found["live"], "note": found["live"]["told"]}
+        rows = [live, *({**each, "note": each["problem"]} for each in found["applications"])]
+        print_rows(("where", "version", "since", "note"), rows)
 
 
 def promote(
     version: VersionArgument,
     *,
     reason: WhyOption,
-    by: _ByOption = None,
+    by: ByOption = None,
     model: ModelChoice = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
@@ -198,7 +202,7 @@ def promote(
 def pin(
     *,
     reason: WhyOption,
-    by: _ByOption = None,
+    by: ByOption = None,
     model: ModelChoice = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
@@ -219,7 +223,7 @@ def pin(
 def unpin(
     *,
     reason: WhyOption = "",
-    by: _ByOption = None,
+    by: ByOption = None,
     model: ModelChoice = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
@@ -237,7 +241,7 @@ def rollback(
     version: Annotated[int, typer.Argument(min=1, help="The version to go back to.")],
     *,
     reason: WhyOption,
-    by: _ByOption = None,
+    by: ByOption = None,
     model: ModelChoice = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
@@ -258,7 +262,7 @@ def retire(
     version: VersionArgument,
     *,
     reason: WhyOption,
-    by: _ByOption = None,
+    by: ByOption = None,
     model: ModelChoice = None,
     json: JsonOption = False,
     data_dir: DataDir = None,

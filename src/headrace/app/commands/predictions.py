@@ -94,5 +94,6 @@ def _print(found: PastPrediction) -> None:
         print_rows(("feature", "served", "recomputed"), features)
     for view in found.views:
         if view.newest:
-            typer.echo(f"\nnewest of {view.events:,} events that {view.name} counted or could count")
+            shown = f"the newest {len(view.newest)} of the " if view.events > len(view.newest) else "the "
+            typer.echo(f"\n{shown}{view.events:,} events in the longest window of {view.name}")
             print_rows(list(view.newest[0]), view.newest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from headrace.trainers.runs.messages import RetrainRequest, RunEnded
 
 RunArgument = Annotated[str, typer.Argument(metavar="ID", help="The run, as `headrace runs list` shows it.")]
-_LISTED = ("id", "model", "asked_at", "cause", "outcome", "version", "reason")
+_LISTED = ("id", "model", "asked_at", "why", "outcome", "version", "result")
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +35,7 @@ def list_runs(
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """List the runs that were asked for, the newest last: what asked, and how they ended."""
+    """List the runs that were asked for, the newest last: why, and how they ended."""
     from headrace.app import operators
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
@@ -54,12 +54,11 @@ def show(
     redis_url: RedisUrl = None,
 ) -> None:
     """Show one run: what asked for it and why, how it ended, the gate's report, and how long each step took."""
-    import msgspec
+    from headrace.app import operators
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     requests, ends = _read(settings)
-    request, end = _find(run, requests, ends)
-    found: dict[str, Any] = {"asked": msgspec.to_builtins(request), "ended": msgspec.to_builtins(end)}
+    found = operators.describe_run(*_find(run, requests, ends))
     if json:
         print_json(found)
     else:
@@ -86,6 +85,7 @@ def cancel(
     *,
     reason: Annotated[str, typer.Option(help="Why; it is kept with the run.")],
     by: Annotated[str | None, typer.Option(help="Who asks (default: user@host).")] = None,
+    json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
@@ -106,11 +106,13 @@ def cancel(
     request, end = _find(run, requests, ends)
     if request is None or end is not None:
         raise TerminalError(f"run {run} has ended: {'' if end is None else end.outcome}")
+    asked = operators.new_request(request.model, "cancel", by, reason, request_id=run)
     with kafka_for_command(settings) as servers:
-        operators.send(
-            servers, settings.topics, operators.new_request(request.model, "cancel", by, reason, request_id=run)
-        )
-    typer.echo(f"the trainer is told to end run {run}: `headrace runs show {run}` says how it ended")
+        operators.send(servers, settings.topics, asked)
+    if json:
+        print_json({"model": asked.model, "run": run, "by": asked.by, "reason": reason})
+    else:
+        typer.echo(f"the trainer is told to end run {run}: `headrace runs show {run}` says how it ended")
 
 
 def _read(settings: Settings) -> tuple[dict[str, RetrainRequest], dict[str, RunEnded]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
 from headrace.app.terminal.tables import print_json
+
+if TYPE_CHECKING:
+    from headrace.trainers.runs.messages import DecisionRecord
 
 _REFUSED = 1
 
@@ -22,6 +25,9 @@ def train(
     *,
     reason: Annotated[str, typer.Option(help="Why; it is kept with the decision.")],
     lift_pin: Annotated[bool, typer.Option("--lift-pin", help="Also if a version is pinned: the pin ends.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until the run has ended. Ctrl-C ends the waiting, not the run.")
+    ] = False,
     by: Annotated[str | None, typer.Option(help="Who asks (default: user@host).")] = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
@@ -31,7 +37,7 @@ def train(
     """Ask for a run at once: no cooldown, daily budget or hold after a refusal is above it.
 
     A run that is not finished is, and a pin, unless --lift-pin is given. The gate judges the run like any other. Exit
-    code 1 if the trainer refuses.
+    code 1 if the trainer refuses, and with --wait also if the run fails.
     """
     from headrace.app import operators
     from headrace.app.processes.connections import kafka_for_command
@@ -42,14 +48,24 @@ def train(
     request = operators.new_request(name, "train", by, reason, lift_pin=lift_pin)
     with kafka_for_command(settings) as servers:
         answer = operators.answered(servers, settings.topics, request)
-    asked = answer.decision is not None and answer.decision.fired
+        run = answer.state.request if answer.decision is not None and answer.decision.fired else None
+        if not json:
+            typer.echo(_told(answer, run))
+        end = operators.wait_for_end(servers, settings.topics, run) if run is not None and wait else None
     if json:
-        print_json({"asked": asked, "request": answer.state.request, "reason": answer.reason})
-    elif asked:
-        typer.echo(
-            f"run {answer.state.request} is asked for: `headrace runs show {answer.state.request}` says how it ends"
-        )
-    else:
-        typer.echo(f"no run: {answer.reason}")
-    if not asked:
+        ended = {} if end is None else {"outcome": end.outcome, "version": end.version, "result": end.reason}
+        print_json({"asked": run is not None, "request": answer.state.request, "reason": answer.reason, **ended})
+    elif end is not None:
+        version = "" if end.version is None else f", version {end.version}"
+        typer.echo(f"{end.outcome}{version}: {end.reason}")
+    if run is None or (end is not None and end.outcome == "failed"):
         raise typer.Exit(_REFUSED)
+
+
+def _told(answer: DecisionRecord, run: str | None) -> str:
+    """Return the trainer's answer in a sentence."""
+    if run is not None:
+        return f"run {run} is asked for: `headrace runs show {run}` says how it ends"
+    if answer.state.request is None and answer.state.pin is not None:
+        return f"no run: {answer.reason}; --lift-pin does, or `headrace models unpin` before"
+    return f"no run: {answer.reason}"

@@ -8,7 +8,7 @@ import typer
 
 from headrace.app.processes.connections import kafka_for_command
 from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
-from headrace.app.terminal.tables import print_details, print_json, print_list
+from headrace.app.terminal.tables import print_details, print_json, print_list, print_rows
 
 if TYPE_CHECKING:
     from headrace.app.project.settings import Settings
@@ -46,6 +46,8 @@ def list_triggers(
     with kafka_for_command(settings) as servers:
         last = operators.last_records(servers, settings.topics, sorted(models))
     rows = [operators.summarize_triggers(models[name], last.get(name)) for name in sorted(models)]
+    if not json:
+        rows = [row | {"progress": row["progress"] and f"{row['progress']:.0%}"} for row in rows]
     print_list(_LISTED, rows, json=json, if_empty="the project has no models")
 
 
@@ -89,8 +91,10 @@ def replay(
     if json:
         print_json(found)
     else:
-        typer.echo(f"{found['decisions']:,} decisions judged again, {len(found['differences']):,} differences")
-        print_list(("t", "then", "now"), found["differences"], json=False, if_empty="every verdict is the same")
+        others = len(found["differences"])
+        typer.echo(f"{found['decisions']:,} decisions judged again, {others:,} with another verdict")
+        if others:
+            print_rows(("decided_at", "then", "now"), found["differences"])
     if found["differences"]:
         raise typer.Exit(_DIFFERS)
 

@@ -29,6 +29,7 @@ ModelChoice = Annotated[
     str | None, typer.Option("--model", help="The model. Needed if more than one model has events.")
 ]
 VersionArgument = Annotated[int, typer.Argument(min=1, help="The version, as `headrace models list` shows it.")]
+ByOption = Annotated[str | None, typer.Option("--by", help="Who decides (default: user@host); kept in the event.")]
 LogLevel = Annotated[str, typer.Option(help="debug, info, warning, error or critical.")]
 MOMENT_FORMS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S%z"]
 """The forms in which a time may be typed: see :func:`with_zone`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from headrace.base.times import Instant, utc_datetime
 from headrace.bus import message
@@ -26,7 +27,10 @@ FORMAT = 1
 
 
 class Excluded(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="excluded"):
-    """Marks requests made in [``from_us``, ``to_us``) as bad, for one model or (None) for all of them."""
+    """Marks requests made in [``from_us``, ``to_us``) as bad, for one model or (None) for all of them.
+
+    ``by`` says who decided.
+    """
 
     id: str
     model: str | None
@@ -35,15 +39,17 @@ class Excluded(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
     reason: str
     at_us: Instant
     format: int = FORMAT
+    by: str | UnsetType = UNSET
 
 
 class Included(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="included"):
-    """Takes the exclusion with this id back."""
+    """Takes the exclusion with this id back. ``by`` says who decided."""
 
     id: str
     reason: str
     at_us: Instant
     format: int = FORMAT
+    by: str | UnsetType = UNSET
 
 
 ExclusionChange = Excluded | Included
@@ -54,7 +60,7 @@ def decode(data: bytes | None) -> ExclusionChange:
     return message.decode(data, ExclusionChange, FORMAT, "an exclusion of data")
 
 
-def exclude(id_: str, model: str | None, span: TimeSpan, *, at_us: int) -> Excluded:
+def exclude(id_: str, model: str | None, span: TimeSpan, *, at_us: int, by: str | UnsetType = UNSET) -> Excluded:
     """Return a change that excludes a span. Raises DefinitionError if the span is empty or has no reason."""
     if span.from_us >= span.to_us:
         began, ended = (utc_datetime(us).isoformat() for us in (span.from_us, span.to_us))
@@ -63,7 +69,7 @@ def exclude(id_: str, model: str | None, span: TimeSpan, *, at_us: int) -> Exclu
     if not span.reason.strip():
         raise DefinitionError("an exclusion is kept for ever: give the reason, such as 'sensor broken'")
     return Excluded(
-        id=id_, model=model, from_us=span.from_us, to_us=span.to_us, reason=span.reason.strip(), at_us=at_us
+        id=id_, model=model, from_us=span.from_us, to_us=span.to_us, reason=span.reason.strip(), at_us=at_us, by=by
     )
 
 

@@ -44,8 +44,9 @@ def run_log(folder: str | Path, request_id: str) -> str:
     found = RunLogs(folder).find(request_id)
     if found is None:
         message = (
-            f"there is no log of the run {request_id!r} in {str(folder)!r}: logs are kept on the machine of the "
-            "trainer that did the run, and as run.log with the run in MLflow; `headrace runs list` shows the runs"
+            f"there is no log of the run {request_id!r} in {str(folder)!r}: its train function has printed nothing, or "
+            "its trainer is on another machine; then the log is there, and as run.log with the run in MLflow. "
+            "`headrace runs list` shows the runs"
         )
         raise TerminalError(message)
     return found.decode(errors="replace")
