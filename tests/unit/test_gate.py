@@ -9,9 +9,11 @@ import pytest
 from headrace.errors import DefinitionError
 from headrace.trainers.definitions import Gate
 from headrace.trainers.metrics.expected_cost import expected_cost
+from headrace.trainers.metrics.intervals import t_quantile
 from headrace.trainers.metrics.named_metrics import within_block
 from headrace.trainers.model_spec import Floors
 from headrace.trainers.runs.gate import GateReport, JudgedRows, KnownRates, judge, judge_first
+from headrace.trainers.runs.look_budget import LookCost
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -185,7 +187,35 @@ def test_the_defaults_of_blocks_and_floors_are_left_out_of_spec_and_report() -> 
     assert gate.spec == Gate("auc").spec
     assert msgspec.to_builtins(gate.spec).keys() == {"metric", "rule", "holdout", "margin"}
     report = msgspec.to_builtins(judge(JudgedRows(day, label, logistic(logit)), logistic(-logit), gate))
-    assert report.keys().isdisjoint({"blocks", "lag1", "effective_blocks"})
+    assert report.keys().isdisjoint({"blocks", "lag1", "effective_blocks", "alpha", "bound", "false_pass_a_year"})
     measured = Gate("auc", block="7d", holdout="98d", serial_correlation="measured", floors=Floors(rows=9_000)).spec
     assert msgspec.to_builtins(measured)["floors"] == {"blocks": 14, "rows": 9_000, "of_class": 100}
+    paid = msgspec.to_builtins(Gate("auc", alpha=0.05, per="year").spec)
+    assert (paid["alpha"], paid["per"]) == (0.05, "year")
     assert (measured.block, measured.serial_correlation) == ("7d", "measured")
+
+
+def test_the_bound_of_a_gate_moves_with_what_its_look_may_cost() -> None:
+    day, label, logit = world(1, days=21)
+    rows, weak = JudgedRows(day, label, fitted(logit, day, 2, noise=0.3)), fitted(logit, day, 1, noise=1.5)
+    usual = judge(rows, weak).metrics["auc"]
+    strict = judge(rows, weak, Gate("auc", alpha=0.05, per="year"), cost=LookCost(0.001, 7))
+    ratio = t_quantile(0.001, 20) / t_quantile(0.025, 20)
+    assert strict.bound == pytest.approx(usual.gain - (usual.gain - usual.gain_low) * ratio)
+    assert strict.metrics["auc"] == usual
+    assert "the lower bound for a chance of 0.10% of a false pass, +0." in strict.reason
+    assert msgspec.json.decode(msgspec.json.encode(strict), type=GateReport) == strict
+
+
+def test_a_second_look_at_the_same_days_has_no_budget_and_postpones() -> None:
+    day, label, logit = world(1)
+    report = judge(JudgedRows(day, label, logistic(logit)), logistic(-logit), cost=LookCost(0.0, 0))
+    assert report.verdict == "postponed"
+    assert report.reason == "the gate has looked at these days before: no chance of a false pass is left"
+    assert msgspec.json.decode(msgspec.json.encode(report), type=GateReport) == report
+
+
+@pytest.mark.parametrize("alpha", [0.0, -0.1, 0.3])
+def test_an_alpha_that_is_no_small_chance_is_refused(alpha: float) -> None:
+    with pytest.raises(DefinitionError, match=r"gate: alpha=.* must be above 0 and at most 0.25, such as 0.05"):
+        Gate("auc", alpha=alpha)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 GateRule = Literal["better", "not_worse"]
 SerialRule = Literal["ignored", "measured"]
+AlphaPeriod = Literal["look", "quarter", "year"]
+USUAL_ALPHA = 0.025
+_MOST_ALPHA = 0.25
 _LEAST_BLOCKS = 5  # fewer have no serial correlation that could be measured
 
 
@@ -41,6 +44,9 @@ class Gate:
     ``"1h"``. With ``serial_correlation="measured"`` the interval is widened as far as one block tells of the next, and
     a holdout that is worth fewer than 6 independent blocks is not judged by. ``floors`` is the least evidence that is
     judged by.
+
+    ``alpha`` is the chance that a challenger passes that is no better: ``per`` look, or over all looks of a quarter or
+    a year. Each look then gets a share as large as the part of the period since the look before.
     docs/explanation/evidence.md says how often a gate is wrong.
 
     >>> from headrace import Gate
@@ -50,6 +56,8 @@ class Gate:
     Traceback (most recent call last):
         ...
     headrace.errors.DefinitionError: gate: holdout='7d' must be 14 or more whole days, because days are resampled
+    >>> Gate("auc", alpha=0.05, per="year").spec.per
+    'year'
     >>> Gate("auc", holdout="2d", block="1h").spec.block
     '1h'
     """
@@ -62,12 +70,17 @@ class Gate:
     block: Duration = DAY
     serial_correlation: SerialRule = "ignored"
     floors: Floors = USUAL_FLOORS
+    alpha: float = USUAL_ALPHA
+    per: AlphaPeriod = "look"
 
     def __post_init__(self) -> None:
         _ = self.decides_by  # its own checks
         one_of("gate", "rule", self.rule, get_args(GateRule))
         one_of("gate", "approve", self.approve, ["auto", "manual"])
         one_of("gate", "serial_correlation", self.serial_correlation, get_args(SerialRule))
+        one_of("gate", "per", self.per, get_args(AlphaPeriod))
+        if not 0 < self.alpha <= _MOST_ALPHA:
+            raise DefinitionError(f"gate: alpha={self.alpha!r} must be above 0 and at most {_MOST_ALPHA}, such as 0.05")
         self._check_floors()
         self._check_blocks()
         if self.margin < 0 or (self.rule == "not_worse" and self.margin == 0):
@@ -136,5 +149,7 @@ class Gate:
             approve=approve,
             block=UNSET if block == DAY else block,
             serial_correlation=UNSET if self.serial_correlation == "ignored" else self.serial_correlation,
+            alpha=UNSET if self.alpha == USUAL_ALPHA else self.alpha,
+            per=UNSET if self.per == "look" else self.per,
             floors=UNSET if self.floors == USUAL_FLOORS else self.floors,
         )

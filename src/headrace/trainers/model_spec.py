@@ -65,6 +65,8 @@ class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
     block: str | UnsetType = UNSET
     serial_correlation: Literal["measured"] | UnsetType = UNSET
     floors: Floors | UnsetType = UNSET
+    alpha: float | UnsetType = UNSET
+    per: Literal["quarter", "year"] | UnsetType = UNSET
 
 
 class ModelSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True):

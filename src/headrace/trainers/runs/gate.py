@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, UnsetType
 
-from headrace.trainers.gate_definition import Gate, GateRule
+from headrace.trainers.gate_definition import USUAL_ALPHA, Gate, GateRule
 from headrace.trainers.metrics.block_rows import BlockRows
 from headrace.trainers.metrics.intervals import DRAWS, Gain, gain_interval
 from headrace.trainers.metrics.named_metrics import metric_named
@@ -20,6 +20,8 @@ from headrace.trainers.metrics.serial_correlation import LEAST_EFFECTIVE
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    from headrace.trainers.runs.look_budget import LookCost
 
 FORMAT = 1
 ALWAYS_SHOWN = ("auc", "logloss")
@@ -44,6 +46,9 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     ``looks_mean`` and ``looks_max`` say how often the holdout rows have been looked at, this time included. ``blocks``
     is how many blocks there are; it is left out if they are days. ``lag1`` is the serial correlation of the deciding
     gain between blocks, and ``effective_blocks`` how many independent blocks these are worth, if the gate measures it.
+
+    ``alpha`` is the chance of a false pass that the look may cost, and ``bound`` the lower bound for it, if that is not
+    the usual 0.025, for which it is ``gain_low``. ``false_pass_a_year`` is the chance over a year of such looks.
     """
 
     format: int = FORMAT
@@ -64,6 +69,9 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     blocks: int | UnsetType = UNSET
     lag1: float | UnsetType = UNSET
     effective_blocks: float | UnsetType = UNSET
+    alpha: float | UnsetType = UNSET
+    bound: float | UnsetType = UNSET
+    false_pass_a_year: float | UnsetType = UNSET
 
 
 @dataclass(frozen=True)
@@ -106,12 +114,18 @@ class _Decided(NamedTuple):
 
 
 def judge(
-    rows: JudgedRows, champion: ArrayLike, gate: Gate | None = None, *, seed: int = 0, draws: int = DRAWS
+    rows: JudgedRows,
+    champion: ArrayLike,
+    gate: Gate | None = None,
+    *,
+    cost: LookCost | None = None,
+    seed: int = 0,
+    draws: int = DRAWS,
 ) -> GateReport:
     """Compare the challenger with the ``champion``, whose scores are of the same rows.
 
     The rule ``better`` passes when the lower bound of the gain is above the gate's ``margin``, ``not_worse`` when it is
-    above ``-margin``.
+    above ``-margin``. ``cost`` is what the look may cost; without it that is the gate's ``alpha``.
     """
     gate = gate or Gate("auc")
     ours, theirs = rows.scores(), rows.scored_by(champion)
@@ -128,11 +142,17 @@ def judge(
         }
         compared = {name: _compared(gain) for name, gain in found.items()}
         need = gate.margin if gate.rule == "better" else -gate.margin
-        decided = _too_alike(found[metric], gate) or _bound_decides(compared[metric], metric, need)
+        alpha = gate.alpha if cost is None else cost.alpha
+        bound = found[metric].interval.lower_bound(alpha, len(ours.blocks))
+        decided = _too_alike(found[metric], gate) or _bound_decides(compared[metric], metric, need, bound, alpha)
     setting = _GateSetting(rule=gate.rule, metric=metric, margin=gate.margin, seed=seed, draws=draws)
     report = _report(rows, decided, compared, setting)
     if gate.blocks_named != "days":
         report = msgspec.structs.replace(report, blocks=len(ours.blocks))
+    if cost is not None:
+        report = msgspec.structs.replace(report, false_pass_a_year=cost.false_pass_a_year)
+    if found and alpha not in {0, USUAL_ALPHA}:
+        report = msgspec.structs.replace(report, alpha=alpha, bound=bound)
     correlation = found[metric].correlation if found else None
     if correlation is None:
         return report
@@ -197,11 +217,14 @@ def _too_alike(gain: Gain, gate: Gate) -> _Decided | None:
     )
 
 
-def _bound_decides(found: MetricComparison, name: str, need: float) -> _Decided:
-    passed = found.gain_low > need
+def _bound_decides(found: MetricComparison, name: str, need: float, bound: float, alpha: float) -> _Decided:
+    if alpha <= 0:
+        return _Decided("postponed", "the gate has looked at these days before: no chance of a false pass is left")
+    passed = bound > need
+    which = "" if alpha == USUAL_ALPHA else f" for a chance of {alpha:.2%} of a false pass, {bound:+.4f},"
     reason = (
         f"{name} {found.champion:.4f} → {found.challenger:.4f}, gain {found.gain:+.4f} "
-        f"[{found.gain_low:+.4f}, {found.gain_high:+.4f}]: the lower bound is "
+        f"[{found.gain_low:+.4f}, {found.gain_high:+.4f}]: the lower bound{which} is "
         f"{'above' if passed else 'not above'} {need:+.4f}"
     )
     return _Decided("passed" if passed else "refused", reason)

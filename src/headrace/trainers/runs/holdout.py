@@ -11,6 +11,7 @@ from headrace.base.times import duration_us
 from headrace.trainers.data.exclusions import merged
 from headrace.trainers.metrics.block_rows import BlockRows
 from headrace.trainers.runs.gate import JudgedRows, KnownRates, judge, judge_first, missing_evidence
+from headrace.trainers.runs.look_budget import look_cost
 from headrace.trainers.triggers.evidence import DAY_US
 
 if TYPE_CHECKING:
@@ -95,15 +96,22 @@ def judged_first(challenger: Challenger, model: Model, seed: int) -> GateReport:
 
 
 def judged_against(
-    champion: Published, outcomes: pl.DataFrame, challenger: Challenger, model: Model, seed: int
+    champion: Published,
+    outcomes: pl.DataFrame,
+    challenger: Challenger,
+    model: Model,
+    seed: int,
+    *,
+    earlier: Sequence[tuple[int, int]] = (),
 ) -> GateReport:
     """Judge the challenger by what the champion answered live: ``outcomes`` are the champion's, see ModelLog.outcomes.
 
-    Only rows later than the champion's own training rows count.
+    Only rows later than the champion's own training rows count. ``earlier`` are the holdouts of the looks before.
     """
     theirs = _answers(champion, outcomes, challenger.split.holdout)
     both = ~np.isnan(theirs)
-    return judge(challenger.rows(both), theirs[both], model.gate, seed=seed)
+    cost = look_cost(model.gate, challenger.split.days[1], earlier)
+    return judge(challenger.rows(both), theirs[both], model.gate, cost=cost, seed=seed)
 
 
 def lacking(model: Model, split: HoldoutSplit, champion: Published | None, outcomes: pl.DataFrame | None) -> str:

@@ -106,6 +106,7 @@ class _DataOfRun:
     snapshot: LogSnapshot
     examples: Examples
     split: HoldoutSplit
+    looked_at: Sequence[tuple[int, int]] = ()
 
 
 class TrainingRunner:
@@ -212,9 +213,8 @@ class TrainingRunner:
         with timer.step("training_set"):
             examples = self._examples.build(request.t_us, learn_from, excluded=excluded, snapshot=snapshot)
         inputs = RunInputs(self._model, request.request_id, learn_from, excluded, self._seed)
-        return _DataOfRun(
-            request, timer, inputs, snapshot, examples, split_holdout(self._model, examples, request.t_us, excluded)
-        )
+        split = split_holdout(self._model, examples, request.t_us, excluded)
+        return _DataOfRun(request, timer, inputs, snapshot, examples, split, tuple(self._looks))
 
     def _fit(self, run: _DataOfRun) -> FitResult:
         """Fit the challenger on the older rows and score the holdout with it."""
@@ -233,7 +233,8 @@ class TrainingRunner:
         with run.timer.step("gate"):
             if champion is None:
                 return judged_first(challenger, self._model, self._seed)
-            return judged_against(champion, self._outcomes(run, champion), challenger, self._model, self._seed)
+            outcomes = self._outcomes(run, champion)
+            return judged_against(champion, outcomes, challenger, self._model, self._seed, earlier=run.looked_at)
 
     def _outcomes(self, run: _DataOfRun, champion: Published) -> pl.DataFrame:
         """Return what the champion answered live, with the labels that the run may know."""

@@ -1,0 +1,46 @@
+"""What a look at the holdout may cost: the chance of a false pass that a gate spends on it.
+
+A gate that looks often is wrong more often. One with a budget for a period gives each look a share as large as the part
+of the period since the look before. The shares of a period add up to the budget, however many looks there are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from headrace.base.times import duration_us
+from headrace.trainers.triggers.evidence import DAY_US
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from headrace.trainers.gate_definition import Gate
+
+DAYS_A_YEAR = 365
+_DAYS = {"quarter": DAYS_A_YEAR / 4, "year": DAYS_A_YEAR}
+
+
+@dataclass(frozen=True)
+class LookCost:
+    """The chance ``alpha`` that this look passes a challenger that is no better, ``days`` after the look before."""
+
+    alpha: float
+    days: int
+
+    @property
+    def false_pass_a_year(self) -> float:
+        """The chance of at least one false pass in a year of such looks. 0 days: of this look."""
+        return float(1 - (1 - self.alpha) ** (DAYS_A_YEAR / self.days)) if self.days else self.alpha
+
+
+def look_cost(gate: Gate, last_day: int, earlier: Sequence[tuple[int, int]]) -> LookCost:
+    """Return the cost of a look at a holdout that ends before ``last_day``.
+
+    ``earlier`` are the holdouts that were looked at, each as the days [first, last). Before there is one, the holdout's
+    length counts as the time since it.
+    """
+    before = [last for _, last in earlier if last <= last_day]
+    days = last_day - max(before) if before else duration_us(gate.holdout) // DAY_US
+    share = 1.0 if gate.per == "look" else min(days / _DAYS[gate.per], 1.0)
+    return LookCost(gate.alpha * share, int(days))
