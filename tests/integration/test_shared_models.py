@@ -31,6 +31,7 @@ MODELS = [f"model-{number}" for number in range(40)]
 OTHER = """
 import sys
 from headrace.trainers.process.runner_loop import RunnerLoop
+from tests.support.waiting import until
 RunnerLoop(sys.argv[1], sys.argv[2], dict, print).run()
 """
 
@@ -64,7 +65,8 @@ def test_the_topic_of_an_older_deployment_grows(services: Any, namespace: str) -
     ensure_topics(servers, [TopicPlan(topic, 1, FOR_EVER)])
     for _ in range(2):
         make_topics(servers, ControlTopics(namespace))
-    assert incarnations(admin(servers), [topic])[topic].partitions == SHARES
+    # a broker's metadata follow a moment later
+    until(lambda: incarnations(admin(servers), [topic])[topic].partitions == SHARES, 30)
     grow_topic(servers, topic, 2)
     assert incarnations(admin(servers), [topic])[topic].partitions == SHARES
 
