@@ -31,7 +31,6 @@ MODELS = [f"model-{number}" for number in range(40)]
 OTHER = """
 import sys
 from headrace.trainers.process.runner_loop import RunnerLoop
-from tests.support.waiting import until
 RunnerLoop(sys.argv[1], sys.argv[2], dict, print).run()
 """
 
