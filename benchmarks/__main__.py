@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import (
     backfill,
+    evidence,
+    evidence_page,
     feast_lookups,
     footprint,
     freshness,
@@ -49,6 +51,7 @@ SECTIONS: dict[str, Callable[[Rig, Options], dict[str, Any]]] = {
     "http": http.run,
     "training": training_sets.run,
     "models": models.run,
+    "evidence": evidence.run,
     "peers": peers.run,
     "profile": profiling.run,
 }
@@ -74,6 +77,8 @@ def main() -> None:
         if result:
             results.record(asked.out, here, section, result)
             page.write(asked.page, results.read(asked.out))
+            if section == "evidence":
+                evidence_page.write(result)
         console.print(f"{section}: {time.monotonic() - started:.0f} s")
     if failed:
         sys.exit(f"not measured: {', '.join(failed)}")

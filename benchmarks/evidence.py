@@ -165,7 +165,7 @@ def coverage() -> list[dict[str, Any]]:
     for name, (metric, world) in _metrics().items():
         truth = _truth(metric, world)
         row: dict[str, Any] = {"metric": name}
-        for blocks in (HOLDOUT, 2 * HOLDOUT, 8 * HOLDOUT):
+        for blocks in (HOLDOUT, 2 * HOLDOUT):
             weights, held = _weights(blocks), 0
             for seed in range(RUNS):
                 rows = world(np.random.default_rng([SEED, seed]), blocks)
@@ -184,7 +184,7 @@ def _weights(blocks: int) -> np.ndarray:
 
 def _truth(metric: Metric, world: World) -> float:
     """The metric of many days: the mean over parts, where a part is large enough to be without bias."""
-    parts = [metric.statistic(world(np.random.default_rng([SEED, 1 << 20, part]), 1_000)).point for part in range(20)]
+    parts = [metric.statistic(world(np.random.default_rng([SEED, 1 << 20, part]), 200)).point for part in range(40)]
     return float(np.mean(parts))
 
 
