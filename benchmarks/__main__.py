@@ -28,6 +28,7 @@ from . import (
     peers,
     profiling,
     results,
+    swap,
     training_sets,
 )
 from .machine import machine
@@ -52,6 +53,7 @@ SECTIONS: dict[str, Callable[[Rig, Options], dict[str, Any]]] = {
     "training": training_sets.run,
     "models": models.run,
     "evidence": evidence.run,
+    "swap": swap.run,
     "peers": peers.run,
     "profile": profiling.run,
 }

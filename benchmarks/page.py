@@ -237,6 +237,21 @@ def _models(section: Json) -> str:
     return f"{table}\n\nThe start reads the end of {section['decisions']:,} decisions, {year}, and a run a week."
 
 
+def _swap(section: Json) -> str:
+    head = ("seconds", "p50", "p95", "share")
+    whole = ("request → live in the application, without the fits", section["p50_s"], section["p95_s"], "")
+    names = {"training_set": "training set", "application": "application: fetch, verify, load, swap"}
+    parts = [
+        (names.get(name, name), part["p50_s"], part["p95_s"], f"{part['share']:.0%}")
+        for name, part in section["parts"].items()
+    ]
+    return (
+        f"{_table(head, [whole, *parts])}\n\n{section['runs']} runs on {section['rows']:,} requests; the two fits of a "
+        f"run take {section['fits_p50_s']} s more (median). From a person's message to the request: "
+        f"{section['message_to_request_p50_s']} s."
+    )
+
+
 PARTS: dict[str, Callable[[Json], str]] = {
     "ingest": _ingest,
     "freshness": _freshness,
@@ -249,6 +264,7 @@ PARTS: dict[str, Callable[[Json], str]] = {
     "http": _http,
     "training": _training,
     "models": _models,
+    "swap": _swap,
     "peers": _peers,
 }
 TITLES = {
@@ -263,5 +279,6 @@ TITLES = {
     "http": "Look-ups over HTTP",
     "training": "Training sets",
     "models": "Many models in one trainer",
+    "swap": "From a retrain request to the application",
     "peers": "Peers",
 }

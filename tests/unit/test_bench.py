@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks import lookups, page, results, training_sets
+from benchmarks import lookups, page, results, swap, training_sets
 from benchmarks.definitions import Payment
 from benchmarks.measuring import Run
 from benchmarks.workload import START_US, Rows, Workload
@@ -167,3 +167,16 @@ def test_each_round_looks_up_other_entities_and_none_twice() -> None:
     first, second, *_ = lookups.drawn(100)
     assert first != second
     assert len({row["user_id"] for row in first}) == len({row["merchant"] for row in first}) == 100
+
+
+def test_a_swap_counts_everything_but_the_fits_and_its_parts_are_the_whole() -> None:
+    steps = {"training_set": 0.2, "fit": 3.0, "gate": 0.1, "refit": 2.0, "register": 0.25, "publish": 0.05}
+    one = swap.Swap(sent=9.5, requested=10.0, published=15.75, swapped=16.0, steps=steps)
+    assert one.beyond_fit == pytest.approx(1.0)
+    assert sum(one.parts.values()) == pytest.approx(1.0)
+    assert one.parts["application"] == pytest.approx(0.25)
+    assert one.parts["rest"] == pytest.approx(0.15)
+    told = swap.report([one] * 20) | {"at": "now", "commit": "c"}
+    assert (told["runs"], told["p95_s"], told["parts"]["register"]["share"]) == (20, 1.0, 0.25)
+    text = page.render({"machine": MACHINE, "sections": {"swap": told}})
+    assert "| register | 0.25 | 0.25 | 25% |" in text
