@@ -25,6 +25,7 @@ settings.register_profile("soak", max_examples=1_000, deadline=None, print_blob=
 FIRST = (
     "crash/test_kills.py",
     "integration/test_stopping.py",
+    "acceptance/test_on_call_page.py",
     "acceptance/test_demo_free_run.py",
     "acceptance/test_demo.py",
     "crash/test_stores_that_fail.py",

@@ -37,7 +37,7 @@ def on_call_scene(data: Path) -> Iterator[dict[str, str]]:
             until(lambda: ready in log.read_text() or not process.running, _START_S, log.read_text)
             assert process.running, log.read_text()[-3000:]
 
-        start("up", ("up",), environment, "ready")
+        start("up", ("up",), environment, "ready; Ctrl-C")
         start("worker", ("worker", "--replay"), stream, "partition opened")
         start("application", ("score", "delay", "--application", APPLICATION), stream, "application starts")
         start("trainer", ("trainer",), stream, "models taken over")
