@@ -15,7 +15,7 @@ from headrace.trainers.definitions import Gate
 from headrace.trainers.metrics.block_rows import BlockRows
 from headrace.trainers.metrics.expected_cost import expected_cost
 from headrace.trainers.metrics.intervals import block_weights, gain_interval, resampled_interval, t_quantile
-from headrace.trainers.metrics.named_metrics import METRICS, metric_named, within_block
+from headrace.trainers.metrics.named_metrics import METRICS, metric_named, metric_value, within_block
 from headrace.trainers.metrics.serial_correlation import serial_correlation
 from headrace.trainers.runs.look_budget import look_cost
 
@@ -245,7 +245,7 @@ def _noise_for_auc() -> tuple[float, float]:
     low, high = 0.0, 1.5
     for _ in range(8):
         middle = (low + high) / 2
-        theirs, ours = _two_models(np.random.default_rng(SEED), 60, (middle, 0.5))
-        gain = metric_named("auc").statistic(ours).point - metric_named("auc").statistic(theirs).point
+        theirs, ours = _two_models(np.random.default_rng(SEED), 600, (middle, 0.5))
+        gain = metric_value("auc", ours.truth, ours.prediction) - metric_value("auc", theirs.truth, theirs.prediction)
         low, high = (middle, high) if gain < 0.01 else (low, middle)  # noqa: PLR2004 - what is planted
     return (low + high) / 2, 0.5
