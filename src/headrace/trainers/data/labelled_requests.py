@@ -47,10 +47,10 @@ class LabelledRequests:
         """Join the labels of requests that are new, and of those with the key of a new label; keep all others."""
         keys, changed = requests.get_column(self._label.on), labels.get_column("__on")[self._labels.unchanged :]
         unchanged = self._requests.unchanged
-        again = keys[:unchanged].is_in(changed.unique()).arg_true().to_numpy()
+        again = keys[:unchanged].is_in(changed.unique().implode()).arg_true().to_numpy()
         rows = np.concatenate([again, np.arange(unchanged, len(keys))])
         asked = pl.DataFrame({"__on": keys, "__asked_us": requests.get_column("__requested_us")})[rows]
-        own = labels.select(LABEL).filter(labels.get_column("__on").is_in(asked.get_column("__on").unique()))
+        own = labels.select(LABEL).filter(labels.get_column("__on").is_in(asked.get_column("__on").unique().implode()))
         found = found_labels(asked, own, self._label)
         if self._frame is not None:
             found = pl.concat([self._frame.select(JOINED)[:unchanged], found])
