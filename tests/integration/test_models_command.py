@@ -171,7 +171,12 @@ def test_a_person_promotes_pins_retires_and_asks_what_was_live(
     assert "give the reason" in str(run.invoke(build(), ["models", "pin", "--reason", " "]).exception)
 
 
-def test_data_is_excluded_listed_and_included_again(servers: str, namespace: str) -> None:
+def test_data_is_excluded_listed_and_included_again(
+    servers: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(models={namespace: replace(model, name=namespace)})
+    monkeypatch.setattr("headrace.app.project.project.load_project", lambda _: project)
+
     def headrace(*words: str) -> Any:
         return run.invoke(build(), ["data", *words])
 
@@ -190,6 +195,8 @@ def test_data_is_excluded_listed_and_included_again(servers: str, namespace: str
     assert row["by"] == "ann"
     assert "broken" in headrace("exclusions").stdout
     assert "is empty" in str(headrace("exclude", "2024-03-02", "2024-03-01", "--reason", "x").exception)
+    unknown = headrace("exclude", *span, "--reason", "x", "--model", "no-such-model")
+    assert f"the project has no model 'no-such-model'; it has ['{namespace}']" in str(unknown.exception)
     assert "--reason is empty" in str(headrace("include", row["id"], "--reason", " ").exception)
     assert headrace("include", row["id"], "--reason", "was fine").exit_code == 0
     assert listed() == []

@@ -145,11 +145,14 @@ def exclude(
     This applies from the next tick and the next run on. Versions that were trained before do not change.
     """
     from headrace.app.processes.registry_alias import whoami
+    from headrace.app.project.project import load_project
     from headrace.base.times import wall_clock
     from headrace.models.manifest import TimeSpan
     from headrace.trainers.data import exclusions as log
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
+    if model is not None:
+        model = load_project(settings).model(model).name  # an unknown name would exclude nothing
     span = TimeSpan(from_us=_micros(begin), to_us=_micros(end), reason=reason)
     change = log.exclude(uuid.uuid4().hex[:12], model, span, at_us=wall_clock(), by=by or whoami())
     with _log(settings) as kept:
