@@ -82,6 +82,8 @@ def ensure_topics(bootstrap_servers: str, plans: Iterable[TopicPlan], *, timeout
     for name, future in client.create_topics(new, operation_timeout=timeout_s).items():
         try:
             future.result(timeout_s)
+        except TimeoutError as error:
+            raise _unanswered(f"topic {name!r} cannot be made at {bootstrap_servers}", error) from error
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 message = f"topic {name!r} cannot be made at {bootstrap_servers}: {error}"
@@ -103,8 +105,9 @@ def grow_topic(bootstrap_servers: str, topic: str, partitions: int, *, timeout_s
         return
     try:
         client.create_partitions([NewPartitions(topic, partitions)])[topic].result(timeout_s)
-    except KafkaException as error:
-        if error.args[0].code() != KafkaError.INVALID_PARTITIONS:  # another process has grown it
+    except (KafkaException, TimeoutError) as error:
+        # Another process may have grown it.
+        if not isinstance(error, KafkaException) or error.args[0].code() != KafkaError.INVALID_PARTITIONS:
             raise _unanswered(f"topic {topic!r} cannot be given {partitions} partitions", error) from error
 
 
@@ -142,7 +145,8 @@ def configurations(
     try:
         found = {resource.name: future.result(timeout_s) for resource, future in asked.items()}
     except (KafkaException, TimeoutError) as error:
-        raise _unanswered("the topics' configuration is not known", error) from error
+        names = sorted(resource.name for resource in asked)
+        raise _unanswered(f"the configuration of the topics {names} is not known", error) from error
     return {topic: {name: entry.value for name, entry in config.items()} for topic, config in found.items()}
 
 
@@ -212,7 +216,8 @@ def _unanswered(what: str, error: Exception) -> BusUnavailableError:
     names = ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "_NOENT")  # the last: no leader is known
     unknown = [getattr(KafkaError, name) for name in names]
     known = not (isinstance(error, KafkaException) and error.args[0].code() in unknown)
-    return (BusUnavailableError if known else TopicUnknownError)(f"{what}: {error}")
+    said = str(error) or "no answer in time; is the broker up and the address right?"
+    return (BusUnavailableError if known else TopicUnknownError)(f"{what}: {said}")
 
 
 def _bytes(topic_id: Any) -> bytes:

@@ -59,7 +59,10 @@ def ensure_topic(bootstrap_servers: str, topic: str, *, replication: int = 1, ti
     except KafkaException as error:
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise _unavailable(f"create topic {topic!r}", bootstrap_servers, error) from error
-        _check_topic(admin, topic, timeout_s)
+        try:
+            _check_topic(admin, topic, timeout_s)
+        except (KafkaException, TimeoutError) as unknown:
+            raise _unavailable(f"read the configuration of topic {topic!r}", bootstrap_servers, unknown) from unknown
     except TimeoutError as error:
         raise _unavailable(f"create topic {topic!r}", bootstrap_servers, error) from error
 
@@ -280,4 +283,5 @@ def _into(done: list[tuple[Any, Any]]) -> Callable[[Any, Any], None]:
 
 
 def _unavailable(what: str, servers: str, error: object) -> BusUnavailableError:
-    return BusUnavailableError(f"could not {what} on {servers}: {error}; is the broker up and the address right?")
+    said = str(error) or "no answer in time"
+    return BusUnavailableError(f"could not {what} on {servers}: {said}; is the broker up and the address right?")

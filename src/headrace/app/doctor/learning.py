@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -171,10 +171,15 @@ class _Trainers:
 
         found: dict[int, list[str]] = {}
         asked = self._client.describe_consumer_groups([self._group], request_timeout=_TIMEOUT_S)
-        with suppress(KafkaException):  # no trainer has ever joined
-            for each in asked[self._group].result(_TIMEOUT_S).members:
-                for partition in self._partitions_of(each):
-                    found.setdefault(partition, []).append(f"{each.client_id} at {each.host.lstrip('/')}")
+        try:
+            members = asked[self._group].result(_TIMEOUT_S).members
+        except KafkaException:  # no trainer has ever joined
+            return {}
+        except TimeoutError as error:
+            raise BusUnavailableError(f"the members of group {self._group!r} are not known: {error}") from error
+        for each in members:
+            for partition in self._partitions_of(each):
+                found.setdefault(partition, []).append(f"{each.client_id} at {each.host.lstrip('/')}")
         return {partition: sorted(names) for partition, names in found.items()}
 
     def _partitions_of(self, member: object) -> list[int]:
