@@ -52,8 +52,8 @@ def won_pairs(rows: BlockRows) -> Floats:
     order = np.argsort(rows.prediction[rows.positive], kind="stable")
     scores, weights = rows.prediction[rows.positive][order], rows.weight[rows.positive][order]
     owners = rows.index[rows.positive][order]
-    columns = [
-        np.bincount(owners, weights * (_weight_below(rows, block, scores) / 2), len(rows.blocks))
+    columns: list[Floats] = [
+        np.bincount(owners, weights * (_weight_below(rows, block, scores) / 2), len(rows.blocks)).astype(np.float64)
         for block in range(len(rows.blocks))
     ]
     return np.stack(columns, axis=1) if columns else np.zeros((0, 0))

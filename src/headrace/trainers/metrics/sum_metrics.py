@@ -12,6 +12,8 @@ from headrace.trainers.metrics.metric import Metric, Statistic
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from numpy.typing import NDArray
+
     from headrace.trainers.metrics.block_rows import BlockRows, Floats
     from headrace.trainers.metrics.metric import MetricTask
 
@@ -66,7 +68,7 @@ def _losses(rows: BlockRows) -> Floats:
     return losses
 
 
-def _decided(rows: BlockRows) -> Floats:
+def _decided(rows: BlockRows) -> NDArray[np.int64]:
     """The class that a model would name: the most probable one, for a score 1 if it is above 0.5."""
     return rows.prediction.argmax(axis=1) if rows.prediction.ndim > 1 else (rows.prediction > 0.5).astype(np.int64)  # noqa: PLR2004
 

@@ -130,6 +130,7 @@ def judge(
     gate = gate or Gate("auc")
     ours, theirs = rows.scores(), rows.scored_by(champion)
     missing, metric = missing_evidence(ours, gate), gate.decides_by.name
+    alpha, bound = gate.alpha if cost is None else cost.alpha, float("nan")
     found: dict[str, Gain] = {}
     compared: dict[str, MetricComparison] = {}
     decided = _Decided("postponed", missing)
@@ -142,7 +143,6 @@ def judge(
         }
         compared = {name: _compared(gain) for name, gain in found.items()}
         need = gate.margin if gate.rule == "better" else -gate.margin
-        alpha = gate.alpha if cost is None else cost.alpha
         bound = found[metric].interval.lower_bound(alpha, len(ours.blocks))
         decided = _too_alike(found[metric], gate) or _bound_decides(compared[metric], metric, need, bound, alpha)
     setting = _GateSetting(rule=gate.rule, metric=metric, margin=gate.margin, seed=seed, draws=draws)
