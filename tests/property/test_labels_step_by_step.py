@@ -107,5 +107,5 @@ def said(found: Evidence, t_us: int) -> list[Any]:
     ]
 
 
-GrowingLog.TestCase.settings = settings(deadline=None, max_examples=examples(60), stateful_step_count=30)
+GrowingLog.TestCase.settings = settings(deadline=None, max_examples=examples(20), stateful_step_count=30)
 TestGrowingLog = GrowingLog.TestCase

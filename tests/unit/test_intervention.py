@@ -64,3 +64,11 @@ def test_without_a_live_version_or_a_pin_there_is_nothing_to_unpin() -> None:
 )
 def test_an_event_is_told_with_who_when_and_why(event: object, words: str) -> None:
     assert told(event) == words  # type: ignore[arg-type]
+
+
+def test_a_pin_that_was_decided_before_another_version_came_is_void() -> None:
+    state = fold([FIRST])
+    held = intervene(state, pin(state, "delay", "freeze", "ann@desk"), id_="x", model="delay", at_us=5)
+    after = fold([FIRST, SECOND, held])
+    assert (after.version, after.pinned) == (2, False)
+    assert after.void[0].reason == f"it was decided while {FIRST.id} was live, live is {SECOND.id}"

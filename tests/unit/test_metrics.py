@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import re
+from typing import Any
+
+import msgspec
 import numpy as np
 import pytest
 from scipy import stats
@@ -11,6 +15,13 @@ from headrace.trainers.metrics.block_rows import BlockRows
 from headrace.trainers.metrics.expected_cost import expected_cost
 from headrace.trainers.metrics.named_metrics import metric_named, metric_value, within_block
 from headrace.trainers.metrics.own_metric import own_metric
+from headrace.trainers.runs import provenance
+from headrace.trainers.runs.gate import GateReport, MetricComparison
+
+REPORT = GateReport(
+    rule="better", metric="auc", margin=0.0, verdict="passed", reason="", rows=0, days=0, positives=0, negatives=0,
+    looks_mean=1.0, looks_max=1, metrics={}, seed=0, draws=0,
+)  # fmt: skip
 
 
 def rows(days: int = 20, per_day: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -111,3 +122,25 @@ def test_costs_decide_which_of_two_models_is_cheaper() -> None:
 def test_a_metric_within_blocks_needs_a_metric() -> None:
     with pytest.raises(DefinitionError, match="within_block: 'f1' is no metric; choose one of"):
         within_block("f1")
+
+
+def test_a_metric_of_ones_own_gets_truths_whose_products_do_not_overflow() -> None:
+    day, label, score = rows(days=14)
+
+    def gained(truth: Any, prediction: Any) -> float:
+        return float((truth * 500 * (prediction > 0.5)).sum() + truth @ truth)
+
+    kept = BlockRows(day, label.astype(np.int8), score)  # as labels are kept
+    expected = 500.0 * (label * (score > 0.5)).sum() + label.sum()
+    assert own_metric(gained, higher_is_better=True).statistic(kept).point == expected
+
+
+def test_the_names_of_all_metrics_are_ones_that_mlflow_takes() -> None:
+    compared = MetricComparison(champion=0.5, challenger=0.6, gain=0.1, gain_low=0.0, gain_high=0.2)
+    cost, last = "expected_cost([[0, 1], [25, 2]])", "logloss against the last period's rate"
+    names = ["within_block(auc)", cost, last, "x" * 999]
+    report = msgspec.structs.replace(REPORT, metrics=dict.fromkeys(names, compared))
+    found = provenance.metrics(report)
+    assert [name for name in found if not re.fullmatch(r"[\w.-]{1,250}", name)] == []
+    assert {"within_block_auc_champion", "logloss_against_the_last_periods_rate_gain_low"} < found.keys()
+    assert len(found) == 3 * len(names)

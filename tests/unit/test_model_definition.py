@@ -175,6 +175,8 @@ def test_a_wrong_label_is_refused(change: dict[str, Any], said: str) -> None:
         ({"holdout": "350h"}, "14 or more whole days"),
         ({"rule": "not_worse"}, "above 0 for not_worse"),
         ({"margin": -0.1}, "at least 0"),
+        ({"margin": float("nan")}, "at least 0"),
+        ({"block": "1m"}, r"has 20,160 blocks of '1m'; give at most 2,000"),
     ],
 )
 def test_a_wrong_gate_is_refused(change: dict[str, Any], said: str) -> None:

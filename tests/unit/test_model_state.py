@@ -81,7 +81,7 @@ def test_a_pin_that_came_meanwhile_is_not_removed_with_an_earlier_one() -> None:
     held = [FIRST, SECOND, rolled_back("x", 2), rolled_back("y", 1)]
     state = fold([*held, rolled_back("z", 2, pin=False, lifts="x")])
     assert (state.version, state.pin) == (1, rolled_back("y", 1))
-    assert state.void[0].reason == "it lifts the pin x, live is y"
+    assert state.void[0].reason == "it was decided while x was live, live is y"
     assert not fold([*held, rolled_back("z", 1, pin=False, lifts="y")]).pinned
 
 

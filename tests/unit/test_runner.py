@@ -14,6 +14,8 @@ from headrace.errors import OfflineStoreUnavailableError
 from headrace.event_log.event_log import EventLog
 from headrace.models.model_event_log import MemoryModelEventLog
 from headrace.models.model_events import ModelEvent, Promoted, Published, RolledBack
+from headrace.trainers.definitions import Gate
+from headrace.trainers.metrics.own_metric import own_metric
 from headrace.trainers.runs.fitting import FitPool
 from headrace.trainers.runs.training_runner import RunOptions
 from tests.support.orders_model import LIVE_FROM, Shop, day, fit, model, request
@@ -330,3 +332,30 @@ def test_the_reason_of_a_failed_run_has_a_bound(shop: Shop, where: str) -> None:
     assert "has no use for" in finished.reason
     assert "characters are left out" in finished.reason
     assert len(finished.reason) < 2_100
+
+
+@pytest.mark.parametrize("error", [OSError("no experiment"), RuntimeError("deleted")])
+def test_a_failed_run_that_the_registry_refuses_ends_on_the_bus_alone(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(shop.registry, "record_failure", refuse)
+    assert shop.runner(replace(model, train=talkative)).run(request("first", T1)).outcome == "failed"
+
+
+def leaving(*_: object) -> Any:
+    raise SystemExit(3)
+
+
+def test_a_run_whose_code_leaves_the_process_has_failed(shop: Shop) -> None:
+    finished = shop.runner(replace(model, gate=Gate(own_metric(leaving, higher_is_better=True)))).run(
+        request("first", T1)
+    )
+    assert finished.outcome == "published"  # version 1 is judged by its log-loss
+    shop.serve(1)
+    later = shop.runner(replace(model, gate=Gate(own_metric(leaving, higher_is_better=True)))).run(
+        request("second", day(50))
+    )
+    assert (later.outcome, later.reason) == ("failed", "SystemExit: 3")

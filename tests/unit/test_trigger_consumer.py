@@ -12,11 +12,12 @@ import msgspec
 import pytest
 from msgspec import UNSET
 
-from headrace.errors import BusUnavailableError, UnavailableError
+from headrace.errors import BusUnavailableError, TerminalError, UnavailableError
 from headrace.trainers.process.evaluations import Backoff
 from headrace.trainers.process.trigger_consumer import HeardRequest, TriggerConsumer, TriggerOptions
 from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded, decode
 from headrace.trainers.runs.operator_requests import OperatorAction, OperatorRequest
+from headrace.trainers.runs.operator_requests import decode as decode_operator
 from headrace.trainers.triggers.trigger_rule import RuleInputs, RuleVerdict
 from headrace.trainers.triggers.trigger_specs import TriggerSpec
 from headrace.trainers.triggers.trigger_state import Baseline, RunOutcome, TriggerState
@@ -383,3 +384,26 @@ def test_a_restart_writes_nothing_that_was_written(shop: Shop) -> None:
     again.restore(sent.records(), [])
     again.tick(day(3) + MINUTE)
     assert after.records() == []
+
+
+def test_a_decision_that_cannot_be_sent_holds_up_no_other_model(shop: Shop) -> None:
+    sent = Sent()
+
+    def send(topic: str, key: bytes, value: bytes) -> None:
+        if b"new prices" in value and b'"kind":"asked"' in value:
+            raise TerminalError("a message of 1,300,937 bytes cannot be produced")
+        sent(topic, key, value)
+
+    triggers, _ = consumer(shop, model, named("other"), send=send)
+    triggers.hear(wish(0))
+    for at in range(3):
+        triggers.tick(day(31) + at * MINUTE)
+    assert "cannot be produced" in sent.records(model.name)[0].reason
+    assert {record.kind for record in sent.records("other")} == {"evaluated"}
+
+
+def test_a_long_reason_of_an_operator_is_shortened_when_it_is_read() -> None:
+    said = msgspec.structs.replace(wish(0).request, reason="x" * 1_000_000, by="y" * 1_000_000)
+    read = decode_operator(msgspec.json.encode(said))
+    assert (len(read.reason) < 2_100, len(read.by) < 300) == (True, True)
+    assert "characters are left out" in read.reason

@@ -33,7 +33,7 @@ def new_request(model: str, action: Any, by: str | None, reason: str, **more: An
         raise TerminalError("--reason is empty: it is kept with the decision, so say why, such as 'new prices'")
     return OperatorRequest(
         id=uuid.uuid4().hex, model=model, action=action, by=by or whoami(), reason=reason, at_us=wall_clock(), **more
-    )
+    ).bounded()
 
 
 def chosen_model(models: Mapping[str, Model], name: str) -> Model:

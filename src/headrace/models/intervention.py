@@ -21,10 +21,13 @@ Intervention = Promoted | RolledBack | Retired
 
 
 def pin(state: ModelState, model: str, reason: str, by: str) -> RolledBack:
-    """Return the event data that holds the live version. Raises TerminalError if there is none."""
+    """Return the event data that holds the live version. Raises TerminalError if there is none.
+
+    It is void if another version has come before it.
+    """
     if state.version is None:
         raise TerminalError(f"model {model!r} has no live version: there is nothing to pin")
-    return RolledBack(version=state.version, reason=reason, by=by or UNSET)
+    return RolledBack(version=state.version, reason=reason, lifts=state.live_id or UNSET, by=by or UNSET)
 
 
 def unpin(state: ModelState, model: str, reason: str, by: str) -> RolledBack:

@@ -42,7 +42,18 @@ _LONGEST_PARAM = 6_000  # MLflow's own bound
 _LONGEST_TAG = 5_000  # MLflow's bound is 8,000 bytes on some databases, 5,000 on others
 _LONGEST_CAUSE = 500
 _WRITING_S = 120.0
-_AWAY = frozenset({"TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED"})
+_AWAY = frozenset(
+    {
+        "DEADLINE_EXCEEDED",
+        "INTERNAL_ERROR",
+        "PERMISSION_DENIED",
+        "REQUEST_LIMIT_EXCEEDED",
+        "RESOURCE_EXHAUSTED",
+        "TEMPORARILY_UNAVAILABLE",
+        "UNAUTHENTICATED",
+    }
+)
+"""Errors of MLflow that say nothing of the run: it is waited for, as for a password that is changed."""
 _CALM = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # users of headrace did not opt in
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the caller waits and tries again, and says so in its log

@@ -155,7 +155,7 @@ def _void_publication(state: ModelState, data: Published) -> str:
 
 def _void_rollback(state: ModelState, data: RolledBack) -> str:
     if data.lifts not in {UNSET, state.live_id}:
-        return f"it lifts the pin {data.lifts}, live is {state.live_id or 'none'}"
+        return f"it was decided while {data.lifts} was live, live is {state.live_id or 'none'}"
     if state.published(data.version) is not None and not state.approved(data.version):
         return f"version {data.version} was never approved"
     return _never_live_again(state, data.version)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,7 @@ SerialRule = Literal["ignored", "measured"]
 AlphaPeriod = Literal["look", "quarter", "year"]
 USUAL_ALPHA = 0.025
 _MOST_ALPHA = 0.25
+_MOST_BLOCKS = 2_000
 _LEAST_BLOCKS = 5  # fewer have no serial correlation that could be measured
 
 
@@ -83,7 +85,7 @@ class Gate:
             raise DefinitionError(f"gate: alpha={self.alpha!r} must be above 0 and at most {_MOST_ALPHA}, such as 0.05")
         self._check_floors()
         self._check_blocks()
-        if self.margin < 0 or (self.rule == "not_worse" and self.margin == 0):
+        if not 0 <= self.margin < math.inf or (self.rule == "not_worse" and self.margin == 0):
             given = f"margin={self.margin!r} with rule={self.rule!r}"
             raise DefinitionError(f"gate: {given}; give at least 0, and above 0 for not_worse")
 
@@ -110,6 +112,12 @@ class Gate:
         if block_us <= 0 or (block_us % DAY_US and DAY_US % block_us):
             message = (
                 f"gate: block={self.block!r}; give whole days, such as '1d', or a time that divides a day, such as '1h'"
+            )
+            raise DefinitionError(message)
+        if holdout_us > _MOST_BLOCKS * block_us:
+            message = (
+                f"gate: holdout={self.holdout!r} has {holdout_us // block_us:,} blocks of {self.block!r}; "
+                f"give at most {_MOST_BLOCKS:,}, as the memory of a gate grows with their square"
             )
             raise DefinitionError(message)
         least = self.floors.blocks

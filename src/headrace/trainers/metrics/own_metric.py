@@ -41,14 +41,16 @@ class ResampledRows(Statistic):
             raise ValueError("a metric of one's own knows no sample weights: give each row the weight 1")
         super().__init__(len(rows.blocks))
         self._rows, self._function = rows, function
+        whole = rows.truth.dtype.kind in "biu"  # a sum or a product of the bytes that labels are kept in would overflow
+        self._truth = rows.truth.astype(np.int64) if whole else rows.truth
 
     def value(self, weights: Floats) -> Floats:
         """Return what the function says of the rows of each draw. The weights are whole numbers."""
         return np.array([self._of(each) for each in weights], np.float64)
 
     def _of(self, weights: Floats) -> float:
-        chosen = np.repeat(np.arange(len(self._rows.truth)), weights[self._rows.index].astype(np.int64))
-        return float(self._function(self._rows.truth[chosen], self._rows.prediction[chosen]))
+        chosen = np.repeat(np.arange(len(self._truth)), weights[self._rows.index].astype(np.int64))
+        return float(self._function(self._truth[chosen], self._rows.prediction[chosen]))
 
 
 def own_metric(function: MetricFunction, *, higher_is_better: bool, name: str | None = None) -> OwnMetric:

@@ -15,7 +15,7 @@ from msgspec import UNSET
 from headrace.base.failpoints import failpoint
 from headrace.base.redaction import without_secrets
 from headrace.bus.control_topics import ControlTopics
-from headrace.errors import UnavailableError
+from headrace.errors import TerminalError, UnavailableError
 from headrace.models.model_event_log import FoldedEvents, ModelEventLog
 from headrace.trainers.data.exclusions import Exclusions, MemoryExclusions, excluded_spans
 from headrace.trainers.data.model_log import ModelLog
@@ -205,7 +205,12 @@ class TriggerConsumer:
         self._backoff.worked(model.name)
         self._failing_since_us.pop(model.name, None)
         if found.base is state and self._owns(model.name):  # else a run has ended meanwhile: the next tick judges anew
-            self._decided(model.name, found)
+            try:
+                self._decided(model.name, found)
+            except TerminalError as error:  # such as a record that is larger than Kafka takes
+                self._failed(model.name, task.t_us, error)
+                if found.wish is not None:
+                    self._wishes[model.name].popleft()
 
     def _judged(self, model: Model, state: TriggerState, published: ModelState, task: _Task) -> _Evaluated:
         """Measure and judge. It runs in a thread of its own, and changes nothing."""

@@ -7,11 +7,14 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from headrace.base.redaction import shortened
 from headrace.base.times import Instant
 from headrace.bus import message
 
 FORMAT = 1
 OperatorAction = Literal["train", "reset", "cancel"]
+_LONGEST_REASON, _LONGEST_NAME = 2_000, 200
+"""The characters that are kept: the answer repeats them, and Kafka takes no more than a megabyte."""
 
 
 class OperatorRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +40,12 @@ class OperatorRequest(msgspec.Struct, frozen=True, kw_only=True):
         """The name of the person who asks, and the reason."""
         return f"{self.by}: {self.reason}" if self.reason else self.by
 
+    def bounded(self) -> OperatorRequest:
+        """The request with a reason and a name that are not too long."""
+        reason, by = shortened(self.reason, _LONGEST_REASON), shortened(self.by, _LONGEST_NAME)
+        return msgspec.structs.replace(self, reason=reason, by=by)
+
 
 def decode(data: bytes | None) -> OperatorRequest:
     """Return the request in these bytes. Raises CodecError, and NewerFormatError for one of a later release."""
-    return message.decode(data, OperatorRequest, FORMAT, "an operator's request")
+    return message.decode(data, OperatorRequest, FORMAT, "an operator's request").bounded()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -161,11 +162,14 @@ def own_event_ref(model: Model, rule: OwnEventRule) -> OwnEventRef:
     return OwnEventRef(rule=rule, topic=model.requests.topic, views=[view.name for view in model.own_views])
 
 
+_LONGEST_NAME = 200  # of a metric; MLflow takes 250 characters
+
+
 def metrics(report: GateReport) -> dict[str, float]:
-    """Return the gate's numbers under flat names."""
+    """Return the gate's numbers under names that MLflow takes."""
     found: dict[str, float] = {}
     for name, compared in report.metrics.items():
-        slug = name.replace(" ", "_").replace("'", "")
+        slug = re.sub(r"[^\w.-]+", "_", name.replace("'", "")).strip("_")[:_LONGEST_NAME]
         found |= {
             f"{slug}_challenger": compared.challenger,
             f"{slug}_champion": compared.champion,

@@ -151,24 +151,24 @@ class TrainingRunner:
             return self._attempt(request, timer)
         except UnavailableError:
             raise
-        except Exception as error:  # the next request does not depend on it
+        except (Exception, SystemExit) as error:  # the next request does not depend on it
             logger.exception("run failed", request=request.request_id)
+            reason = without_secrets(f"{type(error).__name__}: {error}", _LONGEST_REASON)
             published = self._publisher.state().request(request.request_id)  # it may have failed after it was published
             if published is not None:
-                return self._ended(request, timer, "published", f"published, then {error}", event=published)
-            reason = without_secrets(f"{type(error).__name__}: {error}", _LONGEST_REASON)
+                return self._ended(request, timer, "published", f"published, then {reason}", event=published)
             self._record_failure(request, reason)
             return self._ended(request, timer, "failed", reason)
 
     def _record_failure(self, request: RetrainRequest, reason: str) -> None:
-        """Keep the failed run in the registry. If that is away, the end of the run on the bus is all that is kept."""
+        """Keep the failed run in the registry. If that fails, only the end of the run on the bus is kept."""
         params = {"rule": request.rule}
         run = FailedRun(
             self._model.name, request.request_id, reason, request.t_us, params=params, log=self._log_of(request)
         )
         try:
             self._registry.record_failure(run)
-        except UnavailableError as error:
+        except Exception as error:  # noqa: BLE001 - otherwise it would end the trainer, again after each restart
             logger.warning("a failed run is not in the registry", request=request.request_id, error=str(error))
 
     def _log_of(self, request: RetrainRequest) -> bytes | None:
