@@ -17,6 +17,7 @@ from headrace.models.model_events import Published
 from tests.support.crash.faults import named_steps_of_trainers
 from tests.support.crash.trained_models import WAVES, trained_models
 from tests.support.crash.trainer_lane import TrainerLane
+from tests.support.example_budget import soaking
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ RUN_STEPS = [
     "before-training-set", "after-training-set", "after-fit", "after-gate", "after-refit", "before-version",
     "after-version", "after-register", "after-publish", "after-alias", "after-answer",
 ]  # fmt: skip
-LANES, MODELS, AT_LEAST = 4, 6, 50
+LANES, MODELS = (4 if soaking() else 1), 6
 
 
 def test_every_named_step_of_a_trainer_is_one_to_die_at() -> None:
@@ -60,15 +61,14 @@ def lanes(services: LocalServices, namespace: str, tmp_path: Path) -> Iterator[l
 
 
 @pytest.mark.timeout(900)
-def test_50_trainers_killed_at_any_step_publish_one_version_for_each_request(lanes: list[TrainerLane]) -> None:
+def test_trainers_killed_at_any_step_publish_one_version_for_each_request(lanes: list[TrainerLane]) -> None:
     with ThreadPoolExecutor(LANES) as threads:
         for played in [threads.submit(lane.play) for lane in lanes]:
             played.result()
     deaths: Counter[str] = sum((lane.deaths for lane in lanes), Counter())
     for lane in lanes:
         check(lane)
-    assert deaths.total() >= AT_LEAST
-    assert all(deaths[step] >= 3 for step in (*DECISION_STEPS, *RUN_STEPS)), deaths
+    assert all(deaths[step] >= LANES for step in (*DECISION_STEPS, *RUN_STEPS)), deaths
 
 
 def check(lane: TrainerLane) -> None:

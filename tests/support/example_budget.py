@@ -7,6 +7,11 @@ from hypothesis import settings
 SOAK = "soak"
 
 
+def soaking() -> bool:
+    """Whether ``--hypothesis-profile=soak`` was given."""
+    return settings.get_current_profile_name() == SOAK
+
+
 def examples(usual: int) -> int:
     """So many usually; ``--hypothesis-profile=soak`` asks for more."""
-    return max(usual, settings.default.max_examples) if settings.get_current_profile_name() == SOAK else usual  # type: ignore[union-attr]
+    return max(usual, settings.default.max_examples) if soaking() else usual  # type: ignore[union-attr]

@@ -27,6 +27,7 @@ def passes(differences: np.ndarray) -> bool:
     return bool(found.enough and differences.mean() > half)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("blocks", [14, 28])
 @pytest.mark.parametrize("phi", [0.0, 0.3, 0.5, 0.8])
 def test_blocks_without_a_gain_pass_in_at_most_5_of_100_looks_at_any_correlation(blocks: int, phi: float) -> None:
