@@ -63,7 +63,7 @@ class MlflowServer:
         command += ["--artifacts-destination", str(self._folder / "artifacts")]
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log, start_new_session=True)
-        until(self._answers, 120, (self._folder / "server.log").read_text)
+        until(self._answers, 240, (self._folder / "server.log").read_text)
 
     def kill(self) -> None:
         """Kill the process and its children."""

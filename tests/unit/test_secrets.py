@@ -141,6 +141,22 @@ def test_any_password_in_a_longer_text_is_hidden(password: str) -> None:
 # -- objects, settings and their errors --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("said", "hidden"),
+    [
+        ("host=db password=hunter2 dbname=x", "host=db password=*** dbname=x"),
+        ("{'aws_secret_access_key': 'AbC/123+x'}", "{'aws_secret_access_key': '***'}"),
+        ("Authorization: Bearer abc.def.ghi", "Authorization: Bearer ***"),
+        ("GET /x?api_key=abcdef&n=1", "GET /x?api_key=***&n=1"),
+        ("PUT /y?sig=a%2Fbc%3D&se=2030", "PUT /y?sig=***&se=2030"),
+        ("unexpected token: ',' at 3; a secret is missing", "unexpected token: ',' at 3; a secret is missing"),
+    ],
+)
+def test_a_secret_with_a_name_is_hidden_in_the_text_of_an_error(said: str, hidden: str) -> None:
+    assert without_secrets(said, 500) == hidden
+    assert without_secrets(hidden, 500) == hidden
+
+
 def test_no_object_of_the_settings_shows_a_secret(tmp_path: Path) -> None:
     settings = load_settings(environ=ENVIRONMENT, folder=tmp_path)
     worker = WorkerConfig("kafka:9092", settings.redis_url or "", settings.event_log, "data")

@@ -9,6 +9,12 @@ from urllib.parse import SplitResult, unquote_plus, urlsplit
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SECRET = re.compile(r"password|passwd|username|secret|token", re.IGNORECASE)
 _HIDDEN = "***"
+_NAMED = re.compile(
+    r"""\b(\w{0,40}(?:password|passwd|secret|api_?key|access_?key|signature)\w{0,40}["']?\s?[=:]\s?["']?|"""
+    r"""\w{0,40}(?:token|sig)["']?=["']?|(?:bearer|basic)\s)([^\s"'&,;)]{4,})""",
+    re.IGNORECASE,
+)
+"""A name with its value, as in ``password=hunter2``, or the credentials of a header. The value has four characters."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}://\S+")  # an endless scheme would take quadratic time
 
 
@@ -64,17 +70,22 @@ def redacted(address: str) -> str:
 
 
 def without_secrets(value: Any, longest: int) -> Any:
-    """Return a value for the log: no text in it has a URL with a secret, or more than about ``longest`` characters.
+    """Return a value for the log: no text in it has a secret, or more than about ``longest`` characters.
+
+    Secrets are found in URLs, and after names such as ``password=`` and ``Bearer``.
 
     Lists, tuples and dictionaries are searched. Other objects are returned as they are.
 
     >>> without_secrets({"error": "redis://:hunter2@db:6379/0 is away", "rows": 3}, 100)
     {'error': 'redis://:***@db:6379/0 is away', 'rows': 3}
+    >>> without_secrets("connection failed: host=db password=hunter2", 100)
+    'connection failed: host=db password=***'
     """
     match value:
         case str():
             text = shortened(revealed(value), 4 * longest)  # what is hidden first is never cut in two
-            return shortened(_URL.sub(lambda found: redacted(found[0]), text), longest)
+            text = _URL.sub(lambda found: redacted(found[0]), text)
+            return shortened(_NAMED.sub(rf"\1{_HIDDEN}", text), longest)
         case dict():
             return {key: without_secrets(part, longest) for key, part in value.items()}
         case list() | tuple():

@@ -23,7 +23,7 @@ from headrace.app.terminal.options import (
     settings_from,
     with_zone,
 )
-from headrace.app.terminal.tables import print_details, print_json, print_list, print_rows
+from headrace.app.terminal.tables import harmless, print_details, print_json, print_list, print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -313,5 +313,5 @@ def _intervene(
         if json:
             print_json(model_versions.describe_intervention(after, event))
         else:
-            typer.echo(model_versions.tell_intervention(after, event))
+            typer.echo(harmless(model_versions.tell_intervention(after, event)))
         mend_if_reachable(settings, lambda: states()[name], name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
-from headrace.app.terminal.tables import print_json
+from headrace.app.terminal.tables import harmless, print_json
 
 if TYPE_CHECKING:
     from headrace.trainers.runs.messages import DecisionRecord
@@ -50,14 +50,14 @@ def train(
         answer = operators.answered(servers, settings.topics, request)
         run = answer.state.request if answer.decision is not None and answer.decision.fired else None
         if not json:
-            typer.echo(_told(answer, run))
+            typer.echo(harmless(_told(answer, run)))
         end = operators.wait_for_end(servers, settings.topics, run) if run is not None and wait else None
     if json:
         ended = {} if end is None else {"outcome": end.outcome, "version": end.version, "result": end.reason}
         print_json({"asked": run is not None, "request": answer.state.request, "reason": answer.reason, **ended})
     elif end is not None:
         version = "" if end.version is None else f", version {end.version}"
-        typer.echo(f"{end.outcome}{version}: {end.reason}")
+        typer.echo(harmless(f"{end.outcome}{version}: {end.reason}"))
     if run is None or (end is not None and end.outcome == "failed"):
         raise typer.Exit(_REFUSED)
 

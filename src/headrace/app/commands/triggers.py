@@ -8,7 +8,7 @@ import typer
 
 from headrace.app.processes.connections import kafka_for_command
 from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
-from headrace.app.terminal.tables import print_details, print_json, print_list, print_rows
+from headrace.app.terminal.tables import harmless, print_details, print_json, print_list, print_rows
 
 if TYPE_CHECKING:
     from headrace.app.project.settings import Settings
@@ -122,7 +122,7 @@ def reset(
     if json:
         print_json({"model": model, "reason": answer.reason})
     else:
-        typer.echo(f"the triggers of {model} are free: {answer.reason}")
+        typer.echo(harmless(f"the triggers of {model} are free: {answer.reason}"))
 
 
 def _model(settings: Settings, name: str) -> Model:

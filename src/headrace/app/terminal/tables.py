@@ -73,7 +73,16 @@ def _word(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return "-" if value is None else str(value)
+    return "-" if value is None else harmless(str(value))
+
+
+def harmless(text: str) -> str:
+    """Return a text without characters that control a terminal: they are written as escapes. Lines stay lines.
+
+    >>> print(harmless(f"worse {chr(27)}[2J than before").isprintable())
+    True
+    """
+    return "".join(each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text)
 
 
 def _print(table: Table) -> None:
