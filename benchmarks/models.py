@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime  # noqa: TC003 - the fields of an event are read at run time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,7 +16,6 @@ import psutil
 from headrace import (
     Count,
     Entity,
-    Event,
     EventProducer,
     FeatureService,
     FeatureView,
@@ -32,14 +30,10 @@ from headrace import (
 )
 from headrace.base.times import utc_datetime
 from headrace.bus.control_topics import ControlTopics
-from headrace.bus.event import encode
-from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.bus.tail import TopicTail
 from headrace.event_log.event_log import EventLog
-from headrace.event_log.log_writer import LogWriter
 from headrace.models.model_event_log import MemoryModelEventLog
 from headrace.models.predictions import predictions_of, vectors_of
-from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 from headrace.trainers.process.ended_runs import EndedRuns
 from headrace.trainers.process.last_decisions import last_decisions
 from headrace.trainers.process.trainer import make_topics
@@ -47,6 +41,7 @@ from headrace.trainers.process.trigger_consumer import TriggerConsumer
 from headrace.trainers.runs.messages import DecisionRecord, RunEnded
 from headrace.trainers.triggers.trigger_state import Baseline, TriggerState
 
+from .requests import Asked, Came, append
 from .results import median
 from .rig import console
 
@@ -62,22 +57,6 @@ DAY_US, MINUTE_US = 86_400_000_000, 60_000_000
 START_US = 20_000 * DAY_US
 NOW_US = START_US + (DAYS - 1) * DAY_US
 YEAR_HOURS, RUNS_A_YEAR = 365 * 24, 52
-
-
-class Asked(Event):
-    """A request."""
-
-    id: int
-    at: datetime
-    amount: float
-
-
-class Came(Event):
-    """Its label."""
-
-    id: int
-    at: datetime
-    bad: bool
 
 
 def never(*_: object) -> None:
@@ -130,7 +109,6 @@ def run(rig: Rig, options: Options) -> dict[str, Any]:
 def write(log: EventLog, of: Sequence[Model]) -> None:
     """Requests, and a label half a day later."""
     rng = np.random.default_rng(5)
-    source = SourcePartition(0, bytes([7]) * 16)
     for stream in (vectors_of("headrace"), predictions_of("headrace")):
         log.create(stream)
     for model in of:
@@ -138,11 +116,7 @@ def write(log: EventLog, of: Sequence[Model]) -> None:
         bought = [Asked(n, utc_datetime(at), float(rng.normal())) for n, at in enumerate(times)]
         labels = [Came(n, utc_datetime(at + DAY_US // 2), bool(rng.random() < 0.3)) for n, at in enumerate(times)]  # noqa: PLR2004
         for stream, rows, late in ((model.requests, bought, 0), (model.label.stream, labels, DAY_US // 2)):
-            records = PartitionRecords(
-                np.arange(len(rows)), np.array(times) + late, [None] * len(rows), [encode(row) for row in rows]
-            )
-            frame = RecordJudge(stream).rows(source.topic_id, source.partition, records, NO_CLOCK)
-            LogWriter(log, stream).append(frame, {source: None}, {source: len(rows)})
+            append(log, stream, rows, [at + late for at in times])
 
 
 def tick(folder: str, count: int, step_us: int) -> dict[str, Any]:

@@ -9,33 +9,29 @@ import time
 import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime  # noqa: TC003 - the fields of an event are read at run time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from headrace import Count, Entity, Event, FeatureService, FeatureView, Gate, Label, Model, Stream, col, volume
+from headrace import Count, Entity, FeatureService, FeatureView, Gate, Label, Model, Stream, col, volume
 from headrace.base.times import utc_datetime
 from headrace.bus.control import Tick
 from headrace.bus.control_topics import ControlTopics
-from headrace.bus.event import encode
 from headrace.bus.producer import EventProducer
-from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import TopicPlan, ensure_topics
 from headrace.event_log.event_log import EventLog
-from headrace.event_log.log_writer import LogWriter
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.models.predictions import Prediction, predictions_of, vectors_of
 from headrace.serving import Predictor, ServerAddresses
-from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 from headrace.streams.worker import publish_definitions
 from headrace.trainers.process.trainer import RegistryPlace, TrainerConfig, make_topics, run_trainer
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded
 from headrace.trainers.runs.operator_requests import OperatorRequest
 
+from .requests import Asked, Came, append
 from .rig import Child, console
 
 if TYPE_CHECKING:
@@ -54,22 +50,6 @@ PATIENCE_S, PAUSE_S = 240.0, 1.0
 NEVER = 1_000_000_000
 NOT_COUNTED = ("fit", "refit")
 STEPS = ("training_set", "gate", "register", "publish")
-
-
-class Asked(Event):
-    """A request."""
-
-    id: int
-    at: datetime
-    amount: float
-
-
-class Came(Event):
-    """Its label."""
-
-    id: int
-    at: datetime
-    bad: bool
 
 
 asked = Stream("swap.asked", Asked, event_time="at")
@@ -324,14 +304,6 @@ def answers(model: str, rows: Sequence[Asked], times: Sequence[int]) -> list[Pre
                 )
             )
     return found
-
-
-def append(log: EventLog, stream: Stream, rows: Sequence[Event], times: Sequence[int]) -> None:
-    """Append events to the log, each available at its own time."""
-    source = SourcePartition(0, bytes([7]) * 16)
-    records = PartitionRecords(np.arange(len(rows)), np.array(times), [None] * len(rows), [encode(row) for row in rows])
-    frame = RecordJudge(stream).rows(source.topic_id, source.partition, records, NO_CLOCK)
-    LogWriter(log, stream).append(frame, {source: None}, {source: len(rows)})
 
 
 def main(task: TrainerTask) -> None:

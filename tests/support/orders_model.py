@@ -146,20 +146,23 @@ def vector(order: Order, served: float) -> ServedVector:
 def predictions(orders_: Sequence[Order], version: int, *, seed: int) -> list[Prediction]:
     """Answers of a version that knows little."""
     noise = np.random.default_rng(seed).normal(size=len(orders_))
-    return [
-        Prediction(
-            prediction_id=f"{order.order_id}-{version}",
-            vector_id=str(order.order_id),
-            model=model.name,
-            version=version,
-            role="live",
-            key=str(order.order_id),
-            requested_at=order.ordered_at,
-            served_at=order.ordered_at,
-            score=float(1 / (1 + np.exp(-0.1 * order.amount - each))),
-        )
-        for order, each in zip(orders_, noise, strict=True)
-    ]
+    scores = [float(1 / (1 + np.exp(-0.1 * order.amount - each))) for order, each in zip(orders_, noise, strict=True)]
+    return [answer(order, version, score) for order, score in zip(orders_, scores, strict=True)]
+
+
+def answer(order: Order, version: int, score: float, *, of: str = model.name) -> Prediction:
+    """The live answer of a version of the model ``of`` to an order."""
+    return Prediction(
+        prediction_id=f"{order.order_id}-{version}" if of == model.name else f"{of}-{order.order_id}-{version}",
+        vector_id=str(order.order_id),
+        model=of,
+        version=version,
+        role="live",
+        key=str(order.order_id),
+        requested_at=order.ordered_at,
+        served_at=order.ordered_at,
+        score=score,
+    )
 
 
 def request(name: str, t_us: int) -> RetrainRequest:

@@ -13,11 +13,9 @@ import pytest
 from msgspec import UNSET
 
 from headrace.errors import BusUnavailableError, TerminalError, UnavailableError
-from headrace.trainers.process.evaluations import Backoff
 from headrace.trainers.process.trigger_consumer import HeardRequest, TriggerConsumer, TriggerOptions
 from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded, decode
 from headrace.trainers.runs.operator_requests import OperatorAction, OperatorRequest
-from headrace.trainers.runs.operator_requests import decode as decode_operator
 from headrace.trainers.triggers.trigger_rule import RuleInputs, RuleVerdict
 from headrace.trainers.triggers.trigger_specs import TriggerSpec
 from headrace.trainers.triggers.trigger_state import Baseline, RunOutcome, TriggerState
@@ -340,17 +338,6 @@ def test_a_decision_that_began_before_a_run_ended_is_made_anew(shop: Shop) -> No
     assert all(record.state.baseline is not None for record in sent.records())
 
 
-def test_each_error_doubles_the_ticks_until_the_next_try() -> None:
-    backoff, tried = Backoff(), []
-    for tick in range(70):
-        if not backoff.holds("m"):
-            tried.append(tick)
-            backoff.failed("m")
-    assert tried == [0, 1, 3, 7, 15, 31, 63]
-    backoff.worked("m")
-    assert not backoff.holds("m")
-
-
 def test_a_decision_is_written_when_it_says_something_new_and_once_an_hour(shop: Shop) -> None:
     seen: list[int] = []
     triggers, sent = consumer(shop, model, report=lambda record: seen.append(record.t_us))
@@ -400,10 +387,3 @@ def test_a_decision_that_cannot_be_sent_holds_up_no_other_model(shop: Shop) -> N
         triggers.tick(day(31) + at * MINUTE)
     assert "cannot be produced" in sent.records(model.name)[0].reason
     assert {record.kind for record in sent.records("other")} == {"evaluated"}
-
-
-def test_a_long_reason_of_an_operator_is_shortened_when_it_is_read() -> None:
-    said = msgspec.structs.replace(wish(0).request, reason="x" * 1_000_000, by="y" * 1_000_000)
-    read = decode_operator(msgspec.json.encode(said))
-    assert (len(read.reason) < 2_100, len(read.by) < 300) == (True, True)
-    assert "characters are left out" in read.reason

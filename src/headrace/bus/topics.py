@@ -82,12 +82,9 @@ def ensure_topics(bootstrap_servers: str, plans: Iterable[TopicPlan], *, timeout
     for name, future in client.create_topics(new, operation_timeout=timeout_s).items():
         try:
             future.result(timeout_s)
-        except TimeoutError as error:
-            raise _unanswered(f"topic {name!r} cannot be made at {bootstrap_servers}", error) from error
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                message = f"topic {name!r} cannot be made at {bootstrap_servers}: {error}"
-                raise BusUnavailableError(message) from error
+        except (KafkaException, TimeoutError) as error:
+            if _code(error) != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise _unanswered(f"topic {name!r} cannot be made at {bootstrap_servers}", error) from error
     while unknown := {topic.topic for topic in new} - _known_topics(client, timeout_s):
         if time.monotonic() > deadline:
             message = f"{bootstrap_servers} does not know {sorted(unknown)} {timeout_s:.0f} s after it made them"
@@ -106,8 +103,7 @@ def grow_topic(bootstrap_servers: str, topic: str, partitions: int, *, timeout_s
     try:
         client.create_partitions([NewPartitions(topic, partitions)])[topic].result(timeout_s)
     except (KafkaException, TimeoutError) as error:
-        # Another process may have grown it.
-        if not isinstance(error, KafkaException) or error.args[0].code() != KafkaError.INVALID_PARTITIONS:
+        if _code(error) != KafkaError.INVALID_PARTITIONS:  # another process has grown it
             raise _unanswered(f"topic {topic!r} cannot be given {partitions} partitions", error) from error
 
 
@@ -210,14 +206,20 @@ def retained_offsets(client: AdminClient, topic: str, partition: int, *, timeout
 
 
 def _unanswered(what: str, error: Exception) -> BusUnavailableError:
-    """Return headrace's error for an error of Kafka."""
-    from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415
+    """Return headrace's error for an error of Kafka, or for none of its answers in time."""
+    from confluent_kafka import KafkaError  # noqa: PLC0415
 
     names = ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "_NOENT")  # the last: no leader is known
     unknown = [getattr(KafkaError, name) for name in names]
-    known = not (isinstance(error, KafkaException) and error.args[0].code() in unknown)
     said = str(error) or "no answer in time; is the broker up and the address right?"
-    return (BusUnavailableError if known else TopicUnknownError)(f"{what}: {said}")
+    return (TopicUnknownError if _code(error) in unknown else BusUnavailableError)(f"{what}: {said}")
+
+
+def _code(error: Exception) -> int | None:
+    """Return the code of an error of Kafka; None for another error."""
+    from confluent_kafka import KafkaException  # noqa: PLC0415
+
+    return error.args[0].code() if isinstance(error, KafkaException) else None
 
 
 def _bytes(topic_id: Any) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headrace.app.doctor.finding import Finding, error, ok, warning
 from headrace.base.times import SECOND, utc_datetime
@@ -19,6 +19,7 @@ from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
 
     from confluent_kafka import Message
     from confluent_kafka.admin import AdminClient
@@ -151,36 +152,35 @@ class _Trainers:
 
     def done(self, partitions: Collection[int]) -> dict[int, int]:
         """Return for each partition the offset below which requests were answered or left out; 0 if it is not known."""
-        from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+        from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 
         places = [TopicPartition(self._topic, partition) for partition in sorted(partitions)]
         asked = self._client.list_consumer_group_offsets(
             [ConsumerGroupTopicPartitions(self._group, places)], request_timeout=_TIMEOUT_S
         )
-        try:
-            found = asked[self._group].result(_TIMEOUT_S).topic_partitions
-        except KafkaException:  # no trainer has ever joined
-            return {}
-        except TimeoutError as error:
-            raise BusUnavailableError(f"the offsets of group {self._group!r} are not known: {error}") from error
-        return {place.partition: max(int(place.offset), 0) for place in found}
+        found = self._answer("offsets", asked)
+        return {} if found is None else {each.partition: max(int(each.offset), 0) for each in found.topic_partitions}
 
     def names(self) -> dict[int, list[str]]:
         """Return the trainers of each partition of requests: at most one, unless it changes hands."""
-        from confluent_kafka import KafkaException
-
         found: dict[int, list[str]] = {}
         asked = self._client.describe_consumer_groups([self._group], request_timeout=_TIMEOUT_S)
-        try:
-            members = asked[self._group].result(_TIMEOUT_S).members
-        except KafkaException:  # no trainer has ever joined
-            return {}
-        except TimeoutError as error:
-            raise BusUnavailableError(f"the members of group {self._group!r} are not known: {error}") from error
-        for each in members:
+        group = self._answer("members", asked)
+        for each in [] if group is None else group.members:
             for partition in self._partitions_of(each):
                 found.setdefault(partition, []).append(f"{each.client_id} at {each.host.lstrip('/')}")
         return {partition: sorted(names) for partition, names in found.items()}
+
+    def _answer(self, what: str, asked: Mapping[str, Future[Any]]) -> Any:
+        """Return what Kafka says of the group; None if no trainer has ever joined it."""
+        from confluent_kafka import KafkaException
+
+        try:
+            return asked[self._group].result(_TIMEOUT_S)
+        except KafkaException:
+            return None
+        except TimeoutError as error:
+            raise BusUnavailableError(f"the {what} of group {self._group!r} are not known: {error}") from error
 
     def _partitions_of(self, member: object) -> list[int]:
         places = getattr(getattr(member, "assignment", None), "topic_partitions", None) or []

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
 DRAWS = 2_000
 _TAIL = 0.025
 _Z = 1.959963984540054
-_STEPS = 80
 
 
 @dataclass(frozen=True)
@@ -119,23 +116,8 @@ def _t(freedom: int) -> float:
     return z + first / freedom + second / freedom**2 + third / freedom**3
 
 
-@cache
 def t_quantile(tail: float, freedom: int) -> float:
-    """Return the value that Student's t exceeds with the chance ``tail``, which is above 0 and at most 0.5."""
-    low, high = 0.0, math.pi / 2
-    for _ in range(_STEPS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _upper_tail(middle, freedom) > tail else (low, middle)
-    return math.sqrt(freedom) * math.tan(low)
+    """Return the value that Student's t exceeds with the chance ``tail``."""
+    from scipy.special import stdtrit  # noqa: PLC0415 - an application that reads definitions does not need it
 
-
-def _upper_tail(angle: float, freedom: int) -> float:
-    """The chance of a value above √freedom · tan(angle); see Abramowitz and Stegun, 26.7.3 and 26.7.4."""
-    sine, cosine = math.sin(angle), math.cos(angle)
-    odd = freedom % 2
-    term, total = cosine if odd else 1.0, 0.0
-    for k in range(1 + odd, freedom, 2):
-        total += term
-        term *= k / (k + 1) * cosine**2
-    inside = (angle + sine * total) * 2 / math.pi if odd else sine * total
-    return (1 - inside) / 2
+    return -float(stdtrit(freedom, tail))
