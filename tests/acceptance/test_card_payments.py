@@ -209,7 +209,7 @@ def test_version_1_is_published_and_a_challenger_that_learnt_nothing_is_refused(
     scene.logged(predictions)
     worse = replace(model, train=fit_on_shuffled_labels)
     assert first.holdout_days is not None
-    options = RunOptions(looks=[first.holdout_days], trusted=TRUSTED)
+    options = RunOptions(ended=lambda: [first], trusted=TRUSTED)
     trainer = TrainingRunner(worse, scene.log, model_events, registry, pool, options=options)
     second = trainer.run(request(scene, "volume", SECOND))
     check_refused(second)

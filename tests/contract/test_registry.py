@@ -48,6 +48,14 @@ def test_recording_a_request_again_changes_nothing(registry: Registry) -> None:
     assert registry.record(replace(PASSED, request_id="delay-3")).version == 2
 
 
+def test_a_request_that_was_refused_stays_refused(registry: Registry) -> None:
+    """Its trainer died, and the run that took it again passed."""
+    refused = registry.record(REFUSED)
+    passed = replace(REFUSED, gate=PASSED.gate, model=PASSED.model)
+    assert registry.record(passed) == refused == registry.find("delay", "delay-2")
+    assert json.loads(registry.read(refused.gate_uri)) == {"verdict": "refused"}
+
+
 def test_models_count_their_own_versions(registry: Registry) -> None:
     registry.record(PASSED)
     assert registry.record(replace(PASSED, name="fraud")).version == 1
@@ -78,8 +86,6 @@ def test_mlflow_shows_a_failed_run_with_all_that_explains_it(tmp_path: Path) -> 
     assert (run.info.status, run.info.run_name, run.info.end_time) == ("FINISHED", "delay-2", 1_360_000_060_000)
     assert (run.data.params, run.data.metrics) == ({"max_iter": "200"}, {"auc": 0.74})
     assert run.data.tags["code"] == "git:0123abc"
-    folder = artifact.fetch(kept.manifest_uri.replace("manifest.json", "gate.json"))
-    assert json.loads(folder) == {"verdict": "refused"}
     challenger = artifact.fetch(kept.manifest_uri.replace("manifest.json", "challenger.skops"))
     assert challenger == ESTIMATOR.data
 

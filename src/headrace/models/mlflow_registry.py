@@ -5,7 +5,6 @@ MLflow is imported when the first registry is made, not with this module: it tak
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
@@ -233,6 +232,7 @@ class MlflowRegistry:
             artifact_uri=f"{folder}/{MODEL_FILE}" if versions else None,
             manifest_uri=f"{folder}/{MANIFEST_FILE}",
             manifest_hash=run.data.tags[_MANIFEST_HASH],
+            gate_uri=f"{folder}/{GATE_FILE}",
         )
 
     @contextmanager
@@ -270,7 +270,7 @@ def _is_away(error: Exception) -> bool:
 def _files(run: RunRecord) -> Mapping[str, bytes]:
     files = {
         MANIFEST_FILE: manifest.encode(run.manifest),
-        GATE_FILE: json.dumps(run.gate, indent=2, sort_keys=True, allow_nan=False).encode(),
+        GATE_FILE: run.gate_json(),
     }
     if run.challenger is not None:
         files[CHALLENGER_FILE] = run.challenger.data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -44,6 +45,10 @@ class RunRecord:
     tags: Mapping[str, str] = field(default_factory=dict)
     log: bytes | None = None
 
+    def gate_json(self) -> bytes:
+        """The gate's report as it is kept. Raises ValueError for a number that is NaN or infinite."""
+        return json.dumps(self.gate, indent=2, sort_keys=True, allow_nan=False).encode()
+
 
 @dataclass(frozen=True)
 class FailedRun:
@@ -68,6 +73,7 @@ class Registration:
     artifact_uri: str | None
     manifest_uri: str
     manifest_hash: str
+    gate_uri: str
 
 
 class Registry(Protocol):
@@ -79,7 +85,8 @@ class Registry(Protocol):
     def record(self, run: RunRecord) -> Registration:
         """Keep a run and, if it passed, give it a version.
 
-        A request id that is known already changes nothing: the registration of the first run is returned.
+        A request id that is known already changes nothing: the registration of the first run is returned. So a request
+        that was refused has no version, whatever a second run of it is recorded with.
         """
         ...
 
@@ -138,12 +145,14 @@ class MemoryRegistry:
             artifact_uri=None,
             manifest_uri=(folder / MANIFEST_FILE).resolve().as_uri(),
             manifest_hash=hash_of(run.manifest),
+            gate_uri=(folder / GATE_FILE).resolve().as_uri(),
         )
         if run.model is not None:
             uri = artifact.store(run.model, folder / MODEL_FILE)
             registration = replace(registration, version=self._next_version(run.name), artifact_uri=uri)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MANIFEST_FILE).write_bytes(encode(run.manifest))
+        (folder / GATE_FILE).write_bytes(run.gate_json())
         self._runs[run.name, run.request_id] = registration
         return registration
 

@@ -234,7 +234,7 @@ class Trainer:
                 model_events,
                 registry,
                 pool,
-                options=replace(config.options, looks=self._looks(model.name), clock=clock),
+                options=replace(config.options, ended=self._runs.known, clock=clock),
                 exclusions=exclusions,
             )
             for model in self._models
@@ -253,10 +253,6 @@ class Trainer:
         log = KafkaModelEventLog(config.bootstrap_servers, config.topics.models, signing=config.signing)
         aliases = ChampionAliases(log, self._made_registry, [model.name for model in self._models])
         return BackgroundLoop("champion aliases", lambda: aliases.mend("1s"))
-
-    def _looks(self, model: str) -> list[tuple[int, int]]:
-        """The holdout days that earlier runs of the model have looked at."""
-        return [run.holdout_days for run in self._runs.known() if run.model == model and run.holdout_days]
 
     def loop(self) -> RunnerLoop:
         """Make the loop that answers retrain requests."""

@@ -27,6 +27,9 @@ FORMAT = 1
 ALWAYS_SHOWN = ("auc", "logloss")
 """The metrics that a report has beside the one that decides."""
 
+NO_CHANCE = "the gate has looked at these days before: no chance of a false pass is left"
+"""Why a look that may cost nothing is postponed."""
+
 GateVerdict = Literal["passed", "refused", "postponed"]
 
 
@@ -219,7 +222,7 @@ def _too_alike(gain: Gain, gate: Gate) -> _Decided | None:
 
 def _bound_decides(found: MetricComparison, name: str, need: float, bound: float, alpha: float) -> _Decided:
     if alpha <= 0:
-        return _Decided("postponed", "the gate has looked at these days before: no chance of a false pass is left")
+        return _Decided("postponed", NO_CHANCE)
     passed = bound > need
     which = "" if alpha == USUAL_ALPHA else f" for a chance of {alpha:.2%} of a false pass, {bound:+.4f},"
     reason = (

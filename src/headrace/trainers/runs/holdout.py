@@ -10,7 +10,7 @@ import numpy as np
 from headrace.base.times import duration_us
 from headrace.trainers.data.exclusions import merged
 from headrace.trainers.metrics.block_rows import BlockRows
-from headrace.trainers.runs.gate import JudgedRows, KnownRates, judge, judge_first, missing_evidence
+from headrace.trainers.runs.gate import NO_CHANCE, JudgedRows, KnownRates, judge, judge_first, missing_evidence
 from headrace.trainers.runs.look_budget import look_cost
 from headrace.trainers.triggers.evidence import DAY_US
 
@@ -53,20 +53,24 @@ class HoldoutSplit:
         return not (len(self.training) and len(self.holdout))
 
 
-def split_holdout(model: Model, data: Examples, t_us: int, excluded: Sequence[TimeSpan] = ()) -> HoldoutSplit:
-    """Split the examples at the newest whole matured days, as many as the model's gate asks for.
+def holdout_days(model: Model, t_us: int, excluded: Sequence[TimeSpan] = ()) -> tuple[int, int]:
+    """Return the newest whole matured days, [first, last), as many as the model's gate asks for.
 
     Days that are excluded as a whole do not count: the holdout begins earlier instead.
     """
-    within = model.label.spec.within_us
-    last = first = (t_us - within) // DAY_US
+    last = first = (t_us - model.label.spec.within_us) // DAY_US
     wanted, bad = duration_us(model.gate.holdout) // DAY_US, merged(excluded)
     while wanted:
         first -= 1
         wanted -= not any(low <= first * DAY_US and (first + 1) * DAY_US <= high for low, high in bad)
+    return int(first), int(last)
+
+
+def split_holdout(model: Model, data: Examples, t_us: int, excluded: Sequence[TimeSpan] = ()) -> HoldoutSplit:
+    """Split the examples at the days of the holdout."""
+    first, last = days = holdout_days(model, t_us, excluded)
     holdout = (data.day >= first) & (data.day < last)
-    training = data.requested_us + within <= first * DAY_US
-    days = (int(first), int(last))
+    training = data.requested_us + model.label.spec.within_us <= first * DAY_US
     return HoldoutSplit(data.take(training), data.take(holdout), days, duration_us(model.gate.block))
 
 
@@ -114,9 +118,21 @@ def judged_against(
     return judge(challenger.rows(both), theirs[both], model.gate, cost=cost, seed=seed)
 
 
-def lacking(model: Model, split: HoldoutSplit, champion: Published | None, outcomes: pl.DataFrame | None) -> str:
-    """Return what the holdout lacks to judge any challenger by, empty if nothing. It is known before the fit."""
+def lacking(
+    model: Model,
+    split: HoldoutSplit,
+    champion: Published | None,
+    outcomes: pl.DataFrame | None,
+    *,
+    earlier: Sequence[tuple[int, int]] = (),
+) -> str:
+    """Return what the holdout lacks to judge any challenger by, empty if nothing. It is known before the fit.
+
+    ``earlier`` are the holdouts of the looks before: a champion is not compared on days that leave no chance.
+    """
     held = split.holdout
+    if champion is not None and look_cost(model.gate, split.days[1], earlier).alpha <= 0:
+        return NO_CHANCE
     rows = np.ones(len(held), dtype=bool)
     if champion is not None and outcomes is not None:
         rows = ~np.isnan(_answers(champion, outcomes, held))

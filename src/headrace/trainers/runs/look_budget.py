@@ -13,9 +13,10 @@ from headrace.base.times import duration_us
 from headrace.trainers.triggers.evidence import DAY_US
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from headrace.trainers.gate_definition import Gate
+    from headrace.trainers.runs.messages import RunEnded
 
 DAYS_A_YEAR = 365
 _DAYS = {"quarter": DAYS_A_YEAR / 4, "year": DAYS_A_YEAR}
@@ -38,9 +39,19 @@ def look_cost(gate: Gate, last_day: int, earlier: Sequence[tuple[int, int]]) -> 
     """Return the cost of a look at a holdout that ends before ``last_day``.
 
     ``earlier`` are the holdouts that were looked at, each as the days [first, last). Before there is one, the holdout's
-    length counts as the time since it.
+    length counts as the time since it. If one of them ends as late or later, what these days may cost is spent.
     """
-    before = [last for _, last in earlier if last <= last_day]
-    days = last_day - max(before) if before else duration_us(gate.holdout) // DAY_US
+    before = [last for _, last in earlier]
+    days = max(last_day - max(before), 0) if before else duration_us(gate.holdout) // DAY_US
     share = 1.0 if gate.per == "look" else min(days / _DAYS[gate.per], 1.0)
     return LookCost(gate.alpha * share, int(days))
+
+
+def looks_before(ends: Iterable[RunEnded], model: str, request_id: str) -> list[tuple[int, int]]:
+    """Return the holdouts that the model's runs have looked at, one for each request but ``request_id`` itself.
+
+    A request that was answered twice has looked once. The run's own look is not one before it: it is taken again, after
+    an outage for example, and pays once.
+    """
+    found = {end.request_id: end.holdout_days for end in ends if end.model == model and end.holdout_days is not None}
+    return [days for request, days in found.items() if request != request_id]

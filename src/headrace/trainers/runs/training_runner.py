@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,18 +12,20 @@ import structlog
 from headrace.base.failpoints import failpoint
 from headrace.base.redaction import without_secrets
 from headrace.errors import UnavailableError
+from headrace.models.model_events import Published
 from headrace.models.registry import FailedRun, Registration, Registry, RunRecord
 from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.data.exclusions import Exclusions, MemoryExclusions, excluded_spans
 from headrace.trainers.runs.fit_task import FitTask, describe_run
 from headrace.trainers.runs.holdout import (
     Challenger,
-    HoldoutSplit,
+    holdout_days,
     judged_against,
     judged_first,
     lacking,
     split_holdout,
 )
+from headrace.trainers.runs.look_budget import looks_before
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded
 from headrace.trainers.runs.provenance import (
     RunInputs,
@@ -36,18 +36,19 @@ from headrace.trainers.runs.provenance import (
     run_seed,
     short_seed,
 )
+from headrace.trainers.runs.recorded_verdict import RecordedVerdict, recorded_verdict
+from headrace.trainers.runs.run_under_way import RunUnderWay, StepTimer
 from headrace.trainers.runs.version_publisher import Judged, PublicationEnd, VersionPublisher, held_by
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import polars as pl
 
     from headrace.base.times import Clock
     from headrace.event_log.event_log import EventLog
-    from headrace.event_log.readable_log import LogSnapshot
     from headrace.models.model_event_log import ModelEventLog
-    from headrace.models.model_events import ModelEvent, Published
+    from headrace.models.model_events import ModelEvent
     from headrace.models.model_state import ModelState
     from headrace.trainers.data.examples import Examples
     from headrace.trainers.definitions import Model
@@ -66,47 +67,17 @@ _LONGEST_REASON = 2_000
 class RunOptions:
     """The options of the runs of a deployment.
 
-    ``seed`` is the source of every random choice. ``looks`` are the holdout days, [first, last), that earlier runs have
-    looked at. ``trusted`` are the types that this deployment's applications load: a fit with other types fails its run.
-    ``clock`` gives the times of publications; without it they are those of the requests.
-    ``logs`` keeps what train functions print.
+    ``seed`` is the source of every random choice. ``ended`` returns the ends of all runs so far, of any model, by any
+    trainer: they say what was looked at before. ``trusted`` are the types that this deployment's applications load: a
+    fit with other types fails its run. ``clock`` gives the times of publications; without it they are those of the
+    requests. ``logs`` keeps what train functions print.
     """
 
     seed: int = 0
-    looks: Sequence[tuple[int, int]] = ()
+    ended: Callable[[], Iterable[RunEnded]] = tuple
     trusted: Sequence[str] = ()
     clock: Clock | None = None
     logs: RunLogs | None = None
-
-
-@dataclass
-class StepTimer:
-    """Adds up how long the steps of a run take. ``seconds`` maps the name of a step to its time, rounded to 1 ms."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Add the time that the block takes to the step, also if the block raises."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            spent = self.seconds.get(name, 0.0) + time.perf_counter() - started
-            self.seconds[name] = round(spent, 3)
-
-
-@dataclass(frozen=True)
-class _DataOfRun:
-    """The data of one run: the request, the snapshot that the run reads, and the examples made from the snapshot."""
-
-    request: RetrainRequest
-    timer: StepTimer
-    inputs: RunInputs
-    snapshot: LogSnapshot
-    examples: Examples
-    split: HoldoutSplit
-    looked_at: Sequence[tuple[int, int]] = ()
 
 
 class TrainingRunner:
@@ -131,22 +102,32 @@ class TrainingRunner:
         self._registry = registry
         self._fits = fits
         self._seed = short_seed(options.seed)
-        self._looks = list(options.looks)
+        self._ends = options.ended
         self._trusted = tuple(options.trusted)
         self._clock = options.clock
         self._logs = options.logs
         self._exclusions = exclusions or MemoryExclusions()
+        self._fitted: RunUnderWay | None = None
 
     def run(self, request: RetrainRequest) -> RunEnded:
-        """Do the requested run and return how it ended. A request whose version is published already fits nothing.
+        """Do the requested run and return how it ended. A request that has a verdict already fits nothing.
 
-        Raises UnavailableError if Kafka or the event log does not answer: that says nothing of the model.
+        Raises UnavailableError if Kafka, the event log or the registry does not answer: that says nothing of the model.
+        The same request then goes on where it was: its challenger is neither fitted nor judged again.
         """
-        timer = StepTimer()
+        if self._fitted is not None and self._fitted.request != request:
+            self._fitted = None
+        ended = self._end_of(request, StepTimer())
+        run, self._fitted = self._fitted, None
+        if run is None or not run.reports or ended.holdout_days is not None:
+            return ended
+        return msgspec.structs.replace(ended, holdout_days=run.split.days)  # it looked, whatever it failed of then
+
+    def _end_of(self, request: RetrainRequest, timer: StepTimer) -> RunEnded:
         published = self._publisher.state().request(request.request_id)
         if published is not None:
             self._publisher.mend_alias()  # the trainer may have died before it did
-            return self._ended(request, timer, "published", "published before", event=published)
+            return self._published_before(request, timer, published)
         try:
             return self._attempt(request, timer)
         except UnavailableError:
@@ -175,23 +156,22 @@ class TrainingRunner:
         return None if self._logs is None else self._logs.find(request.request_id)
 
     def _attempt(self, request: RetrainRequest, timer: StepTimer) -> RunEnded:
-        """The steps of a run. A pin, an empty split or a gate that does not pass ends it early."""
+        """The steps of a run. An earlier verdict, a pin, too little evidence or a gate that does not pass ends it."""
         failpoint("before-training-set")
+        recorded = recorded_verdict(self._registry, self._model.name, request.request_id)
+        if recorded is not None:
+            return self._recorded(request, timer, recorded)
         state = self._publisher.state()
         held = held_by(state, request)
         if held:
             return self._ended(request, timer, "postponed", held)
-        run = self._build(request, timer, state)
+        run = self._fitted or self._build(request, timer, state)
         failpoint("after-training-set")
-        if run.split.empty:
-            reason = "no rows to fit on, or none to judge by"
-            return self._ended(request, timer, "postponed", reason, rows=len(run.examples))
-        champion = state.published_live
-        outcomes = None if champion is None else self._outcomes(run, champion)
-        lacks = lacking(self._model, run.split, champion, outcomes)
+        lacks = self._lacks(run, state) if run.fitted is None else ""
         if lacks:  # a fit would be for nothing
             return self._ended(request, timer, "postponed", lacks, rows=len(run.examples))
         fitted = self._fit(run)
+        self._fitted = run
         failpoint("after-fit")
         report = self._gate(run, state, fitted)
         failpoint("after-gate")
@@ -202,10 +182,14 @@ class TrainingRunner:
         failpoint("after-refit")
         registration = self._register(run, report, fitted, refitted)
         failpoint("after-register")
+        if registration.version is None:  # another trainer was first, with the same request
+            recorded = recorded_verdict(self._registry, self._model.name, request.request_id)
+        if recorded is not None:
+            return self._recorded(request, timer, recorded)
         ended = self._publish(run, Judged(state, report), registration, fitted)
         return self._judged(run, ended.outcome, ended.reason, ended.report, event=ended.event)
 
-    def _build(self, request: RetrainRequest, timer: StepTimer, state: ModelState) -> _DataOfRun:
+    def _build(self, request: RetrainRequest, timer: StepTimer, state: ModelState) -> RunUnderWay:
         """Build the training set that is matured at the request's time, and split it for fit and gate."""
         learn_from = "events" if state.live is None else self._model.learn_from
         excluded = excluded_spans(self._exclusions.in_force().values(), self._model.name)
@@ -214,40 +198,60 @@ class TrainingRunner:
             examples = self._examples.build(request.t_us, learn_from, excluded=excluded, snapshot=snapshot)
         inputs = RunInputs(self._model, request.request_id, learn_from, excluded, self._seed)
         split = split_holdout(self._model, examples, request.t_us, excluded)
-        return _DataOfRun(request, timer, inputs, snapshot, examples, split, tuple(self._looks))
+        return RunUnderWay(request, timer, inputs, snapshot, examples, split)
 
-    def _fit(self, run: _DataOfRun) -> FitResult:
+    def _lacks(self, run: RunUnderWay, state: ModelState) -> str:
+        """Return why no challenger could be judged now, in words; an empty text if one could."""
+        if run.split.empty:
+            return "no rows to fit on, or none to judge by"
+        champion = state.published_live
+        outcomes = None if champion is None else self._outcomes(run, champion)
+        return lacking(self._model, run.split, champion, outcomes, earlier=self._looks(run))
+
+    def _looks(self, run: RunUnderWay) -> list[tuple[int, int]]:
+        """The holdouts that were looked at so far: those of other runs, and one for each champion of this run."""
+        others = looks_before(self._ends(), self._model.name, run.request.request_id)
+        return [*others, *[run.split.days] * len(run.reports)]
+
+    def _fit(self, run: RunUnderWay) -> FitResult:
         """Fit the challenger on the older rows and score the holdout with it."""
         with run.timer.step("fit"):
-            return self._fits.fit(self._task(run, run.split.training, run.split.holdout))
+            if run.fitted is None:
+                run.fitted = self._fits.fit(self._task(run, run.split.training, run.split.holdout))
+            return run.fitted
 
-    def _gate(self, run: _DataOfRun, state: ModelState, fitted: FitResult) -> GateReport:
-        """Judge the challenger by the live version, or by constants before there is one.
+    def _gate(self, run: RunUnderWay, state: ModelState, fitted: FitResult) -> GateReport:
+        """Judge the challenger by the live version, or by constants before there is one: once by each of them."""
+        champion = state.published_live
+        version = None if champion is None else champion.version
+        if version not in run.reports:
+            run.reports[version] = self._judge(run, champion, fitted)
+        return run.reports[version]
 
-        From now on the holdout's days count as looked at once more.
-        """
-        days, champion = run.split.holdout.day.tolist(), state.published_live
-        looks = np.array([1 + sum(first <= day < last for first, last in self._looks) for day in days])
-        self._looks.append(run.split.days)
+    def _judge(self, run: RunUnderWay, champion: Published | None, fitted: FitResult) -> GateReport:
+        earlier, day = self._looks(run), run.split.holdout.day
+        looks = np.ones(len(day), np.int64)
+        for first, last in earlier:
+            looks += (first <= day) & (day < last)
         challenger = Challenger(run.split, fitted.scores, looks)
         with run.timer.step("gate"):
             if champion is None:
                 return judged_first(challenger, self._model, self._seed)
             outcomes = self._outcomes(run, champion)
-            return judged_against(champion, outcomes, challenger, self._model, self._seed, earlier=run.looked_at)
+            return judged_against(champion, outcomes, challenger, self._model, self._seed, earlier=earlier)
 
-    def _outcomes(self, run: _DataOfRun, champion: Published) -> pl.DataFrame:
+    def _outcomes(self, run: RunUnderWay, champion: Published) -> pl.DataFrame:
         """Return what the champion answered live, with the labels that the run may know."""
         return self._examples.model_log.outcomes(
             run.request.t_us, champion.version, "live", excluded=run.inputs.excluded, snapshot=run.snapshot
         )
 
-    def _refit(self, run: _DataOfRun) -> FitResult:
+    def _refit(self, run: RunUnderWay) -> FitResult:
         """Fit again on all matured rows: this is the model that is published."""
         with run.timer.step("refit"):
             return self._fits.fit(self._task(run, run.examples, None))
 
-    def _task(self, run: _DataOfRun, training: Examples, holdout: Examples | None) -> FitTask:
+    def _task(self, run: RunUnderWay, training: Examples, holdout: Examples | None) -> FitTask:
         request_id = run.request.request_id
         described = describe_run(self._model.name, request_id, run_seed(request_id, self._seed), training)
         rows = None if holdout is None else holdout.frame
@@ -263,7 +267,7 @@ class TrainingRunner:
         )
 
     def _register(
-        self, run: _DataOfRun, report: GateReport, fitted: FitResult, refitted: FitResult | None
+        self, run: RunUnderWay, report: GateReport, fitted: FitResult, refitted: FitResult | None
     ) -> Registration:
         """Record both fits, the manifest and the gate's report in the registry, whatever the verdict is."""
         request = run.request
@@ -286,7 +290,7 @@ class TrainingRunner:
             )
 
     def _publish(
-        self, run: _DataOfRun, judged: Judged, registration: Registration, fitted: FitResult
+        self, run: RunUnderWay, judged: Judged, registration: Registration, fitted: FitResult
     ) -> PublicationEnd:
         """Publish the version. If another champion came first, the challenger is judged by that one."""
         trained_to_us = int(run.examples.requested_us.max())
@@ -312,7 +316,7 @@ class TrainingRunner:
 
     def _judged(
         self,
-        run: _DataOfRun,
+        run: RunUnderWay,
         outcome: RunOutcome,
         reason: str,
         report: GateReport,
@@ -322,6 +326,21 @@ class TrainingRunner:
         """The end of a run that came as far as the gate."""
         ended = self._ended(run.request, run.timer, outcome, reason, event=event, rows=len(run.examples))
         return msgspec.structs.replace(ended, gate=msgspec.to_builtins(report), holdout_days=run.split.days)
+
+    def _recorded(self, request: RetrainRequest, timer: StepTimer, found: RecordedVerdict) -> RunEnded:
+        """The end of a run whose verdict is in the registry: its trainer died before it said so."""
+        report, manifest = found.report, found.manifest
+        ended = self._ended(request, timer, found.outcome, report.reason, rows=manifest.rows)
+        days = holdout_days(self._model, request.t_us, manifest.excluded)
+        return msgspec.structs.replace(ended, gate=msgspec.to_builtins(report), holdout_days=days)
+
+    def _published_before(self, request: RetrainRequest, timer: StepTimer, event: ModelEvent) -> RunEnded:
+        """The end of a run whose version is published: its trainer died before it said so."""
+        excluded = excluded_spans(self._exclusions.in_force().values(), self._model.name)
+        days = holdout_days(self._model, request.t_us, excluded)
+        ended = self._ended(request, timer, "published", "published before", event=event)
+        gate = event.data.gate if isinstance(event.data, Published) else None
+        return msgspec.structs.replace(ended, gate=gate, holdout_days=days)
 
     def _ended(
         self,
