@@ -10,6 +10,7 @@ import pytest
 
 from headrace.base.times import epoch_us
 from headrace.errors import DefinitionError
+from headrace.trainers.metrics.own_metric import own_metric
 from headrace.trainers.triggers.evidence import DAY_US, Evidence, Outcomes, ServedScores
 from headrace.trainers.triggers.hysteresis import hysteresis
 from headrace.trainers.triggers.rules import all_of, any_of, at_least, drift, performance, schedule, volume
@@ -299,6 +300,13 @@ def test_performance_fires_on_a_sure_loss_only() -> None:
     assert not same.fired
     assert same.inputs["rules"]["days"] == 14
     assert decide(60, 3.0, rows=200).inputs["rules"]["outcomes"] == 5_000
+
+
+def test_performance_says_that_its_metric_is_not_defined() -> None:
+    rule = policy(performance(own_metric(lambda *_: float("nan"), higher_is_better=True, name="odd"), drop=0.03))
+    found = rule.evaluate(after("published"), replace(see(60, 60_000), outcomes=lambda: outcomes(60, 3.0)))
+    assert not found.fired
+    assert found.reason == "odd is not defined for these outcomes, or for too many resamples of them"
 
 
 def test_a_decision_survives_json_and_means_the_same_again() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,11 +20,20 @@ _Z = 1.959963984540054
 
 @dataclass(frozen=True)
 class Interval:
-    """A point estimate with its two-sided 95 % bounds. All three are NaN if there is nothing to estimate."""
+    """A point estimate with its two-sided 95 % bounds. The bounds are NaN if the resamples give none.
+
+    ``undefined`` is the number of resamples in which the metric is not defined.
+    """
 
     point: float
     low: float
     high: float
+    undefined: int = 0
+
+    @property
+    def is_defined(self) -> bool:
+        """Whether the point and both bounds are numbers."""
+        return bool(np.isfinite([self.point, self.low, self.high]).all())
 
     def lower_bound(self, alpha: float, blocks: int) -> float:
         """Return the bound that is too high with the chance ``alpha``. It is ``low`` for 0.025, and -inf for 0."""
@@ -39,7 +48,7 @@ class Interval:
         if factor == 1:
             return self
         low, high = ((bound - self.point) * factor for bound in (self.low, self.high))
-        return Interval(self.point, self.point + low, self.point + high)
+        return replace(self, low=self.point + low, high=self.point + high)
 
 
 @dataclass(frozen=True)
@@ -64,13 +73,19 @@ def resampled_interval(point: float, draws: Floats, blocks: int) -> Interval:
     """The 95 % bounds from resamples.
 
     They are widened for few blocks, because the plain percentile interval lacks Student's t and n/(n-1).
+
+    A resample in which the metric is not defined counts as the worst one for each bound: no value that it could have
+    would move the bound further out. There are no bounds if so many are not defined that one of these is the bound.
     """
-    draws = draws[np.isfinite(draws)]
-    if blocks < 2 or not len(draws) or not np.isfinite(point):  # noqa: PLR2004 - one block says nothing of blocks
-        return Interval(point, float("nan"), float("nan"))
-    low, high = np.quantile(draws, [_TAIL, 1 - _TAIL]).tolist()
+    defined = np.isfinite(draws)
+    undefined = int((~defined).sum())
+    none = not len(draws) or undefined > int(_TAIL * (len(draws) - 1))
+    if blocks < 2 or none or not np.isfinite(point):  # noqa: PLR2004 - one block says nothing of blocks
+        return Interval(point, float("nan"), float("nan"), undefined)
+    low = float(np.quantile(np.where(defined, draws, -np.inf), _TAIL))
+    high = float(np.quantile(np.where(defined, draws, np.inf), 1 - _TAIL))
     widening = float(_t(blocks - 1) / _Z * np.sqrt(blocks / (blocks - 1)))
-    return Interval(point, point + (low - point) * widening, point + (high - point) * widening)
+    return Interval(point, point + (low - point) * widening, point + (high - point) * widening, undefined)
 
 
 def metric_interval(rows: BlockRows, metric: Metric, *, seed: int, draws: int = DRAWS) -> Interval:

@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from headrace.trainers.gate_definition import USUAL_ALPHA, Gate, GateRule
 from headrace.trainers.metrics.block_rows import BlockRows
-from headrace.trainers.metrics.intervals import DRAWS, Gain, gain_interval
+from headrace.trainers.metrics.intervals import DRAWS, Gain, Interval, gain_interval
 from headrace.trainers.metrics.named_metrics import metric_named
 from headrace.trainers.metrics.serial_correlation import LEAST_EFFECTIVE
 
@@ -141,10 +141,14 @@ def judge(
         shown = [*map(metric_named, ALWAYS_SHOWN), gate.decides_by]
         correlated = gate.serial_correlation == "measured"
         found = {
-            each.name: gain_interval(theirs, ours, each, seed=seed, draws=draws, correlated=correlated)
-            for each in dict.fromkeys(shown)
+            name: gain_interval(theirs, ours, each, seed=seed, draws=draws, correlated=correlated)
+            for name, each in {each.name: each for each in shown}.items()  # a metric of the user's may have no hash
         }
+        undefined = not_defined(metric, found[metric].interval, draws)
+        found = {name: gain for name, gain in found.items() if gain.interval.is_defined}
         compared = {name: _compared(gain) for name, gain in found.items()}
+        decided = _Decided("postponed", undefined)
+    if metric in found:
         need = gate.margin if gate.rule == "better" else -gate.margin
         bound = found[metric].interval.lower_bound(alpha, len(ours.blocks))
         decided = _too_alike(found[metric], gate) or _bound_decides(compared[metric], metric, need, bound, alpha)
@@ -154,9 +158,9 @@ def judge(
         report = msgspec.structs.replace(report, blocks=len(ours.blocks))
     if cost is not None:
         report = msgspec.structs.replace(report, false_pass_a_year=cost.false_pass_a_year)
-    if found and alpha not in {0, USUAL_ALPHA}:
+    if metric in found and alpha not in {0, USUAL_ALPHA}:
         report = msgspec.structs.replace(report, alpha=alpha, bound=bound)
-    correlation = found[metric].correlation if found else None
+    correlation = found[metric].correlation if metric in found else None
     if correlation is None:
         return report
     return msgspec.structs.replace(report, lag1=correlation.lag1, effective_blocks=correlation.effective)
@@ -196,6 +200,14 @@ def missing_evidence(scores: BlockRows, gate: Gate) -> str:
     found = (len(scores.blocks), len(scores.truth), positives, len(scores.truth) - positives)
     short = [f"{n:,} of {m:,} {name}" for n, (name, m) in zip(found, need.items(), strict=True) if n < m]
     return f"not enough evidence in the holdout: {', '.join(short)}" if short else ""
+
+
+def not_defined(metric: str, found: Interval, draws: int = DRAWS) -> str:
+    """Return in how many resamples a metric is not defined, in words; an empty text if its bounds hold all the same."""
+    if found.is_defined:
+        return ""
+    where = f"in {found.undefined:,} of {draws:,} resamples of the holdout" if np.isfinite(found.point) else "on it"
+    return f"not enough evidence in the holdout: {metric} is not defined {where}"
 
 
 def _compared(gain: Gain) -> MetricComparison:

@@ -10,7 +10,16 @@ import numpy as np
 from headrace.base.times import duration_us
 from headrace.trainers.data.exclusions import merged
 from headrace.trainers.metrics.block_rows import BlockRows
-from headrace.trainers.runs.gate import NO_CHANCE, JudgedRows, KnownRates, judge, judge_first, missing_evidence
+from headrace.trainers.metrics.intervals import metric_interval
+from headrace.trainers.runs.gate import (
+    NO_CHANCE,
+    JudgedRows,
+    KnownRates,
+    judge,
+    judge_first,
+    missing_evidence,
+    not_defined,
+)
 from headrace.trainers.runs.look_budget import look_cost
 from headrace.trainers.triggers.evidence import DAY_US
 
@@ -125,19 +134,23 @@ def lacking(
     outcomes: pl.DataFrame | None,
     *,
     earlier: Sequence[tuple[int, int]] = (),
+    seed: int = 0,
 ) -> str:
     """Return what the holdout lacks to judge any challenger by, empty if nothing. It is known before the fit.
 
-    ``earlier`` are the holdouts of the looks before: a champion is not compared on days that leave no chance.
+    ``earlier`` are the holdouts of the looks before: a champion is not compared on days that leave no chance. The
+    deciding metric is computed for the champion's answers. Raises DefinitionError if it is the user's own and raises.
     """
-    held = split.holdout
-    if champion is not None and look_cost(model.gate, split.days[1], earlier).alpha <= 0:
+    held, gate = split.holdout, model.gate
+    if champion is None or outcomes is None:
+        return missing_evidence(BlockRows(split.blocks, held.label, np.zeros(len(held))), gate)
+    if look_cost(gate, split.days[1], earlier).alpha <= 0:
         return NO_CHANCE
-    rows = np.ones(len(held), dtype=bool)
-    if champion is not None and outcomes is not None:
-        rows = ~np.isnan(_answers(champion, outcomes, held))
-    evidence = BlockRows(split.blocks[rows], held.label[rows], np.zeros(int(rows.sum())))
-    return missing_evidence(evidence, model.gate)
+    theirs = _answers(champion, outcomes, held)
+    rows = ~np.isnan(theirs)
+    answered = BlockRows(split.blocks[rows], held.label[rows], theirs[rows])
+    missing = missing_evidence(answered, gate)
+    return missing or not_defined(gate.decides_by.name, metric_interval(answered, gate.decides_by, seed=seed))
 
 
 def _answers(champion: Published, outcomes: pl.DataFrame, held: Examples) -> np.ndarray:

@@ -206,7 +206,7 @@ class TrainingRunner:
             return "no rows to fit on, or none to judge by"
         champion = state.published_live
         outcomes = None if champion is None else self._outcomes(run, champion)
-        return lacking(self._model, run.split, champion, outcomes, earlier=self._looks(run))
+        return lacking(self._model, run.split, champion, outcomes, earlier=self._looks(run), seed=self._seed)
 
     def _looks(self, run: RunUnderWay) -> list[tuple[int, int]]:
         """The holdouts that were looked at so far: those of other runs, and one for each champion of this run."""

@@ -99,11 +99,8 @@ class ScoreDriftRule:
         """Compare the PSI with the larger of the two thresholds."""
         del state, t_us
         if inputs["psi"] is None:
-            have, need, sample = (
-                inputs["reference_days"],
-                inputs["needed_days"],
-                format_duration(duration_us(self.sample)),
-            )
+            have, need = inputs["reference_days"], inputs["needed_days"]
+            sample = format_duration(duration_us(self.sample))
             reason = f"not enough reference: {have} of {need} served days before a complete sample of {sample}"
             return [_verdict(self.name, fired=False, reason=reason, progress=0.0)]
         limit = max(self.psi, inputs["resampled"])
@@ -168,6 +165,8 @@ class PerformanceRule:
         if reference is None or bound is None:
             have = f"{inputs['days']} of {LIVE_DAYS} days, {inputs['outcomes']:,} of {LIVE_OUTCOMES:,} outcomes"
             reason = f"not enough outcomes after the first {LIVE_DAYS} live days: {have}"
+            if inputs["days"] >= LIVE_DAYS and inputs["outcomes"] >= LIVE_OUTCOMES:
+                reason = f"{self.measures.name} is not defined for these outcomes, or for too many resamples of them"
             return [_verdict(self.name, fired=False, reason=reason, progress=0.0)]
         lost = (reference - bound) if self.measures.higher_is_better else (bound - reference)
         reason = (

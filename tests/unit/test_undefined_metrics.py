@@ -1,0 +1,152 @@
+"""A metric that is not defined decides nothing, and is found out before the fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.trainers.definitions import Gate
+from headrace.trainers.metrics.intervals import block_weights, resampled_interval
+from headrace.trainers.metrics.named_metrics import within_block
+from headrace.trainers.metrics.own_metric import own_metric
+from headrace.trainers.runs.gate import GateReport, JudgedRows, judge
+from tests.support.orders_model import LIVE_FROM, Shop, day, fit, model, request
+from tests.support.registry_runs import PASSED
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from headrace.trainers.metrics.metric import Metric
+
+DRAWS, MOST_UNDEFINED = 2_000, 49
+NAN = float("nan")
+
+
+def drawn(seed: int, undefined: int, value: float) -> np.ndarray:
+    draws = np.random.default_rng(seed).normal(size=DRAWS)
+    draws[np.random.default_rng(seed + 1).choice(DRAWS, undefined, replace=False)] = value
+    return draws
+
+
+@given(st.integers(0, 99), st.integers(0, MOST_UNDEFINED), st.floats(-1e6, 1e6))
+def test_bounds_hold_whatever_the_metric_would_be_in_resamples_where_it_is_not_defined(
+    seed: int, undefined: int, value: float
+) -> None:
+    found = resampled_interval(0.0, drawn(seed, undefined, NAN), 14)
+    filled = resampled_interval(0.0, drawn(seed, undefined, value), 14)
+    assert (found.undefined, found.is_defined, filled.undefined) == (undefined, True, 0)
+    assert found.low <= filled.low < filled.high <= found.high
+
+
+def test_more_undefined_resamples_than_the_tail_of_a_bound_has_give_no_bounds() -> None:
+    found = resampled_interval(0.0, drawn(1, MOST_UNDEFINED + 1, NAN), 14)
+    assert (found.undefined, found.is_defined) == (MOST_UNDEFINED + 1, False)
+    assert np.isnan([found.low, found.high, found.lower_bound(0.001, 14)]).all()
+
+
+def rows(positive_days: int) -> tuple[JudgedRows, np.ndarray]:
+    """14 days of 200 rows, in half of which the label is true on the first days; and the scores of a champion."""
+    generator = np.random.default_rng(3)
+    on = np.repeat(np.arange(14), 200)
+    label = (np.arange(len(on)) % 2 * (on < positive_days)).astype(np.int8)
+    good, poor = (np.clip(label * 0.5 + generator.uniform(0, width, len(on)), 0, 1) for width in (0.6, 2.0))
+    return JudgedRows(on, label, good), poor
+
+
+def test_a_metric_that_many_resamples_do_not_define_postpones_and_says_how_many() -> None:
+    """All positives are of one day: the AUC is not defined in the resamples without it."""
+    judged, champion = rows(positive_days=1)
+    without = int((block_weights(14, DRAWS, seed=5)[:, 0] == 0).sum())
+    report = judge(judged, champion, seed=5)
+    assert (report.verdict, {*report.metrics}) == ("postponed", {"logloss"})
+    assert report.reason == (
+        f"not enough evidence in the holdout: auc is not defined in {without} of 2,000 resamples of the holdout"
+    )
+    assert 600 < without < 800
+    assert judge(judged, champion, Gate("logloss"), seed=5).verdict == "passed"
+    assert judge(rows(positive_days=14)[0], rows(positive_days=14)[1], seed=5).verdict == "passed"
+
+
+@pytest.mark.parametrize("correlation", ["ignored", "measured"])
+@pytest.mark.parametrize("alpha", [0.025, 0.05])
+def test_the_report_of_a_metric_that_is_never_defined_is_json(correlation: Any, alpha: float) -> None:
+    judged, champion = rows(positive_days=14)
+    never = own_metric(lambda *_: NAN, higher_is_better=True, name="never")
+    report = judge(judged, champion, Gate(never, serial_correlation=correlation, alpha=alpha))
+    assert (report.verdict, {*report.metrics}) == ("postponed", {"auc", "logloss"})
+    assert report.reason == "not enough evidence in the holdout: never is not defined on it"
+    assert msgspec.json.decode(msgspec.json.encode(report), type=GateReport) == report
+    assert replace(PASSED, gate=msgspec.to_builtins(report)).gate_json()
+
+
+# -- in a run ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Error:
+    """A metric without a hash: a dataclass that may change has none."""
+
+    power: int
+
+    def __call__(self, truth: Any, prediction: Any) -> float:
+        return float((np.abs(truth - prediction) ** self.power).mean())
+
+
+def raising(truth: Any, prediction: Any) -> float:
+    raise ZeroDivisionError(f"{len(truth)} and {len(prediction)}")
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Shop:
+    """Version 1 was published and has answered for twenty days."""
+    shop = Shop(tmp_path)
+    assert shop.runner().run(request("first", day(LIVE_FROM))).version == 1
+    shop.serve(1)
+    return shop
+
+
+def never_fits(*_: object) -> Any:
+    raise AssertionError("a fit")
+
+
+def of_metric(metric: Metric, train: Any = fit) -> Any:
+    return replace(model, train=train, gate=Gate(metric, holdout="14d"))
+
+
+@pytest.mark.slow
+def test_a_metric_without_a_hash_decides(live: Shop) -> None:
+    metric = own_metric(Error(2), higher_is_better=False, name="squares")
+    with pytest.raises(TypeError):
+        hash(metric)
+    ended = live.runner(of_metric(metric)).run(request("second", day(50)))
+    assert (ended.outcome, ended.version) == ("published", 2), ended.reason
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("within", [False, True])
+def test_a_metric_that_raises_fails_its_run_before_the_fit(live: Shop, *, within: bool) -> None:
+    metric = own_metric(raising, higher_is_better=True)
+    asked = of_metric(within_block(metric) if within else metric, never_fits)
+    ended = live.runner(asked).run(request("second", day(50)))
+    assert ended.outcome == "failed"
+    assert ended.reason.startswith("DefinitionError: own_metric 'raising' raised ZeroDivisionError: ")
+    assert ended.reason.endswith("; let it return a number, and NaN where it is not defined")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("value", [NAN, "high"])
+def test_a_metric_that_returns_no_number_is_found_out_before_the_fit(live: Shop, value: Any) -> None:
+    metric = own_metric(lambda *_: value, higher_is_better=True, name="odd")
+    ended = live.runner(of_metric(metric, never_fits)).run(request("second", day(50)))
+    if value == "high":
+        assert ended.outcome == "failed"
+        assert "own_metric 'odd' raised ValueError: could not convert string to float: 'high'" in ended.reason
+    else:
+        assert (ended.outcome, ended.holdout_days) == ("postponed", None)
+        assert ended.reason == "not enough evidence in the holdout: odd is not defined on it"
