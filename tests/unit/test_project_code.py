@@ -16,6 +16,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from headrace.trainers.definitions import Gate
+from headrace.trainers.metrics.named_metrics import within_block
+from headrace.trainers.metrics.own_metric import own_metric
 from headrace.trainers.runs.fit_code import fit_code, git_state, imported_packages
 from headrace.trainers.runs.project_code import code_identity, training_code
 from headrace.trainers.runs.provenance import run_seed, short_seed
@@ -150,6 +153,45 @@ def test_the_identity_of_code_and_configuration_is_the_same_in_every_process() -
         code_identity(replace(model, train=None, estimator=LogisticRegression(C=2))),
     ]
     assert len({*others, code_identity(model), done.stdout.strip()}) == len(others) + 2
+
+
+def scored(path: Path, weight: int) -> Callable[..., Any]:
+    """A metric from a module of the project, as it is now."""
+    path.write_text(f"def gained(truth, prediction):\n    return {weight} * (truth * prediction).mean()\n")
+    spec = importlib.util.spec_from_file_location("own_score", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: Callable[..., Any] = module.gained
+    return found
+
+
+def weighted(weight: Any) -> Callable[..., Any]:
+    return lambda truth, prediction: weight * (truth * prediction).mean()
+
+
+def test_the_identity_covers_the_deciding_metric_its_direction_and_its_code(tmp_path: Path) -> None:
+    """A run that failed because of its metric is done again when the metric has been corrected."""
+
+    def of(function: Any, *, higher: bool = True, within: bool = False) -> str:
+        metric = own_metric(function, higher_is_better=higher, name="own")
+        return code_identity(replace(model, gate=Gate(within_block(metric) if within else metric)))
+
+    function = scored(tmp_path / "own_score.py", 1)
+    before = [of(function), of(function, higher=False), of(function, within=True)]
+    assert before == [of(function), of(function, higher=False), of(function, within=True)]
+    function = scored(tmp_path / "own_score.py", 22)
+    after = [of(function), of(function, higher=False), of(function, within=True)]
+    bound = [
+        of(weighted(1)),
+        of(weighted(2)),
+        of(partial(weighted(1))),
+        of(partial(max, key=len)),
+        of(Trains(weighted(3))),
+    ]
+    assert of(weighted(2)) == bound[1]
+    assert len({*before, *after, *bound}) == 11
 
 
 # -- packages, git, seeds ----------------------------------------------------------------------------------------------

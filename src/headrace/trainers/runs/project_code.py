@@ -18,17 +18,19 @@ from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from importlib.metadata import distributions
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType, MethodType
+from types import BuiltinFunctionType, CellType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headrace.trainers.metrics.named_metrics import METRICS
 from headrace.trainers.train_function import EstimatorTraining, train_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from headrace.trainers.definitions import Model
+    from headrace.trainers.metrics.metric import Metric
     from headrace.trainers.train_function import TrainFunction
 
 _DEEPEST = 8
@@ -60,11 +62,14 @@ def training_code(train: TrainFunction) -> TrainingCode:
 def code_identity(model: Model, configuration: object = ()) -> str:
     """Return ``sha256:…`` of everything that decides how a run of ``model`` goes, beside its data.
 
-    It covers the definition, the code, the packages that were installed when this process first asked, and
-    ``configuration``, plain settings such as the trusted types. It is cheap, as unchanged files are not read again.
+    It covers the definition, the code that trains, the metric that decides with its direction and the code of a
+    function of the user's own, the packages that were installed when this process first asked, and ``configuration``,
+    plain settings such as the trusted types. It is cheap, as unchanged files are not read again.
     """
-    code = training_code(model.train_function)
+    code, metric = training_code(model.train_function), model.gate.decides_by
     parts = [model.version, code.function, code.modules, code.bound, _installed(), _described(configuration)]
+    if metric not in METRICS.values():
+        parts += [_described(metric), _modules(metric)]
     return _sha(json.dumps(parts, sort_keys=True))
 
 
@@ -102,7 +107,7 @@ def _bound(train: TrainFunction) -> Any:
 # -- modules ----------------------------------------------------------------------------------------------------------
 
 
-def _modules(train: TrainFunction) -> dict[str, str]:
+def _modules(train: TrainFunction | Metric) -> dict[str, str]:
     """Return the hash of every module of the project that is reached, by its name."""
     found: dict[str, str] = {}
     followed: set[str] = set()
@@ -130,7 +135,7 @@ def _named(value: Any, depth: int) -> Iterator[tuple[str, Path | None, bool]]:
             parts = [value.estimator]
         case FunctionType():
             yield _module_of(value.__module__, value.__globals__.get("__file__"))
-            return
+            parts = _enclosed(value)
         case MethodType():
             parts = [value.__func__, value.__self__]
         case type():
@@ -263,10 +268,17 @@ def _described_object(value: Any, depth: int) -> Any:
         case MethodType():
             return ["method", value.__func__.__qualname__, *_each([value.__self__], depth)]
         case FunctionType() | BuiltinFunctionType() | type():
-            return f"{value.__module__}:{value.__qualname__}"
+            name, enclosed = f"{value.__module__}:{value.__qualname__}", _each(_enclosed(value), depth)
+            return [name, *enclosed] if enclosed else name
     content = getattr(value, "__dict__", None)
     plain = _ADDRESS.sub("", repr(value)) if content is None else _described(content, depth + 1)
     return [train_name(type(value)), plain]
+
+
+def _enclosed(function: Any) -> list[Any]:
+    """Return the values that a function has from the function in which it was defined."""
+    cells = getattr(function, "__closure__", None) or ()
+    return [cell.cell_contents for cell in cells if cell != CellType()]  # an empty cell has no contents
 
 
 def _each(values: Iterable[Any], depth: int) -> list[Any]:
