@@ -56,7 +56,7 @@ BATCH_US = DAY_US // 4
 TRUSTED = ["numpy.dtype"]
 """What the imputer of the model holds."""
 TILES = {"1d": (DAY_US, DAY_US // 48), "7d": (7 * DAY_US, DAY_US // 8)}
-pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.long]
 
 
 def synthetic(seed: int = 3) -> tuple[list[Payment], list[Settlement]]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from headrace.app.local.services import LocalServices
     from headrace.serving.feature_vectors import FeatureVectors
 
-pytestmark = [pytest.mark.crash, pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.crash, pytest.mark.integration, pytest.mark.slow, pytest.mark.long]
 AHEAD = timedelta(hours=23)
 HOUR_S = 3_600
 

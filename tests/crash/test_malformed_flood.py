@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from headrace.app.local.services import LocalServices
     from tests.support.crash.scene import Scene
 
-pytestmark = [pytest.mark.crash, pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.crash, pytest.mark.integration, pytest.mark.slow, pytest.mark.long]
 FLOOD = 50_000
 
 

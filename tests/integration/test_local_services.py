@@ -164,6 +164,7 @@ input()
 
 
 @pytest.mark.crash
+@pytest.mark.long
 def test_after_kill_9_of_the_parent_nothing_runs_and_the_folder_is_free(tmp_path: Path) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", PARENT, str(tmp_path)],
@@ -183,6 +184,7 @@ def test_after_kill_9_of_the_parent_nothing_runs_and_the_folder_is_free(tmp_path
         assert has_broker(again.bootstrap_servers)
 
 
+@pytest.mark.long
 def test_services_run_again_in_a_folder_of_any_script_with_a_comma(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ def values(servers: str, topic: str, count: int) -> list[bytes]:
 
 
 @pytest.mark.crash
+@pytest.mark.long
 def test_records_that_fail_while_the_broker_is_dead_are_sent_again_in_order(
     services: LocalServices, namespace: str
 ) -> None:

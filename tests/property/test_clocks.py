@@ -127,7 +127,7 @@ AGES = [(clock, history) for clock in ("wall", "stream") for history in ("0s", "
 
 @pytest.mark.parametrize("ages", AGES, ids=" ".join)
 @pytest.mark.parametrize("available_at", ["record", "seen", after("7m")])
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(raw=raw_records, size=st.integers(1, 6), data=st.data())
 def test_values_in_range_follow_the_law_and_values_out_of_range_are_missing(
     available_at: str | AfterEventTime,

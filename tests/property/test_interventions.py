@@ -186,4 +186,4 @@ def _data(word: str, state: ModelState, version: int) -> Intervention:
 
 
 TestOperators = Operators.TestCase
-TestOperators.settings = settings(max_examples=examples(200), stateful_step_count=30, deadline=None)
+TestOperators.settings = settings(max_examples=examples(80), stateful_step_count=30, deadline=None)

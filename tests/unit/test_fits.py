@@ -173,7 +173,7 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("then", ENDS)
+@pytest.mark.parametrize("then", ["return", "raise", "die", pytest.param("hang", marks=pytest.mark.long)])
 def test_everything_that_a_fit_started_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     pool = FitPool(FitLimits(seconds=20 if then == "hang" else 120))

@@ -157,6 +157,7 @@ def endless(*_: object) -> object:
         time.sleep(1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
 def test_a_fit_ends_with_its_trainer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
