@@ -117,4 +117,4 @@ lock: $(STAMP)  ## resolve the dependencies again into requirements.lock
 .PHONY: clean
 clean:  ## remove what the targets made (not .headrace/, the data)
 	rm -rf .venv .venv-* dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
-	find src streams features trainers tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src streams features trainers more_trainers tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -13,7 +13,6 @@ from sklearn import metrics as sklearn
 from headrace.trainers.metrics.block_rows import BlockRows
 from headrace.trainers.metrics.expected_cost import expected_cost
 from headrace.trainers.metrics.named_metrics import METRICS, metric_named, within_block
-from headrace.trainers.metrics.sum_metrics import mean_pinball_loss
 from tests.support.example_budget import examples
 
 if TYPE_CHECKING:
@@ -67,16 +66,17 @@ BINARY: dict[str, tuple[Metric, Reference]] = {
     "expected_calibration_error": (metric_named("expected_calibration_error"), calibration_error),
     "expected_cost": (expected_cost(COSTS.tolist()), cost),
 }
+
+
+def of_scikit_learn(name: str) -> Reference:
+    return lambda y, p, w: float(getattr(sklearn, name)(y, p, sample_weight=w))
+
+
 REGRESSION: dict[str, tuple[Metric, Reference]] = {
-    name: (metric_named(name), lambda y, p, w, name=name: getattr(sklearn, name)(y, p, sample_weight=w))
+    name: (metric_named(name), of_scikit_learn(name))
     for name in (
         "mean_absolute_error", "root_mean_squared_error", "mean_absolute_percentage_error", "r2_score",
         "mean_pinball_loss",
-    )
-} | {
-    "mean_pinball_loss(0.9)": (
-        mean_pinball_loss(0.9),
-        lambda y, p, w: sklearn.mean_pinball_loss(y, p, sample_weight=w, alpha=0.9),
     )
 }  # fmt: skip
 
@@ -86,17 +86,23 @@ def rows_of(truth: Any, prediction: Any) -> Any:
     return st.lists(row, min_size=3, max_size=40).map(lambda rows: [np.array(part) for part in zip(*rows, strict=True)])
 
 
-def check(metric: Metric, reference: Reference, rows: list[np.ndarray], by_block: np.ndarray) -> None:
+def check(
+    metric: Metric,
+    reference: Reference,
+    rows: list[np.ndarray],
+    by_block: np.ndarray,
+    quantiles: tuple[float, ...] = (0.5,),
+) -> None:
     block, truth, prediction, weight = rows
     total = weight * by_block[block]
     assume((total > 0).any())
-    rows_by_block = BlockRows(block, truth, prediction, weight)
+    rows_by_block = BlockRows(block, truth, prediction, weight, quantiles=quantiles)
     found = metric.statistic(rows_by_block).value(by_block[rows_by_block.blocks][None])[0]
     assert found == pytest.approx(reference(truth, prediction, total), rel=1e-12, abs=1e-12)
 
 
 def test_no_metric_is_without_a_reference() -> None:
-    known = {*BINARY, *REGRESSION, "macro_log_loss"} - {"expected_cost", "mean_pinball_loss(0.9)"}
+    known = {*BINARY, *REGRESSION, "macro_log_loss"} - {"expected_cost"}
     assert set(METRICS) == known
 
 
@@ -144,6 +150,17 @@ def test_macro_log_loss_is_the_log_loss_with_balanced_classes(rows: list[np.ndar
         rows,
         by_block,
     )
+
+
+@given(rows=rows_of(numbers, st.tuples(numbers, numbers, numbers)), by_block=of_blocks)
+@settings(max_examples=examples(60), deadline=None)
+def test_the_pinball_loss_of_several_quantiles_is_their_mean(rows: list[np.ndarray], by_block: np.ndarray) -> None:
+    def mean(truth: np.ndarray, found: np.ndarray, weight: np.ndarray) -> float:
+        levels = enumerate((0.1, 0.5, 0.9))
+        losses = [sklearn.mean_pinball_loss(truth, found[:, n], sample_weight=weight, alpha=q) for n, q in levels]
+        return float(np.mean(losses))
+
+    check(metric_named("mean_pinball_loss"), mean, rows, by_block, (0.1, 0.5, 0.9))
 
 
 @given(rows=rows_of(st.integers(0, 1), chances), by_block=of_blocks)

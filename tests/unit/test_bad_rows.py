@@ -189,7 +189,7 @@ class Application:
         """The keys of the logged vectors."""
         return [event.key for event in self.sent if isinstance(event, ServedVector)]
 
-    def predictions(self, role: str) -> list[tuple[str, float]]:
+    def predictions(self, role: str) -> list[tuple[str, float | None]]:
         return [(e.key, e.score) for e in self.sent if isinstance(e, Prediction) and e.role == role]
 
 

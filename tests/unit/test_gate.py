@@ -54,7 +54,7 @@ def test_a_real_improvement_passes_and_says_by_how_much() -> None:
     assert report.metrics["auc"].gain_low > 0
     assert report.reason.startswith("auc 0.")
     assert report.reason.endswith("the lower bound is above +0.0000")
-    assert (report.rows, report.days, report.positives + report.negatives) == (4_200, 21, 4_200)
+    assert (report.rows, report.days, int(report.positives or 0) + int(report.negatives or 0)) == (4_200, 21, 4_200)
 
 
 def test_a_challenger_trained_on_nothing_is_refused_with_its_numbers() -> None:

@@ -17,6 +17,7 @@ from headrace.models.model_events import (
     encode,
     format_of,
 )
+from headrace.models.prediction_task import PredictionTask
 from tests.support.model_events import MANIFEST, SERVICE, promoted, published, retired, rolled_back
 
 GOLDEN = ModelEventRecord(
@@ -91,6 +92,23 @@ def test_a_publication_that_waits_for_an_approval_is_of_format_4() -> None:
 
 
 @pytest.mark.parametrize(
+    ("task", "told"),
+    [
+        (PredictionTask(name="regression"), b'{"name":"regression"}'),
+        (PredictionTask(name="classes", classes=("good", "poor")), b'{"name":"classes","classes":["good","poor"]}'),
+        (PredictionTask(name="classes", classes=(0, 1, 2)), b'{"name":"classes","classes":[0,1,2]}'),
+        (PredictionTask(name="quantile", quantiles=(0.1, 0.9)), b'{"name":"quantile","quantiles":[0.1,0.9]}'),
+    ],
+)
+def test_a_publication_of_another_task_is_of_format_5(task: PredictionTask, told: bytes) -> None:
+    event = published("a", 1, expects=None, request_id="delay-1", format=format_of(SERVICE, task=task), task=task)
+    golden = GOLDEN.value.replace(b'"format":1', b'"format":5')
+    golden = golden.replace(b'"run":"run-1"', b'"run":"run-1","task":' + told)
+    assert encode(event).value == golden
+    assert decode(replace(GOLDEN, value=golden)) == event
+
+
+@pytest.mark.parametrize(
     ("event", "golden"),
     [
         (rolled_back("b", 3), b'{"format":1,"version":3,"reason":"worse","pin":true}'),
@@ -125,7 +143,7 @@ def test_a_field_that_a_later_release_added_is_ignored() -> None:
         ({"ce_type": b"\xff"}, None, "utf-8"),
         ({}, b"", "JSON|truncated"),
         ({}, b'{"version": "one"}', "int"),
-        ({}, GOLDEN.value.replace(b'"format":1', b'"format":5'), "upgrade headrace"),
+        ({}, GOLDEN.value.replace(b'"format":1', b'"format":6'), "upgrade headrace"),
     ],
 )
 def test_a_message_of_another_kind_is_refused_with_its_reason(

@@ -191,7 +191,7 @@ def test_a_wrong_stream_is_refused(changes: dict[str, Any], said: tuple[str, ...
     [
         ({"on": "id"}, ("on", "'id'", "'shop'", "'amount'")),
         ({"value": col("late") > 1}, ("value", "'late'", "'amount'")),
-        ({"value": col("amount")}, ("value is float", "bool")),
+        ({"value": col("amount"), "task": "binary"}, ("value is float", "bool")),
         ({"within": "soon"}, ("within", "'soon'", "ms, s, m, h, d")),
         ({"within": "0s"}, ("within='0s'", "longer")),
         ({"missing": "guess"}, ("missing='guess'", "None", "False")),

@@ -90,7 +90,8 @@ def _accepted(rows: pl.DataFrame) -> pl.DataFrame:
 
 def print_profile(found: Profile) -> None:
     """Print a profile as tables."""
-    outcome = "" if found.label is None else f"; label {found.label!r}, mean {_short(found.label_mean)}"
+    mean = "" if found.label_mean is None else f", mean {_short(found.label_mean)}"
+    outcome = "" if found.label is None else f"; label {found.label!r}{mean}"
     typer.echo(f"{found.rows:,} rows{outcome}")
     print_rows(_COLUMNS, [_row(column) for column in found.columns])
     if found.periods:

@@ -48,10 +48,10 @@ class _Vector(NamedTuple):
 class PastOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """The label of a prediction's request, as far as it is known: ``reason`` says why ``label`` is None.
 
-    ``revision`` counts the labels that decided so far; 0 if none did.
+    The label is true or false, a class or a number. ``revision`` counts the labels that decided so far; 0 if none did.
     """
 
-    label: bool | None = None
+    label: bool | str | int | float | None = None
     revision: int = 0
     reason: str = ""
 
@@ -129,9 +129,12 @@ class PastPredictions:
         """Return the newest rows that a filter keeps. Only these and one piece of the log are in memory."""
         found: list[pl.DataFrame] = []
         topic = predictions_of(self._log.namespace).topic
-        pieces = self._log.scan(topic, _FIELDS, keep) if self._log.exists(topic) else ()
-        for piece in pieces:
-            together = pl.concat([*found, piece.select(_FIELDS)])
+        if not self._log.exists(topic):
+            return pl.DataFrame()
+        known = self._log.empty(topic).columns  # a log that only earlier releases wrote has fewer
+        fields = [name for name in _FIELDS if name in known]
+        for piece in self._log.scan(topic, fields, keep):
+            together = pl.concat([*found, piece.select(fields)])
             found = [together.sort("served_at", descending=True, maintain_order=True).head(count)]
         return found[0] if found else pl.DataFrame()
 

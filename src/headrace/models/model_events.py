@@ -20,13 +20,14 @@ from headrace.base.times import Instant, epoch_us, utc_datetime
 from headrace.bus import message
 from headrace.bus.message import Int64, headers_of, problem
 from headrace.errors import CodecError, NewerFormatError
+from headrace.models.prediction_task import BINARY, PredictionTask
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from confluent_kafka import Message as KafkaMessage
 
-FORMAT = 4
+FORMAT = 5
 """The latest format. A publication has the smallest format that says all: see :func:`format_of`."""
 ACKNOWLEDGEMENT_FORMAT = 1
 _PREFIX = "headrace.model."
@@ -82,12 +83,15 @@ class ServiceRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     own_event: OwnEventRef | None = None
 
 
-def format_of(service: ServiceRef, *, needs_approval: bool = False) -> int:
+def format_of(service: ServiceRef, *, needs_approval: bool = False, task: PredictionTask = BINARY) -> int:
     """Return the format of a publication: the smallest that says all.
 
-    It is 4 if the version waits for an approval, 3 with a rule for the own event, 2 with on-demand features, else 1. An
-    application that reads smaller formats only would serve such a version wrongly, so it must not load it.
+    It is 5 for another task than ``binary``, 4 if the version waits for an approval, 3 with a rule for the own event, 2
+    with on-demand features, else 1. An application that reads smaller formats only would serve such a version wrongly,
+    so it must not load it.
     """
+    if task.name != "binary":
+        return 5
     if needs_approval:
         return 4
     if service.own_event is not None:
@@ -107,7 +111,8 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     """A version that passed its gate. ``expects``: id of the event that was live when it was judged, or null.
 
     ``lifts`` is the id of the pin that ends with it: without it a publication is void while a version is pinned.
-    ``approval="wanted"``: the version waits, and is not live until it is promoted.
+    ``approval="wanted"``: the version waits, and is not live until it is promoted. ``task`` is left out if it is
+    ``binary``.
     """
 
     format: int = 1
@@ -124,6 +129,12 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     run: str | None = None
     lifts: str | UnsetType = UNSET
     approval: Literal["wanted"] | UnsetType = UNSET
+    task: PredictionTask | UnsetType = UNSET
+
+    @property
+    def predicts(self) -> PredictionTask:
+        """The task of the version."""
+        return BINARY if self.task is UNSET else self.task
 
 
 class RolledBack(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from headrace.bus.control_topics import ControlTopics
 from headrace.bus.event import Event
 from headrace.bus.stream import Stream
+
+if TYPE_CHECKING:
+    from headrace.models.prediction_task import PredictionTask
 
 
 class ServedVector(Event):
@@ -32,10 +38,17 @@ class ServedVector(Event):
     record: str | None = None
 
 
-class Prediction(Event):
+FORMAT = 2
+"""The latest format of a prediction. Format 1 is left out of the message."""
+
+
+class Prediction(Event, omit_defaults=True):
     """One model version's answer to one vector.
 
-    ``role`` is live or shadow; ``acted`` and ``control`` are the application's.
+    ``role`` is live or shadow; ``acted`` and ``control`` are the application's. Format 1 is the answer to a label that
+    is true or false: ``score`` is the probability of true. Format 2 has ``values`` instead: one estimate, or a value
+    for each of the ``outputs``, which are the classes or the quantiles as text. A reader of format 1 refuses it, as it
+    has no ``score``.
     """
 
     prediction_id: str
@@ -46,9 +59,29 @@ class Prediction(Event):
     key: str
     requested_at: datetime
     served_at: datetime
-    score: float
-    acted: bool = False
-    control: bool = False
+    score: float | None = None
+    acted: bool = msgspec.field(default_factory=bool)  # written also if it is false, as ever
+    control: bool = msgspec.field(default_factory=bool)
+    format: int = 1
+    values: list[float] | None = None
+    outputs: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.format > FORMAT:
+            raise ValueError(
+                f"a prediction has format {self.format}, this release reads formats up to {FORMAT}: upgrade headrace"
+            )
+        lacking = "score" if self.format < FORMAT else "values"
+        if getattr(self, lacking) is None:
+            raise ValueError(f"a prediction of format {self.format} has no `{lacking}`")
+
+
+def logged_fields(prediction: Any, task: PredictionTask) -> dict[str, Any]:
+    """Return the fields of a logged prediction that say what was predicted: of format 1 for the task ``binary``."""
+    if task.name == "binary":
+        return {"score": float(prediction)}
+    values = list(map(float, prediction)) if task.outputs else [float(prediction)]
+    return {"format": FORMAT, "values": values, "outputs": list(task.outputs) or None}
 
 
 @cache

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,7 +23,7 @@ from headrace.errors import (
     TerminalError,
 )
 from headrace.features.kernel.on_demand import on_demand
-from headrace.models.predictions import Prediction, ServedVector, predictions_of, vectors_of
+from headrace.models.predictions import Prediction, ServedVector, logged_fields, predictions_of, vectors_of
 from headrace.models.row_scores import row_scores
 from headrace.serving.own_events import OwnEventLookUp
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from headrace.bus.source_partition import RecordPlace
     from headrace.bus.stream import Stream
     from headrace.models.model_events import ServiceRef
+    from headrace.models.prediction_task import PredictionTask
     from headrace.models.row_scores import RowScores
     from headrace.serving.features import FeatureClient, FeatureVectors, Status
     from headrace.serving.subscriber import LoadedModel, ModelSubscriber
@@ -53,8 +54,12 @@ _NAMED = 5
 class Predicted:
     """One answer: ``value`` is the score, ``version`` the version that gave it (0 for the fallback).
 
+    The score is the probability of true, or an estimate. If the label has classes or quantiles, ``values`` has the
+    probability of each class, or an estimate of each quantile; it is empty for the fallback. ``value`` is then that of
+    the likeliest class, which is ``likeliest``, or of the middle quantile.
+
     ``statuses`` are those of the views, and ``at`` is the time of the features; the fallback has neither. ``shadows``
-    has the score of each version that saw the same vector.
+    has the ``value`` of each version that saw the same vector.
 
     If the request could not be predicted, ``error`` says why, ``version`` is 0, and ``value`` is the fallback, or NaN
     if there is none.
@@ -73,6 +78,19 @@ class Predicted:
     vector_id: str
     shadows: Mapping[int, float]
     error: HeadraceError | None = None
+    values: Mapping[str | int | float, float] = field(default_factory=dict)
+
+    @property
+    def likeliest(self) -> str | int | None:
+        """The class with the highest probability, of several the first; None if there are no classes."""
+        classes = [name for name in self.values if not isinstance(name, float)]
+        return max(classes, key=lambda name: self.values[name], default=None)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The estimates of the lowest and of the highest quantile; None if there are no quantiles."""
+        found = [value for name, value in self.values.items() if isinstance(name, float)]
+        return (found[0], found[-1]) if found else None
 
 
 @dataclass(frozen=True)
@@ -99,6 +117,29 @@ class _LookedUp:
     asked: _Asked
     found: FeatureVectors
     frame: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """The predictions of one version for the rows of a look-up, and its task."""
+
+    task: PredictionTask
+    rows: RowScores
+
+    @staticmethod
+    def by(loaded: LoadedModel, frame: pd.DataFrame) -> _Scored:
+        task = loaded.published.predicts
+        return _Scored(task, row_scores(loaded.estimator, frame, task))
+
+    def value(self, row: int) -> float:
+        return self.task.value(self.rows.scores[row])
+
+    def values(self, row: int) -> Mapping[str | int | float, float]:
+        return self.task.values(self.rows.scores[row])
+
+    def fields(self, row: int) -> dict[str, Any]:
+        """Return the fields of the logged prediction that say what was predicted."""
+        return logged_fields(self.rows.scores[row], self.task)
 
 
 class Answerer:
@@ -208,34 +249,36 @@ class Answerer:
 
     def _answers(self, model: LoadedModel, part: _LookedUp, shadows: Sequence[LoadedModel]) -> list[Predicted]:
         """Return the answers to the requests of one look-up, once they are logged."""
-        scores = {loaded.version: row_scores(loaded.estimator, part.frame) for loaded in (*shadows, model)}
+        scores = {loaded.version: _Scored.by(loaded, part.frame) for loaded in (*shadows, model)}
         values = part.found.to_lists()
         return [self._answer(model, part, row, values[row], scores) for row in range(len(part.asked.requests))]
 
     def _answer(
-        self, model: LoadedModel, part: _LookedUp, row: int, values: Sequence[Any], scores: Mapping[int, RowScores]
+        self, model: LoadedModel, part: _LookedUp, row: int, values: Sequence[Any], scores: Mapping[int, _Scored]
     ) -> Predicted:
         found, statuses = part.found, part.found.statuses(row)
-        error = scores[model.version].errors.get(row)
+        live = scores[model.version]
+        error = live.rows.errors.get(row)
         if error is not None:
             return self._failed(error, statuses)
-        by_version = {v: float(own.scores[row]) for v, own in scores.items() if row not in own.errors}
-        value = by_version[model.version]
-        answer = Predicted(value, model.version, statuses, found.at, self._new_id(), by_version)
+        by_version = {v: own.value(row) for v, own in scores.items() if row not in own.rows.errors}
+        answer = Predicted(
+            live.value(row), model.version, statuses, found.at, self._new_id(), by_version, values=live.values(row)
+        )
         try:
             vector = _vector(model, part, answer, row=row, values=values)
-            self._log(vector, answer)
+            self._log(vector, answer, {version: scores[version].fields(row) for version in by_version})
         except (TypeError, ValueError, TerminalError) as reason:
             return self._failed(_not_logged(reason), statuses)
         return answer
 
-    def _log(self, vector: ServedVector, answer: Predicted) -> None:
-        """Log the vector and the prediction of each version that has one."""
+    def _log(self, vector: ServedVector, answer: Predicted, fields: Mapping[int, Mapping[str, Any]]) -> None:
+        """Log the vector and the prediction of each version that has one, with its ``fields``."""
         if self._producer is None:
             return
         self._send(self._producer, self._vectors, vector, at=answer.at)
-        for version, score in answer.shadows.items():
-            prediction = _prediction(vector, version, score, live=version == answer.version)
+        for version, own in fields.items():
+            prediction = _prediction(vector, version, own, live=version == answer.version)
             self._send(self._producer, self._predictions, prediction, at=answer.at)
 
     def _send(self, producer: EventProducer, stream: Stream, event: Event, *, at: datetime | None) -> None:
@@ -322,7 +365,7 @@ def _vector(model: LoadedModel, part: _LookedUp, answer: Predicted, *, row: int,
     )
 
 
-def _prediction(vector: ServedVector, version: int, score: float, *, live: bool) -> Prediction:
+def _prediction(vector: ServedVector, version: int, fields: Mapping[str, Any], *, live: bool) -> Prediction:
     return Prediction(
         prediction_id=f"{vector.vector_id}-{version}",
         vector_id=vector.vector_id,
@@ -332,7 +375,7 @@ def _prediction(vector: ServedVector, version: int, score: float, *, live: bool)
         key=vector.key,
         requested_at=vector.requested_at,
         served_at=vector.served_at,
-        score=score,
+        **fields,
     )
 
 

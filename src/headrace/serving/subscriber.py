@@ -22,6 +22,7 @@ from headrace.models import artifact
 from headrace.models.artifact_places import NO_PLACES, ArtifactPlaces
 from headrace.models.model_events import Acknowledgement
 from headrace.models.model_state import ModelState, advance, earlier_live
+from headrace.models.prediction_task import read_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -88,7 +89,7 @@ class LoadingPolicy:
         estimator = artifact.load(data, self.trusted)
         on_demand(published.service.on_demand)  # raises an error here, not at each prediction
         if self.sample is not None:
-            estimator.predict_proba(self.sample(published.service))
+            read_predictions(estimator, self.sample(published.service), published.predicts)
         return estimator
 
 

@@ -18,9 +18,11 @@ from headrace.features.definitions.expression import Expression, kind
 from headrace.features.definitions.service import FeatureService
 from headrace.trainers.definition_checks import brings, check_own_event, described, one_of
 from headrace.trainers.gate_definition import Gate
+from headrace.trainers.label_checks import DeclaredLabel, prediction_task
+from headrace.trainers.metrics.named_metrics import metric_for
 from headrace.trainers.model_spec import LabelSpec, ModelSpec
 from headrace.trainers.train_function import EstimatorTraining, Run, TrainFunction, check_train, train_name
-from headrace.trainers.triggers.hysteresis import hysteresis
+from headrace.trainers.triggers.hysteresis import hysteresis, watched_metrics
 from headrace.trainers.triggers.rules import all_of, any_of, at_least, drift, performance, schedule, volume
 from headrace.trainers.triggers.trigger_policy import TriggerPolicy
 from headrace.trainers.triggers.trigger_rule import expect_rules
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from headrace.features.definitions.feature_spec import OwnEventRule
     from headrace.features.definitions.view import FeatureView
+    from headrace.models.prediction_task import PredictionTask, TaskName
     from headrace.trainers.triggers.trigger_rule import TriggerRule
 
 __all__ = [
@@ -50,10 +53,16 @@ StaleRule = Literal["leave_out", "keep"]
 class Label:
     """The label of a request: it comes from the event of ``stream`` that has the same value in the field ``on``.
 
-    ``value`` is a boolean expression over the fields of that event; one that is null is no label. A label must arrive
-    after the request and ``within`` this time: an earlier or a later one does not count. If several do, ``which`` says
+    ``value`` is an expression over the fields of that event; one that is null is no label. A label must arrive after
+    the request and ``within`` this time: an earlier or a later one does not count. If several do, ``which`` says
     whether the first or the last of them is the label. ``missing`` is the value of a label that has not arrived:
     ``None`` leaves the row out, ``False`` counts it as false.
+
+    The task follows from the value, or ``task`` declares it. A condition is ``"binary"``: the model predicts the
+    probability of true. A number is ``"regression"``. With ``classes`` the value is one of these texts or whole
+    numbers, and the model predicts the probability of each; another value is no label. With ``classes`` and ``limits``
+    the value is a number: it is of the first class up to the first limit, of the second one above it, and so on. With
+    ``quantiles`` the model predicts these quantiles of a number.
 
     >>> from datetime import datetime
     >>> from headrace import Event, Label, Stream, col
@@ -63,10 +72,10 @@ class Label:
     ...     delay_minutes: float
     >>> rides = Stream("ride", Ride, event_time="ended_at")
     >>> late = Label(rides, value=col("delay_minutes") > 15, on="ride_id", within="36h")
-    >>> Label(rides, value=col("delay_minutes"), on="ride_id", within="36h")
-    Traceback (most recent call last):
-        ...
-    headrace.errors.DefinitionError: label on 'ride': value is float; a label is bool, such as col('delay_minutes') > 15
+    >>> late.predicts.name, Label(rides, value=col("delay_minutes"), on="ride_id", within="36h").predicts.name
+    ('binary', 'regression')
+    >>> Label(rides, value=col("delay_minutes"), on="ride_id", within="36h", quantiles=[0.1, 0.9]).predicts.outputs
+    ('0.1', '0.9')
     """
 
     stream: Stream
@@ -75,6 +84,10 @@ class Label:
     within: Duration
     missing: Literal[False] | None = None
     which: WhichLabel = "first"
+    task: TaskName | None = None
+    classes: Sequence[str] | Sequence[int] = ()
+    limits: Sequence[float] = ()
+    quantiles: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         expect("label", "stream", self.stream, Stream, write="a Stream, such as Stream('returns', Return, …)")
@@ -83,12 +96,7 @@ class Label:
         expect(where, "on", self.on, str, write="the name of a field that requests and labels have")
         with naming(f"{where}: on"):
             self.stream.field(self.on)
-        kinds: dict[str, str] = {f.name: f.kind for f in self.stream.fields if not f.many}
-        with naming(f"{where}: value"):
-            found = kind(self.value.tree, kinds)
-        if found != "bool":
-            message = f"{where}: value is {found}; a label is bool, such as col('delay_minutes') > 15"
-            raise DefinitionError(message)
+        task = self.predicts  # its own checks
         with naming(f"{where}: within"):
             within_us = duration_us(self.within)
         if within_us <= 0:
@@ -100,11 +108,24 @@ class Label:
                 "which counts it as false"
             )
             raise DefinitionError(message)
+        if self.missing is not None and task.name != "binary":
+            message = f"{where}: missing=False is for a label that is true or false, and the task is {task.name!r}"
+            raise DefinitionError(message)
         one_of(where, "which", self.which, get_args(WhichLabel))
+
+    @cached_property
+    def predicts(self) -> PredictionTask:
+        """The task of a model with this label."""
+        where = f"label on {self.stream.topic!r}"
+        kinds: dict[str, str] = {f.name: f.kind for f in self.stream.fields if not f.many}
+        with naming(f"{where}: value"):
+            found = kind(self.value.tree, kinds)
+        return prediction_task(DeclaredLabel(where, found, self.task, self.classes, self.limits, self.quantiles))
 
     @cached_property
     def spec(self) -> LabelSpec:
         """The label as data."""
+        task = self.predicts
         return LabelSpec(
             topic=self.stream.topic,
             value=self.value.tree,
@@ -112,6 +133,10 @@ class Label:
             within_us=duration_us(self.within),
             missing="drop" if self.missing is None else "false",
             which=UNSET if self.which == "first" else self.which,
+            task=UNSET if task.name == "binary" else task.name,
+            classes=task.classes or UNSET,
+            limits=tuple(map(float, self.limits)) or UNSET,
+            quantiles=task.quantiles or UNSET,
         )
 
 
@@ -120,11 +145,12 @@ class Model:
     """A model: its requests, its features, its label, its training function, and the triggers of a new training.
 
     ``requests`` is the stream of rows to predict. ``request_key`` names the field that identifies a request,
-    ``requested_at`` the field with the time of its look-up. ``train(X, y, run)`` returns a fitted estimator; it is a
-    function, a partial or a callable object. Or give an ``estimator``: each run clones it, sets every ``random_state``
-    that is None from its seed, and fits it. ``first_after`` is the number of matured rows that version 1 needs.
-    ``cooldown`` is the event time between the end of a run and the next request for one; ``daily_budget`` is the
-    largest number of such requests on one day.
+    ``requested_at`` the field with the time of its look-up. The label says what is predicted. ``train(X, y, run)``
+    returns a fitted estimator; it is a function, a partial or a callable object. For classes ``y`` has their values.
+    For quantiles it may return a list with one estimator for each. Or give an ``estimator``: each run clones it, sets
+    every ``random_state`` that is None from its seed, and fits it. ``first_after`` is the number of matured rows that
+    version 1 needs. ``cooldown`` is the event time between the end of a run and the next request for one;
+    ``daily_budget`` is the largest number of such requests on one day.
 
     ``learn_from`` says which features later versions are trained on. ``"events"``: the features are computed from the
     event log as of each request. ``"logged"``: the vectors that were logged when they were served; rows that were never
@@ -203,6 +229,7 @@ class Model:
         check_own_event(self.name, self.requests.topic, self.own_event, self.own_views)
         self._check_on_demand()
         self._check_label()
+        self._check_metrics()
         with naming(f"model {self.name!r}: cooldown"):
             duration_us(self.cooldown)
         one_of(f"model {self.name!r}", "learn_from", self.learn_from, get_args(LearnFrom))
@@ -221,7 +248,7 @@ class Model:
         expect(where, "first_after", self.first_after, int, write="a whole number, such as 20_000")
         expect(where, "daily_budget", self.daily_budget, (int, NoneType), write="a whole number, such as 2, or None")
         expect_rules(where, "triggers", [self.triggers])
-        check_train(where, self.train, self.estimator)
+        check_train(where, self.train, self.estimator, self.label.predicts)
 
     def _check_requests(self) -> None:
         self._request_field("request_key", self.request_key, ("int", "str"))
@@ -281,6 +308,20 @@ class Model:
                 f"{self.requests.topic!r} and {theirs.kind} in {self.label.stream.topic!r}"
             )
             raise DefinitionError(message)
+
+    def _check_metrics(self) -> None:
+        """Give the gate the usual metric of the label's task if it has none, and check all metrics for the task."""
+        task = self.label.predicts
+        object.__setattr__(self, "gate", self.gate.for_task(task.name))
+        for part, metric in (("gate", self.gate.decides_by), *watched_metrics(self.triggers)):
+            where = f"model {self.name!r}: {part}"
+            metric_for(where, metric, task.name)
+            if task.classes and metric.classes not in {None, len(task.classes)}:
+                message = (
+                    f"{where}: metric={metric.name!r} has costs for {metric.classes} classes, and the label has "
+                    f"{len(task.classes)}: {list(task.classes)}"
+                )
+                raise DefinitionError(message)
 
     @cached_property
     def train_function(self) -> TrainFunction:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -19,6 +19,7 @@ from headrace.trainers.model_spec import DAY, USUAL_FLOORS, Floors, GateSpec
 from headrace.trainers.triggers.evidence import DAY_US
 
 if TYPE_CHECKING:
+    from headrace.models.prediction_task import TaskName
     from headrace.trainers.metrics.metric import Metric
 
 GateRule = Literal["better", "not_worse"]
@@ -27,6 +28,12 @@ AlphaPeriod = Literal["look", "quarter", "year"]
 USUAL_ALPHA = 0.025
 _MOST_ALPHA = 0.25
 _MOST_BLOCKS = 2_000
+_USUAL_METRICS: dict[TaskName, str] = {
+    "binary": "auc",
+    "classes": "macro_log_loss",
+    "regression": "root_mean_squared_error",
+    "quantile": "mean_pinball_loss",
+}
 _LEAST_BLOCKS = 5  # fewer have no serial correlation that could be measured
 
 
@@ -35,8 +42,10 @@ class Gate:
     """The rule that judges a challenger, on the newest ``holdout`` of matured days, by its gain in ``metric``.
 
     ``metric`` is ``"auc"``, ``"logloss"``, or another of scikit-learn's names for a label that is true or false:
-    ``"brier_score_loss"``, ``"accuracy_score"``, ``"f1_score"``; also ``"expected_calibration_error"``.
-    ``within_block``, ``expected_cost`` and ``own_metric`` make others.
+    ``"brier_score_loss"``, ``"accuracy_score"``, ``"f1_score"``; also ``"expected_calibration_error"``. For classes
+    they are ``"macro_log_loss"``, ``"logloss"`` and ``"accuracy_score"``, for numbers ``"rmse"``, ``"mae"`` and others,
+    for quantiles ``"mean_pinball_loss"``. ``within_block``, ``expected_cost`` and ``own_metric`` make others. Without a
+    metric the gate has that of the label's task: ``"auc"``, ``"macro_log_loss"``, ``"rmse"``, ``"mean_pinball_loss"``.
 
     The rule ``"better"`` passes a challenger whose lower bound is above ``margin``. The rule ``"not_worse"`` passes one
     whose lower bound is above ``-margin``; it needs a margin. With ``approve="manual"`` a challenger that passed is
@@ -64,7 +73,7 @@ class Gate:
     '1h'
     """
 
-    metric: str | Metric
+    metric: str | Metric | None = None
     rule: GateRule = "better"
     holdout: Duration = "14d"
     margin: float = 0.0
@@ -76,7 +85,8 @@ class Gate:
     per: AlphaPeriod = "look"
 
     def __post_init__(self) -> None:
-        _ = self.decides_by  # its own checks
+        if self.metric is not None:
+            _ = self.decides_by  # its own checks
         one_of("gate", "rule", self.rule, get_args(GateRule))
         one_of("gate", "approve", self.approve, ["auto", "manual"])
         one_of("gate", "serial_correlation", self.serial_correlation, get_args(SerialRule))
@@ -140,8 +150,12 @@ class Gate:
 
     @cached_property
     def decides_by(self) -> Metric:
-        """The metric itself, where ``metric`` may be its name."""
-        return metric_for("gate", self.metric)
+        """The metric itself, where ``metric`` may be its name. Without one it is that of a label that is a bool."""
+        return metric_for("gate", _USUAL_METRICS["binary"] if self.metric is None else self.metric)
+
+    def for_task(self, task: TaskName) -> Gate:
+        """The gate with the usual metric of the task, if it has none of its own."""
+        return self if self.metric is not None else replace(self, metric=_USUAL_METRICS[task])
 
     @cached_property
     def spec(self) -> GateSpec:

@@ -18,7 +18,8 @@ from headrace.trainers.triggers.trigger_specs import TriggerSpec
 class LabelSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A label as data. ``missing`` says what happens to a request whose label never comes.
 
-    ``which`` is left out if the first label of a request counts.
+    ``which`` is left out if the first label of a request counts, ``task`` if it is ``binary``, ``classes``,
+    ``limits`` and ``quantiles`` if there are none.
     """
 
     topic: str
@@ -27,6 +28,10 @@ class LabelSpec(msgspec.Struct, frozen=True, kw_only=True):
     within_us: int
     missing: Literal["drop", "false"]
     which: Literal["last"] | UnsetType = UNSET
+    task: Literal["classes", "regression", "quantile"] | UnsetType = UNSET
+    classes: tuple[str | int, ...] | UnsetType = UNSET
+    limits: tuple[float, ...] | UnsetType = UNSET
+    quantiles: tuple[float, ...] | UnsetType = UNSET
 
 
 DAY = "1d"

@@ -9,16 +9,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import DefinitionError, require
+from headrace.models.prediction_task import BINARY
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     import pandas as pd
 
+    from headrace.models.prediction_task import PredictionTask
+
 TrainFunction = Callable[..., Any]
-"""Called as ``train(X: DataFrame, y: Series, run: Run)``. It returns a fitted estimator that has ``predict_proba``."""
+"""Called as ``train(X: DataFrame, y: Series, run: Run)``. It returns a fitted estimator."""
 _RANDOM_STATE = "random_state"
-_OF_ESTIMATORS = ("fit", "get_params", "set_params", "predict_proba")
+_OF_ESTIMATORS = ("fit", "get_params", "set_params")
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,8 @@ class EstimatorTraining:
         return clone.set_params(**unset).fit(X, y)
 
 
-def check_train(where: str, train: object, estimator: object) -> None:
-    """Raise DefinitionError unless exactly one of the two is given, and a run can train with it."""
+def check_train(where: str, train: object, estimator: object, task: PredictionTask = BINARY) -> None:
+    """Raise DefinitionError unless exactly one of the two is given, and a run can train with it for the task."""
     if (train is None) == (estimator is None):
         found = "neither train= nor estimator= is" if train is None else "both train= and estimator= are"
         message = (
@@ -74,7 +77,7 @@ def check_train(where: str, train: object, estimator: object) -> None:
         )
         raise DefinitionError(message)
     if train is None:
-        _check_estimator(where, estimator)
+        _check_estimator(where, estimator, task.method)
     else:
         _check_function(where, train)
 
@@ -94,15 +97,16 @@ def _check_function(where: str, train: Any) -> None:
         raise DefinitionError(message) from error
 
 
-def _check_estimator(where: str, estimator: Any) -> None:
+def _check_estimator(where: str, estimator: Any, method: str) -> None:
     if isinstance(estimator, type):
         name = estimator.__name__
         raise DefinitionError(f"{where}: estimator={name} is a class; give an object of it: estimator={name}()")
-    missing = [name for name in _OF_ESTIMATORS if not hasattr(estimator, name)]
+    missing = [name for name in (*_OF_ESTIMATORS, method) if not hasattr(estimator, name)]
     if missing:
+        kind = "classifier" if method == "predict_proba" else "regressor"
         message = (
-            f"{where}: estimator={estimator!r} has no {', '.join(missing)}; give a classifier of scikit-learn that has "
-            "predict_proba, or a pipeline that ends with one"
+            f"{where}: estimator={estimator!r} has no {', '.join(missing)}; give a {kind} of scikit-learn that has "
+            f"{method}, or a pipeline that ends with one"
         )
         raise DefinitionError(message)
 

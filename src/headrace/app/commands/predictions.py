@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,8 @@ from headrace.app.terminal.options import MOMENT_FORMS, DataDir, JsonOption, Mod
 from headrace.app.terminal.tables import print_details, print_json, print_list, print_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from headrace.app.past_predictions import PastPrediction, PastPredictions
     from headrace.app.project.settings import Settings
 
@@ -42,7 +44,8 @@ def list_predictions(
     found = _predictions(settings_from(data_dir=data_dir)).newest(
         limit, model=model, key=key, version=version, since=None if since is None else with_zone(since)
     )
-    print_list(_LISTED, found, json=json, if_empty="the event log has no such prediction")
+    shown = found if json else [{**row, "score": _score(row)} for row in found]
+    print_list(_LISTED, shown, json=json, if_empty="the event log has no such prediction")
 
 
 def show(
@@ -75,10 +78,22 @@ def _predictions(settings: Settings) -> PastPredictions:
     return PastPredictions(load_project(settings).model, log, lambda: deployed_services(settings))
 
 
+def _score(row: Mapping[str, Any]) -> Any:
+    """Return what was predicted: a number, or the values by class or quantile as text."""
+    values, outputs = row.get("values"), row.get("outputs")
+    if not values:
+        return row["score"]
+    return (
+        ", ".join(f"{name} {value:.4g}" for name, value in zip(outputs, values, strict=True)) if outputs else values[0]
+    )
+
+
 def _print(found: PastPrediction) -> None:
     outcome = found.outcome
-    label = outcome.reason or str(outcome.label).lower()
-    print_details({**found.prediction, "service": found.service, "request": found.request, "outcome": label})
+    label = outcome.reason or (str(outcome.label).lower() if isinstance(outcome.label, bool) else outcome.label)
+    told = {name: value for name, value in found.prediction.items() if name not in {"format", "values", "outputs"}}
+    told["score"] = _score(found.prediction)
+    print_details({**told, "service": found.service, "request": found.request, "outcome": label})
     if found.note:
         typer.echo(f"\n{found.note}")
     if found.views:

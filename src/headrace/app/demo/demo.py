@@ -172,6 +172,11 @@ class DemoStage:
         if len(project.models) != 1:
             raise ProjectError(f"the demo replays one model; the project has {sorted(project.models) or 'none'}")
         self.model: Model = next(iter(project.models.values()))
+        if self.model.label.predicts.name != "binary":
+            raise ProjectError(
+                f"the demo reports AUC and log-loss, and the task of {self.model.name!r} is "
+                f"{self.model.label.predicts.name!r}: give it a model whose label is true or false"
+            )
 
     def lockstep(self, processes: Processes) -> ReplayTally:
         """Replay in lockstep with a worker, a trainer and an application."""

@@ -11,6 +11,8 @@ import polars as pl
 
 from headrace.features.kernel.on_demand_polars import with_on_demand
 from headrace.features.offline.feature_history import FeatureHistory, OwnRecords
+from headrace.models.prediction_task import BINARY
+from headrace.trainers.data.label_values import label_values, truths
 from headrace.trainers.data.model_log import ModelLog
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from headrace.bus.source_partition import SourcePartition
     from headrace.event_log.readable_log import LogSnapshot, ReadableLog
     from headrace.models.manifest import TimeSpan
+    from headrace.models.prediction_task import PredictionTask
     from headrace.trainers.definitions import LearnFrom, Model
 
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 class Examples:
     """Rows in the order of the request stream. ``frame`` is what an estimator gets; the arrays have one entry a row.
 
+    ``label`` has the :func:`truths` of the ``task``.
     ``never_served`` counts the rows that were left out because they have no served vector to learn from, or only a
     doubtful one. ``positions`` maps a topic and a source partition to the offset below which every row was read.
     """
@@ -39,6 +43,7 @@ class Examples:
     requested_us: np.ndarray
     never_served: int = 0
     positions: Mapping[str, Mapping[SourcePartition, int]] = field(default_factory=dict)
+    task: PredictionTask = BINARY
 
     def __len__(self) -> int:
         return len(self.label)
@@ -52,13 +57,14 @@ class Examples:
             self.day[rows],
             self.requested_us[rows],
             positions=self.positions,
+            task=self.task,
         )
 
     def label_series(self) -> pd.Series:
         """The labels in the form that an estimator takes."""
         import pandas as pd  # noqa: PLC0415 - seconds at start-up that a reader of the log does not need
 
-        return pd.Series(self.label, name="label")
+        return pd.Series(label_values(self.label, self.task), name="label")
 
     def content_hash(self) -> str:
         """``sha256:…`` over column names and values in order. Equal training sets have equal hashes."""
@@ -120,12 +126,13 @@ class ExampleBuilder:
                 self._logged(spine) if learn_from == "logged" else self.features(spine, snapshot),
                 spine.select(list(self._model.request_features)),
             ),
-            spine.get_column("__label").to_numpy().astype(np.int8),
+            truths(spine.get_column("__label"), self._model.label.predicts),
             spine.get_column("__key").to_numpy(),
             spine.get_column("__day").to_numpy(),
             spine.get_column("__requested_us").to_numpy(),
             labelled - spine.height,
             self.positions(),
+            self._model.label.predicts,
         )
 
     def spine(self, t_us: int, *, excluded: Sequence[TimeSpan] = (), snapshot: LogSnapshot) -> pl.DataFrame:

@@ -6,11 +6,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 
-from headrace.features.kernel.expression_polars import to_polars
 from headrace.models.predictions import predictions_of, vectors_of
+from headrace.trainers.data.label_values import label_value, prediction_array, prediction_of, truths
 from headrace.trainers.data.labelled_requests import LabelledRequests
 from headrace.trainers.data.request_joins import LABEL, REQUEST, as_of_clock, of_requests
 from headrace.trainers.data.topic_rows import TopicRows
@@ -73,7 +72,7 @@ class ModelLog:
             log.reader(label.stream.topic),
             [
                 pl.col(label.on).alias("__on"),
-                to_polars(label.value.tree).alias("__label"),
+                label_value(label).alias("__label"),
                 pl.col("__available_at").dt.epoch("us").alias("__labelled_us"),
             ],
         )
@@ -92,9 +91,9 @@ class ModelLog:
         )
         self._predictions = TopicRows(
             log.reader(predictions_of(log.namespace).topic),
-            [pl.col("key", "version", "role", "requested_at", "score"), _VECTOR_ID],
+            [pl.col("key", "version", "role", "requested_at"), prediction_of(label.predicts), _VECTOR_ID],
             unique=["key", "version", "requested_at"],
-            where=own,
+            where=own & prediction_of(label.predicts).is_not_null(),
         )
 
     def positions(self) -> dict[str, Mapping[SourcePartition, int]]:
@@ -120,7 +119,10 @@ class ModelLog:
         return self._vectors.frame(snapshot)
 
     def predictions(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
-        """The first prediction of each version for each key and time of a request."""
+        """The first prediction of each version for each key and time of a request. Those of another task are left out.
+
+        ``score`` is that of :func:`prediction_of`.
+        """
         return self._predictions.frame(snapshot)
 
     def evident_predictions(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
@@ -241,12 +243,14 @@ class ModelLog:
         live = (pl.col("version") == version) & (pl.col("role") == "live")
         own = self.evident_predictions().filter(live & _outside(excluded, pl.col("requested_at").dt.epoch("us")))
         day = own.get_column("requested_at").dt.epoch("us") // DAY_US
-        return ServedScores(day.to_numpy(), own.get_column("score").to_numpy())
+        scores = prediction_array(own.get_column("score"), self._model.label.predicts)
+        return ServedScores(day.to_numpy(), scores)
 
     def _outcomes(self, t_us: int, version: int, excluded: Sequence[TimeSpan]) -> Outcomes:
-        own = self.outcomes(t_us, version, "live", excluded=excluded)
+        own, task = self.outcomes(t_us, version, "live", excluded=excluded), self._model.label.predicts
         return Outcomes(
             own.get_column("__day").to_numpy(),
-            own.get_column("score").to_numpy(),
-            own.get_column("__label").to_numpy().astype(np.int8),
+            prediction_array(own.get_column("score"), task),
+            truths(own.get_column("__label"), task),
+            task.quantiles,
         )

@@ -25,7 +25,8 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
 
     For words these are the first and the last in alphabetical order. ``histogram`` counts in ten bins of the same width
     from the 1st to the 99th percentile; values outside are counted in the outer bins. For words and flags it counts the
-    most frequent ones, which are in ``words``. ``auc`` says how well the column alone predicts the label.
+    most frequent ones, which are in ``words``. ``auc`` says how well the column alone predicts the label: a flag, one
+    of several words, or whether a number is above its median.
     """
 
     name: str
@@ -71,11 +72,13 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 def profile(frame: pl.DataFrame, *, label: str | None = None, time: str | None = None) -> Profile:
     """Profile a table. ``label`` names the column of the outcome, ``time`` the column of times.
 
-    The outcome is flags, or numbers 0 and 1.
+    The outcome is flags, numbers or words. Words have no mean, and a column that tells one of them too well is suspect.
     """
-    outcome = None if label is None else frame.get_column(label).cast(pl.Float64)
+    labels = None if label is None else frame.get_column(label)
+    outcome = None if labels is None or labels.dtype == pl.String else labels.cast(pl.Float64)
+    questions = [] if labels is None else _questions(labels)
     columns = [
-        _column(frame.get_column(name), None if name == label else outcome, is_time=name == time)
+        _column(frame.get_column(name), [] if name == label else questions, is_time=name == time)
         for name in frame.columns
     ]
     return Profile(
@@ -89,7 +92,18 @@ def profile(frame: pl.DataFrame, *, label: str | None = None, time: str | None =
     )
 
 
-def _column(column: pl.Series, outcome: pl.Series | None, *, is_time: bool) -> ColumnProfile:
+def _questions(labels: pl.Series) -> list[pl.Series]:
+    """Return the flags that a column may know: of words one for each, of numbers whether they are above the median."""
+    if labels.dtype == pl.String:
+        common = labels.drop_nulls().value_counts(sort=True, name="rows").get_column(labels.name).head(BINS)
+        return [(labels == word).cast(pl.Float64) for word in common.to_list()]
+    numbers = labels.cast(pl.Float64)
+    if numbers.drop_nulls().is_in([0.0, 1.0]).all():
+        return [numbers]
+    return [(numbers > numbers.median()).cast(pl.Float64)]
+
+
+def _column(column: pl.Series, questions: Sequence[pl.Series], *, is_time: bool) -> ColumnProfile:
     present, rows = column.drop_nulls(), max(len(column), 1)
     found: dict[str, Any] = {}
     if present.dtype.is_nested() or present.is_empty():
@@ -98,8 +112,9 @@ def _column(column: pl.Series, outcome: pl.Series | None, *, is_time: bool) -> C
         found = _measured(present)
     else:
         found = _worded(present.cast(pl.String))
-    if outcome is not None and not is_time and not present.dtype.is_nested():
-        found["auc"] = _auc(column, outcome)
+    if not is_time and not present.dtype.is_nested():
+        known = [auc for question in questions if (auc := _auc(column, question)) is not None]
+        found["auc"] = max(known, default=None)
     return ColumnProfile(name=column.name, type=str(column.dtype), nulls=column.null_count() / rows, **found)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from headrace.trainers.metrics.metric import Metric, Statistic
 
 if TYPE_CHECKING:
+    from headrace.models.prediction_task import TaskName
     from headrace.trainers.metrics.block_rows import BlockRows, Floats
-    from headrace.trainers.metrics.metric import MetricTask
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class AreaUnderCurve(Metric):
     """scikit-learn's ``roc_auc_score`` for two classes. A tie counts half. It is NaN if a class is absent."""
 
     name: str = "auc"
-    tasks: tuple[MetricTask, ...] = ("binary",)
+    tasks: tuple[TaskName, ...] = ("binary",)
     higher_is_better: bool = True
 
     def statistic(self, rows: BlockRows) -> Statistic:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
     Floats = NDArray[np.float64]
@@ -16,14 +18,20 @@ class BlockRows:
     """The truth and the prediction of each row, with the row's block.
 
     ``block`` is any integer index, such as the day. ``truth`` is 0 or 1, the index of a class, or a number.
-    ``prediction`` is the probability of 1, a row of probabilities by class, or a number. ``weight`` is 1 for each row
-    if it is not given.
+    ``prediction`` is the probability of 1, a row of probabilities by class, a number, or a row of estimates of the
+    ``quantiles``. ``weight`` is 1 for each row if it is not given.
 
     Raises ValueError if the arrays differ in length or if a prediction is not a number: leave such rows out.
     """
 
     def __init__(
-        self, block: ArrayLike, truth: ArrayLike, prediction: ArrayLike, weight: ArrayLike | None = None
+        self,
+        block: ArrayLike,
+        truth: ArrayLike,
+        prediction: ArrayLike,
+        weight: ArrayLike | None = None,
+        *,
+        quantiles: Sequence[float] = (0.5,),
     ) -> None:
         self.prediction = np.asarray(prediction, np.float64)
         if not np.size(block) == np.size(truth) == len(self.prediction):
@@ -36,6 +44,7 @@ class BlockRows:
         self.blocks, index = np.unique(np.asarray(block), return_inverse=True)
         self.index: NDArray[np.int64] = index.astype(np.int64)
         self.truth = np.asarray(truth)
+        self.quantiles = quantiles
         self.weight = np.ones(len(self.truth)) if weight is None else np.asarray(weight, np.float64)
 
     @property

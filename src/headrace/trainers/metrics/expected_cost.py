@@ -12,8 +12,8 @@ from headrace.trainers.metrics.sum_metrics import SumMetric
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from headrace.models.prediction_task import TaskName
     from headrace.trainers.metrics.block_rows import BlockRows, Floats
-    from headrace.trainers.metrics.metric import MetricTask
 
 _TWO = 2
 
@@ -36,8 +36,8 @@ def expected_cost(costs: Sequence[Sequence[float]]) -> SumMetric:
         return [matrix[rows.truth.astype(np.int64), (chances @ matrix).argmin(axis=1)], 1.0]
 
     text = ", ".join(f"[{', '.join(f'{cost:.12g}' for cost in line)}]" for line in matrix)
-    tasks: tuple[MetricTask, ...] = ("binary", "classes") if len(matrix) == _TWO else ("classes",)
-    return SumMetric(f"expected_cost([{text}])", tasks, parts, lambda total, rows: total / rows)
+    tasks: tuple[TaskName, ...] = ("binary", "classes") if len(matrix) == _TWO else ("classes",)
+    return SumMetric(f"expected_cost([{text}])", tasks, parts, lambda total, rows: total / rows, classes=len(matrix))
 
 
 def _checked(costs: Sequence[Sequence[float]]) -> Floats:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from headrace.models.prediction_task import TaskName
     from headrace.trainers.metrics.block_rows import BlockRows, Floats
-
-MetricTask = Literal["binary", "classes", "regression", "quantile"]
 
 
 class Statistic(ABC):
@@ -33,11 +32,15 @@ class Statistic(ABC):
 
 
 class Metric(ABC):
-    """A number that says how good predictions are, for one task or several. Its name identifies it."""
+    """A number that says how good predictions are, for one task or several. Its name identifies it.
+
+    ``classes`` is the number of classes that it is for, or None if that does not matter.
+    """
 
     name: str
-    tasks: tuple[MetricTask, ...]
+    tasks: tuple[TaskName, ...]
     higher_is_better: bool
+    classes: int | None = None
 
     @abstractmethod
     def statistic(self, rows: BlockRows) -> Statistic:

@@ -13,17 +13,19 @@ from headrace.errors import DefinitionError
 from headrace.trainers.metrics.auc import AreaUnderCurve
 from headrace.trainers.metrics.block_rows import BlockRows
 from headrace.trainers.metrics.metric import Metric
-from headrace.trainers.metrics.sum_metrics import SUM_METRICS, mean_pinball_loss
+from headrace.trainers.metrics.sum_metrics import SUM_METRICS
 from headrace.trainers.metrics.within_block import WithinBlock
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from headrace.trainers.metrics.metric import MetricTask
+    from headrace.models.prediction_task import TaskName
 
 _WITHOUT_PARAMETERS: tuple[Metric, ...] = (AreaUnderCurve(), *SUM_METRICS)
-METRICS = {metric.name: metric for metric in _WITHOUT_PARAMETERS} | {"mean_pinball_loss": mean_pinball_loss(0.5)}
-_ALIASES = {"roc_auc_score": "auc", "log_loss": "logloss"}
+METRICS = {metric.name: metric for metric in _WITHOUT_PARAMETERS}
+_ALIASES = {
+    "roc_auc_score": "auc", "log_loss": "logloss", "rmse": "root_mean_squared_error", "mae": "mean_absolute_error",
+}  # fmt: skip
 _MADE = "within_block(…), expected_cost(…), own_metric(…)"
 
 
@@ -32,9 +34,12 @@ def metric_named(metric: str | Metric) -> Metric:
     return metric if isinstance(metric, Metric) else METRICS[_ALIASES.get(metric, metric)]
 
 
-def metric_for(where: str, metric: str | Metric, task: MetricTask = "binary") -> Metric:
-    """Return the metric if it is one for the task, or else raise DefinitionError, which begins with ``where``."""
-    fitting = [name for name, each in METRICS.items() if task in each.tasks]
+def metric_for(where: str, metric: str | Metric, task: TaskName | None = None) -> Metric:
+    """Return the metric if it is one for the task, or else raise DefinitionError, which begins with ``where``.
+
+    None: for any task.
+    """
+    fitting = [name for name, each in METRICS.items() if task is None or task in each.tasks]
     try:
         found = metric_named(metric)
     except (KeyError, TypeError):
@@ -42,9 +47,9 @@ def metric_for(where: str, metric: str | Metric, task: MetricTask = "binary") ->
         raise DefinitionError(message) from None
     if METRICS.get(found.name, found) != found:
         raise DefinitionError(f"{where}: a metric of your own has the name {found.name!r} of another: give name='…'")
-    if task not in found.tasks:
+    if task is not None and task not in found.tasks:
         message = (
-            f"{where}: metric={found.name!r} is for {' and '.join(found.tasks)}, and the label is {task}; "
+            f"{where}: metric={found.name!r} is for {' and '.join(found.tasks)}, and the task is {task}; "
             f"choose one of {fitting}, or make one with {_MADE}"
         )
         raise DefinitionError(message)

@@ -13,8 +13,8 @@ from headrace.trainers.metrics.metric import Metric, Statistic
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headrace.models.prediction_task import TaskName
     from headrace.trainers.metrics.block_rows import BlockRows, Floats
-    from headrace.trainers.metrics.metric import MetricTask
 
     MetricFunction = Callable[[Any, Any], float]
 
@@ -26,7 +26,7 @@ class OwnMetric(Metric):
     name: str
     function: MetricFunction
     higher_is_better: bool
-    tasks: tuple[MetricTask, ...] = ("binary", "classes", "regression", "quantile")
+    tasks: tuple[TaskName, ...] = ("binary", "classes", "regression", "quantile")
 
     def statistic(self, rows: BlockRows) -> Statistic:
         """Return the metric of the rows."""

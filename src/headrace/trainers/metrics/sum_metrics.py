@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from headrace.models.prediction_task import TaskName
     from headrace.trainers.metrics.block_rows import BlockRows, Floats
-    from headrace.trainers.metrics.metric import MetricTask
 
 _CLIP = 1e-15
 _BINS = 10
@@ -27,10 +27,11 @@ class SumMetric(Metric):
     """A metric that is a function ``of`` sums. ``parts`` returns for each sum a value a row, or one for all rows."""
 
     name: str
-    tasks: tuple[MetricTask, ...]
+    tasks: tuple[TaskName, ...]
     parts: Callable[[BlockRows], Sequence[Floats | float]] = field(compare=False, repr=False)
     of: Callable[..., Floats] = field(compare=False, repr=False)
     higher_is_better: bool = False
+    classes: int | None = None
 
     def statistic(self, rows: BlockRows) -> Statistic:
         """Return the metric of the rows."""
@@ -122,15 +123,11 @@ def _r2(squares: Floats, own: Floats, total: Floats, rows: Floats) -> Floats:
     return 1 - squares / (own - total**2 / rows)
 
 
-def mean_pinball_loss(quantile: float) -> SumMetric:
-    """scikit-learn's ``mean_pinball_loss`` of predictions of this quantile."""
-    if not 0 < quantile < 1:
-        raise ValueError(f"mean_pinball_loss: quantile={quantile!r} is not between 0 and 1")
-
-    def parts(rows: BlockRows) -> list[Floats | float]:
-        return [np.where(_error(rows) >= 0, quantile * _error(rows), (quantile - 1) * _error(rows)), 1.0]
-
-    return SumMetric(f"mean_pinball_loss({quantile:.12g})", ("quantile",), parts, _mean)
+def _pinball_parts(rows: BlockRows) -> list[Floats | float]:
+    """Return the mean over the quantiles that the rows have predictions of."""
+    error = rows.number[:, None] - rows.prediction.reshape(len(rows.number), -1)
+    levels = np.array(rows.quantiles)
+    return [np.where(error >= 0, levels * error, (levels - 1) * error).mean(axis=1), 1.0]
 
 
 SUM_METRICS = (
@@ -155,5 +152,6 @@ SUM_METRICS = (
         _mean,
     ),
     SumMetric("r2_score", ("regression",), _r2_parts, _r2, True),  # noqa: FBT003
+    SumMetric("mean_pinball_loss", ("quantile",), _pinball_parts, _mean),
 )
-"""All of them but those that have parameters, which functions make."""
+"""All of them but those that have parameters, which functions make. The quantiles of a pinball loss are the rows'."""

@@ -11,8 +11,9 @@ from headrace.trainers.metrics.metric import Metric
 from headrace.trainers.metrics.sum_metrics import Sums
 
 if TYPE_CHECKING:
+    from headrace.models.prediction_task import TaskName
     from headrace.trainers.metrics.block_rows import BlockRows
-    from headrace.trainers.metrics.metric import MetricTask, Statistic
+    from headrace.trainers.metrics.metric import Statistic
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class WithinBlock(Metric):
         return f"within_block({self.inner.name})"
 
     @property
-    def tasks(self) -> tuple[MetricTask, ...]:  # type: ignore[override]
+    def tasks(self) -> tuple[TaskName, ...]:  # type: ignore[override]
         """The tasks of the inner metric."""
         return self.inner.tasks
 
@@ -38,6 +39,11 @@ class WithinBlock(Metric):
     def higher_is_better(self) -> bool:  # type: ignore[override]
         """The direction of the inner metric."""
         return self.inner.higher_is_better
+
+    @property
+    def classes(self) -> int | None:  # type: ignore[override]
+        """The number of classes that the inner metric is for."""
+        return self.inner.classes
 
     def statistic(self, rows: BlockRows) -> Statistic:
         """Return the mean within the blocks of the rows."""

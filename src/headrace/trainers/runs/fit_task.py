@@ -13,6 +13,7 @@ import numpy as np
 from headrace.base.times import utc_datetime
 from headrace.errors import ArtifactError, FitError, PredictionError
 from headrace.models import artifact
+from headrace.models.prediction_task import BINARY
 from headrace.models.row_scores import row_scores
 from headrace.trainers.runs.fit_code import FitCode, fit_code
 from headrace.trainers.train_function import Run
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from headrace.models.artifact import Artifact
+    from headrace.models.prediction_task import PredictionTask
     from headrace.trainers.data.examples import Examples
     from headrace.trainers.train_function import TrainFunction
 
 _COMPARED_ROWS = 20
 _TRIED_ROWS = 20
-"""The rows of each class in the trial fit."""
+"""The rows of each class in the trial fit, and half of them if there are no classes."""
 _TOLERANCE = 1e-9
 """Some estimators sum over threads, so the last bits of their predictions change from call to call."""
 
@@ -40,7 +42,7 @@ class FitTask:
 
     ``trusted`` are the types that the deployment's applications load. An estimator with other types could not be
     served. ``log`` is the file to which a child process appends what the train function prints. With ``is_tried`` it
-    fits a few rows first, to see whether the estimator can be served.
+    fits a few rows first, to see whether the estimator can be served. ``task`` says how its answers are read.
     """
 
     fit: TrainFunction
@@ -51,6 +53,7 @@ class FitTask:
     trusted: Sequence[str] = ()
     log: Path | None = None
     is_tried: bool = False
+    task: PredictionTask = BINARY
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def perform(task: FitTask) -> FitResult:
     check_rows(task)
     estimator = _train(task)
     _check_classes(estimator, task)
-    scores = np.zeros(0) if task.holdout is None else predict(estimator, task.holdout)
+    scores = np.zeros(0) if task.holdout is None else predict(estimator, task.holdout, task.task)
     stored = artifact.dump(estimator)
     _check_loads(stored, estimator, task)
     return FitResult(stored, scores, time.perf_counter() - started, fit_code(task.fit))
@@ -84,7 +87,10 @@ def try_few_rows(task: FitTask) -> None:
     Another error says nothing about the whole fit, as a few rows may be too few for it: it is printed.
     """
     label = task.label.to_numpy()
-    rows = np.sort(np.concatenate([np.flatnonzero(label == each)[:_TRIED_ROWS] for each in np.unique(label)]))
+    if task.task.method == "predict_proba":
+        rows = np.sort(np.concatenate([np.flatnonzero(label == each)[:_TRIED_ROWS] for each in np.unique(label)]))
+    else:
+        rows = np.arange(min(2 * _TRIED_ROWS, len(label)))
     if len(rows) == len(label):
         return
     try:
@@ -104,8 +110,10 @@ def check_rows(task: FitTask) -> None:
         raise FitError("there are no rows to fit on")
     first = task.label.iloc[0]
     if (task.label == first).all():
+        only = bool(first) if task.task.name == "binary" else first
+        kind = "class" if task.task.name in {"binary", "classes"} else "value"
         message = (
-            f"the label has one class only in the {len(task.label):,} rows to fit on: every label is {bool(first)}; "
+            f"the label has one {kind} only in the {len(task.label):,} rows to fit on: every label is {only}; "
             "look at the label's condition, its `within` and `missing`, and at excluded spans"
         )
         raise FitError(message)
@@ -118,11 +126,18 @@ def _train(task: FitTask) -> Any:
 
 
 def _check_classes(estimator: Any, task: FitTask) -> None:
-    if not hasattr(estimator, "predict_proba"):
+    method = task.task.method
+    several = task.task.name == "quantile" and isinstance(estimator, list | tuple)
+    if several and len(estimator) != len(task.task.quantiles):
         message = (
-            f"train returned {type(estimator).__name__}, which has no predict_proba; return a fitted estimator that has"
+            f"train returned {len(estimator)} estimators; return one for each of the quantiles "
+            f"{list(task.task.quantiles)}"
         )
         raise FitError(message)
+    for each in estimator if several else [estimator]:
+        if not hasattr(each, method):
+            message = f"train returned {type(each).__name__}, which has no {method}; return a fitted estimator that has"
+            raise FitError(message)
     classes = getattr(estimator, "classes_", None)
     if classes is not None and len(classes) == 1:
         message = (
@@ -135,9 +150,11 @@ def _check_classes(estimator: Any, task: FitTask) -> None:
 def _check_loads(stored: Artifact, estimator: Any, task: FitTask) -> None:
     """Raise ArtifactError unless an application of this deployment can load the artifact and predicts the same."""
     rows = task.frame.head(_COMPARED_ROWS)
-    ours, theirs = predict(estimator, rows), predict(artifact.load(stored.data, task.trusted), rows)
-    if not np.allclose(ours, theirs, rtol=0.0, atol=_TOLERANCE, equal_nan=True):
-        row = int(np.argmax(~np.isclose(ours, theirs, rtol=0.0, atol=_TOLERANCE, equal_nan=True)))
+    loaded = artifact.load(stored.data, task.trusted)
+    ours, theirs = predict(estimator, rows, task.task), predict(loaded, rows, task.task)
+    near = np.isclose(ours, theirs, rtol=task.task.relative_tolerance, atol=_TOLERANCE, equal_nan=True)
+    if not near.all():
+        row = int(np.argmin(near.reshape(len(rows), -1).all(axis=1)))
         message = (
             f"{type(estimator).__name__} gives other predictions after it was stored and loaded: {theirs[row]!r} "
             f"instead of {ours[row]!r} for row {row} of its training set; keep everything that predictions need in "
@@ -157,9 +174,9 @@ def describe_run(model: str, request_id: str, seed: int, data: Examples) -> Run:
     )
 
 
-def predict(estimator: Any, frame: pd.DataFrame) -> np.ndarray:
-    """Return the probability that the label is true, one entry a row. Raises PredictionError if a row has none."""
-    found = row_scores(estimator, frame)
+def predict(estimator: Any, frame: pd.DataFrame, task: PredictionTask = BINARY) -> np.ndarray:
+    """Return the predictions of the rows, in the shape of the task. Raises PredictionError if a row has none."""
+    found = row_scores(estimator, frame, task)
     if found.errors:
         row, error = min(found.errors.items())
         message = (

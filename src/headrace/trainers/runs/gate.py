@@ -6,12 +6,13 @@ Whole blocks are resampled, by default days, because the rows of one day share t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 from msgspec import UNSET, UnsetType
 
+from headrace.models.prediction_task import BINARY
 from headrace.trainers.gate_definition import USUAL_ALPHA, Gate, GateRule
 from headrace.trainers.metrics.block_rows import BlockRows
 from headrace.trainers.metrics.intervals import DRAWS, Gain, Interval, gain_interval
@@ -19,13 +20,35 @@ from headrace.trainers.metrics.named_metrics import metric_named
 from headrace.trainers.metrics.serial_correlation import LEAST_EFFECTIVE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import ArrayLike, NDArray
 
+    from headrace.models.prediction_task import PredictionTask, TaskName
     from headrace.trainers.runs.look_budget import LookCost
 
 FORMAT = 1
-ALWAYS_SHOWN = ("auc", "logloss")
+ALWAYS_SHOWN: dict[TaskName, tuple[str, ...]] = {
+    "binary": ("auc", "logloss"),
+    "classes": ("logloss", "accuracy_score"),
+    "regression": ("root_mean_squared_error", "mean_absolute_error"),
+    "quantile": ("mean_pinball_loss",),
+}
 """The metrics that a report has beside the one that decides."""
+_OF_FIRST: dict[TaskName, str] = {
+    "binary": "logloss",
+    "classes": "logloss",
+    "regression": "root_mean_squared_error",
+    "quantile": "mean_pinball_loss",
+}
+"""The metric of the first version's gate: the one for which the constant of the label is the best constant."""
+_CONSTANTS: dict[TaskName, str] = {
+    "binary": "rate",
+    "classes": "rates",
+    "regression": "mean",
+    "quantile": "quantiles",
+}
+"""What the constants that the first version has to beat are called."""
 
 NO_CHANCE = "the gate has looked at these days before: no chance of a false pass is left"
 """Why a look that may cost nothing is postponed."""
@@ -52,6 +75,9 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
 
     ``alpha`` is the chance of a false pass that the look may cost, and ``bound`` the lower bound for it, if that is not
     the usual 0.025, for which it is ``gain_low``. ``false_pass_a_year`` is the chance over a year of such looks.
+
+    ``positives`` and ``negatives`` are there for a label that is true or false, ``of_class`` for one with classes: the
+    rows of each.
     """
 
     format: int = FORMAT
@@ -62,8 +88,8 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     rows: int
     days: int
-    positives: int
-    negatives: int
+    positives: int | UnsetType = UNSET
+    negatives: int | UnsetType = UNSET
     looks_mean: float
     looks_max: int
     metrics: dict[str, MetricComparison]
@@ -75,21 +101,24 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     alpha: float | UnsetType = UNSET
     bound: float | UnsetType = UNSET
     false_pass_a_year: float | UnsetType = UNSET
+    of_class: dict[str, int] | UnsetType = UNSET
 
 
 @dataclass(frozen=True)
 class JudgedRows:
     """The holdout rows with the challenger's scores. Every array has one entry a row.
 
-    ``label`` is 0 or 1, ``score`` a probability. ``looks`` is how often a row has been looked at, this time included;
-    one number holds for all rows. ``block`` is the row's block, if that is not its day.
+    ``label`` and ``score`` are truth and prediction of :class:`BlockRows`, for the ``task``. ``looks`` is how often a
+    row has been looked at, this time included; one number holds for all rows. ``block`` is the row's block, if that is
+    not its day.
     """
 
     day: NDArray[np.int64]
-    label: NDArray[np.int8]
+    label: NDArray[Any]
     score: NDArray[np.float64]
     looks: ArrayLike = 1
     block: NDArray[np.int64] | None = None
+    task: PredictionTask = BINARY
 
     def scores(self) -> BlockRows:
         """The challenger's scores by day."""
@@ -97,18 +126,44 @@ class JudgedRows:
 
     def scored_by(self, other: ArrayLike) -> BlockRows:
         """The scores that another model gave the same rows, by day."""
-        return BlockRows(self.day if self.block is None else self.block, self.label, other)
+        block = self.day if self.block is None else self.block
+        return BlockRows(block, self.label, other, quantiles=self.task.quantiles)
 
-    def always(self, rate: float) -> BlockRows:
-        """The scores of a model that gives every row the same probability."""
-        return self.scored_by(np.full(np.shape(self.label), rate))
+    def always(self, constant: ArrayLike) -> BlockRows:
+        """The scores of a model that gives every row the same prediction."""
+        return self.scored_by(np.broadcast_to(constant, self.task.shape(len(self.label))))
+
+    def counts(self) -> dict[str, int]:
+        """The rows of each class, by what they are called; empty if the label has no classes."""
+        return class_counts(self.label, self.task)
+
+
+def class_counts(label: NDArray[Any], task: PredictionTask) -> dict[str, int]:
+    """Return how many labels are of each class; empty for a task without classes."""
+    names = ("negatives", "positives") if task.name == "binary" else task.outputs if task.classes else ()
+    counted = np.bincount(label, minlength=len(names)).tolist() if names else []
+    return dict(zip(names, counted, strict=True))
 
 
 class KnownRates(NamedTuple):
-    """The rates of the label that were known before the holdout: in the training rows, and in their last period."""
+    """The constants of the label that were known before the holdout: of the training rows, and of their last period.
 
-    of_training: float
-    of_last_period: float
+    For a label that is true or false these are the rates of true. For others they are the rates of the classes, the
+    mean, or the quantiles.
+    """
+
+    of_training: Any
+    of_last_period: Any
+
+
+def constant(label: NDArray[Any], task: PredictionTask) -> Any:
+    """Return the best prediction that is the same for every row."""
+    match task.name:
+        case "classes":
+            return np.bincount(label, minlength=len(task.classes)) / len(label)
+        case "quantile":
+            return np.quantile(label, task.quantiles)
+    return float(label.mean())
 
 
 class _Decided(NamedTuple):
@@ -132,13 +187,13 @@ def judge(
     """
     gate = gate or Gate("auc")
     ours, theirs = rows.scores(), rows.scored_by(champion)
-    missing, metric = missing_evidence(ours, gate), gate.decides_by.name
+    missing, metric = missing_evidence(ours, gate, rows.counts()), gate.decides_by.name
     alpha, bound = gate.alpha if cost is None else cost.alpha, float("nan")
     found: dict[str, Gain] = {}
     compared: dict[str, MetricComparison] = {}
     decided = _Decided("postponed", missing)
     if not missing:
-        shown = [*map(metric_named, ALWAYS_SHOWN), gate.decides_by]
+        shown = [*map(metric_named, ALWAYS_SHOWN[rows.task.name]), gate.decides_by]
         correlated = gate.serial_correlation == "measured"
         found = {
             name: gain_interval(theirs, ours, each, seed=seed, draws=draws, correlated=correlated)
@@ -171,34 +226,35 @@ def judge_first(
 ) -> GateReport:
     """The gate of version 1: its log-loss must be better than that of both constant rates, by the point estimate.
 
+    For numbers these are the root mean squared error and the means, for quantiles the pinball loss and the quantiles.
     The bound is reported but does not decide, because there is no champion to protect (docs/adr/0005-first-version.md).
     """
-    ours = rows.scores()
-    missing = missing_evidence(ours, gate or Gate("auc"))
+    ours, metric, known = rows.scores(), _OF_FIRST[rows.task.name], _CONSTANTS[rows.task.name]
+    missing = missing_evidence(ours, gate or Gate("auc"), rows.counts())
     compared: dict[str, MetricComparison] = {}
     decided = _Decided("postponed", missing)
     if not missing:
-        for name, rate in (("label rate", rates.of_training), ("last period's rate", rates.of_last_period)):
-            gain = gain_interval(rows.always(rate), ours, metric_named("logloss"), seed=seed, draws=draws)
-            compared[f"logloss against the {name}"] = _compared(gain)
+        for name, rate in ((f"label {known}", rates.of_training), (f"last period's {known}", rates.of_last_period)):
+            gain = gain_interval(rows.always(rate), ours, metric_named(metric), seed=seed, draws=draws)
+            compared[f"{metric} against the {name}"] = _compared(gain)
         hardest = min(compared, key=lambda name: compared[name].gain)
         decided = _point_decides(compared[hardest], hardest)
-    setting = _GateSetting(rule="first", metric="logloss", margin=0.0, seed=seed, draws=draws)
+    setting = _GateSetting(rule="first", metric=metric, margin=0.0, seed=seed, draws=draws)
     return _report(rows, decided, compared, setting)
 
 
-def missing_evidence(scores: BlockRows, gate: Gate) -> str:
-    """Return what a holdout lacks to be judged by, empty if it lacks nothing. The scores themselves do not count."""
+def missing_evidence(scores: BlockRows, gate: Gate, classes: Mapping[str, int]) -> str:
+    """Return what a holdout lacks to be judged by, empty if it lacks nothing. The scores themselves do not count.
+
+    ``classes`` are the rows of each class, see :func:`class_counts`.
+    """
     floors = gate.floors
-    need = {
-        gate.blocks_named: floors.blocks,
-        "rows": floors.rows,
-        "positives": floors.of_class,
-        "negatives": floors.of_class,
-    }
-    positives = int(scores.positive.sum())
-    found = (len(scores.blocks), len(scores.truth), positives, len(scores.truth) - positives)
-    short = [f"{n:,} of {m:,} {name}" for n, (name, m) in zip(found, need.items(), strict=True) if n < m]
+    found = [
+        (len(scores.blocks), floors.blocks, gate.blocks_named),
+        (len(scores.truth), floors.rows, "rows"),
+        *((rows, floors.of_class, _class_named(name)) for name, rows in sorted(classes.items(), reverse=True)),
+    ]
+    short = [f"{n:,} of {m:,} {name}" for n, m, name in found if n < m]
     return f"not enough evidence in the holdout: {', '.join(short)}" if short else ""
 
 
@@ -208,6 +264,10 @@ def not_defined(metric: str, found: Interval, draws: int = DRAWS) -> str:
         return ""
     where = f"in {found.undefined:,} of {draws:,} resamples of the holdout" if np.isfinite(found.point) else "on it"
     return f"not enough evidence in the holdout: {metric} is not defined {where}"
+
+
+def _class_named(name: str) -> str:
+    return name if name in {"positives", "negatives"} else f"rows of class {name!r}"
 
 
 def _compared(gain: Gain) -> MetricComparison:
@@ -265,14 +325,16 @@ class _GateSetting(msgspec.Struct, frozen=True, kw_only=True):
 def _report(
     rows: JudgedRows, decided: _Decided, compared: dict[str, MetricComparison], setting: _GateSetting
 ) -> GateReport:
-    looks, scores = np.atleast_1d(np.asarray(rows.looks)), rows.scores()
+    looks, scores, classes = np.atleast_1d(np.asarray(rows.looks)), rows.scores(), rows.counts()
+    is_binary = rows.task.name == "binary"
     return GateReport(
         verdict=decided.verdict,
         reason=decided.reason,
         rows=len(scores.truth),
         days=len(np.unique(rows.day)),
-        positives=int(scores.positive.sum()),
-        negatives=int((~scores.positive).sum()),
+        positives=classes["positives"] if is_binary else UNSET,
+        negatives=classes["negatives"] if is_binary else UNSET,
+        of_class=classes if rows.task.classes else UNSET,
         looks_mean=float(looks.mean()) if looks.size else 0.0,
         looks_max=int(looks.max(initial=0)),
         metrics=compared,

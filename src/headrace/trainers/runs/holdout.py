@@ -9,12 +9,15 @@ import numpy as np
 
 from headrace.base.times import duration_us
 from headrace.trainers.data.exclusions import merged
+from headrace.trainers.data.label_values import prediction_array
 from headrace.trainers.metrics.block_rows import BlockRows
 from headrace.trainers.metrics.intervals import metric_interval
 from headrace.trainers.runs.gate import (
     NO_CHANCE,
     JudgedRows,
     KnownRates,
+    class_counts,
+    constant,
     judge,
     judge_first,
     missing_evidence,
@@ -95,16 +98,21 @@ class Challenger:
         """The holdout rows with the challenger's scores, or some of them."""
         held = self.split.holdout
         return JudgedRows(
-            held.day[chosen], held.label[chosen], self.scores[chosen], self.looks[chosen], self.split.blocks[chosen]
+            held.day[chosen],
+            held.label[chosen],
+            self.scores[chosen],
+            self.looks[chosen],
+            self.split.blocks[chosen],
+            held.task,
         )
 
 
 def judged_first(challenger: Challenger, model: Model, seed: int) -> GateReport:
-    """Judge the challenger for version 1 by the constant rates that it has to beat."""
+    """Judge the challenger for version 1 by the constants that it has to beat."""
     training = challenger.split.training
     newest = training.day >= challenger.split.days[0] - _LAST_PERIOD_DAYS
-    rate = float(training.label.mean())
-    last_rate = float(training.label[newest].mean()) if newest.any() else rate
+    rate = constant(training.label, training.task)
+    last_rate = constant(training.label[newest], training.task) if newest.any() else rate
     return judge_first(challenger.rows(), KnownRates(rate, last_rate), model.gate, seed=seed)
 
 
@@ -122,7 +130,7 @@ def judged_against(
     Only rows later than the champion's own training rows count. ``earlier`` are the holdouts of the looks before.
     """
     theirs = _answers(champion, outcomes, challenger.split.holdout)
-    both = ~np.isnan(theirs)
+    both = _answered(theirs)
     cost = look_cost(model.gate, challenger.split.days[1], earlier)
     return judge(challenger.rows(both), theirs[both], model.gate, cost=cost, seed=seed)
 
@@ -143,20 +151,30 @@ def lacking(
     """
     held, gate = split.holdout, model.gate
     if champion is None or outcomes is None:
-        return missing_evidence(BlockRows(split.blocks, held.label, np.zeros(len(held))), gate)
+        nothing = BlockRows(split.blocks, held.label, np.zeros(len(held)))
+        return missing_evidence(nothing, gate, class_counts(held.label, held.task))
     if look_cost(gate, split.days[1], earlier).alpha <= 0:
         return NO_CHANCE
     theirs = _answers(champion, outcomes, held)
-    rows = ~np.isnan(theirs)
-    answered = BlockRows(split.blocks[rows], held.label[rows], theirs[rows])
-    missing = missing_evidence(answered, gate)
+    rows = _answered(theirs)
+    answered = BlockRows(split.blocks[rows], held.label[rows], theirs[rows], quantiles=held.task.quantiles)
+    missing = missing_evidence(answered, gate, class_counts(held.label[rows], held.task))
     return missing or not_defined(gate.decides_by.name, metric_interval(answered, gate.decides_by, seed=seed))
 
 
 def _answers(champion: Published, outcomes: pl.DataFrame, held: Examples) -> np.ndarray:
     """Return the champion's score of each row; NaN for a row that it did not answer, or that it was fitted on."""
-    answered = outcomes.select("key", "__requested_us", "score").iter_rows()
-    scores = {(key, requested_us): score for key, requested_us, score in answered}
+    requests = outcomes.select("key", "__requested_us").iter_rows()
+    places = {request: place for place, request in enumerate(requests)}
     asked = zip(held.key.tolist(), held.requested_us.tolist(), strict=True)
-    theirs = np.array([scores.get(request, np.nan) for request in asked])
-    return np.where(held.requested_us >= champion.trained_to_us, theirs, np.nan)
+    place = np.array([places.get(request, -1) for request in asked], np.int64)
+    theirs = np.full(held.task.shape(len(held)), np.nan)
+    known = (place >= 0) & (held.requested_us >= champion.trained_to_us)
+    theirs[known] = prediction_array(outcomes.get_column("score"), held.task)[place[known]]
+    return theirs
+
+
+def _answered(answers: np.ndarray) -> np.ndarray:
+    """Return which rows have an answer."""
+    rows: np.ndarray = ~np.isnan(answers.reshape(len(answers), -1)).any(axis=1)
+    return rows

@@ -25,6 +25,7 @@ from headrace.models.model_events import (
     ViewRef,
     format_of,
 )
+from headrace.models.prediction_task import BINARY
 from headrace.trainers.data.manifest_parts import libraries, stream_pins
 
 if TYPE_CHECKING:
@@ -113,9 +114,9 @@ def publication(
     if registration.version is None or registration.artifact_uri is None:
         message = f"run {request.request_id} passed its gate but has no version in the registry"
         raise TerminalError(message)
-    service, waits = service_ref(model), model.gate.approve == "manual"
+    service, waits, task = service_ref(model), model.gate.approve == "manual", model.label.predicts
     published = Published(
-        format=format_of(service, needs_approval=waits),
+        format=format_of(service, needs_approval=waits, task=task),
         version=registration.version,
         artifact=_stored(registration.artifact_uri, stored),
         service=service,
@@ -129,6 +130,7 @@ def publication(
         run=registration.run_id,
         lifts=UNSET if state.pin is None else request.lifts,
         approval="wanted" if waits else UNSET,
+        task=UNSET if task == BINARY else task,
     )
     return ModelEvent(id=_event_id(published, state), model=model.name, at_us=at_us, data=published)
 

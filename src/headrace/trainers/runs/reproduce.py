@@ -83,8 +83,8 @@ class Reproducer:
         again = fitted.scores
         stored = self.places.read(published.artifact.uri)
         artifact.verify(stored, published.artifact.digest)
-        then = predict(artifact.load(stored, self.trusted), data.frame)
-        other = then.view(np.int64) != again.view(np.int64)
+        then = predict(artifact.load(stored, self.trusted), data.frame, data.task)
+        other = (then.view(np.int64) != again.view(np.int64)).reshape(len(data), -1).any(axis=1)
         return Reproduction(
             model=model.name,
             version=published.version,
@@ -97,7 +97,8 @@ class Reproducer:
 
     def _fit(self, model: Model, manifest: Manifest, data: Examples) -> FitResult:
         run = describe_run(model.name, manifest.request_id, manifest.seeds["run"], data)
-        task = FitTask(model.train_function, data.frame, data.label_series(), run, data.frame, self.trusted)
+        rows = data.frame, data.label_series()
+        task = FitTask(model.train_function, *rows, run, data.frame, self.trusted, task=data.task)
         return self.fits.fit(task)
 
 

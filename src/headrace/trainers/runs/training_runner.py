@@ -204,7 +204,7 @@ class TrainingRunner:
         """Return why no challenger could be judged now, in words; an empty text if one could."""
         if run.split.empty:
             return "no rows to fit on, or none to judge by"
-        champion = state.published_live
+        champion = self._champion(state)
         outcomes = None if champion is None else self._outcomes(run, champion)
         return lacking(self._model, run.split, champion, outcomes, earlier=self._looks(run), seed=self._seed)
 
@@ -222,7 +222,7 @@ class TrainingRunner:
 
     def _gate(self, run: RunUnderWay, state: ModelState, fitted: FitResult) -> GateReport:
         """Judge the challenger by the live version, or by constants before there is one: once by each of them."""
-        champion = state.published_live
+        champion = self._champion(state)
         version = None if champion is None else champion.version
         if version not in run.reports:
             run.reports[version] = self._judge(run, champion, fitted)
@@ -239,6 +239,11 @@ class TrainingRunner:
                 return judged_first(challenger, self._model, self._seed)
             outcomes = self._outcomes(run, champion)
             return judged_against(champion, outcomes, challenger, self._model, self._seed, earlier=earlier)
+
+    def _champion(self, state: ModelState) -> Published | None:
+        """Return the live version, unless its predictions are of another task: then the gate is that of a first one."""
+        live = state.published_live
+        return live if live is not None and live.predicts == self._model.label.predicts else None
 
     def _outcomes(self, run: RunUnderWay, champion: Published) -> pl.DataFrame:
         """Return what the champion answered live, with the labels that the run may know."""
@@ -264,6 +269,7 @@ class TrainingRunner:
             self._trusted,
             log=None if self._logs is None else self._logs.path(request_id),
             is_tried=holdout is not None,
+            task=training.task,
         )
 
     def _register(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,8 @@ DAY_US = 86_400_000_000
 class ServedScores:
     """The scores that the live version served. No score belongs to one of its training rows.
 
-    The arrays have one entry for each prediction. ``day`` counts days since the epoch.
+    The arrays have one entry for each prediction. ``day`` counts days since the epoch. ``score`` has a column for each
+    class or quantile, if the task has them.
     """
 
     day: NDArray[np.int64]
@@ -32,12 +33,13 @@ class ServedScores:
 class Outcomes:
     """Matured outcomes of the live version. The arrays have an entry for each labelled prediction.
 
-    ``label`` is 0 or 1.
+    ``label`` and ``score`` are truth and prediction of :class:`BlockRows`.
     """
 
     day: NDArray[np.int64]
     score: NDArray[np.float64]
-    label: NDArray[np.int8]
+    label: NDArray[Any]
+    quantiles: Sequence[float] = ()
 
 
 def no_scores() -> ServedScores:

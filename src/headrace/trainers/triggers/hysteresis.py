@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from headrace.errors import DefinitionError
-from headrace.trainers.triggers.rules import AtLeastRule
+from headrace.trainers.triggers.rules import AtLeastRule, PerformanceRule
 from headrace.trainers.triggers.trigger_rule import RuleInputs, RuleVerdict, TriggerRule, expect_rules
 from headrace.trainers.triggers.trigger_specs import HysteresisSpec
 
 if TYPE_CHECKING:
+    from headrace.trainers.metrics.metric import Metric
     from headrace.trainers.triggers.evidence import Evidence
     from headrace.trainers.triggers.trigger_state import TriggerState
 
@@ -89,3 +90,15 @@ def _names(rule: TriggerRule) -> list[str]:
     if isinstance(rule, AtLeastRule):
         return [name for each in rule.rules for name in _names(each)]
     return [rule.name] if isinstance(rule, HysteresisRule) else []
+
+
+def watched_metrics(rule: TriggerRule) -> list[tuple[str, Metric]]:
+    """Return the name and the metric of each performance rule inside a rule."""
+    match rule:
+        case AtLeastRule():
+            return [found for each in rule.rules for found in watched_metrics(each)]
+        case HysteresisRule():
+            return watched_metrics(rule.rule)
+        case PerformanceRule():
+            return [(rule.name, rule.measures)]
+    return []

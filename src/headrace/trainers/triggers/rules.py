@@ -14,7 +14,7 @@ from headrace.trainers.metrics.block_rows import BlockRows
 from headrace.trainers.metrics.intervals import metric_interval
 from headrace.trainers.metrics.named_metrics import metric_for
 from headrace.trainers.triggers.evidence import DAY_US, Evidence
-from headrace.trainers.triggers.score_drift import score_drift
+from headrace.trainers.triggers.score_drift import most_drift
 from headrace.trainers.triggers.trigger_rule import RuleInputs, RuleVerdict, TriggerRule, expect_rules
 from headrace.trainers.triggers.trigger_specs import (
     AtLeastSpec,
@@ -84,8 +84,8 @@ class ScoreDriftRule:
         """Return the PSI, the resampled threshold, and the number of days in the sample and in the reference."""
         scores = evidence.scores()
         days = duration_us(self.sample) // DAY_US
-        found = score_drift(
-            scores.day, scores.score, until_day=evidence.day, sample_days=days, seed=self.seed + evidence.day
+        found = most_drift(
+            scores.day, scores.score, self.psi, until_day=evidence.day, sample_days=days, seed=self.seed + evidence.day
         )
         return {
             "psi": found.psi,
@@ -369,7 +369,7 @@ def _newest_window(outcomes: Outcomes, days: np.ndarray) -> np.ndarray:
 
 
 def _rows_by_day(outcomes: Outcomes, rows: np.ndarray) -> BlockRows:
-    return BlockRows(outcomes.day[rows], outcomes.label[rows], outcomes.score[rows])
+    return BlockRows(outcomes.day[rows], outcomes.label[rows], outcomes.score[rows], quantiles=outcomes.quantiles)
 
 
 def _number(value_: float) -> float | None:

@@ -11,7 +11,7 @@ far would drown in the highest decile. The limits are scores of the reference, s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -54,6 +54,7 @@ def score_drift(
     sample_days: int,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    percentile: float = PERCENTILE,
 ) -> DriftMeasurement:
     """Compare the ``sample_days`` before ``until_day`` with all days before those.
 
@@ -71,8 +72,22 @@ def score_drift(
     reference = bins.histograms(days[before], scores[before])
     sample = bins.histograms(days[in_sample], scores[in_sample])
     found = float(psi(reference.sum(0), sample.sum(0)))
-    threshold = _between_days(reference, sample_days, seed, resamples)
+    between = _between_days(reference, sample_days, seed, resamples)
+    threshold = float(np.percentile(between, percentile))
     return DriftMeasurement(found, threshold, sampled, reference_days, needed)
+
+
+def most_drift(day: ArrayLike, score: ArrayLike, asked: float, **options: Any) -> DriftMeasurement:
+    """Return :func:`score_drift` of the score. If it has several columns, that of the one that drifts most.
+
+    Of several columns one is above its 99th percentile more often than of one, so each has a higher percentile: 1 % is
+    the chance for all together. ``asked`` is the PSI that is asked for.
+    """
+    scores = np.asarray(score, np.float64)
+    columns = scores.reshape(len(scores), -1).T if len(scores) else scores.reshape(1, 0)
+    percentile = 100 - (100 - PERCENTILE) / len(columns)
+    found = [score_drift(day, column, percentile=percentile, **options) for column in columns]
+    return max(found, key=lambda one: 0.0 if one.psi is None else one.psi / max(asked, one.threshold or 0.0))
 
 
 def psi(reference: Floats, sample: Floats) -> Floats:
@@ -117,10 +132,10 @@ def _quantiles(scores: Floats, levels: Sequence[float]) -> Floats:
     return found
 
 
-def _between_days(reference: Floats, sample_days: int, seed: int, resamples: int) -> float:
-    """The 99th percentile of the PSI between two resamples of the reference's own days, as long as the real two."""
+def _between_days(reference: Floats, sample_days: int, seed: int, resamples: int) -> Floats:
+    """The PSI between two resamples of the reference's own days, as long as the real two."""
     generator = np.random.default_rng(seed)
     chance = np.full(len(reference), 1 / len(reference))
     samples = generator.multinomial(sample_days, chance, resamples) @ reference
     references = generator.multinomial(len(reference), chance, resamples) @ reference
-    return float(np.percentile(psi(references, samples), PERCENTILE))
+    return psi(references, samples)
