@@ -35,7 +35,8 @@
             ├── OnlineStoreUnavailableError   Redis
             ├── RegistryUnavailableError      the model registry, or the place of its artifacts
             └── OfflineStoreUnavailableError  Delta
-                └── LogDamagedError           a file of the event log cannot be read: `headrace repair` mends it
+                ├── LogDamagedError           a file of the event log cannot be read: `headrace repair` mends it
+                └── NotInLogYetError          the event log lacks a table or a column, which a worker makes
 
 A message says where it happened, what came, what was wanted and what to do. ``except TransientError`` is the place for
 a retry.
@@ -248,6 +249,10 @@ class OfflineStoreUnavailableError(UnavailableError):
 
 class LogDamagedError(OfflineStoreUnavailableError):
     """A file of the event log cannot be read. The call succeeds after `headrace repair --restore`."""
+
+
+class NotInLogYetError(OfflineStoreUnavailableError):
+    """The event log lacks a table or a column. The call succeeds after a worker with this definition has started."""
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from headrace.base.place_names import check_folder_name
 from headrace.bus.control_topics import DEFAULT_NAMESPACE
-from headrace.errors import LogDamagedError, OfflineStoreUnavailableError
+from headrace.errors import LogDamagedError, NotInLogYetError, OfflineStoreUnavailableError
 from headrace.event_log.columns import log_schema
 from headrace.event_log.durable_commit import make_durable
 from headrace.event_log.files import read_local, read_remote
@@ -124,7 +124,7 @@ class EventLog(ReadableLog):
     def storage(self, topic: str, *, passing: type[Exception] | tuple[()] = ()) -> Iterator[None]:
         """Turn what the storage raises inside the block into OfflineStoreUnavailableError, except ``passing``.
 
-        A file that cannot be read raises LogDamagedError, which is one.
+        A file that cannot be read raises LogDamagedError, a table that does not exist NotInLogYetError: they are two.
         """
         try:
             yield
@@ -136,6 +136,12 @@ class EventLog(ReadableLog):
                 "`headrace doctor` names it, and `headrace repair --restore` makes its rows again from Kafka"
             )
             raise LogDamagedError(message) from error
+        except TableNotFoundError as error:
+            message = (
+                f"the event log has no table of {topic!r} yet, at {self.path(topic)}: a worker of this project makes "
+                "it. Is `headrace worker` running, with the same `event_log`?"
+            )
+            raise NotInLogYetError(message) from error
         except (DeltaError, OSError) as error:
             message = (
                 f"the event log of {topic!r} at {self.path(topic)} does not answer: {error}; if it stays so, "

@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow.dataset as ds
 
 from headrace.bus.source_partition import NO_CLOCK
+from headrace.errors import NotInLogYetError
 from headrace.event_log.by_source import by_source
 from headrace.event_log.columns import IDENTITY
 from headrace.event_log.files import NO_END, OffsetRange, read_local
@@ -30,8 +31,22 @@ def _identified(columns: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*IDENTITY, *columns]))
 
 
+def _check(topic: str, table: DeltaTable, columns: Sequence[str] | None) -> None:
+    """Raise NotInLogYetError if the table lacks a column: workers with another definition have written it so far."""
+    missing = sorted(set(columns or ()) - {field.name for field in table.schema().fields})
+    if missing:
+        message = (
+            f"the event log of {topic!r} at {table.table_uri} has no column {', '.join(map(repr, missing))} yet: a "
+            "worker that is started with this definition adds it"
+        )
+        raise NotInLogYetError(message)
+
+
 class ReadableLog(ABC):
-    """The reads of an event log or of a snapshot of it. Every read may raise OfflineStoreUnavailableError."""
+    """The reads of an event log or of a snapshot of it. Every read may raise OfflineStoreUnavailableError.
+
+    If the log lacks the table or a column that is asked for, they raise NotInLogYetError, which is one.
+    """
 
     namespace: str
     """The namespace whose workers write the log."""
@@ -82,6 +97,7 @@ class ReadableLog(ABC):
         span = OffsetRange(source.partition, start, NO_END if end is None else end)
         with self.storage(topic):
             table = self.newest(topic)
+            _check(topic, table, columns)
             here = local_folder(table)
             if here is None:
                 frame = self.select(topic, span.keeps(ds.field), columns)
@@ -117,6 +133,7 @@ class ReadableLog(ABC):
         read = _identified(columns) if columns else None
         with self.storage(topic):
             table = self.newest(topic)
+            _check(topic, table, read)
             found = table.to_pyarrow_dataset().to_table(columns=read, filter=keep)
         rows = self.visible(topic, with_defaults(pl.DataFrame(found), table))
         return rows.sort("__partition", "__topic_id", "__offset")
@@ -126,6 +143,7 @@ class ReadableLog(ABC):
         read = _identified(columns)
         with self.storage(topic):
             table = self.newest(topic)
+            _check(topic, table, read)
             pieces = table.to_pyarrow_dataset().to_batches(
                 columns=read, filter=keep, batch_readahead=_AHEAD, fragment_readahead=1
             )
@@ -169,7 +187,7 @@ class LogReader:
     """Reads the rows of a table once each: every call of :meth:`read` returns the rows that are new since the last one.
 
     Compaction rewrites files. Rows are identified by their offsets, so no row comes twice and no row is missed. The
-    columns are those of the first call, even if the table gets new columns later.
+    columns are the ones that were asked for, or else those of the first call, even if the table gets new ones later.
     """
 
     def __init__(self, log: ReadableLog, topic: str, columns: Sequence[str] | None = None) -> None:
@@ -191,8 +209,9 @@ class LogReader:
             table = snapshot.newest(self._topic) if snapshot else log.newest(self._topic, self._table)
             self._table = self._table if snapshot else table  # a snapshot's handle is never updated
             uris = set(table.file_uris())
-            if self._nothing is None:
+            if self._nothing is None:  # nothing is read before the table has all columns
                 self._columns = self._columns or no_rows(table).columns
+                _check(self._topic, table, self._columns)
                 self._nothing = no_rows(table).select(self._columns)
             fresh = sorted(uris - self._seen)
             frame = log.rows(self._topic, table, fresh, self._columns) if fresh else self._nothing

@@ -28,7 +28,6 @@ DOUBTFUL = ("out_of_range", "rebuilding", "behind", "stale")
 """The statuses of a view whose values may lack events, or are old. See ``Model.on_stale``."""
 _VECTOR = ["key", "requested_at", "served_at", "offsets"]
 _VALUES: dict[str, list[str]] = {"events": [], "logged": ["service", "values"]}
-_AVAILABLE = ["__available_at"]
 _VECTOR_ID = pl.col("vector_id").hash().alias("vector")  # a long text otherwise, one a prediction
 
 
@@ -59,8 +58,9 @@ class ModelLog:
         self._model = model
         self._vectors_topic = vectors_of(log.namespace).topic
         label = model.label
-        self._requests = TopicRows(
-            log.reader(model.requests.topic),
+        self._requests = TopicRows.of_log(
+            log,
+            model.requests.topic,
             [
                 *(pl.col(f.name) for f in model.requests.fields),
                 pl.col("__topic_id"),
@@ -68,8 +68,9 @@ class ModelLog:
                 pl.col(model.requested_at).dt.epoch("us").alias("__requested_us"),
             ],
         )
-        self._labels = TopicRows(
-            log.reader(label.stream.topic),
+        self._labels = TopicRows.of_log(
+            log,
+            label.stream.topic,
             [
                 pl.col(label.on).alias("__on"),
                 label_value(label).alias("__label"),
@@ -78,20 +79,24 @@ class ModelLog:
         )
         self._labelled = LabelledRequests(self._requests, self._labels, label)
         own = pl.col("model") == model.name
-        served = pl.col([*_VECTOR, *_VALUES[model.learn_from]])
+        served = map(pl.col, [*_VECTOR, *_VALUES[model.learn_from]])
         doubtful = pl.lit(value=model.on_stale == "leave_out") & _doubtful()
-        vectors = log.reader(self._vectors_topic)
-        self._vectors = TopicRows(
-            vectors, [served, doubtful.alias("doubtful")], unique=["key", "requested_at"], where=own
+        self._vectors = TopicRows.of_log(
+            log,
+            self._vectors_topic,
+            [*served, doubtful.alias("doubtful")],
+            unique=["key", "requested_at"],
+            where=own,
         )
-        self._doubtful = TopicRows(
-            log.reader(self._vectors_topic, [*_AVAILABLE, "model", "vector_id", "statuses"]),
-            [_VECTOR_ID],
-            where=own & doubtful,
-        )
-        self._predictions = TopicRows(
-            log.reader(predictions_of(log.namespace).topic),
-            [pl.col("key", "version", "role", "requested_at"), prediction_of(label.predicts), _VECTOR_ID],
+        self._doubtful = TopicRows.of_log(log, self._vectors_topic, [_VECTOR_ID], where=own & doubtful)
+        self._predictions = TopicRows.of_log(
+            log,
+            predictions_of(log.namespace).topic,
+            [
+                *map(pl.col, ["key", "version", "role", "requested_at"]),
+                prediction_of(label.predicts),
+                _VECTOR_ID,
+            ],
             unique=["key", "version", "requested_at"],
             where=own & prediction_of(label.predicts).is_not_null(),
         )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from headrace.bus.source_partition import SourcePartition
-    from headrace.event_log.readable_log import LogReader, LogSnapshot
+    from headrace.event_log.readable_log import LogReader, LogSnapshot, ReadableLog
 
 _ORDER = ["__available_at", "__partition", "__offset"]
 _SOURCE = ["__partition", "__topic_id"]
@@ -24,6 +24,21 @@ _MOST_CHUNKS = 64
 
 class TopicRows:
     """The accepted rows of one stream in order of availability. ``unique`` columns keep the first row of equal ones."""
+
+    @classmethod
+    def of_log(
+        cls,
+        log: ReadableLog,
+        topic: str,
+        selection: list[pl.Expr],
+        *,
+        unique: list[str] | None = None,
+        where: pl.Expr | None = None,
+    ) -> TopicRows:
+        """Return the rows of a topic of a log. Only the columns that the expressions name are read."""
+        used = [*selection, *map(pl.col, _ORDER), *([] if where is None else [where])]
+        columns = sorted({name for each in used for name in each.meta.root_names()})
+        return cls(log.reader(topic, columns), selection, unique=unique, where=where)
 
     def __init__(
         self,
@@ -38,6 +53,7 @@ class TopicRows:
         self._unique = unique
         accepted = pl.col("__verdict") == ACCEPTED
         self._where = accepted if where is None else accepted & where
+        self._read: list[pl.DataFrame] = []
         self._frame: pl.DataFrame | None = None
         self._unchanged = 0
         self._clocks: dict[Any, int] = {}
@@ -56,12 +72,17 @@ class TopicRows:
         return self._reader.positions()
 
     def frame(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
-        """All rows of the log as it is now, or of a later ``snapshot`` of it."""
-        new = self._reader.read(snapshot)
+        """All rows of the log as it is now, or of a later ``snapshot`` of it.
+
+        An expression may raise. Then the rows that were read are kept, and the next call begins with them.
+        """
+        self._read.append(self._reader.read(snapshot))
+        new = pl.concat(self._read)
         if self._frame is None or not new.is_empty():
-            self._clocks |= _clocks(new)
             kept = self._in_order(new.filter(self._where).select(self._selection))
             self._frame = kept if self._frame is None else self._with(self._frame, kept)
+            self._clocks |= _clocks(new)
+        self._read.clear()
         return self._frame
 
     def known(self) -> pl.DataFrame:
