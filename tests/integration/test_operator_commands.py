@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from confluent_kafka import Producer
 from typer.testing import CliRunner
 
+from headrace.app import operators
 from headrace.app.cli import build
 from headrace.bus.control_topics import ControlTopics
 from headrace.bus.producer import EventProducer
 from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics
-from headrace.errors import TerminalError, UnavailableError
+from headrace.errors import HeadraceError, TerminalError, UnavailableError
 from headrace.trainers.process.last_decisions import last_decisions
 from headrace.trainers.process.trainer import RegistryPlace, Trainer, TrainerConfig, make_topics
 from headrace.trainers.runs.messages import DecisionRecord, RunEnded
+from headrace.trainers.runs.operator_requests import OperatorRequest
 from headrace.trainers.triggers.trigger_state import TriggerState
 from tests.support.orders_model import TOML, Shop, day, model
 
@@ -126,5 +130,61 @@ def test_the_last_decision_of_each_model_is_read_from_the_end(services: Any, nam
         record = DecisionRecord(model=name, kind="finished", t_us=number, reason="", state=TriggerState())
         producer.put(topic, name.encode(), b"?" if name == "bad" else msgspec.json.encode(record))
     producer.flush()
-    found = last_decisions(servers, topic, ["m0", "m6", "rare", "new"])
+    wanted = ["m0", "m6", "rare", "new"]
+    found = last_decisions(servers, topic, wanted, [])
+    assert found == last_decisions(servers, topic, wanted)
     assert {name: record.t_us for name, record in found.items()} == {"m0": 29_995, "m6": 29_994, "rare": 500}
+
+
+def test_a_request_is_not_answered_again_by_the_next_trainer_however_old_its_answer_is(
+    servers: str, namespace: str, tmp_path: Path
+) -> None:
+    Shop(tmp_path)
+    topics, now_ms, day_ms = ControlTopics(namespace), int(time.time() * 1e3), 86_400_000
+    producer = Producer({"bootstrap.servers": servers})
+
+    def put(topic: str, message: Any, days: int) -> None:
+        producer.produce(topic, msgspec.json.encode(message), b"", timestamp=now_ms - days * day_ms)
+
+    asked = OperatorRequest(
+        id="old", model=model.name, action="train", by="ann", reason="new prices", at_us=0, lift_pin=True
+    )
+    put(topics.operator_requests, asked, 9)
+    heard = TriggerState(heard=(now_ms - 9 * day_ms, 0))
+    answer = DecisionRecord(model=model.name, kind="asked", t_us=day(1), reason="", state=heard, operator=asked)
+    put(topics.decisions, answer, 9)
+    other = DecisionRecord(model="other", kind="finished", t_us=day(1), reason="", state=TriggerState())
+    for days in range(8, -1, -1):
+        for _ in range(200):
+            put(topics.decisions, other, days)
+    assert producer.flush(30) == 0
+    assert last_decisions(servers, topics.decisions, [model.name], []) == {}
+    place = RegistryPlace("sqlite:///none", tmp_path.as_uri())
+    config = TrainerConfig(servers, str(tmp_path / "log"), place, str(tmp_path), namespace=namespace)
+    for _ in range(2):  # at the start, and after a handover
+        trainer = Trainer(config, [model])
+        trainer.owned.assigned([0], 1)
+        trainer._tick(day(3))
+    assert [each.kind for each in operators.history(servers, topics, model.name)] == ["asked", "evaluated"]
+
+
+def test_a_cancel_is_heard_by_a_trainer_that_has_not_ticked_yet(servers: str, namespace: str, tmp_path: Path) -> None:
+    Shop(tmp_path)
+    asked = OperatorRequest(
+        id="c", model=model.name, action="cancel", by="ann", reason="bad day", at_us=0, request_id="r-1"
+    )
+    operators.send(servers, ControlTopics(namespace), asked)
+    place = RegistryPlace("sqlite:///none", tmp_path.as_uri())
+    config = TrainerConfig(servers, str(tmp_path / "log"), place, str(tmp_path), namespace=namespace)
+    assert Trainer(config, [model])._cancelled.why("r-1") == "cancelled by ann: bad day"
+
+
+def test_a_model_that_nobody_knows_is_named(servers: str) -> None:
+    for command in (["runs", "list"], ["predictions", "list"], ["models", "list"], ["audit"], ["skew"]):
+        arguments = [*command, "--model", "retruns"]
+        if command[0] in {"audit", "skew", "predictions"}:
+            arguments += ["--data-dir", "."]
+        with pytest.raises(HeadraceError, match="'retruns'"):
+            run.invoke(build(), arguments, catch_exceptions=False)
+    assert run.invoke(build(), ["runs", "list", "--model", model.name]).stdout.strip() == "no run was asked for yet"
+    assert servers

@@ -163,6 +163,12 @@ def test_an_intervention_says_what_is_live_now_or_that_it_came_too_late() -> Non
         "version": 1, "reason": "worse", "pin": True, "by": "ann@desk", "live": 1, "pinned": True,
     }  # fmt: skip
     check_in_force(state, event)
+    later = [*state.history, rolled_back("z", 2, by="bob@desk")]
+    with pytest.raises(
+        HeadraceError, match=r"version 1 was pinned by ann@desk at .*: version 2 was pinned by bob@desk"
+    ):
+        check_in_force(fold(later), event)
+    check_in_force(fold(later), later[-1])
     late = rolled_back("y", 1, pin=False, lifts="an earlier pin")
     with pytest.raises(HeadraceError, match="nothing has changed, as another event came first: it was decided while"):
         check_in_force(fold([*state.history, late]), late)

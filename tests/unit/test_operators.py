@@ -9,6 +9,8 @@ import pytest
 from msgspec import UNSET
 
 from headrace.app import operators
+from headrace.bus.control_topics import ControlTopics
+from headrace.errors import BusUnavailableError, UnavailableError
 from headrace.trainers.runs.messages import DecisionRecord
 from headrace.trainers.runs.operator_requests import OperatorRequest, decode
 from headrace.trainers.triggers.trigger_state import TriggerState
@@ -35,3 +37,39 @@ def test_a_long_reason_of_an_operator_is_shortened_when_it_is_read() -> None:
     read = decode(msgspec.json.encode(said))
     assert (len(read.reason) < 2_100, len(read.by) < 300) == (True, True)
     assert "characters are left out" in read.reason
+
+
+class Away:
+    """The end of a topic, when Kafka has gone away."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.failure = None
+
+    def drain(self) -> list[Any]:
+        raise BusUnavailableError("nobody is there")
+
+    def close(self) -> None:
+        pass
+
+
+def test_waiting_for_a_run_ends_when_kafka_goes_away_and_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.bus.tail.TopicTail", Away)
+    monkeypatch.setattr(operators, "ANSWER_S", 0.5)
+    with pytest.raises(BusUnavailableError, match=r"run r-1 goes on, .*`headrace runs show r-1` says it later: nobody"):
+        operators.wait_for_end("nowhere:1", ControlTopics(), "r-1")
+
+
+def test_a_request_that_the_trainer_cannot_answer_yet_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = OperatorRequest(id="w", model=model.name, action="train", by="ann", reason="x", at_us=0)
+    record = DecisionRecord(
+        model=model.name, kind="error", t_us=1, reason="asked by ann: x, but not yet: no disk", state=TriggerState(),
+        operator=asked,
+    )  # fmt: skip
+    monkeypatch.setattr(Away, "drain", lambda _: [])
+    monkeypatch.setattr("headrace.bus.tail.TopicTail", Away)
+    monkeypatch.setattr("headrace.bus.topics.ensure_topics", lambda *_: None)
+    monkeypatch.setattr(operators, "send", lambda *_: None)
+    monkeypatch.setattr(operators, "_decoded", lambda _: [record])
+    monkeypatch.setattr(operators, "ANSWER_S", 0.5)
+    with pytest.raises(UnavailableError, match=r"request w is kept, and .* by itself: asked by ann: x, but not yet"):
+        operators.answered("nowhere:1", ControlTopics(), asked)

@@ -13,7 +13,8 @@ import pytest
 from msgspec import UNSET
 
 from headrace.errors import BusUnavailableError, TerminalError, UnavailableError
-from headrace.trainers.process.trigger_consumer import HeardRequest, TriggerConsumer, TriggerOptions
+from headrace.trainers.process.heard_requests import HeardRequest
+from headrace.trainers.process.trigger_consumer import TriggerConsumer, TriggerOptions
 from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded, decode
 from headrace.trainers.runs.operator_requests import OperatorAction, OperatorRequest
 from headrace.trainers.triggers.trigger_rule import RuleInputs, RuleVerdict

@@ -231,10 +231,13 @@ def _problem(each: LoadedAt, live: int | None) -> str | None:
 
 
 def check_in_force(state: ModelState, event: ModelEvent) -> None:
-    """Raise TerminalError if an event that was appended is void, because another one came first."""
+    """Raise TerminalError if an event that was appended does not count, because another one came before or after it."""
     for void in state.void:
         if void.event.id == event.id:
             raise TerminalError(f"nothing has changed, as another event came first: {void.reason}")
+    if state.live is not None and state.live_id != event.id and not isinstance(event.data, Retired):
+        message = f"{told(event)}, but another event came after it, which is in force now: {told(state.live)}"
+        raise TerminalError(message)
 
 
 def describe_intervention(state: ModelState, event: ModelEvent) -> dict[str, Any]:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _DAY_US = 86_400 * SECOND
 ANSWER_S = 30.0
-"""The longest time that a command waits for a trainer's answer."""
+"""The longest time that a command waits for a trainer's answer, or for Kafka in the middle of something."""
+_POLL_S = 0.2
 
 
 def new_request(model: str, action: Any, by: str | None, reason: str, **more: Any) -> OperatorRequest:
@@ -59,7 +60,8 @@ def send(servers: str, topics: ControlTopics, request: OperatorRequest) -> None:
 def answered(servers: str, topics: ControlTopics, request: OperatorRequest) -> DecisionRecord:
     """Send a request and return the trainer's answer.
 
-    Raises UnavailableError if none comes: the request is kept, and the next trainer answers it.
+    Raises UnavailableError, which says why if the trainer does, if none comes: the request is kept, and the next
+    trainer answers it. Raises BusUnavailableError if Kafka goes away meanwhile.
     """
     from headrace.bus.tail import TopicTail
     from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics
@@ -67,11 +69,16 @@ def answered(servers: str, topics: ControlTopics, request: OperatorRequest) -> D
     ensure_topics(servers, [TopicPlan(topics.decisions, 1, FOR_EVER)])
     with closing(TopicTail(servers, [topics.decisions], from_beginning=False)) as tail:
         send(servers, topics, request)
-        until = time.monotonic() + ANSWER_S
+        waits, until = None, time.monotonic() + ANSWER_S
         while time.monotonic() < until:
-            for record in _decoded(tail.poll(0.2)):
+            for record in _decoded(tail.drain()):
                 if record.operator and record.operator.id == request.id:
-                    return record
+                    if record.kind != "error":
+                        return record
+                    waits = record.reason
+            time.sleep(_POLL_S)
+    if waits is not None:
+        raise UnavailableError(f"request {request.id} is kept, and the trainer tries again by itself: {waits}")
     message = (
         f"no trainer has answered request {request.id} on {topics.operator_requests} within {ANSWER_S:.0f} s: it is "
         "kept, and the next trainer answers it. Is `headrace trainer` running?"
@@ -165,16 +172,30 @@ def _said_days(begin: int, end: int) -> dict[str, str]:
 
 
 def wait_for_end(servers: str, topics: ControlTopics, run: str) -> RunEnded:
-    """Return the end of a run, when it has come. Raises BusUnavailableError."""
+    """Return the end of a run, when it has come.
+
+    Raises BusUnavailableError if Kafka does not answer for :data:`ANSWER_S`: the run goes on.
+    """
     from headrace.bus.tail import TopicTail
     from headrace.bus.unreadable_records import readable
+    from headrace.errors import BusUnavailableError
     from headrace.trainers.runs.messages import RunEnded, decode
 
+    heard = time.monotonic()
     with closing(TopicTail(servers, [topics.runs], from_beginning=True)) as tail:
         while True:
-            for ended in readable(tail.poll(0.5), lambda record: decode(record.value(), RunEnded)):
+            try:
+                records = tail.drain()
+                heard = time.monotonic()
+            except BusUnavailableError as error:
+                if time.monotonic() > heard + ANSWER_S:
+                    message = f"run {run} goes on, but its end is not heard; `headrace runs show {run}` says it later: "
+                    raise BusUnavailableError(f"{message}{error}") from error
+                records = []
+            for ended in readable(records, lambda record: decode(record.value(), RunEnded)):
                 if ended.request_id == run:
                     return ended
+            time.sleep(_POLL_S)
 
 
 def summarize_triggers(model: Model, record: DecisionRecord | None) -> dict[str, Any]:

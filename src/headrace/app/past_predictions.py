@@ -116,14 +116,20 @@ class PastPredictions:
         version: int | None = None,
         since: datetime | None = None,
     ) -> list[dict[str, Any]]:
-        """Return the newest predictions that match, the newest first."""
+        """Return the newest predictions that match, the newest first.
+
+        Raises ProjectError for a model that has none and is not in the project.
+        """
         wanted = {"model": model, "key": key, "version": version}
         keep = ds.field("__verdict") == ACCEPTED
         for name, value in wanted.items():
             keep = keep if value is None else keep & (ds.field(name) == value)
         if since is not None:
             keep &= ds.field("served_at") >= pa.scalar(since, pa.timestamp("us", "UTC"))
-        return [_as_json(row) for row in self._newest(keep, count).iter_rows(named=True)]
+        found = [_as_json(row) for row in self._newest(keep, count).iter_rows(named=True)]
+        if model is not None and not found:
+            self._model(model)
+        return found
 
     def _newest(self, keep: ds.Expression, count: int) -> pl.DataFrame:
         """Return the newest rows that a filter keeps. Only these and one piece of the log are in memory."""

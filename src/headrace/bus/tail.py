@@ -88,9 +88,12 @@ class TopicTail:
     def drain(self) -> list[Message]:
         """Return all records up to the present end of the topics.
 
-        Raises BusUnavailableError; then the next call returns them all.
+        Raises BusUnavailableError; then the next call returns them all. After a :attr:`failure` that is for ever: open
+        the topics again.
         """
         while self._behind():
+            if self.failure is not None:
+                raise BusUnavailableError(f"the topics at {self._servers} cannot be read any further: {self.failure}")
             self._drained += self.poll(0.05)
         found, self._drained = self._drained, []
         return found

@@ -83,6 +83,10 @@ class FoldedEvents:
     def state(self, model: str) -> ModelState:
         """Return the state at the present end of the log. Raises BusUnavailableError."""
         self.read_on()
+        return self.known(model)
+
+    def known(self, model: str) -> ModelState:
+        """Return the state when the log was last read."""
         return self._states.get(model, ModelState())
 
     def read_on(self, wait: Duration = "0s") -> None:

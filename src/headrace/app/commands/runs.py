@@ -37,12 +37,15 @@ def list_runs(
 ) -> None:
     """List the runs that were asked for, the newest last: why, and how they ended."""
     from headrace.app import operators
+    from headrace.app.project.project import load_project
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     requests, ends = _read(settings)
     ids = sorted({*requests, *ends}, key=lambda id_: (requests.get(id_) or ends[id_]).t_us)
     rows = [operators.summarize_run(requests.get(id_), ends.get(id_)) for id_ in ids]
     rows = [row for row in rows if model in {None, row["model"]}]
+    if model is not None and not rows:
+        operators.chosen_model(load_project(settings).models, model)
     print_list(_LISTED, rows, json=json, if_empty="no run was asked for yet")
 
 

@@ -80,7 +80,13 @@ def _asked(message: Message, done: Mapping[int, int]) -> list[AskedRun]:
 def check_rules(last: Iterable[DecisionRecord]) -> Iterator[Finding]:
     """Check that the last decision on each model is no error."""
     for record in sorted(last, key=lambda record: record.model):
-        if record.kind == "error":
+        if record.kind == "error" and record.operator:
+            yield warning(
+                f"model {record.model}",
+                f"a request waits since {_time(record.t_us)}: {record.reason}",
+                "the trainer tries again by itself; if it was answered since, `headrace runs list` shows the run",
+            )
+        elif record.kind == "error":
             since_us = record.since_us or record.t_us
             yield error(
                 f"model {record.model}",

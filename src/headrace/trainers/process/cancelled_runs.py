@@ -10,27 +10,42 @@ from msgspec import UNSET
 from headrace.errors import FitError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from headrace.trainers.process.heard_requests import HeardRequest
     from headrace.trainers.runs.fit_task import FitResult, FitTask
     from headrace.trainers.runs.fitting import Fits
     from headrace.trainers.runs.operator_requests import OperatorRequest
 
 
 class CancelledRuns:
-    """The cancelled runs by the id of their request. Safe from any thread."""
+    """The cancelled runs by the id of their request. Safe from any thread.
 
-    def __init__(self) -> None:
+    ``heard`` returns all requests of operators so far. It is called for each question, so no tick is waited for.
+    """
+
+    def __init__(self, heard: Callable[[], Sequence[HeardRequest]] = tuple) -> None:
         self._lock = threading.Lock()
+        self._heard = heard
+        self._read = 0
         self._why: dict[str, str] = {}
 
     def hear(self, request: OperatorRequest) -> None:
         """Called with each operator's request; only those that cancel a run count, the first one of a run."""
+        with self._lock:
+            self._hear(request)
+
+    def _hear(self, request: OperatorRequest) -> None:
         if request.action == "cancel" and request.request_id is not UNSET:
-            with self._lock:
-                self._why.setdefault(request.request_id, f"cancelled by {request.words}")
+            self._why.setdefault(request.request_id, f"cancelled by {request.words}")
 
     def why(self, request_id: str) -> str | None:
-        """Return who cancelled a run and why, None if nobody did."""
+        """Return who cancelled a run and why, None if nobody did. Raises BusUnavailableError."""
+        known = self._heard()
         with self._lock:
+            for heard in known[self._read :]:
+                self._hear(heard.request)
+            self._read = max(self._read, len(known))
             return self._why.get(request_id)
 
 

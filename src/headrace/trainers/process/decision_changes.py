@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec import UNSET
+
 from headrace.trainers.triggers.waiting_labels import of_inputs
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ class DecisionChanges:
     def wanted(self, record: DecisionRecord) -> bool:
         """Return whether a record has to be written: it says something new, or the last one is an hour old."""
         t_us, said = self._written.get(record.model, (0, None))
-        if record.kind in {"asked", "reset"}:
+        if record.operator is not UNSET:
             return True
         return said is None or record.t_us >= t_us + EVERY_US or said != _said(record)
 

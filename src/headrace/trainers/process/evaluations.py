@@ -25,6 +25,11 @@ class Evaluations(Generic[T]):
         self._patience_s = patience_s
         self._running: dict[str, Future[T]] = {}
 
+    def busy(self, model: str) -> bool:
+        """Return whether an evaluation of the model is running."""
+        future = self._running.get(model)
+        return future is not None and not future.done()
+
     def result(self, model: str, evaluate: Callable[[], T]) -> T | None:
         """Return the result of the model's evaluation: of the one that is running, or else of a new one.
 

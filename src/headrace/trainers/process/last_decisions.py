@@ -1,4 +1,4 @@
-"""Reads the last decision record of each model: the end of the topic, not years of records."""
+"""Reads the last decision record of each model from the end of the topic on, so that mostly no years of it are read."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ _BACK_MS = 86_400_000
 _SILENT_S = 30.0
 
 
-def last_decisions(servers: str, topic: str, models: Collection[str]) -> dict[str, DecisionRecord]:
-    """Return the last record of each of these models.
+def last_decisions(
+    servers: str, topic: str, models: Collection[str], decided: Collection[str] | None = None
+) -> dict[str, DecisionRecord]:
+    """Return the last record of each of these models that has one.
 
-    A model is looked for in the last day of the topic, which ends with its newest record: rules that are evaluated have
-    a record an hour. Raises BusUnavailableError.
+    Those of ``decided`` have one surely, so they are looked for in the whole topic; None: all of them are. The others
+    are looked for in the last day of the topic, which ends with its newest record: rules that are evaluated have a
+    record an hour. Raises BusUnavailableError.
     """
     from confluent_kafka import Consumer, KafkaException  # noqa: PLC0415
 
@@ -44,16 +47,18 @@ def last_decisions(servers: str, topic: str, models: Collection[str]) -> dict[st
         with closing(Consumer(options)) as consumer, closing(Watermarks(servers)) as marks:
             for partition in consumer.list_topics(topic, _SILENT_S).topics[topic].partitions:
                 begins, ends = marks.offsets(topic, partition)
-                found |= _last_of_partition(consumer, topic, partition, (begins, ends), set(models) - set(found))
+                wanted = set(models) - set(found)
+                sure = wanted if decided is None else wanted & set(decided)
+                found |= _last_of_partition(consumer, topic, partition, (begins, ends), wanted=wanted, sure=sure)
     except KafkaException as error:
         raise BusUnavailableError(f"topic {topic!r} at {servers} cannot be read: {error}") from error
     return found
 
 
 def _last_of_partition(
-    consumer: Consumer, topic: str, partition: int, offsets: tuple[int, int], wanted: set[str]
+    consumer: Consumer, topic: str, partition: int, offsets: tuple[int, int], *, wanted: set[str], sure: set[str]
 ) -> dict[str, DecisionRecord]:
-    """Read from the end of a partition towards its beginning, in steps that grow."""
+    """Read from the end of a partition towards its beginning, in steps that grow. After a day only ``sure`` count."""
     begins, until = offsets
     found: dict[str, DecisionRecord] = {}
     size, newest_ms = _FIRST, None
@@ -67,7 +72,7 @@ def _last_of_partition(
         if records:
             newest_ms = newest_ms or records[-1].timestamp()[1]
             if records[0].timestamp()[1] < newest_ms - _BACK_MS:
-                break
+                wanted = sure
         until, size = start, min(size * 4, _MOST)
     return found
 

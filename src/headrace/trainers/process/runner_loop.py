@@ -141,7 +141,7 @@ class RunnerLoop:
         logger.info("run begins", request=request.request_id, rule=request.rule)
         consumer.pause(consumer.assignment())
         finished = self._patiently(lambda: self._run(consumer, pool, runners, request))
-        why = self._cancelled.why(request.request_id)
+        why = self._patiently(lambda: self._cancelled.why(request.request_id))
         if finished is not None and finished.outcome == "failed" and why is not None:
             finished = msgspec.structs.replace(finished, reason=why, cancelled=True)
         if finished is not None:

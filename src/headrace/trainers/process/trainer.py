@@ -22,7 +22,6 @@ from headrace.bus.process_status import serve_status
 from headrace.bus.producer import EventProducer
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics, grow_topic
-from headrace.bus.unreadable_records import readable
 from headrace.bus.worker_report import WorkerReport
 from headrace.bus.worker_report import decode as decode_report
 from headrace.event_log.event_log import EventLog
@@ -33,11 +32,12 @@ from headrace.models.publication_signing import UNSIGNED, PublicationSigning
 from headrace.trainers.data.exclusions import KafkaExclusions
 from headrace.trainers.process.cancelled_runs import CancellableFits, CancelledRuns
 from headrace.trainers.process.ended_runs import EndedRuns
+from headrace.trainers.process.heard_requests import HeardRequest, HeardRequests
 from headrace.trainers.process.last_decisions import last_decisions
 from headrace.trainers.process.owned_partitions import OwnedPartitions
 from headrace.trainers.process.runner_loop import RunnerLoop
 from headrace.trainers.process.trainer_metrics import TrainerMetrics
-from headrace.trainers.process.trigger_consumer import HeardRequest, TriggerConsumer, TriggerOptions, identity
+from headrace.trainers.process.trigger_consumer import TriggerConsumer, TriggerOptions, identity
 from headrace.trainers.runs.fitting import FitLimits, FitPool
 from headrace.trainers.runs.messages import RunEnded, decode
 from headrace.trainers.runs.operator_requests import OperatorRequest
@@ -46,8 +46,6 @@ from headrace.trainers.runs.training_runner import RunOptions, TrainingRunner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from confluent_kafka import Message
 
     from headrace.trainers.definitions import Model
 
@@ -116,7 +114,8 @@ class Trainer:
         servers, topics = config.bootstrap_servers, config.topics
         self.owned = OwnedPartitions()
         self.metrics = TrainerMetrics(self.owned.has)
-        self._cancelled = CancelledRuns()
+        self._heard = HeardRequests(TopicTail(servers, [topics.operator_requests], from_beginning=True))
+        self._cancelled = CancelledRuns(self._heard.known)
         model_events = KafkaModelEventLog(servers, topics.models, signing=config.signing)
         exclusions = KafkaExclusions(servers, topics.exclusions)
         self._triggers = TriggerConsumer(
@@ -130,8 +129,6 @@ class Trainer:
         self._runs = EndedRuns(TopicTail(servers, [topics.runs], from_beginning=True))
         self._told = self._passed_on = 0
         self._mine: set[str] = set()
-        self._heard: list[HeardRequest] = []
-        self._operators = TopicTail(servers, [topics.operator_requests], from_beginning=True)
         self._next_tick_us = 0
         self._now_us: int | None = None
         self._busy = asyncio.Lock()
@@ -145,31 +142,33 @@ class Trainer:
 
     def _read_on(self) -> None:
         """Tell the triggers of models that are new here, of runs that have ended, and of what operators ask for."""
-        asked = list(readable(self._operators.drain(), _heard))
-        self._heard += asked
-        for each in asked:
-            self._cancelled.hear(each.request)
-        self._take_over()
+        heard = self._heard.known()
+        self._take_over(heard)
         for run in self._runs.known()[self._told :]:
             self._triggers.run_ended(run)  # an error leaves it for the next tick
             self._told += 1
-        for heard in self._heard[self._passed_on :]:  # what was heard twice is answered once
-            self._triggers.hear(heard)
+        for each in heard[self._passed_on :]:
+            self._triggers.hear(each)
             self._passed_on += 1
 
-    def _take_over(self) -> None:
-        """Continue where the trainer has stopped that had a model before."""
+    def _take_over(self, heard: Sequence[HeardRequest]) -> None:
+        """Continue where the trainer has stopped that had a model before.
+
+        A model that has runs or requests has a decision, however old it is.
+        """
         mine = {model.name for model in self._models if self.owned.has(model.name)}
         new = mine - self._mine
         if new:
-            topics = self._config.topics
-            records = last_decisions(self._config.bootstrap_servers, topics.decisions, new)
+            servers, topic = self._config.bootstrap_servers, self._config.topics.decisions
+            runs = [run for run in self._runs.known() if run.model in new]
+            decided = {run.model for run in runs} | {each.request.model for each in heard}
+            records = last_decisions(servers, topic, new, decided)
             for model in new:
                 self._triggers.forget(model)
-            self._triggers.restore(records.values(), [run for run in self._runs.known() if run.model in new])
-            for heard in self._heard:
-                if heard.request.model in new:
-                    self._triggers.hear(heard)
+            self._triggers.restore(records.values(), runs)
+            for each in heard[: self._passed_on]:
+                if each.request.model in new:
+                    self._triggers.hear(each)
             logger.info("models taken over", models=sorted(new))
         self._mine = mine
 
@@ -200,10 +199,15 @@ class Trainer:
         report says what time it is.
         """
         now_us = max(stream_time(report), self._now_us or 0) if self._config.stream_clock else self._clock()
-        if self._config.tick_us and now_us and (now_us >= self._next_tick_us or self._has_new()):
+        if not self._config.tick_us or not now_us:
+            return
+        if now_us >= self._next_tick_us or self._has_new():
             self._next_tick_us = now_us + self._config.tick_us
             async with self._busy:
                 await asyncio.to_thread(self._tick, now_us)
+        elif self._triggers.waits():
+            async with self._busy:
+                await asyncio.to_thread(self._triggers.answer, now_us)
 
     def _has_new(self) -> bool:
         return any(self.owned.has(model.name) and model.name not in self._mine for model in self._models)
@@ -282,10 +286,6 @@ def stream_time(report: WorkerReport) -> int:
     """Return the largest clock of a view in a worker's report, or of a partition if it has no views; 0 for none."""
     views = [view.clock_us for each in report.partitions for view in each.views.values()]
     return max(views or [each.available_us for each in report.partitions], default=0)
-
-
-def _heard(record: Message) -> HeardRequest:
-    return HeardRequest(decode_operator(record.value()), (record.timestamp()[1], record.offset() or 0))
 
 
 def run_trainer(config: TrainerConfig, models: Sequence[Model]) -> None:

@@ -39,7 +39,7 @@ class TrainerMetrics(Collector):
 
     def recorded(self, record: DecisionRecord) -> None:
         """Keep the last evaluation of a model, and its error if it failed."""
-        if record.kind == "error":
+        if record.kind == "error" and record.operator is UNSET:
             self._errors[record.model] = record
         elif record.decision is not None:
             self._records[record.model] = record

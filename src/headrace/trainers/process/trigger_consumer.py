@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import structlog
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from headrace.base.failpoints import failpoint
 from headrace.base.redaction import without_secrets
 from headrace.bus.control_topics import ControlTopics
-from headrace.errors import TerminalError, UnavailableError
+from headrace.errors import NotInLogYetError, TerminalError, UnavailableError
 from headrace.models.model_event_log import FoldedEvents, ModelEventLog
 from headrace.trainers.data.exclusions import Exclusions, MemoryExclusions, excluded_spans
 from headrace.trainers.data.model_log import ModelLog
-from headrace.trainers.process.decision_changes import DecisionChanges
+from headrace.trainers.process.decision_writer import DecisionWriter, SendMessage
 from headrace.trainers.process.evaluations import PATIENCE_S, Backoff, Evaluations
-from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded
+from headrace.trainers.process.heard_requests import HeardRequest, is_answered
+from headrace.trainers.process.operator_queues import OperatorQueues
+from headrace.trainers.runs.messages import DecisionRecord, RunEnded
 from headrace.trainers.runs.project_code import code_identity
-from headrace.trainers.triggers.trigger_state import Baseline, TriggerState, after_run, reset, with_pin, without_pin
+from headrace.trainers.triggers.trigger_state import TriggerState, after_run, reset, with_pin, without_pin
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
     from headrace.event_log.event_log import EventLog
     from headrace.models.manifest import TimeSpan
     from headrace.models.model_state import ModelState
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger(__name__)
 _LONGEST_REASON = 2_000
-SendMessage = Callable[[str, bytes, bytes], None]
-"""Sends (topic, key, value). It returns when the broker has the message."""
 
 
 @dataclass(frozen=True)
@@ -54,28 +54,12 @@ class TriggerOptions:
     owns: Callable[[str], bool] = lambda _: True
 
 
-class HeardRequest(NamedTuple):
-    """An operator's request, and the place of its record: its time in milliseconds, and its offset."""
-
-    request: OperatorRequest
-    place: tuple[int, int]
-
-
-class _Task(NamedTuple):
-    """What an evaluation is to find out: as of ``t_us``, without the ``excluded`` spans; for a ``wish``, if any."""
-
-    t_us: int
-    excluded: Sequence[TimeSpan]
-    wish: HeardRequest | None = None
-
-
 class _Evaluated(NamedTuple):
-    """The result of an evaluation. ``base`` is the state at its beginning, ``wish`` the operator's wish, if any."""
+    """The result of an evaluation. ``base`` is the state at its beginning. Without a decision labels were counted."""
 
     base: TriggerState
     evidence: Evidence
-    decision: Decision
-    wish: HeardRequest | None
+    decision: Decision | None
 
 
 class TriggerConsumer:
@@ -99,20 +83,18 @@ class TriggerConsumer:
         options = options or TriggerOptions()
         self._models = {model.name: model for model in models}
         self._logs = {model.name: ModelLog(model, log) for model in models}
-        self._topics = ControlTopics(log.namespace)
         self._events = FoldedEvents(model_events)
-        self._send = send
         self._exclusions = exclusions or MemoryExclusions()
         self._states: dict[str, TriggerState] = {model.name: TriggerState() for model in models}
         self._ticked_us: dict[str, int] = {}
-        self._report = options.report
+        self._writer = DecisionWriter(ControlTopics(log.namespace), send, options.report)
         self._owns = options.owns
         self._codes = {model.name: identity(model, options.trusted) for model in models}
         self._held: dict[str, set[str]] = {}
-        self._changes = DecisionChanges()
         self._backoff = Backoff()
         self._failing_since_us: dict[str, int] = {}
-        self._wishes: dict[str, deque[HeardRequest]] = {model.name: deque() for model in models}
+        self._queues = OperatorQueues(model.name for model in models)
+        self._counted: dict[str, Evidence] = {}  # by the evaluations that are running, or were not looked at yet
         self._evaluations: Evaluations[_Evaluated] = Evaluations(options.patience_s)
 
     def restore(self, records: Iterable[DecisionRecord], runs: Sequence[RunEnded]) -> None:
@@ -125,7 +107,7 @@ class TriggerConsumer:
             if record.model in self._states:
                 self._states[record.model] = record.state
                 self._ticked_us[record.model] = max(record.t_us, self._ticked_us.get(record.model, 0))
-                self._changes.written(record)
+                self._writer.changes.written(record)
                 recorded.add(record.model)
                 if record.since_us is not UNSET:
                     self._failing_since_us[record.model] = record.since_us
@@ -133,19 +115,23 @@ class TriggerConsumer:
             if run.model in recorded:
                 self.run_ended(run)
             elif run.model in self._states:
-                self._states[run.model] = after_run(self._states[run.model], _baseline(run))
+                self._states[run.model] = after_run(self._states[run.model], run.baseline)
 
     def hear(self, heard: HeardRequest) -> None:
         """Called with each operator's request. The next :meth:`answer` or :meth:`tick` answers it."""
         if heard.request.action != "cancel" and self._has(heard.request.model):
-            self._wishes[heard.request.model].append(heard)
+            self._queues.add(heard)
+
+    def waits(self) -> bool:
+        """Return whether an operator's request for a model of this trainer is not answered yet."""
+        return any(self._queues.waits(name) for name in self._models if self._owns(name))
 
     def forget(self, model: str) -> None:
         """Called when a model comes to this trainer, before :meth:`restore`: another one has decided on it since."""
         self._states[model] = TriggerState()
         self._ticked_us.pop(model, None)
         self._failing_since_us.pop(model, None)
-        self._wishes[model].clear()
+        self._queues.clear(model)
 
     def _has(self, model: str) -> bool:
         return model in self._models and self._owns(model)
@@ -153,33 +139,46 @@ class TriggerConsumer:
     def tick(self, t_us: int) -> None:
         """Evaluate every model's rules at ``t_us``. A tick that was evaluated before changes nothing."""
         self.answer(t_us)
+        self._events.read_on()
         excluded = list(self._exclusions.in_force().values())
         for name, model in self._models.items():
             if self._owns(name) and t_us > self._ticked_us.get(name, -1) and not self._backoff.holds(name):
-                self._evaluate(model, _Task(t_us, excluded_spans(excluded, name)))
+                self._evaluate(model, t_us, excluded_spans(excluded, name))
 
     def answer(self, t_us: int) -> None:
-        """Answer the operators' requests as of ``t_us``."""
-        for name, wishes in self._wishes.items():
-            for _ in range(len(wishes) if self._owns(name) else 0):
-                self._answer_first(self._models[name], wishes, t_us)
+        """Answer the operators' requests as of ``t_us``, in their order.
 
-    def _answer_first(self, model: Model, wishes: deque[HeardRequest], t_us: int) -> None:
-        """Answer the oldest of a model's requests, unless it was answered before a restart."""
-        first, state = wishes[0], self._states[model.name]
-        if state.heard is not UNSET and first.place <= state.heard:
-            wishes.popleft()
-        elif first.request.action == "reset":
-            self._reset(model.name, first, t_us)
-            wishes.popleft()
-        else:
-            spans = excluded_spans(self._exclusions.in_force().values(), model.name)
-            self._evaluate(model, _Task(t_us, spans, first))
+        A request for a run that has to wait is told why. Those for runs after it wait too, but a reset does not.
+        """
+        if self.waits():
+            self._events.read_on()
+        for name, model in self._models.items():
+            if self._owns(name):
+                self._queues.answer(name, partial(self._answered, model, t_us))
 
-    def _reset(self, model: str, wish: HeardRequest, t_us: int) -> None:
-        request, after = wish.request, msgspec.structs.replace(reset(self._states[model]), heard=wish.place)
+    def _answered(self, model: Model, t_us: int, wish: HeardRequest, is_held: bool) -> bool:  # noqa: FBT001 - a queue calls it
+        """Answer a request, unless it was answered before a restart. Return False if it has to wait.
+
+        ``is_held``: a request for a run before it waits, or was tried a moment ago.
+        """
+        if is_answered(self._states[model.name], wish):
+            return True
+        try:
+            if wish.request.action == "reset":
+                self._reset(model.name, wish, t_us, is_ahead=is_held)
+            elif not is_held:
+                return self._answer_run(model, wish, t_us)
+            else:
+                return self._not_yet(model.name, wish, t_us, None)
+        except TerminalError as error:  # such as a record that is larger than Kafka takes
+            self._failed(model.name, t_us, error)
+        return True
+
+    def _reset(self, model: str, wish: HeardRequest, t_us: int, *, is_ahead: bool) -> None:
+        request, place = wish.request, {"reset_heard" if is_ahead else "heard": wish.place}
+        after = msgspec.structs.replace(reset(self._states[model]), **place)
         logger.info("the triggers of a model are reset", model=model, by=request.by, reason=request.reason)
-        self._record(
+        self._writer.record(
             DecisionRecord(
                 model=model,
                 kind="reset",
@@ -191,76 +190,164 @@ class TriggerConsumer:
         )
         self._states[model] = after
 
-    def _evaluate(self, model: Model, task: _Task) -> None:
-        """Evaluate one model. Whatever its rules and its data raise is recorded, and concerns no other model."""
-        state, published = self._states[model.name], self._events.state(model.name)
+    def _answer_run(self, model: Model, wish: HeardRequest, t_us: int) -> bool:
+        """Answer a request for a run. It needs the number of labels, and nothing that a rule measures."""
+        name, asked = model.name, wish.request
         try:
-            found = self._evaluations.result(model.name, partial(self._judged, model, state, published, task))
-        except Exception as error:  # noqa: BLE001 - the rules and train functions of a user raise anything
-            self._failed(model.name, task.t_us, error)
-            return
-        if found is None:
-            logger.warning("the evaluation of a model is slow: the others go on", model=model.name)
-            return
-        self._backoff.worked(model.name)
-        self._failing_since_us.pop(model.name, None)
-        if found.base is state and self._owns(model.name):  # else a run has ended meanwhile: the next tick judges anew
-            try:
-                self._decided(model.name, found)
-            except TerminalError as error:  # such as a record that is larger than Kafka takes
-                self._failed(model.name, task.t_us, error)
-                if found.wish is not None:
-                    self._wishes[model.name].popleft()
-
-    def _judged(self, model: Model, state: TriggerState, published: ModelState, task: _Task) -> _Evaluated:
-        """Measure and judge. It runs in a thread of its own, and changes nothing."""
-        evidence = self._logs[model.name].evidence(task.t_us, published.version, task.excluded)
-        seen = _as_published(state, published, task.t_us, evidence.matured_labels)
-        if task.wish is None:
-            return _Evaluated(state, evidence, model.policy.evaluate(seen, evidence, self._codes[model.name]), None)
-        asked = task.wish.request
+            counted = self._count_now(model, t_us)
+        except UnavailableError as error:
+            self._queues.retries.failed(name)
+            return self._not_yet(name, wish, t_us, str(error))
+        except Exception as error:  # noqa: BLE001 - the expressions of a user raise anything
+            self._refuse(name, wish, t_us, error)
+            return True
+        if counted is None:
+            return self._not_yet(name, wish, t_us, "its labels are being counted")
+        self._queues.retries.worked(name)
+        seen = _as_published(self._states[name], self._events.known(name), t_us, counted.matured_labels)
+        evidence = replace(counted, t_us=t_us)
         decision = model.policy.ask(seen, evidence, words=asked.words, lift_pin=asked.lift_pin)
-        after = msgspec.structs.replace(decision.after, heard=task.wish.place)
-        return _Evaluated(state, evidence, msgspec.structs.replace(decision, after=after), task.wish)
+        after = msgspec.structs.replace(decision.after, heard=wish.place)
+        self._decided(name, msgspec.structs.replace(decision, after=after), evidence, asked)
+        return True
 
-    def _decided(self, model: str, found: _Evaluated) -> None:
-        decision = found.decision
-        if decision.fired and decision.request is not None:
-            failpoint("before-ask")
-            self._ask(model, decision, decision.request)
-            failpoint("after-ask")
-        self._record(
+    def _count_now(self, model: Model, t_us: int) -> Evidence | None:
+        """Return the labels of a model; None while they are being counted. Raises what counting raises.
+
+        While rules are measured, the labels are those that they are measured on: a slow rule holds no person up.
+        """
+        name = model.name
+        if self._evaluations.busy(name):
+            return self._counted.get(name)
+        excluded = excluded_spans(self._exclusions.in_force().values(), name)
+        try:
+            found = self._evaluations.result(name, partial(self._only_counted, model, t_us, excluded))
+        except Exception as error:
+            counted = self._counted.pop(name, None)
+            if counted is None:
+                raise
+            self._failed(name, t_us, error)  # a rule's
+            return counted
+        if found is not None:
+            self._counted.pop(name, None)
+        return None if found is None else found.evidence
+
+    def _not_yet(self, model: str, wish: HeardRequest, t_us: int, why: str | None) -> bool:
+        """Tell a person once why a request is not answered yet; None: one before it waits. Return False."""
+        if not self._queues.is_told(wish, why):
+            why = why or "a request before it waits"
+            self._writer.record(
+                DecisionRecord(
+                    model=model,
+                    kind="error",
+                    t_us=t_us,
+                    reason=without_secrets(f"asked by {wish.request.words}, but not yet: {why}", _LONGEST_REASON),
+                    state=self._states[model],
+                    operator=wish.request,
+                    since_us=self._failing_since_us.get(model, UNSET),
+                )
+            )
+            self._queues.tell(wish, why)
+        return False
+
+    def _refuse(self, model: str, wish: HeardRequest, t_us: int, error: Exception) -> None:
+        why = without_secrets(f"{type(error).__name__}: {error}", _LONGEST_REASON)
+        logger.error("the labels of a model cannot be counted", model=model, exc_info=error)
+        after = msgspec.structs.replace(self._states[model], heard=wish.place)
+        self._writer.record(
             DecisionRecord(
                 model=model,
-                kind="evaluated" if found.wish is None else "asked",
+                kind="asked",
+                t_us=t_us,
+                reason=f"asked by {wish.request.words}, but the labels cannot be counted: {why}",
+                state=after,
+                operator=wish.request,
+            )
+        )
+        self._states[model] = after
+
+    def _evaluate(self, model: Model, t_us: int, excluded: Sequence[TimeSpan]) -> None:
+        """Evaluate one model. Whatever its rules and its data raise is recorded, and concerns no other model."""
+        name, state = model.name, self._states[model.name]
+        judge = partial(self._judged, model, state, self._events.known(name), t_us, excluded)
+        try:
+            found = self._evaluations.result(name, judge)
+        except Exception as error:  # noqa: BLE001 - the rules and train functions of a user raise anything
+            self._counted.pop(name, None)
+            self._failed(name, t_us, error)
+            return
+        if found is None:
+            logger.warning("the evaluation of a model is slow: the others go on", model=name)
+            return
+        self._counted.pop(name, None)
+        if found.decision is None:  # an operator's request wanted to know the labels
+            return
+        self._backoff.worked(name)
+        self._failing_since_us.pop(name, None)
+        if found.base is state and self._owns(name):  # else a run has ended meanwhile: the next tick judges anew
+            try:
+                self._decided(name, found.decision, found.evidence)
+                self._ticked_us[name] = found.decision.t_us
+            except TerminalError as error:  # such as a record that is larger than Kafka takes
+                self._failed(name, t_us, error)
+
+    def _only_counted(self, model: Model, t_us: int, excluded: Sequence[TimeSpan]) -> _Evaluated:
+        """Count the labels. It runs in the thread of an evaluation."""
+        evidence = self._logs[model.name].evidence(t_us, None, excluded)
+        self._counted[model.name] = evidence
+        return _Evaluated(TriggerState(), evidence, None)
+
+    def _judged(
+        self, model: Model, state: TriggerState, published: ModelState, t_us: int, excluded: Sequence[TimeSpan]
+    ) -> _Evaluated:
+        """Measure and judge. It runs in a thread of its own, and changes nothing but :attr:`_counted`."""
+        evidence = self._logs[model.name].evidence(t_us, published.version, excluded)
+        self._counted[model.name] = evidence
+        seen = _as_published(state, published, t_us, evidence.matured_labels)
+        return _Evaluated(state, evidence, model.policy.evaluate(seen, evidence, self._codes[model.name]))
+
+    def _decided(
+        self, model: str, decision: Decision, evidence: Evidence, operator: OperatorRequest | UnsetType = UNSET
+    ) -> None:
+        if decision.fired and decision.request is not None:
+            failpoint("before-ask")
+            self._writer.ask(model, decision, decision.request)
+            failpoint("after-ask")
+        self._writer.record(
+            DecisionRecord(
+                model=model,
+                kind="evaluated" if operator is UNSET else "asked",
                 t_us=decision.t_us,
                 reason=decision.reason,
                 state=decision.after,
                 decision=decision,
-                operator=UNSET if found.wish is None else found.wish.request,
+                operator=operator,
             )
         )
-        self._name_waiting(model, found.evidence)
+        self._name_waiting(model, evidence)
         self._states[model] = decision.after  # only after it was sent: otherwise it is sent again
-        if found.wish is None:
-            self._ticked_us[model] = decision.t_us
-        else:
-            self._wishes[model].popleft()
 
     def _failed(self, model: str, t_us: int, error: Exception) -> None:
-        """Log and record an error of one model. A store that does not answer says nothing of the model."""
-        if isinstance(error, UnavailableError):
+        """Log and record an error of one model.
+
+        A store that does not answer says nothing of the model. A table or column that is not there yet does, and is
+        looked for at each tick.
+        """
+        is_away = isinstance(error, UnavailableError)
+        if is_away:
             logger.warning("a model cannot be evaluated now", model=model, error=str(error))
+        else:
+            self._backoff.failed(model)
+        if is_away and not isinstance(error, NotInLogYetError):
             return
-        self._backoff.failed(model)
         reason = without_secrets(f"{type(error).__name__}: {error}", _LONGEST_REASON)
         since_us = self._failing_since_us.setdefault(model, t_us)
         record = DecisionRecord(
             model=model, kind="error", t_us=t_us, reason=reason, state=self._states[model], since_us=since_us
         )
-        if self._changes.wanted(record):
+        if not is_away and self._writer.changes.wanted(record):
             logger.error("the rules of a model fail", model=model, exc_info=error)
-        self._record(record)
+        self._writer.record(record)
 
     def _name_waiting(self, model: str, evidence: Evidence) -> None:
         """Log what holds the labels of a model up, whenever it changes."""
@@ -270,28 +357,15 @@ class TriggerConsumer:
             logger.warning("labels wait" if held else "labels do not wait any more", model=model, reasons=reasons)
         self._held[model] = held
 
-    def _ask(self, model: str, decision: Decision, request_id: str) -> None:
-        logger.info("asking for a run", model=model, rule=decision.rule, reason=decision.reason)
-        request = RetrainRequest(
-            request_id=request_id,
-            model=model,
-            rule=decision.rule,
-            reason=decision.reason,
-            t_us=decision.t_us,
-            matured_labels=decision.inputs["matured_labels"],
-            lifts=UNSET if decision.state.pin is None else decision.state.pin.event,
-        )
-        self._send(self._topics.retrain_requests, model.encode(), msgspec.json.encode(request))
-
     def run_ended(self, run: RunEnded) -> None:
         """Called when a run ended: it becomes the new baseline."""
         if not self._has(run.model):
             return
         state = self._states[run.model]
-        after = after_run(state, _baseline(run))
+        after = after_run(state, run.baseline)
         if after is state:  # it is known, or older than the baseline
             return
-        self._record(
+        self._writer.record(
             DecisionRecord(
                 model=run.model,
                 kind="finished",
@@ -303,30 +377,10 @@ class TriggerConsumer:
         )
         self._states[run.model] = after
 
-    def _record(self, record: DecisionRecord) -> None:
-        if self._changes.wanted(record):
-            self._send(self._topics.decisions, record.model.encode(), msgspec.json.encode(record))
-            failpoint("after-decision")
-            self._changes.written(record)
-        self._report(record)
-
 
 def identity(model: Model, trusted: Sequence[str] = ()) -> str:
     """Return another text if the model's code, its definition, an installed package or ``trusted`` has changed."""
     return code_identity(model, sorted(trusted)).removeprefix("sha256:")[:16]
-
-
-def _baseline(run: RunEnded) -> Baseline:
-    """Return the baseline that a run makes. What a person has cancelled is not asked for again because code changed."""
-    is_cancelled = run.cancelled is not UNSET
-    return Baseline(
-        run=run.request_id,
-        outcome=run.outcome,
-        t_us=run.t_us,
-        matured_labels=run.matured_labels,
-        code=run.code if run.outcome == "failed" and not is_cancelled else UNSET,
-        cancelled=run.reason if is_cancelled else UNSET,
-    )
 
 
 def _as_published(state: TriggerState, model: ModelState, t_us: int, matured_labels: int) -> TriggerState:

@@ -12,7 +12,7 @@ from headrace.bus import message
 from headrace.bus.message import Int64
 from headrace.trainers.runs.operator_requests import OperatorRequest
 from headrace.trainers.triggers.trigger_policy import Decision
-from headrace.trainers.triggers.trigger_state import RunOutcome, TriggerState
+from headrace.trainers.triggers.trigger_state import Baseline, RunOutcome, TriggerState
 
 FORMAT = 1
 
@@ -20,9 +20,10 @@ FORMAT = 1
 class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One record on the topic ``decisions``, keyed by model: an evaluation, an error of it, or the end of a run.
 
-    Or the answer to an ``operator``: to a wish for a run (``asked``), or for a ``reset``. ``state`` is the state of the
-    triggers after it. After a restart they continue from the last record. ``since_us`` of an error is the time of the
-    first one since rules were last evaluated.
+    Or the answer to an ``operator``: to a wish for a run (``asked``), or for a ``reset``. An ``error`` with an
+    ``operator`` says why the request is not answered yet. ``state`` is the state of the triggers after it. After a
+    restart they continue from the last record. ``since_us`` of an error is the time of the first one since rules were
+    last evaluated.
     """
 
     model: str
@@ -76,6 +77,19 @@ class RunEnded(msgspec.Struct, frozen=True, kw_only=True):
     code: str | UnsetType = UNSET
     cancelled: bool | UnsetType = UNSET
     format: int = FORMAT
+
+    @property
+    def baseline(self) -> Baseline:
+        """The baseline that the run makes. What a person has cancelled is not asked for again because code changed."""
+        is_cancelled = self.cancelled is not UNSET
+        return Baseline(
+            run=self.request_id,
+            outcome=self.outcome,
+            t_us=self.t_us,
+            matured_labels=self.matured_labels,
+            code=self.code if self.outcome == "failed" and not is_cancelled else UNSET,
+            cancelled=self.reason if is_cancelled else UNSET,
+        )
 
 
 T = TypeVar("T", DecisionRecord, RetrainRequest, RunEnded)

@@ -53,7 +53,8 @@ class TriggerState(msgspec.Struct, frozen=True, kw_only=True):
     ``live`` says whether a version is live. ``request`` is the id of an unfinished run. ``disarmed`` are the rules with
     hysteresis that asked and have not calmed down. ``asked_day`` is the day of the last request, counted since the
     epoch, and ``asked_count`` the number of requests on it. ``heard`` is the place of the last operator's request that
-    was answered: the time of its record in milliseconds, and its offset.
+    was answered: the time of its record in milliseconds, and its offset. ``reset_heard`` is the place of a reset that
+    was answered while a request before it had to wait.
     """
 
     baseline: Baseline | None = None
@@ -64,6 +65,7 @@ class TriggerState(msgspec.Struct, frozen=True, kw_only=True):
     asked_day: Int64 = 0
     asked_count: Int64 = 0
     heard: tuple[Int64, Int64] | UnsetType = UNSET
+    reset_heard: tuple[Int64, Int64] | UnsetType = UNSET
 
     @property
     def baseline_labels(self) -> int:
