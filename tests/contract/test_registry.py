@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -120,10 +120,7 @@ def test_two_trainers_that_record_one_request_at_once_keep_one_version(
 ) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     first, second = (MlflowRegistry(uri, (tmp_path / "artifacts").as_uri()) for _ in range(2))
-    looked = iter([None, None])  # the second one sees nothing of the first before it makes its version
-    see = second._run_of_version
-    monkeypatch.setattr(second, "_run_of_version", lambda run: next(looked, run) and see(run))
-    monkeypatch.setattr(second, "_complete_run", lambda *_: None)
+    monkeypatch.setattr(second, "_runs", lambda *_: [])  # it sees nothing of the first before it makes its version
     kept = first.record(PASSED)
     assert second.record(PASSED) == kept
     assert versions(uri) == {1: "delay-1"}
@@ -136,3 +133,47 @@ def versions(uri: str) -> dict[int, str]:
 
     found = mlflow.MlflowClient(uri, uri).search_model_versions("name = 'delay'")
     return {int(each.version): each.tags["headrace.request_id"] for each in found}
+
+
+@pytest.mark.integration
+def test_a_run_is_recorded_with_one_search_before_and_one_after_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each search is a request to the registry, while applications wait for the version."""
+    registry = MlflowRegistry(f"sqlite:///{tmp_path}/mlflow.db", (tmp_path / "artifacts").as_uri())
+    registry.record(PASSED)
+    asked: list[str] = []
+    for name in ("search_runs", "search_model_versions", "create_registered_model", "get_run"):
+        monkeypatch.setattr(registry._client, name, counted(name, getattr(registry._client, name), asked))
+    assert registry.record(replace(PASSED, request_id="delay-3")).version == 2
+    assert asked == ["search_runs", "search_model_versions"]
+    asked.clear()
+    assert registry.record(replace(PASSED, request_id="delay-4", model=None)).version is None
+    assert asked == ["search_runs"]
+
+
+def counted(name: str, call: Any, asked: list[str]) -> Any:
+    def answer(*given: Any, **named: Any) -> Any:
+        asked.append(name)
+        return call(*given, **named)
+
+    return answer
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("first", ["passed", "refused"])
+def test_two_trainers_with_two_verdicts_on_one_request_find_one_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """A version counts, once there is one: its trainer is about to publish it."""
+    uri, artifacts = f"sqlite:///{tmp_path}/mlflow.db", (tmp_path / "artifacts").as_uri()
+    one, other = MlflowRegistry(uri, artifacts), MlflowRegistry(uri, artifacts)
+    monkeypatch.setattr(other, "_runs", lambda *_: [])
+    runs = [PASSED, replace(REFUSED, request_id="delay-1")]
+    early, late = runs if first == "passed" else reversed(runs)
+    one.record(early)
+    other.record(late)
+    kept = one.find("delay", "delay-1")
+    assert kept is not None
+    assert (kept.version, kept) == (1, one.version("delay", 1))
+    assert one.record(PASSED) == kept == one.record(runs[1])

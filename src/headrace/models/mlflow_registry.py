@@ -30,7 +30,7 @@ from headrace.models.registry import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 _REQUEST = "headrace.request_id"
 _COMPLETE = "headrace.complete"
@@ -85,24 +85,17 @@ class MlflowRegistry:
         If two trainers record one request at once, the version that was made first is the request's.
         """
         with self._writing, self._reached():
-            run_id = self._run_of_version(run) or self._complete_run(run.name, run.request_id)
-            if run_id is None:
-                run_id, folder = self._log(run)
-                failpoint("before-version")
-                if run.model is not None:
-                    run_id = self._register(run, run_id, folder)
-                    failpoint("after-version")
-            return self._completed(run, run_id)
+            return self._recorded(run) or self._record(run)
 
     def record_failure(self, run: FailedRun) -> None:
         """Log the run with the status FAILED, its reason and its log."""
         with self._writing, self._reached():
             tags = {_REQUEST: run.request_id, _VERDICT: "failed", "headrace.reason": run.reason}
             made = self._create(run.name, run.request_id, run.at_us, tags)
-            self._client.log_batch(made.run_id, [], self._params(run.params))
+            self._client.log_batch(made.info.run_id, [], self._params(run.params))
             if run.log is not None:
-                self._write(made.artifact_uri, {LOG_FILE: run.log})
-            self._client.set_terminated(made.run_id, "FAILED", run.at_us // 1_000)
+                self._write(made.info.artifact_uri, {LOG_FILE: run.log})
+            self._client.set_terminated(made.info.run_id, "FAILED", run.at_us // 1_000)
 
     def read(self, uri: str) -> bytes:
         """Read the file."""
@@ -114,8 +107,10 @@ class MlflowRegistry:
     def find(self, name: str, request_id: str) -> Registration | None:
         """The complete run with that request id."""
         with self._reached():
-            run_id = self._complete_run(name, request_id)
-            return None if run_id is None else self._registration(name, self._client.get_run(run_id))
+            complete = [run for run in self._runs(name, request_id) if _COMPLETE in run.data.tags]
+            versions = self._versions(name, request_id)[:1] if complete else []
+            made = [run for run in complete for version in versions if run.info.run_id == version.run_id]
+            return _registration(name, made[0], versions[0]) if made else _of_no_version(name, complete)
 
     def version(self, name: str, version: int) -> Registration:
         """The run of that version."""
@@ -124,7 +119,7 @@ class MlflowRegistry:
                 found = self._client.get_model_version(name, str(version))
             except self._mlflow.MlflowException as error:
                 raise self._unless_absent(error, UnknownVersionError(name, version)) from error
-            return self._registration(name, self._client.get_run(found.run_id))
+            return _registration(name, self._client.get_run(found.run_id), found)
 
     def promote(self, name: str, version: int) -> None:
         """Set the alias ``champion``."""
@@ -141,49 +136,70 @@ class MlflowRegistry:
         alias = found[0].aliases.get(_CHAMPION) if found else None
         return None if alias is None else int(alias)
 
-    def _complete_run(self, name: str, request_id: str) -> str | None:
-        """The id of the request's run that was recorded to its end."""
+    def _runs(self, name: str, request_id: str) -> list[Any]:
+        """All runs of a request: complete ones, failed ones, and those that were cut short."""
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
-            return None
-        wanted = f"tags.`{_REQUEST}` = '{request_id}' and tags.`{_COMPLETE}` = 'true'"
-        runs = self._client.search_runs([experiment.experiment_id], wanted, max_results=1)
-        return str(runs[0].info.run_id) if runs else None
+            return []
+        return list(self._client.search_runs([experiment.experiment_id], f"tags.`{_REQUEST}` = '{request_id}'"))
 
-    def _run_of_version(self, run: RunRecord) -> str | None:
-        """The id of the run that made the request's version. A later version of the same request is deleted."""
-        wanted = f"name = '{run.name}' and tags.`{_REQUEST}` = '{run.request_id}'"
-        found = sorted(self._client.search_model_versions(wanted), key=lambda each: int(each.version))
+    def _versions(self, name: str, request_id: str) -> list[Any]:
+        """The versions of a request, the first one first."""
+        wanted = f"name = '{name}' and tags.`{_REQUEST}` = '{request_id}'"
+        return sorted(self._client.search_model_versions(wanted), key=lambda each: int(each.version))
+
+    def _recorded(self, run: RunRecord) -> Registration | None:
+        """What the registry has of the request already: its version, or else a complete run without one."""
+        earlier = self._runs(run.name, run.request_id)
+        if not earlier:  # a run is there before its version is
+            return None
+        version = self._first_version(run)
+        if version is not None:
+            return self._completed(run, self._client.get_run(version.run_id), version)
+        return _of_no_version(run.name, [each for each in earlier if _COMPLETE in each.data.tags])
+
+    def _record(self, run: RunRecord) -> Registration:
+        made, version = self._log(run), None
+        failpoint("before-version")
+        if run.model is not None:
+            version = self._register(run, made.info)
+            failpoint("after-version")
+            if version.run_id != made.info.run_id:  # another trainer was first with the same request
+                self._client.set_terminated(made.info.run_id, "KILLED", run.finished_us // 1_000)
+                made = self._client.get_run(version.run_id)
+        return self._completed(run, made, version)
+
+    def _first_version(self, run: RunRecord) -> Any:
+        """The request's version, or None. A later version of the same request is deleted."""
+        found = self._versions(run.name, run.request_id)
         for surplus in found[1:]:
             try:
                 self._client.delete_model_version(run.name, surplus.version)
             except self._mlflow.MlflowException as error:  # the other trainer was first with this too
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
-        return str(found[0].run_id) if found else None
+        return found[0] if found else None
 
-    def _completed(self, run: RunRecord, run_id: str) -> Registration:
+    def _completed(self, run: RunRecord, found: Any, version: Any) -> Registration:
         """Mark the run complete, and return its registration."""
-        found = self._client.get_run(run_id)
-        if found.data.tags.get(_COMPLETE) is None:
-            self._client.set_terminated(run_id, "FINISHED", run.finished_us // 1_000)
-            self._client.set_tag(run_id, _COMPLETE, "true")
-        return self._registration(run.name, found)
+        if _COMPLETE not in found.data.tags:
+            self._client.set_terminated(found.info.run_id, "FINISHED", run.finished_us // 1_000)
+            self._client.set_tag(found.info.run_id, _COMPLETE, "true")
+        return _registration(run.name, found, version)
 
-    def _log(self, run: RunRecord) -> tuple[str, str]:
-        """The run's id and the URI of its artifact folder."""
+    def _log(self, run: RunRecord) -> Any:
+        """Log a run with its files, and return it."""
         tags = {_REQUEST: run.request_id, _MANIFEST_HASH: manifest.hash_of(run.manifest), **run.tags}
         made = self._create(run.name, run.request_id, run.started_us, tags)
         at_ms = run.finished_us // 1_000
         metrics = [self._mlflow.entities.Metric(key, float(value), at_ms, 0) for key, value in run.metrics.items()]
-        self._client.log_batch(made.run_id, metrics, self._params(run.params))
-        self._write(made.artifact_uri, _files(run))
-        return made.run_id, made.artifact_uri
+        self._client.log_batch(made.info.run_id, metrics, self._params(run.params))
+        self._write(made.info.artifact_uri, _files(run))
+        return made
 
     def _create(self, name: str, request_id: str, started_us: int, tags: Mapping[str, str]) -> Any:
         short = {key: value[:_LONGEST_TAG] for key, value in tags.items()}
-        made = self._client.create_run(self._experiment(name), started_us // 1_000, short, run_name=request_id)
-        return made.info
+        return self._client.create_run(self._experiment(name), started_us // 1_000, short, run_name=request_id)
 
     def _params(self, params: Mapping[str, Any]) -> list[Any]:
         return [self._mlflow.entities.Param(key, str(value)[:_LONGEST_PARAM]) for key, value in params.items()]
@@ -206,34 +222,27 @@ class MlflowRegistry:
             return str(found.experiment_id)
         return str(self._client.create_experiment(name, f"{self._artifacts}/{name}"))
 
-    def _register(self, run: RunRecord, run_id: str, folder: str) -> str:
-        """Give the run a version, and return the id of the run whose version is the request's."""
+    def _register(self, run: RunRecord, made: Any) -> Any:
+        """Give the run a version, and return the version of its request: another trainer may be first."""
         try:
-            self._client.create_registered_model(run.name)
+            version = self._make_version(run, made)
+        except self._mlflow.MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            self._make_model(run.name)
+            version = self._make_version(run, made)
+        return self._first_version(run) or version
+
+    def _make_version(self, run: RunRecord, made: Any) -> Any:
+        tags = {_REQUEST: run.request_id}
+        return self._client.create_model_version(run.name, made.artifact_uri, made.run_id, tags=tags)
+
+    def _make_model(self, name: str) -> None:
+        try:
+            self._client.create_registered_model(name)
         except self._mlflow.MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        first = self._run_of_version(run)
-        if first is None:
-            self._client.create_model_version(run.name, folder, run_id, tags={_REQUEST: run.request_id})
-            first = self._run_of_version(run) or run_id
-        if first != run_id:
-            self._client.set_terminated(run_id, "KILLED", run.finished_us // 1_000)
-        return first
-
-    def _registration(self, name: str, run: Any) -> Registration:
-        versions = self._client.search_model_versions(f"run_id = '{run.info.run_id}'")
-        folder = run.info.artifact_uri.rstrip("/")
-        return Registration(
-            name=name,
-            request_id=run.data.tags[_REQUEST],
-            run_id=run.info.run_id,
-            version=int(versions[0].version) if versions else None,
-            artifact_uri=f"{folder}/{MODEL_FILE}" if versions else None,
-            manifest_uri=f"{folder}/{MANIFEST_FILE}",
-            manifest_hash=run.data.tags[_MANIFEST_HASH],
-            gate_uri=f"{folder}/{GATE_FILE}",
-        )
 
     @contextmanager
     def _reached(self) -> Iterator[None]:
@@ -256,6 +265,24 @@ class MlflowRegistry:
     def _unless_absent(self, error: Any, absent: Exception) -> Exception:
         known = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
         return absent if error.error_code in known else error
+
+
+def _registration(name: str, run: Any, version: Any) -> Registration:
+    folder = run.info.artifact_uri.rstrip("/")
+    return Registration(
+        name=name,
+        request_id=run.data.tags[_REQUEST],
+        run_id=run.info.run_id,
+        version=None if version is None else int(version.version),
+        artifact_uri=None if version is None else f"{folder}/{MODEL_FILE}",
+        manifest_uri=f"{folder}/{MANIFEST_FILE}",
+        manifest_hash=run.data.tags[_MANIFEST_HASH],
+        gate_uri=f"{folder}/{GATE_FILE}",
+    )
+
+
+def _of_no_version(name: str, complete: Sequence[Any]) -> Registration | None:
+    return _registration(name, complete[0], None) if complete else None
 
 
 def _is_away(error: Exception) -> bool:
