@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.models.prediction_task import PredictionTask
 from headrace.trainers.definitions import Gate
 from headrace.trainers.metrics.intervals import block_weights, resampled_interval
 from headrace.trainers.metrics.named_metrics import within_block
 from headrace.trainers.metrics.own_metric import own_metric
-from headrace.trainers.runs.gate import GateReport, JudgedRows, judge
+from headrace.trainers.runs.gate import GateReport, JudgedRows, KnownRates, judge, judge_first
 from tests.support.orders_model import LIVE_FROM, Shop, day, fit, model, request
 from tests.support.registry_runs import PASSED
 
@@ -82,6 +83,18 @@ def test_the_report_of_a_metric_that_is_never_defined_is_json(correlation: Any, 
     assert (report.verdict, {*report.metrics}) == ("postponed", {"auc", "logloss"})
     assert report.reason == "not enough evidence in the holdout: never is not defined on it"
     assert msgspec.json.decode(msgspec.json.encode(report), type=GateReport) == report
+    assert replace(PASSED, gate=msgspec.to_builtins(report)).gate_json()
+
+
+def test_a_first_version_whose_metric_is_not_defined_is_postponed() -> None:
+    """The squares of these labels are larger than a number can be."""
+    on, generator = np.repeat(np.arange(14), 200), np.random.default_rng(3)
+    label = generator.normal(size=len(on)) * 1e200
+    judged = JudgedRows(on, label, label * 0.9, task=PredictionTask(name="regression"))
+    with np.errstate(over="ignore"):
+        report = judge_first(judged, KnownRates(0.0, 0.0))
+    assert (report.verdict, report.metrics) == ("postponed", {})
+    assert report.reason == "not enough evidence in the holdout: root_mean_squared_error is not defined on it"
     assert replace(PASSED, gate=msgspec.to_builtins(report)).gate_json()
 
 

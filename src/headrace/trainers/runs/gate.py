@@ -234,11 +234,17 @@ def judge_first(
     compared: dict[str, MetricComparison] = {}
     decided = _Decided("postponed", missing)
     if not missing:
-        for name, rate in ((f"label {known}", rates.of_training), (f"last period's {known}", rates.of_last_period)):
-            gain = gain_interval(rows.always(rate), ours, metric_named(metric), seed=seed, draws=draws)
-            compared[f"{metric} against the {name}"] = _compared(gain)
-        hardest = min(compared, key=lambda name: compared[name].gain)
-        decided = _point_decides(compared[hardest], hardest)
+        constants = {f"label {known}": rates.of_training, f"last period's {known}": rates.of_last_period}
+        gains = {
+            f"{metric} against the {name}": gain_interval(
+                rows.always(rate), ours, metric_named(metric), seed=seed, draws=draws
+            )
+            for name, rate in constants.items()
+        }
+        undefined = max(not_defined(metric, gain.interval, draws) for gain in gains.values())
+        compared = {name: _compared(gain) for name, gain in gains.items() if gain.interval.is_defined}
+        hardest = min(gains, key=lambda name: gains[name].interval.point)
+        decided = _Decided("postponed", undefined) if undefined else _point_decides(compared[hardest], hardest)
     setting = _GateSetting(rule="first", metric=metric, margin=0.0, seed=seed, draws=draws)
     return _report(rows, decided, compared, setting)
 
