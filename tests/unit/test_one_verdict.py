@@ -13,9 +13,11 @@ from headrace.errors import RegistryUnavailableError
 from headrace.models.model_event_log import MemoryModelEventLog
 from headrace.models.model_events import ModelEvent, Published
 from headrace.trainers.definitions import Gate
+from headrace.trainers.process.cancelled_runs import CancellableFits, CancelledRuns
 from headrace.trainers.runs.fitting import InlineFits
 from headrace.trainers.runs.gate import NO_CHANCE
 from headrace.trainers.runs.messages import RunEnded
+from headrace.trainers.runs.operator_requests import OperatorRequest
 from headrace.trainers.runs.training_runner import RunOptions
 from tests.support.control_topics import PREDICTIONS
 from tests.support.orders_model import LIVE_FROM, Shop, day, fit, model, predictions, request, write
@@ -152,6 +154,25 @@ def test_a_run_that_waited_for_the_registry_ends_as_one_that_did_not(
     assert untimed(ended) == untimed(expected)
     assert isinstance(live.pool, CountedFits)
     assert live.pool.challengers == 1
+
+
+def test_a_run_that_is_cancelled_while_it_waits_for_the_registry_publishes_nothing(
+    live: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancelled, asked = CancelledRuns(), request("second", T2)
+    live.pool = CancellableFits(live.pool, cancelled)
+    runner = live.runner()
+    away_once(live, monkeypatch, "record")
+    with pytest.raises(RegistryUnavailableError):
+        runner.run(asked)
+    wish = OperatorRequest(
+        id="c", model=asked.model, action="cancel", by="ann", reason="bad day", at_us=0, request_id=asked.request_id
+    )
+    cancelled.hear(wish)
+    ended = runner.run(asked)
+    assert (ended.outcome, ended.reason) == ("failed", "FitError: cancelled by ann: bad day")
+    assert ended.holdout_days is not None
+    assert live.state.version == 1
 
 
 def test_another_request_does_not_go_on_where_one_waited(
