@@ -75,7 +75,7 @@ def passes(gains: np.ndarray, alpha: float, *, measured: bool) -> bool:
 def looks() -> list[dict[str, Any]]:
     """False passes a look, and how often a look ends without a verdict, by what the blocks' gains are like."""
     kinds = [(f"lag-1 correlation {phi}", partial(stationary, phi=phi)) for phi in CORRELATIONS]
-    kinds += [("a drift of .8 a day below noise of its size", partial(slow, phi=0.8))]
+    kinds += [("a slow drift (correlation .8) under daily noise of the same size", partial(slow, phi=0.8))]
     found = []
     for blocks in (HOLDOUT, 2 * HOLDOUT):
         for name, make in kinds:

@@ -22,6 +22,7 @@
     │   ├── FitError                  the user's train function raised, died, or took too long
     │   ├── PredictionError           an estimator cannot predict a row
     │   ├── UnknownVersionError       the registry has no such version of a model
+    │   ├── NotMeasuredError          a recorded decision has no inputs for a rule that was changed since
     │   └── ArtifactError             a model's bytes, digest or types are not those of its event
     └── TransientError                the same call may succeed later, unchanged
         ├── ServiceStartError         a local service did not start (the message names its log)
@@ -179,6 +180,10 @@ class UnknownVersionError(TerminalError):
 
     def __init__(self, name: str, version: int) -> None:
         super().__init__(f"the registry has no version {version} of model {name!r}; `headrace models list` shows them")
+
+
+class NotMeasuredError(TerminalError):
+    """A recorded decision has no inputs for a rule that was added or changed since."""
 
 
 class ArtifactError(TerminalError):

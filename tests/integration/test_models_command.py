@@ -152,6 +152,11 @@ def test_a_person_promotes_pins_retires_and_asks_what_was_live(
     assert headrace("unpin")["pinned"] is False
     assert headrace("retire", "1", "--reason", "old")["live"] == 2
     assert statuses() == {1: "retired", 2: "live", 3: "published"}
+
+    monkeypatch.delenv("HEADRACE_PUBLICATION_KEYS")
+    refused = run.invoke(build(), ["models", "pin", "--reason", "no key here"])
+    assert isinstance(refused.exception, SettingsError)
+    assert "are signed, and this process has no publication_keys" in str(refused.exception)
     events = [entry.event for entry in log.read() if entry.event is not None]  # each is signed
     assert [event.kind for event in events[3:]] == ["rolled_back", "promoted", "rolled_back", "rolled_back", "retired"]
     log.close()

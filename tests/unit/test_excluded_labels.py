@@ -59,7 +59,7 @@ def test_the_count_after_a_refusal_is_without_what_is_excluded() -> None:
 
 def test_the_count_of_a_pin_is_without_what_is_excluded() -> None:
     pinned = with_pin(ran("published"), "e", 0, BEFORE)
-    assert judged(pinned, seen(30, 119_000, BAD))[1].startswith("pinned by a rollback: 19,000 of 20,000")
+    assert judged(pinned, seen(30, 119_000, BAD))[1].startswith("the live version is pinned: 19,000 of 20,000")
     assert judged(pinned, seen(30, 120_000, BAD))[0]
 
 

@@ -169,7 +169,7 @@ ENDS = {
     "return": None,
     "raise": "ValueError: no",
     "die": "its process died of SIGKILL: out of memory?",
-    "hang": "it took longer than 20 s, the setting `fit_time`, and was stopped",
+    "hang": "it took longer than 20 s, the setting `trainer.fit_time`, and was stopped",
 }
 
 
@@ -235,7 +235,7 @@ def hold(mebibytes: int, seconds: float = 600) -> None:
 @pytest.mark.parametrize("children", [0, 2])
 def test_the_memory_of_a_fit_is_that_of_all_its_processes(children: int) -> None:
     pool = FitPool(FitLimits(memory=900 << 20))
-    with pytest.raises(FitError, match=r"MiB of memory with all of its processes, the setting `fit_memory` allows 900"):
+    with pytest.raises(FitError, match=r"processes, the setting `trainer.fit_memory` allows 900"):
         pool.fit(task(partial(takes_memory, mebibytes=1_000, children=children)))
     pool.fit(task(partial(takes_memory, mebibytes=200, children=children)))
 
@@ -357,7 +357,8 @@ def test_types_that_are_not_trusted_are_found_out_before_the_long_fit() -> None:
         FitPool().fit(task(foreign, is_tried=True, trusted=["mine.Own"]))
     assert str(raised.value) == (
         f"the fit of 'm' failed: the artifact holds types that this deployment does not trust: {__name__}.doubled; if "
-        f'you reviewed them, set in headrace.toml: trusted_types = ["mine.Own", "{__name__}.doubled"]'
+        "you reviewed them, add this line to headrace.toml, above its first table, and start the process again: "
+        f'trusted_types = ["mine.Own", "{__name__}.doubled"]'
     )
 
 

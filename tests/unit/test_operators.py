@@ -13,7 +13,10 @@ from headrace.bus.control_topics import ControlTopics
 from headrace.errors import BusUnavailableError, UnavailableError
 from headrace.trainers.runs.messages import DecisionRecord
 from headrace.trainers.runs.operator_requests import OperatorRequest, decode
-from headrace.trainers.triggers.trigger_state import TriggerState
+from headrace.trainers.triggers.evidence import DAY_US, Evidence
+from headrace.trainers.triggers.rules import any_of, schedule, volume
+from headrace.trainers.triggers.trigger_policy import TriggerPolicy
+from headrace.trainers.triggers.trigger_state import Baseline, TriggerState
 from tests.support.orders_model import model
 
 
@@ -73,3 +76,42 @@ def test_a_request_that_the_trainer_cannot_answer_yet_says_why(monkeypatch: pyte
     monkeypatch.setattr(operators, "ANSWER_S", 0.5)
     with pytest.raises(UnavailableError, match=r"request w is kept, and .* by itself: asked by ann: x, but not yet"):
         operators.answered("nowhere:1", ControlTopics(), asked)
+
+
+def replayed(now: TriggerPolicy) -> dict[str, Any]:
+    """The decisions of days 3, 9 and 10 after a run, with a cooldown of a week, judged again with another policy."""
+    state = TriggerState(live=True, baseline=Baseline(run="r", outcome="published", t_us=0, matured_labels=0))
+    then = TriggerPolicy(model.name, volume(labels=500), first_after=100, cooldown_us=7 * DAY_US)
+    seen = [Evidence(day * DAY_US, day * 50, scores=None, outcomes=None) for day in (3, 9, 10)]  # type: ignore[arg-type]
+    decisions = [then.evaluate(state, each) for each in seen]
+    assert [each.rule for each in decisions] == ["cooldown", "volume", "volume"]
+    records = [
+        DecisionRecord(model=model.name, kind="evaluated", t_us=d.t_us, reason=d.reason, state=state, decision=d)
+        for d in decisions
+    ]
+    return operators.replay(Rules(model.name, now), records)  # type: ignore[arg-type]
+
+
+class Rules:
+    """A model's name and policy."""
+
+    def __init__(self, name: str, policy: TriggerPolicy) -> None:
+        self.name, self.policy = name, policy
+
+
+@pytest.mark.parametrize(
+    ("rule", "cooldown", "unknown", "days"),
+    [
+        (volume(labels=500), 7, 0, []),
+        (volume(labels=450), 7, 0, [10]),
+        (volume(labels=500), 30, 0, [10, 11]),  # held, where it was measured
+        (volume(labels=500), 1, 1, []),  # measured, where it was held
+        (any_of(volume(labels=500), schedule(every="1d")), 7, 2, []),
+    ],
+)
+def test_a_replay_judges_thresholds_and_holds_and_says_what_was_not_measured(
+    rule: Any, cooldown: int, unknown: int, days: list[int]
+) -> None:
+    found = replayed(TriggerPolicy(model.name, rule, first_after=100, cooldown_us=cooldown * DAY_US))
+    assert (found["decisions"], found["unknown"]) == (3, unknown)
+    assert [each["decided_at"] for each in found["differences"]] == [f"1970-01-{day:02}T00:00:00Z" for day in days]

@@ -169,7 +169,10 @@ def test_a_refused_first_version_is_tried_again_after_both() -> None:
 def test_a_pin_holds_until_it_is_off_or_there_are_enough_new_labels() -> None:
     state = with_pin(after("published"), "pin", T0 + 8 * DAY_US, 60_000)
     held = policy(schedule(every="1d")).evaluate(state, see(10, 79_999))
-    assert (held.rule, held.reason) == ("pinned", "pinned by a rollback: 19,999 of 20,000 matured labels since")
+    assert (held.rule, held.reason) == (
+        "pinned",
+        "the live version is pinned: 19,999 of 20,000 matured labels since the pin",
+    )
     assert policy(schedule(every="1d")).evaluate(state, see(10, 80_000)).fired
     assert policy(schedule(every="1d")).evaluate(without_pin(state), see(10, 60_001)).fired
 
@@ -179,7 +182,7 @@ def test_a_second_rollback_begins_to_count_anew() -> None:
     assert with_pin(first, "x", T0 + 9 * DAY_US, 70_000) == first
     second = with_pin(first, "y", T0 + 20 * DAY_US, 79_999)
     held = policy(schedule(every="1d")).evaluate(second, see(20, 80_001))
-    assert held.reason == "pinned by a rollback: 2 of 20,000 matured labels since"
+    assert held.reason == "the live version is pinned: 2 of 20,000 matured labels since the pin"
 
 
 def test_a_pin_of_an_earlier_release_has_no_event_and_counts_on() -> None:
@@ -265,7 +268,7 @@ def scores(days: int, shift: float) -> ServedScores:
 def test_drift_waits_for_its_reference_then_weighs_both_thresholds() -> None:
     rule = policy(drift("score", psi=0.2, sample="14d"))
     early = rule.evaluate(after("published"), replace(see(30, 60_000), scores=lambda: scores(30, 2.0)))
-    assert early.reason == "not enough reference: 16 of 56 served days before a complete sample of 14d"
+    assert early.reason == "too few days to compare with: 16 of 56 served days before the sample of 14d"
     calm = rule.evaluate(after("published"), replace(see(90, 60_000), scores=lambda: scores(90, 0.0)))
     assert (calm.fired, calm.rule) == (False, "drift")
     assert 0 < calm.progress < 0.2
@@ -328,7 +331,9 @@ def test_a_rule_with_hysteresis_asks_again_only_after_it_has_calmed_down() -> No
     refused = after_run(fired.after, run)
     still = calm.evaluate(refused, see_drift(98, 1.5))
     assert (still.fired, still.progress, still.after) == (False, 0.0, refused)
-    assert still.reason.startswith("asked before, armed again at 50% of the way or less: score PSI ")
+    assert still.reason.startswith(
+        "it has asked already, and may ask again when its progress is 50% or less: score PSI "
+    )
     lower = calm.evaluate(still.after, see_drift(99, 0.0))
     assert (lower.fired, lower.after.disarmed) == (False, ())
     assert lower.reason.startswith("armed again: score PSI ")

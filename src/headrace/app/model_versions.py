@@ -18,7 +18,9 @@ from headrace.models.model_events import ModelEvent, Published, Retired, RolledB
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
+    from headrace.app.project.settings import Settings
     from headrace.models.artifact_places import ArtifactPlaces
+    from headrace.models.kafka_model_event_log import KafkaModelEventLog
     from headrace.models.live_at import LoadedAt
     from headrace.models.manifest import Manifest
     from headrace.models.model_events import Acknowledgement
@@ -45,6 +47,21 @@ def read_model_events(servers: str, topic: str, signing: PublicationSigning) -> 
         return []
     with closing(KafkaModelEventLog(servers, topic, signing=signing, timeout=TIMEOUT)) as log:
         return [entry.event for entry in log.read() if entry.event is not None]
+
+
+def check_signing(log: KafkaModelEventLog, model: str, settings: Settings) -> None:
+    """Raise SettingsError if the events of a model are signed, and this process has no key: its event would be void."""
+    from headrace.errors import SettingsError
+
+    if settings.publication_keys:
+        return
+    log.read()
+    if model.encode() in log.signed_keys:
+        message = (
+            f"the events of model {model!r} on topic {settings.topics.models!r} are signed, and this process has no "
+            "publication_keys, so every other process would ignore its event; set HEADRACE_PUBLICATION_KEYS"
+        )
+        raise SettingsError(message)
 
 
 def read_acknowledgements(servers: str, topic: str, model: str) -> list[Acknowledgement]:

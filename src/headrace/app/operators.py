@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.app.processes.registry_alias import whoami
 from headrace.base.times import SECOND, utc_datetime, wall_clock
-from headrace.errors import TerminalError, UnavailableError
+from headrace.errors import NotMeasuredError, TerminalError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from headrace.trainers.definitions import Model
     from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded
     from headrace.trainers.runs.operator_requests import OperatorRequest
+    from headrace.trainers.triggers.trigger_policy import Decision
     from headrace.trainers.triggers.trigger_state import TriggerState
 
 _DAY_US = 86_400 * SECOND
@@ -273,16 +274,26 @@ def _said_state(state: TriggerState) -> dict[str, Any]:
 
 
 def replay(model: Model, records: Sequence[DecisionRecord]) -> dict[str, Any]:
-    """Judge the recorded inputs of a model again with its rules of now, and return the differences."""
-    judged = [record for record in records if record.decision is not None]
-    differences = []
-    for record in judged:
-        then = record.decision
-        assert then is not None  # noqa: S101 - chosen above
-        now = model.policy.judge(then.state, then.t_us, then.inputs)
-        if (now.fired, now.rule, now.reason, now.verdicts) != (then.fired, then.rule, then.reason, then.verdicts):
-            differences.append({"decided_at": said_time(record.t_us), "then": then.reason, "now": now.reason})
-    return {"model": model.name, "decisions": len(judged), "differences": differences}
+    """Judge the recorded inputs of a model again with its present rules, and return the differences.
+
+    A decision is unknown if it was made while the rules were held, and the present ones would be measured then.
+    """
+    judged = [record.decision for record in records if record.decision is not None]
+    differences, unknown = [], 0
+    for then in judged:
+        try:
+            now = model.policy.judge(then.state, then.t_us, then.inputs)
+        except NotMeasuredError:
+            unknown += 1
+            continue
+        if _verdict(now) != _verdict(then):
+            differences.append({"decided_at": said_time(then.t_us), "then": then.reason, "now": now.reason})
+    return {"model": model.name, "decisions": len(judged), "unknown": unknown, "differences": differences}
+
+
+def _verdict(decision: Decision) -> tuple[Any, ...]:
+    """Return what was decided, without the words."""
+    return decision.fired, decision.rule, [(each.rule, each.fired, each.armed) for each in decision.verdicts]
 
 
 def said_time(t_us: int) -> str:

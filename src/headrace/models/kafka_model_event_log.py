@@ -22,7 +22,7 @@ from headrace.bus.watermarks import Watermarks
 from headrace.errors import BusUnavailableError, CodecError, DefinitionError
 from headrace.models.model_event_log import ModelLogEntry, entry
 from headrace.models.model_events import Acknowledgement, ModelEvent, encode, encode_acknowledgement, record_of
-from headrace.models.publication_signing import UNSIGNED
+from headrace.models.publication_signing import SIGNATURE, UNSIGNED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,6 +103,8 @@ class KafkaModelEventLog:
         self._consumer: Consumer | None = None
         self._watermarks = Watermarks(bootstrap_servers)
         self._position: int | None = None
+        self.signed_keys: set[bytes] = set()
+        """The keys of the records that were read and have a signature, valid or not. A key is the name of a model."""
 
     def append(self, event: ModelEvent) -> int:
         """Produce the event and wait for the broker."""
@@ -197,7 +199,10 @@ class KafkaModelEventLog:
         """Return the entry of a record, readable or not."""
         place = place_of(message)
         try:
-            found = entry(place.offset, record_of(message), self._signing)
+            record = record_of(message)
+            if SIGNATURE in record.headers:
+                self.signed_keys.add(record.key)
+            found = entry(place.offset, record, self._signing)
         except CodecError as error:
             found = ModelLogEntry(place.offset, None, str(error))
         if found.event is None:

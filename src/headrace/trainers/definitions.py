@@ -53,10 +53,10 @@ StaleRule = Literal["leave_out", "keep"]
 class Label:
     """The label of a request: it comes from the event of ``stream`` that has the same value in the field ``on``.
 
-    ``value`` is an expression over the fields of that event; one that is null is no label. A label must arrive after
-    the request and ``within`` this time: an earlier or a later one does not count. If several do, ``which`` says
-    whether the first or the last of them is the label. ``missing`` is the value of a label that has not arrived:
-    ``None`` leaves the row out, ``False`` counts it as false.
+    ``value`` is an expression over the fields of that event. If the value is null, the event is not a label. A label
+    must arrive after the request and ``within`` this time: an earlier or a later one does not count. If several do,
+    ``which`` says whether the first or the last of them is the label. ``missing`` is the value of a label that has not
+    arrived: ``None`` leaves the row out, ``False`` counts it as false.
 
     The task follows from the value, or ``task`` declares it. A condition is ``"binary"``: the model predicts the
     probability of true. A number is ``"regression"``. With ``classes`` the value is one of these texts or whole

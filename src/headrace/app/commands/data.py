@@ -67,7 +67,10 @@ def training_set(
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Write a training set with its manifest: a model's matured requests, or your own rows, each as of its time."""
+    """Write a training set with its manifest: a model's matured requests, or your own rows.
+
+    Each row has the features of its own time.
+    """
     from headrace.app.training_sets import training_set as make
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)

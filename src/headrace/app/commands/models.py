@@ -139,7 +139,7 @@ def diff(
         columns = ("what", f"version {one}", f"version {other}")
         print_rows(columns, [dict(zip(columns, each.values(), strict=True)) for each in found])
     else:
-        typer.echo(f"versions {one} and {other} of {name} were made from the same, and judged alike")
+        typer.echo(f"versions {one} and {other} of {name} do not differ: same data, same code, same gate result")
 
 
 def live_at(
@@ -156,7 +156,7 @@ def live_at(
 ) -> None:
     """Show which version is live, or was at a time, and which application had loaded what.
 
-    The live version follows from the model events, what was loaded from the applications' acknowledgements. Processes
+    The model events say which version is live. The acknowledgements say what each application loaded. Processes
     that share an application's name are one row: their last acknowledgement.
     """
     from headrace.app import model_versions
@@ -211,8 +211,9 @@ def pin(
 ) -> None:
     """Hold the live version: nothing is published over it, not even by a run under way.
 
-    The pin ends with `headrace models unpin` or `promote`, or when as many new labels have come as the model's rules
-    ask for. Another pin begins to count anew.
+    `headrace models unpin` or `promote` ends the pin. After enough new labels, or with `headrace train --lift-pin`, a
+    run may replace the pinned version: the pin ends if that run publishes. If you pin again, the count of labels
+    starts at 0.
     """
     from headrace.models import intervention
 
@@ -250,7 +251,7 @@ def rollback(
 ) -> None:
     """Make an earlier version live at once, and pin it.
 
-    Every application that follows the model swaps to it. The pin ends as that of `headrace models pin` does.
+    Every application that follows the model swaps to it. The pin ends in the same ways as one of `headrace models pin`.
     """
     from headrace.models.model_events import RolledBack
 
@@ -307,6 +308,7 @@ def _intervene(
         with closing(
             KafkaModelEventLog(servers, topic, signing=signing(settings), timeout=model_versions.TIMEOUT)
         ) as log:
+            model_versions.check_signing(log, name, settings)
             log.append(event)
         after = states()[name]
         model_versions.check_in_force(after, event)

@@ -95,9 +95,9 @@ def cancel(
 ) -> None:
     """End a run that is under way or waits: it fails, and its reason says who cancelled it and why.
 
-    It publishes nothing, but a fit under way goes on to its end. The rule that asked for it would ask again at once, so
-    cooldown and hold are those of a failed run, but other code does not end them. `headrace train` stands above them,
-    and `headrace triggers reset` ends them.
+    It publishes nothing, but a fit under way goes on to its end. To end that fit at once, stop the trainer too.
+    Afterwards cooldown and hold apply, as after a failed run: otherwise the rule would ask again at once. Changed code
+    does not end them. `headrace train` ignores them, and `headrace triggers reset` ends them.
 
     A run that has published its version already is not undone: `headrace models rollback` is for that.
     """

@@ -24,7 +24,9 @@ def train(
     model: Annotated[str, typer.Argument(help="The model.")],
     *,
     reason: Annotated[str, typer.Option(help="Why; it is kept with the decision.")],
-    lift_pin: Annotated[bool, typer.Option("--lift-pin", help="Also if a version is pinned: the pin ends.")] = False,
+    lift_pin: Annotated[
+        bool, typer.Option("--lift-pin", help="Also if a version is pinned. The pin ends if the run publishes.")
+    ] = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait until the run has ended. Ctrl-C ends the waiting, not the run.")
     ] = False,
@@ -34,10 +36,10 @@ def train(
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Ask for a run at once: no cooldown, daily budget or hold after a refusal is above it.
+    """Ask for a run at once. Cooldown, daily budget and hold do not stop it.
 
-    A run that is not finished is, and a pin, unless --lift-pin is given. The gate judges the run like any other. Exit
-    code 1 if the trainer refuses, and with --wait also if the run fails.
+    An open run stops it. A pin stops it too, unless you give --lift-pin. The gate judges the run like any other. The
+    exit code is 1 if the trainer refuses, and with --wait also if the run fails.
     """
     from headrace.app import operators
     from headrace.app.processes.connections import kafka_for_command
@@ -67,5 +69,5 @@ def _told(answer: DecisionRecord, run: str | None) -> str:
     if run is not None:
         return f"run {run} is asked for: `headrace runs show {run}` says how it ends"
     if answer.state.request is None and answer.state.pin is not None:
-        return f"no run: {answer.reason}; --lift-pin does, or `headrace models unpin` before"
+        return f"no run: {answer.reason}. Ask again with --lift-pin, or run `headrace models unpin` first"
     return f"no run: {answer.reason}"

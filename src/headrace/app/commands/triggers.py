@@ -58,7 +58,7 @@ def explain(
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Show the state of a model's triggers, and of each rule how far it is from firing and since when."""
+    """Show the state of a model's triggers: what holds its rules, or how far each rule is from firing."""
     from headrace.app import operators
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
@@ -78,9 +78,10 @@ def replay(
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Judge all recorded decisions on a model again, with its rules of now. Exit code 1 if one is another.
+    """Judge all recorded decisions on a model again, with its present rules. The exit code is 1 if a decision differs.
 
-    If the rules were not changed since, there are no differences.
+    If the rules were not changed since, there are no differences. Changed thresholds, cooldowns and budgets are judged.
+    A new rule, or another sample or metric, was not measured then, and is not measured again.
     """
     from headrace.app import operators
 
@@ -92,7 +93,10 @@ def replay(
         print_json(found)
     else:
         others = len(found["differences"])
-        typer.echo(f"{found['decisions']:,} decisions judged again, {others:,} with another verdict")
+        unknown = f", {found['unknown']:,} not known: nothing was measured for the present rules" * bool(
+            found["unknown"]
+        )
+        typer.echo(f"{found['decisions']:,} decisions judged again, {others:,} with another verdict{unknown}")
         if others:
             print_rows(("decided_at", "then", "now"), found["differences"])
     if found["differences"]:
@@ -109,9 +113,10 @@ def reset(
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """End what holds a model's rules up: cooldown, hold after a failed or refused run, hysteresis, and an open run.
+    """Remove what holds a model's rules: cooldown, daily budget, the hold after a run, hysteresis.
 
-    Labels and time are counted from the same run as before. A pin stays: `headrace models unpin` ends it.
+    The rules do not wait for an open run any more. The run itself goes on: `headrace runs cancel` ends it. Labels and
+    time are counted from the same run as before. A pin stays: `headrace models unpin` ends it.
     """
     from headrace.app import operators
 

@@ -109,8 +109,8 @@ def _watch(worker: BaseProcess, line: Connection, memory: int, pipe: _Pipe) -> F
         used = memory_below(os.getpid()) if memory and IS_LINUX else 0
         if memory and used > memory:
             return FitFailure(
-                f"it took {used / 2**20:,.0f} MiB of memory with all of its processes, the setting `fit_memory` allows "
-                f"{memory / 2**20:,.0f} MiB, and was stopped"
+                f"it took {used / 2**20:,.0f} MiB of memory with all of its processes, the setting "
+                f"`trainer.fit_memory` allows {memory / 2**20:,.0f} MiB, and was stopped"
             )
 
 

@@ -120,7 +120,8 @@ class FitPool:
                     raise StoppingError(f"the fit of {task.run.model!r} was ended with the trainer: it is done again")
                 if time.monotonic() > deadline:
                     return FitFailure(
-                        f"it took longer than {self._limits.seconds:,.0f} s, the setting `fit_time`, and was stopped"
+                        f"it took longer than {self._limits.seconds:,.0f} s, the setting `trainer.fit_time`, "
+                        "and was stopped"
                     )
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return line.recv() if line.poll(_END_S) else FitFailure("its processes died without a result")

@@ -54,7 +54,7 @@ class HysteresisRule:
             return [msgspec.structs.replace(own, armed=True)]
         if own.progress <= self.rearm:
             return [msgspec.structs.replace(own, armed=True, reason=f"armed again: {own.reason}")]
-        reason = f"asked before, armed again at {self.rearm:.0%} of the way or less: {own.reason}"
+        reason = f"it has asked already, and may ask again when its progress is {self.rearm:.0%} or less: {own.reason}"
         return [RuleVerdict(rule=self.name, fired=False, reason=reason, progress=0.0, armed=False)]
 
     @cached_property

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headrace.base.times import Duration, duration_us, format_duration
-from headrace.errors import DefinitionError, naming
+from headrace.errors import DefinitionError, NotMeasuredError, naming
 from headrace.trainers.metrics.block_rows import BlockRows
 from headrace.trainers.metrics.intervals import metric_interval
 from headrace.trainers.metrics.named_metrics import metric_for
@@ -101,12 +101,12 @@ class ScoreDriftRule:
         if inputs["psi"] is None:
             have, need = inputs["reference_days"], inputs["needed_days"]
             sample = format_duration(duration_us(self.sample))
-            reason = f"not enough reference: {have} of {need} served days before a complete sample of {sample}"
+            reason = f"too few days to compare with: {have} of {need} served days before the sample of {sample}"
             return [_verdict(self.name, fired=False, reason=reason, progress=0.0)]
         limit = max(self.psi, inputs["resampled"])
         reason = (
-            f"score PSI {inputs['psi']:.3f} against {limit:.3f} (asked {self.psi:.3f}, "
-            f"resampled days of the reference {inputs['resampled']:.3f})"
+            f"score PSI {inputs['psi']:.3f}, limit {limit:.3f}: the larger of the rule's {self.psi:.3f} and "
+            f"{inputs['resampled']:.3f}, which days without drift reach"
         )
         return [_verdict(self.name, inputs["psi"] > limit, reason, inputs["psi"] / limit)]
 
@@ -171,7 +171,7 @@ class PerformanceRule:
         lost = (reference - bound) if self.measures.higher_is_better else (bound - reference)
         reason = (
             f"{self.measures.name} {inputs['value']:.4f} (at best {bound:.4f}) over {inputs['days']} days, "
-            f"{reference:.4f} in the first {LIVE_DAYS} live days: lost {max(lost, 0.0):.4f} of {self.drop:.4f}"
+            f"{reference:.4f} in the first {LIVE_DAYS} live days: worse by {max(lost, 0.0):.4f}, limit {self.drop:.4f}"
         )
         return [_verdict(self.name, lost > self.drop, reason, lost / self.drop)]
 
@@ -247,6 +247,8 @@ class AtLeastRule:
 
     def judge(self, state: TriggerState, t_us: int, inputs: RuleInputs) -> list[RuleVerdict]:
         """Count the rules that fire. The reason names these, or else the rules that are nearest to firing."""
+        if missing := {rule.name for rule in self.rules} - set(inputs):
+            raise NotMeasuredError(f"{self.name}: nothing was measured for {sorted(missing)}")
         groups = [rule.judge(state, t_us, inputs[rule.name]) for rule in self.rules]
         nearest = sorted((group[0] for group in groups), key=lambda verdict: (-verdict.fired, -verdict.progress))
         fired = sum(verdict.fired for verdict in nearest) >= self.count

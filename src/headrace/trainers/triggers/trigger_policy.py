@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET
 
 from headrace.base.times import Instant, utc_datetime
-from headrace.errors import DefinitionError
+from headrace.errors import DefinitionError, NotMeasuredError
 from headrace.trainers.triggers.evidence import DAY_US
 from headrace.trainers.triggers.hysteresis import check_names
 from headrace.trainers.triggers.trigger_rule import RuleVerdict, TriggerRule
@@ -103,14 +103,21 @@ class TriggerPolicy:
         return self.judge(state, evidence.t_us, inputs)
 
     def judge(self, state: TriggerState, t_us: int, inputs: dict[str, Any]) -> Decision:
-        """The decision that these inputs lead to. It is always the same, so a record can be judged again."""
+        """The decision that these inputs lead to. It is always the same, so a record can be judged again.
+
+        Raises NotMeasuredError if other inputs are needed, because the policy has changed since they were measured.
+        """
         counted = as_counted(state, inputs)
         if OPERATOR in inputs:
             verdicts = [_wished(state, **inputs[OPERATOR])]
-        else:
-            verdicts = [self._hold(counted, t_us, inputs) or self._first(inputs)]
-        if "rules" in inputs:
+        elif (held := self._hold(counted, t_us, inputs)) is not None:
+            verdicts = [held]
+        elif not state.live:
+            verdicts = [self._first(inputs)]
+        elif "rules" in inputs:
             verdicts = self.rule.judge(counted, t_us, inputs["rules"])
+        else:
+            raise NotMeasuredError(f"model {self.model!r}: its rules were held, so nothing was measured for them")
         own = verdicts[0]
         rule = _leaves(verdicts)
         request = request_id(self.model, state.baseline) if own.fired else None
@@ -140,7 +147,7 @@ class TriggerPolicy:
         if state.pin is not None:
             new = inputs["matured_labels"] - state.pin.matured_labels
             if new < self.enough_labels:
-                reason = f"pinned by a rollback: {new:,} of {self.enough_labels:,} matured labels since"
+                reason = f"the live version is pinned: {new:,} of {self.enough_labels:,} matured labels since the pin"
                 return _held("pinned", reason, new / self.enough_labels)
         asked = state.asked_on(t_us // DAY_US)
         if self.daily_budget is not None and asked >= self.daily_budget:
