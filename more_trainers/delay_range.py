@@ -14,7 +14,12 @@ def train(X: pd.DataFrame, y: pd.Series, run: Run) -> list[HistGradientBoostingR
     """Fit one estimator for each quantile, in their order."""
     return [
         HistGradientBoostingRegressor(
-            loss="quantile", quantile=quantile, max_iter=50, early_stopping=False, random_state=run.seed
+            loss="quantile",
+            quantile=quantile,
+            max_iter=40,
+            max_leaf_nodes=15,
+            early_stopping=False,
+            random_state=run.seed,
         ).fit(X, y)
         for quantile in QUANTILES
     ]
