@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ from headrace.errors import (
 from headrace.features.definitions.spec import to_document
 from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.models.model_events import ServiceRef, ViewRef
+from headrace.models.prediction_task import PredictionTask
 from headrace.models.predictions import Prediction, ServedVector
 from headrace.models.row_scores import row_scores
 from headrace.serving.answerer import Answerer
@@ -266,6 +268,32 @@ def test_a_shadow_that_cannot_predict_a_request_costs_the_live_version_nothing()
     assert [answer.shadows for answer in answers] == [{9: 0.01, 1: 0.01}, {1: 0.02}, {}]
     assert application.predictions("shadow") == [("1", 0.01)]
     assert application.predictions("live") == [("1", 0.01), ("2", 0.02)]
+
+
+class ByPrice:
+    """An estimator of three classes; the dearer, the likelier is the last."""
+
+    classes_ = ("dear", "cheap", "fair")
+
+    def predict_proba(self, frame: pd.DataFrame) -> np.ndarray:
+        dear = frame["price"].to_numpy(float)
+        return np.column_stack([dear, 0.5 - dear, np.full(len(dear), 0.5)])
+
+
+def test_a_shadow_may_be_of_another_task_and_each_is_logged_as_its_own() -> None:
+    application = Application()
+    classes = PredictionTask(name="classes", classes=("cheap", "fair", "dear"))
+    other = application.version(9, ByPrice())
+    other = replace(other, published=msgspec.structs.replace(other.published, task=classes))
+    for live, shadow in ((application.current, other), (other, application.current)):
+        application.current, application.sent = live, []
+        (answer,) = application.answerer.predict_many([basket_request(2)], as_of=AT, shadows=[shadow])
+        assert answer.shadows == {1: 0.02, 9: 0.5}
+        assert answer.value == answer.shadows[live.version]
+        logged = {e.version: (e.format, e.score, e.values) for e in application.sent if isinstance(e, Prediction)}  # noqa: PD011 - no DataFrame
+        assert logged == {1: (1, 0.02, None), 9: (2, None, pytest.approx([0.48, 0.5, 0.02]))}
+    assert answer.values == pytest.approx({"cheap": 0.48, "fair": 0.5, "dear": 0.02})  # noqa: PD011
+    assert (answer.likeliest, answer.interval) == ("fair", None)
 
 
 def test_a_store_that_does_not_answer_is_no_error_of_a_request() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,9 @@ import polars as pl
 import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
+from headrace.app.project.project import load_project
+from headrace.app.project.settings import ProjectSettings
+from headrace.app.project.settings_sources import load_settings
 from headrace.errors import DefinitionError
 from headrace.features.definitions.expression import col
 from headrace.features.definitions.spec import to_document
@@ -16,6 +20,7 @@ from headrace.models.prediction_task import PredictionTask
 from headrace.trainers.data.label_values import label_value, label_values, truths
 from headrace.trainers.definitions import Gate, Label, Model, any_of, hysteresis, performance, volume
 from headrace.trainers.metrics.expected_cost import expected_cost
+from tests.support.documents import ROOT
 from tests.support.parcels_model import CLASSES, GRADES, HOURS, PARTED, QUANTILES, RANGES
 
 
@@ -133,3 +138,25 @@ def test_the_estimator_can_do_what_the_task_needs() -> None:
     with pytest.raises(DefinitionError, match="has no predict_proba; give a classifier"):
         replace(GRADES, train=None, estimator=LinearRegression())
     replace(GRADES, train=None, estimator=LogisticRegression())
+
+
+def test_the_models_of_other_tasks_are_a_part_of_the_project_that_is_left_out_by_default() -> None:
+    trainers = ProjectSettings(trainers=["trainers", "more_trainers"])
+    found = load_project(load_settings({}, folder=ROOT).model_copy(update={"project": trainers})).models
+    tasks = {name: model.label.predicts.name for name, model in found.items()}
+    assert tasks == {
+        "delay": "binary", "delay_class": "classes", "delay_minutes": "regression", "delay_range": "quantile",
+    }  # fmt: skip
+    page = (ROOT / "docs" / "how-to" / "other-tasks.md").read_text("utf-8")
+    assert 'trainers = ["trainers", "more_trainers"]' in page
+    assert "delay_class" not in load_project(load_settings({}, folder=ROOT)).models
+
+
+def test_the_labels_of_the_page_have_the_tasks_that_it_says() -> None:
+    page = (ROOT / "docs" / "how-to" / "other-tasks.md").read_text("utf-8")
+    rows = re.findall(r"^\| .* \| `(value=.*)` \| `(\w+)` \|$", page, re.MULTILINE)
+    assert len(rows) == 5
+    grades = replace(HOURS.label, value=col("hours") > 1)  # has a text too
+    for arguments, task in rows:
+        written = arguments.replace("delay_minutes", "hours").replace('["good", "fair", "poor"]', str(CLASSES))
+        assert replace(grades, **eval(f"dict({written})", {"col": col})).predicts.name == task

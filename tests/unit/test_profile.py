@@ -78,6 +78,21 @@ def test_a_profile_names_only_the_columns_that_leak_the_label(columns: dict[str,
     assert (columns["at"].auc, columns["label"].auc, columns["nothing"].auc) == (None, None, None)
 
 
+@pytest.mark.parametrize("kind", ["number", "word", "whole number"])
+def test_leaks_of_a_label_of_any_task_are_named(kind: str) -> None:
+    rng = np.random.default_rng(5)
+    number = rng.normal(12, 30, ROWS)
+    grade = np.digitize(number, [0, 30])
+    label = {"number": number, "word": np.array(["early", "late", "lost"])[grade], "whole number": grade}[kind]
+    frame = pl.DataFrame({"label": label, "leak": number + rng.normal(size=ROWS), "honest": rng.normal(size=ROWS)})
+    found = profile(frame, label="label")
+    assert [each.column for each in found.suspects] == ["leak"]
+    assert found.label_mean == (None if kind == "word" else pytest.approx(np.mean(label)))
+    (honest,) = [each.auc for each in found.columns if each.name == "honest"]
+    assert honest is not None
+    assert honest < 0.6
+
+
 def test_a_profile_shows_the_label_over_time() -> None:
     found = profile(table(), label="label", time="at")
     assert len(found.periods) == 20

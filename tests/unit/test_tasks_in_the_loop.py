@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from headrace.app.commands.predictions import score_text
 from headrace.app.past_predictions import PastPredictions
 from headrace.models import artifact, manifest
 from headrace.models.artifact_places import ArtifactPlaces
@@ -177,6 +178,8 @@ def test_a_past_prediction_has_its_values_and_its_outcome(name: str, scenes: Sce
     assert (newest["format"], newest["score"]) == (2, None)
     assert newest["outputs"] == (list(task.outputs) or None)
     assert len(newest["values"]) == (len(task.outputs) or 1)
+    listed = str(score_text(newest))
+    assert all(name in listed for name in task.outputs)
     shown = past.show(newest["prediction_id"], now_us=day(70))
     delivery = made()[1][number]
     assert shown.outcome.label == (delivery.grade if task.classes else delivery.hours)

@@ -44,7 +44,7 @@ def list_predictions(
     found = _predictions(settings_from(data_dir=data_dir)).newest(
         limit, model=model, key=key, version=version, since=None if since is None else with_zone(since)
     )
-    shown = found if json else [{**row, "score": _score(row)} for row in found]
+    shown = found if json else [{**row, "score": score_text(row)} for row in found]
     print_list(_LISTED, shown, json=json, if_empty="the event log has no such prediction")
 
 
@@ -78,7 +78,7 @@ def _predictions(settings: Settings) -> PastPredictions:
     return PastPredictions(load_project(settings).model, log, lambda: deployed_services(settings))
 
 
-def _score(row: Mapping[str, Any]) -> Any:
+def score_text(row: Mapping[str, Any]) -> Any:
     """Return what was predicted: a number, or the values by class or quantile as text."""
     values, outputs = row.get("values"), row.get("outputs")
     if not values:
@@ -92,7 +92,7 @@ def _print(found: PastPrediction) -> None:
     outcome = found.outcome
     label = outcome.reason or (str(outcome.label).lower() if isinstance(outcome.label, bool) else outcome.label)
     told = {name: value for name, value in found.prediction.items() if name not in {"format", "values", "outputs"}}
-    told["score"] = _score(found.prediction)
+    told["score"] = score_text(found.prediction)
     print_details({**told, "service": found.service, "request": found.request, "outcome": label})
     if found.note:
         typer.echo(f"\n{found.note}")
