@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -11,14 +11,23 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from headrace.app.past_predictions import PastPredictions
 from headrace.bus.event import Event, encode
 from headrace.bus.event_reader import EventReader
+from headrace.bus.stream import Stream
 from headrace.errors import CodecError
+from headrace.event_log.event_log import EventLog
 from headrace.models.prediction_task import BINARY, PredictionTask, read_predictions
 from headrace.models.predictions import Prediction, logged_fields
 from headrace.models.row_scores import row_scores
-from tests.support.control_topics import PREDICTIONS
+from headrace.trainers.data.model_log import ModelLog
+from tests.support.control_topics import PREDICTIONS, VECTORS
 from tests.support.documents import ROOT
+from tests.support.orders_model import write
+from tests.support.parcels_model import HOURS, deliveries, parcels
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GRADES = PredictionTask(name="classes", classes=("good", "fair", "poor"))
 MINUTES = PredictionTask(name="regression")
@@ -167,3 +176,21 @@ def test_an_earlier_release_reads_format_1_and_refuses_format_2() -> None:
 def test_a_prediction_that_says_nothing_or_is_newer_is_rejected_with_the_reason(rest: bytes, said: str) -> None:
     with pytest.raises(CodecError, match=said):
         EventReader(PREDICTIONS).read(SAME + rest)
+
+
+def test_a_log_of_an_earlier_release_is_read_and_gets_the_new_columns(tmp_path: Path) -> None:
+    """Its predictions are listed before a worker of this release has started, and are the same after it."""
+    log = EventLog(tmp_path / "log")
+    old = Stream(PREDICTIONS.topic, PredictionOfFormat1, event_time="served_at", tolerance="1d")
+    write(log, old, [PredictionOfFormat1(**FIELDS, score=0.25)])
+    past = PastPredictions(lambda _: HOURS, log, dict)
+    (before,) = past.newest(9)
+    assert (before["prediction_id"], before["score"]) == ("a-1", 0.25)
+    new = {**FIELDS, "prediction_id": "b-1", "model": "parcels"}
+    write(log, PREDICTIONS, [Prediction(**new, **logged_fields(-3.5, MINUTES))])
+    found = {row["prediction_id"]: row for row in past.newest(9)}
+    assert found["a-1"] == {**before, "format": 1, "values": None, "outputs": None}
+    assert (found["b-1"]["score"], found["b-1"]["format"], found["b-1"]["values"]) == (None, 2, [-3.5])
+    for stream in (parcels, deliveries, VECTORS):
+        log.create(stream)
+    assert ModelLog(HOURS, log).predictions().get_column("score").to_list() == [-3.5]

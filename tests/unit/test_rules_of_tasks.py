@@ -60,7 +60,7 @@ def test_drift_of_several_classes_is_that_of_the_class_that_moves(moved: int) ->
     assert not drifted(np.stack([column(0.0, place) for place in range(3)], axis=1)).fired
 
 
-def test_of_several_columns_each_has_a_higher_threshold() -> None:
+def test_a_column_among_several_has_a_higher_threshold() -> None:
     """So that the chance of a false alarm is 1 % for all together."""
 
     def threshold(score: np.ndarray) -> float:
