@@ -159,3 +159,21 @@ def test_the_end_of_a_cancelled_run_says_who_cancelled_it_and_why() -> None:
         ("FitError: …", UNSET),
         ("cancelled by ann: bad day", True),
     ]
+
+
+def test_the_runners_are_made_before_there_is_a_request() -> None:
+    made = threading.Event()
+
+    def make() -> dict[str, TrainingRunner]:
+        made.set()
+        return {}
+
+    loop = RunnerLoop("127.0.0.1:1", "g", make, lambda _: None)
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    try:
+        assert made.wait(30)
+    finally:
+        loop.stop()
+        thread.join(30)
+    assert not thread.is_alive()

@@ -101,6 +101,7 @@ class RunnerLoop:
         topic = ControlTopics(self._namespace).retrain_requests
         consumer.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
         pool = ThreadPoolExecutor(1, thread_name_prefix="run")
+        pool.submit(runners)  # now: MLflow takes seconds to import, for which the first run would wait
         try:
             while not self._stopping.is_set():
                 message = self._waiting.popleft() if self._waiting else consumer.poll(_POLL_S)
