@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from dataclasses import replace
 from datetime import datetime
@@ -9,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from msgspec import UNSET
+from typer.testing import CliRunner
 
+from headrace.app.cli import build
 from headrace.app.doctor import Severity, clocks, event_log, kafka, learning, project, redis
 from headrace.app.doctor.diagnosis import diagnose
+from headrace.app.doctor.finding import error, ok, warning
 from headrace.app.project.settings_sources import load_settings
 from headrace.bus.event import Event
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
@@ -22,6 +26,7 @@ from headrace.features.definitions.view import FeatureView
 from headrace.features.online.cursor import Cursor, CursorState
 from headrace.models.model_events import Acknowledgement
 from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest
+from headrace.trainers.runs.operator_requests import OperatorRequest
 from headrace.trainers.triggers.trigger_state import TriggerState
 from tests.support.orders_model import model
 
@@ -273,3 +278,31 @@ def test_a_model_whose_rules_fail_is_named_with_the_error_and_its_time() -> None
         "its rules fail since 1970-01-01T00:01:30Z, last at 1970-01-01T00:01:30Z: ValueError: no",
     ]
     assert "the trainer's log has the traceback" in worst(found)[1]
+
+
+def test_a_request_that_waits_and_a_log_that_lacks_a_column_are_no_wrong_rules() -> None:
+    asked = OperatorRequest(id="w", model="m", action="train", by="ann", reason="x", at_us=0)
+    waits = DecisionRecord(
+        model="m", kind="error", t_us=90_000_000, reason="asked by ann: x, but not yet: no disk", state=TriggerState(),
+        operator=asked,
+    )  # fmt: skip
+    lacks = DecisionRecord(
+        model="n", kind="error", t_us=1, reason="NotInLogYetError: it has no column 'x' yet", state=TriggerState()
+    )
+    request, column = learning.check_rules([waits, lacks])
+    assert (request.severity, request.found) == (
+        Severity.WARNING,
+        "a request waits since 1970-01-01T00:01:30Z: asked by ann: x, but not yet: no disk",
+    )
+    assert column.advice.startswith("start or restart `headrace worker` with this definition")
+
+
+def test_the_table_begins_with_what_is_wrong_and_the_json_is_in_the_order_of_the_checks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = [ok("a", "fine"), warning("b", "odd", "look"), ok("c", "fine"), error("d", "bad", "do"), ok("e", "fine")]
+    monkeypatch.setattr("headrace.app.doctor.diagnosis.diagnose", lambda _: found)
+    lines = CliRunner().invoke(build(), ["doctor"]).stdout.splitlines()
+    assert [line[0] for line in lines] == ["s", "d", "b", "a", "c", "e"]
+    listed = json.loads(CliRunner().invoke(build(), ["doctor", "--json"]).stdout)
+    assert [each["subject"] for each in listed] == ["a", "b", "c", "d", "e"]

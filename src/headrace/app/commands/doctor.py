@@ -28,7 +28,8 @@ def doctor(
 ) -> None:
     """Check the project, Redis, Kafka, the event log and the clocks for settings that lose data or give wrong values.
 
-    It changes nothing. The exit code is 1 if there is an error.
+    It changes nothing. The table begins with the errors, then come the warnings. The exit code is 1 if there is an
+    error.
     """
     from headrace.app.doctor import Severity
     from headrace.app.doctor.diagnosis import diagnose
@@ -39,7 +40,7 @@ def doctor(
     if json:
         print_json(rows)
     else:
-        print_rows(tuple(rows[0]), rows)
+        print_rows(tuple(rows[0]), sorted(rows, key=lambda row: list(Severity).index(row["severity"]), reverse=True))
     bad = {Severity.ERROR, Severity.WARNING} if strict else {Severity.ERROR}
     if any(each.severity in bad for each in found):
         raise typer.Exit(_WRONG)

@@ -11,7 +11,7 @@ from headrace.base.times import SECOND, utc_datetime
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import admin, existing_incarnations
 from headrace.bus.unreadable_records import readable
-from headrace.errors import BusUnavailableError
+from headrace.errors import BusUnavailableError, NotInLogYetError
 from headrace.models.model_events import Acknowledgement, decode_acknowledgement
 from headrace.trainers.process.last_decisions import last_decisions
 from headrace.trainers.process.runner_loop import trainers_group
@@ -91,9 +91,15 @@ def check_rules(last: Iterable[DecisionRecord]) -> Iterator[Finding]:
             yield error(
                 f"model {record.model}",
                 f"its rules fail since {_time(since_us)}, last at {_time(record.t_us)}: {record.reason}",
-                "correct the rule, or the data that it reads: the trainer's log has the traceback. The trainer tries "
-                "again by itself; until then nothing asks for a run of this model",
+                f"{_mended(record.reason)}. The trainer tries again by itself; until then nothing asks for a run of it",
             )
+
+
+def _mended(reason: str) -> str:
+    """Return what a person can do about an error of rules."""
+    if reason.startswith(NotInLogYetError.__name__):
+        return "start or restart `headrace worker` with this definition: it makes what is missing"
+    return "correct the rule, or the data that it reads: the trainer's log has the traceback"
 
 
 def check_runs(

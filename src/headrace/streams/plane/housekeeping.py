@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+
+from headrace.streams.plane.partition import PartitionPhase
 from headrace.streams.views.view_memory import bound_memory
 
 if TYPE_CHECKING:
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
     from headrace.streams.plane.followed_views import FollowedViews, ViewDeployer
     from headrace.streams.plane.partitions import Partitions
     from headrace.streams.plane.worker_reporter import WorkerReporter
+
+logger = structlog.get_logger(__name__)
 
 
 class Scavenger:
@@ -49,6 +54,7 @@ class Housekeeping:
         self._partitions, self._folding, self._deployer = partitions, folding, deployer
         self._scavenger, self._reporter, self._until_available = scavenger, reporter, until_available
         self._memory_bytes = memory_bytes
+        self._is_said = False
 
     def deploy(self) -> None:
         """Read new deployments, so that the cursors of a retired view are not acquired again."""
@@ -62,6 +68,14 @@ class Housekeeping:
         for owned in beating:
             self._partitions.confirm(owned)
         self._reporter.report()
+        self._say_ready()
+
+    def _say_ready(self) -> None:
+        """Log once that all views are up to date in the partitions that the worker has."""
+        phases = self._partitions.phases()
+        if not self._is_said and phases and set(phases.values()) == {PartitionPhase.LIVE}:
+            self._is_said = True
+            logger.info("worker is ready", partitions=len(phases), topics=sorted({topic for topic, _ in phases}))
 
     def bound_memory(self) -> None:
         """Forget entities if the views hold more memory than they may. Do not call it between a fold and its write."""
