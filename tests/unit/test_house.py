@@ -47,7 +47,7 @@ SPECS = (stream_spec, feature_spec, view_spec, service_spec, windows)
 NO_SPEC: dict[str, str] = {
     "app/commands/config.py: row['value']": "a setting, for the terminal",
     "app/commands/audit.py: each['key']": "a vector, for the terminal",
-    "app/demo/processes.py: self._ask({'event': event_id})['version']": "the answer of another process",
+    "app/demo/processes.py: self._ask({'event': event_id, 't_us': t_us})['version']": "the answer of another process",
     "app/commands/config.py: row['name']": "a setting, for the terminal",
     "features/definitions/spec.py: document['features']": "the order of the keys on the wire",
     "streams/deployments/deployment.py: plain['views']": "a deployment on the wire",

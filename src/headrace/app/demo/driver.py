@@ -161,7 +161,7 @@ class Lockstep(_HistoryReplayer):
             self._remember(self._cast.barriers.wait_for_run(record.decision.request))
             for run in self._ended_runs():
                 if run.event_id is not None:
-                    self.tally.swapped[self._application.swap(run.event_id)] = t_us
+                    self.tally.swapped[self._application.swap(run.event_id, t_us)] = t_us
         self._draw_curves(t_us)
 
 

@@ -103,9 +103,9 @@ class LockstepApplication:
         """Predict all open requests among the first ``requests``, as of ``t_us``."""
         return self._ask({"t_us": t_us, "requests": requests})
 
-    def swap(self, event_id: str) -> int:
-        """Follow the model events up to this one, and return the version that is live after it."""
-        version: int = self._ask({"event": event_id})["version"]
+    def swap(self, event_id: str, t_us: int) -> int:
+        """Follow the model events up to this one at ``t_us``, and return the version that is live after it."""
+        version: int = self._ask({"event": event_id, "t_us": t_us})["version"]
         return version
 
     def _ask(self, command: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import structlog
 from headrace.app.local.address_watch import watch_addresses
 from headrace.app.processes.connections import addresses, artifact_places, client_options, signing
 from headrace.base.stopping import stop_signals
-from headrace.base.times import utc_datetime
+from headrace.base.times import utc_datetime, wall_clock
 from headrace.errors import FeaturesUnknownError, TransientError
 from headrace.models import artifact
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from headrace.app.project.project import Project
     from headrace.app.project.settings import Settings
+    from headrace.base.times import Clock
     from headrace.serving.follower import RequestFollower
     from headrace.serving.subscriber import ModelSubscriber
 
@@ -31,12 +32,24 @@ logger = structlog.get_logger(__name__)
 _RETRY_S = 1.0
 
 
+class CommandClock:
+    """The time of the last command to a scorer in lockstep: its acknowledgements have the clock of the replay."""
+
+    def __init__(self) -> None:
+        self.now_us = 0
+
+    def __call__(self) -> int:
+        """Return the time, in microseconds since the epoch."""
+        return self.now_us
+
+
 @dataclass(frozen=True)
 class Scorer:
-    """An application that follows one model and predicts its request stream."""
+    """An application that follows one model and predicts its request stream. ``clock`` is that of a lockstep."""
 
     follower: RequestFollower
     subscriber: ModelSubscriber
+    clock: CommandClock
 
 
 def make_scorer(
@@ -55,7 +68,8 @@ def make_scorer(
     if not lockstep:
         watch_addresses(settings)
     model = project.model(model_name)
-    subscriber = _subscriber(settings, servers, model_name, application)
+    clock = CommandClock()
+    subscriber = _subscriber(settings, servers, model_name, application, clock if lockstep else wall_clock)
     features = FeatureClient.from_url(redis_url, settings.namespace, **client_options(settings))
     producer = EventProducer(servers)
     new_id = _numbered_ids(application) if lockstep else _random_id
@@ -68,11 +82,10 @@ def make_scorer(
         producer=producer,
         shadow_first=shadow_first,
     )
-    return Scorer(follower, subscriber)
+    return Scorer(follower, subscriber, clock)
 
 
-def _subscriber(settings: Settings, servers: str, model_name: str, application: str) -> ModelSubscriber:
-    from headrace.base.times import wall_clock
+def _subscriber(settings: Settings, servers: str, model_name: str, application: str, clock: Clock) -> ModelSubscriber:
     from headrace.models.kafka_model_event_log import KafkaAcknowledgements, KafkaModelEventLog
     from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
 
@@ -82,7 +95,7 @@ def _subscriber(settings: Settings, servers: str, model_name: str, application: 
         KafkaAcknowledgements(servers, settings.topics.model_acks),
         LoadingPolicy(settings.trusted_types, artifact_places(settings)),
         application=application,
-        clock=wall_clock,
+        clock=clock,
     )
 
 
@@ -99,7 +112,8 @@ def _random_id() -> str:
 class ScorerCommand(msgspec.Struct):
     """One line on a lockstep scorer's standard input.
 
-    If ``event`` is set, the scorer swaps to that model event. If not, it serves all ``requests`` at ``t_us``.
+    If ``event`` is set, the scorer swaps to that model event. If not, it serves all ``requests``. ``t_us`` is the time
+    of the replay.
     """
 
     t_us: int = 0
@@ -114,6 +128,7 @@ def serve_in_lockstep(app: Scorer) -> None:
     _answer({"ready": True})
     for line in sys.stdin.buffer:
         command = decoder.decode(line)
+        app.clock.now_us = command.t_us
         if command.event is not None:
             _answer(_swap(app.subscriber, command.event))
         else:
