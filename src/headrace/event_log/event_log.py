@@ -124,7 +124,7 @@ class EventLog(ReadableLog):
     def storage(self, topic: str, *, passing: type[Exception] | tuple[()] = ()) -> Iterator[None]:
         """Turn what the storage raises inside the block into OfflineStoreUnavailableError, except ``passing``.
 
-        A file that cannot be read raises LogDamagedError, a table that does not exist NotInLogYetError: they are two.
+        A file that cannot be read raises LogDamagedError, which is one.
         """
         try:
             yield
@@ -136,12 +136,6 @@ class EventLog(ReadableLog):
                 "`headrace doctor` names it, and `headrace repair --restore` makes its rows again from Kafka"
             )
             raise LogDamagedError(message) from error
-        except TableNotFoundError as error:
-            message = (
-                f"the event log has no table of {topic!r} yet, at {self.path(topic)}: a worker of this project makes "
-                "it. Is `headrace worker` running, with the same `event_log`?"
-            )
-            raise NotInLogYetError(message) from error
         except (DeltaError, OSError) as error:
             message = (
                 f"the event log of {topic!r} at {self.path(topic)} does not answer: {error}; if it stays so, "
@@ -155,9 +149,16 @@ class EventLog(ReadableLog):
             return DeltaTable.is_deltatable(self.path(topic), self._options)
 
     def table(self, topic: str) -> DeltaTable:
-        """Return a fresh handle of a topic's table. Raises OfflineStoreUnavailableError."""
-        with self.storage(topic):
-            return DeltaTable(self.path(topic), storage_options=self._options)
+        """Return a fresh handle of a topic's table. Raises OfflineStoreUnavailableError, and NotInLogYetError."""
+        try:
+            with self.storage(topic, passing=TableNotFoundError):
+                return DeltaTable(self.path(topic), storage_options=self._options)
+        except TableNotFoundError as error:
+            message = (
+                f"the event log has no table of {topic!r} yet, at {self.path(topic)}: a worker makes it when it "
+                "starts. If one has run with the same `event_log`, its storage is away, or is another one"
+            )
+            raise NotInLogYetError(message) from error
 
     def newest(self, topic: str, known: DeltaTable | None = None) -> DeltaTable:
         """Return a handle of the newest version of the table: the updated ``known`` handle, or a fresh one.
