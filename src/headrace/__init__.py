@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         all_of,
         any_of,
         at_least,
+        consecutive,
         drift,
         hysteresis,
         performance,
@@ -105,8 +106,8 @@ _MODULES = {
     "headrace.serving.predictor": ("Predictor",),
     "headrace.serving.subscriber": ("ModelSubscriber",),
     "headrace.trainers.definitions": (
-        "Gate", "Label", "Model", "Run", "all_of", "any_of", "at_least", "drift", "hysteresis", "performance",
-        "schedule", "volume",
+        "Gate", "Label", "Model", "Run", "all_of", "any_of", "at_least", "consecutive", "drift", "hysteresis",
+        "performance", "schedule", "volume",
     ),
     "headrace.trainers.data.training_set": ("TrainingSet",),
     "headrace.trainers.metrics.expected_cost": ("expected_cost",),
@@ -135,9 +136,9 @@ __all__ = [
     "Histogram", "Label", "Last", "LastN", "Lifetime", "LocalServices", "Max", "Mean", "Min", "MissingExtraError",
     "Model", "ModelEventFeed", "ModelSubscriber", "NoModelError", "Predicted", "Predictor", "Project", "Quantile",
     "Run", "Settings", "Sliding", "Status", "Std", "Stream", "Sum", "TerminalError", "TrainingSet", "TransientError",
-    "Tumbling", "UnavailableError", "Variance", "after", "all_of", "any_of", "at_least", "col", "connect", "drift",
-    "expected_cost", "hysteresis", "load_project", "load_settings", "own_metric", "performance", "rebuild", "schedule",
-    "training_set", "volume", "within_block",
+    "Tumbling", "UnavailableError", "Variance", "after", "all_of", "any_of", "at_least", "col", "connect",
+    "consecutive", "drift", "expected_cost", "hysteresis", "load_project", "load_settings", "own_metric", "performance",
+    "rebuild", "schedule", "training_set", "volume", "within_block",
 ]  # fmt: skip
 
 

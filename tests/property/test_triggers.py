@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.errors import DefinitionError
+from headrace.trainers.triggers.consecutive import consecutive
 from headrace.trainers.triggers.evidence import DAY_US, Evidence
 from headrace.trainers.triggers.hysteresis import check_names, hysteresis
 from headrace.trainers.triggers.rules import all_of, any_of, at_least, schedule, volume
@@ -54,6 +55,7 @@ LEAVES: st.SearchStrategy[TriggerRule] = st.one_of(
     st.integers(1, 3_000).map(lambda n: volume(labels=n, name=f"volume{n}")),
     st.integers(1, 40).map(lambda n: schedule(every=f"{n}d", name=f"schedule{n}")),
     st.integers(0, 9).map(lambda n: hysteresis(Tide(f"tide{n}"), rearm=n / 10)),
+    st.integers(2, 5).map(lambda n: consecutive(Tide(f"flood{n}"), n)),
 )
 
 
@@ -141,6 +143,33 @@ def test_hysteresis_equals_a_loop_with_one_flag(rearm: float, days: list[tuple[i
             state = after_run(state, run)
             armed = outcome in {"postponed", "failed"}
         assert (not state.disarmed) == armed
+
+
+@given(st.integers(2, 4), st.lists(st.tuples(st.integers(1, 30), st.integers(5, 16), OUTCOMES), max_size=80))
+def test_consecutive_equals_a_loop_over_the_days_of_all_evaluations(
+    days: int, steps: list[tuple[int, int, RunOutcome]]
+) -> None:
+    policy = TriggerPolicy("m", consecutive(Tide("tide"), days), first_after=1, cooldown_us=0)
+    state = after_run(TriggerState(), Baseline(run="r0", outcome="published", t_us=0, matured_labels=0))
+    t_us = 0
+    seen: list[tuple[int, int]] = []  # day and height of each evaluation since the last run
+    for hours, height, outcome in steps:
+        t_us += hours * 3_600_000_000
+        decision = policy.evaluate(state, Evidence(t_us, 17 * (t_us // 3_600_000_000) + height))
+        state = msgspec.json.decode(msgspec.json.encode(decision.after), type=TriggerState)
+        if decision.rule == "postponed":
+            seen = []
+            continue
+        today = t_us // DAY_US
+        seen.append((today, height))
+        row = [{h for day, h in seen if day == today - back} for back in range(days)]
+        # The first day of the row may have had lower tides before the row began.
+        until = next((n for n in reversed(range(len(seen))) if seen[n][1] < 10), -1) + 1
+        unbroken = [day for day, _ in seen[until:]]
+        assert decision.fired == (all(row) and all(today - back in unbroken for back in range(days)))
+        if decision.request:
+            run = Baseline(run=decision.request, outcome=outcome, t_us=t_us, matured_labels=0)
+            state, seen = after_run(state, run), []
 
 
 @given(st.integers(1, 4), st.lists(st.tuples(st.integers(1, 30), OUTCOMES), max_size=60))

@@ -86,6 +86,7 @@ HASHES = {
         "trigger any_of": "5dda304f6071bc9a",
         "trigger all_of": "6d2b3813cb57cbb8",
         "trigger at_least": "1d5e4d038855f867",
+        "trigger consecutive": "0d2d285308c8ce01",
         "trigger hysteresis": "ea571959ad25474b",
         "gate better": "140aeb28867bcaba",
         "gate not worse": "e703013d62b005d7",
@@ -112,6 +113,7 @@ HASHES = {
         "any_of": "462d4deee889461b",
         "all_of": "4c203c83118b4956",
         "at_least": "5bf27bbbd2d18b49",
+        "consecutive": "780cff5690c23257",
         "hysteresis": "a26a8c4b64dc9f27",
     },
 }

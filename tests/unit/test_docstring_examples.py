@@ -16,6 +16,7 @@ MODULES = [
     "trainers.definitions",
     "trainers.gate_definition",
     "trainers.model_spec",
+    "trainers.triggers.consecutive",
     "trainers.triggers.hysteresis",
     "trainers.triggers.rules",
     "features.definitions.aggregates",

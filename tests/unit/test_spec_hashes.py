@@ -47,6 +47,7 @@ from headrace.trainers.definitions import (
     all_of,
     any_of,
     at_least,
+    consecutive,
     drift,
     hysteresis,
     performance,
@@ -176,6 +177,7 @@ TRIGGERS: dict[str, TriggerRule] = {
     "any_of": any_of(volume(labels=2_000), drift("score", psi=0.2, sample="14d")),
     "all_of": all_of(volume(labels=2_000), schedule(every="7d"), name="both"),
     "at_least": at_least(2, volume(labels=1), volume(labels=2, name="more"), any_of(performance("logloss", drop=0.1))),
+    "consecutive": consecutive(performance("auc", drop=0.03), 3),
     "hysteresis": hysteresis(any_of(volume(labels=2_000), performance("auc", drop=0.03)), rearm=0.25),
 }
 GATES = {

@@ -11,6 +11,7 @@ import pytest
 from headrace.base.times import epoch_us
 from headrace.errors import DefinitionError
 from headrace.trainers.metrics.own_metric import own_metric
+from headrace.trainers.triggers.consecutive import consecutive
 from headrace.trainers.triggers.evidence import DAY_US, Evidence, Outcomes, ServedScores
 from headrace.trainers.triggers.hysteresis import hysteresis
 from headrace.trainers.triggers.rules import all_of, any_of, at_least, drift, performance, schedule, volume
@@ -340,6 +341,23 @@ def test_a_rule_with_hysteresis_asks_again_only_after_it_has_calmed_down() -> No
     assert calm.evaluate(lower.after, see_drift(100, 1.5)).fired
 
 
+def test_a_consecutive_rule_says_which_day_it_is_and_forgets_at_a_calm_day() -> None:
+    def see_drift(days: float, shift: float) -> Evidence:
+        return replace(see(days, 90_000 + int(days * 1_000)), scores=lambda: scores(int(days), shift))
+
+    patient = policy(hysteresis(consecutive(drift("score", psi=0.2, sample="14d"), 3)))
+    state = after("published")
+    said = []
+    for day, shift in ((90, 1.5), (90.5, 1.5), (91, 1.5), (92, 0.0), (93, 1.5), (94, 1.5), (95, 1.5)):
+        decision = patient.evaluate(state, see_drift(day, shift))
+        said.append((decision.fired, decision.reason.partition(":")[0], round(decision.progress, 2)))
+        state = decision.after
+    assert said[:3] == [(False, f"day {n} of 3 in a row", p) for n, p in ((1, 0.33), (1, 0.33), (2, 0.67))]
+    assert (said[3][0], said[3][1][:9]) == (False, "score PSI")
+    assert said[4:] == [(n == 3, f"day {n} of 3 in a row", p) for n, p in ((1, 0.33), (2, 0.67), (3, 1.0))]
+    assert (decision.rule, state.disarmed) == ("drift", ("drift",))
+
+
 @pytest.mark.parametrize(("outcome", "armed"), [("published", 0), ("refused", 0), ("postponed", 1), ("failed", 1)])
 def test_a_run_that_judged_nothing_arms_the_rule_again(outcome: RunOutcome, armed: int) -> None:
     state = TriggerState(request="r1", live=True, disarmed=("drift",))
@@ -400,6 +418,11 @@ def test_no_more_runs_are_asked_for_on_a_day_than_its_budget() -> None:
                 )
             ),
             r"several rules with hysteresis have the names \['volume'\]",
+        ),
+        (lambda: consecutive(volume(labels=1), 1), r"consecutive\(volume, days=1\): give 2 or more whole days"),
+        (
+            lambda: policy(any_of(consecutive(volume(labels=1), 2), all_of(consecutive(volume(labels=2), 3)))),
+            r"several rules with consecutive have the names \['volume'\]",
         ),
     ],
 )

@@ -26,6 +26,7 @@ from headrace import (
     Sum,
     any_of,
     col,
+    consecutive,
     drift,
     hysteresis,
     volume,
@@ -78,6 +79,7 @@ _stream: Any = Stream
 _volume: Any = volume
 _drift: Any = drift
 _any_of: Any = any_of
+_consecutive: Any = consecutive
 _hysteresis: Any = hysteresis
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "label value": (lambda: _label(value=True), r"value=True is a bool; write a condition, such as col"),
@@ -118,6 +120,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "psi": (lambda: _drift("score", psi="x", sample="14d"), "'x' is str; write a number above 0"),
     "no rules": (any_of, "any_of has no rules; give it at least one"),
     "rules": (lambda: _any_of(volume), "the function volume is not a trigger rule"),
+    "days": (lambda: _consecutive(volume(labels=1), "3"), "days='3'"),
     "rearm": (lambda: _hysteresis(volume(labels=1), rearm="x"), "rearm='x'"),
 }
 

@@ -22,6 +22,7 @@ from headrace.trainers.label_checks import DeclaredLabel, prediction_task
 from headrace.trainers.metrics.named_metrics import metric_for
 from headrace.trainers.model_spec import LabelSpec, ModelSpec
 from headrace.trainers.train_function import EstimatorTraining, Run, TrainFunction, check_train, train_name
+from headrace.trainers.triggers.consecutive import consecutive
 from headrace.trainers.triggers.hysteresis import hysteresis, watched_metrics
 from headrace.trainers.triggers.rules import all_of, any_of, at_least, drift, performance, schedule, volume
 from headrace.trainers.triggers.trigger_policy import TriggerPolicy
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from headrace.trainers.triggers.trigger_rule import TriggerRule
 
 __all__ = [
-    "Gate", "Label", "Model", "Run", "all_of", "any_of", "at_least", "drift", "hysteresis", "performance", "schedule",
-    "volume",
+    "Gate", "Label", "Model", "Run", "all_of", "any_of", "at_least", "consecutive", "drift", "hysteresis",
+    "performance", "schedule", "volume",
 ]  # fmt: skip
 
 SPEC_VERSION = 1

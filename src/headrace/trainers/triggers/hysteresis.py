@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from headrace.errors import DefinitionError
+from headrace.trainers.triggers.consecutive import ConsecutiveRule
 from headrace.trainers.triggers.rules import AtLeastRule, PerformanceRule
 from headrace.trainers.triggers.trigger_rule import RuleInputs, RuleVerdict, TriggerRule, expect_rules
 from headrace.trainers.triggers.trigger_specs import HysteresisSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from headrace.trainers.metrics.metric import Metric
     from headrace.trainers.triggers.evidence import Evidence
     from headrace.trainers.triggers.trigger_state import TriggerState
@@ -78,27 +81,25 @@ def hysteresis(rule: TriggerRule, *, rearm: float = 0.5) -> HysteresisRule:
 
 
 def check_names(rule: TriggerRule) -> None:
-    """Raise DefinitionError if two hystereses inside a rule have the same name: they would share their memory."""
-    names = _names(rule)
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        message = f"several rules with hysteresis have the names {twice}: give each rule its own with name='…'"
-        raise DefinitionError(message)
+    """Raise DefinitionError if two rules of one kind with a memory have the same name: they would share the memory."""
+    for kind, words in ((HysteresisRule, "hysteresis"), (ConsecutiveRule, "consecutive")):
+        names = [each.name for each in _all(rule) if isinstance(each, kind)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            message = f"several rules with {words} have the names {twice}: give each rule its own with name='…'"
+            raise DefinitionError(message)
 
 
-def _names(rule: TriggerRule) -> list[str]:
+def _all(rule: TriggerRule) -> list[TriggerRule]:
+    """Return a rule and all rules inside it."""
+    inside: Sequence[TriggerRule] = ()
     if isinstance(rule, AtLeastRule):
-        return [name for each in rule.rules for name in _names(each)]
-    return [rule.name] if isinstance(rule, HysteresisRule) else []
+        inside = rule.rules
+    elif isinstance(rule, HysteresisRule | ConsecutiveRule):
+        inside = [rule.rule]
+    return [rule, *(each for one in inside for each in _all(one))]
 
 
 def watched_metrics(rule: TriggerRule) -> list[tuple[str, Metric]]:
     """Return the name and the metric of each performance rule inside a rule."""
-    match rule:
-        case AtLeastRule():
-            return [found for each in rule.rules for found in watched_metrics(each)]
-        case HysteresisRule():
-            return watched_metrics(rule.rule)
-        case PerformanceRule():
-            return [(rule.name, rule.measures)]
-    return []
+    return [(each.name, each.measures) for each in _all(rule) if isinstance(each, PerformanceRule)]

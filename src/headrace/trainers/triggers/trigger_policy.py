@@ -189,6 +189,7 @@ def _wished(state: TriggerState, words: str, *, lift_pin: bool) -> RuleVerdict:
 def _after(state: TriggerState, t_us: int, verdicts: list[RuleVerdict], request: str | None) -> TriggerState:
     """The state after a decision: the requested run, its day, and the rules that have to calm down first."""
     disarmed = set(state.disarmed) - {v.rule for v in verdicts if v.armed}
+    state = msgspec.structs.replace(state, streaks={v.rule: v.streak for v in verdicts if v.streak} or UNSET)
     if request is None:
         return msgspec.structs.replace(state, disarmed=tuple(sorted(disarmed)))
     disarmed |= {v.rule for v in verdicts if v.armed and v.fired}

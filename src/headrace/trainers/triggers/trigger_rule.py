@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from headrace.bus.message import Int64
 from headrace.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class RuleVerdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """The verdict of one rule.
 
     ``progress`` runs from 0 to 1, where the rule fires. ``reason`` is also given when the rule does not fire. ``armed``
-    says whether the rule may fire; only rules with hysteresis have it.
+    says whether the rule may fire; only rules with hysteresis have it. ``streak`` is the first and the last of the days
+    in a row, counted since the epoch, on which a consecutive rule has been met.
     """
 
     rule: str
@@ -35,6 +37,7 @@ class RuleVerdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     reason: str
     progress: float
     armed: bool | None = None
+    streak: tuple[Int64, Int64] | None = None
 
 
 class TriggerRule(Protocol):

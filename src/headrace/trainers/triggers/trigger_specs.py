@@ -45,6 +45,13 @@ class AtLeastSpec(TriggerSpec, frozen=True, kw_only=True, tag="at_least"):
     rules: dict[str, TriggerSpec]
 
 
+class ConsecutiveSpec(TriggerSpec, frozen=True, kw_only=True, tag="consecutive"):
+    """The rule ``of``, which has to fire on this number of days in a row."""
+
+    days: int
+    of: TriggerSpec
+
+
 class HysteresisSpec(TriggerSpec, frozen=True, kw_only=True, tag="hysteresis"):
     """The rule ``of`` with hysteresis: it is armed again when its progress is ``rearm`` or less."""
 

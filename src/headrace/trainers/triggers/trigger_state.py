@@ -54,7 +54,8 @@ class TriggerState(msgspec.Struct, frozen=True, kw_only=True):
     hysteresis that asked and have not calmed down. ``asked_day`` is the day of the last request, counted since the
     epoch, and ``asked_count`` the number of requests on it. ``heard`` is the place of the last operator's request that
     was answered: the time of its record in milliseconds, and its offset. ``reset_heard`` is the place of a reset that
-    was answered while a request before it had to wait.
+    was answered while a request before it had to wait. ``streaks`` has the first and the last day in a row of each
+    consecutive rule that is met.
     """
 
     baseline: Baseline | None = None
@@ -66,6 +67,7 @@ class TriggerState(msgspec.Struct, frozen=True, kw_only=True):
     asked_count: Int64 = 0
     heard: tuple[Int64, Int64] | UnsetType = UNSET
     reset_heard: tuple[Int64, Int64] | UnsetType = UNSET
+    streaks: dict[str, tuple[Int64, Int64]] | UnsetType = UNSET
 
     @property
     def baseline_labels(self) -> int:
@@ -117,7 +119,13 @@ def after_run(state: TriggerState, run: Baseline) -> TriggerState:
     pin = None if published else state.pin
     disarmed = state.disarmed if run.outcome in {"published", "refused"} else ()
     return msgspec.structs.replace(
-        state, baseline=run, request=request, live=state.live or published, pin=pin, disarmed=disarmed
+        state,
+        baseline=run,
+        request=request,
+        live=state.live or published,
+        pin=pin,
+        disarmed=disarmed,
+        streaks=UNSET,
     )
 
 
@@ -153,7 +161,7 @@ def _is_old(state: TriggerState, run: Baseline) -> bool:
 def reset(state: TriggerState) -> TriggerState:
     """Return the state without an open run and without a hold. Labels and time count from the same run as before."""
     baseline = None if state.baseline is None else msgspec.structs.replace(state.baseline, released=True)
-    return msgspec.structs.replace(state, baseline=baseline, request=None, disarmed=(), asked_count=0)
+    return msgspec.structs.replace(state, baseline=baseline, request=None, disarmed=(), asked_count=0, streaks=UNSET)
 
 
 def with_pin(state: TriggerState, event: str, t_us: int, matured_labels: int) -> TriggerState:
