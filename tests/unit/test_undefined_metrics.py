@@ -17,6 +17,7 @@ from headrace.trainers.metrics.intervals import block_weights, resampled_interva
 from headrace.trainers.metrics.named_metrics import within_block
 from headrace.trainers.metrics.own_metric import own_metric
 from headrace.trainers.runs.gate import GateReport, JudgedRows, KnownRates, judge, judge_first
+from headrace.trainers.runs.look_budget import LookCost
 from tests.support.orders_model import LIVE_FROM, Shop, day, fit, model, request
 from tests.support.registry_runs import PASSED
 
@@ -72,6 +73,28 @@ def test_a_metric_that_many_resamples_do_not_define_postpones_and_says_how_many(
     assert 600 < without < 800
     assert judge(judged, champion, Gate("logloss"), seed=5).verdict == "passed"
     assert judge(rows(positive_days=14)[0], rows(positive_days=14)[1], seed=5).verdict == "passed"
+
+
+def test_a_look_that_may_cost_little_tolerates_few_undefined_resamples() -> None:
+    """A metric that is not defined where the first day is drawn five times or more: in 0.2 % of the resamples."""
+    judged, champion = rows(positive_days=14)
+    marked = replace(judged, score=np.where(np.arange(len(champion)) == 0, 0.25, judged.score))
+    champion[0] = 0.25
+    assert ((marked.score == 0.25).sum(), (champion == 0.25).sum()) == (1, 1)
+
+    def error(truth: Any, prediction: Any) -> float:
+        return NAN if (prediction == 0.25).sum() >= 5 else float(((truth - prediction) ** 2).mean())
+
+    gate = Gate(own_metric(error, higher_is_better=False), alpha=0.05, per="year")
+    without = int((block_weights(14, DRAWS, seed=5)[:, 0] >= 5).sum())
+    assert 2 < without < 20
+    assert judge(marked, champion, gate, cost=LookCost(0.025, 180), seed=5).verdict == "passed"
+    strict = judge(marked, champion, gate, cost=LookCost(0.001, 7), seed=5)
+    assert (strict.verdict, strict.reason) == (
+        "postponed",
+        f"not enough evidence in the holdout: error is not defined in {without} of 2,000 resamples of the holdout",
+    )
+    assert replace(PASSED, gate=msgspec.to_builtins(strict)).gate_json()
 
 
 @pytest.mark.parametrize("correlation", ["ignored", "measured"])

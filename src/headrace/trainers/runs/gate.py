@@ -199,11 +199,11 @@ def judge(
             name: gain_interval(theirs, ours, each, seed=seed, draws=draws, correlated=correlated)
             for name, each in {each.name: each for each in shown}.items()  # a metric of the user's may have no hash
         }
-        undefined = not_defined(metric, found[metric].interval, draws)
+        missing = not_defined(metric, found[metric].interval, alpha, draws)
         found = {name: gain for name, gain in found.items() if gain.interval.is_defined}
         compared = {name: _compared(gain) for name, gain in found.items()}
-        decided = _Decided("postponed", undefined)
-    if metric in found:
+        decided = _Decided("postponed", missing)
+    if not missing:
         need = gate.margin if gate.rule == "better" else -gate.margin
         bound = found[metric].interval.lower_bound(alpha, len(ours.blocks))
         decided = _too_alike(found[metric], gate) or _bound_decides(compared[metric], metric, need, bound, alpha)
@@ -213,7 +213,7 @@ def judge(
         report = msgspec.structs.replace(report, blocks=len(ours.blocks))
     if cost is not None:
         report = msgspec.structs.replace(report, false_pass_a_year=cost.false_pass_a_year)
-    if metric in found and alpha not in {0, USUAL_ALPHA}:
+    if np.isfinite(bound) and alpha != USUAL_ALPHA:
         report = msgspec.structs.replace(report, alpha=alpha, bound=bound)
     correlation = found[metric].correlation if metric in found else None
     if correlation is None:
@@ -241,7 +241,7 @@ def judge_first(
             )
             for name, rate in constants.items()
         }
-        undefined = max(not_defined(metric, gain.interval, draws) for gain in gains.values())
+        undefined = max(not_defined(metric, gain.interval, USUAL_ALPHA, draws) for gain in gains.values())
         compared = {name: _compared(gain) for name, gain in gains.items() if gain.interval.is_defined}
         hardest = min(gains, key=lambda name: gains[name].interval.point)
         decided = _Decided("postponed", undefined) if undefined else _point_decides(compared[hardest], hardest)
@@ -264,9 +264,12 @@ def missing_evidence(scores: BlockRows, gate: Gate, classes: Mapping[str, int]) 
     return f"not enough evidence in the holdout: {', '.join(short)}" if short else ""
 
 
-def not_defined(metric: str, found: Interval, draws: int = DRAWS) -> str:
-    """Return in how many resamples a metric is not defined, in words; an empty text if its bounds hold all the same."""
-    if found.is_defined:
+def not_defined(metric: str, found: Interval, alpha: float, draws: int = DRAWS) -> str:
+    """Return in how many resamples a metric is not defined, in words; an empty text if its bounds hold all the same.
+
+    They hold if the resamples that are not defined are fewer than those beyond the bound for ``alpha``.
+    """
+    if found.is_defined and found.undefined <= alpha * draws:
         return ""
     where = f"in {found.undefined:,} of {draws:,} resamples of the holdout" if np.isfinite(found.point) else "on it"
     return f"not enough evidence in the holdout: {metric} is not defined {where}"

@@ -153,13 +153,14 @@ def lacking(
     if champion is None or outcomes is None:
         nothing = BlockRows(split.blocks, held.label, np.zeros(len(held)))
         return missing_evidence(nothing, gate, class_counts(held.label, held.task))
-    if look_cost(gate, split.days[1], earlier).alpha <= 0:
+    alpha = look_cost(gate, split.days[1], earlier).alpha
+    if alpha <= 0:
         return NO_CHANCE
     theirs = _answers(champion, outcomes, held)
     rows = _answered(theirs)
     answered = BlockRows(split.blocks[rows], held.label[rows], theirs[rows], quantiles=held.task.quantiles)
     missing = missing_evidence(answered, gate, class_counts(held.label[rows], held.task))
-    return missing or not_defined(gate.decides_by.name, metric_interval(answered, gate.decides_by, seed=seed))
+    return missing or not_defined(gate.decides_by.name, metric_interval(answered, gate.decides_by, seed=seed), alpha)
 
 
 def _answers(champion: Published, outcomes: pl.DataFrame, held: Examples) -> np.ndarray:

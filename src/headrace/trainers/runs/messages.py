@@ -55,7 +55,9 @@ class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunEnded(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of a run on the topic ``runs``. ``holdout_days`` [from, to) are the days that the gate looked at.
+    """The result of a run on the topic ``runs``.
+
+    ``holdout_days`` [from, to) are the days that the gate looked at, also if the run failed after it.
 
     ``code`` is the identity of the code and the configuration with which a run failed. ``cancelled`` is set if it
     failed because a person has cancelled it: then ``reason`` says who and why.
