@@ -12,6 +12,8 @@ Each double passes the same contract tests as the real thing. They are imported 
 | `InlineFits` | the child processes in which estimators are fitted |
 | `SettableClock` | the clock of the machine |
 
+`check_trigger_rule` tests whether a trigger rule of a project keeps the contract of trigger rules.
+
 >>> from headrace.testing import SettableClock
 >>> clock = SettableClock()
 >>> clock()
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from headrace.models.registry import MemoryRegistry
     from headrace.trainers.data.exclusions import MemoryExclusions
     from headrace.trainers.runs.fitting import InlineFits
+    from headrace.trainers.triggers.rule_conformance import check_trigger_rule
 
 _HOME = {
     "InlineFits": "headrace.trainers.runs.fitting",
@@ -39,6 +42,7 @@ _HOME = {
     "MemoryOnlineStore": "headrace.features.online.memory_store",
     "MemoryRegistry": "headrace.models.registry",
     "SettableClock": "headrace.base.times",
+    "check_trigger_rule": "headrace.trainers.triggers.rule_conformance",
 }
 
 __all__ = [
@@ -49,6 +53,7 @@ __all__ = [
     "MemoryOnlineStore",
     "MemoryRegistry",
     "SettableClock",
+    "check_trigger_rule",
 ]
 
 

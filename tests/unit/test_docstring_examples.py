@@ -18,6 +18,7 @@ MODULES = [
     "trainers.model_spec",
     "trainers.triggers.consecutive",
     "trainers.triggers.hysteresis",
+    "trainers.triggers.rule_conformance",
     "trainers.triggers.rules",
     "features.definitions.aggregates",
     "features.definitions.entity",
