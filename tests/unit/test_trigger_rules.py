@@ -38,7 +38,7 @@ def test_the_shipped_rules_keep_the_contract(rule: Any) -> None:
 def test_the_rule_on_the_page_keeps_the_contract() -> None:
     found = blocks("docs/reference/triggers.md", "python")
     (code,) = [block.text for block in found if "class LateShare" in block.text]
-    exec(compile(code, "triggers.md", "exec"), {"__name__": "page"})
+    exec(compile(code, "triggers.md", "exec", dont_inherit=True), {"__name__": "page"})
 
 
 SPEC = VolumeSpec(labels=100)
