@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from headrace.app.commands.predictions import score_text
@@ -13,6 +14,7 @@ from headrace.app.past_predictions import PastPredictions
 from headrace.models import artifact, manifest
 from headrace.models.artifact_places import ArtifactPlaces
 from headrace.trainers.data.model_log import ModelLog
+from headrace.trainers.data.request_rows import RequestRows
 from headrace.trainers.definitions import Gate, Model, performance
 from headrace.trainers.metrics.expected_cost import expected_cost
 from headrace.trainers.metrics.named_metrics import metric_named
@@ -167,6 +169,17 @@ def test_a_version_of_any_task_is_made_again_to_the_bit(name: str, scenes: Scene
         scene.model, published, kept, T1
     )
     assert (found.identical, found.different_rows, found.largest, found.differences) == (True, 0, 0.0, [])
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_training_set_has_the_labels_as_they_were_sent(name: str, scenes: Scenes) -> None:
+    scene, _ = scenes.of(EVERY[name])
+    rows = pl.concat(list(RequestRows(scene.model, scene.log, T1).pieces()))
+    sent = {each.parcel_id: each for each in made()[1]}
+    field = "grade" if scene.model.label.predicts.classes else "hours"
+    wanted = [getattr(sent[key], field) for key in rows.get_column("parcel_id")]
+    assert rows.get_column("label").to_list() == wanted
+    assert len(wanted) == 29 * 150
 
 
 @pytest.mark.parametrize("name", EVERY)
