@@ -11,17 +11,21 @@ import pytest
 
 from headrace.app.commands.predictions import score_text
 from headrace.app.past_predictions import PastPredictions
+from headrace.errors import TerminalError
 from headrace.models import artifact, manifest
 from headrace.models.artifact_places import ArtifactPlaces
 from headrace.trainers.data.model_log import ModelLog
 from headrace.trainers.data.request_rows import RequestRows
-from headrace.trainers.definitions import Gate, Model, performance
+from headrace.trainers.definitions import Gate, Model, any_of, drift, performance, volume
 from headrace.trainers.metrics.expected_cost import expected_cost
 from headrace.trainers.metrics.named_metrics import metric_named
 from headrace.trainers.metrics.own_metric import own_metric
+from headrace.trainers.process.trigger_consumer import TriggerConsumer
 from headrace.trainers.runs.fitting import InlineFits
+from headrace.trainers.runs.messages import DecisionRecord, decode
 from headrace.trainers.runs.reproduce import Reproducer
 from headrace.trainers.triggers.rules import PerformanceRule
+from tests.support.control_topics import DECISIONS
 from tests.support.orders_model import day
 from tests.support.parcels_model import CLASSES, GRADES, HOURS, PARTED, RANGES, Parcels, made
 
@@ -158,6 +162,34 @@ def test_rules_get_the_predictions_and_outcomes_of_the_live_version(name: str, s
     assert isinstance(rule, PerformanceRule)
     measured = rule.measure(evidence)
     assert (measured["days"], measured["reference_days"], measured["value"]) == (15, 14, None)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_decision_records_what_its_rules_measured(name: str, scenes: Scenes) -> None:
+    """The record can be judged again, so its numbers are plain JSON."""
+    scene, _ = scenes.of(EVERY[name])
+    watching = replace(scene.model, triggers=any_of(drift("score", psi=0.2, sample="6d"), volume(labels=9_000)))
+    sent: list[DecisionRecord] = []
+
+    def send(topic: str, _key: bytes, value: bytes) -> None:
+        if topic == DECISIONS:
+            sent.append(decode(value, DecisionRecord))
+
+    TriggerConsumer([watching], scene.log, scene.model_events, send).tick(day(60))
+    assert sent[-1].decision is not None, sent[-1].reason
+    measured = sent[-1].decision.inputs["rules"]["drift"]
+    assert (measured["sample_days"], measured["reference_days"]) == (6, 24)
+    assert 0 < measured["psi"] < 0.2
+    assert not sent[-1].decision.fired
+
+
+def test_a_version_is_not_made_again_for_another_task(scenes: Scenes) -> None:
+    scene, _ = scenes.of(GRADES)
+    published = scene.published()
+    kept = manifest.decode(artifact.fetch(published.manifest.uri))
+    again = Reproducer(scene.folder / "log", InlineFits(), places=ArtifactPlaces([scene.folder]))
+    with pytest.raises(TerminalError, match=r"version 1 predicts classes \['quick', .* label is now regression \[\]"):
+        again.reproduce(HOURS, published, kept, T1)
 
 
 @pytest.mark.parametrize("name", EVERY)

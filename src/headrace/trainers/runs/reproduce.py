@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from headrace.models.manifest import Manifest
     from headrace.models.model_events import Published
+    from headrace.models.prediction_task import PredictionTask
     from headrace.trainers.data.examples import Examples
     from headrace.trainers.definitions import Model
     from headrace.trainers.runs.fit_code import FitCode
@@ -72,9 +73,10 @@ class Reproducer:
     def reproduce(self, model: Model, published: Published, manifest: Manifest, t_us: int) -> Reproduction:
         """Train a published version of ``model`` again. ``t_us`` is the time of its model event.
 
-        Raises TerminalError if the rows are gone or have other columns, ArtifactError if the artifact is not the
-        published one, FitError, and OfflineStoreUnavailableError.
+        Raises TerminalError if the model has another task now, or if the rows are gone or have other columns,
+        ArtifactError if the artifact is not the published one, FitError, and OfflineStoreUnavailableError.
         """
+        _check_task(model.label.predicts, published)
         log = EventLog(self.event_log, ends=pinned_ends(manifest.streams), namespace=self.namespace)
         learn_from = manifest.params.get("source", "events")
         data = ExampleBuilder(model, log).build(t_us, learn_from, excluded=manifest.excluded)
@@ -100,6 +102,16 @@ class Reproducer:
         rows = data.frame, data.label_series()
         task = FitTask(model.train_function, *rows, run, data.frame, self.trusted, task=data.task)
         return self.fits.fit(task)
+
+
+def _check_task(now: PredictionTask, published: Published) -> None:
+    then = published.predicts
+    if then != now:
+        message = (
+            f"version {published.version} predicts {then.name} {list(then.outputs)}, and the model's label is now "
+            f"{now.name} {list(now.outputs)}: check out the definition of that time"
+        )
+        raise TerminalError(message)
 
 
 def _check_columns(data: Examples, manifest: Manifest) -> None:
