@@ -177,5 +177,4 @@ def _answers(champion: Published, outcomes: pl.DataFrame, held: Examples) -> np.
 
 def _answered(answers: np.ndarray) -> np.ndarray:
     """Return which rows have an answer."""
-    rows: np.ndarray = ~np.isnan(answers.reshape(len(answers), -1)).any(axis=1)
-    return rows
+    return np.asarray((~np.isnan(answers.reshape(len(answers), -1))).all(axis=1))
