@@ -13,8 +13,10 @@ import pytest
 from msgspec import UNSET
 
 from headrace.errors import BusUnavailableError, StoppingError
+from headrace.trainers.process import runner_loop
 from headrace.trainers.process.cancelled_runs import CancelledRuns
 from headrace.trainers.process.ended_runs import EndedRuns
+from headrace.trainers.process.owned_partitions import OwnedPartitions
 from headrace.trainers.process.runner_loop import RunnerLoop
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded
 from headrace.trainers.runs.operator_requests import OperatorRequest
@@ -159,6 +161,18 @@ def test_the_end_of_a_cancelled_run_says_who_cancelled_it_and_why() -> None:
         ("FitError: …", UNSET),
         ("cancelled by ann: bad day", True),
     ]
+
+
+def test_the_consumer_is_asked_nothing_while_it_calls_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = SimpleNamespace(topics={"t": SimpleNamespace(partitions=dict.fromkeys(range(16)))})
+    monkeypatch.setattr(runner_loop, "admin", lambda _: SimpleNamespace(list_topics=lambda *_: known))
+    owned, consumer = OwnedPartitions(), cast("Consumer", object())
+    loop = RunnerLoop("127.0.0.1:1", "g", dict, lambda _: None, owned=owned)
+    places = [cast("Any", SimpleNamespace(topic="t", partition=number)) for number in (11, 12)]
+    loop._assigned(consumer, places)
+    assert owned.has("delay")  # its partition is 11 of 16
+    loop._revoked(consumer, places)
+    assert not owned.has("delay")
 
 
 def test_the_runners_are_made_before_there_is_a_request() -> None:

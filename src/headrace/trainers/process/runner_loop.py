@@ -16,6 +16,7 @@ import structlog
 from headrace.base.failpoints import failpoint
 from headrace.base.waiting import UntilAvailable
 from headrace.bus.control_topics import ControlTopics
+from headrace.bus.topics import admin
 from headrace.bus.unreadable_records import readable
 from headrace.errors import StoppingError, UnavailableError
 from headrace.trainers.process.cancelled_runs import CancelledRuns
@@ -115,9 +116,10 @@ class RunnerLoop:
             pool.shutdown(wait=False, cancel_futures=True)
             consumer.close()
 
-    def _assigned(self, consumer: Consumer, places: Sequence[TopicPartition]) -> None:
+    def _assigned(self, _: Consumer, places: Sequence[TopicPartition]) -> None:
+        """Take partitions over. Within a callback the consumer must not be asked: at the next one it would abort."""
         for topic in {place.topic for place in places}:
-            partitions = len(consumer.list_topics(topic, _TIMEOUT_S).topics[topic].partitions)
+            partitions = len(admin(self._servers).list_topics(topic, _TIMEOUT_S).topics[topic].partitions)
             self._owned.assigned((place.partition for place in places), partitions)
 
     def _revoked(self, _: Consumer, places: Sequence[TopicPartition]) -> None:
