@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 from confluent_kafka import Producer
+from msgspec import UNSET
 from typer.testing import CliRunner
 
 from headrace.app import operators
@@ -18,6 +20,7 @@ from headrace.app.cli import build
 from headrace.bus.control_topics import ControlTopics
 from headrace.bus.producer import EventProducer
 from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics
+from headrace.bus.worker_report import WorkerReport
 from headrace.errors import HeadraceError, TerminalError, UnavailableError
 from headrace.trainers.process.last_decisions import last_decisions
 from headrace.trainers.process.trainer import RegistryPlace, Trainer, TrainerConfig, make_topics
@@ -188,3 +191,29 @@ def test_a_model_that_nobody_knows_is_named(servers: str) -> None:
             run.invoke(build(), arguments, catch_exceptions=False)
     assert run.invoke(build(), ["runs", "list", "--model", model.name]).stdout.strip() == "no run was asked for yet"
     assert servers
+
+
+def test_a_request_that_waits_for_the_log_is_answered_at_the_heartbeat_after_it_is_there(
+    servers: str, namespace: str, tmp_path: Path
+) -> None:
+    topics, place = ControlTopics(namespace), RegistryPlace("sqlite:///none", tmp_path.as_uri())
+    config = TrainerConfig(
+        servers, str(tmp_path / "log"), place, str(tmp_path), namespace=namespace, tick_us=3_600_000_000
+    )
+    trainer = Trainer(config, [model], clock=lambda: day(20))
+    trainer.owned.assigned([0], 1)
+    heartbeat = WorkerReport(worker="w", observed_us=day(20), partitions=[])
+    asyncio.run(trainer.on_heartbeat(heartbeat))  # a tick; the next one is in an hour
+    asked = operators.new_request(model.name, "train", "ann", "new prices")
+    operators.send(servers, topics, asked)
+    asyncio.run(trainer.on_operator(asked))
+    waits = operators.history(servers, topics, model.name)
+    assert [(each.kind, each.operator is UNSET) for each in waits] == [("error", True), ("error", False)]
+    assert waits[1].reason.startswith("asked by ann: new prices, but not yet: the event log has no table of 'orders'")
+    Shop(tmp_path)
+    for _ in range(2):  # after the first failure one heartbeat is left out
+        asyncio.run(trainer.on_heartbeat(heartbeat))
+    assert [each.kind for each in operators.history(servers, topics, model.name)] == ["error", "error", "asked"]
+    assert list(operators.requested_runs(servers, topics)) == [
+        operators.history(servers, topics, model.name)[-1].state.request
+    ]

@@ -7,12 +7,14 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
 from msgspec import UNSET
 
 from headrace.errors import BusUnavailableError, TerminalError, UnavailableError
+from headrace.models.model_event_log import FoldedEvents
 from headrace.trainers.process.heard_requests import HeardRequest
 from headrace.trainers.process.trigger_consumer import TriggerConsumer, TriggerOptions
 from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded, decode
@@ -388,3 +390,12 @@ def test_a_decision_that_cannot_be_sent_holds_up_no_other_model(shop: Shop) -> N
         triggers.tick(day(31) + at * MINUTE)
     assert "cannot be produced" in sent.records(model.name)[0].reason
     assert {record.kind for record in sent.records("other")} == {"evaluated"}
+
+
+def test_a_tick_reads_the_model_events_once_for_all_models(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    triggers, sent = consumer(shop, model, named("b"), named("c"))
+    log = Mock(wraps=shop.model_events)
+    monkeypatch.setattr(triggers, "_events", FoldedEvents(log))
+    triggers.tick(day(5))
+    assert log.read.call_count == 1
+    assert {record.model for record in sent.records()} == {model.name, "b", "c"}
