@@ -9,6 +9,7 @@ import pytest
 from msgspec import UNSET
 
 from headrace.app import operators
+from headrace.app.commands.train import _told
 from headrace.bus.control_topics import ControlTopics
 from headrace.errors import BusUnavailableError, UnavailableError
 from headrace.trainers.runs.messages import DecisionRecord
@@ -16,7 +17,7 @@ from headrace.trainers.runs.operator_requests import OperatorRequest, decode
 from headrace.trainers.triggers.evidence import DAY_US, Evidence
 from headrace.trainers.triggers.rules import any_of, schedule, volume
 from headrace.trainers.triggers.trigger_policy import TriggerPolicy
-from headrace.trainers.triggers.trigger_state import Baseline, TriggerState
+from headrace.trainers.triggers.trigger_state import Baseline, RollbackPin, TriggerState
 from tests.support.orders_model import model
 
 
@@ -115,3 +116,10 @@ def test_a_replay_judges_thresholds_and_holds_and_says_what_was_not_measured(
     found = replayed(TriggerPolicy(model.name, rule, first_after=100, cooldown_us=cooldown * DAY_US))
     assert (found["decisions"], found["unknown"]) == (3, unknown)
     assert [each["decided_at"] for each in found["differences"]] == [f"1970-01-{day:02}T00:00:00Z" for day in days]
+
+
+def test_a_refusal_that_has_nothing_to_do_with_a_pin_does_not_advise_to_lift_it() -> None:
+    pinned = TriggerState(pin=RollbackPin(t_us=1, matured_labels=1))
+    why = "asked by ann: x, but the labels cannot be counted: ValueError: no such number"
+    answer = DecisionRecord(model=model.name, kind="asked", t_us=1, reason=why, state=pinned)
+    assert _told(answer, None) == f"no run: {why}"

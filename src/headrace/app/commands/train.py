@@ -68,6 +68,6 @@ def _told(answer: DecisionRecord, run: str | None) -> str:
     """Return the trainer's answer in a sentence."""
     if run is not None:
         return f"run {run} is asked for: `headrace runs show {run}` says how it ends"
-    if answer.state.request is None and answer.state.pin is not None:
+    if answer.decision is not None and answer.state.request is None and answer.state.pin is not None:
         return f"no run: {answer.reason}. Ask again with --lift-pin, or run `headrace models unpin` first"
     return f"no run: {answer.reason}"
