@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from headrace.trainers.definitions import Model
     from headrace.trainers.runs.messages import RunEnded
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.long]
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.long]
 
 JANUARY_US = 15_706 * DAY_US  # 2013-01-01
 FIRST, SECOND = JANUARY_US + 40 * DAY_US, JANUARY_US + 57 * DAY_US
