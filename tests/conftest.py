@@ -28,6 +28,7 @@ FIRST = (
     "acceptance/test_on_call_page.py",
     "acceptance/test_demo_free_run.py",
     "acceptance/test_demo.py",
+    "acceptance/test_other_tasks.py",
     "crash/test_stores_that_fail.py",
     "crash/test_worker_kills.py",
     "integration/test_deployments.py",
