@@ -161,6 +161,7 @@ def estimate_of(project: Project) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 def test_apply_without_a_worker_deploys_nothing_unless_told_not_to_wait(project: Project) -> None:
     planned = project.run("plan")
     assert planned.exit_code == CHANGES

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from headrace.app.local.services import LocalServices
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.long, pytest.mark.filterwarnings("ignore")]
 FEAST = str(Path(sys.executable).with_name("feast"))
 REPOSITORY = """
 import feast

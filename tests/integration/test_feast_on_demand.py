@@ -116,6 +116,7 @@ def test_a_training_set_has_the_same_values(store: Any, full: bool) -> None:
     assert found["shop__n_1d" if full else "n_1d"] == [3, 1, 0, 1]
 
 
+@pytest.mark.long
 def test_on_demand_view_runs_in_a_process_without_definitions(store: Any, scene: FeastScene) -> None:
     program = f"""
 import feast

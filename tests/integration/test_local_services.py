@@ -85,6 +85,7 @@ def test_history_is_not_deleted_by_its_old_timestamps(services: LocalServices, n
     assert consume_one(services.bootstrap_servers, namespace) == b"of 2013"
 
 
+@pytest.mark.long
 def test_a_killed_kafka_comes_back_on_its_port_with_its_data(services: LocalServices, namespace: str) -> None:
     create_topic(services.bootstrap_servers, namespace)
     produce(services.bootstrap_servers, namespace, b"kept")

@@ -70,6 +70,7 @@ def test_the_topic_of_an_older_deployment_grows(services: Any, namespace: str) -
     assert incarnations(admin(servers), [topic])[topic].partitions == SHARES
 
 
+@pytest.mark.long
 def test_a_trainer_takes_the_models_of_another_one_that_was_killed(services: Any, namespace: str) -> None:
     servers, said = services.bootstrap_servers, list[RunEnded]()
     make_topics(servers, ControlTopics(namespace))

@@ -34,6 +34,23 @@ def test_a_tail_follows_a_topic_that_was_just_made(services: LocalServices, name
             tail.close()
 
 
+def test_a_tail_that_begins_at_the_end_of_a_topic_with_records_has_nothing_to_return(
+    services: LocalServices, namespace: str
+) -> None:
+    servers = services.bootstrap_servers
+    ensure_topics(servers, [TopicPlan(namespace, partitions=2)])
+    producer = EventProducer(servers)
+    producer.put(namespace, b"before", b"before")
+    producer.flush()
+    tail = TopicTail(servers, [namespace], from_beginning=False)
+    assert tail.drain() == []
+    producer.put(namespace, b"after", b"after")
+    producer.flush()
+    assert [message.value() for message in tail.drain()] == [b"after"]
+    assert tail.drain() == []
+    tail.close()
+
+
 def test_a_topic_that_is_not_there_is_an_error(
     services: LocalServices, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from headrace.app.local.services import LocalServices
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.integration,
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore"),  # Feast's imports warn

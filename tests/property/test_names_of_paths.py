@@ -19,6 +19,7 @@ from headrace.event_log.event_log import EventLog
 from headrace.event_log.log_identity import identity_of, known_identity
 from headrace.event_log.log_writer import LogWriter
 from headrace.event_log.maintenance import CompactionSizes, compact
+from tests.support.example_budget import examples
 from tests.support.ping_log import ZERO, append, offsets, pings
 
 SPECIAL = "[]{}()%?#*|^`~$&=+@!,;:'\"<>\\ .-_\n\t\x01\x7f\udcff\u00e9\u0301日😀41af"
@@ -27,7 +28,7 @@ NAMES = (st.text(SPECIAL, min_size=1, max_size=12) | st.text(min_size=1, max_siz
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(NAMES)
 @example("a%41b")
 @example("100%")

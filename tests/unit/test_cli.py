@@ -89,3 +89,12 @@ def test_the_cli_imports_nothing_heavy() -> None:
     ]
     done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_argument_that_is_no_text_is_refused_in_one_line() -> None:
+    command: list[str | bytes] = [sys.executable, "-m", "headrace", "models", "pin", "--reason", b"caf\xe9"]
+    done = subprocess.run(command, capture_output=True, check=False, text=True)
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "headrace: argument b'caf\\xe9' is not UTF-8 text: messages have text alone; use a terminal with UTF-8"
+    )

@@ -196,6 +196,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.long
 def test_everything_that_a_fit_started_ends_with_a_killed_trainer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,6 +233,7 @@ def hold(mebibytes: int, seconds: float = 600) -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere each process has the limit for itself")
+@pytest.mark.long
 @pytest.mark.parametrize("children", [0, 2])
 def test_the_memory_of_a_fit_is_that_of_all_its_processes(children: int) -> None:
     pool = FitPool(FitLimits(memory=900 << 20))
@@ -276,6 +278,7 @@ def floods(x: Any, y: Any, run: Any) -> Any:
     return fitted()
 
 
+@pytest.mark.long
 def test_the_log_of_a_run_has_a_bound_and_keeps_the_beginning_and_the_end(tmp_path: Path) -> None:
     logs = RunLogs(tmp_path)
     for _ in range(6):

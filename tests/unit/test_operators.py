@@ -123,3 +123,13 @@ def test_a_refusal_that_has_nothing_to_do_with_a_pin_does_not_advise_to_lift_it(
     why = "asked by ann: x, but the labels cannot be counted: ValueError: no such number"
     answer = DecisionRecord(model=model.name, kind="asked", t_us=1, reason=why, state=pinned)
     assert _told(answer, None) == f"no run: {why}"
+
+
+def test_a_request_that_was_sent_before_kafka_went_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = OperatorRequest(id="w", model=model.name, action="train", by="ann", reason="x", at_us=0)
+    monkeypatch.setattr("headrace.bus.tail.TopicTail", Away)
+    monkeypatch.setattr("headrace.bus.topics.ensure_topics", lambda *_: None)
+    monkeypatch.setattr(operators, "send", lambda *_: None)
+    monkeypatch.setattr(operators, "ANSWER_S", 0.5)
+    with pytest.raises(BusUnavailableError, match="request w is kept, and a trainer answers it: nobody is there"):
+        operators.answered("nowhere:1", ControlTopics(), asked)

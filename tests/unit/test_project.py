@@ -67,6 +67,9 @@ def test_two_things_of_one_name_are_refused(tmp_path: Path) -> None:
 
 def test_an_absent_module_is_named_with_the_folder(tmp_path: Path) -> None:
     settings = Settings(root=tmp_path, project=ProjectSettings(streams=["not_there_at_all"], features=[], trainers=[]))
+    with pytest.raises(ProjectError, match=r"there is no headrace\.toml in .* and no module 'not_there_at_all'"):
+        load_project(settings)
+    (tmp_path / "headrace.toml").touch()
     with pytest.raises(ProjectError, match=r"names the module 'not_there_at_all', but .* has no not_there_at_all\.py"):
         load_project(settings)
 

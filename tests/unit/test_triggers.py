@@ -341,6 +341,25 @@ def test_a_rule_with_hysteresis_asks_again_only_after_it_has_calmed_down() -> No
     assert calm.evaluate(lower.after, see_drift(100, 1.5)).fired
 
 
+@pytest.mark.parametrize("live", [True, False])
+def test_a_run_that_is_asked_for_after_a_reset_is_another_than_the_open_one(live: bool) -> None:
+    asking = policy(schedule(every="1d"))
+    state = after("published") if live else TriggerState()
+    asked, t_us = set(), T0 + 30 * DAY_US
+    for number in range(4):
+        wished = asking.ask(state, Evidence(t_us, 60_000), words="ann", lift_pin=False)
+        assert wished.request is not None
+        asked.add(wished.request)
+        assert len(asked) == number + 1
+        state = reset(wished.after)
+    last = asking.ask(state, Evidence(t_us, 60_000), words="ann", lift_pin=False)
+    late = Baseline(run=min(asked), outcome="refused", t_us=t_us, matured_labels=60_000)  # an abandoned run ends
+    assert after_run(last.after, late).request == last.request not in asked
+    ended = after_run(last.after, Baseline(run=str(last.request), outcome="refused", t_us=t_us, matured_labels=60_000))
+    assert (ended.abandoned, ended.request) == (msgspec.UNSET, None)
+    assert reset(ended).abandoned is msgspec.UNSET  # there is no open run
+
+
 def test_a_consecutive_rule_says_which_day_it_is_and_forgets_at_a_calm_day() -> None:
     def see_drift(days: float, shift: float) -> Evidence:
         return replace(see(days, 90_000 + int(days * 1_000)), scores=lambda: scores(int(days), shift))

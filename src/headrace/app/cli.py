@@ -6,17 +6,21 @@ when it runs, so that `headrace --help` is quick.
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headrace.app import commands
 from headrace.base.stopping import stop_signals
-from headrace.errors import HeadraceError, TransientError
+from headrace.errors import HeadraceError, TerminalError, TransientError
 from headrace.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 EXIT_ERROR = 1
 EXIT_TRY_LATER = 75
@@ -39,6 +43,7 @@ def main() -> None:
 def _run() -> int:
     """Run the command and return its exit code."""
     try:
+        _check_text(sys.argv)
         build()()
     except HeadraceError as error:
         typer.secho(f"headrace: {error}", err=True, fg=typer.colors.RED)
@@ -48,6 +53,17 @@ def _run() -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else EXIT_ERROR * (ended.code is not None)
     return 0
+
+
+def _check_text(arguments: Sequence[str]) -> None:
+    """Raise TerminalError for an argument that is not text: messages and their readers have UTF-8."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            shown = os.fsencode(argument)
+            message = f"argument {shown!r} is not UTF-8 text: messages have text alone; use a terminal with UTF-8"
+            raise TerminalError(message) from None
 
 
 def build() -> typer.Typer:

@@ -41,9 +41,10 @@ def read_model_states(servers: str, topic: str, signing: PublicationSigning) -> 
 
 def read_model_events(servers: str, topic: str, signing: PublicationSigning) -> list[ModelEvent]:
     """Read all model events of a topic, in the order of the log. Raises BusUnavailableError."""
+    from headrace.bus.topics import has_topic
     from headrace.models.kafka_model_event_log import KafkaModelEventLog
 
-    if not _exists(servers, topic):
+    if not has_topic(servers, topic):
         return []
     with closing(KafkaModelEventLog(servers, topic, signing=signing, timeout=TIMEOUT)) as log:
         return [entry.event for entry in log.read() if entry.event is not None]
@@ -67,27 +68,15 @@ def check_signing(log: KafkaModelEventLog, model: str, settings: Settings) -> No
 def read_acknowledgements(servers: str, topic: str, model: str) -> list[Acknowledgement]:
     """Read what applications answered to the events of a model. Raises BusUnavailableError."""
     from headrace.bus.tail import TopicTail
+    from headrace.bus.topics import has_topic
     from headrace.bus.unreadable_records import readable
     from headrace.models.model_events import decode_acknowledgement
 
-    if not _exists(servers, topic):
+    if not has_topic(servers, topic):
         return []
     with closing(TopicTail(servers, [topic], from_beginning=True)) as tail:
         found = readable(tail.drain(), lambda record: decode_acknowledgement(record.value()))
         return [each for each in found if each.model == model]
-
-
-def _exists(servers: str, topic: str) -> bool:
-    """Return whether a topic exists. A reader does not create it."""
-    from confluent_kafka import KafkaException
-
-    from headrace.bus.topics import admin
-    from headrace.errors import BusUnavailableError
-
-    try:
-        return topic in admin(servers).list_topics(timeout=TIMEOUT.total_seconds()).topics
-    except KafkaException as error:
-        raise BusUnavailableError(f"could not list the topics of {servers}: {error}; is the broker up?") from error
 
 
 def published_versions(state: ModelState) -> list[int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.app.processes.registry_alias import whoami
 from headrace.base.times import SECOND, utc_datetime, wall_clock
-from headrace.errors import NotMeasuredError, TerminalError, UnavailableError
+from headrace.errors import BusUnavailableError, NotMeasuredError, TerminalError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -70,14 +70,20 @@ def answered(servers: str, topics: ControlTopics, request: OperatorRequest) -> D
     ensure_topics(servers, [TopicPlan(topics.decisions, 1, FOR_EVER)])
     with closing(TopicTail(servers, [topics.decisions], from_beginning=False)) as tail:
         send(servers, topics, request)
-        waits, until = None, time.monotonic() + ANSWER_S
+        waits, away, until = None, None, time.monotonic() + ANSWER_S
         while time.monotonic() < until:
-            for record in _decoded(tail.drain()):
+            try:
+                records, away = _decoded(tail.drain()), None
+            except BusUnavailableError as error:
+                records, away = [], error
+            for record in records:
                 if record.operator and record.operator.id == request.id:
                     if record.kind != "error":
                         return record
                     waits = record.reason
             time.sleep(_POLL_S)
+    if away is not None:
+        raise BusUnavailableError(f"request {request.id} is kept, and a trainer answers it: {away}") from away
     if waits is not None:
         raise UnavailableError(f"request {request.id} is kept, and the trainer tries again by itself: {waits}")
     message = (
@@ -101,7 +107,10 @@ def history(servers: str, topics: ControlTopics, model: str) -> list[DecisionRec
 
 def _all(servers: str, topic: str) -> list[Any]:
     from headrace.bus.tail import TopicTail
+    from headrace.bus.topics import has_topic
 
+    if not has_topic(servers, topic):
+        return []
     with closing(TopicTail(servers, [topic], from_beginning=True)) as tail:
         return tail.drain()
 
@@ -179,7 +188,6 @@ def wait_for_end(servers: str, topics: ControlTopics, run: str) -> RunEnded:
     """
     from headrace.bus.tail import TopicTail
     from headrace.bus.unreadable_records import readable
-    from headrace.errors import BusUnavailableError
     from headrace.trainers.runs.messages import RunEnded, decode
 
     heard = time.monotonic()

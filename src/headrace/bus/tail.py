@@ -47,6 +47,7 @@ class TopicTail:
         )
         self._watermarks = Watermarks(bootstrap_servers, monotonic)
         self._drained: list[Message] = []  # kept when the next request fails
+        self._starts: dict[tuple[str, int], int] = {}  # the position of a partition before its first record
         self._ends = {getattr(KafkaError, name) for name in READING_ENDS}
         self.failure: str | None = None
         """The error after which Kafka's client has stopped to read a partition, if there is one."""
@@ -55,6 +56,7 @@ class TopicTail:
             for place in places:
                 low, high = self._watermarks.offsets(place.topic, place.partition)
                 place.offset = OFFSET_BEGINNING if from_beginning and low == 0 else low if from_beginning else high
+                self._starts[place.topic, place.partition] = low if from_beginning else high
             self._consumer.assign(places)
         except KafkaException as error:
             message = f"topics {list(topics)} at {bootstrap_servers} cannot be read: {error}"
@@ -109,7 +111,7 @@ class TopicTail:
     def _reads_on(self) -> bool:
         for place in self._consumer.position(self._consumer.assignment()):
             low, high = self._watermarks.offsets(place.topic, place.partition)
-            at = place.offset if place.offset >= 0 else low
+            at = place.offset if place.offset >= 0 else max(low, self._starts[place.topic, place.partition])
             if at < high:
                 return True
         return False

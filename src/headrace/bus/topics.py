@@ -92,6 +92,16 @@ def ensure_topics(bootstrap_servers: str, plans: Iterable[TopicPlan], *, timeout
         time.sleep(_METADATA_POLL_S)
 
 
+def has_topic(bootstrap_servers: str, topic: str, *, timeout_s: float = 10.0) -> bool:
+    """Return whether a topic exists. It is not created. Raises BusUnavailableError."""
+    from confluent_kafka import KafkaException  # noqa: PLC0415
+
+    try:
+        return topic in admin(bootstrap_servers).list_topics(timeout=timeout_s).topics
+    except KafkaException as error:
+        raise _unanswered(f"the topics of {bootstrap_servers} are not known", error) from error
+
+
 def grow_topic(bootstrap_servers: str, topic: str, partitions: int, *, timeout_s: float = 30.0) -> None:
     """Give a topic so many partitions, if it has fewer. Raises BusUnavailableError."""
     from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415

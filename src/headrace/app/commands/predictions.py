@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from headrace.app.project.settings import Settings
 
 _LISTED = ("prediction_id", "served_at", "model", "key", "version", "role", "score")
+_LARGEST = 2**31 - 1
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +32,7 @@ def list_predictions(
     *,
     model: ModelFilter = None,
     key: Annotated[str | None, typer.Option(help="Only requests with this key.")] = None,
-    version: Annotated[int | None, typer.Option(min=0, help="Only this version of the model.")] = None,
+    version: Annotated[int | None, typer.Option(min=0, max=_LARGEST, help="Only this version of the model.")] = None,
     since: Annotated[
         datetime | None,
         typer.Option(formats=MOMENT_FORMS, help="Only those served from this time on. A time without a zone is UTC."),
@@ -51,7 +52,9 @@ def list_predictions(
 def show(
     prediction_id: Annotated[str, typer.Argument(help="The prediction, as `headrace predictions list` shows it.")],
     *,
-    events: Annotated[int, typer.Option(min=0, help="The largest number of events of each view to show.")] = 5,
+    events: Annotated[
+        int, typer.Option(min=0, max=_LARGEST, help="The largest number of events of each view to show.")
+    ] = 5,
     json: JsonOption = False,
     data_dir: DataDir = None,
 ) -> None:

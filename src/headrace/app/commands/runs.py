@@ -41,7 +41,7 @@ def list_runs(
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     requests, ends = _read(settings)
-    ids = sorted({*requests, *ends}, key=lambda id_: (requests.get(id_) or ends[id_]).t_us)
+    ids = sorted({**requests, **ends}, key=lambda id_: (requests.get(id_) or ends[id_]).t_us)
     rows = [operators.summarize_run(requests.get(id_), ends.get(id_)) for id_ in ids]
     rows = [row for row in rows if model in {None, row["model"]}]
     if model is not None and not rows:

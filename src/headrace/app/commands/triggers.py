@@ -124,10 +124,12 @@ def reset(
     request = operators.new_request(_model(settings, model).name, "reset", by, reason)
     with kafka_for_command(settings) as servers:
         answer = operators.answered(servers, settings.topics, request)
+    pinned = answer.state.pin is not None
     if json:
-        print_json({"model": model, "reason": answer.reason})
+        print_json({"model": model, "reason": answer.reason, "pinned": pinned})
     else:
-        typer.echo(harmless(f"the triggers of {model} are free: {answer.reason}"))
+        but = ", but a version is pinned (`headrace models unpin`)" if pinned else ""
+        typer.echo(harmless(f"the triggers of {model} are free{but}: {answer.reason}"))
 
 
 def _model(settings: Settings, name: str) -> Model:

@@ -139,6 +139,8 @@ def _import(name: str, root: Path) -> ModuleType:
 def _absent(name: str, root: Path, error: ModuleNotFoundError) -> str:
     if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
         place = name.replace(".", "/")
+        if not (root / "headrace.toml").exists():
+            return f"there is no headrace.toml in {root} or above it, and no module {name!r} there: go to your project"
         return f"headrace.toml names the module {name!r}, but {root} has no {place}.py and no folder {place}/"
     return f"the module {name!r} of this project needs {error.name!r}, which is not installed"
 

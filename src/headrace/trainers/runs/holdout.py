@@ -160,6 +160,8 @@ def lacking(
     rows = _answered(theirs)
     answered = BlockRows(split.blocks[rows], held.label[rows], theirs[rows], quantiles=held.task.quantiles)
     missing = missing_evidence(answered, gate, class_counts(held.label[rows], held.task))
+    if missing and not rows.all():
+        missing += f"; the live version has answered {rows.sum():,} of its {len(held):,} rows"
     return missing or not_defined(gate.decides_by.name, metric_interval(answered, gate.decides_by, seed=seed), alpha)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from headrace.base.times import Instant, utc_datetime
 from headrace.errors import DefinitionError, NotMeasuredError
@@ -120,7 +120,7 @@ class TriggerPolicy:
             raise NotMeasuredError(f"model {self.model!r}: its rules were held, so nothing was measured for them")
         own = verdicts[0]
         rule = _leaves(verdicts)
-        request = request_id(self.model, state.baseline) if own.fired else None
+        request = request_id(self.model, state.baseline, state.abandoned) if own.fired else None
         return Decision(
             fired=own.fired,
             rule=rule,
@@ -203,12 +203,13 @@ def _after(state: TriggerState, t_us: int, verdicts: list[RuleVerdict], request:
     )
 
 
-def request_id(model: str, baseline: Baseline | None) -> str:
+def request_id(model: str, baseline: Baseline | None, abandoned: int | UnsetType = UNSET) -> str:
     """The id of the run that follows the baseline.
 
-    It depends only on the model and the baseline, so asking twice does no harm, whichever rules ask.
+    It depends only on the model, the baseline and the number of runs after it that a reset has abandoned, so asking
+    twice does no harm, whichever rules ask.
     """
-    content = "\n".join([model, "" if baseline is None else baseline.run])
+    content = "\n".join([model, "" if baseline is None else baseline.run, *([str(abandoned)] if abandoned else [])])
     return f"{model}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
 

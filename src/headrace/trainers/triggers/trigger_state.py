@@ -55,7 +55,8 @@ class TriggerState(msgspec.Struct, frozen=True, kw_only=True):
     epoch, and ``asked_count`` the number of requests on it. ``heard`` is the place of the last operator's request that
     was answered: the time of its record in milliseconds, and its offset. ``reset_heard`` is the place of a reset that
     was answered while a request before it had to wait. ``streaks`` has the first and the last day in a row of each
-    consecutive rule that is met.
+    consecutive rule that is met. ``abandoned`` is the number of runs since the baseline that had not ended when a
+    person reset the triggers: the next run has another id than theirs.
     """
 
     baseline: Baseline | None = None
@@ -68,6 +69,7 @@ class TriggerState(msgspec.Struct, frozen=True, kw_only=True):
     heard: tuple[Int64, Int64] | UnsetType = UNSET
     reset_heard: tuple[Int64, Int64] | UnsetType = UNSET
     streaks: dict[str, tuple[Int64, Int64]] | UnsetType = UNSET
+    abandoned: Int64 | UnsetType = UNSET
 
     @property
     def baseline_labels(self) -> int:
@@ -126,6 +128,7 @@ def after_run(state: TriggerState, run: Baseline) -> TriggerState:
         pin=pin,
         disarmed=disarmed,
         streaks=UNSET,
+        abandoned=UNSET if request is None else state.abandoned,
     )
 
 
@@ -159,9 +162,15 @@ def _is_old(state: TriggerState, run: Baseline) -> bool:
 
 
 def reset(state: TriggerState) -> TriggerState:
-    """Return the state without an open run and without a hold. Labels and time count from the same run as before."""
+    """Return the state without an open run and without a hold. Labels and time count from the same run as before.
+
+    An open run goes on. The next one has another id, so it is a run of its own.
+    """
+    abandoned = state.abandoned if state.request is None else (state.abandoned or 0) + 1
     baseline = None if state.baseline is None else msgspec.structs.replace(state.baseline, released=True)
-    return msgspec.structs.replace(state, baseline=baseline, request=None, disarmed=(), asked_count=0, streaks=UNSET)
+    return msgspec.structs.replace(
+        state, baseline=baseline, request=None, disarmed=(), asked_count=0, streaks=UNSET, abandoned=abandoned
+    )
 
 
 def with_pin(state: TriggerState, event: str, t_us: int, matured_labels: int) -> TriggerState:
