@@ -56,7 +56,7 @@ test: $(STAMP)  ## the tests, in two processes, but for those that are long (TES
 	@$(PYTEST) -m "not long" $(TEST_ARGS)
 
 .PHONY: test-long
-test-long: $(STAMP)  ## the long tests: 200 killed workers, stores that fail, three whole demos, ten seconds to stop in every state
+test-long: $(STAMP)  ## the long tests: 200 killed workers, stores that fail, two whole demos, ten seconds to stop in every state
 	@$(PYTEST) -m long $(TEST_ARGS)
 
 .PHONY: test-fast

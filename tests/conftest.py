@@ -25,9 +25,8 @@ settings.register_profile("soak", max_examples=1_000, deadline=None, print_blob=
 FIRST = (
     "crash/test_kills.py",
     "integration/test_stopping.py",
-    "acceptance/test_on_call_page.py",
-    "acceptance/test_demo_free_run.py",
     "acceptance/test_demo.py",
+    "acceptance/test_demo_free_run.py",
     "acceptance/test_other_tasks.py",
     "crash/test_stores_that_fail.py",
     "crash/test_worker_kills.py",

@@ -1,4 +1,4 @@
-"""The demo on forty days: enough for version 1 and for 10,000 vectors served by it."""
+"""The demo on 75 days: its report, 10,000 of its vectors, and the page for persons on call, which goes on from it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,22 @@ import pytest
 
 from headrace.event_log.columns import ACCEPTED
 from headrace.event_log.event_log import EventLog
+from tests.support.console_page import difference, run, shown
 from tests.support.demo_run import run_demo
+from tests.support.on_call_scene import DAYS, on_call_scene
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
-DAYS = 40
-pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.long]
+PAGE = "docs/how-to/on-call.md"
+pytestmark = [
+    pytest.mark.acceptance,
+    pytest.mark.integration,
+    pytest.mark.slow,
+    pytest.mark.timeout(1_800),
+    pytest.mark.long,
+]
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +117,17 @@ def test_the_plain_loop_imports_nothing_of_what_it_checks() -> None:
     lines = Path(__file__).with_name("naive_flights.py").read_text().splitlines()
     imported = {line.split()[1].split(".")[0] for line in lines if line.startswith(("import ", "from "))}
     assert imported.isdisjoint({"headrace", "streams", "features", "trainers"})
+
+
+@pytest.fixture(scope="module")
+def environment(finished: Path) -> Iterator[dict[str, str]]:
+    """The environment of the commands on call, while the processes of the scene run. The tests before have read all."""
+    with on_call_scene(finished / "data") as found:
+        yield found
+
+
+def test_each_command_of_the_page_for_persons_on_call_prints_what_it_says(environment: dict[str, str]) -> None:
+    commands = list(shown(PAGE))
+    assert len(commands) > 15
+    wrong = [difference(each, run(each.command, environment)) for each in commands]
+    assert "".join(wrong) == ""
