@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from confluent_kafka import Consumer
+
 _TIMEOUT_S = 10.0
 _WAIT_S = 0.05
 
@@ -20,12 +22,15 @@ class Watermarks:
     """Asks Kafka for the first and last offsets of partitions."""
 
     def __init__(self, bootstrap_servers: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._servers, self._monotonic = bootstrap_servers, monotonic
+        self._consumer = self._connected()
+
+    def _connected(self) -> Consumer:
         from confluent_kafka import Consumer  # noqa: PLC0415 - keeps `import headrace.serving` light
 
-        self._monotonic = monotonic
-        self._consumer = Consumer(
+        return Consumer(
             {
-                "bootstrap.servers": bootstrap_servers,
+                "bootstrap.servers": self._servers,
                 "log_level": 2,  # connections come and go: what matters is raised or returned
                 "group.id": "headrace-watermarks",  # never joined: nothing is ever fetched
             }
@@ -34,16 +39,21 @@ class Watermarks:
     def offsets(self, topic: str, partition: int, timeout_s: float = _TIMEOUT_S) -> tuple[int, int]:
         """Return the oldest offset that exists, and the next one to be written. Raises KafkaException.
 
-        It waits for a partition that was made just now and has no leader yet.
+        It waits for a partition that was made just now and has no leader yet. A client that once heard that there is no
+        such partition does not ask again for minutes, so a new client is asked before this is believed.
         """
         from confluent_kafka import KafkaError, KafkaException, TopicPartition  # noqa: PLC0415
 
-        until_s = self._monotonic() + timeout_s
+        until_s, is_new = self._monotonic() + timeout_s, False
         while True:
             try:
                 return self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout_s)
             except KafkaException as error:
-                if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION or self._monotonic() >= until_s:
+                code = error.args[0].code()
+                if code in {KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC} and not is_new:  # noqa: SLF001
+                    self._consumer.close()
+                    self._consumer, is_new = self._connected(), True
+                elif code != KafkaError.NOT_LEADER_FOR_PARTITION or self._monotonic() >= until_s:
                     raise
             time.sleep(_WAIT_S)
 
