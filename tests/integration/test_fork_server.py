@@ -24,6 +24,7 @@ def test_a_fork_server_that_still_imports_its_libraries_ends_with_the_trainer() 
     with subprocess.Popen([sys.executable, "-c", POOL], stdout=subprocess.PIPE) as trainer:
         assert trainer.stdout is not None
         assert trainer.stdout.readline() == b"made\n"
+        until(lambda: fork_servers(trainer.pid) != [], 30)  # a process that was just made is not what it will be
         (server,) = fork_servers(trainer.pid)
         until(lambda: "numpy" in (server / "maps").read_text(), 60)  # the libraries come after the first module
         trainer.kill()

@@ -217,15 +217,15 @@ def test_a_request_that_was_answered_is_not_answered_again_after_a_restart(shop:
     assert [record.operator for record in after.records()] == [heard[2].request]
 
 
-def test_a_reset_ends_a_hold_and_an_open_run_and_the_run_keeps_its_name(shop: Shop) -> None:
+def test_after_a_reset_the_rules_ask_for_another_run_than_the_open_one(shop: Shop) -> None:
     triggers, sent = consumer(shop, model)
     triggers.tick(day(20))
     triggers.hear(wish(0, "reset"))
     triggers.tick(day(20) + MINUTE)
     assert [record.kind for record in sent.records()] == ["evaluated", "reset", "evaluated"]
     first, again = sent.requests()
-    assert first.request_id == again.request_id
-    triggers.run_ended(msgspec.structs.replace(ended(first.request_id, 20, 3_000), outcome="refused"))
+    assert first.request_id != again.request_id
+    triggers.run_ended(msgspec.structs.replace(ended(again.request_id, 20, 3_000), outcome="refused"))
     triggers.tick(day(21))
     assert sent.records()[-1].decision.rule == "cooldown"  # type: ignore[union-attr]
     triggers.hear(wish(1, "reset"))
