@@ -47,7 +47,7 @@ SOURCE = SourcePartition(0, bytes([7]) * 16)
 
 
 class Order(Event):
-    """What is predicted."""
+    """A request: the model predicts whether the order is returned."""
 
     order_id: int
     shop: str

@@ -49,7 +49,7 @@ CLASSES = ["quick", "usual", "slow"]
 
 
 class Parcel(Event):
-    """What is predicted."""
+    """A request: the models predict how long the parcel takes."""
 
     parcel_id: int
     depot: str

@@ -133,7 +133,7 @@ def test_the_one_number_of_a_prediction() -> None:
     ],
 )
 def test_the_bytes_of_a_prediction(prediction: Any, task: PredictionTask, rest: bytes) -> None:
-    """Those of a label that is true or false are what every release has written."""
+    """The bytes for a label that is true or false are the same as in every earlier release."""
     made = Prediction(**FIELDS, **logged_fields(prediction, task))
     assert encode(made) == SAME + rest
     assert '{"prediction_id":"a-1",…,' + rest.decode() in PAGE.splitlines()

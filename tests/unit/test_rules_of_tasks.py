@@ -65,7 +65,7 @@ def test_drift_of_several_classes_is_that_of_the_class_that_moves(moved: int) ->
 
 
 def test_a_column_among_several_has_a_higher_threshold() -> None:
-    """So that the chance of a false alarm is 1 % for all together."""
+    """The chance of a false alarm is 1 % for all columns together, so each of them has less."""
 
     def threshold(score: np.ndarray) -> float:
         found: float = RULE.measure(served(score))["resampled"]

@@ -7,7 +7,8 @@ import json
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from headrace.app.processes.scorer import CommandClock, Scorer, serve_in_lockstep
+from headrace.app.processes.scorer import Scorer, serve_in_lockstep
+from headrace.base.times import SettableClock
 from headrace.models.model_event_log import MemoryAcknowledgements, MemoryModelEventLog
 from headrace.serving.subscriber import LoadingPolicy, ModelSubscriber
 from tests.support.model_events import published
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def test_a_version_is_acknowledged_at_the_time_of_the_command_that_swaps_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    log, sent, clock = MemoryModelEventLog(), MemoryAcknowledgements(), CommandClock()
+    log, sent, clock = MemoryModelEventLog(), MemoryAcknowledgements(), SettableClock()
     log.append(published("first", 1, expects=None))
     subscriber = ModelSubscriber("delay", log, sent, LoadingPolicy([]), application="demo", clock=clock)
     commands = io.BytesIO(b'{"event": "first", "t_us": 1359244800000000}\n')

@@ -55,8 +55,8 @@ class TopicTail:
             places = [TopicPartition(topic, number) for topic in topics for number in self._partitions(topic)]
             for place in places:
                 low, high = self._watermarks.offsets(place.topic, place.partition)
-                place.offset = OFFSET_BEGINNING if from_beginning and low == 0 else low if from_beginning else high
-                self._starts[place.topic, place.partition] = low if from_beginning else high
+                start = self._starts[place.topic, place.partition] = low if from_beginning else high
+                place.offset = OFFSET_BEGINNING if from_beginning and low == 0 else start
             self._consumer.assign(places)
         except KafkaException as error:
             message = f"topics {list(topics)} at {bootstrap_servers} cannot be read: {error}"

@@ -83,7 +83,7 @@ def load(data: bytes, trusted: Sequence[str]) -> Any:
         raise ArtifactError(message) from error
     message = (
         f"the artifact holds types that this deployment does not trust: {', '.join(foreign)}; "
-        f"if you reviewed them, add this line to headrace.toml, above its first table, and start the process again: "
+        "if you reviewed them, add this line to headrace.toml, above its first table, and start the process again: "
         f"trusted_types = {json.dumps([*trusted, *foreign])}"
     )
     raise ArtifactError(message)

@@ -30,14 +30,19 @@ class PredictionTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         return tuple(map(str, self.classes or self.quantiles))
 
     @property
+    def is_classification(self) -> bool:
+        """Whether predictions are probabilities, of true or of the classes."""
+        return self.name in {"binary", "classes"}
+
+    @property
     def method(self) -> str:
         """The method of an estimator that predicts."""
-        return "predict_proba" if self.name in {"binary", "classes"} else "predict"
+        return "predict_proba" if self.is_classification else "predict"
 
     @property
     def relative_tolerance(self) -> float:
         """By how much equal predictions may differ in their last bits, as a part of them: 0 for probabilities."""
-        return 0.0 if self.method == "predict_proba" else 1e-12
+        return 0.0 if self.is_classification else 1e-12
 
     def shape(self, rows: int) -> tuple[int, ...]:
         """The shape of an array of so many predictions."""

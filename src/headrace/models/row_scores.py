@@ -62,7 +62,7 @@ def _score(estimator: Any, frame: pd.DataFrame, first: int, into: RowScores, tas
         return
     is_number = np.isfinite(found.reshape(size, -1)).all(axis=1)
     into.scores[first : first + size][is_number] = found[is_number]
-    what = "probability" if task.name in {"binary", "classes"} else "number"
+    what = "probability" if task.is_classification else "number"
     for row in np.flatnonzero(~is_number).tolist():
         into.errors[first + row] = _error(estimator, f"its score is {found[row]}, which is no {what}")
 

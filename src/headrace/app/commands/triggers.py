@@ -93,9 +93,9 @@ def replay(
         print_json(found)
     else:
         others = len(found["differences"])
-        unknown = f", {found['unknown']:,} not known: nothing was measured for the present rules" * bool(
-            found["unknown"]
-        )
+        unknown = ""
+        if found["unknown"]:
+            unknown = f", {found['unknown']:,} not known: nothing was measured for the present rules"
         typer.echo(f"{found['decisions']:,} decisions judged again, {others:,} with another verdict{unknown}")
         if others:
             print_rows(("decided_at", "then", "now"), found["differences"])

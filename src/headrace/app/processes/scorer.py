@@ -15,7 +15,7 @@ import structlog
 from headrace.app.local.address_watch import watch_addresses
 from headrace.app.processes.connections import addresses, artifact_places, client_options, signing
 from headrace.base.stopping import stop_signals
-from headrace.base.times import utc_datetime, wall_clock
+from headrace.base.times import SettableClock, utc_datetime, wall_clock
 from headrace.errors import FeaturesUnknownError, TransientError
 from headrace.models import artifact
 
@@ -32,24 +32,16 @@ logger = structlog.get_logger(__name__)
 _RETRY_S = 1.0
 
 
-class CommandClock:
-    """The time of the last command to a scorer in lockstep: its acknowledgements have the clock of the replay."""
-
-    def __init__(self) -> None:
-        self.now_us = 0
-
-    def __call__(self) -> int:
-        """Return the time, in microseconds since the epoch."""
-        return self.now_us
-
-
 @dataclass(frozen=True)
 class Scorer:
-    """An application that follows one model and predicts its request stream. ``clock`` is that of a lockstep."""
+    """An application that follows one model and predicts its request stream.
+
+    In lockstep its acknowledgements have the time of the last command, which is that of ``clock``.
+    """
 
     follower: RequestFollower
     subscriber: ModelSubscriber
-    clock: CommandClock
+    clock: SettableClock
 
 
 def make_scorer(
@@ -68,7 +60,7 @@ def make_scorer(
     if not lockstep:
         watch_addresses(settings)
     model = project.model(model_name)
-    clock = CommandClock()
+    clock = SettableClock()
     subscriber = _subscriber(settings, servers, model_name, application, clock if lockstep else wall_clock)
     features = FeatureClient.from_url(redis_url, settings.namespace, **client_options(settings))
     producer = EventProducer(servers)
@@ -128,7 +120,7 @@ def serve_in_lockstep(app: Scorer) -> None:
     _answer({"ready": True})
     for line in sys.stdin.buffer:
         command = decoder.decode(line)
-        app.clock.now_us = command.t_us
+        app.clock.now = utc_datetime(command.t_us)
         if command.event is not None:
             _answer(_swap(app.subscriber, command.event))
         else:

@@ -27,9 +27,9 @@ def last_decisions(
 ) -> dict[str, DecisionRecord]:
     """Return the last record of each of these models that has one.
 
-    Those of ``decided`` have one surely, so they are looked for in the whole topic; None: all of them are. The others
-    are looked for in the last day of the topic, which ends with its newest record: rules that are evaluated have a
-    record an hour. Raises BusUnavailableError.
+    The models in ``decided`` are known to have a record, so the whole topic is searched for them. If it is None, that
+    holds for all models. For the others only the last day of the topic is searched, which ends with its newest record:
+    rules that are evaluated have a record an hour. Raises BusUnavailableError.
     """
     from confluent_kafka import Consumer, KafkaException  # noqa: PLC0415
 

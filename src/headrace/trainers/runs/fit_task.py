@@ -87,7 +87,7 @@ def try_few_rows(task: FitTask) -> None:
     Another error says nothing about the whole fit, as a few rows may be too few for it: it is printed.
     """
     label = task.label.to_numpy()
-    if task.task.method == "predict_proba":
+    if task.task.is_classification:
         rows = np.sort(np.concatenate([np.flatnonzero(label == each)[:_TRIED_ROWS] for each in np.unique(label)]))
     else:
         rows = np.arange(min(2 * _TRIED_ROWS, len(label)))
@@ -111,7 +111,7 @@ def check_rows(task: FitTask) -> None:
     first = task.label.iloc[0]
     if (task.label == first).all():
         only = bool(first) if task.task.name == "binary" else first
-        kind = "class" if task.task.name in {"binary", "classes"} else "value"
+        kind = "class" if task.task.is_classification else "value"
         message = (
             f"the label has one {kind} only in the {len(task.label):,} rows to fit on: every label is {only}; "
             "look at the label's condition, its `within` and `missing`, and at excluded spans"

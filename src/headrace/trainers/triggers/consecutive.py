@@ -11,23 +11,27 @@ from msgspec import UNSET
 
 from headrace.errors import DefinitionError
 from headrace.trainers.triggers.evidence import DAY_US
-from headrace.trainers.triggers.trigger_rule import RuleInputs, RuleVerdict, TriggerRule, expect_rules
+from headrace.trainers.triggers.trigger_rule import (
+    RuleAroundAnother,
+    RuleInputs,
+    RuleVerdict,
+    TriggerRule,
+    expect_rules,
+)
 from headrace.trainers.triggers.trigger_specs import ConsecutiveSpec
 
 if TYPE_CHECKING:
-    from headrace.trainers.triggers.evidence import Evidence
     from headrace.trainers.triggers.trigger_state import TriggerState
 
 
 @dataclass(frozen=True)
-class ConsecutiveRule:
+class ConsecutiveRule(RuleAroundAnother):
     """Fires when ``rule`` has fired at each evaluation of ``days`` days of event time in a row, today included.
 
     A day without an evaluation ends the row: nothing is evaluated during a cooldown or another hold. Decisions and
     reports show the name of ``rule``.
     """
 
-    rule: TriggerRule
     days: int
 
     def __post_init__(self) -> None:
@@ -35,15 +39,6 @@ class ConsecutiveRule:
         days: object = self.days
         if not isinstance(days, int) or isinstance(days, bool) or days < 2:  # noqa: PLR2004 - one day is the rule itself
             raise DefinitionError(f"consecutive({self.name}, days={self.days!r}): give 2 or more whole days, such as 3")
-
-    @property
-    def name(self) -> str:
-        """The name of the rule inside."""
-        return self.rule.name
-
-    def measure(self, evidence: Evidence) -> RuleInputs:
-        """Return the numbers of the rule inside."""
-        return self.rule.measure(evidence)
 
     def judge(self, state: TriggerState, t_us: int, inputs: RuleInputs) -> list[RuleVerdict]:
         """Return the verdict of the rule inside, which fires on the last of the days."""
@@ -68,10 +63,6 @@ class ConsecutiveRule:
     def spec(self) -> ConsecutiveSpec:
         """The rule as data, with the rule inside."""
         return ConsecutiveSpec(days=self.days, of=self.rule.spec)
-
-    def labels(self) -> int | None:
-        """The volume of the rule inside."""
-        return self.rule.labels()
 
 
 def consecutive(rule: TriggerRule, days: int) -> ConsecutiveRule:

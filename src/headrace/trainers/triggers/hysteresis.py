@@ -11,19 +11,24 @@ import msgspec
 from headrace.errors import DefinitionError
 from headrace.trainers.triggers.consecutive import ConsecutiveRule
 from headrace.trainers.triggers.rules import AtLeastRule, PerformanceRule
-from headrace.trainers.triggers.trigger_rule import RuleInputs, RuleVerdict, TriggerRule, expect_rules
+from headrace.trainers.triggers.trigger_rule import (
+    RuleAroundAnother,
+    RuleInputs,
+    RuleVerdict,
+    TriggerRule,
+    expect_rules,
+)
 from headrace.trainers.triggers.trigger_specs import HysteresisSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from headrace.trainers.metrics.metric import Metric
-    from headrace.trainers.triggers.evidence import Evidence
     from headrace.trainers.triggers.trigger_state import TriggerState
 
 
 @dataclass(frozen=True)
-class HysteresisRule:
+class HysteresisRule(RuleAroundAnother):
     """Fires when ``rule`` fires, but not twice in a row.
 
     After a run was asked for, it fires again only once the rule's progress has been ``rearm`` or less. A run that
@@ -31,7 +36,6 @@ class HysteresisRule:
     nothing is measured and nothing is armed. Decisions and reports show the name of ``rule``.
     """
 
-    rule: TriggerRule
     rearm: float
 
     def __post_init__(self) -> None:
@@ -40,15 +44,6 @@ class HysteresisRule:
         if not isinstance(rearm, int | float) or not 0 <= rearm < 1:
             message = f"hysteresis({self.name}, rearm={self.rearm!r}): give a progress from 0 to below 1, such as 0.5"
             raise DefinitionError(message)
-
-    @property
-    def name(self) -> str:
-        """The name of the rule inside."""
-        return self.rule.name
-
-    def measure(self, evidence: Evidence) -> RuleInputs:
-        """Return the numbers of the rule inside."""
-        return self.rule.measure(evidence)
 
     def judge(self, state: TriggerState, t_us: int, inputs: RuleInputs) -> list[RuleVerdict]:
         """Return the verdict of the rule inside if it is armed, or else whether it is armed again."""
@@ -64,10 +59,6 @@ class HysteresisRule:
     def spec(self) -> HysteresisSpec:
         """The rule as data, with the rule inside."""
         return HysteresisSpec(rearm=self.rearm, of=self.rule.spec)
-
-    def labels(self) -> int | None:
-        """The volume of the rule inside."""
-        return self.rule.labels()
 
 
 def hysteresis(rule: TriggerRule, *, rearm: float = 0.5) -> HysteresisRule:
@@ -95,7 +86,7 @@ def _all(rule: TriggerRule) -> list[TriggerRule]:
     inside: Sequence[TriggerRule] = ()
     if isinstance(rule, AtLeastRule):
         inside = rule.rules
-    elif isinstance(rule, HysteresisRule | ConsecutiveRule):
+    elif isinstance(rule, RuleAroundAnother):
         inside = [rule.rule]
     return [rule, *(each for one in inside for each in _all(one))]
 

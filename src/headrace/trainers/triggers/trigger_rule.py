@@ -7,6 +7,7 @@ these and the state into a verdict. The decision record keeps the numbers, so ju
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -70,6 +71,26 @@ class TriggerRule(Protocol):
     def labels(self) -> int | None:
         """The label volume that the rule asks for, or None. It is the measure of how many new labels are enough."""
         ...
+
+
+@dataclass(frozen=True)
+class RuleAroundAnother:
+    """What a rule that changes the verdict of another one, its ``rule``, has of it: name, numbers and volume."""
+
+    rule: TriggerRule
+
+    @property
+    def name(self) -> str:
+        """The name of the rule inside."""
+        return self.rule.name
+
+    def measure(self, evidence: Evidence) -> RuleInputs:
+        """Return the numbers of the rule inside."""
+        return self.rule.measure(evidence)
+
+    def labels(self) -> int | None:
+        """The volume of the rule inside."""
+        return self.rule.labels()
 
 
 def expect_rules(where: str, name: str, rules: Sequence[object]) -> None:
