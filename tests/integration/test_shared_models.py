@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from headrace.app import operators
 from headrace.bus.control_topics import ControlTopics
 from headrace.bus.producer import EventProducer, ProducerRecord
 from headrace.bus.topics import FOR_EVER, TopicPlan, admin, ensure_topics, grow_topic, incarnations
 from headrace.trainers.process.owned_partitions import OwnedPartitions, partition_of
 from headrace.trainers.process.runner_loop import RunnerLoop
-from headrace.trainers.process.trainer import SHARES, make_topics
+from headrace.trainers.process.trainer import SHARES, RegistryPlace, Trainer, TrainerConfig, make_topics
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded
+from tests.support.orders_model import Shop, day, model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from confluent_kafka import Message
 
@@ -68,6 +71,28 @@ def test_the_topic_of_an_older_deployment_grows(services: Any, namespace: str) -
     until(lambda: incarnations(admin(servers), [topic])[topic].partitions == SHARES, 30)
     grow_topic(servers, topic, 2)
     assert incarnations(admin(servers), [topic])[topic].partitions == SHARES
+
+
+def test_a_model_that_comes_in_the_middle_of_a_tick_is_evaluated_after_its_decisions_were_read(
+    services: Any, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers, topics = services.bootstrap_servers, ControlTopics(namespace)
+    make_topics(servers, topics)
+    Shop(tmp_path)
+    place = RegistryPlace("sqlite:///none", tmp_path.as_uri())
+    config = TrainerConfig(servers, str(tmp_path / "log"), place, str(tmp_path), namespace=namespace)
+    trainer = Trainer(config, [model])
+    take_over = trainer._take_over
+
+    def assigned_just_after(heard: Any) -> None:
+        take_over(heard)
+        trainer.owned.assigned([0], 1)
+
+    monkeypatch.setattr(trainer, "_take_over", assigned_just_after)
+    trainer._tick(day(20))
+    assert operators.history(servers, topics, model.name) == []
+    trainer._tick(day(20) + 60_000_000)
+    assert [record.kind for record in operators.history(servers, topics, model.name)] == ["evaluated"]
 
 
 @pytest.mark.long

@@ -45,9 +45,10 @@ from headrace.trainers.runs.operator_requests import decode as decode_operator
 from headrace.trainers.runs.training_runner import RunOptions, TrainingRunner
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from headrace.trainers.definitions import Model
+    from headrace.trainers.runs.messages import DecisionRecord
 
 _STOP_S = 2.0
 
@@ -124,7 +125,7 @@ class Trainer:
             model_events,
             self._send,
             exclusions,
-            options=TriggerOptions(self.metrics.recorded, config.options.trusted, owns=self.owned.has),
+            options=TriggerOptions(self.metrics.recorded, config.options.trusted, owns=self._has),
         )
         self._runs = EndedRuns(TopicTail(servers, [topics.runs], from_beginning=True))
         self._told = self._passed_on = 0
@@ -134,6 +135,10 @@ class Trainer:
         self._busy = asyncio.Lock()
         self._registry: MlflowRegistry | None = None
         self._making_registry = threading.Lock()
+
+    def _has(self, model: str) -> bool:
+        """Return whether the model is this trainer's and its decisions were read. The group may give it at any time."""
+        return model in self._mine and self.owned.has(model)
 
     def _tick(self, t_us: int) -> None:
         self._now_us = t_us
@@ -163,14 +168,29 @@ class Trainer:
             runs = [run for run in self._runs.known() if run.model in new]
             decided = {run.model for run in runs} | {each.request.model for each in heard}
             records = last_decisions(servers, topic, new, decided)
-            for model in new:
-                self._triggers.forget(model)
-            self._triggers.restore(records.values(), runs)
-            for each in heard[: self._passed_on]:
-                if each.request.model in new:
-                    self._triggers.hear(each)
+            self._mine = mine
+            try:
+                self._continue(new, records.values(), runs, heard[: self._passed_on])
+            except BaseException:
+                self._mine = mine - new  # the next tick takes them over
+                raise
             logger.info("models taken over", models=sorted(new))
         self._mine = mine
+
+    def _continue(
+        self,
+        new: set[str],
+        records: Iterable[DecisionRecord],
+        runs: Sequence[RunEnded],
+        heard: Sequence[HeardRequest],
+    ) -> None:
+        """Tell the triggers of new models what was decided, ran and was asked before."""
+        for model in new:
+            self._triggers.forget(model)
+        self._triggers.restore(records, runs)
+        for each in heard:
+            if each.request.model in new:
+                self._triggers.hear(each)
 
     def _answer(self) -> None:
         """Answer operators now. Under an injected clock that has not ticked yet, the first tick answers them."""
