@@ -8,7 +8,7 @@ import re
 import threading
 import uuid
 from bisect import bisect_left
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from headrace import Gate, expected_cost
 from headrace.base.times import epoch_us, utc_datetime
 from headrace.bus.producer import EventProducer
 from headrace.event_log.columns import ACCEPTED
@@ -39,7 +40,14 @@ from headrace.trainers.runs.fitting import FitPool
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded
 from headrace.trainers.runs.training_runner import RunOptions, TrainingRunner
 from headrace.trainers.triggers.evidence import DAY_US
-from tests.acceptance.card_payments import CardPayments, Payment, Settlement, application, fit_on_shuffled_labels
+from tests.acceptance.card_payments import (
+    CardPayments,
+    Payment,
+    Settlement,
+    application,
+    fit_on_balanced_classes,
+    fit_on_shuffled_labels,
+)
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -55,6 +63,8 @@ CARDS = [f"card-{n}" for n in range(60)]
 BATCH_US = DAY_US // 4
 TRUSTED = ["numpy.dtype"]
 """What the imputer of the model holds."""
+COSTS = [[0, 5], [25, 2]]
+"""A good payment that is stopped costs 5, a fraud that nobody stops 25, and a new card 2."""
 TILES = {"1d": (DAY_US, DAY_US // 48), "7d": (7 * DAY_US, DAY_US // 8)}
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.long]
 
@@ -92,6 +102,7 @@ class Scene:
     payments: list[Payment]
     settlements: list[Settlement]
     sent: tuple[int, int] = (0, 0)
+    scores: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.paid_us = [epoch_us(payment.paid_at) for payment in self.payments]
@@ -131,6 +142,8 @@ class Scene:
             coming = self.payments[self.sent[0] : bisect_left(self.paid_us, now_us + BATCH_US)]
             answers = answerer.predict_many([msgspec.structs.asdict(p) for p in coming], as_of=utc_datetime(now_us))
             assert {answer.version for answer in answers} == {1}
+            values = [answer.value for answer in answers]
+            self.scores |= dict(zip([p.payment_id for p in coming], values, strict=True))
         self.send(SECOND)
         return len(self.payments) - bisect_left(self.paid_us, FIRST)
 
@@ -213,6 +226,9 @@ def test_version_1_is_published_and_a_challenger_that_learnt_nothing_is_refused(
     trainer = TrainingRunner(worse, scene.log, model_events, registry, pool, options=options)
     second = trainer.run(request(scene, "volume", SECOND))
     check_refused(second)
+    by_cost = replace(model, train=fit_on_balanced_classes, gate=Gate(expected_cost(COSTS), holdout="14d"))
+    trainer = TrainingRunner(by_cost, scene.log, model_events, registry, pool, options=options)
+    check_costs(scene, trainer.run(request(scene, "costs", SECOND)))
     after = state()
     assert (after.version, len(after.history), after.void) == (1, 1, ())
     assert registry.champion(model.name) == 1
@@ -244,6 +260,27 @@ def check_refused(finished: RunEnded) -> None:
     assert auc["champion"] > 0.6, auc
     assert "the lower bound is not above +0.0000" in report["reason"]
     assert finished.reason == report["reason"]
+
+
+def check_costs(scene: Scene, finished: RunEnded) -> None:
+    """The challenger ranks as well as the champion, and stops too many payments: its costs say so, its AUC does not."""
+    report, days = finished.gate, finished.holdout_days
+    assert report is not None
+    assert days is not None
+    assert (finished.outcome, report["metric"]) == ("refused", "expected_cost([[0, 5], [25, 2]])"), finished.reason
+    found, auc = report["metrics"][report["metric"]], report["metrics"]["auc"]
+    assert found["gain_high"] < 0, found
+    assert auc["gain_low"] < 0 < auc["gain_high"], auc
+    fraud = {settlement.payment_id: settlement.fraud for settlement in scene.settlements}
+    held = bisect_left(scene.paid_us, days[0] * DAY_US), bisect_left(scene.paid_us, days[1] * DAY_US)
+    costs = [cost_of(scene.scores[p.payment_id], fraud[p.payment_id]) for p in scene.payments[held[0] : held[1]]]
+    assert found["champion"] == pytest.approx(np.mean(costs))
+
+
+def cost_of(score: float, fraud: bool) -> int:
+    """What a payment costs by the cheaper decision."""
+    passes, stops = (1 - score) * COSTS[0][0] + score * COSTS[1][0], (1 - score) * COSTS[0][1] + score * COSTS[1][1]
+    return COSTS[fraud][stops < passes]
 
 
 def check_look_ups(scene: Scene, t_us: int) -> None:

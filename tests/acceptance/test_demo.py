@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 
+from headrace.app.local.lock import running
+from headrace.bus.producer import EventProducer
 from headrace.event_log.columns import ACCEPTED
 from headrace.event_log.event_log import EventLog
+from streams.flights import Scheduled, scheduled
 from tests.support.console_page import difference, run, shown
 from tests.support.demo_run import run_demo
-from tests.support.on_call_scene import DAYS, OnCallScene, on_call_scene
+from tests.support.on_call_scene import DAYS, OF_STREAM, OnCallScene, on_call_scene
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,3 +141,38 @@ def test_each_command_of_the_page_for_persons_on_call_prints_what_it_says(scene:
         if "runs cancel" in each.command:
             scene.release_fits()
     assert "".join(wrong) == ""
+
+
+def test_models_of_other_tasks_are_trained_and_served_by_the_same_processes(scene: OnCallScene) -> None:
+    names = ["delay_minutes", "delay_class", "delay_range"]
+    variables = {**OF_STREAM, "HEADRACE_PROJECT__TRAINERS": '["more_trainers"]'}
+    scene.processes["trainer"].stop()
+    scene.start("trainer", ("trainer",), "models taken over", **variables)
+    environment = {**scene.environment, **variables}
+    for name in names:
+        scene.start(name, ("score", name, "--application", "gate"), "application starts", **variables)
+
+    def live(name: str) -> list[int | None]:
+        rows = json.loads(run(f"headrace models live-at --model {name} --json", environment))
+        return [row["version"] for row in rows if row["where"] == "gate"]
+
+    until(lambda: all(live(name) == [1] for name in names), 240, scene.said)
+    newest = EventLog(scene.data / "events").read(scheduled.topic).sort("requested_at").tail(1).to_dicts()[0]
+    fields = {name: newest[name] for name in Scheduled.__struct_fields__}
+    asked = Scheduled(**{**fields, "flight_id": 999_999})
+    services = running(scene.data)
+    assert services is not None
+    producer = EventProducer(str(services.bootstrap_servers))
+    producer.send(scheduled, asked, timestamp=asked.requested_at)
+    producer.flush()
+
+    def answered() -> dict[str, Any]:
+        rows = json.loads(run("headrace predictions list --key 999999 --json", environment))
+        return {row["model"]: row for row in rows}
+
+    until(lambda: set(names) <= answered().keys(), 60)
+    found = answered()
+    assert {found[name]["version"] for name in names} == {1}
+    assert len(found["delay_class"]["values"]) == len(found["delay_range"]["values"]) == 3
+    assert sum(found["delay_class"]["values"]) == pytest.approx(1)
+    assert sorted(found["delay_range"]["values"]) == found["delay_range"]["values"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import uuid
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import Producer
 
 from headrace.errors import BusUnavailableError, DefinitionError
 from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_topic
@@ -22,7 +22,6 @@ from tests.support.model_events import published
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from headrace.bus.watermarks import Watermarks
 
 Other = tuple[ModelEventLog, "Callable[[ModelEventRecord], object]"]
 
@@ -147,29 +146,6 @@ def test_a_log_with_a_key_signs_its_events_and_leaves_others_out(signed_log: Oth
     ]
     ours.append(SECOND)
     assert fold(events(ours.read(), "delay")).live == SECOND
-
-
-class Starting:
-    """A consumer whose broker leads no partition yet."""
-
-    def __init__(self, code: int) -> None:
-        self.answers: list[Any] = [KafkaException(KafkaError(code)), KafkaException(KafkaError(code)), (0, 7)]
-
-    def offsets(self, *_: Any, **__: Any) -> tuple[int, int]:
-        answer = self.answers.pop(0)
-        if isinstance(answer, KafkaException):
-            raise answer
-        return answer  # type: ignore[no-any-return]
-
-
-@pytest.mark.parametrize("code", [KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE])
-def test_a_partition_without_a_leader_is_asked_again(code: int) -> None:
-    log = KafkaModelEventLog("127.0.0.1:1", MODELS)
-    log._watermarks = cast("Watermarks", Starting(code))
-    assert log._end() == 7
-    log._watermarks = cast("Watermarks", Starting(KafkaError.TOPIC_AUTHORIZATION_FAILED))
-    with pytest.raises(KafkaException):
-        log._end()
 
 
 def test_no_broker_is_a_transient_error_that_names_the_address() -> None:

@@ -96,7 +96,7 @@ def empty_after(seconds: float, store: OnlineStore) -> None:
 
 
 def test_a_shard_that_is_emptied_meanwhile_is_found_full_or_empty_and_never_half(store: OnlineStore) -> None:
-    keys = [b"k%d" % n for n in range(10_000)]
+    keys = [b"k%d" % n for n in range(4_000)]
     full = replace(FIRST, keys=keys, fields=keys)
     send(store, full)
     started = time.perf_counter()

@@ -117,6 +117,7 @@ def project(
     project.close()
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")  # Feast's imports warn
 def test_a_changed_view_is_planned_applied_once_and_served(
     project: Project, services: LocalServices, namespace: str

@@ -201,6 +201,7 @@ def test_services_run_again_in_a_folder_of_any_script_with_a_comma(
         produce(again.bootstrap_servers, "kept", b"hello")
 
 
+@pytest.mark.long
 def test_a_process_begins_again_when_its_servers_have_moved(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "headrace", "serve", "--port", "0", "--data-dir", str(tmp_path / "data")]
     with LocalServices(tmp_path / "data", bootstrap_servers="127.0.0.1:1") as services:
@@ -224,6 +225,7 @@ def test_a_process_begins_again_when_its_servers_have_moved(tmp_path: Path) -> N
         server.wait()
 
 
+@pytest.mark.long
 def test_up_prints_the_addresses_and_stops_at_ctrl_c(tmp_path: Path) -> None:
     up = subprocess.Popen(
         [sys.executable, "-m", "headrace", "up", "--json", "--data-dir", str(tmp_path)],

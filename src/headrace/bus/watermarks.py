@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer
 
 _TIMEOUT_S = 10.0
-_WAIT_S = 0.05
+_UNKNOWN_S = 5.0
+_WAIT_S = 0.1
 
 
 class Watermarks:
@@ -39,21 +40,24 @@ class Watermarks:
     def offsets(self, topic: str, partition: int, timeout_s: float = _TIMEOUT_S) -> tuple[int, int]:
         """Return the oldest offset that exists, and the next one to be written. Raises KafkaException.
 
-        It waits for a partition that was made just now and has no leader yet. A client that once heard that there is no
-        such partition does not ask again for minutes, so a new client is asked before this is believed.
+        It waits for a partition that was made just now and has no leader yet. A broker that has just started, or comes
+        back from a pause, may not know its partitions for a moment, and a client that once heard that there is no such
+        partition does not ask again for minutes. So new clients ask for 5 seconds before this is believed.
         """
         from confluent_kafka import KafkaError, KafkaException, TopicPartition  # noqa: PLC0415
 
-        until_s, is_new = self._monotonic() + timeout_s, False
+        unknown = {KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART}  # noqa: SLF001
+        no_leader = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
+        began_s = self._monotonic()
         while True:
             try:
                 return self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout_s)
             except KafkaException as error:
-                code = error.args[0].code()
-                if code in {KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC} and not is_new:  # noqa: SLF001
+                code, waited_s = error.args[0].code(), self._monotonic() - began_s
+                if code in unknown and waited_s < min(_UNKNOWN_S, timeout_s):
                     self._consumer.close()
-                    self._consumer, is_new = self._connected(), True
-                elif code != KafkaError.NOT_LEADER_FOR_PARTITION or self._monotonic() >= until_s:
+                    self._consumer = self._connected()
+                elif code not in no_leader or waited_s >= timeout_s:
                     raise
             time.sleep(_WAIT_S)
 

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from headrace.models.publication_signing import PublicationSigning
 
 _BATCH = 500
-_NEW_TOPIC_S = 5.0
 _NOT_YET = frozenset(
     {
         KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - librdkafka's names for them
@@ -117,7 +116,7 @@ class KafkaModelEventLog:
         with self._reading:
             consumer = self._assigned(start)
             try:
-                end = self._end()
+                end = self._watermarks.offsets(self._topic, 0, self._timeout_s)[1]
                 entries = (self._until(consumer, end) if end > start else []) or self._next(consumer, wait_s)
             except KafkaException as error:
                 self._position = None
@@ -150,17 +149,6 @@ class KafkaModelEventLog:
         if self._position != start:
             self._consumer.assign([TopicPartition(self._topic, 0, start)])
         return self._consumer
-
-    def _end(self) -> int:
-        """Return the high watermark. A new topic, or a broker that just started, has no leader for a moment."""
-        deadline = time.monotonic() + min(self._timeout_s, _NEW_TOPIC_S)
-        while True:
-            try:
-                return self._watermarks.offsets(self._topic, 0, self._timeout_s)[1]
-            except KafkaException as error:
-                if error.args[0].code() not in _NOT_YET or time.monotonic() >= deadline:
-                    raise
-            time.sleep(0.05)
 
     def _until(self, consumer: Consumer, end: int) -> list[ModelLogEntry]:
         """Return all entries below ``end``.
