@@ -19,9 +19,10 @@ def served(
 
 
 def test_psi_is_its_formula_and_nothing_for_equal_shares() -> None:
-    p, q = np.array([10.5, 30.5]) / 41, np.array([30.5, 10.5]) / 41
-    assert psi(np.array([10.0, 30.0]), np.array([30.0, 10.0])) == pytest.approx(((p - q) * np.log(p / q)).sum())
-    assert psi(np.array([10.0, 30.0]), np.array([10.0, 30.0])) == 0
+    p, q = np.array([0.26, 0.74]), np.array([0.74, 0.26])
+    assert psi(p, q) == pytest.approx(((p - q) * np.log(p / q)).sum())
+    assert psi(np.array([0.25, 0.75]), np.array([0.75, 0.25]), 0.5) == pytest.approx(2 * 0.25 * np.log(1.25 / 0.75))
+    assert psi(p, p) == 0
 
 
 def test_a_shift_of_all_days_is_found() -> None:
@@ -54,12 +55,26 @@ def test_the_reference_is_four_samples_long_or_there_is_no_answer(days: int, eno
     assert found.reference_days == days - 14
 
 
-def test_days_from_the_tick_on_and_gaps_in_the_sample_do_not_count() -> None:
+def test_days_from_the_tick_on_do_not_count() -> None:
     day, score = served(90)
     now = score_drift(day, score, until_day=80, sample_days=14)
     assert now == score_drift(day[day < 80], score[day < 80], until_day=80, sample_days=14)
-    gap = day != 85
-    assert score_drift(day[gap], score[gap], until_day=90, sample_days=14).psi is None
+
+
+@pytest.mark.parametrize(("closed", "sample_days", "reference_days"), [(0, 14, 76), (13, 14, 63), (14, 14, 62)])
+def test_a_sample_is_the_newest_days_with_rows(closed: int, sample_days: int, reference_days: int) -> None:
+    day, score = served(90)
+    opened = (day < 90 - closed - 1) | (day == 89)
+    found = score_drift(day[opened], score[opened], until_day=90, sample_days=14)
+    assert (found.sample_days, found.reference_days) == (sample_days, reference_days)
+    assert found.psi is not None
+
+
+def test_a_sample_does_not_reach_back_for_ever() -> None:
+    day, score = served(120)
+    opened = (day < 90) | (day == 119)
+    found = score_drift(day[opened], score[opened], until_day=120, sample_days=14)
+    assert (found.psi, found.sample_days, found.reference_days) == (None, 1, 90)
 
 
 def test_the_seed_decides_the_threshold() -> None:
@@ -168,7 +183,65 @@ def test_only_the_order_of_the_scores_counts(drawn: list[float], which: int) -> 
 def test_every_score_is_in_one_bin(reference: list[float]) -> None:
     bins = ScoreBins(np.array(reference))
     scores = np.array([*reference, -1.0, 0.3, 2.0])
-    counts = bins.histograms(np.zeros(len(scores), np.int64), scores)
-    assert counts.sum() == len(scores)
-    alone = [bins.histograms(np.zeros(1, np.int64), np.array([score])).argmax() for score in np.sort(scores)]
+    days, counts = bins.histograms(np.zeros(len(scores), np.int64), scores)
+    assert (days.tolist(), counts.sum()) == ([0], len(scores))
+    alone = [bins.histograms(np.zeros(1, np.int64), np.array([score]))[1].argmax() for score in np.sort(scores)]
     assert alone == sorted(alone)  # a larger score is in no lower bin
+
+
+# -- traffic: how many rows a day has is no drift --------------------------------------------------------------------
+
+WEEKEND = 0.6
+"""The scores of a weekend lie higher: a change of traffic on these days changes the mix of all rows."""
+
+
+def of_traffic(generator: np.random.Generator, rows: np.ndarray, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of days with so many rows each. Days differ anyway; the last 14 days are shifted."""
+    days = len(rows)
+    level = generator.normal(0, 0.4, days) + WEEKEND * (np.arange(days) % 7 > 4)
+    level[-14:] += shift
+    day = np.repeat(np.arange(days), rows)
+    return day, 1 / (1 + np.exp(-generator.normal(level[day], 1)))
+
+
+def weekends(rows: np.ndarray, few: int) -> np.ndarray:
+    return np.where((np.arange(len(rows)) % 7 > 4) & (np.arange(len(rows)) >= len(rows) - 14), few, rows)
+
+
+LEVEL = np.full(84, 300)
+LAST = np.arange(84) >= 84 - 14
+TRAFFIC = {
+    "unchanged": LEVEL,
+    "a hundredth at weekends": weekends(LEVEL, 3),
+    "closed at weekends": weekends(LEVEL, 0),
+    "tenfold since the sample began": np.where(LAST, 3_000, 300),
+    "tenfold in the newest days": np.where(np.arange(84) >= 80, 3_000, 300),
+    "a tenth since the sample began": np.where(LAST, 30, 300),
+    "a hundredth since the sample began": np.where(LAST, 3, 300),
+    "tenfold since a month": np.where(np.arange(84) >= 54, 3_000, 300),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", TRAFFIC.values(), ids=TRAFFIC)
+def test_traffic_that_changes_is_no_drift(rows: np.ndarray) -> None:
+    alarms = 0
+    for seed in range(60):
+        day, score = of_traffic(np.random.default_rng(seed), rows)
+        found = score_drift(day, score, until_day=84, sample_days=14, seed=seed, resamples=300)
+        assert (found.psi is None) is (found.threshold is None)
+        alarms += found.psi is not None and found.threshold is not None and found.psi > found.threshold
+    assert alarms <= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", TRAFFIC.values(), ids=TRAFFIC)
+def test_drift_is_found_whatever_the_traffic(rows: np.ndarray) -> None:
+    found = 0
+    for seed in range(20):
+        day, score = of_traffic(np.random.default_rng(seed), rows, shift=1.5)
+        measured = score_drift(day, score, until_day=84, sample_days=14, seed=seed, resamples=300)
+        assert measured.psi is not None
+        assert measured.threshold is not None
+        found += measured.psi > max(0.2, measured.threshold)
+    assert found >= 18

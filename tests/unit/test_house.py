@@ -54,7 +54,7 @@ NO_SPEC: dict[str, str] = {
     "features/kernel/field.py: records['clock']": "an array of numpy",
     "features/kernel/sketches.py: entries['value']": "an array of numpy",
     "app/model_versions.py: pin['topic']": "a description of a version, for the terminal",
-    "trainers/triggers/rules.py: inputs['value']": "the numbers of a decision",
+    "trainers/triggers/performance_rule.py: inputs['value']": "the numbers of a decision",
 }
 """Subscripts with a name that specs have too, each with what it reads instead."""
 

@@ -24,7 +24,7 @@ from headrace.trainers.process.trigger_consumer import TriggerConsumer
 from headrace.trainers.runs.fitting import InlineFits
 from headrace.trainers.runs.messages import DecisionRecord, decode
 from headrace.trainers.runs.reproduce import Reproducer
-from headrace.trainers.triggers.rules import PerformanceRule
+from headrace.trainers.triggers.performance_rule import PerformanceRule
 from tests.support.control_topics import DECISIONS
 from tests.support.orders_model import day
 from tests.support.parcels_model import CLASSES, GRADES, HOURS, PARTED, RANGES, Parcels, made

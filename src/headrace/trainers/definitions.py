@@ -24,9 +24,9 @@ from headrace.trainers.model_spec import LabelSpec, ModelSpec
 from headrace.trainers.train_function import EstimatorTraining, Run, TrainFunction, check_train, train_name
 from headrace.trainers.triggers.consecutive import consecutive
 from headrace.trainers.triggers.hysteresis import hysteresis, watched_metrics
+from headrace.trainers.triggers.rule_parts import expect_rules
 from headrace.trainers.triggers.rules import all_of, any_of, at_least, drift, performance, schedule, volume
 from headrace.trainers.triggers.trigger_policy import TriggerPolicy
-from headrace.trainers.triggers.trigger_rule import expect_rules
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,12 +11,12 @@ from msgspec import UNSET
 
 from headrace.errors import DefinitionError
 from headrace.trainers.triggers.evidence import DAY_US
+from headrace.trainers.triggers.rule_parts import expect_rules
 from headrace.trainers.triggers.trigger_rule import (
     RuleAroundAnother,
     RuleInputs,
     RuleVerdict,
     TriggerRule,
-    expect_rules,
 )
 from headrace.trainers.triggers.trigger_specs import ConsecutiveSpec
 

@@ -10,13 +10,14 @@ import msgspec
 
 from headrace.errors import DefinitionError
 from headrace.trainers.triggers.consecutive import ConsecutiveRule
-from headrace.trainers.triggers.rules import AtLeastRule, PerformanceRule
+from headrace.trainers.triggers.performance_rule import PerformanceRule
+from headrace.trainers.triggers.rule_parts import expect_rules
+from headrace.trainers.triggers.rules import AtLeastRule
 from headrace.trainers.triggers.trigger_rule import (
     RuleAroundAnother,
     RuleInputs,
     RuleVerdict,
     TriggerRule,
-    expect_rules,
 )
 from headrace.trainers.triggers.trigger_specs import HysteresisSpec
 

@@ -1,7 +1,9 @@
 """Drift of the model's own score: the PSI between a sample of days and the days before it.
 
-Rows of one day share values (all flights of an airport have the same ones), so the unit is the day. The threshold is
-the larger of the given PSI and the 99th percentile between resampled days of the reference, which have no drift.
+Rows of one day share values (all flights of an airport have the same ones), so the unit is the day: each day has the
+same weight, whatever its traffic, and each weekday counts in the reference as much as in the sample. So traffic that
+falls or rises, and closed days, are no drift. The threshold is the larger of the given PSI and the 99th percentile
+between resampled days of the reference, which have no drift, with as many rows as the sample's days have.
 
 The bins are made from the reference: deciles, a bin of its own for each value that many rows share, and the outermost
 1 % and 0.1 % on both sides. Without these a score that most rows share would hide all others, and a few rows that jump
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
     from headrace.trainers.metrics.block_rows import Floats
 
+    Counts = NDArray[np.int64]
+
 BINS = 10
 TAILS = (0.001, 0.01)
 ATOM_SHARE = 0.05
@@ -29,14 +33,19 @@ _ROWS_IN_BIN = 20  # of the reference; fewer rows say nothing of a rare score
 RESAMPLES = 1_000
 PERCENTILE = 99.0
 SAMPLES_IN_REFERENCE = 4
-_SMOOTHING = 0.5  # rows added to each bin: an empty bin is rare, not impossible
+LOOK_BACK = 2
+"""The days with rows of a sample are looked for in twice as many days, and at least in a week more."""
+_WEEK = 7
+_WHOLE_DAY = 20
+"""A day of n rows weighs n / (n + 20): hundreds of rows are one day whatever their number, three are nearly none."""
+_SMOOTHING = 0.5  # rows of the sample, added to each bin: an empty bin is rare, not impossible
 
 
 @dataclass(frozen=True)
 class DriftMeasurement:
-    """The measured PSI and the days that it rests on.
+    """The measured PSI and the days with rows that it rests on.
 
-    ``threshold`` is the resampled percentile. It and ``psi`` are None while the reference is too short.
+    ``threshold`` is the resampled percentile. It and ``psi`` are None while sample or reference are too short.
     """
 
     psi: float | None
@@ -56,25 +65,25 @@ def score_drift(
     resamples: int = RESAMPLES,
     percentile: float = PERCENTILE,
 ) -> DriftMeasurement:
-    """Compare the ``sample_days`` before ``until_day`` with all days before those.
+    """Compare the newest ``sample_days`` with rows before ``until_day`` with all days before those.
 
-    The rows are scores that one version has served, none of them of its training rows. ``day`` is an integer index, one
-    entry a row. The reference needs four times ``sample_days`` days with rows, and every day of the sample needs a row.
+    The rows are scores of one estimator, none of them of its training rows. ``day`` is an integer index, one entry a
+    row. The reference needs four times ``sample_days`` days with rows. The sample is looked for in twice its days, or
+    in a week more: a shop that is closed on Sundays has one.
     """
     days, scores = np.asarray(day, np.int64), np.asarray(score, np.float64)
-    in_sample = (days >= until_day - sample_days) & (days < until_day)
-    before = days < until_day - sample_days
-    reference_days, sampled = len(np.unique(days[before])), len(np.unique(days[in_sample]))
-    needed = SAMPLES_IN_REFERENCE * sample_days
-    if reference_days < needed or sampled < sample_days:
-        return DriftMeasurement(None, None, sampled, reference_days, needed)
+    served = np.unique(days[days < until_day])
+    oldest = until_day - max(LOOK_BACK * sample_days, sample_days + _WEEK)
+    sampled = served[served >= oldest][-sample_days:]
+    first = int(sampled[0]) if len(sampled) else until_day
+    reference_days, needed = int((served < first).sum()), SAMPLES_IN_REFERENCE * sample_days
+    if reference_days < needed or len(sampled) < sample_days:
+        return DriftMeasurement(None, None, len(sampled), reference_days, needed)
+    before, newest = days < first, (days >= first) & (days < until_day)
     bins = ScoreBins(scores[before])
-    reference = bins.histograms(days[before], scores[before])
-    sample = bins.histograms(days[in_sample], scores[in_sample])
-    found = float(psi(reference.sum(0), sample.sum(0)))
-    between = _between_days(reference, sample_days, seed, resamples)
-    threshold = float(np.percentile(between, percentile))
-    return DriftMeasurement(found, threshold, sampled, reference_days, needed)
+    both = _Days(*bins.histograms(days[before], scores[before]), *bins.histograms(days[newest], scores[newest]))
+    threshold = float(np.percentile(both.without_drift(seed, resamples), percentile))
+    return DriftMeasurement(both.psi(), threshold, len(sampled), reference_days, needed)
 
 
 def most_drift(day: ArrayLike, score: ArrayLike, asked: float, **options: Any) -> DriftMeasurement:
@@ -90,17 +99,14 @@ def most_drift(day: ArrayLike, score: ArrayLike, asked: float, **options: Any) -
     return max(found, key=lambda one: 0.0 if one.psi is None else one.psi / max(asked, one.threshold or 0.0))
 
 
-def psi(reference: Floats, sample: Floats) -> Floats:
-    """The population stability index between two counts, over the last axis: Σ (p - q)·ln(p / q)."""
-    p, q = _shares(reference), _shares(sample)
+def psi(reference: Floats, sample: Floats, added: float = 0.0) -> Floats:
+    """The population stability index between shares, over the last axis: Σ (p - q)·ln(p / q).
+
+    ``added`` is added to each share of both before.
+    """
+    p, q = ((shares + added) / (1 + added * shares.shape[-1]) for shares in (reference, sample))
     result: Floats = ((p - q) * np.log(p / q)).sum(axis=-1)
     return result
-
-
-def _shares(counts: Floats) -> Floats:
-    smoothed = counts + _SMOOTHING
-    shares: Floats = smoothed / smoothed.sum(axis=-1, keepdims=True)
-    return shares
 
 
 class ScoreBins:
@@ -117,13 +123,13 @@ class ScoreBins:
         # An atom's limit has two bins: the one below it, and its own.
         self._first_bin = np.concatenate([[0], np.cumsum(1 + np.isin(self._limits, self._atoms))])
 
-    def histograms(self, day: NDArray[np.int64], score: Floats) -> Floats:
-        """Count the rows by (day with rows, bin)."""
+    def histograms(self, day: NDArray[np.int64], score: Floats) -> tuple[NDArray[np.int64], Counts]:
+        """Return the days with rows, and the number of rows by (day, bin)."""
         days, index = np.unique(day, return_inverse=True)
         bins = int(self._first_bin[-1]) + 1
         own = self._first_bin[np.searchsorted(self._limits, score, "left")] + np.isin(score, self._atoms)
         cells = np.bincount(index * bins + own, minlength=len(days) * bins)
-        return cells.reshape(len(days), bins).astype(np.float64)
+        return days, cells.reshape(len(days), bins)
 
 
 def _quantiles(scores: Floats, levels: Sequence[float]) -> Floats:
@@ -132,10 +138,68 @@ def _quantiles(scores: Floats, levels: Sequence[float]) -> Floats:
     return found
 
 
-def _between_days(reference: Floats, sample_days: int, seed: int, resamples: int) -> Floats:
-    """The PSI between two resamples of the reference's own days, as long as the real two."""
-    generator = np.random.default_rng(seed)
-    chance = np.full(len(reference), 1 / len(reference))
-    samples = generator.multinomial(sample_days, chance, resamples) @ reference
-    references = generator.multinomial(len(reference), chance, resamples) @ reference
-    return psi(references, samples)
+class _Days:
+    """The days of a reference and of a sample, with the rows of each day by bin."""
+
+    def __init__(
+        self, reference_days: NDArray[np.int64], reference: Counts, sample_days: NDArray[np.int64], sample: Counts
+    ) -> None:
+        self._rows = sample.sum(axis=1)
+        weight = _weight(self._rows)
+        self._sample, self._weight = _shares(sample), weight / weight.sum()
+        alike = _alike(reference_days % _WEEK, _weight(reference.sum(axis=1)), sample_days % _WEEK, self._weight)
+        self._counts, self._reference_weight = reference[alike > 0], alike[alike > 0]
+        self._added = _SMOOTHING * float((self._weight**2 / self._rows).sum())
+
+    def psi(self) -> float:
+        """Return the PSI between reference and sample."""
+        return float(psi(self._reference_weight @ _shares(self._counts), self._weight @ self._sample, self._added))
+
+    def without_drift(self, seed: int, resamples: int) -> Floats:
+        """Return the PSI between two resamples of the reference's own days, as long as the real two.
+
+        Each day of the second one has no more rows than the sample's day in its place.
+        """
+        generator, days = np.random.default_rng(seed), len(self._counts)
+        drawn = self._counts[generator.integers(days, size=(resamples, len(self._rows)))]
+        samples = np.einsum("s,rsb->rb", self._weight, _shares(_thinned(generator, drawn, self._rows)))
+        often = generator.multinomial(days, np.full(days, 1 / days), resamples) * self._reference_weight
+        references = often @ _shares(self._counts) / often.sum(axis=1, keepdims=True)
+        found: Floats = psi(references, samples, self._added)
+        return found
+
+
+def _weight(rows: Counts) -> Floats:
+    """Return by how much days of so many rows count."""
+    found: Floats = rows / (rows + _WHOLE_DAY)
+    return found
+
+
+def _shares(counts: Counts) -> Floats:
+    found: Floats = counts / counts.sum(axis=-1, keepdims=True)
+    return found
+
+
+def _alike(weekday: Counts, weight: Floats, sample_weekday: Counts, sample_weight: Floats) -> Floats:
+    """Return the weights of the reference's days with which each weekday counts as much as in the sample.
+
+    With fewer than four days of one of these weekdays, the days count whatever weekday they are.
+    """
+    wanted, there = np.bincount(sample_weekday, sample_weight, _WEEK), np.bincount(weekday, weight, _WEEK)
+    if (np.bincount(weekday, minlength=_WEEK)[wanted > 0] < SAMPLES_IN_REFERENCE).any():
+        wanted, there = np.full(_WEEK, 1.0), np.full(_WEEK, float(weight.sum()))
+    found: Floats = weight * (wanted / np.where(there > 0, there, 1.0))[weekday]
+    return found
+
+
+def _thinned(generator: np.random.Generator, counts: Counts, rows: Counts) -> Counts:
+    """Draw ``rows`` of the rows of each day without putting them back, or all if there are fewer."""
+    left = counts.sum(axis=-1)
+    wanted = np.minimum(rows, left)
+    drawn = np.empty_like(counts)
+    for place in range(counts.shape[-1]):
+        here = counts[..., place]
+        left = left - here
+        drawn[..., place] = generator.hypergeometric(here, left, wanted)
+        wanted = wanted - drawn[..., place]
+    return drawn

@@ -6,18 +6,14 @@ these and the state into a verdict. The decision record keeps the numbers, so ju
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from headrace.bus.message import Int64
-from headrace.errors import DefinitionError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from headrace.trainers.triggers.evidence import Evidence
     from headrace.trainers.triggers.trigger_specs import TriggerSpec
     from headrace.trainers.triggers.trigger_state import TriggerState
@@ -91,12 +87,3 @@ class RuleAroundAnother:
     def labels(self) -> int | None:
         """The volume of the rule inside."""
         return self.rule.labels()
-
-
-def expect_rules(where: str, name: str, rules: Sequence[object]) -> None:
-    """Raise DefinitionError unless all of these are trigger rules."""
-    for rule in rules:
-        if isinstance(rule, type) or not (hasattr(rule, "measure") and hasattr(rule, "judge")):
-            shown = f"the function {rule.__name__}" if inspect.isroutine(rule) else repr(rule)
-            message = f"{where}: {name}={shown} is not a trigger rule; write one, such as volume(labels=20_000)"
-            raise DefinitionError(message)
