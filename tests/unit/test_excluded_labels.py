@@ -107,7 +107,7 @@ def test_a_day_that_two_exclusions_cover_together_is_not_one_of_the_holdout() ->
     )
     whole = [TimeSpan(from_us=day(30), to_us=day(31), reason="x")]
     halves = [TimeSpan(from_us=day(30 + at), to_us=day(30.5 + at), reason="x") for at in (0.5, 0)]
-    days = [split_holdout(model, data, day(40), excluded).days for excluded in (whole, halves)]
+    days = [split_holdout(model, data, day(40), excluded).span.days for excluded in (whole, halves)]
     assert days == [(day(24) // DAY_US, day(39) // DAY_US)] * 2
     apart = [halves[1], TimeSpan(from_us=day(30.6), to_us=day(31), reason="x")]
-    assert split_holdout(model, data, day(40), apart).days == (day(25) // DAY_US, day(39) // DAY_US)
+    assert split_holdout(model, data, day(40), apart).span.days == (day(25) // DAY_US, day(39) // DAY_US)

@@ -153,7 +153,7 @@ def test_a_run_leaves_out_what_is_excluded_and_its_manifest_lists_it(shop: Shop)
     assert finished.gate is not None
     assert (finished.outcome, finished.gate["days"], finished.gate["rows"]) == ("published", 14, 14 * A_DAY)
     assert finished.holdout_days == (day(34) // DAY_US, day(49) // DAY_US)  # a day more than without the sale
-    assert split_holdout(model, whole, T2).days == (day(35) // DAY_US, day(49) // DAY_US)
+    assert split_holdout(model, whole, T2).span.days == (day(35) // DAY_US, day(49) // DAY_US)
     assert finished.rows == len(whole) - 3 * A_DAY
     assert kept(shop, "first").excluded == []
     assert kept(shop, "clean").excluded == [BAD, holdout]

@@ -170,8 +170,9 @@ def test_floors_are_set_and_warned_of_below_the_usual() -> None:
     ("given", "said"),
     [
         ({"block": "5h"}, "block='5h'; give whole days, such as '1d', or a time that divides a day"),
-        ({"block": "7d"}, "holdout='14d' must be 14 or more whole blocks of 7d, and whole days"),
-        ({"block": "1h", "holdout": "36h"}, "holdout='36h' must be 14 or more whole blocks of 1h, and whole days"),
+        ({"block": "7d"}, "holdout='14d' must be 14 or more whole blocks of 7d, because blocks are resampled"),
+        ({"block": "1h", "holdout": "13h"}, "holdout='13h' must be 14 or more whole blocks of 1h, because blocks are"),
+        ({"block": "1h", "holdout": "930m"}, "holdout='930m' must be 14 or more whole blocks of 1h"),
         ({"floors": Floors(blocks=4)}, "floors: blocks=4 must be a whole number of 5 or more"),
         ({"serial_correlation": "none"}, "serial_correlation='none'; choose one of"),
     ],

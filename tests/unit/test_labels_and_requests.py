@@ -20,6 +20,7 @@ from headrace.trainers.data.examples import ExampleBuilder, Examples
 from headrace.trainers.data.model_log import ModelLog
 from headrace.trainers.runs import holdout
 from headrace.trainers.runs.holdout import Challenger, HoldoutSplit, judged_against
+from headrace.trainers.runs.holdout_span import HoldoutSpan
 from headrace.trainers.triggers.evidence import DAY_US
 from tests.support.control_topics import PREDICTIONS, VECTORS
 from tests.support.orders_model import Order, Return, day, model, orders, returns, vector, write
@@ -90,7 +91,9 @@ def test_the_gate_judges_a_champion_by_its_score_for_each_request(
     held = Examples(
         pd.DataFrame({"x": [0.0] * 3}), np.array([1, 0, 0]), np.array(["7"] * 3), requested // DAY_US, requested
     )
-    challenger = Challenger(HoldoutSplit(held, held, (0, 99_999)), np.array([0.2, 0.3, 0.4]), np.ones(3))
+    challenger = Challenger(
+        HoldoutSplit(held, held, HoldoutSpan.of_days(0, 99_999)), np.array([0.2, 0.3, 0.4]), np.ones(3)
+    )
     champion: Published = type("Champion", (), {"trained_to_us": 0})()
     judged: list[list[float]] = []
     monkeypatch.setattr(holdout, "judge", lambda _rows, theirs, *_, **__: judged.append(theirs.tolist()))
@@ -125,6 +128,7 @@ def test_the_spec_of_a_label_names_which_one_counts_only_if_it_is_not_the_first(
 def test_the_blocks_of_a_holdout_begin_with_it() -> None:
     requested = np.array([0, 1, 25, 71]) * 3_600_000_000 + 2 * DAY_US
     rows = Examples(pd.DataFrame({"x": [0.0] * 4}), np.zeros(4), np.array(["7"] * 4), requested // DAY_US, requested)
-    assert HoldoutSplit(rows, rows, (2, 5)).blocks.tolist() == [0, 0, 1, 2]
-    assert HoldoutSplit(rows, rows, (2, 5), 3_600_000_000).blocks.tolist() == [0, 1, 25, 71]
-    assert HoldoutSplit(rows, rows, (1, 8), 7 * DAY_US).blocks.tolist() == [0, 0, 0, 0]
+    span = HoldoutSpan.of_days(2, 5)
+    assert HoldoutSplit(rows, rows, span).blocks.tolist() == [0, 0, 1, 2]
+    assert HoldoutSplit(rows, rows, span, 3_600_000_000).blocks.tolist() == [0, 1, 25, 71]
+    assert HoldoutSplit(rows, rows, HoldoutSpan.of_days(1, 8), 7 * DAY_US).blocks.tolist() == [0, 0, 0, 0]

@@ -82,6 +82,43 @@ MESSAGES: dict[str, tuple[object, bytes, Callable[[bytes], object]]] = {
         ),
         lambda data: decode(data, RunEnded),
     ),
+    "run that looked at hours": (
+        RunEnded(
+            request_id="m-1",
+            model="m",
+            outcome="refused",
+            reason="no",
+            rule="first",
+            t_us=5,
+            matured_labels=7,
+            holdout_days=(0, 2),
+            holdout_us=(3_600_000_000, 90_000_000_000),
+        ),
+        (
+            b'{"request_id":"m-1","model":"m","outcome":"refused","reason":"no","rule":"first","t_us":5,'
+            b'"matured_labels":7,"version":null,"event_id":null,"gate":null,"rows":0,"holdout_days":[0,2],"seconds":{},'
+            b'"holdout_us":[3600000000,90000000000],"format":1}'
+        ),
+        lambda data: decode(data, RunEnded),
+    ),
+    "run that can be judged later": (
+        RunEnded(
+            request_id="m-1",
+            model="m",
+            outcome="postponed",
+            reason="no",
+            rule="first",
+            t_us=5,
+            matured_labels=7,
+            again_us=3_600_000_000,
+        ),
+        (
+            b'{"request_id":"m-1","model":"m","outcome":"postponed","reason":"no","rule":"first","t_us":5,'
+            b'"matured_labels":7,"version":null,"event_id":null,"gate":null,"rows":0,"holdout_days":null,"seconds":{},'
+            b'"again_us":3600000000,"format":1}'
+        ),
+        lambda data: decode(data, RunEnded),
+    ),
     "run that was cancelled": (
         RunEnded(
             request_id="m-1",

@@ -130,12 +130,15 @@ def test_evidence_that_is_missing_is_known_before_the_fit(live: Shop) -> None:
         ended = runner.run(request(f"on-{at}", day(at)))
         assert (ended.outcome, ended.gate, ended.holdout_days) == ("postponed", None, None)
         assert f"{days} of 14 days" in ended.reason
+        assert "; it can be judged from 2024-11-18 00:00 UTC on" in ended.reason
+        assert ended.again_us == day(45)
     assert fits == [0]
     assert runner.run(request("enough", day(45))).outcome == "published"
     assert fits == [2]
     after = runner.run(request("too-soon", day(46)))
     assert (after.outcome, fits) == ("postponed", [2])
     assert "0 of 14 days" in after.reason
+    assert after.again_us == day(60)
 
 
 def test_a_better_challenger_is_published(live: Shop) -> None:

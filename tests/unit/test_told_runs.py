@@ -39,3 +39,8 @@ def test_the_end_of_a_run_is_told_if_its_request_is_gone() -> None:
 def test_the_last_day_of_a_holdout_is_in_it() -> None:
     assert describe_run(ASKED, ended(holdout_days=(0, 14)))["holdout"] == {"from": "1970-01-01", "to": "1970-01-14"}
     assert describe_run(ASKED, ended())["holdout"] is None
+
+
+def test_a_holdout_of_hours_is_told_by_its_times() -> None:
+    found = describe_run(ASKED, ended(holdout_days=(0, 1), holdout_us=(3_600_000_000, 7_200_000_000)))
+    assert found["holdout"] == {"from": "1970-01-01T01:00:00Z", "to": "1970-01-01T02:00:00Z"}

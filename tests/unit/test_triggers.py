@@ -100,6 +100,35 @@ def test_a_postponed_first_run_is_asked_for_again_on_the_next_day() -> None:
     assert policy().evaluate(state, see(1, 21_000)).fired
 
 
+def test_a_postponed_run_that_says_when_it_can_be_judged_is_asked_for_again_then() -> None:
+    """Be it in an hour, or in eight days."""
+    soon = policy(schedule(every="1h"))
+    for again in (8.25, 16.0):
+        run = Baseline(
+            run="r2",
+            outcome="postponed",
+            t_us=T0 + 8 * DAY_US,
+            matured_labels=80_000,
+            again_us=T0 + int(again * DAY_US),
+        )
+        state = after_run(after("published"), run)
+        held = soon.evaluate(state, see((8 + again) / 2, 90_000))
+        assert held.rule == "postponed"
+        assert held.progress == pytest.approx(0.5)
+        day = "2013-02-23 06:00" if again == 8.25 else "2013-03-03 00:00"
+        assert held.reason == f"the run of 2013-02-23 was postponed: it can be judged from {day} UTC on"
+        assert soon.evaluate(state, see(again - 0.01, 90_000)).rule == "postponed"
+        assert soon.evaluate(state, see(again, 90_000)).fired
+
+
+def test_a_postponed_run_that_can_be_judged_soon_does_not_shorten_the_cooldown() -> None:
+    soon = policy(schedule(every="1h"))
+    run = Baseline(run="r2", outcome="postponed", t_us=T0 + 2 * DAY_US, matured_labels=60_000, again_us=T0 + 3 * DAY_US)
+    state = after_run(after("published"), run)
+    assert soon.evaluate(state, see(6.9, 90_000)).rule == "cooldown"
+    assert soon.evaluate(state, see(7, 90_000)).fired
+
+
 def test_a_run_that_a_person_cancelled_is_not_asked_for_again_at_once_and_the_hold_says_who_cancelled_it() -> None:
     words = "cancelled by ann: bad day"
     run = Baseline(run="r1", outcome="failed", t_us=T0, matured_labels=50_000, cancelled=words)

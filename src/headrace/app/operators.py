@@ -169,16 +169,23 @@ def describe_run(request: RetrainRequest | None, end: RunEnded | None) -> dict[s
         return line
     return line | {
         "rows": end.rows,
-        "holdout": None if end.holdout_days is None else _said_days(*end.holdout_days),
+        "holdout": _said_holdout(end),
         "gate": end.gate,
         "seconds": {name: round(seconds, 3) for name, seconds in end.seconds.items()},
         "event": end.event_id,
     }
 
 
-def _said_days(begin: int, end: int) -> dict[str, str]:
-    first, last = (f"{utc_datetime(day * _DAY_US):%Y-%m-%d}" for day in (begin, end - 1))
-    return {"from": first, "to": last}
+def _said_holdout(run: RunEnded) -> dict[str, str] | None:
+    """Return the first and the last day of a holdout, or its times if it is not of whole days."""
+    if run.holdout_us:
+        begin, end = map(said_time, run.holdout_us)
+        return {"from": begin, "to": end}
+    if run.holdout_days is None:
+        return None
+    first, last = run.holdout_days
+    begin, end = (f"{utc_datetime(day * _DAY_US):%Y-%m-%d}" for day in (first, last - 1))
+    return {"from": begin, "to": end}
 
 
 def wait_for_end(servers: str, topics: ControlTopics, run: str) -> RunEnded:

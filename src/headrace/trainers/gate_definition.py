@@ -39,7 +39,7 @@ _LEAST_BLOCKS = 5  # fewer have no serial correlation that could be measured
 
 @dataclass(frozen=True)
 class Gate:
-    """The rule that judges a challenger, on the newest ``holdout`` of matured days, by its gain in ``metric``.
+    """The rule that judges a challenger, on the newest ``holdout`` of matured rows, by its gain in ``metric``.
 
     ``metric`` is ``"auc"``, ``"logloss"``, or another of scikit-learn's names for a label that is true or false:
     ``"brier_score_loss"``, ``"accuracy_score"``, ``"f1_score"``; also ``"expected_calibration_error"``. For classes
@@ -52,9 +52,9 @@ class Gate:
     announced, and waits until a person promotes it.
 
     The rows of one ``block`` of time are resampled together: whole days, or a time that divides a day, such as
-    ``"1h"``. With ``serial_correlation="measured"`` the interval is widened as far as one block tells of the next, and
-    a holdout that is worth fewer than 6 independent blocks is not judged by. ``floors`` is the least evidence that is
-    judged by.
+    ``"1h"``. A holdout is a number of whole blocks. With ``serial_correlation="measured"`` the interval is widened as
+    far as one block tells of the next, and a holdout that is worth fewer than 6 independent blocks is not judged by.
+    ``floors`` is the least evidence that is judged by.
 
     ``alpha`` is the chance that a challenger passes that is no better: ``per`` look, or over all looks of a quarter or
     a year. Each look then gets a share as large as the part of the period since the look before.
@@ -69,7 +69,7 @@ class Gate:
     headrace.errors.DefinitionError: gate: holdout='7d' must be 14 or more whole days, because days are resampled
     >>> Gate("auc", alpha=0.05, per="year").spec.per
     'year'
-    >>> Gate("auc", holdout="2d", block="1h").spec.block
+    >>> Gate("auc", holdout="20h", block="1h").spec.block
     '1h'
     """
 
@@ -131,15 +131,12 @@ class Gate:
             )
             raise DefinitionError(message)
         least = self.floors.blocks
-        if holdout_us % DAY_US or holdout_us % block_us or holdout_us < least * block_us:
+        if holdout_us % block_us or holdout_us < least * block_us:
+            unit = "days" if block_us == DAY_US else "blocks"
             message = (
-                f"gate: holdout={self.holdout!r} must be {least} or more whole {self.blocks_named}, and whole days, "
-                "because blocks are resampled"
+                f"gate: holdout={self.holdout!r} must be {least} or more whole {self.blocks_named}, "
+                f"because {unit} are resampled"
             )
-            if block_us == DAY_US:
-                message = (
-                    f"gate: holdout={self.holdout!r} must be {least} or more whole days, because days are resampled"
-                )
             raise DefinitionError(message)
 
     @cached_property

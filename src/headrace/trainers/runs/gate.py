@@ -15,13 +15,12 @@ from msgspec import UNSET, UnsetType
 from headrace.models.prediction_task import BINARY
 from headrace.trainers.gate_definition import USUAL_ALPHA, Gate, GateRule
 from headrace.trainers.metrics.block_rows import BlockRows
-from headrace.trainers.metrics.intervals import DRAWS, Gain, Interval, gain_interval
+from headrace.trainers.metrics.intervals import DRAWS, Gain, gain_interval
 from headrace.trainers.metrics.named_metrics import metric_named
 from headrace.trainers.metrics.serial_correlation import LEAST_EFFECTIVE
+from headrace.trainers.runs.missing_evidence import NO_CHANCE, missing_evidence, not_defined
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import ArrayLike, NDArray
 
     from headrace.models.prediction_task import PredictionTask, TaskName
@@ -49,9 +48,6 @@ _CONSTANTS: dict[TaskName, str] = {
     "quantile": "quantiles",
 }
 """What the constants that the first version has to beat are called."""
-
-NO_CHANCE = "the gate has looked at these days before: no chance of a false pass is left"
-"""Why a look that may cost nothing is postponed."""
 
 GateVerdict = Literal["passed", "refused", "postponed"]
 
@@ -230,7 +226,8 @@ def judge_first(
     The bound is reported but does not decide, because there is no champion to protect (docs/adr/0005-first-version.md).
     """
     ours, metric, known = rows.scores(), _OF_FIRST[rows.task.name], _CONSTANTS[rows.task.name]
-    missing = missing_evidence(ours, gate or Gate("auc"), rows.counts())
+    gate = gate or Gate("auc")
+    missing = missing_evidence(ours, gate, rows.counts())
     compared: dict[str, MetricComparison] = {}
     decided = _Decided("postponed", missing)
     if not missing:
@@ -246,37 +243,8 @@ def judge_first(
         hardest = min(gains, key=lambda name: gains[name].interval.point)
         decided = _Decided("postponed", undefined) if undefined else _point_decides(compared[hardest], hardest)
     setting = _GateSetting(rule="first", metric=metric, margin=0.0, seed=seed, draws=draws)
-    return _report(rows, decided, compared, setting)
-
-
-def missing_evidence(scores: BlockRows, gate: Gate, classes: Mapping[str, int]) -> str:
-    """Return what a holdout lacks to be judged by, empty if it lacks nothing. The scores themselves do not count.
-
-    ``classes`` are the rows of each class, see :func:`class_counts`.
-    """
-    floors = gate.floors
-    found = [
-        (len(scores.blocks), floors.blocks, gate.blocks_named),
-        (len(scores.truth), floors.rows, "rows"),
-        *((rows, floors.of_class, _class_named(name)) for name, rows in sorted(classes.items(), reverse=True)),
-    ]
-    short = [f"{n:,} of {m:,} {name}" for n, m, name in found if n < m]
-    return f"not enough evidence in the holdout: {', '.join(short)}" if short else ""
-
-
-def not_defined(metric: str, found: Interval, alpha: float, draws: int = DRAWS) -> str:
-    """Return in how many resamples a metric is not defined, in words; an empty text if its bounds hold all the same.
-
-    They hold if the resamples that are not defined are fewer than those beyond the bound for ``alpha``.
-    """
-    if found.is_defined and found.undefined <= alpha * draws:
-        return ""
-    where = f"in {found.undefined:,} of {draws:,} resamples of the holdout" if np.isfinite(found.point) else "on it"
-    return f"not enough evidence in the holdout: {metric} is not defined {where}"
-
-
-def _class_named(name: str) -> str:
-    return name if name in {"positives", "negatives"} else f"rows of class {name!r}"
+    report = _report(rows, decided, compared, setting)
+    return report if gate.blocks_named == "days" else msgspec.structs.replace(report, blocks=len(ours.blocks))
 
 
 def _compared(gain: Gain) -> MetricComparison:

@@ -1,4 +1,4 @@
-"""Time-forward evidence for the gate: which days to fit on, which to judge by, and both models' scores on these."""
+"""Time-forward evidence for the gate: which rows to fit on, which to judge by, and both models' scores on these."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headrace.base.times import duration_us
-from headrace.trainers.data.exclusions import merged
 from headrace.trainers.data.label_values import prediction_array
 from headrace.trainers.metrics.block_rows import BlockRows
 from headrace.trainers.metrics.intervals import metric_interval
-from headrace.trainers.runs.gate import (
+from headrace.trainers.runs.gate import JudgedRows, KnownRates, class_counts, constant, judge, judge_first
+from headrace.trainers.runs.holdout_span import HoldoutSpan, holdout_span
+from headrace.trainers.runs.look_budget import cost_of
+from headrace.trainers.runs.missing_evidence import (
     NO_CHANCE,
-    JudgedRows,
-    KnownRates,
-    class_counts,
-    constant,
-    judge,
-    judge_first,
-    missing_evidence,
+    Lack,
+    earliest_us,
+    first_holdout_us,
+    missing_until,
+    next_us,
     not_defined,
+    said_minute,
 )
-from headrace.trainers.runs.look_budget import look_cost
 from headrace.trainers.triggers.evidence import DAY_US
 
 if TYPE_CHECKING:
@@ -37,26 +37,25 @@ if TYPE_CHECKING:
     from headrace.trainers.definitions import Model
     from headrace.trainers.runs.gate import GateReport
 
-_LAST_PERIOD_DAYS = 7
+_LAST_PERIOD_US = 7 * DAY_US
 
 
 @dataclass(frozen=True)
 class HoldoutSplit:
     """The examples to fit on and the examples to judge by.
 
-    The holdout is the whole days [first, last), counted since the epoch; every example to fit on was matured before
-    the first of them began.
+    The holdout has the requests of the ``span``; every example to fit on was matured before it began.
     """
 
     training: Examples
     holdout: Examples
-    days: tuple[int, int]
+    span: HoldoutSpan
     block_us: int = DAY_US
 
     @property
     def blocks(self) -> np.ndarray:
         """The block of each row of the holdout, counted from its beginning."""
-        blocks: np.ndarray = (self.holdout.requested_us - self.days[0] * DAY_US) // self.block_us
+        blocks: np.ndarray = (self.holdout.requested_us - self.span.from_us) // self.block_us
         return blocks
 
     @property
@@ -65,25 +64,12 @@ class HoldoutSplit:
         return not (len(self.training) and len(self.holdout))
 
 
-def holdout_days(model: Model, t_us: int, excluded: Sequence[TimeSpan] = ()) -> tuple[int, int]:
-    """Return the newest whole matured days, [first, last), as many as the model's gate asks for.
-
-    Days that are excluded as a whole do not count: the holdout begins earlier instead.
-    """
-    last = first = (t_us - model.label.spec.within_us) // DAY_US
-    wanted, bad = duration_us(model.gate.holdout) // DAY_US, merged(excluded)
-    while wanted:
-        first -= 1
-        wanted -= not any(low <= first * DAY_US and (first + 1) * DAY_US <= high for low, high in bad)
-    return int(first), int(last)
-
-
 def split_holdout(model: Model, data: Examples, t_us: int, excluded: Sequence[TimeSpan] = ()) -> HoldoutSplit:
-    """Split the examples at the days of the holdout."""
-    first, last = days = holdout_days(model, t_us, excluded)
-    holdout = (data.day >= first) & (data.day < last)
-    training = data.requested_us + model.label.spec.within_us <= first * DAY_US
-    return HoldoutSplit(data.take(training), data.take(holdout), days, duration_us(model.gate.block))
+    """Split the examples at the span of the holdout."""
+    span = holdout_span(model, t_us, excluded)
+    holdout = (data.requested_us >= span.from_us) & (data.requested_us < span.to_us)
+    training = data.requested_us + model.label.spec.within_us <= span.from_us
+    return HoldoutSplit(data.take(training), data.take(holdout), span, duration_us(model.gate.block))
 
 
 @dataclass(frozen=True)
@@ -109,8 +95,10 @@ class Challenger:
 
 def judged_first(challenger: Challenger, model: Model, seed: int) -> GateReport:
     """Judge the challenger for version 1 by the constants that it has to beat."""
-    training = challenger.split.training
-    newest = training.day >= challenger.split.days[0] - _LAST_PERIOD_DAYS
+    training, span = challenger.split.training, challenger.split.span
+    length_us = span.to_us - span.from_us
+    period_us = _LAST_PERIOD_US if length_us >= DAY_US else length_us
+    newest = training.requested_us >= span.from_us - period_us
     rate = constant(training.label, training.task)
     last_rate = constant(training.label[newest], training.task) if newest.any() else rate
     return judge_first(challenger.rows(), KnownRates(rate, last_rate), model.gate, seed=seed)
@@ -123,7 +111,7 @@ def judged_against(
     model: Model,
     seed: int,
     *,
-    earlier: Sequence[tuple[int, int]] = (),
+    earlier: Sequence[HoldoutSpan] = (),
 ) -> GateReport:
     """Judge the challenger by what the champion answered live: ``outcomes`` are the champion's, see ModelLog.outcomes.
 
@@ -131,8 +119,15 @@ def judged_against(
     """
     theirs = _answers(champion, outcomes, challenger.split.holdout)
     both = _answered(theirs)
-    cost = look_cost(model.gate, challenger.split.days[1], earlier)
+    cost = cost_of(model.gate, challenger.split.span, earlier)
     return judge(challenger.rows(both), theirs[both], model.gate, cost=cost, seed=seed)
+
+
+def no_rows(model: Model, split: HoldoutSplit, examples: Examples) -> Lack:
+    """Return what is said of a split of the ``examples`` that has no rows to fit on, or none to judge by."""
+    again_us = first_holdout_us(model, split.span, examples.requested_us)
+    when = f"; it can be judged from {said_minute(again_us)} on" if len(examples) else ""
+    return Lack(f"no rows to fit on, or none to judge by{when}", again_us)
 
 
 def lacking(
@@ -141,28 +136,34 @@ def lacking(
     champion: Published | None,
     outcomes: pl.DataFrame | None,
     *,
-    earlier: Sequence[tuple[int, int]] = (),
+    earlier: Sequence[HoldoutSpan] = (),
     seed: int = 0,
-) -> str:
-    """Return what the holdout lacks to judge any challenger by, empty if nothing. It is known before the fit.
+) -> Lack | None:
+    """Return what the holdout lacks to judge any challenger by, None if nothing. It is known before the fit.
 
     ``earlier`` are the holdouts of the looks before: a champion is not compared on days that leave no chance. The
     deciding metric is computed for the champion's answers. Raises DefinitionError if it is the user's own and raises.
     """
     held, gate = split.holdout, model.gate
     if champion is None or outcomes is None:
+        again_us = earliest_us(model, split.span, held.requested_us)
         nothing = BlockRows(split.blocks, held.label, np.zeros(len(held)))
-        return missing_evidence(nothing, gate, class_counts(held.label, held.task))
-    alpha = look_cost(gate, split.days[1], earlier).alpha
+        missing = missing_until(nothing, gate, class_counts(held.label, held.task), again_us)
+        return Lack(missing, again_us) if missing else None
+    alpha = cost_of(gate, split.span, earlier).alpha
     if alpha <= 0:
-        return NO_CHANCE
+        latest = HoldoutSpan(0, max(each.to_us for each in earlier))
+        again_us = next_us(model, latest)
+        return Lack(f"{NO_CHANCE}; it can be judged from {said_minute(again_us)} on", again_us)
     theirs = _answers(champion, outcomes, held)
     rows = _answered(theirs)
+    again_us = earliest_us(model, split.span, held.requested_us[rows])
     answered = BlockRows(split.blocks[rows], held.label[rows], theirs[rows], quantiles=held.task.quantiles)
-    missing = missing_evidence(answered, gate, class_counts(held.label[rows], held.task))
+    missing = missing_until(answered, gate, class_counts(held.label[rows], held.task), again_us)
     if missing and not rows.all():
         missing += f"; the live version has answered {rows.sum():,} of its {len(held):,} rows"
-    return missing or not_defined(gate.decides_by.name, metric_interval(answered, gate.decides_by, seed=seed), alpha)
+    missing = missing or not_defined(gate.decides_by.name, metric_interval(answered, gate.decides_by, seed=seed), alpha)
+    return Lack(missing, again_us) if missing else None
 
 
 def _answers(champion: Published, outcomes: pl.DataFrame, held: Examples) -> np.ndarray:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from headrace.trainers.gate_definition import Gate
+    from headrace.trainers.runs.holdout_span import HoldoutSpan
     from headrace.trainers.runs.messages import RunEnded
 
 DAYS_A_YEAR = 365
@@ -27,7 +28,7 @@ class LookCost:
     """The chance ``alpha`` that this look passes a challenger that is no better, ``days`` after the look before."""
 
     alpha: float
-    days: int
+    days: float
 
     @property
     def false_pass_a_year(self) -> float:
@@ -35,23 +36,28 @@ class LookCost:
         return float(1 - (1 - self.alpha) ** (DAYS_A_YEAR / self.days)) if self.days else self.alpha
 
 
-def look_cost(gate: Gate, last_day: int, earlier: Sequence[tuple[int, int]]) -> LookCost:
-    """Return the cost of a look at a holdout that ends before ``last_day``.
+def look_cost(gate: Gate, last_day: float, earlier: Sequence[tuple[float, float]]) -> LookCost:
+    """Return the cost of a look at a holdout that ends before ``last_day``, which may be a part of a day.
 
     ``earlier`` are the holdouts that were looked at, each as the days [first, last). Before there is one, the holdout's
     length counts as the time since it. If one of them ends as late or later, what these days may cost is spent.
     """
     before = [last for _, last in earlier]
-    days = max(last_day - max(before), 0) if before else duration_us(gate.holdout) // DAY_US
+    days = max(last_day - max(before), 0) if before else duration_us(gate.holdout) / DAY_US
     share = 1.0 if gate.per == "look" else min(days / _DAYS[gate.per], 1.0)
-    return LookCost(gate.alpha * share, int(days))
+    return LookCost(gate.alpha * share, days)
 
 
-def looks_before(ends: Iterable[RunEnded], model: str, request_id: str) -> list[tuple[int, int]]:
+def cost_of(gate: Gate, span: HoldoutSpan, earlier: Iterable[HoldoutSpan]) -> LookCost:
+    """Return the cost of a look at the holdout ``span``, after looks at the ``earlier`` ones: :func:`look_cost`."""
+    return look_cost(gate, span.to_us / DAY_US, [(each.from_us / DAY_US, each.to_us / DAY_US) for each in earlier])
+
+
+def looks_before(ends: Iterable[RunEnded], model: str, request_id: str) -> list[HoldoutSpan]:
     """Return the holdouts that the model's runs have looked at, one for each request but ``request_id`` itself.
 
     A request that was answered twice has looked once. The run's own look is not one before it: it is taken again, after
     an outage for example, and pays once.
     """
-    found = {end.request_id: end.holdout_days for end in ends if end.model == model and end.holdout_days is not None}
-    return [days for request, days in found.items() if request != request_id]
+    found = {end.request_id: end.holdout for end in ends if end.model == model}
+    return [span for request, span in found.items() if span is not None and request != request_id]

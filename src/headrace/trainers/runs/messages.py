@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 from headrace.base.times import Instant
 from headrace.bus import message
 from headrace.bus.message import Int64
+from headrace.trainers.runs.holdout_span import HoldoutSpan
 from headrace.trainers.runs.operator_requests import OperatorRequest
 from headrace.trainers.triggers.trigger_policy import Decision
 from headrace.trainers.triggers.trigger_state import Baseline, RunOutcome, TriggerState
@@ -57,7 +58,10 @@ class RetrainRequest(msgspec.Struct, frozen=True, kw_only=True):
 class RunEnded(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a run on the topic ``runs``.
 
-    ``holdout_days`` [from, to) are the days that the gate looked at, also if the run failed after it.
+    ``holdout_days`` [from, to) are the days that the gate looked at, also if the run failed after it. ``holdout_us``
+    [from, to) are the exact times, if these are not whole days.
+
+    ``again_us`` is there for a postponed run, if it is known from when on it can be judged.
 
     ``code`` is the identity of the code and the configuration with which a run failed. ``cancelled`` is set if it
     failed because a person has cancelled it: then ``reason`` says who and why.
@@ -78,7 +82,16 @@ class RunEnded(msgspec.Struct, frozen=True, kw_only=True):
     seconds: dict[str, float] = {}
     code: str | UnsetType = UNSET
     cancelled: bool | UnsetType = UNSET
+    holdout_us: tuple[Instant, Instant] | UnsetType = UNSET
+    again_us: Instant | UnsetType = UNSET
     format: int = FORMAT
+
+    @property
+    def holdout(self) -> HoldoutSpan | None:
+        """The times that the gate looked at; None if it did not look."""
+        if self.holdout_us is not UNSET:
+            return HoldoutSpan(*self.holdout_us)
+        return None if self.holdout_days is None else HoldoutSpan.of_days(*self.holdout_days)
 
     @property
     def baseline(self) -> Baseline:
@@ -91,6 +104,7 @@ class RunEnded(msgspec.Struct, frozen=True, kw_only=True):
             matured_labels=self.matured_labels,
             code=self.code if self.outcome == "failed" and not is_cancelled else UNSET,
             cancelled=self.reason if is_cancelled else UNSET,
+            again_us=self.again_us if self.outcome == "postponed" else UNSET,
         )
 
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 import structlog
+from msgspec import UNSET
 
 from headrace.base.failpoints import failpoint
 from headrace.base.redaction import without_secrets
+from headrace.base.times import duration_us
 from headrace.errors import UnavailableError
 from headrace.models.model_events import Published
 from headrace.models.registry import FailedRun, Registration, Registry, RunRecord
@@ -19,12 +21,13 @@ from headrace.trainers.data.exclusions import Exclusions, MemoryExclusions, excl
 from headrace.trainers.runs.fit_task import FitTask, describe_run
 from headrace.trainers.runs.holdout import (
     Challenger,
-    holdout_days,
     judged_against,
     judged_first,
     lacking,
+    no_rows,
     split_holdout,
 )
+from headrace.trainers.runs.holdout_span import HoldoutSpan, holdout_span
 from headrace.trainers.runs.look_budget import looks_before
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded
 from headrace.trainers.runs.provenance import (
@@ -39,6 +42,7 @@ from headrace.trainers.runs.provenance import (
 from headrace.trainers.runs.recorded_verdict import RecordedVerdict, recorded_verdict
 from headrace.trainers.runs.run_under_way import RunUnderWay, StepTimer
 from headrace.trainers.runs.version_publisher import Judged, PublicationEnd, VersionPublisher, held_by
+from headrace.trainers.triggers.evidence import DAY_US
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -55,6 +59,7 @@ if TYPE_CHECKING:
     from headrace.trainers.runs.fit_task import FitResult
     from headrace.trainers.runs.fitting import Fits
     from headrace.trainers.runs.gate import GateReport
+    from headrace.trainers.runs.missing_evidence import Lack
     from headrace.trainers.runs.run_logs import RunLogs
     from headrace.trainers.triggers.trigger_state import RunOutcome
 
@@ -121,7 +126,7 @@ class TrainingRunner:
         run, self._fitted = self._fitted, None
         if run is None or not run.reports or ended.holdout_days is not None:
             return ended
-        return msgspec.structs.replace(ended, holdout_days=run.split.days)  # it looked, whatever it failed of then
+        return msgspec.structs.replace(ended, **run.split.span.fields())  # it looked, whatever it failed of then
 
     def _end_of(self, request: RetrainRequest, timer: StepTimer) -> RunEnded:
         published = self._publisher.state().request(request.request_id)
@@ -167,9 +172,10 @@ class TrainingRunner:
             return self._ended(request, timer, "postponed", held)
         run = self._fitted or self._build(request, timer, state)
         failpoint("after-training-set")
-        lacks = self._lacks(run, state) if run.fitted is None else ""
-        if lacks:  # a fit would be for nothing
-            return self._ended(request, timer, "postponed", lacks, rows=len(run.examples))
+        lack = self._lack(run, state) if run.fitted is None else None
+        if lack is not None:  # a fit would be for nothing
+            too_early = self._ended(request, timer, "postponed", lack.reason, rows=len(run.examples))
+            return msgspec.structs.replace(too_early, again_us=lack.again_us)
         fitted = self._fit(run)
         self._fitted = run
         failpoint("after-fit")
@@ -200,18 +206,18 @@ class TrainingRunner:
         split = split_holdout(self._model, examples, request.t_us, excluded)
         return RunUnderWay(request, timer, inputs, snapshot, examples, split)
 
-    def _lacks(self, run: RunUnderWay, state: ModelState) -> str:
-        """Return why no challenger could be judged now, in words; an empty text if one could."""
+    def _lack(self, run: RunUnderWay, state: ModelState) -> Lack | None:
+        """Return why no challenger could be judged now, and from when on it may be; None if one could."""
         if run.split.empty:
-            return "no rows to fit on, or none to judge by"
+            return no_rows(self._model, run.split, run.examples)
         champion = self._champion(state)
         outcomes = None if champion is None else self._outcomes(run, champion)
         return lacking(self._model, run.split, champion, outcomes, earlier=self._looks(run), seed=self._seed)
 
-    def _looks(self, run: RunUnderWay) -> list[tuple[int, int]]:
+    def _looks(self, run: RunUnderWay) -> list[HoldoutSpan]:
         """The holdouts that were looked at so far: those of other runs, and one for each champion of this run."""
         others = looks_before(self._ends(), self._model.name, run.request.request_id)
-        return [*others, *[run.split.days] * len(run.reports)]
+        return [*others, *[run.split.span] * len(run.reports)]
 
     def _fit(self, run: RunUnderWay) -> FitResult:
         """Fit the challenger on the older rows and score the holdout with it."""
@@ -229,10 +235,10 @@ class TrainingRunner:
         return run.reports[version]
 
     def _judge(self, run: RunUnderWay, champion: Published | None, fitted: FitResult) -> GateReport:
-        earlier, day = self._looks(run), run.split.holdout.day
-        looks = np.ones(len(day), np.int64)
-        for first, last in earlier:
-            looks += (first <= day) & (day < last)
+        earlier, at_us = self._looks(run), run.split.holdout.requested_us
+        looks = np.ones(len(at_us), np.int64)
+        for from_us, to_us in earlier:
+            looks += (from_us <= at_us) & (at_us < to_us)
         challenger = Challenger(run.split, fitted.scores, looks)
         with run.timer.step("gate"):
             if champion is None:
@@ -331,22 +337,22 @@ class TrainingRunner:
     ) -> RunEnded:
         """The end of a run that came as far as the gate."""
         ended = self._ended(run.request, run.timer, outcome, reason, event=event, rows=len(run.examples))
-        return msgspec.structs.replace(ended, gate=msgspec.to_builtins(report), holdout_days=run.split.days)
+        return msgspec.structs.replace(ended, gate=msgspec.to_builtins(report), **run.split.span.fields())
 
     def _recorded(self, request: RetrainRequest, timer: StepTimer, found: RecordedVerdict) -> RunEnded:
         """The end of a run whose verdict is in the registry: its trainer died before it said so."""
         report, manifest = found.report, found.manifest
         ended = self._ended(request, timer, found.outcome, report.reason, rows=manifest.rows)
-        days = holdout_days(self._model, request.t_us, manifest.excluded)
-        return msgspec.structs.replace(ended, gate=msgspec.to_builtins(report), holdout_days=days)
+        span = holdout_span(self._model, request.t_us, manifest.excluded)
+        return msgspec.structs.replace(ended, gate=msgspec.to_builtins(report), **span.fields())
 
     def _published_before(self, request: RetrainRequest, timer: StepTimer, event: ModelEvent) -> RunEnded:
         """The end of a run whose version is published: its trainer died before it said so."""
         excluded = excluded_spans(self._exclusions.in_force().values(), self._model.name)
-        days = holdout_days(self._model, request.t_us, excluded)
+        span = holdout_span(self._model, request.t_us, excluded)
         ended = self._ended(request, timer, "published", "published before", event=event)
         gate = event.data.gate if isinstance(event.data, Published) else None
-        return msgspec.structs.replace(ended, gate=gate, holdout_days=days)
+        return msgspec.structs.replace(ended, gate=gate, **span.fields())
 
     def _ended(
         self,
@@ -358,6 +364,8 @@ class TrainingRunner:
         event: ModelEvent | None = None,
         rows: int = 0,
     ) -> RunEnded:
+        block_us = duration_us(self._model.gate.block)
+        waits = outcome == "postponed" and block_us < DAY_US  # else it is asked for again on the next day
         return RunEnded(
             request_id=request.request_id,
             model=self._model.name,
@@ -370,4 +378,5 @@ class TrainingRunner:
             event_id=None if event is None else event.id,
             rows=rows,
             seconds=timer.seconds,
+            again_us=request.t_us + block_us if waits else UNSET,
         )

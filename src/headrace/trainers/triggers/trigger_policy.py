@@ -166,15 +166,27 @@ class TriggerPolicy:
             since = f"{utc_datetime(baseline.cooldown_from_us):%Y-%m-%d}"
             reason = f"cooldown: {waited / DAY_US:.1f} of {self.cooldown_us / DAY_US:.1f} days since the run of {since}"
             return _held("cooldown", reason, waited / self.cooldown_us)
-        if baseline.judged_us is not UNSET and t_us // DAY_US == baseline.t_us // DAY_US:
-            reason = f"the run of {day} was postponed: it is asked for again on the next day"
-            return _held("postponed", reason, t_us % DAY_US / DAY_US)
+        if baseline.judged_us is not UNSET and (waits := _postponed(baseline, t_us)) is not None:
+            return waits
         new, need = inputs["matured_labels"] - baseline.matured_labels, self.enough_labels // _SHARE_AFTER_REFUSAL
         if baseline.outcome != "published" and new < need:
             ended = baseline.outcome if baseline.cancelled is UNSET else baseline.cancelled
             reason = f"the run of {day} was {ended}: {new:,} of {need:,} matured labels before asking again"
             return _held("after_refusal", reason, new / need)
         return None
+
+
+def _postponed(baseline: Baseline, t_us: int) -> RuleVerdict | None:
+    """Hold after a postponed run until it can be judged, or until the next day if that is not known."""
+    words = f"the run of {utc_datetime(baseline.t_us):%Y-%m-%d} was postponed"
+    if baseline.again_us is UNSET:
+        is_today = t_us // DAY_US == baseline.t_us // DAY_US
+        reason = f"{words}: it is asked for again on the next day"
+        return _held("postponed", reason, t_us % DAY_US / DAY_US) if is_today else None
+    if t_us >= baseline.again_us:
+        return None
+    reason = f"{words}: it can be judged from {utc_datetime(baseline.again_us):%Y-%m-%d %H:%M} UTC on"
+    return _held("postponed", reason, (t_us - baseline.t_us) / max(baseline.again_us - baseline.t_us, 1))
 
 
 def _wished(state: TriggerState, words: str, *, lift_pin: bool) -> RuleVerdict:

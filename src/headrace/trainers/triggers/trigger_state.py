@@ -22,6 +22,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     ``judged_us`` is set after a postponed run: the time of the run before it, or 0 if there was none. The cooldown
     counts from there. ``code`` is the identity of the code and the configuration with which a run failed. ``released``
     is set by a person: then the run holds no rule up. ``cancelled`` says who has cancelled the run, and why.
+    ``again_us`` is the event time from which a postponed run can be judged; if it is not known, that is the next day.
     """
 
     run: str
@@ -32,6 +33,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     code: str | UnsetType = UNSET
     released: bool | UnsetType = UNSET
     cancelled: str | UnsetType = UNSET
+    again_us: Instant | UnsetType = UNSET
 
     @property
     def cooldown_from_us(self) -> int:
