@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from confluent_kafka import Producer
 
-from headrace.bus.topics import admin, retained_offsets
+from headrace.bus.kafka_clients import admin
+from headrace.bus.topics import retained_offsets
 from headrace.streams.worker import make_topics
 
 from .definitions import payments

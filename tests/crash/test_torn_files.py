@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import Producer, TopicPartition
 
+from headrace.bus.kafka_clients import admin
 from headrace.bus.source_partition import SourcePartition
 from headrace.bus.stream import Stream
-from headrace.bus.topics import TopicPlan, admin, ensure_topics, incarnations
+from headrace.bus.topics import TopicPlan, ensure_topics, incarnations
 from headrace.event_log.damage import find_damage
 from headrace.event_log.event_log import EventLog
 from headrace.event_log.log_writer import LogWriter

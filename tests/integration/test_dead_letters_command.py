@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from headrace.app.cli import build
 from headrace.app.project.project import load_project
 from headrace.app.project.settings_sources import load_settings
-from headrace.bus.topics import TopicPlan, admin, dead_letter_topic, ensure_topics, retained_offsets
+from headrace.bus.kafka_clients import admin
+from headrace.bus.topics import TopicPlan, dead_letter_topic, ensure_topics, retained_offsets
 from headrace.errors import FencedError, SettingsError, TerminalError
 from headrace.event_log.event_log import EventLog
 from headrace.features.online.redis.redis_store import RedisOnlineStore

@@ -19,8 +19,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.base.background_tasks import BackgroundTask, BackgroundTasks
+from headrace.bus.kafka_clients import admin
 from headrace.bus.process_status import ProcessStatus, serve_status
-from headrace.bus.topics import admin, incarnations
+from headrace.bus.topics import incarnations
 from headrace.bus.unreadable_records import KafkaPlace, UnreadableRecords
 from headrace.bus.worker_report import PartitionReport, StoppedReport, ViewReport, WorkerReport
 from headrace.errors import CodecError, SettingsError

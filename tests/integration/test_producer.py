@@ -11,8 +11,9 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from structlog.testing import capture_logs
 
+from headrace.bus.kafka_clients import admin
 from headrace.bus.producer import EventProducer
-from headrace.bus.topics import TopicPlan, admin, ensure_topics, stamped_by_producers, stream_config
+from headrace.bus.topics import TopicPlan, ensure_topics, stamped_by_producers, stream_config
 from headrace.errors import BusUnavailableError, RefusedError
 from headrace.streams.worker import make_topics, warn_of_producers_stamps
 from tests.support.crash.definitions import payments

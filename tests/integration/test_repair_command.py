@@ -10,7 +10,8 @@ from confluent_kafka import Producer, TopicPartition
 from typer.testing import CliRunner
 
 from headrace.app.cli import build
-from headrace.bus.topics import TopicPlan, admin, ensure_topics, incarnations
+from headrace.bus.kafka_clients import admin
+from headrace.bus.topics import TopicPlan, ensure_topics, incarnations
 from headrace.errors import SettingsError
 from headrace.event_log.event_log import EventLog
 from tests.support.waiting import eventually

@@ -15,8 +15,9 @@ import pytest
 
 from headrace.app import operators
 from headrace.bus.control_topics import ControlTopics
+from headrace.bus.kafka_clients import admin
 from headrace.bus.producer import EventProducer, ProducerRecord
-from headrace.bus.topics import FOR_EVER, TopicPlan, admin, ensure_topics, grow_topic, incarnations
+from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics, grow_topic, incarnations
 from headrace.trainers.process.owned_partitions import OwnedPartitions, partition_of
 from headrace.trainers.process.runner_loop import RunnerLoop
 from headrace.trainers.process.trainer import SHARES, RegistryPlace, Trainer, TrainerConfig, make_topics

@@ -17,7 +17,7 @@ from confluent_kafka import Producer
 from redis import Redis
 
 from headrace.app.local.services import LocalServices
-from headrace.bus.topics import admin
+from headrace.bus.kafka_clients import admin
 from headrace.event_log.event_log import EventLog
 from headrace.features.online.cursor import is_live
 from headrace.features.online.redis.redis_store import RedisOnlineStore

@@ -14,8 +14,9 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 
 from headrace.bus.consumer import BatchConsumer
+from headrace.bus.kafka_clients import admin
 from headrace.bus.source_partition import SourcePartition
-from headrace.bus.topics import TopicPlan, admin, dead_letter_topic, ensure_topics, incarnations
+from headrace.bus.topics import TopicPlan, dead_letter_topic, ensure_topics, incarnations
 from headrace.bus.worker_report import WorkerReport
 from headrace.errors import BusUnavailableError, FencedError
 from headrace.event_log.event_log import EventLog

@@ -11,9 +11,10 @@ import pytest
 
 import headrace
 from headrace.bus.control_topics import ControlTopics
+from headrace.bus.kafka_clients import admin
 from headrace.bus.producer import EventProducer
 from headrace.bus.tail import TopicTail
-from headrace.bus.topics import FOR_EVER, TopicPlan, admin, ensure_topics
+from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics
 from headrace.bus.unreadable_records import readable
 from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_topic
 from headrace.trainers.process.runner_loop import RunnerLoop

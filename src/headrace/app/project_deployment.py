@@ -16,8 +16,9 @@ from headrace.app.model_versions import read_model_states
 from headrace.app.processes.connections import addresses, signing
 from headrace.app.project.project import Project, load_project
 from headrace.base.times import wall_clock
+from headrace.bus.kafka_clients import admin
 from headrace.bus.tail import TopicTail
-from headrace.bus.topics import TopicPlan, admin, ensure_topics, existing_incarnations
+from headrace.bus.topics import TopicPlan, ensure_topics, existing_incarnations
 from headrace.bus.unreadable_records import readable
 from headrace.bus.worker_report import decode
 from headrace.errors import HeadraceError, SettingsError, TerminalError, TransientError, require

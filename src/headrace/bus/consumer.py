@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from headrace.bus import kafka_clients
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -17,6 +19,10 @@ READING_ENDS = (
     "UNKNOWN_TOPIC_ID", "INCONSISTENT_TOPIC_ID", "TOPIC_AUTHORIZATION_FAILED",
 )  # fmt: skip
 """After one of these errors Kafka's client stops to fetch the partition. After any other it tries again by itself."""
+_NEW_PROTOCOL = {"group.protocol": "consumer"}
+_CLASSIC_PROTOCOL = {"group.protocol": "classic", "partition.assignment.strategy": "cooperative-sticky"}
+_UNKNOWN_PROTOCOL = "ConsumerGroupHeartbeat"
+"""It is in the fatal error of a client whose broker does not know the new protocol."""
 logger = structlog.get_logger(__name__)
 
 
@@ -41,33 +47,35 @@ class BatchConsumer:
 
     A partition that the group assigns is read if the listener of :meth:`subscribe` returns an offset for it. The owner
     may :meth:`release` and :meth:`resume` an assigned partition at any time.
+
+    It joins by the group protocol of Kafka 4 (KIP-848), in which a partition changes hands without a stop of the
+    others. If the broker does not know that protocol, it joins by the classic one.
     """
 
     def __init__(self, bootstrap_servers: str, group: str, *, fetch_wait_ms: int = 100) -> None:
-        from confluent_kafka import Consumer, KafkaError, Message  # noqa: PLC0415 - keeps `import headrace.serving` light
+        from confluent_kafka import KafkaError, Message  # noqa: PLC0415 - keeps `import headrace.serving` light
 
         self._ends = {getattr(KafkaError, name) for name in READING_ENDS}
         self._error = Message.error
         self._failures: dict[tuple[str, int], str] = {}
-        self._consumer: Consumer = Consumer(
-            {
-                "bootstrap.servers": bootstrap_servers,
-                "log_level": 2,  # connections come and go: what matters is raised or returned
-                "group.id": group,
-                "group.protocol": "consumer",
-                "auto.offset.reset": "error",
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "max.poll.interval.ms": 86_400_000,  # a worker that waits for a store keeps its partitions
-                "fetch.wait.max.ms": fetch_wait_ms,
-                "fetch.message.max.bytes": 4 << 20,  # long runs of one partition: fewer entities a batch
-                "fetch.queue.backoff.ms": 10,  # how long a full queue stops a partition's fetches: else a second
-                "error_cb": _log_error,
-            }
-        )
+        self._servers = bootstrap_servers
+        self._subscription: tuple[list[str], RebalanceListener] | None = None
+        self._options = {
+            "group.id": group,
+            "auto.offset.reset": "error",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "max.poll.interval.ms": 86_400_000,  # a worker that waits for a store keeps its partitions
+            "fetch.wait.max.ms": fetch_wait_ms,
+            "fetch.message.max.bytes": 4 << 20,  # long runs of one partition: fewer entities a batch
+            "fetch.queue.backoff.ms": 10,  # how long a full queue stops a partition's fetches: else a second
+            "error_cb": _log_error,
+        }
+        self._consumer = kafka_clients.consumer(bootstrap_servers, self._options | _NEW_PROTOCOL)
 
     def subscribe(self, topics: Sequence[str], listener: RebalanceListener) -> None:
         """Join the group for these topics. The first polls call the listener with the partitions that it assigns."""
+        self._subscription = list(topics), listener
         self._consumer.subscribe(
             list(topics),
             on_assign=partial(self._on_assign, listener),
@@ -88,11 +96,21 @@ class BatchConsumer:
         error = message.error()
         if error is None:
             return True
+        if error.name() == "_FATAL" and _UNKNOWN_PROTOCOL in error.str() and self._subscription is not None:
+            self._join_by_classic_protocol(*self._subscription)
+            return False
         logger.warning("kafka answered with an error", topic=message.topic(), error=error.str())
         topic, partition = message.topic(), message.partition()
         if topic is not None and partition is not None and error.code() in self._ends:
             self._failures[topic, partition] = error.str()
         return False
+
+    def _join_by_classic_protocol(self, topics: list[str], listener: RebalanceListener) -> None:
+        """Begin again. Nothing was assigned so far."""
+        logger.info("the broker knows the classic group protocol only", group=self._options["group.id"])
+        self._consumer.close()
+        self._consumer = kafka_clients.consumer(self._servers, self._options | _CLASSIC_PROTOCOL)
+        self.subscribe(topics, listener)
 
     def failures(self) -> dict[tuple[str, int], str]:
         """Return the partitions that Kafka's client has stopped to read since the last call, and why.

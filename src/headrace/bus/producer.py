@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.base.stopping import stop_signals
 from headrace.base.times import SECOND, duration_us, epoch_us
+from headrace.bus import kafka_clients
 from headrace.bus.event import encode
 from headrace.errors import BusUnavailableError, RefusedError, TerminalError
 
@@ -72,18 +73,15 @@ class EventProducer:
         self._producer = self._connect()
 
     def _connect(self) -> Producer:
-        from confluent_kafka import Producer  # noqa: PLC0415 - keeps `import headrace.serving` light
-
-        return Producer(
+        return kafka_clients.producer(
+            self._servers,
             {
-                "bootstrap.servers": self._servers,
-                "log_level": 2,  # connections come and go: what matters is raised or returned
                 "enable.idempotence": True,
                 "linger.ms": self._linger_ms,
                 "message.timeout.ms": 0,  # the queue is the bound, not time: a broker that is away loses nothing
                 "queue.buffering.max.kbytes": 262_144,
                 "queue.buffering.max.messages": 500_000,
-            }
+            },
         )
 
     def send(self, stream: Stream, event: msgspec.Struct, *, timestamp: datetime | None = None) -> None:

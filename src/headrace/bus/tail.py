@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from headrace.bus import kafka_clients
 from headrace.bus.consumer import READING_ENDS
 from headrace.bus.watermarks import Watermarks
 from headrace.errors import BusUnavailableError
@@ -32,18 +33,17 @@ class TopicTail:
         from_beginning: bool,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition  # noqa: PLC0415
+        from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition  # noqa: PLC0415
 
         self._servers, self._monotonic = bootstrap_servers, monotonic
-        self._consumer = Consumer(
+        self._consumer = kafka_clients.consumer(
+            bootstrap_servers,
             {
-                "bootstrap.servers": bootstrap_servers,
-                "log_level": 2,  # connections come and go: what matters is raised or returned
                 "group.id": "headrace-tail",  # never joined: the partitions are assigned by hand
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
                 "fetch.wait.max.ms": 100,  # answered at once when there is something
-            }
+            },
         )
         self._watermarks = Watermarks(bootstrap_servers, monotonic)
         self._drained: list[Message] = []  # kept when the next request fails
@@ -59,7 +59,9 @@ class TopicTail:
                 place.offset = OFFSET_BEGINNING if from_beginning and low == 0 else start
             self._consumer.assign(places)
         except KafkaException as error:
-            message = f"topics {list(topics)} at {bootstrap_servers} cannot be read: {error}"
+            self._consumer.poll(0)  # it hears why; nothing is assigned
+            why = kafka_clients.refusal(bootstrap_servers) or error
+            message = f"topics {list(topics)} at {bootstrap_servers} cannot be read: {why}"
             raise BusUnavailableError(message) from error
 
     def _partitions(self, topic: str) -> list[int]:

@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from headrace.bus import kafka_clients
+from headrace.bus.kafka_clients import admin
 from headrace.errors import BusUnavailableError, TopicUnknownError
 
 if TYPE_CHECKING:
@@ -59,13 +61,6 @@ class TopicIncarnation:
     partitions: int
 
 
-def admin(bootstrap_servers: str) -> AdminClient:
-    """Return an admin client."""
-    from confluent_kafka.admin import AdminClient  # noqa: PLC0415 - keeps `import headrace.serving` light
-
-    return AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 2})
-
-
 def ensure_topics(bootstrap_servers: str, plans: Iterable[TopicPlan], *, timeout_s: float = 30.0) -> None:
     """Create the topics that do not exist, and wait until the broker that answers knows all of them.
 
@@ -77,14 +72,15 @@ def ensure_topics(bootstrap_servers: str, plans: Iterable[TopicPlan], *, timeout
     from confluent_kafka.admin import NewTopic  # noqa: PLC0415
 
     deadline = time.monotonic() + timeout_s
-    new = [NewTopic(plan.name, plan.partitions, 1, config=dict(plan.config)) for plan in plans]
+    new = [NewTopic(plan.name, plan.partitions, config=dict(plan.config)) for plan in plans]  # as many replicas as the
+    # cluster gives a topic by itself: services that are managed take nothing less
     client = admin(bootstrap_servers)  # kept while the futures are open: they end with it
     for name, future in client.create_topics(new, operation_timeout=timeout_s).items():
         try:
             future.result(timeout_s)
         except (KafkaException, TimeoutError) as error:
             if _code(error) != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise _unanswered(f"topic {name!r} cannot be made at {bootstrap_servers}", error) from error
+                raise _unanswered(client, f"topic {name!r} cannot be made at {bootstrap_servers}", error) from error
     while unknown := {topic.topic for topic in new} - _known_topics(client, timeout_s):
         if time.monotonic() > deadline:
             message = f"{bootstrap_servers} does not know {sorted(unknown)} {timeout_s:.0f} s after it made them"
@@ -96,10 +92,11 @@ def has_topic(bootstrap_servers: str, topic: str, *, timeout_s: float = 10.0) ->
     """Return whether a topic exists. It is not created. Raises BusUnavailableError."""
     from confluent_kafka import KafkaException  # noqa: PLC0415
 
+    client = admin(bootstrap_servers)
     try:
-        return topic in admin(bootstrap_servers).list_topics(timeout=timeout_s).topics
+        return topic in client.list_topics(timeout=timeout_s).topics
     except KafkaException as error:
-        raise _unanswered(f"the topics of {bootstrap_servers} are not known", error) from error
+        raise _unanswered(client, f"the topics of {bootstrap_servers} are not known", error) from error
 
 
 def grow_topic(bootstrap_servers: str, topic: str, partitions: int, *, timeout_s: float = 30.0) -> None:
@@ -114,7 +111,7 @@ def grow_topic(bootstrap_servers: str, topic: str, partitions: int, *, timeout_s
         client.create_partitions([NewPartitions(topic, partitions)])[topic].result(timeout_s)
     except (KafkaException, TimeoutError) as error:
         if _code(error) != KafkaError.INVALID_PARTITIONS:  # another process has grown it
-            raise _unanswered(f"topic {topic!r} cannot be given {partitions} partitions", error) from error
+            raise _unanswered(client, f"topic {topic!r} cannot be given {partitions} partitions", error) from error
 
 
 def _known_topics(client: AdminClient, timeout_s: float) -> set[str]:
@@ -124,7 +121,7 @@ def _known_topics(client: AdminClient, timeout_s: float) -> set[str]:
     try:
         found = client.list_topics(timeout=timeout_s).topics
     except KafkaException as error:
-        raise _unanswered("the topics are not known", error) from error
+        raise _unanswered(client, "the topics are not known", error) from error
     return {
         name
         for name, topic in found.items()
@@ -152,13 +149,14 @@ def configurations(
         found = {resource.name: future.result(timeout_s) for resource, future in asked.items()}
     except (KafkaException, TimeoutError) as error:
         names = sorted(resource.name for resource in asked)
-        raise _unanswered(f"the configuration of the topics {names} is not known", error) from error
+        raise _unanswered(client, f"the configuration of the topics {names} is not known", error) from error
     return {topic: {name: entry.value for name, entry in config.items()} for topic, config in found.items()}
 
 
 def incarnations(client: AdminClient, topics: Iterable[str], *, timeout_s: float = 10.0) -> dict[str, TopicIncarnation]:
     """Return the incarnation of each topic. Raises TopicUnknownError, or BusUnavailableError without an answer."""
-    return {name: _incarnation(name, asked, timeout_s) for name, asked in _described(client, topics, timeout_s)}
+    asked = _described(client, topics, timeout_s)
+    return {name: _incarnation(client, name, answer, timeout_s) for name, answer in asked}
 
 
 def existing_incarnations(
@@ -168,7 +166,7 @@ def existing_incarnations(
     found = {}
     for name, asked in _described(client, topics, timeout_s):
         with suppress(TopicUnknownError):
-            found[name] = _incarnation(name, asked, timeout_s)
+            found[name] = _incarnation(client, name, asked, timeout_s)
     return found
 
 
@@ -178,13 +176,13 @@ def _described(client: AdminClient, topics: Iterable[str], timeout_s: float) -> 
     return client.describe_topics(TopicCollection(list(topics)), request_timeout=timeout_s).items()
 
 
-def _incarnation(name: str, asked: Future[Any], timeout_s: float) -> TopicIncarnation:
+def _incarnation(client: AdminClient, name: str, asked: Future[Any], timeout_s: float) -> TopicIncarnation:
     from confluent_kafka import KafkaException  # noqa: PLC0415
 
     try:
         description = asked.result(timeout_s)
     except (KafkaException, TimeoutError) as error:
-        raise _unanswered(f"topic {name!r} cannot be described", error) from error
+        raise _unanswered(client, f"topic {name!r} cannot be described", error) from error
     return TopicIncarnation(_bytes(description.topic_id), len(description.partitions))
 
 
@@ -211,18 +209,20 @@ def retained_offsets(client: AdminClient, topic: str, partition: int, *, timeout
         try:
             offsets += [future.result(timeout_s).offset for future in asked.values()]
         except (KafkaException, TimeoutError) as error:
-            raise _unanswered(f"the offsets of {topic}-{partition} are not known", error) from error
+            raise _unanswered(client, f"the offsets of {topic}-{partition} are not known", error) from error
     return RetainedOffsets(*offsets)
 
 
-def _unanswered(what: str, error: Exception) -> BusUnavailableError:
+def _unanswered(client: AdminClient, what: str, error: Exception) -> BusUnavailableError:
     """Return headrace's error for an error of Kafka, or for none of its answers in time."""
     from confluent_kafka import KafkaError  # noqa: PLC0415
 
     names = ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "_NOENT")  # the last: no leader is known
     unknown = [getattr(KafkaError, name) for name in names]
-    said = str(error) or "no answer in time; is the broker up and the address right?"
-    return (TopicUnknownError if _code(error) in unknown else BusUnavailableError)(f"{what}: {said}")
+    if _code(error) in unknown:
+        return TopicUnknownError(f"{what}: {error}")
+    said = ": ".join(filter(None, (str(error), kafka_clients.refusal_of(client))))
+    return BusUnavailableError(f"{what}: {said or 'no answer in time; is the broker up and the address right?'}")
 
 
 def _code(error: Exception) -> int | None:

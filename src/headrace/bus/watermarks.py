@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from headrace.bus import kafka_clients
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -27,15 +29,8 @@ class Watermarks:
         self._consumer = self._connected()
 
     def _connected(self) -> Consumer:
-        from confluent_kafka import Consumer  # noqa: PLC0415 - keeps `import headrace.serving` light
-
-        return Consumer(
-            {
-                "bootstrap.servers": self._servers,
-                "log_level": 2,  # connections come and go: what matters is raised or returned
-                "group.id": "headrace-watermarks",  # never joined: nothing is ever fetched
-            }
-        )
+        never_joined = {"group.id": "headrace-watermarks"}  # nothing is ever fetched
+        return kafka_clients.consumer(self._servers, never_joined)
 
     def offsets(self, topic: str, partition: int, timeout_s: float = _TIMEOUT_S) -> tuple[int, int]:
         """Return the oldest offset that exists, and the next one to be written. Raises KafkaException.

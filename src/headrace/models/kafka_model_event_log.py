@@ -7,15 +7,11 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import (
-    AdminClient,
-    ConfigResource,
-    NewTopic,
-    ResourceType,
-)
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType
 
 from headrace.base.times import SECOND, duration_us
+from headrace.bus import kafka_clients
 from headrace.bus.topics import FOR_EVER
 from headrace.bus.unreadable_records import UNREADABLE, place_of
 from headrace.bus.watermarks import Watermarks
@@ -27,7 +23,8 @@ from headrace.models.publication_signing import SIGNATURE, UNSIGNED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from confluent_kafka import Message
+    from confluent_kafka import Consumer, Message
+    from confluent_kafka.admin import AdminClient
 
     from headrace.base.times import Duration
     from headrace.bus.tail import TopicTail
@@ -45,14 +42,14 @@ _NOT_YET = frozenset(
 )
 
 
-def ensure_topic(bootstrap_servers: str, topic: str, *, replication: int = 1, timeout_s: float = 30.0) -> None:
+def ensure_topic(bootstrap_servers: str, topic: str, *, timeout_s: float = 30.0) -> None:
     """Create the topic with one partition, kept for ever, unless it exists.
 
     Raises DefinitionError for an existing topic that has more partitions or deletes records, and BusUnavailableError if
     there is no broker.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 2})
-    new = NewTopic(topic, num_partitions=1, replication_factor=replication, config=FOR_EVER)
+    admin = kafka_clients.admin(bootstrap_servers)
+    new = NewTopic(topic, num_partitions=1, config=FOR_EVER)
     try:
         admin.create_topics([new], operation_timeout=timeout_s, request_timeout=timeout_s)[topic].result(timeout_s)
     except KafkaException as error:
@@ -135,10 +132,9 @@ class KafkaModelEventLog:
 
     def _assigned(self, start: int) -> Consumer:
         if self._consumer is None:
-            self._consumer = Consumer(
+            self._consumer = kafka_clients.consumer(
+                self._servers,
                 {
-                    "bootstrap.servers": self._servers,
-                    "log_level": 2,  # connections come and go: important errors are raised or returned
                     "group.id": f"{self._topic}-{uuid.uuid4()}",  # never joined, never committed
                     "enable.auto.commit": False,
                     "enable.partition.eof": True,
@@ -247,10 +243,9 @@ class _SingleRecordProducer:
         self._servers = bootstrap_servers
         self._topic = topic
         self._timeout_s = timeout_s
-        self._producer = Producer(
+        self._producer = kafka_clients.producer(
+            bootstrap_servers,
             {
-                "bootstrap.servers": bootstrap_servers,
-                "log_level": 2,  # connections come and go: important errors are raised or returned
                 "enable.idempotence": True,
                 "linger.ms": 0,
                 "message.timeout.ms": int(timeout_s * 1000),
@@ -277,4 +272,5 @@ def _into(done: list[tuple[Any, Any]]) -> Callable[[Any, Any], None]:
 
 def _unavailable(what: str, servers: str, error: object) -> BusUnavailableError:
     said = str(error) or "no answer in time"
-    return BusUnavailableError(f"could not {what} on {servers}: {said}; is the broker up and the address right?")
+    why = kafka_clients.refusal(servers) or "is the broker up and the address right?"
+    return BusUnavailableError(f"could not {what} on {servers}: {said}; {why}")

@@ -110,7 +110,8 @@ class RecordPlaces:
     def place(self, topic: str, partition: int, offset: int) -> RecordPlace:
         """Return the place of a record. Raises TopicUnknownError and BusUnavailableError."""
         if topic not in self._known:
-            from headrace.bus.topics import admin, incarnations  # noqa: PLC0415
+            from headrace.bus.kafka_clients import admin  # noqa: PLC0415
+            from headrace.bus.topics import incarnations  # noqa: PLC0415
 
             self._known |= incarnations(admin(self._servers), [topic])
         return RecordPlace(SourcePartition(partition, self._known[topic].topic_id), offset)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.base.place_names import check_servers
 from headrace.base.redaction import SecretUrl
 from headrace.bus.control_topics import DEFAULT_NAMESPACE, check_namespace
+from headrace.bus.kafka_servers import KafkaServers, kafka_properties, read_secrets
 from headrace.errors import SettingsError
 from headrace.models.artifact_urls import scheme_of
 from headrace.models.publication_signing import UNSIGNED, PublicationSigning
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 PROJECT_FILE = "headrace.toml"
 _ADDRESSES = ("bootstrap_servers", "redis_url")
 _LISTS = ("trusted_types", "artifact_places", "publication_keys")
+_KAFKA = "HEADRACE_KAFKA__"
 _NAMES = (*_ADDRESSES, "namespace", "artifacts", "registry_uri", "publications_signed_from", *_LISTS)
 
 
@@ -70,11 +72,12 @@ class ServerAddresses:
         """
         variables = os.environ if environ is None else environ
         file = find_project_file((folder or Path.cwd()).resolve())
-        values = {} if file is None else tomllib.loads(file.read_text("utf-8"))
+        values: dict[str, Any] = {} if file is None else tomllib.loads(file.read_text("utf-8"))
         root = file.parent if file else Path.cwd()
         data_dir = root / Path(variables.get("HEADRACE_DATA_DIR") or str(values.get("data_dir", ".headrace")))
         arguments = {"bootstrap_servers": bootstrap_servers, "redis_url": redis_url, "namespace": namespace}
-        found = _running_services(data_dir)
+        local = _running_services(data_dir)
+        found = dict(local)
         found |= {name: values[name] for name in _NAMES if name in values}
         found |= _from_environment(variables)
         found |= {name: value for name, value in arguments.items() if value is not None}
@@ -85,9 +88,12 @@ class ServerAddresses:
                 f"HEADRACE_{missing[0].upper()}, write it into {PROJECT_FILE}, or start `headrace up` in the project's "
                 "folder"
             )
-        check_servers(found["bootstrap_servers"])
+        servers = found["bootstrap_servers"]
+        check_servers(servers)
+        if servers != local.get("bootstrap_servers"):
+            servers = KafkaServers(servers, read_secrets(_kafka(values, variables), root))
         return ServerAddresses(
-            found["bootstrap_servers"],
+            servers,
             found["redis_url"],
             found.get("namespace", DEFAULT_NAMESPACE),
             found.get("trusted_types", ()),
@@ -111,6 +117,16 @@ def _running_services(data_dir: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return {name: content[name] for name in _ADDRESSES if content.get(name)}
+
+
+def _kafka(values: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the properties of Kafka's client from the table [kafka] and from the environment, which wins."""
+    given = {
+        name.removeprefix(_KAFKA).lower().replace("_", "."): value
+        for name, value in environ.items()
+        if name.startswith(_KAFKA) and value
+    }
+    return kafka_properties({**kafka_properties(values.get("kafka", {})), **given})
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:

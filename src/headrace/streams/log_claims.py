@@ -15,9 +15,10 @@ import msgspec
 
 from headrace.bus import message
 from headrace.bus.control_topics import EVENT_LOGS
+from headrace.bus.kafka_clients import admin
 from headrace.bus.producer import EventProducer
 from headrace.bus.tail import TopicTail
-from headrace.bus.topics import FOR_EVER, TopicPlan, admin, ensure_topics, existing_incarnations
+from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics, existing_incarnations
 from headrace.bus.unreadable_records import readable
 from headrace.errors import OtherLogError
 from headrace.event_log.log_identity import LogIdentity

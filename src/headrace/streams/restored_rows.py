@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from headrace.bus import kafka_clients
+from headrace.bus.kafka_clients import admin
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
-from headrace.bus.topics import RetainedOffsets, admin, existing_incarnations, retained_offsets
+from headrace.bus.topics import RetainedOffsets, existing_incarnations, retained_offsets
 from headrace.errors import BusUnavailableError, FencedError
 from headrace.event_log.damage import DamagedFile, find_damage, set_aside
 from headrace.event_log.log_writer import LogWriter
@@ -130,19 +132,18 @@ class LogRestorer:
 
     def _records(self, partition: int, first: int, end: int) -> Iterator[list[Message]]:
         """Yield the records at offsets from ``first`` to below ``end``. Raises BusUnavailableError."""
-        from confluent_kafka import Consumer, TopicPartition  # noqa: PLC0415
+        from confluent_kafka import TopicPartition  # noqa: PLC0415
 
         if first >= end:
             return
-        consumer = Consumer(
+        consumer = kafka_clients.consumer(
+            self._servers,
             {
-                "bootstrap.servers": self._servers,
-                "log_level": 2,  # what matters is raised or returned
                 "group.id": "headrace-repair",  # never joined: the partition is assigned by hand
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
                 "enable.partition.eof": True,
-            }
+            },
         )
         consumer.assign([TopicPartition(self._stream.topic, partition, first)])
         try:

@@ -18,11 +18,11 @@ from headrace.base.waiting import UntilAvailable
 from headrace.bus.control import ControlMessage, FlushRequest, decode_control
 from headrace.bus.control_topics import DEFAULT_NAMESPACE, ControlTopics
 from headrace.bus.faust_shell import ThreadService, listen, run_shell, shell
+from headrace.bus.kafka_clients import admin
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import (
     FOR_EVER,
     TopicPlan,
-    admin,
     dead_letter_topic,
     ensure_topics,
     stamped_by_producers,

@@ -17,8 +17,9 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from redis import Redis
 
 from headrace.base.times import utc_datetime
+from headrace.bus.kafka_clients import admin
 from headrace.bus.source_partition import SourcePartition
-from headrace.bus.topics import TopicPlan, admin, dead_letter_topic, ensure_topics, incarnations
+from headrace.bus.topics import TopicPlan, dead_letter_topic, ensure_topics, incarnations
 from headrace.errors import TransientError
 from headrace.event_log.event_log import EventLog
 from headrace.features.online.redis.redis_store import RedisOnlineStore

@@ -66,7 +66,7 @@ def repair(
     from headrace.app.local.services import known_addresses
     from headrace.app.processes.connections import addresses
     from headrace.app.project.project import load_project
-    from headrace.bus.topics import admin
+    from headrace.bus.kafka_clients import admin
     from headrace.event_log.damage import find_damage
     from headrace.event_log.event_log import EventLog
     from headrace.streams.repair import find_gaps

@@ -34,7 +34,7 @@ def up(
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     typer.echo("starting Kafka and Valkey (the first start downloads Kafka, about 50 MB) …", err=True)
     with LocalServices(
-        settings.data_dir, bootstrap_servers=settings.bootstrap_servers, redis_url=settings.redis_url
+        settings.data_dir, bootstrap_servers=settings.kafka_servers, redis_url=settings.redis_url
     ) as services:
         addresses = {"bootstrap_servers": services.bootstrap_servers, "redis_url": redacted(services.redis_url)}
         typer.echo(codec.dumps(addresses) if json else "\n".join(f"{k} = {v}" for k, v in addresses.items()))

@@ -28,10 +28,11 @@ from headrace.app.project.project import Project, load_project
 from headrace.app.project.settings_sources import load_settings
 from headrace.app.project.template import template_folder
 from headrace.base.redaction import revealed
+from headrace.bus.kafka_clients import admin
 from headrace.bus.producer import EventProducer
 from headrace.bus.source_partition import SourcePartition
 from headrace.bus.tail import TopicTail
-from headrace.bus.topics import admin, incarnations
+from headrace.bus.topics import incarnations
 from headrace.errors import DataFolderInUseError, ProjectError, SettingsError
 from headrace.event_log.event_log import EventLog
 from headrace.features.online.redis.redis_store import RedisOnlineStore
@@ -93,7 +94,7 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
         _enter(state, view, "starting Kafka and Valkey")
         starting.result()
         addresses = {"bootstrap_servers": services.bootstrap_servers, "redis_url": services.redis_url}
-        settings = load_settings(flags | addresses, folder=root)
+        settings = load_settings(flags | addresses, folder=root).model_copy(update={"kafka": {}})  # its own Kafka
         stage = DemoStage(settings, project, history, state, view.refresh)
         environment = _environment(settings, flush="1s" if options.free_run else "30s")  # the barriers ask for more
         with Processes(options.folder / "logs", root, environment) as processes:
@@ -140,6 +141,7 @@ def _environment(settings: Settings, *, flush: str) -> dict[str, str]:
     return {
         "HEADRACE_DATA_DIR": str(settings.data_dir),
         "HEADRACE_BOOTSTRAP_SERVERS": str(settings.bootstrap_servers),
+        "HEADRACE_KAFKA__SECURITY_PROTOCOL": "PLAINTEXT",  # whatever the project's own Kafka wants
         "HEADRACE_REDIS_URL": revealed(settings.redis_url or ""),
         "HEADRACE_EVENT_LOG": settings.event_log,
         "HEADRACE_REGISTRY_URI": revealed(settings.registry_uri),

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from headrace.app.doctor.finding import Finding, error, warning
 from headrace.base.times import SECOND, utc_datetime
+from headrace.bus.kafka_clients import admin
 from headrace.bus.source_partition import NO_CLOCK, credible_ahead_us
-from headrace.bus.topics import admin, existing_incarnations
+from headrace.bus.topics import existing_incarnations
 from headrace.streams.deployments.estimate import positions
 from headrace.trainers.triggers.waiting_labels import HELD_AFTER_US
 

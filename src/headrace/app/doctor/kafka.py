@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from headrace.app.doctor.finding import Finding, error, ok, warning
 from headrace.base.place_names import check_servers
 from headrace.bus.control_topics import EVENT_LOGS
-from headrace.bus.topics import FOR_EVER, STAMPED, admin, configurations, existing_incarnations
+from headrace.bus.kafka_clients import admin
+from headrace.bus.topics import FOR_EVER, STAMPED, configurations, existing_incarnations
 from headrace.streams.repair import find_gaps
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.app.doctor.finding import Finding, error, ok, warning
 from headrace.base.times import SECOND, utc_datetime
+from headrace.bus.kafka_clients import admin
 from headrace.bus.tail import TopicTail
-from headrace.bus.topics import admin, existing_incarnations
+from headrace.bus.topics import existing_incarnations
 from headrace.bus.unreadable_records import readable
 from headrace.errors import BusUnavailableError, NotInLogYetError
 from headrace.models.model_events import Acknowledgement, decode_acknowledgement

@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 
 from headrace.app.local.jars import kafka_jars
 from headrace.app.local.process import UTF_8, LocalService, free_ports, listens
+from headrace.bus.kafka_clients import client_options
 from headrace.errors import ServiceStartError, require
 
 if TYPE_CHECKING:
@@ -105,12 +106,9 @@ class LocalKafka(LocalService):
 def has_broker(bootstrap_servers: str, timeout_seconds: float = 1.0) -> bool:
     """Return whether a Kafka answers at this address."""
     client = AdminClient(
-        {
-            "bootstrap.servers": bootstrap_servers,
-            "reconnect.backoff.ms": 20,
-            "reconnect.backoff.max.ms": 100,
-            "log_level": 0,
-        },
+        client_options(
+            bootstrap_servers, {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 100, "log_level": 0}
+        ),
         logger=_QUIET,
     )
     try:

@@ -92,7 +92,9 @@ class LocalServices:
             stack.callback(self._ask_to_stop)  # all at once: each may take seconds
             for service in self._started:
                 service.await_ready(START_SECONDS)
-            lock.publish(Addresses(pid=os.getpid(), bootstrap_servers=self.bootstrap_servers, redis_url=self.redis_url))
+            lock.publish(
+                Addresses(pid=os.getpid(), bootstrap_servers=str(self.bootstrap_servers), redis_url=self.redis_url)
+            )
             self._stack = stack.pop_all()
         return self
 
@@ -139,7 +141,7 @@ def known_addresses(settings: Settings) -> Addresses:
     found = running(settings.data_dir)
     return Addresses(
         pid=os.getpid(),
-        bootstrap_servers=settings.bootstrap_servers or (found.bootstrap_servers if found else None),
+        bootstrap_servers=settings.kafka_servers or (found.bootstrap_servers if found else None),
         redis_url=settings.redis_url or (found.redis_url if found else None),
     )
 

@@ -26,8 +26,9 @@ def addresses(settings: Settings) -> tuple[str, str]:
     An address that is set is used. If one is not set, the services that run on the data folder are asked. Raises
     SettingsError if there are none.
     """
-    if settings.bootstrap_servers and settings.redis_url:
-        return settings.bootstrap_servers, settings.redis_url
+    servers = settings.kafka_servers
+    if servers and settings.redis_url:
+        return servers, settings.redis_url
     found = running(settings.data_dir)
     if found is None or found.bootstrap_servers is None or found.redis_url is None:
         message = (
@@ -35,7 +36,7 @@ def addresses(settings: Settings) -> tuple[str, str]:
             f"{settings.data_dir}; start them with `headrace up`"
         )
         raise SettingsError(message)
-    return settings.bootstrap_servers or found.bootstrap_servers, settings.redis_url or found.redis_url
+    return servers or found.bootstrap_servers, settings.redis_url or found.redis_url
 
 
 def redis_address(settings: Settings) -> str:

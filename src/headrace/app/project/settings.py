@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ByteSize,
     ConfigDict,
     Field,
@@ -28,6 +29,7 @@ from headrace.base.place_names import check_folder_name
 from headrace.base.redaction import SecretUrl, redacted
 from headrace.base.times import duration_us
 from headrace.bus.control_topics import DEFAULT_NAMESPACE, LONGEST_NAMESPACE, NAMESPACE, ControlTopics
+from headrace.bus.kafka_servers import KafkaServers, kafka_properties, read_secrets, shown
 from headrace.errors import DefinitionError, SettingsError
 from headrace.models.artifact_urls import check_place, scheme_of
 
@@ -48,6 +50,13 @@ def _public(place: str) -> str:
             "credentials in the environment of the processes, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
     return place
+
+
+def _properties(given: Any) -> Any:
+    try:
+        return kafka_properties(given) if isinstance(given, dict) else given
+    except SettingsError as error:
+        raise ValueError(str(error)) from error
 
 
 def _usable(folder: Path) -> Path:
@@ -184,6 +193,12 @@ class Settings(BaseModel):
     bootstrap_servers: str | None = Field(
         default=None, description="Kafka to use, host:port[,…]. Not set: a local Kafka."
     )
+    kafka: Annotated[dict[str, str], BeforeValidator(_properties)] = Field(
+        default={},
+        repr=False,
+        description="Properties of Kafka's client (librdkafka's names) for every client of `bootstrap_servers`, such "
+        "as security.protocol. Set secrets in the environment: HEADRACE_KAFKA__SASL_PASSWORD.",
+    )
     redis_url: UrlWithPassword | None = Field(
         default=None, description="Redis or Valkey: redis://…, redis+cluster://… Not set: a local Valkey."
     )
@@ -303,6 +318,13 @@ class Settings(BaseModel):
         return values
 
     @property
+    def kafka_servers(self) -> KafkaServers | None:
+        """The Kafka that is set, with the properties of its clients; None if none is set. Raises SettingsError."""
+        if self.bootstrap_servers is None:
+            return None
+        return KafkaServers(self.bootstrap_servers, read_secrets(self.kafka, self.root))
+
+    @property
     def topics(self) -> ControlTopics:
         """The control topics of the namespace."""
         return ControlTopics(self.namespace)
@@ -344,6 +366,7 @@ def leaves(model: type[BaseModel] = Settings, prefix: str = "") -> dict[str, str
 def explain(settings: Settings) -> list[dict[str, Any]]:
     """Return one row for each setting: name, value, origin, description. Passwords in URLs are hidden."""
     plain = settings.model_dump(mode="json")
+    plain["kafka"] = shown(settings.kafka)
     return [
         {"name": path, "value": _hide(_at(plain, path)), "origin": settings.origin(path), "description": text}
         for path, text in leaves().items()

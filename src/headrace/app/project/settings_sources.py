@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 PREFIX = "HEADRACE_"
+_KAFKA = "kafka."
+"""Below it are the properties of Kafka's client, which knows their names."""
 
 
 def load_settings(
@@ -66,9 +68,15 @@ def _from_file(file: Path | None) -> _Layer:
 
 def _from_environment(environ: Mapping[str, str]) -> _Layer:
     names = {name for name in environ if name.startswith(PREFIX) and environ[name]}  # empty: not set
-    by_path = {name.removeprefix(PREFIX).lower().replace("__", "."): name for name in sorted(names)}
+    by_path = {_path(name): name for name in sorted(names)}
     _refuse_unknown(by_path, "the environment", spelled=by_path)
     return {path: (_decoded(path, environ[name]), f"environment {name}") for path, name in by_path.items()}
+
+
+def _path(name: str) -> str:
+    """Return the setting of a variable. In a property of Kafka's client `_` is a dot: HEADRACE_KAFKA__SASL_PASSWORD."""
+    path = name.removeprefix(PREFIX).lower().replace("__", ".")
+    return path.replace("_", ".") if path.startswith(_KAFKA) else path
 
 
 def _from_flags(flags: Mapping[str, Any]) -> _Layer:
@@ -87,7 +95,7 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, A
 
 def _refuse_unknown(paths: Iterable[str], where: str, spelled: Mapping[str, str] | None = None) -> None:
     known = leaves()
-    unknown = [(spelled or {}).get(path, path) for path in paths if path not in known]
+    unknown = [(spelled or {}).get(path, path) for path in paths if path not in known and not path.startswith(_KAFKA)]
     if unknown:
         raise SettingsError(
             f"{where} sets {', '.join(map(repr, unknown))}, which headrace does not know; it knows {', '.join(known)}"
@@ -122,9 +130,11 @@ _LISTS = {
 def _build(values: _Layer) -> Settings:
     tree: dict[str, Any] = {}
     for path, (value, _) in values.items():
-        holder, _, name = path.rpartition(".")
+        holder, _, name = path.partition(".") if path.startswith(_KAFKA) else path.rpartition(".")
         (tree.setdefault(holder, {}) if holder else tree)[name] = value
     origins = {path: values[path][1] if path in values else "default" for path in leaves()}
+    kafka = dict.fromkeys(origin for path, (_, origin) in values.items() if path.startswith(_KAFKA))
+    origins["kafka"] = ", ".join(kafka) or "default"
     try:
         return Settings.model_validate(tree).with_origins(origins)
     except ValidationError as error:
@@ -145,4 +155,4 @@ def _shown(path: str, value: Any) -> str:
     return repr(redacted(value) if isinstance(value, str) else value) if is_open else "***"
 
 
-_SECRET = {"publication_keys", "redis_url", "registry_uri", "http.api_key", "http.tls_key_password"}
+_SECRET = {"kafka", "publication_keys", "redis_url", "registry_uri", "http.api_key", "http.tls_key_password"}

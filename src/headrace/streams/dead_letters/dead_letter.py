@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow.dataset as ds
 
 from headrace.base.times import epoch_us
+from headrace.bus import kafka_clients
 from headrace.bus.message import headers_of
 from headrace.bus.source_partition import SourcePartition
 from headrace.bus.topics import incarnations, retained_offsets
@@ -110,18 +111,17 @@ def read_headers(bootstrap_servers: str, letter: DeadLetter) -> list[tuple[str, 
 
     Raises BusUnavailableError.
     """
-    from confluent_kafka import Consumer, TopicPartition  # noqa: PLC0415
+    from confluent_kafka import TopicPartition  # noqa: PLC0415
 
     if not _is_held(bootstrap_servers, letter):
         return None
-    consumer = Consumer(
+    consumer = kafka_clients.consumer(
+        bootstrap_servers,
         {
-            "bootstrap.servers": bootstrap_servers,
-            "log_level": 2,
             "group.id": "headrace-dead-letters",  # never joined: the partition is assigned by hand
             "enable.auto.commit": False,
             "auto.offset.reset": "error",
-        }
+        },
     )
     try:
         consumer.assign([TopicPartition(letter.topic, letter.source.partition, letter.offset)])
@@ -142,9 +142,7 @@ def _headers(message: Message) -> Any:
 
 
 def _is_held(bootstrap_servers: str, letter: DeadLetter) -> bool:
-    from headrace.bus.topics import admin  # noqa: PLC0415
-
-    client = admin(bootstrap_servers)
+    client = kafka_clients.admin(bootstrap_servers)
     try:
         if incarnations(client, [letter.topic])[letter.topic].topic_id != letter.source.topic_id:
             return False

@@ -16,11 +16,12 @@ import msgspec
 import numpy as np
 
 from headrace.base.times import Clock, Instant, wall_clock
-from headrace.bus import message
+from headrace.bus import kafka_clients, message
 from headrace.bus.control_topics import REPLAYS
+from headrace.bus.kafka_clients import admin
 from headrace.bus.source_partition import NO_CLOCK
 from headrace.bus.tail import TopicTail
-from headrace.bus.topics import FOR_EVER, TopicPlan, admin, ensure_topics, incarnations, stamped_by_producers
+from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics, incarnations, stamped_by_producers
 from headrace.bus.unreadable_records import readable
 from headrace.errors import BusUnavailableError, FencedError, TerminalError
 from headrace.streams.dead_letters.dead_letter import read_contents
@@ -84,17 +85,14 @@ class DeadLetterReplayer:
     def __init__(
         self, bootstrap_servers: str, log: EventLog, streams: Mapping[str, Stream], *, clock: Clock = wall_clock
     ) -> None:
-        from confluent_kafka import Producer  # noqa: PLC0415
-
         self._log, self._streams, self._clock = log, streams, clock
         self._client = admin(bootstrap_servers)
-        self._producer = Producer(
+        self._producer = kafka_clients.producer(
+            bootstrap_servers,
             {
-                "bootstrap.servers": bootstrap_servers,
-                "log_level": 2,
                 "transactional.id": _TRANSACTIONAL_ID,
                 "message.max.bytes": 1_000_000_000,  # the topic decides what is too large: it had the record
-            }
+            },
         )
         with _answering():
             self._producer.init_transactions(_TIMEOUT_S)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from headrace.base.waiting import UntilAvailable
 from headrace.bus.consumer import BatchConsumer
+from headrace.bus.kafka_clients import admin
 from headrace.bus.producer import EventProducer
-from headrace.bus.topics import admin
 from headrace.streams.plane.acquisition import Acquisition
 from headrace.streams.plane.catch_up import CatchUp
 from headrace.streams.plane.folding import Folding

@@ -6,6 +6,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from headrace.bus import kafka_clients
 from headrace.bus.unreadable_records import readable
 from headrace.bus.watermarks import Watermarks
 from headrace.errors import BusUnavailableError
@@ -31,12 +32,10 @@ def last_decisions(
     holds for all models. For the others only the last day of the topic is searched, which ends with its newest record:
     rules that are evaluated have a record an hour. Raises BusUnavailableError.
     """
-    from confluent_kafka import Consumer, KafkaException  # noqa: PLC0415
+    from confluent_kafka import KafkaException  # noqa: PLC0415
 
     found: dict[str, DecisionRecord] = {}
     options = {
-        "bootstrap.servers": servers,
-        "log_level": 2,  # connections come and go: what matters is raised or returned
         "group.id": "headrace-last-decisions",  # never joined: the partitions are assigned by hand
         "enable.auto.commit": False,
         "enable.partition.eof": True,
@@ -44,7 +43,7 @@ def last_decisions(
         "fetch.wait.max.ms": 100,
     }
     try:
-        with closing(Consumer(options)) as consumer, closing(Watermarks(servers)) as marks:
+        with closing(kafka_clients.consumer(servers, options)) as consumer, closing(Watermarks(servers)) as marks:
             for partition in consumer.list_topics(topic, _SILENT_S).topics[topic].partitions:
                 begins, ends = marks.offsets(topic, partition)
                 wanted = set(models) - set(found)

@@ -15,8 +15,9 @@ import structlog
 
 from headrace.base.failpoints import failpoint
 from headrace.base.waiting import UntilAvailable
+from headrace.bus import kafka_clients
 from headrace.bus.control_topics import ControlTopics
-from headrace.bus.topics import admin
+from headrace.bus.kafka_clients import admin
 from headrace.bus.unreadable_records import readable
 from headrace.errors import StoppingError, UnavailableError
 from headrace.trainers.process.cancelled_runs import CancelledRuns
@@ -82,13 +83,10 @@ class RunnerLoop:
 
     def run(self) -> None:
         """Answer requests until stopped."""
-        from confluent_kafka import Consumer  # noqa: PLC0415
-
         runners = cache(lambda: self._patiently(self._make_runners))  # it takes seconds, in which the group would wait
-        consumer = Consumer(
+        consumer = kafka_clients.consumer(
+            self._servers,
             {
-                "bootstrap.servers": self._servers,
-                "log_level": 2,  # lost connections are normal; errors that matter are raised or returned
                 "group.id": trainers_group(self._namespace),
                 "client.id": f"{self._namespace}-trainer-{socket.gethostname()}-{os.getpid()}",
                 "partition.assignment.strategy": "cooperative-sticky",
@@ -97,7 +95,7 @@ class RunnerLoop:
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,
                 "fetch.wait.max.ms": 100,  # answered at once when there is something
-            }
+            },
         )
         topic = ControlTopics(self._namespace).retrain_requests
         consumer.subscribe([topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)

@@ -1,0 +1,91 @@
+"""Every client of headrace on a Kafka that lets in only whom it knows."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from headrace.bus import kafka_clients
+from headrace.bus.kafka_servers import KafkaServers
+from headrace.bus.producer import EventProducer
+from headrace.bus.tail import TopicTail
+from headrace.bus.topics import TopicPlan, ensure_topics
+from headrace.errors import BusUnavailableError
+from tests.support.secured_kafka import MECHANISMS, SecuredKafka
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+    """One broker for all tests of this file."""
+    running = SecuredKafka(tmp_path_factory.mktemp("secured") / "kafka")
+    running.start()
+    yield running
+    running.stop()
+
+
+def goes_through(servers: KafkaServers, topic: str) -> None:
+    """A record is produced and read."""
+    ensure_topics(servers, [TopicPlan(topic, 1)])
+    producer = EventProducer(servers)
+    producer.put(topic, None, b"hello")
+    producer.flush()
+    with closing(TopicTail(servers, [topic], from_beginning=True)) as tail:
+        assert [record.value() for record in tail.drain()] == [b"hello"]
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS[:3])
+def test_a_client_with_a_password_is_let_in(kafka: SecuredKafka, namespace: str, mechanism: str) -> None:
+    goes_through(KafkaServers(kafka.sasl, kafka.by_password(mechanism)), namespace)
+
+
+def test_a_client_with_a_certificate_is_let_in(kafka: SecuredKafka, namespace: str) -> None:
+    goes_through(KafkaServers(kafka.mtls, kafka.by_certificate()), namespace)
+
+
+def test_a_client_with_a_token_of_the_users_function_is_let_in(kafka: SecuredKafka, namespace: str) -> None:
+    properties = {
+        "security.protocol": "SASL_SSL",
+        "ssl.ca.location": str(kafka.ca),
+        "sasl.mechanism": "OAUTHBEARER",
+        "oauth": "tests.support.secured_kafka:token",
+    }
+    goes_through(KafkaServers(kafka.sasl, properties), namespace)
+
+
+def test_a_wrong_password_is_told_in_the_error(kafka: SecuredKafka, namespace: str) -> None:
+    servers = KafkaServers(kafka.sasl, kafka.by_password(password="wrong"))
+    with pytest.raises(BusUnavailableError, match="Authentication failed") as raised:
+        ensure_topics(servers, [TopicPlan(namespace, 1)], timeout_s=3)
+    assert "wrong" not in str(raised.value)
+
+
+def test_a_client_without_a_certificate_is_told_so(kafka: SecuredKafka, namespace: str) -> None:
+    servers = KafkaServers(kafka.mtls, {"security.protocol": "SSL", "ssl.ca.location": str(kafka.ca)})
+    with pytest.raises(BusUnavailableError, match=r"(?i)ssl|certificate"):
+        ensure_topics(servers, [TopicPlan(namespace, 1)], timeout_s=3)
+
+
+def test_an_authority_that_is_not_known_is_told_so(kafka: SecuredKafka, namespace: str) -> None:
+    properties = kafka.by_password()
+    del properties["ssl.ca.location"]
+    with pytest.raises(BusUnavailableError, match=r"(?i)certificate verify failed"):
+        ensure_topics(KafkaServers(kafka.sasl, properties), [TopicPlan(namespace, 1)], timeout_s=3)
+
+
+def test_an_open_client_is_told_that_the_listener_wants_more(kafka: SecuredKafka, namespace: str) -> None:
+    with pytest.raises(BusUnavailableError, match=r"security\.protocol"):
+        ensure_topics(kafka.sasl, [TopicPlan(namespace, 1)], timeout_s=15)
+
+
+def test_what_was_refused_is_known_for_a_minute(kafka: SecuredKafka) -> None:
+    servers = KafkaServers(kafka.sasl, kafka.by_password(password="wrong"))
+    client = kafka_clients.admin(servers)
+    until(lambda: "Authentication failed" in kafka_clients.refusal_of(client), 30)
