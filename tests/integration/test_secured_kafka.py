@@ -85,7 +85,7 @@ def test_an_open_client_is_told_that_the_listener_wants_more(kafka: SecuredKafka
         ensure_topics(kafka.sasl, [TopicPlan(namespace, 1)], timeout_s=15)
 
 
-def test_what_was_refused_is_known_for_a_minute(kafka: SecuredKafka) -> None:
+def test_a_refusal_is_known_for_a_minute(kafka: SecuredKafka) -> None:
     servers = KafkaServers(kafka.sasl, kafka.by_password(password="wrong"))
     client = kafka_clients.admin(servers)
     until(lambda: "Authentication failed" in kafka_clients.refusal_of(client), 30)

@@ -144,7 +144,7 @@ def test_a_secrets_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ({"oauth": "headrace_has_no_such:function"}, "cannot be imported"),
     ],
 )
-def test_what_kafkas_client_does_not_take_is_a_wrong_setting(properties: dict[str, str], says: str) -> None:
+def test_a_property_that_kafkas_client_does_not_take_is_a_wrong_setting(properties: dict[str, str], says: str) -> None:
     servers = KafkaServers("127.0.0.1:1", properties)
     for make in (kafka_clients.producer, kafka_clients.consumer):
         with pytest.raises(SettingsError, match=says):
