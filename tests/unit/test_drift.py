@@ -31,7 +31,7 @@ def test_a_shift_of_all_days_is_found() -> None:
     assert found.psi is not None
     assert found.threshold is not None
     assert found.psi > max(0.2, found.threshold)
-    assert (found.sample_days, found.reference_days, found.needed_days) == (14, 76, 56)
+    assert (found.sample_days, found.reference_days, found.needed_days) == (14, 76, 42)
 
 
 @pytest.mark.slow
@@ -46,8 +46,8 @@ def test_days_that_merely_differ_stay_below_the_resampled_threshold() -> None:
     assert alarms <= 3
 
 
-@pytest.mark.parametrize(("days", "enough"), [(69, False), (70, True)])
-def test_the_reference_is_four_samples_long_or_there_is_no_answer(days: int, enough: bool) -> None:
+@pytest.mark.parametrize(("days", "enough"), [(55, False), (56, True)])
+def test_the_reference_is_three_samples_long_or_there_is_no_answer(days: int, enough: bool) -> None:
     day, score = served(days)
     found = score_drift(day, score, until_day=days, sample_days=14)
     assert (found.psi is not None) is enough

@@ -270,7 +270,7 @@ def test_each_rule_has_its_own_verdict_in_the_decision() -> None:
 def test_drift_waits_for_its_reference_then_weighs_both_thresholds() -> None:
     rule = policy(drift("score", psi=0.2, sample="14d"))
     early = rule.evaluate(after("published"), replace(see(30, 60_000), scores=lambda: scores(30, 2.0)))
-    assert early.reason == "too few days to compare with: 16 of 56 served days before the sample of 14d"
+    assert early.reason == "too few days to compare with: 16 of 42 served days before the sample of 14d"
     calm = rule.evaluate(after("published"), replace(see(90, 60_000), scores=lambda: scores(90, 0.0)))
     assert (calm.fired, calm.rule) == (False, "drift")
     assert 0 < calm.progress < 0.2

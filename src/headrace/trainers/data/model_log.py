@@ -31,7 +31,7 @@ _VALUES: dict[str, list[str]] = {"events": [], "logged": ["service", "values"]}
 _VECTOR_ID = pl.col("vector_id").hash().alias("vector")  # a long text otherwise, one a prediction
 
 
-def _outside(spans: Sequence[TimeSpan], us: pl.Expr) -> pl.Expr:
+def outside(spans: Sequence[TimeSpan], us: pl.Expr) -> pl.Expr:
     """Return an expression that is true if a request of this time is in none of the spans."""
     return pl.all_horizontal(pl.lit(value=True), *((us < span.from_us) | (us >= span.to_us) for span in spans))
 
@@ -41,9 +41,10 @@ def _known(t_us: int) -> pl.Expr:
     return pl.col("__available_us") <= t_us
 
 
-def _doubtful() -> pl.Expr:
-    """Return an expression that is true if a view of the vector was served with a doubtful status."""
-    return pl.col("statuses").str.contains(rf':\s*"(?:{"|".join(DOUBTFUL)})"')
+def is_doubtful(model: Model) -> pl.Expr:
+    """Return an expression that is true if the model leaves a vector out: a view has a status of :data:`DOUBTFUL`."""
+    doubtful = pl.col("statuses").str.contains(rf':\s*"(?:{"|".join(DOUBTFUL)})"')
+    return pl.lit(value=model.on_stale == "leave_out") & doubtful
 
 
 class ModelLog:
@@ -80,7 +81,7 @@ class ModelLog:
         self._labelled = LabelledRequests(self._requests, self._labels, label)
         own = pl.col("model") == model.name
         served = map(pl.col, [*_VECTOR, *_VALUES[model.learn_from]])
-        doubtful = pl.lit(value=model.on_stale == "leave_out") & _doubtful()
+        doubtful = is_doubtful(model)
         self._vectors = TopicRows.of_log(
             log,
             self._vectors_topic,
@@ -161,7 +162,7 @@ class ModelLog:
         """Return those of some requests that are matured and not excluded."""
         asked_us = pl.col("__requested_us")
         is_matured = _known(t_us) & (asked_us + self._model.label.spec.within_us <= t_us)
-        return rows.filter(is_matured & _outside(excluded, asked_us))
+        return rows.filter(is_matured & outside(excluded, asked_us))
 
     def spine(
         self, t_us: int, *, excluded: Sequence[TimeSpan] = (), snapshot: LogSnapshot | None = None
@@ -246,7 +247,7 @@ class ModelLog:
 
     def _scores(self, version: int, excluded: Sequence[TimeSpan]) -> ServedScores:
         live = (pl.col("version") == version) & (pl.col("role") == "live")
-        own = self.evident_predictions().filter(live & _outside(excluded, pl.col("requested_at").dt.epoch("us")))
+        own = self.evident_predictions().filter(live & outside(excluded, pl.col("requested_at").dt.epoch("us")))
         day = own.get_column("requested_at").dt.epoch("us") // DAY_US
         scores = prediction_array(own.get_column("score"), self._model.label.predicts)
         return ServedScores(day.to_numpy(), scores)

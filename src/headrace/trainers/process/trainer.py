@@ -25,11 +25,13 @@ from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics, grow_topic
 from headrace.bus.worker_report import WorkerReport
 from headrace.bus.worker_report import decode as decode_report
 from headrace.event_log.event_log import EventLog
+from headrace.models.artifact_places import places_with
 from headrace.models.champion_alias import ChampionAliases
 from headrace.models.kafka_model_event_log import KafkaModelEventLog, ensure_topic
 from headrace.models.mlflow_registry import MlflowRegistry
 from headrace.models.publication_signing import UNSIGNED, PublicationSigning
 from headrace.trainers.data.exclusions import KafkaExclusions
+from headrace.trainers.data.model_evidence import EvidenceSources
 from headrace.trainers.process.cancelled_runs import CancellableFits, CancelledRuns
 from headrace.trainers.process.ended_runs import EndedRuns
 from headrace.trainers.process.heard_requests import HeardRequest, HeardRequests
@@ -93,6 +95,11 @@ class TrainerConfig:
         """The control topics of the namespace."""
         return ControlTopics(self.namespace)
 
+    @property
+    def evidence_sources(self) -> EvidenceSources:
+        """Where rules get versions from that they compare: the registry's place, and no other."""
+        return EvidenceSources(places_with([self.registry.artifacts], self.registry.uri), self.options.trusted)
+
 
 def make_topics(bootstrap_servers: str, topics: ControlTopics) -> None:
     """Make the topics of triggers and trainers. Decisions and runs are kept for ever."""
@@ -125,7 +132,9 @@ class Trainer:
             model_events,
             self._send,
             exclusions,
-            options=TriggerOptions(self.metrics.recorded, config.options.trusted, owns=self._has),
+            options=TriggerOptions(
+                self.metrics.recorded, config.options.trusted, owns=self._has, sources=config.evidence_sources
+            ),
         )
         self._runs = EndedRuns(TopicTail(servers, [topics.runs], from_beginning=True))
         self._told = self._passed_on = 0

@@ -16,7 +16,7 @@ from headrace.bus.control_topics import ControlTopics
 from headrace.errors import NotInLogYetError, TerminalError, UnavailableError
 from headrace.models.model_event_log import FoldedEvents, ModelEventLog
 from headrace.trainers.data.exclusions import Exclusions, MemoryExclusions, excluded_spans
-from headrace.trainers.data.model_log import ModelLog
+from headrace.trainers.data.model_evidence import EvidenceSources, ModelEvidence
 from headrace.trainers.process.decision_writer import DecisionWriter, SendMessage
 from headrace.trainers.process.evaluations import PATIENCE_S, Backoff, Evaluations
 from headrace.trainers.process.heard_requests import HeardRequest, is_answered
@@ -45,13 +45,15 @@ class TriggerOptions:
     """How a trainer decides. ``report`` is called with each decision, written or not.
 
     ``trusted`` are the types that the deployment's applications load. An evaluation that takes longer than
-    ``patience_s`` goes on in its thread. ``owns`` says which models are this trainer's now.
+    ``patience_s`` goes on in its thread. ``owns`` says which models are this trainer's now. Versions that rules compare
+    come from the ``sources``.
     """
 
     report: Callable[[DecisionRecord], None] = lambda _: None
     trusted: Sequence[str] = ()
     patience_s: float = PATIENCE_S
     owns: Callable[[str], bool] = lambda _: True
+    sources: EvidenceSources | None = None
 
 
 class _Evaluated(NamedTuple):
@@ -82,7 +84,7 @@ class TriggerConsumer:
     ) -> None:
         options = options or TriggerOptions()
         self._models = {model.name: model for model in models}
-        self._logs = {model.name: ModelLog(model, log) for model in models}
+        self._logs = {model.name: ModelEvidence(model, log, options.sources) for model in models}
         self._events = FoldedEvents(model_events)
         self._exclusions = exclusions or MemoryExclusions()
         self._states: dict[str, TriggerState] = {model.name: TriggerState() for model in models}
@@ -301,7 +303,7 @@ class TriggerConsumer:
         self, model: Model, state: TriggerState, published: ModelState, t_us: int, excluded: Sequence[TimeSpan]
     ) -> _Evaluated:
         """Measure and judge. It runs in a thread of its own, and changes nothing but :attr:`_counted`."""
-        evidence = self._logs[model.name].evidence(t_us, published.version, excluded)
+        evidence = self._logs[model.name].evidence(t_us, published, excluded)
         self._counted[model.name] = evidence
         seen = _as_published(state, published, t_us, evidence.matured_labels)
         return _Evaluated(state, evidence, model.policy.evaluate(seen, evidence, self._codes[model.name]))

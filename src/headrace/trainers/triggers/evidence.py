@@ -30,6 +30,18 @@ class ServedScores:
 
 
 @dataclass(frozen=True)
+class YardstickScores:
+    """The scores that one version, the yardstick, gives to a model's logged vectors, whatever version served them.
+
+    None of them belongs to one of the version's training rows. If ``lacking`` is not empty, it says why there are none.
+    """
+
+    scores: ServedScores
+    version: int | None = None
+    lacking: str = ""
+
+
+@dataclass(frozen=True)
 class Outcomes:
     """Matured outcomes of the live version. The arrays have an entry for each labelled prediction.
 
@@ -56,10 +68,10 @@ def no_outcomes() -> Outcomes:
 class Evidence:
     """The facts about a model that are known at the event time ``t_us``.
 
-    ``matured_labels`` is the total so far, not the increase since the last tick. ``scores`` and ``outcomes`` are
-    functions, because reading them is slow: a rule calls them only when it needs them. ``waiting`` names what holds
-    labels up. ``matured_at`` gives the number of labels that were matured at an earlier time, without those that are
-    excluded now. None: nothing is excluded.
+    ``matured_labels`` is the total so far, not the increase since the last tick. ``scores``, ``outcomes`` and
+    ``by_yardstick`` are functions, because reading them is slow: a rule calls them only when it needs them. Without
+    ``by_yardstick`` no version can be loaded. ``waiting`` names what holds labels up. ``matured_at`` gives the number
+    of labels that were matured at an earlier time, without those that are excluded now. None: nothing is excluded.
     """
 
     t_us: int
@@ -68,6 +80,7 @@ class Evidence:
     outcomes: Callable[[], Outcomes] = no_outcomes
     waiting: Sequence[WaitingLabels] = ()
     matured_at: Callable[[int], int] | None = None
+    by_yardstick: Callable[[], YardstickScores] | None = None
 
     def still_counted(self, labels: int, t_us: int) -> int:
         """Return how many of the ``labels`` that were matured at ``t_us`` are not excluded now.

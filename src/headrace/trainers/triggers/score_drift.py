@@ -32,12 +32,12 @@ ATOM_SHARE = 0.05
 _ROWS_IN_BIN = 20  # of the reference; fewer rows say nothing of a rare score
 RESAMPLES = 1_000
 PERCENTILE = 99.0
-SAMPLES_IN_REFERENCE = 4
+SAMPLES_IN_REFERENCE, MOST_SAMPLES = 3, 8
 LOOK_BACK = 2
 """The days with rows of a sample are looked for in twice as many days, and at least in a week more."""
 _WEEK = 7
-_WHOLE_DAY = 20
-"""A day of n rows weighs n / (n + 20): hundreds of rows are one day whatever their number, three are nearly none."""
+_WHOLE_DAY = 50
+"""A day of n rows weighs n / (n + 50): hundreds of rows are one day whatever their number, three are nearly none."""
 _SMOOTHING = 0.5  # rows of the sample, added to each bin: an empty bin is rare, not impossible
 
 
@@ -65,10 +65,11 @@ def score_drift(
     resamples: int = RESAMPLES,
     percentile: float = PERCENTILE,
 ) -> DriftMeasurement:
-    """Compare the newest ``sample_days`` with rows before ``until_day`` with all days before those.
+    """Compare the newest ``sample_days`` with rows before ``until_day`` with the days before those.
 
     The rows are scores of one estimator, none of them of its training rows. ``day`` is an integer index, one entry a
-    row. The reference needs four times ``sample_days`` days with rows. The sample is looked for in twice its days, or
+    row. The reference needs three times ``sample_days`` days with rows, and has the newest eight times as many. So what
+    has changed for good is no drift after a while. The sample is looked for in twice its days, or
     in a week more: a shop that is closed on Sundays has one.
     """
     days, scores = np.asarray(day, np.int64), np.asarray(score, np.float64)
@@ -76,10 +77,11 @@ def score_drift(
     oldest = until_day - max(LOOK_BACK * sample_days, sample_days + _WEEK)
     sampled = served[served >= oldest][-sample_days:]
     first = int(sampled[0]) if len(sampled) else until_day
-    reference_days, needed = int((served < first).sum()), SAMPLES_IN_REFERENCE * sample_days
+    reference = served[served < first][-MOST_SAMPLES * sample_days :]
+    reference_days, needed = len(reference), SAMPLES_IN_REFERENCE * sample_days
     if reference_days < needed or len(sampled) < sample_days:
         return DriftMeasurement(None, None, len(sampled), reference_days, needed)
-    before, newest = days < first, (days >= first) & (days < until_day)
+    before, newest = (days >= reference[0]) & (days < first), (days >= first) & (days < until_day)
     bins = ScoreBins(scores[before])
     both = _Days(*bins.histograms(days[before], scores[before]), *bins.histograms(days[newest], scores[newest]))
     threshold = float(np.percentile(both.without_drift(seed, resamples), percentile))
@@ -183,7 +185,7 @@ def _shares(counts: Counts) -> Floats:
 def _alike(weekday: Counts, weight: Floats, sample_weekday: Counts, sample_weight: Floats) -> Floats:
     """Return the weights of the reference's days with which each weekday counts as much as in the sample.
 
-    With fewer than four days of one of these weekdays, the days count whatever weekday they are.
+    With fewer than three days of one of these weekdays, the days count whatever weekday they are.
     """
     wanted, there = np.bincount(sample_weekday, sample_weight, _WEEK), np.bincount(weekday, weight, _WEEK)
     if (np.bincount(weekday, minlength=_WEEK)[wanted > 0] < SAMPLES_IN_REFERENCE).any():
