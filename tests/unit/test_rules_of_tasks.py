@@ -79,7 +79,7 @@ def test_a_column_among_several_has_a_higher_threshold() -> None:
 def test_no_predictions_are_no_drift() -> None:
     found = ServedScores(np.zeros(0, np.int64), np.zeros((0, 3)))
     measured = RULE.measure(Evidence((FIRST_DAY + DAYS) * DAY_US, 60_000, scores=lambda: found))
-    assert (measured["psi"], measured["reference_days"], measured["needed_days"]) == (None, 0, 56)
+    assert (measured["psi"], measured["reference_days"], measured["needed_days"]) == (None, 0, 42)
 
 
 def outcomes(task: str, noise_after: float) -> Outcomes:
