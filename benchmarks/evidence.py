@@ -13,24 +13,20 @@ import numpy as np
 
 from headrace.trainers.definitions import Gate
 from headrace.trainers.metrics.block_rows import BlockRows
-from headrace.trainers.metrics.expected_cost import expected_cost
-from headrace.trainers.metrics.intervals import block_weights, gain_interval, resampled_interval, t_quantile
-from headrace.trainers.metrics.named_metrics import METRICS, metric_named, metric_value, within_block
+from headrace.trainers.metrics.intervals import gain_interval, t_quantile
+from headrace.trainers.metrics.named_metrics import metric_named, metric_value
 from headrace.trainers.metrics.serial_correlation import serial_correlation
 from headrace.trainers.runs.look_budget import look_cost
 
+from .evidence_coverage import coverage
+from .evidence_worlds import logistic
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from headrace.trainers.metrics.metric import Metric
-
     from .options import Options
     from .rig import Rig
 
-    World = Callable[..., BlockRows]
-
 CORRELATIONS = (0.0, 0.3, 0.5, 0.8)
-LOOKS, YEARS, RUNS, GAINS = 4_000, 400, 1_000, 200
+LOOKS, YEARS, GAINS = 4_000, 400, 200
 WEEK, HOLDOUT, YEAR = 7, 14, 364
 SEED = 1
 
@@ -112,82 +108,6 @@ def years() -> list[dict[str, Any]]:
     return found
 
 
-def binary(generator: np.random.Generator, blocks: int, rows: int = 100) -> BlockRows:
-    """Days with a level of their own, and a model that errs by row and by day."""
-    day = np.repeat(np.arange(blocks), rows)
-    logit = generator.normal(-1.2, 0.7, blocks)[day] + generator.normal(0, 1, len(day))
-    label = generator.random(len(day)) < _logistic(logit)
-    seen = logit + generator.normal(0, 0.5, len(day)) + generator.normal(0, 0.2, blocks)[day]
-    return BlockRows(day, label.astype(np.int8), _logistic(seen))
-
-
-def numbers(generator: np.random.Generator, blocks: int, rows: int = 100) -> BlockRows:
-    """Minutes of delay: skewed, with a level a day."""
-    day = np.repeat(np.arange(blocks), rows)
-    mean = np.exp(generator.normal(2.5, 0.3, blocks)[day] + generator.normal(0, 0.4, len(day)))
-    truth = mean * generator.gamma(4, 0.25, len(day)) + 1
-    return BlockRows(day, truth, mean * np.exp(generator.normal(0, 0.1, blocks))[day])
-
-
-def classes(generator: np.random.Generator, blocks: int, rows: int = 100) -> BlockRows:
-    """Three classes, of which one is rare, with a level a day."""
-    day = np.repeat(np.arange(blocks), rows)
-    logits = np.stack([np.full(len(day), level) for level in (1.0, 0.0, -1.0)], 1)
-    logits = logits + generator.normal(0, 0.4, (blocks, 3))[day] + generator.normal(0, 1, (len(day), 3))
-    chances = _softmax(logits)
-    truth = (chances.cumsum(axis=1) < generator.random((len(day), 1))).sum(axis=1).clip(0, 2)
-    return BlockRows(day, truth, _softmax(logits + generator.normal(0, 0.3, logits.shape)))
-
-
-def _logistic(x: np.ndarray) -> np.ndarray:
-    return np.asarray(1 / (1 + np.exp(-x)))
-
-
-def _softmax(x: np.ndarray) -> np.ndarray:
-    raised = np.exp(x)
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
-
-
-def _metrics() -> dict[str, tuple[Metric, World]]:
-    of_binary: list[Metric] = [metric for metric in METRICS.values() if "binary" in metric.tasks]
-    of_binary += [within_block("auc"), expected_cost([[0, 1], [5, 0]])]
-    of_numbers = [metric for metric in METRICS.values() if metric.tasks[0] in {"regression", "quantile"}]
-    return (
-        {metric.name: (metric, binary) for metric in of_binary}
-        | {metric.name: (metric, numbers) for metric in of_numbers}
-        | {"macro_log_loss": (metric_named("macro_log_loss"), classes)}
-    )
-
-
-def coverage() -> list[dict[str, Any]]:
-    """The share of 95 % intervals that hold the true value. The truth is that of many more days."""
-    found = []
-    for name, (metric, world) in _metrics().items():
-        truth = _truth(metric, world)
-        row: dict[str, Any] = {"metric": name}
-        for blocks in (HOLDOUT, 2 * HOLDOUT):
-            weights, held = _weights(blocks), 0
-            for seed in range(RUNS):
-                rows = world(np.random.default_rng([SEED, seed]), blocks)
-                statistic = metric.statistic(rows)
-                interval = resampled_interval(statistic.point, statistic.value(weights), blocks)
-                held += interval.low <= truth <= interval.high
-            row[str(blocks)] = held / RUNS
-        found.append(row)
-    return found
-
-
-@cache
-def _weights(blocks: int) -> np.ndarray:
-    return block_weights(blocks, 1_000, SEED)
-
-
-def _truth(metric: Metric, world: World) -> float:
-    """The metric of many days: the mean over parts, where a part is large enough to be without bias."""
-    parts = [metric.statistic(world(np.random.default_rng([SEED, 1 << 20, part]), 200)).point for part in range(40)]
-    return float(np.mean(parts))
-
-
 def power() -> list[dict[str, Any]]:
     """How often a real gain is found by looks after 14, 21 and 28 days, of 1,000 rows a day each."""
     return [
@@ -229,13 +149,13 @@ def _two_models(
 ) -> tuple[BlockRows, BlockRows]:
     day = np.repeat(np.arange(days), rows)
     logit = generator.normal(-1.2, 0.7, days)[day] + generator.normal(0, 1, len(day))
-    label = (generator.random(len(day)) < _logistic(logit)).astype(np.int8)
+    label = (generator.random(len(day)) < logistic(logit)).astype(np.int8)
     shared = generator.normal(0, noises[1], len(day)) + generator.normal(0, 0.2, days)[day]
     own = [generator.normal(0, 0.2, days)[day] + generator.normal(0, 0.05, len(day)) for _ in range(2)]
     worse = generator.normal(0, noises[0], len(day))
     return (
-        BlockRows(day, label, _logistic(logit + shared + own[0] + worse)),
-        BlockRows(day, label, _logistic(logit + shared + own[1])),
+        BlockRows(day, label, logistic(logit + shared + own[0] + worse)),
+        BlockRows(day, label, logistic(logit + shared + own[1])),
     )
 
 

@@ -57,8 +57,15 @@ def _power(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _coverage(found: Sequence[Mapping[str, Any]]) -> str:
-    rows = [[f"`{each['metric']}`", *(_share(each[blocks]) for blocks in ("14", "28"))] for each in found]
-    head = ["metric", "14 blocks", "28 blocks"]
+    shares = ("one", "no_gain", "gain")
+    rows = [
+        [f"`{each['metric']}`", *(_share(each[blocks][share]) for blocks in ("14", "28") for share in shares)]
+        for each in found
+    ]
+    head = [
+        "metric",
+        *(f"{blocks} blocks: {what}" for blocks in (14, 28) for what in ("one model", "no gain", "a gain")),
+    ]
     return f"**95 % intervals that hold the true value**, where blocks are independent:\n\n{_table(head, rows)}"
 
 

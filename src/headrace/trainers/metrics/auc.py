@@ -21,6 +21,7 @@ class AreaUnderCurve(Metric):
     name: str = "auc"
     tasks: tuple[TaskName, ...] = ("binary",)
     higher_is_better: bool = True
+    percentiles: bool = True
 
     def statistic(self, rows: BlockRows) -> Statistic:
         """Return the AUC of the rows."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headrace.trainers.metrics.jackknife import block_error
 from headrace.trainers.metrics.serial_correlation import SerialCorrelation, contributions, serial_correlation
 
 if TYPE_CHECKING:
@@ -22,13 +23,15 @@ _Z = 1.959963984540054
 class Interval:
     """A point estimate with its two-sided 95 % bounds. The bounds are NaN if the resamples give none.
 
-    ``undefined`` is the number of resamples in which the metric is not defined.
+    ``undefined`` is the number of resamples in which the metric is not defined. ``freedom`` are the degrees of freedom
+    of Student's t, if they are not those of the blocks.
     """
 
     point: float
     low: float
     high: float
     undefined: int = 0
+    freedom: float | None = None
 
     @property
     def is_defined(self) -> bool:
@@ -41,7 +44,8 @@ class Interval:
             return self.low
         if alpha <= 0:
             return -np.inf
-        return self.point + (self.low - self.point) * t_quantile(alpha, blocks - 1) / t_quantile(_TAIL, blocks - 1)
+        freedom = blocks - 1 if self.freedom is None else self.freedom
+        return self.point + (self.low - self.point) * t_quantile(alpha, freedom) / t_quantile(_TAIL, freedom)
 
     def widened(self, factor: float) -> Interval:
         """The interval with both bounds ``factor`` times as far from the point."""
@@ -89,9 +93,12 @@ def resampled_interval(point: float, draws: Floats, blocks: int) -> Interval:
 
 
 def metric_interval(rows: BlockRows, metric: Metric, *, seed: int, draws: int = DRAWS) -> Interval:
-    """The metric of one model with its bounds."""
+    """The metric of one model with its bounds, from what each block contributes."""
     found, blocks = metric.statistic(rows), len(rows.blocks)
-    return resampled_interval(found.point, found.value(block_weights(blocks, draws, seed)), blocks)
+    resampled = resampled_interval(found.point, found.value(block_weights(blocks, draws, seed)), blocks)
+    if not resampled.is_defined:
+        return resampled
+    return _by_contributions(resampled, contributions(found.value, blocks), found.excess)
 
 
 def gain_interval(
@@ -105,8 +112,9 @@ def gain_interval(
 ) -> Gain:
     """Return the gain of the challenger over the champion, on the same rows and the same resampled blocks.
 
-    The gain is above 0 if the challenger is better, also for a loss. ``correlated``: blocks may tell of the next ones,
-    so this is measured and the interval is widened for it.
+    The gain is above 0 if the challenger is better, also for a loss. Its bounds are percentiles of the resamples, or
+    they are from what each block contributes, as the metric says. ``correlated``: blocks may tell of the next ones, so
+    this is measured and the interval is widened for it.
     """
     theirs, ours, blocks = metric.statistic(champion), metric.statistic(challenger), len(champion.blocks)
     sign = 1.0 if metric.higher_is_better else -1.0
@@ -116,10 +124,26 @@ def gain_interval(
 
     drawn = gain(block_weights(blocks, draws, seed))
     found = resampled_interval(sign * (ours.point - theirs.point), drawn, blocks)
+    if found.is_defined and not metric.percentiles:
+        found = _by_contributions(found, contributions(gain, blocks), sign * (ours.excess - theirs.excess))
     if not correlated:
         return Gain(theirs.point, ours.point, found)
     correlation = serial_correlation(contributions(gain, blocks))
     return Gain(theirs.point, ours.point, found.widened(correlation.widening), correlation)
+
+
+def _by_contributions(resampled: Interval, added: Floats, excess: float) -> Interval:
+    """Return the bounds from what each block adds.
+
+    They hold the point with and without its ``excess``, which may be below 0 for a gain. They are no narrower than the
+    resamples' if some of these are not defined.
+    """
+    found, point = block_error(added), resampled.point
+    half = t_quantile(_TAIL, found.freedom) * found.error
+    low, high = min(point, point - excess) - half, max(point, point - excess) + half
+    if resampled.undefined:
+        low, high = min(low, resampled.low), max(high, resampled.high)
+    return replace(resampled, low=low, high=high, freedom=found.freedom)
 
 
 def _t(freedom: int) -> float:
@@ -131,7 +155,7 @@ def _t(freedom: int) -> float:
     return z + first / freedom + second / freedom**2 + third / freedom**3
 
 
-def t_quantile(tail: float, freedom: int) -> float:
+def t_quantile(tail: float, freedom: float) -> float:
     """Return the value that Student's t exceeds with the chance ``tail``."""
     from scipy.special import stdtrit  # noqa: PLC0415 - an application that reads definitions does not need it
 

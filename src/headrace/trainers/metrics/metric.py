@@ -30,17 +30,24 @@ class Statistic(ABC):
         """The metric over all rows."""
         return float(self.value(np.ones((1, self.blocks)))[0])
 
+    @property
+    def excess(self) -> float:
+        """How much of the point is noise, for an error that noise only makes larger. It needs two blocks."""
+        return 0.0
+
 
 class Metric(ABC):
     """A number that says how good predictions are, for one task or several. Its name identifies it.
 
-    ``classes`` is the number of classes that it is for, or None if that does not matter.
+    ``classes`` is the number of classes that it is for, or None if that does not matter. ``percentiles`` says that the
+    bounds of a gain are percentiles of the resamples, and not from what each block contributes.
     """
 
     name: str
     tasks: tuple[TaskName, ...]
     higher_is_better: bool
     classes: int | None = None
+    percentiles: bool = False
 
     @abstractmethod
     def statistic(self, rows: BlockRows) -> Statistic:

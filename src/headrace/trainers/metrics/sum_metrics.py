@@ -24,7 +24,10 @@ _SMALLEST = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True)
 class SumMetric(Metric):
-    """A metric that is a function ``of`` sums. ``parts`` returns for each sum a value a row, or one for all rows."""
+    """A metric that is a function ``of`` sums. ``parts`` returns for each sum a value a row, or one for all rows.
+
+    ``excess`` says from the sums of each block how much of the metric is noise.
+    """
 
     name: str
     tasks: tuple[TaskName, ...]
@@ -32,23 +35,36 @@ class SumMetric(Metric):
     of: Callable[..., Floats] = field(compare=False, repr=False)
     higher_is_better: bool = False
     classes: int | None = None
+    percentiles: bool = False
+    excess: Callable[..., float] | None = field(default=None, compare=False, repr=False)
 
     def statistic(self, rows: BlockRows) -> Statistic:
         """Return the metric of the rows."""
-        return Sums([rows.sums(part) for part in self.parts(rows)], self.of, len(rows.blocks))
+        return Sums([rows.sums(part) for part in self.parts(rows)], self.of, len(rows.blocks), self.excess)
 
 
 class Sums(Statistic):
     """A function of sums by block."""
 
-    def __init__(self, sums: Sequence[Floats], of: Callable[..., Floats], blocks: int) -> None:
+    def __init__(
+        self,
+        sums: Sequence[Floats],
+        of: Callable[..., Floats],
+        blocks: int,
+        excess: Callable[..., float] | None = None,
+    ) -> None:
         super().__init__(blocks)
-        self._sums, self._of = sums, of
+        self._sums, self._of, self._excess = sums, of, excess
 
     def value(self, weights: Floats) -> Floats:
         """Return the function of the weighted sums for each row of block weights."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return self._of(*(weights @ each for each in self._sums))
+
+    @property
+    def excess(self) -> float:
+        """How much of the point is noise, as the metric says."""
+        return 0.0 if self._excess is None else self._excess(*self._sums)
 
 
 def _mean(total: Floats, rows: Floats) -> Floats:
@@ -94,6 +110,16 @@ def _calibration_error(rows: Floats, *errors: Floats) -> Floats:
     return total / rows
 
 
+def _calibration_excess(rows: Floats, *errors: Floats) -> float:
+    """Return the part of the error that noise would make alone: bins whose true error is 0 have one that is not."""
+    of_bins = np.stack(errors)
+    blocks, total = of_bins.shape[1], of_bins.sum(axis=1)
+    noise = blocks / (blocks - 1) * float(((of_bins - of_bins.mean(axis=1, keepdims=True)) ** 2).sum())
+    squares = float(total @ total)
+    kept = np.sqrt(max(1 - noise / squares, 0.0)) if squares > 0 else 1.0
+    return float((1 - kept) * np.abs(total).sum() / rows.sum())
+
+
 def _macro_parts(rows: BlockRows) -> list[Floats]:
     losses, classes = _losses(rows), range(rows.prediction.shape[1])
     of_class = [(rows.truth == each).astype(np.float64) for each in classes]
@@ -131,7 +157,7 @@ def _pinball_parts(rows: BlockRows) -> list[Floats | float]:
 
 
 SUM_METRICS = (
-    SumMetric("logloss", ("binary", "classes"), lambda rows: [_losses(rows), 1.0], _mean),
+    SumMetric("logloss", ("binary", "classes"), lambda rows: [_losses(rows), 1.0], _mean, percentiles=True),
     SumMetric("brier_score_loss", ("binary",), lambda rows: [_error(rows) ** 2, 1.0], _mean),
     SumMetric(
         "accuracy_score",
@@ -141,7 +167,9 @@ SUM_METRICS = (
         True,  # noqa: FBT003
     ),
     SumMetric("f1_score", ("binary",), _f1_parts, _f1, True),  # noqa: FBT003
-    SumMetric("expected_calibration_error", ("binary",), _calibration_parts, _calibration_error),
+    SumMetric(
+        "expected_calibration_error", ("binary",), _calibration_parts, _calibration_error, excess=_calibration_excess
+    ),
     SumMetric("macro_log_loss", ("classes",), _macro_parts, _macro),
     SumMetric("mean_absolute_error", ("regression",), lambda rows: [np.abs(_error(rows)), 1.0], _mean),
     SumMetric("root_mean_squared_error", ("regression",), lambda rows: [_error(rows) ** 2, 1.0], _root),

@@ -1,0 +1,60 @@
+"""Synthetic blocks whose truth is known: days with a level of their own, and two models that err by row and by day.
+
+Both models share an error, so they are alike as a champion and its challenger are. In a world that is ``equal`` they
+are equally good. In the other the champion has an error more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from headrace.trainers.metrics.block_rows import BlockRows
+
+Pair = tuple[BlockRows, BlockRows]
+World = Callable[..., Pair]
+
+
+def binary(generator: np.random.Generator, blocks: int, *, equal: bool, rows: int = 100) -> Pair:
+    """A label that is true in a third of the rows."""
+    day = np.repeat(np.arange(blocks), rows)
+    logit = generator.normal(-1.2, 0.7, blocks)[day] + generator.normal(0, 1, len(day))
+    label = (generator.random(len(day)) < logistic(logit)).astype(np.int8)
+    shared = logit + generator.normal(0, 0.4, len(day)) + generator.normal(0, 0.2, blocks)[day]
+    more = 0 if equal else generator.normal(0, 0.8, len(day))
+    own = [generator.normal(0, 0.3, len(day)) + generator.normal(0, 0.15, blocks)[day] for _ in range(2)]
+    return BlockRows(day, label, logistic(shared + own[0] + more)), BlockRows(day, label, logistic(shared + own[1]))
+
+
+def numbers(generator: np.random.Generator, blocks: int, *, equal: bool, rows: int = 100) -> Pair:
+    """Minutes of delay: skewed, so that few days have most of the squared error."""
+    day = np.repeat(np.arange(blocks), rows)
+    mean = np.exp(generator.normal(2.5, 0.3, blocks)[day] + generator.normal(0, 0.4, len(day)))
+    truth = mean * generator.gamma(4, 0.25, len(day)) + 1
+    shared = mean * np.exp(generator.normal(0, 0.1, blocks))[day]
+    more = 0 if equal else generator.normal(0, 0.3, len(day))
+    own = [generator.normal(0, 0.1, len(day)) + generator.normal(0, 0.07, blocks)[day] for _ in range(2)]
+    return BlockRows(day, truth, shared * np.exp(own[0] + more)), BlockRows(day, truth, shared * np.exp(own[1]))
+
+
+def classes(generator: np.random.Generator, blocks: int, *, equal: bool, rows: int = 100) -> Pair:
+    """Three classes, of which one is rare."""
+    day = np.repeat(np.arange(blocks), rows)
+    logits = np.array([1.0, 0.0, -1.0]) + generator.normal(0, 0.4, (blocks, 3))[day]
+    logits = logits + generator.normal(0, 1, (len(day), 3))
+    truth = (softmax(logits).cumsum(axis=1) < generator.random((len(day), 1))).sum(axis=1).clip(0, 2)
+    more = 0 if equal else generator.normal(0, 0.5, logits.shape)
+    own = [generator.normal(0, 0.3, logits.shape) + generator.normal(0, 0.1, (blocks, 3))[day] for _ in range(2)]
+    return BlockRows(day, truth, softmax(logits + own[0] + more)), BlockRows(day, truth, softmax(logits + own[1]))
+
+
+def logistic(x: np.ndarray) -> np.ndarray:
+    """Probabilities of logits."""
+    return np.asarray(1 / (1 + np.exp(-x)))
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    """Rows of probabilities of rows of logits."""
+    raised = np.exp(x)
+    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
