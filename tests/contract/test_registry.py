@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
 from headrace.errors import UnknownVersionError
 from headrace.models import artifact, manifest
 from headrace.models.mlflow_registry import MlflowRegistry
-from headrace.models.registry import MemoryRegistry, Registry
+from headrace.models.registry import CHALLENGER_FILE, MemoryRegistry, Registry
 from tests.support.model_events import MANIFEST
 from tests.support.registry_runs import ESTIMATOR, PASSED, REFUSED
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(params=["memory", pytest.param("mlflow", marks=pytest.mark.integration)])
@@ -54,6 +53,18 @@ def test_a_request_that_was_refused_stays_refused(registry: Registry) -> None:
     passed = replace(REFUSED, gate=PASSED.gate, model=PASSED.model)
     assert registry.record(passed) == refused == registry.find("delay", "delay-2")
     assert json.loads(registry.read(refused.gate_uri)) == {"verdict": "refused"}
+
+
+def test_the_gated_fit_of_a_version_is_kept_and_its_absence_is_known(registry: Registry) -> None:
+    kept = registry.record(PASSED)
+    assert registry.gated_fit("delay", 1) == ESTIMATOR.data
+    registry.record(replace(PASSED, request_id="delay-3", challenger=None))
+    assert registry.gated_fit("delay", 2) is None
+    file = Path(unquote(urlsplit(kept.manifest_uri).path)).with_name(CHALLENGER_FILE)
+    file.unlink()
+    assert registry.gated_fit("delay", 1) is None
+    with pytest.raises(UnknownVersionError):
+        registry.gated_fit("delay", 9)
 
 
 def test_models_count_their_own_versions(registry: Registry) -> None:

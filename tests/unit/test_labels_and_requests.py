@@ -18,8 +18,8 @@ from headrace.features.definitions.spec import to_document
 from headrace.models.predictions import Prediction
 from headrace.trainers.data.examples import ExampleBuilder, Examples
 from headrace.trainers.data.model_log import ModelLog
-from headrace.trainers.runs import holdout
-from headrace.trainers.runs.holdout import Challenger, HoldoutSplit, judged_against
+from headrace.trainers.runs.champion_evidence import live_answers
+from headrace.trainers.runs.holdout import HoldoutSplit
 from headrace.trainers.runs.holdout_span import HoldoutSpan
 from headrace.trainers.triggers.evidence import DAY_US
 from tests.support.control_topics import PREDICTIONS, VECTORS
@@ -83,22 +83,15 @@ def test_outcomes_have_the_score_of_their_own_request(log: EventLog) -> None:
     ]  # fmt: skip
 
 
-def test_the_gate_judges_a_champion_by_its_score_for_each_request(
-    log: EventLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_gate_judges_a_champion_by_its_score_for_each_request(log: EventLog) -> None:
     write(log, PREDICTIONS, [predicted(*each) for each in zip(THREE_ORDERS, (0.1, 0.5, 0.9), strict=True)])
     requested = np.array([day(number) for number in (0, 10, 20)])
     held = Examples(
         pd.DataFrame({"x": [0.0] * 3}), np.array([1, 0, 0]), np.array(["7"] * 3), requested // DAY_US, requested
     )
-    challenger = Challenger(
-        HoldoutSplit(held, held, HoldoutSpan.of_days(0, 99_999)), np.array([0.2, 0.3, 0.4]), np.ones(3)
-    )
     champion: Published = type("Champion", (), {"trained_to_us": 0})()
-    judged: list[list[float]] = []
-    monkeypatch.setattr(holdout, "judge", lambda _rows, theirs, *_, **__: judged.append(theirs.tolist()))
-    judged_against(champion, ModelLog(model, log).outcomes(day(30), 1, "live"), challenger, model, 0)
-    assert judged == [[0.1, 0.5, 0.9]]
+    outcomes = ModelLog(model, log).outcomes(day(30), 1, "live")
+    assert live_answers(champion, outcomes, held).tolist() == [0.1, 0.5, 0.9]
 
 
 def test_every_request_of_a_key_has_its_own_served_vector(log: EventLog) -> None:

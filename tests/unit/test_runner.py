@@ -14,6 +14,7 @@ from headrace.errors import OfflineStoreUnavailableError
 from headrace.event_log.event_log import EventLog
 from headrace.models.model_event_log import MemoryModelEventLog
 from headrace.models.model_events import ModelEvent, Promoted, Published, RolledBack
+from headrace.models.registry import CHALLENGER_FILE
 from headrace.trainers.definitions import Gate
 from headrace.trainers.metrics.own_metric import own_metric
 from headrace.trainers.runs.fitting import FitPool
@@ -118,7 +119,14 @@ def unanswered(*_: object) -> None:
     raise OfflineStoreUnavailableError("no answer")
 
 
+def forget_gated_fits(shop: Shop) -> None:
+    for file in (shop.folder / "registry").rglob(CHALLENGER_FILE):
+        file.unlink()
+
+
 def test_evidence_that_is_missing_is_known_before_the_fit(live: Shop) -> None:
+    """The registry does not have the gated fits any more, so only live answers count."""
+    forget_gated_fits(live)
     fits = [0]
 
     def counted(*given: Any) -> Any:
@@ -135,6 +143,7 @@ def test_evidence_that_is_missing_is_known_before_the_fit(live: Shop) -> None:
     assert fits == [0]
     assert runner.run(request("enough", day(45))).outcome == "published"
     assert fits == [2]
+    forget_gated_fits(live)
     after = runner.run(request("too-soon", day(46)))
     assert (after.outcome, fits) == ("postponed", [2])
     assert "0 of 14 days" in after.reason

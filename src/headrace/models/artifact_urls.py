@@ -181,8 +181,9 @@ def _asked(request: urllib.request.Request, within_s: float) -> Any:
     except urllib.error.HTTPError as error:
         code = error.code
         error.close()
-        why = "there is no such file" if code == _NOT_FOUND else f"the MLflow server answers {code} {error.reason}"
-        raise OSError(why) from error
+        if code == _NOT_FOUND:
+            raise FileNotFoundError("there is no such file") from error
+        raise OSError(f"the MLflow server answers {code} {error.reason}") from error
 
 
 def _request(uri: str, registry: str, **options: Any) -> urllib.request.Request:

@@ -121,6 +121,17 @@ class MlflowRegistry:
                 raise self._unless_absent(error, UnknownVersionError(name, version)) from error
             return _registration(name, self._client.get_run(found.run_id), found)
 
+    def gated_fit(self, name: str, version: int) -> bytes | None:
+        """Read the file of the version's run. Runs of an old MLflow, or files that were deleted, have none."""
+        run = self.version(name, version)
+        try:
+            return self.read(f"{run.gate_uri.removesuffix(GATE_FILE)}{CHALLENGER_FILE}")
+        except RegistryUnavailableError as error:
+            cause = error.__cause__
+            if cause is not None and isinstance(cause.__cause__, FileNotFoundError):
+                return None
+            raise
+
     def promote(self, name: str, version: int) -> None:
         """Set the alias ``champion``."""
         with self._writing, self._reached():

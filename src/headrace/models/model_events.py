@@ -112,7 +112,8 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
 
     ``lifts`` is the id of the pin that ends with it: without it a publication is void while a version is pinned.
     ``approval="wanted"``: the version waits, and is not live until it is promoted. ``task`` is left out if it is
-    ``binary``.
+    ``binary``. ``gated_to_us`` is the time of the newest request that the fit was trained on that passed the gate: the
+    version itself is a later fit, on all rows up to ``trained_to_us``. An earlier release does not say it.
     """
 
     format: int = 1
@@ -130,6 +131,7 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     lifts: str | UnsetType = UNSET
     approval: Literal["wanted"] | UnsetType = UNSET
     task: PredictionTask | UnsetType = UNSET
+    gated_to_us: Instant | UnsetType = UNSET
 
     @property
     def predicts(self) -> PredictionTask:

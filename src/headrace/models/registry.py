@@ -106,6 +106,13 @@ class Registry(Protocol):
         """Return a version's registration. Raises UnknownVersionError."""
         ...
 
+    def gated_fit(self, name: str, version: int) -> bytes | None:
+        """Return the fit that was gated for a version, or None if the registry does not have it, or not any more.
+
+        Raises UnknownVersionError.
+        """
+        ...
+
     def promote(self, name: str, version: int) -> None:
         """Name a version the champion. Raises UnknownVersionError."""
         ...
@@ -153,6 +160,8 @@ class MemoryRegistry:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MANIFEST_FILE).write_bytes(encode(run.manifest))
         (folder / GATE_FILE).write_bytes(run.gate_json())
+        if run.challenger is not None:
+            (folder / CHALLENGER_FILE).write_bytes(run.challenger.data)
         self._runs[run.name, run.request_id] = registration
         return registration
 
@@ -174,6 +183,11 @@ class MemoryRegistry:
             if run.name == name and run.version == version:
                 return run
         raise UnknownVersionError(name, version)
+
+    def gated_fit(self, name: str, version: int) -> bytes | None:
+        """Read the file, if it is there."""
+        path = self._folder / name / self.version(name, version).request_id / CHALLENGER_FILE
+        return path.read_bytes() if path.exists() else None
 
     def promote(self, name: str, version: int) -> None:
         """Remember the champion."""

@@ -12,8 +12,10 @@ from headrace.errors import FitError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy as np
+
     from headrace.trainers.process.heard_requests import HeardRequest
-    from headrace.trainers.runs.fit_task import FitResult, FitTask
+    from headrace.trainers.runs.fit_task import FitResult, FitTask, ScoreTask
     from headrace.trainers.runs.fitting import Fits
     from headrace.trainers.runs.operator_requests import OperatorRequest
 
@@ -63,7 +65,14 @@ class CancellableFits:
         self._check(task)
         return found
 
-    def _check(self, task: FitTask) -> None:
+    def score(self, task: ScoreTask) -> np.ndarray:
+        """Return predictions. Raises FitError, also if the run is cancelled before or meanwhile."""
+        self._check(task)
+        found = self._fits.score(task)
+        self._check(task)
+        return found
+
+    def _check(self, task: FitTask | ScoreTask) -> None:
         why = self._cancelled.why(task.run.request_id)
         if why is not None:
             raise FitError(why)

@@ -20,13 +20,15 @@ from typing import TYPE_CHECKING
 
 from headrace.base.process_tree import IS_LINUX, adopt_orphans, die_with_parent, kill_below, memory_below
 from headrace.errors import ArtifactError, FitError, PredictionError
-from headrace.trainers.runs.fit_task import perform, try_few_rows
+from headrace.trainers.runs.fit_task import ScoreTask, perform, score, try_few_rows
 from headrace.trainers.runs.run_logs import FitOutput
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
     from pathlib import Path
+
+    import numpy as np
 
     from headrace.trainers.runs.fit_task import FitResult, FitTask
 
@@ -122,7 +124,7 @@ def _died(code: int | None) -> str:
 
 
 def _work(answers: Connection, line: Connection, memory: int, output: int | None) -> None:
-    """Run in the worker: do one fit, and answer with its result or a FitFailure."""
+    """Run in the worker: do one task, and answer with its result or a FitFailure."""
     die_with_parent()
     line.close()  # the line of the keeper alone
     os.setpgid(0, 0)
@@ -144,9 +146,11 @@ def _print_to(output: int) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True)
 
 
-def _answer(answers: Connection) -> FitResult | FitFailure:
+def _answer(answers: Connection) -> FitResult | np.ndarray | FitFailure:
     try:
-        task: FitTask = answers.recv()
+        task: FitTask | ScoreTask = answers.recv()
+        if isinstance(task, ScoreTask):
+            return score(task)
         if task.is_tried:
             try_few_rows(task)
         return perform(task)

@@ -57,6 +57,21 @@ class FitTask:
 
 
 @dataclass(frozen=True)
+class ScoreTask:
+    """Load the estimator that is ``stored``, as an application would, and predict the rows of ``frame``.
+
+    ``run`` names the run that wants to know it. The other fields are those of :class:`FitTask`.
+    """
+
+    stored: bytes
+    frame: pd.DataFrame
+    run: Run
+    trusted: Sequence[str] = ()
+    log: Path | None = None
+    task: PredictionTask = BINARY
+
+
+@dataclass(frozen=True)
 class FitResult:
     """The stored estimator, its scores for the holdout, and the code that it was fitted with."""
 
@@ -79,6 +94,11 @@ def perform(task: FitTask) -> FitResult:
     stored = artifact.dump(estimator)
     _check_loads(stored, estimator, task)
     return FitResult(stored, scores, time.perf_counter() - started, fit_code(task.fit))
+
+
+def score(task: ScoreTask) -> np.ndarray:
+    """Return the predictions of the rows. Raises ArtifactError and PredictionError."""
+    return predict(artifact.load(task.stored, task.trusted), task.frame, task.task)
 
 
 def try_few_rows(task: FitTask) -> None:

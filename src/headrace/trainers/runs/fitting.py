@@ -11,16 +11,18 @@ import time
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from headrace.base.stopping import stop_signals
 from headrace.errors import ArtifactError, FitError, PredictionError, StoppingError
 from headrace.trainers.runs.fit_child import FitFailure, keep
-from headrace.trainers.runs.fit_task import FitResult, FitTask, check_rows, perform
+from headrace.trainers.runs.fit_task import FitResult, FitTask, ScoreTask, check_rows, perform, score
 from headrace.trainers.train_function import train_name
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
+
+    import numpy as np
 
 _PRELOAD = [
     "headrace.base.fork_server",  # first: it lets the fork server end with the trainer while it imports the others
@@ -51,6 +53,10 @@ class Fits(Protocol):
         """Do one fit. Raises FitError."""
         ...
 
+    def score(self, task: ScoreTask) -> np.ndarray:
+        """Return the predictions of a stored estimator. Raises FitError."""
+        ...
+
 
 class InlineFits:
     """:class:`Fits` in the caller's process, without limits.
@@ -66,6 +72,13 @@ class InlineFits:
             return perform(task)
         except (ArtifactError, PredictionError, FitError) as error:
             raise FitError(_failed(task, FitFailure(str(error)))) from error
+
+    def score(self, task: ScoreTask) -> np.ndarray:
+        """Predict here."""
+        try:
+            return score(task)
+        except (ArtifactError, PredictionError) as error:
+            raise FitError(str(error)) from error
 
 
 class FitPool:
@@ -86,7 +99,20 @@ class FitPool:
         Raises FitError, with the child's traceback if the train function raised and there is no log, and StoppingError
         if a signal ends this process meanwhile.
         """
-        sent = _pickled(task)
+        answer: FitResult | FitFailure = self._done(task, _pickled(task))
+        if isinstance(answer, FitFailure):
+            raise FitError(_failed(task, answer))
+        return answer
+
+    def score(self, task: ScoreTask) -> np.ndarray:
+        """Predict in a child. Raises FitError, and StoppingError if a signal ends this process meanwhile."""
+        answer: np.ndarray | FitFailure = self._done(task, pickle.dumps(task))
+        if isinstance(answer, FitFailure):
+            raise FitError(answer.reason)
+        return answer
+
+    def _done(self, task: FitTask | ScoreTask, sent: bytes) -> Any:
+        """Return what a child answers."""
         answers, their_answers = self._context.Pipe()
         line, their_line = self._context.Pipe()
         keeper = self._context.Process(
@@ -96,26 +122,22 @@ class FitPool:
         their_answers.close()
         their_line.close()
         try:
-            answer = self._answer(answers, line, task, sent)
+            return self._answer(answers, line, task, sent)
         finally:
             line.close()  # the keeper ends everything now
             answers.close()
             keeper.join(_END_S)
             keeper.kill()
             keeper.join(_END_S)
-        if isinstance(answer, FitFailure):
-            raise FitError(_failed(task, answer))
-        return answer
 
-    def _answer(self, answers: Connection, line: Connection, task: FitTask, sent: bytes) -> FitResult | FitFailure:
+    def _answer(self, answers: Connection, line: Connection, task: FitTask | ScoreTask, sent: bytes) -> Any:
         deadline = time.monotonic() + self._limits.seconds
         try:
             answers.send_bytes(sent)
             while True:
                 ready = wait([answers, line], _POLL_S)
                 if answers in ready or line in ready:
-                    found: FitResult | FitFailure = (answers if answers in ready else line).recv()
-                    return found
+                    return (answers if answers in ready else line).recv()
                 if stop_signals.asked.is_set():
                     raise StoppingError(f"the fit of {task.run.model!r} was ended with the trainer: it is done again")
                 if time.monotonic() > deadline:

@@ -62,6 +62,15 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
     gain_high: float
 
 
+class EvidenceReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the evidence says that does not decide: its verdict alone, and the deciding metric on its rows."""
+
+    verdict: GateVerdict
+    reason: str
+    rows: int = 0
+    compared: MetricComparison | UnsetType = UNSET
+
+
 class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers that the gate saw, its verdict and the reason.
 
@@ -74,6 +83,9 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
 
     ``positives`` and ``negatives`` are there for a label that is true or false, ``of_class`` for one with classes: the
     rows of each.
+
+    ``decided_by`` is ``recipe`` if the champion was judged by its gated fit: then ``live`` says what its live answers
+    lacked. Otherwise these decided, and ``recipe`` says what the gated fit would have.
     """
 
     format: int = FORMAT
@@ -98,6 +110,9 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     bound: float | UnsetType = UNSET
     false_pass_a_year: float | UnsetType = UNSET
     of_class: dict[str, int] | UnsetType = UNSET
+    decided_by: Literal["recipe"] | UnsetType = UNSET
+    live: EvidenceReport | UnsetType = UNSET
+    recipe: EvidenceReport | UnsetType = UNSET
 
 
 @dataclass(frozen=True)
@@ -175,11 +190,13 @@ def judge(
     cost: LookCost | None = None,
     seed: int = 0,
     draws: int = DRAWS,
+    shows_all: bool = True,
 ) -> GateReport:
     """Compare the challenger with the ``champion``, whose scores are of the same rows.
 
     The rule ``better`` passes when the lower bound of the gain is above the gate's ``margin``, ``not_worse`` when it is
     above ``-margin``. ``cost`` is what the look may cost; without it that is the gate's ``alpha``.
+    Only the deciding metric is computed unless it ``shows_all``.
     """
     gate = gate or Gate("auc")
     ours, theirs = rows.scores(), rows.scored_by(champion)
@@ -189,7 +206,7 @@ def judge(
     compared: dict[str, MetricComparison] = {}
     decided = _Decided("postponed", missing)
     if not missing:
-        shown = [*map(metric_named, ALWAYS_SHOWN[rows.task.name]), gate.decides_by]
+        shown = [*map(metric_named, ALWAYS_SHOWN[rows.task.name] if shows_all else ()), gate.decides_by]
         correlated = gate.serial_correlation == "measured"
         found = {
             name: gain_interval(theirs, ours, each, seed=seed, draws=draws, correlated=correlated)

@@ -104,6 +104,7 @@ def publication(
     *,
     stored: bytes,
     trained_to_us: int,
+    gated_to_us: int,
     at_us: int,
 ) -> ModelEvent:
     """Return the event that publishes a registered version, judged against ``state``. ``stored`` is its artifact.
@@ -131,6 +132,7 @@ def publication(
         lifts=UNSET if state.pin is None else request.lifts,
         approval="wanted" if waits else UNSET,
         task=UNSET if task == BINARY else task,
+        gated_to_us=gated_to_us,
     )
     return ModelEvent(id=_event_id(published, state), model=model.name, at_us=at_us, data=published)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headrace.trainers.runs.fit_task import FitResult
     from headrace.trainers.runs.gate import GateReport
     from headrace.trainers.runs.holdout import HoldoutSplit
+    from headrace.trainers.runs.kept_fits import KeptScores
     from headrace.trainers.runs.messages import RetrainRequest
     from headrace.trainers.runs.provenance import RunInputs
 
@@ -41,7 +42,7 @@ class RunUnderWay:
     """One run: the request, the snapshot that it reads, and the examples made from the snapshot.
 
     ``fitted`` is the challenger, once there is one. ``reports`` has what the gate said of it, by the version of the
-    champion, which is None before the first one.
+    champion, which is None before the first one. ``kept`` has what the gated fits of versions say of the holdout.
     """
 
     request: RetrainRequest
@@ -52,3 +53,4 @@ class RunUnderWay:
     split: HoldoutSplit
     fitted: FitResult | None = None
     reports: dict[int | None, GateReport] = field(default_factory=dict)
+    kept: dict[int, KeptScores] = field(default_factory=dict)

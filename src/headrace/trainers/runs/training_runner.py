@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 import structlog
 from msgspec import UNSET
 
@@ -19,16 +18,9 @@ from headrace.models.registry import FailedRun, Registration, Registry, RunRecor
 from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.data.exclusions import Exclusions, MemoryExclusions, excluded_spans
 from headrace.trainers.runs.fit_task import FitTask, describe_run
-from headrace.trainers.runs.holdout import (
-    Challenger,
-    judged_against,
-    judged_first,
-    lacking,
-    no_rows,
-    split_holdout,
-)
-from headrace.trainers.runs.holdout_span import HoldoutSpan, holdout_span
-from headrace.trainers.runs.look_budget import looks_before
+from headrace.trainers.runs.holdout import split_holdout
+from headrace.trainers.runs.holdout_span import holdout_span
+from headrace.trainers.runs.kept_fits import KeptFits
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded
 from headrace.trainers.runs.provenance import (
     RunInputs,
@@ -40,14 +32,13 @@ from headrace.trainers.runs.provenance import (
     short_seed,
 )
 from headrace.trainers.runs.recorded_verdict import RecordedVerdict, recorded_verdict
+from headrace.trainers.runs.run_judge import RunJudge
 from headrace.trainers.runs.run_under_way import RunUnderWay, StepTimer
 from headrace.trainers.runs.version_publisher import Judged, PublicationEnd, VersionPublisher, held_by
 from headrace.trainers.triggers.evidence import DAY_US
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-
-    import polars as pl
 
     from headrace.base.times import Clock
     from headrace.event_log.event_log import EventLog
@@ -59,7 +50,6 @@ if TYPE_CHECKING:
     from headrace.trainers.runs.fit_task import FitResult
     from headrace.trainers.runs.fitting import Fits
     from headrace.trainers.runs.gate import GateReport
-    from headrace.trainers.runs.missing_evidence import Lack
     from headrace.trainers.runs.run_logs import RunLogs
     from headrace.trainers.triggers.trigger_state import RunOutcome
 
@@ -107,12 +97,13 @@ class TrainingRunner:
         self._registry = registry
         self._fits = fits
         self._seed = short_seed(options.seed)
-        self._ends = options.ended
         self._trusted = tuple(options.trusted)
         self._clock = options.clock
         self._logs = options.logs
         self._exclusions = exclusions or MemoryExclusions()
         self._fitted: RunUnderWay | None = None
+        kept = KeptFits(model, registry, fits, self._trusted)
+        self._judge = RunJudge(model, self._examples.model_log, kept, options.ended, self._seed)
 
     def run(self, request: RetrainRequest) -> RunEnded:
         """Do the requested run and return how it ended. A request that has a verdict already fits nothing.
@@ -172,14 +163,14 @@ class TrainingRunner:
             return self._ended(request, timer, "postponed", held)
         run = self._fitted or self._build(request, timer, state)
         failpoint("after-training-set")
-        lack = self._lack(run, state) if run.fitted is None else None
+        lack = self._judge.lack(run, state) if run.fitted is None else None
         if lack is not None:  # a fit would be for nothing
             too_early = self._ended(request, timer, "postponed", lack.reason, rows=len(run.examples))
             return msgspec.structs.replace(too_early, again_us=lack.again_us)
         fitted = self._fit(run)
         self._fitted = run
         failpoint("after-fit")
-        report = self._gate(run, state, fitted)
+        report = self._judge.judge(run, state, fitted)
         failpoint("after-gate")
         if report.verdict != "passed":
             self._register(run, report, fitted, None)
@@ -206,56 +197,12 @@ class TrainingRunner:
         split = split_holdout(self._model, examples, request.t_us, excluded)
         return RunUnderWay(request, timer, inputs, snapshot, examples, split)
 
-    def _lack(self, run: RunUnderWay, state: ModelState) -> Lack | None:
-        """Return why no challenger could be judged now, and from when on it may be; None if one could."""
-        if run.split.empty:
-            return no_rows(self._model, run.split, run.examples)
-        champion = self._champion(state)
-        outcomes = None if champion is None else self._outcomes(run, champion)
-        return lacking(self._model, run.split, champion, outcomes, earlier=self._looks(run), seed=self._seed)
-
-    def _looks(self, run: RunUnderWay) -> list[HoldoutSpan]:
-        """The holdouts that were looked at so far: those of other runs, and one for each champion of this run."""
-        others = looks_before(self._ends(), self._model.name, run.request.request_id)
-        return [*others, *[run.split.span] * len(run.reports)]
-
     def _fit(self, run: RunUnderWay) -> FitResult:
         """Fit the challenger on the older rows and score the holdout with it."""
         with run.timer.step("fit"):
             if run.fitted is None:
                 run.fitted = self._fits.fit(self._task(run, run.split.training, run.split.holdout))
             return run.fitted
-
-    def _gate(self, run: RunUnderWay, state: ModelState, fitted: FitResult) -> GateReport:
-        """Judge the challenger by the live version, or by constants before there is one: once by each of them."""
-        champion = self._champion(state)
-        version = None if champion is None else champion.version
-        if version not in run.reports:
-            run.reports[version] = self._judge(run, champion, fitted)
-        return run.reports[version]
-
-    def _judge(self, run: RunUnderWay, champion: Published | None, fitted: FitResult) -> GateReport:
-        earlier, at_us = self._looks(run), run.split.holdout.requested_us
-        looks = np.ones(len(at_us), np.int64)
-        for from_us, to_us in earlier:
-            looks += (from_us <= at_us) & (at_us < to_us)
-        challenger = Challenger(run.split, fitted.scores, looks)
-        with run.timer.step("gate"):
-            if champion is None:
-                return judged_first(challenger, self._model, self._seed)
-            outcomes = self._outcomes(run, champion)
-            return judged_against(champion, outcomes, challenger, self._model, self._seed, earlier=earlier)
-
-    def _champion(self, state: ModelState) -> Published | None:
-        """Return the live version, unless its predictions are of another task: then the gate is that of a first one."""
-        live = state.published_live
-        return live if live is not None and live.predicts == self._model.label.predicts else None
-
-    def _outcomes(self, run: RunUnderWay, champion: Published) -> pl.DataFrame:
-        """Return what the champion answered live, with the labels that the run may know."""
-        return self._examples.model_log.outcomes(
-            run.request.t_us, champion.version, "live", excluded=run.inputs.excluded, snapshot=run.snapshot
-        )
 
     def _refit(self, run: RunUnderWay) -> FitResult:
         """Fit again on all matured rows: this is the model that is published."""
@@ -319,11 +266,12 @@ class TrainingRunner:
                     judged.report,
                     stored=b"" if uri is None else self._registry.read(uri),
                     trained_to_us=trained_to_us,
+                    gated_to_us=int(run.split.training.requested_us.max()),
                     at_us=at_us,
                 )
 
         return self._publisher.publish(
-            judged, run.request.request_id, event, lambda state: self._gate(run, state, fitted)
+            judged, run.request.request_id, event, lambda state: self._judge.judge(run, state, fitted)
         )
 
     def _judged(

@@ -1,0 +1,114 @@
+"""Judges the challenger of a run: by the evidence of the live version, or by constants before there is one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headrace.trainers.runs.champion_evidence import (
+    ChampionEvidence,
+    judged_against,
+    lacking,
+    lacking_first,
+    live_answers,
+    no_rows,
+    spent,
+)
+from headrace.trainers.runs.fit_task import describe_run
+from headrace.trainers.runs.holdout import Challenger, judged_first
+from headrace.trainers.runs.look_budget import looks_before
+from headrace.trainers.runs.provenance import run_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from headrace.models.model_events import Published
+    from headrace.models.model_state import ModelState
+    from headrace.trainers.data.model_log import ModelLog
+    from headrace.trainers.definitions import Model
+    from headrace.trainers.runs.fit_task import FitResult
+    from headrace.trainers.runs.gate import GateReport
+    from headrace.trainers.runs.holdout_span import HoldoutSpan
+    from headrace.trainers.runs.kept_fits import KeptFits, KeptScores
+    from headrace.trainers.runs.messages import RunEnded
+    from headrace.trainers.runs.missing_evidence import Lack
+    from headrace.trainers.runs.run_under_way import RunUnderWay
+
+
+class RunJudge:
+    """Judges the runs of one model. ``ended`` returns the ends of all runs so far: they say what was looked at."""
+
+    def __init__(
+        self, model: Model, log: ModelLog, kept: KeptFits, ended: Callable[[], Iterable[RunEnded]], seed: int
+    ) -> None:
+        self._model = model
+        self._log = log
+        self._kept = kept
+        self._ends = ended
+        self._seed = seed
+
+    def lack(self, run: RunUnderWay, state: ModelState) -> Lack | None:
+        """Return why no challenger could be judged now, and from when on it may be; None if one could."""
+        if run.split.empty:
+            return no_rows(self._model, run.split, run.examples)
+        champion, earlier = self._champion(state), self._looks(run)
+        if champion is None:
+            return lacking_first(self._model, run.split)
+        return spent(self._model, run.split.span, earlier) or lacking(
+            self._model, run.split, self._evidence(run, champion), earlier=earlier, seed=self._seed
+        )
+
+    def judge(self, run: RunUnderWay, state: ModelState, fitted: FitResult) -> GateReport:
+        """Judge the challenger by the live version, or by constants before there is one: once by each of them."""
+        champion = self._champion(state)
+        version = None if champion is None else champion.version
+        if version not in run.reports:
+            run.reports[version] = self._judged(run, champion, fitted)
+        return run.reports[version]
+
+    def challenger(self, run: RunUnderWay, fitted: FitResult) -> Challenger:
+        """Return the fitted challenger, with the number of looks at each row of its holdout."""
+        at_us = run.split.holdout.requested_us
+        looks = np.ones(len(at_us), np.int64)
+        for from_us, to_us in self._looks(run):
+            looks += (from_us <= at_us) & (at_us < to_us)
+        return Challenger(run.split, fitted.scores, looks)
+
+    def _judged(self, run: RunUnderWay, champion: Published | None, fitted: FitResult) -> GateReport:
+        earlier, challenger = self._looks(run), self.challenger(run, fitted)
+        if champion is None:
+            with run.timer.step("gate"):
+                return judged_first(challenger, self._model, self._seed)
+        evidence = self._evidence(run, champion)
+        with run.timer.step("gate"):
+            return judged_against(evidence, challenger, self._model, self._seed, earlier=earlier)
+
+    def _looks(self, run: RunUnderWay) -> list[HoldoutSpan]:
+        """The holdouts that were looked at so far: those of other runs, and one for each champion of this run."""
+        others = looks_before(self._ends(), self._model.name, run.request.request_id)
+        return [*others, *[run.split.span] * len(run.reports)]
+
+    def _champion(self, state: ModelState) -> Published | None:
+        """Return the live version, unless its predictions are of another task: then the gate is that of a first one."""
+        live = state.published_live
+        return live if live is not None and live.predicts == self._model.label.predicts else None
+
+    def _evidence(self, run: RunUnderWay, champion: Published) -> ChampionEvidence:
+        """Return what the champion answered live, for labels that the run may know, and what its gated fit says."""
+        outcomes = self._log.outcomes(
+            run.request.t_us, champion.version, "live", excluded=run.inputs.excluded, snapshot=run.snapshot
+        )
+        return ChampionEvidence(live_answers(champion, outcomes, run.split.holdout), self._scores(run, champion))
+
+    def _scores(self, run: RunUnderWay, published: Published) -> KeptScores:
+        """Return what the gated fit of a version says of the holdout. It is asked once in a run."""
+        known = run.kept.get(published.version)
+        if known is None:
+            request_id = run.request.request_id
+            seed = run_seed(request_id, self._seed)
+            described = describe_run(self._model.name, request_id, seed, run.split.training)
+            with run.timer.step("kept_fits"):
+                known = self._kept.scores(published, run.split.holdout, described)
+            run.kept[published.version] = known
+        return known
