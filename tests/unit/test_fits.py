@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -286,7 +287,7 @@ def test_the_log_of_a_run_has_a_bound_and_keeps_the_beginning_and_the_end(tmp_pa
         found = logs.find("r") or b""
         assert len(found) < (4 << 20) + 1_000
     assert found.startswith(b"the beginning\n")
-    assert found.endswith(b"the end\n")
+    assert found.splitlines()[-2] == b"the end"
     assert b" bytes are left out " in found
 
 
@@ -369,4 +370,23 @@ def test_a_trial_with_too_few_rows_for_train_fails_no_fit(tmp_path: Path) -> Non
     logs = RunLogs(tmp_path)
     found = FitPool().fit(task(picky, is_tried=True, log=logs.path("r")))
     artifact.load(found.artifact.data, [])
-    assert b"a trial with 40 rows failed" in (logs.find("r") or b"")
+    said = (logs.find("r") or b"").decode().splitlines()
+    assert said[0] == (
+        "headrace: the trial before the fit could not fit its 40 rows (ValueError: n_splits=100 cannot be greater than "
+        "the number of members in each class.). That is no error if `train` needs more rows. "
+        f"The fit of all {len(Y):,} rows begins"
+    )
+    assert re.fullmatch(rf"headrace: the fit of {len(Y):,} rows succeeded in \d+\.\d s", said[1])
+    assert len(said) == 2, "no traceback"
+
+
+def never(x: Any, y: Any, run: Any) -> Any:
+    raise ValueError(f"no column 'fare' in {len(x)} rows")
+
+
+def test_a_fit_that_fails_after_its_trial_has_one_traceback_in_its_log(tmp_path: Path) -> None:
+    logs = RunLogs(tmp_path)
+    with pytest.raises(FitError):
+        FitPool().fit(task(never, is_tried=True, log=logs.path("r")))
+    said = (logs.find("r") or b"").decode()
+    assert (said.count("Traceback"), "succeeded" in said) == (1, False)

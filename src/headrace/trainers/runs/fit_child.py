@@ -153,7 +153,7 @@ def _answer(answers: Connection) -> FitResult | np.ndarray | FitFailure:
             return score(task)
         if task.is_tried:
             try_few_rows(task)
-        return perform(task)
+        found = perform(task)
     except (ArtifactError, PredictionError, FitError) as error:
         return FitFailure(str(error))
     except MemoryError:
@@ -162,6 +162,9 @@ def _answer(answers: Connection) -> FitResult | np.ndarray | FitFailure:
         return FitFailure(f"{error}; install it where the trainer runs, and start the trainer again", _traced())
     except Exception as error:  # noqa: BLE001 - the trainer words it
         return FitFailure(f"{type(error).__name__}: {error}", _traced())
+    if task.log is not None:
+        print(f"headrace: the fit of {len(task.label):,} rows succeeded in {found.seconds:.1f} s", flush=True)  # noqa: T201
+    return found
 
 
 def _traced() -> str:

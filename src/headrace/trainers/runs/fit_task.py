@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-import traceback
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +103,7 @@ def score(task: ScoreTask) -> np.ndarray:
 def try_few_rows(task: FitTask) -> None:
     """Fit a few rows, and load the result as an application would. Raises ArtifactError if it could not be served.
 
-    Another error says nothing about the whole fit, as a few rows may be too few for it: it is printed.
+    Another error says nothing about the whole fit, as a few rows may be too few for it: one line is printed.
     """
     label = task.label.to_numpy()
     if task.task.is_classification:
@@ -117,11 +116,18 @@ def try_few_rows(task: FitTask) -> None:
         stored = artifact.dump(_train(replace(task, frame=task.frame.iloc[rows], label=task.label.iloc[rows])))
     except ArtifactError:
         raise
-    except Exception:  # noqa: BLE001 - a user's function may raise anything
-        print(f"headrace: a trial with {len(rows)} rows failed, which may be too few; the whole fit goes on")  # noqa: T201
-        traceback.print_exc()
+    except Exception as error:  # noqa: BLE001 - a user's function may raise anything
+        print(_tried_in_vain(len(rows), len(label), error))  # noqa: T201
         return
     artifact.load(stored.data, task.trusted)
+
+
+def _tried_in_vain(rows: int, all_rows: int, error: Exception) -> str:
+    said = next(iter(str(error).splitlines()), "")
+    return (
+        f"headrace: the trial before the fit could not fit its {rows} rows ({type(error).__name__}: {said}). That is "
+        f"no error if `train` needs more rows. The fit of all {all_rows:,} rows begins"
+    )
 
 
 def check_rows(task: FitTask) -> None:
