@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from headrace.bus.event import Event
     from headrace.bus.producer import EventProducer
     from headrace.bus.stream import Stream, after
+    from headrace.bus.wire import Epoch, TimeText
     from headrace.features.definitions.aggregates import (
         ApproxDistinct,
         Count,
@@ -88,6 +89,7 @@ _MODULES = {
     "headrace.bus.event": ("Event",),
     "headrace.bus.producer": ("EventProducer",),
     "headrace.bus.stream": ("Stream", "after"),
+    "headrace.bus.wire": ("Epoch", "TimeText"),
     "headrace.features.definitions.aggregates": (
         "ApproxDistinct", "Count", "DecayedSum", "First", "Histogram", "Last", "LastN", "Max", "Mean", "Min",
         "Quantile", "Std", "Sum", "Variance",
@@ -131,14 +133,14 @@ _EXTRA = {  # which extra brings a package that one of the modules above may lac
 }
 
 __all__ = [
-    "ApproxDistinct", "AsyncFeatureClient", "Connection", "Count", "DecayedSum", "Entity", "Event", "EventProducer",
-    "FeatureClient", "FeatureService", "FeatureVectors", "FeatureView", "First", "Floors", "Gate", "HeadraceError",
-    "Histogram", "Label", "Last", "LastN", "Lifetime", "LocalServices", "Max", "Mean", "Min", "MissingExtraError",
-    "Model", "ModelEventFeed", "ModelSubscriber", "NoModelError", "Predicted", "Predictor", "Project", "Quantile",
-    "Run", "Settings", "Sliding", "Status", "Std", "Stream", "Sum", "TerminalError", "TrainingSet", "TransientError",
-    "Tumbling", "UnavailableError", "Variance", "after", "all_of", "any_of", "at_least", "col", "connect",
-    "consecutive", "drift", "expected_cost", "hysteresis", "load_project", "load_settings", "own_metric", "performance",
-    "rebuild", "schedule", "training_set", "volume", "within_block",
+    "ApproxDistinct", "AsyncFeatureClient", "Connection", "Count", "DecayedSum", "Entity", "Epoch", "Event",
+    "EventProducer", "FeatureClient", "FeatureService", "FeatureVectors", "FeatureView", "First", "Floors", "Gate",
+    "HeadraceError", "Histogram", "Label", "Last", "LastN", "Lifetime", "LocalServices", "Max", "Mean", "Min",
+    "MissingExtraError", "Model", "ModelEventFeed", "ModelSubscriber", "NoModelError", "Predicted", "Predictor",
+    "Project", "Quantile", "Run", "Settings", "Sliding", "Status", "Std", "Stream", "Sum", "TerminalError",
+    "TimeText", "TrainingSet", "TransientError", "Tumbling", "UnavailableError", "Variance", "after", "all_of",
+    "any_of", "at_least", "col", "connect", "consecutive", "drift", "expected_cost", "hysteresis", "load_project",
+    "load_settings", "own_metric", "performance", "rebuild", "schedule", "training_set", "volume", "within_block",
 ]  # fmt: skip
 
 

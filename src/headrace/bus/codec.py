@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from headrace.bus.event import Event, Field, Kind
+    from headrace.bus.event import Field, Kind
     from headrace.bus.stream import Stream
     from headrace.bus.stream_spec import FieldSpec
+    from headrace.bus.wire import TimeForm
 
 _TYPES: dict[Kind, Any] = {
     "int": pl.Int64(),
@@ -49,36 +50,50 @@ class Decoder:
         self._stream = stream
         self._reader = EventReader(stream)
 
-    def decode(self, payloads: Sequence[bytes | None]) -> tuple[list[Event], np.ndarray, dict[int, str]]:
-        """Return the events that decode, their positions, and the error of each other position."""
-        events = self._reader.read_all(payloads)
-        if events is not None:
-            return events, np.arange(len(events)), {}
+    def decode(self, payloads: Sequence[bytes | None]) -> tuple[list[Any], np.ndarray, dict[int, str]]:
+        """Return the rows of the payloads that decode, their positions, and the error of each other position."""
+        rows = self._reader.rows(payloads)
+        if rows is not None:
+            return rows, np.arange(len(rows)), {}
         return self._one_by_one(payloads)
 
-    def columns(self, events: Sequence[Event]) -> pl.DataFrame:
-        """Return one column for each field, typed as in :func:`schema`."""
-        return pl.DataFrame([_column(field, events) for field in self._stream.fields])
+    def columns(self, rows: Sequence[Any]) -> pl.DataFrame:
+        """Return one column for each field, typed as in :func:`schema`, of rows that :meth:`decode` returned."""
+        return pl.DataFrame([_column(field, rows) for field in self._stream.fields])
 
-    def _one_by_one(self, payloads: Sequence[bytes | None]) -> tuple[list[Event], np.ndarray, dict[int, str]]:
-        events: list[Event] = []
+    def _one_by_one(self, payloads: Sequence[bytes | None]) -> tuple[list[Any], np.ndarray, dict[int, str]]:
+        rows: list[Any] = []
         positions: list[int] = []
         errors: dict[int, str] = {}
         for position, payload in enumerate(payloads):
             try:
-                events.append(self._reader.read(payload))
+                rows.append(self._reader.row(payload))
             except CodecError as error:
                 errors[position] = str(error)
             else:
                 positions.append(position)
-        return events, np.array(positions, np.int64), errors
+        return rows, np.array(positions, np.int64), errors
 
 
-def _column(field: Field, events: Sequence[Event]) -> pl.Series:
-    values = list(map(attrgetter(field.name), events))
+def _column(field: Field, rows: Sequence[Any]) -> pl.Series:
+    values = list(map(attrgetter(field.name), rows))
+    if field.form is not None:
+        return _formed(field, field.form, values)
     if field.kind == "datetime" and not field.many and values and not (field.nullable and None in values):
         return pl.Series(field.name, instants(values)).cast(column_type(field))
     return pl.Series(field.name, values, dtype=column_type(field))
+
+
+def _formed(field: Field, form: TimeForm, values: list[Any]) -> pl.Series:
+    """Return the column of times that are written in a form of their own."""
+    present = [value for value in values if value is not None]
+    micros = form.micros(present)
+    if len(present) < len(values):
+        known = iter(micros.tolist())
+        return pl.Series(field.name, [None if value is None else next(known) for value in values], pl.Int64).cast(
+            column_type(field)
+        )
+    return pl.Series(field.name, micros).cast(column_type(field))
 
 
 def instants(moments: Sequence[datetime]) -> np.ndarray:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from headrace.bus.message import problem
+from headrace.bus.wire import Epoch
+from headrace.bus.written_events import written_events
 from headrace.errors import CodecError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
-    from headrace.bus.event import Event, Kind
+    from headrace.bus.event import Event, Field, Kind
     from headrace.bus.stream import Stream
 
 _ZONE = attrgetter("tzinfo")
@@ -22,39 +24,76 @@ _INT64 = range(-(2**63), 2**63)
 
 
 class EventReader:
-    """Reads events of one stream. Whether it can read bytes depends on these bytes and on the stream alone."""
+    """Reads events of one stream. Whether it can read bytes depends on these bytes and on the stream alone.
+
+    A *row* has the fields as they are in the record: it is the event itself, unless a time is written in a form of its
+    own.
+    """
 
     def __init__(self, stream: Stream) -> None:
-        self._decode = msgspec.json.Decoder(stream.event).decode
-        self._checks = [
-            (field.name, _CHECKS[field.kind], field.many) for field in stream.fields if field.kind in _CHECKS
-        ]
+        self._written = written_events(stream.event)
+        kind = stream.event if self._written is None else self._written.written
+        self._decode = msgspec.json.Decoder(kind).decode
+        clocks = {name for pair in stream.time_bounds for name in pair}
+        self._checks = [check for field in stream.fields for check in _checks(field, is_clock=field.name in clocks)]
 
-    def read_all(self, payloads: Sequence[bytes | None]) -> list[Event] | None:
-        """Return the events of all payloads, or None if one of them cannot be read. It is quick."""
+    def rows(self, payloads: Sequence[bytes | None]) -> list[Any] | None:
+        """Return the rows of all payloads, or None if one of them cannot be read. It is quick."""
         try:
-            events: list[Event] = list(map(self._decode, payloads))  # type: ignore[arg-type]  # None raises TypeError
+            rows: list[Any] = list(map(self._decode, payloads))  # type: ignore[arg-type]  # None raises TypeError
         except MemoryError:  # the bytes are not to blame
             raise
         except Exception:  # noqa: BLE001 - any bytes may come: the one that cannot be read is found one by one
             return None
-        fit = (fits(_scalars(map(attrgetter(name), events), many)) for name, (fits, _), many in self._checks)
-        return events if all(fit) else None
+        fit = (check.fits(_scalars(map(attrgetter(check.name), rows), check.many)) for check in self._checks)
+        return rows if all(fit) else None
 
-    def read(self, payload: bytes | None) -> Event:
-        """Return the event in these bytes. Raises CodecError, with the reason, for all other bytes."""
+    def row(self, payload: bytes | None) -> Any:
+        """Return the row in these bytes. Raises CodecError, with the reason, for all other bytes."""
         if payload is None:
             raise CodecError("the record has no value (a tombstone)")
         try:
-            event: Event = self._decode(payload)
+            row: Any = self._decode(payload)
         except MemoryError:
             raise
         except Exception as error:
             raise CodecError(problem(error)) from error
-        for name, (fits, wrong), many in self._checks:
-            if not fits(_scalars([getattr(event, name)], many)):
-                raise CodecError(f"{wrong} - at `$.{name}`")
-        return event
+        for check in self._checks:
+            values = _scalars([getattr(row, check.name)], check.many)
+            if not check.fits(values):
+                raise CodecError(f"{check.wrong(values[0])} - at `$.{check.name}`")
+        return row
+
+    def read(self, payload: bytes | None) -> Event:
+        """Return the event in these bytes. Raises CodecError, with the reason, for all other bytes."""
+        row = self.row(payload)
+        return row if self._written is None else self._written.event(row)
+
+
+class _Check(NamedTuple):
+    """A test of values of one field that msgspec accepts, and what is said of a value that fails."""
+
+    name: str
+    many: bool
+    fits: Callable[[list[Any]], bool]
+    wrong: Callable[[Any], str]
+
+
+def _checks(field: Field, *, is_clock: bool) -> Iterator[_Check]:
+    """Yield the checks of a field. ``is_clock``: a clock of the stream is made of it."""
+    form = field.form
+    if form is not None:
+        yield _Check(field.name, many=False, fits=form.fits, wrong=form.problem)
+    elif field.kind in _CHECKS:
+        fits, said = _CHECKS[field.kind]
+        yield _Check(field.name, field.many, fits, lambda _: said)
+    if isinstance(form, Epoch) and is_clock:
+        yield _Check(
+            field.name,
+            many=False,
+            fits=form.is_after_1970,
+            wrong=lambda value: f"{value} {form.unit} lies in 1970, or before: is it in another unit than {form!r}?",
+        )
 
 
 def _scalars(values: Iterable[Any], many: bool) -> list[Any]:  # noqa: FBT001 - a field's own property

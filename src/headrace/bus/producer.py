@@ -10,6 +10,7 @@ from headrace.base.stopping import stop_signals
 from headrace.base.times import SECOND, duration_us, epoch_us
 from headrace.bus import kafka_clients
 from headrace.bus.event import encode
+from headrace.bus.written_events import written_events
 from headrace.errors import BusUnavailableError, RefusedError, TerminalError
 
 if TYPE_CHECKING:
@@ -216,4 +217,6 @@ def _record(stream: Stream, event: msgspec.Struct, timestamp: datetime | None) -
     """Return the record of an event, keyed by the stream's key fields."""
     key = "|".join(str(getattr(event, name)) for name in stream.key_fields).encode() if stream.key_fields else None
     more = {} if timestamp is None else {"timestamp": epoch_us(timestamp) // 1_000}
-    return ProducerRecord(stream.topic, key, encode(event), more)
+    written = written_events(stream.event)
+    value = encode(event) if written is None else written.encode(event)
+    return ProducerRecord(stream.topic, key, value, more)

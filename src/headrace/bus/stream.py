@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from headrace.base.arguments import expect
 from headrace.base.times import Duration, duration_us, format_duration
 from headrace.bus.event import Event, Field, fields
@@ -159,7 +161,13 @@ class Stream:
             topic=self.topic,
             event=self.event.__name__,
             fields=tuple(
-                FieldSpec(name=each.name, kind=each.kind, many=each.many, nullable=each.nullable)
+                FieldSpec(
+                    name=each.name,
+                    kind=each.kind,
+                    many=each.many,
+                    nullable=each.nullable,
+                    time_form=UNSET if each.form is None else each.form.spec,
+                )
                 for each in self.fields
             ),
             event_time=self.event_time,

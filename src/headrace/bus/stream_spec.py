@@ -5,17 +5,22 @@ from __future__ import annotations
 from functools import cached_property
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from headrace.bus.event import Kind
 
 
 class FieldSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One field of a stream's events. ``many``: the field is a list of this kind."""
+    """One field of a stream's events.
+
+    ``many``: the field is a list of this kind. ``time_form`` says how a time is written, if it is not RFC 3339 text.
+    """
 
     name: str
     kind: Kind
     many: bool
     nullable: bool
+    time_form: str | UnsetType = UNSET
 
 
 class StreamSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unknown_fields=True):

@@ -1,0 +1,176 @@
+"""How the times of an event are written in its records, where they are not RFC 3339 text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+
+from headrace.errors import CodecError, DefinitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EpochUnit = Literal["s", "ms", "us", "ns"]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+_MICROSECOND, _MICROS = timedelta(microseconds=1), 1_000_000
+_YEAR_S = 31_556_952
+_PER_SECOND: dict[str, int] = {"s": 1, "ms": 1_000, "us": _MICROS, "ns": 1_000 * _MICROS}
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A time that is written as a number: the ``unit`` says whether it is seconds since 1970, or ms, us, ns.
+
+    A number may have a fraction. What is smaller than a microsecond is cut.
+
+    >>> from datetime import datetime
+    >>> from typing import Annotated
+    >>> from headrace import Epoch, Event
+    >>> class Payment(Event):
+    ...     amount: float
+    ...     paid_at: Annotated[datetime, Epoch("ms")]
+    >>> Epoch("ms").read(1_700_000_000_000)
+    datetime.datetime(2023, 11, 14, 22, 13, 20, tzinfo=datetime.timezone.utc)
+    """
+
+    unit: EpochUnit
+
+    def __post_init__(self) -> None:
+        if self.unit not in _PER_SECOND:
+            raise DefinitionError(f"Epoch({self.unit!r}): give 's', 'ms', 'us' or 'ns'")
+
+    @property
+    def written(self) -> Any:
+        """The type of it in JSON."""
+        return int | float
+
+    @property
+    def spec(self) -> str:
+        """The text of it in a stream's spec."""
+        return f"epoch:{self.unit}"
+
+    @cached_property
+    def _bounds(self) -> tuple[int, int]:
+        return self.write(_FIRST), self.write(_LAST)
+
+    def fits(self, values: Sequence[float]) -> bool:
+        """Return whether each number is a time that the calendar has."""
+        return not values or (min(values) >= self._bounds[0] and max(values) <= self._bounds[1])
+
+    def problem(self, value: float) -> str:
+        """Return what is wrong with a number that does not fit."""
+        years = abs(value) / _PER_SECOND[self.unit] / _YEAR_S
+        return f"{value} {self.unit} is {years:,.0f} years from 1970: is it in another unit than {self!r}?"
+
+    def is_after_1970(self, values: Sequence[float]) -> bool:
+        """Return whether no time lies in 1970 or before. A number in a larger unit does, for a thousand years."""
+        return not values or min(values) >= 365 * 86_400 * _PER_SECOND[self.unit]
+
+    def micros(self, values: Sequence[float]) -> np.ndarray:
+        """Return the int64 microseconds since 1970 of numbers that fit."""
+        if any(type(value) is float for value in values):
+            return np.array([(self.read(value) - _EPOCH) // _MICROSECOND for value in values], np.int64)
+        numbers, per_second = np.array(values, np.int64), _PER_SECOND[self.unit]
+        return numbers * (_MICROS // per_second) if per_second <= _MICROS else numbers // (per_second // _MICROS)
+
+    def read(self, value: float) -> datetime:
+        """Return the time. Raises CodecError for a number that does not fit."""
+        if not self.fits([value]):
+            raise CodecError(self.problem(value))
+        per_second = _PER_SECOND[self.unit]
+        if isinstance(value, int):
+            return _EPOCH + timedelta(microseconds=value * _MICROS // per_second)
+        return _EPOCH + timedelta(seconds=value / per_second)
+
+    def write(self, moment: datetime) -> int:
+        """Return the number. What is smaller than the unit is cut."""
+        return (moment - _EPOCH) // _MICROSECOND * _PER_SECOND[self.unit] // _MICROS
+
+
+@dataclass(frozen=True)
+class TimeText:
+    """A time that is written as text in a ``form`` of ``strptime``. Without an offset in it, it is a time of ``zone``.
+
+    >>> from headrace import TimeText
+    >>> TimeText("%d.%m.%Y %H:%M", zone="Europe/Berlin").read("14.11.2023 23:13").isoformat()
+    '2023-11-14T22:13:00+00:00'
+    """
+
+    form: str
+    zone: str = "UTC"
+
+    def __post_init__(self) -> None:
+        _ = self._zone  # its own check
+        try:
+            again = self.read(self.write(_EPOCH))
+        except (CodecError, ValueError) as error:
+            raise DefinitionError(f"TimeText({self.form!r}) cannot read what it writes: {error}") from error
+        if again.date() != _EPOCH.date():
+            raise DefinitionError(f"TimeText({self.form!r}) has no day, month and year")
+
+    @cached_property
+    def _zone(self) -> ZoneInfo:
+        try:
+            return ZoneInfo(self.zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise DefinitionError(f"TimeText: {self.zone!r} is no time zone, such as 'Europe/Berlin'") from error
+
+    @property
+    def written(self) -> Any:
+        """The type of it in JSON."""
+        return str
+
+    @property
+    def spec(self) -> str:
+        """The text of it in a stream's spec."""
+        return f"text:{self.zone}:{self.form}"
+
+    def fits(self, values: Sequence[str]) -> bool:
+        """Return whether each text is a time in this form."""
+        try:
+            list(map(self.read, values))
+        except CodecError:
+            return False
+        return True
+
+    def problem(self, value: str) -> str:
+        """Return what is wrong with a text that does not fit."""
+        return f"{value!r} is no time in the form {self.form!r}"
+
+    def micros(self, values: Sequence[str]) -> np.ndarray:
+        """Return the int64 microseconds since 1970 of texts that fit."""
+        return np.array([(self.read(value) - _EPOCH) // _MICROSECOND for value in values], np.int64)
+
+    def read(self, value: str) -> datetime:
+        """Return the time. Raises CodecError for a text that does not fit."""
+        try:
+            found = datetime.strptime(value, self.form)  # noqa: DTZ007 - the zone follows
+            return (found if found.tzinfo else found.replace(tzinfo=self._zone)).astimezone(UTC)
+        except (ValueError, OverflowError) as error:
+            raise CodecError(self.problem(value)) from error
+
+    def write(self, moment: datetime) -> str:
+        """Return the text."""
+        return moment.astimezone(self._zone).strftime(self.form)
+
+
+TimeForm = Epoch | TimeText
+
+
+def time_form(hint: Any) -> TimeForm | None:
+    """Return the form of a time in a type such as ``Annotated[datetime, Epoch("ms")] | None``."""
+    found = [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Epoch | TimeText)]
+    if found:
+        return found[0]
+    return next((form for arm in get_args(hint) if (form := time_form(arm)) is not None), None)
+
+
+def plain(hint: Any) -> Any:
+    """Return the type itself of ``Annotated[…]``."""
+    return get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
