@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, UnsetType
 
+from headrace.bus.message import Int64
 from headrace.models.prediction_task import BINARY
 from headrace.trainers.gate_definition import USUAL_ALPHA, Gate, GateRule
 from headrace.trainers.metrics.block_rows import BlockRows
@@ -50,6 +51,7 @@ _CONSTANTS: dict[TaskName, str] = {
 """What the constants that the first version has to beat are called."""
 
 GateVerdict = Literal["passed", "refused", "postponed"]
+AnchorRole = Literal["first", "best"]
 
 
 class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +73,19 @@ class EvidenceReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     compared: MetricComparison | UnsetType = UNSET
 
 
+class AnchorReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The challenger against the gated fit of an anchor: the first version, the best one, or one that is both.
+
+    ``left_out`` says why they could not be compared.
+    """
+
+    version: Int64
+    roles: list[AnchorRole]
+    rows: int = 0
+    compared: MetricComparison | UnsetType = UNSET
+    left_out: str | UnsetType = UNSET
+
+
 class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers that the gate saw, its verdict and the reason.
 
@@ -85,7 +100,8 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     rows of each.
 
     ``decided_by`` is ``recipe`` if the champion was judged by its gated fit: then ``live`` says what its live answers
-    lacked. Otherwise these decided, and ``recipe`` says what the gated fit would have.
+    lacked. Otherwise these decided, and ``recipe`` says what the gated fit would have. ``anchors`` are the versions
+    from which a challenger may not slide away.
     """
 
     format: int = FORMAT
@@ -113,6 +129,7 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     decided_by: Literal["recipe"] | UnsetType = UNSET
     live: EvidenceReport | UnsetType = UNSET
     recipe: EvidenceReport | UnsetType = UNSET
+    anchors: list[AnchorReport] | UnsetType = UNSET
 
 
 @dataclass(frozen=True)

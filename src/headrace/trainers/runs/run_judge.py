@@ -1,4 +1,4 @@
-"""Judges the challenger of a run: by the evidence of the live version, or by constants before there is one."""
+"""Judges the challenger of a run: by the live version, or by constants before there is one, and by anchors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headrace.trainers.runs.anchors import anchored, anchors
 from headrace.trainers.runs.champion_evidence import (
     ChampionEvidence,
     judged_against,
@@ -64,7 +65,7 @@ class RunJudge:
         champion = self._champion(state)
         version = None if champion is None else champion.version
         if version not in run.reports:
-            run.reports[version] = self._judged(run, champion, fitted)
+            run.reports[version] = self._judged(run, state, fitted)
         return run.reports[version]
 
     def challenger(self, run: RunUnderWay, fitted: FitResult) -> Challenger:
@@ -75,14 +76,17 @@ class RunJudge:
             looks += (from_us <= at_us) & (at_us < to_us)
         return Challenger(run.split, fitted.scores, looks)
 
-    def _judged(self, run: RunUnderWay, champion: Published | None, fitted: FitResult) -> GateReport:
-        earlier, challenger = self._looks(run), self.challenger(run, fitted)
+    def _judged(self, run: RunUnderWay, state: ModelState, fitted: FitResult) -> GateReport:
+        champion, earlier, challenger = self._champion(state), self._looks(run), self.challenger(run, fitted)
         if champion is None:
             with run.timer.step("gate"):
                 return judged_first(challenger, self._model, self._seed)
         evidence = self._evidence(run, champion)
+        known = anchors(state, self._model.gate.decides_by.name)
+        fits = [(self._scores(run, published), roles) for published, roles in known]
         with run.timer.step("gate"):
-            return judged_against(evidence, challenger, self._model, self._seed, earlier=earlier)
+            report = judged_against(evidence, challenger, self._model, self._seed, earlier=earlier)
+            return anchored(report, fits, challenger, self._model, self._seed, earlier=earlier)
 
     def _looks(self, run: RunUnderWay) -> list[HoldoutSpan]:
         """The holdouts that were looked at so far: those of other runs, and one for each champion of this run."""
