@@ -54,7 +54,7 @@ class Gate:
     The rows of one ``block`` of time are resampled together: whole days, or a time that divides a day, such as
     ``"1h"``. A holdout is a number of whole blocks. With ``serial_correlation="measured"`` the interval is widened as
     far as one block tells of the next, and a holdout that is worth fewer than 6 independent blocks is not judged by.
-    ``floors`` is the least evidence that is judged by.
+    That is the default if ``alpha`` is for a period. ``floors`` is the least evidence that is judged by.
 
     ``alpha`` is the chance that a challenger passes that is no better: ``per`` look, or over all looks of a quarter or
     a year. Each look then gets a share as large as the part of the period since the look before.
@@ -67,8 +67,8 @@ class Gate:
     Traceback (most recent call last):
         ...
     headrace.errors.DefinitionError: gate: holdout='7d' must be 14 or more whole days, because days are resampled
-    >>> Gate("auc", alpha=0.05, per="year").spec.per
-    'year'
+    >>> Gate("auc", alpha=0.05, per="year").spec.serial_correlation
+    'measured'
     >>> Gate("auc", holdout="20h", block="1h").spec.block
     '1h'
     """
@@ -79,7 +79,7 @@ class Gate:
     margin: float = 0.0
     approve: Literal["auto", "manual"] = "auto"
     block: Duration = DAY
-    serial_correlation: SerialRule = "ignored"
+    serial_correlation: SerialRule | None = None
     floors: Floors = USUAL_FLOORS
     alpha: float = USUAL_ALPHA
     per: AlphaPeriod = "look"
@@ -89,7 +89,8 @@ class Gate:
             _ = self.decides_by  # its own checks
         one_of("gate", "rule", self.rule, get_args(GateRule))
         one_of("gate", "approve", self.approve, ["auto", "manual"])
-        one_of("gate", "serial_correlation", self.serial_correlation, get_args(SerialRule))
+        if self.serial_correlation is not None:
+            one_of("gate", "serial_correlation", self.serial_correlation, get_args(SerialRule))
         one_of("gate", "per", self.per, get_args(AlphaPeriod))
         if not 0 < self.alpha <= _MOST_ALPHA:
             raise DefinitionError(f"gate: alpha={self.alpha!r} must be above 0 and at most {_MOST_ALPHA}, such as 0.05")
@@ -145,6 +146,11 @@ class Gate:
         length = format_duration(duration_us(self.block))
         return "days" if length == DAY else f"blocks of {length}"
 
+    @property
+    def measures_correlation(self) -> bool:
+        """Whether the correlation between blocks is measured: by default if a budget for a period is declared."""
+        return self.per != "look" if self.serial_correlation is None else self.serial_correlation == "measured"
+
     @cached_property
     def decides_by(self) -> Metric:
         """The metric itself, where ``metric`` may be its name. Without one it is that of a label that is a bool."""
@@ -167,7 +173,7 @@ class Gate:
             margin=self.margin,
             approve=approve,
             block=UNSET if block == DAY else block,
-            serial_correlation=UNSET if self.serial_correlation == "ignored" else self.serial_correlation,
+            serial_correlation="measured" if self.measures_correlation else UNSET,
             alpha=UNSET if self.alpha == USUAL_ALPHA else self.alpha,
             per=UNSET if self.per == "look" else self.per,
             floors=UNSET if self.floors == USUAL_FLOORS else self.floors,

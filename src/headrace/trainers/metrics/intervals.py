@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headrace.trainers.metrics.jackknife import block_error
-from headrace.trainers.metrics.serial_correlation import SerialCorrelation, contributions, serial_correlation
+from headrace.trainers.metrics.serial_correlation import (
+    KnownCorrelation,
+    SerialCorrelation,
+    contributions,
+    serial_correlation,
+)
 
 if TYPE_CHECKING:
     from headrace.trainers.metrics.block_rows import BlockRows, Floats
@@ -109,12 +114,14 @@ def gain_interval(
     seed: int,
     draws: int = DRAWS,
     correlated: bool = False,
+    known: KnownCorrelation | None = None,
 ) -> Gain:
     """Return the gain of the challenger over the champion, on the same rows and the same resampled blocks.
 
     The gain is above 0 if the challenger is better, also for a loss. Its bounds are percentiles of the resamples, or
     they are from what each block contributes, as the metric says. ``correlated``: blocks may tell of the next ones, so
-    this is measured and the interval is widened for it.
+    this is measured and the interval is widened for it. ``known`` is what earlier looks have measured; it is given if
+    the chance of a false pass must be far below 2.5 %.
     """
     theirs, ours, blocks = metric.statistic(champion), metric.statistic(challenger), len(champion.blocks)
     sign = 1.0 if metric.higher_is_better else -1.0
@@ -128,8 +135,8 @@ def gain_interval(
         found = _by_contributions(found, contributions(gain, blocks), sign * (ours.excess - theirs.excess))
     if not correlated:
         return Gain(theirs.point, ours.point, found)
-    correlation = serial_correlation(contributions(gain, blocks))
-    return Gain(theirs.point, ours.point, found.widened(correlation.widening), correlation)
+    correlation = serial_correlation(contributions(gain, blocks), known)
+    return Gain(theirs.point, ours.point, _widened(found, correlation, blocks), correlation)
 
 
 def _by_contributions(resampled: Interval, added: Floats, excess: float) -> Interval:
@@ -144,6 +151,16 @@ def _by_contributions(resampled: Interval, added: Floats, excess: float) -> Inte
     if resampled.undefined:
         low, high = min(low, resampled.low), max(high, resampled.high)
     return replace(resampled, low=low, high=high, freedom=found.freedom)
+
+
+def _widened(found: Interval, correlation: SerialCorrelation, blocks: int) -> Interval:
+    """Return the interval as wide as the correlation wants it, with the fewer degrees of freedom."""
+    if correlation.freedom is None:
+        return found.widened(correlation.widening)
+    usual = blocks - 1 if found.freedom is None else found.freedom
+    freedom = min(usual, correlation.freedom)
+    factor = t_quantile(_TAIL, freedom) / t_quantile(_TAIL, usual)
+    return replace(found.widened(correlation.widening * factor), freedom=freedom)
 
 
 def _t(freedom: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,6 +11,7 @@ import numpy as np
 from headrace.trainers.data.label_values import prediction_array
 from headrace.trainers.metrics.block_rows import BlockRows
 from headrace.trainers.metrics.intervals import metric_interval
+from headrace.trainers.metrics.serial_correlation import NOTHING_KNOWN
 from headrace.trainers.runs.gate import EvidenceReport, class_counts, judge
 from headrace.trainers.runs.look_budget import cost_of
 from headrace.trainers.runs.missing_evidence import (
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from headrace.models.model_events import Published
     from headrace.trainers.data.examples import Examples
     from headrace.trainers.definitions import Model
+    from headrace.trainers.metrics.serial_correlation import KnownCorrelation
     from headrace.trainers.runs.gate import GateReport
     from headrace.trainers.runs.holdout import Challenger, HoldoutSplit
     from headrace.trainers.runs.holdout_span import HoldoutSpan
@@ -121,12 +123,13 @@ def judged_against(
     seed: int,
     *,
     earlier: Sequence[HoldoutSpan] = (),
+    known: KnownCorrelation = NOTHING_KNOWN,
 ) -> GateReport:
     """Judge the challenger by what the champion answered live, or by its gated fit if that is not enough.
 
-    ``earlier`` are the holdouts of the looks before.
+    ``earlier`` are the holdouts of the looks before, and ``known`` is what these have measured.
     """
-    cost = cost_of(model.gate, challenger.split.span, earlier)
+    cost = replace(cost_of(model.gate, challenger.split.span, earlier), known=known)
     live = compared_with(champion.live, challenger, model, seed, cost)
     if live.verdict == "postponed" and cost.alpha > 0 and not champion.kept.left_out:
         kept = compared_with(champion.kept.scores, challenger, model, seed, cost)

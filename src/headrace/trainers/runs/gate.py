@@ -18,7 +18,7 @@ from headrace.trainers.gate_definition import USUAL_ALPHA, Gate, GateRule
 from headrace.trainers.metrics.block_rows import BlockRows
 from headrace.trainers.metrics.intervals import DRAWS, Gain, gain_interval
 from headrace.trainers.metrics.named_metrics import metric_named
-from headrace.trainers.metrics.serial_correlation import LEAST_EFFECTIVE
+from headrace.trainers.metrics.serial_correlation import LEAST_EFFECTIVE, NOTHING_KNOWN
 from headrace.trainers.runs.missing_evidence import NO_CHANCE, missing_evidence, not_defined
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     ``looks_mean`` and ``looks_max`` say how often the holdout rows have been looked at, this time included. ``blocks``
     is how many blocks there are; it is left out if they are days. ``lag1`` is the serial correlation of the deciding
     gain between blocks, and ``effective_blocks`` how many independent blocks these are worth, if the gate measures it.
+    ``pooled_lag1`` is the correlation over all looks so far, with a margin, if the look may cost less than 0.025.
 
     ``alpha`` is the chance of a false pass that the look may cost, and ``bound`` the lower bound for it, if that is not
     the usual 0.025, for which it is ``gain_low``. ``false_pass_a_year`` is the chance over a year of such looks.
@@ -122,6 +123,7 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     blocks: int | UnsetType = UNSET
     lag1: float | UnsetType = UNSET
     effective_blocks: float | UnsetType = UNSET
+    pooled_lag1: float | UnsetType = UNSET
     alpha: float | UnsetType = UNSET
     bound: float | UnsetType = UNSET
     false_pass_a_year: float | UnsetType = UNSET
@@ -224,9 +226,10 @@ def judge(
     decided = _Decided("postponed", missing)
     if not missing:
         shown = [*map(metric_named, ALWAYS_SHOWN[rows.task.name] if shows_all else ()), gate.decides_by]
-        correlated = gate.serial_correlation == "measured"
+        correlated, known = gate.measures_correlation, NOTHING_KNOWN if cost is None else cost.known
+        cared = known if alpha < USUAL_ALPHA else None
         found = {
-            name: gain_interval(theirs, ours, each, seed=seed, draws=draws, correlated=correlated)
+            name: gain_interval(theirs, ours, each, seed=seed, draws=draws, correlated=correlated, known=cared)
             for name, each in {each.name: each for each in shown}.items()  # a metric of the user's may have no hash
         }
         missing = not_defined(metric, found[metric].interval, alpha, draws)
@@ -248,7 +251,10 @@ def judge(
     correlation = found[metric].correlation if metric in found else None
     if correlation is None:
         return report
-    return msgspec.structs.replace(report, lag1=correlation.lag1, effective_blocks=correlation.effective)
+    pooled = UNSET if correlation.pooled is None else correlation.pooled
+    return msgspec.structs.replace(
+        report, lag1=correlation.lag1, effective_blocks=correlation.effective, pooled_lag1=pooled
+    )
 
 
 def judge_first(
@@ -296,10 +302,12 @@ def _too_alike(gain: Gain, gate: Gate) -> _Decided | None:
     found = gain.correlation
     if found is None or found.enough:
         return None
+    taken = f"{found.lag1:.2f}" if found.pooled is None else f"{found.pooled:.2f}, over all looks and with a margin"
+    hint = "" if found.pooled is None else "; a longer holdout has more"
     return _Decided(
         "postponed",
         f"not enough evidence in the holdout: its {gate.blocks_named} are like their neighbours (lag-1 correlation of "
-        f"the gain {found.lag1:.2f}), so they are worth {found.effective:.1f} of {LEAST_EFFECTIVE} independent ones",
+        f"the gain {taken}), so they are worth {found.effective:.1f} of {LEAST_EFFECTIVE} independent ones{hint}",
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headrace.base.times import duration_us
+from headrace.trainers.metrics.serial_correlation import NOTHING_KNOWN, KnownCorrelation
 from headrace.trainers.triggers.evidence import DAY_US
 
 if TYPE_CHECKING:
@@ -25,10 +26,14 @@ _DAYS = {"quarter": DAYS_A_YEAR / 4, "year": DAYS_A_YEAR}
 
 @dataclass(frozen=True)
 class LookCost:
-    """The chance ``alpha`` that this look passes a challenger that is no better, ``days`` after the look before."""
+    """The chance ``alpha`` that this look passes a challenger that is no better, ``days`` after the look before.
+
+    ``known`` is what the looks before have measured of the correlation between blocks.
+    """
 
     alpha: float
     days: float
+    known: KnownCorrelation = NOTHING_KNOWN
 
     @property
     def false_pass_a_year(self) -> float:

@@ -18,6 +18,7 @@ from headrace.trainers.runs.champion_evidence import (
 )
 from headrace.trainers.runs.fit_task import describe_run
 from headrace.trainers.runs.holdout import Challenger, judged_first
+from headrace.trainers.runs.known_correlation import known_correlation
 from headrace.trainers.runs.look_budget import looks_before
 from headrace.trainers.runs.provenance import run_seed
 
@@ -81,12 +82,12 @@ class RunJudge:
         if champion is None:
             with run.timer.step("gate"):
                 return judged_first(challenger, self._model, self._seed)
-        evidence = self._evidence(run, champion)
-        known = anchors(state, self._model.gate.decides_by.name)
-        fits = [(self._scores(run, published), roles) for published, roles in known]
+        evidence, model, request_id = self._evidence(run, champion), self._model, run.request.request_id
+        fits = [(self._scores(run, each), roles) for each, roles in anchors(state, model.gate.decides_by.name)]
+        known = known_correlation(self._ends(), model.name, request_id, model.gate, run.split.span)
         with run.timer.step("gate"):
-            report = judged_against(evidence, challenger, self._model, self._seed, earlier=earlier)
-            return anchored(report, fits, challenger, self._model, self._seed, earlier=earlier)
+            report = judged_against(evidence, challenger, model, self._seed, earlier=earlier, known=known)
+            return anchored(report, fits, challenger, model, self._seed, earlier=earlier)
 
     def _looks(self, run: RunUnderWay) -> list[HoldoutSpan]:
         """The holdouts that were looked at so far: those of other runs, and one for each champion of this run."""
