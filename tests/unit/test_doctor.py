@@ -25,9 +25,11 @@ from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.view import FeatureView
 from headrace.features.online.cursor import Cursor, CursorState
 from headrace.models.model_events import Acknowledgement
+from headrace.models.model_state import fold
 from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest
 from headrace.trainers.runs.operator_requests import OperatorRequest
 from headrace.trainers.triggers.trigger_state import TriggerState
+from tests.support.model_events import promoted, published
 from tests.support.orders_model import model
 
 if TYPE_CHECKING:
@@ -258,6 +260,17 @@ def test_an_application_that_could_not_load_a_version_is_named_since_its_first_f
         "application web",
         "application batch",
     ]
+
+
+def test_a_version_that_waits_for_its_approval_is_named_with_the_commands_that_decide() -> None:
+    waits = published("w", 2, expects="a", approval="wanted", format=4)
+    states = {"delay": fold([published("a", 1, expects=None), waits]), "other": fold([])}
+    (found,) = learning.check_approvals(states)
+    assert (found.subject, found.severity) == ("model delay", Severity.WARNING)
+    assert found.found == "version 2 passed its gate, and waits for approval since 2013-02-04T17:46:40Z"
+    assert "`headrace models promote 2 --model delay --reason …`" in found.advice
+    decided = {"delay": fold([published("a", 1, expects=None), waits, promoted("p", 2)])}
+    assert list(learning.check_approvals(decided)) == []
 
 
 def test_a_model_whose_rules_fail_is_named_with_the_error_and_its_time() -> None:

@@ -22,12 +22,25 @@ LOG = [
     at(30, rolled_back("x", 1)),
     at(40, published("w", 4, expects="x", lifts="x", approval="wanted")),
     at(50, promoted("p", 4)),
+    at(60, rolled_back("h", 4)),
+    at(70, rolled_back("u", 4, pin=False, lifts="h")),
 ]
 
 
 @pytest.mark.parametrize(
     ("t_us", "version", "since_us"),
-    [(9, None, None), (10, 1, 10), (19, 1, 10), (20, 2, 20), (29, 2, 20), (30, 1, 30), (49, 1, 30), (99, 4, 50)],
+    [
+        (9, None, None),
+        (10, 1, 10),
+        (19, 1, 10),
+        (20, 2, 20),
+        (29, 2, 20),
+        (30, 1, 30),
+        (49, 1, 30),
+        (55, 4, 50),
+        (65, 4, 50),
+        (99, 4, 50),
+    ],
 )
 def test_the_version_live_at_a_time_follows_from_the_events_until_then(
     t_us: int, version: int | None, since_us: int | None
@@ -59,6 +72,9 @@ def test_an_application_has_loaded_what_it_acknowledged_last() -> None:
     assert loaded_at(sent, 10) == []
     assert loaded_at(sent, 12) == [LoadedAt("batch", 1, 12), LoadedAt("web", 1, 11)]
     assert loaded_at(sent, 30) == [LoadedAt("batch", 2, 24), LoadedAt("web", 1, 11, refused)]
+    again = [*sent[:3], answer("web", 1, 26), answer("web", 2, 27), answer("web", 2, 28)]
+    assert loaded_at(again, 26)[1] == LoadedAt("web", 1, 11), "since it has this version, not since its last answer"
+    assert loaded_at(again, 30)[1] == LoadedAt("web", 2, 27)
     assert loaded_at([refused], 30) == [LoadedAt("web", None, None, refused)]
 
 
@@ -74,6 +90,7 @@ def test_the_command_tells_both() -> None:
             "pinned": True,
         },
         "waiting": 4,
+        "waiting_since": "1970-01-01T00:00:00Z",
         "applications": [{"where": "web", "version": None, "since": None, "problem": "version 2: bad digest"}],
     }
     assert describe_live_at([], [], 45)["live"]["version"] is None

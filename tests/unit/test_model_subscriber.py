@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from structlog.testing import capture_logs
 
 from headrace.base.times import SettableClock, utc_datetime
 from headrace.errors import BusUnavailableError, NoModelError
@@ -78,6 +79,21 @@ def test_a_published_version_serves_and_is_acknowledged_once(house: House) -> No
     assert house.subscriber.poll_once() is loaded
     ack = Acknowledgement(application="web", model="delay", version=1, event_id="a", ok=True, at_us=77)
     assert house.acks.sent == [ack]
+
+
+def test_each_version_that_is_loaded_is_logged_once(house: House) -> None:
+    with capture_logs() as lines:
+        house.subscriber.poll_once()
+        house.publish("a", 1, None)
+        house.subscriber.poll_once()
+        house.publish("b", 2, "a")
+        house.log.append(rolled_back("x", 2))  # a pin of the live version
+        house.subscriber.poll_once()
+        house.subscriber.poll_once()
+        house.log.append(rolled_back("y", 1))
+        house.subscriber.poll_once()
+    said = [(line["event"], line["model"], line["version"], line.get("before")) for line in lines]
+    assert said == [("version loaded", "delay", version, before) for version, before in ((1, None), (2, 1), (1, 2))]
 
 
 def test_a_late_comer_loads_the_live_version_only(house: House) -> None:

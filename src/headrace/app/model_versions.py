@@ -217,6 +217,7 @@ def describe_live_at(
             "pinned": found.state.pinned,
         },
         "waiting": None if waiting is None else waiting.data.version,
+        "waiting_since": None if waiting is None else _second(waiting.at_us),
         "applications": [
             {
                 "where": each.application,

@@ -14,7 +14,10 @@ from headrace.errors import BusUnavailableError, NotMeasuredError, TerminalError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from headrace.app.trigger_standing import TriggerStanding
     from headrace.bus.control_topics import ControlTopics
+    from headrace.models.model_events import ModelEvent
+    from headrace.models.model_state import ModelState
     from headrace.trainers.definitions import Model
     from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded
     from headrace.trainers.runs.operator_requests import OperatorRequest
@@ -214,41 +217,65 @@ def wait_for_end(servers: str, topics: ControlTopics, run: str) -> RunEnded:
             time.sleep(_POLL_S)
 
 
-def summarize_triggers(model: Model, record: DecisionRecord | None) -> dict[str, Any]:
-    """Return the line of a model's triggers."""
+def earlier_decisions(servers: str, topics: ControlTopics, last: Mapping[str, DecisionRecord]) -> dict[str, Decision]:
+    """Return the last decision on each model whose last record is none: the end of a run, or a reset."""
+    wanted = {name for name, record in last.items() if record.decision is None and record.kind != "error"}
+    records = _decoded(_all(servers, topics.decisions)) if wanted else []
+    return {each.model: each.decision for each in records if each.decision is not None and each.model in wanted}
+
+
+def summarize_triggers(
+    model: Model,
+    record: DecisionRecord | None,
+    decided: Decision | None = None,
+    published: ModelState | None = None,
+) -> dict[str, Any]:
+    """Return the line of a model's triggers: the rule that fired, the hold in force, or the nearest rule.
+
+    ``decided`` is the last decision, if ``record`` is none. ``published`` is the state of the model by all its events:
+    a person may have pinned a version after the last decision.
+    """
+    from headrace.app.trigger_standing import standing
+
     if record is None:
-        return {"model": model.name, "decided_at": None, "rule": None, "progress": None, "reason": "no decision yet"}
-    decision = record.decision
-    progress = None if decision is None else round(decision.progress, 3)
+        none = dict.fromkeys(("decided_at", "rule", "progress"))
+        return {"model": model.name, **none, "reason": "no decision yet", "until": None}
+    now = standing(model.policy, record, decided, published)
     return {
         "model": model.name,
         "decided_at": said_time(record.t_us),
-        "rule": record.kind if decision is None else decision.rule,
-        "progress": progress,
-        "reason": _said_reason(record),
+        "rule": now.rule,
+        "progress": None if now.progress is None else round(now.progress, 3),
+        "reason": _said_reason(record, now.reason),
+        "until": now.until,
     }
 
 
-def _said_reason(record: DecisionRecord) -> str:
-    return f"fails since {said_time(record.since_us)}: {record.reason}" if record.since_us else record.reason
+def _said_reason(record: DecisionRecord, reason: str) -> str:
+    return f"fails since {said_time(record.since_us)}: {reason}" if record.since_us else reason
 
 
-def explain(model: Model, records: Sequence[DecisionRecord]) -> dict[str, Any]:
+def explain(model: Model, records: Sequence[DecisionRecord], published: ModelState | None = None) -> dict[str, Any]:
     """Return the state of a model's triggers and of each rule: since when, how far, and what would have to happen.
 
-    ``records`` are all of the model, the oldest first.
+    ``records`` are all of the model, the oldest first. ``published`` is its state by all model events.
     """
+    from headrace.app.trigger_standing import standing
+
     if not records:
         return {"model": model.name, "reason": "no decision yet: is `headrace trainer` running, and do workers report?"}
     last = records[-1]
-    decided = next((record for record in reversed(records) if record.decision is not None), None)
-    verdicts = [] if decided is None or decided.decision is None else decided.decision.verdicts
+    decided = next((record.decision for record in reversed(records) if record.decision is not None), None)
+    now = standing(model.policy, last, decided, published)
+    pin = None if published is None else published.pin
     return {
         "model": model.name,
         "decided_at": said_time(last.t_us),
-        "now": _said_reason(last),
-        "since": said_time(_since(records)),
-        "state": _said_state(last.state),
+        "now": _said_reason(last, now.reason),
+        "since": said_time(_since(model, records, now, pin)),
+        "until": now.until,
+        "last": None if last.reason == now.reason else last.reason,
+        "state": _said_state(now.state, pin),
         "rules": [
             {
                 "rule": verdict.rule,
@@ -257,33 +284,36 @@ def explain(model: Model, records: Sequence[DecisionRecord]) -> dict[str, Any]:
                 "progress": round(verdict.progress, 3),
                 "reason": verdict.reason,
             }
-            for verdict in verdicts
+            for verdict in now.verdicts
         ],
-        "inputs": {} if decided is None or decided.decision is None else decided.decision.inputs,
+        "inputs": {} if decided is None else decided.inputs,
     }
 
 
-def _since(records: Sequence[DecisionRecord]) -> int:
-    """Return the time of the first of the newest records that have the same rule in front."""
+def _since(model: Model, records: Sequence[DecisionRecord], now: TriggerStanding, pin: ModelEvent | None) -> int:
+    """Return the time of the first of the newest records that have the same rule or hold in front.
+
+    A pin holds since a person said so.
+    """
+    from headrace.app.trigger_standing import standing
+
+    if now.rule == "pinned" and pin is not None:
+        return pin.at_us
     since = records[-1].t_us
-    for record in reversed(records):
-        if _front(record) != _front(records[-1]):
+    for record in reversed(records[:-1]):
+        if standing(model.policy, record).rule != now.rule:
             break
         since = record.t_us
     return since
 
 
-def _front(record: DecisionRecord) -> tuple[str, str, bool]:
-    decision = record.decision
-    return (record.kind, "", False) if decision is None else (record.kind, decision.rule, decision.fired)
-
-
-def _said_state(state: TriggerState) -> dict[str, Any]:
+def _said_state(state: TriggerState, pin: ModelEvent | None) -> dict[str, Any]:
+    pinned_us = pin.at_us if pin is not None else None if state.pin is None else state.pin.t_us
     return {
         "live": state.live,
         "open_run": state.request,
         "counted_since": state.labels_since,
-        "pinned_since": None if state.pin is None else said_time(state.pin.t_us),
+        "pinned_since": None if pinned_us is None else said_time(pinned_us),
         "disarmed": ", ".join(state.disarmed) or None,
     }
 

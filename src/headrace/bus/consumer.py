@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from headrace.bus import kafka_clients
+from headrace.bus.client_errors import ClientErrors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+    from confluent_kafka import Consumer, Message, TopicPartition
 
 READING_ENDS = (
     "_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE", "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION",
@@ -57,6 +58,7 @@ class BatchConsumer:
 
         self._ends = {getattr(KafkaError, name) for name in READING_ENDS}
         self._error = Message.error
+        self._errors = ClientErrors()
         self._failures: dict[tuple[str, int], str] = {}
         self._servers = bootstrap_servers
         self._subscription: tuple[list[str], RebalanceListener] | None = None
@@ -69,7 +71,7 @@ class BatchConsumer:
             "fetch.wait.max.ms": fetch_wait_ms,
             "fetch.message.max.bytes": 4 << 20,  # long runs of one partition: fewer entities a batch
             "fetch.queue.backoff.ms": 10,  # how long a full queue stops a partition's fetches: else a second
-            "error_cb": _log_error,
+            "error_cb": self._errors,
         }
         self._consumer = kafka_clients.consumer(bootstrap_servers, self._options | _NEW_PROTOCOL)
 
@@ -88,9 +90,10 @@ class BatchConsumer:
         messages = self._consumer.consume(1, timeout_s)
         if messages:
             messages += self._consumer.consume(count - 1, 0)
-        if not any(map(self._error, messages)):
-            return messages
-        return [message for message in messages if self._readable(message)]
+        if any(map(self._error, messages)):
+            messages = [message for message in messages if self._readable(message)]
+        self._errors.polled(has_records=bool(messages))
+        return messages
 
     def _readable(self, message: Message) -> bool:
         error = message.error()
@@ -185,7 +188,3 @@ class BatchConsumer:
         """Stop reading these partitions. Partitions that are not read are ignored."""
         read = {(p.topic, p.partition) for p in consumer.assignment()}
         consumer.incremental_unassign([p for p in partitions if (p.topic, p.partition) in read])
-
-
-def _log_error(error: KafkaError) -> None:
-    logger.warning("kafka client", error=error.str())

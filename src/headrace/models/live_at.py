@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LiveAt:
-    """The state of a model at a time. ``since_us`` is the time since when it was so; None before the first event."""
+    """The state of a model at a time. Its version was live since ``since_us``; None before the first event."""
 
     state: ModelState
     since_us: int | None
@@ -25,6 +25,7 @@ class LiveAt:
 class LoadedAt:
     """What an application had loaded at a time: the version that it acknowledged last, None if it had none.
 
+    ``since_us`` is the time since when it has this version without another in between.
     ``refused`` is its last answer that it could not load a version, if it came after that.
     """
 
@@ -47,7 +48,7 @@ def live_at(events: Iterable[ModelEvent], t_us: int) -> LiveAt:
             clock_us = event.at_us if clock_us is None else max(clock_us, event.at_us)
             if clock_us > t_us:
                 break
-        since_us = clock_us if after.live_id != state.live_id else since_us
+        since_us = clock_us if after.version != state.version else since_us
         state = after
     return LiveAt(state, since_us)
 
@@ -59,9 +60,10 @@ def loaded_at(acknowledgements: Iterable[Acknowledgement], t_us: int) -> list[Lo
         if each.at_us > t_us:
             continue
         name = each.application
+        before = found.get(name, LoadedAt(name, None, None))
         if each.ok:
-            found[name] = LoadedAt(name, each.version, each.at_us)
+            is_same = before.version == each.version
+            found[name] = LoadedAt(name, each.version, before.since_us if is_same else each.at_us)
         else:
-            before = found.get(name, LoadedAt(name, None, None))
             found[name] = LoadedAt(name, before.version, before.since_us, each)
     return [found[name] for name in sorted(found)]

@@ -233,11 +233,18 @@ class ModelSubscriber:
         else:
             self._settled.add(event.id)
             reason = ""
+            self._log_swap(loaded)
             with self._swapped:
                 self._current = loaded
                 self._swapped.notify_all()
         self._acknowledge(event, published, reason)
         return f"version {published.version} cannot be loaded: {reason}" if reason else ""
+
+    def _log_swap(self, loaded: LoadedModel) -> None:
+        before = None if self._current is None else self._current.version
+        if before != loaded.version:
+            more = {} if before is None else {"before": before}
+            logger.info("version loaded", model=self._model, version=loaded.version, **more)
 
     def _fall_back(self) -> None:
         """Load the last version before the live one that can be loaded. The live one is tried again all the same."""

@@ -172,9 +172,19 @@ def live_at(
     if json:
         print_json({"model": name, **found})
     else:
-        live = {"where": "model events", **found["live"], "note": found["live"]["told"]}
-        rows = [live, *({**each, "note": each["problem"]} for each in found["applications"])]
+        rows = [{"where": "model events", **found["live"], "note": found["live"]["told"]}]
+        if found["waiting"] is not None:
+            rows.append(_waiting_row(name, found["waiting"], found["waiting_since"]))
+        rows += ({**each, "note": each["problem"]} for each in found["applications"])
         print_rows(("where", "version", "since", "note"), rows)
+
+
+def _waiting_row(model: str, version: int, since: str) -> dict[str, Any]:
+    note = (
+        f"it passed its gate, and is not live: `headrace models promote {version} --model {model} --reason …` makes it "
+        "live, `retire` rejects it"
+    )
+    return {"where": "waits for approval", "version": version, "since": since, "note": note}
 
 
 def promote(

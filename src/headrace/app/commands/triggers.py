@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace.app.processes.connections import kafka_for_command
-from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
+from headrace.app.processes.connections import kafka_for_command, signing
+from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, ModelFilter, RedisUrl, settings_from
 from headrace.app.terminal.tables import harmless, print_details, print_json, print_list, print_rows
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from headrace.trainers.definitions import Model
 
 ModelArgument = Annotated[str, typer.Argument(help="The model.")]
-_LISTED = ("model", "decided_at", "rule", "progress", "reason")
+_LISTED = ("model", "decided_at", "rule", "progress", "reason", "until")
 _DIFFERS = 1
 
 
@@ -32,20 +32,30 @@ def register(app: typer.Typer) -> None:
 
 
 def list_triggers(
+    model: ModelFilter = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """List the last decision on each model: the rule that fired, is nearest to firing, or holds the others up."""
-    from headrace.app import operators
+    """List the triggers of each model: the rule that fired or is nearest to firing, or what holds them, and until when.
+
+    It knows the last decision, and what has happened since: a run that ended, a reset, or a pin.
+    """
+    from headrace.app import model_versions, operators
     from headrace.app.project.project import load_project
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     models = load_project(settings).models
+    names = sorted(models) if model is None else [operators.chosen_model(models, model).name]
     with kafka_for_command(settings) as servers:
-        last = operators.last_records(servers, settings.topics, sorted(models))
-    rows = [operators.summarize_triggers(models[name], last.get(name)) for name in sorted(models)]
+        last = operators.last_records(servers, settings.topics, names)
+        decided = operators.earlier_decisions(servers, settings.topics, last)
+        states = model_versions.read_model_states(servers, settings.topics.models, signing(settings))
+    rows = [
+        operators.summarize_triggers(models[name], last.get(name), decided.get(name), states.get(name))
+        for name in names
+    ]
     if not json:
         rows = [row | {"progress": row["progress"] and f"{row['progress']:.0%}"} for row in rows]
     print_list(_LISTED, rows, json=json, if_empty="the project has no models")
@@ -58,13 +68,14 @@ def explain(
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Show the state of a model's triggers: what holds its rules, or how far each rule is from firing."""
-    from headrace.app import operators
+    """Show the state of a model's triggers: what holds its rules until when, or how far each rule is from firing."""
+    from headrace.app import model_versions, operators
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     chosen = _model(settings, model)
     with kafka_for_command(settings) as servers:
-        found = operators.explain(chosen, operators.history(servers, settings.topics, model))
+        states = model_versions.read_model_states(servers, settings.topics.models, signing(settings))
+        found = operators.explain(chosen, operators.history(servers, settings.topics, model), states.get(model))
     if json:
         print_json(found)
     else:

@@ -14,6 +14,7 @@ from headrace.base.times import SECOND, duration_us, wall_clock
 from headrace.errors import HeadraceError
 from headrace.event_log.event_log import EventLog
 from headrace.features.online.redis.redis_store import RedisOnlineStore
+from headrace.models.publication_signing import PublicationSigning
 from headrace.streams.log_claims import LogClaims
 from headrace.streams.worker import own_streams
 
@@ -59,6 +60,7 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
         yield from _part("kafka", partial(kafka.examine, servers, settings.topics, logged, log))
         yield from _part("clocks", partial(clocks.examine, servers, log, logged, models, wall_clock()))
         yield from _part("learning", partial(learning.examine, servers, settings.topics, names, wall_clock()))
+        yield from _part("learning", partial(_check_approvals, settings, servers, names))
     yield from _part("event log", partial(event_log.examine, log, logged))
     if servers is not None and url is not None:
         yield from _part("event log", partial(_check_identity, settings, log, servers, url))
@@ -68,6 +70,12 @@ def _check_identity(settings: Settings, log: EventLog, servers: str, url: str) -
     with closing(RedisOnlineStore(url, settings.namespace)) as store:
         claims = LogClaims(servers, settings.namespace, store)
         yield from event_log.check_identity(log, claims)
+
+
+def _check_approvals(settings: Settings, servers: str, models: set[str] | None) -> Iterator[Finding]:
+    keys = tuple(key.get_secret_value() for key in settings.publication_keys)
+    signing = PublicationSigning(keys, settings.publications_signed_from)
+    yield from learning.examine_approvals(servers, settings.topics, signing, models)
 
 
 def _part(subject: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:

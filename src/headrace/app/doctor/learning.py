@@ -10,10 +10,12 @@ from headrace.app.doctor.finding import Finding, error, ok, warning
 from headrace.base.times import SECOND, utc_datetime
 from headrace.bus.kafka_clients import admin
 from headrace.bus.tail import TopicTail
-from headrace.bus.topics import existing_incarnations
+from headrace.bus.topics import existing_incarnations, has_topic
 from headrace.bus.unreadable_records import readable
 from headrace.errors import BusUnavailableError, NotInLogYetError
+from headrace.models.kafka_model_event_log import KafkaModelEventLog
 from headrace.models.model_events import Acknowledgement, decode_acknowledgement
+from headrace.models.model_state import fold_all
 from headrace.trainers.process.last_decisions import last_decisions
 from headrace.trainers.process.runner_loop import trainers_group
 from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded, decode
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
     from headrace.bus.control_topics import ControlTopics
+    from headrace.models.model_state import ModelState
+    from headrace.models.publication_signing import PublicationSigning
 
 _LONG_US = 3_600 * SECOND
 """A run that has been open for longer is a warning."""
@@ -136,6 +140,31 @@ def check_runs(
             )
         else:
             yield ok(subject, f"{found}trainer {', '.join(holders)} has it, or an earlier one")
+
+
+def examine_approvals(
+    servers: str, topics: ControlTopics, signing: PublicationSigning, models: Collection[str] | None
+) -> Iterator[Finding]:
+    """Check that no version waits for a person. Raises BusUnavailableError."""
+    if not has_topic(servers, topics.models):
+        return
+    with closing(KafkaModelEventLog(servers, topics.models, signing=signing, timeout=f"{_TIMEOUT_S}s")) as log:
+        states = fold_all(entry.event for entry in log.read() if entry.event is not None)
+    yield from check_approvals({name: state for name, state in states.items() if models is None or name in models})
+
+
+def check_approvals(states: Mapping[str, ModelState]) -> Iterator[Finding]:
+    """Check that no version waits for its approval."""
+    for name, state in sorted(states.items()):
+        waiting = state.waiting
+        if waiting is not None:
+            version = waiting.data.version
+            yield warning(
+                f"model {name}",
+                f"version {version} passed its gate, and waits for approval since {_time(waiting.at_us)}",
+                f"`headrace models promote {version} --model {name} --reason …` makes it live, `headrace models retire "
+                f"{version} --model {name} --reason …` rejects it",
+            )
 
 
 def check_applications(answers: Iterable[Acknowledgement]) -> Iterator[Finding]:

@@ -206,7 +206,7 @@ class TriggerConsumer:
         if counted is None:
             return self._not_yet(name, wish, t_us, "its labels are being counted")
         self._queues.retries.worked(name)
-        seen = _as_published(self._states[name], self._events.known(name), t_us, counted.matured_labels)
+        seen = as_published(self._states[name], self._events.known(name), t_us, counted.matured_labels)
         evidence = replace(counted, t_us=t_us)
         decision = model.policy.ask(seen, evidence, words=asked.words, lift_pin=asked.lift_pin)
         after = msgspec.structs.replace(decision.after, heard=wish.place)
@@ -305,7 +305,7 @@ class TriggerConsumer:
         """Measure and judge. It runs in a thread of its own, and changes nothing but :attr:`_counted`."""
         evidence = self._logs[model.name].evidence(t_us, published, excluded)
         self._counted[model.name] = evidence
-        seen = _as_published(state, published, t_us, evidence.matured_labels)
+        seen = as_published(state, published, t_us, evidence.matured_labels)
         return _Evaluated(state, evidence, model.policy.evaluate(seen, evidence, self._codes[model.name]))
 
     def _decided(
@@ -385,7 +385,7 @@ def identity(model: Model, trusted: Sequence[str] = ()) -> str:
     return code_identity(model, sorted(trusted)).removeprefix("sha256:")[:16]
 
 
-def _as_published(state: TriggerState, model: ModelState, t_us: int, matured_labels: int) -> TriggerState:
+def as_published(state: TriggerState, model: ModelState, t_us: int, matured_labels: int) -> TriggerState:
     """Bring the state in step with the model events: whether a version is live, and whether a person pins it.
 
     A version that waits for its approval counts as live: the first one is not asked for again.

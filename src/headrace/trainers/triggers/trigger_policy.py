@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FIRST = "first"
 OPERATOR = "operator"
-_SHARE_AFTER_REFUSAL = 4
+SHARE_AFTER_REFUSAL = 4
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,7 +168,7 @@ class TriggerPolicy:
             return _held("cooldown", reason, waited / self.cooldown_us)
         if baseline.judged_us is not UNSET and (waits := _postponed(baseline, t_us)) is not None:
             return waits
-        new, need = inputs["matured_labels"] - baseline.matured_labels, self.enough_labels // _SHARE_AFTER_REFUSAL
+        new, need = inputs["matured_labels"] - baseline.matured_labels, self.enough_labels // SHARE_AFTER_REFUSAL
         if baseline.outcome != "published" and new < need:
             ended = baseline.outcome if baseline.cancelled is UNSET else baseline.cancelled
             reason = f"the run of {day} was {ended}: {new:,} of {need:,} matured labels before asking again"
