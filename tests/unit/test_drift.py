@@ -245,3 +245,44 @@ def test_drift_is_found_whatever_the_traffic(rows: np.ndarray) -> None:
         assert measured.threshold is not None
         found += measured.psi > max(0.2, measured.threshold)
     assert found >= 18
+
+
+# -- false alarms: as many a year as are asked for -------------------------------------------------------------------
+
+
+def unchanged_years(generator: np.random.Generator, days: int, correlation: float) -> tuple[np.ndarray, np.ndarray]:
+    """Days that tell of the next ones, and do not drift."""
+    level = np.empty(days)
+    level[0] = generator.normal()
+    for at in range(1, days):
+        level[at] = correlation * level[at - 1] + np.sqrt(1 - correlation**2) * generator.normal()
+    day = np.repeat(np.arange(days), 40)
+    return day, 1 / (1 + np.exp(-(generator.normal(size=len(day)) + 0.4 * level[day])))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("correlation", [0.0, 0.5])
+def test_a_year_of_daily_judgements_has_about_as_many_false_alarms_as_are_allowed(correlation: float) -> None:
+    sample, years, alarms, last = 7, 3, 0, -999
+    day, score = unchanged_years(np.random.default_rng(3), 365 * years + 9 * sample, correlation)
+    for until in range(9 * sample, day[-1] + 1):
+        seen = (day >= until - 9 * sample) & (day < until)
+        found = score_drift(
+            day[seen], score[seen], until_day=until, sample_days=sample, seed=until, resamples=50, alarms_a_year=3
+        )
+        assert found.psi is not None
+        assert found.threshold is not None
+        if found.psi > found.threshold:
+            alarms += until - last > sample
+            last = until
+    assert 1 <= alarms / years <= 5
+
+
+def test_the_fewer_false_alarms_are_allowed_the_higher_is_the_limit() -> None:
+    day, score = served(90)
+    limits = [
+        score_drift(day, score, until_day=90, sample_days=14, alarms_a_year=rate).threshold for rate in (12, 3, 0.5)
+    ]
+    assert None not in limits
+    assert limits == sorted(limits, key=lambda limit: limit or 0.0)
+    assert len(set(limits)) == 3

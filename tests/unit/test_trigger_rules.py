@@ -22,6 +22,7 @@ RULES = [
     volume(labels=20_000),
     schedule(every="30d"),
     drift("score", psi=0.1, sample="14d"),
+    drift("score", psi=0.1, sample="14d", false_alarms="3/year"),
     performance("auc", drop=0.01),
     performance("logloss", drop=0.01),
     any_of(drift("score", psi=0.1, sample="7d"), volume(labels=1)),

@@ -344,6 +344,10 @@ def test_no_more_runs_are_asked_for_on_a_day_than_its_budget() -> None:
         (lambda: volume(labels=0), r"volume\(labels"),
         (lambda: drift("delay_minutes", psi=0.2, sample="14d"), "only 'score'"),
         (lambda: drift("score", psi=-1, sample="14d"), "psi"),
+        (lambda: drift("score", psi=0.2, sample="14d", false_alarms="often"), "'often' is no rate"),
+        (lambda: drift("score", psi=0.2, sample="14d", false_alarms="0/year"), "such as '3/year'"),
+        (lambda: drift("score", psi=0.2, sample="14d", false_alarms="30/year"), "at most 12"),
+        (lambda: drift("score", psi=0.2, sample="14d", false_alarms=3), "3 is no rate"),  # type: ignore[arg-type]
         (lambda: drift("score", psi=0.2, sample="36h"), "whole number of days"),
         (
             lambda: performance("accuracy", drop=0.1),

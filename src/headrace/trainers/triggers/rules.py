@@ -143,7 +143,9 @@ def volume(*, labels: int, name: str = "volume") -> VolumeRule:
     return VolumeRule(labels, name)
 
 
-def drift(on: str, *, psi: float, sample: Duration, name: str = "drift") -> ScoreDriftRule:
+def drift(
+    on: str, *, psi: float, sample: Duration, false_alarms: str | None = None, name: str = "drift"
+) -> ScoreDriftRule:
     """Ask for a run when the scores of the newest ``sample`` of days with predictions are unlike those before.
 
     Each day counts alike, so more or fewer predictions, or closed days, are no drift.
@@ -153,9 +155,12 @@ def drift(on: str, *, psi: float, sample: Duration, name: str = "drift") -> Scor
     and the outermost 1 % and 0.1 % of the scores, have bins of their own: 30 % of the rows that jump there give a PSI
     of about 1, and 2 % of them one of about 0.07.
 
+    ``false_alarms`` is how often the rule may ask while nothing drifts and ``psi`` does not matter, at most
+    ``"12/year"``. Without it 1 % of samples without drift are above the limit.
+
     >>> from headrace import drift
-    >>> drift("score", psi=0.2, sample="14d")
-    ScoreDriftRule(psi=0.2, sample='14d', seed=0, name='drift')
+    >>> drift("score", psi=0.2, sample="14d", false_alarms="3/year")
+    ScoreDriftRule(psi=0.2, sample='14d', seed=0, name='drift', false_alarms='3/year')
     >>> drift("score", psi=0, sample="14d")
     Traceback (most recent call last):
         ...
@@ -167,7 +172,7 @@ def drift(on: str, *, psi: float, sample: Duration, name: str = "drift") -> Scor
             "because it fires nearly every day"
         )
         raise DefinitionError(message)
-    return ScoreDriftRule(psi, sample, name=name)
+    return ScoreDriftRule(psi, sample, name=name, false_alarms=false_alarms)
 
 
 def performance(metric: str | Metric, *, drop: float, name: str = "performance") -> PerformanceRule:

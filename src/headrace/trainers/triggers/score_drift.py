@@ -13,6 +13,7 @@ far would drown in the highest decile. The limits are scores of the reference, s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,10 @@ SAMPLES_IN_REFERENCE, MOST_SAMPLES = 3, 8
 LOOK_BACK = 2
 """The days with rows of a sample are looked for in twice as many days, and at least in a week more."""
 _WEEK = 7
+YEAR = 365
+_LONGEST_BLOCK = 14
+STRETCHES = 400
+"""The simulated stretches of days without drift, for a rate of false alarms."""
 _WHOLE_DAY = 50
 """A day of n rows weighs n / (n + 50): hundreds of rows are one day whatever their number, three are nearly none."""
 _SMOOTHING = 0.5  # rows of the sample, added to each bin: an empty bin is rare, not impossible
@@ -64,6 +69,7 @@ def score_drift(
     seed: int = 0,
     resamples: int = RESAMPLES,
     percentile: float = PERCENTILE,
+    alarms_a_year: float | None = None,
 ) -> DriftMeasurement:
     """Compare the newest ``sample_days`` with rows before ``until_day`` with the days before those.
 
@@ -71,6 +77,9 @@ def score_drift(
     row. The reference needs three times ``sample_days`` days with rows, and has the newest eight times as many. So what
     has changed for good is no drift after a while. The sample is looked for in twice its days, or
     in a week more: a shop that is closed on Sundays has one.
+
+    With ``alarms_a_year`` the threshold is the PSI that this many samples a year exceed if nothing drifts and one is
+    judged each day; samples in a row that exceed it count once.
     """
     days, scores = np.asarray(day, np.int64), np.asarray(score, np.float64)
     served = np.unique(days[days < until_day])
@@ -84,20 +93,31 @@ def score_drift(
     before, newest = (days >= reference[0]) & (days < first), (days >= first) & (days < until_day)
     bins = ScoreBins(scores[before])
     both = _Days(*bins.histograms(days[before], scores[before]), *bins.histograms(days[newest], scores[newest]))
-    threshold = float(np.percentile(both.without_drift(seed, resamples), percentile))
+    threshold = _threshold(both, seed, resamples, percentile, alarms_a_year)
     return DriftMeasurement(both.psi(), threshold, len(sampled), reference_days, needed)
 
 
-def most_drift(day: ArrayLike, score: ArrayLike, asked: float, **options: Any) -> DriftMeasurement:
+@lru_cache(maxsize=256)
+def _threshold(days: _Days, seed: int, resamples: int, percentile: float, alarms_a_year: float | None) -> float:
+    """Return the threshold. It is kept, as a rule is judged each minute and its days change once a day."""
+    if alarms_a_year is None:
+        return float(np.percentile(days.without_drift(seed, resamples), percentile))
+    return days.exceeded(seed, min(STRETCHES, resamples), alarms_a_year)
+
+
+def most_drift(
+    day: ArrayLike, score: ArrayLike, asked: float, *, alarms_a_year: float | None = None, **options: Any
+) -> DriftMeasurement:
     """Return :func:`score_drift` of the score. If it has several columns, that of the one that drifts most.
 
     Of several columns one is above its 99th percentile more often than of one, so each has a higher percentile: 1 % is
-    the chance for all together. ``asked`` is the PSI that is asked for.
+    the chance for all together. So it is with the ``alarms_a_year``. ``asked`` is the PSI that is asked for.
     """
     scores = np.asarray(score, np.float64)
     columns = scores.reshape(len(scores), -1).T if len(scores) else scores.reshape(1, 0)
-    percentile = 100 - (100 - PERCENTILE) / len(columns)
-    found = [score_drift(day, column, percentile=percentile, **options) for column in columns]
+    options |= {"percentile": 100 - (100 - PERCENTILE) / len(columns)}
+    options |= {"alarms_a_year": None if alarms_a_year is None else alarms_a_year / len(columns)}
+    found = [score_drift(day, column, **options) for column in columns]
     return max(found, key=lambda one: 0.0 if one.psi is None else one.psi / max(asked, one.threshold or 0.0))
 
 
@@ -141,7 +161,7 @@ def _quantiles(scores: Floats, levels: Sequence[float]) -> Floats:
 
 
 class _Days:
-    """The days of a reference and of a sample, with the rows of each day by bin."""
+    """The days of a reference and of a sample, with the rows of each day by bin. Equal ones have equal numbers."""
 
     def __init__(
         self, reference_days: NDArray[np.int64], reference: Counts, sample_days: NDArray[np.int64], sample: Counts
@@ -152,6 +172,14 @@ class _Days:
         alike = _alike(reference_days % _WEEK, _weight(reference.sum(axis=1)), sample_days % _WEEK, self._weight)
         self._counts, self._reference_weight = reference[alike > 0], alike[alike > 0]
         self._added = _SMOOTHING * float((self._weight**2 / self._rows).sum())
+        arrays = (self._counts, self._reference_weight, sample)
+        self._content = tuple((each.shape, each.tobytes()) for each in arrays)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Days) and self._content == other._content
+
+    def __hash__(self) -> int:
+        return hash(self._content)
 
     def psi(self) -> float:
         """Return the PSI between reference and sample."""
@@ -169,6 +197,39 @@ class _Days:
         references = often @ _shares(self._counts) / often.sum(axis=1, keepdims=True)
         found: Floats = psi(references, samples, self._added)
         return found
+
+    def exceeded(self, seed: int, stretches: int, times: float) -> float:
+        """Return the PSI that samples without drift exceed so many times a year, if one is judged each day.
+
+        Stretches of days are drawn from the reference, in blocks of neighbours, for these may be alike. The highest PSI
+        of the samples in a stretch is not above the limit with the chance exp(-n), if n alarms are allowed in it.
+        """
+        generator, length, size = np.random.default_rng(seed), len(self._rows), len(self._counts)
+        days = int(np.clip(YEAR / times, 1, YEAR))
+        block = min(length, _LONGEST_BLOCK)
+        drawn = _in_blocks(generator, (stretches, size + days + length - 1), size, block)
+        place = np.arange(days + length - 1) % length
+        thinned = _thinned(generator, self._counts[drawn[:, size:]], self._rows[place])
+        samples = _rolling(self._weight[place][:, None] * _shares(thinned), length)
+        weight = self._reference_weight[drawn][:, : size + days - 1, None]
+        before = _rolling(weight * _shares(self._counts)[drawn[:, : size + days - 1]], size) / _rolling(weight, size)
+        highest = psi(before, samples, self._added).max(axis=1)
+        return float(np.quantile(highest, np.exp(-times * days / YEAR)))
+
+
+def _rolling(values: Floats, days: int) -> Floats:
+    """Return the sum over each number of days in a row: (stretches, days, bins)."""
+    sums = np.pad(np.cumsum(values, axis=1), ((0, 0), (1, 0), (0, 0)))
+    found: Floats = np.maximum(sums[:, days:] - sums[:, :-days], 0.0)
+    return found
+
+
+def _in_blocks(generator: np.random.Generator, shape: tuple[int, int], size: int, block: int) -> NDArray[np.int64]:
+    """Draw from ``size`` days, in blocks of neighbours, where the first day follows the last: (stretches, days)."""
+    stretches, days = shape
+    starts = generator.integers(size, size=(stretches, -(-days // block)))
+    found: NDArray[np.int64] = (starts[:, :, None] + np.arange(block)).reshape(stretches, -1)[:, :days] % size
+    return found
 
 
 def _weight(rows: Counts) -> Floats:

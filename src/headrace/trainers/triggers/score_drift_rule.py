@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from headrace.base.times import Duration, duration_us, format_duration
+from headrace.errors import DefinitionError
 from headrace.trainers.triggers.evidence import DAY_US, Evidence, YardstickScores
 from headrace.trainers.triggers.rule_parts import check_positive, check_whole_days, verdict_of
 from headrace.trainers.triggers.score_drift import most_drift
@@ -21,24 +25,38 @@ if TYPE_CHECKING:
 class ScoreDriftRule:
     """Fires when the scores of the newest ``sample`` of days with predictions differ from those of the days before it.
 
-    The difference must be more than ``psi`` and more than days without drift differ from each other.
+    The difference must be more than ``psi`` and more than days without drift differ from each other: in 99 % of
+    samples, or as often as ``false_alarms`` says, such as ``3/year``.
     """
 
     psi: float
     sample: Duration
     seed: int = 0
     name: str = "drift"
+    false_alarms: str | None = None
 
     def __post_init__(self) -> None:
         check_positive(f"{self.name}(psi=…)", self.psi)
         check_whole_days(f"{self.name}(sample=…)", self.sample)
+        _ = self.alarms_a_year  # its own checks
+
+    @cached_property
+    def alarms_a_year(self) -> float | None:
+        """The rate of false alarms, or None."""
+        return None if self.false_alarms is None else _rate(f"{self.name}(false_alarms=…)", self.false_alarms)
 
     def measure(self, evidence: Evidence) -> RuleInputs:
         """Return the PSI, the resampled threshold, the number of days in sample and reference, and the yardstick."""
         by_yardstick = YardstickScores(evidence.scores()) if evidence.by_yardstick is None else evidence.by_yardstick()
         days, scores = duration_us(self.sample) // DAY_US, by_yardstick.scores
         found = most_drift(
-            scores.day, scores.score, self.psi, until_day=evidence.day, sample_days=days, seed=self.seed + evidence.day
+            scores.day,
+            scores.score,
+            self.psi,
+            until_day=evidence.day,
+            sample_days=days,
+            seed=self.seed + evidence.day,
+            alarms_a_year=self.alarms_a_year,
         )
         named = {"yardstick": by_yardstick.version, "lacking": by_yardstick.lacking or None}
         return {name: value for name, value in named.items() if value is not None} | {
@@ -64,17 +82,40 @@ class ScoreDriftRule:
         limit = max(self.psi, inputs["resampled"])
         reason = (
             f"score PSI {inputs['psi']:.3f}, limit {limit:.3f}: the larger of the rule's {self.psi:.3f} and "
-            f"{inputs['resampled']:.3f}, which days without drift reach"
+            f"{inputs['resampled']:.3f}, which days without drift {self._often}"
         )
         if "yardstick" in inputs:
             reason += f"; all scores are of version {inputs['yardstick']}"
         return [verdict_of(self.name, inputs["psi"] > limit, reason, inputs["psi"] / limit)]
 
+    @property
+    def _often(self) -> str:
+        rate = self.alarms_a_year
+        return "seldom exceed" if rate is None else f"exceed {rate:g} times a year"
+
     @cached_property
     def spec(self) -> ScoreDriftSpec:
         """The rule as data."""
-        return ScoreDriftSpec(psi=self.psi, sample=format_duration(duration_us(self.sample)))
+        rate = self.alarms_a_year
+        return ScoreDriftSpec(
+            psi=self.psi,
+            sample=format_duration(duration_us(self.sample)),
+            false_alarms=UNSET if rate is None else f"{rate:g}/year",
+        )
 
     def labels(self) -> int | None:
         """None: the rule needs no labels."""
         return None
+
+
+_RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*year\s*")
+_MOST = 12
+
+
+def _rate(where: str, text: object) -> float:
+    """Return the alarms a year that a text such as ``3/year`` allows. Raises DefinitionError."""
+    found = _RATE.fullmatch(text) if isinstance(text, str) else None
+    if found is None or not 0 < float(found[1]) <= _MOST:
+        message = f"{where}: {text!r} is no rate: give at most {_MOST} alarms a year as text, such as '3/year'"
+        raise DefinitionError(message)
+    return float(found[1])

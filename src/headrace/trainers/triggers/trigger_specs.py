@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 
 class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True, tag_field="rule"):
@@ -18,11 +19,15 @@ class VolumeSpec(TriggerSpec, frozen=True, kw_only=True, tag="volume"):
 
 
 class ScoreDriftSpec(TriggerSpec, frozen=True, kw_only=True, tag="drift"):
-    """A trigger on a PSI above ``psi``, over the newest ``sample`` of days. ``on`` names the watched quantity."""
+    """A trigger on a PSI above ``psi``, over the newest ``sample`` of days. ``on`` names the watched quantity.
+
+    ``false_alarms`` is the rate that is asked for, such as ``3/year``.
+    """
 
     on: Literal["score"] = "score"
     psi: float
     sample: str
+    false_alarms: str | UnsetType = UNSET
 
 
 class PerformanceSpec(TriggerSpec, frozen=True, kw_only=True, tag="performance"):
