@@ -1,10 +1,11 @@
-"""How the rule `drift` judges the flights: a study of the event log that `headrace demo` leaves, without servers.
+"""How `drift` and `performance` judge the flights: a study of the event log that `headrace demo` leaves.
 
     python -m benchmarks.drift .headrace/demo/events
 
 The yardstick is fitted on the rows before the first live day. It scores all later rows, whatever version served them.
 The rule judges each day: as it was, with the days in another order, with a hundredth of the traffic at weekends, and
-with 20 minutes added to all delays from 1 May.
+with 20 minutes added to all delays from 1 May. At last the yardstick is taken for a first version that nobody replaces:
+once a week `performance` judges it by its own first days, and by a refit on the same rows.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import os
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,12 +26,13 @@ from headrace.event_log.event_log import EventLog
 from headrace.models.row_scores import row_scores
 from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.runs.fit_task import describe_run
-from headrace.trainers.triggers.evidence import DAY_US, Evidence, ServedScores, YardstickScores
-from headrace.trainers.triggers.rules import drift
+from headrace.trainers.triggers.evidence import DAY_US, Compared, Evidence, Outcomes, ServedScores, YardstickScores
+from headrace.trainers.triggers.rules import drift, performance
+from headrace.trainers.triggers.trigger_state import TriggerState
 from trainers.delay import delay
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from headrace.trainers.data.examples import Examples
     from headrace.trainers.triggers.score_drift_rule import ScoreDriftRule
@@ -153,6 +155,7 @@ def study(url: str, rules: dict[str, ScoreDriftRule]) -> Iterator[tuple[str, dic
     flights = Flights(EventLog(url))
     yardstick = flights.yardstick()
     scores, late = flights.scores(yardstick), Flights(LateFlights(url)).scores(yardstick)
+    yield from frozen(flights, scores)
     last = int(scores.day.max())
     for name, rule in rules.items():
         first = int(scores.day.min()) + duration_us(rule.sample) // DAY_US
@@ -169,12 +172,55 @@ def study(url: str, rules: dict[str, ScoreDriftRule]) -> Iterator[tuple[str, dic
         yield f"{name}, days shuffled", {"orders": SHUFFLES, "days": days, "a_year": round(fired * YEAR / days, 2)}
 
 
+def frozen(flights: Flights, scores: ServedScores, drop: float = 0.01) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what the rule says each week of a first version that stays live."""
+    data = flights.examples
+    live = np.flatnonzero(data.requested_us >= epoch_us(LIVE_FROM))
+    refits: dict[int, Any] = {}
+
+    def compared(until_us: int, _: str, from_day: int) -> Compared:
+        rows = live[(data.day[live] >= from_day) & (data.requested_us[live] + delay.label.spec.within_us <= until_us)]
+        if from_day not in refits:
+            before = data.take(data.requested_us + delay.label.spec.within_us <= from_day * DAY_US)
+            run = describe_run(delay.name, "refit", 1, before)
+            refits[from_day] = delay.train_function(before.frame, before.label_series(), run)
+        other = row_scores(refits[from_day], data.frame.iloc[rows].reset_index(drop=True)).scores
+        return Compared(Outcomes(data.day[rows], scores.score[rows - live[0]], data.label[rows]), other, "a refit")
+
+    for rule in (performance("auc", drop=drop), performance("auc", drop=drop, against="refit")):
+        said = []
+        for day in range(int(scores.day.min()) + 16, int(scores.day.max()), 7):
+            known = data.requested_us[live] + delay.label.spec.within_us <= day * DAY_US
+            own = Outcomes(data.day[live][known], scores.score[known], data.label[live][known])
+            evidence = _seen(day * DAY_US, own, partial(compared, day * DAY_US))
+            inputs = rule.measure(evidence)
+            (verdict,) = rule.judge(TriggerState(live=True), day * DAY_US, inputs)
+            said.append((day, inputs, verdict))
+        there = [inputs for _, inputs, _ in said if inputs["bound"] is not None]
+        yield (
+            f"a frozen version against {rule.against}",
+            {
+                "judged": len(there),
+                "of_looks": len(said),
+                "fired": [str(utc_datetime(day * DAY_US).date()) for day, _, verdict in said if verdict.fired],
+                "lost": [round(inputs["lost"], 4) for inputs in there if "lost" in inputs],
+            },
+        )
+
+
+def _seen(t_us: int, outcomes: Outcomes, compared: Callable[[Any, int], Compared]) -> Evidence:
+    return Evidence(t_us, 0, outcomes=lambda: outcomes, compared=compared)
+
+
 def main() -> None:
     """Print the figures as lines of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("log", help="the folder of an event log that `headrace demo` has left")
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
-    rules = {"14d": drift("score", psi=0.2, sample="14d"), "7d": drift("score", psi=0.2, sample="7d")}
+    rules = {
+        "shipped": drift("score", psi=0.2, sample="14d"),
+        "3 a year": drift("score", psi=0.2, sample="14d", false_alarms="3/year"),
+    }
     for name, figures in study(parser.parse_args().log, rules):
         print(json.dumps({"scene": name, **figures}), flush=True)  # noqa: T201
 

@@ -172,7 +172,9 @@ SERVICES = {
 TRIGGERS: dict[str, TriggerRule] = {
     "volume": volume(labels=2_000),
     "drift": drift("score", psi=0.2, sample="14d"),
+    "drift at a rate": drift("score", psi=0.2, sample="14d", false_alarms="3/year"),
     "performance": performance("auc", drop=0.03),
+    "performance against": performance("auc", drop=0.01, against="refit", days=28, outcomes=6_000),
     "schedule": schedule(every=timedelta(days=30)),
     "any_of": any_of(volume(labels=2_000), drift("score", psi=0.2, sample="14d")),
     "all_of": all_of(volume(labels=2_000), schedule(every="7d"), name="both"),

@@ -1,4 +1,4 @@
-"""The evidence about one model: from its log, and from versions of it that score its logged vectors."""
+"""The evidence about one model: from its log, and from other models of it that predict its logged vectors."""
 
 from __future__ import annotations
 
@@ -6,13 +6,25 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
-from headrace.errors import ArtifactError, NotInLogYetError
+from headrace.errors import ArtifactError, FitError, NotInLogYetError
+from headrace.models.model_state import earlier_live
 from headrace.trainers.data.label_values import prediction_array
 from headrace.trainers.data.model_log import ModelLog, outside
-from headrace.trainers.data.version_scores import VersionScores, yardstick_of
-from headrace.trainers.triggers.evidence import DAY_US, Evidence, ServedScores, YardstickScores, no_scores
+from headrace.trainers.data.shadow_refit import ShadowRefit
+from headrace.trainers.data.version_scores import VersionScores, is_like, yardstick_of
+from headrace.trainers.triggers.evidence import (
+    DAY_US,
+    Compared,
+    Evidence,
+    Rival,
+    ServedScores,
+    YardstickScores,
+    no_outcomes,
+    no_scores,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +33,7 @@ if TYPE_CHECKING:
     from headrace.models.artifact_places import ArtifactPlaces
     from headrace.models.manifest import TimeSpan
     from headrace.models.model_state import ModelState
+    from headrace.trainers.data.shadow_refit import FitFunction
     from headrace.trainers.definitions import Model
 
 _NO_VERSION = "no version has the model's present features and its task, so there are no scores to compare"
@@ -28,23 +41,31 @@ _NO_VERSION = "no version has the model's present features and its task, so ther
 
 @dataclass(frozen=True)
 class EvidenceSources:
-    """Where versions come from: they are loaded from ``places``, with ``trusted`` types in them."""
+    """Where other models than the live version come from: versions from ``places``, with ``trusted`` types in them.
+
+    ``fit`` makes a refit, see :class:`ShadowRefit`; without it there is none.
+    """
 
     places: ArtifactPlaces
     trusted: Sequence[str] = ()
+    fit: FitFunction | None = None
 
 
 class ModelEvidence:
     """Reads what the rules of one model judge by. Not for several threads at once.
 
-    A version is loaded when a rule asks for its scores. Without ``sources`` a rule gets the scores that the live
-    version has served.
+    A version is loaded, or a refit made, when a rule asks for it. Without ``sources`` a rule gets the scores that the
+    live version has served, and no other model to compare it with.
     """
 
     def __init__(self, model: Model, log: ReadableLog, sources: EvidenceSources | None = None) -> None:
         self._model = model
         self._own = ModelLog(model, log)
-        self._versions = None if sources is None else VersionScores(model, log, sources.places, sources.trusted)
+        self._versions: VersionScores | None = None
+        self._refit: ShadowRefit | None = None
+        if sources is not None:
+            self._versions = VersionScores(model, log, sources.places, sources.trusted)
+            self._refit = None if sources.fit is None else ShadowRefit(model, log, sources.fit)
 
     def evidence(self, t_us: int, state: ModelState | None, excluded: Sequence[TimeSpan] = ()) -> Evidence:
         """Return the evidence at a time. Without a ``state``, or before the first version, labels are counted only."""
@@ -52,20 +73,65 @@ class ModelEvidence:
         found = self._own.evidence(t_us, version, excluded)
         if self._versions is None or state is None or version is None:
             return found
-        return replace(found, by_yardstick=partial(self._by_yardstick, self._versions, state, t_us, excluded))
+        asked = _Asked(state, version, t_us, excluded)
+        return replace(
+            found,
+            by_yardstick=partial(self._by_yardstick, self._versions, asked),
+            compared=partial(self._compared, self._versions, asked),
+        )
 
-    def _by_yardstick(
-        self, versions: VersionScores, state: ModelState, t_us: int, excluded: Sequence[TimeSpan]
-    ) -> YardstickScores:
-        yardstick = yardstick_of(state, self._model)
+    def _by_yardstick(self, versions: VersionScores, asked: _Asked) -> YardstickScores:
+        yardstick = yardstick_of(asked.state, self._model)
         if yardstick is None:
             return YardstickScores(no_scores(), lacking=_NO_VERSION)
         try:
-            rows = versions.of(yardstick, t_us)
+            rows = versions.of(yardstick, asked.t_us)
         except (ArtifactError, NotInLogYetError) as error:
             return YardstickScores(no_scores(), yardstick.version, f"there are no scores to compare: {error}")
         asked_us = pl.col("requested_at").dt.epoch("us")
-        rows = rows.filter(outside(excluded, asked_us))
+        rows = rows.filter(outside(asked.excluded, asked_us))
         day = rows.get_column("requested_at").dt.epoch("us") // DAY_US
         scores = prediction_array(rows.get_column("score"), self._model.label.predicts)
         return YardstickScores(ServedScores(day.to_numpy(), scores), yardstick.version)
+
+    def _compared(self, versions: VersionScores, asked: _Asked, rival: Rival, from_day: int) -> Compared:
+        """Return the live version's outcomes since a day that the rival has predicted too."""
+        try:
+            if rival == "refit":
+                rows, name = self._of_refit(asked, from_day)
+            else:
+                rows, name = self._of_previous(versions, asked)
+        except (ArtifactError, FitError, NotInLogYetError) as error:
+            return Compared(no_outcomes(), np.zeros(0), lacking=str(error))
+        live = self._own.outcomes(asked.t_us, asked.version, "live", excluded=asked.excluded)
+        theirs = self._own.outcomes_of(rows, asked.t_us, excluded=asked.excluded)
+        keys = ["key", "__requested_us"]
+        theirs = theirs.select(*keys, pl.col("score").alias("other"))
+        both = live.filter(pl.col("__day") >= from_day).join(theirs, on=keys, maintain_order="left")
+        others = prediction_array(both.get_column("other"), self._model.label.predicts)
+        return Compared(self._own.as_outcomes(both), others, name)
+
+    def _of_refit(self, asked: _Asked, from_day: int) -> tuple[pl.DataFrame, str]:
+        if self._refit is None:
+            raise FitError("this process makes no refits to compare with")
+        rows = self._refit.frame(from_day, asked.excluded)
+        return rows, self._refit.name
+
+    def _of_previous(self, versions: VersionScores, asked: _Asked) -> tuple[pl.DataFrame, str]:
+        earlier = [event.data.version for event in earlier_live(asked.state)]
+        published = asked.state.publication(earlier[0]) if earlier else None
+        if published is None:
+            raise ArtifactError("there is no version before the live one to compare with")
+        if not is_like(published, self._model):
+            raise ArtifactError(f"version {published.version} has other features or another task than the model now")
+        return versions.of(published, asked.t_us), f"version {published.version}"
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The live version, the state that it is of, and the time and the spans of an evaluation."""
+
+    state: ModelState
+    version: int
+    t_us: int
+    excluded: Sequence[TimeSpan]

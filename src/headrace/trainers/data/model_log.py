@@ -196,13 +196,24 @@ class ModelLog:
         A key has as many outcomes as requests. ``__requested_us`` is the time of the request, ``__revision`` the number
         of its labels that were counted so far. See :func:`of_requests` for the request that a prediction belongs to.
         """
-        counted = self._counted(snapshot)
-        labels = self._matured(counted, t_us, excluded).filter(pl.col("__label").is_not_null())
         wanted = pl.col("version") == version
         chosen = self.evident_predictions(snapshot).filter(
             wanted if role is None else wanted & (pl.col("role") == role)
         )
-        scores = of_requests(chosen.select("key", "requested_at", "score"), counted.filter(_known(t_us)))
+        return self.outcomes_of(chosen, t_us, excluded=excluded, snapshot=snapshot)
+
+    def outcomes_of(
+        self,
+        predictions: pl.DataFrame,
+        t_us: int,
+        *,
+        excluded: Sequence[TimeSpan] = (),
+        snapshot: LogSnapshot | None = None,
+    ) -> pl.DataFrame:
+        """Like :meth:`outcomes`, of predictions that are given: they have ``key``, ``requested_at`` and ``score``."""
+        counted = self._counted(snapshot)
+        labels = self._matured(counted, t_us, excluded).filter(pl.col("__label").is_not_null())
+        scores = of_requests(predictions.select("key", "requested_at", "score"), counted.filter(_known(t_us)))
         joined = labels.join(scores, on=REQUEST, how="inner").sort("__requested_us", "__key")
         return joined.select(pl.col("__key").alias("key"), "score", "__label", "__day", "__requested_us", "__revision")
 
@@ -253,7 +264,11 @@ class ModelLog:
         return ServedScores(day.to_numpy(), scores)
 
     def _outcomes(self, t_us: int, version: int, excluded: Sequence[TimeSpan]) -> Outcomes:
-        own, task = self.outcomes(t_us, version, "live", excluded=excluded), self._model.label.predicts
+        return self.as_outcomes(self.outcomes(t_us, version, "live", excluded=excluded))
+
+    def as_outcomes(self, own: pl.DataFrame) -> Outcomes:
+        """Return rows of :meth:`outcomes` as a rule gets them."""
+        task = self._model.label.predicts
         return Outcomes(
             own.get_column("__day").to_numpy(),
             prediction_array(own.get_column("score"), task),

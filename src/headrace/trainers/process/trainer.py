@@ -44,6 +44,7 @@ from headrace.trainers.runs.fitting import FitLimits, FitPool
 from headrace.trainers.runs.messages import RunEnded, decode
 from headrace.trainers.runs.operator_requests import OperatorRequest
 from headrace.trainers.runs.operator_requests import decode as decode_operator
+from headrace.trainers.runs.shadow_fit import shadow_fits
 from headrace.trainers.runs.training_runner import RunOptions, TrainingRunner
 
 if TYPE_CHECKING:
@@ -97,8 +98,10 @@ class TrainerConfig:
 
     @property
     def evidence_sources(self) -> EvidenceSources:
-        """Where rules get versions from that they compare: the registry's place, and no other."""
-        return EvidenceSources(places_with([self.registry.artifacts], self.registry.uri), self.options.trusted)
+        """Where rules get other models from: versions from the registry's place and no other, refits from a fit."""
+        places, trusted = places_with([self.registry.artifacts], self.registry.uri), self.options.trusted
+        fit = shadow_fits(FitPool(self.fit_limits), trusted, self.options.seed)
+        return EvidenceSources(places, trusted, fit)
 
 
 def make_topics(bootstrap_servers: str, topics: ControlTopics) -> None:

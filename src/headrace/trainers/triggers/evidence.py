@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from headrace.trainers.triggers.waiting_labels import WaitingLabels
 
 DAY_US = 86_400_000_000
+Rival = Literal["previous_version", "refit"]
+"""The models that the live version is compared with on the same rows."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,19 @@ class Outcomes:
     quantiles: Sequence[float] = ()
 
 
+@dataclass(frozen=True)
+class Compared:
+    """The outcomes of the live version that another model has predicted too. ``other`` has its predictions.
+
+    ``name`` says in words what the other model is. If ``lacking`` is not empty, it says why there is none.
+    """
+
+    outcomes: Outcomes
+    other: NDArray[np.float64]
+    name: str = ""
+    lacking: str = ""
+
+
 def no_scores() -> ServedScores:
     """Return no scores: the evidence before there is a live version."""
     return ServedScores(np.zeros(0, np.int64), np.zeros(0))
@@ -68,9 +83,10 @@ def no_outcomes() -> Outcomes:
 class Evidence:
     """The facts about a model that are known at the event time ``t_us``.
 
-    ``matured_labels`` is the total so far, not the increase since the last tick. ``scores``, ``outcomes`` and
-    ``by_yardstick`` are functions, because reading them is slow: a rule calls them only when it needs them. Without
-    ``by_yardstick`` no version can be loaded. ``waiting`` names what holds labels up. ``matured_at`` gives the number
+    ``matured_labels`` is the total so far, not the increase since the last tick. ``scores``, ``outcomes``,
+    ``by_yardstick`` and ``compared`` are functions, because reading them is slow: a rule calls them only when it needs
+    them. The last two are None where no version can be loaded; ``compared`` takes the other model and the first day.
+    ``waiting`` names what holds labels up. ``matured_at`` gives the number
     of labels that were matured at an earlier time, without those that are excluded now. None: nothing is excluded.
     """
 
@@ -81,6 +97,7 @@ class Evidence:
     waiting: Sequence[WaitingLabels] = ()
     matured_at: Callable[[int], int] | None = None
     by_yardstick: Callable[[], YardstickScores] | None = None
+    compared: Callable[[Rival, int], Compared] | None = None
 
     def still_counted(self, labels: int, t_us: int) -> int:
         """Return how many of the ``labels`` that were matured at ``t_us`` are not excluded now.

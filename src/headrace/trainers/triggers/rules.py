@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from headrace.base.times import Duration, duration_us, format_duration
 from headrace.errors import DefinitionError, NotMeasuredError, naming
 from headrace.trainers.triggers.evidence import DAY_US, Evidence
-from headrace.trainers.triggers.performance_rule import PerformanceRule
+from headrace.trainers.triggers.performance_rule import LIVE_DAYS, LIVE_OUTCOMES, PerformanceRule
 from headrace.trainers.triggers.rule_parts import check_positive, expect_rules, verdict_of
 from headrace.trainers.triggers.score_drift_rule import ScoreDriftRule
 from headrace.trainers.triggers.trigger_specs import AtLeastSpec, ScheduleSpec, VolumeSpec
@@ -17,6 +17,7 @@ from headrace.trainers.triggers.trigger_specs import AtLeastSpec, ScheduleSpec, 
 if TYPE_CHECKING:
     from headrace.trainers.metrics.metric import Metric
     from headrace.trainers.triggers.trigger_rule import RuleInputs, RuleVerdict, TriggerRule
+    from headrace.trainers.triggers.trigger_specs import Against
     from headrace.trainers.triggers.trigger_state import TriggerState
 
 
@@ -175,16 +176,28 @@ def drift(
     return ScoreDriftRule(psi, sample, name=name, false_alarms=false_alarms)
 
 
-def performance(metric: str | Metric, *, drop: float, name: str = "performance") -> PerformanceRule:
-    """Ask for a run when the live metric has surely become worse by more than ``drop``.
+def performance(
+    metric: str | Metric,
+    *,
+    drop: float,
+    against: Against = "first_days",
+    days: int = LIVE_DAYS,
+    outcomes: int = LIVE_OUTCOMES,
+    name: str = "performance",
+) -> PerformanceRule:
+    """Ask for a run when the live version is surely worse by more than ``drop``.
 
-    ``metric`` is one that a gate may have.
+    ``metric`` is one that a gate may have. ``against`` says what it is compared with: its own ``"first_days"``, which
+    may have been easier or harder than the newest ones; or on the same rows the ``"previous_version"``, or a
+    ``"refit"`` of the model on the rows before these, which is made once a week and never published.
+
+    It is judged by the newest ``days`` or more with ``outcomes`` or more. Fewer than usual give a warning.
 
     >>> from headrace import performance
-    >>> performance("auc", drop=0.03).name
-    'performance'
+    >>> performance("auc", drop=0.01, against="refit").against
+    'refit'
     """
-    return PerformanceRule(metric, drop, name=name)
+    return PerformanceRule(metric, drop, name=name, against=against, days=days, outcomes=outcomes)
 
 
 def schedule(*, every: Duration, name: str = "schedule") -> ScheduleRule:

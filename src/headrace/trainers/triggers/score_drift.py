@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headrace.trainers.metrics.serial_correlation import serial_correlation
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -214,7 +216,16 @@ class _Days:
         weight = self._reference_weight[drawn][:, : size + days - 1, None]
         before = _rolling(weight * _shares(self._counts)[drawn[:, : size + days - 1]], size) / _rolling(weight, size)
         highest = psi(before, samples, self._added).max(axis=1)
-        return float(np.quantile(highest, np.exp(-times * days / YEAR)))
+        means = _shares(self._counts) @ np.arange(self._counts.shape[1], dtype=np.float64)
+        torn = _torn(serial_correlation(means).lag1, length, block)
+        return float(np.quantile(highest, np.exp(-times * days / YEAR))) * torn
+
+
+def _torn(lag1: float, length: int, block: int) -> float:
+    """Return by how much the variance over a sample is too small, because blocks tear neighbours apart."""
+    lags = np.arange(1, length)
+    alike = (1 - lags / length) * lag1**lags
+    return float((1 + 2 * alike.sum()) / (1 + 2 * (alike * np.maximum(1 - lags / block, 0)).sum()))
 
 
 def _rolling(values: Floats, days: int) -> Floats:
@@ -259,6 +270,8 @@ def _thinned(generator: np.random.Generator, counts: Counts, rows: Counts) -> Co
     """Draw ``rows`` of the rows of each day without putting them back, or all if there are fewer."""
     left = counts.sum(axis=-1)
     wanted = np.minimum(rows, left)
+    if (wanted == left).all():
+        return counts
     drawn = np.empty_like(counts)
     for place in range(counts.shape[-1]):
         here = counts[..., place]

@@ -7,6 +7,9 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+Against = Literal["first_days", "previous_version", "refit"]
+"""What a performance rule compares the live version with."""
+
 
 class TriggerSpec(msgspec.Struct, frozen=True, kw_only=True, tag_field="rule"):
     """A trigger rule as data. A rule of your own has a subclass with a tag of its own."""
@@ -31,10 +34,16 @@ class ScoreDriftSpec(TriggerSpec, frozen=True, kw_only=True, tag="drift"):
 
 
 class PerformanceSpec(TriggerSpec, frozen=True, kw_only=True, tag="performance"):
-    """A trigger on a fall of the live metric by more than ``drop``."""
+    """A trigger on a live metric that is worse by more than ``drop`` than ``against``.
+
+    ``days`` and ``outcomes`` are the least that it is judged by. What is usual is left out.
+    """
 
     metric: str
     drop: float
+    against: Against | UnsetType = UNSET
+    days: int | UnsetType = UNSET
+    outcomes: int | UnsetType = UNSET
 
 
 class ScheduleSpec(TriggerSpec, frozen=True, kw_only=True, tag="schedule"):
