@@ -101,7 +101,7 @@ def test_false_alarms_are_rare_whatever_the_seed() -> None:
     assert fired <= 3
 
 
-def test_what_is_lacking_is_said() -> None:
+def test_a_reason_says_what_is_lacking() -> None:
     rule = performance("auc", drop=0.01, against="refit")
     outcomes, _ = scored(1.0)
 

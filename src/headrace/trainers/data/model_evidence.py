@@ -73,14 +73,14 @@ class ModelEvidence:
         found = self._own.evidence(t_us, version, excluded)
         if self._versions is None or state is None or version is None:
             return found
-        asked = _Asked(state, version, t_us, excluded)
+        asked = _EvaluatedAt(state, version, t_us, excluded)
         return replace(
             found,
             by_yardstick=partial(self._by_yardstick, self._versions, asked),
             compared=partial(self._compared, self._versions, asked),
         )
 
-    def _by_yardstick(self, versions: VersionScores, asked: _Asked) -> YardstickScores:
+    def _by_yardstick(self, versions: VersionScores, asked: _EvaluatedAt) -> YardstickScores:
         yardstick = yardstick_of(asked.state, self._model)
         if yardstick is None:
             return YardstickScores(no_scores(), lacking=_NO_VERSION)
@@ -94,7 +94,7 @@ class ModelEvidence:
         scores = prediction_array(rows.get_column("score"), self._model.label.predicts)
         return YardstickScores(ServedScores(day.to_numpy(), scores), yardstick.version)
 
-    def _compared(self, versions: VersionScores, asked: _Asked, rival: Rival, from_day: int) -> Compared:
+    def _compared(self, versions: VersionScores, asked: _EvaluatedAt, rival: Rival, from_day: int) -> Compared:
         """Return the live version's outcomes since a day that the rival has predicted too."""
         try:
             if rival == "refit":
@@ -111,13 +111,13 @@ class ModelEvidence:
         others = prediction_array(both.get_column("other"), self._model.label.predicts)
         return Compared(self._own.as_outcomes(both), others, name)
 
-    def _of_refit(self, asked: _Asked, from_day: int) -> tuple[pl.DataFrame, str]:
+    def _of_refit(self, asked: _EvaluatedAt, from_day: int) -> tuple[pl.DataFrame, str]:
         if self._refit is None:
             raise FitError("this process makes no refits to compare with")
         rows = self._refit.frame(from_day, asked.excluded)
         return rows, self._refit.name
 
-    def _of_previous(self, versions: VersionScores, asked: _Asked) -> tuple[pl.DataFrame, str]:
+    def _of_previous(self, versions: VersionScores, asked: _EvaluatedAt) -> tuple[pl.DataFrame, str]:
         earlier = [event.data.version for event in earlier_live(asked.state)]
         published = asked.state.publication(earlier[0]) if earlier else None
         if published is None:
@@ -128,7 +128,7 @@ class ModelEvidence:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _EvaluatedAt:
     """The live version, the state that it is of, and the time and the spans of an evaluation."""
 
     state: ModelState
