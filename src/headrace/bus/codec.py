@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from headrace.base.times import utc_datetime
+from headrace.bus.event import plain_value
 from headrace.bus.event_reader import EventReader
 from headrace.errors import CodecError
 
@@ -79,6 +80,8 @@ def _column(field: Field, rows: Sequence[Any]) -> pl.Series:
     values = list(map(attrgetter(field.name), rows))
     if field.form is not None:
         return _formed(field, field.form, values)
+    if not field.is_plain:
+        values = [list(map(plain_value, value)) if isinstance(value, list) else plain_value(value) for value in values]
     if field.kind == "datetime" and not field.many and values and not (field.nullable and None in values):
         return pl.Series(field.name, instants(values)).cast(column_type(field))
     return pl.Series(field.name, values, dtype=column_type(field))

@@ -84,7 +84,7 @@ def _checks(field: Field, *, is_clock: bool) -> Iterator[_Check]:
     form = field.form
     if form is not None:
         yield _Check(field.name, many=False, fits=form.fits, wrong=form.problem)
-    elif field.kind in _CHECKS:
+    elif field.kind in _CHECKS and field.is_plain:
         fits, said = _CHECKS[field.kind]
         yield _Check(field.name, field.many, fits, lambda _: said)
     if isinstance(form, Epoch) and is_clock:

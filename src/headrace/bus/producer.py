@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.base.stopping import stop_signals
 from headrace.base.times import SECOND, duration_us, epoch_us
 from headrace.bus import kafka_clients
-from headrace.bus.event import encode
+from headrace.bus.event import encode, plain_value
 from headrace.bus.written_events import written_events
 from headrace.errors import BusUnavailableError, RefusedError, TerminalError
 
@@ -215,7 +215,11 @@ class EventProducer:
 
 def _record(stream: Stream, event: msgspec.Struct, timestamp: datetime | None) -> ProducerRecord:
     """Return the record of an event, keyed by the stream's key fields."""
-    key = "|".join(str(getattr(event, name)) for name in stream.key_fields).encode() if stream.key_fields else None
+    key = (
+        "|".join(str(plain_value(getattr(event, name))) for name in stream.key_fields).encode()
+        if stream.key_fields
+        else None
+    )
     more = {} if timestamp is None else {"timestamp": epoch_us(timestamp) // 1_000}
     written = written_events(stream.event)
     value = encode(event) if written is None else written.encode(event)

@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from headrace.base.times import duration_us, epoch_us
+from headrace.bus.event import plain_value
 from headrace.bus.event_reader import EventReader
 from headrace.bus.unreadable_records import readable
 from headrace.errors import RefusedError
@@ -143,7 +144,7 @@ class RequestFollower:
         elif self._requests.is_rejected(event, message):  # the workers keep it as a dead letter
             logger.warning("a request's time has no zone, or lies ahead of its record", offset=message.offset())
         else:
-            self._pending.append((msgspec.structs.asdict(event), self._requests.place(message)))
+            self._pending.append((_plain(event), self._requests.place(message)))
 
     def _flush(self) -> None:
         """Wait until the answers are on the bus. The broker may refuse some: the others are waited for."""
@@ -154,3 +155,8 @@ class RequestFollower:
                 self._answerer.lost(error)
             else:
                 return
+
+
+def _plain(event: Event) -> dict[str, Any]:
+    """Return the fields of an event as a request has them."""
+    return {name: plain_value(value) for name, value in msgspec.structs.asdict(event).items()}
