@@ -10,12 +10,15 @@ import msgspec
 import numpy as np
 import pytest
 
+from headrace.event_log.event_log import EventLog
 from headrace.models import artifact
 from headrace.models.artifact_places import ArtifactPlaces
 from headrace.models.manifest import TimeSpan
 from headrace.models.model_events import ModelEvent
 from headrace.models.model_state import ModelState
 from headrace.models.prediction_task import PredictionTask
+from headrace.models.predictions import ServedVector
+from headrace.trainers.data.label_values import prediction_array
 from headrace.trainers.data.model_evidence import EvidenceSources, ModelEvidence
 from headrace.trainers.data.vector_scores import VectorScores
 from headrace.trainers.data.version_scores import yardstick_of
@@ -26,6 +29,7 @@ from headrace.trainers.triggers.rules import any_of, drift, volume
 from tests.support.control_topics import DECISIONS, VECTORS
 from tests.support.model_events import retired
 from tests.support.orders_model import LIVE_FROM, Order, Shop, day, model, request, vector, write
+from tests.support.parcels_model import CLASSES, GRADES, HOURS, RANGES, made
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -223,3 +227,42 @@ def test_a_version_is_loaded_once(shop: Shop) -> None:
     for minute in range(3):
         told.tick(day(45) + minute * 60_000_000)
     assert told.reads == 1
+
+
+class Constant:
+    """An estimator that gives each row the same answer."""
+
+    classes_ = CLASSES
+
+    def __init__(self, answer: Any) -> None:
+        self._answer = np.array(answer)
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        return np.repeat(self._answer[None], len(frame), axis=0)
+
+    predict_proba = predict
+
+
+@pytest.mark.parametrize(
+    ("of", "answer"),
+    [(HOURS, 9.5), (GRADES, [0.2, 0.5, 0.3]), (RANGES, [7.0, 10.0, 13.0])],
+    ids=["hours", "grades", "ranges"],
+)
+def test_scores_have_a_value_for_each_class_or_quantile(tmp_path: Path, of: Any, answer: Any) -> None:
+    log, parcel = EventLog(tmp_path / "log"), made()[0][0]
+    log.create(VECTORS)
+    scores = VectorScores(of, log, Constant(answer))
+    assert prediction_array(scores.frame()["score"], of.label.predicts).shape == of.label.predicts.shape(0)
+    served = ServedVector(
+        vector_id="v", model=of.name, key="0", requested_at=parcel.sent_at, served_at=parcel.sent_at,
+        service=of.features.version, values=[1.0], statuses="{}", offsets="{}",
+        request=msgspec.json.encode(parcel).decode(),
+    )  # fmt: skip
+    write(log, VECTORS, [served])
+    assert prediction_array(scores.frame()["score"], of.label.predicts).tolist() == [answer]
+
+
+def test_rules_are_judged_before_the_first_vector_comes(shop: Shop) -> None:
+    decision = Told(shop).tick(day(45))
+    reasons = {verdict.rule: verdict.reason for verdict in decision.verdicts}
+    assert reasons["drift"] == "too few days to compare with: 0 of 6 served days before the sample of 2d"
