@@ -76,7 +76,7 @@ def test_an_open_run_is_named_with_the_trainer_that_has_it(services: LocalServic
         until(lambda: [severity for severity, _ in found()] == ["warning", "ok"], 30, found)
         (_, left), (_, running) = found()
         assert "a trainer left it out" in left
-        assert f"trainer {namespace}-trainer-{socket.gethostname()}-{os.getpid()} at 127.0.0.1 has it" in running
+        assert f"it is with trainer {namespace}-trainer-{socket.gethostname()}-{os.getpid()} at 127.0.0.1" in running
         runner.ends.set()
         until(lambda: len(found()) == 1, 30, found)
     finally:

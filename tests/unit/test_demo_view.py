@@ -32,7 +32,7 @@ def running(days: int = 150, versions: int = 5) -> DemoState:
     for number in range(1, versions + 1):
         t_us = FROM + (20 + 22 * number) * DAY
         state.decisions += [not_now(t_us - back * DAY) for back in (3, 2, 1)]
-        state.decisions.append(DecisionLine(t_us, "fired", "volume", "20,000 of 20,000 matured labels"))
+        state.decisions.append(DecisionLine(t_us, "fired", "volume", "volume: 20,000 of 20,000 matured labels"))
         state.decisions.append(DecisionLine(t_us, "published", "run", f"published: {GATE}"))
         state.versions.append(VersionLine(number, "volume", t_us, GATE))
     state.decisions.append(DecisionLine(FROM + 149 * DAY, "refused", "run", "refused: gain [-0.0021, +0.0029]"))

@@ -208,7 +208,7 @@ def asked(name: str, *, minutes: int, is_taken: bool = False) -> learning.AskedR
     ("run", "trainers", "severity", "words"),
     [
         (asked("r", minutes=5), ["t1 at host"], "ok", "run r was asked for at 2027-01-15T07:55:00Z by rule 'volume'"),
-        (asked("r", minutes=5), ["t1 at host"], "ok", "trainer t1 at host has it"),
+        (asked("r", minutes=5), ["t1 at host"], "ok", "it is with trainer t1 at host"),
         (asked("r", minutes=61), ["t1 at host"], "warning", "see the trainer's log"),
         (asked("r", minutes=5), [], "warning", "start `headrace trainer`"),
         (asked("r", minutes=5, is_taken=True), ["t1 at host"], "warning", "a trainer left it out"),
@@ -232,8 +232,8 @@ def test_a_run_is_named_once_and_an_ended_one_not_at_all() -> None:
 def test_a_run_belongs_to_the_trainer_of_its_own_partition() -> None:
     runs = [replace(asked("a", minutes=9), partition=3), asked("b", minutes=8)]
     first, second = learning.check_runs(runs, set(), lambda: {0: ["zero"], 3: ["three"]}, NOW_US)
-    assert "trainer three has it" in first.found
-    assert "trainer zero has it" in second.found
+    assert "it is with trainer three" in first.found
+    assert "it is with trainer zero" in second.found
     assert "no trainer takes requests" in next(learning.check_runs(runs, set(), lambda: {0: ["zero"]}, NOW_US)).found
 
 
@@ -310,7 +310,7 @@ def test_a_request_that_waits_and_a_log_that_lacks_a_column_are_no_wrong_rules()
     assert column.advice.startswith("start or restart `headrace worker` with this definition")
 
 
-def test_the_table_begins_with_what_is_wrong_and_the_json_is_in_the_order_of_the_checks(
+def test_the_table_and_the_json_begin_with_what_is_wrong(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = [ok("a", "fine"), warning("b", "odd", "look"), ok("c", "fine"), error("d", "bad", "do"), ok("e", "fine")]
@@ -318,4 +318,4 @@ def test_the_table_begins_with_what_is_wrong_and_the_json_is_in_the_order_of_the
     lines = CliRunner().invoke(build(), ["doctor"]).stdout.splitlines()
     assert [line[0] for line in lines] == ["s", "d", "b", "a", "c", "e"]
     listed = json.loads(CliRunner().invoke(build(), ["doctor", "--json"]).stdout)
-    assert [each["subject"] for each in listed] == ["a", "b", "c", "d", "e"]
+    assert [each["subject"] for each in listed] == ["d", "b", "a", "c", "e"]

@@ -158,6 +158,9 @@ def test_an_intervention_says_what_is_live_now_or_that_it_came_too_late() -> Non
     assert tell_intervention(state, event) == (
         "version 1 of delay is live, and pinned until `headrace models unpin --model delay`"
     )
+    assert tell_intervention(state, event, 1) == (
+        "version 1 of delay was live already, and is pinned now until `headrace models unpin --model delay`"
+    )
     assert describe_intervention(state, event) == {
         "model": "delay", "event": "x", "kind": "rolled_back", "at": "1970-01-01T00:00:00.000002Z", "format": 1,
         "version": 1, "reason": "worse", "pin": True, "by": "ann@desk", "live": 1, "pinned": True,

@@ -32,6 +32,17 @@ def test_an_open_run_has_no_result() -> None:
     assert (found["outcome"], found["result"], found["over_pin"]) == ("not ended", None, False)
 
 
+def test_a_run_that_was_cancelled_and_has_not_ended_says_who_cancelled_it() -> None:
+    line = summarize_run(ASKED, None, "cancelled by ann: one was enough")
+    assert (line["outcome"], line["result"]) == ("cancelling", "cancelled by ann: one was enough")
+    assert summarize_run(ASKED, ended(), "cancelled by ann: too late")["result"] == "no gain"
+
+
+def test_a_run_says_its_times_by_the_wall_clock_beside_those_of_the_stream() -> None:
+    found = describe_run(ASKED, None, times={"asked_at": "2026-11-29T16:21:08Z", "ended_at": None})
+    assert (found["asked_at"], found["wall_clock"]["asked_at"]) == ("1970-01-04T00:00:00Z", "2026-11-29T16:21:08Z")
+
+
 def test_the_end_of_a_run_is_told_if_its_request_is_gone() -> None:
     assert (describe_run(None, ended())["why"], describe_run(None, ended())["result"]) == (None, "no gain")
 

@@ -106,7 +106,7 @@ def summarize_version(state: ModelState, version: int) -> dict[str, Any]:
         "model": event.model,
         "version": version,
         "status": _status(state, version),
-        "published_at": _time(event.at_us),
+        "published_at": _second(event.at_us),
         "trained_to": _time(data.trained_to_us),
         "cause": data.cause.rule,
         "gate": data.gate.get("verdict"),
@@ -260,10 +260,15 @@ def describe_intervention(state: ModelState, event: ModelEvent) -> dict[str, Any
     }
 
 
-def tell_intervention(state: ModelState, event: ModelEvent) -> str:
-    """Return a sentence about the model after a person's decision."""
+def tell_intervention(state: ModelState, event: ModelEvent, before: int | None = None) -> str:
+    """Return a sentence about the model after a person's decision. ``before`` is the version that was live before."""
     name, version = event.model, event.data.version
     match event.data:
+        case RolledBack(pin=True) if version == before:
+            return (
+                f"version {version} of {name} was live already, and is pinned now until `headrace models unpin --model "
+                f"{name}`"
+            )
         case RolledBack(pin=True):
             return f"version {version} of {name} is live, and pinned until `headrace models unpin --model {name}`"
         case RolledBack():

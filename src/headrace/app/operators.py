@@ -12,7 +12,7 @@ from headrace.base.times import SECOND, utc_datetime, wall_clock
 from headrace.errors import BusUnavailableError, NotMeasuredError, TerminalError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from headrace.app.trigger_standing import TriggerStanding
     from headrace.bus.control_topics import ControlTopics
@@ -148,8 +148,29 @@ def requested_runs(servers: str, topics: ControlTopics) -> dict[str, RetrainRequ
     return found
 
 
-def summarize_run(request: RetrainRequest | None, end: RunEnded | None) -> dict[str, Any]:
-    """Return the line of a run: what asked for it, why, and how it ended. One of the two is there."""
+def open_runs(servers: str, topics: ControlTopics, model: str) -> list[str]:
+    """Return the ids of a model's runs that have not ended, the oldest first."""
+    ended = ended_runs(servers, topics)
+    return [id_ for id_, run in requested_runs(servers, topics).items() if run.model == model and id_ not in ended]
+
+
+def cancelled_runs(servers: str, topics: ControlTopics) -> dict[str, str]:
+    """Return who has cancelled which run, and why, by the id of its request: "cancelled by ann: one was enough"."""
+    from headrace.bus.unreadable_records import readable
+    from headrace.trainers.process.cancelled_runs import CancelledRuns
+    from headrace.trainers.runs.operator_requests import decode
+
+    found = CancelledRuns()
+    for asked in readable(_all(servers, topics.operator_requests), lambda record: decode(record.value())):
+        found.hear(asked)
+    return found.all()
+
+
+def summarize_run(request: RetrainRequest | None, end: RunEnded | None, cancelled: str | None = None) -> dict[str, Any]:
+    """Return the line of a run: what asked for it, why, and how it ended. One of the two is there.
+
+    ``cancelled`` says who has cancelled it.
+    """
     known = request or end
     assert known is not None  # noqa: S101 - said above
     return {
@@ -158,15 +179,42 @@ def summarize_run(request: RetrainRequest | None, end: RunEnded | None) -> dict[
         "asked_at": said_time(known.t_us),
         "cause": known.rule,
         "why": None if request is None else request.reason,
-        "outcome": "not ended" if end is None else end.outcome,
+        "outcome": end.outcome if end is not None else "not ended" if cancelled is None else "cancelling",
         "version": None if end is None else end.version,
-        "result": None if end is None else end.reason,
+        "result": cancelled if end is None else end.reason,
     }
 
 
-def describe_run(request: RetrainRequest | None, end: RunEnded | None) -> dict[str, Any]:
-    """Return all about a run as plain JSON: its line, the data, the gate's report, and the seconds of each step."""
-    line = summarize_run(request, end)
+def run_times(servers: str, topics: ControlTopics, run: str) -> dict[str, str | None]:
+    """Return when a run was asked for and when it ended, by the clock of Kafka."""
+    from headrace.bus.unreadable_records import readable
+    from headrace.trainers.runs.messages import RetrainRequest, RunEnded, decode
+
+    def first(topic: str, decoded: Callable[[bytes | None], RetrainRequest | RunEnded]) -> str | None:
+        for record in _all(servers, topic):
+            for found in readable([record], lambda each: decoded(each.value())):
+                if found.request_id == run:
+                    return said_time(record.timestamp()[1] * 1_000)
+        return None
+
+    return {
+        "asked_at": first(topics.retrain_requests, lambda data: decode(data, RetrainRequest)),
+        "ended_at": first(topics.runs, lambda data: decode(data, RunEnded)),
+    }
+
+
+def describe_run(
+    request: RetrainRequest | None,
+    end: RunEnded | None,
+    cancelled: str | None = None,
+    times: Mapping[str, str | None] | None = None,
+) -> dict[str, Any]:
+    """Return all about a run as plain JSON: its line, the data, the gate's report, and the seconds of each step.
+
+    ``times`` are those of :func:`run_times`.
+    """
+    line = summarize_run(request, end, cancelled)
+    line["wall_clock"] = dict(times or {})
     line["over_pin"] = bool(request and request.lifts)
     if end is None:
         return line

@@ -34,6 +34,10 @@ GRACE_S = 8.0
 _BACKSTOP_S = 1.0
 """Sometimes no Python code runs any more, as while the interpreter ends. This much later the C library ends it."""
 _SHOWN_FRAMES = 2
+_NOT_WAITED_FOR = (
+    "the process ends although a part of it has not stopped yet; nothing is lost: what was not finished is done again "
+    "at the next start"
+)
 logger = structlog.get_logger(__name__)
 
 
@@ -103,7 +107,7 @@ class StopSignals:
                 self.asked.set()
                 faulthandler.dump_traceback_later(self._grace_s + _BACKSTOP_S, exit=True)
                 time.sleep(self._grace_s)
-                logger.error("ended before everything had stopped", waited_s=self._grace_s, at=_places())
+                logger.error(_NOT_WAITED_FOR, waited_s=self._grace_s, waiting=_places())
                 self.leave(128 + number[0])
                 return
 

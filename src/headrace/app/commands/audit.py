@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from headrace.app.terminal.options import MOMENT_FORMS, DataDir, JsonOption, ModelFilter, settings_from, with_zone
+from headrace.app.terminal.options import DataDir, JsonOption, ModelFilter, moment, settings_from, with_zone
 from headrace.app.terminal.tables import print_json, print_rows
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _WRONG, _LATER = 1, 75
 _MOST_GAPS = 10
 Since = Annotated[
     datetime | None,
-    typer.Option(formats=MOMENT_FORMS, help="Only vectors served from this time on. A time without a zone is UTC."),
+    typer.Option(parser=moment, help="Only vectors served from this time on. A time without a zone is UTC."),
 ]
 
 

@@ -12,12 +12,12 @@ import typer
 
 from headrace.app.processes.connections import kafka_for_command
 from headrace.app.terminal.options import (
-    MOMENT_FORMS,
     BootstrapServers,
     ByOption,
     DataDir,
     JsonOption,
     RedisUrl,
+    moment,
     settings_from,
     with_zone,
 )
@@ -60,7 +60,7 @@ def training_set(
     time: Annotated[str | None, typer.Option(help="The spine's time column (default: the only one).")] = None,
     as_of: Annotated[
         datetime | None,
-        typer.Option(formats=MOMENT_FORMS, help=f"Use the labels that were known then (default: now). {_ZONE}"),
+        typer.Option(parser=moment, help=f"Use the labels that were known then (default: now). {_ZONE}"),
     ] = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
@@ -129,10 +129,10 @@ def profile(
 
 def exclude(
     begin: Annotated[
-        datetime, typer.Argument(metavar="FROM", formats=MOMENT_FORMS, help=f"The start of the span, included. {_ZONE}")
+        datetime, typer.Argument(metavar="FROM", parser=moment, help=f"The start of the span, included. {_ZONE}")
     ],
     end: Annotated[
-        datetime, typer.Argument(metavar="TO", formats=MOMENT_FORMS, help=f"The end of the span, not included. {_ZONE}")
+        datetime, typer.Argument(metavar="TO", parser=moment, help=f"The end of the span, not included. {_ZONE}")
     ],
     *,
     reason: Annotated[str, typer.Option(help="Why; it is written into manifests.")],
@@ -193,7 +193,8 @@ def include(
         if not reason.strip():
             raise TerminalError("--reason is empty: it is kept for ever, so say why the data is good after all")
         if exclusion not in known:
-            raise TerminalError(f"there is no exclusion {exclusion!r}; there are {sorted(known) or 'none'}")
+            there = f"in force are {', '.join(sorted(known)) or 'none'}"
+            raise TerminalError(f"no exclusion {exclusion!r} is in force: it was taken back, or never was; {there}")
         back = Included(id=exclusion, reason=reason, at_us=wall_clock(), by=by or whoami())
         kept.append(back)
     row = _row(known[exclusion])

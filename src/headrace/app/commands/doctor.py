@@ -28,7 +28,7 @@ def doctor(
 ) -> None:
     """Check the project, Redis, Kafka, the event log and the clocks for settings that lose data or give wrong values.
 
-    It changes nothing. The table begins with the errors, then come the warnings. The exit code is 1 if there is an
+    It changes nothing. The errors come first, then the warnings. The exit code is 1 if there is an
     error.
     """
     from headrace.app.doctor import Severity
@@ -36,11 +36,12 @@ def doctor(
 
     settings = unchecked_settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     found = list(diagnose(settings))
-    rows = [asdict(each) for each in found]
+    worst_first = list(reversed(Severity))
+    rows = [asdict(each) for each in sorted(found, key=lambda each: worst_first.index(each.severity))]
     if json:
         print_json(rows)
     else:
-        print_rows(tuple(rows[0]), sorted(rows, key=lambda row: list(Severity).index(row["severity"]), reverse=True))
+        print_rows(tuple(rows[0]), rows)
     bad = {Severity.ERROR, Severity.WARNING} if strict else {Severity.ERROR}
     if any(each.severity in bad for each in found):
         raise typer.Exit(_WRONG)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.app.terminal.options import MOMENT_FORMS, DataDir, JsonOption, RedisUrl, settings_from, with_zone
+from headrace.app.terminal.options import DataDir, JsonOption, RedisUrl, moment, settings_from, with_zone
 from headrace.app.terminal.tables import print_details, print_json, print_list, print_rows
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ EntityArgument = Annotated[
 ]
 AsOf = Annotated[
     datetime | None,
-    typer.Option(formats=MOMENT_FORMS, help="The time of the look-up (default: now). A time without a zone is UTC."),
+    typer.Option(parser=moment, help="The time of the look-up (default: now). A time without a zone is UTC."),
 ]
 
 
@@ -132,9 +132,9 @@ def history(
     keys: KeysArgument = None,
     *,
     begin: Annotated[
-        datetime, typer.Option("--from", formats=MOMENT_FORMS, help="The first time. A time without a zone is UTC.")
+        datetime, typer.Option("--from", parser=moment, help="The first time. A time without a zone is UTC.")
     ],
-    end: Annotated[datetime, typer.Option("--to", formats=MOMENT_FORMS, help="The last time.")],
+    end: Annotated[datetime, typer.Option("--to", parser=moment, help="The last time.")],
     every: Annotated[str, typer.Option(help="The step between two times, such as 1h.")] = "1h",
     json: JsonOption = False,
     data_dir: DataDir = None,

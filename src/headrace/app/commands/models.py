@@ -11,7 +11,6 @@ import typer
 
 from headrace.app.processes.connections import artifact_places, kafka_for_command, signing
 from headrace.app.terminal.options import (
-    MOMENT_FORMS,
     BootstrapServers,
     ByOption,
     DataDir,
@@ -20,6 +19,7 @@ from headrace.app.terminal.options import (
     ModelFilter,
     RedisUrl,
     VersionArgument,
+    moment,
     settings_from,
     with_zone,
 )
@@ -60,7 +60,7 @@ def list_versions(
 ) -> None:
     """List every published version: its status, why it was trained, and the verdict of the gate.
 
-    If no services run on the data folder, they are started for this command.
+    Services that have run on the data folder before, and do not run now, are started for this command.
     """
     from headrace.app import model_versions
 
@@ -87,8 +87,7 @@ def show(
 ) -> None:
     """Show how one version was made: cause, data, code, seeds, libraries, gate report, registry run and artifact.
 
-    The manifest is read from the place that the version's event names, and its hash is checked. If no services run on
-    the data folder, they are started for this command.
+    The manifest is read from the place that the version's event names, and its hash is checked.
     """
     from headrace.app import model_versions
 
@@ -137,7 +136,8 @@ def diff(
         print_json({"model": name, "from": one, "to": other, "differences": found})
     elif found:
         columns = ("what", f"version {one}", f"version {other}")
-        print_rows(columns, [dict(zip(columns, each.values(), strict=True)) for each in found])
+        shown = [[None if value == "" else value for value in each.values()] for each in found]
+        print_rows(columns, [dict(zip(columns, each, strict=True)) for each in shown])
     else:
         typer.echo(f"versions {one} and {other} of {name} do not differ: same data, same code, same gate result")
 
@@ -145,7 +145,7 @@ def diff(
 def live_at(
     at: Annotated[
         datetime | None,
-        typer.Argument(metavar="[TIME]", formats=MOMENT_FORMS, help="Default: now. A time without a zone is UTC."),
+        typer.Argument(metavar="[TIME]", parser=moment, help="Default: now. A time without a zone is UTC."),
     ] = None,
     *,
     model: ModelChoice = None,
@@ -325,5 +325,5 @@ def _intervene(
         if json:
             print_json(model_versions.describe_intervention(after, event))
         else:
-            typer.echo(harmless(model_versions.tell_intervention(after, event)))
+            typer.echo(harmless(model_versions.tell_intervention(after, event, before[name].version)))
         mend_if_reachable(settings, lambda: states()[name], name)

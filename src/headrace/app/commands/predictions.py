@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.app.terminal.options import MOMENT_FORMS, DataDir, JsonOption, ModelFilter, settings_from, with_zone
+from headrace.app.terminal.options import DataDir, JsonOption, ModelFilter, moment, settings_from, with_zone
 from headrace.app.terminal.tables import print_details, print_json, print_list, print_rows
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def list_predictions(
     version: Annotated[int | None, typer.Option(min=0, max=_LARGEST, help="Only this version of the model.")] = None,
     since: Annotated[
         datetime | None,
-        typer.Option(formats=MOMENT_FORMS, help="Only those served from this time on. A time without a zone is UTC."),
+        typer.Option(parser=moment, help="Only those served from this time on. A time without a zone is UTC."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="The largest number of predictions to list.")] = 20,
     json: JsonOption = False,
@@ -46,7 +46,15 @@ def list_predictions(
         limit, model=model, key=key, version=version, since=None if since is None else with_zone(since)
     )
     shown = found if json else [{**row, "score": score_text(row)} for row in found]
-    print_list(_LISTED, shown, json=json, if_empty="the event log has no such prediction")
+    print_list(_LISTED, shown, json=json, if_empty=_none(model, key, version, since))
+
+
+def _none(model: str | None, key: str | None, version: int | None, since: datetime | None) -> str:
+    """Return the sentence for a list without predictions: it repeats what was asked for."""
+    when = None if since is None else with_zone(since).isoformat()
+    given = {"of model": model, "with key": key, "of version": version, "served since": when}
+    asked = " ".join(f"{words} {value}" for words, value in given.items() if value is not None)
+    return f"the event log has no prediction{asked and ' ' + asked}"
 
 
 def show(

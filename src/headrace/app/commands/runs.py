@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,8 +29,22 @@ def register(app: typer.Typer) -> None:
     app.add_typer(runs, name="runs")
 
 
+class Outcome(StrEnum):
+    """How a run ended, or that it has not."""
+
+    PUBLISHED = "published"
+    REFUSED = "refused"
+    POSTPONED = "postponed"
+    FAILED = "failed"
+    CANCELLING = "cancelling"
+    OPEN = "not ended"
+
+
 def list_runs(
     model: ModelFilter = None,
+    *,
+    outcome: Annotated[Outcome | None, typer.Option(help="Only runs that ended like this.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many of the newest (default: all).")] = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
@@ -40,13 +55,18 @@ def list_runs(
     from headrace.app.project.project import load_project
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    requests, ends = _read(settings)
+    with kafka_for_command(settings) as servers:
+        requests, ends = _read(servers, settings)
+        cancelled = operators.cancelled_runs(servers, settings.topics)
     ids = sorted({**requests, **ends}, key=lambda id_: (requests.get(id_) or ends[id_]).t_us)
-    rows = [operators.summarize_run(requests.get(id_), ends.get(id_)) for id_ in ids]
+    rows = [operators.summarize_run(requests.get(id_), ends.get(id_), cancelled.get(id_)) for id_ in ids]
     rows = [row for row in rows if model in {None, row["model"]}]
     if model is not None and not rows:
         operators.chosen_model(load_project(settings).models, model)
-    print_list(_LISTED, rows, json=json, if_empty="no run was asked for yet")
+    if outcome is not None:
+        rows = [row for row in rows if row["outcome"] == outcome.value]
+    empty = "no run was asked for yet" if outcome is None else f"no run has the outcome {outcome.value!r}"
+    print_list(_LISTED, rows if limit is None else rows[-limit:], json=json, if_empty=empty)
 
 
 def show(
@@ -60,8 +80,11 @@ def show(
     from headrace.app import operators
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    requests, ends = _read(settings)
-    found = operators.describe_run(*_find(run, requests, ends))
+    with kafka_for_command(settings) as servers:
+        request, end = _find(run, *_read(servers, settings))
+        cancelled = operators.cancelled_runs(servers, settings.topics).get(run)
+        times = operators.run_times(servers, settings.topics, run)
+    found = operators.describe_run(request, end, cancelled, times)
     if json:
         print_json(found)
     else:
@@ -105,12 +128,11 @@ def cancel(
     from headrace.errors import TerminalError
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    requests, ends = _read(settings)
-    request, end = _find(run, requests, ends)
-    if request is None or end is not None:
-        raise TerminalError(f"run {run} has ended: {'' if end is None else end.outcome}")
-    asked = operators.new_request(request.model, "cancel", by, reason, request_id=run)
     with kafka_for_command(settings) as servers:
+        request, end = _find(run, *_read(servers, settings))
+        if request is None or end is not None:
+            raise TerminalError(f"run {run} has ended: {'' if end is None else end.outcome}")
+        asked = operators.new_request(request.model, "cancel", by, reason, request_id=run)
         operators.send(servers, settings.topics, asked)
     if json:
         print_json({"model": asked.model, "run": run, "by": asked.by, "reason": reason})
@@ -118,11 +140,10 @@ def cancel(
         typer.echo(f"the trainer is told to end run {run}: `headrace runs show {run}` says how it ended")
 
 
-def _read(settings: Settings) -> tuple[dict[str, RetrainRequest], dict[str, RunEnded]]:
+def _read(servers: str, settings: Settings) -> tuple[dict[str, RetrainRequest], dict[str, RunEnded]]:
     from headrace.app import operators
 
-    with kafka_for_command(settings) as servers:
-        return operators.requested_runs(servers, settings.topics), operators.ended_runs(servers, settings.topics)
+    return operators.requested_runs(servers, settings.topics), operators.ended_runs(servers, settings.topics)
 
 
 def _find(

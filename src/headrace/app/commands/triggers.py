@@ -135,12 +135,16 @@ def reset(
     request = operators.new_request(_model(settings, model).name, "reset", by, reason)
     with kafka_for_command(settings) as servers:
         answer = operators.answered(servers, settings.topics, request)
+        open_runs = operators.open_runs(servers, settings.topics, model)
     pinned = answer.state.pin is not None
     if json:
-        print_json({"model": model, "reason": answer.reason, "pinned": pinned})
+        print_json({"model": model, "reason": answer.reason, "pinned": pinned, "open_runs": open_runs})
     else:
         but = ", but a version is pinned (`headrace models unpin`)" if pinned else ""
         typer.echo(harmless(f"the triggers of {model} are free{but}: {answer.reason}"))
+        if open_runs:
+            named = ", ".join(open_runs)
+            typer.echo(f"still open, and not waited for: {named}. `headrace runs cancel ID --reason …` ends a run")
 
 
 def _model(settings: Settings, name: str) -> Model:

@@ -11,6 +11,7 @@ from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption,
 from headrace.base.redaction import redacted
 
 _CHECK_SECONDS = 0.5
+_DOWNLOADS = " (the first start on this machine downloads Kafka, about 50 MB)"
 
 
 def register(app: typer.Typer) -> None:
@@ -28,11 +29,13 @@ def up(
 
     Other commands of the project find these servers by themselves. A server whose address is set is not started.
     """
+    from headrace.app.local.jars import has_kafka_jars
     from headrace.app.local.services import LocalServices
     from headrace.base.stopping import stop_signals
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
-    typer.echo("starting Kafka and Valkey (the first start downloads Kafka, about 50 MB) …", err=True)
+    is_first = settings.kafka_servers is None and not has_kafka_jars()
+    typer.echo(f"starting Kafka and Valkey{_DOWNLOADS if is_first else ''} …", err=True)
     with LocalServices(
         settings.data_dir, bootstrap_servers=settings.kafka_servers, redis_url=settings.redis_url
     ) as services:

@@ -69,7 +69,8 @@ class PlainLines:
         self._decision = decisions[-1]
         for line in reversed(news):
             if line.what in _TOLD:
-                self._print(line.what, f"{line.rule}: {wording.short_reason(line)}", wording.format_minute(line.t_us))
+                why = wording.short_reason(line).removeprefix(f"{line.rule}: ")
+                self._print(line.what, f"{line.rule}: {why}", wording.format_minute(line.t_us))
 
     def _print_versions(self) -> None:
         for line in self._state.versions[self._versions :]:

@@ -134,12 +134,12 @@ def check_runs(
         elif now_us - each.at_us > _LONG_US:
             yield warning(
                 subject,
-                f"{found}trainer {', '.join(holders)} has it, or an earlier one",
+                f"{found}it is with trainer {', '.join(holders)}, which does one run after the other",
                 "see the trainer's log: it fits, or it waits for Kafka or the event log. If you stop it, the next "
                 "trainer takes the request again",
             )
         else:
-            yield ok(subject, f"{found}trainer {', '.join(holders)} has it, or an earlier one")
+            yield ok(subject, f"{found}it is with trainer {', '.join(holders)}, which does one run after the other")
 
 
 def examine_approvals(

@@ -39,6 +39,11 @@ def kafka_jars(cache: Path | None = None) -> list[Path]:
         return jars
 
 
+def has_kafka_jars(cache: Path | None = None) -> bool:
+    """Return whether :func:`kafka_jars` needs no network."""
+    return bool(_known((cache or user_cache()) / f"kafka-{KAFKA_VERSION}.json"))
+
+
 def user_cache() -> Path:
     """Return the folder of this user's cache: `$XDG_CACHE_HOME/headrace` or `~/.cache/headrace`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headrace"

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _FILE = "services.lock"
+START_SECONDS = 60.0
+"""The longest time that the start of Kafka and Valkey may take."""
 
 
 class Addresses(msgspec.Struct, frozen=True, kw_only=True):

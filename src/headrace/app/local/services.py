@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from headrace.app.local.kafka import LocalKafka
-from headrace.app.local.lock import Addresses, FolderLock, running
+from headrace.app.local.lock import START_SECONDS, Addresses, FolderLock, running
 from headrace.app.local.ports import kept_ports
 from headrace.app.local.valkey import SNAPSHOT_ON_STOP, LocalValkey
 from headrace.base.place_names import check_folder_name
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from headrace.app.local.process import LocalService
     from headrace.app.project.settings import Settings
-
-START_SECONDS = 60.0
 
 
 class LocalServices:

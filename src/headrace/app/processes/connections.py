@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import typer
 
-from headrace.app.local.lock import running
-from headrace.errors import SettingsError
+from headrace.app.local.lock import START_SECONDS, running
+from headrace.errors import SettingsError, UnavailableError
 from headrace.models.artifact_places import places_with
 from headrace.models.publication_signing import PublicationSigning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
+    from headrace.app.local.lock import Addresses
     from headrace.app.project.settings import Settings
     from headrace.models.artifact_places import ArtifactPlaces
     from headrace.serving.look_up import LookUpOptions
+
+_POLL_S = 0.2
 
 
 def addresses(settings: Settings) -> tuple[str, str]:
     """Return the addresses of Kafka and of Redis.
 
     An address that is set is used. If one is not set, the services that run on the data folder are asked. Raises
-    SettingsError if there are none.
+    SettingsError if there are none, and UnavailableError if they do not start in time.
     """
     servers = settings.kafka_servers
     if servers and settings.redis_url:
         return servers, settings.redis_url
-    found = running(settings.data_dir)
+    found = started_services(settings.data_dir)
     if found is None or found.bootstrap_servers is None or found.redis_url is None:
         message = (
             f"no Kafka and Redis: `bootstrap_servers` and `redis_url` are not set, and no services run on "
@@ -39,9 +44,29 @@ def addresses(settings: Settings) -> tuple[str, str]:
     return servers or found.bootstrap_servers, settings.redis_url or found.redis_url
 
 
+def started_services(folder: Path) -> Addresses | None:
+    """Return the services that run on a data folder, or None. If they are starting, it waits for them.
+
+    Raises UnavailableError if that takes longer than a start may take.
+    """
+    found, until = running(folder), time.monotonic() + START_SECONDS
+    if found is not None and found.bootstrap_servers is None:
+        typer.echo(f"process {found.pid} is starting Kafka and Valkey on {folder}: waiting for them …", err=True)
+    while found is not None and found.bootstrap_servers is None:
+        if time.monotonic() > until:
+            message = (
+                f"process {found.pid} is still starting Kafka and Valkey on {folder}, after {START_SECONDS:.0f} s: try "
+                "again when it says that it is ready"
+            )
+            raise UnavailableError(message)
+        time.sleep(_POLL_S)
+        found = running(folder)
+    return found
+
+
 def redis_address(settings: Settings) -> str:
     """Return the address of Redis, found as :func:`addresses` does. Raises SettingsError if there is none."""
-    found = running(settings.data_dir)
+    found = None if settings.redis_url else started_services(settings.data_dir)
     address = settings.redis_url or (found and found.redis_url)
     if not address:
         message = (
@@ -60,6 +85,8 @@ def kafka_for_command(settings: Settings) -> Iterator[str]:
     """
     from headrace.app.local.services import known_addresses, services_for
 
+    if settings.kafka_servers is None:
+        started_services(settings.data_dir)
     known = known_addresses(settings).bootstrap_servers
     if known is not None:
         yield known

@@ -31,8 +31,6 @@ ModelChoice = Annotated[
 VersionArgument = Annotated[int, typer.Argument(min=1, help="The version, as `headrace models list` shows it.")]
 ByOption = Annotated[str | None, typer.Option("--by", help="Who decides (default: user@host); kept in the event.")]
 LogLevel = Annotated[str, typer.Option(help="debug, info, warning, error or critical.")]
-MOMENT_FORMS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S%z"]
-"""The forms in which a time may be typed: see :func:`with_zone`."""
 
 
 def settings_from(**flags: Any) -> Settings:
@@ -69,6 +67,21 @@ def unchecked_settings_from(**flags: Any) -> Settings:
     if given.get("data_dir") is not None:
         given["data_dir"] = Path(given["data_dir"]).resolve()  # a flag is relative to the folder where it is typed
     return load_settings(given)
+
+
+def moment(text: str) -> datetime:
+    """Return the time that was typed, in a form in which headrace prints times. Raises BadParameter with the reason.
+
+    >>> moment("2013-02-01 12:00 UTC")
+    datetime.datetime(2013, 2, 1, 12, 0, tzinfo=datetime.timezone.utc)
+    """
+    said = text.strip()
+    try:
+        return datetime.fromisoformat(said.removesuffix(" UTC") + ("+00:00" if said.endswith(" UTC") else ""))
+    except ValueError as error:
+        forms = "2013-02-01, 2013-02-01T12:00 or 2013-02-01T12:00:00Z"
+        message = f"{text!r} is no date and no time ({error}). Write for example {forms}"
+        raise typer.BadParameter(message) from None
 
 
 def with_zone(at: datetime) -> datetime:

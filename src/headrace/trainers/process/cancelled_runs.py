@@ -41,6 +41,11 @@ class CancelledRuns:
         if request.action == "cancel" and request.request_id is not UNSET:
             self._why.setdefault(request.request_id, f"cancelled by {request.words}")
 
+    def all(self) -> dict[str, str]:
+        """Return who cancelled which run, and why, of the requests that were heard so far."""
+        with self._lock:
+            return dict(self._why)
+
     def why(self, request_id: str) -> str | None:
         """Return who cancelled a run and why, None if nobody did. Raises BusUnavailableError."""
         known = self._heard()

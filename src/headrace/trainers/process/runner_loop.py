@@ -109,7 +109,10 @@ class RunnerLoop:
         except UnavailableError as error:
             if not self._stopping.is_set():
                 raise
-            logger.warning("a run is given up: the next trainer takes its request again", error=str(error))
+            logger.warning(
+                "a run is given up: the next trainer takes its request again, and ends it at once if it was cancelled",
+                error=str(error),
+            )
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             consumer.close()
@@ -139,7 +142,11 @@ class RunnerLoop:
             logger.info("the request was answered before", request=request.request_id, outcome=before.outcome)
             self._patiently(lambda: self._answer(before))
             return
-        logger.info("run begins", request=request.request_id, rule=request.rule)
+        cancelled = self._patiently(lambda: self._cancelled.why(request.request_id))
+        if cancelled is None:
+            logger.info("run begins", request=request.request_id, rule=request.rule)
+        else:
+            logger.info("a cancelled run ends before its fit", request=request.request_id, reason=cancelled)
         consumer.pause(consumer.assignment())
         finished = self._patiently(lambda: self._run(consumer, pool, runners, request))
         why = self._patiently(lambda: self._cancelled.why(request.request_id))
