@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from redis import Redis
 
-from headrace.app.local.jars import kafka_jars
+from headrace.app.local.jars import has_kafka_jars, kafka_jars
 from headrace.app.local.kafka import has_broker
 from headrace.app.local.lock import FolderLock, running
 from headrace.app.local.services import LocalServices, services_for
@@ -259,6 +259,7 @@ def test_jars_are_known_without_asking_again(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "kafka-4.3.1.json").write_text(json.dumps([str(jar) for jar in known]))
     monkeypatch.setitem(sys.modules, "jgo", None)
     assert kafka_jars(tmp_path) == known
+    assert (has_kafka_jars(tmp_path), has_kafka_jars(tmp_path / "none")) == (True, False)
 
 
 def test_a_service_that_cannot_start_shows_its_log(tmp_path: Path) -> None:
