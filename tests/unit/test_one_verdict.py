@@ -42,9 +42,9 @@ class CountedFits(InlineFits):
         self.challengers = self.refits = self.fails = 0
 
     def fit(self, task: FitTask) -> FitResult:
-        self.challengers += task.holdout is not None
-        self.refits += task.holdout is None
-        if task.holdout is None and self.fails:
+        self.challengers += task.is_tried
+        self.refits += not task.is_tried
+        if not task.is_tried and self.fails:
             self.fails -= 1
             raise MemoryError("too many rows")
         return super().fit(task)

@@ -71,13 +71,10 @@ class CancellableFits:
         return found
 
     def score(self, task: ScoreTask) -> np.ndarray:
-        """Return predictions. Raises FitError, also if the run is cancelled before or meanwhile."""
-        self._check(task)
-        found = self._fits.score(task)
-        self._check(task)
-        return found
+        """Return predictions. Raises FitError. The fit after it is refused if the run is cancelled."""
+        return self._fits.score(task)
 
-    def _check(self, task: FitTask | ScoreTask) -> None:
+    def _check(self, task: FitTask) -> None:
         why = self._cancelled.why(task.run.request_id)
         if why is not None:
             raise FitError(why)

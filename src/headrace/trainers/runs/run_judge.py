@@ -87,7 +87,7 @@ class RunJudge:
         known = known_correlation(self._ends(), model.name, request_id, model.gate, run.split.span)
         with run.timer.step("gate"):
             report = judged_against(evidence, challenger, model, self._seed, earlier=earlier, known=known)
-            return anchored(report, fits, challenger, model, self._seed, earlier=earlier)
+            return anchored(report, fits, challenger, model, self._seed, earlier=earlier, known=known)
 
     def _looks(self, run: RunUnderWay) -> list[HoldoutSpan]:
         """The holdouts that were looked at so far: those of other runs, and one for each champion of this run."""

@@ -32,6 +32,7 @@ from headrace.trainers.runs.provenance import (
     short_seed,
 )
 from headrace.trainers.runs.recorded_verdict import RecordedVerdict, recorded_verdict
+from headrace.trainers.runs.refit_check import check_refit
 from headrace.trainers.runs.run_judge import RunJudge
 from headrace.trainers.runs.run_under_way import RunUnderWay, StepTimer
 from headrace.trainers.runs.version_publisher import Judged, PublicationEnd, VersionPublisher, held_by
@@ -175,7 +176,7 @@ class TrainingRunner:
         if report.verdict != "passed":
             self._register(run, report, fitted, None)
             return self._judged(run, report.verdict, report.reason, report)
-        refitted = self._refit(run)
+        refitted = self._refit(run, fitted)
         failpoint("after-refit")
         registration = self._register(run, report, fitted, refitted)
         failpoint("after-register")
@@ -201,27 +202,28 @@ class TrainingRunner:
         """Fit the challenger on the older rows and score the holdout with it."""
         with run.timer.step("fit"):
             if run.fitted is None:
-                run.fitted = self._fits.fit(self._task(run, run.split.training, run.split.holdout))
+                run.fitted = self._fits.fit(self._task(run, run.split.training, is_tried=True))
             return run.fitted
 
-    def _refit(self, run: RunUnderWay) -> FitResult:
-        """Fit again on all matured rows: this is the model that is published."""
+    def _refit(self, run: RunUnderWay, fitted: FitResult) -> FitResult:
+        """Fit again on all matured rows: this is the model that is published. Raises FitError if it is another one."""
         with run.timer.step("refit"):
-            return self._fits.fit(self._task(run, run.examples, None))
+            found = self._fits.fit(self._task(run, run.examples, is_tried=False))
+            check_refit(run.split, fitted.scores, found.scores, seed=self._seed)
+            return found
 
-    def _task(self, run: RunUnderWay, training: Examples, holdout: Examples | None) -> FitTask:
+    def _task(self, run: RunUnderWay, training: Examples, *, is_tried: bool) -> FitTask:
         request_id = run.request.request_id
         described = describe_run(self._model.name, request_id, run_seed(request_id, self._seed), training)
-        rows = None if holdout is None else holdout.frame
         return FitTask(
             self._model.train_function,
             training.frame,
             training.label_series(),
             described,
-            rows,
+            run.split.holdout.frame,
             self._trusted,
             log=None if self._logs is None else self._logs.path(request_id),
-            is_tried=holdout is not None,
+            is_tried=is_tried,
             task=training.task,
         )
 
