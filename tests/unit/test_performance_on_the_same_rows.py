@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from headrace.errors import DefinitionError, FitError
+from headrace.errors import DefinitionError, FitError, NotMeasuredError
 from headrace.models.artifact_places import ArtifactPlaces
 from headrace.models.model_events import ModelEvent
 from headrace.trainers.data.model_evidence import EvidenceSources, ModelEvidence
@@ -99,6 +99,16 @@ def test_false_alarms_are_rare_whatever_the_seed() -> None:
         noisy = 1 / (1 + np.exp(-(np.log(also / (1 - also)) + 0.5 * rng.normal(size=len(other)))))
         fired += judged(rule, seen(outcomes, noisy))[1].fired
     assert fired <= 3
+
+
+def test_numbers_of_another_comparison_are_not_judged() -> None:
+    rules = [performance("auc", drop=0.01), *(performance("auc", drop=0.01, against=rival) for rival in RIVALS)]
+    evidence = seen(*scored(1.0))
+    for one in rules:
+        for other in rules:
+            if one is not other:
+                with pytest.raises(NotMeasuredError, match="nothing was measured against"):
+                    other.judge(TriggerState(live=True), evidence.t_us, one.measure(evidence))
 
 
 def test_a_reason_says_what_is_lacking() -> None:

@@ -56,11 +56,12 @@ class VectorScores:
         model = self._model
         own = (pl.col("model") == model.name) & (pl.col("service") == model.features.version)
         own &= pl.col("requested_at").dt.epoch("us") >= self._from_us
+        own &= pl.col("values").list.len() == len(model.features.columns())
         return (pl.col("__verdict") == ACCEPTED) & own & ~is_doubtful(model)
 
     def _score(self, vectors: pl.DataFrame) -> pl.DataFrame:
         task = self._model.label.predicts
-        requests = [msgspec.json.decode(request) for request in vectors.get_column("request").to_list()]
+        requests = [_fields(request) for request in vectors.get_column("request").to_list()]
         whole = np.array([all(name in request for name in self._model.request_features) for request in requests], bool)
         kept = [request for request, is_whole in zip(requests, whole.tolist(), strict=True) if is_whole]
         vectors = vectors.filter(whole)
@@ -78,3 +79,11 @@ class VectorScores:
         frame = pd.DataFrame(values, columns=columns)
         own = {name: [request[name] for request in requests] for name in self._model.request_features}
         return pd.concat([frame, pd.DataFrame(own, index=frame.index)], axis=1) if own else frame
+
+
+def _fields(request: str) -> dict[str, Any]:
+    """Return the fields of a request that was logged as JSON; none if it is something else."""
+    try:
+        return msgspec.json.decode(request, type=dict[str, Any])
+    except msgspec.MsgspecError:
+        return {}

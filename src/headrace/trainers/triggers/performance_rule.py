@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 from msgspec import UNSET
 
-from headrace.errors import DefinitionError
+from headrace.errors import DefinitionError, NotMeasuredError
 from headrace.trainers.metrics.block_rows import BlockRows
 from headrace.trainers.metrics.intervals import gain_interval, metric_interval
 from headrace.trainers.metrics.named_metrics import metric_for
@@ -81,6 +81,7 @@ class PerformanceRule:
         in_window = np.isin(outcomes.day, window)
         inputs: RuleInputs = {"days": len(window), "outcomes": int(in_window.sum()), "reference_days": len(first)}
         inputs |= {"reference": None, "value": None, "bound": None}
+        inputs |= {} if self.against == "first_days" else {"against": self.against}
         if len(window) < self.days or in_window.sum() < self.outcomes:
             return inputs
         seed = self.seed + evidence.day
@@ -120,8 +121,10 @@ class PerformanceRule:
         }
 
     def judge(self, state: TriggerState, t_us: int, inputs: RuleInputs) -> list[RuleVerdict]:
-        """Compare what is surely lost with the drop."""
+        """Compare what is surely lost with the drop. Raises NotMeasuredError if it was compared with something else."""
         del state, t_us
+        if inputs.get("against", "first_days") != self.against:
+            raise NotMeasuredError(f"{self.name}: nothing was measured against {self.against!r}")
         if inputs["reference"] is None or inputs["bound"] is None:
             return [verdict_of(self.name, fired=False, reason=self._unknown(inputs), progress=0.0)]
         reference, bound, name = inputs["reference"], inputs["bound"], self.measures.name
