@@ -6,27 +6,30 @@ refuses.
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headrace.trainers.definitions import Gate
-from headrace.trainers.metrics.block_rows import BlockRows
 from headrace.trainers.metrics.intervals import gain_interval, t_quantile
-from headrace.trainers.metrics.named_metrics import metric_named, metric_value
-from headrace.trainers.metrics.serial_correlation import serial_correlation
+from headrace.trainers.metrics.named_metrics import metric_named
+from headrace.trainers.metrics.serial_correlation import NOTHING_KNOWN, KnownCorrelation, serial_correlation
 from headrace.trainers.runs.look_budget import look_cost
 
-from .evidence_coverage import coverage
-from .evidence_worlds import logistic
+from .evidence_coverage import DRAWS, FEW_DRAWS, coverage
+from .evidence_power import power
+from .evidence_worlds import binary, classes, numbers, slow, stationary
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .options import Options
     from .rig import Rig
 
 CORRELATIONS = (0.0, 0.3, 0.5, 0.8)
-LOOKS, YEARS, GAINS = 4_000, 400, 200
+SLOW = "a slow drift (correlation .8) under daily noise of the same size"
+LOOKS, YEARS, RUNS = 4_000, 400, 500
 WEEK, HOLDOUT, YEAR = 7, 14, 364
 SEED = 1
 
@@ -38,45 +41,32 @@ def run(rig: Rig, options: Options) -> dict[str, Any]:
         "seed": SEED,
         "looks": looks(),
         "years": years(),
+        "rows": looks_at_rows(),
         "coverage": coverage(),
         "power": power(),
     }
 
 
-def stationary(generator: np.random.Generator, blocks: int, phi: float) -> np.ndarray:
-    """A series of first order with variance 1."""
-    noise, series = generator.normal(size=blocks), np.empty(blocks)
-    series[0] = noise[0]
-    for at in range(1, blocks):
-        series[at] = phi * series[at - 1] + np.sqrt(1 - phi**2) * noise[at]
-    return series
-
-
-def slow(generator: np.random.Generator, blocks: int, phi: float) -> np.ndarray:
-    """A slow drift below noise of its own size: its first lag says less than there is."""
-    both = stationary(generator, blocks, phi) + generator.normal(size=blocks)
-    return np.asarray(both / np.sqrt(2))
-
-
-def passes(gains: np.ndarray, alpha: float, *, measured: bool) -> bool:
+def passes(gains: np.ndarray, alpha: float, *, measured: bool, known: KnownCorrelation | None = None) -> bool:
     """Whether the mean gain of these blocks is surely above 0. This is the gate's rule for a metric that is a mean."""
     n = len(gains)
-    half = t_quantile(alpha, n - 1) * gains.std(ddof=1) / np.sqrt(n)
+    error = gains.std(ddof=1) / np.sqrt(n)
     if not measured:
-        return bool(gains.mean() > half)
-    found = serial_correlation(gains)
-    return bool(found.enough and gains.mean() > half * found.widening)
+        return bool(gains.mean() > t_quantile(alpha, n - 1) * error)
+    found = serial_correlation(gains, known)
+    freedom = n - 1 if found.freedom is None else found.freedom
+    return bool(found.enough and gains.mean() > t_quantile(alpha, freedom) * error * found.widening)
 
 
 def looks() -> list[dict[str, Any]]:
     """False passes a look, and how often a look ends without a verdict, by what the blocks' gains are like."""
-    kinds = [(f"lag-1 correlation {phi}", partial(stationary, phi=phi)) for phi in CORRELATIONS]
-    kinds += [("a slow drift (correlation .8) under daily noise of the same size", partial(slow, phi=0.8))]
+    kinds = [(f"lag-1 correlation {phi}", partial(stationary, phi=phi), 1) for phi in CORRELATIONS]
+    kinds += [(SLOW, partial(slow, phi=0.8), 1), (f"{SLOW}, in blocks of 7 days", partial(slow, phi=0.8), WEEK)]
     found = []
     for blocks in (HOLDOUT, 2 * HOLDOUT):
-        for name, make in kinds:
+        for name, make, days in kinds:
             generator = np.random.default_rng(SEED)
-            series = [make(generator, blocks) for _ in range(LOOKS)]
+            series = [make(generator, blocks * days).reshape(blocks, days).mean(axis=1) for _ in range(LOOKS)]
             found.append(
                 {
                     "blocks": blocks,
@@ -91,81 +81,64 @@ def looks() -> list[dict[str, Any]]:
 
 def years() -> list[dict[str, Any]]:
     """Years of weekly looks with at least one false pass. Each look at the one champion has its own challenger."""
-    gates = {"look": Gate("auc"), "year": Gate("auc", alpha=0.05, per="year")}
+    kinds = [(str(phi), partial(stationary, phi=phi)) for phi in CORRELATIONS] + [(SLOW, partial(slow, phi=0.8))]
     found = []
-    for phi in CORRELATIONS:
-        counts = dict.fromkeys((f"{per}, {rule}" for per in gates for rule in ("ignored", "measured")), 0)
-        for year in range(YEARS):
-            generator = np.random.default_rng([SEED, year])
-            champion = stationary(generator, YEAR, phi)
-            ends = range(HOLDOUT, YEAR + 1, WEEK)
-            gains = [stationary(generator, HOLDOUT, phi) - champion[end - HOLDOUT : end] for end in ends]
-            for per, gate in gates.items():
-                alpha = look_cost(gate, HOLDOUT, [(-WEEK, WEEK)]).alpha
-                for rule in ("ignored", "measured"):
-                    counts[f"{per}, {rule}"] += any(passes(each, alpha, measured=rule == "measured") for each in gains)
-        found.append({"correlation": phi, **{name: count / YEARS for name, count in counts.items()}})
+    for holdout in (HOLDOUT, 2 * HOLDOUT):
+        for name, make in kinds:
+            counts: dict[str, int] = {}
+            for year in range(YEARS):
+                for policy, passed in _year(make, holdout, year).items():
+                    counts[policy] = counts.get(policy, 0) + passed
+            shares = {policy: count / YEARS for policy, count in counts.items()}
+            found.append({"holdout": holdout, "correlation": name, **shares})
     return found
 
 
-def power() -> list[dict[str, Any]]:
-    """How often a real gain is found by looks after 14, 21 and 28 days, of 1,000 rows a day each."""
-    return [
-        _power_of(name, _noise_for_auc(), holdout, correlated=correlated)
-        for name in ("auc", "logloss")
-        for holdout in (14, 28)
-        for correlated in (False, True)
-    ]
-
-
-def _power_of(name: str, noises: tuple[float, float], holdout: int, *, correlated: bool) -> dict[str, Any]:
-    ends = [end for end in (14, 21, 28) if end >= holdout]
-    counts, gains = dict.fromkeys(ends, 0), []
-    for seed in range(GAINS):
-        champion, challenger = _two_models(np.random.default_rng([SEED, seed]), 28, noises)
-        passed = False
-        for end in ends:
-            chosen = (champion.index >= end - holdout) & (champion.index < end)
-            theirs, ours = (
-                BlockRows(rows.index[chosen], rows.truth[chosen], rows.prediction[chosen])
-                for rows in (champion, challenger)
-            )
-            gain = gain_interval(theirs, ours, metric_named(name), seed=SEED, draws=1_000, correlated=correlated)
-            enough = gain.correlation is None or gain.correlation.enough
-            passed = passed or (enough and gain.interval.low > 0)
-            counts[end] += passed
-            gains.append(gain.interval.point)
+def _year(make: Callable[..., np.ndarray], holdout: int, year: int) -> dict[str, bool]:
+    """Whether one of a year's looks passes, by policy."""
+    generator = np.random.default_rng([SEED, year])
+    champion, ends = make(generator, YEAR), range(holdout, YEAR + 1, WEEK)
+    gains = [make(generator, holdout) - champion[end - holdout : end] for end in ends]
+    cost = look_cost(Gate("auc", alpha=0.05, per="year"), HOLDOUT, [(-WEEK, WEEK)]).alpha
+    seen = _known(gains, holdout)
     return {
-        "metric": name,
-        "holdout": holdout,
-        "correlation": "measured" if correlated else "ignored",
-        "gain": float(np.mean(gains)),
-        "found_by_day": {str(end): count / GAINS for end, count in counts.items()},
+        "look, ignored": any(passes(each, 0.025, measured=False) for each in gains),
+        "look, measured": any(passes(each, 0.025, measured=True) for each in gains),
+        "year, ignored": any(passes(each, cost, measured=False) for each in gains),
+        "year, measured": any(
+            passes(each, cost, measured=True, known=known) for each, known in zip(gains, seen, strict=True)
+        ),
     }
 
 
-def _two_models(
-    generator: np.random.Generator, days: int, noises: tuple[float, float], rows: int = 1_000
-) -> tuple[BlockRows, BlockRows]:
-    day = np.repeat(np.arange(days), rows)
-    logit = generator.normal(-1.2, 0.7, days)[day] + generator.normal(0, 1, len(day))
-    label = (generator.random(len(day)) < logistic(logit)).astype(np.int8)
-    shared = generator.normal(0, noises[1], len(day)) + generator.normal(0, 0.2, days)[day]
-    own = [generator.normal(0, 0.2, days)[day] + generator.normal(0, 0.05, len(day)) for _ in range(2)]
-    worse = generator.normal(0, noises[0], len(day))
-    return (
-        BlockRows(day, label, logistic(logit + shared + own[0] + worse)),
-        BlockRows(day, label, logistic(logit + shared + own[1])),
-    )
+def _known(gains: list[np.ndarray], holdout: int) -> list[KnownCorrelation]:
+    """What each look knows of the looks before: each adds a week."""
+    found, blocks, total = [], 0.0, 0.0
+    for each in gains:
+        found.append(KnownCorrelation(total / blocks, blocks, WEEK / holdout) if blocks else NOTHING_KNOWN)
+        new = WEEK if blocks else holdout
+        blocks, total = blocks + new, total + new * serial_correlation(each).lag1
+    return found
 
 
-@cache
-def _noise_for_auc() -> tuple[float, float]:
-    """The noise that costs the champion .01 of AUC, beside what both models have."""
-    low, high = 0.0, 1.5
-    for _ in range(8):
-        middle = (low + high) / 2
-        theirs, ours = _two_models(np.random.default_rng(SEED), 600, (middle, 0.5))
-        gain = metric_value("auc", ours.truth, ours.prediction) - metric_value("auc", theirs.truth, theirs.prediction)
-        low, high = (middle, high) if gain < 0.01 else (low, middle)  # noqa: PLR2004 - what is planted
-    return (low + high) / 2, 0.5
+def looks_at_rows() -> list[dict[str, Any]]:
+    """False passes a look at 14 days of rows, by metric: what the models err by on whole days is correlated."""
+    worlds = {"auc": binary, "root_mean_squared_error": numbers, "macro_log_loss": classes}
+    return [
+        {"metric": name, "correlation": phi, **_look_at_rows(name, partial(world, rows=300, phi=phi, of_day=3.0))}
+        for name, world in worlds.items()
+        for phi in CORRELATIONS
+    ]
+
+
+def _look_at_rows(name: str, world: Callable[..., Any]) -> dict[str, float]:
+    metric, ignored, measured, lags = metric_named(name), [], [], []
+    draws = DRAWS if metric.percentiles else FEW_DRAWS
+    for seed in range(RUNS):
+        champion, challenger = world(np.random.default_rng([SEED, seed]), HOLDOUT)
+        plain = gain_interval(champion, challenger, metric, seed=SEED, draws=draws)
+        wide = gain_interval(champion, challenger, metric, seed=SEED, draws=draws, correlated=True)
+        ignored.append(plain.interval.low > 0)
+        measured.append(wide.correlation is not None and wide.correlation.enough and wide.interval.low > 0)
+        lags.append(0.0 if wide.correlation is None else wide.correlation.lag1)
+    return {"lag1": float(np.mean(lags)), "ignored": float(np.mean(ignored)), "measured": float(np.mean(measured))}

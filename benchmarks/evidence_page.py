@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import evidence_charts
 from .page import BEGIN, END
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ PAGE = Path("docs/explanation/evidence.md")
 
 
 def write(studies: Mapping[str, Any], page: Path = PAGE) -> None:
-    """Replace what is between the page's markers."""
+    """Replace what is between the page's markers, and draw its pictures beside it."""
+    evidence_charts.draw(page.parent, studies)
     tables = f"{BEGIN}\n\n{render(studies)}\n\n{END}"
     text = page.read_text("utf-8")
     page.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: tables, text, flags=re.DOTALL), "utf-8")
@@ -23,7 +25,7 @@ def write(studies: Mapping[str, Any], page: Path = PAGE) -> None:
 
 def render(studies: Mapping[str, Any]) -> str:
     """The tables of all studies that were made."""
-    parts = {"looks": _looks, "years": _years, "power": _power, "coverage": _coverage}
+    parts = {"looks": _looks, "rows": _rows, "years": _years, "power": _power, "coverage": _coverage}
     return "\n\n".join(part(studies[name]) for name, part in parts.items() if studies.get(name))
 
 
@@ -36,37 +38,53 @@ def _looks(found: Sequence[Mapping[str, Any]]) -> str:
     return f"**False passes a look**, where both models are equally good:\n\n{_table(head, rows)}"
 
 
+def _rows(found: Sequence[Mapping[str, Any]]) -> str:
+    names = ("ignored", "measured")
+    rows = [
+        [f"`{each['metric']}`", each["correlation"], f"{each['lag1']:.2f}", *(_share(each[name]) for name in names)]
+        for each in found
+    ]
+    head = ["metric", "correlation of a model's errors on days", "of the gain, as measured", *names]
+    title = "**False passes a look at rows**, 300 a day for 14 days, where both models are equally good:"
+    return f"{title}\n\n{_table(head, rows)}"
+
+
 def _years(found: Sequence[Mapping[str, Any]]) -> str:
-    names = [name for name in found[0] if name != "correlation"]
-    rows = [[each["correlation"], *(_share(each[name]) for name in names)] for each in found]
+    names = [name for name in found[0] if name not in {"correlation", "holdout"}]
+    rows = [[f"{each['holdout']}d", each["correlation"], *(_share(each[name]) for name in names)] for each in found]
     head = [
+        "holdout",
         "lag-1 correlation",
         *(name.replace("look,", "2.5 % a look,").replace("year,", "5 % a year,") for name in names),
     ]
-    return f"**Years with a false pass**, of weekly looks at 14 days:\n\n{_table(head, rows)}"
+    return f"**Years with a false pass**, of weekly looks:\n\n{_picture('years')}\n\n{_table(head, rows)}"
 
 
 def _power(found: Sequence[Mapping[str, Any]]) -> str:
     rows = [
-        [each["metric"], f"{each['gain']:.4f}", f"{each['holdout']}d", each["correlation"]]
-        + [_share(each["found_by_day"][day]) if day in each["found_by_day"] else "" for day in ("14", "21", "28")]
+        [f"`{each['metric']}`", f"{each['gain']:.4f}", f"{each['holdout']}d", policy]
+        + [_share(by_day[day]) if day in by_day else "" for day in ("14", "21", "28")]
         for each in found
+        for policy, by_day in each["found_by_day"].items()
     ]
-    head = ["metric", "mean gain", "holdout", "correlation", "found by day 14", "by day 21", "by day 28"]
-    return f"**A real gain that is found**, at 1,000 rows a day, by weekly looks at 2.5 % each:\n\n{_table(head, rows)}"
+    head = ["metric", "mean gain", "holdout", "policy", "found by day 14", "by day 21", "by day 28"]
+    title = "**A real gain that is found**, at 1,000 rows a day, by weekly looks, where days are independent:"
+    return f"{title}\n\n{_picture('power')}\n\n{_table(head, rows)}"
 
 
 def _coverage(found: Sequence[Mapping[str, Any]]) -> str:
-    shares = ("one", "no_gain", "gain")
-    rows = [
-        [f"`{each['metric']}`", *(_share(each[blocks][share]) for blocks in ("14", "28") for share in shares)]
-        for each in found
-    ]
-    head = [
-        "metric",
-        *(f"{blocks} blocks: {what}" for blocks in (14, 28) for what in ("one model", "no gain", "a gain")),
-    ]
+    shares = [("14", "one"), ("14", "no_gain"), ("14", "gain"), ("28", "one"), ("28", "no_gain"), ("28", "gain")]
+    shares.append(("14", "too_high"))
+    rows = [[f"`{each['metric']}`", *(_share(each[blocks][share]) for blocks, share in shares)] for each in found]
+    kinds = ("one model", "no gain", "a gain")
+    head = ["metric", *(f"{blocks} blocks: {kind}" for blocks in (14, 28) for kind in kinds)]
+    head.append("14 blocks, no gain: the lower bound is above 0")
     return f"**95 % intervals that hold the true value**, where blocks are independent:\n\n{_table(head, rows)}"
+
+
+def _picture(name: str) -> str:
+    said = {"years": "years with a false pass, by policy", "power": "real gains that are found, by policy"}
+    return f"![{said[name]}](evidence-{name}.png)"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

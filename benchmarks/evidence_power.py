@@ -1,0 +1,97 @@
+"""How often a real gain is found by weekly looks, at 1,000 rows a day: of each metric, by what a look may cost."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headrace.trainers.definitions import Gate
+from headrace.trainers.metrics.block_rows import BlockRows
+from headrace.trainers.metrics.intervals import gain_interval
+from headrace.trainers.metrics.named_metrics import metric_named, metric_value
+from headrace.trainers.metrics.serial_correlation import NOTHING_KNOWN, KnownCorrelation
+from headrace.trainers.runs.look_budget import look_cost
+
+from .evidence_coverage import DRAWS, FEW_DRAWS
+from .evidence_worlds import binary, classes, numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headrace.trainers.metrics.intervals import Gain
+
+    from .evidence_worlds import Pair
+
+GAINS, SEED, ROWS, WEEK = 200, 1, 1_000, 7
+ENDS = (14, 21, 28)
+PLANTED = {"auc": 0.01, "logloss": None, "root_mean_squared_error": 0.01, "macro_log_loss": 0.01}
+"""The gain that is planted: of AUC in points, of the errors as a part of them; None for the world of the AUC."""
+_WORLDS = {"auc": binary, "logloss": binary, "root_mean_squared_error": numbers, "macro_log_loss": classes}
+POLICIES = ("2.5 % a look, ignored", "2.5 % a look, measured", "5 % a year")
+
+
+def power() -> list[dict[str, Any]]:
+    """How often the gain is found by looks after 14, 21 and 28 days."""
+    worse = {name: _worse(name, planted) for name, planted in PLANTED.items() if planted is not None}
+    return [
+        _power_of(name, holdout, partial(_WORLDS[name], worse=worse.get(name, worse["auc"])))
+        for name, holdout in [*((name, 14) for name in PLANTED), ("auc", 28)]
+    ]
+
+
+def _power_of(name: str, holdout: int, world: Callable[..., Pair]) -> dict[str, Any]:
+    ends = [end for end in ENDS if end >= holdout]
+    counts = {policy: dict.fromkeys(ends, 0) for policy in POLICIES}
+    gains = []
+    for seed in range(GAINS):
+        pair = world(np.random.default_rng([SEED, seed]), 28, rows=ROWS)
+        passed, known = dict.fromkeys(POLICIES, False), NOTHING_KNOWN
+        for end in ends:
+            theirs, ours = (_between(rows, end - holdout, end) for rows in pair)
+            found, known = _looks(theirs, ours, name, holdout, known)
+            for policy, each in found.items():
+                passed[policy] = passed[policy] or each
+                counts[policy][end] += passed[policy]
+            gains.append(metric_named(name).statistic(ours).point - metric_named(name).statistic(theirs).point)
+    shares = {policy: {str(end): count / GAINS for end, count in by_end.items()} for policy, by_end in counts.items()}
+    return {"metric": name, "holdout": holdout, "gain": abs(float(np.mean(gains))), "found_by_day": shares}
+
+
+def _looks(
+    theirs: BlockRows, ours: BlockRows, name: str, holdout: int, known: KnownCorrelation
+) -> tuple[dict[str, bool], KnownCorrelation]:
+    """Whether each policy passes the challenger, and what the next look knows."""
+    metric = metric_named(name)
+    draws = DRAWS if metric.percentiles else FEW_DRAWS
+    gain = partial(gain_interval, theirs, ours, metric, seed=SEED, draws=draws)
+    plain, wide, careful = gain(), gain(correlated=True), gain(correlated=True, known=known)
+    cost = look_cost(Gate("auc", alpha=0.05, per="year"), 14, [(-WEEK, WEEK)]).alpha
+    new = WEEK if known.blocks else holdout
+    blocks = known.blocks + new
+    lag1 = 0.0 if wide.correlation is None else wide.correlation.lag1
+    after = KnownCorrelation((known.lag1 * known.blocks + lag1 * new) / blocks, blocks, WEEK / holdout)
+    found = (plain.interval.low > 0, _passes(wide, 0.025, holdout), _passes(careful, cost, holdout))
+    return dict(zip(POLICIES, found, strict=True)), after
+
+
+def _passes(gain: Gain, alpha: float, holdout: int) -> bool:
+    return gain.correlation is not None and gain.correlation.enough and gain.interval.lower_bound(alpha, holdout) > 0
+
+
+def _between(rows: BlockRows, first: int, last: int) -> BlockRows:
+    chosen = (rows.index >= first) & (rows.index < last)
+    return BlockRows(rows.index[chosen], rows.truth[chosen], rows.prediction[chosen])
+
+
+def _worse(name: str, planted: float) -> float:
+    """The champion's error that costs as much as is planted."""
+    low, high = 0.0, 1.5
+    for _ in range(8):
+        middle = (low + high) / 2
+        theirs, ours = _WORLDS[name](np.random.default_rng(SEED), 200, worse=middle, rows=ROWS)
+        values = [metric_value(name, rows.truth, rows.prediction) for rows in (theirs, ours)]
+        gain = abs(values[1] - values[0]) / (1 if name == "auc" else values[1])
+        low, high = (middle, high) if gain < planted else (low, middle)
+    return (low + high) / 2
