@@ -42,7 +42,7 @@ def _save(path: Path, draws: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         axes.grid(visible=True, axis="y", color="#e6e8ec", linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=_TEXT)
-        axes.legend(frameon=False, labelcolor=_TEXT)
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, labelcolor=_TEXT)
         figure.savefig(path, format="png", metadata={"Software": None})
 
 
