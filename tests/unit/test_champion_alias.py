@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from sklearn.linear_model import LogisticRegression
+from structlog.testing import capture_logs
 
 from headrace.models import artifact
 from headrace.models.champion_alias import ChampionAliases, mend_alias
@@ -60,6 +61,20 @@ def test_the_alias_follows_publication_rollback_promotion_and_pin(
         log.append(event)
         aliases.mend()
         assert registry.champion("delay") == champion
+
+
+def test_a_decision_of_a_person_is_logged_once_where_the_alias_follows_it(
+    registry: MemoryRegistry, log: MemoryModelEventLog
+) -> None:
+    aliases = ChampionAliases(log, lambda: registry, ["delay"])
+    with capture_logs() as lines:
+        for event in (FIRST, rolled_back("x", 1), rolled_back("y", 1, pin=False)):
+            log.append(event)
+            aliases.mend()
+            aliases.mend()
+    assert [line["said"].partition(" at ")[0] for line in lines] == [
+        "version 1 was published", "version 1 was pinned", "version 1 was unpinned",
+    ]  # fmt: skip
 
 
 def test_a_trainer_mends_at_its_start_what_a_killed_one_left(

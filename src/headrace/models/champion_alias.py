@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from headrace.errors import UnknownVersionError
+from headrace.models.intervention import told
 from headrace.models.model_event_log import FoldedEvents
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class ChampionAliases:
         """
         self._events.read_on(wait)
         for model, mended in self._mended.items():
-            live = self._events.state(model).live_id
-            if live != mended:
+            live = self._events.state(model).live
+            if live is not None and live.id != mended:
                 mend_alias(partial(self._events.state, model), self._registry(), model)
-                self._mended[model] = live
+                self._mended[model] = live.id
+                logger.info("model event in force", model=model, version=live.data.version, said=told(live))

@@ -211,6 +211,7 @@ class TriggerConsumer:
         decision = model.policy.ask(seen, evidence, words=asked.words, lift_pin=asked.lift_pin)
         after = msgspec.structs.replace(decision.after, heard=wish.place)
         self._decided(name, msgspec.structs.replace(decision, after=after), evidence, asked)
+        logger.info("a request is answered", model=name, run=decision.request, reason=decision.reason)
         return True
 
     def _count_now(self, model: Model, t_us: int) -> Evidence | None:
@@ -279,7 +280,7 @@ class TriggerConsumer:
             self._failed(name, t_us, error)
             return
         if found is None:
-            logger.warning("the evaluation of a model is slow: the others go on", model=name)
+            logger.warning("a rule takes long to measure: it goes on, and holds no other model up", model=name)
             return
         self._counted.pop(name, None)
         if found.decision is None:  # an operator's request wanted to know the labels
