@@ -147,16 +147,17 @@ def test_models_of_other_tasks_are_trained_and_served_by_the_same_processes(scen
     names = ["delay_minutes", "delay_class", "delay_range"]
     variables = {**OF_STREAM, "HEADRACE_PROJECT__TRAINERS": '["more_trainers"]'}
     scene.processes["trainer"].stop()
-    scene.start("trainer", ("trainer",), "models taken over", **variables)
+    scene.start("other-trainer", ("trainer",), "models taken over", **variables)
     environment = {**scene.environment, **variables}
     for name in names:
         scene.start(name, ("score", name, "--application", "gate"), "application starts", **variables)
 
     def live(name: str) -> list[int | None]:
-        rows = json.loads(run(f"headrace models live-at --model {name} --json", environment))
-        return [row["version"] for row in rows if row["where"] == "gate"]
+        printed = run(f"headrace models live-at --model {name} --json", environment)
+        found = json.loads(printed)["applications"] if printed.startswith("{") else []
+        return [each["version"] for each in found if each["where"] == "gate"]
 
-    until(lambda: all(live(name) == [1] for name in names), 240, scene.said)
+    until(lambda: all(live(name) == [1] for name in names), 600, scene.said)
     newest = EventLog(scene.data / "events").read(scheduled.topic).sort("requested_at").tail(1).to_dicts()[0]
     fields = {name: newest[name] for name in Scheduled.__struct_fields__}
     asked = Scheduled(**{**fields, "flight_id": 999_999})
