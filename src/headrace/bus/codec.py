@@ -77,7 +77,7 @@ class Decoder:
 
 
 def _column(field: Field, rows: Sequence[Any]) -> pl.Series:
-    values = list(map(attrgetter(field.name), rows))
+    values: list[Any] = list(map(attrgetter(field.name), rows))
     if field.form is not None:
         return _formed(field, field.form, values)
     if not field.is_plain:

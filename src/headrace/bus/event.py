@@ -97,7 +97,7 @@ def _kind(item: Any) -> tuple[Kind | None, bool]:
 def _common(values: Iterable[Any]) -> Kind | None:
     """Return the kind that all values have: text, or an integer of 64 bits."""
     kinds = {None if type(value) is int and value not in _INT64 else _KINDS.get(type(value)) for value in values}
-    return next(iter(kinds)) if kinds in ({"str"}, {"int"}) else None
+    return "str" if kinds == {"str"} else "int" if kinds == {"int"} else None
 
 
 def plain_value(value: Any) -> Any:
