@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
+import pandas as pd
 import pytest
 import skops.io
 from msgspec import UNSET
@@ -20,15 +22,19 @@ from headrace.models.model_event_log import MemoryModelEventLog
 from headrace.models.model_events import Published
 from headrace.models.registry import CHALLENGER_FILE
 from headrace.models.row_scores import row_scores
-from headrace.trainers.data.examples import ExampleBuilder
+from headrace.trainers.data.examples import ExampleBuilder, Examples
+from headrace.trainers.definitions import Gate
+from headrace.trainers.runs.champion_evidence import ChampionEvidence, judged_against
 from headrace.trainers.runs.fitting import FitPool
-from headrace.trainers.runs.holdout import split_holdout
+from headrace.trainers.runs.gate import EvidenceReport
+from headrace.trainers.runs.holdout import Challenger, HoldoutSplit, split_holdout
+from headrace.trainers.runs.holdout_span import HoldoutSpan
+from headrace.trainers.runs.kept_fits import KeptScores
+from headrace.trainers.triggers.evidence import DAY_US
 from tests.support.orders_model import LIVE_FROM, Shop, day, fit, model, request
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import numpy as np
 
 
 pytestmark = pytest.mark.slow
@@ -122,6 +128,27 @@ def test_rows_up_to_the_last_one_that_the_gated_fit_may_have_seen_do_not_count(l
     assert (ended.outcome, ended.gate) == ("postponed", None)
     assert "by its gated fit: not enough evidence in the holdout: 3 of 14 days" in ended.reason
     assert live.runner().run(request("later", day(44))).outcome == "published"
+
+
+def test_days_that_are_like_their_neighbours_get_no_second_chance_by_the_recipe() -> None:
+    """The gated fit is noise, so that any challenger would win against it."""
+    rng, rows = np.random.default_rng(3), 14 * 300
+    days, label = np.repeat(np.arange(14), 300), rng.integers(0, 2, rows).astype(np.int8)
+    challenger = label + rng.normal(0, 1, rows)
+    champion = label + rng.normal(0, np.where(days < 7, 4.0, 0.3))
+    held = Examples(pd.DataFrame({"x": challenger}), label, np.arange(rows).astype(str), days, days * DAY_US)
+    split = HoldoutSplit(held.take(np.zeros(rows, bool)), held, HoldoutSpan.of_days(0, 14))
+    careful = replace(model, gate=Gate("auc", serial_correlation="measured"))
+    found = judged_against(
+        ChampionEvidence(champion, KeptScores(1, rng.normal(size=rows))),
+        Challenger(split, challenger, np.ones(rows, np.int64)),
+        careful,
+        0,
+    )
+    assert (found.verdict, found.decided_by) == ("postponed", UNSET)
+    assert "like their neighbours" in found.reason
+    assert isinstance(found.recipe, EvidenceReport)
+    assert found.recipe.verdict == "passed"
 
 
 def stored(estimator: Any) -> bytes:

@@ -125,13 +125,17 @@ def judged_against(
     earlier: Sequence[HoldoutSpan] = (),
     known: KnownCorrelation = NOTHING_KNOWN,
 ) -> GateReport:
-    """Judge the challenger by what the champion answered live, or by its gated fit if that is not enough.
+    """Judge the challenger by what the champion answered live, or by its gated fit if it answered too few rows.
 
+    Answers that cannot decide for another reason, such as days that are like their neighbours, get no second chance.
     ``earlier`` are the holdouts of the looks before, and ``known`` is what these have measured.
     """
     cost = replace(cost_of(model.gate, challenger.split.span, earlier), known=known)
     live = compared_with(champion.live, challenger, model, seed, cost)
-    if live.verdict == "postponed" and cost.alpha > 0 and not champion.kept.left_out:
+    too_few = (
+        live.verdict == "postponed" and _lack(model, challenger.split, champion.live, cost.alpha, seed) is not None
+    )
+    if too_few and cost.alpha > 0 and not champion.kept.left_out:
         kept = compared_with(champion.kept.scores, challenger, model, seed, cost)
         if kept.verdict != "postponed":
             reason = f"{kept.reason}; by the gated fits of both, because of the live answers: {live.reason}"
