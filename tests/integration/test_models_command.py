@@ -208,6 +208,7 @@ def test_data_is_excluded_listed_and_included_again(
     assert "no exclusion" in str(headrace("include", row["id"], "--reason", "?").exception)
 
 
+@pytest.mark.long
 def test_a_version_is_reproduced_or_the_command_says_what_differs(
     servers: str, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,7 @@ class SeenFits:
         raise FitError(f"log={task.log} tried={task.is_tried}")
 
 
+@pytest.mark.long
 def test_a_fit_has_the_limits_and_the_log_of_the_settings_and_is_tried_first(
     services: LocalServices, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

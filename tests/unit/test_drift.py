@@ -261,6 +261,7 @@ def unchanged_years(generator: np.random.Generator, days: int, correlation: floa
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("correlation", "most"), [(0.0, 5), (0.5, 6)])
 def test_a_year_of_daily_judgements_has_about_as_many_false_alarms_as_are_allowed(
     correlation: float, most: int

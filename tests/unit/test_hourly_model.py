@@ -19,6 +19,7 @@ WITHIN_US = STEP_US
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_model_by_the_hour_has_a_version_within_eight_hours_and_answers_a_change_within_six(tmp_path: Path) -> None:
     change_us = hours(8 + 25 / 60)
     scene = ClickScene(tmp_path, change_us)

@@ -179,7 +179,7 @@ class Odd:
         ("not fitted", "its gated fit cannot be used: 2,100 of 2,100 rows cannot be predicted"),
     ],
 )
-@pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.parametrize("pool", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_a_gated_fit_that_cannot_be_used_is_left_out_and_named(live: Shop, kind: str, said: str, *, pool: bool) -> None:
     live.pool = FitPool() if pool else live.pool
     content = unfit_of(kind)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from headrace.bus import topics
+from headrace.bus import kafka_clients, topics
 from headrace.errors import BusUnavailableError
 from headrace.models import kafka_model_event_log
 
@@ -24,6 +24,11 @@ class SlowBroker:
 
     def __init__(self, *_: object) -> None:
         """Connect to nothing."""
+
+    def poll(self, timeout: float) -> int:
+        """Hear of nothing."""
+        del timeout
+        return 0
 
     def create_topics(self, new: list[Any], **_: object) -> dict[str, Future[Any]]:
         return {topic.topic: self.made(topic.topic) for topic in new}
@@ -72,6 +77,6 @@ QUESTIONS: dict[str, Callable[[Any], object]] = {
 def test_a_question_without_an_answer_is_no_crash(question: str, monkeypatch: pytest.MonkeyPatch) -> None:
     client = SlowBroker()
     monkeypatch.setattr(topics, "admin", lambda _: client)
-    monkeypatch.setattr(kafka_model_event_log, "AdminClient", SlowBroker)
+    monkeypatch.setattr(kafka_clients, "admin", lambda _: client)
     with pytest.raises(BusUnavailableError, match=r"old|new"):
         QUESTIONS[question](client)

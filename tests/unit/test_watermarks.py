@@ -34,7 +34,7 @@ def test_a_partition_that_has_no_leader_yet_is_waited_for(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("code", "timeout_s"), [(KafkaError.UNKNOWN_TOPIC_OR_PART, 10.0), (KafkaError.NOT_LEADER_FOR_PARTITION, 0.0)]
+    ("code", "timeout_s"), [(KafkaError.TOPIC_AUTHORIZATION_FAILED, 10.0), (KafkaError.NOT_LEADER_FOR_PARTITION, 0.0)]
 )
 def test_lasting_refusals_of_the_broker_are_errors(
     monkeypatch: pytest.MonkeyPatch, code: int, timeout_s: float

@@ -68,7 +68,8 @@ class VectorScores:
         found = row_scores(self._estimator, self._matrix(vectors, kept), task).scores
         kind = pl.List(pl.Float64) if task.outputs else pl.Float64
         scored = vectors.select("key", "requested_at", pl.Series("score", found.tolist(), kind))
-        return scored.filter(np.isfinite(found.reshape(len(found), -1)).all(axis=1).tolist())
+        finite = np.isfinite(found)
+        return scored.filter((finite if finite.ndim == 1 else finite.all(axis=1)).tolist())
 
     def _matrix(self, vectors: pl.DataFrame, requests: list[dict[str, Any]]) -> pd.DataFrame:
         """Return what the estimator gets, as the application that served these vectors gave it."""
