@@ -223,6 +223,7 @@ def test_a_taken_port_is_an_error() -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.long
 def test_a_real_worker_is_scraped(services: LocalServices, namespace: str, tmp_path: Path) -> None:
     topic = f"{namespace}.pings"
     modules = f'streams = ["m{namespace}"]\nfeatures = []\ntrainers = []\n'

@@ -166,6 +166,7 @@ def test_serve_refuses_wrong_settings_in_one_line(
     assert says in str(error)
 
 
+@pytest.mark.long
 def test_a_reload_fails_no_request(services: LocalServices, folded: str, tmp_path: Path) -> None:
     import psutil
 

@@ -70,6 +70,7 @@ def learns_the_opposite(X: Any, y: Any, run: Any) -> Any:  # noqa: N803
     return fit(X, 1 - y, run)
 
 
+@pytest.mark.long
 def test_a_trainer_knows_what_another_one_has_looked_at_and_refused_meanwhile(
     services: LocalServices, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

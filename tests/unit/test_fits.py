@@ -99,7 +99,7 @@ def with_threads(x: Any, y: Any, run: Any) -> Any:
     return LogisticRegression().fit(x, y)
 
 
-@pytest.mark.parametrize("train", [with_processes, with_grid, with_threads])
+@pytest.mark.parametrize("train", [pytest.param(with_processes, marks=pytest.mark.long), with_grid, with_threads])
 def test_a_train_function_may_start_processes_and_threads(train: Any) -> None:
     assert FitPool().fit(task(train)).seconds < 300
 

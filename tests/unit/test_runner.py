@@ -313,6 +313,7 @@ def forgetful(X: Any, y: Any, run: Any) -> Any:  # noqa: N803
     return Forgetful().fit(X, y)
 
 
+@pytest.mark.long
 def test_a_version_that_no_application_could_load_is_a_failed_run(shop: Shop) -> None:
     shop.pool = FitPool()  # the word comes out of the child process
     finished = shop.runner(replace(model, train=with_a_function)).run(request("first", T1))
