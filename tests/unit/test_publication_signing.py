@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.app.processes.connections import artifact_places, signing
+from headrace.app.processes.connections import artifact_places
 from headrace.app.project.settings_sources import load_settings
 from headrace.errors import CodecError, SettingsError
 from headrace.models.kafka_model_event_log import SignedTail
@@ -121,7 +121,7 @@ def test_settings_and_applications_read_the_same_keys_and_places(tmp_path: Path)
     }
     settings = load_settings(environ=environ, folder=tmp_path)
     where = ServerAddresses.find(environ=environ, folder=tmp_path)
-    own = signing(settings)
+    own = settings.signing
     assert own == where.signing == PublicationSigning((NEW, OLD), 3)
     wanted = [str(tmp_path / ".headrace" / "artifacts"), str(tmp_path / "more"), "s3://bucket/models"]
     assert where.artifact_places == artifact_places(settings).places == wanted

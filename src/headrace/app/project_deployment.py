@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from headrace.app.model_versions import read_model_states
-from headrace.app.processes.connections import addresses, signing
+from headrace.app.processes.connections import addresses
 from headrace.app.project.project import Project, load_project
 from headrace.base.times import wall_clock
 from headrace.bus.kafka_clients import admin
@@ -70,7 +70,7 @@ class ProjectDeployment:
         self.services: list[ServiceSpec] = [service.spec for service in project.services.values()]
         self._namespace, self._topics = settings.namespace, settings.topics
         self._servers, redis_url = addresses(settings)
-        self._signing = signing(settings)
+        self._signing = settings.signing
         self._store = RedisOnlineStore(redis_url, settings.namespace)
         self._log = EventLog(settings.event_log, namespace=settings.namespace)
         self._changes = KafkaDeploymentLog(self._servers, settings.namespace)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.app.processes.connections import artifact_places, kafka_for_command, signing
+from headrace.app.processes.connections import artifact_places, kafka_for_command
 from headrace.app.terminal.options import (
     BootstrapServers,
     ByOption,
@@ -66,7 +66,7 @@ def list_versions(
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     with kafka_for_command(settings) as servers:
-        states = model_versions.read_model_states(servers, settings.topics.models, signing(settings))
+        states = model_versions.read_model_states(servers, settings.topics.models, settings.signing)
     names = sorted(states) if model is None else [model_versions.choose_model(states, model)]
     rows = [
         model_versions.summarize_version(states[name], version)
@@ -93,7 +93,7 @@ def show(
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     with kafka_for_command(settings) as servers:
-        states = model_versions.read_model_states(servers, settings.topics.models, signing(settings))
+        states = model_versions.read_model_states(servers, settings.topics.models, settings.signing)
     state = states[model_versions.choose_model(states, model)]
     _, published = model_versions.find_publication(state, version)
     details = model_versions.describe_version(
@@ -123,7 +123,7 @@ def diff(
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     with kafka_for_command(settings) as servers:
-        states = model_versions.read_model_states(servers, settings.topics.models, signing(settings))
+        states = model_versions.read_model_states(servers, settings.topics.models, settings.signing)
     name = model_versions.choose_model(states, model)
     state, places = states[name], artifact_places(settings)
 
@@ -165,7 +165,7 @@ def live_at(
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     topics, t_us = settings.topics, wall_clock() if at is None else epoch_us(with_zone(at))
     with kafka_for_command(settings) as servers:
-        events = model_versions.read_model_events(servers, topics.models, signing(settings))
+        events = model_versions.read_model_events(servers, topics.models, settings.signing)
         name = model_versions.choose_model(dict.fromkeys(event.model for event in events), model)
         answers = model_versions.read_acknowledgements(servers, topics.model_acks, name)
     found = model_versions.describe_live_at([event for event in events if event.model == name], answers, t_us)
@@ -308,7 +308,7 @@ def _intervene(
     with kafka_for_command(settings) as servers:
 
         def states() -> dict[str, ModelState]:
-            return model_versions.read_model_states(servers, settings.topics.models, signing(settings))
+            return model_versions.read_model_states(servers, settings.topics.models, settings.signing)
 
         before = states()
         name = model_versions.choose_model(before, model)
@@ -316,7 +316,7 @@ def _intervene(
         event = intervene(before[name], data, id_=uuid.uuid4().hex, model=name, at_us=wall_clock())
         topic = settings.topics.models
         with closing(
-            KafkaModelEventLog(servers, topic, signing=signing(settings), timeout=model_versions.TIMEOUT)
+            KafkaModelEventLog(servers, topic, signing=settings.signing, timeout=model_versions.TIMEOUT)
         ) as log:
             model_versions.check_signing(log, name, settings)
             log.append(event)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from headrace.app.processes.connections import artifact_places, kafka_for_command, signing
+from headrace.app.processes.connections import artifact_places, kafka_for_command
 from headrace.app.terminal.options import (
     BootstrapServers,
     DataDir,
@@ -51,7 +51,7 @@ def reproduce(
     from headrace.trainers.runs.reproduce import Reproducer
 
     with kafka_for_command(settings) as servers:
-        states = model_versions.read_model_states(servers, settings.topics.models, signing(settings))
+        states = model_versions.read_model_states(servers, settings.topics.models, settings.signing)
     name = model_versions.choose_model(states, model)
     event, published = model_versions.find_publication(states[name], version)
     definition = load_project(settings).model(name)

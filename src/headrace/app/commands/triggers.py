@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace.app.processes.connections import kafka_for_command, signing
+from headrace.app.processes.connections import kafka_for_command
 from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, ModelFilter, RedisUrl, settings_from
 from headrace.app.terminal.tables import harmless, print_details, print_json, print_list, print_rows
 
@@ -51,7 +51,7 @@ def list_triggers(
     with kafka_for_command(settings) as servers:
         last = operators.last_records(servers, settings.topics, names)
         decided = operators.earlier_decisions(servers, settings.topics, last)
-        states = model_versions.read_model_states(servers, settings.topics.models, signing(settings))
+        states = model_versions.read_model_states(servers, settings.topics.models, settings.signing)
     rows = [
         operators.summarize_triggers(models[name], last.get(name), decided.get(name), states.get(name))
         for name in names
@@ -74,7 +74,7 @@ def explain(
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     chosen = _model(settings, model)
     with kafka_for_command(settings) as servers:
-        states = model_versions.read_model_states(servers, settings.topics.models, signing(settings))
+        states = model_versions.read_model_states(servers, settings.topics.models, settings.signing)
         found = operators.explain(chosen, operators.history(servers, settings.topics, model), states.get(model))
     if json:
         print_json(found)

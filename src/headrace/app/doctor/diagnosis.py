@@ -14,7 +14,6 @@ from headrace.base.times import SECOND, duration_us, wall_clock
 from headrace.errors import HeadraceError
 from headrace.event_log.event_log import EventLog
 from headrace.features.online.redis.redis_store import RedisOnlineStore
-from headrace.models.publication_signing import PublicationSigning
 from headrace.streams.log_claims import LogClaims
 from headrace.streams.worker import own_streams
 
@@ -73,9 +72,7 @@ def _check_identity(settings: Settings, log: EventLog, servers: str, url: str) -
 
 
 def _check_approvals(settings: Settings, servers: str, models: set[str] | None) -> Iterator[Finding]:
-    keys = tuple(key.get_secret_value() for key in settings.publication_keys)
-    signing = PublicationSigning(keys, settings.publications_signed_from)
-    yield from learning.examine_approvals(servers, settings.topics, signing, models)
+    yield from learning.examine_approvals(servers, settings.topics, settings.signing, models)
 
 
 def _part(subject: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:

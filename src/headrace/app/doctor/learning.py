@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from headrace.app.doctor.finding import Finding, error, ok, warning
@@ -148,7 +149,9 @@ def examine_approvals(
     """Check that no version waits for a person. Raises BusUnavailableError."""
     if not has_topic(servers, topics.models):
         return
-    with closing(KafkaModelEventLog(servers, topics.models, signing=signing, timeout=f"{_TIMEOUT_S}s")) as log:
+    with closing(
+        KafkaModelEventLog(servers, topics.models, signing=signing, timeout=timedelta(seconds=_TIMEOUT_S))
+    ) as log:
         states = fold_all(entry.event for entry in log.read() if entry.event is not None)
     yield from check_approvals({name: state for name, state in states.items() if models is None or name in models})
 

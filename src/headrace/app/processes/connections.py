@@ -11,7 +11,6 @@ import typer
 from headrace.app.local.lock import START_SECONDS, running
 from headrace.errors import SettingsError, UnavailableError
 from headrace.models.artifact_places import places_with
-from headrace.models.publication_signing import PublicationSigning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,12 +100,6 @@ def kafka_for_command(settings: Settings) -> Iterator[str]:
 def artifact_places(settings: Settings) -> ArtifactPlaces:
     """Return the places from which this deployment loads artifacts and manifests."""
     return places_with([settings.artifacts, *settings.artifact_places], settings.registry_uri)
-
-
-def signing(settings: Settings) -> PublicationSigning:
-    """Return the keys that sign and verify model events. Raises SettingsError for a key that is too short."""
-    keys = tuple(key.get_secret_value() for key in settings.publication_keys)
-    return PublicationSigning(keys, settings.publications_signed_from)
 
 
 def client_options(settings: Settings) -> LookUpOptions:

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from headrace.app.local.address_watch import watch_addresses
-from headrace.app.processes.connections import addresses, artifact_places, client_options, signing
+from headrace.app.processes.connections import addresses, artifact_places, client_options
 from headrace.base.stopping import stop_signals
 from headrace.base.times import SettableClock, utc_datetime, wall_clock
 from headrace.errors import FeaturesUnknownError, TransientError
@@ -83,7 +83,7 @@ def _subscriber(settings: Settings, servers: str, model_name: str, application: 
 
     return ModelSubscriber(
         model_name,
-        KafkaModelEventLog(servers, settings.topics.models, signing=signing(settings)),
+        KafkaModelEventLog(servers, settings.topics.models, signing=settings.signing),
         KafkaAcknowledgements(servers, settings.topics.model_acks),
         LoadingPolicy(settings.trusted_types, artifact_places(settings)),
         application=application,

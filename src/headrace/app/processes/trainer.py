@@ -9,7 +9,7 @@ import structlog
 
 from headrace.app.local.address_watch import watch_addresses
 from headrace.app.local.lock import make_private
-from headrace.app.processes.connections import addresses, signing
+from headrace.app.processes.connections import addresses
 from headrace.base.times import SECOND, duration_us
 from headrace.models.artifact_urls import scheme_of
 
@@ -43,7 +43,7 @@ def run(settings: Settings, project: Project, *, seed: int) -> None:
         RegistryPlace(settings.registry_uri, _as_uri(settings.artifacts)),
         str(settings.data_dir / "faust"),
         namespace=settings.namespace,
-        signing=signing(settings),
+        signing=settings.signing,
         tick_us=0 if settings.clock == "control" else duration_us(settings.tick),
         stream_clock=settings.clock == "stream",
         options=RunOptions(seed, trusted=settings.trusted_types, logs=RunLogs(run_log_folder(settings))),

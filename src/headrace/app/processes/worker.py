@@ -10,7 +10,7 @@ import structlog
 
 from headrace.app.local.address_watch import watch_addresses
 from headrace.app.local.lock import make_private
-from headrace.app.processes.connections import addresses, signing
+from headrace.app.processes.connections import addresses
 from headrace.base.stopping import stop_signals
 from headrace.base.times import SECOND, duration_us, wall_clock
 from headrace.base.waiting import UntilAvailable
@@ -56,7 +56,7 @@ def _config(settings: Settings, project: Project, *, partitions: int, replay: bo
         settings.event_log,
         str(settings.data_dir / "faust"),
         namespace=settings.namespace,
-        signing=signing(settings),
+        signing=settings.signing,
         partitions=partitions,
         batch_rows=settings.batch_size,
         flush_s=duration_us(settings.flush_interval) / 1e6,

@@ -32,6 +32,7 @@ from headrace.bus.control_topics import DEFAULT_NAMESPACE, LONGEST_NAMESPACE, NA
 from headrace.bus.kafka_servers import KafkaServers, kafka_properties, read_secrets, shown
 from headrace.errors import DefinitionError, SettingsError
 from headrace.models.artifact_urls import check_place, scheme_of
+from headrace.models.publication_signing import PublicationSigning
 
 
 def _duration(text: str) -> str:
@@ -316,6 +317,12 @@ class Settings(BaseModel):
                 for place in places
             ]
         return values
+
+    @property
+    def signing(self) -> PublicationSigning:
+        """The keys that sign and verify model events. Raises SettingsError for a key that is too short."""
+        keys = tuple(key.get_secret_value() for key in self.publication_keys)
+        return PublicationSigning(keys, self.publications_signed_from)
 
     @property
     def kafka_servers(self) -> KafkaServers | None:
