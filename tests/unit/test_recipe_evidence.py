@@ -30,6 +30,7 @@ from headrace.trainers.runs.gate import EvidenceReport
 from headrace.trainers.runs.holdout import Challenger, HoldoutSplit, split_holdout
 from headrace.trainers.runs.holdout_span import HoldoutSpan
 from headrace.trainers.runs.kept_fits import KeptScores
+from headrace.trainers.runs.look_budget import LookCost
 from headrace.trainers.triggers.evidence import DAY_US
 from tests.support.orders_model import LIVE_FROM, Shop, day, fit, model, request
 
@@ -144,6 +145,7 @@ def test_days_that_are_like_their_neighbours_get_no_second_chance_by_the_recipe(
         Challenger(split, challenger, np.ones(rows, np.int64)),
         careful,
         0,
+        LookCost(careful.gate.alpha, 14),
     )
     assert (found.verdict, found.decided_by) == ("postponed", UNSET)
     assert "like their neighbours" in found.reason

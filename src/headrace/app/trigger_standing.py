@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headrace.base.times import utc_datetime
+from headrace.base.times import said_minute
 from headrace.errors import NotMeasuredError
 from headrace.trainers.process.trigger_consumer import as_published
 from headrace.trainers.triggers.evidence import DAY_US
@@ -104,7 +104,7 @@ def _until(policy: TriggerPolicy, now: Decision) -> str | None:
         missing = policy.enough_labels - (labels - state.pin.matured_labels)
         return f"`headrace models unpin`, or {missing:,} more labels"
     if rule == "daily_budget":
-        return _time((t_us // DAY_US + 1) * DAY_US)
+        return said_minute((t_us // DAY_US + 1) * DAY_US)
     if baseline is None or rule not in {"cooldown", "postponed", "after_refusal"}:
         return None
     missing = _missing(policy, baseline, labels)
@@ -114,7 +114,7 @@ def _until(policy: TriggerPolicy, now: Decision) -> str | None:
         end_us = baseline.cooldown_from_us + policy.cooldown_us
     else:
         end_us = (t_us // DAY_US + 1) * DAY_US if baseline.again_us is msgspec.UNSET else baseline.again_us
-    return _time(end_us) + (f", and {missing:,} more labels" if missing else "")
+    return said_minute(end_us) + (f", and {missing:,} more labels" if missing else "")
 
 
 def _missing(policy: TriggerPolicy, baseline: Baseline, labels: int) -> int:
@@ -122,7 +122,3 @@ def _missing(policy: TriggerPolicy, baseline: Baseline, labels: int) -> int:
     if baseline.outcome == "published":
         return 0
     return max(0, policy.enough_labels // SHARE_AFTER_REFUSAL - (labels - baseline.matured_labels))
-
-
-def _time(t_us: int) -> str:
-    return f"{utc_datetime(t_us):%Y-%m-%d %H:%M} UTC"

@@ -62,6 +62,15 @@ def utc_datetime(us: int) -> datetime:
     return _EPOCH + timedelta(microseconds=min(max(us, _FIRST_US), _LAST_US))
 
 
+def said_minute(us: int) -> str:
+    """Return an instant in microseconds as people write it, to the minute.
+
+    >>> said_minute(1_700_000_000_000_000)
+    '2023-11-14 22:13 UTC'
+    """
+    return f"{utc_datetime(us):%Y-%m-%d %H:%M} UTC"
+
+
 Clock = Callable[[], int]
 """Returns the time in microseconds since the epoch."""
 

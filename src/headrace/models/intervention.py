@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from msgspec import UNSET
 
-from headrace.base.times import utc_datetime
+from headrace.base.times import said_minute
 from headrace.errors import TerminalError
 from headrace.models.model_events import ModelEvent, Promoted, Published, Retired, RolledBack
 from headrace.models.model_state import void_because
@@ -75,7 +75,7 @@ def _wanted(data: Intervention) -> str:
 def told(event: ModelEvent) -> str:
     """Return in words what a model event did, who did it, when and why: "version 1 was pinned by ann@desk at …"."""
     data = event.data
-    at = f"at {utc_datetime(event.at_us):%Y-%m-%d %H:%M} UTC"
+    at = f"at {said_minute(event.at_us)}"
     if isinstance(data, Published):
         return f"version {data.version} was published {at}"
     by = "" if data.by is UNSET else f" by {data.by}"

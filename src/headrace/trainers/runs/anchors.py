@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from headrace.models.model_events import Published
-from headrace.trainers.metrics.serial_correlation import NOTHING_KNOWN
 from headrace.trainers.runs.champion_evidence import compared_with
 from headrace.trainers.runs.gate import AnchorReport
-from headrace.trainers.runs.look_budget import cost_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from headrace.models.model_state import ModelState
     from headrace.trainers.definitions import Model
-    from headrace.trainers.metrics.serial_correlation import KnownCorrelation
     from headrace.trainers.runs.gate import AnchorRole, GateReport
     from headrace.trainers.runs.holdout import Challenger
-    from headrace.trainers.runs.holdout_span import HoldoutSpan
     from headrace.trainers.runs.kept_fits import KeptScores
+    from headrace.trainers.runs.look_budget import LookCost
 
 Anchors = list[tuple[Published, list["AnchorRole"]]]
 
@@ -75,15 +71,14 @@ def anchored(
     model: Model,
     seed: int,
     *,
-    earlier: Sequence[HoldoutSpan] = (),
-    known: KnownCorrelation = NOTHING_KNOWN,
+    cost: LookCost,
 ) -> GateReport:
     """Return the report with the anchors' gated fits on the same rows.
 
     By the rule ``not_worse`` a challenger that passed is refused if it may be worse than an anchor by more than the
     margin.
     """
-    cost, found = replace(cost_of(model.gate, challenger.split.span, earlier), known=known), []
+    found = []
     for kept, role in roles:
         if kept.left_out:
             found.append(AnchorReport(version=kept.version, roles=list(role), left_out=kept.left_out))

@@ -1,19 +1,18 @@
-"""What is known of the champion on the rows of a holdout: what it answered live, and what its gated fit says."""
+"""The evidence about the champion on the rows of a holdout: its live answers, and the scores of its gated fit."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
+from headrace.base.times import said_minute
 from headrace.trainers.data.label_values import prediction_array
 from headrace.trainers.metrics.block_rows import BlockRows
 from headrace.trainers.metrics.intervals import metric_interval
-from headrace.trainers.metrics.serial_correlation import NOTHING_KNOWN
 from headrace.trainers.runs.gate import EvidenceReport, class_counts, judge
-from headrace.trainers.runs.look_budget import cost_of
 from headrace.trainers.runs.missing_evidence import (
     NO_CHANCE,
     Lack,
@@ -22,7 +21,6 @@ from headrace.trainers.runs.missing_evidence import (
     missing_until,
     next_us,
     not_defined,
-    said_minute,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
     from headrace.models.model_events import Published
     from headrace.trainers.data.examples import Examples
     from headrace.trainers.definitions import Model
-    from headrace.trainers.metrics.serial_correlation import KnownCorrelation
     from headrace.trainers.runs.gate import GateReport
     from headrace.trainers.runs.holdout import Challenger, HoldoutSplit
     from headrace.trainers.runs.holdout_span import HoldoutSpan
@@ -69,28 +66,20 @@ def lacking_first(model: Model, split: HoldoutSplit) -> Lack | None:
     return Lack(missing, again_us) if missing else None
 
 
-def spent(model: Model, span: HoldoutSpan, earlier: Sequence[HoldoutSpan]) -> Lack | None:
-    """Return that a look at this holdout has no chance left, after looks at the ``earlier`` ones; None if it has."""
-    if cost_of(model.gate, span, earlier).alpha > 0:
-        return None
+def spent(model: Model, earlier: Sequence[HoldoutSpan]) -> Lack:
+    """Return what is said of a look that has no chance left, after looks at the ``earlier`` holdouts."""
     again_us = next_us(model, max(earlier, key=lambda each: each.to_us))
     return Lack(f"{NO_CHANCE}; it can be judged from {said_minute(again_us)} on", again_us)
 
 
 def lacking(
-    model: Model,
-    split: HoldoutSplit,
-    champion: ChampionEvidence,
-    *,
-    earlier: Sequence[HoldoutSpan] = (),
-    seed: int = 0,
+    model: Model, split: HoldoutSplit, champion: ChampionEvidence, *, alpha: float, seed: int = 0
 ) -> Lack | None:
     """Return what both kinds of evidence lack to judge any challenger by, None if one is enough.
 
-    It is known before the fit. ``earlier`` are the holdouts of the looks before. The deciding metric is computed for
-    the champion's predictions. Raises DefinitionError if it is the user's own and raises.
+    It is known before the fit. ``alpha`` is the chance of a false pass that the look may cost. The deciding metric is
+    computed for the champion's predictions. Raises DefinitionError if it is the user's own and raises.
     """
-    alpha = cost_of(model.gate, split.span, earlier).alpha
     live = _lack(model, split, champion.live, alpha, seed)
     if live is None:
         return None
@@ -117,25 +106,15 @@ def _lack(model: Model, split: HoldoutSplit, theirs: np.ndarray, alpha: float, s
 
 
 def judged_against(
-    champion: ChampionEvidence,
-    challenger: Challenger,
-    model: Model,
-    seed: int,
-    *,
-    earlier: Sequence[HoldoutSpan] = (),
-    known: KnownCorrelation = NOTHING_KNOWN,
+    champion: ChampionEvidence, challenger: Challenger, model: Model, seed: int, cost: LookCost
 ) -> GateReport:
     """Judge the challenger by what the champion answered live, or by its gated fit if it answered too few rows.
 
     Answers that cannot decide for another reason, such as days that are like their neighbours, get no second chance.
-    ``earlier`` are the holdouts of the looks before, and ``known`` is what these have measured.
     """
-    cost = replace(cost_of(model.gate, challenger.split.span, earlier), known=known)
     live = compared_with(champion.live, challenger, model, seed, cost)
-    too_few = (
-        live.verdict == "postponed" and _lack(model, challenger.split, champion.live, cost.alpha, seed) is not None
-    )
-    if too_few and cost.alpha > 0 and not champion.kept.left_out:
+    may_differ = live.verdict == "postponed" and cost.alpha > 0 and not champion.kept.left_out
+    if may_differ and _lack(model, challenger.split, champion.live, cost.alpha, seed) is not None:
         kept = compared_with(champion.kept.scores, challenger, model, seed, cost)
         if kept.verdict != "postponed":
             reason = f"{kept.reason}; by the gated fits of both, because of the live answers: {live.reason}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from headrace.base.times import duration_us, utc_datetime
+from headrace.base.times import duration_us, said_minute
 from headrace.trainers.metrics.intervals import DRAWS
 from headrace.trainers.runs.holdout_span import rounding_us
 from headrace.trainers.triggers.evidence import DAY_US
@@ -102,8 +102,3 @@ def first_holdout_us(model: Model, span: HoldoutSpan, requested_us: NDArray[np.i
     rounded, within_us = rounding_us(model.gate), model.label.spec.within_us
     begin_us = -(-(int(requested_us.min()) + within_us) // rounded) * rounded
     return max(begin_us + duration_us(model.gate.holdout) + within_us, next_us(model, span))
-
-
-def said_minute(us: int) -> str:
-    """Return a time as people write it, to the minute."""
-    return f"{utc_datetime(us):%Y-%m-%d %H:%M} UTC"

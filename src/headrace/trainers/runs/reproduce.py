@@ -13,7 +13,6 @@ from headrace.bus.control_topics import DEFAULT_NAMESPACE
 from headrace.errors import TerminalError
 from headrace.event_log.event_log import EventLog
 from headrace.features.definitions.spec import to_document
-from headrace.models import artifact
 from headrace.models.artifact_places import NO_PLACES, ArtifactPlaces
 from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.data.manifest_parts import libraries, pinned_ends
@@ -83,9 +82,7 @@ class Reproducer:
         _check_columns(data, manifest)
         fitted = self._fit(model, manifest, data)
         again = fitted.scores
-        stored = self.places.read(published.artifact.uri)
-        artifact.verify(stored, published.artifact.digest)
-        then = predict(artifact.load(stored, self.trusted), data.frame, data.task)
+        then = predict(self.places.load(published.artifact, self.trusted), data.frame, data.task)
         other = (then.view(np.int64) != again.view(np.int64)).reshape(len(data), -1).any(axis=1)
         return Reproduction(
             model=model.name,

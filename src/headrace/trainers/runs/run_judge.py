@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ from headrace.trainers.runs.champion_evidence import (
 from headrace.trainers.runs.fit_task import describe_run
 from headrace.trainers.runs.holdout import Challenger, judged_first
 from headrace.trainers.runs.known_correlation import known_correlation
-from headrace.trainers.runs.look_budget import looks_before
+from headrace.trainers.runs.look_budget import cost_of, looks_before
 from headrace.trainers.runs.provenance import run_seed
 
 if TYPE_CHECKING:
@@ -54,12 +55,14 @@ class RunJudge:
         """Return why no challenger could be judged now, and from when on it may be; None if one could."""
         if run.split.empty:
             return no_rows(self._model, run.split, run.examples)
-        champion, earlier = self._champion(state), self._looks(run)
+        champion, model = self._champion(state), self._model
         if champion is None:
-            return lacking_first(self._model, run.split)
-        return spent(self._model, run.split.span, earlier) or lacking(
-            self._model, run.split, self._evidence(run, champion), earlier=earlier, seed=self._seed
-        )
+            return lacking_first(model, run.split)
+        earlier = self._looks(run, self._ends())
+        alpha = cost_of(model.gate, run.split.span, earlier).alpha
+        if alpha <= 0:
+            return spent(model, earlier)
+        return lacking(model, run.split, self._evidence(run, champion), alpha=alpha, seed=self._seed)
 
     def judge(self, run: RunUnderWay, state: ModelState, fitted: FitResult) -> GateReport:
         """Judge the challenger by the live version, or by constants before there is one: once by each of them."""
@@ -69,29 +72,24 @@ class RunJudge:
             run.reports[version] = self._judged(run, state, fitted)
         return run.reports[version]
 
-    def challenger(self, run: RunUnderWay, fitted: FitResult) -> Challenger:
-        """Return the fitted challenger, with the number of looks at each row of its holdout."""
-        at_us = run.split.holdout.requested_us
-        looks = np.ones(len(at_us), np.int64)
-        for from_us, to_us in self._looks(run):
-            looks += (from_us <= at_us) & (at_us < to_us)
-        return Challenger(run.split, fitted.scores, looks)
-
     def _judged(self, run: RunUnderWay, state: ModelState, fitted: FitResult) -> GateReport:
-        champion, earlier, challenger = self._champion(state), self._looks(run), self.challenger(run, fitted)
+        champion, model, ends = self._champion(state), self._model, [*self._ends()]
+        earlier = self._looks(run, ends)
+        challenger = Challenger(run.split, fitted.scores, _looks_at(run.split.holdout.requested_us, earlier))
         if champion is None:
             with run.timer.step("gate"):
-                return judged_first(challenger, self._model, self._seed)
-        evidence, model, request_id = self._evidence(run, champion), self._model, run.request.request_id
+                return judged_first(challenger, model, self._seed)
+        evidence, span = self._evidence(run, champion), run.split.span
         fits = [(self._scores(run, each), roles) for each, roles in anchors(state, model.gate.decides_by.name)]
-        known = known_correlation(self._ends(), model.name, request_id, model.gate, run.split.span)
+        known = known_correlation(ends, model.name, run.request.request_id, model.gate, span)
+        cost = replace(cost_of(model.gate, span, earlier), known=known)
         with run.timer.step("gate"):
-            report = judged_against(evidence, challenger, model, self._seed, earlier=earlier, known=known)
-            return anchored(report, fits, challenger, model, self._seed, earlier=earlier, known=known)
+            report = judged_against(evidence, challenger, model, self._seed, cost)
+            return anchored(report, fits, challenger, model, self._seed, cost=cost)
 
-    def _looks(self, run: RunUnderWay) -> list[HoldoutSpan]:
+    def _looks(self, run: RunUnderWay, ends: Iterable[RunEnded]) -> list[HoldoutSpan]:
         """The holdouts that were looked at so far: those of other runs, and one for each champion of this run."""
-        others = looks_before(self._ends(), self._model.name, run.request.request_id)
+        others = looks_before(ends, self._model.name, run.request.request_id)
         return [*others, *[run.split.span] * len(run.reports)]
 
     def _champion(self, state: ModelState) -> Published | None:
@@ -117,3 +115,11 @@ class RunJudge:
                 known = self._kept.scores(published, run.split.holdout, described)
             run.kept[published.version] = known
         return known
+
+
+def _looks_at(at_us: np.ndarray, earlier: Iterable[HoldoutSpan]) -> np.ndarray:
+    """Return how often each row of a holdout is looked at, this time included."""
+    looks = np.ones(len(at_us), np.int64)
+    for from_us, to_us in earlier:
+        looks += (from_us <= at_us) & (at_us < to_us)
+    return looks

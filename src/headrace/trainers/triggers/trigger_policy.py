@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from headrace.base.times import Instant, utc_datetime
+from headrace.base.times import Instant, said_minute, utc_datetime
 from headrace.errors import DefinitionError, NotMeasuredError
 from headrace.trainers.triggers.evidence import DAY_US
 from headrace.trainers.triggers.hysteresis import check_names
@@ -185,7 +185,7 @@ def _postponed(baseline: Baseline, t_us: int) -> RuleVerdict | None:
         return _held("postponed", reason, t_us % DAY_US / DAY_US) if is_today else None
     if t_us >= baseline.again_us:
         return None
-    reason = f"{words}: it can be judged from {utc_datetime(baseline.again_us):%Y-%m-%d %H:%M} UTC on"
+    reason = f"{words}: it can be judged from {said_minute(baseline.again_us)} on"
     return _held("postponed", reason, (t_us - baseline.t_us) / max(baseline.again_us - baseline.t_us, 1))
 
 
