@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Kind = Literal["int", "float", "bool", "str", "datetime"]
-_INT64 = range(-(2**63), 2**63)
+INT64 = range(-(2**63), 2**63)
 _KINDS: dict[type, Kind] = {int: "int", float: "float", bool: "bool", str: "str", datetime: "datetime"}
 
 
@@ -96,7 +96,7 @@ def _kind(item: Any) -> tuple[Kind | None, bool]:
 
 def _common(values: Iterable[Any]) -> Kind | None:
     """Return the kind that all values have: text, or an integer of 64 bits."""
-    kinds = {None if type(value) is int and value not in _INT64 else _KINDS.get(type(value)) for value in values}
+    kinds = {None if type(value) is int and value not in INT64 else _KINDS.get(type(value)) for value in values}
     return "str" if kinds == {"str"} else "int" if kinds == {"int"} else None
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from headrace.bus.event import INT64
 from headrace.bus.message import problem
 from headrace.bus.wire import Epoch
 from headrace.bus.written_events import written_events
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from headrace.bus.stream import Stream
 
 _ZONE = attrgetter("tzinfo")
-_INT64 = range(-(2**63), 2**63)
 
 
 class EventReader:
@@ -107,7 +107,7 @@ def _zoned(moments: list[datetime]) -> bool:
 
 
 def _within_int64(numbers: list[int]) -> bool:
-    return not numbers or (min(numbers) in _INT64 and max(numbers) in _INT64)
+    return not numbers or (min(numbers) in INT64 and max(numbers) in INT64)
 
 
 _CHECKS: dict[Kind, tuple[Callable[[list[Any]], bool], str]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from headrace.bus.kafka_servers import OAUTH, KafkaServers
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Producer
     from confluent_kafka.admin import AdminClient
 
+T = TypeVar("T")
 _ADVICE = {
     "_AUTHENTICATION": "look at sasl.mechanism, sasl.username and sasl.password in [kafka]",
     "_SSL": "look at ssl.ca.location, ssl.certificate.location and ssl.key.location in [kafka]",
 }
+"""What to do after an error that a client hears while it connects."""
 _UNREACHED = ("_TRANSPORT", "_ALL_BROKERS_DOWN")
 _REACH = "is the broker up, and the address right? Look also at security.protocol in [kafka]"
-"""What to do after an error that a client hears while it connects."""
 _FRESH_S = 60.0
 _refused: dict[Hashable, tuple[float, str]] = {}
 _servers: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
@@ -32,23 +33,21 @@ def consumer(servers: str, options: Mapping[str, Any]) -> Consumer:
     """Return a consumer with these options. Raises SettingsError for a property that is wrong."""
     from confluent_kafka import Consumer  # noqa: PLC0415 - keeps `import headrace.serving` light
 
-    made: Consumer = _made(Consumer, servers, options)
-    return made
+    return _made(Consumer, servers, options)
 
 
 def producer(servers: str, options: Mapping[str, Any]) -> Producer:
     """Return a producer with these options. Raises SettingsError for a property that is wrong."""
     from confluent_kafka import Producer  # noqa: PLC0415
 
-    made: Producer = _made(Producer, servers, options)
-    return made
+    return _made(Producer, servers, options)
 
 
 def admin(servers: str) -> AdminClient:
     """Return an admin client. Raises SettingsError for a property that is wrong."""
     from confluent_kafka.admin import AdminClient  # noqa: PLC0415
 
-    client: AdminClient = _made(AdminClient, servers, {})
+    client = _made(AdminClient, servers, {})
     _servers[client] = servers
     return client
 
@@ -109,7 +108,7 @@ def _key(servers: str) -> Hashable:
     return str(servers), frozenset(servers.properties.items()) if isinstance(servers, KafkaServers) else None
 
 
-def _made(kind: Any, servers: str, options: Mapping[str, Any]) -> Any:
+def _made(kind: Callable[[dict[str, Any]], T], servers: str, options: Mapping[str, Any]) -> T:
     from confluent_kafka import KafkaException  # noqa: PLC0415
 
     try:

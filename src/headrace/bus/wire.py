@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
+from headrace.base.times import epoch_us, utc_datetime
 from headrace.errors import CodecError, DefinitionError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 EpochUnit = Literal["s", "ms", "us", "ns"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-_MICROSECOND, _MICROS = timedelta(microseconds=1), 1_000_000
+_MICROS = 1_000_000
 _YEAR_S = 31_556_952
 _PER_SECOND: dict[str, int] = {"s": 1, "ms": 1_000, "us": _MICROS, "ns": 1_000 * _MICROS}
 
@@ -75,7 +76,7 @@ class Epoch:
     def micros(self, values: Sequence[float]) -> np.ndarray:
         """Return the int64 microseconds since 1970 of numbers that fit."""
         if any(type(value) is float for value in values):
-            return np.array([(self.read(value) - _EPOCH) // _MICROSECOND for value in values], np.int64)
+            return np.array([epoch_us(self.read(value)) for value in values], np.int64)
         numbers, per_second = np.array(values, np.int64), _PER_SECOND[self.unit]
         return numbers * (_MICROS // per_second) if per_second <= _MICROS else numbers // (per_second // _MICROS)
 
@@ -85,12 +86,12 @@ class Epoch:
             raise CodecError(self.problem(value))
         per_second = _PER_SECOND[self.unit]
         if isinstance(value, int):
-            return _EPOCH + timedelta(microseconds=value * _MICROS // per_second)
+            return utc_datetime(value * _MICROS // per_second)
         return _EPOCH + timedelta(seconds=value / per_second)
 
     def write(self, moment: datetime) -> int:
         """Return the number. What is smaller than the unit is cut."""
-        return (moment - _EPOCH) // _MICROSECOND * _PER_SECOND[self.unit] // _MICROS
+        return epoch_us(moment) * _PER_SECOND[self.unit] // _MICROS
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class TimeText:
 
     def micros(self, values: Sequence[str]) -> np.ndarray:
         """Return the int64 microseconds since 1970 of texts that fit."""
-        return np.array([(self.read(value) - _EPOCH) // _MICROSECOND for value in values], np.int64)
+        return np.array([epoch_us(self.read(value)) for value in values], np.int64)
 
     def read(self, value: str) -> datetime:
         """Return the time. Raises CodecError for a text that does not fit."""

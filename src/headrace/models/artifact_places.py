@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from headrace.base.redaction import shortened
@@ -15,6 +15,8 @@ from headrace.models import artifact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from headrace.models.model_events import ArtifactRef
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 _SHOWN = 200
@@ -46,6 +48,15 @@ class ArtifactPlaces:
         it cannot be read now. Nothing outside of the places is touched.
         """
         return self.fetch(self.declared(uri))
+
+    def load(self, published: ArtifactRef, trusted: Sequence[str]) -> Any:
+        """Return the estimator of a publication, if its bytes are the published ones and hold no other types.
+
+        Raises ArtifactError and TransientError.
+        """
+        data = self.read(published.uri)
+        artifact.verify(data, published.digest)
+        return artifact.load(data, trusted)
 
     def declared(self, uri: str) -> str:
         """Return the URI, without links on the way if it is a file. Raises ArtifactError if it is in no place."""

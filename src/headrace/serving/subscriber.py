@@ -84,9 +84,7 @@ class LoadingPolicy:
 
     def load(self, published: Published) -> Any:
         """Return the estimator of a publication, verified and warm. Raises ArtifactError or TransientError."""
-        data = self.places.read(published.artifact.uri)
-        artifact.verify(data, published.artifact.digest)
-        estimator = artifact.load(data, self.trusted)
+        estimator = self.places.load(published.artifact, self.trusted)
         on_demand(published.service.on_demand)  # raises an error here, not at each prediction
         if self.sample is not None:
             read_predictions(estimator, self.sample(published.service), published.predicts)

@@ -43,7 +43,7 @@ class ShadowRefit:
 
     @property
     def name(self) -> str:
-        """What it is, in words."""
+        """The refit in words: "a refit on rows before 2013-05-01"."""
         until = "" if self._day is None else f" on rows before {utc_datetime(self._day * DAY_US):%Y-%m-%d}"
         return f"a refit{until}"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import ArtifactError, TransientError
-from headrace.models import artifact
 from headrace.trainers.data.vector_scores import VectorScores
 
 if TYPE_CHECKING:
@@ -60,9 +59,7 @@ class VersionScores:
         if why and tried_us <= t_us < tried_us + _RETRY_US:
             raise ArtifactError(why)
         try:
-            data = self._places.read(version.artifact.uri)
-            artifact.verify(data, digest)
-            found = artifact.load(data, self._trusted)
+            found = self._places.load(version.artifact, self._trusted)
         except (ArtifactError, TransientError) as error:
             self._away[digest] = t_us, f"version {version.version} cannot be loaded: {error}"
             raise ArtifactError(self._away[digest][1]) from error
