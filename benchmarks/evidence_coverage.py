@@ -47,7 +47,10 @@ def metrics() -> dict[str, tuple[Metric, World]]:
 
 
 def _held(metric: Metric, world: World, blocks: int) -> dict[str, float]:
-    """Of one model, of no gain and of a gain: the share held. And how often a lower bound of a gain is too high."""
+    """Return the share of intervals that hold the truth: for one model, without a gain, and with one.
+
+    ``too_high`` is the share of lower bounds of a gain of 0 that are above it.
+    """
     champion, challenger = _truth(metric, world)
     gain = (challenger - champion) * (1 if metric.higher_is_better else -1)
     ones: list[tuple[float, float]] = []

@@ -31,10 +31,7 @@ def binary(
     logit = generator.normal(-1.2, 0.7, blocks)[day] + generator.normal(0, 1, len(day))
     label = (generator.random(len(day)) < logistic(logit)).astype(np.int8)
     shared = logit + generator.normal(0, 0.4, len(day)) + generator.normal(0, 0.2, blocks)[day]
-    more = generator.normal(0, worse, len(day)) if worse else 0
-    own = [
-        generator.normal(0, 0.3, len(day)) + 0.15 * of_day * stationary(generator, blocks, phi)[day] for _ in range(2)
-    ]
+    more, *own = _errors(generator, day, blocks, (0.3, 0.15 * of_day), worse=worse, phi=phi)
     return BlockRows(day, label, logistic(shared + own[0] + more)), BlockRows(day, label, logistic(shared + own[1]))
 
 
@@ -52,10 +49,7 @@ def numbers(
     mean = np.exp(generator.normal(2.5, 0.3, blocks)[day] + generator.normal(0, 0.4, len(day)))
     truth = mean * generator.gamma(4, 0.25, len(day)) + 1
     shared = mean * np.exp(generator.normal(0, 0.1, blocks))[day]
-    more = generator.normal(0, worse, len(day)) if worse else 0
-    own = [
-        generator.normal(0, 0.1, len(day)) + 0.07 * of_day * stationary(generator, blocks, phi)[day] for _ in range(2)
-    ]
+    more, *own = _errors(generator, day, blocks, (0.1, 0.07 * of_day), worse=worse, phi=phi)
     return BlockRows(day, truth, shared * np.exp(own[0] + more)), BlockRows(day, truth, shared * np.exp(own[1]))
 
 
@@ -73,12 +67,27 @@ def classes(
     logits = np.array([1.0, 0.0, -1.0]) + generator.normal(0, 0.4, (blocks, 3))[day]
     logits = logits + generator.normal(0, 1, (len(day), 3))
     truth = (softmax(logits).cumsum(axis=1) < generator.random((len(day), 1))).sum(axis=1).clip(0, 2)
-    more = generator.normal(0, worse, logits.shape) if worse else 0
-    own = [
-        generator.normal(0, 0.3, logits.shape) + 0.1 * of_day * stationary(generator, (blocks, 3), phi)[day]
-        for _ in range(2)
-    ]
+    more, *own = _errors(generator, day, (blocks, 3), (0.3, 0.1 * of_day), worse=worse, phi=phi)
     return BlockRows(day, truth, softmax(logits + own[0] + more)), BlockRows(day, truth, softmax(logits + own[1]))
+
+
+def _errors(
+    generator: np.random.Generator,
+    day: np.ndarray,
+    shape: int | tuple[int, int],
+    sizes: tuple[float, float],
+    *,
+    worse: float,
+    phi: float,
+) -> list[np.ndarray]:
+    """Return the error that makes the champion worse, and those of both models: of rows and of days, in these sizes."""
+    of_row, of_day = sizes
+    rows = (len(day), *shape[1:]) if isinstance(shape, tuple) else (len(day),)
+    more = generator.normal(0, worse, rows) if worse else np.zeros(rows)
+    return [
+        more,
+        *(generator.normal(0, of_row, rows) + of_day * stationary(generator, shape, phi)[day] for _ in range(2)),
+    ]
 
 
 def stationary(generator: np.random.Generator, shape: int | tuple[int, int], phi: float) -> np.ndarray:
