@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from headrace.app.project.settings_sources import load_settings
     from headrace.app.training_sets import rebuild, training_set
     from headrace.bus.event import Event
+    from headrace.bus.formats.cloud_events import CloudEvents
+    from headrace.bus.formats.debezium import Debezium
+    from headrace.bus.formats.json_format import Json
     from headrace.bus.producer import EventProducer
     from headrace.bus.stream import Stream, after
     from headrace.bus.wire import Epoch, TimeText
@@ -87,6 +90,9 @@ _MODULES = {
     "headrace.app.project.settings_sources": ("load_settings",),
     "headrace.app.training_sets": ("rebuild", "training_set"),
     "headrace.bus.event": ("Event",),
+    "headrace.bus.formats.cloud_events": ("CloudEvents",),
+    "headrace.bus.formats.debezium": ("Debezium",),
+    "headrace.bus.formats.json_format": ("Json",),
     "headrace.bus.producer": ("EventProducer",),
     "headrace.bus.stream": ("Stream", "after"),
     "headrace.bus.wire": ("Epoch", "TimeText"),
@@ -133,9 +139,10 @@ _EXTRA = {  # which extra brings a package that one of the modules above may lac
 }
 
 __all__ = [
-    "ApproxDistinct", "AsyncFeatureClient", "Connection", "Count", "DecayedSum", "Entity", "Epoch", "Event",
-    "EventProducer", "FeatureClient", "FeatureService", "FeatureVectors", "FeatureView", "First", "Floors", "Gate",
-    "HeadraceError", "Histogram", "Label", "Last", "LastN", "Lifetime", "LocalServices", "Max", "Mean", "Min",
+    "ApproxDistinct", "AsyncFeatureClient", "CloudEvents", "Connection", "Count", "Debezium", "DecayedSum", "Entity",
+    "Epoch", "Event", "EventProducer", "FeatureClient", "FeatureService", "FeatureVectors", "FeatureView", "First",
+    "Floors", "Gate", "HeadraceError", "Histogram", "Json", "Label", "Last", "LastN", "Lifetime", "LocalServices",
+    "Max", "Mean", "Min",
     "MissingExtraError", "Model", "ModelEventFeed", "ModelSubscriber", "NoModelError", "Predicted", "Predictor",
     "Project", "Quantile", "Run", "Settings", "Sliding", "Status", "Std", "Stream", "Sum", "TerminalError",
     "TimeText", "TrainingSet", "TransientError", "Tumbling", "UnavailableError", "Variance", "after", "all_of",

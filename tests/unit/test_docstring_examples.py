@@ -9,6 +9,9 @@ import pytest
 
 MODULES = [
     "bus.event",
+    "bus.formats.cloud_events",
+    "bus.formats.debezium",
+    "bus.formats.json_format",
     "bus.stream",
     "trainers.metrics.expected_cost",
     "trainers.metrics.named_metrics",

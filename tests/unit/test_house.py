@@ -51,6 +51,7 @@ NO_SPEC: dict[str, str] = {
     "app/commands/config.py: row['name']": "a setting, for the terminal",
     "features/definitions/spec.py: document['features']": "the order of the keys on the wire",
     "streams/deployments/deployment.py: plain['views']": "a deployment on the wire",
+    "feast/source.py: found['format']": "the version of a message in Feast's registry",
     "features/kernel/field.py: records['clock']": "an array of numpy",
     "features/kernel/sketches.py: entries['value']": "an array of numpy",
     "app/model_versions.py: pin['topic']": "a description of a version, for the terminal",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from headrace.bus.event import Field, Kind
+    from headrace.bus.formats.record_format import Headers
     from headrace.bus.stream import Stream
     from headrace.bus.stream_spec import FieldSpec
     from headrace.bus.wire import TimeForm
@@ -51,24 +52,31 @@ class Decoder:
         self._stream = stream
         self._reader = EventReader(stream)
 
-    def decode(self, payloads: Sequence[bytes | None]) -> tuple[list[Any], np.ndarray, dict[int, str]]:
-        """Return the rows of the payloads that decode, their positions, and the error of each other position."""
-        rows = self._reader.rows(payloads)
+    def decode(
+        self, payloads: Sequence[bytes | None], headers: Sequence[Headers] = ()
+    ) -> tuple[list[Any], np.ndarray, dict[int, str]]:
+        """Return the rows of the payloads that decode, their positions, and the error of each other position.
+
+        ``headers`` are those of the records, if the stream's format reads them.
+        """
+        rows = self._reader.rows(payloads, headers)
         if rows is not None:
             return rows, np.arange(len(rows)), {}
-        return self._one_by_one(payloads)
+        return self._one_by_one(payloads, headers or [()] * len(payloads))
 
     def columns(self, rows: Sequence[Any]) -> pl.DataFrame:
         """Return one column for each field, typed as in :func:`schema`, of rows that :meth:`decode` returned."""
         return pl.DataFrame([_column(field, rows) for field in self._stream.fields])
 
-    def _one_by_one(self, payloads: Sequence[bytes | None]) -> tuple[list[Any], np.ndarray, dict[int, str]]:
+    def _one_by_one(
+        self, payloads: Sequence[bytes | None], headers: Sequence[Headers]
+    ) -> tuple[list[Any], np.ndarray, dict[int, str]]:
         rows: list[Any] = []
         positions: list[int] = []
         errors: dict[int, str] = {}
-        for position, payload in enumerate(payloads):
+        for position, (payload, own) in enumerate(zip(payloads, headers, strict=True)):
             try:
-                rows.append(self._reader.row(payload))
+                rows.append(self._reader.row(payload, own))
             except CodecError as error:
                 errors[position] = str(error)
             else:

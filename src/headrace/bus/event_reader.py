@@ -1,30 +1,29 @@
-"""Reads the events of one stream from the bytes of records: the part of a record's verdict that looks at its bytes."""
+"""Reads the events of one stream from records: the part of a record's verdict that looks at its bytes."""
 
 from __future__ import annotations
 
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
 from headrace.bus.event import INT64
 from headrace.bus.message import problem
 from headrace.bus.wire import Epoch
 from headrace.bus.written_events import written_events
-from headrace.errors import CodecError
+from headrace.errors import CodecError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from headrace.bus.event import Event, Field, Kind
+    from headrace.bus.formats.record_format import Headers
     from headrace.bus.stream import Stream
 
 _ZONE = attrgetter("tzinfo")
 
 
 class EventReader:
-    """Reads events of one stream. Whether it can read bytes depends on these bytes and on the stream alone.
+    """Reads events of one stream. Whether it can read a record depends on the record and on the stream alone.
 
     A *row* has the fields as they are in the record: it is the event itself, unless a time is written in a form of its
     own.
@@ -33,28 +32,28 @@ class EventReader:
     def __init__(self, stream: Stream) -> None:
         self._written = written_events(stream.event)
         kind = stream.event if self._written is None else self._written.written
-        self._decode = msgspec.json.Decoder(kind).decode
+        self._reader = stream.format.reader(kind)
         clocks = {name for pair in stream.time_bounds for name in pair}
         self._checks = [check for field in stream.fields for check in _checks(field, is_clock=field.name in clocks)]
 
-    def rows(self, payloads: Sequence[bytes | None]) -> list[Any] | None:
+    def rows(self, payloads: Sequence[bytes | None], headers: Sequence[Headers] = ()) -> list[Any] | None:
         """Return the rows of all payloads, or None if one of them cannot be read. It is quick."""
         try:
-            rows: list[Any] = list(map(self._decode, payloads))  # type: ignore[arg-type]  # None raises TypeError
-        except MemoryError:  # the bytes are not to blame
+            rows = self._reader.rows(payloads, headers)
+        except (MemoryError, TransientError):  # the bytes are not to blame
             raise
         except Exception:  # noqa: BLE001 - any bytes may come: the one that cannot be read is found one by one
             return None
         fit = (check.fits(_scalars(map(attrgetter(check.name), rows), check.many)) for check in self._checks)
         return rows if all(fit) else None
 
-    def row(self, payload: bytes | None) -> Any:
+    def row(self, payload: bytes | None, headers: Headers = ()) -> Any:
         """Return the row in these bytes. Raises CodecError, with the reason, for all other bytes."""
         if payload is None:
             raise CodecError("the record has no value (a tombstone)")
         try:
-            row: Any = self._decode(payload)
-        except MemoryError:
+            row: Any = self._reader.row(payload, headers)
+        except (MemoryError, TransientError, CodecError):
             raise
         except Exception as error:
             raise CodecError(problem(error)) from error
@@ -64,9 +63,9 @@ class EventReader:
                 raise CodecError(f"{check.wrong(values[0])} - at `$.{check.name}`")
         return row
 
-    def read(self, payload: bytes | None) -> Event:
+    def read(self, payload: bytes | None, headers: Headers = ()) -> Event:
         """Return the event in these bytes. Raises CodecError, with the reason, for all other bytes."""
-        row = self.row(payload)
+        row = self.row(payload, headers)
         return row if self._written is None else self._written.event(row)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.base.stopping import stop_signals
 from headrace.base.times import SECOND, duration_us, epoch_us
 from headrace.bus import kafka_clients
-from headrace.bus.event import encode, plain_value
+from headrace.bus.event import plain_value
 from headrace.bus.written_events import written_events
 from headrace.errors import BusUnavailableError, RefusedError, TerminalError
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message, Producer
 
     from headrace.base.times import Duration
+    from headrace.bus.formats.record_format import RecordWriter
     from headrace.bus.stream import Stream
 
 
@@ -71,6 +72,7 @@ class EventProducer:
         self._timeout_s = duration_us(timeout) / SECOND
         self._linger_ms = duration_us(linger) / 1_000
         self._failed: list[tuple[ProducerRecord, KafkaError]] = []
+        self._writers: dict[Any, RecordWriter] = {}
         self._producer = self._connect()
 
     def _connect(self) -> Producer:
@@ -89,9 +91,9 @@ class EventProducer:
         """Produce an event to its stream, keyed by the stream's key fields.
 
         ``timestamp`` is the record's, None for now. A topic with the broker's timestamps ignores it. Raises what
-        :meth:`put` raises.
+        :meth:`put` raises, and DefinitionError if the stream's format is not for producers.
         """
-        self._accept(_record(stream, event, timestamp))
+        self._accept(_record(stream, event, timestamp, self._writer(stream)))
 
     def deliver(self, stream: Stream, event: msgspec.Struct, *, timestamp: datetime | None = None) -> tuple[int, int]:
         """Produce an event, wait until Kafka has it, and return its partition and its offset.
@@ -100,7 +102,7 @@ class EventProducer:
         happen after the broker has failed.
         """
         places: list[tuple[int | None, int | None]] = []
-        record = _record(stream, event, timestamp)
+        record = _record(stream, event, timestamp, self._writer(stream))
         self._accept(replace(record, delivered=lambda message: places.append((message.partition(), message.offset()))))
         self.flush()
         partition, offset = places[0]
@@ -128,6 +130,12 @@ class EventProducer:
         if headers:
             more["headers"] = list(headers.items())
         self._accept(ProducerRecord(topic, key, value, more))
+
+    def _writer(self, stream: Stream) -> RecordWriter:
+        key = stream.topic, stream.event, stream.format
+        if key not in self._writers:
+            self._writers[key] = stream.format.writer(stream.topic, stream.event)
+        return self._writers[key]
 
     def _accept(self, record: ProducerRecord) -> None:
         self._producer.poll(0)
@@ -213,14 +221,19 @@ class EventProducer:
             raise RefusedError(message, [record for record, _ in refused])
 
 
-def _record(stream: Stream, event: msgspec.Struct, timestamp: datetime | None) -> ProducerRecord:
+def _record(
+    stream: Stream, event: msgspec.Struct, timestamp: datetime | None, writer: RecordWriter | None = None
+) -> ProducerRecord:
     """Return the record of an event, keyed by the stream's key fields."""
+    writer = writer or stream.format.writer(stream.topic, stream.event)
     key = (
         "|".join(str(plain_value(getattr(event, name))) for name in stream.key_fields).encode()
         if stream.key_fields
         else None
     )
-    more = {} if timestamp is None else {"timestamp": epoch_us(timestamp) // 1_000}
+    more: dict[str, Any] = {} if timestamp is None else {"timestamp": epoch_us(timestamp) // 1_000}
     written = written_events(stream.event)
-    value = encode(event) if written is None else written.encode(event)
+    value, headers = writer.write(event if written is None else written.row(event), getattr(event, stream.event_time))
+    if headers:
+        more["headers"] = list(headers.items())
     return ProducerRecord(stream.topic, key, value, more)

@@ -12,6 +12,8 @@ from msgspec import UNSET
 from headrace.base.arguments import expect
 from headrace.base.times import Duration, duration_us, format_duration
 from headrace.bus.event import Event, Field, fields
+from headrace.bus.formats.json_format import Json
+from headrace.bus.formats.record_format import RecordFormat
 from headrace.bus.stream_spec import FieldSpec, StreamSpec
 from headrace.errors import DefinitionError, naming
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_JSON = Json()
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Stream:
     Kafka record key, in order. ``lateness``: a record may come this long after its event time. ``tolerance``: the event
     time may lie this long after the record's own timestamp; a record beyond it is rejected. ``available_at`` says when
     the system could know of the event: ``"record"`` (the record's timestamp), the name of a datetime field, or
-    :func:`after` a delay.
+    :func:`after` a delay. ``format`` says how the records are written, such as :class:`headrace.CloudEvents`.
 
     Raises DefinitionError if a named field is missing or has another kind, or if a duration is malformed.
 
@@ -79,6 +82,7 @@ class Stream:
     lateness: Duration = "1h"
     tolerance: Duration = "5m"
     available_at: str | AfterEventTime = "record"
+    format: RecordFormat = _JSON
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -101,6 +105,7 @@ class Stream:
             raise DefinitionError(message)
         expect(where, "event_time", self.event_time, str, write="the name of a datetime field")
         expect(where, "available_at", self.available_at, (str, AfterEventTime), write="'record', or after('5m')")
+        expect(where, "format", self.format, RecordFormat, write="a format, such as CloudEvents()")
 
     def _check_times(self) -> None:
         times = [each.name for each in self.fields if each.kind == "datetime" and not each.many and not each.nullable]
@@ -175,4 +180,5 @@ class Stream:
             lateness_us=duration_us(self.lateness),
             tolerance_us=duration_us(self.tolerance),
             available_at=self.available_at.spec if isinstance(self.available_at, AfterEventTime) else self.available_at,
+            format=UNSET if self.format.spec is None else self.format.spec,
         )

@@ -26,6 +26,8 @@ class FieldSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class StreamSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unknown_fields=True):
     """A stream as data. ``available_at`` is ``record``, the name of a field, or ``event_time+<duration>``.
 
+    ``format`` says how the records are written, if they are not plain JSON.
+
     On the wire it is the part ``source`` of a view's spec.
     """
 
@@ -37,6 +39,7 @@ class StreamSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_un
     lateness_us: int
     tolerance_us: int
     available_at: str
+    format: str | UnsetType = UNSET
 
     @cached_property
     def kinds(self) -> dict[str, Kind]:

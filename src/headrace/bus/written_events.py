@@ -40,13 +40,13 @@ class WrittenEvents:
                 found[name] = form.read(found[name])
         return self._event(**found)
 
-    def encode(self, event: msgspec.Struct) -> bytes:
-        """Return the JSON bytes of an event."""
+    def row(self, event: msgspec.Struct) -> Any:
+        """Return what the record of an event has."""
         content = {name: getattr(event, name) for name in self._event.__struct_fields__}
         for name, form in self._forms.items():
             if content[name] is not None:
                 content[name] = form.write(content[name])
-        return msgspec.json.encode(self.written(**content))
+        return self.written(**content)
 
 
 @cache

@@ -11,6 +11,7 @@ import structlog
 from headrace.base.times import duration_us, epoch_us
 from headrace.bus.event import plain_value
 from headrace.bus.event_reader import EventReader
+from headrace.bus.message import headers_of
 from headrace.bus.unreadable_records import readable
 from headrace.errors import RefusedError
 
@@ -108,8 +109,12 @@ class RequestFollower:
         """Read the requests that have come. Wait at most ``timeout_s`` seconds for the first one."""
         messages = self._requests.tail.poll(timeout_s)
         self.received += len(messages)
-        for event, message in readable(messages, lambda record: (self._reader.read(record.value()), record)):
+        for event, message in readable(messages, lambda record: (self._read(record), record)):
             self._take(event, message)  # the workers keep the others as dead letters
+
+    def _read(self, record: Message) -> Event:
+        headers = headers_of(record) if self._requests.stream.format.reads_headers else ()
+        return self._reader.read(record.value(), headers)
 
     def receive_all(self, total: int) -> None:
         """Read requests until ``total`` were received since the start."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
+    from headrace.bus.formats.record_format import Headers
     from headrace.event_log.event_log import EventLog
 
 _WHICH = ["__topic_id", "__partition", "__offset", "__record_timestamp", "__reason", "__error"]
@@ -61,10 +62,11 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class RecordContent:
-    """The bytes of a record."""
+    """The bytes of a record, and its headers if they were asked for; None if they are gone or no text."""
 
     key: bytes | None
     value: bytes | None
+    headers: Headers = ()
 
 
 def find_letters(log: EventLog, topics: Iterable[str], reason: str | None = None) -> list[DeadLetter]:

@@ -8,7 +8,7 @@ even one that only sleeps, before it reads which letters were replayed.
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +24,13 @@ from headrace.bus.tail import TopicTail
 from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics, incarnations, stamped_by_producers
 from headrace.bus.unreadable_records import readable
 from headrace.errors import BusUnavailableError, FencedError, TerminalError
-from headrace.streams.dead_letters.dead_letter import read_contents
+from headrace.streams.dead_letters.dead_letter import read_contents, read_headers
 from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from headrace.bus.formats.record_format import Headers
     from headrace.bus.stream import Stream
     from headrace.event_log.event_log import EventLog
     from headrace.streams.dead_letters.dead_letter import DeadLetter, RecordContent
@@ -85,7 +86,7 @@ class DeadLetterReplayer:
     def __init__(
         self, bootstrap_servers: str, log: EventLog, streams: Mapping[str, Stream], *, clock: Clock = wall_clock
     ) -> None:
-        self._log, self._streams, self._clock = log, streams, clock
+        self._servers, self._log, self._streams, self._clock = bootstrap_servers, log, streams, clock
         self._client = admin(bootstrap_servers)
         self._producer = kafka_clients.producer(
             bootstrap_servers,
@@ -120,12 +121,20 @@ class DeadLetterReplayer:
     def _replay(self, target: _ReplayTarget, letters: Sequence[DeadLetter]) -> ReplayedPiece:
         fresh = [letter for letter in letters if letter.id not in self._known]
         earlier = [letter for letter in letters if letter.id in self._known]
-        bytes_of = dict(zip(fresh, read_contents(self._log, fresh), strict=True)) if fresh else {}
+        bytes_of = dict(zip(fresh, self._contents(target, fresh), strict=True)) if fresh else {}
         errors = target.errors(bytes_of, self._clock())
         good = {letter: content for letter, content in bytes_of.items() if letter not in errors}
         if good:
             self._send(target, good)
         return ReplayedPiece(list(good), earlier, list(errors.items()))
+
+    def _contents(self, target: _ReplayTarget, letters: Sequence[DeadLetter]) -> list[RecordContent]:
+        """Return what to send. A format that reads headers needs those of the record, which only its topic has."""
+        found = read_contents(self._log, letters)
+        if not target.stream.format.reads_headers:
+            return found
+        headers = [read_headers(self._servers, letter) for letter in letters]
+        return [replace(content, headers=own) for content, own in zip(found, headers, strict=True)]
 
     def _send(self, target: _ReplayTarget, good: Mapping[DeadLetter, RecordContent]) -> None:
         done = DeadLettersReplayed(
@@ -135,7 +144,8 @@ class DeadLetterReplayer:
             for letter, content in good.items():
                 self._producer.produce(
                     letter.topic, content.value, content.key,
-                    headers=[(REPLAY_OF, letter.id.encode())], **target.place(letter),
+                    headers=[*_without_replay(content.headers), (REPLAY_OF, letter.id.encode())],
+                    **target.place(letter),
                 )  # fmt: skip
             self._producer.produce(REPLAYS, msgspec.json.encode(done))
         self._known |= dict.fromkeys(done.letters, done.at_us)
@@ -173,6 +183,7 @@ class _ReplayTarget:
             np.array([letter.at_us if self.keeps_time else now_us for letter in letters], np.int64),
             [content.key for content in found.values()],
             [content.value for content in found.values()],
+            [content.headers for content in found.values()] if self.stream.format.reads_headers else (),
         )
         rows = RecordJudge(self.stream).rows(source.topic_id, source.partition, records, NO_CLOCK)
         return {
@@ -188,6 +199,10 @@ class _ReplayTarget:
         """
         place: dict[str, Any] = {"timestamp": letter.at_us // 1_000} if self.keeps_time else {}
         return place | ({"partition": letter.source.partition} if letter.source.partition < self.partitions else {})
+
+
+def _without_replay(headers: Headers) -> list[tuple[str, bytes | None]]:
+    return [(name, content) for name, content in headers or () if name != REPLAY_OF]
 
 
 @contextmanager

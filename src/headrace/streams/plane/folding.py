@@ -171,7 +171,9 @@ class Folding:
     def _judged(self, topic: str, batches: Sequence[PartitionBatch]) -> LoggedRows:
         """Judge and buffer the records of a topic, and move the position of each partition beyond them."""
         stream = self._streams[topic].stream
-        records = PartitionRecords.from_messages([message for batch in batches for message in batch.messages])
+        records = PartitionRecords.from_messages(
+            [message for batch in batches for message in batch.messages], with_headers=stream.format.reads_headers
+        )
         runs = [PartitionRun(batch.owned.source, len(batch.messages), batch.owned.available_us) for batch in batches]
         logged = LoggedRows.from_rows(self._judges[topic].judge(runs, records), stream.event_time)
         available = logged.rows.get_column("__available_at").to_numpy().astype(np.int64)

@@ -13,12 +13,15 @@ from confluent_kafka import Message
 
 from headrace.base.times import duration_us
 from headrace.bus.codec import Decoder
+from headrace.bus.message import headers_of
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
+from headrace.errors import CodecError
 from headrace.event_log.columns import ACCEPTED, REJECTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from headrace.bus.formats.record_format import Headers
     from headrace.bus.stream import Stream
 
 _SECOND = itemgetter(1)
@@ -27,15 +30,16 @@ DECODE, MISSING_KEY, FUTURE = "decode", "missing_key", "future"
 
 @dataclass(frozen=True)
 class PartitionRecords:
-    """The records of one source partition, in order."""
+    """The records of one source partition, in order. They have no ``headers`` if the stream's format reads none."""
 
     offsets: np.ndarray
     timestamps_us: np.ndarray
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
+    headers: Sequence[Headers] = ()
 
     @staticmethod
-    def from_messages(messages: Sequence[Message]) -> PartitionRecords:
+    def from_messages(messages: Sequence[Message], *, with_headers: bool = False) -> PartitionRecords:
         """Return the records of messages, in order."""
         count = len(messages)
         return PartitionRecords(
@@ -43,6 +47,7 @@ class PartitionRecords:
             np.fromiter(map(_SECOND, map(Message.timestamp, messages)), np.int64, count) * 1_000,
             list(map(Message.key, messages)),
             list(map(Message.value, messages)),
+            list(map(_headers, messages)) if with_headers else (),
         )
 
 
@@ -68,7 +73,7 @@ class RecordJudge:
 
     def judge(self, runs: Sequence[PartitionRun], records: PartitionRecords) -> pl.DataFrame:
         """Return the log's rows of records of several partitions, run by run. The cost is by batch, not by run."""
-        events, positions, errors = self._decoder.decode(records.values)
+        events, positions, errors = self._decoder.decode(records.values, records.headers)
         fields = self._decoder.columns(events)
         if errors:
             fields = self._spread(fields, positions, len(records.values))
@@ -121,6 +126,14 @@ class RecordJudge:
         ends = itertools.accumulate(run.count for run in runs)
         parts = [(run, own[end - run.count : end]) for run, end in zip(runs, ends, strict=True)]
         return np.concatenate([np.maximum.accumulate(np.maximum(part, run.clock_us)) for run, part in parts])
+
+
+def _headers(message: Message) -> Headers:
+    """Return the headers; None if the name of one is no text."""
+    try:
+        return headers_of(message)
+    except CodecError:
+        return None
 
 
 def _what(before: str | None) -> str:

@@ -1,0 +1,56 @@
+"""The format of a record that is a JSON object, and nothing else: the default of a stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from headrace.bus.formats.record_format import Headers, RecordFormat, RecordReader, RecordWriter, WrittenRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from headrace.bus.event import Event
+
+
+@dataclass(frozen=True)
+class Json(RecordFormat):
+    """The value of a record is one JSON object, the event. It is the default format of a stream.
+
+    >>> from headrace import Json
+    >>> from streams.flights import departures
+    >>> departures.format
+    Json()
+    """
+
+    @property
+    def spec(self) -> None:
+        """None: a spec without a format has this one."""
+        return
+
+    def reader(self, kind: Any) -> RecordReader:
+        """Return a reader of rows of this type."""
+        return _JsonReader(kind)
+
+    def writer(self, topic: str, event: type[Event]) -> RecordWriter:  # noqa: ARG002 - as the port has it
+        """Return a writer of rows."""
+        return _JsonWriter()
+
+
+class _JsonReader(RecordReader):
+    def __init__(self, kind: Any) -> None:
+        self._decode = msgspec.json.Decoder(kind).decode
+
+    def row(self, value: bytes, headers: Headers) -> Any:  # noqa: ARG002 - as the port has it
+        return self._decode(value)
+
+    def rows(self, values: Sequence[Any], headers: Sequence[Headers]) -> list[Any]:  # noqa: ARG002
+        return list(map(self._decode, values))
+
+
+class _JsonWriter(RecordWriter):
+    def write(self, row: Any, at: datetime) -> WrittenRecord:  # noqa: ARG002 - as the port has it
+        return WrittenRecord(msgspec.json.encode(row), {})

@@ -1,0 +1,71 @@
+"""The port of formats: how an event is written in the value and the headers of a record.
+
+A *row* has the fields of an event as they are in the record: see :class:`~headrace.bus.event_reader.EventReader`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from headrace.bus.event import Event
+
+Headers: TypeAlias = "Sequence[tuple[str, bytes | None]] | None"
+"""The headers of a record; None if the name of one is no text."""
+
+
+class WrittenRecord(NamedTuple):
+    """The value of a record that is to be produced, and its headers."""
+
+    value: bytes
+    headers: Mapping[str, bytes]
+
+
+class RecordReader(ABC):
+    """Reads the rows of one stream. Whether it can read a record depends on the record alone."""
+
+    @abstractmethod
+    def row(self, value: bytes, headers: Headers) -> Any:
+        """Return the row of a record. Any error that it raises says why the record cannot be read."""
+
+    def rows(self, values: Sequence[Any], headers: Sequence[Headers]) -> list[Any]:
+        """Return the rows of all records, quicker than one by one. Raises any error if one of them cannot be read.
+
+        ``headers`` are empty unless the format :attr:`~RecordFormat.reads_headers`.
+        """
+        return [self.row(value, own) for value, own in zip(values, headers or [()] * len(values), strict=True)]
+
+
+class RecordWriter(ABC):
+    """Writes the rows of one stream."""
+
+    @abstractmethod
+    def write(self, row: Any, at: datetime) -> WrittenRecord:
+        """Return the record of a row whose event happened ``at`` this time."""
+
+
+class RecordFormat(ABC):
+    """The way in which the events of a stream are written in its records.
+
+    ``reads_headers``: the verdict on a record depends on its headers too. ``spec`` is the text of the format in the
+    stream's spec; None for the default.
+    """
+
+    reads_headers = False
+
+    @property
+    @abstractmethod
+    def spec(self) -> str | None:
+        """The text of it in a stream's spec."""
+
+    @abstractmethod
+    def reader(self, kind: Any) -> RecordReader:
+        """Return a reader of rows of this type."""
+
+    @abstractmethod
+    def writer(self, topic: str, event: type[Event]) -> RecordWriter:
+        """Return a writer of rows of this event type. Raises DefinitionError if no producer may write this format."""
