@@ -18,6 +18,7 @@ from headrace.trainers.metrics.serial_correlation import NOTHING_KNOWN, KnownCor
 from headrace.trainers.runs.look_budget import look_cost
 
 from .evidence_coverage import DRAWS, FEW_DRAWS, coverage
+from .evidence_entities import looks_at_entities
 from .evidence_power import power
 from .evidence_worlds import binary, classes, numbers, slow, stationary
 
@@ -42,6 +43,7 @@ def run(rig: Rig, options: Options) -> dict[str, Any]:
         "looks": looks(),
         "years": years(),
         "rows": looks_at_rows(),
+        "entities": looks_at_entities(),
         "coverage": coverage(),
         "power": power(),
     }

@@ -256,6 +256,8 @@ class Model:
         self._request_field("requested_at", self.requested_at, ("datetime",))
         for name in self.request_features:
             self._request_field("request_features", name, ("int", "float", "bool", "str"))
+        for name in self.gate.block_keys:
+            self._request_field("gate: block", name, ("int", "str"))
         if len(set(self.request_features)) != len(self.request_features):
             message = f"model {self.name!r}: request_features={list(self.request_features)} names a field twice"
             raise DefinitionError(message)

@@ -13,8 +13,11 @@ from msgspec import UNSET
 from headrace.base.arguments import expect
 from headrace.base.times import Duration, duration_us, format_duration
 from headrace.errors import DefinitionError, naming
+from headrace.features.definitions.entity import Entity
 from headrace.trainers.definition_checks import one_of
+from headrace.trainers.metrics.entity_blocks import MOST_ENTITY_BLOCKS
 from headrace.trainers.metrics.named_metrics import metric_for
+from headrace.trainers.metrics.within_block import WithinBlock
 from headrace.trainers.model_spec import DAY, USUAL_FLOORS, Floors, GateSpec
 from headrace.trainers.triggers.evidence import DAY_US
 
@@ -56,6 +59,10 @@ class Gate:
     far as one block tells of the next, and a holdout that is worth fewer than 6 independent blocks is not judged by.
     That is the default if ``alpha`` is for a period. ``floors`` is the least evidence that is judged by.
 
+    With an entity as ``block``, or a field of the requests, all rows of one entity are resampled together: for
+    customers of whom each has many rows. The holdout is a number of whole days then, and entities have no order whose
+    correlation could be measured.
+
     ``alpha`` is the chance that a challenger passes that is no better: ``per`` look, or over all looks of a quarter or
     a year. Each look then gets a share as large as the part of the period since the look before.
     docs/explanation/evidence.md says how often a gate is wrong.
@@ -71,6 +78,8 @@ class Gate:
     'measured'
     >>> Gate("auc", holdout="20h", block="1h").spec.block
     '1h'
+    >>> Gate("auc", block="customer_id").blocks_named
+    'values of customer_id'
     """
 
     metric: str | Metric | None = None
@@ -78,7 +87,7 @@ class Gate:
     holdout: Duration = "14d"
     margin: float = 0.0
     approve: Literal["auto", "manual"] = "auto"
-    block: Duration = DAY
+    block: Duration | Entity = DAY
     serial_correlation: SerialRule | None = None
     floors: Floors = USUAL_FLOORS
     alpha: float = USUAL_ALPHA
@@ -118,8 +127,11 @@ class Gate:
     def _check_blocks(self) -> None:
         with naming("gate: holdout"):
             holdout_us = duration_us(self.holdout)
+        if self.block_keys:
+            self._check_entities(holdout_us)
+            return
         with naming("gate: block"):
-            block_us = duration_us(self.block)
+            block_us = duration_us(self.block_length)
         if block_us <= 0 or (block_us % DAY_US and DAY_US % block_us):
             message = (
                 f"gate: block={self.block!r}; give whole days, such as '1d', or a time that divides a day, such as '1h'"
@@ -140,16 +152,56 @@ class Gate:
             )
             raise DefinitionError(message)
 
+    def _check_entities(self, holdout_us: int) -> None:
+        where = f"gate: block={self.block!r} resamples {self.blocks_named}"
+        if holdout_us <= 0 or holdout_us % DAY_US:
+            message = f"{where}, so holdout={self.holdout!r} must be a number of whole days, such as '14d'"
+            raise DefinitionError(message)
+        if self.serial_correlation == "measured":
+            message = (
+                f"{where}, which have no order, so serial_correlation='measured' measures nothing; leave it out, or "
+                "give a block of time, such as '1d'"
+            )
+            raise DefinitionError(message)
+        if isinstance(self.decides_by, WithinBlock):
+            message = (
+                f"{where}, and metric={self.decides_by.name!r} is for blocks of time; give one of them, such as '1d'"
+            )
+            raise DefinitionError(message)
+        if self.floors.blocks > MOST_ENTITY_BLOCKS:
+            message = (
+                f"{where}, in at most {MOST_ENTITY_BLOCKS} blocks; floors: blocks={self.floors.blocks} is above it"
+            )
+            raise DefinitionError(message)
+
+    @cached_property
+    def block_keys(self) -> tuple[str, ...]:
+        """The fields of the requests whose values are the entity that is a block; none if blocks are times."""
+        if isinstance(self.block, Entity):
+            return tuple(self.block.join_keys)
+        return (self.block,) if isinstance(self.block, str) and self.block.isidentifier() else ()
+
+    @cached_property
+    def block_length(self) -> str:
+        """The length of a block of time as text. It is a day if blocks are entities: holdouts have whole days then."""
+        return DAY if self.block_keys or isinstance(self.block, Entity) else format_duration(duration_us(self.block))
+
     @cached_property
     def blocks_named(self) -> str:
-        """What blocks are called: ``days``, or ``blocks of 1h``."""
-        length = format_duration(duration_us(self.block))
-        return "days" if length == DAY else f"blocks of {length}"
+        """What blocks are called: ``days``, ``blocks of 1h``, or ``values of customer_id``."""
+        if self.block_keys:
+            return f"values of {' and '.join(self.block_keys)}"
+        return "days" if self.block_length == DAY else f"blocks of {self.block_length}"
 
     @property
     def measures_correlation(self) -> bool:
-        """Whether the correlation between blocks is measured: by default if a budget for a period is declared."""
-        return self.per != "look" if self.serial_correlation is None else self.serial_correlation == "measured"
+        """Whether the correlation between blocks is measured.
+
+        By default it is if a budget for a period is declared, and blocks are times.
+        """
+        if self.serial_correlation is None:
+            return self.per != "look" and not self.block_keys
+        return self.serial_correlation == "measured"
 
     @cached_property
     def decides_by(self) -> Metric:
@@ -165,14 +217,13 @@ class Gate:
         """The gate as data."""
         holdout = format_duration(duration_us(self.holdout))
         approve = UNSET if self.approve == "auto" else self.approve
-        block = format_duration(duration_us(self.block))
         return GateSpec(
             metric=self.decides_by.name,
             rule=self.rule,
             holdout=holdout,
             margin=self.margin,
             approve=approve,
-            block=UNSET if block == DAY else block,
+            block=self.block_keys or (UNSET if self.block_length == DAY else self.block_length),
             serial_correlation="measured" if self.measures_correlation else UNSET,
             alpha=UNSET if self.alpha == USUAL_ALPHA else self.alpha,
             per=UNSET if self.per == "look" else self.per,

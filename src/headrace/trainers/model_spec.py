@@ -59,7 +59,8 @@ USUAL_FLOORS = Floors()
 class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A gate as data. What was added later is left out at its default, so the hashes of older specs stay the same.
 
-    ``approve`` is left out if a challenger that passed is live at once.
+    ``approve`` is left out if a challenger that passed is live at once. ``block`` is a time, or the fields that make up
+    an entity.
     """
 
     metric: str
@@ -67,7 +68,7 @@ class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
     holdout: str
     margin: float
     approve: Literal["manual"] | UnsetType = UNSET
-    block: str | UnsetType = UNSET
+    block: str | tuple[str, ...] | UnsetType = UNSET
     serial_correlation: Literal["measured"] | UnsetType = UNSET
     floors: Floors | UnsetType = UNSET
     alpha: float | UnsetType = UNSET

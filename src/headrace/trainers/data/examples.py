@@ -14,6 +14,7 @@ from headrace.features.offline.feature_history import FeatureHistory, OwnRecords
 from headrace.models.prediction_task import BINARY
 from headrace.trainers.data.label_values import label_values, truths
 from headrace.trainers.data.model_log import ModelLog
+from headrace.trainers.metrics.entity_blocks import entity_hashes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,6 +35,7 @@ class Examples:
     ``label`` has the :func:`truths` of the ``task``.
     ``never_served`` counts the rows that were left out because they have no served vector to learn from, or only a
     doubtful one. ``positions`` maps a topic and a source partition to the offset below which every row was read.
+    ``entity`` has the :func:`entity_hashes` of the rows, if the model's gate resamples entities.
     """
 
     frame: pd.DataFrame
@@ -44,6 +46,7 @@ class Examples:
     never_served: int = 0
     positions: Mapping[str, Mapping[SourcePartition, int]] = field(default_factory=dict)
     task: PredictionTask = BINARY
+    entity: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -58,6 +61,7 @@ class Examples:
             self.requested_us[rows],
             positions=self.positions,
             task=self.task,
+            entity=None if self.entity is None else self.entity[rows],
         )
 
     def label_series(self) -> pd.Series:
@@ -133,7 +137,12 @@ class ExampleBuilder:
             labelled - spine.height,
             self.positions(),
             self._model.label.predicts,
+            self._entities(spine),
         )
+
+    def _entities(self, spine: pl.DataFrame) -> np.ndarray | None:
+        keys = self._model.gate.block_keys
+        return entity_hashes(spine.select(keys).iter_rows()) if keys else None
 
     def spine(self, t_us: int, *, excluded: Sequence[TimeSpan] = (), snapshot: LogSnapshot) -> pl.DataFrame:
         """Return the labelled requests that are matured at ``t_us``, in order, with their served vectors."""

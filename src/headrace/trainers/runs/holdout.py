@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from headrace.base.times import duration_us
+from headrace.trainers.metrics.entity_blocks import entity_blocks
 from headrace.trainers.runs.gate import JudgedRows, KnownRates, constant, judge_first
-from headrace.trainers.runs.holdout_span import HoldoutSpan, holdout_span
+from headrace.trainers.runs.holdout_span import HoldoutSpan, block_us, holdout_span
 from headrace.trainers.triggers.evidence import DAY_US
 
 if TYPE_CHECKING:
@@ -35,9 +36,11 @@ class HoldoutSplit:
     span: HoldoutSpan
     block_us: int = DAY_US
 
-    @property
+    @cached_property
     def blocks(self) -> np.ndarray:
-        """The block of each row of the holdout, counted from its beginning."""
+        """The block of each row of the holdout: that of its entity, or of its time, counted from the beginning."""
+        if self.holdout.entity is not None:
+            return entity_blocks(self.holdout.entity)
         blocks: np.ndarray = (self.holdout.requested_us - self.span.from_us) // self.block_us
         return blocks
 
@@ -52,7 +55,7 @@ def split_holdout(model: Model, data: Examples, t_us: int, excluded: Sequence[Ti
     span = holdout_span(model, t_us, excluded)
     holdout = (data.requested_us >= span.from_us) & (data.requested_us < span.to_us)
     training = data.requested_us + model.label.spec.within_us <= span.from_us
-    return HoldoutSplit(data.take(training), data.take(holdout), span, duration_us(model.gate.block))
+    return HoldoutSplit(data.take(training), data.take(holdout), span, block_us(model.gate))
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,14 @@ class HoldoutSpan(NamedTuple):
         return {"holdout_days": self.days} if is_whole else {"holdout_days": self.days, "holdout_us": tuple(self)}
 
 
+def block_us(gate: Gate) -> int:
+    """Return the length of a block of time. It is a day if blocks are entities: a holdout then has whole days."""
+    return duration_us(gate.block_length)
+
+
 def rounding_us(gate: Gate) -> int:
     """Return the time to whose multiples a holdout is rounded: a day, or a minute if its blocks are shorter."""
-    return DAY_US if duration_us(gate.block) >= DAY_US else _MINUTE_US
+    return DAY_US if block_us(gate) >= DAY_US else _MINUTE_US
 
 
 def holdout_span(model: Model, t_us: int, excluded: Sequence[TimeSpan] = ()) -> HoldoutSpan:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from headrace.base.times import duration_us
 from headrace.trainers.metrics.serial_correlation import KnownCorrelation
+from headrace.trainers.runs.holdout_span import block_us
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,10 +50,10 @@ def _looks(ends: Iterable[RunEnded], model: str, request_id: str, gate: Gate) ->
 
 
 def _look(end: RunEnded, gate: Gate) -> _Look | None:
-    span, report, block_us = end.holdout, end.gate or {}, duration_us(gate.block)
+    span, report, wanted_us = end.holdout, end.gate or {}, block_us(gate)
     lag1: Any = report.get("lag1")
     blocks: Any = report.get("blocks", report.get("days"))
     if span is None or lag1 is None or not blocks or report.get("metric") != gate.decides_by.name:
         return None
     length_us = (span.to_us - span.from_us) / blocks
-    return _Look(*span, blocks, lag1) if block_us / _ALIKE < length_us < block_us * _ALIKE else None
+    return _Look(*span, blocks, lag1) if wanted_us / _ALIKE < length_us < wanted_us * _ALIKE else None

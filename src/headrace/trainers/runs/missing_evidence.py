@@ -8,7 +8,7 @@ import numpy as np
 
 from headrace.base.times import duration_us, said_minute
 from headrace.trainers.metrics.intervals import DRAWS
-from headrace.trainers.runs.holdout_span import rounding_us
+from headrace.trainers.runs.holdout_span import block_us, rounding_us
 from headrace.trainers.triggers.evidence import DAY_US
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def missing_evidence(scores: BlockRows, gate: Gate, classes: Mapping[str, int]) 
 def missing_until(scores: BlockRows, gate: Gate, classes: Mapping[str, int], again_us: int) -> str:
     """Return :func:`missing_evidence` with what has to come. ``again_us`` is the time of :func:`earliest_us`."""
     short = _short(scores, gate, classes)
-    rows = [f"{m - n:,} more {name}" for n, m, name in short if name != gate.blocks_named]
+    timed = "" if gate.block_keys else gate.blocks_named  # which come with time alone
+    rows = [f"{m - n:,} more {name}" for n, m, name in short if name != timed]
     blocks = [f"from {said_minute(again_us)} on"] if len(rows) < len(short) else []
     when = ", ".join([*blocks, *([f"when {' and '.join(rows)} are there"] if rows else [])])
     return f"{missing_evidence(scores, gate, classes)}; it can be judged {when}" if short else ""
@@ -84,14 +85,19 @@ def not_defined(metric: str, found: Interval, alpha: float, draws: int = DRAWS) 
 
 def next_us(model: Model, span: HoldoutSpan) -> int:
     """Return when a holdout has a new block, or a new day if blocks are longer."""
-    return span.to_us + min(duration_us(model.gate.block), DAY_US) + model.label.spec.within_us
+    return span.to_us + min(block_us(model.gate), DAY_US) + model.label.spec.within_us
 
 
 def earliest_us(model: Model, span: HoldoutSpan, requested_us: NDArray[np.int64]) -> int:
-    """Return when a holdout can have enough blocks at the earliest, if the rows at ``requested_us`` count by now."""
+    """Return when a holdout can have enough blocks at the earliest, if the rows at ``requested_us`` count by now.
+
+    Entities may be enough as soon as there are more rows.
+    """
     gate, rounded = model.gate, rounding_us(model.gate)
+    if gate.block_keys:
+        return next_us(model, span)
     first_us = int(requested_us.min()) // rounded * rounded if len(requested_us) else span.to_us
-    full_us = first_us + (gate.floors.blocks - 1) * duration_us(gate.block) + rounded
+    full_us = first_us + (gate.floors.blocks - 1) * block_us(gate) + rounded
     return max(full_us + model.label.spec.within_us, next_us(model, span))
 
 

@@ -11,7 +11,6 @@ from msgspec import UNSET
 
 from headrace.base.failpoints import failpoint
 from headrace.base.redaction import without_secrets
-from headrace.base.times import duration_us
 from headrace.errors import UnavailableError
 from headrace.models.model_events import Published
 from headrace.models.registry import FailedRun, Registration, Registry, RunRecord
@@ -19,7 +18,7 @@ from headrace.trainers.data.examples import ExampleBuilder
 from headrace.trainers.data.exclusions import Exclusions, MemoryExclusions, excluded_spans
 from headrace.trainers.runs.fit_task import FitTask, describe_run
 from headrace.trainers.runs.holdout import split_holdout
-from headrace.trainers.runs.holdout_span import holdout_span
+from headrace.trainers.runs.holdout_span import block_us, holdout_span
 from headrace.trainers.runs.kept_fits import KeptFits
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded
 from headrace.trainers.runs.provenance import (
@@ -314,8 +313,8 @@ class TrainingRunner:
         event: ModelEvent | None = None,
         rows: int = 0,
     ) -> RunEnded:
-        block_us = duration_us(self._model.gate.block)
-        waits = outcome == "postponed" and block_us < DAY_US  # else it is asked for again on the next day
+        wait_us = block_us(self._model.gate)
+        waits = outcome == "postponed" and wait_us < DAY_US  # else it is asked for again on the next day
         return RunEnded(
             request_id=request.request_id,
             model=self._model.name,
@@ -328,5 +327,5 @@ class TrainingRunner:
             event_id=None if event is None else event.id,
             rows=rows,
             seconds=timer.seconds,
-            again_us=request.t_us + block_us if waits else UNSET,
+            again_us=request.t_us + wait_us if waits else UNSET,
         )
