@@ -119,6 +119,25 @@ MESSAGES: dict[str, tuple[object, bytes, Callable[[bytes], object]]] = {
         ),
         lambda data: decode(data, RunEnded),
     ),
+    "run that can be judged later by the same version": (
+        RunEnded(
+            request_id="m-1",
+            model="m",
+            outcome="postponed",
+            reason="no",
+            rule="first",
+            t_us=5,
+            matured_labels=7,
+            again_us=3_600_000_000,
+            against="e1",
+        ),
+        (
+            b'{"request_id":"m-1","model":"m","outcome":"postponed","reason":"no","rule":"first","t_us":5,'
+            b'"matured_labels":7,"version":null,"event_id":null,"gate":null,"rows":0,"holdout_days":null,"seconds":{},'
+            b'"again_us":3600000000,"against":"e1","format":1}'
+        ),
+        lambda data: decode(data, RunEnded),
+    ),
     "run that was cancelled": (
         RunEnded(
             request_id="m-1",

@@ -9,6 +9,7 @@ import pytest
 
 from headrace.models.model_events import ModelEvent, Promoted
 from headrace.trainers.process.trigger_consumer import TriggerConsumer
+from headrace.trainers.runs.messages import RunEnded
 from tests.support.control_topics import RETRAIN_REQUESTS
 from tests.support.model_events import published, rolled_back
 from tests.support.orders_model import Shop, day, model
@@ -58,6 +59,35 @@ def test_a_second_rollback_renews_the_pin_and_the_run_after_it_lifts_that_pin(lo
     assert loop.requests == []
     assert loop.rule(48) == "volume"
     assert [request["lifts"] for request in loop.requests] == ["second pin"]
+
+
+def test_a_decision_about_the_live_version_ends_the_wait_of_a_postponed_run(loop: Loop) -> None:
+    """When a run can be judged was worked out for the version that was live then."""
+    loop.happens(published("a", 1, expects=None))
+    loop.happens(published("b", 2, expects="a"))
+    assert loop.rule(20) == "volume"
+    (asked,) = loop.requests
+    loop.consumer.run_ended(postponed(asked["request_id"], until=day(34), against="b"))
+    assert loop.rule(21) == loop.rule(29) == "postponed"
+    loop.happens(ModelEvent(id="p", model=model.name, at_us=day(30), data=Promoted(version=1, reason="better")))
+    assert loop.rule(30) == "volume"
+    assert len(loop.requests) == 2
+    loop.consumer.run_ended(postponed(loop.requests[1]["request_id"], until=day(34), against="p"))
+    assert loop.rule(31) == "postponed", "for the version that is live now"
+
+
+def postponed(request_id: str, *, until: int, against: str) -> RunEnded:
+    return RunEnded(
+        request_id=request_id,
+        model=model.name,
+        outcome="postponed",
+        reason="0 of 14 days",
+        rule="volume",
+        t_us=day(20),
+        matured_labels=3_000,
+        again_us=until,
+        against=against,
+    )
 
 
 def test_a_request_without_a_pin_lifts_none(loop: Loop) -> None:

@@ -140,6 +140,7 @@ def test_evidence_that_is_missing_is_known_before_the_fit(live: Shop) -> None:
         assert f"{days} of 14 days" in ended.reason
         assert "; it can be judged from 2024-11-18 00:00 UTC on" in ended.reason
         assert ended.again_us == day(45)
+        assert ended.against == live.state.live_id
     assert fits == [0]
     assert runner.run(request("enough", day(45))).outcome == "published"
     assert fits == [2]

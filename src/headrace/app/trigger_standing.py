@@ -78,7 +78,7 @@ def _labels(state: TriggerState, decided: Decision | None) -> int:
 
 def _holds_alike(then: TriggerState, now: TriggerState) -> bool:
     """Return whether no person has decided about the live version since."""
-    return then.live == now.live and _pinning(then) == _pinning(now)
+    return (then.live, then.baseline, _pinning(then)) == (now.live, now.baseline, _pinning(now))
 
 
 def _pinning(state: TriggerState) -> Any:

@@ -270,7 +270,7 @@ class Trainer:
                 model_events,
                 registry,
                 pool,
-                options=replace(config.options, ended=self._runs.known, clock=clock),
+                options=replace(config.options, ended=self._runs.known, cancelled=self._cancelled.why, clock=clock),
                 exclusions=exclusions,
             )
             for model in self._models

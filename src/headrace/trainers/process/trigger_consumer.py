@@ -23,7 +23,7 @@ from headrace.trainers.process.heard_requests import HeardRequest, is_answered
 from headrace.trainers.process.operator_queues import OperatorQueues
 from headrace.trainers.runs.messages import DecisionRecord, RunEnded
 from headrace.trainers.runs.project_code import code_identity
-from headrace.trainers.triggers.trigger_state import TriggerState, after_run, reset, with_pin, without_pin
+from headrace.trainers.triggers.trigger_state import TriggerState, after_run, reset, with_live, with_pin, without_pin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -391,6 +391,7 @@ def as_published(state: TriggerState, model: ModelState, t_us: int, matured_labe
 
     A version that waits for its approval counts as live: the first one is not asked for again.
     """
+    state = with_live(state, model.live_id)
     if model.pin is not None:
         return with_pin(state, model.pin.id, t_us, matured_labels)
     if state.pin is not None:

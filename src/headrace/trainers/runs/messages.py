@@ -61,7 +61,8 @@ class RunEnded(msgspec.Struct, frozen=True, kw_only=True):
     ``holdout_days`` [from, to) are the days that the gate looked at, also if the run failed after it. ``holdout_us``
     [from, to) are the exact times, if these are not whole days.
 
-    ``again_us`` is there for a postponed run, if it is known from when on it can be judged.
+    ``again_us`` is there for a postponed run, if it is known from when on it can be judged. ``against`` is the id of
+    the event that made the version live for which that holds, None if none was live.
 
     ``code`` is the identity of the code and the configuration with which a run failed. ``cancelled`` is set if it
     failed because a person has cancelled it: then ``reason`` says who and why.
@@ -84,6 +85,7 @@ class RunEnded(msgspec.Struct, frozen=True, kw_only=True):
     cancelled: bool | UnsetType = UNSET
     holdout_us: tuple[Instant, Instant] | UnsetType = UNSET
     again_us: Instant | UnsetType = UNSET
+    against: str | UnsetType | None = UNSET
     format: int = FORMAT
 
     @property
@@ -105,6 +107,7 @@ class RunEnded(msgspec.Struct, frozen=True, kw_only=True):
             code=self.code if self.outcome == "failed" and not is_cancelled else UNSET,
             cancelled=self.reason if is_cancelled else UNSET,
             again_us=self.again_us if self.outcome == "postponed" else UNSET,
+            against=self.against if self.outcome == "postponed" else UNSET,
         )
 
 

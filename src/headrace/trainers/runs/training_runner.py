@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from headrace.base.failpoints import failpoint
 from headrace.base.redaction import without_secrets
-from headrace.errors import UnavailableError
+from headrace.errors import FitError, UnavailableError
 from headrace.models.model_events import Published
 from headrace.models.registry import FailedRun, Registration, Registry, RunRecord
 from headrace.trainers.data.examples import ExampleBuilder
@@ -64,13 +64,15 @@ class RunOptions:
 
     ``seed`` is the source of every random choice. ``ended`` returns the ends of all runs so far, of any model, by any
     trainer: they say what was looked at before. ``trusted`` are the types that this deployment's applications load: a
-    fit with other types fails its run. ``clock`` gives the times of publications; without it they are those of the
-    requests. ``logs`` keeps what train functions print.
+    fit with other types fails its run. ``cancelled`` returns who has cancelled a run and why, None for a run that
+    nobody has: a cancelled run fails before it reads anything. ``clock`` gives the times of publications; without it
+    they are those of the requests. ``logs`` keeps what train functions print.
     """
 
     seed: int = 0
     ended: Callable[[], Iterable[RunEnded]] = tuple
     trusted: Sequence[str] = ()
+    cancelled: Callable[[str], str | None] = lambda _: None
     clock: Clock | None = None
     logs: RunLogs | None = None
 
@@ -98,6 +100,7 @@ class TrainingRunner:
         self._fits = fits
         self._seed = short_seed(options.seed)
         self._trusted = tuple(options.trusted)
+        self._cancelled = options.cancelled
         self._clock = options.clock
         self._logs = options.logs
         self._exclusions = exclusions or MemoryExclusions()
@@ -152,11 +155,17 @@ class TrainingRunner:
         return None if self._logs is None else self._logs.find(request.request_id)
 
     def _attempt(self, request: RetrainRequest, timer: StepTimer) -> RunEnded:
-        """The steps of a run. An earlier verdict, a pin, too little evidence or a gate that does not pass ends it."""
+        """The steps of a run.
+
+        An earlier verdict, a person who cancels it, a pin, too little evidence or a gate that does not pass ends it.
+        """
         failpoint("before-training-set")
         recorded = recorded_verdict(self._registry, self._model.name, request.request_id)
         if recorded is not None:
             return self._recorded(request, timer, recorded)
+        cancelled = self._cancelled(request.request_id)
+        if cancelled is not None:
+            raise FitError(cancelled)
         state = self._publisher.state()
         held = held_by(state, request)
         if held:
@@ -166,7 +175,7 @@ class TrainingRunner:
         lack = self._judge.lack(run, state) if run.fitted is None else None
         if lack is not None:  # a fit would be for nothing
             too_early = self._ended(request, timer, "postponed", lack.reason, rows=len(run.examples))
-            return msgspec.structs.replace(too_early, again_us=lack.again_us)
+            return msgspec.structs.replace(too_early, again_us=lack.again_us, against=state.live_id)
         fitted = self._fit(run)
         self._fitted = run
         failpoint("after-fit")

@@ -23,6 +23,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     counts from there. ``code`` is the identity of the code and the configuration with which a run failed. ``released``
     is set by a person: then the run holds no rule up. ``cancelled`` says who has cancelled the run, and why.
     ``again_us`` is the event time from which a postponed run can be judged; if it is not known, that is the next day.
+    ``against`` is the id of the event that made the version live by which it would be judged; None if none was live.
     """
 
     run: str
@@ -34,6 +35,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     released: bool | UnsetType = UNSET
     cancelled: str | UnsetType = UNSET
     again_us: Instant | UnsetType = UNSET
+    against: str | UnsetType | None = UNSET
 
     @property
     def cooldown_from_us(self) -> int:
@@ -181,6 +183,19 @@ def with_pin(state: TriggerState, event: str, t_us: int, matured_labels: int) ->
     if pin is None or pin.event not in {UNSET, event}:
         pin = RollbackPin(t_us=t_us, matured_labels=matured_labels)
     return msgspec.structs.replace(state, pin=msgspec.structs.replace(pin, event=event), live=True)
+
+
+def with_live(state: TriggerState, live: str | None) -> TriggerState:
+    """Return the state while the event with the id ``live`` is in force; None if no version is live.
+
+    From when on a postponed run can be judged was worked out for one version. If another one is live since, because a
+    person has said so, that says nothing any more: the next run works it out.
+    """
+    baseline = state.baseline
+    if baseline is None or baseline.again_us is UNSET or baseline.against in {UNSET, live}:
+        return state
+    again_us = min(baseline.again_us, baseline.t_us)
+    return msgspec.structs.replace(state, baseline=msgspec.structs.replace(baseline, again_us=again_us))
 
 
 def without_pin(state: TriggerState) -> TriggerState:
