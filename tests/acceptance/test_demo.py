@@ -153,7 +153,7 @@ def test_models_of_other_tasks_are_trained_and_served_by_the_same_processes(scen
         scene.start(name, ("score", name, "--application", "gate"), "application starts", **variables)
 
     def live(name: str) -> list[int | None]:
-        printed = run(f"headrace models live-at --model {name} --json", environment)
+        printed = run(f"headrace models live-at {name} --json", environment)
         found = json.loads(printed)["applications"] if printed.startswith("{") else []
         return [each["version"] for each in found if each["where"] == "gate"]
 

@@ -64,7 +64,7 @@ def test_models_list_and_show_name_versions(servers: str, namespace: str, tmp_pa
     assert [(row["version"], row["status"], row["registry_run"]) for row in json.loads(listed.stdout)] == [
         (1, "live", "run-1")
     ]
-    shown = run.invoke(build(), ["models", "show", "1", "--model", namespace, "--json"])
+    shown = run.invoke(build(), ["models", "show", namespace, "1", "--json"])
     assert shown.exit_code == 0, shown.output
     told = json.loads(shown.stdout)
     assert (told["model"], told["version"], told["status"]) == (namespace, 1, "live")
@@ -72,11 +72,11 @@ def test_models_list_and_show_name_versions(servers: str, namespace: str, tmp_pa
     assert told["data"]["topics"][0]["offsets"] == {"0": 120, "1": 98}
     assert told["code"] == "git:0123abc"
     assert told["manifest"] == {"uri": path.as_uri(), "hash": hash_of(MANIFEST)}
-    plain = run.invoke(build(), ["models", "show", "1", "--model", namespace]).stdout
+    plain = run.invoke(build(), ["models", "show", namespace, "1"]).stdout
     assert "20,000 of 20,000 matured labels for the first version" in plain
     assert namespace in run.invoke(build(), ["models", "list"]).stdout
 
-    unknown = run.invoke(build(), ["models", "show", "7", "--model", namespace])
+    unknown = run.invoke(build(), ["models", "show", namespace, "7"])
     assert isinstance(unknown.exception, HeadraceError)
     assert "no version 7" in str(unknown.exception)
     assert "published versions: 1" in str(unknown.exception)
@@ -103,8 +103,8 @@ def test_a_rollback_takes_the_application_back_and_pins_the_version(
         assert current is not None
         return current.version, application.state.pinned
 
-    def headrace(*words: str) -> Any:
-        return run.invoke(build(), ["models", *words, "--model", namespace])
+    def headrace(word: str, *more: str) -> Any:
+        return run.invoke(build(), ["models", word, namespace, *more])
 
     assert serves() == (2, False)
     done = headrace("rollback", "1", "--reason", "it blocks good customers")
@@ -135,9 +135,10 @@ def test_a_person_promotes_pins_retires_and_asks_what_was_live(
         ref = ManifestRef(uri=path.as_uri(), hash=hash_of(made))
         log.append(published(f"e{version}", version, expects=expects, manifest=ref, **more))
 
-    def headrace(*words: str) -> Any:
-        done = run.invoke(build(), ["models", *words, "--json"])
-        assert done.exit_code == 0, (words, done.output, done.exception)
+    def headrace(word: str, *more: str) -> Any:
+        of = [] if word == "list" else ["delay"]
+        done = run.invoke(build(), ["models", word, *of, *more, "--json"])
+        assert done.exit_code == 0, (word, more, done.output, done.exception)
         return json.loads(done.stdout)
 
     def statuses() -> dict[int, str]:
@@ -154,7 +155,7 @@ def test_a_person_promotes_pins_retires_and_asks_what_was_live(
     assert statuses() == {1: "retired", 2: "live", 3: "published"}
 
     monkeypatch.delenv("HEADRACE_PUBLICATION_KEYS")
-    refused = run.invoke(build(), ["models", "pin", "--reason", "no key here"])
+    refused = run.invoke(build(), ["models", "pin", "delay", "--reason", "no key here"])
     assert isinstance(refused.exception, SettingsError)
     assert "are signed, and this process has no publication_keys" in str(refused.exception)
     events = [entry.event for entry in log.read() if entry.event is not None]  # each is signed
@@ -172,8 +173,8 @@ def test_a_person_promotes_pins_retires_and_asks_what_was_live(
     assert [(each["where"], each["version"], each["problem"]) for each in then["applications"]] == [
         ("web", 2, "version 3: bad digest")
     ]
-    assert "model events" in run.invoke(build(), ["models", "live-at", "2100-01-01"]).stdout
-    assert "give the reason" in str(run.invoke(build(), ["models", "pin", "--reason", " "]).exception)
+    assert "model events" in run.invoke(build(), ["models", "live-at", "delay", "2100-01-01"]).stdout
+    assert "give the reason" in str(run.invoke(build(), ["models", "pin", "delay", "--reason", " "]).exception)
 
 
 def test_data_is_excluded_listed_and_included_again(
@@ -222,7 +223,7 @@ def test_a_version_is_reproduced_or_the_command_says_what_differs(
 
     def headrace(of: Model) -> Any:
         monkeypatch.setattr("headrace.app.project.project.load_project", lambda _: Project(models={namespace: of}))
-        return run.invoke(build(), ["reproduce", "1", "--model", namespace, "--json"])
+        return run.invoke(build(), ["reproduce", namespace, "1", "--json"])
 
     same = headrace(mine)
     assert same.exit_code == 0, same.output

@@ -92,7 +92,7 @@ def test_the_cli_imports_nothing_heavy() -> None:
 
 
 def test_an_argument_that_is_no_text_is_refused_in_one_line() -> None:
-    command: list[str | bytes] = [sys.executable, "-m", "headrace", "models", "pin", "--reason", b"caf\xe9"]
+    command: list[str | bytes] = [sys.executable, "-m", "headrace", "models", "pin", "delay", "--reason", b"caf\xe9"]
     done = subprocess.run(command, capture_output=True, check=False, text=True)
     assert done.returncode == 1
     assert done.stderr.strip() == (

@@ -268,7 +268,7 @@ def test_a_version_that_waits_for_its_approval_is_named_with_the_commands_that_d
     (found,) = learning.check_approvals(states)
     assert (found.subject, found.severity) == ("model delay", Severity.WARNING)
     assert found.found == "version 2 passed its gate, and waits for approval since 2013-02-04T17:46:40Z"
-    assert "`headrace models promote 2 --model delay --reason …`" in found.advice
+    assert "`headrace models promote delay 2 --reason …`" in found.advice
     decided = {"delay": fold([published("a", 1, expects=None), waits, promoted("p", 2)])}
     assert list(learning.check_approvals(decided)) == []
 

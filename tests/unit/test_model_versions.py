@@ -88,11 +88,9 @@ def test_an_unknown_version_or_model_names_the_known_ones() -> None:
         describe_version(state, 9, MANIFEST)
     with pytest.raises(HeadraceError, match="published versions: none"):
         summarize_version(ModelState(), 1)
-    assert choose_model({"delay": state}, None) == "delay"
-    with pytest.raises(HeadraceError, match=r"--model; .*: delay, price"):
-        choose_model({"price": state, "delay": state}, None)
-    with pytest.raises(HeadraceError, match=r"'other' has no events; .*: delay"):
-        choose_model({"delay": state}, "other")
+    assert choose_model({"delay": state}, "delay") == "delay"
+    with pytest.raises(HeadraceError, match=r"'other' has no events; .*: delay, price"):
+        choose_model({"price": state, "delay": state}, "other")
 
 
 def test_a_manifest_is_the_one_its_event_names(tmp_path: Path) -> None:
@@ -156,10 +154,10 @@ def test_an_intervention_says_what_is_live_now_or_that_it_came_too_late() -> Non
     event = rolled_back("x", 1, by="ann@desk")
     state = fold([published("a", 1, expects=None), published("b", 2, expects="a"), event])
     assert tell_intervention(state, event) == (
-        "version 1 of delay is live, and pinned until `headrace models unpin --model delay`"
+        "version 1 of delay is live, and pinned until `headrace models unpin delay`"
     )
     assert tell_intervention(state, event, 1) == (
-        "version 1 of delay was live already, and is pinned now until `headrace models unpin --model delay`"
+        "version 1 of delay was live already, and is pinned now until `headrace models unpin delay`"
     )
     assert describe_intervention(state, event) == {
         "model": "delay", "event": "x", "kind": "rolled_back", "at": "1970-01-01T00:00:00.000002Z", "format": 1,

@@ -256,7 +256,7 @@ def test_a_version_that_needs_an_approval_waits_for_it(live: Shop) -> None:
     careful = replace(model, gate=replace(model.gate, approve="manual"))
     finished = live.runner(careful).run(request("second", T2))
     assert (finished.outcome, finished.version) == ("published", 2)
-    assert finished.reason.endswith("; version 2 waits for `headrace models promote 2`")
+    assert finished.reason.endswith("; version 2 waits for `headrace models promote returns 2`")
     assert (live.state.version, live.registry.champion(model.name)) == (1, 1)
     assert live.state.waiting is not None
     assert (live.state.waiting.id, live.state.waiting.data.format) == (finished.event_id, 4)

@@ -69,7 +69,7 @@ def test_a_pin_holds_at_once_and_not_from_the_next_tick_on() -> None:
     assert told(found) == (
         "pinned",
         "the live version is pinned: 0 of 1,000 matured labels since the pin",
-        "`headrace models unpin`, or 1,000 more labels",
+        "`headrace models unpin delay`, or 1,000 more labels",
     )
 
 
@@ -89,7 +89,7 @@ def test_a_refused_wish_does_not_hide_the_pin_that_refused_it() -> None:
     assert found["now"] == "the live version is pinned: 200 of 1,000 matured labels since the pin"
     assert (found["last"], found["until"]) == (
         "what was recorded",
-        "`headrace models unpin`, or 800 more labels",
+        "`headrace models unpin delay`, or 800 more labels",
     )
     assert found["since"] == found["state"]["pinned_since"] == "1970-01-01T00:00:00Z", "when a person said so"
 

@@ -266,11 +266,10 @@ def tell_intervention(state: ModelState, event: ModelEvent, before: int | None =
     match event.data:
         case RolledBack(pin=True) if version == before:
             return (
-                f"version {version} of {name} was live already, and is pinned now until `headrace models unpin --model "
-                f"{name}`"
+                f"version {version} of {name} was live already, and is pinned now until `headrace models unpin {name}`"
             )
         case RolledBack(pin=True):
-            return f"version {version} of {name} is live, and pinned until `headrace models unpin --model {name}`"
+            return f"version {version} of {name} is live, and pinned until `headrace models unpin {name}`"
         case RolledBack():
             return f"{name} is not pinned any more: version {version} is live, and may be replaced"
         case Retired():
@@ -279,16 +278,9 @@ def tell_intervention(state: ModelState, event: ModelEvent, before: int | None =
             return f"version {version} of {name} is live"
 
 
-def choose_model(states: Collection[str], model: str | None) -> str:
-    """Return the name of the chosen model. Without a choice it is the only model that has events.
-
-    Raises TerminalError, which lists the models, if the choice is unknown or is needed.
-    """
+def choose_model(states: Collection[str], model: str) -> str:
+    """Return the name of the chosen model. Raises TerminalError, which lists the models, if it has no events."""
     known = ", ".join(sorted(states)) or "none"
-    if model is None and len(states) == 1:
-        return next(iter(states))
-    if model is None:
-        raise TerminalError(f"which model? name one with --model; models that have events: {known}")
     if model not in states:
         raise TerminalError(f"model {model!r} has no events; models that have some: {known}")
     return model

@@ -102,7 +102,7 @@ def _until(policy: TriggerPolicy, now: Decision) -> str | None:
         return f"run {state.request} ends"
     if rule == "pinned" and state.pin is not None:
         missing = policy.enough_labels - (labels - state.pin.matured_labels)
-        return f"`headrace models unpin`, or {missing:,} more labels"
+        return f"`headrace models unpin {policy.model}`, or {missing:,} more labels"
     if rule == "daily_budget":
         return said_minute((t_us // DAY_US + 1) * DAY_US)
     if baseline is None or rule not in {"cooldown", "postponed", "after_refusal"}:

@@ -15,7 +15,7 @@ from headrace.app.terminal.options import (
     ByOption,
     DataDir,
     JsonOption,
-    ModelChoice,
+    ModelArgument,
     ModelFilter,
     RedisUrl,
     VersionArgument,
@@ -77,9 +77,9 @@ def list_versions(
 
 
 def show(
+    model: ModelArgument,
     version: VersionArgument,
     *,
-    model: ModelChoice = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
@@ -106,10 +106,10 @@ def show(
 
 
 def diff(
+    model: ModelArgument,
     one: Annotated[int, typer.Argument(min=1, help="A version, as `headrace models list` shows it.")],
     other: Annotated[int, typer.Argument(min=1, help="The version to compare it with.")],
     *,
-    model: ModelChoice = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
@@ -143,12 +143,12 @@ def diff(
 
 
 def live_at(
+    model: ModelArgument,
     at: Annotated[
         datetime | None,
         typer.Argument(metavar="[TIME]", parser=moment, help="Default: now. A time without a zone is UTC."),
     ] = None,
     *,
-    model: ModelChoice = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
@@ -181,18 +181,18 @@ def live_at(
 
 def _waiting_row(model: str, version: int, since: str) -> dict[str, Any]:
     note = (
-        f"it passed its gate, and is not live: `headrace models promote {version} --model {model} --reason …` makes it "
+        f"it passed its gate, and is not live: `headrace models promote {model} {version} --reason …` makes it "
         "live, `retire` rejects it"
     )
     return {"where": "waits for approval", "version": version, "since": since, "note": note}
 
 
 def promote(
+    model: ModelArgument,
     version: VersionArgument,
     *,
     reason: WhyOption,
     by: ByOption = None,
-    model: ModelChoice = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
@@ -210,10 +210,10 @@ def promote(
 
 
 def pin(
+    model: ModelArgument,
     *,
     reason: WhyOption,
     by: ByOption = None,
-    model: ModelChoice = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
@@ -232,10 +232,10 @@ def pin(
 
 
 def unpin(
+    model: ModelArgument,
     *,
     reason: WhyOption = "",
     by: ByOption = None,
-    model: ModelChoice = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
@@ -249,11 +249,11 @@ def unpin(
 
 
 def rollback(
+    model: ModelArgument,
     version: Annotated[int, typer.Argument(min=1, help="The version to go back to.")],
     *,
     reason: WhyOption,
     by: ByOption = None,
-    model: ModelChoice = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
@@ -270,11 +270,11 @@ def rollback(
 
 
 def retire(
+    model: ModelArgument,
     version: VersionArgument,
     *,
     reason: WhyOption,
     by: ByOption = None,
-    model: ModelChoice = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,
@@ -292,7 +292,7 @@ def retire(
 
 def _intervene(
     settings: Settings,
-    model: str | None,
+    model: str,
     by: str | None,
     decide: Callable[[ModelState, str, str], Intervention],
     *,

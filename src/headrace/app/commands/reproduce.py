@@ -11,7 +11,7 @@ from headrace.app.terminal.options import (
     BootstrapServers,
     DataDir,
     JsonOption,
-    ModelChoice,
+    ModelArgument,
     RedisUrl,
     VersionArgument,
     settings_from,
@@ -30,9 +30,9 @@ def register(app: typer.Typer) -> None:
 
 
 def reproduce(
+    model: ModelArgument,
     version: VersionArgument,
     *,
-    model: ModelChoice = None,
     json: JsonOption = False,
     data_dir: DataDir = None,
     bootstrap_servers: BootstrapServers = None,

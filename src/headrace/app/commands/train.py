@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, RedisUrl, settings_from
+from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, ModelArgument, RedisUrl, settings_from
 from headrace.app.terminal.tables import harmless, print_json
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    model: Annotated[str, typer.Argument(help="The model.")],
+    model: ModelArgument,
     *,
     reason: Annotated[str, typer.Option(help="Why; it is kept with the decision.")],
     lift_pin: Annotated[
@@ -69,5 +69,7 @@ def _told(answer: DecisionRecord, run: str | None) -> str:
     if run is not None:
         return f"run {run} is asked for: `headrace runs show {run}` says how it ends"
     if answer.decision is not None and answer.state.request is None and answer.state.pin is not None:
-        return f"no run: {answer.reason}. Ask again with --lift-pin, or run `headrace models unpin` first"
+        return (
+            f"no run: {answer.reason}. Ask again with --lift-pin, or run `headrace models unpin {answer.model}` first"
+        )
     return f"no run: {answer.reason}"

@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headrace.app.processes.connections import kafka_for_command
-from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, ModelFilter, RedisUrl, settings_from
+from headrace.app.terminal.options import (
+    BootstrapServers,
+    DataDir,
+    JsonOption,
+    ModelArgument,
+    ModelFilter,
+    RedisUrl,
+    settings_from,
+)
 from headrace.app.terminal.tables import harmless, print_details, print_json, print_list, print_rows
 
 if TYPE_CHECKING:
     from headrace.app.project.settings import Settings
     from headrace.trainers.definitions import Model
 
-ModelArgument = Annotated[str, typer.Argument(help="The model.")]
 _LISTED = ("model", "decided_at", "rule", "progress", "reason", "until")
 _DIFFERS = 1
 
@@ -140,7 +147,7 @@ def reset(
     if json:
         print_json({"model": model, "reason": answer.reason, "pinned": pinned, "open_runs": open_runs})
     else:
-        but = ", but a version is pinned (`headrace models unpin`)" if pinned else ""
+        but = f", but a version is pinned (`headrace models unpin {model}`)" if pinned else ""
         typer.echo(harmless(f"the triggers of {model} are free{but}: {answer.reason}"))
         if open_runs:
             named = ", ".join(open_runs)

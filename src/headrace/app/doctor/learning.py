@@ -165,8 +165,8 @@ def check_approvals(states: Mapping[str, ModelState]) -> Iterator[Finding]:
             yield warning(
                 f"model {name}",
                 f"version {version} passed its gate, and waits for approval since {_time(waiting.at_us)}",
-                f"`headrace models promote {version} --model {name} --reason …` makes it live, `headrace models retire "
-                f"{version} --model {name} --reason …` rejects it",
+                f"`headrace models promote {name} {version} --reason …` makes it live, `headrace models retire "
+                f"{name} {version} --reason …` rejects it",
             )
 
 
@@ -184,8 +184,8 @@ def check_applications(answers: Iterable[Acknowledgement]) -> Iterator[Finding]:
                 f"application {answer.application}",
                 f"it could not load version {answer.version} of model {answer.model} since {_time(since_us)}: "
                 f"{answer.reason}; it keeps the version that it had, if there is one",
-                "remove the reason, and start the application again; or `headrace models rollback`. If there is no "
-                "such application any more, nothing is to be done",
+                "remove the reason, and start the application again; or `headrace models rollback "
+                f"{answer.model} VERSION`. If there is no such application any more, nothing is to be done",
             )
 
 

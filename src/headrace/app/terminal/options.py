@@ -25,9 +25,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 StreamOption = Annotated[str | None, typer.Option("--stream", metavar="TOPIC", help="Only the stream of this topic.")]
 ModelFilter = Annotated[str | None, typer.Option("--model", help="Only this model (default: all).")]
-ModelChoice = Annotated[
-    str | None, typer.Option("--model", help="The model. Needed if more than one model has events.")
-]
+ModelArgument = Annotated[str, typer.Argument(help="The model.")]
 VersionArgument = Annotated[int, typer.Argument(min=1, help="The version, as `headrace models list` shows it.")]
 ByOption = Annotated[str | None, typer.Option("--by", help="Who decides (default: user@host); kept in the event.")]
 LogLevel = Annotated[str, typer.Option(help="debug, info, warning, error or critical.")]

@@ -99,7 +99,7 @@ class VersionPublisher:
         failpoint("after-alias")
         waits = isinstance(event.data, Published) and event.data.approval is not UNSET
         version = event.data.version
-        reason = f"{report.reason}; version {version} waits for `headrace models promote {version}`"
+        reason = f"{report.reason}; version {version} waits for `headrace models promote {self._model} {version}`"
         return PublicationEnd("published", reason if waits else report.reason, report, event)
 
     def mend_alias(self) -> None:
