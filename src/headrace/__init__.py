@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from headrace.app.project.settings import Settings
     from headrace.app.project.settings_sources import load_settings
     from headrace.app.training_sets import rebuild, training_set
-    from headrace.bus.event import Event
+    from headrace.bus.event import Event, field
     from headrace.bus.formats.cloud_events import CloudEvents
     from headrace.bus.formats.debezium import Debezium
     from headrace.bus.formats.json_format import Json
+    from headrace.bus.places import Places
     from headrace.bus.producer import EventProducer
     from headrace.bus.stream import Stream, after
     from headrace.bus.wire import Epoch, TimeText
@@ -89,10 +90,11 @@ _MODULES = {
     "headrace.app.project.settings": ("Settings",),
     "headrace.app.project.settings_sources": ("load_settings",),
     "headrace.app.training_sets": ("rebuild", "training_set"),
-    "headrace.bus.event": ("Event",),
+    "headrace.bus.event": ("Event", "field"),
     "headrace.bus.formats.cloud_events": ("CloudEvents",),
     "headrace.bus.formats.debezium": ("Debezium",),
     "headrace.bus.formats.json_format": ("Json",),
+    "headrace.bus.places": ("Places",),
     "headrace.bus.producer": ("EventProducer",),
     "headrace.bus.stream": ("Stream", "after"),
     "headrace.bus.wire": ("Epoch", "TimeText"),
@@ -139,15 +141,15 @@ _EXTRA = {  # which extra brings a package that one of the modules above may lac
 }
 
 __all__ = [
-    "ApproxDistinct", "AsyncFeatureClient", "CloudEvents", "Connection", "Count", "Debezium", "DecayedSum", "Entity",
-    "Epoch", "Event", "EventProducer", "FeatureClient", "FeatureService", "FeatureVectors", "FeatureView", "First",
-    "Floors", "Gate", "HeadraceError", "Histogram", "Json", "Label", "Last", "LastN", "Lifetime", "LocalServices",
-    "Max", "Mean", "Min",
-    "MissingExtraError", "Model", "ModelEventFeed", "ModelSubscriber", "NoModelError", "Predicted", "Predictor",
-    "Project", "Quantile", "Run", "Settings", "Sliding", "Status", "Std", "Stream", "Sum", "TerminalError",
-    "TimeText", "TrainingSet", "TransientError", "Tumbling", "UnavailableError", "Variance", "after", "all_of",
-    "any_of", "at_least", "col", "connect", "consecutive", "drift", "expected_cost", "hysteresis", "load_project",
-    "load_settings", "own_metric", "performance", "rebuild", "schedule", "training_set", "volume", "within_block",
+    "ApproxDistinct", "AsyncFeatureClient", "CloudEvents", "Connection", "Count", "Debezium", "DecayedSum",
+    "Entity", "Epoch", "Event", "EventProducer", "FeatureClient", "FeatureService", "FeatureVectors", "FeatureView",
+    "First", "Floors", "Gate", "HeadraceError", "Histogram", "Json", "Label", "Last", "LastN", "Lifetime",
+    "LocalServices", "Max", "Mean", "Min", "MissingExtraError", "Model", "ModelEventFeed", "ModelSubscriber",
+    "NoModelError", "Places", "Predicted", "Predictor", "Project", "Quantile", "Run", "Settings", "Sliding",
+    "Status", "Std", "Stream", "Sum", "TerminalError", "TimeText", "TrainingSet", "TransientError", "Tumbling",
+    "UnavailableError", "Variance", "after", "all_of", "any_of", "at_least", "col", "connect", "consecutive",
+    "drift", "expected_cost", "field", "hysteresis", "load_project", "load_settings", "own_metric", "performance",
+    "rebuild", "schedule", "training_set", "volume", "within_block",
 ]  # fmt: skip
 
 

@@ -64,6 +64,7 @@ def _parquet(path: str) -> ProfiledTable:
 def _of_project(what: str, settings: Settings) -> ProfiledTable:
     from headrace.app.project.project import load_project
     from headrace.app.training_sets import training_set
+    from headrace.bus.nested_columns import picked
     from headrace.event_log.event_log import EventLog
 
     project = load_project(settings)
@@ -73,7 +74,7 @@ def _of_project(what: str, settings: Settings) -> ProfiledTable:
     if what in project.streams:
         stream = project.streams[what]
         rows = _accepted(EventLog(settings.event_log, namespace=settings.namespace).read(what))
-        return ProfiledTable(rows.select(field.name for field in stream.fields), None, stream.event_time)
+        return ProfiledTable(picked(rows, [field.name for field in stream.fields]), None, stream.event_time)
     raise ProjectError(
         f"{what!r} is not a Parquet file (*.parquet), and the project has no model or stream of that name; it has "
         f"the models {sorted(project.models) or 'none'} and the streams {sorted(project.streams) or 'none'}"

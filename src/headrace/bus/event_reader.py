@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headrace.bus.event import INT64
 from headrace.bus.message import problem
 from headrace.bus.wire import Epoch
-from headrace.bus.written_events import written_events
+from headrace.bus.written_events import place, written_events
 from headrace.errors import CodecError, TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from headrace.bus.event import Event, Field, Kind
     from headrace.bus.formats.record_format import Headers
     from headrace.bus.stream import Stream
 
-_ZONE = attrgetter("tzinfo")
+_ZONE, _VALUES = attrgetter("tzinfo"), methodcaller("values")
 
 
 class EventReader:
@@ -33,8 +33,8 @@ class EventReader:
         self._written = written_events(stream.event)
         kind = stream.event if self._written is None else self._written.written
         self._reader = stream.format.reader(kind)
-        clocks = {name for pair in stream.time_bounds for name in pair}
-        self._checks = [check for field in stream.fields for check in _checks(field, is_clock=field.name in clocks)]
+        clocks = {name for pair in stream.time_bounds for name in pair if name is not None}
+        self._checks = list(_checks(stream.columns, clocks))
 
     def rows(self, payloads: Sequence[bytes | None], headers: Sequence[Headers] = ()) -> list[Any] | None:
         """Return the rows of all payloads, or None if one of them cannot be read. It is quick."""
@@ -44,8 +44,7 @@ class EventReader:
             raise
         except Exception:  # noqa: BLE001 - any bytes may come: the one that cannot be read is found one by one
             return None
-        fit = (check.fits(_scalars(map(attrgetter(check.name), rows), check.many)) for check in self._checks)
-        return rows if all(fit) else None
+        return rows if all(check.fits(check.values(rows)) for check in self._checks) else None
 
     def row(self, payload: bytes | None, headers: Headers = ()) -> Any:
         """Return the row in these bytes. Raises CodecError, with the reason, for all other bytes."""
@@ -58,9 +57,9 @@ class EventReader:
         except Exception as error:
             raise CodecError(problem(error)) from error
         for check in self._checks:
-            values = _scalars([getattr(row, check.name)], check.many)
-            if not check.fits(values):
-                raise CodecError(f"{check.wrong(values[0])} - at `$.{check.name}`")
+            wrong = next((value for value in check.values([row]) if not check.fits([value])), None)
+            if wrong is not None:
+                raise CodecError(f"{check.wrong(wrong)} - at `$.{check.place}`")
         return row
 
     def read(self, payload: bytes | None, headers: Headers = ()) -> Event:
@@ -72,33 +71,65 @@ class EventReader:
 class _Check(NamedTuple):
     """A test of values of one field that msgspec accepts, and what is said of a value that fails."""
 
-    name: str
-    many: bool
+    place: str
+    steps: tuple[_Attribute, ...]
     fits: Callable[[list[Any]], bool]
     wrong: Callable[[Any], str]
 
+    def values(self, rows: Iterable[Any]) -> list[Any]:
+        """Return the values of the field that are not null, also those in lists and dicts."""
+        for get, held in self.steps:
+            present = [value for value in map(get, rows) if value is not None]
+            rows = present if held is None else [item for of in present for item in held(of) if item is not None]
+        return rows  # type: ignore[return-value]  # each step makes a list
 
-def _checks(field: Field, *, is_clock: bool) -> Iterator[_Check]:
-    """Yield the checks of a field. ``is_clock``: a clock of the stream is made of it."""
-    form = field.form
+
+class _Attribute(NamedTuple):
+    """The next attribute on the way to the values of a field; ``held`` gives what it holds, if it is a list or dict."""
+
+    get: Callable[[Any], Any]
+    held: Callable[[Any], Iterable[Any]] | None = None
+
+
+def _checks(fields: Iterable[Field], clocks: Collection[str], above: _Above | None = None) -> Iterator[_Check]:
+    """Yield the checks of fields. ``clocks`` are the fields of which a clock of the stream is made."""
+    name, place_above, steps_above = above or _Above()
+    for field in fields:
+        where, label = f"{place_above}{field.name}", f"{name}{field.name}"
+        steps = (*steps_above, *_steps(field))
+        if field.kind == "event":
+            items = f"{where}[...]." if field.many else f"{where}."
+            yield from _checks(field.fields, clocks, _Above(f"{label}.", items, steps))
+        for fits, wrong in _tests(field, is_clock=label in clocks):
+            yield _Check(where, steps, fits, wrong)
+
+
+class _Above(NamedTuple):
+    """The way to the event that holds a field: of its name, of its place in JSON, and of its attributes."""
+
+    name: str = ""
+    place: str = ""
+    steps: tuple[_Attribute, ...] = ()
+
+
+def _steps(field: Field) -> Iterator[_Attribute]:
+    *objects, last = place(field)
+    yield from (_Attribute(attrgetter(name)) for name in objects)
+    yield _Attribute(attrgetter(last), _VALUES if field.keyed else iter if field.many else None)
+
+
+def _tests(field: Field, *, is_clock: bool) -> Iterator[tuple[Callable[[list[Any]], bool], Callable[[Any], str]]]:
+    form = field.form or field.places
     if form is not None:
-        yield _Check(field.name, many=False, fits=form.fits, wrong=form.problem)
+        yield form.fits, form.problem
     elif field.kind in _CHECKS and field.is_plain:
         fits, said = _CHECKS[field.kind]
-        yield _Check(field.name, field.many, fits, lambda _: said)
+        yield fits, lambda _: said
     if isinstance(form, Epoch) and is_clock:
-        yield _Check(
-            field.name,
-            many=False,
-            fits=form.is_after_1970,
-            wrong=lambda value: f"{value} {form.unit} lies in 1970, or before: is it in another unit than {form!r}?",
+        yield (
+            form.is_after_1970,
+            lambda value: f"{value} {form.unit} lies in 1970, or before: is it in another unit than {form!r}?",
         )
-
-
-def _scalars(values: Iterable[Any], many: bool) -> list[Any]:  # noqa: FBT001 - a field's own property
-    """Return the values that are not null; the items of the values if these are lists."""
-    present = [value for value in values if value is not None]
-    return [item for value in present for item in value if item is not None] if many else present
 
 
 def _zoned(moments: list[datetime]) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.base.stopping import stop_signals
 from headrace.base.times import SECOND, duration_us, epoch_us
 from headrace.bus import kafka_clients
-from headrace.bus.event import plain_value
+from headrace.bus.event import plain_value, value_of
 from headrace.bus.written_events import written_events
 from headrace.errors import BusUnavailableError, RefusedError, TerminalError
 
@@ -227,13 +227,13 @@ def _record(
     """Return the record of an event, keyed by the stream's key fields."""
     writer = writer or stream.format.writer(stream.topic, stream.event)
     key = (
-        "|".join(str(plain_value(getattr(event, name))) for name in stream.key_fields).encode()
+        "|".join(str(plain_value(value_of(event, name))) for name in stream.key_fields).encode()
         if stream.key_fields
         else None
     )
     more: dict[str, Any] = {} if timestamp is None else {"timestamp": epoch_us(timestamp) // 1_000}
     written = written_events(stream.event)
-    value, headers = writer.write(event if written is None else written.row(event), getattr(event, stream.event_time))
+    value, headers = writer.write(event if written is None else written.row(event), value_of(event, stream.event_time))
     if headers:
         more["headers"] = list(headers.items())
     return ProducerRecord(stream.topic, key, value, more)

@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from headrace.base.arguments import expect
 from headrace.base.times import Duration, duration_us, format_duration
-from headrace.bus.event import Event, Field, fields
+from headrace.bus.event import Event, Field, fields, leaves
 from headrace.bus.formats.json_format import Json
 from headrace.bus.formats.record_format import RecordFormat
 from headrace.bus.stream_spec import FieldSpec, StreamSpec
@@ -56,11 +56,12 @@ def after(delay: Duration) -> AfterEventTime:
 class Stream:
     """A topic of events of one type.
 
-    ``event_time`` names the field that says when the event happened. ``key`` names the fields whose values make the
-    Kafka record key, in order. ``lateness``: a record may come this long after its event time. ``tolerance``: the event
-    time may lie this long after the record's own timestamp; a record beyond it is rejected. ``available_at`` says when
-    the system could know of the event: ``"record"`` (the record's timestamp), the name of a datetime field, or
-    :func:`after` a delay. ``format`` says how the records are written, such as :class:`headrace.CloudEvents`.
+    ``event_time`` names the field that says when the event happened, such as ``paid_at``, or ``header.at`` of a nested
+    event. ``key`` names the fields whose values make the Kafka record key, in order. ``lateness``: a record may come
+    this long after its event time. ``tolerance``: the event time may lie this long after the record's own timestamp; a
+    record beyond it is rejected. ``available_at`` says when the system could know of the event: ``"record"`` (the
+    record's timestamp), the name of a datetime field, or :func:`after` a delay. ``format`` says how the records are
+    written, such as :class:`headrace.CloudEvents`.
 
     Raises DefinitionError if a named field is missing or has another kind, or if a duration is malformed.
 
@@ -88,7 +89,7 @@ class Stream:
         self._check_types()
         self._check_times()
         for name in self.key_fields:
-            self.field(name)
+            self._check_key(self.field(name))
         for name, duration in (("lateness", self.lateness), ("tolerance", self.tolerance)):
             with naming(f"stream {self.topic!r}: {name}"):
                 duration_us(duration)
@@ -107,6 +108,12 @@ class Stream:
         expect(where, "available_at", self.available_at, (str, AfterEventTime), write="'record', or after('5m')")
         expect(where, "format", self.format, RecordFormat, write="a format, such as CloudEvents()")
 
+    def _check_key(self, field: Field) -> None:
+        if field.keyed or field.kind in {"bytes", "event"}:
+            what = f"a dict of {field.kind}" if field.keyed else field.kind
+            message = f"stream {self.topic!r}: key field {field.name!r} is {what}; a key is a text or a number"
+            raise DefinitionError(message)
+
     def _check_times(self) -> None:
         times = [each.name for each in self.fields if each.kind == "datetime" and not each.many and not each.nullable]
         for name in (self.event_time, self.available_field or self.event_time):
@@ -118,9 +125,14 @@ class Stream:
                 raise DefinitionError(message)
 
     @cached_property
-    def fields(self) -> tuple[Field, ...]:
-        """The event's fields, in order."""
+    def columns(self) -> tuple[Field, ...]:
+        """The columns of the event log: one for each field of the event type, in order."""
         return fields(self.event)
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """The event's fields, in order. Those of a nested event have dots in their names, such as ``card.country``."""
+        return leaves(self.columns)
 
     @cached_property
     def key_fields(self) -> tuple[str, ...]:
@@ -165,16 +177,7 @@ class Stream:
         return StreamSpec(
             topic=self.topic,
             event=self.event.__name__,
-            fields=tuple(
-                FieldSpec(
-                    name=each.name,
-                    kind=each.kind,
-                    many=each.many,
-                    nullable=each.nullable,
-                    time_form=UNSET if each.form is None else each.form.spec,
-                )
-                for each in self.fields
-            ),
+            fields=tuple(map(FieldSpec.of, self.fields)),
             event_time=self.event_time,
             key=self.key_fields,
             lateness_us=duration_us(self.lateness),

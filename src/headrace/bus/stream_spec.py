@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from headrace.bus.event import Kind
 
+if TYPE_CHECKING:
+    from headrace.bus.event import Field
+
 
 class FieldSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One field of a stream's events.
 
-    ``many``: the field is a list of this kind. ``time_form`` says how a time is written, if it is not RFC 3339 text.
+    The name of a field of a nested event has dots, such as ``card.country``. ``many``: the field is a list of this
+    kind. ``keyed``: it is a dict of texts to this kind. ``time_form`` says how a time is written, if it is not RFC 3339
+    text. ``places`` are those of a Decimal, and ``fields`` those of the events of a list.
     """
 
     name: str
@@ -21,6 +27,31 @@ class FieldSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     many: bool
     nullable: bool
     time_form: str | UnsetType = UNSET
+    keyed: bool | UnsetType = UNSET
+    places: int | UnsetType = UNSET
+    fields: tuple[FieldSpec, ...] | UnsetType = UNSET
+
+    @staticmethod
+    def of(field: Field) -> FieldSpec:
+        """Return the spec of a field of an event type."""
+        return FieldSpec(
+            name=field.name,
+            kind=field.kind,
+            many=field.many,
+            nullable=field.nullable,
+            time_form=UNSET if field.form is None else field.form.spec,
+            keyed=field.keyed or UNSET,
+            places=UNSET if field.places is None else field.places.places,
+            fields=tuple(map(FieldSpec.of, field.fields)) or UNSET,
+        )
+
+    @property
+    def expression_kind(self) -> str | None:
+        """The kind of it in expressions, such as ``int`` or ``decimal(2)``; None if an expression cannot read it."""
+        if self.many or self.kind in {"bytes", "event"}:
+            return None
+        kind = f"decimal({self.places})" if self.kind == "decimal" else self.kind
+        return f"dict({kind})" if self.keyed else kind
 
 
 class StreamSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unknown_fields=True):
@@ -42,9 +73,10 @@ class StreamSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_un
     format: str | UnsetType = UNSET
 
     @cached_property
-    def kinds(self) -> dict[str, Kind]:
-        """The kind of each field that is not a list, by name: what an expression can read."""
-        return {field.name: field.kind for field in self.fields if not field.many}
+    def kinds(self) -> dict[str, str]:
+        """The kind of each field that an expression can read, by name."""
+        found = ((field.name, field.expression_kind) for field in self.fields)
+        return {name: kind for name, kind in found if kind is not None}
 
     @cached_property
     def nullable(self) -> frozenset[str]:

@@ -166,10 +166,17 @@ TimeForm = Epoch | TimeText
 
 def time_form(hint: Any) -> TimeForm | None:
     """Return the form of a time in a type such as ``Annotated[datetime, Epoch("ms")] | None``."""
-    found = [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Epoch | TimeText)]
+    found: TimeForm | None = annotation(hint, (Epoch, TimeText))
+    return found
+
+
+def annotation(hint: Any, kind: type | tuple[type, ...]) -> Any:
+    """Return what a type such as ``Annotated[…] | None`` is annotated with, of this kind; None without one."""
+    found = [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, kind)]
     if found:
         return found[0]
-    return next((form for arm in get_args(hint) if (form := time_form(arm)) is not None), None)
+    arms = (annotation(arm, kind) for arm in get_args(hint) if not isinstance(arm, kind))
+    return next((each for each in arms if each is not None), None)
 
 
 def plain(hint: Any) -> Any:

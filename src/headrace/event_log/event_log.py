@@ -17,6 +17,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from headrace.base.place_names import check_folder_name
 from headrace.bus.control_topics import DEFAULT_NAMESPACE
+from headrace.bus.nested_columns import conformed, picked, stored
 from headrace.errors import LogDamagedError, NotInLogYetError, OfflineStoreUnavailableError
 from headrace.event_log.columns import log_schema
 from headrace.event_log.durable_commit import make_durable
@@ -172,15 +173,16 @@ class EventLog(ReadableLog):
         return known
 
     def rows(self, topic: str, table: DeltaTable, uris: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
-        """Return the rows of some files of a topic's table. ``columns`` include the ones that identify a row."""
+        """Return these columns of some files of a topic's table. They include the ones that identify a row."""
         names, here = [uri.rpartition("/")[2] for uri in uris], local_folder(table)
         if here is None:
             there = remote_files(table, self._options)
-            parts = [read_remote(there, name, columns) for name in names]
-            found = pl.concat([no_rows(table).select(columns), *parts], how="diagonal")
+            empty = no_rows(table).select(stored(columns))
+            parts = [conformed(read_remote(there, name, empty.columns), empty.schema) for name in names]
+            found = pl.concat([empty, *parts])
         else:
-            found = read_local([here / name for name in names], no_rows(table).schema, columns)
-        return self.visible(topic, with_defaults(found, table))
+            found = read_local([here / name for name in names], no_rows(table).schema, stored(columns))
+        return picked(self.visible(topic, with_defaults(found, table)), columns)
 
     def visible(self, topic: str, rows: pl.DataFrame) -> pl.DataFrame:
         """Return the rows below the topic's ``ends``, or all rows if it has none."""

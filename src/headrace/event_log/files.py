@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 NO_END = 2**63 - 1
+_OLDER_STRUCTS = pl.ScanCastOptions(missing_struct_fields="insert", extra_struct_fields="ignore")
+"""The structs of an older file may lack fields."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,14 @@ def read_local(
     """
     if not paths:
         return pl.DataFrame(schema=schema).select(columns)
-    rows = pl.scan_parquet([*paths], schema=schema, missing_columns="insert", extra_columns="ignore", glob=False)
+    rows = pl.scan_parquet(
+        [*paths],
+        schema=schema,
+        missing_columns="insert",
+        extra_columns="ignore",
+        cast_options=_OLDER_STRUCTS,
+        glob=False,
+    )
     return (rows if keep is None else rows.filter(keep)).select(columns).collect()
 
 

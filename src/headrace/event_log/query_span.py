@@ -37,7 +37,7 @@ class QuerySpan:
             keep |= (ds.field("__partition") == source.partition) & (ds.field("__offset") < end)
         if self.from_us < longest_us:  # a window without a beginning
             return keep
-        return keep & ((ds.field("__available_at") >= since) | (ds.field(event_time) >= since))
+        return keep & ((ds.field("__available_at") >= since) | (ds.field(*event_time.split(".")) >= since))
 
 
 class SpanReader:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pyarrow.dataset as ds
 
+from headrace.bus.nested_columns import picked, stored
 from headrace.bus.source_partition import NO_CLOCK
 from headrace.errors import NotInLogYetError
 from headrace.event_log.by_source import by_source
 from headrace.event_log.columns import IDENTITY
 from headrace.event_log.files import NO_END, OffsetRange, read_local
-from headrace.event_log.table import local_folder, no_rows, with_defaults
+from headrace.event_log.table import has_column, local_folder, no_rows, with_defaults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ def _identified(columns: Sequence[str]) -> list[str]:
 
 def _check(topic: str, table: DeltaTable, columns: Sequence[str] | None) -> None:
     """Raise NotInLogYetError if the table lacks a column: workers with another definition have written it so far."""
-    missing = sorted(set(columns or ()) - {field.name for field in table.schema().fields})
+    missing = sorted(name for name in set(columns or ()) if not has_column(table, name))
     if missing:
         message = (
             f"the event log of {topic!r} at {table.table_uri} has no column {', '.join(map(repr, missing))} yet: a "
@@ -45,7 +46,8 @@ def _check(topic: str, table: DeltaTable, columns: Sequence[str] | None) -> None
 class ReadableLog(ABC):
     """The reads of an event log or of a snapshot of it. Every read may raise OfflineStoreUnavailableError.
 
-    If the log lacks the table or a column that is asked for, they raise NotInLogYetError, which is one.
+    A column that is asked for may be a field of a nested event, such as ``card.country``. If the log lacks the table or
+    a column that is asked for, they raise NotInLogYetError, which is one.
     """
 
     namespace: str
@@ -65,7 +67,7 @@ class ReadableLog(ABC):
 
     @abstractmethod
     def rows(self, topic: str, table: DeltaTable, uris: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
-        """Return the rows of some files of a topic's table. ``columns`` include the ones that identify a row."""
+        """Return these columns of some files of a topic's table. They include the ones that identify a row."""
 
     def snapshot(self) -> LogSnapshot:
         """Return a snapshot of this log. In it, each topic stays as it is at its first read."""
@@ -104,11 +106,12 @@ class ReadableLog(ABC):
             else:
                 schema = no_rows(table).schema
                 paths = [here / name for name in span.files(table)]
-                found = read_local(paths, schema, _identified(columns) if columns else list(schema), span.keeps(pl.col))
+                read = stored(_identified(columns)) if columns else list(schema)
+                found = read_local(paths, schema, read, span.keeps(pl.col))
                 frame = self.visible(topic, with_defaults(found, table))
         frame = frame.filter(pl.col("__topic_id") == source.topic_id)
         frame = frame if frame.get_column("__offset").is_sorted() else frame.sort("__offset")
-        return frame.select(columns) if columns else frame
+        return picked(frame, columns) if columns else frame
 
     def clock_us(self, topic: str, source: SourcePartition, position: int) -> int:
         """Return ``available_at`` of the last row below a position, NO_CLOCK if there is none.
@@ -130,26 +133,27 @@ class ReadableLog(ABC):
         They have ``columns`` and the columns that identify a row; with None they have all columns. Files whose
         statistics lie outside of the filter are not read.
         """
-        read = _identified(columns) if columns else None
+        wanted = _identified(columns) if columns else None
         with self.storage(topic):
             table = self.newest(topic)
-            _check(topic, table, read)
-            found = table.to_pyarrow_dataset().to_table(columns=read, filter=keep)
+            _check(topic, table, wanted)
+            found = table.to_pyarrow_dataset().to_table(columns=wanted and stored(wanted), filter=keep)
         rows = self.visible(topic, with_defaults(pl.DataFrame(found), table))
-        return rows.sort("__partition", "__topic_id", "__offset")
+        rows = rows.sort("__partition", "__topic_id", "__offset")
+        return picked(rows, wanted) if wanted else rows
 
     def scan(self, topic: str, columns: Sequence[str], keep: ds.Expression | None = None) -> Iterator[pl.DataFrame]:
         """Yield the rows of :meth:`select` in pieces, unordered. Only a few pieces of a file are in memory at once."""
-        read = _identified(columns)
+        wanted = _identified(columns)
         with self.storage(topic):
             table = self.newest(topic)
-            _check(topic, table, read)
+            _check(topic, table, wanted)
             pieces = table.to_pyarrow_dataset().to_batches(
-                columns=read, filter=keep, batch_readahead=_AHEAD, fragment_readahead=1
+                columns=stored(wanted), filter=keep, batch_readahead=_AHEAD, fragment_readahead=1
             )
             for piece in pieces:
                 if piece.num_rows:
-                    yield self.visible(topic, with_defaults(pl.DataFrame(piece), table))
+                    yield picked(self.visible(topic, with_defaults(pl.DataFrame(piece), table)), wanted)
 
 
 class LogSnapshot(ReadableLog):
@@ -212,7 +216,7 @@ class LogReader:
             if self._nothing is None:  # nothing is read before the table has all columns
                 self._columns = self._columns or no_rows(table).columns
                 _check(self._topic, table, self._columns)
-                self._nothing = no_rows(table).select(self._columns)
+                self._nothing = picked(no_rows(table), self._columns)
             fresh = sorted(uris - self._seen)
             frame = log.rows(self._topic, table, fresh, self._columns) if fresh else self._nothing
         self._seen = uris  # only now: after a failure of the storage the same files are read again

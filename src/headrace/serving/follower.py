@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import structlog
 
 from headrace.base.times import duration_us, epoch_us
-from headrace.bus.event import plain_value
+from headrace.bus.event import plain_value, value_of
 from headrace.bus.event_reader import EventReader
 from headrace.bus.message import headers_of
 from headrace.bus.unreadable_records import readable
@@ -61,7 +60,7 @@ class RequestTail:
 
     def is_rejected(self, event: Event, message: Message) -> bool:
         """Return whether the workers reject a request because of its times: then no view counts it."""
-        times = {name: getattr(event, name) for name, _ in self.stream.time_bounds}
+        times = {name: value_of(event, name) for name, _ in self.stream.time_bounds}
         if any(time.tzinfo is None for time in times.values()):
             return True
         _, timestamp_ms = message.timestamp()
@@ -70,6 +69,10 @@ class RequestTail:
             epoch_us(times[name]) > tolerance_us + (timestamp_ms * 1_000 if bound is None else epoch_us(times[bound]))
             for name, bound in self.stream.time_bounds
         )
+
+    def content(self, event: Event) -> dict[str, Any]:
+        """Return the fields of an event as a request has them; those of nested events by names with dots."""
+        return {field.name: plain_value(value_of(event, field.name)) for field in self.stream.fields}
 
     def place(self, message: Message) -> RecordPlace | None:
         """Return the place of a request's record; None if the model has no use for it."""
@@ -143,13 +146,13 @@ class RequestFollower:
 
     def _take(self, event: Event, message: Message) -> None:
         """Keep a request until it is predicted. Its time orders it, so a request without one is left out."""
-        at = getattr(event, self._requests.at)
+        at = value_of(event, self._requests.at)
         if at is None or at.tzinfo is None:
             logger.warning("a request has no time with a zone", field=self._requests.at, offset=message.offset())
         elif self._requests.is_rejected(event, message):  # the workers keep it as a dead letter
             logger.warning("a request's time has no zone, or lies ahead of its record", offset=message.offset())
         else:
-            self._pending.append((_plain(event), self._requests.place(message)))
+            self._pending.append((self._requests.content(event), self._requests.place(message)))
 
     def _flush(self) -> None:
         """Wait until the answers are on the bus. The broker may refuse some: the others are waited for."""
@@ -160,8 +163,3 @@ class RequestFollower:
                 self._answerer.lost(error)
             else:
                 return
-
-
-def _plain(event: Event) -> dict[str, Any]:
-    """Return the fields of an event as a request has them."""
-    return {name: plain_value(value) for name, value in msgspec.structs.asdict(event).items()}

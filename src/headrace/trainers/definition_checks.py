@@ -71,4 +71,4 @@ def brings(field: Field, wanted: RequestField) -> bool:
     An int may stand for a float. The field may be null only if the service allows null.
     """
     is_kind = field.kind == wanted.kind or (field.kind, wanted.kind) == ("int", "float")
-    return is_kind and not field.many and (wanted.nullable or not field.nullable)
+    return is_kind and field.is_single and (wanted.nullable or not field.nullable)

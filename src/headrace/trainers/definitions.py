@@ -14,6 +14,7 @@ from headrace.base.arguments import expect, expect_items
 from headrace.base.times import Duration, duration_us, format_duration
 from headrace.bus.stream import Stream
 from headrace.errors import DefinitionError, naming
+from headrace.features.definitions.decimals import in_doubles
 from headrace.features.definitions.expression import Expression, kind
 from headrace.features.definitions.service import FeatureService
 from headrace.trainers.definition_checks import brings, check_own_event, described, one_of
@@ -118,9 +119,9 @@ class Label:
     def predicts(self) -> PredictionTask:
         """The task of a model with this label."""
         where = f"label on {self.stream.topic!r}"
-        kinds: dict[str, str] = {f.name: f.kind for f in self.stream.fields if not f.many}
+        kinds = self.stream.spec.kinds
         with naming(f"{where}: value"):
-            found = kind(self.value.tree, kinds)
+            found = kind(in_doubles(self.value.tree, kinds), kinds)
         return prediction_task(DeclaredLabel(where, found, self.task, self.classes, self.limits, self.quantiles))
 
     @cached_property
@@ -263,7 +264,7 @@ class Model:
             raise DefinitionError(message)
 
     def _request_field(self, what: str, name: str, kinds: tuple[str, ...]) -> None:
-        choices = [f.name for f in self.requests.fields if f.kind in kinds and not f.many]
+        choices = [f.name for f in self.requests.fields if f.kind in kinds and f.is_single]
         if name not in choices:
             stream = f"{self.requests.event.__name__} ({self.requests.topic!r})"
             message = (

@@ -22,7 +22,7 @@ def count_lost_and_duplicated(history: History, streams: Mapping[str, Stream], l
     """Return how many source events the log lacks, and how many events it has too often."""
     lost = duplicated = 0
     for topic, source in _source(history, streams).items():
-        names = [field.name for field in streams[topic].fields]
+        names = [field.name for field in streams[topic].columns]
         logged = log.read(topic).filter(pl.col("__verdict") == ACCEPTED).select(names)
         if history.counts[topic] != source.height:
             lost += history.counts[topic] - source.height  # the replay itself left rows out

@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 
 ExpressionTree = Any
 Scalar = bool | int | float | str | None
-_BINARY = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "add", "sub", "mul", "div", "and", "or", "fill_null"})
+COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
+_BINARY = COMPARISONS | {"add", "sub", "mul", "div", "and", "or", "fill_null"}
 _UNARY = frozenset({"not", "neg", "is_null", "year", "month", "day", "weekday", "hour", "minute"})
 TIME_PARTS = frozenset({"year", "month", "day", "weekday", "hour", "minute"})
+_OF_A_DAY = frozenset({"hour", "minute"})
+_WITH_A_VALUE = frozenset({"is_in", "item"})
+"""Steps whose second argument is plain data."""
 
 
 class Expression:
@@ -98,6 +102,13 @@ class Expression:
     def __invert__(self) -> Expression:
         return Expression(["not", self.tree])
 
+    def __getitem__(self, key: object) -> Expression:
+        """Return an expression for the value that a dict has of a key; null if it has none."""
+        if not isinstance(key, str):
+            message = f"{self!r}[{key!r}]: a key is a text, such as col('tags')['colour']"
+            raise DefinitionError(message)
+        return Expression(["item", self.tree, key])
+
     def is_null(self) -> Expression:
         """Return an expression that is true if this value is null."""
         return Expression(["is_null", self.tree])
@@ -142,7 +153,9 @@ Operand = Expression | Scalar
 
 
 def col(name: str) -> Expression:
-    """Return an expression that reads the column of that name. Combine it with operators and methods.
+    """Return an expression that reads a column, such as ``amount``, or ``card.country`` of a nested event.
+
+    Combine it with operators and methods. ``col("tags")["colour"]`` reads the value of a key of a dict.
 
     >>> from headrace import col
     >>> (col("delay_minutes") > 15) & ~col("origin").is_in(["JFK"])
@@ -182,15 +195,22 @@ def columns(tree: ExpressionTree) -> set[str]:
     """Return the names of the columns that a tree reads."""
     if tree[0] == "col":
         return {tree[1]}
-    if tree[0] == "lit":
-        return set()
-    return set().union(*(columns(arm) for arm in (tree[1:2] if tree[0] == "is_in" else tree[1:])))
+    return set().union(*map(columns, trees_of(tree)))
+
+
+def trees_of(tree: ExpressionTree) -> list[ExpressionTree]:
+    """Return the trees that a step takes; none for a column and for plain data."""
+    if tree[0] in {"col", "lit"}:
+        return []
+    arms: list[ExpressionTree] = tree[1:2] if tree[0] in _WITH_A_VALUE else tree[1:]
+    return arms
 
 
 def kind(tree: ExpressionTree, kinds: Mapping[str, str]) -> str:
-    """Return the kind of a tree's value (int, float, bool, str, datetime or null) over columns of ``kinds``.
+    """Return the kind of a tree's value over columns of ``kinds``.
 
-    Raises DefinitionError for an unknown column or a step that its operands do not allow.
+    It is int, float, bool, str, datetime, date or null, ``decimal(2)`` with two places, or a dict such as
+    ``dict(float)``. Raises DefinitionError for an unknown column or a step that its operands do not allow.
     """
     operator, *arms = tree
     if operator == "col":
@@ -203,7 +223,7 @@ def kind(tree: ExpressionTree, kinds: Mapping[str, str]) -> str:
     if operator == "is_in":
         found = [kind(arms[0], kinds), *sorted({_literal_kind(member) for member in arms[1]})]
     else:
-        found = [kind(arm, kinds) for arm in arms]
+        found = [kind(arm, kinds) for arm in trees_of(tree)]
     return _step_kind(operator, found, tree)
 
 
@@ -214,22 +234,38 @@ def _literal_kind(value: Scalar) -> str:
 NUMBER_KINDS = frozenset({"int", "float", "null"})
 
 
+def is_decimal(kind_: str) -> bool:
+    """Return whether a kind is that of decimals, such as ``decimal(2)``."""
+    return kind_.startswith("decimal(")
+
+
 def _step_kind(operator: str, found: list[str], tree: ExpressionTree) -> str:
-    numeric = NUMBER_KINDS.issuperset(found)
-    alike = len({name for name in found if name != "null"}) <= 1
+    decimal = any(map(is_decimal, found))
+    numeric = all(name in NUMBER_KINDS or is_decimal(name) for name in found)
+    known = {name for name in found if name != "null"}
+    alike = len(known) <= 1 and not any(name.startswith("dict(") for name in found)
     boolean = {"bool", "null"}.issuperset(found)
-    if operator in {"add", "sub", "mul", "div", "neg"}:
-        allowed, result = numeric, "float" if operator == "div" or "float" in found else "int"
+    result = "bool"
+    if operator in {"add", "sub", "neg"}:
+        exact = known.pop() if alike and decimal else "int"
+        allowed, result = numeric, "float" if "float" in found or (decimal and not alike) else exact
+    elif operator in {"mul", "div"}:
+        allowed, result = numeric, "float" if operator == "div" or decimal or "float" in found else "int"
     elif operator in TIME_PARTS:
-        allowed, result = found[0] == "datetime", "int"
+        allowed, result = found[0] == "datetime" or (found[0] == "date" and operator not in _OF_A_DAY), "int"
     elif operator in {"and", "or", "not"}:
-        allowed, result = boolean, "bool"
+        allowed = boolean
     elif operator == "fill_null":
-        allowed, result = numeric or alike, "float" if "float" in found else found[0]
+        is_float = "float" in found or (decimal and not alike)
+        allowed, result = numeric or alike, "float" if is_float else found[0]
     elif operator == "is_in":
-        allowed, result = alike, "bool"
+        allowed = alike or (decimal and numeric)
+    elif operator == "item":
+        allowed, result = found[0].startswith("dict("), found[0][5:-1]
+    elif operator == "units":
+        allowed, result = decimal, found[0]
     else:
-        allowed, result = operator == "is_null" or numeric or alike, "bool"
+        allowed = operator == "is_null" or numeric or alike
     if not allowed:
         message = f"{operator!r} cannot take {' and '.join(found)} in {tree!r}"
         raise DefinitionError(message)
@@ -243,7 +279,7 @@ def nullable(tree: ExpressionTree, nullable_columns: AbstractSet[str]) -> bool:
         return arms[0] in nullable_columns
     if operator == "lit":
         return arms[0] is None
-    if operator in {"add", "sub", "mul", "div"}:
+    if operator in {"add", "sub", "mul", "div", "item"}:
         return True
     if operator == "is_null":
         return False
@@ -258,16 +294,15 @@ def inline(tree: ExpressionTree, derived: Mapping[str, ExpressionTree]) -> Expre
         return tree
     if tree[0] == "col":
         return derived.get(tree[1], tree)
-    return [tree[0], *(inline(arm, derived) if (isinstance(arm, list) and tree[0] != "is_in") or index == 0 else arm
-                       for index, arm in enumerate(tree[1:]))]  # fmt: skip
+    arms = trees_of(tree)
+    return [tree[0], *(inline(arm, derived) for arm in arms), *tree[1 + len(arms) :]]
 
 
 def check(tree: ExpressionTree) -> None:
     """Raise DefinitionError unless ``tree`` is well formed. It is called for specs that came over a wire."""
-    arity = {"col": 1, "lit": 1, "is_in": 2} | dict.fromkeys(_BINARY, 2) | dict.fromkeys(_UNARY, 1)
+    arity = {"col": 1, "lit": 1, "is_in": 2, "item": 2} | dict.fromkeys(_BINARY, 2) | dict.fromkeys(_UNARY, 1)
     if not isinstance(tree, list) or not tree or arity.get(tree[0]) != len(tree) - 1:
         message = f"{tree!r} is not an expression of this version; it knows {sorted(arity)}"
         raise DefinitionError(message)
-    if tree[0] not in {"col", "lit"}:
-        for arm in tree[1:2] if tree[0] == "is_in" else tree[1:]:
-            check(arm)
+    for arm in trees_of(tree):
+        check(arm)

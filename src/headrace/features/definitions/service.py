@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+_IN_REQUESTS = ("int", "float", "bool", "str", "datetime")
+
+
 @dataclass(frozen=True)
 class FeatureService:
     """The list of features that one model uses: all columns of its views, in order, then its on-demand features.
@@ -103,6 +106,13 @@ class FeatureService:
             if each.many:
                 message = (
                     f"service {self.name!r}: the request's {each.name!r} is a list; expressions take single values"
+                )
+                raise DefinitionError(message)
+            if each.keyed or each.kind not in _IN_REQUESTS:
+                what = "a dict" if each.keyed else each.kind
+                message = (
+                    f"service {self.name!r}: request.{each.name} is {what}; a value of a request is one of "
+                    f"{', '.join(_IN_REQUESTS)}"
                 )
                 raise DefinitionError(message)
         return tuple(RequestField(name=each.name, kind=each.kind, nullable=each.nullable) for each in found)

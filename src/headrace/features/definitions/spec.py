@@ -60,6 +60,8 @@ def result_kind(aggregate: str, of: str) -> str:
     """Return the kind of an aggregate's columns over values of the kind ``of``: int, float or bool."""
     if aggregate in {"count", "histogram", "approx_distinct"}:
         return "int"
+    if of.startswith("decimal("):
+        return "float"
     if aggregate in {"first", "last", "last_n"}:
         return of
     return "int" if aggregate in {"sum", "min", "max"} and of != "float" else "float"

@@ -14,7 +14,7 @@ from headrace.base.times import Duration, duration_us
 from headrace.bus.stream import Stream
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.entity import KEY_KINDS, Entity
-from headrace.features.definitions.expression import Expression, ExpressionTree, kind
+from headrace.features.definitions.expression import Expression, ExpressionTree, is_decimal, kind
 from headrace.features.definitions.spec import NUMBER_KINDS, SPEC_VERSION, checked_name
 from headrace.features.definitions.view_spec import DerivedColumn, ViewClock, ViewSpec
 from headrace.features.definitions.windows import Window, window_spec
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from headrace.features.definitions.feature_spec import AnyFeatureSpec, FeatureSpec
     from headrace.features.definitions.windows import WindowSpec
 
-_ANYTHING = [*NUMBER_KINDS, "datetime", "str"]
+_ANYTHING = [*NUMBER_KINDS, "date", "datetime", "str"]
 _TAKES = {"count": [*_ANYTHING, "null"], "approx_distinct": _ANYTHING}
 
 
@@ -121,7 +121,7 @@ class FeatureView:
         for key, key_type in self.entity.join_keys.items():
             with naming(f"view {self.name!r}: join key {key!r} of entity {self.entity.name!r}"):
                 found = self.source.field(key)
-            if found.kind != KEY_KINDS[key_type] or found.many:
+            if found.kind != KEY_KINDS[key_type] or not found.is_single:
                 message = (
                     f"view {self.name!r}: join key {key!r} of entity {self.entity.name!r} is {key_type.__name__}, "
                     f"the field in {self.source.topic!r} is {found.kind}"
@@ -154,7 +154,7 @@ class FeatureView:
         with naming(f"view {self.name!r}: feature {feature.name!r}"):
             found = kind(feature.value, kinds) if feature.value is not None else "int"
         takes = _TAKES.get(feature.aggregate, NUMBER_KINDS)
-        if found not in takes:
+        if found not in takes and not is_decimal(found):
             message = (
                 f"view {self.name!r}: feature {feature.name!r} is a {feature.aggregate} of {found}; it takes {takes}"
             )

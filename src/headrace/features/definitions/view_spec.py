@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from headrace.bus.stream_spec import StreamSpec
+from headrace.features.definitions.decimals import lowered
 from headrace.features.definitions.expression import ExpressionTree, columns, inline, kind
 from headrace.features.definitions.feature_spec import AnyFeatureSpec
 from headrace.features.definitions.spec import result_kind, spec_hash
@@ -118,8 +119,8 @@ class ViewSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unkn
         return list(dict.fromkeys([self.stream.event_time, *self.key_names, *self.measured_fields]))
 
     def inlined(self, tree: ExpressionTree) -> ExpressionTree:
-        """Return a tree over the view's columns as a tree over the stream's fields alone."""
-        return inline(tree, self.derived_trees)
+        """Return a tree over the view's columns as a tree over the stream's fields alone, with decimals in units."""
+        return lowered(inline(tree, self.derived_trees), self.stream.kinds)
 
     def kind_of(self, tree: ExpressionTree) -> str:
         """Return the kind of a tree's value. Raises DefinitionError if the tree reads a column that does not exist."""

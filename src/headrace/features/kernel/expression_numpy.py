@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headrace.base.times import epoch_us
-from headrace.features.definitions.expression import TIME_PARTS, ExpressionTree
+from headrace.features.definitions.decimals import places_of
+from headrace.features.definitions.expression import TIME_PARTS, ExpressionTree, is_decimal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
-_DAY = 86_400_000_000
+_DAY, _EPOCH = 86_400_000_000, date(1970, 1, 1)
 
 
 class MaskedColumn:
@@ -33,17 +35,33 @@ class MaskedColumn:
         ]
 
 
-_DTYPES: dict[str, Any] = {"int": np.int64, "float": np.float64, "bool": np.bool_, "str": object, "datetime": np.int64}
+_DTYPES: dict[str, Any] = {
+    "int": np.int64, "float": np.float64, "bool": np.bool_, "str": object, "datetime": np.int64, "date": np.int64,
+    "decimal": np.int64, "dict": object,
+}  # fmt: skip
 
 
 def column(values: Iterable[Any], kind: str) -> MaskedColumn:
-    """Return a column of Python values of one kind (int, float, bool, str, datetime). Times become us."""
+    """Return a column of Python values of one kind of an expression.
+
+    Times and dates become us, and decimals the number of their smallest units.
+    """
     given = list(values)
     present = np.array([value is not None for value in given], bool)
-    full = np.zeros(len(given), _DTYPES[kind])
+    full = np.zeros(len(given), _DTYPES[kind.partition("(")[0]])
     known = [value for value in given if value is not None]
-    full[present] = [epoch_us(value) for value in known] if kind == "datetime" else known
+    full[present] = _numbers(known, kind)
     return MaskedColumn(full, present)
+
+
+def _numbers(values: list[Any], kind: str) -> list[Any]:
+    if kind == "datetime":
+        return [epoch_us(value) for value in values]
+    if kind == "date":
+        return [_DAY * (value.toordinal() - _EPOCH.toordinal()) for value in values]
+    if is_decimal(kind):
+        return [int(value.scaleb(places_of(kind))) for value in values]
+    return values
 
 
 def to_numpy(tree: ExpressionTree, table: Mapping[str, MaskedColumn], rows: int) -> MaskedColumn:
@@ -61,8 +79,18 @@ def to_numpy(tree: ExpressionTree, table: Mapping[str, MaskedColumn], rows: int)
         inner = to_numpy(arms[0], table, rows)
         members = {member for member in arms[1] if member is not None}
         return MaskedColumn(np.array([value in members for value in inner.values.tolist()], bool), inner.present)
+    if operator == "units":  # such a column has them already
+        return to_numpy(arms[0], table, rows)
+    if operator == "item":
+        return _item(to_numpy(arms[0], table, rows), arms[1])
     with np.errstate(all="ignore"):
         return _numpy_step(operator, [to_numpy(arm, table, rows) for arm in arms])
+
+
+def _item(dicts: MaskedColumn, key: str) -> MaskedColumn:
+    found = [of.get(key) if there else None for of, there in zip(dicts.values, dicts.present, strict=True)]
+    kind = next((type(value).__name__ for value in found if value is not None), "float")
+    return column(found, kind)
 
 
 _UFUNCS = {

@@ -23,6 +23,9 @@ def to_polars(tree: ExpressionTree) -> pl.Expr:
         inner = to_polars(arms[0])
         members = [member for member in arms[1] if member is not None]
         return pl.when(inner.is_not_null()).then(inner.is_in(members))
+    if operator == "item":
+        own = pl.element().struct.field("key") == arms[1]
+        return to_polars(arms[0]).list.eval(pl.element().filter(own).struct.field("value")).list.first()
     if operator in _MIRRORED and not columns(arms[0]):  # Polars loses the height of a constant compared with all nulls
         operator, arms = _MIRRORED[operator], arms[::-1]
     steps = [to_polars(arm) for arm in arms]
@@ -43,6 +46,8 @@ def _polars_step(operator: str, arms: list[pl.Expr]) -> pl.Expr:
     left, *right = arms
     step: pl.Expr
     match operator:
+        case "units":
+            step = left.to_physical().cast(pl.Int64)
         case "add" | "sub" | "mul" | "div":
             result: pl.Expr = getattr(left, "truediv" if operator == "div" else operator)(*right)
             step = pl.when(result.is_finite()).then(result)

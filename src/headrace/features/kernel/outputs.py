@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from headrace.features.definitions.decimals import places_of
+from headrace.features.definitions.expression import is_decimal
 from headrace.features.definitions.feature_spec import (
     ApproxDistinctSpec,
     CountSpec,
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from headrace.features.definitions.feature_spec import FeatureSpec
 
 _DTYPES = {"int": "<i8", "bool": "<i8", "float": "<f8", "datetime": "<i8", "str": "text"}
+EXACT_OF_DECIMALS = frozenset({"count", "sum", "mean", "min", "max", "first", "last", "last_n", "approx_distinct"})
+"""The aggregates that take a decimal as the number of its units. The others take it as a double."""
+_LARGEST_EXACT = 2**53
 _IN_TOLERANCE = frozenset({"sum", "mean", "variance", "std", "decayed_sum"})
 
 
@@ -41,6 +46,7 @@ class OutputColumn:
     """One column of a feature, without its window, and the components that it is computed from.
 
     ``item`` tells the columns of one feature apart: a bucket, a place from the newest, or a quantile in millionths.
+    ``places`` are those of a decimal, whose state has whole numbers of its smallest unit.
     """
 
     feature: str
@@ -49,6 +55,7 @@ class OutputColumn:
     components: tuple[int, ...]
     item: int = 0
     half_life_us: int = 0
+    places: int = 0
 
     @property
     def exact(self) -> bool:
@@ -69,8 +76,11 @@ def compile_feature(feature: FeatureSpec, shape: TypedValue, index: Callable[[Co
     """Return the output columns of one feature; ``index`` gives the place of each component that they read."""
     half_life_us = feature.half_life_us if isinstance(feature, DecayedSumSpec) else 0
     result = result_kind(feature.aggregate, shape.kind)
+    places = places_of(shape.kind) if result == "float" else 0
     return [
-        OutputColumn(name, feature.aggregate, result, tuple(map(index, part.components)), part.item, half_life_us)
+        OutputColumn(
+            name, feature.aggregate, result, tuple(map(index, part.components)), part.item, half_life_us, places
+        )
         for name, part in zip(feature.columns, _parts(feature, shape), strict=True)
     ]
 
@@ -97,18 +107,19 @@ def _parts(feature: FeatureSpec, shape: TypedValue) -> Sequence[_Part]:
                 _Part(bucket, [Component("count", "add", "<i8", own.value, own.where, low, high)])
                 for bucket, (low, high) in enumerate(bounds)
             ]
-    return [_Part(0, _components(feature, own, count))]
+    return [_Part(0, _components(feature, own, count, shape.kind))]
 
 
-def _components(feature: FeatureSpec, own: Component, count: Component) -> Sequence[Component]:
+def _components(feature: FeatureSpec, own: Component, count: Component, kind: str) -> Sequence[Component]:
     """The components of a feature that has one column."""
+    is_decimal_sum = is_decimal(kind)
     match feature:
         case CountSpec():
             read = [count]
         case SumSpec():
             read = [replace(own, op="add")]
         case MeanSpec():
-            read = [replace(own, op="add", dtype="<f8"), count]
+            read = [replace(own, op="add", dtype="<i8" if is_decimal_sum else "<f8"), count]
         case MinSpec() | MaxSpec():
             read = [own, count]
         case VarianceSpec() | StdSpec():
@@ -124,7 +135,8 @@ def _components(feature: FeatureSpec, own: Component, count: Component) -> Seque
 
 def finish(output: OutputColumn, columns: StateColumns, at_us: np.ndarray) -> Values:
     """Return the values of an output over merged states at t, from the physical columns of its components."""
-    return _FINISH[output.kind](output, columns, at_us)
+    values, there = _FINISH[output.kind](output, columns, at_us)
+    return typed(output, values), there
 
 
 def _plain(_: OutputColumn, columns: StateColumns, __: np.ndarray) -> Values:
@@ -143,7 +155,7 @@ def _extreme(_: OutputColumn, columns: StateColumns, __: np.ndarray) -> Values:
 
 def _one(output: OutputColumn, columns: StateColumns, _: np.ndarray) -> Values:
     time, __, value = columns
-    return typed(output, value), time != (FOREVER if output.kind == "first" else NEVER)
+    return value, time != (FOREVER if output.kind == "first" else NEVER)
 
 
 def _variance(output: OutputColumn, columns: StateColumns, _: np.ndarray) -> Values:
@@ -159,8 +171,19 @@ def _decayed(output: OutputColumn, columns: StateColumns, at_us: np.ndarray) -> 
 
 
 def typed(output: OutputColumn, values: np.ndarray) -> np.ndarray:
-    """Return values in the type of the output: a tile holds a bool as a number."""
+    """Return values in the type of the output: a tile holds a bool as a number, and a decimal in its units."""
+    if output.places:
+        return _doubles(values, output.places)
     return values.astype(bool) if output.result == "bool" else values
+
+
+def _doubles(units: np.ndarray, places: int) -> np.ndarray:
+    """Return the double that is nearest to each number of units."""
+    found: np.ndarray = units / 10.0**places
+    if units.dtype.kind == "i":
+        large = np.flatnonzero((units > _LARGEST_EXACT) | (units < -_LARGEST_EXACT))
+        found[large] = [unit / 10**places for unit in units[large].tolist()]  # numpy would round twice
+    return found
 
 
 _FINISH: dict[str, Callable[[OutputColumn, StateColumns, np.ndarray], Values]] = {

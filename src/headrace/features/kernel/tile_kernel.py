@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headrace.features.definitions.expression import kind, nullable
+from headrace.features.definitions.decimals import places_of
+from headrace.features.definitions.expression import is_decimal, kind, nullable
 from headrace.features.kernel.field import FieldLayout
-from headrace.features.kernel.outputs import OutputColumn, TypedValue, compile_feature, finish, typed
+from headrace.features.kernel.outputs import EXACT_OF_DECIMALS, OutputColumn, TypedValue, compile_feature, finish, typed
 from headrace.features.kernel.sketched_tiles import SketchedTiles, entries_of, join, references, sketched
 from headrace.features.kernel.sketches import Sketch, sketch_of
 from headrace.features.kernel.states import NEVER, State, UfuncState, Values, state_of
@@ -90,7 +91,10 @@ class TileKernel:
         stream, value = self.spec.stream, self.spec.inlined(feature.value)
         if value is None:
             return TypedValue(value, "int", nullable=False)
-        return TypedValue(value, kind(value, stream.kinds), nullable(value, stream.nullable))
+        found = kind(value, stream.kinds)
+        if is_decimal(found) and feature.aggregate not in EXACT_OF_DECIMALS:
+            value, found = ["div", value, ["lit", 10.0 ** places_of(found)]], "float"
+        return TypedValue(value, found, nullable(value, stream.nullable))
 
     def _empty(self) -> np.ndarray:
         empty = np.zeros(1, self.tile)

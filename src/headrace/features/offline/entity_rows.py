@@ -33,7 +33,7 @@ def entity_rows(
         return pl.DataFrame(schema=["__partition", "__offset", "__time", *fields])
     keep = ds.field("__verdict") == ACCEPTED
     for name, _ in compiled.entity_keys:
-        keep &= ds.field(name) == entity[name]
+        keep &= ds.field(*name.split(".")) == entity[name]
     rows = compiled.keep(with_time(log.select(topic, keep), stream.event_time))
     sources = [SourcePartition.from_text(text) for text in offsets]
     below = pl.DataFrame(

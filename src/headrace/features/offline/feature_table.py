@@ -90,7 +90,7 @@ class FeatureTable:
         source = self._spec.stream
         since_us = -1 if done is None else done * self._step - self._spec.longest_window_us
         since = pa.scalar(since_us, pa.timestamp("us", "UTC"))
-        keep = (ds.field(source.event_time) >= since) | (ds.field("__available_at") >= since)
+        keep = (ds.field(*source.event_time.split(".")) >= since) | (ds.field("__available_at") >= since)
         columns = ["__available_at", *self._spec.used_fields]
         return self._log.select(source.topic, keep if since_us >= 0 else None, columns)
 

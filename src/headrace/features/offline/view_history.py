@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from headrace.bus.nested_columns import flat
 from headrace.bus.source_partition import NO_CLOCK
 from headrace.event_log.by_source import source_codes
 from headrace.event_log.columns import ACCEPTED
@@ -173,7 +174,8 @@ def _bucket(keys: pl.DataFrame, number: int) -> pl.Series:
 
 
 def with_time(frame: pl.DataFrame, event_time: str) -> pl.DataFrame:
-    """Return the frame with ``__time`` (event time in us) and ``offset``, which the kernel needs."""
+    """Return the frame as the kernel needs it: with ``__time`` (event time in us), ``offset``, and structs flat."""
+    frame = flat(frame)
     time, offset = frame.get_column(event_time).cast(pl.Int64), frame.get_column("__offset")
     return frame.hstack([time.alias("__time"), offset.alias("offset")])
 

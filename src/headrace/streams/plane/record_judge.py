@@ -14,6 +14,7 @@ from confluent_kafka import Message
 from headrace.base.times import duration_us
 from headrace.bus.codec import Decoder
 from headrace.bus.message import headers_of
+from headrace.bus.nested_columns import column_of
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.errors import CodecError
 from headrace.event_log.columns import ACCEPTED, REJECTED
@@ -97,8 +98,9 @@ class RecordJudge:
         reasons = dict.fromkeys(errors, DECODE)
         problems = dict(errors)
         for name in self._stream.key_fields:
-            if fields.get_column(name).null_count():
-                for row in np.flatnonzero(fields.get_column(name).is_null().to_numpy()).tolist():
+            key = column_of(fields, name)
+            if key.null_count():
+                for row in np.flatnonzero(key.is_null().to_numpy()).tolist():
                     reasons.setdefault(row, MISSING_KEY)
                     problems.setdefault(row, f"key field {name!r} is null")
         for name, before in self._stream.time_bounds:
@@ -197,6 +199,6 @@ def _rejections(reasons: Mapping[int, str], problems: Mapping[int, str], records
 
 def _micros(fields: pl.DataFrame, name: str) -> np.ndarray:
     """Return a time column in int64 microseconds, NO_CLOCK where it is null. Floats would round."""
-    times = fields.get_column(name).to_numpy().astype("datetime64[us]")
+    times = column_of(fields, name).to_numpy().astype("datetime64[us]")
     micros: np.ndarray = np.maximum(times.astype(np.int64), NO_CLOCK)
     return micros

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from headrace.features.definitions.decimals import in_doubles
 from headrace.features.kernel.expression_polars import to_polars
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _TRUTHS = {"binary": np.int8, "classes": np.int16, "regression": np.float64, "qu
 
 def label_value(label: Label) -> pl.Expr:
     """Return the value of a label's event. It is null, so no label, if it is not finite or none of the classes."""
-    value, task = to_polars(label.value.tree), label.predicts
+    value, task = to_polars(in_doubles(label.value.tree, label.stream.spec.kinds)), label.predicts
     if task.name == "binary":
         return value
     if task.classes and not label.limits:
