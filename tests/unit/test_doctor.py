@@ -28,7 +28,11 @@ from headrace.models.model_events import Acknowledgement
 from headrace.models.model_state import fold
 from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest
 from headrace.trainers.runs.operator_requests import OperatorRequest
+from headrace.trainers.triggers.evidence import Evidence
+from headrace.trainers.triggers.rules import volume
+from headrace.trainers.triggers.trigger_policy import TriggerPolicy
 from headrace.trainers.triggers.trigger_state import TriggerState
+from headrace.trainers.triggers.watched_inputs import WatchedInput
 from tests.support.model_events import promoted, published
 from tests.support.orders_model import model
 
@@ -291,6 +295,23 @@ def test_a_model_whose_rules_fail_is_named_with_the_error_and_its_time() -> None
         "its rules fail since 1970-01-01T00:01:30Z, last at 1970-01-01T00:01:30Z: ValueError: no",
     ]
     assert "the trainer's log has the traceback" in worst(found)[1]
+
+
+def test_a_model_with_an_input_out_of_range_is_named_with_it() -> None:
+    policy = TriggerPolicy("m", volume(labels=9), first_after=5, cooldown_us=0)
+    watched = [
+        WatchedInput(input="price", what="nulls", days=90, lately=0.5, before=0.0, low=0.0, high=0.25, out=out)
+        for out in (True, False, True, True, True)
+    ]
+    decision = policy.evaluate(TriggerState(), Evidence(5, 1, watched=watched))
+    record = DecisionRecord(model="m", kind="evaluated", t_us=5, reason="", state=decision.after, decision=decision)
+    (found,) = learning.check_rules([record])
+    one = "price 50.00% null, before 0.00%, by chance 0.00% to 25.00%"
+    assert (found.severity, found.found) == (
+        Severity.WARNING,
+        f"lately out of range: {one}; {one}; {one}; and 1 others",
+    )
+    assert "`headrace triggers explain m`" in found.advice
 
 
 def test_a_request_that_waits_and_a_log_that_lacks_a_column_are_no_wrong_rules() -> None:

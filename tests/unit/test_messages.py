@@ -19,7 +19,10 @@ from headrace.streams.log_claims import LogClaimed
 from headrace.trainers.runs import operator_requests
 from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded, decode
 from headrace.trainers.runs.operator_requests import OperatorRequest
+from headrace.trainers.triggers.trigger_policy import WatchReport
+from headrace.trainers.triggers.trigger_rule import RuleVerdict
 from headrace.trainers.triggers.trigger_state import RollbackPin, TriggerState
+from headrace.trainers.triggers.watched_inputs import WatchedInput
 from tests.support.model_events import MANIFEST, published
 
 if TYPE_CHECKING:
@@ -65,6 +68,32 @@ MESSAGES: dict[str, tuple[object, bytes, Callable[[bytes], object]]] = {
             b'{"model":"m","kind":"error","t_us":5,"reason":"E: no","state":{"baseline":null,"request":null,'
             b'"pin":null,"live":false,"disarmed":[],"asked_day":0,"asked_count":0},"decision":null,"run":null,'
             b'"since_us":3,"format":1}'
+        ),
+        lambda data: decode(data, DecisionRecord),
+    ),
+    "decision with watched inputs": (
+        DecisionRecord(
+            model="m",
+            kind="evaluated",
+            t_us=5,
+            reason="r",
+            state=TriggerState(),
+            watched=WatchReport(
+                inputs=[
+                    WatchedInput(input="a", what="nulls", days=3, lately=0.5),
+                    WatchedInput(
+                        input="b", what="rate", days=90, lately=0.5, before=0.25, low=0.0, high=0.375, out=True
+                    ),
+                ],
+                rules=[RuleVerdict(rule="volume", fired=False, reason="no", progress=0.5)],
+            ),
+        ),
+        (
+            b'{"model":"m","kind":"evaluated","t_us":5,"reason":"r","state":{"baseline":null,"request":null,"pin":null,'
+            b'"live":false,"disarmed":[],"asked_day":0,"asked_count":0},"decision":null,"run":null,"watched":{"inputs":['
+            b'{"input":"a","what":"nulls","days":3,"lately":0.5},{"input":"b","what":"rate","days":90,"lately":0.5,'
+            b'"before":0.25,"low":0.0,"high":0.375,"out":true}],"rules":[{"rule":"volume","fired":false,"reason":"no",'
+            b'"progress":0.5}]},"format":1}'
         ),
         lambda data: decode(data, DecisionRecord),
     ),

@@ -11,12 +11,11 @@ from msgspec import UNSET
 from headrace.app import operators
 from headrace.app.trigger_standing import TriggerStanding, standing
 from headrace.models.model_state import fold
-from headrace.trainers.process.trigger_consumer import as_published
 from headrace.trainers.runs.messages import DecisionRecord
 from headrace.trainers.triggers.evidence import DAY_US, Evidence
 from headrace.trainers.triggers.rules import volume
 from headrace.trainers.triggers.trigger_policy import Decision, TriggerPolicy
-from headrace.trainers.triggers.trigger_state import Baseline, RollbackPin, TriggerState, reset
+from headrace.trainers.triggers.trigger_state import Baseline, RollbackPin, TriggerState, as_published, reset
 from tests.support.model_events import published, rolled_back
 from tests.support.orders_model import model
 

@@ -308,13 +308,14 @@ def explain(model: Model, records: Sequence[DecisionRecord], published: ModelSta
 
     ``records`` are all of the model, the oldest first. ``published`` is its state by all model events.
     """
-    from headrace.app.trigger_standing import standing
+    from headrace.app.trigger_standing import said_verdicts, said_watch, standing
 
     if not records:
         return {"model": model.name, "reason": "no decision yet: is `headrace trainer` running, and do workers report?"}
     last = records[-1]
     decided = next((record.decision for record in reversed(records) if record.decision is not None), None)
     now = standing(model.policy, last, decided, published)
+    watched = next((record for record in reversed(records) if record.watched), None)
     pin = None if published is None else published.pin
     return {
         "model": model.name,
@@ -324,17 +325,11 @@ def explain(model: Model, records: Sequence[DecisionRecord], published: ModelSta
         "until": now.until,
         "last": None if last.reason == now.reason else last.reason,
         "state": _said_state(now.state, pin),
-        "rules": [
-            {
-                "rule": verdict.rule,
-                "fired": verdict.fired,
-                "armed": verdict.armed,
-                "progress": round(verdict.progress, 3),
-                "reason": verdict.reason,
-            }
-            for verdict in now.verdicts
-        ],
-        "inputs": {} if decided is None else decided.inputs,
+        "rules": said_verdicts(now.verdicts),
+        "inputs": {}
+        if decided is None
+        else {name: decided.inputs[name] for name in decided.inputs if name != "watched"},
+        "watched": None if watched is None else {"evaluated_at": said_time(watched.t_us), **said_watch(watched)},
     }
 
 

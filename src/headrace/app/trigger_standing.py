@@ -13,10 +13,9 @@ import msgspec
 
 from headrace.base.times import said_minute
 from headrace.errors import NotMeasuredError
-from headrace.trainers.process.trigger_consumer import as_published
 from headrace.trainers.triggers.evidence import DAY_US
-from headrace.trainers.triggers.trigger_policy import SHARE_AFTER_REFUSAL
-from headrace.trainers.triggers.trigger_state import as_counted
+from headrace.trainers.triggers.trigger_policy import SHARE_AFTER_REFUSAL, WatchReport
+from headrace.trainers.triggers.trigger_state import as_counted, as_published
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,3 +121,20 @@ def _missing(policy: TriggerPolicy, baseline: Baseline, labels: int) -> int:
     if baseline.outcome == "published":
         return 0
     return max(0, policy.enough_labels // SHARE_AFTER_REFUSAL - (labels - baseline.matured_labels))
+
+
+def said_verdicts(verdicts: Sequence[RuleVerdict]) -> list[dict[str, Any]]:
+    """Return verdicts as plain JSON."""
+    names = ("rule", "fired", "armed", "progress", "reason")
+    found = [{name: getattr(each, name) for name in names} for each in verdicts]
+    return [each | {"progress": round(each["progress"], 3)} for each in found]
+
+
+def said_watch(record: DecisionRecord) -> dict[str, Any]:
+    """Return the watched inputs of a record, those that are out of range first, and the rules that they opened."""
+    watched = record.watched or WatchReport(inputs=[])
+    inputs = [{name: getattr(each, name) for name in each.__struct_fields__} for each in watched.inputs]
+    return {
+        "inputs": sorted(inputs, key=lambda each: not each["out"]),
+        "rules": said_verdicts(watched.rules or []),
+    }

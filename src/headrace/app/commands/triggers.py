@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -75,7 +75,10 @@ def explain(
     bootstrap_servers: BootstrapServers = None,
     redis_url: RedisUrl = None,
 ) -> None:
-    """Show the state of a model's triggers: what holds its rules until when, or how far each rule is from firing."""
+    """Show the state of a model's triggers: what holds its rules until when, or how far each rule is from firing.
+
+    Below it are the watched inputs: null values, values that were not seen before, and the label, lately and before.
+    """
     from headrace.app import model_versions, operators
 
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
@@ -86,7 +89,29 @@ def explain(
     if json:
         print_json(found)
     else:
+        watched = found.pop("watched", None)
         print_details(found)
+        if watched is not None:
+            _print_watched(watched)
+
+
+def _print_watched(watched: dict[str, Any]) -> None:
+    from headrace.trainers.triggers.watched_inputs import WatchedInput
+
+    typer.echo(f"\nwatched inputs at {watched['evaluated_at']}, the newest 14 days against those before")
+    inputs = [WatchedInput(**each) for each in watched["inputs"]]
+    rows = [
+        {
+            "input": each.input, "watched": each.what, "before": each.said(each.before),
+            "lately": each.said(each.lately), "by chance": each.by_chance,
+            "note": "out of range" if each.out else each.lacking,
+        }
+        for each in inputs
+    ]  # fmt: skip
+    print_rows(("input", "watched", "before", "lately", "by chance", "note"), rows)
+    if watched["rules"]:
+        typer.echo("\nso the rules were evaluated, though they may not ask now")
+        print_rows(("rule", "fired", "progress", "reason"), watched["rules"])
 
 
 def replay(

@@ -20,6 +20,7 @@ from headrace.models.model_state import fold_all
 from headrace.trainers.process.last_decisions import last_decisions
 from headrace.trainers.process.runner_loop import trainers_group
 from headrace.trainers.runs.messages import DecisionRecord, RetrainRequest, RunEnded, decode
+from headrace.trainers.triggers.watched_inputs import marks_of, said_marks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -84,7 +85,7 @@ def _asked(message: Message, done: Mapping[int, int]) -> list[AskedRun]:
 
 
 def check_rules(last: Iterable[DecisionRecord]) -> Iterator[Finding]:
-    """Check that the last decision on each model is no error."""
+    """Check that the last decision on each model is no error, and that no watched input of it is out of range."""
     for record in sorted(last, key=lambda record: record.model):
         if record.kind == "error" and record.operator:
             yield warning(
@@ -98,6 +99,12 @@ def check_rules(last: Iterable[DecisionRecord]) -> Iterator[Finding]:
                 f"model {record.model}",
                 f"its rules fail since {_time(since_us)}, last at {_time(record.t_us)}: {record.reason}",
                 f"{_mended(record.reason)}. The trainer tries again by itself; until then nothing asks for a run of it",
+            )
+        elif record.decision is not None and (marks := marks_of(record.decision.inputs)):
+            yield warning(
+                f"model {record.model}",
+                f"lately out of range: {said_marks(marks)}",
+                f"`headrace triggers explain {record.model}` shows all watched inputs",
             )
 
 

@@ -11,6 +11,7 @@ import polars as pl
 
 from headrace.errors import ArtifactError, FitError, NotInLogYetError
 from headrace.models.model_state import earlier_live
+from headrace.trainers.data.input_watch import InputWatch
 from headrace.trainers.data.label_values import prediction_array
 from headrace.trainers.data.model_log import ModelLog, outside
 from headrace.trainers.data.shadow_refit import ShadowRefit
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from headrace.models.artifact_places import ArtifactPlaces
     from headrace.models.manifest import TimeSpan
     from headrace.models.model_state import ModelState
+    from headrace.trainers.data.served_nulls import ServedNulls
     from headrace.trainers.data.shadow_refit import FitFunction
     from headrace.trainers.definitions import Model
 
@@ -55,12 +57,19 @@ class ModelEvidence:
     """Reads what the rules of one model judge by. Not for several threads at once.
 
     A version is loaded, or a refit made, when a rule asks for it. Without ``sources`` a rule gets the scores that the
-    live version has served, and no other model to compare it with.
+    live version has served, and no other model to compare it with. Without ``nulls`` no inputs are watched.
     """
 
-    def __init__(self, model: Model, log: ReadableLog, sources: EvidenceSources | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        log: ReadableLog,
+        sources: EvidenceSources | None = None,
+        nulls: ServedNulls | None = None,
+    ) -> None:
         self._model = model
         self._own = ModelLog(model, log)
+        self._watch = None if nulls is None else InputWatch(model, self._own, nulls)
         self._versions: VersionScores | None = None
         self._refit: ShadowRefit | None = None
         if sources is not None:
@@ -71,6 +80,8 @@ class ModelEvidence:
         """Return the evidence at a time. Without a ``state``, or before the first version, labels are counted only."""
         version = None if state is None else state.version
         found = self._own.evidence(t_us, version, excluded)
+        if self._watch is not None and version is not None:
+            found = replace(found, watched=self._watch.look(t_us, excluded))
         if self._versions is None or state is None or version is None:
             return found
         asked = _EvaluatedAt(state, version, t_us, excluded)

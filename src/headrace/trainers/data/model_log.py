@@ -41,10 +41,14 @@ def _known(t_us: int) -> pl.Expr:
     return pl.col("__available_us") <= t_us
 
 
+def is_doubtful_vector() -> pl.Expr:
+    """Return an expression that is true if a view of a vector has a status of :data:`DOUBTFUL`."""
+    return pl.col("statuses").str.contains(rf':\s*"(?:{"|".join(DOUBTFUL)})"')
+
+
 def is_doubtful(model: Model) -> pl.Expr:
-    """Return an expression that is true if the model leaves a vector out: a view has a status of :data:`DOUBTFUL`."""
-    doubtful = pl.col("statuses").str.contains(rf':\s*"(?:{"|".join(DOUBTFUL)})"')
-    return pl.lit(value=model.on_stale == "leave_out") & doubtful
+    """Return an expression that is true if the model leaves a vector out, because it is doubtful."""
+    return pl.lit(value=model.on_stale == "leave_out") & is_doubtful_vector()
 
 
 class ModelLog:
@@ -149,6 +153,15 @@ class ModelLog:
         counted = self._counted(snapshot)
         rows = self._requests.known().hstack(counted.drop(REQUEST))
         return self._matured(rows, t_us, excluded).drop("__available_us")
+
+    def labelled_since(self, from_us: int) -> pl.DataFrame:
+        """The requests since a time that were in the log at the last read, matured or not, with their labels so far.
+
+        They have the columns of :meth:`labelled`.
+        """
+        counted = self._counted()
+        rows = self._requests.known().hstack(counted.drop(REQUEST))
+        return rows.filter(pl.col("__requested_us") >= from_us)
 
     def _counted(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
         """Return :meth:`LabelledRequests.frame` with the labels that count by now."""

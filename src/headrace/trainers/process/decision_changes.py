@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET
 
 from headrace.trainers.triggers.waiting_labels import of_inputs
+from headrace.trainers.triggers.watched_inputs import marks_of
 
 if TYPE_CHECKING:
     from headrace.trainers.runs.messages import DecisionRecord
@@ -25,7 +26,7 @@ class DecisionChanges:
     def wanted(self, record: DecisionRecord) -> bool:
         """Return whether a record has to be written: it says something new, or the last one is an hour old."""
         t_us, said = self._written.get(record.model, (0, None))
-        if record.operator is not UNSET:
+        if record.operator is not UNSET or record.watched is not UNSET:
             return True
         return said is None or record.t_us >= t_us + EVERY_US or said != _said(record)
 
@@ -41,4 +42,5 @@ def _said(record: DecisionRecord) -> Any:
     decision = record.decision
     rules = [(each.rule, each.fired, each.armed, int(each.progress * _STEPS)) for each in decision.verdicts]
     waiting = [(each.topic, each.partition) for each in of_inputs(decision.inputs)]
-    return record.kind, decision.rule, decision.fired, decision.request, rules, waiting, decision.after
+    marks = [(each.input, each.what) for each in marks_of(decision.inputs)]
+    return record.kind, decision.rule, decision.fired, decision.request, rules, waiting, marks, decision.after

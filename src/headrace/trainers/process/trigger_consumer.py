@@ -17,13 +17,14 @@ from headrace.errors import NotInLogYetError, TerminalError, UnavailableError
 from headrace.models.model_event_log import FoldedEvents, ModelEventLog
 from headrace.trainers.data.exclusions import Exclusions, MemoryExclusions, excluded_spans
 from headrace.trainers.data.model_evidence import EvidenceSources, ModelEvidence
+from headrace.trainers.data.served_nulls import ServedNulls
 from headrace.trainers.process.decision_writer import DecisionWriter, SendMessage
 from headrace.trainers.process.evaluations import PATIENCE_S, Backoff, Evaluations
 from headrace.trainers.process.heard_requests import HeardRequest, is_answered
 from headrace.trainers.process.operator_queues import OperatorQueues
 from headrace.trainers.runs.messages import DecisionRecord, RunEnded
 from headrace.trainers.runs.project_code import code_identity
-from headrace.trainers.triggers.trigger_state import TriggerState, after_run, reset, with_live, with_pin, without_pin
+from headrace.trainers.triggers.trigger_state import TriggerState, after_run, as_published, reset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from headrace.trainers.definitions import Model
     from headrace.trainers.runs.operator_requests import OperatorRequest
     from headrace.trainers.triggers.evidence import Evidence
-    from headrace.trainers.triggers.trigger_policy import Decision
+    from headrace.trainers.triggers.trigger_policy import Decision, WatchReport
 
 logger = structlog.get_logger(__name__)
 _LONGEST_REASON = 2_000
@@ -62,6 +63,7 @@ class _Evaluated(NamedTuple):
     base: TriggerState
     evidence: Evidence
     decision: Decision | None
+    watched: WatchReport | UnsetType = UNSET
 
 
 class TriggerConsumer:
@@ -84,7 +86,9 @@ class TriggerConsumer:
     ) -> None:
         options = options or TriggerOptions()
         self._models = {model.name: model for model in models}
-        self._logs = {model.name: ModelEvidence(model, log, options.sources) for model in models}
+        nulls = ServedNulls(log, self._models)
+        self._logs = {model.name: ModelEvidence(model, log, options.sources, nulls) for model in models}
+        self._watched_days: dict[str, int] = {}
         self._events = FoldedEvents(model_events)
         self._exclusions = exclusions or MemoryExclusions()
         self._states: dict[str, TriggerState] = {model.name: TriggerState() for model in models}
@@ -289,7 +293,7 @@ class TriggerConsumer:
         self._failing_since_us.pop(name, None)
         if found.base is state and self._owns(name):  # else a run has ended meanwhile: the next tick judges anew
             try:
-                self._decided(name, found.decision, found.evidence)
+                self._decided(name, found.decision, found.evidence, watched=found.watched)
                 self._ticked_us[name] = found.decision.t_us
             except TerminalError as error:  # such as a record that is larger than Kafka takes
                 self._failed(name, t_us, error)
@@ -307,11 +311,15 @@ class TriggerConsumer:
         evidence = self._logs[model.name].evidence(t_us, published, excluded)
         self._counted[model.name] = evidence
         seen = as_published(state, published, t_us, evidence.matured_labels)
-        return _Evaluated(state, evidence, model.policy.evaluate(seen, evidence, self._codes[model.name]))
+        decision = model.policy.evaluate(seen, evidence, self._codes[model.name])
+        is_told = evidence.day == self._watched_days.get(model.name)
+        watched = UNSET if is_told else model.policy.watch_report(seen, evidence, decision)
+        return _Evaluated(state, evidence, decision, watched)
 
     def _decided(
-        self, model: str, decision: Decision, evidence: Evidence, operator: OperatorRequest | UnsetType = UNSET
-    ) -> None:
+        self, model: str, decision: Decision, evidence: Evidence,
+        operator: OperatorRequest | UnsetType = UNSET, watched: WatchReport | UnsetType = UNSET,
+    ) -> None:  # fmt: skip
         if decision.fired and decision.request is not None:
             failpoint("before-ask")
             self._writer.ask(model, decision, decision.request)
@@ -325,10 +333,13 @@ class TriggerConsumer:
                 state=decision.after,
                 decision=decision,
                 operator=operator,
+                watched=watched,
             )
         )
         self._name_waiting(model, evidence)
         self._states[model] = decision.after  # only after it was sent: otherwise it is sent again
+        if watched is not UNSET:
+            self._watched_days[model] = evidence.day
 
     def _failed(self, model: str, t_us: int, error: Exception) -> None:
         """Log and record an error of one model.
@@ -384,16 +395,3 @@ class TriggerConsumer:
 def identity(model: Model, trusted: Sequence[str] = ()) -> str:
     """Return another text if the model's code, its definition, an installed package or ``trusted`` has changed."""
     return code_identity(model, sorted(trusted)).removeprefix("sha256:")[:16]
-
-
-def as_published(state: TriggerState, model: ModelState, t_us: int, matured_labels: int) -> TriggerState:
-    """Bring the state in step with the model events: whether a version is live, and whether a person pins it.
-
-    A version that waits for its approval counts as live: the first one is not asked for again.
-    """
-    state = with_live(state, model.live_id)
-    if model.pin is not None:
-        return with_pin(state, model.pin.id, t_us, matured_labels)
-    if state.pin is not None:
-        state = without_pin(state)
-    return msgspec.structs.replace(state, live=model.version is not None or model.waiting is not None)

@@ -12,7 +12,7 @@ from headrace.bus import message
 from headrace.bus.message import Int64
 from headrace.trainers.runs.holdout_span import HoldoutSpan
 from headrace.trainers.runs.operator_requests import OperatorRequest
-from headrace.trainers.triggers.trigger_policy import Decision
+from headrace.trainers.triggers.trigger_policy import Decision, WatchReport
 from headrace.trainers.triggers.trigger_state import Baseline, RunOutcome, TriggerState
 
 FORMAT = 1
@@ -24,7 +24,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     Or the answer to an ``operator``: to a wish for a run (``asked``), or for a ``reset``. An ``error`` with an
     ``operator`` says why the request is not answered yet. ``state`` is the state of the triggers after it. After a
     restart they continue from the last record. ``since_us`` of an error is the time of the first one since rules were
-    last evaluated.
+    last evaluated. ``watched`` has all watched inputs of the model: it is there in the first evaluation of a day.
     """
 
     model: str
@@ -36,6 +36,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     run: str | None = None
     operator: OperatorRequest | UnsetType = UNSET
     since_us: Instant | UnsetType = UNSET
+    watched: WatchReport | UnsetType = UNSET
     format: int = FORMAT
 
 

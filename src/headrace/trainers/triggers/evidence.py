@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from headrace.trainers.triggers.waiting_labels import WaitingLabels
+    from headrace.trainers.triggers.watched_inputs import WatchedInput
 
 DAY_US = 86_400_000_000
 Rival = Literal["previous_version", "refit"]
@@ -86,6 +87,7 @@ class Evidence:
     ``matured_labels`` is the total so far, not the increase since the last tick. ``scores``, ``outcomes``,
     ``by_yardstick`` and ``compared`` are functions, because reading them is slow: a rule calls them only when it needs
     them. The last two are None where no version can be loaded; ``compared`` takes the other model and the first day.
+    ``watched`` are the inputs of the model as of the beginning of the day.
     ``waiting`` names what holds labels up. ``matured_at`` gives the number
     of labels that were matured at an earlier time, without those that are excluded now. None: nothing is excluded.
     """
@@ -98,6 +100,7 @@ class Evidence:
     matured_at: Callable[[int], int] | None = None
     by_yardstick: Callable[[], YardstickScores] | None = None
     compared: Callable[[Rival, int], Compared] | None = None
+    watched: Sequence[WatchedInput] = ()
 
     def still_counted(self, labels: int, t_us: int) -> int:
         """Return how many of the ``labels`` that were matured at ``t_us`` are not excluded now.

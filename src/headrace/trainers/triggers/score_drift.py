@@ -1,8 +1,7 @@
 """Drift of the model's own score: the PSI between a sample of days and the days before it.
 
-Rows of one day share values (all flights of an airport have the same ones), so the unit is the day: each day has the
-same weight, whatever its traffic, and each weekday counts in the reference as much as in the sample. So traffic that
-falls or rises, and closed days, are no drift. The threshold is the larger of the given PSI and the 99th percentile
+Rows of one day share values (all flights of an airport have the same ones), so the unit is the day, and traffic that
+falls or rises is no drift (:mod:`compared_days`). The threshold is the larger of the given PSI and the 99th percentile
 between resampled days of the reference, which have no drift, with as many rows as the sample's days have.
 
 The bins are made from the reference: deciles, a bin of its own for each value that many rows share, and the outermost
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headrace.trainers.metrics.serial_correlation import serial_correlation
+from headrace.trainers.triggers.compared_days import WEEK, alike_weights, compared_days, day_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,16 +35,10 @@ ATOM_SHARE = 0.05
 _ROWS_IN_BIN = 20  # of the reference; fewer rows say nothing of a rare score
 RESAMPLES = 1_000
 PERCENTILE = 99.0
-SAMPLES_IN_REFERENCE, MOST_SAMPLES = 3, 8
-LOOK_BACK = 2
-"""The days with rows of a sample are looked for in twice as many days, and at least in a week more."""
-_WEEK = 7
 YEAR = 365
 _LONGEST_BLOCK = 14
 STRETCHES = 400
 """The simulated stretches of days without drift, for a rate of false alarms."""
-_WHOLE_DAY = 50
-"""A day of n rows weighs n / (n + 50): hundreds of rows are one day whatever their number, three are nearly none."""
 _SMOOTHING = 0.5  # rows of the sample, added to each bin: an empty bin is rare, not impossible
 
 
@@ -76,27 +70,22 @@ def score_drift(
     """Compare the newest ``sample_days`` with rows before ``until_day`` with the days before those.
 
     The rows are scores of one estimator, none of them of its training rows. ``day`` is an integer index, one entry a
-    row. The reference needs three times ``sample_days`` days with rows, and has the newest eight times as many. So what
-    has changed for good is no drift after a while. The sample is looked for in twice its days, or
-    in a week more: a shop that is closed on Sundays has one.
+    row. See :func:`compared_days` for the days. What has changed for good is no drift after a while.
 
     With ``alarms_a_year`` the threshold is the PSI that this many samples a year exceed if nothing drifts and one is
     judged each day; samples in a row that exceed it count once.
     """
     days, scores = np.asarray(day, np.int64), np.asarray(score, np.float64)
-    served = np.unique(days[days < until_day])
-    oldest = until_day - max(LOOK_BACK * sample_days, sample_days + _WEEK)
-    sampled = served[served >= oldest][-sample_days:]
-    first = int(sampled[0]) if len(sampled) else until_day
-    reference = served[served < first][-MOST_SAMPLES * sample_days :]
-    reference_days, needed = len(reference), SAMPLES_IN_REFERENCE * sample_days
-    if reference_days < needed or len(sampled) < sample_days:
-        return DriftMeasurement(None, None, len(sampled), reference_days, needed)
-    before, newest = (days >= reference[0]) & (days < first), (days >= first) & (days < until_day)
+    chosen = compared_days(np.unique(days), until_day=until_day, sample_days=sample_days)
+    lengths = len(chosen.sample), len(chosen.reference), chosen.needed
+    if not chosen.enough:
+        return DriftMeasurement(None, None, *lengths)
+    first = chosen.sample[0]
+    before, newest = (days >= chosen.reference[0]) & (days < first), (days >= first) & (days < until_day)
     bins = ScoreBins(scores[before])
     both = _Days(*bins.histograms(days[before], scores[before]), *bins.histograms(days[newest], scores[newest]))
     threshold = _threshold(both, seed, resamples, percentile, alarms_a_year)
-    return DriftMeasurement(both.psi(), threshold, len(sampled), reference_days, needed)
+    return DriftMeasurement(both.psi(), threshold, *lengths)
 
 
 @lru_cache(maxsize=256)
@@ -169,9 +158,11 @@ class _Days:
         self, reference_days: NDArray[np.int64], reference: Counts, sample_days: NDArray[np.int64], sample: Counts
     ) -> None:
         self._rows = sample.sum(axis=1)
-        weight = _weight(self._rows)
+        weight = day_weights(self._rows)
         self._sample, self._weight = _shares(sample), weight / weight.sum()
-        alike = _alike(reference_days % _WEEK, _weight(reference.sum(axis=1)), sample_days % _WEEK, self._weight)
+        alike = alike_weights(
+            reference_days % WEEK, day_weights(reference.sum(axis=1)), sample_days % WEEK, self._weight
+        )
         self._counts, self._reference_weight = reference[alike > 0], alike[alike > 0]
         self._added = _SMOOTHING * float((self._weight**2 / self._rows).sum())
         arrays = (self._counts, self._reference_weight, sample)
@@ -243,26 +234,8 @@ def _in_blocks(generator: np.random.Generator, shape: tuple[int, int], size: int
     return found
 
 
-def _weight(rows: Counts) -> Floats:
-    """Return by how much days of so many rows count."""
-    found: Floats = rows / (rows + _WHOLE_DAY)
-    return found
-
-
 def _shares(counts: Counts) -> Floats:
     found: Floats = counts / counts.sum(axis=-1, keepdims=True)
-    return found
-
-
-def _alike(weekday: Counts, weight: Floats, sample_weekday: Counts, sample_weight: Floats) -> Floats:
-    """Return the weights of the reference's days with which each weekday counts as much as in the sample.
-
-    With fewer than three days of one of these weekdays, the days count whatever weekday they are.
-    """
-    wanted, there = np.bincount(sample_weekday, sample_weight, _WEEK), np.bincount(weekday, weight, _WEEK)
-    if (np.bincount(weekday, minlength=_WEEK)[wanted > 0] < SAMPLES_IN_REFERENCE).any():
-        wanted, there = np.full(_WEEK, 1.0), np.full(_WEEK, float(weight.sum()))
-    found: Floats = weight * (wanted / np.where(there > 0, there, 1.0))[weekday]
     return found
 
 

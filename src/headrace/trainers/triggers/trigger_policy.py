@@ -16,6 +16,7 @@ from headrace.trainers.triggers.hysteresis import check_names
 from headrace.trainers.triggers.trigger_rule import RuleVerdict, TriggerRule
 from headrace.trainers.triggers.trigger_state import Baseline, TriggerState, as_counted, counted_inputs
 from headrace.trainers.triggers.waiting_labels import as_inputs, with_waiting
+from headrace.trainers.triggers.watched_inputs import WatchedInput, marked, with_marks
 
 if TYPE_CHECKING:
     from headrace.trainers.triggers.evidence import Evidence
@@ -43,6 +44,17 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     state: TriggerState
     after: TriggerState
     request: str | None
+
+
+class WatchReport(msgspec.Struct, frozen=True, kw_only=True):
+    """All watched inputs of a model as of the beginning of a day.
+
+    If one of them is out of range while a hold stops the rules, ``rules`` are their verdicts all the same. Nothing
+    follows from these.
+    """
+
+    inputs: list[WatchedInput]
+    rules: list[RuleVerdict] | UnsetType = UNSET
 
 
 @dataclass(frozen=True)
@@ -86,12 +98,28 @@ class TriggerPolicy:
             "matured_labels": evidence.matured_labels,
             **counted_inputs(state, evidence.still_counted),
             **as_inputs(evidence.waiting),
+            **marked(evidence.watched),
         }
         if code is not None and state.baseline is not None and state.baseline.code is not UNSET:
             inputs["code"] = code
         if self._hold(as_counted(state, inputs), evidence.t_us, inputs) is None and state.live:
             inputs["rules"] = self.rule.measure(evidence)
         return self.judge(state, evidence.t_us, inputs)
+
+    def watch_report(self, state: TriggerState, evidence: Evidence, decision: Decision) -> WatchReport | UnsetType:
+        """Return the watched inputs, if there are any.
+
+        If one is out of range while a hold stops the rules, these are evaluated all the same. Nothing follows from
+        that: the decision stays as it is.
+        """
+        inputs = [*evidence.watched]
+        if not inputs:
+            return UNSET
+        is_held = state.live and "rules" not in decision.inputs
+        if not is_held or not any(each.out for each in inputs):
+            return WatchReport(inputs=inputs)
+        found = self.rule.judge(as_counted(state, decision.inputs), evidence.t_us, self.rule.measure(evidence))
+        return WatchReport(inputs=inputs, rules=found[1:] or found)
 
     def ask(self, state: TriggerState, evidence: Evidence, *, words: str, lift_pin: bool) -> Decision:
         """Decide on a person's wish for a run at once: ``words`` are who and why.
@@ -124,7 +152,7 @@ class TriggerPolicy:
         return Decision(
             fired=own.fired,
             rule=rule,
-            reason=with_waiting(own.reason, inputs),
+            reason=with_marks(with_waiting(own.reason, inputs), inputs),
             progress=own.progress,
             t_us=t_us,
             inputs=inputs,

@@ -13,6 +13,8 @@ from headrace.bus.message import Int64
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from headrace.models.model_state import ModelState
+
 RunOutcome = Literal["published", "refused", "postponed", "failed"]
 
 
@@ -201,3 +203,16 @@ def with_live(state: TriggerState, live: str | None) -> TriggerState:
 def without_pin(state: TriggerState) -> TriggerState:
     """Return the state after the pin was removed."""
     return msgspec.structs.replace(state, pin=None)
+
+
+def as_published(state: TriggerState, model: ModelState, t_us: int, matured_labels: int) -> TriggerState:
+    """Bring the state in step with the model events: whether a version is live, and whether a person pins it.
+
+    A version that waits for its approval counts as live: the first one is not asked for again.
+    """
+    state = with_live(state, model.live_id)
+    if model.pin is not None:
+        return with_pin(state, model.pin.id, t_us, matured_labels)
+    if state.pin is not None:
+        state = without_pin(state)
+    return msgspec.structs.replace(state, live=model.version is not None or model.waiting is not None)
