@@ -26,9 +26,12 @@ if TYPE_CHECKING:
     from headrace.app.project.settings_sources import load_settings
     from headrace.app.training_sets import rebuild, training_set
     from headrace.bus.event import Event, field
+    from headrace.bus.formats.avro import Avro
     from headrace.bus.formats.cloud_events import CloudEvents
     from headrace.bus.formats.debezium import Debezium
     from headrace.bus.formats.json_format import Json
+    from headrace.bus.formats.json_schema import JsonSchema
+    from headrace.bus.formats.protobuf import Protobuf
     from headrace.bus.places import Places
     from headrace.bus.producer import EventProducer
     from headrace.bus.stream import Stream, after
@@ -91,9 +94,12 @@ _MODULES = {
     "headrace.app.project.settings_sources": ("load_settings",),
     "headrace.app.training_sets": ("rebuild", "training_set"),
     "headrace.bus.event": ("Event", "field"),
+    "headrace.bus.formats.avro": ("Avro",),
     "headrace.bus.formats.cloud_events": ("CloudEvents",),
     "headrace.bus.formats.debezium": ("Debezium",),
     "headrace.bus.formats.json_format": ("Json",),
+    "headrace.bus.formats.json_schema": ("JsonSchema",),
+    "headrace.bus.formats.protobuf": ("Protobuf",),
     "headrace.bus.places": ("Places",),
     "headrace.bus.producer": ("EventProducer",),
     "headrace.bus.stream": ("Stream", "after"),
@@ -141,15 +147,15 @@ _EXTRA = {  # which extra brings a package that one of the modules above may lac
 }
 
 __all__ = [
-    "ApproxDistinct", "AsyncFeatureClient", "CloudEvents", "Connection", "Count", "Debezium", "DecayedSum",
+    "ApproxDistinct", "AsyncFeatureClient", "Avro", "CloudEvents", "Connection", "Count", "Debezium", "DecayedSum",
     "Entity", "Epoch", "Event", "EventProducer", "FeatureClient", "FeatureService", "FeatureVectors", "FeatureView",
-    "First", "Floors", "Gate", "HeadraceError", "Histogram", "Json", "Label", "Last", "LastN", "Lifetime",
+    "First", "Floors", "Gate", "HeadraceError", "Histogram", "Json", "JsonSchema", "Label", "Last", "LastN", "Lifetime",
     "LocalServices", "Max", "Mean", "Min", "MissingExtraError", "Model", "ModelEventFeed", "ModelSubscriber",
-    "NoModelError", "Places", "Predicted", "Predictor", "Project", "Quantile", "Run", "Settings", "Sliding",
+    "NoModelError", "Places", "Predicted", "Predictor", "Project", "Protobuf", "Quantile", "Run", "Settings", "Sliding",
     "Status", "Std", "Stream", "Sum", "TerminalError", "TimeText", "TrainingSet", "TransientError", "Tumbling",
-    "UnavailableError", "Variance", "after", "all_of", "any_of", "at_least", "col", "connect", "consecutive",
-    "drift", "expected_cost", "field", "hysteresis", "load_project", "load_settings", "own_metric", "performance",
-    "rebuild", "schedule", "training_set", "volume", "within_block",
+    "UnavailableError", "Variance", "after", "all_of", "any_of", "at_least", "col", "connect", "consecutive", "drift",
+    "expected_cost", "field", "hysteresis", "load_project", "load_settings", "own_metric", "performance", "rebuild",
+    "schedule", "training_set", "volume", "within_block",
 ]  # fmt: skip
 
 

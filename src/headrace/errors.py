@@ -35,6 +35,7 @@
             │   └── TopicUnknownError         Kafka does not know the topic or partition: not yet, or not any more
             ├── OnlineStoreUnavailableError   Redis
             ├── RegistryUnavailableError      the model registry, or the place of its artifacts
+            ├── SchemaRegistryUnavailableError  the schema registry
             └── OfflineStoreUnavailableError  Delta
                 ├── LogDamagedError           a file of the event log cannot be read: `headrace repair` mends it
                 └── NotInLogYetError          the event log lacks a table or a column, which a worker makes
@@ -246,6 +247,10 @@ class OnlineStoreUnavailableError(UnavailableError):
 
 class RegistryUnavailableError(UnavailableError):
     """The model registry, or the place of its artifacts, does not answer."""
+
+
+class SchemaRegistryUnavailableError(UnavailableError):
+    """The schema registry does not answer, or not as it should."""
 
 
 class OfflineStoreUnavailableError(UnavailableError):

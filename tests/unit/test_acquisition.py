@@ -155,7 +155,7 @@ class Scene:
         """From now on rows go to the log by this flusher."""
         log: Any = self.log
         no: Any = None
-        self.streams["t"] = LoggedStream(no, log, no, flusher)
+        self.streams["t"] = LoggedStream(no, log, no, flusher, no)
 
     def run(self, until: Callable[[], bool] = lambda: False, *, alone: bool = False) -> None:
         """Slices, and acquiring again, to the end."""

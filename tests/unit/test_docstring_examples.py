@@ -9,9 +9,12 @@ import pytest
 
 MODULES = [
     "bus.event",
+    "bus.formats.avro",
     "bus.formats.cloud_events",
     "bus.formats.debezium",
     "bus.formats.json_format",
+    "bus.formats.json_schema",
+    "bus.formats.protobuf",
     "bus.stream",
     "trainers.metrics.expected_cost",
     "trainers.metrics.named_metrics",

@@ -20,6 +20,7 @@ from headrace.streams.plane.logged_stream import LoggedStream
 from headrace.streams.plane.partition import OwnedPartition, PartitionPhase
 from headrace.streams.plane.partitions import Partitions
 from headrace.streams.plane.plane_metrics import PlaneMetrics
+from headrace.streams.plane.record_judge import RecordJudge
 from headrace.streams.plane.retries import Retries
 from headrace.streams.views.view_partition import ViewPartition
 from headrace.streams.worker import publish_definitions
@@ -92,7 +93,7 @@ class Scene:
         buffer: Any = self.buffer
         copies: Any = NoCopies()
         self.folding = Folding(
-            {"sales": LoggedStream(sales, log, log, buffer)},
+            {"sales": LoggedStream(sales, log, log, buffer, RecordJudge(sales))},
             self.store,
             self.partitions,
             copies,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from headrace.bus.event import Field, Kind
     from headrace.bus.formats.record_format import Headers
+    from headrace.bus.schemas.schema_store import SchemaStore
     from headrace.bus.stream import Stream
     from headrace.bus.stream_spec import FieldSpec
     from headrace.bus.wire import TimeForm
@@ -63,9 +64,9 @@ def schema(stream: Stream) -> dict[str, Any]:
 class Decoder:
     """Decodes the payloads of one stream. A verdict depends only on its own payload, never on other payloads."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, schemas: SchemaStore | None = None) -> None:
         self._stream = stream
-        self._reader = EventReader(stream)
+        self.reader = EventReader(stream, schemas)
 
     def decode(
         self, payloads: Sequence[bytes | None], headers: Sequence[Headers] = ()
@@ -74,7 +75,7 @@ class Decoder:
 
         ``headers`` are those of the records, if the stream's format reads them.
         """
-        rows = self._reader.rows(payloads, headers)
+        rows = self.reader.rows(payloads, headers)
         if rows is not None:
             return rows, np.arange(len(rows)), {}
         return self._one_by_one(payloads, headers or [()] * len(payloads))
@@ -91,7 +92,7 @@ class Decoder:
         errors: dict[int, str] = {}
         for position, (payload, own) in enumerate(zip(payloads, headers, strict=True)):
             try:
-                rows.append(self._reader.row(payload, own))
+                rows.append(self.reader.row(payload, own))
             except CodecError as error:
                 errors[position] = str(error)
             else:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from headrace.bus.event import Event, Field, Kind
-    from headrace.bus.formats.record_format import Headers
+    from headrace.bus.formats.record_format import AwaitedSchema, Headers
+    from headrace.bus.schemas.schema_store import SchemaStore
     from headrace.bus.stream import Stream
 
 _ZONE, _VALUES = attrgetter("tzinfo"), methodcaller("values")
@@ -26,15 +27,23 @@ class EventReader:
     """Reads events of one stream. Whether it can read a record depends on the record and on the stream alone.
 
     A *row* has the fields as they are in the record: it is the event itself, unless a time is written in a form of its
-    own.
+    own. ``schemas`` are needed by formats whose records name a schema: without them SettingsError is raised.
     """
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, schemas: SchemaStore | None = None) -> None:
         self._written = written_events(stream.event)
         kind = stream.event if self._written is None else self._written.written
-        self._reader = stream.format.reader(kind)
+        self._reader = stream.format.reader(kind, schemas)
         clocks = {name for pair in stream.time_bounds for name in pair if name is not None}
         self._checks = list(_checks(stream.columns, clocks))
+
+    def awaited(self, payloads: Sequence[bytes | None]) -> AwaitedSchema | None:
+        """Return the first record that cannot be judged yet; None if all can be."""
+        return self._reader.awaited(payloads)
+
+    def still_awaited(self, schema_id: int) -> str | None:
+        """Return why it is not known yet what a schema is; None if it is. It never waits."""
+        return self._reader.still_awaited(schema_id)
 
     def rows(self, payloads: Sequence[bytes | None], headers: Sequence[Headers] = ()) -> list[Any] | None:
         """Return the rows of all payloads, or None if one of them cannot be read. It is quick."""

@@ -111,29 +111,31 @@ def read_secrets(properties: Mapping[str, str], root: Path) -> dict[str, str]:
         if secret not in SECRETS or f".{place}" not in _PLACES:
             found[name] = value
         elif place == "file":
-            found[secret] = _from_file(name, root / Path(value).expanduser())
+            found[secret] = secret_from_file(f"kafka.{name}", root / Path(value).expanduser())
         else:
-            found[secret] = _from_keyring(name, value)
+            found[secret] = secret_from_keyring(f"kafka.{name}", value)
     return found
 
 
-def _from_file(name: str, file: Path) -> str:
+def secret_from_file(setting: str, file: Path) -> str:
+    """Return the secret in a file. Raises SettingsError, which names the setting."""
     try:
         return file.read_text("utf-8").rstrip("\r\n")
     except (OSError, ValueError) as error:
-        raise SettingsError(f"kafka.{name}: {file} cannot be read: {error}") from error
+        raise SettingsError(f"{setting}: {file} cannot be read: {error}") from error
 
 
-def _from_keyring(name: str, entry: str) -> str:
+def secret_from_keyring(setting: str, entry: str) -> str:
+    """Return the secret of the keyring's entry ``service/user``. Raises SettingsError, which names the setting."""
     from headrace.errors import require  # noqa: PLC0415
 
     service, slash, user = entry.partition("/")
     if not slash:
-        raise SettingsError(f"kafka.{name} = {entry!r} is no service/user of the keyring")
+        raise SettingsError(f"{setting} = {entry!r} is no service/user of the keyring")
     found: str | None = require("keyring", "keyring").get_password(service, user)
     if found is None:
         raise SettingsError(
-            f"kafka.{name}: the keyring has no password of {user!r} for {service!r}; `keyring set {service} {user}`"
+            f"{setting}: the keyring has no password of {user!r} for {service!r}; `keyring set {service} {user}`"
         )
     return found
 

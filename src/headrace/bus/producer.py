@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from headrace.base.times import Duration
     from headrace.bus.formats.record_format import RecordWriter
+    from headrace.bus.schemas.schema_store import SchemaStore
     from headrace.bus.stream import Stream
 
 
@@ -55,7 +56,8 @@ class EventProducer:
     ``headrace.connect().producer()`` makes one. A record that it accepts is delivered, or handed back by RefusedError.
     A delivery that fails for another reason is repeated, after the records that were delivered meanwhile. ``linger`` is
     how long a record may wait for others to travel with it: longer gives more throughput. If the queue is full, a call
-    waits up to ``timeout`` and then raises BusUnavailableError.
+    waits up to ``timeout`` and then raises BusUnavailableError. ``schemas`` are those of a schema registry, which some
+    formats need.
 
     >>> from datetime import UTC, datetime
     >>> import headrace
@@ -67,8 +69,15 @@ class EventProducer:
     ...     producer.flush()  # returns when Kafka has it
     """
 
-    def __init__(self, bootstrap_servers: str, *, linger: Duration = "1ms", timeout: Duration = "30s") -> None:
-        self._servers = bootstrap_servers
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        *,
+        linger: Duration = "1ms",
+        timeout: Duration = "30s",
+        schemas: SchemaStore | None = None,
+    ) -> None:
+        self._servers, self._schemas = bootstrap_servers, schemas
         self._timeout_s = duration_us(timeout) / SECOND
         self._linger_ms = duration_us(linger) / 1_000
         self._failed: list[tuple[ProducerRecord, KafkaError]] = []
@@ -91,7 +100,8 @@ class EventProducer:
         """Produce an event to its stream, keyed by the stream's key fields.
 
         ``timestamp`` is the record's, None for now. A topic with the broker's timestamps ignores it. Raises what
-        :meth:`put` raises, and DefinitionError if the stream's format is not for producers.
+        :meth:`put` raises, DefinitionError if the stream's format is not for producers, and
+        SchemaRegistryUnavailableError if it needs a schema registry that does not answer.
         """
         self._accept(_record(stream, event, timestamp, self._writer(stream)))
 
@@ -134,7 +144,7 @@ class EventProducer:
     def _writer(self, stream: Stream) -> RecordWriter:
         key = stream.topic, stream.event, stream.format
         if key not in self._writers:
-            self._writers[key] = stream.format.writer(stream.topic, stream.event)
+            self._writers[key] = stream.format.writer(stream.topic, stream.event, self._schemas)
         return self._writers[key]
 
     def _accept(self, record: ProducerRecord) -> None:

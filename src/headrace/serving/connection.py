@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from headrace.base.times import Duration
     from headrace.bus.producer import EventProducer
+    from headrace.bus.schemas.schema_store import SchemaStore
     from headrace.serving.async_features import AsyncFeatureClient
     from headrace.serving.features import FeatureClient
     from headrace.serving.look_up import ClientOptions
@@ -104,9 +105,19 @@ class Connection:
         """
         from headrace.bus.producer import EventProducer  # noqa: PLC0415
 
-        producer = EventProducer(self.addresses.bootstrap_servers, linger=linger, timeout=timeout)
+        producer = EventProducer(
+            self.addresses.bootstrap_servers, linger=linger, timeout=timeout, schemas=self._schemas()
+        )
         self._opened.callback(producer.flush)
         return producer
+
+    def _schemas(self) -> SchemaStore | None:
+        if self.addresses.schema_registry is None:
+            return None
+        from headrace.bus.schemas.confluent_schema_registry import ConfluentSchemaRegistry  # noqa: PLC0415
+        from headrace.bus.schemas.schema_store import SchemaStore  # noqa: PLC0415
+
+        return SchemaStore(ConfluentSchemaRegistry(self.addresses.schema_registry))
 
     def predictor(self, model: str, **options: Unpack[PredictorOptions]) -> Predictor:
         """Return a new predictor of a model: it follows the model's versions until the connection is closed.

@@ -12,15 +12,17 @@ from headrace.bus.event import plain_value, value_of
 from headrace.bus.event_reader import EventReader
 from headrace.bus.message import headers_of
 from headrace.bus.unreadable_records import readable
-from headrace.errors import RefusedError
+from headrace.errors import RefusedError, SchemaRegistryUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from confluent_kafka import Message
 
     from headrace.bus.event import Event
     from headrace.bus.producer import EventProducer
+    from headrace.bus.schemas.schema_store import SchemaStore
     from headrace.bus.source_partition import RecordPlace
     from headrace.bus.stream import Stream
     from headrace.bus.tail import TopicTail
@@ -50,13 +52,15 @@ class ServedRound:
 class RequestTail:
     """The requests to follow: their stream, the field with a request's time, and the records as they come.
 
-    ``places`` makes the places of the requests' records, for a model with a rule for the own event.
+    ``places`` makes the places of the requests' records, for a model with a rule for the own event. ``schemas`` are
+    those of a schema registry, if the stream's format needs one.
     """
 
     stream: Stream
     at: str
     tail: TopicTail
     places: RecordPlaces | None = None
+    schemas: SchemaStore | None = None
 
     def is_rejected(self, event: Event, message: Message) -> bool:
         """Return whether the workers reject a request because of its times: then no view counts it."""
@@ -98,7 +102,7 @@ class RequestFollower:
         producer: EventProducer,
         shadow_first: bool = False,
     ) -> None:
-        self._reader = EventReader(requests.stream)
+        self._reader = EventReader(requests.stream, requests.schemas)
         self._requests = requests
         self._subscriber = subscriber
         self._answerer = answerer
@@ -106,14 +110,26 @@ class RequestFollower:
         self._shadow_first = shadow_first
         self._first: LoadedModel | None = None
         self._pending: list[tuple[dict[str, Any], RecordPlace | None]] = []
+        self._unread: Sequence[Message] = ()
         self.received = 0
 
     def receive(self, timeout_s: float) -> None:
-        """Read the requests that have come. Wait at most ``timeout_s`` seconds for the first one."""
-        messages = self._requests.tail.poll(timeout_s)
-        self.received += len(messages)
-        for event, message in readable(messages, lambda record: (self._read(record), record)):
-            self._take(event, message)  # the workers keep the others as dead letters
+        """Read the requests that have come. Wait at most ``timeout_s`` seconds for the first one.
+
+        While the schema registry does not answer, the requests that need it wait for the next call.
+        """
+        if not self._unread:
+            self._unread = self._requests.tail.poll(timeout_s)
+            self.received += len(self._unread)
+        done = 0
+        try:
+            for record in self._unread:
+                for event in readable([record], self._read):
+                    self._take(event, record)  # the workers keep the others as dead letters
+                done += 1
+        except SchemaRegistryUnavailableError as error:
+            logger.warning("requests wait for their schema", reason=str(error))
+        self._unread = self._unread[done:]
 
     def _read(self, record: Message) -> Event:
         headers = headers_of(record) if self._requests.stream.format.reads_headers else ()

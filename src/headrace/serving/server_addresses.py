@@ -13,6 +13,7 @@ from headrace.base.place_names import check_servers
 from headrace.base.redaction import SecretUrl
 from headrace.bus.control_topics import DEFAULT_NAMESPACE, check_namespace
 from headrace.bus.kafka_servers import KafkaServers, kafka_properties, read_secrets
+from headrace.bus.schemas.registry_access import NAMES, TABLE, SchemaRegistryAccess
 from headrace.errors import SettingsError
 from headrace.models.artifact_urls import scheme_of
 from headrace.models.publication_signing import UNSIGNED, PublicationSigning
@@ -33,6 +34,7 @@ class ServerAddresses:
 
     ``trusted_types`` may be in a model artifact, ``artifact_places`` are where artifacts come from, and ``signing`` has
     the keys that verify model events. ``registry_uri`` is the MLflow server, if that keeps the artifacts.
+    ``schema_registry`` is for formats whose records name a schema.
 
     >>> from headrace.serving import ServerAddresses
     >>> ServerAddresses.find("localhost:9092", redis_url="redis://localhost:6379", environ={}).namespace
@@ -46,6 +48,7 @@ class ServerAddresses:
     artifact_places: Sequence[str] = ()
     signing: PublicationSigning = UNSIGNED
     registry_uri: str = ""
+    schema_registry: SchemaRegistryAccess | None = None
 
     def __post_init__(self) -> None:
         for name in ("redis_url", "registry_uri"):
@@ -100,6 +103,7 @@ class ServerAddresses:
             _artifact_places(found, root, data_dir),
             PublicationSigning(tuple(found.get("publication_keys", ())), int(found.get("publications_signed_from", 0))),
             found.get("registry_uri", ""),
+            _schema_registry(values, variables, root),
         )
 
 
@@ -127,6 +131,13 @@ def _kafka(values: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, s
         if name.startswith(_KAFKA) and value
     }
     return kafka_properties({**kafka_properties(values.get("kafka", {})), **given})
+
+
+def _schema_registry(values: Mapping[str, Any], environ: Mapping[str, str], root: Path) -> SchemaRegistryAccess | None:
+    """Return the schema registry from its table and from the environment, which wins."""
+    names = {name: f"HEADRACE_{TABLE.upper()}__{name.upper()}" for name in NAMES}
+    given = {name: environ[variable] for name, variable in names.items() if environ.get(variable)}
+    return SchemaRegistryAccess.of({**values.get(TABLE, {}), **given}, root)
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from headrace.streams.deployments.rollout import Rollout, RolloutTimes
 from headrace.streams.log_claims import LogClaims
 from headrace.streams.metrics import WorkerMetrics, serve_metrics
 from headrace.streams.plane.data_plane import DataPlane
-from headrace.streams.plane.plane_config import PlaneConfig
+from headrace.streams.plane.plane_config import PlaneConfig, PlaneEnvironment
 from headrace.streams.upkeep import LogUpkeep, ScheduledJob, UpkeepSchedule
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from faust import App
 
+    from headrace.bus.schemas.schema_store import SchemaStore
     from headrace.bus.stream import Stream
     from headrace.features.definitions.service import FeatureService
     from headrace.features.definitions.view import FeatureView
@@ -63,8 +64,8 @@ logger = structlog.get_logger(__name__)
 class WorkerConfig:
     """The servers, folders and settings of a worker.
 
-    ``metrics_port`` 0: no metrics. ``partitions`` and ``replay`` are for topics that do not exist yet, see
-    :func:`make_topics`. Existing topics are not changed.
+    ``schemas`` are a schema registry's, if a stream needs one. ``metrics_port`` 0: no metrics. ``partitions`` and
+    ``replay`` are for topics that do not exist yet, see :func:`make_topics`. Existing topics are not changed.
     """
 
     bootstrap_servers: str
@@ -78,6 +79,7 @@ class WorkerConfig:
     flush_s: float = 1.0
     memory_bytes: int = 1 << 30
     replay: bool = False
+    schemas: SchemaStore | None = field(default=None, repr=False)
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 0
     upkeep: UpkeepSchedule = field(default_factory=UpkeepSchedule)
@@ -169,7 +171,8 @@ def run_worker(
     rollout = follow_deployments(config.bootstrap_servers, config.namespace, logged, store, signing=config.signing)
     rollout.begin([view.spec for view in views], [service.spec for service in services])
     name, metrics = f"{config.namespace}-worker-{uuid.uuid4().hex[:8]}", WorkerMetrics()
-    plane = DataPlane(_plane_config(config, name), logged, rollout, store, log, meter=metrics)
+    environment = PlaneEnvironment(schemas=config.schemas)
+    plane = DataPlane(_plane_config(config, name), logged, rollout, store, log, environment=environment, meter=metrics)
     upkeep = LogUpkeep(
         log, [stream.topic for stream in logged], plane.leads, config.upkeep, wall_clock,
         jobs=config.jobs, report=metrics.job,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from headrace.app.processes.connections import kafka_for_command
+from headrace.app.processes.connections import kafka_for_command, schemas
 from headrace.app.terminal.options import (
     BootstrapServers,
     DataDir,
@@ -144,7 +144,9 @@ def replay(
             _confirm(new)
         pieces: list[ReplayedPiece] = []
         if new:
-            replayer = DeadLetterReplayer(servers, found.log, found.streams)
+            replayer = DeadLetterReplayer(
+                servers, found.log, found.streams, schemas=schemas(settings, found.streams.values())
+            )
             with progress("replayed", len(new)) as advance:
                 for piece in replayer.replay(new):
                     pieces.append(piece)

@@ -13,11 +13,13 @@ from headrace.errors import SettingsError, UnavailableError
 from headrace.models.artifact_places import places_with
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from headrace.app.local.lock import Addresses
     from headrace.app.project.settings import Settings
+    from headrace.bus.schemas.schema_store import SchemaStore
+    from headrace.bus.stream import Stream
     from headrace.models.artifact_places import ArtifactPlaces
     from headrace.serving.look_up import LookUpOptions
 
@@ -74,6 +76,17 @@ def redis_address(settings: Settings) -> str:
         )
         raise SettingsError(message)
     return address
+
+
+def schemas(settings: Settings, streams: Iterable[Stream]) -> SchemaStore | None:
+    """Return the schemas of the records of these streams; None if they need none, or if no schema registry is set."""
+    access = settings.schema_registry.access(settings.root)
+    if access is None or not any(stream.format.uses_schemas for stream in streams):
+        return None
+    from headrace.bus.schemas.confluent_schema_registry import ConfluentSchemaRegistry
+    from headrace.bus.schemas.schema_store import SchemaStore
+
+    return SchemaStore(ConfluentSchemaRegistry(access), settings.data_dir / "schemas")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from headrace.app.local.address_watch import watch_addresses
-from headrace.app.processes.connections import addresses, artifact_places, client_options
+from headrace.app.processes.connections import addresses, artifact_places, client_options, schemas
 from headrace.base.stopping import stop_signals
 from headrace.base.times import SettableClock, utc_datetime, wall_clock
 from headrace.errors import FeaturesUnknownError, TransientError
@@ -68,7 +68,13 @@ def make_scorer(
     answerer = Answerer(subscriber, features, producer, new_id=new_id, namespace=settings.namespace)
     tail = TopicTail(servers, [model.requests.topic], from_beginning=lockstep)
     follower = RequestFollower(
-        RequestTail(model.requests, model.requested_at, tail, RecordPlaces(servers) if model.own_event else None),
+        RequestTail(
+            model.requests,
+            model.requested_at,
+            tail,
+            RecordPlaces(servers) if model.own_event else None,
+            schemas(settings, [model.requests]),
+        ),
         subscriber=subscriber,
         answerer=answerer,
         producer=producer,

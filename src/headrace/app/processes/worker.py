@@ -10,7 +10,7 @@ import structlog
 
 from headrace.app.local.address_watch import watch_addresses
 from headrace.app.local.lock import make_private
-from headrace.app.processes.connections import addresses
+from headrace.app.processes.connections import addresses, schemas
 from headrace.base.stopping import stop_signals
 from headrace.base.times import SECOND, duration_us, wall_clock
 from headrace.base.waiting import UntilAvailable
@@ -62,6 +62,7 @@ def _config(settings: Settings, project: Project, *, partitions: int, replay: bo
         flush_s=duration_us(settings.flush_interval) / 1e6,
         memory_bytes=settings.memory,
         replay=replay,
+        schemas=schemas(settings, project.streams.values()),
         metrics_host=settings.metrics_host,
         metrics_port=settings.metrics_port,
         upkeep=UpkeepSchedule(

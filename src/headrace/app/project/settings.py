@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from headrace.app.project.schema_registry_settings import SchemaRegistrySettings
 from headrace.base.place_names import check_folder_name
 from headrace.base.redaction import SecretUrl, redacted
 from headrace.base.times import duration_us
@@ -291,6 +292,9 @@ class Settings(BaseModel):
     )
     trainer: TrainerSettings = Field(default_factory=TrainerSettings, description="The trainer.")
     http: HttpSettings = Field(default_factory=HttpSettings, description="The HTTP server.")
+    schema_registry: SchemaRegistrySettings = Field(
+        default_factory=SchemaRegistrySettings, description="The schema registry."
+    )
     project: ProjectSettings = Field(default_factory=ProjectSettings, description="The modules with the definitions.")
     demo: DemoSettings = Field(default_factory=DemoSettings, description="The demo.")
 

@@ -156,3 +156,4 @@ def _shown(path: str, value: Any) -> str:
 
 
 _SECRET = {"kafka", "publication_keys", "redis_url", "registry_uri", "http.api_key", "http.tls_key_password"}
+_SECRET |= {"schema_registry.password", "schema_registry.url"}

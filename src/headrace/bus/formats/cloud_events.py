@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from headrace.bus.event import Event
+    from headrace.bus.schemas.schema_store import SchemaStore
 
 Mode = Literal["binary", "structured"]
 _VERSION, _CONTENT_TYPE, _STRUCTURED = "1.0", "content-type", "application/cloudevents"
@@ -57,11 +58,11 @@ class CloudEvents(RecordFormat):
         """The text of it in a stream's spec: what a reader has to know."""
         return "cloudevents"
 
-    def reader(self, kind: Any) -> RecordReader:
+    def reader(self, kind: Any, schemas: SchemaStore | None = None) -> RecordReader:  # noqa: ARG002 - as the port has it
         """Return a reader of rows of this type."""
         return _CloudEventReader(kind)
 
-    def writer(self, topic: str, event: type[Event]) -> RecordWriter:
+    def writer(self, topic: str, event: type[Event], schemas: SchemaStore | None = None) -> RecordWriter:  # noqa: ARG002
         """Return a writer of rows. Each record has a random id of its own."""
         attributes = {"source": self.source or f"/{topic}", "type": self.event_type or event.__name__}
         return _StructuredWriter(attributes) if self.mode == "structured" else _BinaryWriter(attributes)

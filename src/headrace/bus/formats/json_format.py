@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from headrace.bus.event import Event
+    from headrace.bus.schemas.schema_store import SchemaStore
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,11 @@ class Json(RecordFormat):
         """None: a spec without a format has this one."""
         return
 
-    def reader(self, kind: Any) -> RecordReader:
+    def reader(self, kind: Any, schemas: SchemaStore | None = None) -> RecordReader:  # noqa: ARG002 - as the port has it
         """Return a reader of rows of this type."""
         return _JsonReader(kind)
 
-    def writer(self, topic: str, event: type[Event]) -> RecordWriter:  # noqa: ARG002 - as the port has it
+    def writer(self, topic: str, event: type[Event], schemas: SchemaStore | None = None) -> RecordWriter:  # noqa: ARG002
         """Return a writer of rows."""
         return _JsonWriter()
 

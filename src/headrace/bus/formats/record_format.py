@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from headrace.bus.event import Event
+    from headrace.bus.schemas.schema_store import SchemaStore
 
 Headers: TypeAlias = "Sequence[tuple[str, bytes | None]] | None"
 """The headers of a record; None if the name of one is no text."""
@@ -23,6 +24,14 @@ class WrittenRecord(NamedTuple):
 
     value: bytes
     headers: Mapping[str, bytes]
+
+
+class AwaitedSchema(NamedTuple):
+    """The schema that the record at a position of a batch needs, and why it is not there yet."""
+
+    position: int
+    schema_id: int
+    why: str
 
 
 class RecordReader(ABC):
@@ -39,6 +48,14 @@ class RecordReader(ABC):
         """
         return [self.row(value, own) for value, own in zip(values, headers or [()] * len(values), strict=True)]
 
+    def awaited(self, values: Sequence[bytes | None]) -> AwaitedSchema | None:  # noqa: ARG002 - most need no schema
+        """Return the first record that cannot be judged yet, because the schema registry does not answer."""
+        return None
+
+    def still_awaited(self, of: int) -> str | None:  # noqa: ARG002
+        """Return why the registry has not said yet what the schema with an id is; None if it has. Never wait."""
+        return None
+
 
 class RecordWriter(ABC):
     """Writes the rows of one stream."""
@@ -52,10 +69,11 @@ class RecordFormat(ABC):
     """The way in which the events of a stream are written in its records.
 
     ``reads_headers``: the verdict on a record depends on its headers too. ``spec`` is the text of the format in the
-    stream's spec; None for the default.
+    stream's spec; None for the default. ``uses_schemas``: records name schemas, which a schema registry has.
     """
 
     reads_headers = False
+    uses_schemas = False
 
     @property
     @abstractmethod
@@ -63,9 +81,12 @@ class RecordFormat(ABC):
         """The text of it in a stream's spec."""
 
     @abstractmethod
-    def reader(self, kind: Any) -> RecordReader:
-        """Return a reader of rows of this type."""
+    def reader(self, kind: Any, schemas: SchemaStore | None = None) -> RecordReader:
+        """Return a reader of rows of this type. Raises SettingsError if it needs schemas and there are none."""
 
     @abstractmethod
-    def writer(self, topic: str, event: type[Event]) -> RecordWriter:
-        """Return a writer of rows of this event type. Raises DefinitionError if no producer may write this format."""
+    def writer(self, topic: str, event: type[Event], schemas: SchemaStore | None = None) -> RecordWriter:
+        """Return a writer of rows of this event type.
+
+        Raises DefinitionError if no producer may write this format, and SettingsError as :meth:`reader`.
+        """

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from headrace.bus.formats.record_format import Headers
+    from headrace.bus.schemas.schema_store import SchemaStore
     from headrace.bus.stream import Stream
     from headrace.event_log.event_log import EventLog
     from headrace.streams.dead_letters.dead_letter import DeadLetter, RecordContent
@@ -84,8 +85,15 @@ class DeadLetterReplayer:
     """
 
     def __init__(
-        self, bootstrap_servers: str, log: EventLog, streams: Mapping[str, Stream], *, clock: Clock = wall_clock
+        self,
+        bootstrap_servers: str,
+        log: EventLog,
+        streams: Mapping[str, Stream],
+        *,
+        clock: Clock = wall_clock,
+        schemas: SchemaStore | None = None,
     ) -> None:
+        self._schemas = schemas
         self._servers, self._log, self._streams, self._clock = bootstrap_servers, log, streams, clock
         self._client = admin(bootstrap_servers)
         self._producer = kafka_clients.producer(
@@ -116,7 +124,9 @@ class DeadLetterReplayer:
 
     def _target(self, topic: str) -> _ReplayTarget:
         partitions = incarnations(self._client, [topic])[topic].partitions
-        return _ReplayTarget(self._streams[topic], partitions, bool(stamped_by_producers(self._client, [topic])))
+        stream = self._streams[topic]
+        keeps_time = bool(stamped_by_producers(self._client, [topic]))
+        return _ReplayTarget(stream, RecordJudge(stream, self._schemas), partitions, keeps_time)
 
     def _replay(self, target: _ReplayTarget, letters: Sequence[DeadLetter]) -> ReplayedPiece:
         fresh = [letter for letter in letters if letter.id not in self._known]
@@ -170,6 +180,7 @@ class _ReplayTarget:
     """The topic to which a letter goes back. ``keeps_time``: its timestamps are the producers', not the broker's."""
 
     stream: Stream
+    judge: RecordJudge
     partitions: int
     keeps_time: bool
 
@@ -185,7 +196,7 @@ class _ReplayTarget:
             [content.value for content in found.values()],
             [content.headers for content in found.values()] if self.stream.format.reads_headers else (),
         )
-        rows = RecordJudge(self.stream).rows(source.topic_id, source.partition, records, NO_CLOCK)
+        rows = self.judge.rows(source.topic_id, source.partition, records, NO_CLOCK)
         return {
             letter: error
             for letter, error in zip(letters, rows.get_column("__error").to_list(), strict=True)

@@ -109,7 +109,9 @@ class DataPlane:
         with ExitStack() as closing:
             streams: dict[str, LoggedStream] = {}
             for stream in self._streams:
-                opened = self._until_available(LoggedStream.open, stream, self._log, self._environment.monotonic)
+                opened = self._until_available(
+                    LoggedStream.open, stream, self._log, self._environment.monotonic, self._environment.schemas
+                )
                 streams[stream.topic] = opened
                 closing.callback(opened.flusher.shutdown)
             catch_up = CatchUp(self._store, streams, piece_rows=self._config.catch_up_rows)

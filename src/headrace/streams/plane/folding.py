@@ -22,7 +22,7 @@ from headrace.base.failpoints import failpoint
 from headrace.errors import OnlineStoreUnavailableError
 from headrace.event_log.columns import REJECTED
 from headrace.streams.plane.partition import PartitionPhase
-from headrace.streams.plane.record_judge import PartitionRecords, PartitionRun, RecordJudge
+from headrace.streams.plane.record_judge import PartitionRecords, PartitionRun
 from headrace.streams.plane.rejected_copies import copies_of
 from headrace.streams.views.logged_rows import LoggedRows
 from headrace.streams.views.view_partition import fold_together
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from headrace.base.waiting import UntilAvailable
+    from headrace.bus.formats.record_format import AwaitedSchema
     from headrace.features.online.store import FencedWrite, OnlineStore
     from headrace.streams.plane.logged_stream import LoggedStream
-    from headrace.streams.plane.partition import OwnedPartition
+    from headrace.streams.plane.partition import OwnedPartition, Place
     from headrace.streams.plane.partitions import Partitions
     from headrace.streams.plane.plane_metrics import PlaneMetrics
     from headrace.streams.plane.rejected_copies import RejectedCopies
@@ -101,7 +102,7 @@ class Folding:
     ) -> None:
         self._streams, self._store, self._partitions, self._copies = streams, store, partitions, copies
         self._until_available, self._monotonic, self._meter = until_available, monotonic, meter
-        self._judges = {topic: RecordJudge(stream.stream) for topic, stream in streams.items()}
+        self._waiting: dict[Place, AwaitedSchema] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="write")
         self._under_way: tuple[_PendingBatch, Future[_WriteOutcome]] | None = None
 
@@ -150,6 +151,18 @@ class Folding:
         else:
             self._write(levels)
 
+    def waiting(self) -> dict[Place, AwaitedSchema]:
+        """Return the partitions whose next record needs a schema that is not there yet. They take no record any more.
+
+        The next call does not return them again, and they take records again.
+        """
+        waiting, self._waiting = self._waiting, {}
+        return waiting
+
+    def still_awaited(self, topic: str, schema_id: int) -> str | None:
+        """Return why a schema is not there yet; None if it is, or never will be. It never waits."""
+        return self._streams[topic].judge.still_awaited(schema_id)
+
     def close(self) -> None:
         """End the thread, once its write has been answered."""
         self._thread.shutdown(wait=True)
@@ -161,12 +174,20 @@ class Folding:
         found: dict[str, list[PartitionBatch]] = defaultdict(list)
         for place, records in _by_place(messages).items():
             owned = self._partitions.owned(place)
-            if owned is None or owned.phase is PartitionPhase.FENCED:
+            if owned is None or owned.phase is PartitionPhase.FENCED or place in self._waiting:
                 continue
-            wanted = records[bisect_left(records, owned.next_offset, key=_READ.offset) :]
+            wanted = self._judgeable(owned, records[bisect_left(records, owned.next_offset, key=_READ.offset) :])
             if wanted:
                 found[owned.topic].append(PartitionBatch(owned, wanted))
         return found
+
+    def _judgeable(self, owned: OwnedPartition, records: list[Message]) -> list[Message]:
+        """Return the records up to the first one whose schema is not there yet."""
+        awaited = self._streams[owned.topic].judge.awaited(records)
+        if awaited is None:
+            return records
+        self._waiting[owned.place] = awaited
+        return records[: awaited.position]
 
     def _judged(self, topic: str, batches: Sequence[PartitionBatch]) -> LoggedRows:
         """Judge and buffer the records of a topic, and move the position of each partition beyond them."""
@@ -175,7 +196,7 @@ class Folding:
             [message for batch in batches for message in batch.messages], with_headers=stream.format.reads_headers
         )
         runs = [PartitionRun(batch.owned.source, len(batch.messages), batch.owned.available_us) for batch in batches]
-        logged = LoggedRows.from_rows(self._judges[topic].judge(runs, records), stream.event_time)
+        logged = LoggedRows.from_rows(self._streams[topic].judge.judge(runs, records), stream.event_time)
         available = logged.rows.get_column("__available_at").to_numpy().astype(np.int64)
         late, start = logged.late(stream.spec.lateness_us), 0
         for owned, messages in batches:

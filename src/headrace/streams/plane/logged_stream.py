@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from headrace.event_log.log_writer import LogWriter
 from headrace.streams.plane.flusher import Flusher
+from headrace.streams.plane.record_judge import RecordJudge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headrace.bus.schemas.schema_store import SchemaStore
     from headrace.bus.source_partition import SourcePartition
     from headrace.bus.stream import Stream
     from headrace.event_log.event_log import EventLog
@@ -24,12 +26,15 @@ class LoggedStream:
     log: EventLog
     writer: LogWriter
     flusher: Flusher
+    judge: RecordJudge
 
     @staticmethod
-    def open(stream: Stream, log: EventLog, monotonic: Callable[[], float]) -> LoggedStream:
+    def open(
+        stream: Stream, log: EventLog, monotonic: Callable[[], float], schemas: SchemaStore | None = None
+    ) -> LoggedStream:
         """Open the stream's table; make it if it does not exist. Raises OfflineStoreUnavailableError."""
         writer = LogWriter(log, stream)
-        return LoggedStream(stream, log, writer, Flusher(writer, monotonic))
+        return LoggedStream(stream, log, writer, Flusher(writer, monotonic), RecordJudge(stream, schemas))
 
     @property
     def topic(self) -> str:

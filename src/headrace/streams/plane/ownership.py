@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from headrace.base.waiting import UntilAvailable
     from headrace.bus.consumer import BatchConsumer
+    from headrace.bus.formats.record_format import AwaitedSchema
     from headrace.streams.plane.acquisition import Acquisition
     from headrace.streams.plane.folding import Folding
     from headrace.streams.plane.log_flushes import LogFlushes
@@ -111,15 +113,24 @@ class Ownership:
 
         The rows that were read are committed to the log, and *rebuilding* is written into the cursors.
         """
-        if failures:
+        self._stop_reading([StoppedPartition(*place, why) for place, why in failures.items()])
+
+    def stop_waiting(self, waiting: Mapping[Place, AwaitedSchema]) -> None:
+        """Stop partitions whose next record needs a schema that the registry has not given yet. The others go on."""
+        self._stop_reading(
+            [StoppedPartition(*place, each.why, awaits=each.schema_id) for place, each in waiting.items()]
+        )
+
+    def _stop_reading(self, stopping: Sequence[StoppedPartition]) -> None:
+        if stopping:
             self._folding.level()
-        for place, why in failures.items():
-            owned = self._partitions.owned(place)
+        for stopped in stopping:
+            place, owned = stopped.place, self._partitions.owned(stopped.place)
             if owned is not None:
                 self._consumer.release(*place)
                 self._flushes.flush([owned.topic])
                 self._until_available(self._acquisition.suspend, owned)
-                self._partitions.stop(StoppedPartition(*place, why))
+                self._partitions.stop(stopped)
                 self._forget([owned])
 
     # -- trying again -------------------------------------------------------------------------------------------------
@@ -133,6 +144,10 @@ class Ownership:
                 self._acquire_again(partition)
 
     def _open_again(self, stopped: StoppedPartition) -> None:
+        why = None if stopped.awaits is None else self._folding.still_awaited(stopped.topic, stopped.awaits)
+        if why is not None:
+            self._partitions.stop(replace(stopped, why=why))
+            return
         try:
             offset = self._open(*stopped.place)
         except TransientError as error:

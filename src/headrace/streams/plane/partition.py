@@ -97,7 +97,7 @@ class StoppedPartition:
     """A partition that Kafka assigned to this worker but that is not read. ``why`` gives the reason.
 
     ``gap``: the gap between the partition's topic and its log, or None if there is none. If there is a gap, ``owned``
-    has the views whose cursors must say *rebuilding*.
+    has the views whose cursors must say *rebuilding*. ``awaits`` is the id of the schema that its next record needs.
     """
 
     topic: str
@@ -105,6 +105,7 @@ class StoppedPartition:
     why: str
     gap: Gap | None = field(default=None, compare=False)
     owned: OwnedPartition | None = field(default=None, compare=False)
+    awaits: int | None = field(default=None, compare=False)
 
     @property
     def place(self) -> Place:

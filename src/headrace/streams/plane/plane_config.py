@@ -14,6 +14,8 @@ from headrace.bus.control_topics import DEFAULT_NAMESPACE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headrace.bus.schemas.schema_store import SchemaStore
+
 
 def _new_owner() -> bytes:
     return uuid.uuid4().bytes
@@ -49,13 +51,14 @@ class PlaneConfig:
 
 @dataclass(frozen=True)
 class PlaneEnvironment:
-    """Clocks, randomness and new ids: all that does not follow from the records.
+    """Clocks, randomness, new ids and schemas: all that does not follow from the records.
 
     ``monotonic`` returns seconds, ``clock`` microseconds since the epoch, ``chance`` numbers in [0, 1) for the jitter
-    of retries, ``new_owner`` a new id for each acquisition.
+    of retries, ``new_owner`` a new id for each acquisition. ``schemas`` are a schema registry's.
     """
 
     monotonic: Callable[[], float] = time.monotonic
     clock: Clock = wall_clock
     chance: Callable[[], float] = random.random
     new_owner: Callable[[], bytes] = _new_owner
+    schemas: SchemaStore | None = None

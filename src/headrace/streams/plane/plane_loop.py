@@ -75,8 +75,9 @@ class PlaneLoop:
         # 5. Flush on request: what was sent before the request is read and committed.
         self._flush_if_requested()
 
-        # 6. Stop: partitions that Kafka's client cannot read any further are stopped.
+        # 6. Stop: partitions that Kafka's client cannot read any further, or that wait for a schema, are stopped.
         self._parts.ownership.stop_failed(self._parts.consumer.failures())
+        self._parts.ownership.stop_waiting(self._parts.folding.waiting())
 
         # 7. Try again: stopped partitions are opened, refused and fenced ones are acquired, each when its wait is over.
         self._try_again()

@@ -22,7 +22,8 @@ from headrace.event_log.columns import ACCEPTED, REJECTED
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from headrace.bus.formats.record_format import Headers
+    from headrace.bus.formats.record_format import AwaitedSchema, Headers
+    from headrace.bus.schemas.schema_store import SchemaStore
     from headrace.bus.stream import Stream
 
 _SECOND = itemgetter(1)
@@ -64,9 +65,19 @@ class PartitionRun:
 class RecordJudge:
     """Gives each record of a stream its verdict. A verdict depends on the record and the stream's spec alone."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, schemas: SchemaStore | None = None) -> None:
         self._stream = stream
-        self._decoder = Decoder(stream)
+        self._decoder = Decoder(stream, schemas)
+
+    def awaited(self, messages: Sequence[Message]) -> AwaitedSchema | None:
+        """Return the first record that cannot be judged, as the schema registry has not said what its schema is."""
+        if not self._stream.format.uses_schemas:
+            return None
+        return self._decoder.reader.awaited(list(map(Message.value, messages)))
+
+    def still_awaited(self, schema_id: int) -> str | None:
+        """Return why it is not known yet what a schema is; None if it is. It never waits."""
+        return self._decoder.reader.still_awaited(schema_id)
 
     def rows(self, topic_id: bytes, partition: int, records: PartitionRecords, clock_us: int) -> pl.DataFrame:
         """Return the log's rows of one partition's records. ``clock_us`` is its ``available_at`` so far."""

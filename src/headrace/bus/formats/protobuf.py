@@ -1,0 +1,96 @@
+"""The format Protobuf with a schema registry, in Confluent's wire format."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from headrace.bus.formats.record_format import RecordFormat, RecordReader, RecordWriter, WrittenRecord
+from headrace.bus.formats.registry_record import HEAD, RegistryReader, head_of, needed
+from headrace.bus.schemas.avro_schema import plain_record
+from headrace.bus.schemas.message_names import index_bytes, indexes, message_names
+from headrace.bus.schemas.protobuf_values import filled, missing_fields, plain_message
+from headrace.errors import CodecError, DefinitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from headrace.bus.event import Event
+    from headrace.bus.schemas.schema_registry import RegisteredSchema
+    from headrace.bus.schemas.schema_store import SchemaStore
+
+
+@dataclass(frozen=True)
+class Protobuf(RecordFormat):
+    """Each record is a Protobuf message, after the id of its schema in the schema registry.
+
+    ``message`` is the class that ``protoc`` makes of the message. Its fields go by their names to the fields of the
+    event. A record of another message of the schema is rejected. A producer registers the file of the message under
+    ``subject``, by default the topic and ``-value``.
+
+    >>> from google.protobuf.timestamp_pb2 import Timestamp
+    >>> from headrace import Protobuf
+    >>> Protobuf(Timestamp).spec
+    'protobuf:google.protobuf.Timestamp'
+    """
+
+    message: Any
+    subject: str | None = None
+    uses_schemas = True
+
+    def __post_init__(self) -> None:
+        if not hasattr(self.message, "DESCRIPTOR") or not hasattr(self.message, "FromString"):
+            raise DefinitionError(f"Protobuf({self.message!r}): give the class of a message, such as shop_pb2.Payment")
+
+    @property
+    def spec(self) -> str:
+        """The text of it in a stream's spec: what a reader has to know."""
+        return f"protobuf:{self.message.DESCRIPTOR.full_name}"
+
+    def reader(self, kind: Any, schemas: SchemaStore | None = None) -> RecordReader:
+        """Return a reader of rows of this type. Raises SettingsError without a schema registry."""
+        return _ProtobufReader(kind, needed(schemas, "Protobuf(…)"), self.message)
+
+    def writer(self, topic: str, event: type[Event], schemas: SchemaStore | None = None) -> RecordWriter:
+        """Return a writer of rows.
+
+        Raises DefinitionError if the message lacks a field of the event, and SettingsError without a schema registry.
+        """
+        lacking = missing_fields(self.message.DESCRIPTOR, event.__struct_encode_fields__)
+        if lacking:
+            name = self.message.DESCRIPTOR.full_name
+            raise DefinitionError(f"the message {name} has no field for {', '.join(lacking)} of {event.__name__}")
+        return _ProtobufWriter(self.subject or f"{topic}-value", self.message, needed(schemas, "Protobuf(…)"))
+
+
+class _ProtobufReader(RegistryReader):
+    def __init__(self, kind: Any, schemas: SchemaStore, message: Any) -> None:
+        super().__init__(kind, schemas, "PROTOBUF")
+        self._parse, self._name = message.FromString, message.DESCRIPTOR.full_name
+        self._plain = plain_message(message.DESCRIPTOR)
+
+    def content(self, schema: RegisteredSchema) -> Callable[[bytes], Any]:
+        names, own, parse, plain = message_names(schema.text), self._name, self._parse, self._plain
+
+        def content(value: bytes) -> Any:
+            place, start = indexes(value, HEAD)
+            if names.get(place) != own:
+                raise CodecError(f"The record is the message {names.get(place) or list(place)}, not {own}")
+            return plain(parse(value[start:]))
+
+        return content
+
+
+class _ProtobufWriter(RecordWriter):
+    def __init__(self, subject: str, message: Any, schemas: SchemaStore) -> None:
+        file = message.DESCRIPTOR.file
+        names = message_names(b64encode(file.serialized_pb).decode())
+        place = next(place for place, name in names.items() if name == message.DESCRIPTOR.full_name)
+        self._subject, self._schemas, self._message = subject, schemas, message
+        self._text, self._indexes = b64encode(file.serialized_pb).decode(), index_bytes(place)
+
+    def write(self, row: Any, at: datetime) -> WrittenRecord:  # noqa: ARG002 - as the port has it
+        head = head_of(self._schemas.id_of(self._subject, "PROTOBUF", self._text)) + self._indexes
+        return WrittenRecord(head + filled(self._message(), plain_record(row)).SerializeToString(), {})

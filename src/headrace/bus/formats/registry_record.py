@@ -1,0 +1,135 @@
+"""Records in the wire format of schema registries: a zero byte, the id of the schema in four bytes, and the content."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from headrace.bus.formats.record_format import AwaitedSchema, Headers, RecordReader
+from headrace.bus.message import problem
+from headrace.bus.schemas.schema_store import WAIT_S
+from headrace.errors import CodecError, SchemaRegistryUnavailableError, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from headrace.bus.schemas.schema_registry import RegisteredSchema, SchemaKind
+    from headrace.bus.schemas.schema_store import SchemaStore
+
+HEAD = 5
+"""The number of bytes before the content."""
+
+
+def head_of(schema_id: int) -> bytes:
+    """Return the bytes before the content of a record with this schema."""
+    return bytes(1) + schema_id.to_bytes(4, "big")
+
+
+def needed(schemas: SchemaStore | None, what: str) -> SchemaStore:
+    """Return the schemas. Raises SettingsError if no schema registry is set."""
+    if schemas is None:
+        raise SettingsError(
+            f"the format {what} needs a schema registry: set url in [schema_registry] of headrace.toml, or "
+            "HEADRACE_SCHEMA_REGISTRY__URL"
+        )
+    return schemas
+
+
+class RegistryReader(RecordReader):
+    """Reads records whose schemas are in a registry. The schema of an id is looked up once.
+
+    A subclass says what the content is: plain objects, which become rows of this ``kind``.
+    """
+
+    def __init__(self, kind: Any, schemas: SchemaStore, schema_kind: SchemaKind) -> None:
+        self._kind, self._all, self._schemas, self._schema_kind = kind, list[kind], schemas, schema_kind
+        self._contents: dict[bytes, Callable[[bytes], Any]] = {}
+
+    @abstractmethod
+    def content(self, schema: RegisteredSchema) -> Callable[[bytes], Any]:
+        """Return what reads the whole value of a record of this schema.
+
+        Raises any error if no record of this schema can be read.
+        """
+
+    def row(self, value: bytes, headers: Headers) -> Any:  # noqa: ARG002 - as the port has it
+        """Return the row of a record. The reason of an error names the schema."""
+        content = self._content(value[:HEAD])
+        try:
+            return self.converted(content(value))
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise CodecError(f"{problem(error)} (schema id {schema_id(value)})") from error
+
+    def rows(self, values: Sequence[Any], headers: Sequence[Headers]) -> list[Any]:  # noqa: ARG002
+        """Return the rows of all records."""
+        known = self._contents
+        found = [(known.get(value[:HEAD]) or self._content(value[:HEAD]))(value) for value in values]
+        return self.all_converted(found)
+
+    def converted(self, found: Any) -> Any:
+        """Return the row of a plain object."""
+        return msgspec.convert(found, self._kind)
+
+    def all_converted(self, found: list[Any]) -> list[Any]:
+        """Return the rows of plain objects."""
+        rows: list[Any] = msgspec.convert(found, self._all)
+        return rows
+
+    def awaited(self, values: Sequence[bytes | None]) -> AwaitedSchema | None:
+        """Return the first record whose schema is not there yet. All schemas together are waited for half a second."""
+        heads = {value[:HEAD] for value in values if value is not None and len(value) > HEAD and value[0] == 0}
+        until, missing = time.monotonic() + WAIT_S, dict[bytes, str]()
+        for head in heads - self._contents.keys():
+            why = self.still_awaited(schema_id(head), max(0.0, until - time.monotonic()))
+            if why is not None:
+                missing[head] = why
+        if not missing:
+            return None
+        first = next(place for place, value in enumerate(values) if value is not None and value[:HEAD] in missing)
+        head = (values[first] or b"")[:HEAD]
+        return AwaitedSchema(first, schema_id(head), missing[head])
+
+    def still_awaited(self, of: int, wait_s: float = 0.0) -> str | None:
+        """Return why the registry has not said yet what a schema is; None if it has."""
+        try:
+            self._schemas.schema(of, wait_s)
+        except SchemaRegistryUnavailableError as error:
+            return str(error)
+        except CodecError:
+            pass
+        return None
+
+    def _content(self, head: bytes) -> Callable[[bytes], Any]:
+        if len(head) < HEAD or head[0] != 0:
+            raise CodecError(
+                f"The record does not begin with a zero byte and the id of a schema, but with {head.hex(' ') or 'none'}"
+                ": it was not written by a serializer of a schema registry"
+            )
+        schema = self._schemas.schema(schema_id(head))
+        if schema.kind != self._schema_kind:
+            raise CodecError(f"The schema id {schema.id} is of the kind {schema.kind}, not {self._schema_kind}")
+        try:
+            self._contents[head] = self.content(schema)
+        except Exception as error:  # noqa: BLE001 - any schema may come
+            self._contents[head] = _Unreadable(f"the schema cannot be used: {problem(error)}")
+        return self._contents[head]
+
+
+class _Unreadable:
+    """What reads the records of a schema that cannot be used."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def __call__(self, value: bytes) -> Any:  # noqa: ARG002 - as what reads records
+        raise CodecError(self._why)
+
+
+def schema_id(value: bytes) -> int:
+    """Return the id of the schema in the first bytes of a record."""
+    return int.from_bytes(value[1:HEAD], "big")

@@ -1,0 +1,1 @@
+"""Schemas of records that a schema registry keeps."""
