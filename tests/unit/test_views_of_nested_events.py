@@ -131,7 +131,7 @@ def test_a_label_may_be_a_decimal_or_a_condition_on_a_nested_field() -> None:
         (Count(where=col("card.valid_until") == col("header.at")), "'eq' cannot take date and datetime"),
     ],
 )
-def test_what_an_expression_cannot_read_is_refused_with_the_kind(feature: Any, says: str) -> None:
+def test_a_column_that_an_expression_cannot_read_is_refused_with_its_kind(feature: Any, says: str) -> None:
     with pytest.raises(DefinitionError, match=says):
         FeatureView("wrong", card.entity, paid, [Lifetime()], {"x": feature})
 
