@@ -88,7 +88,13 @@ lint: $(STAMP)  ## ruff, mypy, pyright, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
+	@$(MAKE) --no-print-directory -j2 mypy pyright
+
+.PHONY: mypy pyright
+mypy: $(STAMP)
 	$(BIN)/mypy
+
+pyright: $(STAMP)
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
 .PHONY: format

@@ -103,10 +103,10 @@ def test_a_shard_that_is_emptied_meanwhile_is_found_full_or_empty_and_never_half
     store.look_up([(VIEW, keys)])
     took = time.perf_counter() - started
     seen = set()
-    for attempt in range(12):
+    for attempt in range(6):
         send(store, full)
         with ThreadPoolExecutor(1) as other:
-            emptied = other.submit(empty_after, took * attempt / 8, store)
+            emptied = other.submit(empty_after, took * attempt / 4, store)
             while not emptied.done():
                 (answer,) = store.look_up([(VIEW, keys)])
                 cursors = {shard: len(snapshot.cursors) for shard, snapshot in answer.snapshots.items()}

@@ -119,6 +119,7 @@ def test_a_rollback_takes_the_application_back_and_pins_the_version(
     log.close()
 
 
+@pytest.mark.long
 def test_a_person_promotes_pins_retires_and_asks_what_was_live(
     servers: str, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

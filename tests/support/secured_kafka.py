@@ -18,6 +18,7 @@ from headrace.app.local.kafka import LocalKafka
 from headrace.app.local.process import free_ports
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 USER, PASSWORD = "app", "hunter2-and-more"
@@ -29,9 +30,11 @@ _DAY = dt.timedelta(days=1)
 class SecuredKafka(LocalKafka):
     """Kafka with three listeners: open for the tests themselves, SASL over TLS, and TLS with client certificates."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, users: Sequence[str] = (), *, more: Mapping[str, object] | None = None) -> None:
+        """``users`` have the same password, by PLAIN. ``more`` properties of the broker."""
         folder.mkdir(parents=True, exist_ok=True)
         super().__init__(folder)
+        self._users, self._more = (USER, *users), more or {}
         self.sasl_port, self.mtls_port = free_ports(2)
         self.ca, self.client_certificate, self.client_key = make_certificates(folder)
 
@@ -43,13 +46,15 @@ class SecuredKafka(LocalKafka):
     def mtls(self) -> str:
         return f"127.0.0.1:{self.mtls_port}"
 
-    def by_password(self, mechanism: str = "SCRAM-SHA-512", password: str = PASSWORD) -> dict[str, str]:
+    def by_password(
+        self, mechanism: str = "SCRAM-SHA-512", password: str = PASSWORD, user: str = USER
+    ) -> dict[str, str]:
         """The properties of a client that is let in by password."""
         return {
             "security.protocol": "SASL_SSL",
             "ssl.ca.location": str(self.ca),
             "sasl.mechanism": mechanism,
-            "sasl.username": USER,
+            "sasl.username": user,
             "sasl.password": password,
         }
 
@@ -83,6 +88,7 @@ class SecuredKafka(LocalKafka):
             "ssl.truststore.location": "ca.pem",
         }
         secured = "listener.name.secured."
+        passwords = " ".join(f'user_{user}="{PASSWORD}"' for user in self._users)
         return {
             **super()._properties(),
             "listeners": f"{inner},{outer}",
@@ -92,12 +98,13 @@ class SecuredKafka(LocalKafka):
             **tls,
             "listener.name.mutual.ssl.client.auth": "required",
             "sasl.enabled.mechanisms": ",".join(MECHANISMS),
-            f"{secured}plain.sasl.jaas.config": (f'{_LOGIN}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'),
+            f"{secured}plain.sasl.jaas.config": f"{_LOGIN}.plain.PlainLoginModule required {passwords};",
             f"{secured}scram-sha-256.sasl.jaas.config": f"{_LOGIN}.scram.ScramLoginModule required;",
             f"{secured}scram-sha-512.sasl.jaas.config": f"{_LOGIN}.scram.ScramLoginModule required;",
             f"{secured}oauthbearer.sasl.jaas.config": (
                 f'{_LOGIN}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";'
             ),
+            **self._more,
         }
 
 

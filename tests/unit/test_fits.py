@@ -89,6 +89,9 @@ def with_grid(x: Any, y: Any, run: Any) -> Any:
         return GridSearchCV(LogisticRegression(), {"C": [0.1, 1]}, n_jobs=2, cv=2).fit(x, y).best_estimator_
 
 
+PARALLEL = (with_processes, with_grid)
+
+
 def worker_id() -> int:
     time.sleep(0.2)
     return os.getpid()
@@ -99,7 +102,7 @@ def with_threads(x: Any, y: Any, run: Any) -> Any:
     return LogisticRegression().fit(x, y)
 
 
-@pytest.mark.parametrize("train", [pytest.param(with_processes, marks=pytest.mark.long), with_grid, with_threads])
+@pytest.mark.parametrize("train", [*(pytest.param(each, marks=pytest.mark.long) for each in PARALLEL), with_threads])
 def test_a_train_function_may_start_processes_and_threads(train: Any) -> None:
     assert FitPool().fit(task(train)).seconds < 300
 

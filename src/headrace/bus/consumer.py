@@ -9,6 +9,7 @@ import structlog
 
 from headrace.bus import kafka_clients
 from headrace.bus.client_errors import ClientErrors
+from headrace.bus.missing_rights import missing_right
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,10 +103,11 @@ class BatchConsumer:
         if error.name() == "_FATAL" and _UNKNOWN_PROTOCOL in error.str() and self._subscription is not None:
             self._join_by_classic_protocol(*self._subscription)
             return False
-        logger.warning("kafka answered with an error", topic=message.topic(), error=error.str())
         topic, partition = message.topic(), message.partition()
+        said = error.str() + missing_right(error, "Read", topic or str(self._options["group.id"]))
+        logger.warning("kafka answered with an error", topic=topic, error=said)
         if topic is not None and partition is not None and error.code() in self._ends:
-            self._failures[topic, partition] = error.str()
+            self._failures[topic, partition] = said
         return False
 
     def _join_by_classic_protocol(self, topics: list[str], listener: RebalanceListener) -> None:

@@ -10,6 +10,7 @@ from headrace.base.stopping import stop_signals
 from headrace.base.times import SECOND, duration_us, epoch_us
 from headrace.bus import kafka_clients
 from headrace.bus.event import plain_value, value_of
+from headrace.bus.missing_rights import missing_right
 from headrace.bus.written_events import written_events
 from headrace.errors import BusUnavailableError, RefusedError, TerminalError
 
@@ -227,7 +228,8 @@ class EventProducer:
         if refused:
             self._failed = [(record, error) for record, error in self._failed if error.code() not in codes]
             record, error = refused[0]
-            message = f"{self._servers} refuses {len(refused)} messages, first one to {record.topic!r}: {error.str()}"
+            said = error.str() + missing_right(error, "Write", record.topic)
+            message = f"{self._servers} refuses {len(refused)} messages, first one to {record.topic!r}: {said}"
             raise RefusedError(message, [record for record, _ in refused])
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from headrace.bus import kafka_clients
 from headrace.bus.consumer import READING_ENDS
+from headrace.bus.missing_rights import missing_right
 from headrace.bus.watermarks import Watermarks
 from headrace.errors import BusUnavailableError
 
@@ -70,11 +71,13 @@ class TopicTail:
         Raises BusUnavailableError.
         """
         deadline = self._monotonic() + _NEW_TOPIC_S
-        while not (found := list(self._consumer.list_topics(topic, _TIMEOUT_S).topics[topic].partitions)):
+        while not (found := self._consumer.list_topics(topic, _TIMEOUT_S).topics[topic]).partitions:
+            if why := missing_right(found.error, "Describe", topic):
+                raise BusUnavailableError(f"topic {topic!r} at {self._servers} cannot be read{why}")
             if self._monotonic() > deadline:
                 raise BusUnavailableError(f"there is no topic {topic!r} at {self._servers}: has a worker been started?")
             time.sleep(0.05)
-        return found
+        return list(found.partitions)
 
     def poll(self, timeout_s: float) -> list[Message]:
         """Return the records that have come: at once if there are any, else after the timeout at the latest."""
@@ -86,7 +89,7 @@ class TopicTail:
     def _is_record(self, message: Message) -> bool:
         error = message.error()
         if error is not None and error.code() in self._ends:
-            self.failure = error.str()
+            self.failure = error.str() + missing_right(error, "Read", message.topic() or "")
         return error is None
 
     def drain(self) -> list[Message]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.bus import kafka_clients
 from headrace.bus.kafka_clients import admin
+from headrace.bus.missing_rights import missing_right
 from headrace.errors import BusUnavailableError, TopicUnknownError
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class TopicIncarnation:
 def ensure_topics(bootstrap_servers: str, plans: Iterable[TopicPlan], *, timeout_s: float = 30.0) -> None:
     """Create the topics that do not exist, and wait until the broker that answers knows all of them.
 
-    The controller confirms a new topic before the other parts of the cluster know it. Existing topics are not changed.
+    The controller confirms a new topic before the other parts of the cluster know it. Existing topics are not changed,
+    and need no right to make topics.
 
     Raises BusUnavailableError.
     """
@@ -72,15 +74,18 @@ def ensure_topics(bootstrap_servers: str, plans: Iterable[TopicPlan], *, timeout
     from confluent_kafka.admin import NewTopic  # noqa: PLC0415
 
     deadline = time.monotonic() + timeout_s
-    new = [NewTopic(plan.name, plan.partitions, config=dict(plan.config)) for plan in plans]  # as many replicas as the
-    # cluster gives a topic by itself: services that are managed take nothing less
     client = admin(bootstrap_servers)  # kept while the futures are open: they end with it
-    for name, future in client.create_topics(new, operation_timeout=timeout_s).items():
+    known = _known_topics(client, timeout_s)
+    new = [
+        NewTopic(plan.name, plan.partitions, config=dict(plan.config)) for plan in plans if plan.name not in known
+    ]  # as many replicas as the cluster gives a topic by itself: services that are managed take nothing less
+    for name, future in client.create_topics(new, operation_timeout=timeout_s).items() if new else ():
         try:
             future.result(timeout_s)
         except (KafkaException, TimeoutError) as error:
             if _code(error) != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise _unanswered(client, f"topic {name!r} cannot be made at {bootstrap_servers}", error) from error
+                what = f"topic {name!r} cannot be made at {bootstrap_servers}"
+                raise _unanswered(client, what, error, "Create (or Describe, if it exists)", name) from error
     while unknown := {topic.topic for topic in new} - _known_topics(client, timeout_s):
         if time.monotonic() > deadline:
             message = f"{bootstrap_servers} does not know {sorted(unknown)} {timeout_s:.0f} s after it made them"
@@ -111,7 +116,8 @@ def grow_topic(bootstrap_servers: str, topic: str, partitions: int, *, timeout_s
         client.create_partitions([NewPartitions(topic, partitions)])[topic].result(timeout_s)
     except (KafkaException, TimeoutError) as error:
         if _code(error) != KafkaError.INVALID_PARTITIONS:  # another process has grown it
-            raise _unanswered(client, f"topic {topic!r} cannot be given {partitions} partitions", error) from error
+            what = f"topic {topic!r} cannot be given {partitions} partitions"
+            raise _unanswered(client, what, error, "Alter", topic) from error
 
 
 def _known_topics(client: AdminClient, timeout_s: float) -> set[str]:
@@ -149,7 +155,8 @@ def configurations(
         found = {resource.name: future.result(timeout_s) for resource, future in asked.items()}
     except (KafkaException, TimeoutError) as error:
         names = sorted(resource.name for resource in asked)
-        raise _unanswered(client, f"the configuration of the topics {names} is not known", error) from error
+        what = f"the configuration of the topics {names} is not known"
+        raise _unanswered(client, what, error, "DescribeConfigs", ", ".join(names)) from error
     return {topic: {name: entry.value for name, entry in config.items()} for topic, config in found.items()}
 
 
@@ -182,7 +189,7 @@ def _incarnation(client: AdminClient, name: str, asked: Future[Any], timeout_s: 
     try:
         description = asked.result(timeout_s)
     except (KafkaException, TimeoutError) as error:
-        raise _unanswered(client, f"topic {name!r} cannot be described", error) from error
+        raise _unanswered(client, f"topic {name!r} cannot be described", error, "Describe", name) from error
     return TopicIncarnation(_bytes(description.topic_id), len(description.partitions))
 
 
@@ -209,12 +216,18 @@ def retained_offsets(client: AdminClient, topic: str, partition: int, *, timeout
         try:
             offsets += [future.result(timeout_s).offset for future in asked.values()]
         except (KafkaException, TimeoutError) as error:
-            raise _unanswered(client, f"the offsets of {topic}-{partition} are not known", error) from error
+            what = f"the offsets of {topic}-{partition} are not known"
+            raise _unanswered(client, what, error, "Describe", topic) from error
     return RetainedOffsets(*offsets)
 
 
-def _unanswered(client: AdminClient, what: str, error: Exception) -> BusUnavailableError:
-    """Return headrace's error for an error of Kafka, or for none of its answers in time."""
+def _unanswered(
+    client: AdminClient, what: str, error: Exception, operation: str = "", topic: str = ""
+) -> BusUnavailableError:
+    """Return headrace's error for an error of Kafka, or for none of its answers in time.
+
+    ``operation`` is the right that the request needs on the ``topic``.
+    """
     from confluent_kafka import KafkaError  # noqa: PLC0415
 
     names = ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION", "_NOENT")  # the last: no leader is known
@@ -222,7 +235,8 @@ def _unanswered(client: AdminClient, what: str, error: Exception) -> BusUnavaila
     if _code(error) in unknown:
         return TopicUnknownError(f"{what}: {error}")
     said = ": ".join(filter(None, (str(error), kafka_clients.refusal_of(client))))
-    return BusUnavailableError(f"{what}: {said or 'no answer in time; is the broker up and the address right?'}")
+    said = said or "no answer in time; is the broker up and the address right?"
+    return BusUnavailableError(f"{what}: {said}{missing_right(error, operation, topic)}")
 
 
 def _code(error: Exception) -> int | None:

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from headrace.bus import kafka_clients
+from headrace.bus.missing_rights import missing_right
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,12 +50,22 @@ class Watermarks:
                 return self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout_s)
             except KafkaException as error:
                 code, waited_s = error.args[0].code(), self._monotonic() - began_s
+                if code in unknown:
+                    self._check_right(topic, timeout_s)
                 if code in unknown and waited_s < min(_UNKNOWN_S, timeout_s):
                     self._consumer.close()
                     self._consumer = self._connected()
                 elif code not in no_leader or waited_s >= timeout_s:
                     raise
             time.sleep(_WAIT_S)
+
+    def _check_right(self, topic: str, timeout_s: float) -> None:
+        """Raise KafkaException if Kafka's user may not know the topic: then its partitions are unknown too."""
+        from confluent_kafka import KafkaException  # noqa: PLC0415
+
+        error = self._consumer.list_topics(topic, timeout_s).topics[topic].error
+        if missing_right(error, "Describe", topic):
+            raise KafkaException(error)
 
     def close(self) -> None:
         """Close the connection."""

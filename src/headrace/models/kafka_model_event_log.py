@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-import uuid
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -12,6 +11,7 @@ from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType
 
 from headrace.base.times import SECOND, duration_us
 from headrace.bus import kafka_clients
+from headrace.bus.missing_rights import missing_right
 from headrace.bus.topics import FOR_EVER
 from headrace.bus.unreadable_records import UNREADABLE, place_of
 from headrace.bus.watermarks import Watermarks
@@ -43,24 +43,35 @@ _NOT_YET = frozenset(
 
 
 def ensure_topic(bootstrap_servers: str, topic: str, *, timeout_s: float = 30.0) -> None:
-    """Create the topic with one partition, kept for ever, unless it exists.
+    """Create the topic with one partition, kept for ever, unless it exists. An existing one needs no right to make it.
 
     Raises DefinitionError for an existing topic that has more partitions or deletes records, and BusUnavailableError if
     there is no broker.
     """
     admin = kafka_clients.admin(bootstrap_servers)
+    try:
+        if topic not in admin.list_topics(timeout=timeout_s).topics and _is_created(admin, topic, timeout_s):
+            return
+    except (KafkaException, TimeoutError) as error:
+        why = missing_right(error, "Create (or Describe, if it exists)", topic)
+        raise _unavailable(f"create topic {topic!r}", bootstrap_servers, error, why) from error
+    try:
+        _check_topic(admin, topic, timeout_s)
+    except (KafkaException, TimeoutError) as error:
+        why = missing_right(error, "DescribeConfigs", topic)
+        raise _unavailable(f"read the configuration of topic {topic!r}", bootstrap_servers, error, why) from error
+
+
+def _is_created(admin: AdminClient, topic: str, timeout_s: float) -> bool:
+    """Create the topic. Return False if it exists."""
     new = NewTopic(topic, num_partitions=1, config=FOR_EVER)
     try:
         admin.create_topics([new], operation_timeout=timeout_s, request_timeout=timeout_s)[topic].result(timeout_s)
     except KafkaException as error:
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-            raise _unavailable(f"create topic {topic!r}", bootstrap_servers, error) from error
-        try:
-            _check_topic(admin, topic, timeout_s)
-        except (KafkaException, TimeoutError) as unknown:
-            raise _unavailable(f"read the configuration of topic {topic!r}", bootstrap_servers, unknown) from unknown
-    except TimeoutError as error:
-        raise _unavailable(f"create topic {topic!r}", bootstrap_servers, error) from error
+            raise
+        return False
+    return True
 
 
 def _check_topic(admin: AdminClient, topic: str, timeout_s: float) -> None:
@@ -117,7 +128,8 @@ class KafkaModelEventLog:
                 entries = (self._until(consumer, end) if end > start else []) or self._next(consumer, wait_s)
             except KafkaException as error:
                 self._position = None
-                raise _unavailable(f"read topic {self._topic!r}", self._servers, error) from error
+                why = missing_right(error, "Read", self._topic)
+                raise _unavailable(f"read topic {self._topic!r}", self._servers, error, why) from error
             self._position = max([start, end, *(e.offset + 1 for e in entries)])
             return entries
 
@@ -135,7 +147,7 @@ class KafkaModelEventLog:
             self._consumer = kafka_clients.consumer(
                 self._servers,
                 {
-                    "group.id": f"{self._topic}-{uuid.uuid4()}",  # never joined, never committed
+                    "group.id": "headrace-models",  # never joined: the partition is assigned by hand
                     "enable.auto.commit": False,
                     "enable.partition.eof": True,
                     "auto.offset.reset": "error",
@@ -259,7 +271,8 @@ class _SingleRecordProducer:
         self._producer.flush(self._timeout_s + 1)
         error, message = done[0] if done else (KafkaError(KafkaError._TIMED_OUT), None)  # noqa: SLF001
         if error is not None:
-            raise _unavailable(f"write to topic {self._topic!r}", self._servers, error)
+            why = missing_right(error, "Write", self._topic)
+            raise _unavailable(f"write to topic {self._topic!r}", self._servers, error, why)
         return int(message.offset()) if message is not None else -1
 
     def flush(self) -> None:
@@ -270,7 +283,7 @@ def _into(done: list[tuple[Any, Any]]) -> Callable[[Any, Any], None]:
     return lambda error, message: done.append((error, message))
 
 
-def _unavailable(what: str, servers: str, error: object) -> BusUnavailableError:
+def _unavailable(what: str, servers: str, error: object, missing: str = "") -> BusUnavailableError:
     said = str(error) or "no answer in time"
-    why = kafka_clients.refusal(servers) or "is the broker up and the address right?"
-    return BusUnavailableError(f"could not {what} on {servers}: {said}; {why}")
+    why = missing or f"; {kafka_clients.refusal(servers) or 'is the broker up and the address right?'}"
+    return BusUnavailableError(f"could not {what} on {servers}: {said}{why}")

@@ -119,13 +119,13 @@ class ProjectScene:
         """Write the definitions; ``more`` features of the view."""
         (self.folder / f"m{self.name}.py").write_text(MODULE.format(name=self.prefix or self.name, more=more))
 
-    def start(self, *arguments: str) -> Command:
-        """Start a command that serves its state, and wait until it answers."""
+    def start(self, *arguments: str, **variables: str) -> Command:
+        """Start a command that serves its state, and wait until it answers. ``variables`` of its environment."""
         port, output = free_port(), self.folder / f"{arguments[0]}-{len(self.running)}.txt"
         with output.open("wb") as file:
             process = subprocess.Popen(
                 [*_RUN, *arguments, "--metrics-port", str(port)],
-                cwd=self.folder, env=self._environment(), stdout=file, stderr=file,
+                cwd=self.folder, env=self._environment() | variables, stdout=file, stderr=file,
             )  # fmt: skip
         command = Command(process, port, output)
         self.running.append(command)
@@ -133,11 +133,11 @@ class ProjectScene:
         assert command.is_alive, output.read_text()
         return command
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
+    def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end. ``variables`` of its environment."""
         return subprocess.run(
-            [*_RUN, *arguments], cwd=self.folder, env=self._environment(), check=False, capture_output=True, text=True,
-            timeout=120,
+            [*_RUN, *arguments], cwd=self.folder, env=self._environment() | variables, check=False,
+            capture_output=True, text=True, timeout=120,
         )  # fmt: skip
 
     def _environment(self) -> dict[str, str]:

@@ -19,6 +19,7 @@ from headrace.base.times import Clock, Instant, wall_clock
 from headrace.bus import kafka_clients, message
 from headrace.bus.control_topics import REPLAYS
 from headrace.bus.kafka_clients import admin
+from headrace.bus.missing_rights import missing_right
 from headrace.bus.source_partition import NO_CLOCK
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics, incarnations, stamped_by_producers
@@ -225,6 +226,8 @@ def _answering() -> Iterator[None]:
         yield
     except KafkaException as error:
         why = error.args[0]
+        if missing := missing_right(why, "Write", _TRANSACTIONAL_ID):
+            raise TerminalError(f"Kafka refuses the replay: {why.str()}{missing}") from error
         if why.fatal():
             raise FencedError(f"this replay was ended by another one that began later ({why.str()}): run it again; "
                               "what was sent is known and not sent twice") from error  # fmt: skip

@@ -18,6 +18,7 @@ from headrace.base.waiting import UntilAvailable
 from headrace.bus import kafka_clients
 from headrace.bus.control_topics import ControlTopics
 from headrace.bus.kafka_clients import admin
+from headrace.bus.missing_rights import missing_right
 from headrace.bus.unreadable_records import readable
 from headrace.errors import StoppingError, UnavailableError
 from headrace.trainers.process.cancelled_runs import CancelledRuns
@@ -104,7 +105,7 @@ class RunnerLoop:
         try:
             while not self._stopping.is_set():
                 message = self._waiting.popleft() if self._waiting else consumer.poll(_POLL_S)
-                if message is not None and message.error() is None:
+                if message is not None and not self._is_error(message):
                     self._take(consumer, pool, runners, message)
         except UnavailableError as error:
             if not self._stopping.is_set():
@@ -116,6 +117,13 @@ class RunnerLoop:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             consumer.close()
+
+    def _is_error(self, message: Message) -> bool:
+        error = message.error()
+        if error is not None:
+            right = missing_right(error, "Read", message.topic() or trainers_group(self._namespace))
+            logger.warning("kafka answered with an error", topic=message.topic(), error=error.str() + right)
+        return error is not None
 
     def _assigned(self, _: Consumer, places: Sequence[TopicPartition]) -> None:
         """Take partitions over. Within a callback the consumer must not be asked: at the next one it would abort."""
