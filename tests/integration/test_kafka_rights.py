@@ -68,8 +68,8 @@ def scene(
     with project_scene(services, "shop", folder, prefix=MODEL) as made:
         for command in (("worker", "--partitions", "1"), ("trainer",)):
             made.start(*command, **kafka.variables_of(MAKER)).process.terminate()
-        for command in made.running:
-            command.process.wait()
+        for started in made.running:
+            started.process.wait()
         assert made.run("dead-letters", "list", **kafka.variables_of(MAKER)).returncode == 0
         kafka.grant(TO_WORK)
         yield made

@@ -5,11 +5,6 @@ The broker names neither the right nor, for a group, the group.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from confluent_kafka import KafkaError
-
 _KINDS = {
     "TOPIC_AUTHORIZATION_FAILED": "topic",
     "GROUP_AUTHORIZATION_FAILED": "group",
@@ -39,5 +34,7 @@ def missing_right(error: object, operation: str, name: str) -> str:
 
 def _name(error: object) -> str:
     """Return the name of an error of Kafka."""
-    found: KafkaError = error.args[0] if isinstance(error, Exception) and error.args else error
-    return found.name() if hasattr(found, "name") else ""
+    from confluent_kafka import KafkaError  # noqa: PLC0415 - keeps `import headrace.serving` light
+
+    found = error.args[0] if isinstance(error, Exception) and error.args else error
+    return found.name() if isinstance(found, KafkaError) else ""
