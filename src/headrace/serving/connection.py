@@ -117,7 +117,9 @@ class Connection:
         from headrace.bus.schemas.confluent_schema_registry import ConfluentSchemaRegistry  # noqa: PLC0415
         from headrace.bus.schemas.schema_store import SchemaStore  # noqa: PLC0415
 
-        return SchemaStore(ConfluentSchemaRegistry(self.addresses.schema_registry))
+        schemas = SchemaStore(ConfluentSchemaRegistry(self.addresses.schema_registry))
+        self._opened.callback(schemas.close)
+        return schemas
 
     def predictor(self, model: str, **options: Unpack[PredictorOptions]) -> Predictor:
         """Return a new predictor of a model: it follows the model's versions until the connection is closed.

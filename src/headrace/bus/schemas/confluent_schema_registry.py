@@ -34,6 +34,10 @@ class ConfluentSchemaRegistry(SchemaRegistry):
         """Its address, without a password."""
         return self._url
 
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
+
     def schema(self, schema_id: int) -> RegisteredSchema | None:
         """Return the schema with this id; None if there is none."""
         found = self._answer(lambda: self._client.get_schema(schema_id))

@@ -37,6 +37,9 @@ class SchemaRegistry(ABC):
     def url(self) -> str:
         """Its address, without a password."""
 
+    def close(self) -> None:  # noqa: B027 - not every registry has something to close
+        """Close its connections."""
+
     @abstractmethod
     def schema(self, schema_id: int) -> RegisteredSchema | None:
         """Return the schema with this id; None if the registry says that there is none."""

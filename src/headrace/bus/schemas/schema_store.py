@@ -80,6 +80,10 @@ class SchemaStore:
             self._ids[key] = self.registry.id_of(subject, kind, text)
         return self._ids[key]
 
+    def close(self) -> None:
+        """Close the connections of the registry."""
+        self.registry.close()
+
     # -- asking the registry ------------------------------------------------------------------------------------------
 
     def _ask(self, schema_id: int) -> threading.Event:
