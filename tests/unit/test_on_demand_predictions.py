@@ -80,3 +80,21 @@ def test_a_request_that_lacks_a_value_is_refused_and_nothing_is_logged() -> None
     with pytest.raises(RequestValueError, match="required field `vip`"):
         scene.answerer.predict({"id": 1, **A1, "price": 3.0})
     assert scene.sent == []
+
+
+def test_a_request_may_have_its_fields_in_objects_and_is_logged_with_their_names() -> None:
+    scene = Scene()
+    service = msgspec.structs.replace(SERVICE, key="order.id", request_features=["order.goods.price"])
+    scene.current = LoadedModel(
+        1, scene, published("a", 1, expects=None), msgspec.structs.replace(PUBLISHED, service=service)
+    )
+    values = REQUESTS[0]
+    nested = {**A1, **values, "order": {"id": 7, "goods": {"price": 2.5}}}
+    flat = {**A1, **values, "order.id": 7, "order.goods.price": 2.5}
+    for request in (nested, flat):
+        answer = scene.answerer.predict(request, as_of=utc_datetime(AT_US))
+        assert answer.error is None
+        assert scene.frame["order.goods.price"].to_list() == [2.5]
+    vectors = [event for event in scene.sent if isinstance(event, ServedVector)]
+    assert [vector.key for vector in vectors] == ["7", "7"]
+    assert [msgspec.json.decode(vector.request)["order.goods.price"] for vector in vectors] == [2.5, 2.5]

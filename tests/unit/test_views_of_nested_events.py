@@ -9,11 +9,30 @@ import numpy as np
 import polars as pl
 import pytest
 
-from headrace import Count, Entity, FeatureView, Label, Last, LastN, Lifetime, Max, Mean, Min, Std, Sum, col
+from headrace import (
+    Count,
+    Entity,
+    Event,
+    FeatureService,
+    FeatureView,
+    Label,
+    Last,
+    LastN,
+    Lifetime,
+    Max,
+    Mean,
+    Min,
+    Std,
+    Sum,
+    col,
+)
 from headrace.base.times import epoch_us
-from headrace.errors import DefinitionError
+from headrace.errors import DefinitionError, RequestValueError
 from headrace.event_log.event_log import EventLog
+from headrace.features.kernel.expression_numpy import MaskedColumn
 from headrace.features.kernel.field import unpack
+from headrace.features.kernel.on_demand import expanded, on_demand
+from headrace.features.kernel.on_demand_polars import on_demand_columns
 from headrace.features.kernel.taking_out import fields_without
 from headrace.features.kernel.tile_kernel import kernel
 from headrace.features.offline.entity_rows import entity_rows
@@ -98,13 +117,60 @@ def test_the_rows_behind_a_value_are_those_of_the_nested_key(tmp_path: Path) -> 
     assert found.get_column("amount").to_list() == [Decimal("12.50"), Decimal("0.10"), Decimal("0.20")]
 
 
+card_sums = FeatureView("card_sums", card.entity, paid, [Lifetime()], {"spent": Sum("amount"), "n": Count()})
+
+
 def test_one_record_is_taken_out_of_sums_of_decimals() -> None:
-    view = FeatureView("sums", card.entity, paid, [Lifetime()], {"spent": Sum("amount"), "n": Count()})
+    view = card_sums
     request = {"card.card_id": 7, "header.at": NOON, "amount": Decimal("0.10")}
     (field,) = fields_without(kernel(view.spec), [request])
     assert field is not None
     _, (tiles,) = unpack(field, kernel(view.spec).layout)
     assert [tiles["c0"].tolist(), tiles["c1"].tolist()] == [[-10], [-1]]
+
+
+tagged = FeatureView("tagged", card.entity, paid, [Lifetime()], {"weight": Sum(col("tags")["weight"])})
+
+
+def test_one_record_is_taken_out_by_the_values_that_its_request_has_as_json() -> None:
+    request = expanded({"card": {"card_id": 7}, "header.at": NOON, "amount": "0.10", "tags": {"weight": 2.5}})
+    for view, taken in ((card_sums, -10), (tagged, -2.5)):
+        (field,) = fields_without(kernel(view.spec), [request])
+        assert field is not None
+        _, (tiles,) = unpack(field, kernel(view.spec).layout)
+        assert tiles["c0"].tolist() == [taken]
+    with pytest.raises(RequestValueError, match="the request is not an event of 'paid'"):
+        fields_without(kernel(card_sums.spec), [{**request, "amount": "much"}])
+
+
+class Buyer(Event):
+    country: str | None
+    age: int
+    city: str
+
+
+def test_a_request_brings_the_fields_of_a_nested_event_to_on_demand_features() -> None:
+    service = FeatureService(
+        "near",
+        [card_sums],
+        on_demand={"abroad": col("buyer.country") != "FR", "dear": col("buyer.age") * col("card_sums__spent_lifetime")},
+        request={"buyer": Buyer},
+    )
+    assert [each.name for each in service.request_fields] == ["buyer.country", "buyer.age"]
+    made = on_demand(service.spec.on_demand)
+    nested: list[dict[str, Any]] = [
+        {"buyer": {"country": "DE", "age": 30}},
+        {"buyer": {"country": None, "age": 40, "city": "Rome"}},
+    ]
+    flat: list[dict[str, Any]] = [{"buyer.country": "DE", "buyer.age": 30}, {"buyer.country": None, "buyer.age": 40}]
+    spent = np.array([1.5, 2.0])
+    for rows in (nested, flat):
+        online = made.values({"card_sums__spent_lifetime": (spent, np.ones(2, bool))}, made.given(rows), 2)
+        assert [MaskedColumn(*each).to_list() for each in online] == [[True, None], [45.0, 80.0]]
+        found = on_demand_columns(made, pl.DataFrame({"card_sums__spent_lifetime": spent}), pl.DataFrame(rows))
+        assert found.to_dict(as_series=False) == {"abroad": [True, None], "dear": [45.0, 80.0]}
+    with pytest.raises(RequestValueError, match=r"Expected `int`, got `str` - at `\$\[0\]\.buyer\.age`"):
+        made.given([{"buyer": {"country": "DE", "age": "x"}}])
 
 
 def test_a_label_may_be_a_decimal_or_a_condition_on_a_nested_field() -> None:

@@ -22,7 +22,7 @@ from headrace.errors import (
     RequestValueError,
     TerminalError,
 )
-from headrace.features.kernel.on_demand import on_demand
+from headrace.features.kernel.on_demand import expanded, on_demand
 from headrace.models.predictions import Prediction, ServedVector, logged_fields, predictions_of, vectors_of
 from headrace.models.row_scores import row_scores
 from headrace.serving.own_events import OwnEventLookUp
@@ -181,7 +181,8 @@ class Answerer:
     ) -> Predicted:
         """Predict one request: a mapping with the model's key, its join keys and its request features.
 
-        Raises what :meth:`predict_many` raises. Without a fallback, the ``error`` of the answer is raised too.
+        The field ``card.id`` of a nested event may be in an object ``card``. Raises what :meth:`predict_many` raises.
+        Without a fallback, the ``error`` of the answer is raised too.
         """
         (answer,) = self.predict_many([request], as_of=as_of, records=[record])
         if answer.error is not None and self._fallback is None:
@@ -215,6 +216,7 @@ class Answerer:
         if model is None:
             return [self._without_model() for _ in requests]
         answers: list[Predicted] = []
+        requests = [*map(expanded, requests)]
         asked = _Asked(requests, [None] * len(requests) if records is None else records, as_of)
         for part in self._look_up(model.published.service, asked) if requests else ():
             answers += [self._failed(part)] if isinstance(part, HeadraceError) else self._answers(model, part, shadows)

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET
 
 from headrace.base.arguments import expect_items, expect_values
-from headrace.bus.event import fields
+from headrace.bus.event import fields, leaves
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.expression import Expression, columns, kind
 from headrace.features.definitions.service_spec import (
@@ -37,7 +37,7 @@ class FeatureService:
 
     ``on_demand`` names expressions that each look-up computes over the columns of the views, the values of the request
     and the on-demand features before it. ``request`` has the types of the request's values: int, float, bool, str or
-    datetime, each perhaps ``| None``.
+    datetime, each perhaps ``| None``, or an event of these, whose fields are ``col("card.country")``.
 
     Raises DefinitionError for a definition that cannot work; the message names the part and the choices.
 
@@ -84,7 +84,7 @@ class FeatureService:
                     f"service {self.name!r}: on_demand {key!r} is also a join key of view {view.name!r}: rename it"
                 )
                 raise DefinitionError(message)
-        read = set().union(*(columns(expression.tree) for expression in self.on_demand.values()))
+        read = {name.partition(".")[0] for name in self._read}
         for name in self.request:
             if name in made or name not in read:
                 what = "is also an on-demand feature" if name in made else "is read by no on-demand feature"
@@ -96,12 +96,18 @@ class FeatureService:
         return [*(column for view in self.views for column in view.spec.columns), *self.on_demand]
 
     @cached_property
+    def _read(self) -> set[str]:
+        """The columns that the on-demand features read."""
+        return set().union(*(columns(expression.tree) for expression in self.on_demand.values()))
+
+    @cached_property
     def request_fields(self) -> tuple[RequestField, ...]:
         """The values that a look-up brings with its request."""
         for name in self.request:
             checked_name(f"service {self.name!r}: request", name)
         with naming(f"service {self.name!r}"):
-            found = fields(msgspec.defstruct("request", list(self.request.items())))  # type: ignore[arg-type]
+            whole = leaves(fields(msgspec.defstruct("request", list(self.request.items()))))  # type: ignore[arg-type]
+        found = [each for each in whole if "." not in each.name or each.name in self._read]
         for each in found:
             if each.many:
                 message = (

@@ -54,20 +54,22 @@ class OnDemandFeatures:
         self.names = [feature.name for feature in self.features]
         own = {*self.names, *(field.name for field in self.request)}
         self.reads = sorted(set().union(*(columns(feature.value) for feature in self.features)) - own)
-        row = msgspec.defstruct("RequestValues", [(field.name, _type(field)) for field in self.request])
-        self._rows = GenericAlias(list, (row,))
+        self._places = {field.name: f"value_{place}" for place, field in enumerate(self.request)}
+        members = [(self._places[f.name], _type(f), msgspec.field(name=f.name)) for f in self.request]
+        self._rows = GenericAlias(list, (msgspec.defstruct("RequestValues", members),))
 
     def given(self, rows: Sequence[Mapping[str, Any]]) -> GivenColumns:
         """Return the values of a request as columns. A row may hold more values, and a time may be RFC 3339 text.
 
-        Raises RequestValueError for a value that is missing or of another type, naming row and value.
+        The value ``card.country`` may be in an object ``card``. Raises RequestValueError for a value that is missing or
+        of another type, naming row and value.
         """
         try:
-            found: Sequence[Any] = msgspec.convert(rows, self._rows) if self.request else []
+            found: Sequence[Any] = msgspec.convert([*map(expanded, rows)], self._rows) if self.request else []
         except msgspec.ValidationError as error:
             raise RequestValueError(f"a value of the request: {error}; {self._wanted()}") from error
-        return {field.name: self._column(field, [getattr(row, field.name) for row in found])
-                for field in self.request}  # fmt: skip
+        return {name: self._column(field, [getattr(row, place) for row in found])
+                for field, (name, place) in zip(self.request, self._places.items(), strict=True)}  # fmt: skip
 
     def _column(self, field: RequestField, values: Sequence[Any]) -> MaskedColumn:
         found = finite(column(values, field.kind))
@@ -114,6 +116,15 @@ def with_request(rows: Sequence[Mapping[str, Any]], request: RequestValues) -> S
         message = f"{len(rows)} entities came with {len(each)} requests: give one request for all, or one each"
         raise RequestValueError(message)
     return [{**row, **own} for row, own in zip(rows, each, strict=True)]
+
+
+def expanded(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the values of a request, and those in its objects by names with dots, such as ``card.country``."""
+    inner = {name: value for name, value in row.items() if isinstance(value, dict)}
+    if not inner:
+        return row
+    more = {f"{name}.{key}": value for name, of in inner.items() for key, value in expanded(of).items()}
+    return {**more, **row}
 
 
 @lru_cache(maxsize=256)

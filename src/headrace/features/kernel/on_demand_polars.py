@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from headrace.bus.nested_columns import flat
 from headrace.errors import DefinitionError
 from headrace.features.kernel.expression_polars import to_polars
 from headrace.features.kernel.on_demand import on_demand
@@ -50,6 +51,7 @@ def request_columns(request: Sequence[RequestField], rows: pl.DataFrame) -> pl.D
 
     Raises DefinitionError for a value that is missing or has another type.
     """
+    rows = flat(rows)
     return pl.DataFrame([_request_column(field, rows) for field in request])
 
 

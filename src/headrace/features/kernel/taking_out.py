@@ -7,6 +7,7 @@ absolute terms, the record's own among them.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from headrace.bus.stream_spec import FieldSpec
     from headrace.features.kernel.tile_kernel import TileKernel
 
 
@@ -57,13 +59,22 @@ def _frame(kernel: TileKernel, events: Sequence[Mapping[str, Any]]) -> pl.DataFr
             raise RequestValueError(message)
     used = [field for field in spec.stream.fields if field.name in spec.used_fields]
     try:
-        columns = [pl.Series(f.name, [event[f.name] for event in events], column_type(f)) for f in used]
-    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
+        columns = [pl.Series(f.name, [_stored(f, event[f.name]) for event in events], column_type(f)) for f in used]
+    except (ArithmeticError, AttributeError, TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
         message = f"the request is not an event of {spec.stream.topic!r}, as view {spec.name!r} needs it: {error}"
         raise RequestValueError(message) from error
     frame = pl.DataFrame(columns)
     time = frame.get_column(spec.stream.event_time).cast(pl.Int64).alias("__time")
     return frame.hstack([time, pl.Series("offset", np.arange(len(events)))])
+
+
+def _stored(field: FieldSpec, value: Any) -> Any:
+    """Return a value of a request as a column takes it."""
+    if value is None:
+        return None
+    if field.keyed:
+        return [{"key": key, "value": item} for key, item in value.items()]
+    return Decimal(str(value)) if field.kind == "decimal" else value
 
 
 def _fields(kernel: TileKernel, events: pl.DataFrame) -> list[bytes]:
