@@ -28,9 +28,7 @@ METRICS = ("auc", "brier_score_loss")
 
 def looks_at_entities() -> list[dict[str, Any]]:
     """False passes a look at 14 days, by how many entities the rows are of."""
-    return [
-        {"metric": name, "entities": entities, **_looks(name, entities)} for name in METRICS for entities in ENTITIES
-    ]
+    return [{"metric": name, "of": entities, **_looks(name, entities)} for name in METRICS for entities in ENTITIES]
 
 
 def _looks(name: str, entities: int) -> dict[str, float]:

@@ -61,7 +61,7 @@ def _entities(found: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         [
             f"`{each['metric']}`",
-            f"{each['entities']:,}",
+            f"{each['of']:,}",
             *(_share(each[name]) if name in each else "" for name in names),
         ]
         for each in found

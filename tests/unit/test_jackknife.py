@@ -106,6 +106,29 @@ def test_resamples_that_are_not_defined_make_no_bound_narrower() -> None:
     assert found.low <= resampled.low < resampled.high <= found.high
 
 
+@given(st.integers(0, 99), st.floats(1e-6, 1e6))
+def test_the_interval_of_an_rmse_is_above_0_reaches_further_up_and_has_the_unit_of_its_errors(
+    seed: int, unit: float
+) -> None:
+    errors = np.random.default_rng(seed).standard_t(3, 14 * 20)
+    found, scaled = (rmse_interval(factor * errors) for factor in (1.0, unit))
+    assert 0 < found.low < found.point < found.high
+    assert found.high - found.point > found.point - found.low
+    assert (scaled.low, scaled.high) == pytest.approx((unit * found.low, unit * found.high))
+
+
+def test_the_interval_of_an_rmse_does_not_leave_out_the_one_day_that_has_all_errors() -> None:
+    errors = np.where(np.arange(14 * 20) < 20, 1.0, 0.0)
+    found, perfect = rmse_interval(errors), rmse_interval(0 * errors)
+    assert found.low < found.point < found.high
+    assert (perfect.low, perfect.point, perfect.high) == (0, 0, 0)
+
+
+def rmse_interval(errors: np.ndarray) -> Interval:
+    rows = BlockRows(np.repeat(np.arange(14), 20), errors, 0 * errors)
+    return intervals.metric_interval(rows, metric_named("rmse"), seed=1, draws=40)
+
+
 def test_the_interval_of_a_calibration_error_holds_0_where_a_model_is_calibrated() -> None:
     """Its measured error is never 0: nine in ten intervals hold the truth, give or take three errors."""
     metric, held = metric_named("expected_calibration_error"), 0

@@ -16,6 +16,8 @@ from headrace.trainers.metrics.serial_correlation import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from headrace.trainers.metrics.block_rows import BlockRows, Floats
     from headrace.trainers.metrics.metric import Metric
 
@@ -103,7 +105,19 @@ def metric_interval(rows: BlockRows, metric: Metric, *, seed: int, draws: int = 
     resampled = resampled_interval(found.point, found.value(block_weights(blocks, draws, seed)), blocks)
     if not resampled.is_defined:
         return resampled
-    return _by_contributions(resampled, contributions(found.value, blocks), found.excess)
+    by_logarithm = _by_logarithm(resampled, found.value, blocks) if metric.logarithmic else None
+    return by_logarithm or _by_contributions(resampled, contributions(found.value, blocks), found.excess)
+
+
+def _by_logarithm(resampled: Interval, value: Callable[[Floats], Floats], blocks: int) -> Interval | None:
+    """Return the bounds from what each block adds to the logarithm; None if one block has all of the number."""
+    without = value(np.ones((1, blocks)) - np.eye(blocks))
+    if not (resampled.point > 0 and (without > 0).all()):
+        return None
+    found = block_error(np.log(resampled.point) - np.log(without))
+    factor = float(np.exp(t_quantile(_TAIL, found.freedom) * found.error))
+    low, high = resampled.point / factor, resampled.point * factor
+    return replace(resampled, low=low, high=high, freedom=found.freedom)
 
 
 def gain_interval(
@@ -142,12 +156,15 @@ def gain_interval(
 def _by_contributions(resampled: Interval, added: Floats, excess: float) -> Interval:
     """Return the bounds from what each block adds.
 
-    They hold the point with and without its ``excess``, which may be below 0 for a gain. They are no narrower than the
-    resamples' if some of these are not defined.
+    Towards the side of its ``excess``, which may be below 0 for a gain, they reach from the point without the excess.
+    Towards the other side they reach from the point without half of it: how much of the point is noise is itself a
+    guess. They are no narrower than the resamples' if some of these are not defined.
     """
     found, point = block_error(added), resampled.point
     half = t_quantile(_TAIL, found.freedom) * found.error
-    low, high = min(point, point - excess) - half, max(point, point - excess) + half
+    without, between = point - excess, point - excess / 2
+    low, high = min(without, between) - half, max(without, between) + half
+    low, high = min(low, point), max(high, point)
     if resampled.undefined:
         low, high = min(low, resampled.low), max(high, resampled.high)
     return replace(resampled, low=low, high=high, freedom=found.freedom)

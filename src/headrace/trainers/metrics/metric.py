@@ -40,7 +40,8 @@ class Metric(ABC):
     """A number that says how good predictions are, for one task or several. Its name identifies it.
 
     ``classes`` is the number of classes that it is for, or None if that does not matter. ``percentiles`` says that the
-    bounds of a gain are percentiles of the resamples, and not from what each block contributes.
+    bounds of a gain are percentiles of the resamples, and not from what each block contributes. ``logarithmic`` says
+    that the bounds of one model are those of the logarithm.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Metric(ABC):
     higher_is_better: bool
     classes: int | None = None
     percentiles: bool = False
+    logarithmic: bool = False
 
     @abstractmethod
     def statistic(self, rows: BlockRows) -> Statistic:

@@ -36,6 +36,7 @@ class SumMetric(Metric):
     higher_is_better: bool = False
     classes: int | None = None
     percentiles: bool = False
+    logarithmic: bool = False
     excess: Callable[..., float] | None = field(default=None, compare=False, repr=False)
 
     def statistic(self, rows: BlockRows) -> Statistic:
@@ -172,7 +173,9 @@ SUM_METRICS = (
     ),
     SumMetric("macro_log_loss", ("classes",), _macro_parts, _macro),
     SumMetric("mean_absolute_error", ("regression",), lambda rows: [np.abs(_error(rows)), 1.0], _mean),
-    SumMetric("root_mean_squared_error", ("regression",), lambda rows: [_error(rows) ** 2, 1.0], _root),
+    SumMetric(
+        "root_mean_squared_error", ("regression",), lambda rows: [_error(rows) ** 2, 1.0], _root, logarithmic=True
+    ),
     SumMetric(
         "mean_absolute_percentage_error",
         ("regression",),
