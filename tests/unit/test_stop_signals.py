@@ -27,6 +27,14 @@ mute = socket.create_server(("127.0.0.1", 0))
 AdminClient({"bootstrap.servers": f"127.0.0.1:{mute.getsockname()[1]}", "log_level": 0}).list_topics(timeout=60)
 """
 ON_ANOTHER_THREAD = "import threading, time; threading.Thread(target=time.sleep, args=(60,)).start()"
+BELOW_POLARS = """
+import os
+import polars
+polars.LazyFrame({"a": [1]}).select(polars.col("a").sum()).collect()
+reading, writing = os.pipe()
+print("reads", flush=True)
+os.fdopen(reading).readline()
+"""
 AFTER_MAIN = """
 import threading, time
 def run():
@@ -92,6 +100,14 @@ def test_a_signal_ends_a_process_whose_main_thread_is_over(start: Started, numbe
     assert [line(program), line(program)] == ["ready", "main thread is over"]
     program.send_signal(number)
     assert program.wait(10) == code
+
+
+def test_a_library_with_a_handler_of_its_own_does_not_keep_a_signal_from_a_thread_that_reads(start: Started) -> None:
+    """Without the interruption the process ends when its grace period of a minute is over."""
+    program = start(BEFORE.replace("1.0", "60.0") + BELOW_POLARS)
+    assert [line(program), line(program)] == ["ready", "reads"]
+    program.send_signal(signal.SIGINT)
+    assert program.wait(30) == -signal.SIGINT  # Python's own end of a program
 
 
 def test_a_registered_stop_is_called_and_the_process_ends_by_itself(start: Started) -> None:

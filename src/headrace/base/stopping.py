@@ -33,6 +33,8 @@ GRACE_S = 8.0
 """The time after a signal in which a process stops in order. After it the process ends at once."""
 _BACKSTOP_S = 1.0
 """Sometimes no Python code runs any more, as while the interpreter ends. This much later the C library ends it."""
+_WAKES, _WAKE_S = signal.SIGURG, 0.05
+"""The signal that interrupts what the main thread waits for. It has no other effect."""
 _SHOWN_FRAMES = 2
 _NOT_WAITED_FOR = (
     "the process ends although a part of it has not stopped yet; nothing is lost: what was not finished is done again "
@@ -50,6 +52,7 @@ class StopSignals:
     def __init__(self, grace_s: float = GRACE_S, *, end: Callable[[int], object] = os._exit) -> None:
         self.asked = threading.Event()
         self._grace_s, self._end = grace_s, end
+        self._received_one = threading.Event()
         self._stops: list[Callable[[], object]] = []
         self._before: dict[int, object] = {}
         self._begins_again = False
@@ -65,6 +68,7 @@ class StopSignals:
         os.set_blocking(writing, False)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)  # written to although the main thread is in C code
         self._before = {number: signal.signal(number, self._received) for number in SIGNALS}
+        signal.signal(_WAKES, lambda *_: None)
         threading.Thread(target=self._watch, args=(reading,), name="headrace-stop", daemon=True).start()
 
     def begin_again(self) -> None:
@@ -92,6 +96,7 @@ class StopSignals:
 
     def _received(self, number: int, _: FrameType | None) -> None:
         self.asked.set()
+        self._received_one.set()
         if self._stops:
             self._stops[-1]()
         elif not threading.main_thread().is_alive():
@@ -106,10 +111,21 @@ class StopSignals:
             if number[0] in SIGNALS:
                 self.asked.set()
                 faulthandler.dump_traceback_later(self._grace_s + _BACKSTOP_S, exit=True)
-                time.sleep(self._grace_s)
+                self._wait()
                 logger.error(_NOT_WAITED_FOR, waited_s=self._grace_s, waiting=_places())
                 self.leave(128 + number[0])
                 return
+
+    def _wait(self) -> None:
+        """Wait for the grace period. Interrupt the main thread until it has received the signal.
+
+        A library may have a handler of its own below Python's, as Polars has for Ctrl-C. With it the operating system
+        goes on with what the main thread waits for, such as the line of a pipe, in place of interrupting it.
+        """
+        until_s, main = time.monotonic() + self._grace_s, threading.main_thread().ident
+        while not self._received_one.wait(_WAKE_S) and time.monotonic() < until_s and main is not None:
+            signal.pthread_kill(main, _WAKES)
+        time.sleep(max(until_s - time.monotonic(), 0.0))
 
 
 stop_signals = StopSignals()

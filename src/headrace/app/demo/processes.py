@@ -88,6 +88,8 @@ class Processes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if error is not None and self._application is not None:
+            self._application.terminate()  # one that is still starting does not look at its input
         self.stop()
 
 
