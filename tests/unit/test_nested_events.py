@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,8 +15,10 @@ from headrace.bus.codec import Decoder, schema
 from headrace.bus.event_reader import EventReader
 from headrace.bus.producer import _record
 from headrace.errors import CodecError, DefinitionError, NotInLogYetError
+from headrace.event_log import event_log, readable_log
 from headrace.event_log.event_log import EventLog
-from tests.support.paid_orders import COLUMNS, CONTENT, SOURCE, Paid, append, judged, paid, payload
+from headrace.event_log.maintenance import CompactionSizes, compact
+from tests.support.paid_orders import COLUMNS, CONTENT, SOURCE, Item, Paid, append, judged, paid, payload
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,8 +112,7 @@ def test_records_that_are_nested_ten_thousand_deep_or_have_ten_megabytes_hold_up
     assert rows.get_column("amount").to_list()[4] == 1
 
 
-def test_the_log_has_structs_that_any_tool_reads_and_gives_their_fields_by_name(tmp_path: Path) -> None:
-    log = EventLog(tmp_path)
+def test_the_log_has_structs_that_any_tool_reads_and_gives_their_fields_by_name(log: EventLog) -> None:
     append(log, paid, [payload(), payload(card=5), payload(buyer=CONTENT["card"])])
     append(log, paid, [payload(amount="-3")])
     whole = log.read("paid").filter(pl.col("__verdict") == "accepted")
@@ -134,6 +135,19 @@ def test_the_log_has_structs_that_any_tool_reads_and_gives_their_fields_by_name(
 
 
 NOON = datetime(2023, 11, 14, 12, tzinfo=UTC)
+
+
+def on_this_machine(_: Any) -> None:
+    """Reads a table of this machine as one in remote storage."""
+
+
+@pytest.fixture(params=["local", "remote"])
+def log(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EventLog:
+    """A log whose files are read as those on this machine are, and as those of an object store."""
+    if request.param == "remote":
+        monkeypatch.setattr(event_log, "local_folder", on_this_machine)
+        monkeypatch.setattr(readable_log, "local_folder", on_this_machine)
+    return EventLog(tmp_path)
 
 
 class First(Event):
@@ -186,8 +200,7 @@ def orders(event: type[Event]) -> Stream:
     return Stream("orders", event, event_time="at")
 
 
-def test_a_nested_event_may_get_fields_that_earlier_rows_have_by_default(tmp_path: Path) -> None:
-    log = EventLog(tmp_path)
+def test_a_nested_event_may_get_fields_that_earlier_rows_have_by_default(log: EventLog) -> None:
     old = {"at": NOON, "by": {"name": "a"}, "also": {"name": "b"}}
     new: dict[str, Any] = {
         "at": NOON,
@@ -208,6 +221,33 @@ def test_a_nested_event_may_get_fields_that_earlier_rows_have_by_default(tmp_pat
     assert flat.get_column("by.city").to_list() == ["Oslo", None, "Oslo", "Bergen", "Oslo"]
     assert flat.get_column("also.deep.level").to_list() == [3, None, None, None, 3]
     assert log.select("orders", None, names).select(names).equals(flat)
+    assert sum(compact(log, "orders", now_s=1, sizes=CompactionSizes(least_files=2))) == 3
+    assert log.read("orders").get_column("by").to_list() == by
+    assert log.read("orders").get_column("also").to_list() == also
+    assert log.read_from("orders", SOURCE, 0, None, names).equals(flat)
+
+
+class GrownOrder(Event):
+    at: datetime
+    by: First
+    deep: Deep = msgspec.field(default_factory=lambda: Deep(5))
+    price: Annotated[Decimal, Places(2)] = Decimal("1.50")
+    day: date = date(2020, 1, 2)
+    raw: bytes = b"\xff"
+    tags: dict[str, int] = msgspec.field(default_factory=lambda: {"k": 1})
+    parts: list[Item] = msgspec.field(default_factory=lambda: [Item("pen", Decimal("0.10"))])
+
+
+def test_a_new_column_of_any_type_has_its_default_in_earlier_rows(log: EventLog) -> None:
+    append(log, orders(FirstOrder), [msgspec.json.encode({"at": NOON, "by": {"name": "a"}}), b""])
+    append(log, orders(GrownOrder), [msgspec.json.encode({"at": NOON, "by": {"name": "a"}})])
+    wanted = {
+        "deep": {"level": 5}, "price": Decimal("1.50"), "day": date(2020, 1, 2), "raw": b"\xff",
+        "tags": [{"key": "k", "value": 1}], "parts": [{"name": "pen", "price": Decimal("0.10")}],
+    }  # fmt: skip
+    for found in (log.read("orders"), log.read_from("orders", SOURCE, 0), log.select("orders", None)):
+        assert found.select(*wanted).to_dicts() == [wanted, dict.fromkeys(wanted), wanted]
+    assert log.read_from("orders", SOURCE, 0, None, ["deep.level"]).to_series().to_list() == [5, None, 5]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -108,6 +110,16 @@ def test_a_profile_shows_the_label_over_time() -> None:
 def test_a_profile_of_few_rows_names_no_leaks() -> None:
     assert profile(table()[:0], label="label", time="at").periods == []
     assert profile(table()[:20], label="label").suspects == []
+
+
+def test_a_profile_has_columns_of_any_type_and_of_one_value() -> None:
+    moment = datetime(2023, 11, 14, 12, tzinfo=UTC)
+    frame = pl.DataFrame({
+        "at": [moment] * 3, "price": [Decimal("1.50")] * 3, "raw": [b"\xff"] * 3, "parts": [[{"name": "a"}]] * 3,
+    })  # fmt: skip
+    found = {column.name: column for column in profile(frame, time="at").columns}
+    assert [found[name].distinct for name in frame.columns] == [1, 1, 0, 0]
+    assert [sum(found[name].histogram) for name in ("at", "price")] == [3, 3]
 
 
 def test_bars_of_a_histogram_scale_with_their_counts() -> None:

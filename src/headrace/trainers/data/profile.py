@@ -106,13 +106,14 @@ def _questions(labels: pl.Series) -> list[pl.Series]:
 def _column(column: pl.Series, questions: Sequence[pl.Series], *, is_time: bool) -> ColumnProfile:
     present, rows = column.drop_nulls(), max(len(column), 1)
     found: dict[str, Any] = {}
-    if present.dtype.is_nested() or present.is_empty():
+    is_opaque = present.dtype.is_nested() or present.dtype == pl.Binary
+    if is_opaque or present.is_empty():
         found = {"distinct": 0}
     elif present.dtype.is_numeric() or present.dtype.is_temporal():
         found = _measured(present)
     else:
         found = _worded(present.cast(pl.String))
-    if not is_time and not present.dtype.is_nested():
+    if not is_time and not is_opaque:
         known = [auc for question in questions if (auc := _auc(column, question)) is not None]
         found["auc"] = max(known, default=None)
     return ColumnProfile(name=column.name, type=str(column.dtype), nulls=column.null_count() / rows, **found)
@@ -122,7 +123,8 @@ def _measured(present: pl.Series) -> dict[str, Any]:
     numbers = present.to_physical().cast(pl.Float64).to_numpy()
     finite = numbers[np.isfinite(numbers)]
     low, high = np.quantile(finite, [0.01, 0.99]) if len(finite) else (0.0, 0.0)
-    counts, _ = np.histogram(np.clip(finite, low, high), bins=BINS, range=(low, high if high > low else low + 1))
+    least = max(0 if high > low else 1, 4 * BINS * float(np.spacing(max(abs(low), abs(high)))))  # a bin has a width
+    counts, _ = np.histogram(np.clip(finite, low, high), bins=BINS, range=(low, max(high, low + least)))
     ends = [present.min(), present.median(), present.max()]
     return {
         "distinct": present.n_unique(),
