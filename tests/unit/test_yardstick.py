@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from headrace.base.times import utc_datetime
 from headrace.event_log.event_log import EventLog
 from headrace.models import artifact
 from headrace.models.artifact_places import ArtifactPlaces
@@ -24,8 +25,10 @@ from headrace.trainers.data.vector_scores import VectorScores
 from headrace.trainers.data.version_scores import yardstick_of
 from headrace.trainers.process.trigger_consumer import TriggerConsumer, TriggerOptions
 from headrace.trainers.runs.messages import DecisionRecord, decode
+from headrace.trainers.triggers import score_drift_rule
 from headrace.trainers.triggers.evidence import DAY_US
 from headrace.trainers.triggers.rules import any_of, drift, volume
+from headrace.trainers.triggers.score_drift import DriftMeasurement
 from tests.support.control_topics import DECISIONS, VECTORS
 from tests.support.model_events import retired
 from tests.support.orders_model import LIVE_FROM, Order, Shop, day, model, request, vector, write
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow  # a version is fitted for each test
 
+NOTHING = DriftMeasurement(None, None, 0, 0, 6)
 WATCHING = replace(model, triggers=any_of(drift("score", psi=0.2, sample="2d"), volume(labels=99_000)))
 
 
@@ -135,7 +139,7 @@ def test_a_reference_spans_versions_from_the_first_day_of_a_version_on(shop: Sho
     assert found.by_yardstick is not None
     by_yardstick = found.by_yardstick()
     assert (by_yardstick.version, by_yardstick.lacking) == (1, "")
-    assert np.unique(by_yardstick.scores.day).tolist() == list(range(day(LIVE_FROM) // DAY_US, day(60) // DAY_US))
+    assert np.unique(by_yardstick.scores.day).tolist() == list(range(day(LIVE_FROM) // DAY_US, day(51) // DAY_US))
     measured = drift("score", psi=0.2, sample="2d").measure(found)
     assert (measured["yardstick"], measured["sample_days"], measured["reference_days"]) == (1, 2, 16)
     assert measured["psi"] is not None
@@ -269,3 +273,35 @@ def test_rules_are_judged_before_the_first_vector_comes(shop: Shop) -> None:
     decision = Told(shop).tick(day(45))
     reasons = {verdict.rule: verdict.reason for verdict in decision.verdicts}
     assert reasons["drift"] == "too few days to compare with: 0 of 6 served days before the sample of 2d"
+
+
+def test_drift_is_measured_once_a_day_unless_vectors_of_earlier_days_come(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The vectors of today do not count, so they change nothing."""
+    measured: list[int] = []
+
+    def count(days: np.ndarray, *_: object, **__: object) -> DriftMeasurement:
+        measured.append(len(days))
+        return NOTHING
+
+    monkeypatch.setattr(score_drift_rule, "most_drift", count)
+    reads, rule = evidence_of(shop), drift("score", psi=0.2, sample="2d")
+    write(shop.log, VECTORS, [logged(order) for order in shop.orders[5_000:5_500]])
+    now = day(50)
+
+    def look(at: int, *excluded: TimeSpan) -> int:
+        rule.measure(reads.evidence(at, shop.state, excluded))
+        return len(measured)
+
+    assert [look(now), look(now + 60_000_000), look(now + 120_000_000)] == [1, 1, 1]
+    today = msgspec.structs.replace(logged(shop.orders[1]), requested_at=utc_datetime(now + 1), key="today")
+    write(shop.log, VECTORS, [today])
+    assert look(now + 180_000_000) == 1
+    late = msgspec.structs.replace(logged(shop.orders[1]), requested_at=utc_datetime(now - 1), key="late")
+    write(shop.log, VECTORS, [late])
+    assert [look(now + 240_000_000), look(now + 300_000_000)] == [2, 2]
+    span = TimeSpan(from_us=now - DAY_US, to_us=now, reason="broken")
+    assert [look(now + 360_000_000, span), look(now + 420_000_000, span)] == [3, 3]
+    assert look(now + DAY_US) == 4
+    assert measured == [500, 501, measured[2], 502]

@@ -6,6 +6,7 @@ Once a day the newest days are compared with those before. See :func:`usual_rang
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
 
 import numpy as np
 import polars as pl
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 logger = structlog.get_logger(__name__)
 MOST_CODES = 100
 """A whole number with more different values than this in the days before is a number, not a category."""
+SPREAD_US = 3_600_000_000
 _MOST_CLASSES = 10
 _YEAR = 365
 
@@ -52,17 +54,22 @@ class InputWatch:
         self._model = model
         self._own = log
         self._nulls = nulls
-        self._day = 0
+        self._after_us = crc32(model.name.encode()) % SPREAD_US
+        self._day = self._due = -1
         self._found: list[WatchedInput] = []
 
     def look(self, t_us: int, excluded: Sequence[TimeSpan] = ()) -> Sequence[WatchedInput]:
-        """Return the watched inputs as of the beginning of the day of ``t_us``; none while vectors are being counted.
+        """Return the watched inputs as of the beginning of a day; none while vectors are being counted.
+
+        It is the same list until the next look. The first look is at once, the others are in the first hour of a day,
+        for each model at another time: so no tick has to look for all of them.
 
         The log of the model has been read at ``t_us``. Days that an excluded span touches do not count. An error is
         logged, once a day: rules do not fail for it.
         """
-        day = t_us // DAY_US
-        if day == self._day:
+        day, due = t_us // DAY_US, (t_us - self._after_us) // DAY_US
+        if due == self._due or day == self._day:
+            self._due = due
             return self._found
         try:
             if not self._nulls.count(day):
@@ -73,7 +80,7 @@ class InputWatch:
         except Exception as error:
             logger.exception("the inputs of a model cannot be watched", model=self._model.name, exc_info=error)
             self._found = []
-        self._day = day
+        self._day, self._due = day, due
         return self._found
 
     def _features(self, day: int, excluded: Sequence[TimeSpan]) -> Iterator[_Series]:

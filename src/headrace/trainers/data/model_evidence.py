@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from headrace.base.times import utc_datetime
 from headrace.errors import ArtifactError, FitError, NotInLogYetError
 from headrace.models.model_state import earlier_live
 from headrace.trainers.data.input_watch import InputWatch
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from headrace.event_log.readable_log import ReadableLog
     from headrace.models.artifact_places import ArtifactPlaces
     from headrace.models.manifest import TimeSpan
+    from headrace.models.model_events import Published
     from headrace.models.model_state import ModelState
     from headrace.trainers.data.served_nulls import ServedNulls
     from headrace.trainers.data.shadow_refit import FitFunction
@@ -71,6 +73,7 @@ class ModelEvidence:
         self._own = ModelLog(model, log)
         self._watch = None if nulls is None else InputWatch(model, self._own, nulls)
         self._versions: VersionScores | None = None
+        self._scored: tuple[object, ServedScores] | None = None
         self._refit: ShadowRefit | None = None
         if sources is not None:
             self._versions = VersionScores(model, log, sources.places, sources.trusted)
@@ -99,11 +102,19 @@ class ModelEvidence:
             rows = versions.of(yardstick, asked.t_us)
         except (ArtifactError, NotInLogYetError) as error:
             return YardstickScores(no_scores(), yardstick.version, f"there are no scores to compare: {error}")
-        asked_us = pl.col("requested_at").dt.epoch("us")
-        rows = rows.filter(outside(asked.excluded, asked_us))
-        day = rows.get_column("requested_at").dt.epoch("us") // DAY_US
-        scores = prediction_array(rows.get_column("score"), self._model.label.predicts)
-        return YardstickScores(ServedScores(day.to_numpy(), scores), yardstick.version)
+        return YardstickScores(self._before_today(rows, yardstick, asked), yardstick.version)
+
+    def _before_today(self, rows: pl.DataFrame, yardstick: Published, asked: _EvaluatedAt) -> ServedScores:
+        """Return the scores of the days before the evaluation: the same object, if there are no others."""
+        earlier = rows.get_column("requested_at") < utc_datetime(asked.t_us // DAY_US * DAY_US)
+        of = yardstick.artifact.digest, tuple(asked.excluded), int(earlier.sum())
+        if self._scored is None or self._scored[0] != of:
+            asked_us = pl.col("requested_at").dt.epoch("us")
+            rows = rows.filter(earlier).filter(outside(asked.excluded, asked_us))
+            day = rows.get_column("requested_at").dt.epoch("us") // DAY_US
+            scores = prediction_array(rows.get_column("score"), self._model.label.predicts)
+            self._scored = of, ServedScores(day.to_numpy(), scores)
+        return self._scored[1]
 
     def _compared(self, versions: VersionScores, asked: _EvaluatedAt, rival: Rival, from_day: int) -> Compared:
         """Return the live version's outcomes since a day that the rival has predicted too."""

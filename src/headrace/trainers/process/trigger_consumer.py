@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from headrace.trainers.runs.operator_requests import OperatorRequest
     from headrace.trainers.triggers.evidence import Evidence
     from headrace.trainers.triggers.trigger_policy import Decision, WatchReport
+    from headrace.trainers.triggers.watched_inputs import WatchedInput
 
 logger = structlog.get_logger(__name__)
 _LONGEST_REASON = 2_000
@@ -88,7 +89,7 @@ class TriggerConsumer:
         self._models = {model.name: model for model in models}
         nulls = ServedNulls(log, self._models)
         self._logs = {model.name: ModelEvidence(model, log, options.sources, nulls) for model in models}
-        self._watched_days: dict[str, int] = {}
+        self._watched: dict[str, Sequence[WatchedInput]] = {}
         self._events = FoldedEvents(model_events)
         self._exclusions = exclusions or MemoryExclusions()
         self._states: dict[str, TriggerState] = {model.name: TriggerState() for model in models}
@@ -312,7 +313,7 @@ class TriggerConsumer:
         self._counted[model.name] = evidence
         seen = as_published(state, published, t_us, evidence.matured_labels)
         decision = model.policy.evaluate(seen, evidence, self._codes[model.name])
-        is_told = evidence.day == self._watched_days.get(model.name)
+        is_told = evidence.watched is self._watched.get(model.name)
         watched = UNSET if is_told else model.policy.watch_report(seen, evidence, decision)
         return _Evaluated(state, evidence, decision, watched)
 
@@ -339,7 +340,7 @@ class TriggerConsumer:
         self._name_waiting(model, evidence)
         self._states[model] = decision.after  # only after it was sent: otherwise it is sent again
         if watched is not UNSET:
-            self._watched_days[model] = evidence.day
+            self._watched[model] = evidence.watched
 
     def _failed(self, model: str, t_us: int, error: Exception) -> None:
         """Log and record an error of one model.

@@ -20,9 +20,11 @@ Rival = Literal["previous_version", "refit"]
 """The models that the live version is compared with on the same rows."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ServedScores:
     """The scores that the live version served. No score belongs to one of its training rows.
+
+    What follows from them is kept with the object: the same one means the same scores.
 
     The arrays have one entry for each prediction. ``day`` counts days since the epoch. ``score`` has a column for each
     class or quantile, if the task has them.

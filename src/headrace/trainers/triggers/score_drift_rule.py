@@ -5,20 +5,23 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from msgspec import UNSET
 
 from headrace.base.times import Duration, duration_us, format_duration
 from headrace.errors import DefinitionError
-from headrace.trainers.triggers.evidence import DAY_US, Evidence, YardstickScores
+from headrace.trainers.triggers.evidence import DAY_US, Evidence, ServedScores, YardstickScores
 from headrace.trainers.triggers.rule_parts import check_positive, check_whole_days, verdict_of
-from headrace.trainers.triggers.score_drift import most_drift
+from headrace.trainers.triggers.score_drift import DriftMeasurement, most_drift
 from headrace.trainers.triggers.trigger_specs import ScoreDriftSpec
 
 if TYPE_CHECKING:
     from headrace.trainers.triggers.trigger_rule import RuleInputs, RuleVerdict
     from headrace.trainers.triggers.trigger_state import TriggerState
+
+_MEASURED: WeakKeyDictionary[ServedScores, dict[Any, DriftMeasurement]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -48,16 +51,7 @@ class ScoreDriftRule:
     def measure(self, evidence: Evidence) -> RuleInputs:
         """Return the PSI, the resampled threshold, the number of days in sample and reference, and the yardstick."""
         by_yardstick = YardstickScores(evidence.scores()) if evidence.by_yardstick is None else evidence.by_yardstick()
-        days, scores = duration_us(self.sample) // DAY_US, by_yardstick.scores
-        found = most_drift(
-            scores.day,
-            scores.score,
-            self.psi,
-            until_day=evidence.day,
-            sample_days=days,
-            seed=self.seed + evidence.day,
-            alarms_a_year=self.alarms_a_year,
-        )
+        found = self._found(by_yardstick.scores, evidence.day)
         named = {"yardstick": by_yardstick.version, "lacking": by_yardstick.lacking or None}
         return {name: value for name, value in named.items() if value is not None} | {
             "psi": found.psi,
@@ -66,6 +60,21 @@ class ScoreDriftRule:
             "reference_days": found.reference_days,
             "needed_days": found.needed_days,
         }
+
+    def _found(self, scores: ServedScores, day: int) -> DriftMeasurement:
+        """Measure the drift at the beginning of a day, once for the same scores: a rule is judged each minute."""
+        known = _MEASURED.setdefault(scores, {})
+        if (self, day) not in known:
+            known[self, day] = most_drift(
+                scores.day,
+                scores.score,
+                self.psi,
+                until_day=day,
+                sample_days=duration_us(self.sample) // DAY_US,
+                seed=self.seed + day,
+                alarms_a_year=self.alarms_a_year,
+            )
+        return known[self, day]
 
     def judge(self, state: TriggerState, t_us: int, inputs: RuleInputs) -> list[RuleVerdict]:
         """Compare the PSI with the larger of the two thresholds."""
