@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from headrace.event_log.event_log import EventLog
 
 NOON = datetime(2023, 11, 14, 12, tzinfo=UTC)
-SOURCE = SourcePartition(0, bytes(16))
+SOURCE, RECORDED = SourcePartition(0, bytes(16)), datetime(9000, 1, 1, tzinfo=UTC)
 
 
 class Issuer(Event):
@@ -92,7 +92,7 @@ def payload(**changed: Any) -> bytes:
 def judged(stream: Stream, values: Sequence[bytes | None], first: int = 0) -> pl.DataFrame:
     """The log's rows of records of one partition, from an offset on."""
     offsets = np.arange(first, first + len(values))
-    late = np.full(len(values), epoch_us(datetime(9000, 1, 1, tzinfo=UTC)))
+    late = np.full(len(values), epoch_us(RECORDED))
     return RecordJudge(stream).rows(
         SOURCE.topic_id, 0, PartitionRecords(offsets, late, [None] * len(values), values), NO_CLOCK
     )

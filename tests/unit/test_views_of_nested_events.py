@@ -37,9 +37,14 @@ from headrace.features.kernel.taking_out import fields_without
 from headrace.features.kernel.tile_kernel import kernel
 from headrace.features.offline.entity_rows import entity_rows
 from headrace.features.offline.view_history import PointInTimeQueries, ViewHistory
-from headrace.streams.views.logged_rows import FOLDED
+from headrace.features.online.cursor import CursorState
+from headrace.features.online.memory_store import MemoryOnlineStore
+from headrace.serving.features import FeatureClient
+from headrace.streams.views.logged_rows import FOLDED, LoggedRows
+from headrace.streams.views.view_partition import ViewPartition
+from headrace.streams.worker import publish_definitions
 from headrace.trainers.data.label_values import label_value
-from tests.support.paid_orders import CONTENT, NOON, SOURCE, append, judged, paid, payload
+from tests.support.paid_orders import CONTENT, NOON, RECORDED, SOURCE, append, judged, paid, payload
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,6 +111,23 @@ def test_a_view_has_the_same_values_from_a_batch_from_the_whole_log_and_from_the
         assert values(rows) == pytest.approx(VALUES)
     exact = {name: VALUES[name] for name in ("spent", "left", "least", "most", "newest", "last_2", "weight")}
     assert {name: values(log.read("paid"))[name] for name in exact} == exact
+
+
+def test_a_look_up_gives_doubles_of_the_values_that_a_worker_has_folded() -> None:
+    store = MemoryOnlineStore()
+    publish_definitions(store, [card], [])
+    view = ViewPartition(card.spec, SOURCE, store)
+    view.acquire(b"w" * 16, 1)
+    for first in (0, 2):
+        batch = PAYLOADS[first : first + 2] if first == 0 else PAYLOADS[first:]
+        rows = LoggedRows.from_rows(judged(paid, batch, first), paid.event_time)
+        for write in view.fold(rows, first + len(batch), CursorState.LIVE):
+            assert store.write([write]) == [True]
+            view.applied(write)
+    entities = [{"card.card_id": 7}, {"card.card_id": 8}]
+    found = FeatureClient(store).get_views(["card"], entities, as_of=RECORDED).to_dicts()
+    assert {name: found[0][f"card__{name}_lifetime"] for name in VALUES} == pytest.approx(VALUES)
+    assert (found[1]["card__spent_lifetime"], found[1]["card__last_2_lifetime"]) == (12.5, None)
 
 
 def test_the_rows_behind_a_value_are_those_of_the_nested_key(tmp_path: Path) -> None:
