@@ -81,6 +81,7 @@ def test_a_gate_names_the_fields_of_its_entity_in_its_spec() -> None:
     assert (route.spec.block, route.blocks_named) == (("origin", "dest"), "values of origin and dest")
     assert Gate("auc", block="shop").spec == Gate("auc", block=Entity("shop")).spec
     assert msgspec.to_builtins(Gate("auc", block="shop", holdout="1d").spec)["block"] == ("shop",)
+    assert Gate("auc", block="card.id").spec == Gate("auc", block=Entity("card", keys={"card.id": int})).spec
     budget = Gate("auc", block="shop", alpha=0.05, per="year")
     assert not budget.measures_correlation
 

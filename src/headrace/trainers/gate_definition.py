@@ -179,7 +179,8 @@ class Gate:
         """The fields of the requests whose values are the entity that is a block; none if blocks are times."""
         if isinstance(self.block, Entity):
             return tuple(self.block.join_keys)
-        return (self.block,) if isinstance(self.block, str) and self.block.isidentifier() else ()
+        is_field = isinstance(self.block, str) and (self.block[:1].isalpha() or self.block.startswith("_"))
+        return (str(self.block),) if is_field else ()  # a time begins with a digit
 
     @cached_property
     def block_length(self) -> str:
