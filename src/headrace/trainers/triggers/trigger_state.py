@@ -190,8 +190,8 @@ def with_pin(state: TriggerState, event: str, t_us: int, matured_labels: int) ->
 def with_live(state: TriggerState, live: str | None) -> TriggerState:
     """Return the state while the event with the id ``live`` is in force; None if no version is live.
 
-    From when on a postponed run can be judged was worked out for one version. If another one is live since, because a
-    person has said so, that says nothing any more: the next run works it out.
+    From when on a postponed run can be judged was worked out for the version that was live then. Once a person has
+    decided about it, that says nothing any more: the next run works it out.
     """
     baseline = state.baseline
     if baseline is None or baseline.again_us is UNSET or baseline.against in {UNSET, live}:
