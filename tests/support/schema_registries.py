@@ -68,6 +68,7 @@ class HttpSchemaRegistry(ThreadingHTTPServer):
         self.schemas: list[dict[str, Any]] = []
         self.subjects: dict[str, list[int]] = {}
         self.answers: tuple[int, bytes] | None = None
+        self.incompatible: set[str] = set()
         self.headers: list[dict[str, str]] = []
 
     @property
@@ -103,6 +104,8 @@ class _Handler(BaseHTTPRequestHandler):
         match self._path():
             case ["subjects", subject, "versions"]:
                 self._say(200, {"id": self.server.register(subject, content)})
+            case ["compatibility", "subjects", subject, "versions", "latest"]:
+                self._say(200, {"is_compatible": subject not in self.server.incompatible})
             case ["subjects", subject] if content in self._of(subject):
                 number = self.server.schemas.index(content) + 1
                 self._say(200, {"subject": subject, "id": number, "version": 1, **content})

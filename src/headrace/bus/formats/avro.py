@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from headrace.bus.formats.record_format import RecordFormat, RecordReader, RecordWriter, WrittenRecord
-from headrace.bus.formats.registry_record import HEAD, RegistryReader, head_of, needed
+from headrace.bus.formats.record_format import RecordReader, RecordWriter, WrittenRecord
+from headrace.bus.formats.registry_record import HEAD, OwnSchema, RegistryFormat, RegistryReader, head_of, needed
 from headrace.bus.schemas.avro_schema import avro_schema, plain_record
 from headrace.errors import CodecError, require
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Avro(RecordFormat):
+class Avro(RegistryFormat):
     """Each record is Avro, after the id of its schema in the schema registry.
 
     A record is read by the schema with which it was written; its fields go by their names to the fields of the event.
@@ -37,7 +37,6 @@ class Avro(RecordFormat):
     """
 
     subject: str | None = None
-    uses_schemas = True
 
     @property
     def spec(self) -> str:
@@ -50,7 +49,17 @@ class Avro(RecordFormat):
 
     def writer(self, topic: str, event: type[Event], schemas: SchemaStore | None = None) -> RecordWriter:
         """Return a writer of rows. Raises SettingsError without a schema registry."""
-        return _AvroWriter(self.subject or f"{topic}-value", event, needed(schemas, "Avro()"))
+        return _AvroWriter(self.own_schema(topic, event), needed(schemas, "Avro()"))
+
+    def own_schema(self, topic: str, event: type[Event]) -> OwnSchema:
+        """Return the Avro schema of an event class. Raises DefinitionError for a field that stands at another place."""
+        return OwnSchema(self.subject or f"{topic}-value", "AVRO", json.dumps(avro_schema(event)))
+
+    def names(self, schema: RegisteredSchema) -> set[str]:
+        """Return the names of the fields of a schema, and their aliases."""
+        document = json.loads(schema.text)
+        fields = document.get("fields", ()) if isinstance(document, dict) else ()
+        return {name for each in fields for name in (each.get("name"), *each.get("aliases", ()))}
 
 
 class _AvroReader(RegistryReader):
@@ -101,15 +110,13 @@ def _without_uuid(schema: Any) -> Any:
 
 
 class _AvroWriter(RecordWriter):
-    def __init__(self, subject: str, event: type[Event], schemas: SchemaStore) -> None:
+    def __init__(self, own: OwnSchema, schemas: SchemaStore) -> None:
         fastavro = require("fastavro", "schemas")
-        document = avro_schema(event)
-        self._subject, self._schemas = subject, schemas
-        self._text = json.dumps(document)
-        self._parsed, self._write = fastavro.parse_schema(document), fastavro.schemaless_writer
+        self._own, self._schemas = own, schemas
+        self._parsed, self._write = fastavro.parse_schema(json.loads(own.text)), fastavro.schemaless_writer
 
     def write(self, row: Any, at: datetime) -> WrittenRecord:  # noqa: ARG002 - as the port has it
-        target = BytesIO(head_of(self._schemas.id_of(self._subject, "AVRO", self._text)))
+        target = BytesIO(head_of(self._schemas.id_of(*self._own)))
         target.seek(HEAD)
         try:
             self._write(target, self._parsed, plain_record(row))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headrace.bus.formats.record_format import RecordFormat, RecordReader, RecordWriter, WrittenRecord
-from headrace.bus.formats.registry_record import HEAD, RegistryReader, head_of, needed
+from headrace.bus.event import fields
+from headrace.bus.formats.record_format import RecordReader, RecordWriter, WrittenRecord
+from headrace.bus.formats.registry_record import HEAD, OwnSchema, RegistryFormat, RegistryReader, head_of, needed
 from headrace.bus.written_events import written_events
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class JsonSchema(RecordFormat):
+class JsonSchema(RegistryFormat):
     """Each record is a JSON object, after the id of its JSON Schema in the schema registry.
 
     The event class says what is accepted; the schema has to be there, and is not used to check the record again. A
@@ -36,7 +37,6 @@ class JsonSchema(RecordFormat):
     """
 
     subject: str | None = None
-    uses_schemas = True
 
     @property
     def spec(self) -> str:
@@ -49,13 +49,43 @@ class JsonSchema(RecordFormat):
 
     def writer(self, topic: str, event: type[Event], schemas: SchemaStore | None = None) -> RecordWriter:
         """Return a writer of rows. Raises SettingsError without a schema registry."""
-        return _JsonSchemaWriter(self.subject or f"{topic}-value", event, needed(schemas, "JsonSchema()"))
+        return _JsonSchemaWriter(self.own_schema(topic, event), needed(schemas, "JsonSchema()"))
+
+    def own_schema(self, topic: str, event: type[Event]) -> OwnSchema:
+        """Return the JSON Schema of an event class."""
+        return OwnSchema(self.subject or f"{topic}-value", "JSON", json.dumps(json_schema(event)))
+
+    def names(self, schema: RegisteredSchema) -> set[str]:
+        """Return the names of the properties of a schema."""
+        document = json.loads(schema.text)
+        found = document.get("$ref", "").rpartition("/")[2] if isinstance(document, dict) else ""
+        return set((document.get("$defs", {}).get(found) or document).get("properties", ()))
 
 
 def json_schema(event: type[Event]) -> dict[str, Any]:
     """Return the JSON Schema of an event class, with the names and the times that its records have."""
     written = written_events(event)
-    return msgspec.json.schema(event if written is None else written.written)
+    found = msgspec.json.schema(event if written is None else written.written)
+    _mark_times(event, found["$defs"])
+    return found
+
+
+def _mark_times(event: type[Event], definitions: dict[str, Any]) -> None:
+    """Say which texts are times: msgspec does not."""
+    properties = definitions.get(event.__name__, {}).get("properties", {})
+    for field, info in zip(fields(event), msgspec.structs.fields(event), strict=True):
+        if field.event is not None:
+            _mark_times(field.event, definitions)
+        elif field.kind == "datetime" and field.form is None and info.encode_name in properties:
+            _mark(properties[info.encode_name])
+
+
+def _mark(schema: dict[str, Any]) -> None:
+    for each in (schema, *schema.get("anyOf", ()), *([schema["items"]] if "items" in schema else ())):
+        if each.get("type") == "string":
+            each |= {"format": "date-time"}
+        elif each is not schema:
+            _mark(each)
 
 
 class _JsonSchemaReader(RegistryReader):
@@ -71,10 +101,9 @@ class _JsonSchemaReader(RegistryReader):
 
 
 class _JsonSchemaWriter(RecordWriter):
-    def __init__(self, subject: str, event: type[Event], schemas: SchemaStore) -> None:
-        self._subject, self._schemas = subject, schemas
-        self._text = json.dumps(json_schema(event))
+    def __init__(self, own: OwnSchema, schemas: SchemaStore) -> None:
+        self._own, self._schemas = own, schemas
 
     def write(self, row: Any, at: datetime) -> WrittenRecord:  # noqa: ARG002 - as the port has it
-        head = head_of(self._schemas.id_of(self._subject, "JSON", self._text))
+        head = head_of(self._schemas.id_of(*self._own))
         return WrittenRecord(head + msgspec.json.encode(row), {})

@@ -6,8 +6,8 @@ from base64 import b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headrace.bus.formats.record_format import RecordFormat, RecordReader, RecordWriter, WrittenRecord
-from headrace.bus.formats.registry_record import HEAD, RegistryReader, head_of, needed
+from headrace.bus.formats.record_format import RecordReader, RecordWriter, WrittenRecord
+from headrace.bus.formats.registry_record import HEAD, OwnSchema, RegistryFormat, RegistryReader, head_of, needed
 from headrace.bus.schemas.avro_schema import plain_record
 from headrace.bus.schemas.message_names import index_bytes, indexes, message_names
 from headrace.bus.schemas.protobuf_values import filled, missing_fields, plain_message
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Protobuf(RecordFormat):
+class Protobuf(RegistryFormat):
     """Each record is a Protobuf message, after the id of its schema in the schema registry.
 
     ``message`` is the class that ``protoc`` makes of the message. Its fields go by their names to the fields of the
@@ -38,7 +38,6 @@ class Protobuf(RecordFormat):
 
     message: Any
     subject: str | None = None
-    uses_schemas = True
 
     def __post_init__(self) -> None:
         if not hasattr(self.message, "DESCRIPTOR") or not hasattr(self.message, "FromString"):
@@ -58,11 +57,21 @@ class Protobuf(RecordFormat):
 
         Raises DefinitionError if the message lacks a field of the event, and SettingsError without a schema registry.
         """
+        return _ProtobufWriter(self.own_schema(topic, event), self.message, needed(schemas, "Protobuf(…)"))
+
+    def own_schema(self, topic: str, event: type[Event]) -> OwnSchema:
+        """Return the file of the message. Raises DefinitionError if the message lacks a field of the event."""
         lacking = missing_fields(self.message.DESCRIPTOR, event.__struct_encode_fields__)
         if lacking:
             name = self.message.DESCRIPTOR.full_name
             raise DefinitionError(f"the message {name} has no field for {', '.join(lacking)} of {event.__name__}")
-        return _ProtobufWriter(self.subject or f"{topic}-value", self.message, needed(schemas, "Protobuf(…)"))
+        text = b64encode(self.message.DESCRIPTOR.file.serialized_pb).decode()
+        return OwnSchema(self.subject or f"{topic}-value", "PROTOBUF", text)
+
+    def names(self, schema: RegisteredSchema) -> set[str]:
+        """Return the names of the message's fields, if the schema has the message."""
+        is_there = self.message.DESCRIPTOR.full_name in message_names(schema.text).values()
+        return set(self.message.DESCRIPTOR.fields_by_name) if is_there else set()
 
 
 class _ProtobufReader(RegistryReader):
@@ -84,13 +93,12 @@ class _ProtobufReader(RegistryReader):
 
 
 class _ProtobufWriter(RecordWriter):
-    def __init__(self, subject: str, message: Any, schemas: SchemaStore) -> None:
-        file = message.DESCRIPTOR.file
-        names = message_names(b64encode(file.serialized_pb).decode())
+    def __init__(self, own: OwnSchema, message: Any, schemas: SchemaStore) -> None:
+        names = message_names(own.text)
         place = next(place for place, name in names.items() if name == message.DESCRIPTOR.full_name)
-        self._subject, self._schemas, self._message = subject, schemas, message
-        self._text, self._indexes = b64encode(file.serialized_pb).decode(), index_bytes(place)
+        self._own, self._schemas, self._message = own, schemas, message
+        self._indexes = index_bytes(place)
 
     def write(self, row: Any, at: datetime) -> WrittenRecord:  # noqa: ARG002 - as the port has it
-        head = head_of(self._schemas.id_of(self._subject, "PROTOBUF", self._text)) + self._indexes
+        head = head_of(self._schemas.id_of(*self._own)) + self._indexes
         return WrittenRecord(head + filled(self._message(), plain_record(row)).SerializeToString(), {})

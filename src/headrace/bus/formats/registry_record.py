@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from headrace.bus.formats.record_format import AwaitedSchema, Headers, RecordReader
+from headrace.bus.formats.record_format import AwaitedSchema, Headers, RecordFormat, RecordReader
 from headrace.bus.message import problem
 from headrace.bus.schemas.schema_store import WAIT_S
 from headrace.errors import CodecError, SchemaRegistryUnavailableError, SettingsError
@@ -16,6 +16,7 @@ from headrace.errors import CodecError, SchemaRegistryUnavailableError, Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from headrace.bus.event import Event
     from headrace.bus.schemas.schema_registry import RegisteredSchema, SchemaKind
     from headrace.bus.schemas.schema_store import SchemaStore
 
@@ -36,6 +37,29 @@ def needed(schemas: SchemaStore | None, what: str) -> SchemaStore:
             "HEADRACE_SCHEMA_REGISTRY__URL"
         )
     return schemas
+
+
+class OwnSchema(NamedTuple):
+    """The schema of an event class as a producer registers it."""
+
+    subject: str
+    kind: SchemaKind
+    text: str
+
+
+class RegistryFormat(RecordFormat):
+    """A format whose records name a schema in a schema registry."""
+
+    uses_schemas = True
+    subject: str | None
+
+    @abstractmethod
+    def own_schema(self, topic: str, event: type[Event]) -> OwnSchema:
+        """Return the schema of an event class. Raises DefinitionError if it has none in this format."""
+
+    @abstractmethod
+    def names(self, schema: RegisteredSchema) -> set[str]:
+        """Return the names of the fields that records of a schema have."""
 
 
 class RegistryReader(RecordReader):
