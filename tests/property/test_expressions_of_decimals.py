@@ -93,6 +93,11 @@ rows_strategy = st.lists(
     max_size=6,
 )
 
+
+def tree_of(drawn: Any) -> Any:
+    return list(drawn)
+
+
 decimal_leaf = st.sampled_from(sorted(PLACES)).map(lambda name: ["col", name])
 number_leaf = (
     decimal_leaf
@@ -107,24 +112,25 @@ number_leaf = (
 number = st.recursive(
     number_leaf,
     lambda inner: (
-        st.tuples(st.sampled_from(["add", "sub", "mul", "div", "fill_null"]), inner, inner).map(list)
-        | st.tuples(st.sampled_from(["add", "sub", "fill_null"]), decimal_leaf, decimal_leaf).map(list)
-        | st.tuples(st.just("neg"), inner).map(list)
+        st.tuples(st.sampled_from(["add", "sub", "mul", "div", "fill_null"]), inner, inner).map(tree_of)
+        | st.tuples(st.sampled_from(["add", "sub", "fill_null"]), decimal_leaf, decimal_leaf).map(tree_of)
+        | st.tuples(st.just("neg"), inner).map(tree_of)
     ),
     max_leaves=4,
 )
 compare = st.sampled_from(["eq", "ne", "lt", "le", "gt", "ge"])
 condition = st.recursive(
-    st.tuples(compare, number, number).map(list)
-    | st.tuples(compare, decimal_leaf, decimal_leaf).map(list)
-    | st.tuples(compare, st.just(["col", "on"]), st.just(["col", "card.until"])).map(list)
+    st.tuples(compare, number, number).map(tree_of)
+    | st.tuples(compare, decimal_leaf, decimal_leaf).map(tree_of)
+    | st.tuples(compare, st.just(["col", "on"]), st.just(["col", "card.until"])).map(tree_of)
     | st.tuples(compare, st.just(["col", "card.country"]), st.sampled_from(["FR", "X"]).map(lambda v: ["lit", v])).map(
         list
     )
-    | st.tuples(st.just("is_null"), number | st.sampled_from([["col", "tags"], ["col", "card.until"]])).map(list)
-    | st.tuples(st.just("is_in"), decimal_leaf, st.lists(st.sampled_from([0.1, 1.5, -2.0]), max_size=3)).map(list),
+    | st.tuples(st.just("is_null"), number | st.sampled_from([["col", "tags"], ["col", "card.until"]])).map(tree_of)
+    | st.tuples(st.just("is_in"), decimal_leaf, st.lists(st.sampled_from([0.1, 1.5, -2.0]), max_size=3)).map(tree_of),
     lambda inner: (
-        st.tuples(st.sampled_from(["and", "or"]), inner, inner).map(list) | st.tuples(st.just("not"), inner).map(list)
+        st.tuples(st.sampled_from(["and", "or"]), inner, inner).map(tree_of)
+        | st.tuples(st.just("not"), inner).map(tree_of)
     ),
     max_leaves=3,
 )

@@ -55,6 +55,7 @@ PLAIN = {
 def test_columns_have_texts_and_integers() -> None:
     assert orders.spec.kinds == {
         "order_id": "str", "channel": "str", "grade": "str", "level": "int", "size": "str", "ordered_at": "datetime",
+        "parts": "list(str)",
     }  # fmt: skip
     decoder = Decoder(orders)
     nothing = msgspec.structs.replace(ORDER, grade=None)

@@ -29,7 +29,8 @@ def test_the_spec_has_the_fields_of_nested_events_by_names_with_dots() -> None:
         "card.card_id": "int", "card.country": "str", "card.issuer.name": "str", "card.issuer.since": "datetime",
         "card.valid_until": "date", "header.at": "datetime", "amount": "decimal(2)", "buyer.card_id": "int",
         "buyer.country": "str", "buyer.issuer.name": "str", "buyer.issuer.since": "datetime",
-        "buyer.valid_until": "date", "tags": "dict(float)", "city": "str",
+        "buyer.valid_until": "date", "tags": "dict(float)", "items": "list(event)", "proof": "bytes",
+        "city": "str",
     }  # fmt: skip
     assert {"card.issuer.name", "buyer.card_id", "city"} <= paid.spec.nullable
     assert "card.card_id" not in paid.spec.nullable

@@ -68,6 +68,7 @@ card = FeatureView(
         "weight": Sum(col("tags")["weight"]),
         "expires": Count(where=col("card.valid_until").year() == 2030),
         "dear": Count(where=col("amount") >= 12.5),
+        "listed": Count(where=~col("items").is_null() & ~col("proof").is_null() & ~col("tags").is_null()),
     },
 )
 PAYLOADS = [
@@ -80,6 +81,7 @@ PAYLOADS = [
 VALUES: dict[str, Any] = {
     "n": 2, "spent": 12.8, "left": -12.8, "double": 25.6, "mean": 12.8 / 3, "least": 0.1, "most": -0.1, "newest": 0.2,
     "last_1": 0.2, "last_2": 0.1, "spread": float(np.std([12.5, 0.1, 0.2])), "weight": 4.0, "expires": 1, "dear": 1,
+    "listed": 3,
 }  # fmt: skip
 
 
@@ -208,8 +210,10 @@ def test_a_label_may_be_a_decimal_or_a_condition_on_a_nested_field() -> None:
 @pytest.mark.parametrize(
     ("feature", "says"),
     [
-        (Sum("proof"), "there is no column 'proof'"),
-        (Sum("items"), "there is no column 'items'"),
+        (Sum("proof"), "is a sum of bytes"),
+        (Count("items"), r"is a count of list\(event\)"),
+        (Count(where=col("items") == col("items")), r"'eq' cannot take list\(event\) and list\(event\)"),
+        (Count(where=col("proof").fill_null("")), "'fill_null' cannot take bytes and str"),
         (Sum("card"), "there is no column 'card'; there are .*'card.card_id'"),
         (Sum("tags"), r"is a sum of dict\(float\)"),
         (Sum(col("amount")["k"]), r"'item' cannot take decimal\(2\)"),

@@ -21,7 +21,7 @@ def stored(names: Iterable[str]) -> list[str]:
 
 def column_of(frame: pl.DataFrame, name: str) -> pl.Series:
     """Return the column of that name."""
-    if name in frame.columns:
+    if "." not in name or name in frame.columns:
         return frame.get_column(name)
     first, *rest = name.split(".")
     found = frame.get_column(first)

@@ -46,12 +46,10 @@ class FieldSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         )
 
     @property
-    def expression_kind(self) -> str | None:
-        """The kind of it in expressions, such as ``int`` or ``decimal(2)``; None if an expression cannot read it."""
-        if self.many or self.kind in {"bytes", "event"}:
-            return None
+    def expression_kind(self) -> str:
+        """The kind of it in expressions, such as ``int``, ``decimal(2)``, ``dict(float)`` or ``list(str)``."""
         kind = f"decimal({self.places})" if self.kind == "decimal" else self.kind
-        return f"dict({kind})" if self.keyed else kind
+        return f"list({kind})" if self.many else f"dict({kind})" if self.keyed else kind
 
 
 class StreamSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unknown_fields=True):
@@ -74,11 +72,10 @@ class StreamSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_un
 
     @cached_property
     def kinds(self) -> dict[str, str]:
-        """The kind of each field that an expression can read, by name."""
-        found = ((field.name, field.expression_kind) for field in self.fields)
-        return {name: kind for name, kind in found if kind is not None}
+        """The kind of each field in expressions, by name."""
+        return {field.name: field.expression_kind for field in self.fields}
 
     @cached_property
     def nullable(self) -> frozenset[str]:
-        """The names of the fields that may be null and are not lists."""
-        return frozenset(field.name for field in self.fields if field.nullable and not field.many)
+        """The names of the fields that may be null."""
+        return frozenset(field.name for field in self.fields if field.nullable)

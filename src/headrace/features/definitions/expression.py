@@ -209,8 +209,8 @@ def trees_of(tree: ExpressionTree) -> list[ExpressionTree]:
 def kind(tree: ExpressionTree, kinds: Mapping[str, str]) -> str:
     """Return the kind of a tree's value over columns of ``kinds``.
 
-    It is int, float, bool, str, datetime, date or null, ``decimal(2)`` with two places, or a dict such as
-    ``dict(float)``. Raises DefinitionError for an unknown column or a step that its operands do not allow.
+    It is int, float, bool, str, datetime, date, bytes or null, ``decimal(2)`` with two places, or a dict or list such
+    as ``dict(float)``. Raises DefinitionError for an unknown column or a step that its operands do not allow.
     """
     operator, *arms = tree
     if operator == "col":
@@ -243,7 +243,7 @@ def _step_kind(operator: str, found: list[str], tree: ExpressionTree) -> str:
     decimal = any(map(is_decimal, found))
     numeric = all(name in NUMBER_KINDS or is_decimal(name) for name in found)
     known = {name for name in found if name != "null"}
-    alike = len(known) <= 1 and not any(name.startswith("dict(") for name in found)
+    alike = len(known) <= 1 and not any(name == "bytes" or name.startswith(("dict(", "list(")) for name in found)
     boolean = {"bool", "null"}.issuperset(found)
     result = "bool"
     if operator in {"add", "sub", "neg"}:

@@ -14,7 +14,7 @@ from headrace.base.times import Duration, duration_us
 from headrace.bus.stream import Stream
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.entity import KEY_KINDS, Entity
-from headrace.features.definitions.expression import Expression, ExpressionTree, is_decimal, kind
+from headrace.features.definitions.expression import Expression, ExpressionTree, is_decimal, kind, plain_column
 from headrace.features.definitions.spec import NUMBER_KINDS, SPEC_VERSION, checked_name
 from headrace.features.definitions.view_spec import DerivedColumn, ViewClock, ViewSpec
 from headrace.features.definitions.windows import Window, window_spec
@@ -155,9 +155,9 @@ class FeatureView:
             found = kind(feature.value, kinds) if feature.value is not None else "int"
         takes = _TAKES.get(feature.aggregate, NUMBER_KINDS)
         if found not in takes and not is_decimal(found):
-            message = (
-                f"view {self.name!r}: feature {feature.name!r} is a {feature.aggregate} of {found}; it takes {takes}"
-            )
+            column = None if feature.value is None else plain_column(feature.value)
+            where = f"view {self.name!r}: feature {feature.name!r}" + (f" of {column!r}" if column else "")
+            message = f"{where} is a {feature.aggregate} of {found}; it takes {takes}"
             raise DefinitionError(message)
         if feature.where is not None:
             self._check_filter(f"feature {feature.name!r}: where", feature.where, kinds)
