@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headrace.trainers.metrics.serial_correlation import serial_correlation
+from headrace.trainers.metrics.serial_correlation import NOTHING_KNOWN, SerialCorrelation, serial_correlation
 from headrace.trainers.triggers.compared_days import WEEK, alike_weights, compared_days, day_weights
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ YEAR = 365
 _LONGEST_BLOCK = 14
 STRETCHES = 400
 """The simulated stretches of days without drift, for a rate of false alarms."""
+_UNSURE = 4
+"""The variance of n independent days is only known to 2 / n of itself, and days that tell of each other are few such
+days. So the simulated limit is raised by 4 / n: then no correlation from 0 to .8 had more alarms than are allowed."""
 _SMOOTHING = 0.5  # rows of the sample, added to each bin: an empty bin is rare, not impossible
 
 
@@ -208,13 +211,14 @@ class _Days:
         before = _rolling(weight * _shares(self._counts)[drawn[:, : size + days - 1]], size) / _rolling(weight, size)
         highest = psi(before, samples, self._added).max(axis=1)
         means = _shares(self._counts) @ np.arange(self._counts.shape[1], dtype=np.float64)
-        torn = _torn(serial_correlation(means).lag1, length, block)
-        return float(np.quantile(highest, np.exp(-times * days / YEAR))) * torn
+        found = serial_correlation(means, NOTHING_KNOWN)
+        unsure = 1 + _UNSURE / found.effective
+        return float(np.quantile(highest, np.exp(-times * days / YEAR))) * _torn(found, length, block) * unsure
 
 
-def _torn(lag1: float, length: int, block: int) -> float:
+def _torn(found: SerialCorrelation, length: int, block: int) -> float:
     """Return by how much the variance over a sample is too small, because blocks tear neighbours apart."""
-    lags = np.arange(1, length)
+    lags, lag1 = np.arange(1, length), found.pooled or 0.0
     alike = (1 - lags / length) * lag1**lags
     return float((1 + 2 * alike.sum()) / (1 + 2 * (alike * np.maximum(1 - lags / block, 0)).sum()))
 
