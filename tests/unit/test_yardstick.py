@@ -21,6 +21,7 @@ from headrace.models.prediction_task import PredictionTask
 from headrace.models.predictions import ServedVector
 from headrace.trainers.data.label_values import prediction_array
 from headrace.trainers.data.model_evidence import EvidenceSources, ModelEvidence
+from headrace.trainers.data.shared_vectors import SharedVectors, VectorFeed
 from headrace.trainers.data.vector_scores import VectorScores
 from headrace.trainers.data.version_scores import yardstick_of
 from headrace.trainers.process.trigger_consumer import TriggerConsumer, TriggerOptions
@@ -41,6 +42,10 @@ pytestmark = pytest.mark.slow  # a version is fitted for each test
 
 NOTHING = DriftMeasurement(None, None, 0, 0, 6)
 WATCHING = replace(model, triggers=any_of(drift("score", psi=0.2, sample="2d"), volume(labels=99_000)))
+
+
+def feed(log: EventLog, name: str = model.name) -> VectorFeed:
+    return SharedVectors(log).feed(name)
 
 
 class Counting:
@@ -95,7 +100,7 @@ def evidence_of(shop: Shop) -> ModelEvidence:
 
 def test_each_vector_is_scored_once(shop: Shop) -> None:
     estimator = Counting()
-    scores = VectorScores(model, shop.log, estimator)
+    scores = VectorScores(model, feed(shop.log), estimator)
     served = serve(shop, until=32)
     found = scores.frame()
     amounts = np.array([order.amount for order in served])
@@ -120,14 +125,14 @@ def test_vectors_of_other_features_or_in_doubt_are_left_out(shop: Shop) -> None:
         logged(orders[5]),
     ]
     write(shop.log, VECTORS, changed)
-    assert VectorScores(model, shop.log, Counting()).frame()["key"].to_list() == ["0", "5"]
-    kept = VectorScores(replace(model, on_stale="keep"), shop.log, Counting()).frame()
+    assert VectorScores(model, feed(shop.log), Counting()).frame()["key"].to_list() == ["0", "5"]
+    kept = VectorScores(replace(model, on_stale="keep"), feed(shop.log), Counting()).frame()
     assert kept["key"].to_list() == ["0", "2", "5"]
 
 
 def test_a_row_that_the_yardstick_cannot_predict_is_left_out(shop: Shop) -> None:
     write(shop.log, VECTORS, [logged(shop.orders[0], request='{"amount":null}'), logged(shop.orders[1])])
-    assert VectorScores(model, shop.log, Counting()).frame()["key"].to_list() == ["1"]
+    assert VectorScores(model, feed(shop.log), Counting()).frame()["key"].to_list() == ["1"]
 
 
 def test_a_reference_spans_versions_from_the_first_day_of_a_version_on(shop: Shop) -> None:
@@ -258,7 +263,7 @@ class Constant:
 def test_scores_have_a_value_for_each_class_or_quantile(tmp_path: Path, of: Any, answer: Any) -> None:
     log, parcel = EventLog(tmp_path / "log"), made()[0][0]
     log.create(VECTORS)
-    scores = VectorScores(of, log, Constant(answer))
+    scores = VectorScores(of, feed(log, of.name), Constant(answer))
     assert prediction_array(scores.frame()["score"], of.label.predicts).shape == of.label.predicts.shape(0)
     served = ServedVector(
         vector_id="v", model=of.name, key="0", requested_at=parcel.sent_at, served_at=parcel.sent_at,

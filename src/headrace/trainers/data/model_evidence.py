@@ -16,6 +16,7 @@ from headrace.trainers.data.input_watch import InputWatch
 from headrace.trainers.data.label_values import prediction_array
 from headrace.trainers.data.model_log import ModelLog, outside
 from headrace.trainers.data.shadow_refit import ShadowRefit
+from headrace.trainers.data.shared_vectors import SharedVectors
 from headrace.trainers.data.version_scores import VersionScores, is_like, yardstick_of
 from headrace.trainers.triggers.evidence import (
     DAY_US,
@@ -60,6 +61,7 @@ class ModelEvidence:
 
     A version is loaded, or a refit made, when a rule asks for it. Without ``sources`` a rule gets the scores that the
     live version has served, and no other model to compare it with. Without ``nulls`` no inputs are watched.
+    ``vectors`` are those that other models read too.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class ModelEvidence:
         log: ReadableLog,
         sources: EvidenceSources | None = None,
         nulls: ServedNulls | None = None,
+        vectors: SharedVectors | None = None,
     ) -> None:
         self._model = model
         self._own = ModelLog(model, log)
@@ -76,8 +79,9 @@ class ModelEvidence:
         self._scored: tuple[object, ServedScores] | None = None
         self._refit: ShadowRefit | None = None
         if sources is not None:
-            self._versions = VersionScores(model, log, sources.places, sources.trusted)
-            self._refit = None if sources.fit is None else ShadowRefit(model, log, sources.fit)
+            vectors = vectors or SharedVectors(log)
+            self._versions = VersionScores(model, vectors, sources.places, sources.trusted)
+            self._refit = None if sources.fit is None else ShadowRefit(model, log, vectors, sources.fit)
 
     def evidence(self, t_us: int, state: ModelState | None, excluded: Sequence[TimeSpan] = ()) -> Evidence:
         """Return the evidence at a time. Without a ``state``, or before the first version, labels are counted only."""

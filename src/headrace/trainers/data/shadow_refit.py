@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from headrace.event_log.readable_log import ReadableLog
     from headrace.models.manifest import TimeSpan
     from headrace.trainers.data.examples import Examples
+    from headrace.trainers.data.shared_vectors import SharedVectors
     from headrace.trainers.definitions import Model
 
     FitFunction = Callable[[Model, Examples], Any]
@@ -33,9 +34,10 @@ class ShadowRefit:
     Not for several threads at once.
     """
 
-    def __init__(self, model: Model, log: ReadableLog, fit: FitFunction) -> None:
+    def __init__(self, model: Model, log: ReadableLog, vectors: SharedVectors, fit: FitFunction) -> None:
         self._model = model
         self._log = log
+        self._vectors = vectors
         self._fit = fit
         self._day: int | None = None
         self._scores: VectorScores | None = None
@@ -66,4 +68,5 @@ class ShadowRefit:
         examples = builder.build(day * DAY_US, self._model.learn_from, excluded=excluded)
         if not len(examples):
             raise FitError(f"there are no rows before {utc_datetime(day * DAY_US):%Y-%m-%d} to fit on")
-        return VectorScores(self._model, self._log, self._fit(self._model, examples), from_us=day * DAY_US)
+        feed, estimator = self._vectors.feed(self._model.name), self._fit(self._model, examples)
+        return VectorScores(self._model, feed, estimator, from_us=day * DAY_US)

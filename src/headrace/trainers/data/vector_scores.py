@@ -9,17 +9,15 @@ import numpy as np
 import polars as pl
 
 from headrace.event_log.columns import ACCEPTED
-from headrace.models.predictions import vectors_of
 from headrace.models.row_scores import row_scores
 from headrace.trainers.data.model_log import is_doubtful
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from headrace.event_log.readable_log import ReadableLog
+    from headrace.trainers.data.shared_vectors import VectorFeed
     from headrace.trainers.definitions import Model
 
-_COLUMNS = ["key", "model", "requested_at", "request", "service", "statuses", "values", "__available_at", "__verdict"]
 _PIECE = 50_000
 """The rows that are scored at once: only their values are in memory twice."""
 
@@ -33,11 +31,11 @@ class VectorScores:
     at once.
     """
 
-    def __init__(self, model: Model, log: ReadableLog, estimator: Any, *, from_us: int = 0) -> None:
+    def __init__(self, model: Model, vectors: VectorFeed, estimator: Any, *, from_us: int = 0) -> None:
         self._model = model
         self._estimator = estimator
         self._from_us = from_us
-        self._reader = log.reader(vectors_of(log.namespace).topic, _COLUMNS)
+        self._reader = vectors
         self._scored: pl.DataFrame | None = None
 
     def frame(self) -> pl.DataFrame:

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from headrace.event_log.readable_log import ReadableLog
     from headrace.models.artifact_places import ArtifactPlaces
     from headrace.models.model_events import Published
     from headrace.models.model_state import ModelState
+    from headrace.trainers.data.shared_vectors import SharedVectors
     from headrace.trainers.definitions import Model
 
 _MOST = 2
@@ -29,9 +29,9 @@ class VersionScores:
     tried again after ten minutes of event time. Not for several threads at once.
     """
 
-    def __init__(self, model: Model, log: ReadableLog, places: ArtifactPlaces, trusted: Sequence[str]) -> None:
+    def __init__(self, model: Model, vectors: SharedVectors, places: ArtifactPlaces, trusted: Sequence[str]) -> None:
         self._model = model
-        self._log = log
+        self._vectors = vectors
         self._places = places
         self._trusted = trusted
         self._loaded: dict[str, VectorScores] = {}
@@ -51,7 +51,8 @@ class VersionScores:
 
     def _load(self, version: Published, t_us: int) -> VectorScores:
         estimator = self._estimator(version, t_us)
-        return VectorScores(self._model, self._log, estimator, from_us=version.trained_to_us + 1)
+        feed = self._vectors.feed(self._model.name)
+        return VectorScores(self._model, feed, estimator, from_us=version.trained_to_us + 1)
 
     def _estimator(self, version: Published, t_us: int) -> Any:
         digest = version.artifact.digest

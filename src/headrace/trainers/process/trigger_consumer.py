@@ -18,6 +18,7 @@ from headrace.models.model_event_log import FoldedEvents, ModelEventLog
 from headrace.trainers.data.exclusions import Exclusions, MemoryExclusions, excluded_spans
 from headrace.trainers.data.model_evidence import EvidenceSources, ModelEvidence
 from headrace.trainers.data.served_nulls import ServedNulls
+from headrace.trainers.data.shared_vectors import SharedVectors
 from headrace.trainers.process.decision_writer import DecisionWriter, SendMessage
 from headrace.trainers.process.evaluations import PATIENCE_S, Backoff, Evaluations
 from headrace.trainers.process.heard_requests import HeardRequest, is_answered
@@ -87,8 +88,8 @@ class TriggerConsumer:
     ) -> None:
         options = options or TriggerOptions()
         self._models = {model.name: model for model in models}
-        nulls = ServedNulls(log, self._models)
-        self._logs = {model.name: ModelEvidence(model, log, options.sources, nulls) for model in models}
+        shared = ServedNulls(log, self._models), SharedVectors(log)
+        self._logs = {model.name: ModelEvidence(model, log, options.sources, *shared) for model in models}
         self._watched: dict[str, Sequence[WatchedInput]] = {}
         self._events = FoldedEvents(model_events)
         self._exclusions = exclusions or MemoryExclusions()
