@@ -267,6 +267,53 @@ def test_a_nested_field_keeps_its_type_and_a_new_one_needs_a_default(
         log.create(orders(event))
 
 
+class PricedOrder(Event):
+    at: datetime
+    price: Annotated[Decimal, Places(2)]
+    parts: list[First]
+    tags: dict[str, int]
+    day: date
+
+
+class OtherPlaces(Event):
+    at: datetime
+    price: Annotated[Decimal, Places(3)]
+
+
+class OtherParts(Event):
+    at: datetime
+    parts: list[WithoutDefault]
+
+
+class OtherTags(Event):
+    at: datetime
+    tags: dict[str, float]
+
+
+class OtherDay(Event):
+    at: datetime
+    day: datetime
+
+
+@pytest.mark.parametrize(
+    ("event", "says"),
+    [
+        (OtherPlaces, r"'price' of OtherPlaces is Decimal\(.*scale=3\), but Decimal\(.*scale=2\) in the event log"),
+        (
+            OtherParts,
+            r"'parts' of OtherParts is List\(.*'age'.*, but List\(Struct\({'name': String}\)\) in the event log",
+        ),
+        (OtherTags, r"'tags' of OtherTags is List\(.*Float64.*, but List\(.*Int64.* in the event log"),
+        (OtherDay, "'day' of OtherDay is Datetime.*, but Date in the event log"),
+    ],
+)
+def test_a_field_of_any_type_keeps_its_type(event: type[Event], says: str, tmp_path: Path) -> None:
+    log = EventLog(tmp_path)
+    log.create(orders(PricedOrder))
+    with pytest.raises(DefinitionError, match=says):
+        log.create(orders(event))
+
+
 class Empty(Event):
     """It has no fields."""
 
