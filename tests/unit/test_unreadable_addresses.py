@@ -16,9 +16,11 @@ from headrace.errors import SettingsError
 from headrace.features.online.redis.url import check_url
 
 REDIS = [
-    "redis://u:se/cret@h:1", "redis+sentinel://u:secret@h:26379/x", "redis://:secret@a:1,b:2/0", "redis://:secret@a,b/0",
+    "redis://u:se/cret@h:1", "redis+sentinel://u:secret@h:26379", "redis://:secret@a:1,b:2/0", "redis://:secret@a,b/0",
     "valkey://:secret@h:1", "h:6379", "redis://h:x", "redis://h:99999", "redis://h/abc", "redis://h h:1", "redis://[::1",
     "redis://%zz:1", "http://h", "redis://h/0?nonsense=1", "redis://h/0?socket_timeout=abc", "unix://",
+    "redis+sentinel://s:1", "redis+sentinel://s:1,,t:1/m", "redis+sentinel://s:x/m", "redis+sentinel://s/m/x",
+    "redis+sentinel://u:secret@s/m?nonsense=1", "redis+sentinel:///m",
 ]  # fmt: skip
 KAFKA = ["kafka://h:9092", "h:x", "h:0", "h:65536", "h 1:9092", "h:9092,,i:9092", "h:9092;i:9092", ":9092", "h:9092/x"]
 
@@ -36,7 +38,8 @@ def test_a_redis_url_that_cannot_be_read_is_a_clear_error(url: str) -> None:
     "url",
     [
         "redis://h", "redis://", "rediss://u:p@h:1/2", "redis+cluster://h:1", "unix:///run/redis.sock", "redis://[::1]:6379",
-        "redis://h:1/?db=2", "redis://h:1/0?socket_timeout=5",
+        "redis://h:1/?db=2", "redis://h:1/0?socket_timeout=5", "redis+sentinel://s/m",
+        "rediss+sentinel://u:p@s:1,t:2/m/3?sentinel_password=x",
     ],
 )  # fmt: skip
 def test_a_redis_url_that_can_be_read_is_taken(url: str) -> None:

@@ -109,7 +109,8 @@ def shortened(text: str, longest: int) -> str:
 def _parts(address: str) -> SplitResult | None:
     try:
         parts = urlsplit(address)
-        _ = parts.port  # raises too
+        for host in parts.netloc.rpartition("@")[2].split(","):  # there may be several, as of sentinels
+            _ = urlsplit(f"//{host}").port  # raises too
     except ValueError:
         return None
     is_doubtful = ":" in parts.netloc and "@" in parts.path + parts.query + parts.fragment

@@ -50,16 +50,15 @@ def _kafka(bootstrap_servers: str | None) -> bool:
 
 
 def _redis(url: str | None) -> bool:
-    from redis import Redis, RedisError
+    from redis import RedisError
 
+    from headrace.features.online.redis.sentinels import node_of
     from headrace.features.online.redis.url import check_url, of_node
 
     if url is None:
         return False
     check_url(url)
-    with Redis.from_url(
-        of_node(url), socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS
-    ) as redis:
+    with node_of(of_node(url), socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS) as redis:
         try:
             return bool(redis.ping())
         except RedisError:

@@ -67,15 +67,16 @@ def check_info(subject: str, info: Mapping[str, Any], ahead_s: float) -> Iterato
 
 def _ask_masters(url: str) -> dict[str, tuple[dict[str, Any], float]]:
     """Ask each master, by address, for its `INFO` and its time in seconds."""
-    from redis import Redis  # --help needs none of it
-    from redis.cluster import RedisCluster
+    from redis.cluster import RedisCluster  # --help needs none of it
+
+    from headrace.features.online.redis.sentinels import node_of
 
     check_url(url)
     options: dict[str, Any] = {"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S}
     node, is_cluster = of_node(url), of_node(url) != url
     try:
         if not is_cluster:
-            with closing(Redis.from_url(node, **options)) as redis:
+            with closing(node_of(node, **options)) as redis:
                 return {redacted(url): (_info(redis), _seconds(redis.time()))}
         cluster: Any = RedisCluster.from_url(node, **options)
         with closing(cluster):

@@ -202,7 +202,8 @@ class Settings(BaseModel):
         "as security.protocol. Set secrets in the environment: HEADRACE_KAFKA__SASL_PASSWORD.",
     )
     redis_url: UrlWithPassword | None = Field(
-        default=None, description="Redis or Valkey: redis://…, redis+cluster://… Not set: a local Valkey."
+        default=None,
+        description="Redis or Valkey: redis://… (also redis+cluster, redis+sentinel). Not set: a local one.",
     )
     event_log: PublicPlace = Field(
         default="{data_dir}/events",

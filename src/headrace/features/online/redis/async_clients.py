@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from redis import exceptions
-from redis.asyncio import Redis, RedisCluster
+from redis.asyncio import RedisCluster
 
 from headrace.features.online.redis.cluster_client import ClusterSlots
 from headrace.features.online.redis.node_client import ONE_NODE, SingleNode, all_replies
@@ -22,6 +22,7 @@ from headrace.features.online.redis.retrying_call import (
     call_steps,
 )
 from headrace.features.online.redis.script import Transaction, pack_commands, reply_of, single_commands
+from headrace.features.online.redis.sentinels import async_node_of
 from headrace.features.online.redis.url import RESP, check_cluster, check_single, of_node
 
 if TYPE_CHECKING:
@@ -166,13 +167,13 @@ class _AsyncExchange:
 
 
 class AsyncNodeClient(_AsyncSteps):
-    """A single Redis."""
+    """A single Redis, or the primary that sentinels name."""
 
     def __init__(self, url: str, limits: CallLimits) -> None:
         super().__init__(limits)
         self._url, self._is_known = url, False
         # Any: redis-py's types tell neither replies from awaitables nor that keys may be bytes.
-        self._redis: Any = Redis.from_url(url, **_options(limits))
+        self._redis: Any = async_node_of(url, **_options(limits))
 
     async def _places(self) -> SingleNode:
         if not self._is_known:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from redis import Redis, exceptions
+from redis import exceptions
 
 from headrace.features.online.redis.connections import Exchange, NodeConnections
 from headrace.features.online.redis.retrying_call import (
@@ -21,6 +21,7 @@ from headrace.features.online.redis.retrying_call import (
     ShardCommand,
     call_steps,
 )
+from headrace.features.online.redis.sentinels import node_of
 from headrace.features.online.redis.url import RESP, check_single
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class BlockingClient:
 
 
 class NodeClient(BlockingClient):
-    """A single Redis."""
+    """A single Redis, or the primary that sentinels name."""
 
     shards = 1
 
@@ -121,7 +122,7 @@ class NodeClient(BlockingClient):
         super().__init__(limits)
         self._url, self._is_known = url, False
         # Any: redis-py's types tell neither replies from awaitables nor that keys may be bytes.
-        self.redis: Any = Redis.from_url(url, **client_options(limits))
+        self.redis: Any = node_of(url, **client_options(limits))
         self._own = NodeConnections(self.redis.connection_pool, keeps=limits.pool_size is None)
 
     def _places(self) -> SingleNode:

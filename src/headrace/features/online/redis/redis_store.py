@@ -39,8 +39,9 @@ class RedisOnlineStore:
     """An :class:`~headrace.features.online.store.OnlineStore` over redis-py. Safe to share between threads.
 
     A URL with ``redis://`` or ``rediss://`` names a single node; ``redis+cluster://`` or ``rediss+cluster://`` names
-    any node of a cluster. A URL that cannot be read raises SettingsError at once; a server of the other kind raises it
-    at the first call. A call that finds all connections of the pool in use waits as if the node were away.
+    any node of a cluster; ``redis+sentinel://`` or ``rediss+sentinel://`` names sentinels and their primary. A URL that
+    cannot be read raises SettingsError at once; a server of the other kind raises it at the first call. A call that
+    finds all connections of the pool in use waits as if the node were away.
     """
 
     def __init__(self, url: str, namespace: str = "headrace", **options: Unpack[StoreOptions]) -> None:

@@ -1,4 +1,7 @@
-"""URLs of the online store: ``redis://`` and ``rediss://`` name a single node, with ``+cluster`` any of a cluster."""
+"""URLs of the online store.
+
+``redis://`` and ``rediss://`` name a single node, with ``+cluster`` any of a cluster, with ``+sentinel`` the sentinels.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,12 @@ def check_url(url: str) -> None:
     """Raise SettingsError for a URL that cannot be read. The error does not show the password."""
     from redis import connection  # noqa: PLC0415 - `--help` needs none of it
 
+    from headrace.features.online.redis.sentinels import sentinel_place  # noqa: PLC0415
+
     parse: Callable[[str], dict[str, Any]] = connection.parse_url  # redis-py has no type for it
     try:
+        if sentinel_place(url) is not None:
+            return
         found = parse(of_node(url))
         pool: Any = connection.ConnectionPool.from_url(of_node(url))
         pool.make_connection()  # it does not connect, and takes no parameter that it does not know
@@ -44,8 +51,9 @@ def check_url(url: str) -> None:
     if not is_plain:
         message = (
             f"the address of Redis, {redacted(url)}, cannot be read: wanted redis://, rediss://, redis+cluster:// or "
-            "rediss+cluster:// with user:password@host:port/number, and one host; in the password write %2F for /, %40 "
-            "for @, %3A for :"
+            "rediss+cluster:// with user:password@host:port/number, and one host; or redis+sentinel:// with "
+            "user:password@sentinel:port,sentinel:port/name/number; in the password write %2F for /, %40 for @, %3A "
+            "for :"
         )
         raise SettingsError(message)
 
