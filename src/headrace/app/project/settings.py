@@ -202,8 +202,7 @@ class Settings(BaseModel):
         "as security.protocol. Set secrets in the environment: HEADRACE_KAFKA__SASL_PASSWORD.",
     )
     redis_url: UrlWithPassword | None = Field(
-        default=None,
-        description="Redis or Valkey: redis://… (also redis+cluster, redis+sentinel). Not set: a local one.",
+        default=None, description="Redis or Valkey: redis://… (redis+cluster, redis+sentinel). Not set: a local one."
     )
     event_log: PublicPlace = Field(
         default="{data_dir}/events",
