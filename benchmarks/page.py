@@ -252,11 +252,20 @@ def _swap(section: Json) -> str:
     )
 
 
+def _formats(section: Json) -> str:
+    head = ("format", "records/s", "its own decoder", "ratio")
+    rows = [
+        (name, each["records_per_s"], each["own_per_s"], each["ratio"]) for name, each in section["formats"].items()
+    ]
+    return f"{_table(head, rows)}\n\nMedians of runs in turn, on {section['events']:,} payments."
+
+
 PARTS: dict[str, Callable[[Json], str]] = {
     "ingest": _ingest,
     "freshness": _freshness,
     "backfill": _backfill,
     "bytes": _bytes,
+    "formats": _formats,
     "growth": _growth,
     "memory": _memory,
     "lookups": _lookups,
@@ -272,6 +281,7 @@ TITLES = {
     "freshness": "Freshness",
     "backfill": "Backfill",
     "bytes": "Bytes in Valkey",
+    "formats": "Formats of records",
     "growth": "Growth",
     "memory": "A million entities in bounded memory",
     "lookups": "Look-ups against the raw read",

@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from benchmarks import lookups, page, results, swap, training_sets
+from benchmarks import formats, lookups, page, results, swap, training_sets
 from benchmarks.definitions import Payment
 from benchmarks.measuring import Run
+from benchmarks.options import Options
 from benchmarks.workload import START_US, Rows, Workload
 from headrace.base.times import epoch_us
 
@@ -180,3 +181,12 @@ def test_a_swap_counts_everything_but_the_fits_and_its_parts_are_the_whole() -> 
     assert (told["runs"], told["p95_s"], told["parts"]["register"]["share"]) == (20, 1.0, 0.25)
     text = page.render({"machine": MACHINE, "sections": {"swap": told}})
     assert "| register | 0.25 | 0.25 | 25% |" in text
+
+
+def test_each_format_is_measured_against_its_own_decoder_and_has_a_row() -> None:
+    no_rig: Any = None
+    found = formats.run(no_rig, Options(events=50, repeat=1))
+    table = page.PARTS["formats"](found)
+    names = ["Json", "CloudEvents (binary)", "CloudEvents (structured)", "Debezium", "JsonSchema", "Avro", "Protobuf"]
+    assert [line.split(" | ")[0].strip("| ") for line in table.splitlines()[2:9]] == names
+    assert all(each["ratio"] > 0 for each in found["formats"].values())

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Mode = Literal["binary", "structured"]
 _VERSION, _CONTENT_TYPE, _STRUCTURED = "1.0", "content-type", "application/cloudevents"
 _JSON = "application/json"
+_MOST_KNOWN = 100
+"""The pairs of headers that are known to be those of binary mode."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class CloudEvents(RecordFormat):
 class _CloudEventReader(RecordReader):
     def __init__(self, kind: Any) -> None:
         self._data = msgspec.json.Decoder(kind).decode
+        self._binary: set[tuple[bytes, bytes | None]] = set()
         self._structured = msgspec.json.Decoder(
             msgspec.defstruct(
                 "StructuredCloudEvent",
@@ -85,17 +88,14 @@ class _CloudEventReader(RecordReader):
         ).decode
 
     def row(self, value: bytes, headers: Headers) -> Any:
-        found = _attributes(headers)
-        content = found.get(_CONTENT_TYPE, "")
-        if content.startswith(_STRUCTURED):
-            return self._of_structured(value, content)
-        if "ce_specversion" not in found:
-            raise CodecError(
-                "The record is no CloudEvent: it has neither a header `ce_specversion` (binary mode) nor a "
-                f"`content-type` {_STRUCTURED}+json (structured mode)"
-            )
-        _check_version(found["ce_specversion"])
-        _check_content(content)
+        content, version = _content_and_version(headers)
+        if (content, version) not in self._binary:
+            text = content.decode("utf-8", "replace").strip()
+            if text.lower().startswith(_STRUCTURED):
+                return self._of_structured(value, text)
+            _check_binary(text, version)
+            if len(self._binary) < _MOST_KNOWN:
+                self._binary.add((content, version))
         return self._data(value)
 
     def _of_structured(self, value: bytes, content: str) -> Any:
@@ -111,16 +111,28 @@ class _CloudEventReader(RecordReader):
         return self._data(b64decode(event.data_base64, validate=True))
 
 
-def _attributes(headers: Headers) -> dict[str, str]:
+def _content_and_version(headers: Headers) -> tuple[bytes, bytes | None]:
     """Return the two headers that matter. Their names are compared as CloudEvents libraries do, without case."""
     if headers is None:
         raise CodecError("The record's headers are gone, or the name of one is not UTF-8")
-    named = ((name.lower(), content) for name, content in headers)
-    return {
-        name: (content or b"").decode("utf-8", "replace")
-        for name, content in named
-        if name in {_CONTENT_TYPE, "ce_specversion"}
-    }
+    content, version = b"", None
+    for name, found in headers:
+        match name.lower():
+            case "content-type":
+                content = found or b""
+            case "ce_specversion":
+                version = found or b""
+    return content, version
+
+
+def _check_binary(content: str, version: bytes | None) -> None:
+    if version is None:
+        raise CodecError(
+            "The record is no CloudEvent: it has neither a header `ce_specversion` (binary mode) nor a "
+            f"`content-type` {_STRUCTURED}+json (structured mode)"
+        )
+    _check_version(version.decode("utf-8", "replace"))
+    _check_content(content)
 
 
 def _check_version(version: str) -> None:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headrace.bus.event import fields
-from headrace.bus.formats.record_format import RecordReader, RecordWriter, WrittenRecord
+from headrace.bus.formats.record_format import Headers, RecordReader, RecordWriter, WrittenRecord
 from headrace.bus.formats.registry_record import HEAD, OwnSchema, RegistryFormat, RegistryReader, head_of, needed
 from headrace.bus.written_events import written_events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from headrace.bus.event import Event
@@ -45,7 +45,7 @@ class JsonSchema(RegistryFormat):
 
     def reader(self, kind: Any, schemas: SchemaStore | None = None) -> RecordReader:
         """Return a reader of rows of this type. Raises SettingsError without a schema registry."""
-        return _JsonSchemaReader(kind, needed(schemas, "JsonSchema()"), "JSON")
+        return _JsonSchemaReader(kind, needed(schemas, "JsonSchema()"))
 
     def writer(self, topic: str, event: type[Event], schemas: SchemaStore | None = None) -> RecordWriter:
         """Return a writer of rows. Raises SettingsError without a schema registry."""
@@ -89,14 +89,19 @@ def _mark(schema: dict[str, Any]) -> None:
 
 
 class _JsonSchemaReader(RegistryReader):
+    def __init__(self, kind: Any, schemas: SchemaStore) -> None:
+        super().__init__(kind, schemas, "JSON")
+        self._decode = msgspec.json.Decoder(kind).decode
+
     def content(self, schema: RegisteredSchema) -> Callable[[bytes], Any]:  # noqa: ARG002 - as the port has it
-        decode = msgspec.json.Decoder(self._kind).decode
-        return lambda value: decode(memoryview(value)[HEAD:])
+        return lambda value: self._decode(value[HEAD:])
+
+    def rows(self, values: Sequence[Any], headers: Sequence[Headers]) -> list[Any]:  # noqa: ARG002
+        for head in {value[:HEAD] for value in values}:
+            self.known(head)
+        return list(map(self._decode, [value[HEAD:] for value in values]))
 
     def converted(self, found: Any) -> Any:
-        return found
-
-    def all_converted(self, found: list[Any]) -> list[Any]:
         return found
 
 

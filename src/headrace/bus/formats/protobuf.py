@@ -78,7 +78,7 @@ class _ProtobufReader(RegistryReader):
     def __init__(self, kind: Any, schemas: SchemaStore, message: Any) -> None:
         super().__init__(kind, schemas, "PROTOBUF")
         self._parse, self._name = message.FromString, message.DESCRIPTOR.full_name
-        self._plain = plain_message(message.DESCRIPTOR)
+        self._plain = plain_message(message.DESCRIPTOR, getattr(kind, "__struct_encode_fields__", None))
 
     def content(self, schema: RegisteredSchema) -> Callable[[bytes], Any]:
         names, own, parse, plain = message_names(schema.text), self._name, self._parse, self._plain

@@ -81,7 +81,7 @@ class RegistryReader(RecordReader):
 
     def row(self, value: bytes, headers: Headers) -> Any:  # noqa: ARG002 - as the port has it
         """Return the row of a record. The reason of an error names the schema."""
-        content = self._content(value[:HEAD])
+        content = self.known(value[:HEAD])
         try:
             return self.converted(content(value))
         except MemoryError:
@@ -92,7 +92,7 @@ class RegistryReader(RecordReader):
     def rows(self, values: Sequence[Any], headers: Sequence[Headers]) -> list[Any]:  # noqa: ARG002
         """Return the rows of all records."""
         known = self._contents
-        found = [(known.get(value[:HEAD]) or self._content(value[:HEAD]))(value) for value in values]
+        found = [(known.get(value[:HEAD]) or self.known(value[:HEAD]))(value) for value in values]
         return self.all_converted(found)
 
     def converted(self, found: Any) -> Any:
@@ -128,7 +128,10 @@ class RegistryReader(RecordReader):
             pass
         return None
 
-    def _content(self, head: bytes) -> Callable[[bytes], Any]:
+    def known(self, head: bytes) -> Callable[[bytes], Any]:
+        """Return what reads the records that begin with these bytes. Raises CodecError if there is nothing."""
+        if head in self._contents:
+            return self._contents[head]
         if len(head) < HEAD or head[0] != 0:
             raise CodecError(
                 f"The record does not begin with a zero byte and the id of a schema, but with {head.hex(' ') or 'none'}"

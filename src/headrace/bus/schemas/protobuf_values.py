@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMESTAMP, _DURATION = "google.protobuf.Timestamp", "google.protobuf.Duration"
 _WRAPPERS = {
     f"google.protobuf.{kind}Value"
@@ -15,35 +16,56 @@ _WRAPPERS = {
 }
 
 
-def plain_message(descriptor: Any) -> Callable[[Any], Any]:
-    """Return what makes a plain object of a message.
+def plain_message(descriptor: Any, names: Iterable[str] | None = None) -> Callable[[Any], Any]:
+    """Return what makes a plain object of a message, with these fields alone if ``names`` are given.
 
     A Timestamp is a time, a Duration is seconds, a wrapper is its value, an enum is the name of its value. A field with
     presence that is not set is None.
     """
-    return _plain(descriptor, {})
+    return _plain(descriptor, {}, None if names is None else frozenset(names))
 
 
-def _plain(descriptor: Any, known: dict[str, Callable[[Any], Any]]) -> Callable[[Any], Any]:
+def _plain(
+    descriptor: Any, known: dict[str, Callable[[Any], Any]], names: frozenset[str] | None = None
+) -> Callable[[Any], Any]:
     name = descriptor.full_name
     if name == _TIMESTAMP:
-        return lambda message: message.ToDatetime(tzinfo=UTC)
+        return lambda message: _EPOCH + timedelta(0, message.seconds, message.nanos // 1_000)
     if name == _DURATION:
         return lambda message: message.ToTimedelta().total_seconds()
     if name in _WRAPPERS:
         return lambda message: message.value
     if name not in known:
-        getters: list[tuple[str, bool, Callable[[Any], Any] | None]] = []
-        known[name] = lambda message: {field: _value(message, field, has, to) for field, has, to in getters}
-        getters += [(each.name, bool(each.has_presence), _getter(each, known)) for each in descriptor.fields]
+        known[name] = _message(descriptor, known, names)
     return known[name]
 
 
-def _value(message: Any, field: str, has_presence: bool, convert: Callable[[Any], Any] | None) -> Any:  # noqa: FBT001
-    if has_presence and not message.HasField(field):
-        return None
-    found = getattr(message, field)
-    return found if convert is None else convert(found)
+def _message(
+    descriptor: Any, known: dict[str, Callable[[Any], Any]], names: frozenset[str] | None
+) -> Callable[[Any], Any]:
+    simple: list[str] = []
+    others: list[tuple[str, bool, Callable[[Any], Any]]] = []
+
+    def plain(message: Any) -> Any:
+        found = {field: getattr(message, field) for field in simple}
+        for field, has_presence, convert in others:
+            is_there = not has_presence or message.HasField(field)
+            found[field] = convert(getattr(message, field)) if is_there else None
+        return found
+
+    known[descriptor.full_name] = plain  # a message may have messages of its own type
+    for each in descriptor.fields:
+        if names is None or each.name in names:
+            convert = _getter(each, known)
+            if convert is None and not each.has_presence:
+                simple.append(each.name)
+            else:
+                others.append((each.name, bool(each.has_presence), convert or _unchanged))
+    return plain
+
+
+def _unchanged(value: Any) -> Any:
+    return value
 
 
 def _getter(field: Any, known: dict[str, Callable[[Any], Any]]) -> Callable[[Any], Any] | None:
