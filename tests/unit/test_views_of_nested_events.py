@@ -150,7 +150,7 @@ def test_one_record_is_taken_out_of_sums_of_decimals() -> None:
     (field,) = fields_without(kernel(view.spec), [request])
     assert field is not None
     _, (tiles,) = unpack(field, kernel(view.spec).layout)
-    assert [tiles["c0"].tolist(), tiles["c1"].tolist()] == [[-10], [-1]]
+    assert [tiles[name].tolist() for name in ("c0", "c1", "c2")] == [[-10], [-10.0], [-1]]
 
 
 tagged = FeatureView("tagged", card.entity, paid, [Lifetime()], {"weight": Sum(col("tags")["weight"])})

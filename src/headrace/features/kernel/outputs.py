@@ -55,7 +55,7 @@ class OutputColumn:
     components: tuple[int, ...]
     item: int = 0
     half_life_us: int = 0
-    places: int = 0
+    places: int | None = None
 
     @property
     def exact(self) -> bool:
@@ -76,7 +76,7 @@ def compile_feature(feature: FeatureSpec, shape: TypedValue, index: Callable[[Co
     """Return the output columns of one feature; ``index`` gives the place of each component that they read."""
     half_life_us = feature.half_life_us if isinstance(feature, DecayedSumSpec) else 0
     result = result_kind(feature.aggregate, shape.kind)
-    places = places_of(shape.kind) if result == "float" else 0
+    places = places_of(shape.kind) if is_decimal(shape.kind) and result == "float" else None
     return [
         OutputColumn(
             name, feature.aggregate, result, tuple(map(index, part.components)), part.item, half_life_us, places
@@ -112,14 +112,14 @@ def _parts(feature: FeatureSpec, shape: TypedValue) -> Sequence[_Part]:
 
 def _components(feature: FeatureSpec, own: Component, count: Component, kind: str) -> Sequence[Component]:
     """The components of a feature that has one column."""
-    is_decimal_sum = is_decimal(kind)
     match feature:
         case CountSpec():
             read = [count]
         case SumSpec():
             read = [replace(own, op="add")]
+            read += [replace(own, op="add", dtype="<f8")] if is_decimal(kind) else []
         case MeanSpec():
-            read = [replace(own, op="add", dtype="<i8" if is_decimal_sum else "<f8"), count]
+            read = [replace(own, op="add", dtype="<f8"), count]
         case MinSpec() | MaxSpec():
             read = [own, count]
         case VarianceSpec() | StdSpec():
@@ -135,8 +135,18 @@ def _components(feature: FeatureSpec, own: Component, count: Component, kind: st
 
 def finish(output: OutputColumn, columns: StateColumns, at_us: np.ndarray) -> Values:
     """Return the values of an output over merged states at t, from the physical columns of its components."""
+    if output.kind == "sum" and output.places is not None:
+        return _decimal_sum(output.places, *columns)
     values, there = _FINISH[output.kind](output, columns, at_us)
     return typed(output, values), there
+
+
+def _decimal_sum(places: int, units: np.ndarray, about: np.ndarray) -> Values:
+    """Return exact sums: the units wrap at 64 bits, and the sum in doubles says how often they did."""
+    found, wraps = _doubles(units, places), np.rint((about - units) / 2.0**64)
+    for place in np.flatnonzero(wraps).tolist():
+        found[place] = (int(units[place]) + (int(wraps[place]) << 64)) / 10**places
+    return found, np.ones(len(found), bool)
 
 
 def _plain(_: OutputColumn, columns: StateColumns, __: np.ndarray) -> Values:
@@ -172,7 +182,7 @@ def _decayed(output: OutputColumn, columns: StateColumns, at_us: np.ndarray) -> 
 
 def typed(output: OutputColumn, values: np.ndarray) -> np.ndarray:
     """Return values in the type of the output: a tile holds a bool as a number, and a decimal in its units."""
-    if output.places:
+    if output.places is not None:
         return _doubles(values, output.places)
     return values.astype(bool) if output.result == "bool" else values
 
