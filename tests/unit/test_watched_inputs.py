@@ -63,6 +63,7 @@ class Claim(Event):
     sale_id: int
     justified: bool
     known_at: datetime
+    amount: float = 0.0
 
 
 sales, claims = (
@@ -249,16 +250,31 @@ def test_vectors_that_are_logged_after_their_day_count_on_the_next_one(tmp_path:
 
 def test_a_log_without_vectors_has_the_other_inputs(tmp_path: Path) -> None:
     log = EventLog(tmp_path)
-    write(log, sales, [Sale(0, "s", None, "k", 1, utc_datetime(NOW_US - DAY_US))])
+    write(log, sales, [Sale(0, "s", None, "k", 1, utc_datetime(NOW_US - 2 * DAY_US))])
     log.create(claims)
     assert ServedNulls(log, [MODEL.name]).count(FIRST + DAYS)
-    assert {name for name, _ in looked_at_requests(log)} == {"price", "kind", "size", "shop__sales_1d", "label"}
-
-
-def looked_at_requests(log: EventLog) -> dict[tuple[str, str], WatchedInput]:
     log.create(VECTORS)
     log.create(PREDICTIONS)
-    return looked(log)
+    assert {name for name, _ in looked(log)} == {"price", "kind", "size", "label"}
+    assert out(looked(log)) == []
+
+
+def test_numbers_beyond_all_bounds_are_left_out(tmp_path: Path) -> None:
+    """A record with them could not be read."""
+    of = replace(
+        MODEL,
+        label=replace(MODEL.label, value=col("amount")),
+        gate=Gate("rmse", holdout="14d"),
+        triggers=volume(labels=9),
+    )
+    log, at = EventLog(tmp_path), NOW_US - 3 * DAY_US
+    write(log, sales, [Sale(0, "s", 1.0, "k", 1, utc_datetime(at))])
+    write(log, claims, [Claim(0, justified=True, known_at=utc_datetime(at + 1), amount=1e200)])
+    log.create(VECTORS)
+    log.create(PREDICTIONS)
+    found = looked(log, of)
+    assert ("label", "nulls") in found
+    assert ("label", "mean") not in found
 
 
 # -- in decisions ----------------------------------------------------------------------------------------------------

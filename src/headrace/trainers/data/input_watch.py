@@ -17,7 +17,7 @@ from headrace.trainers.data.label_values import truths
 from headrace.trainers.data.served_nulls import KEPT_DAYS
 from headrace.trainers.triggers.compared_days import ComparedDays, compared_days
 from headrace.trainers.triggers.evidence import DAY_US
-from headrace.trainers.triggers.usual_range import DailySums, usual_range
+from headrace.trainers.triggers.usual_range import DailySums, UsualRange, usual_range
 from headrace.trainers.triggers.watched_inputs import FALSE_MARKS_A_YEAR, LABEL, SAMPLE_DAYS, WatchedInput
 
 if TYPE_CHECKING:
@@ -122,29 +122,38 @@ class InputWatch:
 
 
 def _judged(watched: Sequence[_Series]) -> list[WatchedInput]:
-    """Compare the newest days of all of them. All looks of a year at all of them share the false marks."""
-    judged = sum(each.days.enough for each in watched)
+    """Compare the newest days of all of them. All looks of a year at all of them share the false marks.
+
+    What has no rows lately is left out, and labels whose squares are beyond all numbers.
+    """
+    there = [each for each in watched if len(each.days.sample) and np.isfinite(each.sums.squares).all()]
+    judged = sum(each.days.enough for each in there)
     found = []
-    for name, what, sums, days in watched:
-        here = WatchedInput(input=name, what=what, days=len(days.reference), lately=_mean(sums.on(days.sample)))
+    for name, what, sums, days in there:
+        lately = float(sums.on(days.sample).total.sum() / sums.on(days.sample).rows.sum())
+        here = WatchedInput(input=name, what=what, days=len(days.reference), lately=_short(lately))
         if days.enough:
-            usual = usual_range(sums, days, FALSE_MARKS_A_YEAR / (2 * _YEAR * judged))
-            low, high = usual.low, usual.high
-            if what != "mean":
-                low, high = max(low, 0.0), min(high, 1.0)
-            out = usual.out and (what != "unseen" or usual.lately > usual.high)
-            here = WatchedInput(
-                input=name,
-                what=what,
-                days=len(days.reference),
-                lately=_short(usual.lately),
-                before=_short(usual.before),
-                low=_short(low),
-                high=_short(high),
-                out=out,
-            )
+            here = _compared(here, usual_range(sums, days, FALSE_MARKS_A_YEAR / (2 * _YEAR * judged)))
         found.append(here)
     return found
+
+
+def _compared(here: WatchedInput, usual: UsualRange) -> WatchedInput:
+    """Return a watched input with the days before, and whether it is out of range: unseen values are if they are many.
+
+    A share lies between 0 and 1.
+    """
+    low, high = (usual.low, usual.high) if here.what == "mean" else (max(usual.low, 0.0), min(usual.high, 1.0))
+    return WatchedInput(
+        input=here.input,
+        what=here.what,
+        days=here.days,
+        lately=_short(usual.lately),
+        before=_short(usual.before),
+        low=_short(low),
+        high=_short(high),
+        out=usual.out and (here.what != "unseen" or usual.lately > usual.high),
+    )
 
 
 def _series(name: str, what: str, sums: DailySums, day: int) -> _Series:
@@ -185,17 +194,14 @@ def _shares(counts: pl.DataFrame) -> DailySums:
 def _sums(day: NDArray[np.int64], values: NDArray[np.float64]) -> DailySums:
     days, index = np.unique(day, return_inverse=True)
     rows = np.bincount(index, minlength=len(days)).astype(np.int64)
-    total, squares = np.bincount(index, values, len(days)), np.bincount(index, values**2, len(days))
+    with np.errstate(over="ignore"):
+        total, squares = np.bincount(index, values, len(days)), np.bincount(index, values**2, len(days))
     return DailySums(days, rows, total.astype(np.float64), squares.astype(np.float64))
 
 
 def _touched(excluded: Sequence[TimeSpan]) -> list[int]:
     """Return the days that a span touches."""
     return [day for span in excluded for day in range(span.from_us // DAY_US, -(-span.to_us // DAY_US))]
-
-
-def _mean(sums: DailySums) -> float:
-    return _short(float(sums.total.sum() / sums.rows.sum())) if len(sums.day) else 0.0
 
 
 def _short(number: float) -> float:

@@ -41,7 +41,7 @@ STRETCHES = 400
 """The simulated stretches of days without drift, for a rate of false alarms."""
 _UNSURE = 4
 """The variance of n independent days is only known to 2 / n of itself, and days that tell of each other are few such
-days. So the simulated limit is raised by 4 / n: then no correlation from 0 to .8 had more alarms than are allowed."""
+days. So the simulated limit is raised by 4 / n. Then a correlation of 0 or .5 had the alarms that are allowed."""
 _SMOOTHING = 0.5  # rows of the sample, added to each bin: an empty bin is rare, not impossible
 
 
