@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,11 +15,17 @@ from headrace.bus.producer import EventProducer
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import TopicPlan, ensure_topics
 from headrace.errors import BusUnavailableError
+from headrace.event_log.event_log import EventLog
+from headrace.serving.features import FeatureClient
+from tests.support.crash.project import project_scene
 from tests.support.secured_kafka import MECHANISMS, SecuredKafka
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from headrace.app.local.services import LocalServices
 
 pytestmark = [pytest.mark.integration, pytest.mark.long]
 
@@ -89,3 +97,50 @@ def test_a_refusal_is_known_for_a_minute(kafka: SecuredKafka) -> None:
     servers = KafkaServers(kafka.sasl, kafka.by_password(password="wrong"))
     client = kafka_clients.admin(servers)
     until(lambda: "Authentication failed" in kafka_clients.refusal_of(client), 30)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("listener", ["open", "password", "certificate"])
+def test_killed_workers_count_each_event_once_on_every_listener(
+    kafka: SecuredKafka, services: LocalServices, namespace: str, tmp_path: Path, listener: str
+) -> None:
+    servers = {
+        "open": KafkaServers(kafka.bootstrap_servers),
+        "password": KafkaServers(kafka.sasl, kafka.by_password()),
+        "certificate": KafkaServers(kafka.mtls, kafka.by_certificate()),
+    }[listener]
+    users, kills, sent = [f"u{n}" for n in range(5)], 2, 0
+    with project_scene(services, namespace, tmp_path) as scene:
+        for killed in range(kills + 1):
+            worker = scene.start("worker", "--partitions", "2", **variables(servers))
+            sent += produce(servers, f"{namespace}.payments", users)
+            if killed < kills:
+                until(lambda: worker.metric("headrace_batch_records_count") > 0, 60, worker.output.read_text)  # noqa: B023
+                worker.kill()
+        log = EventLog(tmp_path / ".headrace" / "events")
+        until(lambda: log.read(f"{namespace}.payments").height >= sent, 60, worker.output.read_text)
+        with closing(FeatureClient.from_url(services.redis_url, namespace)) as client:
+            until(lambda: counted(client, users) == [sent / len(users)] * len(users), 30)
+        rows = log.read(f"{namespace}.payments").select("__partition", "__offset")
+        assert rows.height == rows.unique().height == sent
+
+
+def variables(servers: KafkaServers) -> dict[str, str]:
+    """What a command has in its environment."""
+    named = {f"HEADRACE_KAFKA__{name.upper().replace('.', '_')}": value for name, value in servers.properties.items()}
+    return {"HEADRACE_BOOTSTRAP_SERVERS": str(servers), **named}
+
+
+def produce(servers: KafkaServers, topic: str, users: list[str], each: int = 40) -> int:
+    """Some payments of each user. Return how many."""
+    producer = EventProducer(servers)
+    for number in range(each * len(users)):
+        user, at = users[number % len(users)], datetime.now(UTC).isoformat()
+        producer.put(topic, user.encode(), json.dumps({"payment_id": 1, "user": user, "cents": 5, "at": at}).encode())
+    producer.flush()
+    return each * len(users)
+
+
+def counted(client: FeatureClient, users: list[str]) -> list[float]:
+    """How often each of them paid."""
+    return [row["user__n_1h"] for row in client.get("risk", [{"user": user} for user in users]).to_dicts()]
