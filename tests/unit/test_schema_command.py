@@ -10,6 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from headrace.app.cli import build
+from headrace.app.doctor.schemas import examine
+from headrace.app.project.project import load_project
+from headrace.app.project.settings import Settings
+from headrace.app.project.settings_sources import load_settings
 from headrace.errors import SettingsError, TerminalError
 from tests.support.schema_registries import HttpSchemaRegistry, http_schema_registry
 
@@ -101,3 +105,31 @@ def test_without_a_registry_the_commands_say_what_to_set(tmp_path: Path) -> None
     (tmp_path / "headrace.toml").write_text("")
     with pytest.raises(SettingsError, match=r"set url in \[schema_registry\]"):
         headrace("pull", "payments-value")
+
+
+def diagnosed() -> list[tuple[str, str]]:
+    """The severities and the findings of the doctor about schemas."""
+    settings = load_settings(environ={})
+    return [(each.severity.value, each.found) for each in examine(settings, load_project(settings).streams.values())]
+
+
+def test_the_doctor_names_a_schema_that_does_not_fit_and_a_registry_that_is_away(server: HttpSchemaRegistry) -> None:
+    server.register("payments-value", {"schema": json.dumps(FIRST)})
+    assert diagnosed() == [
+        ("error", "the newest schema of 'payments-value' (id 1) lacks at of Payment"),
+        ("warning", "the schema registry has no subject 'own' for 'others'"),
+    ]
+    headrace("push", "others")
+    assert diagnosed()[1] == ("ok", "'others' reads the newest schema of 'own' (id 2)")
+    server.answers = (401, b'{"error_code": 401, "message": "Unauthorized"}')
+    ((severity, said),) = diagnosed()
+    assert severity == "error"
+    assert said.endswith("does not answer: it says 'Unauthorized' (HTTP status 401)")
+
+
+def test_the_doctor_says_that_a_stream_needs_a_registry(tmp_path: Path) -> None:
+    settings = load_settings(environ={})
+    streams = load_project(settings).streams.values()
+    (found,) = examine(Settings(root=tmp_path), streams)
+    assert "'payments' needs a schema registry" in found.found
+    assert list(examine(Settings(root=tmp_path), [each for each in streams if each.topic == "plain"])) == []

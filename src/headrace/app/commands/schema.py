@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
+from headrace.app.doctor.schemas import lacking, registry_of, with_subjects
 from headrace.app.processes.connections import kafka_for_command
 from headrace.app.terminal.options import BootstrapServers, DataDir, JsonOption, settings_from
 from headrace.app.terminal.tables import print_list
-from headrace.errors import DefinitionError, SettingsError, TerminalError
+from headrace.errors import DefinitionError, TerminalError
 
 if TYPE_CHECKING:
     from headrace.app.project.settings import Settings
@@ -64,7 +64,7 @@ def pull(
     from headrace.bus.schemas.proposed_event import source
     from headrace.bus.schemas.pulled_event import pulled_event
 
-    registry = _registry(settings)
+    registry = registry_of(settings)
     found = registry.latest(subject)
     registry.close()
     if found is None:
@@ -82,7 +82,7 @@ def push(topic: TopicArgument, *, data_dir: DataDir = None) -> None:
     found = next(((stream, written) for stream, written in _streams(settings) if stream.topic == topic), None)
     if found is None:
         raise TerminalError(f"no stream of the project reads {topic!r} in a format with a schema registry")
-    registry = _registry(settings)
+    registry = registry_of(settings)
     stream, written = found
     own = written.own_schema(stream.topic, stream.event)
     number = registry.id_of(*own)
@@ -98,7 +98,7 @@ def check(*, json: JsonOption = False, data_dir: DataDir = None) -> None:
     """
     settings = settings_from(data_dir=data_dir)
     streams = _streams(settings)
-    registry = _registry(settings) if streams else None
+    registry = registry_of(settings) if streams else None
     rows = [] if registry is None else [_checked(registry, *each) for each in streams]
     if registry is not None:
         registry.close()
@@ -113,35 +113,16 @@ def _checked(registry: SchemaRegistry, stream: Stream, written: RegistryFormat) 
     row = {"topic": stream.topic, "subject": subject, "newest": None if newest is None else newest.id}
     if newest is None:
         return {**row, "read": "no schema yet", "write": _OK}
-    lacking = sorted(_needed(stream) - written.names(newest))
+    missing = lacking(stream, written, newest)
     try:
         own = written.own_schema(stream.topic, stream.event)
         write = _OK if registry.is_compatible(*own) else "the registry would refuse it"
     except DefinitionError as error:
         write = str(error)
-    return {**row, "read": f"lacks {', '.join(lacking)}" if lacking else _OK, "write": write}
-
-
-def _needed(stream: Stream) -> set[str]:
-    """Return the names that each record must have. A field at another place needs the first name of its path."""
-    infos = msgspec.structs.fields(stream.event)
-    return {info.encode_name.removeprefix("$.").partition(".")[0] for info in infos if info.required}
+    return {**row, "read": f"lacks {', '.join(missing)}" if missing else _OK, "write": write}
 
 
 def _streams(settings: Settings) -> list[tuple[Stream, RegistryFormat]]:
     from headrace.app.project.project import load_project
-    from headrace.bus.formats.registry_record import RegistryFormat
 
-    streams = load_project(settings).streams.values()
-    return [(each, each.format) for each in streams if isinstance(each.format, RegistryFormat)]
-
-
-def _registry(settings: Settings) -> SchemaRegistry:
-    from headrace.bus.schemas.confluent_schema_registry import ConfluentSchemaRegistry
-
-    access = settings.schema_registry.access(settings.root)
-    if access is None:
-        raise SettingsError(
-            "no schema registry: set url in [schema_registry] of headrace.toml, or HEADRACE_SCHEMA_REGISTRY__URL"
-        )
-    return ConfluentSchemaRegistry(access)
+    return with_subjects(load_project(settings).streams.values())

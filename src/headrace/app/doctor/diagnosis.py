@@ -6,7 +6,7 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from headrace.app.doctor import clocks, event_log, kafka, learning, project, redis
+from headrace.app.doctor import clocks, event_log, kafka, learning, project, redis, schemas
 from headrace.app.doctor.finding import Finding, error
 from headrace.app.local.services import known_addresses
 from headrace.app.project.project import load_project
@@ -46,6 +46,7 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
     logged, log = own_streams(streams, settings.namespace), EventLog(settings.event_log, namespace=settings.namespace)
     for stream in streams:
         yield from project.check_stream(stream)
+    yield from _part("schemas", partial(schemas.examine, settings, streams))
     if url is None:
         yield error("redis", "its address is not known", _START)
     else:
