@@ -129,5 +129,5 @@ def _fill(message: Any, value: Any) -> None:
 
 def _number(field: Any, value: Any) -> Any:
     """Return the number of an enum's value by its name. Other values are returned unchanged."""
-    is_name = field.enum_type is not None and isinstance(value, str)
-    return field.enum_type.values_by_name[value].number if is_name else value
+    kind = field.enum_type
+    return kind.values_by_name[value].number if kind is not None and isinstance(value, str) else value
