@@ -57,8 +57,8 @@ class EventProducer:
     ``headrace.connect().producer()`` makes one. A record that it accepts is delivered, or handed back by RefusedError.
     A delivery that fails for another reason is repeated, after the records that were delivered meanwhile. ``linger`` is
     how long a record may wait for others to travel with it: longer gives more throughput. If the queue is full, a call
-    waits up to ``timeout`` and then raises BusUnavailableError. ``schemas`` are those of a schema registry, which some
-    formats need.
+    waits up to ``timeout`` and then raises BusUnavailableError. ``schemas`` are those of a schema registry, which
+    ``Avro()``, ``JsonSchema()`` and ``Protobuf(…)`` need; ``headrace.connect().producer()`` has those of the settings.
 
     >>> from datetime import UTC, datetime
     >>> import headrace

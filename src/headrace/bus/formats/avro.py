@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 class Avro(RegistryFormat):
     """Each record is Avro, after the id of its schema in the schema registry.
 
-    A record is read by the schema with which it was written; its fields go by their names to the fields of the event.
-    Records of several schemas may follow each other. A producer registers the schema of the event class under
-    ``subject``, by default the topic and ``-value``.
+    A record is read by the schema with which it was written. A field of the record goes to the field of the event with
+    the same name. Records of several schemas may follow each other. A producer registers the schema of the event class
+    under ``subject``, by default the topic and ``-value``.
+
+    It needs the extra ``schemas`` (``pip install "headrace[schemas]"``) and ``[schema_registry]`` in headrace.toml.
 
     >>> from headrace import Avro, Stream
     >>> from streams.flights import Departure

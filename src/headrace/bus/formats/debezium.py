@@ -28,8 +28,8 @@ class Debezium(RecordFormat):
     """Each record is a change of a table's row, as Debezium writes it; the row after the change is the event.
 
     ``envelope`` is the format of the envelopes: ``Json()`` by default, with the wrapper of ``schema`` and ``payload``
-    or without it, or another format, such as ``Avro()``. A record of a delete, a truncate or a message is rejected: a
-    stream has no events that take back.
+    or without it, or another format, such as ``Avro()``. A record of a delete, a truncate or a message is rejected: no
+    event of a stream takes an earlier one back.
 
     >>> from headrace import Debezium, Stream
     >>> from streams.flights import Departure
@@ -100,7 +100,7 @@ def row_after(change: Any) -> Any:
             "leave the stream's format out"
         )
     if operation in _WITHOUT:
-        raise CodecError(f"The change is {_WITHOUT[operation]} (op `{operation}`): a stream takes rows that exist only")
+        raise CodecError(f"The change is {_WITHOUT[operation]} (op `{operation}`), after which there is no row to read")
     if operation not in _WITH_ROW:
         raise CodecError(f"The change has the unknown op {operation!r}")
     raise CodecError(f"The change has the op `{operation}`, and no row `after` it")

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 class JsonSchema(RegistryFormat):
     """Each record is a JSON object, after the id of its JSON Schema in the schema registry.
 
-    The event class says what is accepted; the schema has to be there, and is not used to check the record again. A
-    producer registers the JSON Schema of the event class under ``subject``, by default the topic and ``-value``.
+    The event class says what is accepted. The schema has to be in the registry, but records are not checked against it.
+    A producer registers the JSON Schema of the event class under ``subject``, by default the topic and ``-value``.
+
+    It needs the extra ``schemas`` (``pip install "headrace[schemas]"``) and ``[schema_registry]`` in headrace.toml.
 
     >>> from headrace import JsonSchema, Stream
     >>> from streams.flights import Departure

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 class Protobuf(RegistryFormat):
     """Each record is a Protobuf message, after the id of its schema in the schema registry.
 
-    ``message`` is the class that ``protoc`` makes of the message. Its fields go by their names to the fields of the
-    event. A record of another message of the schema is rejected. A producer registers the file of the message under
-    ``subject``, by default the topic and ``-value``.
+    ``message`` is the class that ``protoc`` makes of the message. A field of the message goes to the field of the event
+    with the same name. A record of another message of the schema is rejected. A producer registers the file of the
+    message under ``subject``, by default the topic and ``-value``.
+
+    It needs the extra ``schemas`` (``pip install "headrace[schemas]"``) and ``[schema_registry]`` in headrace.toml.
 
     >>> from google.protobuf.timestamp_pb2 import Timestamp
     >>> from headrace import Protobuf
@@ -64,7 +66,11 @@ class Protobuf(RegistryFormat):
         lacking = missing_fields(self.message.DESCRIPTOR, event.__struct_encode_fields__)
         if lacking:
             name = self.message.DESCRIPTOR.full_name
-            raise DefinitionError(f"the message {name} has no field for {', '.join(lacking)} of {event.__name__}")
+            message = (
+                f"the message {name} has no field for {', '.join(lacking)} of {event.__name__}; add it to the message, "
+                "or leave it out of the event"
+            )
+            raise DefinitionError(message)
         text = b64encode(self.message.DESCRIPTOR.file.serialized_pb).decode()
         return OwnSchema(self.subject or f"{topic}-value", "PROTOBUF", text)
 

@@ -34,7 +34,7 @@ def needed(schemas: SchemaStore | None, what: str) -> SchemaStore:
     if schemas is None:
         raise SettingsError(
             f"the format {what} needs a schema registry: set url in [schema_registry] of headrace.toml, or "
-            "HEADRACE_SCHEMA_REGISTRY__URL"
+            "HEADRACE_SCHEMA_REGISTRY__URL, and produce with headrace.connect().producer(), which reads it"
         )
     return schemas
 
@@ -74,7 +74,7 @@ class RegistryReader(RecordReader):
 
     @abstractmethod
     def content(self, schema: RegisteredSchema) -> Callable[[bytes], Any]:
-        """Return what reads the whole value of a record of this schema.
+        """Return a function that reads the whole value of a record of this schema.
 
         Raises any error if no record of this schema can be read.
         """
@@ -139,7 +139,10 @@ class RegistryReader(RecordReader):
             )
         schema = self._schemas.schema(schema_id(head))
         if schema.kind != self._schema_kind:
-            raise CodecError(f"The schema id {schema.id} is of the kind {schema.kind}, not {self._schema_kind}")
+            raise CodecError(
+                f"The schema id {schema.id} is of the kind {schema.kind}, not {self._schema_kind}, which the stream's "
+                "format reads"
+            )
         try:
             self._contents[head] = self.content(schema)
         except Exception as error:  # noqa: BLE001 - any schema may come

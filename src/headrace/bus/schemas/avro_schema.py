@@ -54,7 +54,10 @@ def _record(event: type[Event], known: set[str]) -> Any:
 
 def _field(field: Field, info: Any, known: set[str]) -> dict[str, Any]:
     if field.path:
-        message = f"{field.name} stands at {'.'.join(field.path)} in the record: a producer cannot write it in Avro"
+        message = (
+            f"{field.name} stands at {'.'.join(field.path)} in the record: a producer cannot write it in Avro; declare "
+            "it without path=…, or let another program write the topic"
+        )
         raise DefinitionError(message)
     kind = _type(field, known)
     if field.nullable:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 MessagePlace = tuple[int, ...]
-"""The place of a message among those of its file; of a nested one also that in the message around it."""
+"""The number of a message in its file, counted from 0. A nested message has the numbers of those around it first."""
 _LEFT_OUT = re.compile(r"""//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""", re.DOTALL)
 _TOKEN = re.compile(r"[\w.]+|[{};]")
 
