@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headrace.bus import kafka_clients
+from headrace.bus.missing_rights import missing_right
 from headrace.bus.topics import incarnations, retained_offsets
 from headrace.errors import BusUnavailableError
 
@@ -39,12 +40,12 @@ def newest_records(bootstrap_servers: str, topic: str, most: int) -> list[Messag
     )
     try:
         consumer.assign([TopicPartition(topic, partition, start) for partition, start in starts.items()])
-        return _until_the_end(consumer, len(starts))
+        return _until_the_end(consumer, topic, len(starts))
     finally:
         consumer.close()
 
 
-def _until_the_end(consumer: Any, partitions: int) -> list[Message]:
+def _until_the_end(consumer: Any, topic: str, partitions: int) -> list[Message]:
     from confluent_kafka import KafkaError  # noqa: PLC0415
 
     found: list[Message] = []
@@ -52,12 +53,13 @@ def _until_the_end(consumer: Any, partitions: int) -> list[Message]:
     while left:
         messages = consumer.consume(1, _TIMEOUT_S) + consumer.consume(1_000, 0)
         if not messages:
-            raise BusUnavailableError("the topic cannot be read to its end: try again")
+            raise BusUnavailableError(f"topic {topic!r} cannot be read to its end: try again")
         for message in messages:
             if message.error() is None:
                 found.append(message)
             elif message.error().code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
                 left -= 1
             else:
-                raise BusUnavailableError(f"the topic cannot be read: {message.error().str()}")
+                said = message.error().str() + missing_right(message.error(), "Read", topic)
+                raise BusUnavailableError(f"topic {topic!r} cannot be read: {said}")
     return found

@@ -59,7 +59,7 @@ def pull(
     *,
     data_dir: DataDir = None,
 ) -> None:
-    """Print an event class for the newest schema of a subject, as source text."""
+    """Print an event class for the newest schema of a subject, as source text. The schema is Avro or JSON Schema."""
     settings = settings_from(data_dir=data_dir)
     from headrace.bus.schemas.proposed_event import source
     from headrace.bus.schemas.pulled_event import pulled_event
@@ -68,7 +68,9 @@ def pull(
     found = registry.latest(subject)
     registry.close()
     if found is None:
-        raise TerminalError(f"the schema registry {registry.url} has no subject {subject!r}")
+        raise TerminalError(
+            f"the schema registry {registry.url} has no subject {subject!r}; usually it is the topic and -value"
+        )
     event = pulled_event(found)
     times = [each.wire_name for each in event.fields if each.is_time]
     written = {"AVRO": "Avro()", "JSON": "JsonSchema()"}[found.kind]
@@ -77,7 +79,10 @@ def pull(
 
 
 def push(topic: TopicArgument, *, data_dir: DataDir = None) -> None:
-    """Register the schema of a stream's event class, unless the registry has it. Print its id."""
+    """Register the schema of a stream's event class, unless the registry has it. Print its id.
+
+    The format of the stream is Avro, JsonSchema or Protobuf. A Debezium connector registers its schemas itself.
+    """
     settings = settings_from(data_dir=data_dir)
     found = next(((stream, written) for stream, written in _streams(settings) if stream.topic == topic), None)
     if found is None:
@@ -94,7 +99,8 @@ def check(*, json: JsonOption = False, data_dir: DataDir = None) -> None:
     """Compare each stream whose records name a schema with the newest schema of its subject.
 
     `read`: whether the newest schema has all fields that the event class needs. `write`: whether the registry would
-    take the schema of the event class, as a producer registers it. The exit code is 1 if a stream is not read.
+    take the schema of the event class, as a producer registers it. The exit code is 1 if a schema lacks such a field.
+    Streams of Debezium are left out: the connector registers their schemas.
     """
     settings = settings_from(data_dir=data_dir)
     streams = _streams(settings)

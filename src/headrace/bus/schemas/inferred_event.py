@@ -73,7 +73,7 @@ def _field(name: str, values: Sequence[Any], owner: str, depth: int, *, is_missi
     if not present:
         return ProposedField(name, None, note="always null")
     if name.startswith("$."):
-        return ProposedField(name, None, note="a name that begins as a path does")
+        return ProposedField(name, None, note="its name begins with '$.', as only a path may")
     kind, nested, note = _kind(name, present, owner, depth)
     return ProposedField(name, kind, is_null, is_missing, nested, note)
 

@@ -75,7 +75,7 @@ def source(event: ProposedEvent, stream: Mapping[str, str], topic: str) -> str:
         arguments = ", ".join(f"{name}={text}" for name, text in stream.items())
         end = f'{attribute_name(topic)} = Stream("{topic}", {event.name}, {arguments})'
     else:
-        end = f"# No field is a time that each record has, so there is no stream of {topic} yet."
+        end = f"# A stream needs a time that each record has. No field is one, so there is no stream of {topic} yet."
     imports = _imports(f"{body}\n{end}")
     return f"{imports}\n\n\n{body}\n\n\n{end}\n"
 

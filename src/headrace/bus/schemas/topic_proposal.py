@@ -30,7 +30,10 @@ def proposal(topic: str, records: Sequence[Message]) -> str:
         )
     pairs = [(record, row) for record in values if isinstance(row := _decoded(record), dict)]
     if not pairs:
-        raise TerminalError(f"no record of {topic} is a JSON object; the newest one begins with {first[:40]!r}")
+        raise TerminalError(
+            f"no record of {topic} is a JSON object; one of the newest begins with {first[:40]!r}: write the event "
+            "class yourself, as docs/reference/formats.md says"
+        )
     rows, written = _unwrapped(pairs)
     event = inferred_event(rows, class_name(topic.rpartition(".")[2]))
     names = event.names()
@@ -44,7 +47,7 @@ def proposal(topic: str, records: Sequence[Message]) -> str:
     stream = {name: text for name, text in found.items() if text is not None}
     left_out = len(records) - len(rows)
     said = f"# Inferred from {len(rows):,} of the newest records of {topic}"
-    more = f"; {left_out:,} others are no JSON objects with a row, and will be dead letters." if left_out else "."
+    more = f"; {left_out:,} others have no JSON object or no row, and will be dead letters." if left_out else "."
     return f"{said}{more}\n\n{source(event, stream, topic)}"
 
 
