@@ -53,10 +53,11 @@ class Event(msgspec.Struct, gc=False):
 
 
 def field(*, path: str, **default: Any) -> Any:
-    """Return a field of an event that stands at another place in JSON: ``path`` has the names of the objects and of it.
+    """Return a field of an event that stands at another place in JSON, such as ``path="data.card.id"``.
 
-    ``default=`` or ``default_factory=`` give the value if it is missing there. Without them each object of the path
-    must be there. Raises DefinitionError for a path with an empty name.
+    ``path`` has the names of the objects around the field, and at the end the name of the field itself, with dots
+    between them. ``default=`` or ``default_factory=`` give the value if the field is missing. Without them each object
+    of the path must be there. Raises DefinitionError for a path with an empty name.
 
     >>> from headrace import Event, field
     >>> class Payment(Event):
@@ -141,7 +142,7 @@ def _field(within: tuple[type[Event], ...], info: msgspec.structs.FieldInfo, hin
     kind, is_plain = _kind(item)
     nested = _fields(item, within) if kind == "event" else ()
     if kind == "event" and not nested:
-        raise DefinitionError(f"{where}: {item.__name__} has no fields")
+        raise DefinitionError(f"{where}: {item.__name__} has no fields; give it one, or leave {info.name!r} out")
     if kind is None or (keyed and (get_args(inner)[0] is not str or kind not in _OF_DICT or nullable_items)):
         message = (
             f"{where} is declared as {hint}: an event field is int, float, bool, str, datetime, date, bytes, UUID, "

@@ -146,7 +146,8 @@ def _json_object(event: type[Event], name: str, members: Sequence[_Member], **mo
     if len(set(names)) < len(names):
         twice = next(each for each in names if names.count(each) > 1)
         place_ = f"{name}.{twice}".partition(".")[2]
-        raise DefinitionError(f"{event.__name__}: two fields stand at {place_!r} in JSON")
+        message = f"{event.__name__}: two fields stand at {place_!r} in JSON; give one of them another path"
+        raise DefinitionError(message)
     objects = {_attribute(part): _json_object(event, f"{name}.{part}", inner) for part, inner in deeper.items()}
     config = event.__struct_config__
     kind = msgspec.defstruct(

@@ -59,9 +59,9 @@ class Gate:
     far as one block tells of the next, and a holdout that is worth fewer than 6 independent blocks is not judged by.
     That is the default if ``alpha`` is for a period. ``floors`` is the least evidence that is judged by.
 
-    With an entity as ``block``, or a field of the requests, all rows of one entity are resampled together: for
-    customers of whom each has many rows. The holdout is a number of whole days then, and entities have no order whose
-    correlation could be measured.
+    With an entity as ``block``, or a field of the requests, all rows of one entity are resampled together. Use it if
+    each customer, or each route, has many rows. The holdout is then a number of whole days. Entities have no order, so
+    no correlation between them is measured.
 
     ``alpha`` is the chance that a challenger passes that is no better: ``per`` look, or over all looks of a quarter or
     a year. Each look then gets a share as large as the part of the period since the look before.
@@ -170,7 +170,8 @@ class Gate:
             raise DefinitionError(message)
         if self.floors.blocks > MOST_ENTITY_BLOCKS:
             message = (
-                f"{where}, in at most {MOST_ENTITY_BLOCKS} blocks; floors: blocks={self.floors.blocks} is above it"
+                f"{where}, in at most {MOST_ENTITY_BLOCKS} blocks; floors: blocks={self.floors.blocks} is above it; "
+                "give fewer"
             )
             raise DefinitionError(message)
 

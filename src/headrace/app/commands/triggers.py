@@ -78,6 +78,7 @@ def explain(
     """Show the state of a model's triggers: what holds its rules until when, or how far each rule is from firing.
 
     Below it are the watched inputs: null values, values that were not seen before, and the label, lately and before.
+    `by chance` is the range in which `lately` lies if nothing has changed.
     """
     from headrace.app import model_versions, operators
 

@@ -157,7 +157,7 @@ class FeatureView:
         if found not in takes and not is_decimal(found):
             column = None if feature.value is None else plain_column(feature.value)
             where = f"view {self.name!r}: feature {feature.name!r}" + (f" of {column!r}" if column else "")
-            message = f"{where} is a {feature.aggregate} of {found}; it takes {takes}"
+            message = f"{where} is a {feature.aggregate} of {found}; it takes {takes} and decimals"
             raise DefinitionError(message)
         if feature.where is not None:
             self._check_filter(f"feature {feature.name!r}: where", feature.where, kinds)

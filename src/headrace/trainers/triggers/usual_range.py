@@ -70,7 +70,8 @@ class DailySums:
 class UsualRange:
     """The weighted mean of the days ``before``, that of the newest days, and the bounds in which the latter usually is.
 
-    The newest mean lies below ``low`` with the chance that was asked for, and above ``high`` too.
+    If nothing has changed, the newest mean lies below ``low`` with the chance that was asked for. It lies above
+    ``high`` with the same chance.
     """
 
     before: float

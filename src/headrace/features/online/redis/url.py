@@ -1,6 +1,7 @@
 """URLs of the online store.
 
-``redis://`` and ``rediss://`` name a single node, with ``+cluster`` any of a cluster, with ``+sentinel`` the sentinels.
+``redis://`` and ``rediss://`` name a single node. With ``+cluster`` they name any node of a cluster, and with
+``+sentinel`` the sentinels that know the primary.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ def check_url(url: str) -> None:
     if not is_plain:
         message = (
             f"the address of Redis, {redacted(url)}, cannot be read: wanted redis://, rediss://, redis+cluster:// or "
-            "rediss+cluster:// with user:password@host:port/number, and one host; or redis+sentinel:// with "
-            "user:password@sentinel:port,sentinel:port/name/number; in the password write %2F for /, %40 for @, %3A "
-            "for :"
+            "rediss+cluster:// with user:password@host:port/number, and one host; or redis+sentinel:// or "
+            "rediss+sentinel:// with user:password@sentinel:port,sentinel:port/name/number, where name is that of the "
+            "primary; in the password write %2F for /, %40 for @, %3A for :"
         )
         raise SettingsError(message)
 
