@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import math
-import re
 import threading
 import uuid
 from bisect import bisect_left
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -52,10 +49,10 @@ from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from headrace.app.local.services import LocalServices
 
-SOURCES = Path(__file__).parents[2] / "src"
 START_US = 20_000 * DAY_US
 FIRST, SECOND = START_US + 28 * DAY_US, START_US + 47 * DAY_US
 A_DAY = 220
@@ -298,56 +295,3 @@ def check_look_ups(scene: Scene, t_us: int) -> None:
             ]
             assert values[f"card__payments_{window}"] == len(paid)
             assert (values[f"card__spent_{window}"] or 0.0) == pytest.approx(sum(paid))
-
-
-DOMAIN = re.compile(r"(?<!in\.)flight|carrier|airport", re.IGNORECASE)  # Kafka has requests in flight
-ALLOWED = {  # docstrings all of them
-    "app/demo/__init__.py": "the demo is about flights",
-    "app/commands/demo.py": "its command",
-    "app/commands/init.py": "the example that a new project starts from",
-    "errors.py": "how a message names its place, as an example",
-    "app/demo/demo.py": "the demo is about flights",
-    "app/demo/history.py": "the demo is about flights",
-    "app/project/project.py": "an example",
-    "app/training_sets.py": "an example",
-    "bus/event.py": "an example",
-    "bus/producer.py": "an example",
-    "bus/stream.py": "an example",
-    "features/definitions/entity.py": "an example",
-    "features/definitions/service.py": "an example",
-    "features/definitions/spec.py": "an example",
-    "features/definitions/view.py": "an example",
-    "serving/answerer.py": "an example",
-    "serving/async_features.py": "an example",
-    "serving/connection.py": "an example",
-    "serving/feature_vectors.py": "an example",
-    "serving/features.py": "an example",
-    "serving/look_up.py": "an example",
-    "serving/predictor.py": "an example",
-    "trainers/data/training_set.py": "an example",
-    "trainers/triggers/score_drift.py": "why the unit is the day, by an example",
-}
-
-
-def test_the_package_knows_nothing_of_flights() -> None:
-    found = {}
-    files = (path for path in (SOURCES / "headrace").rglob("*") if path.is_file() and path.suffix != ".pyc")
-    for path in sorted(files):
-        source = path.read_text()
-        places = {n for n, line in enumerate(source.splitlines(), 1) if DOMAIN.search(line)}
-        if places:
-            found[path.relative_to(SOURCES / "headrace").as_posix()] = places - (
-                docstring_lines(source) if path.suffix == ".py" else set()
-            )
-    assert {name: lines for name, lines in found.items() if lines} == {}
-    assert set(found) <= set(ALLOWED)
-
-
-def docstring_lines(source: str) -> set[int]:
-    lines: set[int] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
-            node
-        ):
-            lines |= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
-    return lines
