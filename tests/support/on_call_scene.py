@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -76,5 +77,15 @@ def on_call_scene(data: Path) -> Iterator[OnCallScene]:
         scene.start("up", ("up",), "ready; Ctrl-C")
         scene.start("worker", ("worker", "--replay"), "partition opened", **OF_STREAM)
         scene.start("application", ("score", "delay", "--application", APPLICATION), "application starts", **OF_STREAM)
+        before = decisions(environment)
         scene.start("trainer", ("trainer",), "models taken over", **OF_STREAM)
+        until(lambda: decisions(environment) != before, _START_S, scene.said)  # its first evaluation takes a while
         yield scene
+
+
+def decisions(environment: Mapping[str, str]) -> str:
+    """What the command says about the last decisions."""
+    done = subprocess.run(
+        [*HEADRACE, "triggers", "list"], cwd=ROOT, env=dict(environment), capture_output=True, text=True, check=False
+    )
+    return done.stdout

@@ -141,7 +141,7 @@ class Scene:
             self._producer.poll(0.01)
             return all(have >= end for have, end in zip(self._acknowledged, wanted, strict=True))
 
-        until(acknowledged, 60, lambda: ("not acknowledged", wanted, self._acknowledged))
+        until(acknowledged, 180, lambda: ("not acknowledged", wanted, self._acknowledged))
         assert not self._undelivered, self._undelivered[:3]
 
     def _put(self, count: int, broken: float = 0.01) -> list[int]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _FILE = "services.lock"
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 """The longest time that the start of Kafka and Valkey may take."""
 
 
