@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -89,6 +90,7 @@ def test_json_has_the_numbers_and_the_texts() -> None:
         ({"paidAt": 0}, "lies in 1970"),
         ({"paidAt": 1_699_963_200_000_000}, r"53,870 years from 1970.*\$\.paid_at"),
         ({"paidAt": msgspec.Raw(b"1e400")}, "out of range"),
+        ({"paidAt": msgspec.Raw(b"1" * 400)}, r"^1{30} … 340 characters are left out … 1{30} ms is .* years from 1970"),
         ({"paidAt": "2023-11-14T12:00:00Z"}, "Expected `int | float`, got `str`"),
         ({"paidAt": None}, "got `null`"),
         ({"paidAt": 1_699_963_200_000, "bookedOn": "2023-11-14"}, r"'2023-11-14' is no time in the form.*booked_on"),
@@ -100,6 +102,26 @@ def test_wrong_times_are_told_with_the_value_the_form_and_the_place(content: dic
     with pytest.raises(CodecError, match=says):
         EventReader(payments).read(payload)
     assert EventReader(payments).rows([written(paidAt=1_699_963_200_000), payload]) is None
+
+
+def test_nanoseconds_beyond_64_bits_are_times_too() -> None:
+    class Planned(Event):
+        at: Annotated[datetime, Epoch("ns")]
+
+    decoder = Decoder(Stream("planned", Planned, event_time="at"))
+    rows, _, errors = decoder.decode([b'{"at":10000000000000001999}', b'{"at":1699963200000001999}'])
+    assert errors == {}
+    assert decoder.columns(rows).get_column("at").to_list() == [
+        datetime(2286, 11, 20, 17, 46, 40, 1, tzinfo=UTC), NOON + timedelta(microseconds=1),
+    ]  # fmt: skip
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 1.7e12, float("nan"), float("inf"), -float("inf"), 1_699_963_200_000]), max_size=4)
+)
+def test_numbers_fit_together_if_each_of_them_fits(values: list[float]) -> None:
+    assert Epoch("ms").fits(values) == all(Epoch("ms").fits([value]) for value in values)
+    assert Epoch("ms").fits(values) == all(map(math.isfinite, values))
 
 
 def test_a_wrong_record_is_a_dead_letter_and_holds_up_no_other() -> None:

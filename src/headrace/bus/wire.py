@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -10,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
+from headrace.base.redaction import shortened
 from headrace.base.times import epoch_us, utc_datetime
 from headrace.errors import CodecError, DefinitionError
 
@@ -21,6 +23,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _MICROS = 1_000_000
 _YEAR_S = 31_556_952
+_LONGEST = 60
+"""Characters of a number or a text in an error."""
 _PER_SECOND: dict[str, int] = {"s": 1, "ms": 1_000, "us": _MICROS, "ns": 1_000 * _MICROS}
 
 
@@ -62,12 +66,20 @@ class Epoch:
 
     def fits(self, values: Sequence[float]) -> bool:
         """Return whether each number is a time that the calendar has."""
-        return not values or (min(values) >= self._bounds[0] and max(values) <= self._bounds[1])
+        if not values:
+            return True
+        first, last = self._bounds
+        # The sum of numbers within the bounds is finite, unless one of them is NaN, which min and max may pass over.
+        return min(values) >= first and max(values) <= last and not math.isnan(sum(values))
 
     def problem(self, value: float) -> str:
         """Return what is wrong with a number that does not fit."""
-        years = abs(value) / _PER_SECOND[self.unit] / _YEAR_S
-        return f"{value} {self.unit} is {years:,.0f} years from 1970: is it in another unit than {self!r}?"
+        if type(value) is float and not math.isfinite(value):
+            return f"{value} is no time"
+        year = _PER_SECOND[self.unit] * _YEAR_S
+        years = (abs(int(value)) + year // 2) // year  # a whole number may be too large for a double
+        said, far = shortened(str(value), _LONGEST), shortened(f"{years:,}", _LONGEST)
+        return f"{said} {self.unit} is {far} years from 1970: is it in another unit than {self!r}?"
 
     def is_after_1970(self, values: Sequence[float]) -> bool:
         """Return whether no time lies in 1970 or before. A number in a larger unit does, for a thousand years."""
@@ -77,8 +89,11 @@ class Epoch:
         """Return the int64 microseconds since 1970 of numbers that fit."""
         if any(type(value) is float for value in values):
             return np.array([epoch_us(self.read(value)) for value in values], np.int64)
-        numbers, per_second = np.array(values, np.int64), _PER_SECOND[self.unit]
-        return numbers * (_MICROS // per_second) if per_second <= _MICROS else numbers // (per_second // _MICROS)
+        per_second = _PER_SECOND[self.unit]
+        if per_second <= _MICROS:
+            return np.array(values, np.int64) * (_MICROS // per_second)
+        per_micro = per_second // _MICROS
+        return np.array([value // per_micro for value in values], np.int64)  # nanoseconds pass 64 bits in 2262
 
     def read(self, value: float) -> datetime:
         """Return the time. Raises CodecError for a number that does not fit."""
