@@ -185,6 +185,20 @@ def test_a_tombstone_is_a_dead_letter_in_each_format() -> None:
         assert rows.get_column("__error").to_list() == ["the record has no value (a tombstone)"]
 
 
+@pytest.mark.parametrize(
+    ("written", "value", "headers"),
+    [
+        (Debezium(), {"op": "\u00ad" * 400_000}, ()),
+        (CloudEvents(), ROW, [("ce_specversion", b"\0" * 400_000)]),
+    ],
+)
+def test_an_error_is_short_enough_for_the_headers_of_a_dead_letter(
+    written: RecordFormat, value: Any, headers: Headers
+) -> None:
+    (error,) = judged(payments(written), [encoded(value)], [headers]).get_column("__error")
+    assert 1_000 < len(error) < 3_000
+
+
 def test_a_producer_does_not_write_the_changes_of_a_database() -> None:
     with pytest.raises(DefinitionError, match="a Debezium connector writes this topic"):
         produced(Debezium())

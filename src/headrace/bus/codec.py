@@ -13,6 +13,7 @@ import pyarrow as pa
 from headrace.base.times import utc_datetime
 from headrace.bus.event import plain_value
 from headrace.bus.event_reader import EventReader
+from headrace.bus.message import problem
 from headrace.bus.places import DIGITS, Places
 from headrace.bus.written_events import place, value_at
 from headrace.errors import CodecError
@@ -94,7 +95,7 @@ class Decoder:
             try:
                 rows.append(self.reader.row(payload, own))
             except CodecError as error:
-                errors[position] = str(error)
+                errors[position] = problem(error)  # a value of the record in it may be as long as the record
             else:
                 positions.append(position)
         return rows, np.array(positions, np.int64), errors

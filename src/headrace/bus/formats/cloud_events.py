@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 Mode = Literal["binary", "structured"]
 _VERSION, _CONTENT_TYPE, _STRUCTURED = "1.0", "content-type", "application/cloudevents"
 _JSON = "application/json"
-_MOST_KNOWN = 100
-"""The pairs of headers that are known to be those of binary mode."""
+_MOST_KNOWN, _LONGEST_KNOWN = 100, 200
+"""The pairs of headers that are known to be those of binary mode, and the bytes of one."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class _CloudEventReader(RecordReader):
             if text.lower().startswith(_STRUCTURED):
                 return self._of_structured(value, text)
             _check_binary(text, version)
-            if len(self._binary) < _MOST_KNOWN:
+            if len(self._binary) < _MOST_KNOWN and len(content) <= _LONGEST_KNOWN:
                 self._binary.add((content, version))
         return self._data(value)
 
