@@ -10,7 +10,7 @@ import msgspec
 import polars as pl
 import pytest
 
-from headrace import Event, Places, Stream, field
+from headrace import Epoch, Event, Places, Stream, field
 from headrace.bus.codec import Decoder, schema
 from headrace.bus.event_reader import EventReader
 from headrace.bus.producer import _record
@@ -249,6 +249,27 @@ def test_a_new_column_of_any_type_has_its_default_in_earlier_rows(log: EventLog)
     for found in (log.read("orders"), log.read_from("orders", SOURCE, 0), log.select("orders", None)):
         assert found.select(*wanted).to_dicts() == [wanted, dict.fromkeys(wanted), wanted]
     assert log.read_from("orders", SOURCE, 0, None, ["deep.level"]).to_series().to_list() == [5, None, 5]
+
+
+class OtherNames(Event, rename="camel"):
+    shop_name: str = "none"
+    opened_at: Annotated[datetime, Epoch("ms")] = datetime(2020, 1, 2, tzinfo=UTC)
+    city: str = field(path="address.city", default="Lyon")
+
+
+class RenamedOrder(Event):
+    at: datetime
+    by: First
+    shop: OtherNames = msgspec.field(default_factory=lambda: OtherNames("kiosk"))
+    shops: list[OtherNames] = msgspec.field(default_factory=lambda: [OtherNames("stall")])
+
+
+def test_the_default_of_a_new_nested_event_is_known_by_its_columns_not_by_its_names_in_json(log: EventLog) -> None:
+    append(log, orders(FirstOrder), [msgspec.json.encode({"at": NOON, "by": {"name": "a"}})])
+    append(log, orders(RenamedOrder), [msgspec.json.encode({"at": NOON, "by": {"name": "a"}})])
+    rest = {"opened_at": datetime(2020, 1, 2, tzinfo=UTC), "city": "Lyon"}
+    wanted: dict[str, Any] = {"shop": {"shop_name": "kiosk", **rest}, "shops": [{"shop_name": "stall", **rest}]}
+    assert log.read("orders").select(*wanted).to_dicts() == [wanted, wanted]
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,14 @@ class _AddedFields:
             )
             raise DefinitionError(message)
         value = info.default_factory() if info.default is msgspec.NODEFAULT else info.default
-        return {_DEFAULT: msgspec.json.encode(value).decode()}
+        return {_DEFAULT: msgspec.json.encode(_by_names(value)).decode()}
+
+
+def _by_names(value: Any) -> Any:
+    """Return a value whose events are objects with the names of columns, which those in records may differ from."""
+    if isinstance(value, msgspec.Struct):
+        return {name: _by_names(getattr(value, name)) for name in value.__struct_fields__}
+    return [_by_names(item) for item in value] if isinstance(value, list) else value
 
 
 def with_all_columns(rows: pl.DataFrame, table: DeltaTable) -> pl.DataFrame:
