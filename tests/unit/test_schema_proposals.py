@@ -131,6 +131,21 @@ def test_names_that_python_does_not_take_are_renamed() -> None:
     assert len(set(event.__struct_fields__)) == 6
 
 
+def test_a_field_with_the_name_of_a_type_hides_it_from_no_other() -> None:
+    rest = {
+        "at": "2023-11-14T12:00:00Z",
+        "bytes": 5,
+        "date": "2023-11-14",
+        "day": "2023-11-14",
+        "str": "a b",
+        "text": "c d",
+    }
+    event = proposed([rest, {"at": "2023-11-14T12:00:00Z"}])["Payments"]
+    assert event.__struct_encode_fields__ == ("at", "bytes", "date", "day", "str", "text")
+    assert [each.kind for each in fields(event)] == ["datetime", "int", "date", "date", "str", "str"]
+    assert [each.nullable for each in fields(event)] == [False, True, True, True, True, True]
+
+
 @pytest.mark.parametrize(
     ("records", "written"),
     [
@@ -234,6 +249,26 @@ def test_the_schema_of_an_event_class_gives_the_class_again(kind: Any, schema: A
     again = {each.name: (each.kind, each.nullable, each.many, each.keyed) for each in fields(found["Order"])}
     assert again == {each.name: (each.kind, each.nullable, each.many, each.keyed) for each in fields(Order)}
     assert 'class Order(Event, rename="camel"):' in found["text"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_words_of_a_schema_are_remarks_and_never_code(end: str) -> None:
+    kind = f"none{end}raise SystemExit{end}"
+    at = {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}}
+    logical = {"type": "int", "logicalType": kind}
+    members = [at, {"name": "a", "type": kind}, {"name": "b", "type": logical}]
+    found = run(source(pulled("AVRO", {"type": "record", "name": "Order", "fields": members}), {}, "orders"))
+    assert "# a: of the type none raise SystemExit: left out" in found["text"]
+    found = run(
+        source(pulled("JSON", {"title": kind, "properties": {"a": {"type": kind}, "b": {"enum": [kind]}}}), {}, "o")
+    )
+    assert "# a: of the type none raise SystemExit: left out" in found["text"]
+
+
+def test_a_schema_that_holds_itself_is_told() -> None:
+    loop = {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]}
+    with pytest.raises(TerminalError, match="schema id 7 holds itself"):
+        pulled("AVRO", loop)
 
 
 def test_a_schema_without_fields_is_told() -> None:

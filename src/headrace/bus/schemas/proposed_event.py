@@ -8,9 +8,12 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+from headrace.base.redaction import shortened
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+_LONGEST = 100
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _IMPORTS = {
     "from datetime import date, datetime": ("date", "datetime"),
@@ -18,6 +21,8 @@ _IMPORTS = {
     "from typing import Annotated, Literal": ("Annotated", "Literal"),
     "from uuid import UUID": ("UUID",),
 }
+_TYPES = frozenset({"int", "float", "bool", "str", "bytes", "list", "dict", "date", "datetime"})
+"""The fields after one of such a name, with a default, would have the default for a type."""
 _HEADRACE = ("CloudEvents", "Debezium", "Avro", "JsonSchema", "Epoch", "Event", "Places", "Stream", "TimeText")
 
 
@@ -58,7 +63,7 @@ class ProposedEvent:
         found: dict[str, str] = {}
         for each in self.fields:
             name = attribute_name(each.wire_name)
-            while name in found.values():
+            while name in found.values() or (name in _TYPES and _has_default(each)):
                 name += "_"
             found[each.wire_name] = name
         return found
@@ -113,13 +118,18 @@ def _lines(event: ProposedEvent) -> Iterator[str]:
         yield "    pass"
     for each in event.fields:
         if each.kind is None:
-            yield f"    # {names[each.wire_name]}: {each.note}: left out"
+            yield f"    # {names[each.wire_name]}: {_remark(each.note)}: left out"
 
 
 def _line(name: str, of: ProposedField) -> str:
     kind = f"{of.kind} | None" if _is_nullable(of) else of.kind
     default = " = None" if _has_default(of) else ""
-    return f"    {name}: {kind}{default}{f'  # {of.note}' if of.note else ''}"
+    return f"    {name}: {kind}{default}{f'  # {_remark(of.note)}' if of.note else ''}"
+
+
+def _remark(note: str) -> str:
+    """Return a remark on one line. It may have words of a schema, and what follows a line's end would be code."""
+    return shortened(" ".join(note.split()), _LONGEST)
 
 
 def _is_nullable(of: ProposedField) -> bool:

@@ -34,10 +34,11 @@ def pulled_event(schema: RegisteredSchema) -> ProposedEvent:
     document = json.loads(schema.text)
     if not isinstance(document, dict):
         raise TerminalError(f"the schema id {schema.id} is {schema.text}, not a record with fields")
-    if schema.kind == "JSON":
-        return _JsonClasses(document).root()
     known = {each.name: json.loads(each.text) for each in schema.references}
-    return _AvroClasses(known).event(document)
+    try:
+        return _JsonClasses(document).root() if schema.kind == "JSON" else _AvroClasses(known).event(document)
+    except RecursionError:
+        raise TerminalError(f"the schema id {schema.id} holds itself, or is nested too deeply") from None
 
 
 class _AvroClasses:
