@@ -232,6 +232,17 @@ def test_vectors_of_other_features_and_doubtful_ones_do_not_count(tmp_path: Path
     assert looked(log, replace(MODEL, on_stale="keep"))["shop__sales_1d", "nulls"].lately > 0
 
 
+def test_vectors_of_another_number_of_values_do_not_count_and_hold_up_no_other(tmp_path: Path) -> None:
+    log = scene(tmp_path)
+    wanted = looked(log)
+    for day in (1, 40):  # days that are read in one piece with others, and in another one
+        sale = Sale(0, "s", 1.0, "k", 1, utc_datetime(NOW_US - day * DAY_US))
+        write(
+            log, VECTORS, [vector(sale, lambda _: None, values=[None, None]), vector(sale, lambda _: None, values=[])]
+        )
+    assert looked(log) == wanted
+
+
 def test_vectors_that_are_logged_after_their_day_count_on_the_next_one(tmp_path: Path) -> None:
     log, names = scene(tmp_path), [MODEL.name]
     counted = ServedNulls(log, names)

@@ -37,15 +37,16 @@ _NEW_DAYS = 2
 _STEP_DAYS = 7
 _ROWS_AT_ONCE = 500_000
 _COLUMNS = ["model", "service", "requested_at", "statuses", "values", "__verdict"]
-_KEY = ["model", "service", "is_doubtful", "day"]
+_KEY = ["model", "service", "is_doubtful", "width", "day"]
 
 
 class _Vectors(NamedTuple):
-    """Vectors that are counted together."""
+    """Vectors that are counted together: of so many values each, as anybody may write one of another number."""
 
     model: str
     service: str
     is_doubtful: bool
+    width: int
 
 
 class ServedNulls:
@@ -84,17 +85,18 @@ class ServedNulls:
     def of(self, model: Model) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Return the days, the vectors of each day, and their nulls by (day, column of the model's features).
 
-        Vectors of other features are left out, and those that the model leaves out because they are in doubt.
+        Vectors of other features are left out, those of another number of values, and those that the model leaves out
+        because they are in doubt.
         """
         kinds = [False] if model.on_stale == "leave_out" else [False, True]
         found: dict[int, NDArray[np.int64]] = {}
+        width = len(model.features.columns())
         with self._lock:
             for is_doubtful in kinds:
-                counts = self._counts.get(_Vectors(model.name, model.features.version, is_doubtful), {})
+                counts = self._counts.get(_Vectors(model.name, model.features.version, is_doubtful, width), {})
                 for day, each in counts.items():
                     found[day] = found[day] + each if day in found else each
-        width = len(model.features.columns())
-        days = sorted(day for day, each in found.items() if len(each) == width + 1)
+        days = sorted(found)
         table = np.array([found[day] for day in days], np.int64).reshape(len(days), width + 1)
         return np.array(days, np.int64), table[:, 0], table[:, 1:]
 
@@ -124,8 +126,9 @@ def _counted(vectors: pl.DataFrame) -> pl.DataFrame:
     """Return the columns of :data:`_KEY`, and a list: the number of vectors, then that of the nulls of each column."""
     day = (pl.col("requested_at").dt.epoch("us") // DAY_US).alias("day")
     own = vectors.filter((pl.col("__verdict") == ACCEPTED) & (pl.col("values").list.len() > 0))
-    own = own.select("model", "service", is_doubtful_vector().alias("is_doubtful"), day, "values")
-    own = own.with_columns(pl.int_ranges(pl.col("values").list.len()).alias("column"))
+    width = pl.col("values").list.len()
+    own = own.select("model", "service", is_doubtful_vector().alias("is_doubtful"), width.alias("width"), day, "values")
+    own = own.with_columns(pl.int_ranges(pl.col("width")).alias("column"))
     flat = own.explode("values", "column").group_by(*_KEY, "column")
     counts = flat.agg(pl.len().alias("rows"), (pl.col("values").is_null() | pl.col("values").is_nan()).sum())
     lists = counts.sort("column").group_by(_KEY).agg(pl.col("rows").first(), pl.col("values"))
