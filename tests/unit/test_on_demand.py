@@ -13,7 +13,7 @@ from headrace import Count, Entity, Event, FeatureService, FeatureView, Last, Ma
 from headrace.errors import DefinitionError, NewerFormatError, RequestValueError
 from headrace.features.definitions.spec import to_document
 from headrace.features.definitions.store_documents import read_service
-from headrace.features.kernel.on_demand import on_demand
+from headrace.features.kernel.on_demand import expanded, on_demand
 from headrace.features.kernel.on_demand_polars import on_demand_columns
 from headrace.features.kernel.tile_kernel import kernel
 
@@ -57,6 +57,15 @@ def refusal(make: Callable[[], object]) -> str:
     with pytest.raises(DefinitionError) as caught:
         make()
     return str(caught.value)
+
+
+def test_a_request_that_is_nested_without_end_has_the_values_of_its_first_levels() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(100_000):
+        deep = {"a": deep, "b": 1}
+    found = expanded({"card": deep})
+    assert (found["card.b"], found["card.a.a.b"]) == (1, 1)
+    assert max(name.count(".") for name in found) == 10
 
 
 def test_on_demand_columns_come_after_the_columns_of_the_views_in_order() -> None:

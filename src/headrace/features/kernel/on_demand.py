@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     GivenColumns = Mapping[str, MaskedColumn]
 
+_MOST_LEVELS = 10
+"""The number of levels that the events of a stream may be nested."""
 RequestValues = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 """The values of a request: one mapping for all entities, or one for each."""
 _TYPES: dict[str, Any] = {
@@ -118,12 +120,15 @@ def with_request(rows: Sequence[Mapping[str, Any]], request: RequestValues) -> S
     return [{**row, **own} for row, own in zip(rows, each, strict=True)]
 
 
-def expanded(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the values of a request, and those in its objects by names with dots, such as ``card.country``."""
-    inner = {name: value for name, value in row.items() if isinstance(value, dict)}
+def expanded(row: Mapping[str, Any], levels: int = _MOST_LEVELS) -> Mapping[str, Any]:
+    """Return the values of a request, and those in its objects by names with dots, such as ``card.country``.
+
+    Objects are looked into for so many levels: what is deeper is no value of any event.
+    """
+    inner = {name: value for name, value in row.items() if isinstance(value, dict)} if levels else {}
     if not inner:
         return row
-    more = {f"{name}.{key}": value for name, of in inner.items() for key, value in expanded(of).items()}
+    more = {f"{name}.{key}": value for name, of in inner.items() for key, value in expanded(of, levels - 1).items()}
     return {**more, **row}
 
 
