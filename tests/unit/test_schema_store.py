@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from headrace.app.project.settings_sources import load_settings
+from headrace.base.redaction import revealed
+from headrace.bus.schemas import schema_store
 from headrace.bus.schemas.confluent_schema_registry import ConfluentSchemaRegistry
 from headrace.bus.schemas.registry_access import SchemaRegistryAccess
 from headrace.bus.schemas.schema_store import SchemaStore
@@ -109,6 +112,47 @@ def test_an_unknown_id_is_asked_for_again_after_a_minute(registry: MemorySchemaR
     assert registry.asked == [2, 2]
 
 
+def test_what_was_unknown_a_minute_ago_is_waited_for_if_the_registry_is_away(registry: MemorySchemaRegistry) -> None:
+    now = [0.0]
+    schemas = SchemaStore(registry, monotonic=lambda: now[0])
+    with pytest.raises(CodecError, match="no schema with the id 2"):
+        schemas.schema(2)
+    registry.is_away, now[0] = True, 61.0
+    with pytest.raises(SchemaRegistryUnavailableError, match="waiting for the schema with the id 2"):
+        schemas.schema(2)
+    with pytest.raises(CodecError, match="no schema with the id 2"):
+        schemas.schema(2, last_word=True)
+    with pytest.raises(SchemaRegistryUnavailableError):
+        schemas.schema(1, last_word=True)
+
+
+def test_an_id_that_no_registry_gives_is_not_asked_for(registry: MemorySchemaRegistry) -> None:
+    """A registry says of such an id what it says of a wrong address, for which a partition would wait for ever."""
+    registry.is_away = True
+    with pytest.raises(CodecError, match="no schema with the id 4294967295: the largest id is 2147483647"):
+        SchemaStore(registry).schema(2**32 - 1)
+
+
+def test_ids_that_are_not_there_are_forgotten_in_the_end(
+    registry: MemorySchemaRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema_store, "_MOST_UNKNOWN", 3)
+    schemas = SchemaStore(registry)
+    for number in range(2, 12):
+        registry.is_away = number % 2 == 0
+        with pytest.raises((CodecError, SchemaRegistryUnavailableError)):
+            schemas.schema(number)
+    assert (list(schemas._unknown), list(schemas._failed)) == ([7, 9, 11], [6, 8, 10])
+
+
+def test_a_file_of_another_schema_is_as_if_it_were_not_there(registry: MemorySchemaRegistry, tmp_path: Path) -> None:
+    registry.add('"bytes"')
+    SchemaStore(registry, tmp_path).schema(1)
+    (file,) = tmp_path.rglob("*.json")
+    file.rename(file.with_name("2.json"))
+    assert SchemaStore(registry, tmp_path).schema(2).text == '"bytes"'
+
+
 # -- the registry of HTTP ---------------------------------------------------------------------------------------------
 
 
@@ -161,6 +205,16 @@ def test_settings_that_the_client_does_not_take_are_told(tmp_path: Path) -> None
         ConfluentSchemaRegistry(SchemaRegistryAccess("schemas:8081"))
     with pytest.raises(SettingsError, match=r"\[schema_registry\]"):
         ConfluentSchemaRegistry(SchemaRegistryAccess("https://schemas", ca=str(tmp_path / "none.pem")))
+
+
+@pytest.mark.parametrize("url", ["ftp://app:hunter2@schemas", "app:hunter2@schemas", "https://app:hunter2@schemas"])
+def test_a_password_in_the_url_is_in_no_error_and_no_text(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"\[schema_registry\]: the client does not take") as caught:
+        ConfluentSchemaRegistry(SchemaRegistryAccess(url, user="app", password="other"))
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+    if "://" in url:
+        assert "hunter2" not in repr(SchemaRegistryAccess(url))
+    assert revealed(SchemaRegistryAccess(url).url) == url
 
 
 # -- the settings -----------------------------------------------------------------------------------------------------

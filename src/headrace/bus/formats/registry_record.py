@@ -106,7 +106,7 @@ class RegistryReader(RecordReader):
 
     def awaited(self, values: Sequence[bytes | None]) -> AwaitedSchema | None:
         """Return the first record whose schema is not there yet. All schemas together are waited for half a second."""
-        heads = {value[:HEAD] for value in values if value is not None and len(value) > HEAD and value[0] == 0}
+        heads = {value[:HEAD] for value in values if value is not None and len(value) >= HEAD and value[0] == 0}
         until, missing = time.monotonic() + WAIT_S, dict[bytes, str]()
         for head in heads - self._contents.keys():
             why = self.still_awaited(schema_id(head), max(0.0, until - time.monotonic()))
@@ -137,7 +137,7 @@ class RegistryReader(RecordReader):
                 f"The record does not begin with a zero byte and the id of a schema, but with {head.hex(' ') or 'none'}"
                 ": it was not written by a serializer of a schema registry"
             )
-        schema = self._schemas.schema(schema_id(head))
+        schema = self._schemas.schema(schema_id(head), last_word=True)  # who must not be wrong has asked `awaited`
         if schema.kind != self._schema_kind:
             raise CodecError(
                 f"The schema id {schema.id} is of the kind {schema.kind}, not {self._schema_kind}, which the stream's "
@@ -145,6 +145,8 @@ class RegistryReader(RecordReader):
             )
         try:
             self._contents[head] = self.content(schema)
+        except MemoryError:  # the schema is not to blame
+            raise
         except Exception as error:  # noqa: BLE001 - any schema may come
             self._contents[head] = _Unreadable(f"the schema cannot be used: {problem(error)}")
         return self._contents[head]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
-from headrace.base.redaction import redacted, revealed
+from headrace.base.redaction import redacted, revealed, without_secrets
 from headrace.bus.schemas.schema_registry import RegisteredSchema, SchemaKind, SchemaReference, SchemaRegistry
 from headrace.errors import SchemaRegistryUnavailableError, SettingsError, TerminalError, missing_extra
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _NONE = range(40_400, 40_500)
 """The codes for a schema, a subject or a version that is not there. A bare 404 says that the URL is wrong."""
 _REFUSED = (409, 422)
+_LONGEST = 1_000
+"""Characters of what the registry says."""
 
 
 class ConfluentSchemaRegistry(SchemaRegistry):
@@ -72,12 +74,14 @@ class ConfluentSchemaRegistry(SchemaRegistry):
         except SchemaRegistryError as error:
             if error.error_code in _NONE:
                 return None
-            said = f"it says {error.error_message!r} (HTTP status {error.http_status_code})"
+            message = without_secrets(str(error.error_message), _LONGEST)
+            said = f"it says {message!r} (HTTP status {error.http_status_code})"
             if error.http_status_code in _REFUSED:
                 raise TerminalError(f"the schema registry {self._url} refuses the schema: {said}") from error
             raise SchemaRegistryUnavailableError(said) from error
         except Exception as error:  # any of those that its HTTP client raises
-            raise SchemaRegistryUnavailableError(f"{type(error).__name__}: {redacted(str(error))}") from error
+            why = without_secrets(str(error), _LONGEST)
+            raise SchemaRegistryUnavailableError(f"{type(error).__name__}: {why}") from error
 
     def _registered(self, schema_id: int, schema: Any) -> RegisteredSchema:
         kind: Any = schema.schema_type or "AVRO"
@@ -113,4 +117,6 @@ def _client(access: SchemaRegistryAccess) -> Any:
     try:
         return SchemaRegistryClient.new_client({**access.options(), "url": revealed(access.url)})
     except (ValueError, TypeError, OSError) as error:
-        raise SettingsError(f"[schema_registry]: the client does not take the settings: {error}") from error
+        said = "it cannot read the url" if "@" in str(error) else without_secrets(str(error), _LONGEST)
+        why = f"[schema_registry]: the client does not take the settings: {said}"
+        raise SettingsError(why) from None  # the client's own error may have the password of the url

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headrace.base.redaction import SecretUrl, revealed
 from headrace.bus.kafka_servers import secret_from_file, secret_from_keyring
 from headrace.errors import SettingsError
 
@@ -27,12 +28,15 @@ class SchemaRegistryAccess:
     SchemaRegistryAccess(url='https://schemas:8081', user='app', ca=None, certificate=None, key=None)
     """
 
-    url: str = field(repr=True)
+    url: str
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     ca: str | None = None
     certificate: str | None = None
     key: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", SecretUrl(revealed(self.url)))  # it may have a password too
 
     @staticmethod
     def of(given: Mapping[str, Any], root: Path) -> SchemaRegistryAccess | None:

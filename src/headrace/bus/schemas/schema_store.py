@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import structlog
@@ -27,8 +27,12 @@ if TYPE_CHECKING:
 
 WAIT_S = 0.5
 """A caller waits so long for an answer of the registry, before it is told that the schema is not there yet."""
-_UNKNOWN_FOR_S, _MOST_UNKNOWN = 60.0, 10_000
+_UNKNOWN_FOR_S, _MOST_UNKNOWN = 60.0, 100_000
+"""That there is no schema is remembered so long, for so many ids: more than the records of a batch can name."""
+_LARGEST_ID = 2**31 - 1
+"""Registries give ids of 31 bits. Some say nothing of a larger one but that the address is wrong."""
 _FOREVER = msgspec.json.Decoder(RegisteredSchema)
+T = TypeVar("T")
 logger = structlog.get_logger(__name__)
 
 
@@ -54,19 +58,23 @@ class SchemaStore:
         self._wanted: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def schema(self, schema_id: int, wait_s: float = WAIT_S) -> RegisteredSchema:
+    def schema(self, schema_id: int, wait_s: float = WAIT_S, *, last_word: bool = False) -> RegisteredSchema:
         """Return the schema with this id.
 
         Raises CodecError if the registry says that there is none, and SchemaRegistryUnavailableError if it has not
-        answered after ``wait_s`` seconds. It is then asked again by the next call.
+        answered after ``wait_s`` seconds. It is then asked again by the next call. With ``last_word``, a registry that
+        does not answer says again that there is none, if that is the last thing that it has said.
         """
+        if schema_id > _LARGEST_ID:
+            raise CodecError(f"There is no schema with the id {schema_id}: the largest id is {_LARGEST_ID}")
         if schema_id in self._known:
             return self._known[schema_id]
         if self._monotonic() >= self._unknown.get(schema_id, 0.0):
             self._ask(schema_id).wait(wait_s)
         if schema_id in self._known:
             return self._known[schema_id]
-        if schema_id in self._unknown:
+        unknown_until = self._unknown.get(schema_id)
+        if unknown_until is not None and (last_word or self._monotonic() < unknown_until):
             raise CodecError(f"The schema registry {self.registry.url} has no schema with the id {schema_id}")
         why = self._failed.get(schema_id, "it has not answered yet")
         raise SchemaRegistryUnavailableError(
@@ -109,19 +117,17 @@ class SchemaStore:
             try:
                 self._take(schema_id, self.registry.schema(schema_id))
             except TransientError as error:
-                self._failed[schema_id] = str(error)
+                _remember(self._failed, schema_id, str(error))
             except Exception as error:
                 logger.exception("a schema cannot be had", schema_id=schema_id)
-                self._failed[schema_id] = f"{type(error).__name__}: {error}"
+                _remember(self._failed, schema_id, f"{type(error).__name__}: {error}")
             with self._lock:
                 self._asked.pop(schema_id).set()
 
     def _take(self, schema_id: int, found: RegisteredSchema | None) -> None:
         self._failed.pop(schema_id, None)
         if found is None:
-            if len(self._unknown) >= _MOST_UNKNOWN:
-                self._unknown.clear()
-            self._unknown[schema_id] = self._monotonic() + _UNKNOWN_FOR_S
+            _remember(self._unknown, schema_id, self._monotonic() + _UNKNOWN_FOR_S)
             return
         self._unknown.pop(schema_id, None)
         self._known[schema_id] = found
@@ -132,8 +138,9 @@ class SchemaStore:
     def _from_folder(self, schema_id: int) -> RegisteredSchema | None:
         if self._folder is None:
             return None
-        with suppress(OSError, msgspec.MsgspecError, ValueError):
-            return _FOREVER.decode((self._folder / f"{schema_id}.json").read_bytes())
+        with suppress(OSError, msgspec.MsgspecError, ValueError, RecursionError):
+            found = _FOREVER.decode((self._folder / f"{schema_id}.json").read_bytes())
+            return found if found.id == schema_id else None
         return None
 
     def _keep(self, found: RegisteredSchema) -> None:
@@ -148,3 +155,11 @@ class SchemaStore:
             own.replace(file)
         except OSError as error:
             logger.warning("a schema cannot be kept", file=str(file), error=str(error))
+
+
+def _remember(of: dict[int, T], schema_id: int, what: T) -> None:
+    """Keep something of an id, and forget the oldest of too many: anybody may write records with any ids."""
+    of.pop(schema_id, None)
+    of[schema_id] = what
+    if len(of) > _MOST_UNKNOWN:
+        del of[next(iter(of))]
