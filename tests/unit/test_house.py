@@ -52,6 +52,8 @@ NO_SPEC: dict[str, str] = {
     "features/definitions/spec.py: document['features']": "the order of the keys on the wire",
     "streams/deployments/deployment.py: plain['views']": "a deployment on the wire",
     "bus/formats/avro.py: each['name']": "a field of an Avro schema",
+    "bus/schemas/readable_avro.py: schema['name']": "a record of an Avro schema",
+    "bus/schemas/readable_avro.py: schema['fields']": "the fields of a record of an Avro schema",
     "bus/schemas/protobuf_values.py: field.message_type.fields_by_name['value']": "the value of a Protobuf map",
     "feast/source.py: found['format']": "the version of a message in Feast's registry",
     "features/kernel/field.py: records['clock']": "an array of numpy",

@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace import Avro, Debezium, Epoch, Event, JsonSchema, Places, Protobuf, Stream, field
+from headrace.bus.codec import Decoder
 from headrace.bus.event_reader import EventReader
 from headrace.bus.formats.registry_record import head_of
 from headrace.bus.producer import _record
@@ -29,7 +30,7 @@ from headrace.bus.schemas.confluent_schema_registry import ConfluentSchemaRegist
 from headrace.bus.schemas.message_names import index_bytes, indexes, message_names
 from headrace.bus.schemas.registry_access import SchemaRegistryAccess
 from headrace.bus.schemas.schema_store import SchemaStore
-from headrace.errors import CodecError, DefinitionError, SettingsError
+from headrace.errors import CodecError, DefinitionError, SchemaRegistryUnavailableError, SettingsError
 from tests.support.payment_messages import TEXT, LineMessage, PaymentMessage, RefundMessage
 from tests.support.payments_stream import NOON, PAYMENT, ROW, Payment, payments
 from tests.support.schema_registries import HttpSchemaRegistry, MemorySchemaRegistry, http_schema_registry
@@ -309,6 +310,100 @@ def test_bytes_after_the_record_are_told(registry: MemorySchemaRegistry, schemas
         reader(Avro(), schemas).read(value)
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_a_number_that_is_not_finite_is_a_dead_letter(
+    number: float, registry: MemorySchemaRegistry, schemas: SchemaStore
+) -> None:
+    """In a tile it would hide all other numbers of the window."""
+    value = avro({**CONTENT, "amount": number}, SCHEMA, registry.add(SCHEMA))
+    with pytest.raises(CodecError, match=r"The number is NaN or infinite.* - at `\$\.amount`"):
+        reader(Avro(), schemas).read(value)
+    assert reader(Avro(), schemas).rows([value]) is None
+    registry.add(TEXT, "PROTOBUF")
+    message = PaymentMessage(card="c7", amount=number)
+    message.at.FromDatetime(NOON)
+    with pytest.raises(CodecError, match=r"The number is NaN or infinite.* - at `\$\.amount`"):
+        reader(Protobuf(PaymentMessage), schemas).read(protobuf(message, (1,), 2))
+
+
+def test_a_time_that_is_nan_is_a_dead_letter_also_among_others(
+    registry: MemorySchemaRegistry, schemas: SchemaStore
+) -> None:
+    class Timed(Event):
+        at: Annotated[datetime, Epoch("ms")]
+
+    schema = {"type": "record", "name": "T", "fields": [{"name": "at", "type": "double"}]}
+    number = registry.add(schema)
+    good, wrong = (avro({"at": at}, schema, number) for at in (1_699_963_200_000.0, float("nan")))
+    decoder = Decoder(Stream("timed", Timed, event_time="at", format=Avro()), schemas)
+    for values, kept in (([good, wrong], [0]), ([wrong, good], [1]), ([wrong], [])):
+        rows, positions, errors = decoder.decode(values)
+        assert positions.tolist() == kept
+        assert list(errors.values()) == ["nan is no time - at `$.at`"]
+        assert decoder.columns(rows).height == len(kept)
+
+
+def test_a_decimal_is_exact_also_beyond_the_digits_of_its_schema_and_a_long_one_is_refused(
+    registry: MemorySchemaRegistry, schemas: SchemaStore
+) -> None:
+    class Priced(Event):
+        at: datetime
+        price: Annotated[Decimal, Places(2)]
+
+    price = {"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2}
+    members = [{"name": "at", "type": MILLIS}, {"name": "price", "type": price}, {"name": "other", "type": price}]
+    schema: dict[str, Any] = {"type": "record", "name": "P", "fields": members}
+    start = avro({"at": NOON, "price": Decimal(0), "other": Decimal(0)}, schema, registry.add(schema))[:-4]
+    value = start + b"\x06" + (1_234_567).to_bytes(3, "big") + b"\x02\x00"
+    assert reader(Avro(), schemas, Priced).read(value) == Priced(NOON, Decimal("12345.67"))
+    long = start + b"\x02\x00" + b"\x80\x80\x28" + b"\x7f" * 327_680
+    with pytest.raises(CodecError, match="A decimal of the record has 327680 bytes; at most 400 are read"):
+        reader(Avro(), schemas, Priced).read(long)
+
+
+def record(name: str, *kinds: Any) -> dict[str, Any]:
+    return {"type": "record", "name": name, "fields": [{"name": f"f{n}", "type": kind} for n, kind in enumerate(kinds)]}
+
+
+def doubled(depth: int) -> Any:
+    """A record of two records, of two records each, and so on, down to nulls."""
+    found: Any = "null"
+    for number in range(depth):
+        found = record(f"R{number}", found, f"R{number - 1}" if number else "null")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "says"),
+    [
+        ({"type": "array", "items": "null"}, b"\x80\x80\x80\x80\x80\x80\x80\x80\x01\x00", "take no bytes"),
+        ({"type": "array", "items": record("Empty")}, b"\x80\x80\x80\x80\x80\x80\x80\x80\x01\x00", "take no bytes"),
+        ({"type": "array", "items": {"type": "fixed", "name": "F", "size": 0}}, b"\x00", "take no bytes"),
+        (record("Node", ["null", "Node"]), b"\x02" * 900_000 + b"\x00", "Node' may be in itself"),
+        (record("Tree", {"type": "array", "items": "Tree"}), b"\x02" * 900_000, "Tree' may be in itself"),
+        (record("Map", {"type": "map", "values": "Map"}), b"\x00", "Map' may be in itself"),
+        (record("Loop", "Loop"), b"", "Loop' may be in itself"),
+        (doubled(60), b"", "most take none"),
+    ],
+)
+def test_a_schema_by_which_a_few_bytes_are_more_than_a_process_has_is_refused(
+    kind: Any, content: bytes, says: str, registry: MemorySchemaRegistry, schemas: SchemaStore
+) -> None:
+    schema = with_field("more", kind)
+    value = avro(CONTENT, SCHEMA, registry.add(schema)) + content
+    with pytest.raises(CodecError, match=rf"the schema cannot be used: .*{says}.*\(schema id 1\)"):
+        reader(Avro(), schemas).read(value)
+    assert reader(Avro(), schemas).read(avro(CONTENT, SCHEMA, registry.add(SCHEMA))) == PAYMENT
+
+
+def test_a_large_schema_of_usual_types_is_read(registry: MemorySchemaRegistry, schemas: SchemaStore) -> None:
+    many = record("Many", *[["null", "string"]] * 500, "null", record("Sub", ["null", record("Sub2", "null", "int")]))
+    schema = with_field("many", {"type": "array", "items": ["null", many]})
+    one = {f"f{n}": None for n in range(501)} | {"f501": {"f0": {"f0": None, "f1": 5}}}
+    value = avro({**CONTENT, "many": [one, None]}, schema, registry.add(schema))
+    assert reader(Avro(), schemas).read(value) == PAYMENT
+
+
 def test_changes_of_a_database_may_be_in_avro(registry: MemorySchemaRegistry, schemas: SchemaStore) -> None:
     envelope = {
         "type": "record",
@@ -368,6 +463,7 @@ def test_a_message_is_read_by_its_place_in_the_text_of_the_schema(
         (head_of(1) + b"\x02\x02\x0a\xff", "Error parsing message"),
         (head_of(1) + b"\x02", "ends within its message indexes"),
         (head_of(1) + b"\xfe\xff\xff\x0f", "message indexes"),
+        (head_of(1) + b"\xff" * 900_000, "message index of the record has more than 10 bytes"),
     ],
 )
 def test_another_message_is_a_dead_letter_that_names_it(
@@ -390,6 +486,18 @@ def test_names_of_messages_are_the_same_from_the_text_and_from_its_bytes() -> No
     packed = b64encode(PaymentMessage.DESCRIPTOR.file.serialized_pb).decode()
     assert message_names(TEXT) == message_names(packed)
     assert message_names(TEXT) == {(0,): "shop.Refund", (1,): "shop.Payment", (1, 0): "shop.Payment.Line"}
+
+
+def test_a_group_is_a_message_too() -> None:
+    buyer = "message Buyer { oneof x { int32 a = 1; } }"
+    text = f"message Order {{ repeated group Line = 1 {{ optional int64 cents = 2; }} {buyer} }}"
+    assert message_names(text) == {(0,): "Order", (0, 0): "Order.Line", (0, 1): "Order.Buyer"}
+
+
+def test_an_event_that_the_message_cannot_hold_is_told_to_the_producer(schemas: SchemaStore) -> None:
+    wrong = msgspec.structs.replace(PAYMENT, amount="much")
+    with pytest.raises(CodecError, match="the event cannot be written in Protobuf"):
+        _record(payments(Protobuf(PaymentMessage)), wrong, None, Protobuf(PaymentMessage).writer("p", Payment, schemas))
 
 
 def test_a_message_without_a_field_of_the_event_is_refused_to_producers(schemas: SchemaStore) -> None:
@@ -428,6 +536,35 @@ def test_an_id_that_the_registry_does_not_know_is_a_dead_letter_and_is_asked_for
             reads.read(head_of(77) + b"abc")
     assert reads.awaited([head_of(77) + b"abc"]) is None
     assert registry.asked == [77]
+
+
+@pytest.mark.parametrize("written", FORMATS, ids=lambda each: each.spec)
+def test_a_record_without_content_waits_for_its_schema_as_others_do(
+    written: RecordFormat, registry: MemorySchemaRegistry, schemas: SchemaStore
+) -> None:
+    registry.is_away = True
+    awaited = reader(written, schemas).awaited([b"\0\0\0\0", head_of(7)])
+    assert awaited is not None
+    assert (awaited.position, awaited.schema_id) == (1, 7)
+    with pytest.raises(SchemaRegistryUnavailableError, match="waiting for the schema with the id 7"):
+        reader(written, schemas).read(head_of(7))
+
+
+def test_a_record_of_a_schema_that_was_unknown_a_minute_ago_is_judged_only_with_the_registry(
+    registry: MemorySchemaRegistry,
+) -> None:
+    now, value = [0.0], avro(CONTENT, SCHEMA, 1)
+    reads = reader(Avro(), SchemaStore(registry, monotonic=lambda: now[0]))
+    with pytest.raises(CodecError, match="no schema with the id 1"):
+        reads.read(value)
+    now[0], registry.is_away = 61.0, True
+    with pytest.raises(SchemaRegistryUnavailableError):
+        reads.read(value)
+    with pytest.raises(CodecError, match="no schema with the id 1"):
+        reads.row(value)  # who has asked what is awaited does not wait twice
+    registry.is_away = False
+    registry.add(SCHEMA)
+    assert reads.read(value) == PAYMENT
 
 
 @pytest.mark.parametrize("written", FORMATS, ids=lambda each: each.spec)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from operator import attrgetter, methodcaller
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from headrace.bus.event import INT64
 from headrace.bus.message import problem
 from headrace.bus.wire import Epoch
 from headrace.bus.written_events import place, written_events
-from headrace.errors import CodecError, TransientError
+from headrace.errors import CodecError, SchemaRegistryUnavailableError, TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from headrace.bus.event import Event, Field, Kind
@@ -35,7 +36,8 @@ class EventReader:
         kind = stream.event if self._written is None else self._written.written
         self._reader = stream.format.reader(kind, schemas)
         clocks = {name for pair in stream.time_bounds for name in pair if name is not None}
-        self._checks = list(_checks(stream.columns, clocks))
+        of_kinds = {**_CHECKS, **_OF_DOUBLES} if stream.format.has_nan else _CHECKS
+        self._checks = list(_checks(stream.columns, clocks, of_kinds))
 
     def awaited(self, payloads: Sequence[bytes | None]) -> AwaitedSchema | None:
         """Return the first record that cannot be judged yet; None if all can be."""
@@ -72,7 +74,13 @@ class EventReader:
         return row
 
     def read(self, payload: bytes | None, headers: Headers = ()) -> Event:
-        """Return the event in these bytes. Raises CodecError, with the reason, for all other bytes."""
+        """Return the event in these bytes. Raises CodecError, with the reason, for all other bytes.
+
+        Raises SchemaRegistryUnavailableError while their schema is not known.
+        """
+        awaited = self.awaited([payload])
+        if awaited is not None:
+            raise SchemaRegistryUnavailableError(awaited.why)
         row = self.row(payload, headers)
         return row if self._written is None else self._written.event(row)
 
@@ -100,7 +108,9 @@ class _Attribute(NamedTuple):
     held: Callable[[Any], Iterable[Any]] | None = None
 
 
-def _checks(fields: Iterable[Field], clocks: Collection[str], above: _Above | None = None) -> Iterator[_Check]:
+def _checks(
+    fields: Iterable[Field], clocks: Collection[str], of_kinds: _ChecksOfKinds, above: _Above | None = None
+) -> Iterator[_Check]:
     """Yield the checks of fields. ``clocks`` are the fields of which a clock of the stream is made."""
     name, place_above, steps_above = above or _Above()
     for field in fields:
@@ -108,8 +118,8 @@ def _checks(fields: Iterable[Field], clocks: Collection[str], above: _Above | No
         steps = (*steps_above, *_steps(field))
         if field.kind == "event":
             items = f"{where}[...]." if field.many else f"{where}."
-            yield from _checks(field.fields, clocks, _Above(f"{label}.", items, steps))
-        for fits, wrong in _tests(field, is_clock=label in clocks):
+            yield from _checks(field.fields, clocks, of_kinds, _Above(f"{label}.", items, steps))
+        for fits, wrong in _tests(field, of_kinds, is_clock=label in clocks):
             yield _Check(where, steps, fits, wrong)
 
 
@@ -127,12 +137,14 @@ def _steps(field: Field) -> Iterator[_Attribute]:
     yield _Attribute(attrgetter(last), _VALUES if field.keyed else iter if field.many else None)
 
 
-def _tests(field: Field, *, is_clock: bool) -> Iterator[tuple[Callable[[list[Any]], bool], Callable[[Any], str]]]:
+def _tests(
+    field: Field, of_kinds: _ChecksOfKinds, *, is_clock: bool
+) -> Iterator[tuple[Callable[[list[Any]], bool], Callable[[Any], str]]]:
     form = field.form or field.places
     if form is not None:
         yield form.fits, form.problem
-    elif field.kind in _CHECKS and field.is_plain:
-        fits, said = _CHECKS[field.kind]
+    elif field.kind in of_kinds and field.is_plain:
+        fits, said = of_kinds[field.kind]
         yield fits, lambda _: said
     if isinstance(form, Epoch) and is_clock:
         yield (
@@ -149,8 +161,15 @@ def _within_int64(numbers: list[int]) -> bool:
     return not numbers or (min(numbers) in INT64 and max(numbers) in INT64)
 
 
-_CHECKS: dict[Kind, tuple[Callable[[list[Any]], bool], str]] = {
+def _finite(numbers: list[float]) -> bool:
+    return all(map(math.isfinite, numbers))
+
+
+_ChecksOfKinds: TypeAlias = "Mapping[Kind, tuple[Callable[[list[Any]], bool], str]]"
+_CHECKS: _ChecksOfKinds = {
     "int": (_within_int64, "The integer does not fit into 64 bits"),
     "datetime": (_zoned, "The time has no zone: write it with an offset or Z"),
 }
 """Values that msgspec accepts and a column cannot hold, by kind: the test of many values, and the error."""
+_OF_DOUBLES: _ChecksOfKinds = {"float": (_finite, "The number is NaN or infinite: leave it out, or write null")}
+"""The same for formats whose numbers may be NaN, as those of JSON never are. In a tile it would hide all others."""

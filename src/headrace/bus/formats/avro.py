@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.bus.formats.record_format import RecordReader, RecordWriter, WrittenRecord
 from headrace.bus.formats.registry_record import HEAD, OwnSchema, RegistryFormat, RegistryReader, head_of, needed
 from headrace.bus.schemas.avro_schema import avro_schema, plain_record
+from headrace.bus.schemas.readable_avro import parsed
 from headrace.errors import CodecError, require
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Avro(RegistryFormat):
     """
 
     subject: str | None = None
+    has_nan = True
 
     @property
     def spec(self) -> str:
@@ -47,7 +49,7 @@ class Avro(RegistryFormat):
 
     def reader(self, kind: Any, schemas: SchemaStore | None = None) -> RecordReader:
         """Return a reader of rows of this type. Raises SettingsError without a schema registry."""
-        return _AvroReader(kind, needed(schemas, "Avro()"), "AVRO")
+        return _AvroReader(kind, needed(schemas, "Avro()"))
 
     def writer(self, topic: str, event: type[Event], schemas: SchemaStore | None = None) -> RecordWriter:
         """Return a writer of rows. Raises SettingsError without a schema registry."""
@@ -65,19 +67,18 @@ class Avro(RegistryFormat):
 
 
 class _AvroReader(RegistryReader):
+    def __init__(self, kind: Any, schemas: SchemaStore) -> None:
+        super().__init__(kind, schemas, "AVRO")
+        self._read = require("fastavro", "schemas").schemaless_reader  # here: no record is to blame if it is missing
+
     def content(self, schema: RegisteredSchema) -> Callable[[bytes], Any]:
-        fastavro = require("fastavro", "schemas")
-        named: dict[str, Any] = {}
-        for each in schema.references:
-            fastavro.parse_schema(_without_uuid(json.loads(each.text)), named_schemas=named)
-        parsed = fastavro.parse_schema(_without_uuid(json.loads(schema.text)), named_schemas=named)
-        read, renamed = fastavro.schemaless_reader, self._renamed(json.loads(schema.text))
+        written_with, read, renamed = parsed(schema), self._read, self._renamed(json.loads(schema.text))
 
         def content(value: bytes) -> Any:
             source = BytesIO(value)
             source.seek(HEAD)
             try:
-                found = read(source, parsed, None)
+                found = read(source, written_with, None)
             except (EOFError, IndexError, ValueError, OverflowError) as error:  # their texts have addresses of objects
                 raise CodecError("The Avro record is cut short, or was not written with its schema") from error
             if source.tell() != len(value):
@@ -99,16 +100,6 @@ class _AvroReader(RegistryReader):
             for alias in each.get("aliases", ())
             if alias in wanted - names and each["name"] not in wanted
         }
-
-
-def _without_uuid(schema: Any) -> Any:
-    """Return a schema in which a UUID is text: a field of the event may be a UUID or a str."""
-    if isinstance(schema, list):
-        return [_without_uuid(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    is_uuid = schema.get("logicalType") == "uuid" and schema.get("type") == "string"
-    return {name: _without_uuid(each) for name, each in schema.items() if not (is_uuid and name == "logicalType")}
 
 
 class _AvroWriter(RecordWriter):

@@ -51,6 +51,11 @@ class Debezium(RecordFormat):
         return self.envelope.uses_schemas
 
     @property
+    def has_nan(self) -> bool:  # type: ignore[override]
+        """As the envelopes."""
+        return self.envelope.has_nan
+
+    @property
     def spec(self) -> str:
         """The text of it in a stream's spec."""
         return "debezium" if self.envelope.spec is None else f"debezium:{self.envelope.spec}"

@@ -40,6 +40,7 @@ class Protobuf(RegistryFormat):
 
     message: Any
     subject: str | None = None
+    has_nan = True
 
     def __post_init__(self) -> None:
         if not hasattr(self.message, "DESCRIPTOR") or not hasattr(self.message, "FromString"):
@@ -107,4 +108,8 @@ class _ProtobufWriter(RecordWriter):
 
     def write(self, row: Any, at: datetime) -> WrittenRecord:  # noqa: ARG002 - as the port has it
         head = head_of(self._schemas.id_of(*self._own)) + self._indexes
-        return WrittenRecord(head + filled(self._message(), plain_record(row)).SerializeToString(), {})
+        try:
+            content: bytes = filled(self._message(), plain_record(row)).SerializeToString()
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise CodecError(f"the event cannot be written in Protobuf: {error}") from error
+        return WrittenRecord(head + content, {})

@@ -70,10 +70,12 @@ class RecordFormat(ABC):
 
     ``reads_headers``: the verdict on a record depends on its headers too. ``spec`` is the text of the format in the
     stream's spec; None for the default. ``uses_schemas``: records name schemas, which a schema registry has.
+    ``has_nan``: a number may be NaN or infinite, which JSON cannot write.
     """
 
     reads_headers = False
     uses_schemas = False
+    has_nan = False
 
     @property
     @abstractmethod

@@ -17,6 +17,8 @@ MessagePlace = tuple[int, ...]
 """The number of a message in its file, counted from 0. A nested message has the numbers of those around it first."""
 _LEFT_OUT = re.compile(r"""//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""", re.DOTALL)
 _TOKEN = re.compile(r"[\w.]+|[{};]")
+_MOST_BYTES = 10
+"""The bytes of a number of 64 bits."""
 
 
 def message_names(schema: str) -> dict[MessagePlace, str]:
@@ -70,10 +72,11 @@ def _of_text(text: str) -> Iterator[tuple[MessagePlace, str]]:
     for place, sign in enumerate(tokens):
         if sign == "{":
             outer, name = around[-1]
-            if place > 1 and tokens[place - 2] == "message":
+            opened = _opened(tokens[max(0, place - 3) : place])
+            if opened is not None:
                 own = (*outer, counts.get(outer, 0))
                 counts[outer] = own[-1] + 1
-                around.append((own, f"{name}.{tokens[place - 1]}" if name else tokens[place - 1]))
+                around.append((own, f"{name}.{opened}" if name else opened))
                 yield around[-1]
             else:
                 around.append(around[-1])
@@ -81,14 +84,26 @@ def _of_text(text: str) -> Iterator[tuple[MessagePlace, str]]:
             around.pop()
 
 
+def _opened(before: Sequence[str]) -> str | None:
+    """Return the name of the message that a brace after these signs opens; None if it opens something else.
+
+    A group, such as ``optional group Line = 1 {``, is a message too.
+    """
+    match before:
+        case [*_, "message", name] | ["group", name, _]:
+            return name
+    return None
+
+
 def _number(value: bytes, start: int) -> tuple[int, int]:
     """Return a zigzag number, and the position after it."""
     found = shift = 0
-    while start < len(value):
-        byte = value[start]
-        found, shift, start = found | (byte & 0x7F) << shift, shift + 7, start + 1
+    for position, byte in enumerate(value[start : start + _MOST_BYTES], start + 1):
+        found, shift = found | (byte & 0x7F) << shift, shift + 7
         if byte < 0x80:  # noqa: PLR2004 - the bit that says that more follow
-            return found >> 1 ^ -(found & 1), start
+            return found >> 1 ^ -(found & 1), position
+    if len(value) - start >= _MOST_BYTES:
+        raise CodecError(f"A message index of the record has more than {_MOST_BYTES} bytes")
     raise CodecError("The record ends within its message indexes")
 
 
