@@ -36,7 +36,7 @@ class EventReader:
         kind = stream.event if self._written is None else self._written.written
         self._reader = stream.format.reader(kind, schemas)
         clocks = {name for pair in stream.time_bounds for name in pair if name is not None}
-        of_kinds = {**_CHECKS, **_OF_DOUBLES} if stream.format.has_nan else _CHECKS
+        of_kinds: _ChecksOfKinds = {**_CHECKS, **_OF_DOUBLES} if stream.format.has_nan else _CHECKS
         self._checks = list(_checks(stream.columns, clocks, of_kinds))
 
     def awaited(self, payloads: Sequence[bytes | None]) -> AwaitedSchema | None:
