@@ -112,7 +112,9 @@ def test_an_unknown_id_is_asked_for_again_after_a_minute(registry: MemorySchemaR
     assert registry.asked == [2, 2]
 
 
-def test_what_was_unknown_a_minute_ago_is_waited_for_if_the_registry_is_away(registry: MemorySchemaRegistry) -> None:
+def test_an_id_that_was_unknown_a_minute_ago_is_waited_for_if_the_registry_is_away(
+    registry: MemorySchemaRegistry,
+) -> None:
     now = [0.0]
     schemas = SchemaStore(registry, monotonic=lambda: now[0])
     with pytest.raises(CodecError, match="no schema with the id 2"):
