@@ -79,7 +79,7 @@ def on_call_scene(data: Path) -> Iterator[OnCallScene]:
         scene.start("application", ("score", "delay", "--application", APPLICATION), "application starts", **OF_STREAM)
         before = decisions(environment)
         scene.start("trainer", ("trainer",), "models taken over", **OF_STREAM)
-        until(lambda: decisions(environment) != before, _START_S, scene.said)  # its first evaluation takes a while
+        until(lambda: decisions(environment) != before, 2 * _START_S, scene.said)  # its first evaluation takes a while
         yield scene
 
 
