@@ -20,7 +20,7 @@ from headrace.app.cli import build
 from headrace.bus.control_topics import ControlTopics
 from headrace.bus.producer import EventProducer
 from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics
-from headrace.bus.worker_report import WorkerReport
+from headrace.bus.worker_report import PartitionReport, WorkerReport
 from headrace.errors import HeadraceError, TerminalError, UnavailableError
 from headrace.trainers.process.last_decisions import last_decisions
 from headrace.trainers.process.trainer import RegistryPlace, Trainer, TrainerConfig, make_topics
@@ -217,3 +217,28 @@ def test_a_request_that_waits_for_the_log_is_answered_at_the_heartbeat_after_it_
     assert list(operators.requested_runs(servers, topics)) == [
         operators.history(servers, topics, model.name)[-1].state.request
     ]
+
+
+def test_a_stream_that_stands_still_keeps_no_decision_back(servers: str, namespace: str, tmp_path: Path) -> None:
+    topics, place = ControlTopics(namespace), RegistryPlace("sqlite:///none", tmp_path.as_uri())
+    config = TrainerConfig(
+        servers, str(tmp_path / "log"), place, str(tmp_path), namespace=namespace, tick_us=60_000_000, stream_clock=True
+    )
+    wall = [day(900)]
+    trainer = Trainer(config, [model], clock=lambda: wall[0])
+    trainer.owned.assigned([0], 1)
+    stands = PartitionReport("orders", "orders-0", 10, 10, day(20), 0, {})
+    heartbeat = WorkerReport(worker="w", observed_us=day(900), partitions=[stands])
+
+    def kinds() -> list[str]:
+        return [each.kind for each in operators.history(servers, topics, model.name)]
+
+    asyncio.run(trainer.on_heartbeat(heartbeat))
+    assert kinds() == ["error"]  # the event log has no table yet
+    Shop(tmp_path)
+    asyncio.run(trainer.on_heartbeat(heartbeat))
+    assert kinds() == ["error"]
+    for _ in range(3):
+        wall[0] += config.tick_us
+        asyncio.run(trainer.on_heartbeat(heartbeat))
+    assert kinds() == ["error", "evaluated"]

@@ -25,6 +25,7 @@ from headrace.trainers.triggers.trigger_state import Baseline, RunOutcome, Trigg
 from tests.support.control_topics import DECISIONS, RETRAIN_REQUESTS
 from tests.support.model_events import published, rolled_back
 from tests.support.orders_model import Shop, day, model
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -323,6 +324,22 @@ def test_a_slow_rule_holds_up_no_other_model(shop: Shop) -> None:
     goes_on.set()
     tick_until(triggers, lambda: bool(sent.records("a-first")), after=day(9))
     assert sent.records("a-first")[0].t_us == day(5)  # what it was asked at first
+
+
+def test_a_slow_rule_is_recorded_when_it_has_ended_without_another_tick(shop: Shop) -> None:
+    goes_on = threading.Event()
+
+    def wait() -> None:
+        goes_on.wait(30)
+
+    triggers, sent = consumer(shop, named("a-first", Broken(wait)), patience_s=0.05)
+    triggers.tick(day(5))
+    assert not triggers.has_ended()
+    goes_on.set()
+    until(triggers.has_ended, 30)
+    triggers.finish(day(5))
+    assert [(record.model, record.t_us) for record in sent.records()] == [("a-first", day(5))]
+    assert not triggers.has_ended()
 
 
 def test_a_decision_that_began_before_a_run_ended_is_made_anew(shop: Shop) -> None:

@@ -30,6 +30,11 @@ class Evaluations(Generic[T]):
         future = self._running.get(model)
         return future is not None and not future.done()
 
+    def ended(self, model: str) -> bool:
+        """Return whether an evaluation of the model has ended whose :meth:`result` was not asked for yet."""
+        future = self._running.get(model)
+        return future is not None and future.done()
+
     def result(self, model: str, evaluate: Callable[[], T]) -> T | None:
         """Return the result of the model's evaluation: of the one that is running, or else of a new one.
 

@@ -39,11 +39,12 @@ from headrace.trainers.process.last_decisions import last_decisions
 from headrace.trainers.process.owned_partitions import OwnedPartitions
 from headrace.trainers.process.runner_loop import RunnerLoop
 from headrace.trainers.process.trainer_metrics import TrainerMetrics
-from headrace.trainers.process.trigger_consumer import TriggerConsumer, TriggerOptions, identity
+from headrace.trainers.process.trigger_consumer import TriggerConsumer, TriggerOptions
 from headrace.trainers.runs.fitting import FitLimits, FitPool
 from headrace.trainers.runs.messages import RunEnded, decode
 from headrace.trainers.runs.operator_requests import OperatorRequest
 from headrace.trainers.runs.operator_requests import decode as decode_operator
+from headrace.trainers.runs.project_code import short_identity
 from headrace.trainers.runs.shadow_fit import shadow_fits
 from headrace.trainers.runs.training_runner import RunOptions, TrainingRunner
 
@@ -142,7 +143,7 @@ class Trainer:
         self._runs = EndedRuns(TopicTail(servers, [topics.runs], from_beginning=True))
         self._told = self._passed_on = 0
         self._mine: set[str] = set()
-        self._next_tick_us = 0
+        self._next_tick_us = self._next_try_us = 0
         self._now_us: int | None = None
         self._busy = asyncio.Lock()
         self._registry: MlflowRegistry | None = None
@@ -228,18 +229,24 @@ class Trainer:
         """Called for every report of a worker: rules are evaluated only while workers report.
 
         The rules judge the event log. If no worker writes to it, there is nothing new to judge. With a stream clock the
-        report says what time it is.
+        report says what time it is. What could not be evaluated is tried again after ``tick_us`` of the wall clock,
+        also if the stream stands still. What took longer than its tick is recorded as soon as it has ended.
         """
-        now_us = max(stream_time(report), self._now_us or 0) if self._config.stream_clock else self._clock()
-        if not self._config.tick_us or not now_us:
+        wall_us, tick_us = self._clock(), self._config.tick_us
+        now_us = max(stream_time(report), self._now_us or 0) if self._config.stream_clock else wall_us
+        if not tick_us or not now_us:
             return
-        if now_us >= self._next_tick_us or self._has_new():
-            self._next_tick_us = now_us + self._config.tick_us
+        if now_us >= self._next_tick_us or wall_us >= self._next_try_us or self._has_new():
+            self._next_tick_us, self._next_try_us = now_us + tick_us, wall_us + tick_us
             async with self._busy:
                 await asyncio.to_thread(self._tick, now_us)
-        elif self._triggers.waits():
+        elif self._triggers.waits() or self._triggers.has_ended():
             async with self._busy:
-                await asyncio.to_thread(self._triggers.answer, now_us)
+                await asyncio.to_thread(self._go_on, now_us)
+
+    def _go_on(self, t_us: int) -> None:
+        self._triggers.answer(t_us)
+        self._triggers.finish(t_us)
 
     def _has_new(self) -> bool:
         return any(self.owned.has(model.name) and model.name not in self._mine for model in self._models)
@@ -295,7 +302,7 @@ class Trainer:
         config, topic = self._config, self._config.topics.runs
         producer = EventProducer(config.bootstrap_servers)
 
-        codes = {model.name: identity(model, config.options.trusted) for model in self._models}
+        codes = {model.name: short_identity(model, config.options.trusted) for model in self._models}
 
         def answer(finished: RunEnded) -> None:
             if finished.outcome == "failed":

@@ -24,7 +24,7 @@ from headrace.trainers.process.evaluations import PATIENCE_S, Backoff, Evaluatio
 from headrace.trainers.process.heard_requests import HeardRequest, is_answered
 from headrace.trainers.process.operator_queues import OperatorQueues
 from headrace.trainers.runs.messages import DecisionRecord, RunEnded
-from headrace.trainers.runs.project_code import code_identity
+from headrace.trainers.runs.project_code import short_identity
 from headrace.trainers.triggers.trigger_state import TriggerState, after_run, as_published, reset
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class TriggerConsumer:
         self._ticked_us: dict[str, int] = {}
         self._writer = DecisionWriter(ControlTopics(log.namespace), send, options.report)
         self._owns = options.owns
-        self._codes = {model.name: identity(model, options.trusted) for model in models}
+        self._codes = {model.name: short_identity(model, options.trusted) for model in models}
         self._held: dict[str, set[str]] = {}
         self._backoff = Backoff()
         self._failing_since_us: dict[str, int] = {}
@@ -163,6 +163,16 @@ class TriggerConsumer:
         for name, model in self._models.items():
             if self._owns(name):
                 self._queues.answer(name, partial(self._answered, model, t_us))
+
+    def has_ended(self) -> bool:
+        """Return whether an evaluation that a tick had to leave has ended: :meth:`finish` records its decision."""
+        return any(self._owns(name) and self._evaluations.ended(name) for name in self._models)
+
+    def finish(self, t_us: int) -> None:
+        """Record the decisions of the evaluations that have ended. No other one begins."""
+        for name, model in self._models.items():
+            if self._owns(name) and self._evaluations.ended(name):
+                self._evaluate(model, t_us, ())
 
     def _answered(self, model: Model, t_us: int, wish: HeardRequest, is_held: bool) -> bool:  # noqa: FBT001 - a queue calls it
         """Answer a request, unless it was answered before a restart. Return False if it has to wait.
@@ -381,19 +391,9 @@ class TriggerConsumer:
         after = after_run(state, run.baseline)
         if after is state:  # it is known, or older than the baseline
             return
-        self._writer.record(
-            DecisionRecord(
-                model=run.model,
-                kind="finished",
-                t_us=run.t_us,
-                reason=f"{run.outcome}: {run.reason}",
-                state=after,
-                run=run.request_id,
-            )
+        told = f"{run.outcome}: {run.reason}"
+        record = DecisionRecord(
+            model=run.model, kind="finished", t_us=run.t_us, reason=told, state=after, run=run.request_id
         )
+        self._writer.record(record)
         self._states[run.model] = after
-
-
-def identity(model: Model, trusted: Sequence[str] = ()) -> str:
-    """Return another text if the model's code, its definition, an installed package or ``trusted`` has changed."""
-    return code_identity(model, sorted(trusted)).removeprefix("sha256:")[:16]

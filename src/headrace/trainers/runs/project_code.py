@@ -27,7 +27,7 @@ from headrace.trainers.metrics.named_metrics import METRICS
 from headrace.trainers.train_function import EstimatorTraining, train_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from headrace.trainers.definitions import Model
     from headrace.trainers.metrics.metric import Metric
@@ -71,6 +71,11 @@ def code_identity(model: Model, configuration: object = ()) -> str:
     if metric not in METRICS.values():
         parts += [_described(metric), _modules(metric)]
     return _sha(json.dumps(parts, sort_keys=True))
+
+
+def short_identity(model: Model, trusted: Sequence[str] = ()) -> str:
+    """Return sixteen digits of :func:`code_identity`, with the ``trusted`` types in any order."""
+    return code_identity(model, sorted(trusted)).removeprefix("sha256:")[:16]
 
 
 @cache
