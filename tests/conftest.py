@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from headrace.app.local.services import LocalServices
@@ -47,6 +48,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _place(file: Path) -> tuple[int, int]:
     first = FIRST.index(file.as_posix()) if file.as_posix() in FIRST else len(FIRST)
     return first, FOLDERS.index(file.parts[0])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def uncached_loggers() -> Iterator[None]:
+    """Let no command that a test runs in this process keep its loggers: a later test could not capture their lines."""
+    configure = structlog.configure
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(
+            structlog, "configure", lambda **words: configure(**words | {"cache_logger_on_first_use": False})
+        )
+        yield
 
 
 @pytest.fixture(scope="session")

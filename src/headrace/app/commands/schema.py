@@ -114,7 +114,7 @@ def check(*, json: JsonOption = False, data_dir: DataDir = None) -> None:
 
 
 def _checked(registry: SchemaRegistry, stream: Stream, written: RegistryFormat) -> dict[str, Any]:
-    subject = written.subject or f"{stream.topic}-value"
+    subject = written.subject_of(stream.topic)
     newest = registry.latest(subject)
     row = {"topic": stream.topic, "subject": subject, "newest": None if newest is None else newest.id}
     if newest is None:

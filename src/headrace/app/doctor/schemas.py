@@ -69,7 +69,7 @@ def lacking(stream: Stream, written: RegistryFormat, newest: RegisteredSchema) -
 
 
 def _compared(registry: SchemaRegistry, stream: Stream, written: RegistryFormat) -> Finding:
-    subject = written.subject or f"{stream.topic}-value"
+    subject = written.subject_of(stream.topic)
     newest = registry.latest(subject)
     if newest is None:
         said = f"the schema registry has no subject {subject!r} for {stream.topic!r}"

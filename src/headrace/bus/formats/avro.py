@@ -57,7 +57,7 @@ class Avro(RegistryFormat):
 
     def own_schema(self, topic: str, event: type[Event]) -> OwnSchema:
         """Return the Avro schema of an event class. Raises DefinitionError for a field that stands at another place."""
-        return OwnSchema(self.subject or f"{topic}-value", "AVRO", json.dumps(avro_schema(event)))
+        return OwnSchema(self.subject_of(topic), "AVRO", json.dumps(avro_schema(event)))
 
     def names(self, schema: RegisteredSchema) -> set[str]:
         """Return the names of the fields of a schema, and their aliases."""

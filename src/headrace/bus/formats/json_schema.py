@@ -55,7 +55,7 @@ class JsonSchema(RegistryFormat):
 
     def own_schema(self, topic: str, event: type[Event]) -> OwnSchema:
         """Return the JSON Schema of an event class."""
-        return OwnSchema(self.subject or f"{topic}-value", "JSON", json.dumps(json_schema(event)))
+        return OwnSchema(self.subject_of(topic), "JSON", json.dumps(json_schema(event)))
 
     def names(self, schema: RegisteredSchema) -> set[str]:
         """Return the names of the properties of a schema."""

@@ -73,7 +73,7 @@ class Protobuf(RegistryFormat):
             )
             raise DefinitionError(message)
         text = b64encode(self.message.DESCRIPTOR.file.serialized_pb).decode()
-        return OwnSchema(self.subject or f"{topic}-value", "PROTOBUF", text)
+        return OwnSchema(self.subject_of(topic), "PROTOBUF", text)
 
     def names(self, schema: RegisteredSchema) -> set[str]:
         """Return the names of the message's fields, if the schema has the message."""

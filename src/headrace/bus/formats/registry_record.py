@@ -53,6 +53,10 @@ class RegistryFormat(RecordFormat):
     uses_schemas = True
     subject: str | None
 
+    def subject_of(self, topic: str) -> str:
+        """Return the subject of the values of a topic: as declared, or the topic and ``-value``."""
+        return self.subject or f"{topic}-value"
+
     @abstractmethod
     def own_schema(self, topic: str, event: type[Event]) -> OwnSchema:
         """Return the schema of an event class. Raises DefinitionError if it has none in this format."""
