@@ -36,6 +36,15 @@ def consumer(servers: str, options: Mapping[str, Any]) -> Consumer:
     return _made(Consumer, servers, options)
 
 
+def reader(servers: str, purpose: str, options: Mapping[str, Any] | None = None) -> Consumer:
+    """Return a consumer for partitions that are assigned by hand, each with an offset. It joins no group.
+
+    ``purpose`` names the group that a broker sees: ``headrace-`` and it. Raises SettingsError as :func:`consumer`.
+    """
+    own = {"group.id": f"headrace-{purpose}", "enable.auto.commit": False, "auto.offset.reset": "error"}
+    return consumer(servers, own | dict(options or {}))
+
+
 def producer(servers: str, options: Mapping[str, Any]) -> Producer:
     """Return a producer with these options. Raises SettingsError for a property that is wrong."""
     from confluent_kafka import Producer  # noqa: PLC0415

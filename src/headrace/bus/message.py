@@ -82,6 +82,14 @@ def headers_of(record: Message) -> Sequence[tuple[str, bytes | None]]:
     return found or ()
 
 
+def readable_headers(record: Message) -> list[tuple[str, bytes | None]] | None:
+    """Return the headers of a record that was read; None if the name of one is no text."""
+    try:
+        return list(headers_of(record))
+    except CodecError:
+        return None
+
+
 def problem(error: Exception) -> str:
     """Return what an error says about bytes that could not be read; a long text loses its middle."""
     match error:

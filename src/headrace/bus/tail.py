@@ -37,15 +37,8 @@ class TopicTail:
         from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition  # noqa: PLC0415
 
         self._servers, self._monotonic = bootstrap_servers, monotonic
-        self._consumer = kafka_clients.consumer(
-            bootstrap_servers,
-            {
-                "group.id": "headrace-tail",  # never joined: the partitions are assigned by hand
-                "enable.auto.commit": False,
-                "auto.offset.reset": "error",
-                "fetch.wait.max.ms": 100,  # answered at once when there is something
-            },
-        )
+        at_once = {"fetch.wait.max.ms": 100}  # answered at once when there is something
+        self._consumer = kafka_clients.reader(bootstrap_servers, "tail", at_once)
         self._watermarks = Watermarks(bootstrap_servers, monotonic)
         self._drained: list[Message] = []  # kept when the next request fails
         self._starts: dict[tuple[str, int], int] = {}  # the position of a partition before its first record

@@ -29,15 +29,7 @@ def newest_records(bootstrap_servers: str, topic: str, most: int) -> list[Messag
     starts = {place: max(held.begins, held.ends - share) for place, held in found.items() if held.ends > held.begins}
     if not starts:
         return []
-    consumer = kafka_clients.consumer(
-        bootstrap_servers,
-        {
-            "group.id": "headrace-sample",  # never joined: the partitions are assigned by hand
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "auto.offset.reset": "error",
-        },
-    )
+    consumer = kafka_clients.reader(bootstrap_servers, "sample", {"enable.partition.eof": True})
     try:
         consumer.assign([TopicPartition(topic, partition, start) for partition, start in starts.items()])
         return _until_the_end(consumer, topic, len(starts))

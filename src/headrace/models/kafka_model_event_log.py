@@ -144,16 +144,8 @@ class KafkaModelEventLog:
 
     def _assigned(self, start: int) -> Consumer:
         if self._consumer is None:
-            self._consumer = kafka_clients.consumer(
-                self._servers,
-                {
-                    "group.id": "headrace-models",  # never joined: the partition is assigned by hand
-                    "enable.auto.commit": False,
-                    "enable.partition.eof": True,
-                    "auto.offset.reset": "error",
-                    "fetch.wait.max.ms": 100,
-                },
-            )
+            options = {"enable.partition.eof": True, "fetch.wait.max.ms": 100}
+            self._consumer = kafka_clients.reader(self._servers, "models", options)
         if self._position != start:
             self._consumer.assign([TopicPartition(self._topic, 0, start)])
         return self._consumer

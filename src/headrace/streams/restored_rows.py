@@ -136,15 +136,7 @@ class LogRestorer:
 
         if first >= end:
             return
-        consumer = kafka_clients.consumer(
-            self._servers,
-            {
-                "group.id": "headrace-repair",  # never joined: the partition is assigned by hand
-                "enable.auto.commit": False,
-                "auto.offset.reset": "error",
-                "enable.partition.eof": True,
-            },
-        )
+        consumer = kafka_clients.reader(self._servers, "repair", {"enable.partition.eof": True})
         consumer.assign([TopicPartition(self._stream.topic, partition, first)])
         try:
             at, silent_since = first, time.monotonic()

@@ -13,18 +13,16 @@ import pyarrow.dataset as ds
 
 from headrace.base.times import epoch_us
 from headrace.bus import kafka_clients
-from headrace.bus.message import headers_of
+from headrace.bus.message import readable_headers
 from headrace.bus.source_partition import SourcePartition
 from headrace.bus.topics import incarnations, retained_offsets
-from headrace.errors import BusUnavailableError, CodecError, TerminalError, TopicUnknownError
+from headrace.errors import BusUnavailableError, TerminalError, TopicUnknownError
 from headrace.event_log.columns import REJECTED
 from headrace.streams.plane.rejected_copies import letter_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
-
-    from confluent_kafka import Message
 
     from headrace.bus.formats.record_format import Headers
     from headrace.event_log.event_log import EventLog
@@ -117,30 +115,15 @@ def read_headers(bootstrap_servers: str, letter: DeadLetter) -> list[tuple[str, 
 
     if not _is_held(bootstrap_servers, letter):
         return None
-    consumer = kafka_clients.consumer(
-        bootstrap_servers,
-        {
-            "group.id": "headrace-dead-letters",  # never joined: the partition is assigned by hand
-            "enable.auto.commit": False,
-            "auto.offset.reset": "error",
-        },
-    )
+    consumer = kafka_clients.reader(bootstrap_servers, "dead-letters")
     try:
         consumer.assign([TopicPartition(letter.topic, letter.source.partition, letter.offset)])
         for message in consumer.consume(1, _TIMEOUT_S):
             if message.error() is None:
-                return _headers(message) if message.offset() == letter.offset else None
+                return readable_headers(message) if message.offset() == letter.offset else None
         raise BusUnavailableError(f"{letter.topic}-{letter.place} cannot be read at {bootstrap_servers}: try again")
     finally:
         consumer.close()
-
-
-def _headers(message: Message) -> Any:
-    """Return the headers; None if they cannot be read."""
-    try:
-        return list(headers_of(message))
-    except CodecError:
-        return None
 
 
 def _is_held(bootstrap_servers: str, letter: DeadLetter) -> bool:

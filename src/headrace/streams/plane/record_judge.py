@@ -13,10 +13,9 @@ from confluent_kafka import Message
 
 from headrace.base.times import duration_us
 from headrace.bus.codec import Decoder
-from headrace.bus.message import headers_of
+from headrace.bus.message import readable_headers
 from headrace.bus.nested_columns import column_of
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
-from headrace.errors import CodecError
 from headrace.event_log.columns import ACCEPTED, REJECTED
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class PartitionRecords:
             np.fromiter(map(_SECOND, map(Message.timestamp, messages)), np.int64, count) * 1_000,
             list(map(Message.key, messages)),
             list(map(Message.value, messages)),
-            list(map(_headers, messages)) if with_headers else (),
+            list(map(readable_headers, messages)) if with_headers else (),
         )
 
 
@@ -139,14 +138,6 @@ class RecordJudge:
         ends = itertools.accumulate(run.count for run in runs)
         parts = [(run, own[end - run.count : end]) for run, end in zip(runs, ends, strict=True)]
         return np.concatenate([np.maximum.accumulate(np.maximum(part, run.clock_us)) for run, part in parts])
-
-
-def _headers(message: Message) -> Headers:
-    """Return the headers; None if the name of one is no text."""
-    try:
-        return headers_of(message)
-    except CodecError:
-        return None
 
 
 def _what(before: str | None) -> str:

@@ -35,15 +35,10 @@ def last_decisions(
     from confluent_kafka import KafkaException  # noqa: PLC0415
 
     found: dict[str, DecisionRecord] = {}
-    options = {
-        "group.id": "headrace-last-decisions",  # never joined: the partitions are assigned by hand
-        "enable.auto.commit": False,
-        "enable.partition.eof": True,
-        "auto.offset.reset": "error",
-        "fetch.wait.max.ms": 100,
-    }
+    options = {"enable.partition.eof": True, "fetch.wait.max.ms": 100}
     try:
-        with closing(kafka_clients.consumer(servers, options)) as consumer, closing(Watermarks(servers)) as marks:
+        consumer = kafka_clients.reader(servers, "last-decisions", options)
+        with closing(consumer), closing(Watermarks(servers)) as marks:
             for partition in consumer.list_topics(topic, _SILENT_S).topics[topic].partitions:
                 begins, ends = marks.offsets(topic, partition)
                 wanted = set(models) - set(found)
