@@ -183,7 +183,7 @@ def full() -> WorkerMetrics:
     metrics.wrote([True, False, True], 0.002)
     metrics.flushed("t", 30, 0.05)
     views = {"user@ab": ViewReport(90, 88, 4_000_000)}
-    place = PartitionReport("t", "07" * 16 + "-3", 100, 80, 5_500_000, 1, views, late=2)
+    place = PartitionReport("t", "07" * 16 + "-3", 100, 80, 5_500_000, 1, views, late=2, duplicates=6)
     new = PartitionReport("t", "07" * 16 + "-4", 0, 0, -(2**62), 0, {})
     stopped = [StoppedReport("t", 5, "why"), StoppedReport("t", 6, "why", log_ends=3)]
     metrics.reported(WorkerReport("w", 7_000_000, [place, new], stopped), {("t", 3): 130, ("t", 9): 4})
@@ -198,6 +198,8 @@ def test_metrics_report_the_state_of_the_worker() -> None:
     assert own(found, "headrace_partition_lag_records", **three) == 30
     assert own(found, "headrace_partition_clock_timestamp_seconds", **three) == 5.5
     assert own(found, "headrace_late_records_total", **three) == 2
+    assert own(found, "headrace_duplicate_records_total", **three) == 6
+    assert own(found, "headrace_duplicate_records_total", topic="t", partition="4") is None  # no `unique=`
     assert own(found, "headrace_view_next_offset", **three, view="user@ab") == 90
     assert own(found, "headrace_view_clock_timestamp_seconds", **three, view="user@ab") == 4
     assert own(found, "headrace_partition_lag_records", topic="t", partition="4") == 0

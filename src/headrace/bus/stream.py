@@ -61,7 +61,9 @@ class Stream:
     this long after its event time. ``tolerance``: the event time may lie this long after the record's own timestamp; a
     record beyond it is rejected. ``available_at`` says when the system could know of the event: ``"record"`` (the
     record's timestamp), the name of a datetime field, or :func:`after` a delay. ``format`` says how the records are
-    written, such as :class:`headrace.CloudEvents`.
+    written, such as :class:`headrace.CloudEvents`. ``unique`` names the fields that identify an event, such as
+    ``payment_id``: a record that repeats one of its partition ``within`` this time is a duplicate, and counts nowhere.
+    The time is that of the partition's ``available_at``; a record with a null in these fields is no duplicate.
 
     Raises DefinitionError if a named field is missing or has another kind, or if a duration is malformed.
 
@@ -84,6 +86,8 @@ class Stream:
     tolerance: Duration = "5m"
     available_at: str | AfterEventTime = "record"
     format: RecordFormat = _JSON
+    unique: Sequence[str] | str = ()
+    within: Duration | None = None
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -93,6 +97,7 @@ class Stream:
         for name, duration in (("lateness", self.lateness), ("tolerance", self.tolerance)):
             with naming(f"stream {self.topic!r}: {name}"):
                 duration_us(duration)
+        self._check_unique()
 
     def _check_types(self) -> None:
         where = f"stream {self.topic!r}"
@@ -113,6 +118,25 @@ class Stream:
             what = f"a dict of {field.kind}" if field.keyed else field.kind
             message = f"stream {self.topic!r}: key field {field.name!r} is {what}; a key is a text or a number"
             raise DefinitionError(message)
+
+    def _check_unique(self) -> None:
+        where = f"stream {self.topic!r}"
+        for field in map(self.field, self.unique_fields):
+            if field.kind in {"bytes", "event", "float"} or not field.is_single:
+                message = (
+                    f"{where}: unique field {field.name!r} is {FieldSpec.of(field).expression_kind}; it has to be a "
+                    "text, a whole number, a decimal, a bool or a time"
+                )
+                raise DefinitionError(message)
+        if bool(self.unique_fields) != (self.within is not None):
+            message = (
+                f"{where}: unique={self.unique!r} and within={self.within!r}: write both or neither, such as "
+                "unique='payment_id', within='1d'"
+            )
+            raise DefinitionError(message)
+        with naming(f"{where}: within"):
+            if self.within is not None and duration_us(self.within) <= 0:
+                raise DefinitionError(f"{where}: within={self.within!r} is no time: write a duration, such as '1d'")
 
     def _check_times(self) -> None:
         times = [each.name for each in self.fields if each.kind == "datetime" and not each.many and not each.nullable]
@@ -138,6 +162,11 @@ class Stream:
     def key_fields(self) -> tuple[str, ...]:
         """The fields that make the record key."""
         return (self.key,) if isinstance(self.key, str) else tuple(self.key)
+
+    @cached_property
+    def unique_fields(self) -> tuple[str, ...]:
+        """The fields that identify an event; none if the stream does not look for duplicates."""
+        return (self.unique,) if isinstance(self.unique, str) else tuple(self.unique)
 
     @cached_property
     def available_field(self) -> str | None:
@@ -184,4 +213,6 @@ class Stream:
             tolerance_us=duration_us(self.tolerance),
             available_at=self.available_at.spec if isinstance(self.available_at, AfterEventTime) else self.available_at,
             format=UNSET if self.format.spec is None else self.format.spec,
+            unique=self.unique_fields or UNSET,
+            within_us=UNSET if self.within is None else duration_us(self.within),
         )

@@ -55,7 +55,8 @@ class FieldSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class StreamSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unknown_fields=True):
     """A stream as data. ``available_at`` is ``record``, the name of a field, or ``event_time+<duration>``.
 
-    ``format`` says how the records are written, if they are not plain JSON.
+    ``format`` says how the records are written, if they are not plain JSON. ``unique`` names the fields that no two
+    accepted records of a partition share within a time, if the stream has such fields.
 
     On the wire it is the part ``source`` of a view's spec.
     """
@@ -69,6 +70,8 @@ class StreamSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_un
     tolerance_us: int
     available_at: str
     format: str | UnsetType = UNSET
+    unique: tuple[str, ...] | UnsetType = UNSET
+    within_us: int | UnsetType = UNSET
 
     @cached_property
     def kinds(self) -> dict[str, str]:

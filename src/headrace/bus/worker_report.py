@@ -6,6 +6,7 @@ It has positions, never increments, so a repeated report changes nothing.
 from __future__ import annotations
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from headrace.bus import message
 
@@ -24,7 +25,8 @@ class PartitionReport(msgspec.Struct, frozen=True):
     """One source partition: consumed below ``next_offset``, in the log below ``logged_offset``.
 
     ``rejected`` and ``late`` count since the worker opened the partition. Late rows are accepted; their event time lies
-    further behind the partition's ``available_at`` than the stream's lateness.
+    further behind the partition's ``available_at`` than the stream's lateness. ``duplicates`` counts the duplicates
+    since then, of a stream that has ``unique=``.
     """
 
     topic: str
@@ -35,6 +37,7 @@ class PartitionReport(msgspec.Struct, frozen=True):
     rejected: int
     views: dict[str, ViewReport]
     late: int = 0
+    duplicates: int | UnsetType = UNSET
 
 
 class StoppedReport(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -27,7 +27,7 @@ META: dict[str, Any] = {
 """The columns that headrace adds to the event's own fields."""
 IDENTITY = ("__topic_id", "__partition", "__offset", "__verdict")
 """The columns that identify a row. Every read returns them."""
-ACCEPTED, REJECTED = "accepted", "rejected"
+ACCEPTED, REJECTED, DUPLICATE = "accepted", "rejected", "duplicate"
 """The verdicts in the column ``__verdict``."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -108,6 +109,7 @@ class _Families:
         self.lag = GaugeMetricFamily("headrace_partition_lag_records", "High watermark - next offset.", labels=_PLACE)
         self.clock = GaugeMetricFamily("headrace_partition_clock_timestamp_seconds", "available_at.", labels=_PLACE)
         self.late = CounterMetricFamily("headrace_late_records", "Late records, which count.", labels=_PLACE)
+        self.duplicates = CounterMetricFamily("headrace_duplicate_records", "Duplicates.", labels=_PLACE)
         self.view = GaugeMetricFamily("headrace_view_next_offset", "A view has folded below it.", labels=_VIEW)
         self.view_clock = GaugeMetricFamily("headrace_view_clock_timestamp_seconds", "A view's clock.", labels=_VIEW)
         self.stopped = GaugeMetricFamily("headrace_partition_stopped", "It is not read.", labels=(*_PLACE, "gap"))
@@ -119,6 +121,8 @@ class _Families:
         if own.available_us > NO_CLOCK:
             self.clock.add_metric(place, own.available_us / 1e6)
         self.late.add_metric(place, own.late)
+        if own.duplicates is not UNSET:
+            self.duplicates.add_metric(place, own.duplicates)
         for view, at in own.views.items():
             self.view.add_metric((*place, view), at.next_offset)
             if at.clock_us > NO_CLOCK:

@@ -21,6 +21,7 @@ from headrace.event_log.damage import DamagedFile, find_damage, set_aside
 from headrace.event_log.log_writer import LogWriter
 from headrace.event_log.logged_offsets import LoggedOffsets
 from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
+from headrace.streams.plane.seen_ids import seen_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from headrace.bus.stream import Stream
     from headrace.event_log.event_log import EventLog
+    from headrace.streams.plane.seen_ids import SeenIds
 
 _BATCH = 20_000
 _POLL_S, _SILENT_S = 0.2, 10.0
@@ -104,8 +106,9 @@ class LogRestorer:
 
     def _fill(self, source: SourcePartition, first: int, end: int, retained: RetainedOffsets) -> RestoredRows:
         begin, restored, clock_us = max(first, retained.begins), 0, self._clock_us(source, first)
+        seen = seen_before(self._log, self._stream, source, first, clock_us)
         for messages in self._records(source.partition, begin, min(end, retained.ends)):
-            clock_us = self._append(source, messages, clock_us)
+            clock_us = self._append(source, messages, clock_us, seen)
             restored += len(messages)
         lost = min(begin, end) - first + max(end - max(retained.ends, begin), 0)
         return RestoredRows(self._stream.topic, source.partition, first, end, restored, lost)
@@ -115,9 +118,10 @@ class LogRestorer:
         latest: int | None = before.get_column("__available_at").dt.epoch("us").max()  # type: ignore[assignment]
         return NO_CLOCK if latest is None else latest
 
-    def _append(self, source: SourcePartition, messages: list[Message], clock_us: int) -> int:
+    def _append(self, source: SourcePartition, messages: list[Message], clock_us: int, seen: SeenIds | None) -> int:
         """Add the rows of these records, and return the partition's clock after them. D does not move."""
-        rows = self._judge.rows(source.topic_id, source.partition, PartitionRecords.from_messages(messages), clock_us)
+        records = PartitionRecords.from_messages(messages)
+        rows = self._judge.rows(source.topic_id, source.partition, records, clock_us, seen)
         for _ in range(_ATTEMPTS):
             writer = LogWriter(self._log, self._stream)
             end = writer.position(source) or 0

@@ -20,7 +20,7 @@ from confluent_kafka import Message
 
 from headrace.base.failpoints import failpoint
 from headrace.errors import OnlineStoreUnavailableError
-from headrace.event_log.columns import REJECTED
+from headrace.event_log.columns import DUPLICATE, REJECTED
 from headrace.streams.plane.partition import PartitionPhase
 from headrace.streams.plane.record_judge import PartitionRecords, PartitionRun
 from headrace.streams.plane.rejected_copies import copies_of
@@ -195,7 +195,9 @@ class Folding:
         records = PartitionRecords.from_messages(
             [message for batch in batches for message in batch.messages], with_headers=stream.format.reads_headers
         )
-        runs = [PartitionRun(batch.owned.source, len(batch.messages), batch.owned.available_us) for batch in batches]
+        runs = [
+            PartitionRun(owned.source, len(messages), owned.available_us, owned.seen) for owned, messages in batches
+        ]
         logged = LoggedRows.from_rows(self._streams[topic].judge.judge(runs, records), stream.event_time)
         available = logged.rows.get_column("__available_at").to_numpy().astype(np.int64)
         late, start = logged.late(stream.spec.lateness_us), 0
@@ -205,6 +207,7 @@ class Folding:
             owned.late += int(np.count_nonzero(late == owned.source.partition))
             if logged.rejects:
                 self._reject(owned, rows.filter(pl.col("__verdict") == REJECTED))
+                owned.duplicates += rows.filter(pl.col("__verdict") == DUPLICATE).height
             self._streams[topic].flusher.add(owned.source, rows, owned.next_offset)
         return logged
 

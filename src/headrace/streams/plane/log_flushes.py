@@ -88,6 +88,7 @@ class LogFlushes:
         position = stream.flusher.positions()[owned.source]
         owned.next_offset = position
         owned.available_us = self._until_available(stream.clock_us, owned.source, position)
+        owned.seen = self._until_available(stream.seen, owned.source, position, owned.available_us)
         logger.warning(
             "fenced by the event log", topic=owned.topic, partition=owned.source.partition, position=position
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from headrace.event_log.log_writer import LogWriter
 from headrace.streams.plane.flusher import Flusher
 from headrace.streams.plane.record_judge import RecordJudge
+from headrace.streams.plane.seen_ids import seen_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from headrace.bus.source_partition import SourcePartition
     from headrace.bus.stream import Stream
     from headrace.event_log.event_log import EventLog
+    from headrace.streams.plane.seen_ids import SeenIds
 
 
 @dataclass(frozen=True)
@@ -47,3 +49,10 @@ class LoggedStream:
         Raises OfflineStoreUnavailableError.
         """
         return self.log.clock_us(self.topic, source, position)
+
+    def seen(self, source: SourcePartition, position: int, clock_us: int) -> SeenIds | None:
+        """Return the ids that a partition has had below a position, where its clock is this; None without ``unique=``.
+
+        Raises OfflineStoreUnavailableError.
+        """
+        return seen_before(self.log, self.stream, source, position, clock_us)

@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.bus.worker_report import PartitionReport, StoppedReport, ViewReport
 
 if TYPE_CHECKING:
     from headrace.streams.plane.gap import Gap
+    from headrace.streams.plane.seen_ids import SeenIds
     from headrace.streams.views.view_partition import ViewPartition
 
 Place = tuple[str, int]
@@ -43,6 +46,7 @@ class OwnedPartition:
     ``partition_count``: the number of the topic's partitions, which the cursors give to look-ups.
     ``available_us``: the partition's clock, the ``available_at`` of its last record.
     ``behind``: the views that have yet to catch up.
+    ``seen``: the ids of the records below ``next_offset``, if the stream has ``unique=``.
     """
 
     topic: str
@@ -56,6 +60,8 @@ class OwnedPartition:
     behind: list[ViewPartition] = field(default_factory=list)
     rejected: int = 0
     late: int = 0
+    seen: SeenIds | None = None
+    duplicates: int = 0
 
     @property
     def place(self) -> Place:
@@ -88,6 +94,7 @@ class OwnedPartition:
             available_us=self.available_us,
             rejected=self.rejected,
             late=self.late,
+            duplicates=UNSET if self.seen is None else self.duplicates,
             views={view.view: ViewReport(view.written, view.rows_total, view.clock) for view in self.views},
         )
 

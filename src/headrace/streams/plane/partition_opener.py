@@ -85,6 +85,7 @@ class PartitionOpener:
         self, stream: LoggedStream, source: SourcePartition, partition_count: int, found: RetainedOffsets
     ) -> OwnedPartition:
         position = stream.flusher.open(source) or 0
+        clock_us = stream.clock_us(source, position)
         views = [self._view(spec, source) for spec in self._specs[stream.topic]]
         return OwnedPartition(
             stream.topic,
@@ -93,5 +94,6 @@ class PartitionOpener:
             next_offset=position,
             reads_from=min(position, found.ends),
             partition_count=partition_count,
-            available_us=stream.clock_us(source, position),
+            available_us=clock_us,
+            seen=stream.seen(source, position, clock_us),
         )

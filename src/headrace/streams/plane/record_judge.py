@@ -16,7 +16,8 @@ from headrace.bus.codec import Decoder
 from headrace.bus.message import readable_headers
 from headrace.bus.nested_columns import column_of
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
-from headrace.event_log.columns import ACCEPTED, REJECTED
+from headrace.event_log.columns import ACCEPTED, DUPLICATE, REJECTED
+from headrace.streams.plane.seen_ids import RecordIds, unique_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from headrace.bus.formats.record_format import AwaitedSchema, Headers
     from headrace.bus.schemas.schema_store import SchemaStore
     from headrace.bus.stream import Stream
+    from headrace.streams.plane.seen_ids import SeenIds
 
 _SECOND = itemgetter(1)
 DECODE, MISSING_KEY, FUTURE = "decode", "missing_key", "future"
@@ -54,15 +56,23 @@ class PartitionRecords:
 
 @dataclass(frozen=True)
 class PartitionRun:
-    """A run: the next ``count`` records are of this source partition. ``clock_us``: its clock before them."""
+    """A run: the next ``count`` records are of this source partition. ``clock_us``: its clock before them.
+
+    ``seen``: the ids that the partition had before them. None: no record of the run is a duplicate.
+    """
 
     source: SourcePartition
     count: int
     clock_us: int
+    seen: SeenIds | None = None
 
 
 class RecordJudge:
-    """Gives each record of a stream its verdict. A verdict depends on the record and the stream's spec alone."""
+    """Gives each record of a stream its verdict.
+
+    A verdict depends on the record and the stream's spec alone. Whether an accepted record is a duplicate also depends
+    on the records before it in its partition.
+    """
 
     def __init__(self, stream: Stream, schemas: SchemaStore | None = None) -> None:
         self._stream = stream
@@ -78,12 +88,18 @@ class RecordJudge:
         """Return why it is not known yet what a schema is; None if it is. It never waits."""
         return self._decoder.reader.still_awaited(schema_id)
 
-    def rows(self, topic_id: bytes, partition: int, records: PartitionRecords, clock_us: int) -> pl.DataFrame:
+    def rows(
+        self, topic_id: bytes, partition: int, records: PartitionRecords, clock_us: int, seen: SeenIds | None = None
+    ) -> pl.DataFrame:
         """Return the log's rows of one partition's records. ``clock_us`` is its ``available_at`` so far."""
-        return self.judge([PartitionRun(SourcePartition(partition, topic_id), len(records.values), clock_us)], records)
+        source = SourcePartition(partition, topic_id)
+        return self.judge([PartitionRun(source, len(records.values), clock_us, seen)], records)
 
     def judge(self, runs: Sequence[PartitionRun], records: PartitionRecords) -> pl.DataFrame:
-        """Return the log's rows of records of several partitions, run by run. The cost is by batch, not by run."""
+        """Return the log's rows of records of several partitions, run by run. The cost is by batch, not by run.
+
+        The ids of the records are added to those that their runs have ``seen``.
+        """
         events, positions, errors = self._decoder.decode(records.values, records.headers)
         fields = self._decoder.columns(events)
         if errors:
@@ -93,6 +109,8 @@ class RecordJudge:
         frame = _accepted(runs, records, available)
         if reasons:
             frame = frame.with_columns(_rejections(reasons, problems, records))
+        if self._stream.unique_fields:
+            frame = _with_duplicates(frame, self._duplicates(fields, runs, available, reasons))
         return frame.hstack(fields)
 
     def _spread(self, fields: pl.DataFrame, positions: np.ndarray, count: int) -> pl.DataFrame:
@@ -138,6 +156,20 @@ class RecordJudge:
         ends = itertools.accumulate(run.count for run in runs)
         parts = [(run, own[end - run.count : end]) for run, end in zip(runs, ends, strict=True)]
         return np.concatenate([np.maximum.accumulate(np.maximum(part, run.clock_us)) for run, part in parts])
+
+    def _duplicates(
+        self, fields: pl.DataFrame, runs: Sequence[PartitionRun], available: np.ndarray, rejected: Mapping[int, str]
+    ) -> np.ndarray:
+        """Return for each record whether it is a duplicate. The seen ids of each run then include its records."""
+        values, counts = unique_values(self._stream, fields)
+        counts[list(rejected)] = False
+        ids, found, end = RecordIds.of(values, available), np.zeros(len(available), bool), 0
+        for run in runs:
+            begin, end = end, end + run.count
+            if run.seen is not None:
+                own = begin + np.flatnonzero(counts[begin:end])
+                found[own] = run.seen.duplicates(ids.take(own))
+        return found
 
 
 def _what(before: str | None) -> str:
@@ -197,6 +229,15 @@ def _rejections(reasons: Mapping[int, str], problems: Mapping[int, str], records
     verdicts = [REJECTED if row in reasons else ACCEPTED for row in range(count)]
     sparse = [pl.Series(n, [found[n].get(row) for row in range(count)], dtype=t) for n, t in _OF_REJECTED.items()]
     return [pl.Series("__verdict", verdicts, dtype=pl.String), *sparse]
+
+
+def _with_duplicates(frame: pl.DataFrame, found: np.ndarray) -> pl.DataFrame:
+    if not found.any():
+        return frame
+    return frame.with_columns(
+        pl.when(pl.Series(found)).then(pl.lit(DUPLICATE)).otherwise(pl.col(name)).alias(name)
+        for name in ("__verdict", "__reason")
+    )
 
 
 def _micros(fields: pl.DataFrame, name: str) -> np.ndarray:

@@ -40,7 +40,7 @@ class LoggedRows:
 
     @property
     def rejects(self) -> bool:
-        """True if at least one row is rejected."""
+        """True if at least one row is not accepted."""
         return self.accepted.height < self.rows.height
 
     def only(self, partitions: Sequence[int]) -> LoggedRows:

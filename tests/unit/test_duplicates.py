@@ -1,0 +1,134 @@
+"""Streams that have `unique=`: their definition, the rows of duplicates, and what `headrace doctor` says of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from headrace.app.doctor import duplicates
+from headrace.base.times import epoch_us
+from headrace.bus.event import Event
+from headrace.bus.source_partition import NO_CLOCK, SourcePartition
+from headrace.bus.stream import Stream
+from headrace.bus.worker_report import PartitionReport, decode
+from headrace.errors import DefinitionError
+from headrace.event_log.columns import log_schema
+from headrace.event_log.event_log import EventLog
+from headrace.event_log.log_writer import LogWriter
+from headrace.streams.dead_letters.dead_letter import find_letters
+from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
+from headrace.streams.plane.seen_ids import SeenIds, seen_before
+from headrace.streams.views.logged_rows import LoggedRows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import polars as pl
+
+
+class Payment(Event):
+    payment_id: str | None
+    at: datetime
+    shop: str = ""
+    amount: float = 0.0
+    tags: list[str] | None = None
+
+
+AT = datetime(2020, 1, 1, tzinfo=UTC)
+DAY_US = 86_400_000_000
+SOURCES = [SourcePartition(number, bytes(16)) for number in range(2)]
+payments = Stream("payments", Payment, event_time="at", unique="payment_id", within="1d")
+
+
+def judged(partition: int, seen: SeenIds | None, *records: tuple[str | None, int], first: int = 0) -> pl.DataFrame:
+    """The rows of payments with these ids, each so many microseconds after the start."""
+    values = [msgspec.json.encode({"payment_id": name, "at": AT}) for name, _ in records]
+    stamps = np.array([epoch_us(AT) + after for _, after in records])
+    given = PartitionRecords(np.arange(first, first + len(values)), stamps, [None] * len(values), values)
+    return RecordJudge(payments).rows(bytes(16), partition, given, NO_CLOCK, seen)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"unique": "payment_id"}, "unique='payment_id' and within=None: write both or neither"),
+        ({"within": "1d"}, r"unique=\(\) and within='1d': write both or neither"),
+        ({"unique": "id", "within": "1d"}, r"stream 'p' has no field 'id'; it has \['payment_id', 'at'"),
+        ({"unique": "tags", "within": "1d"}, r"unique field 'tags' is list\(str\); it has to be a text"),
+        ({"unique": ("payment_id", "amount"), "within": "1d"}, "unique field 'amount' is float"),
+        ({"unique": "payment_id", "within": "soon"}, "stream 'p': within"),
+        ({"unique": "payment_id", "within": "0s"}, "within='0s' is no time"),
+    ],
+)
+def test_a_wrong_unique_is_an_error_that_says_what_to_write(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(DefinitionError, match=says):
+        Stream("p", Payment, event_time="at", **changes)
+
+
+def test_unique_is_in_the_spec_only_if_it_is_declared() -> None:
+    plain = msgspec.to_builtins(Stream("p", Payment, event_time="at").spec)
+    assert not {"unique", "within_us"} & plain.keys()
+    assert msgspec.to_builtins(payments.spec) == {
+        **plain, "topic": "payments", "unique": ("payment_id",), "within_us": DAY_US
+    }  # fmt: skip
+
+
+def test_a_duplicate_keeps_its_fields_and_has_no_bytes_and_no_error() -> None:
+    rows = judged(0, SeenIds(DAY_US), ("a", 0), ("b", 1), ("a", DAY_US), (None, DAY_US), (None, DAY_US))
+    assert rows["__verdict"].to_list() == ["accepted", "accepted", "duplicate", "accepted", "accepted"]
+    assert dict(rows.schema) == log_schema(payments)
+    found = rows.row(2, named=True)
+    assert (found["payment_id"], found["at"], found["__reason"]) == ("a", AT, "duplicate")
+    assert (found["__error"], found["__key"], found["__value"]) == (None, None, None)
+    logged = LoggedRows.from_rows(rows, "at")
+    assert logged.accepted["offset"].to_list() == [0, 1, 3, 4]
+
+
+def test_the_time_begins_anew_with_each_repetition() -> None:
+    seen = SeenIds(DAY_US)
+    ends = [("a", 0), ("a", DAY_US), ("a", 2 * DAY_US), ("a", 3 * DAY_US + 1), ("a", 3 * DAY_US + 2)]
+    assert judged(0, seen, *ends)["__verdict"].to_list() == [
+        "accepted", "duplicate", "duplicate", "accepted", "duplicate"
+    ]  # fmt: skip
+
+
+def test_a_record_without_memory_is_no_duplicate() -> None:
+    assert judged(0, None, ("a", 0), ("a", 0))["__verdict"].to_list() == ["accepted"] * 2
+
+
+def test_a_stream_without_unique_has_nothing_to_remember(tmp_path: Path) -> None:
+    plain = Stream("plain", Payment, event_time="at")
+    assert seen_before(EventLog(tmp_path), plain, SOURCES[0], 100, epoch_us(AT)) is None  # the log is not even read
+
+
+def test_a_duplicate_is_no_dead_letter_and_doctor_counts_those_of_other_partitions_too(tmp_path: Path) -> None:
+    log = EventLog(tmp_path)
+    assert list(duplicates.examine(log, [payments])) == []
+    writer = LogWriter(log, payments)
+    assert list(duplicates.examine(log, [payments])) == []
+    for source, names in zip(SOURCES, ["abac", "de"], strict=True):
+        rows = judged(source.partition, SeenIds(DAY_US), *((name, DAY_US) for name in names))
+        writer.append(rows, {source: None}, {source: rows.height})
+    assert find_letters(log, [payments.topic]) == []
+    (found,) = duplicates.examine(log, [payments, Stream("plain", Payment, event_time="at")])
+    assert (found.severity, found.found) == ("ok", "1 of 6 records of the last 1d are duplicates")
+    later = judged(1, None, ("c", DAY_US), ("a", DAY_US), (None, 2 * DAY_US), first=2)
+    writer.append(later, {SOURCES[1]: 2}, {SOURCES[1]: 5})
+    (found,) = duplicates.examine(log, [payments])
+    assert (found.subject, found.severity) == ("stream payments", "warning")
+    assert "1 of 9 records" in found.found
+    assert "2 values of payment_id are accepted in more than one partition" in found.found
+    assert "record key" in found.advice
+
+
+def test_a_report_names_duplicates_only_of_streams_that_look_for_them() -> None:
+    plain = PartitionReport("t", "07-0", 1, 1, 1, 0, {})
+    assert b"duplicates" not in msgspec.json.encode(plain)
+    assert msgspec.json.decode(msgspec.json.encode(plain), type=PartitionReport) == plain
+    counted = msgspec.structs.replace(plain, duplicates=3)
+    report = b'{"type":"observation","worker":"w","observed_us":1,"partitions":[%b]}' % msgspec.json.encode(counted)
+    assert decode(report).partitions == [counted]
