@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from headrace.app.doctor.event_log import examine
 from headrace.errors import OfflineStoreUnavailableError, SettingsError
 from headrace.event_log.event_log import EventLog
 from headrace.event_log.log_identity import identity_of, known_identity
@@ -46,6 +47,26 @@ def test_an_s3_server_that_ignores_conditions_is_refused(s3: str, monkeypatch: p
         monkeypatch.setenv("AWS_ENDPOINT_URL", look_alike)
         with pytest.raises(SettingsError, match=r"no conditional PUT"):
             check_fence(f"s3://{BUCKET}/refused", "probe")
+
+
+def test_the_doctor_names_a_store_that_overwrites_and_one_that_does_not_answer(
+    s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert said(f"s3://{BUCKET}/looked-at") == ("ok", "an object store with conditional PUT")
+    status, detail = said("s3://missing/events")
+    assert status == "error"
+    assert detail.startswith("the storage of the event log at s3://missing/events does not answer")
+    with s3_without_conditions(s3) as look_alike:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", look_alike)
+        status, detail = said(f"s3://{BUCKET}/refused")
+        assert status == "error"
+        assert "no conditional PUT" in detail
+
+
+def said(url: str) -> tuple[str, str]:
+    """What the doctor says about an event log without tables."""
+    [found] = examine(EventLog(url), [])
+    return found.severity, found.found
 
 
 def test_a_folder_needs_no_probe(tmp_path: Path) -> None:

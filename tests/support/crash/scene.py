@@ -30,7 +30,7 @@ from tests.support.crash.worker import Setting, Worker
 from tests.support.waiting import eventually, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from confluent_kafka import KafkaError, Message
@@ -57,19 +57,27 @@ class Scene:
         *,
         seed: int,
         disk: Disk | None = None,
+        event_log: str | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        """``folder`` is for the event log; ``disk`` is the one that it lies on, if it can be full."""
+        """``folder`` is for the event log; ``disk`` is the one that it lies on, if it can be full.
+
+        ``event_log`` is another place for it. ``environment``: variables of the workers.
+        """
         self.valkey, self.disk = valkey, disk
         self.topic = payments(namespace).topic
         self.till = Till(seed)
-        self.log = EventLog(folder)
+        event_log = event_log or str(folder)
+        self.log = EventLog(event_log)
         self.store = RedisOnlineStore(valkey.url, namespace, timeout="2s")
         self.redis = Redis.from_url(valkey.url)
         self.client = FeatureClient(self.store)
         self.view = f"user@{users(namespace).version}"
         self.deaths: Counter[str] = Counter()
         self.workers: list[Worker] = []
-        self._setting = Setting(bootstrap_servers, valkey.url, str(folder), namespace, os.devnull)
+        self._setting = Setting(
+            bootstrap_servers, valkey.url, event_log, namespace, os.devnull, environment=environment or {}
+        )
         self._folder = folder
         self._started = 0
         self.group = f"{namespace}-all"

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from tests.support.crash.definitions import payments, service, users
 from tests.support.processes import end_with_the_test_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from multiprocessing.connection import Connection
 
     from headrace.bus.source_partition import SourcePartition
@@ -51,6 +51,7 @@ class Setting:
     batch_rows: int = 500
     flush_s: float = 0.2
     catch_up_rows: int = 2_500
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class Store(RedisOnlineStore):
@@ -66,6 +67,7 @@ class Store(RedisOnlineStore):
 def work(setting: Setting, orders: Connection) -> None:
     """Run until SIGTERM or death."""
     end_with_the_test_run()
+    os.environ.update(setting.environment)
     arm(setting.failpoint)
     write_to(setting.output)
     obey(orders)

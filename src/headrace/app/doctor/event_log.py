@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.app.doctor.finding import Finding, error, ok, warning
+from headrace.errors import OfflineStoreUnavailableError, SettingsError
 from headrace.event_log.damage import find_damage
 from headrace.event_log.log_identity import known_identity
+from headrace.event_log.storage_fence import check_fence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,11 +30,22 @@ def examine(log: EventLog, streams: Sequence[Stream]) -> Iterator[Finding]:
     url = log.url
     subject = f"event log {url}"
     if "://" in url:
-        yield ok(subject, "an object store: the first worker will show whether it can be written")
+        yield check_store(subject, url)
     else:
         yield from check_folder(subject, Path(url))
     for stream in streams:
         yield from check_table(log, stream.topic)
+
+
+def check_store(subject: str, url: str) -> Finding:
+    """Check that an object store can be written, and does not overwrite. Nothing is left there."""
+    try:
+        check_fence(url, uuid.uuid4().hex)
+    except SettingsError as failed:
+        return error(subject, str(failed), "the reference page of the event log says which stores have it")
+    except OfflineStoreUnavailableError as failed:
+        return error(subject, str(failed), "look at the address and the credentials in the environment (AWS_…)")
+    return ok(subject, "an object store with conditional PUT")
 
 
 def check_identity(log: EventLog, claims: LogClaims) -> Iterator[Finding]:
