@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from headrace.bus.places import Places
     from headrace.bus.producer import EventProducer
     from headrace.bus.stream import Stream, after
+    from headrace.bus.table import Table
     from headrace.bus.wire import Epoch, TimeText
     from headrace.features.definitions.aggregates import (
         ApproxDistinct,
@@ -103,6 +104,7 @@ _MODULES = {
     "headrace.bus.places": ("Places",),
     "headrace.bus.producer": ("EventProducer",),
     "headrace.bus.stream": ("Stream", "after"),
+    "headrace.bus.table": ("Table",),
     "headrace.bus.wire": ("Epoch", "TimeText"),
     "headrace.features.definitions.aggregates": (
         "ApproxDistinct", "Count", "DecayedSum", "First", "Histogram", "Last", "LastN", "Max", "Mean", "Min",
@@ -152,7 +154,7 @@ __all__ = [
     "First", "Floors", "Gate", "HeadraceError", "Histogram", "Json", "JsonSchema", "Label", "Last", "LastN", "Lifetime",
     "LocalServices", "Max", "Mean", "Min", "MissingExtraError", "Model", "ModelEventFeed", "ModelSubscriber",
     "NoModelError", "Places", "Predicted", "Predictor", "Project", "Protobuf", "Quantile", "Run", "Settings", "Sliding",
-    "Status", "Std", "Stream", "Sum", "TerminalError", "TimeText", "TrainingSet", "TransientError", "Tumbling",
+    "Status", "Std", "Stream", "Sum", "Table", "TerminalError", "TimeText", "TrainingSet", "TransientError", "Tumbling",
     "UnavailableError", "Variance", "after", "all_of", "any_of", "at_least", "col", "connect", "consecutive", "drift",
     "expected_cost", "field", "hysteresis", "load_project", "load_settings", "own_metric", "performance", "rebuild",
     "schedule", "training_set", "volume", "within_block",

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from headrace.base.stopping import stop_signals
-from headrace.base.times import SECOND, duration_us, epoch_us
+from headrace.base.times import SECOND, duration_us, epoch_us, utc_datetime
 from headrace.bus import kafka_clients
 from headrace.bus.event import plain_value, value_of
 from headrace.bus.missing_rights import missing_right
+from headrace.bus.stream_spec import AVAILABLE_AT
 from headrace.bus.written_events import written_events
 from headrace.errors import BusUnavailableError, RefusedError, TerminalError
 
@@ -245,7 +246,8 @@ def _record(
     )
     more: dict[str, Any] = {} if timestamp is None else {"timestamp": epoch_us(timestamp) // 1_000}
     written = written_events(stream.event)
-    value, headers = writer.write(event if written is None else written.row(event), value_of(event, stream.event_time))
+    at = utc_datetime(0) if stream.event_time == AVAILABLE_AT else value_of(event, stream.event_time)
+    value, headers = writer.write(event if written is None else written.row(event), at)
     if headers:
         more["headers"] = list(headers.items())
     return ProducerRecord(stream.topic, key, value, more)

@@ -139,14 +139,17 @@ class Stream:
                 raise DefinitionError(f"{where}: within={self.within!r} is no time: write a duration, such as '1d'")
 
     def _check_times(self) -> None:
-        times = [each.name for each in self.fields if each.kind == "datetime" and not each.many and not each.nullable]
         for name in (self.event_time, self.available_field or self.event_time):
-            if name not in times:
-                message = (
-                    f"stream {self.topic!r}: {name!r} is not a required datetime field of {self.event.__name__}; "
-                    f"it has {times or 'none'}"
-                )
-                raise DefinitionError(message)
+            self._check_is_time(name)
+
+    def _check_is_time(self, name: str) -> None:
+        times = [each.name for each in self.fields if each.kind == "datetime" and not each.many and not each.nullable]
+        if name not in times:
+            message = (
+                f"stream {self.topic!r}: {name!r} is not a required datetime field of {self.event.__name__}; "
+                f"it has {times or 'none'}"
+            )
+            raise DefinitionError(message)
 
     @cached_property
     def columns(self) -> tuple[Field, ...]:

@@ -10,6 +10,11 @@ from msgspec import UNSET, UnsetType
 
 from headrace.bus.event import Kind
 
+AVAILABLE_AT = "__available_at"
+"""The column of the event log with the time at which a record was available."""
+OPERATION, UPSERT, DELETE = "__op", "upsert", "delete"
+"""The column of a table's event log with the operation of each record, and its values."""
+
 if TYPE_CHECKING:
     from headrace.bus.event import Field
 
@@ -57,6 +62,7 @@ class StreamSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_un
 
     ``format`` says how the records are written, if they are not plain JSON. ``unique`` names the fields that no two
     accepted records of a partition share within a time, if the stream has such fields.
+    ``table``: it is a table, whose records are new versions of rows, and deletes.
 
     On the wire it is the part ``source`` of a view's spec.
     """
@@ -72,11 +78,13 @@ class StreamSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_un
     format: str | UnsetType = UNSET
     unique: tuple[str, ...] | UnsetType = UNSET
     within_us: int | UnsetType = UNSET
+    table: bool | UnsetType = UNSET
 
     @cached_property
     def kinds(self) -> dict[str, str]:
-        """The kind of each field in expressions, by name."""
-        return {field.name: field.expression_kind for field in self.fields}
+        """The kind of each field in expressions, by name. The rows of a table have their operation too."""
+        own = {OPERATION: "str"} if self.table else {}
+        return own | {field.name: field.expression_kind for field in self.fields}
 
     @cached_property
     def nullable(self) -> frozenset[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from headrace.bus.codec import schema
+from headrace.bus.stream_spec import OPERATION
 
 if TYPE_CHECKING:
     from headrace.bus.stream import Stream
@@ -32,5 +33,9 @@ ACCEPTED, REJECTED, DUPLICATE = "accepted", "rejected", "duplicate"
 
 
 def log_schema(stream: Stream) -> dict[str, Any]:
-    """Return the Polars schema of a stream's table: :data:`META`, then the event's fields."""
-    return META | schema(stream)
+    """Return the Polars schema of a stream's table: :data:`META`, then the event's fields.
+
+    A table's has the operation of each record between them.
+    """
+    own = {OPERATION: pl.String()} if stream.spec.table else {}
+    return META | own | schema(stream)

@@ -19,6 +19,7 @@ import pyarrow.fs
 from deltalake.fs import DeltaStorageHandler
 
 from headrace.bus.nested_columns import conformed, null_where
+from headrace.bus.stream_spec import OPERATION
 from headrace.errors import DefinitionError
 from headrace.event_log.columns import ACCEPTED
 
@@ -59,12 +60,25 @@ def missing_columns(stream: Stream, wanted: Mapping[str, Any], table: DeltaTable
     Raises DefinitionError if a field has another type than its column, or if it is new, never null and has no default.
     """
     found = no_rows(table).schema
+    _check_is_same_kind(stream, wanted, found, table.table_uri)
     changed = _AddedFields(stream, table.table_uri)
     new = {name: dtype for name, dtype in wanted.items() if changed.by(name, dtype, found.get(name))}
     if not new:
         return None
     columns = pl.DataFrame(schema=new).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
     return pa.schema([changed.with_metadata(column, column.name) for column in columns])
+
+
+def _check_is_same_kind(stream: Stream, wanted: Mapping[str, Any], found: Mapping[str, Any], table_uri: str) -> None:
+    if (OPERATION in wanted) == (OPERATION in found):
+        return
+    now, before = ("table", "stream") if OPERATION in wanted else ("stream", "table")
+    message = (
+        f"{stream.topic!r} is a {now} now, and was a {before} when the event log at {table_uri} was written: the rows "
+        "of a stream lack the deletes, and a stream has none. Read the topic into another log: another data_dir or "
+        "namespace"
+    )
+    raise DefinitionError(message)
 
 
 class _AddedFields:

@@ -20,8 +20,9 @@ from headrace.errors import BusUnavailableError, FencedError
 from headrace.event_log.damage import DamagedFile, find_damage, set_aside
 from headrace.event_log.log_writer import LogWriter
 from headrace.event_log.logged_offsets import LoggedOffsets
-from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
+from headrace.streams.plane.record_judge import PartitionRecords
 from headrace.streams.plane.seen_ids import seen_before
+from headrace.streams.plane.table_judge import judge_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,7 +57,7 @@ class LogRestorer:
 
     def __init__(self, bootstrap_servers: str, log: EventLog, stream: Stream, reason: str) -> None:
         self._servers, self._log, self._stream, self._reason = bootstrap_servers, log, stream, reason
-        self._judge = RecordJudge(stream)
+        self._judge = judge_of(stream)
 
     def restore(self) -> Iterator[RestoredRows]:
         """Set damaged files aside, and make the missing rows again. Yield each span of missing offsets when it is done.

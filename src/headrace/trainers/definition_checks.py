@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, get_args
 
+from headrace.bus.table import Table
 from headrace.errors import DefinitionError
 from headrace.features.definitions.feature_spec import SUMS_OF_RECORDS, OwnEventRule
 
@@ -11,8 +12,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from headrace.bus.event import Field
+    from headrace.bus.stream import Stream
     from headrace.features.definitions.service_spec import RequestField
     from headrace.features.definitions.view import FeatureView
+
+
+def check_is_no_table(where: str, stream: Stream) -> None:
+    """Raise DefinitionError for a table: its rows come and go, and requests and labels are events that stay."""
+    if isinstance(stream, Table):
+        message = f"{where} is the table {stream.topic!r}; it has to be a Stream, whose events stay"
+        raise DefinitionError(message)
 
 
 def check_own_event(model: str, topic: str, rule: OwnEventRule | None, views: Sequence[FeatureView]) -> None:

@@ -17,7 +17,7 @@ from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.decimals import in_doubles
 from headrace.features.definitions.expression import Expression, kind
 from headrace.features.definitions.service import FeatureService
-from headrace.trainers.definition_checks import brings, check_own_event, described, one_of
+from headrace.trainers.definition_checks import brings, check_is_no_table, check_own_event, described, one_of
 from headrace.trainers.gate_definition import Gate
 from headrace.trainers.label_checks import DeclaredLabel, prediction_task
 from headrace.trainers.metrics.named_metrics import metric_for
@@ -94,6 +94,7 @@ class Label:
     def __post_init__(self) -> None:
         expect("label", "stream", self.stream, Stream, write="a Stream, such as Stream('returns', Return, …)")
         where = f"label on {self.stream.topic!r}"
+        check_is_no_table(f"{where}: stream", self.stream)
         expect(where, "value", self.value, Expression, write="a condition, such as col('delay_minutes') > 15")
         expect(where, "on", self.on, str, write="the name of a field that requests and labels have")
         with naming(f"{where}: on"):
@@ -241,6 +242,7 @@ class Model:
     def _check_types(self) -> None:
         where = f"model {self.name!r}"
         expect(where, "requests", self.requests, Stream, write="a Stream, such as Stream('orders', Order, …)")
+        check_is_no_table(f"{where}: requests", self.requests)
         expect(
             where, "features", self.features, FeatureService, write="a FeatureService, such as FeatureService('f', …)"
         )

@@ -217,12 +217,14 @@ def explain(
 
 
 def _view_rows(spec: ViewSpec) -> list[dict[str, Any]]:
+    from headrace.features.definitions.feature_spec import RowValueSpec
+
     names = iter(spec.columns)
     return [
         {
             "feature": next(names),
             "aggregate": feature.aggregate,
-            "window": window.name,
+            "window": None if isinstance(feature, RowValueSpec) else window.name,
             "entity": ", ".join(spec.key_names),
             "source": spec.stream.topic,
             "version": spec.version,

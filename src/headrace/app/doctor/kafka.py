@@ -8,6 +8,7 @@ from headrace.app.doctor.finding import Finding, error, ok, warning
 from headrace.base.place_names import check_servers
 from headrace.bus.control_topics import EVENT_LOGS
 from headrace.bus.kafka_clients import admin
+from headrace.bus.table import Table
 from headrace.bus.topics import FOR_EVER, STAMPED, configurations, existing_incarnations
 from headrace.streams.repair import find_gaps
 
@@ -47,6 +48,12 @@ def examine(servers: str, topics: ControlTopics, streams: Sequence[Stream], log:
         )
 
 
+_COMPACTED = (
+    "it is compacted: the event log keeps each version of a row that a worker has read, and the versions that Kafka "
+    "removed before are not in training sets"
+)
+
+
 def _check_stream(
     stream: Stream, there: TopicIncarnation | None, config: Mapping[str, str | None]
 ) -> Iterator[Finding]:
@@ -55,6 +62,9 @@ def _check_stream(
         yield warning(subject, "it does not exist", "create it, or start a worker, which creates it")
         return
     yield ok(subject, f"{there.partitions} partitions")
+    if isinstance(stream, Table) and "compact" in (config["cleanup.policy"] or ""):
+        yield ok(subject, _COMPACTED)
+        config = {**config, "cleanup.policy": "delete"}
     yield from check_stream_topic(subject, config, by_record=stream.available_at == "record")
 
 

@@ -8,19 +8,28 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headrace.bus.formats.json_format import Json
-from headrace.bus.formats.record_format import AwaitedSchema, Headers, RecordFormat, RecordReader, RecordWriter
-from headrace.errors import CodecError, DefinitionError
+from headrace.bus.formats.record_format import (
+    AwaitedSchema,
+    DeleteReader,
+    Headers,
+    RecordFormat,
+    RecordReader,
+    RecordWriter,
+)
+from headrace.errors import CodecError, DefinitionError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from headrace.bus.event import Event
     from headrace.bus.schemas.schema_store import SchemaStore
+    from headrace.bus.table_keys import TableKeys
 
 _JSON = Json()
 _WITH_ROW = frozenset({"c", "r", "u"})
 """The operations after which the row exists: created, read by a snapshot, updated."""
-_WITHOUT = {"d": "a delete", "t": "a truncate", "m": "a message"}
+_DELETE = "d"
+_WITHOUT = {_DELETE: "a delete", "t": "a truncate", "m": "a message"}
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,7 @@ class Debezium(RecordFormat):
 
     ``envelope`` is the format of the envelopes: ``Json()`` by default, with the wrapper of ``schema`` and ``payload``
     or without it, or another format, such as ``Avro()``. A record of a delete, a truncate or a message is rejected: no
-    event of a stream takes an earlier one back.
+    event of a stream takes an earlier one back. A :class:`headrace.Table` reads deletes and tombstones too.
 
     >>> from headrace import Debezium, Stream
     >>> from streams.flights import Departure
@@ -68,6 +77,10 @@ class Debezium(RecordFormat):
         """Refuse: only Debezium writes its change events. Raises DefinitionError."""
         raise DefinitionError(f"{topic!r}, {event.__name__}: a Debezium connector writes this topic, not a producer")
 
+    def deletes(self, keys: TableKeys, schemas: SchemaStore | None = None) -> DeleteReader:
+        """Return a reader of changes with the op ``d``, and of the tombstones that follow them."""
+        return _ChangedAway(self.envelope, keys, schemas)
+
 
 class _ChangeReader(RecordReader):
     def __init__(self, envelopes: RecordReader) -> None:
@@ -86,11 +99,57 @@ class _ChangeReader(RecordReader):
         return self._envelopes.still_awaited(of)
 
 
+class _ChangedAway(DeleteReader):
+    """Finds deletes. The key of the row is in ``before``, and in the key of the record."""
+
+    def __init__(self, envelope: RecordFormat, keys: TableKeys, schemas: SchemaStore | None) -> None:
+        self._keys = keys
+        self._operations = envelope.reader(_wrapped("Operation", [("op", str | None, None)]), schemas)
+        before = [("before", keys.kind | None, None)]
+        self._befores = envelope.reader(_wrapped("RowBefore", before), schemas)
+        self._of_records = envelope.reader(keys.kind, schemas) if envelope.uses_schemas else None
+
+    def key(self, key: bytes | None, value: bytes | None, headers: Headers) -> Any:
+        if value is None:
+            return self._of_record(key, headers)
+        return self._before(key, value, headers) if self._deletes(value, headers) else None
+
+    def awaited(self, keys: Sequence[bytes | None]) -> AwaitedSchema | None:
+        return None if self._of_records is None else self._of_records.awaited(keys)
+
+    def _deletes(self, value: bytes, headers: Headers) -> bool:
+        try:
+            change = self._operations.row(value, headers)
+        except (MemoryError, TransientError):
+            raise
+        except Exception:  # noqa: BLE001 - the reader of rows says what is wrong
+            return False
+        return bool((change.payload or change).op == _DELETE)
+
+    def _before(self, key: bytes | None, value: bytes, headers: Headers) -> Any:
+        try:
+            change = self._befores.row(value, headers)
+            found = (change.payload or change).before
+        except (MemoryError, TransientError):
+            raise
+        except Exception:  # noqa: BLE001 - a `before` without the key: the record's key has it
+            found = None
+        return self._of_record(key, headers) if found is None else found
+
+    def _of_record(self, key: bytes | None, headers: Headers) -> Any:
+        if self._of_records is None or key is None:
+            return self._keys.read(key)
+        return self._of_records.row(key, headers)
+
+
 def _envelope(kind: Any) -> Any:
     """Return the type of an envelope, with or without the wrapper, around a row of this type."""
-    members = [("op", str | None, None), ("after", kind | None, None)]
-    envelope = msgspec.defstruct("ChangeEnvelope", members, gc=False)
-    return msgspec.defstruct("WrappedChange", [*members, ("payload", envelope | None, None)], gc=False)
+    return _wrapped("Change", [("op", str | None, None), ("after", kind | None, None)])
+
+
+def _wrapped(name: str, members: list[tuple[str, Any, None]]) -> Any:
+    envelope: Any = msgspec.defstruct(f"{name}Envelope", members, gc=False)
+    return msgspec.defstruct(f"Wrapped{name}", [*members, ("payload", envelope | None, None)], gc=False)
 
 
 def row_after(change: Any) -> Any:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headrace.bus.formats.record_format import Headers, RecordFormat, RecordReader, RecordWriter, WrittenRecord
+from headrace.bus.formats.record_format import (
+    DeleteReader,
+    Headers,
+    RecordFormat,
+    RecordReader,
+    RecordWriter,
+    WrittenRecord,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +22,7 @@ if TYPE_CHECKING:
 
     from headrace.bus.event import Event
     from headrace.bus.schemas.schema_store import SchemaStore
+    from headrace.bus.table_keys import TableKeys
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,10 @@ class Json(RecordFormat):
         """Return a writer of rows."""
         return _JsonWriter()
 
+    def deletes(self, keys: TableKeys, schemas: SchemaStore | None = None) -> DeleteReader:  # noqa: ARG002
+        """Return a reader of tombstones: records without a value."""
+        return _Tombstones(keys)
+
 
 class _JsonReader(RecordReader):
     def __init__(self, kind: Any) -> None:
@@ -55,3 +67,11 @@ class _JsonReader(RecordReader):
 class _JsonWriter(RecordWriter):
     def write(self, row: Any, at: datetime) -> WrittenRecord:  # noqa: ARG002 - as the port has it
         return WrittenRecord(msgspec.json.encode(row), {})
+
+
+class _Tombstones(DeleteReader):
+    def __init__(self, keys: TableKeys) -> None:
+        self._keys = keys
+
+    def key(self, key: bytes | None, value: bytes | None, headers: Headers) -> Any:  # noqa: ARG002
+        return self._keys.read(key) if value is None else None

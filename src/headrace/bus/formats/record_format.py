@@ -8,12 +8,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from headrace.errors import DefinitionError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from headrace.bus.event import Event
     from headrace.bus.schemas.schema_store import SchemaStore
+    from headrace.bus.table_keys import TableKeys
 
 Headers: TypeAlias = "Sequence[tuple[str, bytes | None]] | None"
 """The headers of a record; None if the name of one is no text."""
@@ -57,6 +60,21 @@ class RecordReader(ABC):
         return None
 
 
+class DeleteReader(ABC):
+    """Finds the records of a table's topic that delete a row. What it finds depends on the record alone."""
+
+    @abstractmethod
+    def key(self, key: bytes | None, value: bytes | None, headers: Headers) -> Any:
+        """Return the key of the row that a record deletes, as :attr:`TableKeys.kind`; None for any other record.
+
+        Any error that it raises says why a record that deletes has no key.
+        """
+
+    def awaited(self, keys: Sequence[bytes | None]) -> AwaitedSchema | None:  # noqa: ARG002 - most need no schema
+        """Return the first record whose key cannot be read yet, because the schema registry does not answer."""
+        return None
+
+
 class RecordWriter(ABC):
     """Writes the rows of one stream."""
 
@@ -92,3 +110,11 @@ class RecordFormat(ABC):
 
         Raises DefinitionError if no producer may write this format, and SettingsError as :meth:`reader`.
         """
+
+    def deletes(self, keys: TableKeys, schemas: SchemaStore | None = None) -> DeleteReader:  # noqa: ARG002
+        """Return a reader of the deletes of a table whose rows have these keys.
+
+        Raises DefinitionError for a format that is not one of tables.
+        """
+        message = f"a table is read from Json() or Debezium(…), not from {self!r}"
+        raise DefinitionError(message)

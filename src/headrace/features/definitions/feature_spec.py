@@ -128,6 +128,14 @@ class HistogramSpec(FeatureSpec, frozen=True, kw_only=True, tag="histogram"):
         return [f"{self.name}_b{bucket}" for bucket in range(len(self.edges) + 1)]
 
 
+class RowValueSpec(FeatureSpec, frozen=True, tag="row_value"):
+    """The value in the newest row of a table's key; null while ``where`` is not true on that row."""
+
+    def windowed_columns(self, windows: Sequence[WindowSpec]) -> list[str]:  # noqa: ARG002 - a table has none
+        """Return the feature's own name: a row has no window."""
+        return [self.name]
+
+
 OwnEventRule = Literal["included", "excluded"]
 """The rule for a request's own event in views that are made from the stream of the requests."""
 
@@ -136,5 +144,5 @@ SUMS_OF_RECORDS = (CountSpec, SumSpec, MeanSpec, HistogramSpec)
 
 AnyFeatureSpec = (
     CountSpec | SumSpec | MeanSpec | VarianceSpec | StdSpec | MinSpec | MaxSpec | FirstSpec | LastSpec | LastNSpec
-    | DecayedSumSpec | ApproxDistinctSpec | QuantileSpec | HistogramSpec
+    | DecayedSumSpec | ApproxDistinctSpec | QuantileSpec | HistogramSpec | RowValueSpec
 )  # fmt: skip

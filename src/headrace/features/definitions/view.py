@@ -12,12 +12,15 @@ import msgspec
 from headrace.base.arguments import expect, expect_items, expect_values
 from headrace.base.times import Duration, duration_us
 from headrace.bus.stream import Stream
+from headrace.bus.table import Table
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.entity import KEY_KINDS, Entity
 from headrace.features.definitions.expression import Expression, ExpressionTree, is_decimal, kind, plain_column
+from headrace.features.definitions.feature_spec import RowValueSpec
 from headrace.features.definitions.spec import NUMBER_KINDS, SPEC_VERSION, checked_name
+from headrace.features.definitions.table_columns import check_column, check_entity, row_values, table_columns
 from headrace.features.definitions.view_spec import DerivedColumn, ViewClock, ViewSpec
-from headrace.features.definitions.windows import Window, window_spec
+from headrace.features.definitions.windows import Lifetime, Window, window_spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,6 +43,10 @@ class FeatureView:
     time this long before the partition clock. ``delay``: a training set assumes this time between an event's
     ``available_at`` and the look-up that sees it. ``clock`` is the time that ages the tiles: ``"wall"``
     (``available_at``) or ``"stream"`` (event time).
+
+    Over a :class:`headrace.Table` the features are columns of the newest row, without windows: names such as
+    ``["credit_limit"]``, or a dict of names to expressions. They are null after a delete, and while ``where`` is not
+    true on the newest row. The entity is the table's key.
 
     Raises DefinitionError for a definition that cannot work; the message names the part and the choices.
 
@@ -64,8 +71,8 @@ class FeatureView:
     name: str
     entity: Entity
     source: Stream
-    windows: Sequence[Window]
-    features: Mapping[str, Aggregate]
+    windows: Sequence[Window] = ()
+    features: Mapping[str, Aggregate | Expression | str] | Sequence[str] = ()
     max_age: Duration | None = None
     where: Expression | None = None
     derived: Mapping[str, Expression] = field(default_factory=dict)
@@ -78,27 +85,39 @@ class FeatureView:
         self._check_types()
         for name in self.features:
             checked_name(f"view {self.name!r}: feature", name)
-        if not self.windows or not self.features:
-            message = f"view {self.name!r} needs at least one window and one feature"
-            raise DefinitionError(message)
+        self._check_numbers()
         self._check_durations()
         self._check_windows()
         self._check_join_keys()
         self._check_expressions()
         self._check_columns()
 
+    def _check_numbers(self) -> None:
+        if self._table is not None and self.windows:
+            message = f"view {self.name!r}: windows={self.windows!r}; a table has the newest rows, and no windows"
+            raise DefinitionError(message)
+        if not self.features or not (self.windows or self._table):
+            what = "one feature" if self._table else "one window and one feature"
+            raise DefinitionError(f"view {self.name!r} needs at least {what}")
+
     def _check_types(self) -> None:
         where = f"view {self.name!r}"
         expect(where, "entity", self.entity, Entity, write="an Entity, such as Entity('shop')")
         expect(where, "source", self.source, Stream, write="a Stream, such as Stream('orders', Order, …)")
         expect_items(where, "windows", self.windows, object, write="a list, such as ['1h', Tumbling('1d')]")
+        if self._table is None:
+            self._check_aggregates(where)
+        else:
+            table_columns(self.name, self.features)
+        expect_values(where, "derived", self.derived, Expression, write="a dict, such as {'twice': col('km') * 2}")
+        expect(where, "where", self.where, (Expression, NoneType), write="a condition, such as col('delay') > 15")
+
+    def _check_aggregates(self, where: str) -> None:
         expect_values(where, "features", self.features, object, write="a dict, such as {'orders': Count()}")
-        for name, feature in self.features.items():
+        for name, feature in cast("Mapping[str, object]", self.features).items():
             if isinstance(feature, type) or not hasattr(feature, "spec"):
                 message = f"{where}: feature {name!r} is {feature!r}; write an aggregate, such as Count()"
                 raise DefinitionError(message)
-        expect_values(where, "derived", self.derived, Expression, write="a dict, such as {'twice': col('km') * 2}")
-        expect(where, "where", self.where, (Expression, NoneType), write="a condition, such as col('delay') > 15")
 
     def _check_durations(self) -> None:
         for name, duration in (("max_age", self.max_age), ("history", self.history), ("delay", self.delay)):
@@ -118,6 +137,8 @@ class FeatureView:
             raise DefinitionError(message)
 
     def _check_join_keys(self) -> None:
+        if self._table is not None:
+            check_entity(self.name, self.entity, self._table)
         for key, key_type in self.entity.join_keys.items():
             with naming(f"view {self.name!r}: join key {key!r} of entity {self.entity.name!r}"):
                 found = self.source.field(key)
@@ -134,7 +155,10 @@ class FeatureView:
             with naming(f"view {self.name!r}: derived {name!r}"):
                 kinds[name] = kind(expression.tree, kinds)
         for feature in self._features:
-            self._check_feature(feature, kinds)
+            if isinstance(feature, RowValueSpec):
+                check_column(self.name, feature, kinds)
+            else:
+                self._check_feature(feature, kinds)
         if self.where is not None:
             self._check_filter("where", self.where.tree, kinds)
 
@@ -169,13 +193,20 @@ class FeatureView:
             message = f"view {self.name!r}: {place} is {found}; a filter is bool, such as col('delay') > 15"
             raise DefinitionError(message)
 
+    @property
+    def _table(self) -> Table | None:
+        return self.source if isinstance(self.source, Table) else None
+
     @cached_property
     def _windows(self) -> tuple[WindowSpec, ...]:
-        return tuple(window_spec(window) for window in self.windows)
+        return tuple(window_spec(window) for window in ([Lifetime()] if self._table else self.windows))
 
     @cached_property
     def _features(self) -> tuple[AnyFeatureSpec, ...]:
-        found = (msgspec.structs.replace(each.spec, name=name) for name, each in self.features.items())
+        if self._table is not None:
+            return row_values(table_columns(self.name, self.features), self.where)
+        aggregates = cast("Mapping[str, Aggregate]", self.features)
+        found = (msgspec.structs.replace(each.spec, name=name) for name, each in aggregates.items())
         return cast("tuple[AnyFeatureSpec, ...]", tuple(found))
 
     @cached_property
@@ -186,7 +217,7 @@ class FeatureView:
             name=self.name,
             entity=self.entity.spec,
             stream=self.source.spec,
-            where=None if self.where is None else self.where.tree,
+            where=None if self.where is None or self._table else self.where.tree,  # a table's features have it
             derived=tuple(DerivedColumn(name, expression.tree) for name, expression in self.derived.items()),
             windows=self._windows,
             features=self._features,

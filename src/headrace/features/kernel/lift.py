@@ -32,6 +32,9 @@ def lift_state(component: Component) -> list[pl.Expr]:
     match component.op:
         case "first" | "last":
             return [_where(there, "__time", columns[0][1]), _where(there, "offset", 0), measured]
+        case "row_value":
+            has_value = there.fill_null(value=False).cast(pl.Int64)
+            return [pl.col("__time"), pl.col("offset").cast(pl.Int64), has_value, measured]
         case "moments":
             return [there.fill_null(value=False).cast(pl.Int64), measured, pl.lit(0.0)]
         case "decayed":

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from headrace.features.definitions.feature_spec import FeatureSpec
 
 _DTYPES = {"int": "<i8", "bool": "<i8", "float": "<f8", "datetime": "<i8", "str": "text"}
-EXACT_OF_DECIMALS = frozenset({"count", "sum", "mean", "min", "max", "first", "last", "last_n", "approx_distinct"})
+EXACT_OF_DECIMALS = frozenset(
+    {"count", "sum", "mean", "min", "max", "first", "last", "last_n", "row_value", "approx_distinct"}
+)
 """The aggregates that take a decimal as the number of its units. The others take it as a double."""
 _LARGEST_EXACT = 2**53
 _IN_TOLERANCE = frozenset({"sum", "mean", "variance", "std", "decayed_sum"})
@@ -168,6 +170,11 @@ def _one(output: OutputColumn, columns: StateColumns, _: np.ndarray) -> Values:
     return value, time != (FOREVER if output.kind == "first" else NEVER)
 
 
+def _row_value(_: OutputColumn, columns: StateColumns, __: np.ndarray) -> Values:
+    _time, _offset, has_value, value = columns
+    return value, has_value > 0
+
+
 def _variance(output: OutputColumn, columns: StateColumns, _: np.ndarray) -> Values:
     count, __, squares = columns
     there = (count > 0) & np.isfinite(squares)
@@ -205,6 +212,7 @@ _FINISH: dict[str, Callable[[OutputColumn, StateColumns, np.ndarray], Values]] =
     "max": _extreme,
     "first": _one,
     "last": _one,
+    "row_value": _row_value,
     "variance": _variance,
     "std": _variance,
     "decayed_sum": _decayed,

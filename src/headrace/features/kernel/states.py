@@ -100,7 +100,7 @@ class ExtremeState:
 
     def reduce(self, columns: StateColumns, starts: np.ndarray, rank: np.ndarray | None) -> StateColumns:
         """Choose from each run the first or last row by (event time, partition, offset)."""
-        time, offset, _ = columns
+        time, offset = columns[:2]
         tie = np.zeros(len(time), np.int8) if rank is None else rank
         order = np.lexsort((offset, tie, time, _runs(len(time), starts)))
         chosen = order[np.append(starts[1:], len(time)) - 1 if self.latest else starts]
@@ -112,6 +112,20 @@ class ExtremeState:
         later = (left[0] > right[0]) | (same & (left[1] > right[1]))
         ours = later if self.latest else ~later
         return [np.where(ours, one, other) for one, other in zip(left, right, strict=True)]
+
+
+@dataclass(frozen=True)
+class NewestRowState(ExtremeState):
+    """The row with the latest (event time, partition, offset): time, offset, 1 if it has a value, and the value.
+
+    So a row without a value, such as a delete, takes back the value of an earlier one.
+    """
+
+    @property
+    def columns(self) -> Sequence[tuple[str, Any]]:
+        """Time, offset, whether there is a value, and the value."""
+        time, offset, value = super().columns
+        return [time, offset, ("<i8", 0), value]
 
 
 @dataclass(frozen=True)
@@ -191,6 +205,7 @@ _STATES: dict[str, Callable[[Component], State]] = {
     "max": lambda c: UfuncState(np.maximum, c.dtype, NEVER if c.dtype == "<i8" else -np.inf),
     "first": lambda c: ExtremeState(c.dtype, latest=False),
     "last": lambda c: ExtremeState(c.dtype, latest=True),
+    "row_value": lambda c: NewestRowState(c.dtype, latest=True),
     "moments": lambda _: MomentsState(),
     "decayed": lambda c: DecayedState(c.argument),
 }

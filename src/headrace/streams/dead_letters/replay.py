@@ -27,6 +27,7 @@ from headrace.bus.unreadable_records import readable
 from headrace.errors import BusUnavailableError, FencedError, TerminalError
 from headrace.streams.dead_letters.dead_letter import read_contents, read_headers
 from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
+from headrace.streams.plane.table_judge import judge_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -127,7 +128,7 @@ class DeadLetterReplayer:
         partitions = incarnations(self._client, [topic])[topic].partitions
         stream = self._streams[topic]
         keeps_time = bool(stamped_by_producers(self._client, [topic]))
-        return _ReplayTarget(stream, RecordJudge(stream, self._schemas), partitions, keeps_time)
+        return _ReplayTarget(stream, judge_of(stream, self._schemas), partitions, keeps_time)
 
     def _replay(self, target: _ReplayTarget, letters: Sequence[DeadLetter]) -> ReplayedPiece:
         fresh = [letter for letter in letters if letter.id not in self._known]

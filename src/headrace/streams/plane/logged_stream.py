@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from headrace.event_log.log_writer import LogWriter
 from headrace.streams.plane.flusher import Flusher
-from headrace.streams.plane.record_judge import RecordJudge
 from headrace.streams.plane.seen_ids import seen_before
+from headrace.streams.plane.table_judge import judge_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from headrace.bus.source_partition import SourcePartition
     from headrace.bus.stream import Stream
     from headrace.event_log.event_log import EventLog
+    from headrace.streams.plane.record_judge import RecordJudge
     from headrace.streams.plane.seen_ids import SeenIds
 
 
@@ -36,7 +37,7 @@ class LoggedStream:
     ) -> LoggedStream:
         """Open the stream's table; make it if it does not exist. Raises OfflineStoreUnavailableError."""
         writer = LogWriter(log, stream)
-        return LoggedStream(stream, log, writer, Flusher(writer, monotonic), RecordJudge(stream, schemas))
+        return LoggedStream(stream, log, writer, Flusher(writer, monotonic), judge_of(stream, schemas))
 
     @property
     def topic(self) -> str:

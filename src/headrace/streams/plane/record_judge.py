@@ -100,10 +100,7 @@ class RecordJudge:
 
         The ids of the records are added to those that their runs have ``seen``.
         """
-        events, positions, errors = self._decoder.decode(records.values, records.headers)
-        fields = self._decoder.columns(events)
-        if errors:
-            fields = self._spread(fields, positions, len(records.values))
+        fields, errors = self._fields(records)
         reasons, problems = self._verdicts(fields, records, errors)
         available = self._available(fields, records, runs, reasons)
         frame = _accepted(runs, records, available)
@@ -112,6 +109,12 @@ class RecordJudge:
         if self._stream.unique_fields:
             frame = _with_duplicates(frame, self._duplicates(fields, runs, available, reasons))
         return frame.hstack(fields)
+
+    def _fields(self, records: PartitionRecords) -> tuple[pl.DataFrame, dict[int, str]]:
+        """Return the columns of the event's fields, and the error of each record that does not decode, by position."""
+        events, positions, errors = self._decoder.decode(records.values, records.headers)
+        fields = self._decoder.columns(events)
+        return self._spread(fields, positions, len(records.values)) if errors else fields, errors
 
     def _spread(self, fields: pl.DataFrame, positions: np.ndarray, count: int) -> pl.DataFrame:
         places = pl.DataFrame({"__row": np.arange(count)})

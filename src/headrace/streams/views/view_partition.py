@@ -60,7 +60,7 @@ class ViewPartition:
         self._unwritten: set[int] = set()  # shards with folded rows whose write is not applied (yet)
         self._store = store
         self.event_time: str = spec.stream.event_time
-        self.columns = [*FOLDED, *spec.used_fields]
+        self.columns = list(dict.fromkeys([*FOLDED, *spec.used_fields]))
         """The columns of the log that folding reads."""
         self.by_event_time = spec.clock == "stream"
 
