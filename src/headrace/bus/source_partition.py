@@ -19,6 +19,12 @@ _SOURCE = struct.Struct("<16sI")
 TOPIC_ID_BYTES = 16
 
 
+IMPORT_MARK = b"import\x80"
+"""The first bytes of the id of an import. Kafka's ids are UUIDs of version 4, and the 7th byte begins with the version:
+so no topic has an id with 8 there."""
+_FIRST_IMPORT = 1 << 16
+
+
 NO_CLOCK = -(2**62)
 """The clock of a partition that has no record yet, in microseconds."""
 
@@ -44,6 +50,11 @@ class SourcePartition:
     topic_id: bytes
 
     @property
+    def is_import(self) -> bool:
+        """True if its rows were imported from files, so that no topic has them."""
+        return is_import(self.topic_id)
+
+    @property
     def field(self) -> bytes:
         """The name of its field in the online store: topic id, then partition."""
         return _SOURCE.pack(self.topic_id, self.partition)
@@ -67,6 +78,23 @@ class SourcePartition:
         """Return the source partition that :attr:`text` stands for."""
         topic_id, _, partition = text.rpartition("-")
         return SourcePartition(int(partition), bytes.fromhex(topic_id))
+
+
+def is_import(topic_id: bytes) -> bool:
+    """Return whether a topic id is the id of an import of files."""
+    return topic_id.startswith(IMPORT_MARK)
+
+
+def import_partition(digest: bytes) -> SourcePartition:
+    """Return the one source partition of the import that a digest of its files names. It needs 9 bytes of it.
+
+    Its number is beyond those of a topic, so a read of one partition skips the files of the others by statistics.
+
+    >>> import_partition(bytes(9)).text
+    '696d706f727480000000000000000000-65536'
+    """
+    number = _FIRST_IMPORT + int.from_bytes(digest[:2], "big")
+    return SourcePartition(number, IMPORT_MARK + digest[: TOPIC_ID_BYTES - len(IMPORT_MARK)])
 
 
 @dataclass(frozen=True, order=True)

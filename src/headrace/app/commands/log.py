@@ -1,10 +1,11 @@
-"""`headrace log`: shows the files of the event log, compacts and vacuums them by hand, and adopts another log."""
+"""`headrace log`: shows the event log, imports history into it, looks after its files by hand, adopts another log."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from headrace.app.terminal.options import (
@@ -15,25 +16,38 @@ from headrace.app.terminal.options import (
     StreamOption,
     YesOption,
     check_topic,
+    moment,
     settings_from,
+    with_zone,
 )
 from headrace.app.terminal.progress import progress
 from headrace.app.terminal.tables import print_list
+from headrace.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from headrace.app.project.settings import Settings
+    from headrace.bus.stream import Stream
     from headrace.event_log.event_log import EventLog
+    from headrace.event_log.imports import ImportRecord
     from headrace.event_log.maintenance import TableShape
 
 _STATUS = ("topic", "version", "rows", "files", "small_files", "bytes", "compacted", "vacuumed")
 
 
+_IMPORTS = ("topic", "id", "state", "files", "rows", "rejected", "left_out", "available")
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    log = typer.Typer(no_args_is_help=True, help="The event log: its files, and their upkeep by hand.")
+    log = typer.Typer(
+        no_args_is_help=True, help="The event log: history from files, its files, and their upkeep by hand."
+    )
     log.command("status")(status)
+    log.command("import")(import_)
+    log.command("imports")(imports)
+    log.command("undo-import")(undo_import)
     log.command("compact")(compact)
     log.command("vacuum")(vacuum)
     log.command("adopt")(adopt)
@@ -49,6 +63,91 @@ def status(*, stream: StreamOption = None, json: JsonOption = False, data_dir: D
     if not json:
         rows = [row | {name: f"{row[name]:,}" for name in _STATUS[1:6]} for row in rows]
     print_list(_STATUS, rows, json=json, if_empty="the event log is empty")
+
+
+def import_(
+    topic: Annotated[
+        str, typer.Argument(metavar="STREAM", help="The stream, by its topic or its name in the project.")
+    ],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE…", help="Files, folders, Delta tables or patterns; also s3://…, gs://…")
+    ],
+    *,
+    available_at: Annotated[
+        str | None, typer.Option(help="Since when a row was known: a column of the files, or event_time+5m.")
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            help="Leave out rows that were available from this time on, as the topic has them; `none`: leave out none "
+            "(default: the first record of the topic)."
+        ),
+    ] = None,
+    zone: Annotated[
+        str | None, typer.Option(help="The zone of times without one, such as UTC or Europe/Berlin.")
+    ] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="parquet, csv or jsonl (default: as the names of the files say).")
+    ] = None,
+    json: JsonOption = False,
+    data_dir: DataDir = None,
+    bootstrap_servers: BootstrapServers = None,
+) -> None:
+    """Import history from files into the event log: Parquet, Delta tables, CSV with a header, or lines of JSON.
+
+    Rows enter the log in one commit, and workers fold them into all views of the stream. Files whose content was
+    imported before change nothing. If it is interrupted, the same command goes on. `headrace log undo-import` takes
+    it back.
+    """
+    from headrace.app.processes.registry_alias import whoami
+    from headrace.base.times import wall_clock
+    from headrace.streams.imports.availability import Availability
+    from headrace.streams.imports.history_import import HistoryImport, ImportOptions
+    from headrace.streams.imports.source_file import find_files
+
+    settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers)
+    stream = _stream(settings, topic)
+    available = Availability.of(stream, available_at, zone)
+    found = find_files(files, _form(form))
+    log = _log(settings)
+    options = ImportOptions(available, _boundary(settings, log, stream, until), zone, whoami())
+    outcome = HistoryImport(log, stream, settings.data_dir / "imports", options, progress).run(found, wall_clock())
+    for name, id_ in outcome.known.items():
+        typer.echo(f"{name}: its content was imported before, by {id_}", err=True)
+    _print_imports([] if outcome.record is None else [outcome.record], json=json, if_empty="nothing is new")
+
+
+def imports(*, stream: StreamOption = None, json: JsonOption = False, data_dir: DataDir = None) -> None:
+    """List the imports of history: their rows, their times, and whether they count."""
+    from headrace.event_log.imports import Imports
+
+    settings = settings_from(data_dir=data_dir)
+    found = [each for each in Imports(_log(settings)).all() if stream in {None, each.topic}]
+    _print_imports(found, json=json, if_empty="nothing was imported")
+
+
+def undo_import(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="The import, as `headrace log imports` shows it.")],
+    *,
+    yes: YesOption = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Undo an import: its rows leave the event log, and workers remove what they have folded of it from all views.
+
+    A model version that was trained on these rows cannot be reproduced any more.
+    """
+    from headrace.base.times import wall_clock
+    from headrace.event_log.imports import Imports
+    from headrace.streams.imports.history_import import undo
+
+    log = _log(settings_from(data_dir=data_dir))
+    found = [each for each in Imports(log).all() if each.id == id_]
+    if not found:
+        raise SettingsError(f"there is no import {id_!r}: `headrace log imports` lists them")
+    if not yes:
+        typer.confirm(f"remove {found[0].rows:,} rows of {found[0].topic}, for good?", abort=True, err=True)
+    done = undo(log, found[0].topic, id_, wall_clock())
+    typer.echo(f"{done.topic}: import {done.id} is undone, {done.rows:,} rows are gone")
 
 
 def compact(*, stream: StreamOption = None, data_dir: DataDir = None) -> None:
@@ -131,6 +230,71 @@ def adopt(
         typer.confirm(f"let namespace {settings.namespace!r} have the log at {own.place}?", abort=True, err=True)
     claims.adopt(own, wall_clock(), reason)
     typer.echo(f"namespace {settings.namespace!r} has the event log at {own.place}")
+
+
+def _log(settings: Settings) -> EventLog:
+    from headrace.event_log.event_log import EventLog
+
+    return EventLog(settings.event_log, namespace=settings.namespace)
+
+
+def _stream(settings: Settings, name: str) -> Stream:
+    """Return the stream of a topic, or of that name in the project. Raises SettingsError."""
+    from headrace.app.project.project import load_project
+
+    streams = load_project(settings).streams
+    by_name = {**streams, **{each.topic: each for each in streams.values()}}
+    if name not in by_name:
+        topics = sorted(each.topic for each in streams.values())
+        raise SettingsError(f"the project has no stream {name!r}; it has {topics}")
+    return by_name[name]
+
+
+def _form(text: str | None) -> Any:
+    if text not in {None, "parquet", "csv", "jsonl"}:
+        raise typer.BadParameter(f"--format {text}: write parquet, csv or jsonl")
+    return text
+
+
+def _boundary(settings: Settings, log: EventLog, stream: Stream, until: str | None) -> int | None:
+    """Return the time from which on rows are left out; None if none are. Raises SettingsError if nobody knows it."""
+    from headrace.app.local.services import known_addresses
+    from headrace.app.processes.connections import schemas
+    from headrace.base.times import epoch_us
+    from headrace.streams.imports.boundary import first_in_log, first_in_topic
+
+    if until is not None:
+        return None if until == "none" else epoch_us(with_zone(moment(until)))
+    logged = first_in_log(log, stream.topic)
+    servers = known_addresses(settings).bootstrap_servers
+    if logged is not None or servers is None:
+        found = logged
+    else:
+        found = first_in_topic(servers, stream, schemas(settings, [stream]))
+    if found is None and servers is None:
+        message = (
+            f"where the topic {stream.topic!r} begins is not known: the event log has no rows of it, and no Kafka is "
+            "set or runs. Say --until TIME, from which on the topic has the events, or --until none"
+        )
+        raise SettingsError(message)
+    return found
+
+
+def _print_imports(found: Sequence[ImportRecord], *, json: bool, if_empty: str) -> None:
+    from headrace.event_log.imports import days
+
+    if json:
+        print_list(_IMPORTS, [{"id": each.id} | msgspec.to_builtins(each) for each in found], json=True, if_empty="")
+        return
+    rows = [
+        {
+            "topic": each.topic, "id": each.id, "state": each.state, "files": f"{len(each.files):,}",
+            "rows": f"{each.rows:,}", "rejected": f"{sum(each.rejected.values()):,}",
+            "left_out": f"{each.left_out:,}", "available": days(each),
+        }
+        for each in found
+    ]  # fmt: skip
+    print_list(_IMPORTS, rows, json=False, if_empty=if_empty)
 
 
 def _tables(settings: Settings, topic: str | None) -> tuple[EventLog, Sequence[str]]:

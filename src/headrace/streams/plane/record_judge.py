@@ -100,7 +100,17 @@ class RecordJudge:
 
         The ids of the records are added to those that their runs have ``seen``.
         """
-        fields, errors = self._fields(records)
+        return self.judge_fields(runs, records, *self._fields(records))
+
+    def fields(self, values: Sequence[bytes]) -> tuple[pl.DataFrame, dict[int, str]]:
+        """Return the columns of records without headers, null where one does not decode, and its error by position."""
+        nothing = np.empty(0, np.int64)
+        return self._fields(PartitionRecords(nothing, nothing, (), values))
+
+    def judge_fields(
+        self, runs: Sequence[PartitionRun], records: PartitionRecords, fields: pl.DataFrame, errors: dict[int, str]
+    ) -> pl.DataFrame:
+        """Return the log's rows of records whose :meth:`fields` are known. Values of accepted ones are not read."""
         reasons, problems = self._verdicts(fields, records, errors)
         available = self._available(fields, records, runs, reasons)
         frame = _accepted(runs, records, available)

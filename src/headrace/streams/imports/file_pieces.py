@@ -1,0 +1,132 @@
+"""The rows of a file, a piece at a time: columns of Parquet and CSV, lines of JSON.
+
+The same file always gives the same pieces, so a piece that an earlier attempt has processed is known by its number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from headrace.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from headrace.streams.imports.source_file import SourceFile
+
+PIECE_ROWS = 200_000
+_BLOCK = 32 << 20
+
+
+@dataclass(frozen=True)
+class FilePiece:
+    """Some rows of a file: ``columns``, or ``lines`` of JSON.
+
+    ``read``: the bytes of the file that were read with it. ``is_text``: every column is text, as CSV has it.
+    ``broken`` are lines of CSV that have another number of columns.
+    """
+
+    read: int
+    columns: pl.DataFrame | None = None
+    lines: Sequence[bytes] = ()
+    is_text: bool = False
+    broken: Sequence[bytes] = field(default=())
+
+    @property
+    def height(self) -> int:
+        """The number of rows."""
+        return len(self.broken) + (len(self.lines) if self.columns is None else self.columns.height)
+
+
+def pieces(file: SourceFile, wanted: Sequence[str]) -> Iterator[FilePiece]:
+    """Yield the rows of a file in order, with the ``wanted`` columns that it has.
+
+    Raises OfflineStoreUnavailableError, and SettingsError for a file that is not of its form.
+    """
+    read = {"parquet": _parquet, "csv": _csv, "jsonl": _lines}[file.form]
+    try:
+        yield from read(file, wanted)
+    except (pa.ArrowException, EOFError) as error:
+        raise SettingsError(f"{file.name} is no {file.form} file, or is damaged: {error}") from error
+
+
+def column_names(file: SourceFile) -> list[str] | None:
+    """Return the columns of a file; None for lines of JSON, of which each has its own."""
+    try:
+        with file.opened() as opened:
+            if file.form == "parquet":
+                return [*pq.read_schema(opened).names, *(name for name, _ in file.constants)]
+            if file.form == "csv":
+                return list(_opened_csv(opened, file, None, lambda _: "skip").schema.names)
+    except pa.ArrowException as error:
+        raise SettingsError(f"{file.name} is no {file.form} file, or is damaged: {error}") from error
+    return None
+
+
+def _parquet(file: SourceFile, wanted: Sequence[str]) -> Iterator[FilePiece]:
+    with file.opened() as opened, pq.ParquetFile(opened) as parquet:
+        there = [name for name in parquet.schema_arrow.names if name in wanted]
+        a_row = file.size / max(parquet.metadata.num_rows, 1)
+        for batch in parquet.iter_batches(PIECE_ROWS, columns=there):
+            frame = pl.DataFrame(pa.table(batch)) if there else pl.DataFrame(height=batch.num_rows)
+            constants = [pl.lit(value).alias(name) for name, value in file.constants if name in wanted]
+            yield FilePiece(int(a_row * batch.num_rows), frame.with_columns(constants))
+
+
+def _csv(file: SourceFile, wanted: Sequence[str]) -> Iterator[FilePiece]:
+    with file.opened() as opened:
+        names = _opened_csv(opened, file, None, lambda _: "skip").schema.names
+    broken: list[bytes] = []
+
+    def keep(row: pyarrow.csv.InvalidRow) -> str:
+        broken.append((row.text or "").encode())
+        return "skip"
+
+    with file.opened() as opened:
+        reader, at = _opened_csv(opened, file, names, keep), 0
+        for batch in reader:
+            before, at = at, opened.tell()
+            taken, broken[:] = list(broken), []
+            frame = pl.DataFrame(pa.table(batch.select([name for name in names if name in wanted])))
+            yield FilePiece(at - before, frame, is_text=True, broken=taken)
+        if broken:
+            yield FilePiece(0, pl.DataFrame(schema=dict.fromkeys(names, pl.String)), is_text=True, broken=broken)
+
+
+def _opened_csv(
+    opened: pa.NativeFile, file: SourceFile, names: Sequence[str] | None, keep: object
+) -> pyarrow.csv.CSVStreamingReader:
+    source = pa.CompressedInputStream(opened, file.compression) if file.compression else opened
+    return pyarrow.csv.open_csv(
+        source,
+        read_options=pyarrow.csv.ReadOptions(block_size=_BLOCK if names else 1 << 20, use_threads=False),
+        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types=dict.fromkeys(names or (), pa.string()),
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+            null_values=[""],
+        ),
+    )
+
+
+def _lines(file: SourceFile, _: Sequence[str]) -> Iterator[FilePiece]:
+    rest, lines, at = b"", list[bytes](), 0
+    with file.opened() as opened:
+        source = pa.CompressedInputStream(opened, file.compression) if file.compression else opened
+        while block := source.read(_BLOCK):
+            *whole, rest = (rest + block).split(b"\n")
+            lines += [line for line in whole if line.strip()]
+            while len(lines) >= PIECE_ROWS:
+                before, at = at, opened.tell()
+                yield FilePiece(at - before, lines=lines[:PIECE_ROWS])
+                del lines[:PIECE_ROWS]
+    lines += [rest] if rest.strip() else []
+    if lines:
+        yield FilePiece(file.size - at, lines=lines)
