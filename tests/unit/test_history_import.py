@@ -280,6 +280,18 @@ def written(stream: Stream, event: Event) -> object:
     return event if known is None else known.row(event)
 
 
+def test_duplicates_are_found_within_an_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history_import, "FILE_ROWS", 1)
+    write(tmp_path, "1.parquet")
+    write(tmp_path, "2.parquet", ROWS.with_columns(pl.col("arrived") + timedelta(minutes=1)))
+    unique = replace(purchases, unique="items", within="1d")
+    done = load(tmp_path, "*.parquet", stream=unique).record
+    assert done is not None
+    assert done.rejected == {"duplicate": 3}
+    found = logged(tmp_path)["__verdict"].replace({"accepted": "first", "duplicate": "again"}).to_list()
+    assert found == ["first", "again", "first", "first", "again", "again"]
+
+
 def test_rows_from_the_boundary_on_are_left_out(tmp_path: Path) -> None:
     write(tmp_path, "rows.parquet")
     done = load(tmp_path, "rows.parquet", until=T0 + timedelta(minutes=2)).record

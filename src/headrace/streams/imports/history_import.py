@@ -166,15 +166,14 @@ class HistoryImport:
 
     def _stage(self, staged: StagedRows, runs: SortedRuns, counted: _Counted) -> int:
         """Write the files of the log that are not there yet. Return how many files there are."""
-        files = 0
+        files, seen = 0, self._judge.new_ids()
         with self._progress("written", runs.height) as advance:
-            for rows in runs.merged(FILE_ROWS):
-                placed = rows.with_columns(
-                    pl.int_range(counted.rows, counted.rows + rows.height, dtype=pl.Int64).alias("__offset")
-                )
+            for merged in runs.merged(FILE_ROWS):
+                offsets = pl.int_range(counted.rows, counted.rows + merged.height, dtype=pl.Int64)
+                rows = self._judge.without_duplicates(merged.with_columns(offsets.alias("__offset")), seen)
                 counted.add(rows)
                 if staged.rows(files) != rows.height:
-                    staged.write(files, placed)
+                    staged.write(files, rows)
                 files += 1
                 advance(rows.height)
                 failpoint("after-import-file")

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 import polars as pl
+from msgspec import UNSET
 
 from headrace.bus.formats.json_format import Json
 from headrace.bus.source_partition import NO_CLOCK
+from headrace.event_log.columns import ACCEPTED, DUPLICATE
 from headrace.streams.imports.column_fields import ColumnFields, check_columns
 from headrace.streams.imports.wire_rows import WireRows
 from headrace.streams.plane.record_judge import PartitionRecords, PartitionRun, RecordJudge
+from headrace.streams.plane.seen_ids import RecordIds, SeenIds, unique_values
 
 if TYPE_CHECKING:
     from headrace.bus.source_partition import SourcePartition
@@ -64,6 +67,25 @@ class ImportJudge:
         records = PartitionRecords(np.arange(len(times)), times, _NoKeys(len(times)), _Reordered(values, order))
         run = PartitionRun(source, len(times), int(times[0]) if len(times) else NO_CLOCK)
         return self._judge.judge_fields([run], records, fields, errors)
+
+    def new_ids(self) -> SeenIds | None:
+        """Return the ids that an import has had before its first row: none. None for a stream without ``unique=``."""
+        within_us = self._stream.spec.within_us
+        return None if within_us is UNSET else SeenIds(within_us)
+
+    def without_duplicates(self, rows: pl.DataFrame, seen: SeenIds | None) -> pl.DataFrame:
+        """Return the next rows of an import with the verdict *duplicate* on those whose id it has ``seen``."""
+        if seen is None:
+            return rows
+        values, is_whole = unique_values(self._stream, rows)
+        own = np.flatnonzero(is_whole & (rows.get_column("__verdict") == ACCEPTED).to_numpy())
+        clocks = rows.get_column("__available_at").to_physical().to_numpy()
+        found = np.zeros(rows.height, bool)
+        found[own] = seen.duplicates(RecordIds.of(values, clocks).take(own))
+        return rows.with_columns(
+            pl.when(pl.Series(found)).then(pl.lit(DUPLICATE)).otherwise(pl.col(name)).alias(name)
+            for name in ("__verdict", "__reason")
+        )
 
     def _decoded(self, piece: FilePiece) -> tuple[Sequence[bytes], pl.DataFrame, dict[int, str]]:
         """Return the bytes of the rows as records, their fields, and the errors of those that do not decode."""
