@@ -15,6 +15,7 @@ import polars as pl
 
 from headrace.base.failpoints import failpoint
 from headrace.bus.source_partition import import_partition
+from headrace.bus.table import Table
 from headrace.errors import FencedError, SettingsError
 from headrace.event_log.imports import ImportedFile, ImportRecord, Imports, import_id
 from headrace.event_log.staged_rows import StagedRows, remove_rows
@@ -82,6 +83,9 @@ class HistoryImport:
         Nothing of them is in the log before everything is. Raises SettingsError for a file that cannot be read as what
         it is said to be, and OfflineStoreUnavailableError; after either, the next call goes on.
         """
+        if isinstance(self._stream, Table):
+            message = f"{self._stream.topic!r} is a table: history can be imported into streams alone"
+            raise SettingsError(message)
         for each in files:
             names = column_names(each)
             if names is not None:
