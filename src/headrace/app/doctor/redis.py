@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from redis import exceptions
+
 from headrace.app.doctor.finding import Finding, error, ok, warning
 from headrace.base.redaction import redacted
-from headrace.errors import OnlineStoreUnavailableError
+from headrace.errors import OnlineStoreUnavailableError, SettingsError
 from headrace.features.online.redis.retrying_call import ERRORS
 from headrace.features.online.redis.url import check_cluster, check_url, of_node
 
@@ -66,9 +68,10 @@ def check_info(subject: str, info: Mapping[str, Any], ahead_s: float) -> Iterato
 
 
 def _ask_masters(url: str) -> dict[str, tuple[dict[str, Any], float]]:
-    """Ask each master, by address, for its `INFO` and its time in seconds."""
+    """Ask each master, by address, for its `INFO` and its time in seconds. Raises SettingsError if it may not."""
     from redis.cluster import RedisCluster  # --help needs none of it
 
+    from headrace.features.online.redis.password_file import without_password_file
     from headrace.features.online.redis.sentinels import node_of
 
     check_url(url)
@@ -78,7 +81,8 @@ def _ask_masters(url: str) -> dict[str, tuple[dict[str, Any], float]]:
         if not is_cluster:
             with closing(node_of(node, **options)) as redis:
                 return {redacted(url): (_info(redis), _seconds(redis.time()))}
-        cluster: Any = RedisCluster.from_url(node, **options)
+        address, own = without_password_file(node)
+        cluster: Any = RedisCluster.from_url(address, **own, **options)
         with closing(cluster):
             return {
                 f"{master.host}:{master.port}": (
@@ -87,6 +91,13 @@ def _ask_masters(url: str) -> dict[str, tuple[dict[str, Any], float]]:
                 )
                 for master in cluster.get_primaries()
             }
+    except exceptions.NoPermissionError as failed:
+        message = (
+            f"Redis at {redacted(url)} does not say its settings: {failed}. Give this user the right +info. Where a "
+            "service forbids INFO, see to it that maxmemory-policy is noeviction, and start the worker with "
+            "--allow-eviction"
+        )
+        raise SettingsError(message) from failed
     except ERRORS as failed:
         check_cluster(url, failed)
         message = f"Redis at {redacted(url)} does not answer: {failed}"

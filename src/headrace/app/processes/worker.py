@@ -96,7 +96,10 @@ def log_redis_warnings(redis_url: str) -> None:
     from headrace.app.doctor import redis
     from headrace.app.doctor.finding import Severity
 
-    with suppress(OnlineStoreUnavailableError):
-        for finding in redis.examine(redis_url, wall_clock() / SECOND):
-            if finding.severity is not Severity.OK:
-                logger.warning(finding.found, what=finding.subject, advice=finding.advice)
+    try:
+        with suppress(OnlineStoreUnavailableError):
+            for finding in redis.examine(redis_url, wall_clock() / SECOND):
+                if finding.severity is not Severity.OK:
+                    logger.warning(finding.found, what=finding.subject, advice=finding.advice)
+    except SettingsError as error:  # it may not ask: with --allow-eviction that stops no worker
+        logger.warning(str(error), what="redis")

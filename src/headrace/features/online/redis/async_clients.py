@@ -11,6 +11,7 @@ from redis.asyncio import RedisCluster
 
 from headrace.features.online.redis.cluster_client import ClusterSlots
 from headrace.features.online.redis.node_client import ONE_NODE, SingleNode, all_replies
+from headrace.features.online.redis.password_file import without_password_file
 from headrace.features.online.redis.retrying_call import (
     ERRORS,
     CallStep,
@@ -208,7 +209,8 @@ class AsyncClusterClient(_AsyncSteps):
     def __init__(self, url: str, limits: CallLimits) -> None:
         super().__init__(limits)
         self._url = url
-        self._redis: Any = RedisCluster.from_url(of_node(url), require_full_coverage=False, **_options(limits))
+        address, own = without_password_file(of_node(url))
+        self._redis: Any = RedisCluster.from_url(address, require_full_coverage=False, **own, **_options(limits))
 
     async def _places(self) -> ClusterSlots:
         try:

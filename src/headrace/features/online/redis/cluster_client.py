@@ -14,6 +14,7 @@ from redis.crc import key_slot
 
 from headrace.features.online.redis.connections import NodeConnections
 from headrace.features.online.redis.node_client import BlockingClient, client_options
+from headrace.features.online.redis.password_file import without_password_file
 from headrace.features.online.redis.retrying_call import ERRORS
 from headrace.features.online.redis.url import check_cluster, of_node
 
@@ -78,9 +79,8 @@ class ClusterClient(BlockingClient):
 
     def _connect(self) -> Any:
         try:
-            return RedisCluster.from_url(
-                of_node(self._url), require_full_coverage=False, **client_options(self._limits)
-            )
+            address, own = without_password_file(of_node(self._url))
+            return RedisCluster.from_url(address, require_full_coverage=False, **own, **client_options(self._limits))
         except exceptions.RedisClusterException as error:
             check_cluster(self._url, error)
             raise

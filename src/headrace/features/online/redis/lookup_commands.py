@@ -147,7 +147,8 @@ def typed_errors(url: str) -> Iterator[None]:
     try:
         yield
     except _AWAY as error:
-        message = f"the online store at {redacted(url)} does not answer: {error}"
+        what = "does not let this user in" if isinstance(error, exceptions.AuthenticationError) else "does not answer"
+        message = f"the online store at {redacted(url)} {what}: {error}"
         raise OnlineStoreUnavailableError(message) from error
     except exceptions.ResponseError as error:
         if not str(error).startswith(_FOR_NOW):

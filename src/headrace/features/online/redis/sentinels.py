@@ -14,6 +14,8 @@ from redis.asyncio.sentinel import SentinelManagedConnection as AsyncSentinelMan
 from redis.asyncio.sentinel import SentinelManagedSSLConnection as AsyncSentinelManagedSSLConnection
 from redis.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
 
+from headrace.features.online.redis.password_file import without_password_file
+
 _URL = re.compile(r"^(rediss?)\+sentinel://")
 _PORT = 26_379
 _OF_SENTINELS = {"sentinel_username": "username", "sentinel_password": "password"}
@@ -41,7 +43,8 @@ def sentinel_place(url: str) -> SentinelPlace | None:
     scheme = _URL.match(url)
     if scheme is None:
         return None
-    parts = urlsplit(url)
+    address, own = without_password_file(url)
+    parts = urlsplit(address)
     user, _, hosts = parts.netloc.rpartition("@")
     name, _, password = user.partition(":")
     service, _, database = parts.path.lstrip("/").partition("/")
@@ -53,7 +56,7 @@ def sentinel_place(url: str) -> SentinelPlace | None:
     return SentinelPlace(
         [_address(host) for host in hosts.split(",")],
         unquote(service),
-        {key: value for key, value in known.items() if value} | {"db": int(database or 0)} | secured,
+        {key: value for key, value in known.items() if value} | {"db": int(database or 0)} | secured | own,
         {_OF_SENTINELS[key]: value for key, value in given.items()} | secured,
     )
 
@@ -122,7 +125,8 @@ def node_of(url: str, **options: Any) -> Any:
     """
     place = sentinel_place(url)
     if place is None:
-        return Redis.from_url(url, **options)
+        address, own = without_password_file(url)
+        return Redis.from_url(address, **own, **options)
     kind = _SecuredPrimaryConnection if "ssl" in place.of_node else _PrimaryConnection
     return _sentinels(Sentinel, place, options).master_for(place.service, redis_class=_Primary, connection_class=kind)
 
@@ -131,7 +135,8 @@ def async_node_of(url: str, **options: Any) -> Any:
     """Return :func:`node_of` for asyncio."""
     place = sentinel_place(url)
     if place is None:
-        return AsyncRedis.from_url(url, **options)
+        address, own = without_password_file(url)
+        return AsyncRedis.from_url(address, **own, **options)
     kind = _AsyncSecuredPrimaryConnection if "ssl" in place.of_node else _AsyncPrimaryConnection
     asked = _sentinels(AsyncSentinel, place, options)
     return asked.master_for(place.service, redis_class=_AsyncPrimary, connection_class=kind)

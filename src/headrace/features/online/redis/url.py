@@ -31,14 +31,16 @@ def check_url(url: str) -> None:
     """Raise SettingsError for a URL that cannot be read. The error does not show the password."""
     from redis import connection  # noqa: PLC0415 - `--help` needs none of it
 
+    from headrace.features.online.redis.password_file import without_password_file  # noqa: PLC0415
     from headrace.features.online.redis.sentinels import sentinel_place  # noqa: PLC0415
 
     parse: Callable[[str], dict[str, Any]] = connection.parse_url  # redis-py has no type for it
     try:
         if sentinel_place(url) is not None:
             return
-        found = parse(of_node(url))
-        pool: Any = connection.ConnectionPool.from_url(of_node(url))
+        address, _ = without_password_file(of_node(url))
+        found = parse(address)
+        pool: Any = connection.ConnectionPool.from_url(address)
         pool.make_connection()  # it does not connect, and takes no parameter that it does not know
         is_plain = _is_plain(url)
     except (TypeError, ValueError):
@@ -54,7 +56,8 @@ def check_url(url: str) -> None:
             f"the address of Redis, {redacted(url)}, cannot be read: wanted redis://, rediss://, redis+cluster:// or "
             "rediss+cluster:// with user:password@host:port/number, and one host; or redis+sentinel:// or "
             "rediss+sentinel:// with user:password@sentinel:port,sentinel:port/name/number, where name is that of the "
-            "primary; in the password write %2F for /, %40 for @, %3A for :"
+            "primary; in the password write %2F for /, %40 for @, %3A for :, or give only "
+            "the user, and ?password_file=…"
         )
         raise SettingsError(message)
 
