@@ -94,12 +94,12 @@ def test_killed_workers_count_a_payment_that_was_sent_twice_once(
         assert 750 < wanted.count("duplicate") < 1_500
         assert deaths == RECORDS // PIECE
         counted = [each for verdict, each in zip(wanted, sent, strict=True) if verdict == "accepted"]
-        number = Counter(each.user for each in counted)
+        payments_of = Counter(each.user for each in counted)
         found = FeatureClient(store).get(
             "risk", [{"user": user} for user in USERS], as_of=utc_datetime(sent[-1].timestamp_ms * 1_000)
         )
         cents = {user: sum(each.cents for each in counted if each.user == user) for user in USERS}
-        assert found.to_lists() == [[number[user], cents[user]] for user in USERS]
+        assert found.to_lists() == [[payments_of[user], cents[user]] for user in USERS]
     finally:
         worker.kill()
         store.close()

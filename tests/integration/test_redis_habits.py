@@ -111,7 +111,8 @@ def test_a_password_file_holds_for_a_cluster(redis_cluster: RedisCluster, namesp
 def with_password(cluster: RedisCluster, user: str) -> None:
     """Make a user on each node."""
     for each in cluster.nodes:
-        with closing(Redis(port=each.port)) as node:
+        client: Any = Redis(port=each.port)
+        with closing(client) as node:
             node.execute_command("ACL", "SETUSER", user, "on", ">any", "~*", "&*", "+@all")
 
 
