@@ -20,6 +20,7 @@ from headrace.trainers.runs.look_budget import look_cost
 from .evidence_coverage import DRAWS, FEW_DRAWS, coverage
 from .evidence_entities import looks_at_entities
 from .evidence_power import power
+from .evidence_smallest import smallest
 from .evidence_worlds import binary, classes, numbers, slow, stationary
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def run(rig: Rig, options: Options) -> dict[str, Any]:
         "entities": looks_at_entities(),
         "coverage": coverage(),
         "power": power(),
+        "smallest": smallest(),
     }
 
 
@@ -57,7 +59,12 @@ def passes(gains: np.ndarray, alpha: float, *, measured: bool, known: KnownCorre
         return bool(gains.mean() > t_quantile(alpha, n - 1) * error)
     found = serial_correlation(gains, known)
     freedom = n - 1 if found.freedom is None else found.freedom
-    return bool(found.enough and gains.mean() > t_quantile(alpha, freedom) * error * found.widening)
+    may_pass = found.enough or found.pooled is None
+    return bool(may_pass and gains.mean() > t_quantile(alpha, freedom) * error * found.widening)
+
+
+def _is_postponed(gains: np.ndarray) -> bool:
+    return not serial_correlation(gains).enough and not passes(gains, 0.025, measured=True)
 
 
 def looks() -> list[dict[str, Any]]:
@@ -75,7 +82,7 @@ def looks() -> list[dict[str, Any]]:
                     "gains": name,
                     "ignored": float(np.mean([passes(each, 0.025, measured=False) for each in series])),
                     "measured": float(np.mean([passes(each, 0.025, measured=True) for each in series])),
-                    "postponed": float(np.mean([not serial_correlation(each).enough for each in series])),
+                    "postponed": float(np.mean([_is_postponed(each) for each in series])),
                 }
             )
     return found
@@ -141,6 +148,6 @@ def _look_at_rows(name: str, world: Callable[..., Any]) -> dict[str, float]:
         plain = gain_interval(champion, challenger, metric, seed=SEED, draws=draws)
         wide = gain_interval(champion, challenger, metric, seed=SEED, draws=draws, correlated=True)
         ignored.append(plain.interval.low > 0)
-        measured.append(wide.correlation is not None and wide.correlation.enough and wide.interval.low > 0)
+        measured.append(wide.interval.low > 0)
         lags.append(0.0 if wide.correlation is None else wide.correlation.lag1)
     return {"lag1": float(np.mean(lags)), "ignored": float(np.mean(ignored)), "measured": float(np.mean(measured))}

@@ -37,14 +37,14 @@ PLANTED = (
 )
 """The gain that is planted: of AUC in points, of the errors as a part of them, None for the world of the AUC. And the
 days of the holdout."""
-_WORLDS = {"auc": binary, "logloss": binary, "root_mean_squared_error": numbers, "macro_log_loss": classes}
-POLICIES = ("2.5 % a look, ignored", "2.5 % a look, measured", "5 % a year")
+WORLDS = {"auc": binary, "logloss": binary, "root_mean_squared_error": numbers, "macro_log_loss": classes}
+POLICIES = ("2.5 % a look, ignored", "2.5 % a look (the default)", "5 % a year")
 
 
 def power() -> list[dict[str, Any]]:
     """How often the gain is found by looks after 14, 21 and 28 days."""
     return [
-        _power_of(name, holdout, partial(_WORLDS[name], worse=_worse(name, planted)))
+        _power_of(name, holdout, partial(WORLDS[name], worse=_worse(name, planted)))
         for name, planted, holdout in PLANTED
     ]
 
@@ -57,7 +57,7 @@ def _power_of(name: str, holdout: int, world: Callable[..., Pair]) -> dict[str, 
         pair = world(np.random.default_rng([SEED, seed]), 28, rows=ROWS)
         passed, known = dict.fromkeys(POLICIES, False), NOTHING_KNOWN
         for end in ends:
-            theirs, ours = (_between(rows, end - holdout, end) for rows in pair)
+            theirs, ours = (between(rows, end - holdout, end) for rows in pair)
             found, known = _looks(theirs, ours, name, holdout, known)
             for policy, each in found.items():
                 passed[policy] = passed[policy] or each
@@ -85,10 +85,13 @@ def _looks(
 
 
 def _passes(gain: Gain, alpha: float, holdout: int) -> bool:
-    return gain.correlation is not None and gain.correlation.enough and gain.interval.lower_bound(alpha, holdout) > 0
+    found = gain.correlation
+    may_pass = found is not None and (found.enough or found.pooled is None)
+    return may_pass and gain.interval.lower_bound(alpha, holdout) > 0
 
 
-def _between(rows: BlockRows, first: int, last: int) -> BlockRows:
+def between(rows: BlockRows, first: int, last: int) -> BlockRows:
+    """The rows of the days [first, last)."""
     chosen = (rows.index >= first) & (rows.index < last)
     return BlockRows(rows.index[chosen], rows.truth[chosen], rows.prediction[chosen])
 
@@ -101,7 +104,7 @@ def _worse(name: str, planted: float | None) -> float:
     low, high = 0.0, 1.5
     for _ in range(8):
         middle = (low + high) / 2
-        theirs, ours = _WORLDS[name](np.random.default_rng(SEED), 200, worse=middle, rows=ROWS)
+        theirs, ours = WORLDS[name](np.random.default_rng(SEED), 200, worse=middle, rows=ROWS)
         values = [metric_value(name, rows.truth, rows.prediction) for rows in (theirs, ours)]
         gain = abs(values[1] - values[0]) / (1 if name == "auc" else values[1])
         low, high = (middle, high) if gain < planted else (low, middle)

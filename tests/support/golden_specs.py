@@ -93,10 +93,15 @@ HASHES = {
         "gate better": "140aeb28867bcaba",
         "gate not worse": "e703013d62b005d7",
         "gate manual": "596f5ae20c34df7a",
+        "gate without a word": "479a359b54706464",
+        "gate of entities": "05b3655138eb0e11",
         "every setting": "e96835c4bea518c6",
-        "flights": "7fbc47c31108541a",
-        "card payments": "9f1e51aabcd07d6e",
-        "orders": "e0f55005e958b6bf",
+        "flights": "1d9c10f199054816",
+        "card payments": "388c0bb55259e588",
+        "orders": "de51c59064461fef",
+        "flights, ignored": "7fbc47c31108541a",
+        "card payments, ignored": "9f1e51aabcd07d6e",
+        "orders, ignored": "e0f55005e958b6bf",
     },
     "label": {
         "drop": "6c7343b65f4be0b8",
@@ -106,6 +111,8 @@ HASHES = {
         "better": "e21c2c37111378f7",
         "not worse": "c78965d18d95dc78",
         "manual": "adc30d221053f970",
+        "without a word": "a7248dc19da13d03",
+        "of entities": "adce11f8ca951d2d",
     },
     "trigger": {
         "volume": "3be5b8d1d2fa4cb7",
@@ -194,6 +201,11 @@ EXACT = {
         'uests":"asked","source":"logged","spec_version":1,"triggers":{"labels":2000,"rule":"volume"},"views"'
         ':[["full","5fd5a37a98147371"]]}'
     ),
+    ("gate", "better"): '{"holdout":"14d","margin":0.0,"metric":"auc","rule":"better"}',
+    ("gate", "without a word"): (
+        '{"holdout":"14d","margin":0.0,"metric":"auc","rule":"better","serial_correlation":"measured"}'
+    ),
+    ("gate", "of entities"): '{"block":["room"],"holdout":"14d","margin":0.0,"metric":"auc","rule":"better"}',
     ("trigger", "hysteresis"): (
         '{"of":{"count":1,"rule":"at_least","rules":{"performance":{"drop":0.03,"metric":"auc","rule":"perfor'
         'mance"},"volume":{"labels":2000,"rule":"volume"}}},"rearm":0.25,"rule":"hysteresis"}'
@@ -290,8 +302,11 @@ WIRE = {
         "gate not worse": "36c9d933573a7fc7",
         "gate manual": "a1e2f4b3e58bd198",
         "every setting": "34033eea5382b5ec",
-        "flights": "96695cdde4a5135c",
-        "card payments": "6f088b37797d40a9",
-        "orders": "c9ab128bc30d37fb",
+        "flights": "0527f15234901587",
+        "card payments": "bb402e6acb4786de",
+        "orders": "23613960cc0da5ce",
+        "flights, ignored": "96695cdde4a5135c",
+        "card payments, ignored": "6f088b37797d40a9",
+        "orders, ignored": "c9ab128bc30d37fb",
     },
 }

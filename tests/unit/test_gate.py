@@ -184,8 +184,8 @@ def test_a_gate_whose_blocks_or_floors_do_not_fit_is_refused(given: dict[str, An
 
 def test_the_defaults_of_blocks_and_floors_are_left_out_of_spec_and_report() -> None:
     day, label, logit = world(1)
+    assert Gate("auc", block="24h", floors=Floors()).spec == Gate("auc").spec
     gate = Gate("auc", block="24h", floors=Floors(), serial_correlation="ignored")
-    assert gate.spec == Gate("auc").spec
     assert msgspec.to_builtins(gate.spec).keys() == {"metric", "rule", "holdout", "margin"}
     report = msgspec.to_builtins(judge(JudgedRows(day, label, logistic(logit)), logistic(-logit), gate))
     assert report.keys().isdisjoint({"blocks", "lag1", "effective_blocks", "alpha", "bound", "false_pass_a_year"})
@@ -199,7 +199,7 @@ def test_the_defaults_of_blocks_and_floors_are_left_out_of_spec_and_report() -> 
 def test_the_bound_of_a_gate_moves_with_what_its_look_may_cost() -> None:
     day, label, logit = world(1, days=21)
     rows, weak = JudgedRows(day, label, fitted(logit, day, 2, noise=0.3)), fitted(logit, day, 1, noise=1.5)
-    usual = judge(rows, weak).metrics["auc"]
+    usual = judge(rows, weak, Gate("auc", serial_correlation="ignored")).metrics["auc"]
     yearly = Gate("auc", alpha=0.05, per="year", serial_correlation="ignored")
     strict = judge(rows, weak, yearly, cost=LookCost(0.001, 7))
     ratio = t_quantile(0.001, 20) / t_quantile(0.025, 20)

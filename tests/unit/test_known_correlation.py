@@ -81,7 +81,6 @@ def test_a_gate_with_a_budget_for_a_period_measures_the_correlation_unless_told_
     ignoring = Gate("auc", alpha=0.05, per="year", serial_correlation="ignored")
     assert not ignoring.measures_correlation
     assert "serial_correlation" not in msgspec.to_builtins(ignoring.spec)
-    assert not Gate("auc").measures_correlation
 
 
 def judged(differences: np.ndarray, cost: LookCost, gate: Gate) -> GateReport:

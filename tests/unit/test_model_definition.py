@@ -104,7 +104,13 @@ def test_a_model_is_this_spec() -> None:
                 "performance": {"rule": "performance", "metric": "auc", "drop": 0.03},
             },
         },
-        "gate": {"metric": "auc", "rule": "better", "holdout": "14d", "margin": 0.0},
+        "gate": {
+            "metric": "auc",
+            "rule": "better",
+            "holdout": "14d",
+            "margin": 0.0,
+            "serial_correlation": "measured",
+        },
         "own_event": "excluded",
     }
 

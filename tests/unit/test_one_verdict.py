@@ -200,6 +200,20 @@ def test_days_that_another_trainer_has_looked_at_are_not_looked_at_again(live: S
     assert runner.run(request("a-day-later", day(51))).outcome != "postponed"
 
 
+def test_a_look_at_days_that_are_too_much_alike_is_taken_again_when_half_of_them_are_new(
+    live: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No 14 days are worth 15 independent ones. The end is the same where the trainer died before it said so."""
+    for module in ("metrics.serial_correlation", "runs.gate"):
+        monkeypatch.setattr(f"headrace.trainers.{module}.LEAST_EFFECTIVE", 15)
+    ended = live.runner(replace(model, train=learns_the_opposite)).run(request("second", T2))
+    assert ended.outcome == "postponed"
+    assert "its days are like their neighbours" in ended.reason
+    assert ended.holdout_days == (20_000 + 35, 20_000 + 49)
+    assert (ended.again_us, ended.against) == (day(49 + 7 + 1), live.state.live_id)
+    assert untimed(live.runner().run(request("second", T2))) == untimed(ended)
+
+
 def test_an_end_of_the_same_request_or_of_another_model_is_no_look_before_it(live: Shop) -> None:
     ended = live.runner(PAYING).run(request("second", T2))
     assert ended.gate is not None

@@ -139,7 +139,7 @@ def test_days_that_are_like_their_neighbours_get_no_second_chance_by_the_recipe(
     champion = label + rng.normal(0, np.where(days < 7, 4.0, 0.3))
     held = Examples(pd.DataFrame({"x": challenger}), label, np.arange(rows).astype(str), days, days * DAY_US)
     split = HoldoutSplit(held.take(np.zeros(rows, bool)), held, HoldoutSpan.of_days(0, 14))
-    careful = replace(model, gate=Gate("auc", serial_correlation="measured"))
+    careful = replace(model, gate=Gate("auc"))
     found = judged_against(
         ChampionEvidence(champion, KeptScores(1, rng.normal(size=rows))),
         Challenger(split, challenger, np.ones(rows, np.int64)),
@@ -151,6 +151,25 @@ def test_days_that_are_like_their_neighbours_get_no_second_chance_by_the_recipe(
     assert "like their neighbours" in found.reason
     assert isinstance(found.recipe, EvidenceReport)
     assert found.recipe.verdict == "passed"
+
+
+def test_gated_fits_that_cannot_decide_because_days_are_alike_say_so() -> None:
+    """The live version has answered for one day, and each day the gated fit is a little worse than the day before."""
+    rng, rows = np.random.default_rng(3), 14 * 300
+    days, label = np.repeat(np.arange(14), 300), rng.integers(0, 2, rows).astype(np.int8)
+    challenger, gated = label + rng.normal(0, 1, rows), label + rng.normal(0, 0.3 + 0.3 * days)
+    held = Examples(pd.DataFrame({"x": challenger}), label, np.arange(rows).astype(str), days, days * DAY_US)
+    split = HoldoutSplit(held.take(np.zeros(rows, bool)), held, HoldoutSpan.of_days(0, 14))
+    found = judged_against(
+        ChampionEvidence(np.where(days < 13, np.nan, challenger), KeptScores(1, gated)),
+        Challenger(split, challenger, np.ones(rows, np.int64)),
+        model,
+        0,
+        LookCost(model.gate.alpha, 14),
+    )
+    assert (found.verdict, found.decided_by, found.too_alike) == ("postponed", "recipe", True)
+    assert "its days are like their neighbours" in found.reason
+    assert "because of the live answers: not enough evidence in the holdout: 1 of 14 days" in found.reason
 
 
 def stored(estimator: Any) -> bytes:

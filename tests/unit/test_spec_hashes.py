@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -183,9 +183,11 @@ TRIGGERS: dict[str, TriggerRule] = {
     "hysteresis": hysteresis(any_of(volume(labels=2_000), performance("auc", drop=0.03)), rearm=0.25),
 }
 GATES = {
-    "better": Gate("auc"),
-    "not worse": Gate("logloss", "not_worse", timedelta(days=21), 0.01),
-    "manual": Gate("auc", approve="manual"),
+    "better": Gate("auc", serial_correlation="ignored"),
+    "not worse": Gate("logloss", "not_worse", timedelta(days=21), 0.01, serial_correlation="ignored"),
+    "manual": Gate("auc", approve="manual", serial_correlation="ignored"),
+    "without a word": Gate("auc"),
+    "of entities": Gate("auc", block="room"),
 }
 LABEL = Label(READINGS, value=col("value") > 15, on="sensor", within="36h")
 
@@ -216,6 +218,11 @@ class WithoutOwnEvent:
         return self.spec.version
 
 
+def ignoring(model: Model) -> Model:
+    """The model with the gate that it had before measuring was the default: its spec is as it was."""
+    return replace(model, gate=replace(model.gate, serial_correlation="ignored"))
+
+
 class Asked(Event):
     sensor: int
     room: str
@@ -237,6 +244,9 @@ MODELS = {
     "flights": delay,
     "card payments": WithoutOwnEvent(application("n").model),
     "orders": WithoutOwnEvent(orders_model.model),
+    "flights, ignored": ignoring(delay),
+    "card payments, ignored": WithoutOwnEvent(ignoring(application("n").model)),
+    "orders, ignored": WithoutOwnEvent(ignoring(orders_model.model)),
 }  # fmt: skip
 DEFINITIONS: dict[str, Mapping[str, Any]] = {
     "stream": STREAMS, "entity": ENTITIES, "view": VIEWS, "service": SERVICES, "model": MODELS,

@@ -17,6 +17,7 @@ from headrace.features.definitions.entity import Entity
 from headrace.trainers.definition_checks import one_of
 from headrace.trainers.metrics.entity_blocks import MOST_ENTITY_BLOCKS
 from headrace.trainers.metrics.named_metrics import metric_for
+from headrace.trainers.metrics.serial_correlation import LEAST_EFFECTIVE
 from headrace.trainers.metrics.within_block import WithinBlock
 from headrace.trainers.model_spec import DAY, USUAL_FLOORS, Floors, GateSpec
 from headrace.trainers.triggers.evidence import DAY_US
@@ -37,7 +38,7 @@ _USUAL_METRICS: dict[TaskName, str] = {
     "regression": "root_mean_squared_error",
     "quantile": "mean_pinball_loss",
 }
-_LEAST_BLOCKS = 5  # fewer have no serial correlation that could be measured
+_LEAST_BLOCKS = 5  # the interval from fewer is so wide that hardly any gain passes
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,11 @@ class Gate:
     announced, and waits until a person promotes it.
 
     The rows of one ``block`` of time are resampled together: whole days, or a time that divides a day, such as
-    ``"1h"``. A holdout is a number of whole blocks. With ``serial_correlation="measured"`` the interval is widened as
-    far as one block tells of the next, and a holdout that is worth fewer than 6 independent blocks is not judged by.
-    That is the default if ``alpha`` is for a period. ``floors`` is the least evidence that is judged by.
+    ``"1h"``. A holdout is a number of whole blocks. The gate measures how much one block tells of the next, and widens
+    the interval as far. A holdout that is worth fewer than 6 independent blocks is not judged by. With
+    ``serial_correlation="ignored"`` blocks count as independent: then a gate is wrong more often where bad days follow
+    bad days. A holdout of 5 blocks is always judged so, because it cannot be worth 6. ``floors`` is the least evidence
+    that is judged by.
 
     With an entity as ``block``, or a field of the requests, all rows of one entity are resampled together. Use it if
     each customer, or each route, has many rows. The holdout is then a number of whole days. Entities have no order, so
@@ -74,8 +77,10 @@ class Gate:
     Traceback (most recent call last):
         ...
     headrace.errors.DefinitionError: gate: holdout='7d' must be 14 or more whole days, because days are resampled
-    >>> Gate("auc", alpha=0.05, per="year").spec.serial_correlation
-    'measured'
+    >>> Gate("auc").measures_correlation
+    True
+    >>> Gate("auc", serial_correlation="ignored").measures_correlation
+    False
     >>> Gate("auc", holdout="20h", block="1h").spec.block
     '1h'
     >>> Gate("auc", block="customer_id").blocks_named
@@ -151,6 +156,13 @@ class Gate:
                 f"because {unit} are resampled"
             )
             raise DefinitionError(message)
+        if self.serial_correlation == "measured" and not self._may_be_alike:
+            message = (
+                f"gate: holdout={self.holdout!r} has {holdout_us // block_us} {self.blocks_named}, and by "
+                f"serial_correlation='measured' it must be worth {LEAST_EFFECTIVE} independent ones; give a longer "
+                "holdout, or leave serial_correlation out"
+            )
+            raise DefinitionError(message)
 
     def _check_entities(self, holdout_us: int) -> None:
         where = f"gate: block={self.block!r} resamples {self.blocks_named}"
@@ -199,11 +211,15 @@ class Gate:
     def measures_correlation(self) -> bool:
         """Whether the correlation between blocks is measured.
 
-        By default it is if a budget for a period is declared, and blocks are times.
+        By default it is, but for blocks that are entities, which have no order, and for a holdout of 5 blocks.
         """
-        if self.serial_correlation is None:
-            return self.per != "look" and not self.block_keys
-        return self.serial_correlation == "measured"
+        return self.serial_correlation != "ignored" and self._may_be_alike
+
+    @property
+    def _may_be_alike(self) -> bool:
+        """Whether blocks have neighbours, and the holdout enough of them to be judged by where they are alike."""
+        blocks = duration_us(self.holdout) // duration_us(self.block_length)
+        return not self.block_keys and blocks >= LEAST_EFFECTIVE
 
     @cached_property
     def decides_by(self) -> Metric:

@@ -60,7 +60,8 @@ class GateSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A gate as data. What was added later is left out at its default, so the hashes of older specs stay the same.
 
     ``approve`` is left out if a challenger that passed is live at once. ``block`` is a time, or the fields that make up
-    an entity.
+    an entity. ``serial_correlation`` is left out if the correlation between blocks is ignored, as it was in the first
+    specs.
     """
 
     metric: str

@@ -145,11 +145,15 @@ def gain_interval(
 
     drawn = gain(block_weights(blocks, draws, seed))
     found = resampled_interval(sign * (ours.point - theirs.point), drawn, blocks)
-    if found.is_defined and not metric.percentiles:
-        found = _by_contributions(found, contributions(gain, blocks), sign * (ours.excess - theirs.excess))
+    by_contributions = found.is_defined and not metric.percentiles
+    if not (correlated or by_contributions):
+        return Gain(theirs.point, ours.point, found)
+    added = contributions(gain, blocks)
+    if by_contributions:
+        found = _by_contributions(found, added, sign * (ours.excess - theirs.excess))
     if not correlated:
         return Gain(theirs.point, ours.point, found)
-    correlation = serial_correlation(contributions(gain, blocks), known)
+    correlation = serial_correlation(added, known)
     return Gain(theirs.point, ours.point, _widened(found, correlation, blocks), correlation)
 
 

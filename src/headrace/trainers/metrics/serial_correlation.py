@@ -5,6 +5,9 @@ model of first order is taken: what is left of a block's difference after k bloc
 of k. The lag-1 correlation of few blocks is found too small on average, so it is corrected (Kendall 1954). A series
 that drifts for weeks below larger noise has more correlation than its first lag says, and is widened too little.
 
+A series that is worth few independent blocks is hardly known itself. Only a gain that would be sure at the highest
+correlation counts then: one that is about four times as large as what differs between 14 days.
+
 A chance much below 2.5 % cannot be told from 14 blocks whose correlation is only known from themselves. So the
 correlation is then the mean over all looks so far, and half a standard error higher; and Student's t is that of the
 variance of correlated numbers.
@@ -48,8 +51,9 @@ class SerialCorrelation:
     """The corrected ``lag1`` correlation of a series, at least 0, and what follows from it.
 
     ``effective`` is the number of independent blocks that the series is worth. An interval from independent draws must
-    be ``widening`` times as wide. ``pooled`` is the correlation that both follow from, if it is not that of the series
-    alone; ``freedom`` are the degrees of freedom of Student's t then.
+    be ``widening`` times as wide. If the series is worth too few, how alike its blocks are is too uncertain, and
+    ``widening`` is that of the highest correlation that is counted, 0.95. ``pooled`` is the correlation that both
+    follow from, if it is not that of the series alone; ``freedom`` are the degrees of freedom of Student's t then.
     """
 
     lag1: float
@@ -72,7 +76,10 @@ def serial_correlation(series: Floats, known: KnownCorrelation | None = None) ->
     """
     n, lag1 = len(series), _lag1(series)
     if known is None:
-        return SerialCorrelation(lag1, *_consequences(n, lag1))
+        effective, widening = _consequences(n, lag1)
+        return SerialCorrelation(
+            lag1, effective, widening if effective >= LEAST_EFFECTIVE else _consequences(n, _MOST)[1]
+        )
     new = known.new * n if known.blocks else n
     blocks = known.blocks + new
     mean = (known.lag1 * known.blocks + lag1 * new) / blocks

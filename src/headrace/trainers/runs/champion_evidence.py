@@ -116,7 +116,7 @@ def judged_against(
     may_differ = live.verdict == "postponed" and cost.alpha > 0 and not champion.kept.left_out
     if may_differ and _lack(model, challenger.split, champion.live, cost.alpha, seed) is not None:
         kept = compared_with(champion.kept.scores, challenger, model, seed, cost)
-        if kept.verdict != "postponed":
+        if kept.verdict != "postponed" or kept.too_alike:
             reason = f"{kept.reason}; by the gated fits of both, because of the live answers: {live.reason}"
             return msgspec.structs.replace(kept, reason=reason, decided_by="recipe", live=shown(live))
     return msgspec.structs.replace(live, recipe=_recipe(champion.kept, challenger, model, seed, cost))

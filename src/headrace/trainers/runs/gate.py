@@ -101,7 +101,7 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     rows of each.
 
     ``decided_by`` is ``recipe`` if the champion was judged by its gated fit: then ``live`` says what its live answers
-    lacked. Otherwise these decided, and ``recipe`` says what the gated fit would have. ``anchors`` are the versions
+    lacked. Otherwise these counted, and ``recipe`` says what the gated fit would have. ``anchors`` are the versions
     from which a challenger may not slide away.
     """
 
@@ -132,6 +132,12 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     live: EvidenceReport | UnsetType = UNSET
     recipe: EvidenceReport | UnsetType = UNSET
     anchors: list[AnchorReport] | UnsetType = UNSET
+
+    @property
+    def too_alike(self) -> bool:
+        """Whether nothing was decided because blocks are like their neighbours."""
+        measured = self.effective_blocks is not UNSET and self.effective_blocks < LEAST_EFFECTIVE
+        return self.verdict == "postponed" and measured
 
 
 @dataclass(frozen=True)
@@ -239,7 +245,8 @@ def judge(
     if not missing:
         need = gate.margin if gate.rule == "better" else -gate.margin
         bound = found[metric].interval.lower_bound(alpha, len(ours.blocks))
-        decided = _too_alike(found[metric], gate) or _bound_decides(compared[metric], metric, need, bound, alpha)
+        decided = _bound_decides(compared[metric], metric, need, bound, alpha)
+        decided = _undecided(found[metric], gate, alpha, decided.verdict) or decided
     setting = _GateSetting(rule=gate.rule, metric=metric, margin=gate.margin, seed=seed, draws=draws)
     report = _report(rows, decided, compared, setting)
     if gate.blocks_named != "days":
@@ -297,10 +304,15 @@ def _compared(gain: Gain) -> MetricComparison:
     )
 
 
-def _too_alike(gain: Gain, gate: Gate) -> _Decided | None:
-    """Return the verdict where neighbouring blocks are so alike that too few of them count."""
+def _undecided(gain: Gain, gate: Gate, alpha: float, by_bound: GateVerdict) -> _Decided | None:
+    """Return the verdict where no chance is left, or neighbouring blocks are so alike that too few of them count.
+
+    A gain passes all the same if it would be sure even at the highest correlation.
+    """
+    if alpha <= 0:
+        return _Decided("postponed", NO_CHANCE)
     found = gain.correlation
-    if found is None or found.enough:
+    if found is None or found.enough or (found.pooled is None and by_bound == "passed"):
         return None
     taken = f"{found.lag1:.2f}" if found.pooled is None else f"{found.pooled:.2f}, over all looks and with a margin"
     hint = "" if found.pooled is None else "; a longer holdout has more"
@@ -312,8 +324,6 @@ def _too_alike(gain: Gain, gate: Gate) -> _Decided | None:
 
 
 def _bound_decides(found: MetricComparison, name: str, need: float, bound: float, alpha: float) -> _Decided:
-    if alpha <= 0:
-        return _Decided("postponed", NO_CHANCE)
     passed = bound > need
     which = "" if alpha == USUAL_ALPHA else f" for a chance of {alpha:.2%} of a false pass, {bound:+.4f},"
     reason = (

@@ -88,6 +88,15 @@ def next_us(model: Model, span: HoldoutSpan) -> int:
     return span.to_us + min(block_us(model.gate), DAY_US) + model.label.spec.within_us
 
 
+def half_new_us(model: Model, span: HoldoutSpan) -> int:
+    """Return when half of a holdout is new.
+
+    Where blocks were too much like their neighbours, a look at nearly the same blocks finds the same, and is one more
+    chance of a false pass.
+    """
+    return span.to_us + duration_us(model.gate.holdout) // 2 + model.label.spec.within_us
+
+
 def earliest_us(model: Model, span: HoldoutSpan, requested_us: NDArray[np.int64]) -> int:
     """Return when a holdout can have enough blocks at the earliest, if the rows at ``requested_us`` count by now.
 

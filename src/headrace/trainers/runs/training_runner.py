@@ -21,6 +21,7 @@ from headrace.trainers.runs.holdout import split_holdout
 from headrace.trainers.runs.holdout_span import block_us, holdout_span
 from headrace.trainers.runs.kept_fits import KeptFits
 from headrace.trainers.runs.messages import RetrainRequest, RunEnded
+from headrace.trainers.runs.missing_evidence import half_new_us
 from headrace.trainers.runs.provenance import (
     RunInputs,
     make_manifest,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from headrace.trainers.runs.fit_task import FitResult
     from headrace.trainers.runs.fitting import Fits
     from headrace.trainers.runs.gate import GateReport
+    from headrace.trainers.runs.holdout_span import HoldoutSpan
     from headrace.trainers.runs.run_logs import RunLogs
     from headrace.trainers.triggers.trigger_state import RunOutcome
 
@@ -183,7 +185,7 @@ class TrainingRunner:
         failpoint("after-gate")
         if report.verdict != "passed":
             self._register(run, report, fitted, None)
-            return self._judged(run, report.verdict, report.reason, report)
+            return self._judged(run, report.verdict, report.reason, report, against=state.live_id)
         refitted = self._refit(run, fitted)
         failpoint("after-refit")
         registration = self._register(run, report, fitted, refitted)
@@ -193,7 +195,8 @@ class TrainingRunner:
         if recorded is not None:
             return self._recorded(request, timer, recorded)
         ended = self._publish(run, Judged(state, report), registration, fitted)
-        return self._judged(run, ended.outcome, ended.reason, ended.report, event=ended.event)
+        against = self._publisher.state().live_id
+        return self._judged(run, ended.outcome, ended.reason, ended.report, event=ended.event, against=against)
 
     def _build(self, request: RetrainRequest, timer: StepTimer, state: ModelState) -> RunUnderWay:
         """Build the training set that is matured at the request's time, and split it for fit and gate."""
@@ -292,17 +295,25 @@ class TrainingRunner:
         report: GateReport,
         *,
         event: ModelEvent | None = None,
+        against: str | None,
     ) -> RunEnded:
-        """The end of a run that came as far as the gate."""
+        """The end of a run that came as far as the gate, ``against`` being the event that was live then."""
         ended = self._ended(run.request, run.timer, outcome, reason, event=event, rows=len(run.examples))
-        return msgspec.structs.replace(ended, gate=msgspec.to_builtins(report), **run.split.span.fields())
+        return self._looked(ended, report, run.split.span, against)
+
+    def _looked(self, ended: RunEnded, report: GateReport, span: HoldoutSpan, against: str | None) -> RunEnded:
+        """The end of a run with what its gate saw, and from when on it may see something else."""
+        ended = msgspec.structs.replace(ended, gate=msgspec.to_builtins(report), **span.fields())
+        if ended.outcome != "postponed" or not report.too_alike:
+            return ended
+        return msgspec.structs.replace(ended, again_us=half_new_us(self._model, span), against=against)
 
     def _recorded(self, request: RetrainRequest, timer: StepTimer, found: RecordedVerdict) -> RunEnded:
         """The end of a run whose verdict is in the registry: its trainer died before it said so."""
         report, manifest = found.report, found.manifest
         ended = self._ended(request, timer, found.outcome, report.reason, rows=manifest.rows)
         span = holdout_span(self._model, request.t_us, manifest.excluded)
-        return msgspec.structs.replace(ended, gate=msgspec.to_builtins(report), **span.fields())
+        return self._looked(ended, report, span, self._publisher.state().live_id)
 
     def _published_before(self, request: RetrainRequest, timer: StepTimer, event: ModelEvent) -> RunEnded:
         """The end of a run whose version is published: its trainer died before it said so."""
