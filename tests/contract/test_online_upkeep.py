@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from headrace.bus.source_partition import NO_CLOCK
+from headrace.bus.source_partition import NO_CLOCK, import_partition
 from headrace.features.online.redis.key_names import KeyNames
 from headrace.features.online.redis.lua import DROP
 from headrace.features.online.store import FencedWrite, OnlineStore, shard_of
@@ -91,6 +91,25 @@ def test_scavenging_goes_through_more_keys_than_a_step_has(redis_store: RedisOnl
     assert len(steps) > 1
     assert sum(steps) == 601
     assert sum(found is None for found in redis_store.read(VIEW, ZERO, keys)) == 601
+
+
+# -- forgetting a source partition ------------------------------------------------------------------------------------
+
+
+def test_a_forgotten_source_partition_leaves_nothing_and_the_others_alone(store: OnlineStore) -> None:
+    gone, other = import_partition(bytes(9)), replace(FIRST, view=OTHER_VIEW)
+    send(store, FIRST, replace(FIRST, source=gone, fields=[b"C", b"D"]), replace(other, source=gone))
+    position, removed = store.forget([VIEW], gone, 0)
+    while position:
+        position, more = store.forget([VIEW], gone, position)
+        removed += more
+    assert removed == 2
+    assert store.read(VIEW, gone, [b"a", b"b"]) == [None, None]
+    assert store.read(VIEW, ZERO, [b"a", b"b"]) == [b"A", b"B"]
+    assert [*store.cursors([VIEW])[0]] == [ZERO]
+    assert [*store.cursors([OTHER_VIEW])[0]] == [gone]
+    again = replace(FIRST, source=gone)
+    assert send(store, following(again, 20)) == [False], "its last owner is fenced"
 
 
 # -- dropping views ---------------------------------------------------------------------------------------------------

@@ -265,12 +265,10 @@ def _boundary(settings: Settings, log: EventLog, stream: Stream, until: str | No
 
     if until is not None:
         return None if until == "none" else epoch_us(with_zone(moment(until)))
-    logged = first_in_log(log, stream.topic)
     servers = known_addresses(settings).bootstrap_servers
-    if logged is not None or servers is None:
-        found = logged
-    else:
-        found = first_in_topic(servers, stream, schemas(settings, [stream]))
+    logged = first_in_log(log, stream.topic)
+    kept = None if servers is None else first_in_topic(servers, stream, schemas(settings, [stream]))
+    found = min((us for us in (logged, kept) if us is not None), default=None)
     if found is None and servers is None:
         message = (
             f"where the topic {stream.topic!r} begins is not known: the event log has no rows of it, and no Kafka is "

@@ -71,18 +71,24 @@ class Cursor:
 
 
 def present(cursors: Mapping[SourcePartition, Cursor]) -> list[Cursor]:
-    """Return the cursors of the topic's present incarnation: the one with the newest heartbeat."""
-    if not cursors:
+    """Return the cursors of the topic's present incarnation: the one with the newest heartbeat. Imports are none."""
+    of_topics = [(source, cursor) for source, cursor in cursors.items() if not source.is_import]
+    if not of_topics:
         return []
-    newest = max(cursors.items(), key=lambda item: item[1].heartbeat_us)[0].topic_id
-    return [cursor for source, cursor in cursors.items() if source.topic_id == newest]
+    newest = max(of_topics, key=lambda item: item[1].heartbeat_us)[0].topic_id
+    return [cursor for source, cursor in of_topics if source.topic_id == newest]
+
+
+def imported(cursors: Mapping[SourcePartition, Cursor]) -> list[Cursor]:
+    """Return the cursors of imports."""
+    return [cursor for source, cursor in cursors.items() if source.is_import]
 
 
 def is_live(cursors: Mapping[SourcePartition, Cursor]) -> bool:
-    """Return whether every partition of the topic has a cursor and has caught up."""
+    """Return whether every partition of the topic has a cursor, and all of them and all imports have caught up."""
     current = present(cursors)
     is_whole = bool(current) and len(current) >= max(cursor.partitions for cursor in current)
-    return is_whole and all(cursor.state is CursorState.LIVE for cursor in current)
+    return is_whole and all(cursor.state is CursorState.LIVE for cursor in [*current, *imported(cursors)])
 
 
 def merge_cursors(shards: Sequence[Mapping[SourcePartition, Cursor]]) -> Mapping[SourcePartition, Cursor]:

@@ -144,6 +144,17 @@ class MemoryOnlineStore:
         for name in names:
             self._documents.pop(name, None)
 
+    def forget(self, views: Sequence[str], source: SourcePartition, position: int) -> tuple[int, int]:  # noqa: ARG002 - one step does all
+        """Do the whole round in one step: the next position is always 0."""
+        with self._lock:
+            fields = [own for (view, _), own in self._fields.items() if view in views and source in own]
+            for own in fields:
+                del own[source]
+            for view in views:
+                for shard in self._all():
+                    self._cursors[view, shard].pop(source, None)
+            return 0, len(fields)
+
     def drop(self, views: Collection[str], position: int) -> tuple[int, int]:  # noqa: ARG002 - one step does all
         """Do the whole round in one step: the next position is always 0."""
         with self._lock:

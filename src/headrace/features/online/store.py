@@ -179,6 +179,14 @@ class OnlineStore(Protocol):
         """Remove these documents. Absent ones are ignored."""
         ...
 
+    def forget(self, views: Sequence[str], source: SourcePartition, position: int) -> tuple[int, int]:
+        """Do one step of removing one source partition from some views, after its last owner was fenced.
+
+        Returns the next position (0: the round is complete), and the number of fields removed. At the end of the round
+        the partition's cursors are removed.
+        """
+        ...
+
     def drop(self, views: Collection[str], position: int) -> tuple[int, int]:
         """Do one step of removing everything of some views.
 

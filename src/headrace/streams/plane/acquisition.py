@@ -86,6 +86,9 @@ class Acquisition:
             self._partitions.refuse(turn.owned)
         elif turn.outcome is SliceOutcome.CAUGHT_UP:
             self._partitions.caught_up(turn.owned)
+            if turn.owned.source.is_import:  # nothing comes to it any more
+                for view in turn.owned.views:
+                    view.memory.drop(view.source)
         return True
 
     def _acquire_cursors(self, owned: OwnedPartition, views: Sequence[ViewPartition]) -> None:

@@ -21,6 +21,7 @@ from headrace.streams.plane.catch_up import CatchUp
 from headrace.streams.plane.folding import Folding
 from headrace.streams.plane.followed_views import FollowedViews, ViewDeployer
 from headrace.streams.plane.housekeeping import Housekeeping, Scavenger
+from headrace.streams.plane.imported_partitions import ImportedPartitions
 from headrace.streams.plane.log_flushes import LogFlushes
 from headrace.streams.plane.logged_stream import LoggedStream
 from headrace.streams.plane.ownership import Ownership
@@ -118,6 +119,7 @@ class DataPlane:
             closing.callback(catch_up.close)
             parts = self._parts(streams, catch_up)
             closing.callback(parts.folding.close)
+            closing.callback(parts.imported.close)
             closing.callback(parts.consumer.close)  # the first to be closed
             parts.consumer.subscribe(list(streams), parts.ownership)
             yield PlaneLoop(self._config, parts, self._signals, self._environment.monotonic)
@@ -134,17 +136,22 @@ class DataPlane:
         acquisition = Acquisition(
             partitions, store, catch_up, new_owner=environment.new_owner, publish=self._definitions.publish
         )
+        imported = ImportedPartitions(
+            partitions, self._log, store,
+            opener=opener, acquisition=acquisition, flushes=flushes, monotonic=environment.monotonic,
+        )  # fmt: skip
         folding = Folding(
             streams, store, partitions, copies,
             until_available=until_available, monotonic=environment.monotonic, meter=meter,
         )  # fmt: skip
         ownership = Ownership(
-            partitions, opener=opener, acquisition=acquisition, folding=folding, flushes=flushes, consumer=consumer,
-            until_available=until_available,
+            partitions, opener=opener, acquisition=acquisition, folding=folding, flushes=flushes, imported=imported,
+            consumer=consumer, until_available=until_available,
         )  # fmt: skip
         housekeeping = Housekeeping(
             partitions, folding,
             deployer=ViewDeployer(views, partitions, opener, acquisition, until_available),
+            imported=imported,
             scavenger=Scavenger(store, views),
             reporter=WorkerReporter(
                 config, environment.clock, partitions=partitions, flushes=flushes, consumer=consumer,
@@ -152,4 +159,4 @@ class DataPlane:
             ),
             until_available=until_available, memory_bytes=config.memory_bytes,
         )  # fmt: skip
-        return PlaneParts(consumer, folding, flushes, partitions, acquisition, ownership, housekeeping)
+        return PlaneParts(consumer, folding, flushes, partitions, acquisition, ownership, housekeeping, imported)

@@ -104,5 +104,6 @@ class ViewDeployer:
     def step(self) -> None:
         """Read new deployments. Acquire the cursors of new views; do not touch the cursors of views that left."""
         if self._until_available(self._views.step):
-            for owned in self._partitions.all_owned():
+            imports_first = sorted(self._partitions.all_owned(), key=lambda owned: not owned.source.is_import)
+            for owned in imports_first:  # so no view is live before its history is counted
                 self._acquisition.follow(owned, self._opener.views(owned))

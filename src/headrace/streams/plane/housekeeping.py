@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from headrace.features.online.store import OnlineStore
     from headrace.streams.plane.folding import Folding
     from headrace.streams.plane.followed_views import FollowedViews, ViewDeployer
+    from headrace.streams.plane.imported_partitions import ImportedPartitions
     from headrace.streams.plane.partitions import Partitions
     from headrace.streams.plane.worker_reporter import WorkerReporter
 
@@ -46,12 +47,13 @@ class Housekeeping:
         folding: Folding,
         *,
         deployer: ViewDeployer,
+        imported: ImportedPartitions,
         scavenger: Scavenger,
         reporter: WorkerReporter,
         until_available: UntilAvailable,
         memory_bytes: int,
     ) -> None:
-        self._partitions, self._folding, self._deployer = partitions, folding, deployer
+        self._partitions, self._folding, self._deployer, self._imported = partitions, folding, deployer, imported
         self._scavenger, self._reporter, self._until_available = scavenger, reporter, until_available
         self._memory_bytes = memory_bytes
         self._is_said = False
@@ -61,8 +63,9 @@ class Housekeeping:
         self._deployer.step()
 
     def beat(self) -> None:
-        """Deploy, write the heartbeats, scavenge, and report. Called once in each heartbeat interval."""
+        """Deploy, look for imports, write the heartbeats, scavenge, and report. Called in each heartbeat interval."""
         self.deploy()
+        self._imported.step()
         beating = self._folding.beat()
         self._until_available(self._scavenger.step)
         for owned in beating:
@@ -75,7 +78,11 @@ class Housekeeping:
         phases = self._partitions.phases()
         if not self._is_said and phases and set(phases.values()) == {PartitionPhase.LIVE}:
             self._is_said = True
-            logger.info("worker is ready", partitions=len(phases), topics=sorted({topic for topic, _ in phases}))
+            logger.info(
+                "worker is ready",
+                partitions=len(phases),
+                topics=sorted({topic.partition("@")[0] for topic, _ in phases}),
+            )
 
     def bound_memory(self) -> None:
         """Forget entities if the views hold more memory than they may. Do not call it between a fold and its write."""

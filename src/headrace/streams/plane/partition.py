@@ -65,7 +65,9 @@ class OwnedPartition:
 
     @property
     def place(self) -> Place:
-        """Kafka's name of the partition."""
+        """Kafka's name of the partition. That of an import has its id: no topic has an ``@`` in its name."""
+        if self.source.is_import:
+            return f"{self.topic}@{self.source.topic_id.hex()}", self.source.partition
         return self.topic, self.source.partition
 
     @property

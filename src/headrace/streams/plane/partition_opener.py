@@ -67,6 +67,19 @@ class PartitionOpener:
             return StoppedPartition(topic, partition, str(error))
         return StoppedPartition(topic, partition, gap.why, gap, owned)
 
+    def open_import(self, topic: str, source: SourcePartition) -> OwnedPartition:
+        """Return the partition of an import, as far as the log has it; its cursors are not acquired yet.
+
+        Raises OfflineStoreUnavailableError.
+        """
+        position = self._streams[topic].flusher.open(source) or 0
+        views = [self._view(spec, source) for spec in self._specs[topic]]
+        return OwnedPartition(topic, source, views, next_offset=position, reads_from=position, partition_count=1)
+
+    def view_names(self, topic: str) -> list[str]:
+        """Return the names and versions of the views of a topic."""
+        return [spec.versioned_name for spec in self._specs[topic]]
+
     def views(self, owned: OwnedPartition) -> list[ViewPartition]:
         """Return the views that the partition has now. A view that it had before is the same object."""
         known = {view.view: view for view in owned.views}

@@ -56,6 +56,10 @@ class Partitions:
         """Return the partitions that are read."""
         return [found for found in self._by_place.values() if isinstance(found, OwnedPartition)]
 
+    def of_topics(self) -> list[OwnedPartition]:
+        """Return the partitions of topics that are read: not those of imports."""
+        return [owned for owned in self.all_owned() if not owned.source.is_import]
+
     def written(self) -> list[OwnedPartition]:
         """Return the partitions whose cursors this worker writes now."""
         return [owned for owned in self.all_owned() if owned.is_written]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headrace.streams.plane.acquisition import Acquisition
     from headrace.streams.plane.folding import Folding
     from headrace.streams.plane.housekeeping import Housekeeping
+    from headrace.streams.plane.imported_partitions import ImportedPartitions
     from headrace.streams.plane.log_flushes import LogFlushes
     from headrace.streams.plane.ownership import Ownership
     from headrace.streams.plane.partitions import Partitions
@@ -44,6 +45,7 @@ class PlaneParts:
     acquisition: Acquisition
     ownership: Ownership
     housekeeping: Housekeeping
+    imported: ImportedPartitions
 
 
 class PlaneLoop:

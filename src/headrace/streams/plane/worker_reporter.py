@@ -48,7 +48,7 @@ class WorkerReporter:
 
     def _report(self) -> WorkerReport:
         positions = self._flushes.positions()
-        read = [own.report(positions[own.topic].get(own.source, 0)) for own in self._partitions.all_owned()]
+        read = [own.report(positions[own.topic].get(own.source, 0)) for own in self._partitions.of_topics()]
         return WorkerReport(self._worker, self._clock(), read, [each.report() for each in self._partitions.stopped()])
 
     def _send(self, report: WorkerReport) -> None:

@@ -134,6 +134,20 @@ class RedisOnlineStore:
         if names:
             self._run([(0, ("UNLINK", *map(self._keys.document, names)))])
 
+    def forget(self, views: Sequence[str], source: SourcePartition, position: int) -> tuple[int, int]:
+        """Look at about a thousand keys in each step."""
+        position, by_place = self._scan(position)
+        commands: list[ShardCommand] = [
+            (shard, ("HDEL", key, source.field))
+            for (shard, view), keys in by_place.items()
+            if view in views
+            for key in keys
+        ]
+        removed = sum(self._run(commands))
+        if position == 0:
+            self._run([(n, ("HDEL", self._keys.cursors(n, view), source.field)) for n in self._all() for view in views])
+        return position, removed
+
     def drop(self, views: Collection[str], position: int) -> tuple[int, int]:
         """Look at about a thousand keys in each step."""
         commands: list[ShardCommand] = []
