@@ -143,7 +143,8 @@ class Bench:
     def is_done(self, view: FeatureView, imports: int) -> bool:
         cursors = self.store.cursors([view.spec.versioned_name])[0]
         counted = sum(cursor.rows_total for cursor in cursors.values())
-        return is_live(cursors) and len(imported(cursors)) == imports and counted == len(self.rows)
+        is_folded = is_live(cursors) and len(imported(cursors)) == imports and counted == len(self.rows)
+        return is_folded and self.log.read(self.stream.topic).height == len(self.rows)
 
     def check(self, view: FeatureView, at: datetime) -> None:
         """Look-ups are the plain loop's, and so is the event log at the V of each look-up."""

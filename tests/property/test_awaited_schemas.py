@@ -124,7 +124,7 @@ class Loop:
         )
         self.ownership = Ownership(
             self.partitions, opener=flusher, acquisition=_Acquiring(self.partitions), folding=self.folding,  # type: ignore[arg-type]
-            flushes=fake, imported=fake, consumer=flusher, until_available=until,
+            flushes=fake, consumer=flusher, until_available=until,
         )  # fmt: skip
         for place in (0, 1):
             self.ownership.assigned("payments", place)

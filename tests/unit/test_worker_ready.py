@@ -15,7 +15,7 @@ def test_a_worker_says_that_it_is_ready_when_all_its_partitions_are_live_and_onl
     phases: dict[Place, PartitionPhase] = {}
     parts = cast("Any", SimpleNamespace(phases=lambda: phases, beat=list, step=lambda: None, report=lambda: None))
     house = Housekeeping(
-        parts, parts, deployer=parts, imported=parts, scavenger=parts, reporter=parts,
+        parts, parts, deployer=parts, scavenger=parts, reporter=parts,
         until_available=cast("Any", lambda step: step()), memory_bytes=1,
     )  # fmt: skip
     said: list[int] = []

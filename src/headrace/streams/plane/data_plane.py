@@ -145,13 +145,12 @@ class DataPlane:
             until_available=until_available, monotonic=environment.monotonic, meter=meter,
         )  # fmt: skip
         ownership = Ownership(
-            partitions, opener=opener, acquisition=acquisition, folding=folding, flushes=flushes, imported=imported,
-            consumer=consumer, until_available=until_available,
+            partitions, opener=imported, acquisition=acquisition, folding=folding, flushes=flushes, consumer=consumer,
+            until_available=until_available,
         )  # fmt: skip
         housekeeping = Housekeeping(
             partitions, folding,
             deployer=ViewDeployer(views, partitions, opener, acquisition, until_available),
-            imported=imported,
             scavenger=Scavenger(store, views),
             reporter=WorkerReporter(
                 config, environment.clock, partitions=partitions, flushes=flushes, consumer=consumer,

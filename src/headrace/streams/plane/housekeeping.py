@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from headrace.features.online.store import OnlineStore
     from headrace.streams.plane.folding import Folding
     from headrace.streams.plane.followed_views import FollowedViews, ViewDeployer
-    from headrace.streams.plane.imported_partitions import ImportedPartitions
     from headrace.streams.plane.partitions import Partitions
     from headrace.streams.plane.worker_reporter import WorkerReporter
 
@@ -47,13 +46,12 @@ class Housekeeping:
         folding: Folding,
         *,
         deployer: ViewDeployer,
-        imported: ImportedPartitions,
         scavenger: Scavenger,
         reporter: WorkerReporter,
         until_available: UntilAvailable,
         memory_bytes: int,
     ) -> None:
-        self._partitions, self._folding, self._deployer, self._imported = partitions, folding, deployer, imported
+        self._partitions, self._folding, self._deployer = partitions, folding, deployer
         self._scavenger, self._reporter, self._until_available = scavenger, reporter, until_available
         self._memory_bytes = memory_bytes
         self._is_said = False
@@ -63,9 +61,8 @@ class Housekeeping:
         self._deployer.step()
 
     def beat(self) -> None:
-        """Deploy, look for imports, write the heartbeats, scavenge, and report. Called in each heartbeat interval."""
+        """Deploy, write the heartbeats, scavenge, and report. Called once in each heartbeat interval."""
         self.deploy()
-        self._imported.step()
         beating = self._folding.beat()
         self._until_available(self._scavenger.step)
         for owned in beating:

@@ -13,6 +13,7 @@ import structlog
 
 from headrace.errors import TransientError
 from headrace.event_log.imports import Imports
+from headrace.streams.plane.partition import OwnedPartition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from headrace.features.online.store import OnlineStore
     from headrace.streams.plane.acquisition import Acquisition
     from headrace.streams.plane.log_flushes import LogFlushes
-    from headrace.streams.plane.partition import OwnedPartition
+    from headrace.streams.plane.partition import StoppedPartition
     from headrace.streams.plane.partition_opener import PartitionOpener
     from headrace.streams.plane.partitions import Partitions
 
@@ -35,7 +36,7 @@ logger = structlog.get_logger(__name__)
 
 
 class ImportedPartitions:
-    """Opens the imports of the topics whose partition 0 this worker reads, and removes those that were undone."""
+    """Opens partitions, with a topic's partition 0 also its imports, and removes what is left of undone ones."""
 
     def __init__(
         self,
@@ -58,14 +59,18 @@ class ImportedPartitions:
         self._removing: dict[str, tuple[ImportRecord, int]] = {}
         self._gone: set[str] = set()
 
-    def open(self, topic: str) -> None:
-        """Open a topic's imports, before its partition 0: so no view is live before its history is counted.
+    def open(self, topic: str, partition: int) -> OwnedPartition | StoppedPartition:
+        """Open a partition of a topic, as PartitionOpener does.
 
-        An import that is open already is acquired again if a write of it was refused. Raises TransientError.
+        The imports of the topic are opened with its partition 0, and their cursors are acquired: so no view is live
+        before its history is counted. Raises TransientError.
         """
-        self._open([each for each in self._imports.all() if each.topic == topic])
+        opened = self._opener.open(topic, partition)
+        if partition == 0 and isinstance(opened, OwnedPartition):
+            self._open([each for each in self._imports.all() if each.topic == topic])
+        return opened
 
-    def release(self, topics: Iterable[str]) -> None:
+    def give_up(self, topics: Iterable[str]) -> None:
         """Give up the imports of topics whose partition 0 is not this worker's any more."""
         left = set(topics)
         for owned in self._owned():

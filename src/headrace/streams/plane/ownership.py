@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from headrace.streams.plane.folding import Folding
     from headrace.streams.plane.imported_partitions import ImportedPartitions
     from headrace.streams.plane.log_flushes import LogFlushes
-    from headrace.streams.plane.partition_opener import PartitionOpener
     from headrace.streams.plane.partitions import Partitions
 
 logger = structlog.get_logger(__name__)
@@ -37,17 +36,16 @@ class Ownership:
         self,
         partitions: Partitions,
         *,
-        opener: PartitionOpener,
+        opener: ImportedPartitions,
         acquisition: Acquisition,
         folding: Folding,
         flushes: LogFlushes,
-        imported: ImportedPartitions,
         consumer: BatchConsumer,
         until_available: UntilAvailable,
     ) -> None:
         self._partitions, self._opener, self._acquisition = partitions, opener, acquisition
         self._folding, self._flushes, self._consumer = folding, flushes, consumer
-        self._imported, self._until_available = imported, until_available
+        self._until_available = until_available
 
     # -- partitions come and go (called by the consumer) --------------------------------------------------------------
 
@@ -71,13 +69,13 @@ class Ownership:
         leaving = self._release(partitions)
         self._flushes.flush({owned.topic for owned in leaving})
         self._forget(leaving)
-        self._imported.release(topic for topic, partition in partitions if partition == 0)
+        self._opener.give_up(topic for topic, partition in partitions if partition == 0)
 
     def lost(self, partitions: Sequence[Place]) -> None:
         """Forget the partitions without a flush, because another worker may already own them."""
         self._release_stopped(partitions)
         self._forget(self._release(partitions))
-        self._imported.release(topic for topic, partition in partitions if partition == 0)
+        self._opener.give_up(topic for topic, partition in partitions if partition == 0)
 
     def _open(self, topic: str, partition: int) -> int | None:
         """Return the offset to read from, or None if the partition cannot be read. Raises TransientError."""
@@ -85,8 +83,6 @@ class Ownership:
         if isinstance(opened, StoppedPartition):
             self._stop(opened)
             return None
-        if partition == 0:
-            self._imported.open(topic)
         self._acquisition.acquire(opened)
         self._partitions.add(opened)
         logger.info("partition opened", topic=topic, partition=partition, position=opened.next_offset)
@@ -172,6 +168,6 @@ class Ownership:
                 return
             self._partitions.rewind(owned)
         if owned.source.partition == 0:
-            self._until_available(self._imported.acquire_again, owned.topic)
+            self._until_available(self._opener.acquire_again, owned.topic)
         logger.info("acquiring again", topic=owned.topic, partition=owned.source.partition)
         self._until_available(self._acquisition.acquire, owned)

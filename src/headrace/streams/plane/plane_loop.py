@@ -68,7 +68,7 @@ class PlaneLoop:
         # 2. Flush: the result of an ended commit is processed: it shows fenced partitions. A commit that is due begins.
         self._flush_if_due()
 
-        # 3. Keep house: each second deployments, heartbeats, expiry and the report.
+        # 3. Keep house: each second imports, deployments, heartbeats, expiry and the report.
         self._beat_if_due()
 
         # 4. Fold: the batch is judged, buffered, folded and written. Without a batch the cursors are levelled.
@@ -143,6 +143,7 @@ class PlaneLoop:
         now = self._monotonic()
         if now >= self._next_beat:
             self._next_beat = now + self._config.heartbeat_s
+            self._parts.imported.step()
             self._parts.housekeeping.beat()
 
     def _try_again(self) -> None:
