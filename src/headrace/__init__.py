@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     )
     from headrace.features.definitions.entity import Entity
     from headrace.features.definitions.expression import col
+    from headrace.features.definitions.role import Role
     from headrace.features.definitions.service import FeatureService
     from headrace.features.definitions.view import FeatureView
     from headrace.features.definitions.windows import Lifetime, Sliding, Tumbling
@@ -112,6 +113,7 @@ _MODULES = {
     ),
     "headrace.features.definitions.entity": ("Entity",),
     "headrace.features.definitions.expression": ("col",),
+    "headrace.features.definitions.role": ("Role",),
     "headrace.features.definitions.service": ("FeatureService",),
     "headrace.features.definitions.view": ("FeatureView",),
     "headrace.features.definitions.windows": ("Lifetime", "Sliding", "Tumbling"),
@@ -153,11 +155,11 @@ __all__ = [
     "Entity", "Epoch", "Event", "EventProducer", "FeatureClient", "FeatureService", "FeatureVectors", "FeatureView",
     "First", "Floors", "Gate", "HeadraceError", "Histogram", "Json", "JsonSchema", "Label", "Last", "LastN", "Lifetime",
     "LocalServices", "Max", "Mean", "Min", "MissingExtraError", "Model", "ModelEventFeed", "ModelSubscriber",
-    "NoModelError", "Places", "Predicted", "Predictor", "Project", "Protobuf", "Quantile", "Run", "Settings", "Sliding",
-    "Status", "Std", "Stream", "Sum", "Table", "TerminalError", "TimeText", "TrainingSet", "TransientError", "Tumbling",
-    "UnavailableError", "Variance", "after", "all_of", "any_of", "at_least", "col", "connect", "consecutive", "drift",
-    "expected_cost", "field", "hysteresis", "load_project", "load_settings", "own_metric", "performance", "rebuild",
-    "schedule", "training_set", "volume", "within_block",
+    "NoModelError", "Places", "Predicted", "Predictor", "Project", "Protobuf", "Quantile", "Role", "Run", "Settings",
+    "Sliding", "Status", "Std", "Stream", "Sum", "Table", "TerminalError", "TimeText", "TrainingSet", "TransientError",
+    "Tumbling", "UnavailableError", "Variance", "after", "all_of", "any_of", "at_least", "col", "connect",
+    "consecutive", "drift", "expected_cost", "field", "hysteresis", "load_project", "load_settings", "own_metric",
+    "performance", "rebuild", "schedule", "training_set", "volume", "within_block",
 ]  # fmt: skip
 
 

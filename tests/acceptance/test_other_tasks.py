@@ -110,7 +110,7 @@ class Application:
         self.place = end
         self.producer.flush()
         model = next(iter(self.models.values()))
-        sources = {view.name: view.source.topic for view in model.features.views}
+        sources = {view.name: view.streams[0].topic for view in model.features.views}
         entity = {"origin": "JFK", "dest": "LAX", "carrier": "B6"}
 
         def folded() -> bool:
@@ -154,7 +154,7 @@ class Application:
 @pytest.fixture
 def application(services: LocalServices, namespace: str, tmp_path: Path) -> Iterator[Application]:
     streams = {each.topic: replace(each, topic=f"{namespace}.{each.topic}") for each in (*OF_FLIGHTS, weather)}
-    views = {view.name: replace(view, source=streams[view.source.topic]) for view in delay_minutes.features.views}
+    views = {view.name: replace(view, source=streams[view.streams[0].topic]) for view in delay_minutes.features.views}
     models = {name: of_namespace(model, streams, views) for name, model in MODELS.items()}
     make_topics(services.bootstrap_servers, [*streams.values()], 1, namespace=namespace, replay=True)
     store, log = RedisOnlineStore(services.redis_url, namespace), EventLog(tmp_path / "log", namespace=namespace)

@@ -48,11 +48,11 @@ RECORDS = list(zip(LINES[::2], LINES[1::2], strict=True))
 def working(services: LocalServices, namespace: str, folder: Path, view: FeatureView) -> Iterator[RedisOnlineStore]:
     """A worker of one view, in a thread."""
     store = RedisOnlineStore(services.redis_url, namespace)
-    topics = [dead_letter_topic(view.source.topic), OBSERVATIONS]
+    topics = [dead_letter_topic(view.streams[0].topic), OBSERVATIONS]
     ensure_topics(services.bootstrap_servers, list(map(TopicPlan, topics)))
     plane = DataPlane(
         PlaneConfig(services.bootstrap_servers, group=namespace, flush_s=0.1, heartbeat_s=0.2),
-        [view.source],
+        view.streams,
         FixedViews([view.spec], lambda: publish_definitions(store, [view], [FeatureService(view.name, [view])])),
         store, EventLog(folder / "events", namespace=namespace),
     )  # fmt: skip
@@ -88,12 +88,12 @@ def test_the_page(services: LocalServices, namespace: str, tmp_path: Path, monke
     exec(compile(PYTHON[0], PAGE, "exec", dont_inherit=True), world)
     view: FeatureView = world["profile"]
     config = {"cleanup.policy": "compact", "message.timestamp.type": "CreateTime"}
-    ensure_topics(services.bootstrap_servers, [TopicPlan(view.source.topic, 1, config)])
+    ensure_topics(services.bootstrap_servers, [TopicPlan(view.streams[0].topic, 1, config)])
     producer = Producer({"bootstrap.servers": services.bootstrap_servers})
     stamp = 0
     for key, value in RECORDS:
         stamp = (json.loads(value) or {"ts_ms": stamp})["ts_ms"]
-        producer.produce(view.source.topic, None if value == "null" else value, key, timestamp=stamp)
+        producer.produce(view.streams[0].topic, None if value == "null" else value, key, timestamp=stamp)
     assert producer.flush(20) == 0
     with working(services, namespace, tmp_path, view) as store:
         until(lambda: folded(store, view) == len(RECORDS), 60)

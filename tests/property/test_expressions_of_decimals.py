@@ -23,8 +23,8 @@ from headrace.features.definitions.decimals import lowered
 from headrace.features.definitions.expression import kind
 from headrace.features.kernel.expression_numpy import column, to_numpy
 from headrace.features.kernel.expression_polars import to_polars
+from headrace.features.kernel.role_rows import with_time
 from headrace.features.kernel.tile_kernel import kernel
-from headrace.features.offline.view_history import with_time
 from tests.support.example_budget import examples
 from tests.support.paid_orders import judged
 from tests.support.random_expressions import kleene

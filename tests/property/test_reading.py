@@ -35,8 +35,8 @@ from headrace.bus.event import Event
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.errors import CodecError
 from headrace.features.kernel.field import unpack
+from headrace.features.kernel.role_rows import with_time
 from headrace.features.kernel.tile_kernel import TileKernel, kernel
-from headrace.features.offline.view_history import with_time
 from headrace.features.online.cursor import Cursor, CursorState, is_live, present
 from headrace.features.online.field_reader import FieldReader
 from headrace.features.online.store import ShardSnapshot

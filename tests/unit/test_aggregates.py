@@ -37,9 +37,9 @@ from headrace.errors import CodecError
 from headrace.features.definitions.aggregates import PRECISIONS, Aggregate
 from headrace.features.kernel.field import unpack
 from headrace.features.kernel.hyperloglog import estimate, hash_numbers, hash_texts
+from headrace.features.kernel.role_rows import with_time
 from headrace.features.kernel.sketches import RegisterSketch
 from headrace.features.kernel.tile_kernel import TileKernel, kernel
-from headrace.features.offline.view_history import with_time
 from headrace.streams.views.folded_view import FoldedView
 from headrace.streams.views.tile_ring import TileRing
 

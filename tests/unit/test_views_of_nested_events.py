@@ -102,7 +102,7 @@ def test_a_view_has_the_same_values_from_a_batch_from_the_whole_log_and_from_the
     log = EventLog(tmp_path)
     append(log, paid, PAYLOADS[:2])
     append(log, paid, PAYLOADS[2:])
-    used = [*FOLDED, "__topic_id", *card.spec.used_fields]
+    used = [*FOLDED, "__topic_id", *card.spec.fields_of(card.spec.stream.topic)]
     assert {"header.at", "card.card_id", "card.country", "tags"} <= set(used)
     for rows in (
         judged(paid, PAYLOADS),

@@ -100,7 +100,8 @@ class ProjectDeployment:
         return {name: read_service(document) for name, document in found.items() if document is not None}
 
     def _live(self) -> dict[str, bool]:
-        return dict(zip(self.names, map(is_live, self._store.cursors(self.names)), strict=True))
+        found = zip(self.views, self._store.cursors(self.names), strict=True)
+        return {spec.versioned_name: is_live(cursors, len(spec.topics)) for spec, cursors in found}
 
     def _estimated(self, line: PlanLine) -> PlanLine:
         if line.kind != "view" or line.action not in {"added", "changed"}:
@@ -108,18 +109,15 @@ class ProjectDeployment:
         spec = next(spec for spec in self.views if spec.name == line.name)
         return msgspec.structs.replace(line, estimate=estimate(self._log, spec, self._ends(spec)))
 
-    def _ends(self, spec: ViewSpec) -> dict[SourcePartition, int]:
-        topic = spec.stream.topic
-        incarnation = existing_incarnations(admin(self._servers), [topic]).get(topic)
-        if incarnation is None:
-            return {}
-        return positions(self._log, topic, incarnation.topic_id, incarnation.partitions)
+    def _ends(self, spec: ViewSpec) -> dict[str, dict[SourcePartition, int]]:
+        found = existing_incarnations(admin(self._servers), spec.topics)
+        return {topic: positions(self._log, topic, each.topic_id, each.partitions) for topic, each in found.items()}
 
     # -- applying ---------------------------------------------------------------------------------------------------
 
     def insist_on_workers(self) -> None:
         """Raise TransientError unless running workers read every stream of the wanted views."""
-        wanted = {spec.stream.topic for spec in self.views}
+        wanted = {topic for spec in self.views for topic in spec.topics}
         read = self._topics_read_by_workers(wanted)
         if read is None:
             raise TransientError(
@@ -172,19 +170,23 @@ class ProjectDeployment:
     def rows(self) -> dict[str, int]:
         """Return how many rows the event log has for each wanted view, and start the time limit for workers."""
         self._all_taken = time.monotonic()
-        return {name: sum(self._ends(spec).values()) for name, spec in zip(self.names, self.views, strict=True)}
+        return {spec.versioned_name: sum(map(_rows, self._ends(spec).values())) for spec in self.views}
 
     def progress(self) -> DeploymentProgress:
         """Return how far the workers are. Raises TransientError if no worker takes a view within the time limit."""
         cursors = dict(zip(self.names, self._store.cursors(self.names), strict=True))
+        topics = {spec.versioned_name: len(spec.topics) for spec in self.views}
         in_force = self._in_force()
-        waiting = [name for name, found in cursors.items() if not is_live(found)]
+        waiting = [name for name, found in cursors.items() if not is_live(found, topics[name])]
         waiting += [
             f"service {spec.name}"
             for spec in self.services
             if spec.name not in in_force or in_force[spec.name].views != spec.views
         ]
-        folded = {name: sum(max(cursor.next_offset, 0) for cursor in present(found)) for name, found in cursors.items()}
+        folded = {
+            name: sum(max(cursor.next_offset, 0) for cursor in present(found, topics[name]))
+            for name, found in cursors.items()
+        }
         self._insist_on_taking([name for name, found in cursors.items() if not found])
         return DeploymentProgress(folded, waiting)
 
@@ -221,3 +223,7 @@ def deployed_services(settings: Settings) -> dict[str, AuditedService]:
         version: AuditedService.deployed(service, deployed.specs)
         for version, service in deployed.service_versions.items()
     }
+
+
+def _rows(ends: Mapping[SourcePartition, int]) -> int:
+    return sum(ends.values())

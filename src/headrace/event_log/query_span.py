@@ -29,7 +29,7 @@ class QuerySpan:
     to_us: int
     below: Mapping[str, Mapping[SourcePartition, int]]
 
-    def keeps(self, topic: str, event_time: str, longest_us: int) -> ds.Expression:
+    def keeps(self, topic: str, event_times: Sequence[str], longest_us: int) -> ds.Expression:
         """Return the filter for the rows that these queries need: for windows up to ``longest_us`` and clocks at V."""
         since, until = (pa.scalar(us, pa.timestamp("us", "UTC")) for us in (self.from_us - longest_us, self.to_us))
         keep = ds.field("__available_at") <= until
@@ -37,7 +37,10 @@ class QuerySpan:
             keep |= (ds.field("__partition") == source.partition) & (ds.field("__offset") < end)
         if self.from_us < longest_us:  # a window without a beginning
             return keep
-        return keep & ((ds.field("__available_at") >= since) | (ds.field(*event_time.split(".")) >= since))
+        recent = ds.field("__available_at") >= since
+        for name in event_times:
+            recent |= ds.field(*name.split(".")) >= since
+        return keep & recent
 
 
 class SpanReader:

@@ -145,7 +145,7 @@ class HeadraceOfflineStore(DaskOfflineStore):
         if source is not None:
             raise DefinitionError(
                 f"{table.num_rows} rows are to be written to {feature_view.name!r}, a tiled view, which is made of "
-                f"events alone: produce them to the topic {source.spec.stream.topic!r}"
+                f"events alone: produce them to the topic {', '.join(map(repr, source.spec.topics))}"
             )
         DaskOfflineStore.offline_write_batch(config, feature_view, table, progress)
 

@@ -229,7 +229,7 @@ def _refuse_rows(table: Any, data: Sequence[Any]) -> None:
     if source is not None and len(data):
         raise DefinitionError(
             f"{len(data)} rows are to be written to {table.name!r}, a tiled view, which is made of events alone: "
-            f"produce them to the topic {source.spec.stream.topic!r}"
+            f"produce them to the topic {', '.join(map(repr, source.spec.topics))}"
         )
 
 

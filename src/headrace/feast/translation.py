@@ -75,7 +75,7 @@ def _entities(views: Sequence[ViewSpec]) -> dict[str, Any]:
 
 
 def _view(spec: ViewSpec, entities: Mapping[str, Any]) -> Any:
-    source = HeadraceSource(spec, description=f"The event log of {spec.stream.topic}")
+    source = HeadraceSource(spec, description=f"The event log of {', '.join(spec.topics)}")
     kinds = [*spec.entity.key_kinds.items(), *source.kinds.items()]
     return feast.FeatureView(
         name=spec.name,
@@ -84,11 +84,11 @@ def _view(spec: ViewSpec, entities: Mapping[str, Any]) -> Any:
         source=source,
         ttl=None if spec.max_age_us is None else timedelta(microseconds=spec.max_age_us),
         description=_described(spec),
-        tags={KIND: TILED, "headrace.version": spec.version, "headrace.topic": spec.stream.topic},
+        tags={KIND: TILED, "headrace.version": spec.version, "headrace.topic": ",".join(spec.topics)},
     )
 
 
 def _described(spec: ViewSpec) -> str:
     features = ", ".join(f"{feature.name} ({feature.aggregate})" for feature in spec.features)
     windows = ", ".join(window.name for window in spec.windows)
-    return f"{features} over {windows} of {spec.stream.topic}"
+    return f"{features} over {windows} of {', '.join(spec.topics)}"

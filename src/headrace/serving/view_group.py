@@ -71,7 +71,7 @@ class GroupRead:
         """Return the same read without the rows' own records. Each row then has a key of its own."""
         of_views = [
             _without(view, keys, stored, left_out, rows)
-            if view.kernel.spec.stream.topic == left_out.topic
+            if left_out.topic in view.kernel.spec.topics
             else (keys, stored)
             for view, keys, stored in zip(self._group.views, self._row_keys, self._stored, strict=True)
         ]
@@ -164,7 +164,8 @@ class ViewVersion:
         self._join_keys = [key for key, _ in self.entity]
         self._serialize = serializer(self.entity)
         self._history_us = kernel.spec.history_us
-        self.credible_us = credible_ahead_us(kernel.spec.stream.tolerance_us)
+        self._topics = len(kernel.spec.topics)
+        self.credible_us = credible_ahead_us(kernel.spec.tolerance_us)
         """The largest lead of the view's clock over the clock of the reader that can be right."""
         max_age_us = kernel.spec.max_age_us
         self._max_age_us = _FOR_EVER if max_age_us is None else max_age_us
@@ -220,7 +221,7 @@ class ViewVersion:
         """The status that all entities of the view in one shard share; None if each has its own."""
         if at_us < clock - self._history_us:
             return Status.OUT_OF_RANGE
-        _, is_live, heartbeat_us = snapshot.summary
+        _, is_live, heartbeat_us = snapshot.summary_of(self._topics)
         if not is_live:
             return Status.REBUILDING
         return Status.STALE if heartbeat_us < snapshot.now_us - heartbeat_bound_us else None

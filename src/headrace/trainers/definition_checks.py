@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, get_args
 
+from msgspec import UNSET
+
 from headrace.bus.table import Table
 from headrace.errors import DefinitionError
 from headrace.features.definitions.feature_spec import SUMS_OF_RECORDS, OwnEventRule
@@ -44,7 +46,18 @@ def check_own_event(model: str, topic: str, rule: OwnEventRule | None, views: Se
         )
         raise DefinitionError(message)
     if rule == "excluded":
+        _check_roles(model, views)
         _check_sums(model, views)
+
+
+def _check_roles(model: str, views: Sequence[FeatureView]) -> None:
+    names = [view.name for view in views if view.spec.roles is not UNSET]
+    if names:
+        message = (
+            f"model {model!r}: own_event='excluded' is not possible with {names}: a view with roles cannot leave one "
+            "event out; use own_event='included', or a view of the stream alone"
+        )
+        raise DefinitionError(message)
 
 
 def _check_sums(model: str, views: Sequence[FeatureView]) -> None:

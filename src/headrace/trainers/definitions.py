@@ -288,7 +288,7 @@ class Model:
     @cached_property
     def own_views(self) -> list[FeatureView]:
         """The views that are made from the stream of the requests."""
-        return [view for view in self.features.views if view.source.topic == self.requests.topic]
+        return [view for view in self.features.views if self.requests.topic in view.spec.topics]
 
     def _check_on_demand(self) -> None:
         ours = {f.name: f for f in self.requests.fields}

@@ -226,7 +226,7 @@ def _view_rows(spec: ViewSpec) -> list[dict[str, Any]]:
             "aggregate": feature.aggregate,
             "window": None if isinstance(feature, RowValueSpec) else window.name,
             "entity": ", ".join(spec.key_names),
-            "source": spec.stream.topic,
+            "source": ", ".join(spec.topics),
             "version": spec.version,
         }
         for feature in spec.features

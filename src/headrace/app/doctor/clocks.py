@@ -96,14 +96,14 @@ def check_labels(model: Model, clocks: PartitionClocks, now_us: int) -> Iterator
 
 def check_view(spec: ViewSpec, cursors: Mapping[SourcePartition, Cursor], now_us: int) -> Iterator[Finding]:
     """Check that look-ups of now see the view: no partition of it is ahead of the time by more than its history."""
-    bound_us = now_us + max(credible_ahead_us(spec.stream.tolerance_us), spec.history_us)
+    bound_us = now_us + max(credible_ahead_us(spec.tolerance_us), spec.history_us)
     for source, cursor in sorted(cursors.items()):
         partition, clock_us = source.partition, cursor.clock
         if clock_us > bound_us:
             yield error(
                 f"view {spec.versioned_name}",
-                f"partition {partition} of {spec.stream.topic}: its clock is {_far(clock_us - now_us)} ahead of this "
-                f"machine's. Look-ups of now are `out_of_range` until {_time(clock_us - spec.history_us)}",
+                f"partition {partition} of {' or '.join(spec.topics)}: its clock is {_far(clock_us - now_us)} ahead of "
+                f"this machine's. Look-ups of now are `out_of_range` until {_time(clock_us - spec.history_us)}",
                 "correct the clock of the producer; wait until then, or deploy the view with a history that long",
             )
 

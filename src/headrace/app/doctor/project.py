@@ -41,13 +41,16 @@ def check_views(
     with closing(RedisOnlineStore(url, namespace)) as store:
         found = store.cursors([f"{view.name}@{view.version}" for view in views])
     for view, cursors in zip(views, found, strict=True):
-        yield check_view(f"view {view.name}@{view.version}", cursors, now_us=now_us, bound_us=bound_us)
+        subject, topics = f"view {view.name}@{view.version}", len(view.spec.topics)
+        yield check_view(subject, cursors, topics, now_us=now_us, bound_us=bound_us)
         yield from clocks.check_view(view.spec, cursors, now_us)
 
 
-def check_view(subject: str, cursors: Mapping[SourcePartition, Cursor], *, now_us: int, bound_us: int) -> Finding:
-    """Check the cursors of one view."""
-    current = present(cursors)
+def check_view(
+    subject: str, cursors: Mapping[SourcePartition, Cursor], topics: int = 1, *, now_us: int, bound_us: int
+) -> Finding:
+    """Check the cursors of one view, which is made from that many topics."""
+    current = present(cursors, topics)
     if not current:
         return warning(subject, "nothing of it is in Redis", "start a worker; `headrace apply` if workers run already")
     silent_us = now_us - min(cursor.heartbeat_us for cursor in current)
@@ -55,6 +58,6 @@ def check_view(subject: str, cursors: Mapping[SourcePartition, Cursor], *, now_u
         return warning(
             subject, f"a partition has had no heartbeat for {silent_us / 1e6:,.0f} s: `stale`", "start a worker"
         )
-    if not is_live(cursors):
+    if not is_live(cursors, topics):
         return warning(subject, "it is catching up: `rebuilding`", "wait, or see the worker's log if it lasts")
     return ok(subject, f"live, {len(current)} partitions, {sum(cursor.rows_total for cursor in current):,} rows")

@@ -36,7 +36,7 @@ def scheduled_jobs(settings: Settings, project: Project) -> list[ScheduledJob]:
     tables = [
         ScheduledJob(
             f"table {view.name}",
-            view.source.topic,
+            view.streams[0].topic,
             timedelta(microseconds=table_us),
             partial(_table, view, log, settings.feature_tables),
         )

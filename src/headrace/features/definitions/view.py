@@ -1,4 +1,4 @@
-"""Feature views: aggregates of one stream for one entity over windows."""
+"""Feature views: aggregates of streams for one entity over windows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, cast
 
 import msgspec
+from msgspec import UNSET
 
 from headrace.base.arguments import expect, expect_items, expect_values
 from headrace.base.times import Duration, duration_us
@@ -15,11 +16,13 @@ from headrace.bus.stream import Stream
 from headrace.bus.table import Table
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.entity import KEY_KINDS, Entity
-from headrace.features.definitions.expression import Expression, ExpressionTree, is_decimal, kind, plain_column
+from headrace.features.definitions.expression import Expression, ExpressionTree, columns, is_decimal, kind, plain_column
 from headrace.features.definitions.feature_spec import RowValueSpec
+from headrace.features.definitions.role import Role, roles_of
+from headrace.features.definitions.role_spec import DerivedColumn, RoleSpec
 from headrace.features.definitions.spec import NUMBER_KINDS, SPEC_VERSION, checked_name
 from headrace.features.definitions.table_columns import check_column, check_entity, row_values, table_columns
-from headrace.features.definitions.view_spec import DerivedColumn, ViewClock, ViewSpec
+from headrace.features.definitions.view_spec import ViewClock, ViewSpec
 from headrace.features.definitions.windows import Lifetime, Window, window_spec
 
 if TYPE_CHECKING:
@@ -35,13 +38,14 @@ _TAKES = {"count": [*_ANYTHING, "null"], "approx_distinct": _ANYTHING}
 
 @dataclass(frozen=True)
 class FeatureView:
-    """Aggregates of one stream for one entity over one or more windows.
+    """Aggregates of one stream, or of several, for one entity over one or more windows.
 
-    A window is the length of a sliding one, such as ``"1h"``, or a :class:`Sliding`, :class:`Tumbling` or
-    :class:`Lifetime` one. ``where`` keeps the rows on which it is true. ``derived`` names further columns for the
-    expressions. ``max_age``: a value is ``stale`` if its newest event is older. ``history``: a look-up may ask for a
-    time this long before the partition clock. ``delay``: a training set assumes this time between an event's
-    ``available_at`` and the look-up that sees it. ``clock`` is the time that ages the tiles: ``"wall"``
+    ``source`` is a stream, or a list of streams and of each :class:`Role` of a stream: then the view has the columns
+    that all of them have. A window is the length of a sliding one, such as ``"1h"``, or a :class:`Sliding`,
+    :class:`Tumbling` or :class:`Lifetime` one. ``where`` keeps the rows on which it is true. ``derived`` names further
+    columns for the expressions. ``max_age``: a value is ``stale`` if its newest event is older. ``history``: a look-up
+    may ask for a time this long before the partition clock. ``delay``: a training set assumes this time between an
+    event's ``available_at`` and the look-up that sees it. ``clock`` is the time that ages the tiles: ``"wall"``
     (``available_at``) or ``"stream"`` (event time).
 
     Over a :class:`headrace.Table` the features are columns of the newest row, without windows: names such as
@@ -70,7 +74,7 @@ class FeatureView:
 
     name: str
     entity: Entity
-    source: Stream
+    source: Stream | Role | Sequence[Stream | Role]
     windows: Sequence[Window] = ()
     features: Mapping[str, Aggregate | Expression | str] | Sequence[str] = ()
     max_age: Duration | None = None
@@ -103,7 +107,8 @@ class FeatureView:
     def _check_types(self) -> None:
         where = f"view {self.name!r}"
         expect(where, "entity", self.entity, Entity, write="an Entity, such as Entity('shop')")
-        expect(where, "source", self.source, Stream, write="a Stream, such as Stream('orders', Order, …)")
+        expect(where, "source", self.source, (Stream, Role, list, tuple), write="a Stream, or a list of them")
+        roles_of(where, self.source)
         expect_items(where, "windows", self.windows, object, write="a list, such as ['1h', Tumbling('1d')]")
         if self._table is None:
             self._check_aggregates(where)
@@ -140,17 +145,34 @@ class FeatureView:
         if self._table is not None:
             check_entity(self.name, self.entity, self._table)
         for key, key_type in self.entity.join_keys.items():
-            with naming(f"view {self.name!r}: join key {key!r} of entity {self.entity.name!r}"):
-                found = self.source.field(key)
-            if found.kind != KEY_KINDS[key_type] or not found.is_single:
+            for role in self.spec.sources:
+                found = role.kinds.get(key)
+                if found == KEY_KINDS[key_type]:
+                    continue
                 message = (
                     f"view {self.name!r}: join key {key!r} of entity {self.entity.name!r} is {key_type.__name__}, "
-                    f"the field in {self.source.topic!r} is {found.kind}"
+                    f"{_what(role, key, found)}"
+                )
+                raise DefinitionError(message)
+
+    def _check_roles(self) -> None:
+        """Refuse a column that only some of the sources have, or that is of another kind in some of them."""
+        derived = [expression.tree for expression in self.derived.values()]
+        of_features = [tree for feature in self._features for tree in (feature.value, feature.where)]
+        trees = [*derived, *of_features, None if self.where is None else self.where.tree]
+        for name in sorted(set().union(*(columns(tree) for tree in trees if tree is not None)) - self.derived.keys()):
+            known = {role.kinds[name] for role in self.spec.sources if name in role.kinds}
+            if known and name not in self.spec.kinds:
+                each = "; ".join(_what(role, name, role.kinds.get(name)) for role in self.spec.sources)
+                message = (
+                    f"view {self.name!r}: not all of its sources have the column {name!r} alike: {each}. "
+                    f"Say what it is, by Role(stream, {name}=…)"
                 )
                 raise DefinitionError(message)
 
     def _check_expressions(self) -> None:
-        kinds: dict[str, str] = dict(self.source.spec.kinds)
+        self._check_roles()
+        kinds: dict[str, str] = dict(self.spec.kinds)
         for name, expression in self.derived.items():
             with naming(f"view {self.name!r}: derived {name!r}"):
                 kinds[name] = kind(expression.tree, kinds)
@@ -210,13 +232,27 @@ class FeatureView:
         return cast("tuple[AnyFeatureSpec, ...]", tuple(found))
 
     @cached_property
+    def _roles(self) -> list[Role] | Stream:
+        """The roles of the sources; a plain stream has none."""
+        found = roles_of(f"view {self.name!r}", self.source)
+        return cast("Stream", self.source) if found is None else found
+
+    @cached_property
+    def streams(self) -> list[Stream]:
+        """The streams that the view is made of, each once."""
+        roles = self._roles
+        return (
+            [roles] if isinstance(roles, Stream) else list({role.stream.topic: role.stream for role in roles}.values())
+        )
+
+    @cached_property
     def spec(self) -> ViewSpec:
         """The view as data: all that workers, readers of the event log and applications need."""
         return ViewSpec(
             spec_version=SPEC_VERSION,
             name=self.name,
             entity=self.entity.spec,
-            stream=self.source.spec,
+            stream=self._roles[0].stream.spec if isinstance(self._roles, list) else self._roles.spec,
             where=None if self.where is None or self._table else self.where.tree,  # a table's features have it
             derived=tuple(DerivedColumn(name, expression.tree) for name, expression in self.derived.items()),
             windows=self._windows,
@@ -225,9 +261,20 @@ class FeatureView:
             history_us=duration_us(self.history),
             delay_us=duration_us(self.delay),
             clock=self.clock,
+            roles=tuple(role.spec for role in self._roles) if isinstance(self._roles, list) else UNSET,
         )
 
     @property
     def version(self) -> str:
         """The hash of the spec: a changed definition is a new version of the view."""
         return self.spec.version
+
+
+def _what(role: RoleSpec, name: str, found: str | None) -> str:
+    """Return what a source has under a name."""
+    topic = role.stream.topic
+    return (
+        f"{topic!r} has no field {name!r}; it has {list(role.kinds)}"
+        if found is None
+        else f"in {topic!r} it is {found}"
+    )

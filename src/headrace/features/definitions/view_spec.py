@@ -6,11 +6,13 @@ from functools import cached_property
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from headrace.bus.stream_spec import StreamSpec
 from headrace.features.definitions.decimals import lowered
 from headrace.features.definitions.expression import ExpressionTree, columns, inline, kind
 from headrace.features.definitions.feature_spec import AnyFeatureSpec
+from headrace.features.definitions.role_spec import DerivedColumn, RoleSpec
 from headrace.features.definitions.spec import result_kind, spec_hash
 from headrace.features.definitions.windows import WindowSpec
 
@@ -37,15 +39,11 @@ class EntitySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return {key.name: key.kind for key in self.keys}
 
 
-class DerivedColumn(msgspec.Struct, frozen=True, array_like=True):
-    """A column that a view computes from the fields and from the derived columns before it."""
-
-    name: str
-    expression: ExpressionTree
-
-
 class ViewSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unknown_fields=True):
-    """A feature view as data. Two specs with the same version are the same view version everywhere."""
+    """A feature view as data. Two specs with the same version are the same view version everywhere.
+
+    ``roles`` are the sources of a view that has several, or one under other names. ``stream`` is then the first one's.
+    """
 
     spec_version: int
     name: str = msgspec.field(name="view")
@@ -59,6 +57,7 @@ class ViewSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unkn
     history_us: int
     delay_us: int
     clock: ViewClock
+    roles: tuple[RoleSpec, ...] | UnsetType = UNSET
 
     def __hash__(self) -> int:
         """Return the hash of the version. So a dict can keep compiled objects by spec."""
@@ -73,6 +72,40 @@ class ViewSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unkn
     def versioned_name(self) -> str:
         """``name@version``: how the online store, services and models name this version of the view."""
         return f"{self.name}@{self.version}"
+
+    @cached_property
+    def sources(self) -> tuple[RoleSpec, ...]:
+        """The roles of the view's streams; those of a view of one plain stream are that stream alone."""
+        return (RoleSpec(stream=self.stream),) if self.roles is UNSET else self.roles
+
+    @cached_property
+    def topics(self) -> list[str]:
+        """The topics of the view's streams, each once."""
+        return list(dict.fromkeys(role.stream.topic for role in self.sources))
+
+    def roles_of(self, topic: str) -> list[RoleSpec]:
+        """Return the roles of one of the view's streams, in order."""
+        return [role for role in self.sources if role.stream.topic == topic]
+
+    def stream_of(self, topic: str) -> StreamSpec:
+        """Return one of the view's streams."""
+        return self.roles_of(topic)[0].stream
+
+    @property
+    def tolerance_us(self) -> int:
+        """The largest tolerance of the view's streams."""
+        return max(role.stream.tolerance_us for role in self.sources)
+
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """The kind of each column that the view's expressions may read: those that all its roles have alike."""
+        first, *others = (role.kinds for role in self.sources)
+        return {name: of for name, of in first.items() if all(other.get(name) == of for other in others)}
+
+    @cached_property
+    def nullable(self) -> frozenset[str]:
+        """The names of the columns that may be null."""
+        return frozenset().union(*(role.nullable for role in self.sources))
 
     @cached_property
     def key_names(self) -> list[str]:
@@ -109,19 +142,26 @@ class ViewSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unkn
 
     @cached_property
     def measured_fields(self) -> list[str]:
-        """The stream's fields that the view's expressions read, sorted."""
+        """The fields, or columns of roles, that the view's expressions read, sorted."""
         trees = [self.where, *(tree for feature in self.features for tree in (feature.value, feature.where))]
         return sorted({name for tree in trees if tree is not None for name in columns(self.inlined(tree))})
 
     @cached_property
-    def used_fields(self) -> list[str]:
-        """The stream's fields that the view needs: event time, join keys, and the fields its expressions read."""
-        return list(dict.fromkeys([self.stream.event_time, *self.key_names, *self.measured_fields]))
+    def used_columns(self) -> list[str]:
+        """The columns that the view needs of its rows: join keys, and the columns its expressions read."""
+        return list(dict.fromkeys([*self.key_names, *self.measured_fields]))
+
+    def fields_of(self, topic: str) -> list[str]:
+        """Return the fields of one of the view's streams that the view needs, first the event time."""
+        if self.roles is UNSET:
+            return list(dict.fromkeys([self.stream.event_time, *self.used_columns]))
+        fields = (name for role in self.roles_of(topic) for name in role.fields_for(self.used_columns))
+        return list(dict.fromkeys([self.stream_of(topic).event_time, *fields]))
 
     def inlined(self, tree: ExpressionTree) -> ExpressionTree:
         """Return a tree over the view's columns as a tree over the stream's fields alone, with decimals in units."""
-        return lowered(inline(tree, self.derived_trees), self.stream.kinds)
+        return lowered(inline(tree, self.derived_trees), self.kinds)
 
     def kind_of(self, tree: ExpressionTree) -> str:
         """Return the kind of a tree's value. Raises DefinitionError if the tree reads a column that does not exist."""
-        return kind(self.inlined(tree), self.stream.kinds)
+        return kind(self.inlined(tree), self.kinds)

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec import UNSET
 
 from headrace.bus.source_partition import NO_CLOCK
 from headrace.errors import DefinitionError, RequestValueError
@@ -34,6 +35,9 @@ def fields_without(kernel: TileKernel, events: Sequence[Mapping[str, Any]]) -> l
     if not kernel.is_additive:
         message = f"view {kernel.spec.name!r} has aggregates that cannot leave one event out: only sums and counts can"
         raise DefinitionError(message)
+    if kernel.spec.roles is not UNSET:
+        message = f"view {kernel.spec.name!r} has roles, and cannot leave one event out of them"
+        raise DefinitionError(message)
     frame = _frame(kernel, events)
     kept = kernel.keep(frame)
     found: list[bytes | None] = [None] * len(events)
@@ -49,15 +53,16 @@ def _frame(kernel: TileKernel, events: Sequence[Mapping[str, Any]]) -> pl.DataFr
     from headrace.bus.codec import column_type  # noqa: PLC0415
 
     spec = kernel.spec
+    used_fields = spec.fields_of(spec.stream.topic)
     for event in events:
-        lacking = [name for name in spec.used_fields if name not in event]
+        lacking = [name for name in used_fields if name not in event]
         if lacking:
             message = (
                 f"the request lacks {lacking}: view {spec.name!r} leaves the request's own event out, and needs the "
-                f"event's fields {spec.used_fields}; the request has {sorted(event)}"
+                f"event's fields {used_fields}; the request has {sorted(event)}"
             )
             raise RequestValueError(message)
-    used = [field for field in spec.stream.fields if field.name in spec.used_fields]
+    used = [field for field in spec.stream.fields if field.name in used_fields]
     try:
         columns = [pl.Series(f.name, [_stored(f, event[f.name]) for event in events], column_type(f)) for f in used]
     except (ArithmeticError, AttributeError, TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:

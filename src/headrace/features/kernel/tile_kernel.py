@@ -88,13 +88,13 @@ class TileKernel:
         return self.components.index(component)
 
     def _shape(self, feature: FeatureSpec) -> TypedValue:
-        stream, value = self.spec.stream, self.spec.inlined(feature.value)
+        value = self.spec.inlined(feature.value)
         if value is None:
             return TypedValue(value, "int", nullable=False)
-        found = kind(value, stream.kinds)
+        found = kind(value, self.spec.kinds)
         if is_decimal(found) and feature.aggregate not in EXACT_OF_DECIMALS:
             value, found = ["div", value, ["lit", 10.0 ** places_of(found)]], "float"
-        return TypedValue(value, found, nullable(value, stream.nullable))
+        return TypedValue(value, found, nullable(value, self.spec.nullable))
 
     def _empty(self) -> np.ndarray:
         empty = np.zeros(1, self.tile)
@@ -118,9 +118,7 @@ class TileKernel:
         from headrace.features.kernel.expression_polars import to_polars  # noqa: PLC0415
 
         where, keys = self.spec.where, self.spec.key_names
-        conditions = [
-            pl.col(each.name).is_not_null() for each in self.spec.stream.fields if each.name in keys and each.nullable
-        ]
+        conditions = [pl.col(name).is_not_null() for name in keys if name in self.spec.nullable]
         if where is not None:
             conditions.append(to_polars(self.spec.inlined(where)))
         return pl.all_horizontal(conditions) if conditions else None

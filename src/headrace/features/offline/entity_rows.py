@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow.dataset as ds
+from msgspec import UNSET
 
 from headrace.bus.source_partition import SourcePartition
 from headrace.event_log.columns import ACCEPTED
-from headrace.features.offline.view_history import with_time
+from headrace.features.kernel.role_rows import view_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,17 +25,16 @@ def entity_rows(
     """Return the rows of an entity below V whose event time is in ``span``, [from, to) in microseconds, oldest first.
 
     ``offsets`` is V: source partition → next offset. The columns are ``__partition``, ``__offset``, ``__time`` and the
-    stream's fields. Files of the log that cannot hold such rows are not read. A topic without a log has no rows.
+    stream's fields, or of a view with roles the columns that it uses. Files of the log that cannot hold such rows are
+    not read. A topic without a log has no rows.
     """
-    stream = compiled.spec.stream
-    topic = stream.topic
-    fields = [field.name for field in stream.fields]
-    if not log.exists(topic):
+    spec = compiled.spec
+    fields = [field.name for field in spec.stream.fields] if spec.roles is UNSET else spec.used_columns
+    parts = [_kept(log, compiled, topic, entity) for topic in spec.topics if log.exists(topic)]
+    wanted = ["__topic_id", "__partition", "__offset", "offset", "__time", *fields]
+    if not parts:
         return pl.DataFrame(schema=["__partition", "__offset", "__time", *fields])
-    keep = ds.field("__verdict") == ACCEPTED
-    for name, _ in compiled.entity_keys:
-        keep &= ds.field(*name.split(".")) == entity[name]
-    rows = compiled.keep(with_time(log.select(topic, keep), stream.event_time))
+    rows = pl.concat([part.select(wanted) for part in parts])
     sources = [SourcePartition.from_text(text) for text in offsets]
     below = pl.DataFrame(
         {
@@ -47,3 +47,13 @@ def entity_rows(
     inside = inside.join(below, on=["__topic_id", "__partition"], how="inner")
     inside = inside.filter(pl.col("offset") < pl.col("__below")).sort("__time", "__partition", "offset")
     return inside.select("__partition", "__offset", "__time", *fields)
+
+
+def _kept(log: EventLog, compiled: TileKernel, topic: str, entity: Mapping[str, Any]) -> pl.DataFrame:
+    """Return the rows of one stream that the view folds for an entity."""
+    spec, keep = compiled.spec, ds.field("__verdict") == ACCEPTED
+    if spec.roles is UNSET:
+        for name in spec.key_names:
+            keep &= ds.field(*name.split(".")) == entity[name]
+    rows = compiled.keep(view_rows(log.select(topic, keep), spec, topic))
+    return rows.filter(pl.all_horizontal(pl.col(name) == entity[name] for name in spec.key_names))

@@ -70,7 +70,8 @@ class FeatureHistory:
         self._specs = list(specs)
         of_topics: dict[str, list[ViewSpec]] = {}
         for spec in specs:
-            of_topics.setdefault(spec.stream.topic, []).append(spec)
+            for topic in spec.topics:
+                of_topics.setdefault(topic, []).append(spec)
         self._readers = {topic: _reader(log, topic, of_topic, span) for topic, of_topic in of_topics.items()}
         self._rows: dict[str, list[pl.DataFrame]] = {topic: [] for topic in self._readers}
         self._views: dict[str, ViewHistory] = {}
@@ -81,7 +82,7 @@ class FeatureHistory:
             new = reader.read(snapshot)
             if not self._rows[topic] or not new.is_empty():
                 self._rows[topic] = [pl.concat([*self._rows[topic], new])]
-                self._views = {name: v for name, v in self._views.items() if v.kernel.spec.stream.topic != topic}
+                self._views = {name: v for name, v in self._views.items() if topic not in v.kernel.spec.topics}
 
     def positions(self) -> dict[str, Mapping[SourcePartition, int]]:
         """Return topic → source partition → the offset below which every row was read."""
@@ -90,8 +91,9 @@ class FeatureHistory:
     def view(self, spec: ViewSpec) -> ViewHistory:
         """Return the index of one view: one of these views, or another view of the same stream and fields."""
         if spec.name not in self._views:
-            topic = spec.stream.topic
-            self._views[spec.name] = ViewHistory(spec, self._rows[topic][0], self._readers[topic].positions())
+            rows = {topic: self._rows[topic][0] for topic in spec.topics}
+            ends = {source: end for topic in rows for source, end in self._readers[topic].positions().items()}
+            self._views[spec.name] = ViewHistory(spec, rows, ends)
         return self._views[spec.name]
 
     def logged(self, served: Sequence[str | None]) -> ServedOffsets:
@@ -142,7 +144,7 @@ class FeatureHistory:
         """Yield the columns of one view."""
         spec = self._specs[place]
         history = self.view(spec)
-        limits = own_limits(history.sources, own.places) if own and own.topic == spec.stream.topic else None
+        limits = own_limits(history.sources, own.places) if own and own.topic in spec.topics else None
         is_excluded = own is not None and own.rule == "excluded"
         offsets = _available(history, at_us, limits, is_excluded=is_excluded)
         unknown = np.zeros(len(offsets), bool)
@@ -186,11 +188,12 @@ def _column(name: str, found: np.ndarray, missing: np.ndarray) -> pl.Series:
 
 def _reader(log: ReadableLog, topic: str, specs: Sequence[ViewSpec], span: QuerySpan | None) -> LogReader | SpanReader:
     """Return a reader of the columns that the views of one stream use."""
-    columns = ["__available_at", *(name for spec in specs for name in spec.used_fields)]
+    columns = ["__available_at", *(name for spec in specs for name in spec.fields_of(topic))]
     if span is None:
         return log.reader(topic, columns)
     longest_us = max(spec.longest_window_us for spec in specs)
-    return SpanReader(log, topic, columns, span.keeps(topic, specs[0].stream.event_time, longest_us), span.below[topic])
+    times = {role.time_field for spec in specs for role in spec.roles_of(topic)}
+    return SpanReader(log, topic, columns, span.keeps(topic, sorted(times), longest_us), span.below[topic])
 
 
 def _offsets(sources: Sequence[SourcePartition], found: Sequence[Mapping[str, int]]) -> np.ndarray:

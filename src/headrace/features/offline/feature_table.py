@@ -14,11 +14,12 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from headrace.errors import FencedError, OfflineStoreUnavailableError
 from headrace.event_log.columns import ACCEPTED
+from headrace.features.kernel.role_rows import view_rows
 from headrace.features.offline.feature_history import available_features
 from headrace.features.offline.view_history import ViewHistory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from headrace.event_log.event_log import EventLog
     from headrace.features.definitions.view_spec import ViewSpec
@@ -75,24 +76,35 @@ class FeatureTable:
         is_ours = table is not None and table.transaction_version(SPEC) == self._version
         done = table.transaction_version(GRID) if table is not None and is_ours else None
         rows = self._rows(done)
-        if rows.is_empty():
+        if all(each.is_empty() for each in rows.values()):
             return
+        counted = self._counted(rows)
         history = ViewHistory(self._spec, rows)
-        table = self._made(rows, history) if table is None else table
+        table = self._made(counted, history) if table is None else table
         newest = (_reached(rows) - MARGIN_US) // self._step
-        for piece, end in _pieces(self._asked(rows, -(2**62) if done is None else done, newest)):
+        for piece, end in _pieces(self._asked(counted, -(2**62) if done is None else done, newest)):
             self._append(table, self._values(piece, history), end, is_first=done is None)
             done = end
             yield piece.height
 
-    def _rows(self, done: int | None) -> pl.DataFrame:
+    def _rows(self, done: int | None) -> dict[str, pl.DataFrame]:
         """Return the rows that times after ``done`` depend on: all if nothing is done or a window has no end."""
-        source = self._spec.stream
+        return {topic: self._rows_of(topic, done) for topic in self._spec.topics}
+
+    def _rows_of(self, topic: str, done: int | None) -> pl.DataFrame:
         since_us = -1 if done is None else done * self._step - self._spec.longest_window_us
         since = pa.scalar(since_us, pa.timestamp("us", "UTC"))
-        keep = (ds.field(*source.event_time.split(".")) >= since) | (ds.field("__available_at") >= since)
-        columns = ["__available_at", *self._spec.used_fields]
-        return self._log.select(source.topic, keep if since_us >= 0 else None, columns)
+        keep = ds.field("__available_at") >= since
+        for role in self._spec.roles_of(topic):
+            keep |= ds.field(*role.time_field.split(".")) >= since
+        columns = ["__available_at", *self._spec.fields_of(topic)]
+        return self._log.select(topic, keep if since_us >= 0 else None, columns)
+
+    def _counted(self, rows: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+        """Return the join keys and the times of the view's rows that are accepted."""
+        wanted = [*self._spec.key_names, "__time", "__available_at"]
+        accepted = {topic: each.filter(pl.col("__verdict") == ACCEPTED) for topic, each in rows.items()}
+        return pl.concat([view_rows(each, self._spec, topic).select(wanted) for topic, each in accepted.items()])
 
     def _values(self, asked: pl.DataFrame, history: ViewHistory) -> pl.DataFrame:
         at_us = asked.get_column("__place").to_numpy() * self._step
@@ -114,10 +126,10 @@ class FeatureTable:
     def _asked(self, rows: pl.DataFrame, done: int, newest: int) -> pl.DataFrame:
         """Return join keys and ``__place``: the times on the grid after ``done`` with an event one step before."""
         names = self._spec.key_names
-        time, known = pl.col(self._spec.stream.event_time).dt.epoch("us"), pl.col("__available_at").dt.epoch("us")
+        time, known = pl.col("__time"), pl.col("__available_at").dt.epoch("us")
         place = (time + self._step - 1) // self._step
         is_known = known + self._spec.delay_us <= place * self._step
-        wanted = (pl.col("__verdict") == ACCEPTED) & is_known & (place > done) & (place <= newest)
+        wanted = is_known & (place > done) & (place <= newest)
         present = pl.all_horizontal(pl.col(name).is_not_null() for name in names)
         asked = rows.filter(wanted & present).select(*names, place.alias("__place")).unique()
         return asked.sort("__place", *names)
@@ -134,9 +146,12 @@ class FeatureTable:
         )
 
 
-def _reached(rows: pl.DataFrame) -> int:
+def _reached(rows: Mapping[str, pl.DataFrame]) -> int:
     """The time up to which the log has the rows of all partitions, except silent ones."""
-    newest = rows.group_by("__partition", "__topic_id").agg(pl.col("__available_at").max()).get_column("__available_at")
+    places = pl.concat([each.select("__partition", "__topic_id", "__available_at") for each in rows.values()])
+    newest = (
+        places.group_by("__partition", "__topic_id").agg(pl.col("__available_at").max()).get_column("__available_at")
+    )
     times = newest.dt.epoch("us").to_numpy()
     return int(times[times >= times.max() - SILENT_US].min())
 

@@ -14,21 +14,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from headrace.bus.nested_columns import flat
 from headrace.bus.source_partition import NO_CLOCK
 from headrace.event_log.by_source import source_codes
 from headrace.event_log.columns import ACCEPTED
+from headrace.features.kernel.role_rows import view_rows
 from headrace.features.kernel.sorting import stable_order
 from headrace.features.kernel.tile_kernel import TileKernel, kernel
 from headrace.features.offline.tile_index import TileIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from headrace.bus.source_partition import SourcePartition
     from headrace.features.definitions.view_spec import ViewSpec
     from headrace.features.kernel.states import Values
 
+_PLACES = ["__source", "__offset", "__available_at"]
 INDEX_ROWS = 2_000_000
 """The number of rows from which tiles are made at once. A row takes a few hundred bytes.
 
@@ -51,23 +52,35 @@ class PointInTimeQueries:
 
 
 class ViewHistory:
-    """The rows of one view's stream, for point-in-time queries. ``ends`` are the offsets up to which they were read.
+    """The rows of a view's streams, for point-in-time queries. ``ends`` are the offsets up to which they were read.
 
+    ``rows`` are those of the view's only stream, or by topic those of each of its streams.
     A source partition with an end may have no rows here: then no row that matters was read.
     """
 
-    def __init__(self, spec: ViewSpec, rows: pl.DataFrame, ends: Mapping[SourcePartition, int] | None = None) -> None:
+    def __init__(
+        self,
+        spec: ViewSpec,
+        rows: pl.DataFrame | Mapping[str, pl.DataFrame],
+        ends: Mapping[SourcePartition, int] | None = None,
+    ) -> None:
         self.kernel: TileKernel = kernel(spec)
         self._ends = ends or {}
-        self.sources, codes = source_codes(rows, self._ends)
-        coded = rows.with_columns(pl.Series("__source", codes))
-        accepted = with_time(_where(coded, pl.col("__verdict") == ACCEPTED), spec.stream.event_time)
-        self._available = self._by_source(coded, "__available_at")
+        by_topic = {spec.stream.topic: rows} if isinstance(rows, pl.DataFrame) else rows
+        self.sources = sorted({source for each in by_topic.values() for source in source_codes(each, self._ends)[0]})
+        coded = {topic: each.with_columns(self._codes(each)) for topic, each in by_topic.items()}
+        accepted = pl.concat([_accepted(spec, topic, each) for topic, each in coded.items()])
+        self._available = self._by_source(_joined(coded.values()), "__available_at")
         self._clocks = self._available if spec.clock == "wall" else self._event_clocks(accepted)
         self._names = spec.key_names
         self._measured = spec.measured_fields
         used = list(dict.fromkeys([*self._names, "__time", "__source", "offset", *self._measured]))
         self._kept = self.kernel.keep(accepted).select(used)
+
+    def _codes(self, rows: pl.DataFrame) -> pl.Series:
+        """Return the column ``__source``: the place of each row's source partition among all of the view's."""
+        own, codes = source_codes(rows)
+        return pl.Series("__source", np.array([self.sources.index(source) for source in own], np.int64)[codes])
 
     def _by_source(self, rows: pl.DataFrame, time: str) -> dict[SourcePartition, tuple[np.ndarray, np.ndarray]]:
         """Return a time in us and the offset of the rows of each source partition, by offset."""
@@ -173,11 +186,15 @@ def _bucket(keys: pl.DataFrame, number: int) -> pl.Series:
     return (keys.hash_rows() % number).cast(pl.UInt32)
 
 
-def with_time(frame: pl.DataFrame, event_time: str) -> pl.DataFrame:
-    """Return the frame as the kernel needs it: with ``__time`` (event time in us), ``offset``, and structs flat."""
-    frame = flat(frame)
-    time, offset = frame.get_column(event_time).cast(pl.Int64), frame.get_column("__offset")
-    return frame.hstack([time.alias("__time"), offset.alias("offset")])
+def _accepted(spec: ViewSpec, topic: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of the view that a stream's accepted rows are."""
+    return view_rows(_where(rows, pl.col("__verdict") == ACCEPTED), spec, topic)
+
+
+def _joined(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Return the places and the times of the rows of all streams. Those of one stream are not copied."""
+    found = list(frames)
+    return found[0] if len(found) == 1 else pl.concat([rows.select(_PLACES) for rows in found])
 
 
 def _where(rows: pl.DataFrame, condition: pl.Expr) -> pl.DataFrame:

@@ -70,13 +70,22 @@ class Cursor:
         return replace(self, next_offset=next_offset, rows_total=self.rows_total + rows, clock=clock, state=state)
 
 
-def present(cursors: Mapping[SourcePartition, Cursor]) -> list[Cursor]:
-    """Return the cursors of the topic's present incarnation: the one with the newest heartbeat. Imports are none."""
-    of_topics = [(source, cursor) for source, cursor in cursors.items() if not source.is_import]
-    if not of_topics:
-        return []
-    newest = max(of_topics, key=lambda item: item[1].heartbeat_us)[0].topic_id
-    return [cursor for source, cursor in of_topics if source.topic_id == newest]
+def present(cursors: Mapping[SourcePartition, Cursor], topics: int = 1) -> list[Cursor]:
+    """Return the cursors of the present incarnations of a view's topics: those with the newest heartbeats.
+
+    Imports are none.
+    """
+    return [cursor for of_topic in _of_topics(cursors, topics) for cursor in of_topic]
+
+
+def _of_topics(cursors: Mapping[SourcePartition, Cursor], topics: int) -> list[list[Cursor]]:
+    """Return the cursors of that many incarnations, one list for each; fewer if there are fewer."""
+    found: dict[bytes, list[Cursor]] = {}
+    for source, cursor in cursors.items():
+        if not source.is_import:
+            found.setdefault(source.topic_id, []).append(cursor)
+    newest = sorted(found.values(), key=lambda own: max(cursor.heartbeat_us for cursor in own), reverse=True)
+    return newest[:topics]
 
 
 def imported(cursors: Mapping[SourcePartition, Cursor]) -> list[Cursor]:
@@ -84,11 +93,12 @@ def imported(cursors: Mapping[SourcePartition, Cursor]) -> list[Cursor]:
     return [cursor for source, cursor in cursors.items() if source.is_import]
 
 
-def is_live(cursors: Mapping[SourcePartition, Cursor]) -> bool:
-    """Return whether every partition of the topic has a cursor, and all of them and all imports have caught up."""
-    current = present(cursors)
-    is_whole = bool(current) and len(current) >= max(cursor.partitions for cursor in current)
-    return is_whole and all(cursor.state is CursorState.LIVE for cursor in [*current, *imported(cursors)])
+def is_live(cursors: Mapping[SourcePartition, Cursor], topics: int = 1) -> bool:
+    """Return whether all partitions of the view's topics have a cursor, and they and all imports have caught up."""
+    current = _of_topics(cursors, topics)
+    is_whole = all(len(own) >= max(cursor.partitions for cursor in own) for own in current)
+    all_of = [*(cursor for own in current for cursor in own), *imported(cursors)]
+    return len(current) == topics and is_whole and all(cursor.state is CursorState.LIVE for cursor in all_of)
 
 
 def merge_cursors(shards: Sequence[Mapping[SourcePartition, Cursor]]) -> Mapping[SourcePartition, Cursor]:
@@ -139,10 +149,17 @@ def summarized(packed: tuple[bytes, ...]) -> CursorSummary:
     return CursorSummary(max(clocks), len(cursors) >= max(partitions) and not any(states), min(heartbeats))
 
 
-def _summary_of(cursors: Mapping[SourcePartition, Cursor]) -> CursorSummary:
+@lru_cache(maxsize=1024)
+def summarized_together(packed: tuple[bytes, ...], topics: int) -> CursorSummary:
+    """Return the summary of packed cursors of a view with several topics."""
+    return _summary_of(decoded_cursors(packed), topics)
+
+
+def _summary_of(cursors: Mapping[SourcePartition, Cursor], topics: int = 1) -> CursorSummary:
     """Return the summary of cursors of any incarnations."""
     clock = max((cursor.clock for cursor in cursors.values()), default=NO_CLOCK)
-    return CursorSummary(clock, is_live(cursors), min((cursor.heartbeat_us for cursor in present(cursors)), default=0))
+    heartbeat_us = min((cursor.heartbeat_us for cursor in present(cursors, topics)), default=0)
+    return CursorSummary(clock, is_live(cursors, topics), heartbeat_us)
 
 
 def decoded_cursors(packed: Sequence[bytes]) -> dict[SourcePartition, Cursor]:

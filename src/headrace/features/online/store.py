@@ -19,6 +19,7 @@ from headrace.features.online.cursor import (
     CursorSummary,
     decoded_cursors,
     summarized,
+    summarized_together,
 )
 
 if TYPE_CHECKING:
@@ -73,8 +74,12 @@ class ShardSnapshot:
 
     @cached_property
     def summary(self) -> CursorSummary:
-        """The summary of the cursors. Raises CodecError."""
+        """The summary of the cursors of a view with one topic. Raises CodecError."""
         return summarized(tuple(self.packed))
+
+    def summary_of(self, topics: int) -> CursorSummary:
+        """Return the summary of the cursors of a view with that many topics. Raises CodecError."""
+        return self.summary if topics == 1 else summarized_together(tuple(self.packed), topics)
 
 
 @dataclass(frozen=True)

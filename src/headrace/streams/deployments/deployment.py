@@ -22,12 +22,14 @@ from headrace.features.definitions.service_spec import ServiceSpec
 from headrace.features.definitions.spec import to_document
 from headrace.features.definitions.store_documents import NamingDocument, ServiceDocument, ViewDocument
 from headrace.features.definitions.view_spec import ViewSpec
+from headrace.features.kernel.role_rows import in_roles
 from headrace.features.kernel.tile_kernel import kernel
 from headrace.models.model_events import Published
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from headrace.bus.stream_spec import StreamSpec
     from headrace.models.model_state import ModelState
 
 FORMAT = 1
@@ -84,15 +86,22 @@ def decode(data: bytes | None) -> DeploymentChange:
 
 def _check(spec: ViewSpec) -> None:
     """Raise CodecError unless the view has windows, compiles, and folds rows of its stream: here none."""
-    fields: dict[str, Any] = {field.name: column_type(field) for field in spec.stream.fields}
     try:
         if not all(0 < window.tile_us <= window.length_us for window in spec.windows) or spec.longest_window_us <= 0:
             raise ValueError("a window is not as long as its tiles")  # noqa: TRY301 - one place that words it
-        rows = pl.DataFrame(schema=fields | {"__time": pl.Int64, "offset": pl.Int64})
         compiled = kernel(spec)
-        compiled.lift(compiled.keep(rows.select(*spec.used_fields, "__time", "offset")))
+        for topic in spec.topics:
+            rows = _no_rows(spec.stream_of(topic)).select(*spec.fields_of(topic), *_OWN)
+            compiled.lift(compiled.keep(in_roles(rows, spec, topic)))
     except Exception as error:
         raise CodecError(f"view {spec.name!r} of a deployment cannot be folded: {message.problem(error)}") from error
+
+
+_OWN: dict[str, Any] = {"__time": pl.Int64(), "offset": pl.Int64(), "__available_at": pl.Datetime("us", "UTC")}
+
+
+def _no_rows(stream: StreamSpec) -> pl.DataFrame:
+    return pl.DataFrame(schema={field.name: column_type(field) for field in stream.fields} | _OWN)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def positions(log: EventLog, topic: str, topic_id: bytes, partitions: int) -> di
 def estimate(
     log: EventLog,
     spec: ViewSpec,
-    ends: Mapping[SourcePartition, int],
+    ends_by_topic: Mapping[str, Mapping[SourcePartition, int]],
     *,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> BackfillEstimate:
@@ -45,18 +45,20 @@ def estimate(
 
     The newest rows of each partition are folded as a worker does it. Raises OfflineStoreUnavailableError.
     """
-    rows = sum(ends.values())
     began, folded, size = monotonic(), 0, 0
+    ends = {source: end for of_topic in ends_by_topic.values() for source, end in of_topic.items()}
+    topics = {source: topic for topic, of_topic in ends_by_topic.items() for source in of_topic}
+    rows = sum(ends.values())
     for source, end in ends.items():
         start = max(end - _SAMPLE_ROWS, 0)
         folded += end - start
-        size += _size(spec, source, log.read_from(spec.stream.topic, source, start, end), end)
+        size += _size(spec, topics[source], source, log.read_from(topics[source], source, start, end), end)
     seconds = (monotonic() - began) * rows / folded if folded else 0.0
     return BackfillEstimate(rows, size, round(seconds, 1), folded < rows)
 
 
-def _size(spec: ViewSpec, source: SourcePartition, rows: pl.DataFrame, end: int) -> int:
-    view = ViewPartition(spec, source, MemoryOnlineStore())
+def _size(spec: ViewSpec, topic: str, source: SourcePartition, rows: pl.DataFrame, end: int) -> int:
+    view = ViewPartition(spec, source, MemoryOnlineStore(), topic=topic)
     writes = view.fold(LoggedRows.from_rows(rows, view.event_time), end, CursorState.LIVE)
     keys = [part for write in writes for part in zip(write.keys, write.fields, strict=True)]
     return sum(len(key) + len(field) + _KEY_BYTES for key, field in keys)

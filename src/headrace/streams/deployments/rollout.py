@@ -35,10 +35,13 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from headrace.base.times import Clock
+    from headrace.bus.source_partition import SourcePartition
     from headrace.bus.stream import Stream
+    from headrace.bus.stream_spec import StreamSpec
     from headrace.features.definitions.service_spec import ServiceSpec
     from headrace.features.definitions.store_documents import NamingDocument
     from headrace.features.definitions.view_spec import ViewSpec
+    from headrace.features.online.cursor import Cursor
     from headrace.features.online.store import OnlineStore
 
 _GRACE_S = 60.0
@@ -131,16 +134,20 @@ class Rollout:
         return [spec for name, spec in folded.items() if self._can_fold(name, spec)]
 
     def _can_fold(self, name: str, spec: ViewSpec) -> bool:
-        stream = self._streams.get(spec.stream.topic)
-        if stream is not None and all(wanted in stream.fields for wanted in spec.stream.fields):
+        lacking = [topic for topic in spec.topics if not self._reads(spec.stream_of(topic))]
+        if not lacking:
             return True
         if name not in self._warned:
             self._warned.add(name)
             logger.warning(
                 "a deployed view needs a stream that this worker does not read, or other fields of it",
-                view=name, topic=spec.stream.topic, do="start the worker again with the project's new streams",
+                view=name, topic=", ".join(lacking), do="start the worker again with the project's new streams",
             )  # fmt: skip
         return False
+
+    def _reads(self, wanted: StreamSpec) -> bool:
+        stream = self._streams.get(wanted.topic)
+        return stream is not None and all(field in stream.fields for field in wanted.fields)
 
     def publish(self) -> None:
         """Put the specs into the store. Raises OnlineStoreUnavailableError."""
@@ -210,10 +217,15 @@ class Rollout:
         """A worker that has not read the newest deployment yet must not go back to an older one."""
         if name_the_same(found, wanted) or deployment_number(found) >= deployment_number(wanted):
             return False
-        is_ready = all(map(is_live, self._store.cursors(view_names(wanted))))
+        names = view_names(wanted)
+        is_ready = all(map(self._is_live, names, self._store.cursors(names)))
         if is_ready:
             logger.info("look-ups go over to new views", name=name, views=view_names(wanted))
         return is_ready
+
+    def _is_live(self, name: str, cursors: Mapping[SourcePartition, Cursor]) -> bool:
+        spec = self.deployment.specs.get(name)
+        return is_live(cursors, 1 if spec is None else len(spec.topics))
 
     # -- retiring ---------------------------------------------------------------------------------------------------
 

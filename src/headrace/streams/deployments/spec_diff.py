@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from headrace.base.times import format_duration
 from headrace.features.definitions.feature_spec import FeatureSpec
 
@@ -11,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from headrace.bus.stream_spec import FieldSpec, StreamSpec
+    from headrace.features.definitions.role_spec import DerivedColumn
     from headrace.features.definitions.service_spec import OnDemandFeature, RequestField, ServiceSpec
-    from headrace.features.definitions.view_spec import DerivedColumn, EntitySpec, ViewSpec
+    from headrace.features.definitions.view_spec import EntitySpec, ViewSpec
     from headrace.features.definitions.windows import WindowSpec
 
     _NamedPart = WindowSpec | FeatureSpec | DerivedColumn | FieldSpec | RequestField | OnDemandFeature
@@ -29,7 +32,7 @@ def changes(old: ViewSpec, new: ViewSpec) -> list[str]:
         *_named("derived", old.derived, new.derived),
         *(["filter"] if old.where != new.where else []),
         *_entity(old.entity, new.entity),
-        *_stream(old.stream, new.stream),
+        *_streams(old, new),
         *_settings(old, new, _DURATIONS, _duration),
         *_settings(old, new, _PLAIN, str),
     ]
@@ -99,6 +102,14 @@ def _stream(old: StreamSpec, new: StreamSpec) -> list[str]:
     settings = sorted(set(old.__struct_fields__) - {"topic", "fields"})
     differing = [name for name in settings if getattr(old, name) != getattr(new, name)]
     return [*_named("field", old.fields, new.fields), *(f"stream: {name.removesuffix('_us')}" for name in differing)]
+
+
+def _streams(old: ViewSpec, new: ViewSpec) -> list[str]:
+    if old.topics != new.topics:
+        return [f"stream {', '.join(old.topics)} → {', '.join(new.topics)}"]
+    found = [phrase for topic in new.topics for phrase in _stream(old.stream_of(topic), new.stream_of(topic))]
+    plain = [[msgspec.structs.replace(role, stream=new.stream) for role in spec.sources] for spec in (old, new)]
+    return found + (["roles"] if plain[0] != plain[1] else [])
 
 
 def _settings(old: ViewSpec, new: ViewSpec, names: Sequence[str], word: Callable[[Any], str]) -> list[str]:

@@ -84,7 +84,8 @@ class FollowedViews:
         self.reach = {spec.versioned_name: reach(spec) for spec in specs}
         self.by_topic.clear()
         for spec in specs:
-            self.by_topic[spec.stream.topic].append(spec)
+            for topic in spec.topics:
+                self.by_topic[topic].append(spec)
 
 
 class ViewDeployer:

@@ -73,7 +73,7 @@ class PartitionOpener:
         Raises OfflineStoreUnavailableError.
         """
         position = self._streams[topic].flusher.open(source) or 0
-        views = [self._view(spec, source) for spec in self._specs[topic]]
+        views = [self._view(spec, source, topic) for spec in self._specs[topic]]
         return OwnedPartition(topic, source, views, next_offset=position, reads_from=position, partition_count=1)
 
     def view_names(self, topic: str) -> list[str]:
@@ -84,22 +84,22 @@ class PartitionOpener:
         """Return the views that the partition has now. A view that it had before is the same object."""
         known = {view.view: view for view in owned.views}
         names = [(spec.versioned_name, spec) for spec in self._specs[owned.topic]]
-        return [known.get(name) or self._view(spec, owned.source) for name, spec in names]
+        return [known.get(name) or self._view(spec, owned.source, owned.topic) for name, spec in names]
 
-    def _view(self, spec: ViewSpec, source: SourcePartition) -> ViewPartition:
+    def _view(self, spec: ViewSpec, source: SourcePartition, topic: str) -> ViewPartition:
         """Return a new view of a partition. Its memory is shared by all partitions, and ends with the last of them."""
         name = spec.versioned_name
         memory = self._memories.get(name)
         if memory is None:
             memory = self._memories[name] = ViewMemory(spec, self._store)
-        return ViewPartition(spec, source, self._store, memory)
+        return ViewPartition(spec, source, self._store, memory, topic=topic)
 
     def _open(
         self, stream: LoggedStream, source: SourcePartition, partition_count: int, found: RetainedOffsets
     ) -> OwnedPartition:
         position = stream.flusher.open(source) or 0
         clock_us = stream.clock_us(source, position)
-        views = [self._view(spec, source) for spec in self._specs[stream.topic]]
+        views = [self._view(spec, source, stream.topic) for spec in self._specs[stream.topic]]
         return OwnedPartition(
             stream.topic,
             source,

@@ -39,7 +39,7 @@ class FoldedView:
         self.kernel = kernel
         spec = kernel.spec
         self._history = spec.history_us
-        slack = spec.history_us + spec.stream.tolerance_us
+        slack = spec.history_us + spec.tolerance_us
         self._tiles = [max(w.tiles for w in kernel.windows if w.resolution == r) for r in range(len(kernel.sizes))]
         self.rings = [
             self._room(tiles + -(-slack // size) + 3) for size, tiles in zip(kernel.sizes, self._tiles, strict=True)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from headrace.event_log.columns import ACCEPTED
-from headrace.features.offline.view_history import with_time
+from headrace.features.kernel.role_rows import in_roles, with_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+
+    from headrace.features.definitions.view_spec import ViewSpec
 
 FOLDED = ("__partition", "__offset", "__available_at", "__verdict", "__reason")
 """The event log's own columns that folding reads."""
@@ -42,6 +44,11 @@ class LoggedRows:
     def rejects(self) -> bool:
         """True if at least one row is not accepted."""
         return self.accepted.height < self.rows.height
+
+    def in_roles(self, spec: ViewSpec, topic: str) -> LoggedRows:
+        """Return them for a view: each accepted row once in each role that the view gives their stream."""
+        accepted = in_roles(self.accepted, spec, topic)
+        return self if accepted is self.accepted else replace(self, accepted=accepted)
 
     def only(self, partitions: Sequence[int]) -> LoggedRows:
         """Return the rows of these partitions."""

@@ -46,9 +46,19 @@ class ViewPartition:
     """
 
     def __init__(
-        self, spec: ViewSpec, source: SourcePartition, store: OnlineStore, memory: ViewMemory | None = None
+        self,
+        spec: ViewSpec,
+        source: SourcePartition,
+        store: OnlineStore,
+        memory: ViewMemory | None = None,
+        *,
+        topic: str | None = None,
     ) -> None:
-        """``memory``: the view's memory, which other partitions share. None: a memory of its own."""
+        """``memory``: the view's memory, which other partitions share. None: a memory of its own.
+
+        ``topic`` is the partition's; None: that of the view's only stream.
+        """
+        self.topic = topic or spec.stream.topic
         self.memory = memory or ViewMemory(spec, store)
         self.view = self.memory.view
         self.source = source
@@ -59,8 +69,8 @@ class ViewPartition:
         """The partition's clock at that position."""
         self._unwritten: set[int] = set()  # shards with folded rows whose write is not applied (yet)
         self._store = store
-        self.event_time: str = spec.stream.event_time
-        self.columns = list(dict.fromkeys([*FOLDED, *spec.used_fields]))
+        self.event_time: str = spec.stream_of(self.topic).event_time
+        self.columns = list(dict.fromkeys([*FOLDED, *spec.fields_of(self.topic)]))
         """The columns of the log that folding reads."""
         self.by_event_time = spec.clock == "stream"
 
@@ -197,6 +207,7 @@ def fold_together(
 
     The rows are those of these partitions, none below the position of its view. The cost is by batch, not by partition.
     """
+    rows = rows.in_roles(views[0].memory.kernel.spec, views[0].topic)
     memory, homes = views[0].memory, ShardHomes(views[0].memory, [view.bounds for view in views])
     index_of = _partition_index(views)
     clocks = rows.clocks(index_of, [view.clock for view in views], by_event_time=views[0].by_event_time)

@@ -61,7 +61,7 @@ def count_own_events(own: OwnRecords | None, views: Iterable[tuple[ViewHistory, 
     known = own.places.get_column("__offset").is_not_null().to_numpy()
     counted = known & (own.rule == "included")
     for history, offsets in views:
-        if history.kernel.spec.stream.topic == own.topic:
+        if own.topic in history.kernel.spec.topics:
             counted &= (offsets > own_limits(history.sources, own.places)).any(axis=1)
     numbers = {"counted": counted, "not_counted": known & ~counted, "unknown": ~known}
     return {name: int(rows.sum()) for name, rows in numbers.items()}

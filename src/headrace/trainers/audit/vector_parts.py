@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from headrace.bus.source_partition import SourcePartition
     from headrace.event_log.readable_log import ReadableLog
-    from headrace.features.definitions.view_spec import ViewSpec
     from headrace.trainers.definitions import Model
 
 _USED = ["key", "requested_at", "served_at", "service", "values", "statuses", "offsets", "request", "model", "record"]
@@ -79,10 +78,15 @@ class VectorParts:
         return {str(name): count for name, count in sorted(counts.value_counts().iter_rows())}
 
     @cached_property
+    def _topics(self) -> list[str]:
+        """The topics of all views, each once."""
+        return list(dict.fromkeys(topic for spec in self._specs for topic in spec.topics))
+
+    @cached_property
     def extents(self) -> dict[str, LoggedOffsets]:
         """The offsets in the log, by topic. They are read after the vectors, so they are never behind them."""
         _ = self._times
-        return {topic: LoggedOffsets.read(self._log, topic) for topic in dict.fromkeys(map(_topic, self._specs))}
+        return {topic: LoggedOffsets.read(self._log, topic) for topic in self._topics}
 
     def __iter__(self) -> Iterator[VectorPart]:
         """Yield one part after the other. The last one is kept for the next iteration."""
@@ -148,7 +152,7 @@ class VectorParts:
                     largest[view, name] = max(end, largest.get((view, name), 0))
         return {
             topic: {
-                source: max(largest.get((spec.name, source.text), 0) for spec in self._specs if _topic(spec) == topic)
+                source: max(largest.get((spec.name, source.text), 0) for spec in self._specs if topic in spec.topics)
                 for source in extent.runs
             }
             for topic, extent in self.extents.items()
@@ -158,7 +162,7 @@ class VectorParts:
         """Return True for each vector that used records which the log does not have."""
         beyond = np.zeros(served.vectors.height, bool)
         for spec, offsets, unknown in zip(self._specs, served.offsets, served.logged.unknown, strict=True):
-            ends = self.extents[_topic(spec)].ends()
+            ends = {source: end for topic in spec.topics for source, end in self.extents[topic].ends().items()}
             known = [ends.get(source, 0) for source in served.history.view(spec).sources]
             beyond |= unknown | (offsets > np.array(known, np.int64)).any(axis=1)
         return beyond
@@ -180,10 +184,6 @@ def _can_be_read(offsets: str, statuses: str, request: str) -> bool:
     except (msgspec.MsgspecError, RecursionError):
         return False
     return read_offsets(offsets) is not None
-
-
-def _topic(spec: ViewSpec) -> str:
-    return spec.stream.topic
 
 
 def _time(us: int) -> pa.Scalar:

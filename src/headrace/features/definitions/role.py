@@ -1,0 +1,108 @@
+"""Roles: a stream as one of several sources of a view, under the view's names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET
+
+from headrace.base.arguments import expect, expect_values
+from headrace.bus.stream import Stream
+from headrace.bus.table import Table
+from headrace.errors import DefinitionError, naming
+from headrace.features.definitions.expression import Expression, as_expression
+from headrace.features.definitions.role_spec import DerivedColumn, RoleSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True, init=False)
+class Role:
+    """A stream as a source of a view, with other names for its fields.
+
+    ``columns`` says for each of the view's names which field of the stream it is, or by which expression it is
+    computed. All other fields keep their names. A view may take a stream in several roles: then each record counts once
+    in each. A name with a dot is written ``Role(transfers, **{"card.id": "sender.id"})``.
+
+    Raises DefinitionError for a field that the stream does not have, or an expression that its fields do not allow.
+
+    >>> from datetime import datetime
+    >>> from headrace import Count, Entity, Event, FeatureView, Role, Stream, Sum, col
+    >>> class Payment(Event):
+    ...     card: str
+    ...     amount: float
+    ...     at: datetime
+    >>> class Transfer(Event):
+    ...     sender: str
+    ...     receiver: str
+    ...     amount: float
+    ...     sent_at: datetime
+    >>> payments = Stream("payments", Payment, event_time="at")
+    >>> transfers = Stream("transfers", Transfer, event_time="sent_at")
+    >>> balance = FeatureView(
+    ...     "balance",
+    ...     entity=Entity("card", str),
+    ...     source=[
+    ...         Role(payments, amount=-col("amount")),
+    ...         Role(transfers, card="sender", amount=-col("amount")),
+    ...         Role(transfers, card="receiver"),
+    ...     ],
+    ...     windows=["1d"],
+    ...     features={"change": Sum("amount"), "moves": Count()},
+    ... )
+    >>> balance.spec.topics
+    ['payments', 'transfers']
+    """
+
+    stream: Stream
+    columns: Mapping[str, Expression | str]
+    event_time: str | None
+
+    def __init__(self, stream: Stream, /, *, event_time: str | None = None, **columns: Expression | str) -> None:
+        """``event_time`` names the field that says when a row of this role happened, if it is not the stream's."""
+        for name, value in (("stream", stream), ("columns", columns), ("event_time", event_time)):
+            object.__setattr__(self, name, value)
+        expect("role", "stream", stream, Stream, write="a Stream, such as Stream('orders', Order, …)")
+        where = f"role of {stream.topic!r}"
+        if isinstance(stream, Table):
+            raise DefinitionError(f"{where}: it is a Table, whose view has its rows alone: write source={stream.topic}")
+        expect_values(where, "columns", columns, (Expression, str), write="a field's name, or an expression")
+        self._check_event_time(where)
+        with naming(where):
+            _ = self.spec.kinds
+
+    def _check_event_time(self, where: str) -> None:
+        if self.event_time is not None:
+            field = self.stream.field(self.event_time)
+            if field.kind != "datetime" or not field.is_single:
+                message = f"{where}: event_time={self.event_time!r} is {field.kind}; write the name of a datetime field"
+                raise DefinitionError(message)
+
+    @property
+    def spec(self) -> RoleSpec:
+        """The role as data."""
+        columns = (DerivedColumn(name, as_expression(value).tree) for name, value in self.columns.items())
+        return RoleSpec(
+            stream=self.stream.spec,
+            columns=tuple(columns),
+            event_time=UNSET if self.event_time is None else self.event_time,
+        )
+
+
+def roles_of(where: str, source: Stream | Role | Sequence[Stream | Role]) -> list[Role] | None:
+    """Return the roles of a view's sources; None if its source is one plain stream. Raises DefinitionError."""
+    if isinstance(source, Stream):
+        return None
+    given = [source] if isinstance(source, Role) else source
+    if not isinstance(given, list | tuple) or not given or not all(isinstance(each, Stream | Role) for each in given):
+        message = f"{where}: source={source!r}: write a Stream, a Role, or a list of them, such as [payments, refunds]"
+        raise DefinitionError(message)
+    roles = [each if isinstance(each, Role) else Role(each) for each in given]
+    topics = {role.stream.topic: role.stream for role in roles}
+    for role in roles:
+        if topics[role.stream.topic].spec != role.stream.spec:
+            message = f"{where}: source has two streams of the topic {role.stream.topic!r}: take one of them"
+            raise DefinitionError(message)
+    return roles

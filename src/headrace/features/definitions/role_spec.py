@@ -1,0 +1,56 @@
+"""The spec of a role: a stream as one of several sources of a view, with the view's columns made of its fields."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from headrace.bus.stream_spec import StreamSpec
+from headrace.features.definitions.expression import ExpressionTree, columns, kind, nullable
+
+
+class DerivedColumn(msgspec.Struct, frozen=True, array_like=True):
+    """A column that is computed from the fields of a stream, and in a view also from the derived columns before it."""
+
+    name: str
+    expression: ExpressionTree
+
+
+class RoleSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unknown_fields=True):
+    """One role of a stream in a view: ``columns`` stand in place of fields, or next to them.
+
+    ``event_time`` names the field that says when a row of this role happened, if it is not the stream's own.
+    """
+
+    stream: StreamSpec = msgspec.field(name="source")
+    columns: tuple[DerivedColumn, ...] = ()
+    event_time: str | UnsetType = UNSET
+
+    @property
+    def time_field(self) -> str:
+        """The field with the event time of its rows."""
+        return self.stream.event_time if self.event_time is UNSET else self.event_time
+
+    @cached_property
+    def trees(self) -> dict[str, ExpressionTree]:
+        """The expression of each column that it declares, over the stream's fields."""
+        return {column.name: column.expression for column in self.columns}
+
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """The kind of each of its columns, declared ones and fields. Raises DefinitionError."""
+        fields = self.stream.kinds
+        return fields | {name: kind(tree, fields) for name, tree in self.trees.items()}
+
+    @cached_property
+    def nullable(self) -> frozenset[str]:
+        """The names of its columns that may be null."""
+        declared = {name for name, tree in self.trees.items() if nullable(tree, self.stream.nullable)}
+        return frozenset(declared | (self.stream.nullable - self.trees.keys()))
+
+    def fields_for(self, names: list[str]) -> list[str]:
+        """Return the stream's fields that these columns and the event time are made of."""
+        made = (columns(self.trees[name]) if name in self.trees else {name} for name in names)
+        return [self.time_field, *sorted(set().union(*made) - {self.time_field})]
