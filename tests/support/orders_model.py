@@ -172,18 +172,25 @@ def request(name: str, t_us: int) -> RetrainRequest:
     )
 
 
+def _weekday(order: Order) -> int:
+    return (int(order.ordered_at.timestamp() * 1e6) - START_US) // DAY_US % 7
+
+
 @dataclass
 class Shop:
-    """The data, an event log of it, and what a trainer writes to."""
+    """The data, an event log of it, and what a trainer writes to. ``closed_on`` is a day of the week without orders."""
 
     folder: Path
     model_events: ModelEventLog = field(default_factory=MemoryModelEventLog)
     pool: Fits = field(default_factory=InlineFits)
+    closed_on: int | None = None
 
     def __post_init__(self) -> None:
         self.log = EventLog(self.folder / "log")
         self.registry = MemoryRegistry(self.folder / "registry")
-        self.orders, self.returns = made()
+        bought, back = made()
+        opened = [number for number, order in enumerate(bought) if _weekday(order) != self.closed_on]
+        self.orders, self.returns = [bought[number] for number in opened], [back[number] for number in opened]
         write(self.log, orders, self.orders)
         write(self.log, returns, self.returns)
         for stream in (VECTORS, PREDICTIONS):

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, UnsetType
 
+from headrace.base.times import Instant
 from headrace.bus.message import Int64
 from headrace.models.prediction_task import BINARY
 from headrace.trainers.gate_definition import USUAL_ALPHA, Gate, GateRule
@@ -102,7 +103,8 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
 
     ``decided_by`` is ``recipe`` if the champion was judged by its gated fit: then ``live`` says what its live answers
     lacked. Otherwise these counted, and ``recipe`` says what the gated fit would have. ``anchors`` are the versions
-    from which a challenger may not slide away.
+    from which a challenger may not slide away. ``from_us`` is when the holdout begins, if that is earlier because days
+    without requests were left out.
     """
 
     format: int = FORMAT
@@ -132,6 +134,7 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
     live: EvidenceReport | UnsetType = UNSET
     recipe: EvidenceReport | UnsetType = UNSET
     anchors: list[AnchorReport] | UnsetType = UNSET
+    from_us: Instant | UnsetType = UNSET
 
     @property
     def too_alike(self) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from headrace.trainers.metrics.entity_blocks import entity_blocks
 from headrace.trainers.runs.gate import JudgedRows, KnownRates, constant, judge_first
-from headrace.trainers.runs.holdout_span import HoldoutSpan, block_us, holdout_span
+from headrace.trainers.runs.holdout_span import HoldoutSpan, block_us, closed_days, holdout_span
 from headrace.trainers.triggers.evidence import DAY_US
 
 if TYPE_CHECKING:
@@ -51,8 +51,9 @@ class HoldoutSplit:
 
 
 def split_holdout(model: Model, data: Examples, t_us: int, excluded: Sequence[TimeSpan] = ()) -> HoldoutSplit:
-    """Split the examples at the span of the holdout."""
+    """Split the examples at the span of the holdout. It begins earlier by the days without requests."""
     span = holdout_span(model, t_us, excluded)
+    span = holdout_span(model, t_us, [*excluded, *closed_days(model.gate, data.requested_us, span.to_us)])
     holdout = (data.requested_us >= span.from_us) & (data.requested_us < span.to_us)
     training = data.requested_us + model.label.spec.within_us <= span.from_us
     return HoldoutSplit(data.take(training), data.take(holdout), span, block_us(model.gate))

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+from msgspec import UNSET, UnsetType
+
 from headrace.base.times import SECOND, duration_us
+from headrace.models.manifest import TimeSpan
 from headrace.trainers.data.exclusions import merged
 from headrace.trainers.triggers.evidence import DAY_US
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headrace.models.manifest import TimeSpan
+    from numpy.typing import NDArray
+
     from headrace.trainers.definitions import Model
     from headrace.trainers.gate_definition import Gate
 
 _MINUTE_US = 60 * SECOND
+_MOST_CLOSED_US = 7 * DAY_US
 
 
 class HoldoutSpan(NamedTuple):
@@ -28,6 +34,10 @@ class HoldoutSpan(NamedTuple):
     def of_days(cls, first: int, last: int) -> HoldoutSpan:
         """The span of the whole days [first, last), counted since the epoch."""
         return cls(first * DAY_US, last * DAY_US)
+
+    def beginning(self, from_us: int | UnsetType) -> HoldoutSpan:
+        """The span from this time on, if a gate's report says that it begins earlier than usual."""
+        return self if from_us is UNSET else HoldoutSpan(from_us, self.to_us)
 
     @property
     def days(self) -> tuple[int, int]:
@@ -67,3 +77,17 @@ def holdout_span(model: Model, t_us: int, excluded: Sequence[TimeSpan] = ()) -> 
         wanted -= begin - bad_to
         begin = bad_from
     return HoldoutSpan(begin - wanted, last)
+
+
+def closed_days(gate: Gate, requested_us: NDArray[np.int64], until_us: int) -> list[TimeSpan]:
+    """Return the days without requests before ``until_us``, where blocks are days: a shop may close on Sundays.
+
+    They count like days that are excluded. More than a week without requests is no closed shop: these days count.
+    """
+    if gate.block_keys or block_us(gate) != DAY_US or not len(requested_us):
+        return []
+    days = np.unique(np.append(requested_us[requested_us < until_us], until_us) // DAY_US) * DAY_US
+    gaps = zip((days[:-1] + DAY_US).tolist(), days[1:].tolist(), strict=True)
+    return [
+        TimeSpan(from_us=begin, to_us=end, reason="closed") for begin, end in gaps if 0 < end - begin <= _MOST_CLOSED_US
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from headrace.trainers.runs.anchors import anchored, anchors
@@ -19,6 +20,7 @@ from headrace.trainers.runs.champion_evidence import (
 )
 from headrace.trainers.runs.fit_task import describe_run
 from headrace.trainers.runs.holdout import Challenger, judged_first
+from headrace.trainers.runs.holdout_span import holdout_span
 from headrace.trainers.runs.known_correlation import known_correlation
 from headrace.trainers.runs.look_budget import cost_of, looks_before
 from headrace.trainers.runs.provenance import run_seed
@@ -69,8 +71,13 @@ class RunJudge:
         champion = self._champion(state)
         version = None if champion is None else champion.version
         if version not in run.reports:
-            run.reports[version] = self._judged(run, state, fitted)
+            run.reports[version] = self._placed(run, self._judged(run, state, fitted))
         return run.reports[version]
+
+    def _placed(self, run: RunUnderWay, report: GateReport) -> GateReport:
+        """Return the report with the beginning of its holdout, if that is earlier because of closed days."""
+        usual, span = holdout_span(self._model, run.request.t_us, run.inputs.excluded), run.split.span
+        return report if span == usual else msgspec.structs.replace(report, from_us=span.from_us)
 
     def _judged(self, run: RunUnderWay, state: ModelState, fitted: FitResult) -> GateReport:
         champion, model, ends = self._champion(state), self._model, [*self._ends()]

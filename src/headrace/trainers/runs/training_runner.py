@@ -312,15 +312,15 @@ class TrainingRunner:
         """The end of a run whose verdict is in the registry: its trainer died before it said so."""
         report, manifest = found.report, found.manifest
         ended = self._ended(request, timer, found.outcome, report.reason, rows=manifest.rows)
-        span = holdout_span(self._model, request.t_us, manifest.excluded)
+        span = holdout_span(self._model, request.t_us, manifest.excluded).beginning(report.from_us)
         return self._looked(ended, report, span, self._publisher.state().live_id)
 
     def _published_before(self, request: RetrainRequest, timer: StepTimer, event: ModelEvent) -> RunEnded:
         """The end of a run whose version is published: its trainer died before it said so."""
         excluded = excluded_spans(self._exclusions.in_force().values(), self._model.name)
-        span = holdout_span(self._model, request.t_us, excluded)
         ended = self._ended(request, timer, "published", "published before", event=event)
         gate = event.data.gate if isinstance(event.data, Published) else None
+        span = holdout_span(self._model, request.t_us, excluded).beginning((gate or {}).get("from_us", UNSET))
         return msgspec.structs.replace(ended, gate=gate, **span.fields())
 
     def _ended(
