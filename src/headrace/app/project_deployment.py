@@ -23,8 +23,9 @@ from headrace.bus.unreadable_records import readable
 from headrace.bus.worker_report import decode
 from headrace.errors import HeadraceError, SettingsError, TerminalError, TransientError, require
 from headrace.event_log.event_log import EventLog
+from headrace.event_log.imports import Imports
 from headrace.features.definitions.store_documents import read_service
-from headrace.features.online.cursor import is_live, present
+from headrace.features.online.cursor import imported, is_live, present
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.streams.deployments.deployment import Deployed, named_by_models
 from headrace.streams.deployments.estimate import estimate, positions
@@ -111,7 +112,10 @@ class ProjectDeployment:
 
     def _ends(self, spec: ViewSpec) -> dict[str, dict[SourcePartition, int]]:
         found = existing_incarnations(admin(self._servers), spec.topics)
-        return {topic: positions(self._log, topic, each.topic_id, each.partitions) for topic, each in found.items()}
+        ends = {topic: {each.partition: each.rows for each in Imports(self._log).of(topic)} for topic in spec.topics}
+        for topic, each in found.items():
+            ends[topic] |= positions(self._log, topic, each.topic_id, each.partitions)
+        return ends
 
     # -- applying ---------------------------------------------------------------------------------------------------
 
@@ -184,7 +188,7 @@ class ProjectDeployment:
             if spec.name not in in_force or in_force[spec.name].views != spec.views
         ]
         folded = {
-            name: sum(max(cursor.next_offset, 0) for cursor in present(found, topics[name]))
+            name: sum(max(cursor.next_offset, 0) for cursor in [*present(found, topics[name]), *imported(found)])
             for name, found in cursors.items()
         }
         self._insist_on_taking([name for name, found in cursors.items() if not found])

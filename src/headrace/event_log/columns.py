@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from headrace.bus.codec import schema
+from headrace.bus.source_partition import IMPORT_MARK
 from headrace.bus.stream_spec import OPERATION
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ IDENTITY = ("__topic_id", "__partition", "__offset", "__verdict")
 """The columns that identify a row. Every read returns them."""
 ACCEPTED, REJECTED, DUPLICATE = "accepted", "rejected", "duplicate"
 """The verdicts in the column ``__verdict``."""
+
+IMPORTED = pl.col("__topic_id").bin.starts_with(IMPORT_MARK)
+"""True for the rows of imports, which no topic has. Their source partitions are complete, so their clocks stand still.
+"""
 
 
 def log_schema(stream: Stream) -> dict[str, Any]:

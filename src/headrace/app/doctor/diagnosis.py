@@ -6,7 +6,7 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from headrace.app.doctor import clocks, duplicates, event_log, kafka, learning, project, redis, schemas
+from headrace.app.doctor import clocks, duplicates, event_log, imports, kafka, learning, project, redis, schemas
 from headrace.app.doctor.finding import Finding, error
 from headrace.app.local.services import known_addresses
 from headrace.app.project.project import load_project
@@ -62,6 +62,7 @@ def diagnose(settings: Settings) -> Iterator[Finding]:
         yield from _part("learning", partial(learning.examine, servers, settings.topics, names, wall_clock()))
         yield from _part("learning", partial(_check_approvals, settings, servers, names))
     yield from _part("event log", partial(event_log.examine, log, logged))
+    yield from _part("imports", partial(imports.examine, log, logged))
     yield from _part("duplicates", partial(duplicates.examine, log, streams))
     if servers is not None and url is not None:
         yield from _part("event log", partial(_check_identity, settings, log, servers, url))

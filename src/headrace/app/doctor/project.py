@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from headrace.app.doctor import clocks
 from headrace.app.doctor.finding import Finding, ok, warning
 from headrace.base.times import duration_us, format_duration
-from headrace.features.online.cursor import is_live, present
+from headrace.features.online.cursor import imported, is_live, present
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 
 if TYPE_CHECKING:
@@ -60,4 +60,7 @@ def check_view(
         )
     if not is_live(cursors, topics):
         return warning(subject, "it is catching up: `rebuilding`", "wait, or see the worker's log if it lasts")
-    return ok(subject, f"live, {len(current)} partitions, {sum(cursor.rows_total for cursor in current):,} rows")
+    history = imported(cursors)
+    beside = f" and {len(history)} imports" if history else ""
+    rows = sum(cursor.rows_total for cursor in [*current, *history])
+    return ok(subject, f"live, {len(current)} partitions{beside}, {rows:,} rows")

@@ -13,7 +13,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from headrace.errors import FencedError, OfflineStoreUnavailableError
-from headrace.event_log.columns import ACCEPTED
+from headrace.event_log.columns import ACCEPTED, IMPORTED
 from headrace.features.kernel.role_rows import view_rows
 from headrace.features.offline.feature_history import available_features
 from headrace.features.offline.view_history import ViewHistory
@@ -147,8 +147,10 @@ class FeatureTable:
 
 
 def _reached(rows: Mapping[str, pl.DataFrame]) -> int:
-    """The time up to which the log has the rows of all partitions, except silent ones."""
+    """The time up to which the log has the rows of all partitions, except silent ones and imports."""
     places = pl.concat([each.select("__partition", "__topic_id", "__available_at") for each in rows.values()])
+    of_topics = places.filter(~IMPORTED)
+    places = places if of_topics.is_empty() else of_topics
     newest = (
         places.group_by("__partition", "__topic_id").agg(pl.col("__available_at").max()).get_column("__available_at")
     )

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from headrace.bus.kafka_clients import admin
-from headrace.bus.source_partition import NO_CLOCK, is_import
+from headrace.bus.source_partition import NO_CLOCK
 from headrace.bus.topic_sample import oldest_records
 from headrace.bus.topics import existing_incarnations
+from headrace.event_log.columns import IMPORTED
 from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def first_in_log(log: EventLog, topic: str) -> int | None:
             break
         with log.storage(topic):
             rows = log.rows(topic, table, [name], ["__available_at", "__topic_id"])
-        own = rows.filter(~pl.col("__topic_id").map_elements(is_import, pl.Boolean))
+        own = rows.filter(~IMPORTED)
         first = own.get_column("__available_at").dt.epoch("us").min()
         if isinstance(first, int):
             found = first if found is None else min(first, found)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from headrace.bus.source_partition import NO_CLOCK
+from headrace.bus.source_partition import NO_CLOCK, is_import
 from headrace.event_log.columns import ACCEPTED
 
 if TYPE_CHECKING:
@@ -99,11 +99,15 @@ class TopicRows:
         return min(self.clocks().values(), default=NO_CLOCK)
 
     def clocks(self) -> Mapping[int, int]:
-        """The time up to which each partition of the topic's newest incarnation has been read."""
+        """The time up to which each partition of the topic's newest incarnation has been read.
+
+        An import is complete, so it holds nothing up. If the topic has only imports, the latest row of them counts.
+        """
         if not self._clocks:
             return {}
-        _, newest = max(self._clocks, key=lambda source: self._clocks[source])
-        return {partition: us for (partition, topic_id), us in sorted(self._clocks.items()) if topic_id == newest}
+        of_topic = {source: us for source, us in self._clocks.items() if not is_import(source[1])} or self._clocks
+        _, newest = max(of_topic, key=lambda source: of_topic[source])
+        return {partition: us for (partition, topic_id), us in sorted(of_topic.items()) if topic_id == newest}
 
     def _with(self, frame: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
         """Put new rows into the frame. Mostly they come last; rows of a slower partition come among the last ones."""
