@@ -241,6 +241,29 @@ def test_a_log_start_beyond_d_stops_that_partition_alone_until_accepted(bench: B
     assert told.count("test") == 1
 
 
+def test_a_topic_whose_oldest_records_are_deleted_is_read_from_its_begin_the_first_time(bench: Bench) -> None:
+    bench.make_topic(2)
+    bench.send(0, 10)
+    bench.send(1, 10)
+    bench.delete_records(0, 7)
+    assert bench.gaps() == []
+    bench.start()
+    bench.await_live(0, 10)
+    bench.await_live(1, 10)
+    bench.await_count(0, 3)
+    bench.await_count(1, 10)
+    bench.await_logged(0, 10)
+    told = [commit.get("headrace.reason") for commit in bench.log.table(bench.topic).history()]
+    assert sum("for the first time" in (each or "") for each in told) == 1
+    bench.stop()
+    bench.send(0, 5)
+    bench.delete_records(0, 12)  # 10 and 11 had to be read
+    bench.start()
+    bench.await_stopped(0, 10)
+    (found,) = bench.gaps()
+    assert (found.log_ends, found.topic_begins) == (10, 12)
+
+
 def test_a_gap_accepted_while_no_worker_runs_holds_for_the_next_one(bench: Bench) -> None:
     begun(bench)
     bench.send(0, 10)
@@ -332,6 +355,21 @@ def test_a_recreated_topic_is_a_new_incarnation_and_its_old_cursors_are_in_nobod
     bench.await_live(0, 4)
     bench.await_count(0, 14)  # the log holds both incarnations
     assert bench.gaps() == []
+
+
+def test_a_recreated_topic_that_has_lost_its_oldest_records_stops(bench: Bench) -> None:
+    begun(bench)
+    for future in bench.client.delete_topics([bench.topic]).values():
+        future.result(10)
+    until(lambda: bench.incarnation_partitions() == 0, 10)
+    bench.make_topic(1)
+    bench.send(0, 4)
+    bench.delete_records(0, 2)
+    (found,) = bench.gaps()
+    assert (found.log_ends, found.topic_begins) == (0, 2)
+    bench.start()
+    until(lambda: bool(bench.seen.report.stopped), 20)
+    assert bench.seen.report.stopped[0].topic_begins == 2
 
 
 def test_new_partitions_are_read_from_0_by_a_running_worker_and_counted_in_every_cursor(bench: Bench) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import polars as pl
+import pyarrow.dataset as ds
 from deltalake import CommitProperties, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
@@ -51,6 +52,14 @@ class LogWriter:
         """
         with self._log.storage(self._topic):
             return self._table.transaction_version(f"{source.text}-cut")
+
+    def has_rows(self, partition: int) -> bool:
+        """Return whether the log has a row of a partition of the topic, of any incarnation.
+
+        It reads rows until it finds one. Raises OfflineStoreUnavailableError.
+        """
+        found = self._log.scan(self._topic, ["__partition"], ds.field("__partition") == partition)
+        return any(rows.height for rows in found)
 
     def refresh(self) -> None:
         """Update the handle, so that it sees the commits of other processes."""

@@ -8,7 +8,7 @@ from headrace.bus.source_partition import SourcePartition
 from headrace.bus.topics import existing_incarnations, retained_offsets
 from headrace.errors import FencedError
 from headrace.event_log.log_writer import LogWriter
-from headrace.streams.plane.gap import Gap, accept_gap, find_gap
+from headrace.streams.plane.gap import Gap, accept_gap, find_gap, is_beginning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 def find_gaps(client: AdminClient, log: EventLog, streams: Sequence[Stream]) -> list[Gap]:
     """Return the gaps that nobody has accepted, by topic and partition. A topic that does not exist has none.
+
+    A partition that no worker has read has none either: it begins where its topic begins.
 
     Raises BusUnavailableError and OfflineStoreUnavailableError.
     """
@@ -37,7 +39,7 @@ def _gaps_of(client: AdminClient, log: EventLog, stream: Stream) -> list[Gap]:
         find_gap(stream.topic, source, retained_offsets(client, stream.topic, source.partition), writer)
         for source in sources
     ]
-    return [gap for gap in found if gap is not None]
+    return [gap for gap in found if gap is not None and not is_beginning(gap, writer)]
 
 
 def accept_loss(log: EventLog, stream: Stream, gap: Gap, reason: str) -> None:

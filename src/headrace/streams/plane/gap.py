@@ -68,6 +68,15 @@ def find_gap(topic: str, source: SourcePartition, retained: RetainedOffsets, wri
     return Gap(topic, source, log_ends, retained.begins, ends)
 
 
+def is_beginning(gap: Gap, writer: LogWriter) -> bool:
+    """Return whether the log has no row of this partition, of any incarnation of its topic.
+
+    Then nothing is lost that a worker had to read: Kafka deleted the records before headrace was there. Raises
+    OfflineStoreUnavailableError.
+    """
+    return writer.position(gap.source) is None and not gap.is_cut and not writer.has_rows(gap.source.partition)
+
+
 def note_cut(gap: Gap, writer: LogWriter) -> None:
     """Write a note about a cut into the log. Without the note, a topic that grows beyond D again would hide the cut.
 

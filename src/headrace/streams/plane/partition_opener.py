@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+import structlog
+
 from headrace.bus.source_partition import SourcePartition
 from headrace.bus.topics import RetainedOffsets, incarnations, retained_offsets
 from headrace.errors import FencedError, LogDamagedError, TopicUnknownError
-from headrace.streams.plane.gap import find_gap, note_cut
+from headrace.streams.plane.gap import accept_gap, find_gap, is_beginning, note_cut
 from headrace.streams.plane.partition import OwnedPartition, StoppedPartition
 from headrace.streams.views.view_memory import ViewMemory
 from headrace.streams.views.view_partition import ViewPartition
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from headrace.features.definitions.view_spec import ViewSpec
     from headrace.features.online.store import OnlineStore
     from headrace.streams.plane.logged_stream import LoggedStream
+
+logger = structlog.get_logger(__name__)
+_BEGINS = "the partition is read for the first time, and Kafka has deleted its oldest records before"
 
 
 class PartitionOpener:
@@ -62,6 +67,10 @@ class PartitionOpener:
             return owned
         stream.flusher.close(source)
         try:
+            if is_beginning(gap, stream.writer):
+                accept_gap(gap, stream.writer, _BEGINS)
+                logger.warning(_BEGINS, topic=topic, partition=partition, begins_at=gap.topic_begins)
+                return self._open(stream, source, incarnation.partitions, found)
             note_cut(gap, stream.writer)
         except FencedError as error:  # another worker notes it just now: the next try sees more
             return StoppedPartition(topic, partition, str(error))
