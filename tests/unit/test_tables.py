@@ -40,6 +40,8 @@ from headrace.event_log.event_log import EventLog
 from headrace.features.definitions.spec import read_spec, to_document
 from headrace.features.definitions.view_spec import ViewSpec
 from headrace.features.offline.view_history import PointInTimeQueries, ViewHistory
+from headrace.streams.deployments.deployment import Deployed, decode, encode
+from headrace.streams.deployments.spec_diff import changes
 from headrace.streams.plane.record_judge import PartitionRecords
 from headrace.streams.plane.table_judge import judge_of
 from headrace.trainers.definition_checks import check_is_no_table
@@ -449,6 +451,23 @@ def test_requests_and_labels_are_no_tables() -> None:
         Label(upserts, value=col("active"), on="customer_id", within="1d")
     with pytest.raises(DefinitionError, match="requests is the table 'customers'"):
         check_is_no_table("model 'm': requests", upserts)
+
+
+def test_a_view_over_a_table_is_deployed_and_told_from_one_over_a_stream() -> None:
+    deployed = Deployed(
+        id="d", namespace="n", expects=None, views=[view().spec, view(customers).spec], services=[], at_us=3
+    )
+    assert decode(encode(deployed)) == deployed
+    timed = Table("t", Changed, key="id", event_time="changed_at")
+    assert "stream: event_time" in changes(amounts(Table("t", Changed, key="id")).spec, amounts(timed).spec)
+
+
+def test_a_view_of_several_sources_has_no_table_among_them() -> None:
+    with pytest.raises(DefinitionError, match="it is a Table"):
+        FeatureView("t", Entity("id"), [timed_stream, Table("t", Changed, key="id")], ["1h"], {"n": Count()})
+
+
+timed_stream = Stream("s", Changed, event_time="changed_at")
 
 
 def test_a_compacted_topic_is_no_error_for_a_table() -> None:

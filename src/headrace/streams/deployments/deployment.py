@@ -17,6 +17,7 @@ import polars as pl
 from headrace.base.times import Instant
 from headrace.bus import message
 from headrace.bus.codec import column_type
+from headrace.bus.stream_spec import OPERATION
 from headrace.errors import CodecError
 from headrace.features.definitions.service_spec import ServiceSpec
 from headrace.features.definitions.spec import to_document
@@ -91,7 +92,7 @@ def _check(spec: ViewSpec) -> None:
             raise ValueError("a window is not as long as its tiles")  # noqa: TRY301 - one place that words it
         compiled = kernel(spec)
         for topic in spec.topics:
-            rows = _no_rows(spec.stream_of(topic)).select(*spec.fields_of(topic), *_OWN)
+            rows = _no_rows(spec.stream_of(topic)).select(list(dict.fromkeys([*spec.fields_of(topic), *_OWN])))
             compiled.lift(compiled.keep(in_roles(rows, spec, topic)))
     except Exception as error:
         raise CodecError(f"view {spec.name!r} of a deployment cannot be folded: {message.problem(error)}") from error
@@ -101,7 +102,8 @@ _OWN: dict[str, Any] = {"__time": pl.Int64(), "offset": pl.Int64(), "__available
 
 
 def _no_rows(stream: StreamSpec) -> pl.DataFrame:
-    return pl.DataFrame(schema={field.name: column_type(field) for field in stream.fields} | _OWN)
+    operation = {OPERATION: pl.String()} if stream.table else {}
+    return pl.DataFrame(schema={field.name: column_type(field) for field in stream.fields} | operation | _OWN)
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,9 @@ class Rollout:
 
     def _reads(self, wanted: StreamSpec) -> bool:
         stream = self._streams.get(wanted.topic)
-        return stream is not None and all(field in stream.fields for field in wanted.fields)
+        if stream is None or stream.table != wanted.table:
+            return False
+        return all(field in stream.fields for field in wanted.fields)
 
     def publish(self) -> None:
         """Put the specs into the store. Raises OnlineStoreUnavailableError."""
