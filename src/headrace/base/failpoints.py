@@ -13,6 +13,14 @@ The names in a worker, in the order in which a batch passes them::
     before-catch-up  a slice of a catch-up is folded; its write has not begun
     after-catch-up   the store has answered the write of a slice
 
+The names in an import of history, in the order in which it passes them::
+
+    after-import-piece  a piece of a file is judged and sorted, on the disk
+    after-import-file   a file of the event log is written; the table does not have it
+    before-import       all files are written, and the import is described; the commit has not begun
+    after-import        the commit is made; the process does not know it yet
+    after-undo-note     the import is noted as undone; its rows are still there
+
 The names in a trainer, in the order in which a run passes them::
 
     before-ask           a decision asks for a run; nothing is on the bus

@@ -13,8 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import headrace.event_log
 import headrace.models
 import headrace.streams
+import headrace.streams.imports
 import headrace.trainers
 from tests.support.crash.worker import Setting, work
 from tests.support.waiting import until
@@ -38,7 +40,13 @@ class Fault(Protocol):
 
 def named_steps() -> set[str]:
     """Every failpoint of workers that there is: in their own code, and in what the tests put round its stores."""
-    return _named_in(headrace.streams) | _named_by(Path(work.__code__.co_filename))
+    of_workers = _named_in(headrace.streams) - _named_in(headrace.streams.imports)
+    return of_workers | _named_by(Path(work.__code__.co_filename))
+
+
+def named_steps_of_imports() -> set[str]:
+    """Every failpoint that there is in the code of imports and of the event log."""
+    return _named_in(headrace.streams.imports) | _named_in(headrace.event_log)
 
 
 def named_steps_of_trainers() -> set[str]:

@@ -103,7 +103,9 @@ class HistoryImport:
             return [each.digest(advance) for each in files]
 
     def _imported(self) -> dict[str, str]:
-        """Return the import of each content that the log has, by its digest."""
+        """Return the import of each content that the log has, by its digest. Remove what a kill has left of them."""
+        for each in self._imports.of(self._stream.topic):
+            SortedRuns(self._folder / each.partition.topic_id.hex()).remove()
         return {file.digest: each.id for each in self._imports.of(self._stream.topic) for file in each.files}
 
     def _import(self, fresh: dict[str, SourceFile], at_us: int) -> ImportRecord:
