@@ -232,7 +232,7 @@ def check(side: Side, logged: Logged, at: datetime) -> None:
                 assert abs(again - exact) <= slack, (name, again, exact)
 
 
-@settings(deadline=None, max_examples=examples(40))
+@settings(deadline=None, max_examples=examples(25))
 @given(
     st.lists(st.lists(sent, min_size=1, max_size=12), min_size=1, max_size=6),
     st.sampled_from([1, 4]),
