@@ -22,7 +22,7 @@ from headrace.errors import DefinitionError
 from headrace.event_log.event_log import EventLog
 from headrace.event_log.log_writer import LogWriter
 from headrace.event_log.query_span import QuerySpan
-from headrace.features.definitions.aggregates import Count, Last, Sum
+from headrace.features.definitions.aggregates import Count, Last, Sum, Variance
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.expression import col
 from headrace.features.definitions.role import Role
@@ -38,6 +38,7 @@ from headrace.streams.deployments.deployment import encode as encode_deployment
 from headrace.streams.deployments.estimate import estimate
 from headrace.streams.deployments.spec_diff import changes
 from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
+from headrace.trainers.audit.tolerance import tolerances
 from headrace.trainers.definition_checks import check_own_event
 
 if TYPE_CHECKING:
@@ -100,6 +101,15 @@ balance = view(
             lambda: view([payments, Role(transfers, card="sender", amount=col("amount") * 2)]),
             r"column 'amount' alike: in 'card.payments' it is decimal\(2\); in 'card.transfers' it is float",
         ),
+        (
+            lambda: Role(payments, where=col("shop")),
+            "role of 'card.payments': where is str; a filter is bool",
+        ),
+        (lambda: Role(payments, takes_back="yes"), "takes_back='yes' is a str; write True or False"),  # type: ignore[arg-type]
+        (
+            lambda: view([payments, Role(payments, takes_back=True)]),
+            "view 'card': a role takes rows back, and 'last' is a last: only count, sum, mean, variance, std and hist",
+        ),
         (lambda: view([payments, replace(payments, lateness="2h")]), "two streams of the topic 'card.payments'"),
     ],
 )
@@ -134,6 +144,14 @@ def test_a_model_that_leaves_its_own_event_out_refuses_roles() -> None:
     with pytest.raises(DefinitionError, match=r"own_event='excluded' is not possible with \['card'\]: a view with rol"):
         check_own_event("m", "card.transfers", "excluded", [balance])
     check_own_event("m", "card.transfers", "included", [view([payments, Role(transfers, card="sender")])])
+
+
+def test_a_role_has_its_filter_and_its_sign_in_the_spec_only_if_they_are_declared() -> None:
+    assert to_document(Role(payments).spec).keys() == {"source", "columns"}
+    back = to_document(Role(payments, {"card": "shop"}, where=col("shop") == "x", takes_back=True).spec)
+    assert back["takes_back"] is True
+    assert back["where"] == ["eq", ["col", "shop"], ["lit", "x"]]
+    assert back["columns"] == [["card", ["col", "shop"]]]
 
 
 # -- the event log ----------------------------------------------------------------------------------------------------
@@ -198,6 +216,25 @@ def test_a_feature_table_has_the_entities_of_all_roles(tmp_path: Path) -> None:
     rows = pl.read_delta(table.path).sort("time", "card")
     assert rows["card"].to_list() == ["a", "b", "c"] * 3
     assert rows["card__change_1h"].to_list()[:3] == [-118.0, 118.0, -59.0]
+
+
+def test_the_audit_allows_for_the_magnitudes_of_what_was_taken_back(log: EventLog) -> None:
+    features = {"change": Sum(col("amount") * 1), "n": Count(), "spread": Variance("amount")}
+    taken = view([payments, Role(payments, takes_back=True)], features=features)
+    history = FeatureHistory([taken.spec], log)
+    history.refresh()
+    keys, at_us = pl.DataFrame({"card": ["a"]}), TIMES[:1]
+    found = history.features(keys, at_us)
+    assert found.select("card__change_1h", "card__n_1h", "card__spread_1h").row(0) == (0.0, 0, None)
+    bounds = tolerances(taken.spec, history, keys, at_us, np.array([[3]]))
+    assert bounds["card__change_1h"][0] == pytest.approx(1e-9 * 2 * (1 + 2 + 3))
+
+
+def test_a_role_keeps_the_records_on_which_its_condition_is_true(log: EventLog) -> None:
+    large = view([Role(payments, where=col("amount") > 1.5)])
+    history = FeatureHistory([large.spec], log)
+    history.refresh()
+    assert history.features(KEYS[:1], TIMES[:1])["card__n_1h"].to_list() == [2]
 
 
 def test_the_estimate_of_a_backfill_counts_the_rows_of_all_topics(log: EventLog) -> None:

@@ -142,6 +142,9 @@ OwnEventRule = Literal["included", "excluded"]
 SUMS_OF_RECORDS = (CountSpec, SumSpec, MeanSpec, HistogramSpec)
 """The features from whose tiles one record can be taken out again: each record has added its own part to them."""
 
+TAKEN_BACK = (*SUMS_OF_RECORDS, VarianceSpec, StdSpec)
+"""The features of a view with a role that takes rows back."""
+
 AnyFeatureSpec = (
     CountSpec | SumSpec | MeanSpec | VarianceSpec | StdSpec | MinSpec | MaxSpec | FirstSpec | LastSpec | LastNSpec
     | DecayedSumSpec | ApproxDistinctSpec | QuantileSpec | HistogramSpec | RowValueSpec

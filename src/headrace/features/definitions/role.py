@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import NoneType
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET
@@ -11,7 +12,7 @@ from headrace.base.arguments import expect, expect_values
 from headrace.bus.stream import Stream
 from headrace.bus.table import Table
 from headrace.errors import DefinitionError, naming
-from headrace.features.definitions.expression import Expression, as_expression
+from headrace.features.definitions.expression import Expression, as_expression, kind
 from headrace.features.definitions.role_spec import DerivedColumn, RoleSpec
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Role:
 
     ``columns`` says for each of the view's names which field of the stream it is, or by which expression it is
     computed. All other fields keep their names. A view may take a stream in several roles: then each record counts once
-    in each. A name with a dot is written ``Role(transfers, **{"card.id": "sender.id"})``.
+    in each. Names with dots come as a dict: ``Role(transfers, {"card.id": "sender.id"})``.
 
     Raises DefinitionError for a field that the stream does not have, or an expression that its fields do not allow.
 
@@ -59,19 +60,38 @@ class Role:
     stream: Stream
     columns: Mapping[str, Expression | str]
     event_time: str | None
+    where: Expression | None
+    takes_back: bool
 
-    def __init__(self, stream: Stream, /, *, event_time: str | None = None, **columns: Expression | str) -> None:
-        """``event_time`` names the field that says when a row of this role happened, if it is not the stream's."""
-        for name, value in (("stream", stream), ("columns", columns), ("event_time", event_time)):
+    def __init__(
+        self,
+        stream: Stream,
+        names: Mapping[str, Expression | str] | None = None,
+        /,
+        *,
+        event_time: str | None = None,
+        where: Expression | None = None,
+        takes_back: bool = False,
+        **columns: Expression | str,
+    ) -> None:
+        """``event_time`` names the field that says when a row of this role happened, if it is not the stream's.
+
+        ``where`` keeps the records on which it is true; it reads the stream's fields. With ``takes_back`` a row of this
+        role takes an earlier row back: counts and sums have it with the other sign, in the tile of ``event_time``.
+        """
+        columns = {**(names or {}), **columns}
+        given = {"stream": stream, "columns": columns, "event_time": event_time, "where": where}
+        for name, value in {**given, "takes_back": takes_back}.items():
             object.__setattr__(self, name, value)
         expect("role", "stream", stream, Stream, write="a Stream, such as Stream('orders', Order, …)")
-        where = f"role of {stream.topic!r}"
+        of = f"role of {stream.topic!r}"
         if isinstance(stream, Table):
-            raise DefinitionError(f"{where}: it is a Table, whose view has its rows alone: write source={stream.topic}")
-        expect_values(where, "columns", columns, (Expression, str), write="a field's name, or an expression")
-        self._check_event_time(where)
-        with naming(where):
+            raise DefinitionError(f"{of}: it is a Table, whose view has its rows alone: write source={stream.topic}")
+        expect_values(of, "columns", columns, (Expression, str), write="a field's name, or an expression")
+        self._check_event_time(of)
+        with naming(of):
             _ = self.spec.kinds
+        self._check_where(of)
 
     def _check_event_time(self, where: str) -> None:
         if self.event_time is not None:
@@ -79,6 +99,15 @@ class Role:
             if field.kind != "datetime" or not field.is_single:
                 message = f"{where}: event_time={self.event_time!r} is {field.kind}; write the name of a datetime field"
                 raise DefinitionError(message)
+
+    def _check_where(self, of: str) -> None:
+        expect(of, "where", self.where, (Expression, NoneType), write="a condition, such as col('kind') == 'refund'")
+        expect(of, "takes_back", self.takes_back, bool, write="True or False")
+        if self.where is not None:
+            with naming(f"{of}: where"):
+                found = kind(self.where.tree, self.stream.spec.kinds)
+            if found != "bool":
+                raise DefinitionError(f"{of}: where is {found}; a filter is bool, such as col('kind') == 'refund'")
 
     @property
     def spec(self) -> RoleSpec:
@@ -88,6 +117,8 @@ class Role:
             stream=self.stream.spec,
             columns=tuple(columns),
             event_time=UNSET if self.event_time is None else self.event_time,
+            where=UNSET if self.where is None else self.where.tree,
+            takes_back=self.takes_back or UNSET,
         )
 
 

@@ -21,12 +21,15 @@ class DerivedColumn(msgspec.Struct, frozen=True, array_like=True):
 class RoleSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unknown_fields=True):
     """One role of a stream in a view: ``columns`` stand in place of fields, or next to them.
 
-    ``event_time`` names the field that says when a row of this role happened, if it is not the stream's own.
+    ``event_time`` names the field that says when a row of this role happened, if it is not the stream's own. ``where``
+    is true for the records that have a row in this role. ``takes_back``: a row takes an earlier, equal one back.
     """
 
     stream: StreamSpec = msgspec.field(name="source")
     columns: tuple[DerivedColumn, ...] = ()
     event_time: str | UnsetType = UNSET
+    where: ExpressionTree | UnsetType = UNSET
+    takes_back: bool | UnsetType = UNSET
 
     @property
     def time_field(self) -> str:
@@ -52,5 +55,6 @@ class RoleSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unkn
 
     def fields_for(self, names: list[str]) -> list[str]:
         """Return the stream's fields that these columns and the event time are made of."""
-        made = (columns(self.trees[name]) if name in self.trees else {name} for name in names)
+        made = [columns(self.trees[name]) if name in self.trees else {name} for name in names]
+        made += [] if self.where is UNSET else [columns(self.where)]
         return [self.time_field, *sorted(set().union(*made) - {self.time_field})]

@@ -17,7 +17,7 @@ from headrace.bus.table import Table
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.entity import KEY_KINDS, Entity
 from headrace.features.definitions.expression import Expression, ExpressionTree, columns, is_decimal, kind, plain_column
-from headrace.features.definitions.feature_spec import RowValueSpec
+from headrace.features.definitions.feature_spec import TAKEN_BACK, RowValueSpec
 from headrace.features.definitions.role import Role, roles_of
 from headrace.features.definitions.role_spec import DerivedColumn, RoleSpec
 from headrace.features.definitions.spec import NUMBER_KINDS, SPEC_VERSION, checked_name
@@ -172,6 +172,7 @@ class FeatureView:
 
     def _check_expressions(self) -> None:
         self._check_roles()
+        self._check_taken_back()
         kinds: dict[str, str] = dict(self.spec.kinds)
         for name, expression in self.derived.items():
             with naming(f"view {self.name!r}: derived {name!r}"):
@@ -195,6 +196,16 @@ class FeatureView:
                     )
                     raise DefinitionError(message)
                 owners[column] = feature.name
+
+    def _check_taken_back(self) -> None:
+        refused = [each for each in self._features if not isinstance(each, TAKEN_BACK)]
+        if refused and self.spec.takes_back:
+            each = ", ".join(f"{feature.name!r} is a {feature.aggregate}" for feature in refused)
+            message = (
+                f"view {self.name!r}: a role takes rows back, and {each}: only count, sum, mean, variance, std and "
+                "histogram can; write a view of its own for the others"
+            )
+            raise DefinitionError(message)
 
     def _check_feature(self, feature: FeatureSpec, kinds: Mapping[str, str]) -> None:
         with naming(f"view {self.name!r}: feature {feature.name!r}"):

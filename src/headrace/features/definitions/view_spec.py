@@ -92,6 +92,11 @@ class ViewSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unkn
         return self.roles_of(topic)[0].stream
 
     @property
+    def takes_back(self) -> bool:
+        """True if one of the view's roles takes rows back."""
+        return any(role.takes_back is True for role in self.sources)
+
+    @property
     def tolerance_us(self) -> int:
         """The largest tolerance of the view's streams."""
         return max(role.stream.tolerance_us for role in self.sources)

@@ -48,7 +48,8 @@ class OutputColumn:
     """One column of a feature, without its window, and the components that it is computed from.
 
     ``item`` tells the columns of one feature apart: a bucket, a place from the newest, or a quantile in millionths.
-    ``places`` are those of a decimal, whose state has whole numbers of its smallest unit.
+    ``places`` are those of a decimal, whose state has whole numbers of its smallest unit. ``of_sums``: a variance is
+    made of a count, a sum and a sum of squares.
     """
 
     feature: str
@@ -58,6 +59,7 @@ class OutputColumn:
     item: int = 0
     half_life_us: int = 0
     places: int | None = None
+    of_sums: bool = False
 
     @property
     def exact(self) -> bool:
@@ -67,11 +69,15 @@ class OutputColumn:
 
 @dataclass(frozen=True)
 class TypedValue:
-    """The value of a feature over the stream's fields, its kind, and whether it may be null."""
+    """The value of a feature over the stream's fields, its kind, and whether it may be null.
+
+    ``takes_back``: rows of the view may take earlier ones back, so that every state is a sum.
+    """
 
     value: ExpressionTree
     kind: str
     nullable: bool
+    takes_back: bool = False
 
 
 def compile_feature(feature: FeatureSpec, shape: TypedValue, index: Callable[[Component], int]) -> list[OutputColumn]:
@@ -81,7 +87,14 @@ def compile_feature(feature: FeatureSpec, shape: TypedValue, index: Callable[[Co
     places = places_of(shape.kind) if is_decimal(shape.kind) and result == "float" else None
     return [
         OutputColumn(
-            name, feature.aggregate, result, tuple(map(index, part.components)), part.item, half_life_us, places
+            name,
+            feature.aggregate,
+            result,
+            tuple(map(index, part.components)),
+            part.item,
+            half_life_us,
+            places,
+            shape.takes_back and isinstance(feature, VarianceSpec | StdSpec),
         )
         for name, part in zip(feature.columns, _parts(feature, shape), strict=True)
     ]
@@ -109,6 +122,8 @@ def _parts(feature: FeatureSpec, shape: TypedValue) -> Sequence[_Part]:
                 _Part(bucket, [Component("count", "add", "<i8", own.value, own.where, low, high)])
                 for bucket, (low, high) in enumerate(bounds)
             ]
+    if shape.takes_back and isinstance(feature, VarianceSpec | StdSpec):
+        return [_Part(0, [count, replace(own, op="add", dtype="<f8"), _squares(own, shape.kind)])]
     return [_Part(0, _components(feature, own, count, shape.kind))]
 
 
@@ -135,10 +150,18 @@ def _components(feature: FeatureSpec, own: Component, count: Component, kind: st
     return read
 
 
+def _squares(own: Component, kind: str) -> Component:
+    """The sum of the squares of a value. The square of a bool is the bool."""
+    double = ["div", own.value, ["lit", 1.0]]
+    return replace(own, op="add", dtype="<f8", value=own.value if kind == "bool" else ["mul", double, double])
+
+
 def finish(output: OutputColumn, columns: StateColumns, at_us: np.ndarray) -> Values:
     """Return the values of an output over merged states at t, from the physical columns of its components."""
     if output.kind == "sum" and output.places is not None:
         return _decimal_sum(output.places, *columns)
+    if output.of_sums:
+        return _variance_of_sums(output, columns)
     values, there = _FINISH[output.kind](output, columns, at_us)
     return typed(output, values), there
 
@@ -179,6 +202,16 @@ def _variance(output: OutputColumn, columns: StateColumns, _: np.ndarray) -> Val
     count, __, squares = columns
     there = (count > 0) & np.isfinite(squares)
     variance = np.divide(squares, count, out=np.zeros(len(there)), where=there)
+    return np.sqrt(variance) if output.kind == "std" else variance, there
+
+
+def _variance_of_sums(output: OutputColumn, columns: StateColumns) -> Values:
+    """Return variances of rows that other rows may have taken back: exact only within 1e-9 of the squares."""
+    count, total, squares = columns
+    there = (count > 0) & np.isfinite(squares) & np.isfinite(total)
+    of = np.where(there, count, 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        variance = np.where(there, np.maximum(squares / of - (total / of) ** 2, 0.0), 0.0)
     return np.sqrt(variance) if output.kind == "std" else variance, there
 
 

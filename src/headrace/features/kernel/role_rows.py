@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from headrace.features.definitions.view_spec import ViewSpec
 
 _ROLE = "__role"
+SIGN = "__sign"
+"""The column that is -1 where a row takes an earlier one back, of a view in which rows do."""
 
 
 def with_time(frame: pl.DataFrame, event_time: str) -> pl.DataFrame:
@@ -46,6 +48,9 @@ def in_roles(rows: pl.DataFrame, spec: ViewSpec, topic: str) -> pl.DataFrame:
         return rows
     roles, own = spec.roles_of(topic), [name for name in rows.columns if name.startswith("__") or name == "offset"]
     parts = [_in_role(rows, role, own, spec.used_columns) for role in roles]
+    if spec.takes_back:
+        signs = [-1 if role.takes_back is True else 1 for role in roles]
+        parts = [part.with_columns(pl.lit(sign, pl.Int64).alias(SIGN)) for part, sign in zip(parts, signs, strict=True)]
     if len(parts) == 1:
         return parts[0]
     numbered = (part.with_columns(pl.lit(number).alias(_ROLE)) for number, part in enumerate(parts))
@@ -62,6 +67,8 @@ def view_rows(rows: pl.DataFrame, spec: ViewSpec, topic: str) -> pl.DataFrame:
 def _in_role(rows: pl.DataFrame, role: RoleSpec, own: Sequence[str], names: Sequence[str]) -> pl.DataFrame:
     time, latest = pl.col(role.time_field).cast(pl.Int64), pl.col("__available_at").cast(pl.Int64)
     columns = [_column(role, name).alias(name) for name in names]
+    if role.where is not UNSET:
+        rows = rows.filter(to_polars(lowered(role.where, role.stream.kinds)))
     found = rows.select(*(name for name in own if name != "__time"), time.alias("__time"), *columns)
     if role.event_time is UNSET:
         return found

@@ -89,12 +89,13 @@ class TileKernel:
 
     def _shape(self, feature: FeatureSpec) -> TypedValue:
         value = self.spec.inlined(feature.value)
+        takes_back = self.spec.takes_back
         if value is None:
-            return TypedValue(value, "int", nullable=False)
+            return TypedValue(value, "int", nullable=False, takes_back=takes_back)
         found = kind(value, self.spec.kinds)
         if is_decimal(found) and feature.aggregate not in EXACT_OF_DECIMALS:
             value, found = ["div", value, ["lit", 10.0 ** places_of(found)]], "float"
-        return TypedValue(value, found, nullable(value, self.spec.nullable))
+        return TypedValue(value, found, nullable(value, self.spec.nullable), takes_back=takes_back)
 
     def _empty(self) -> np.ndarray:
         empty = np.zeros(1, self.tile)
@@ -142,6 +143,9 @@ class TileKernel:
             lifted = frame.select("offset", *(part for _, part in worked_out))  # offset: a literal alone is one row
             for name, _ in worked_out:
                 partials[name] = lifted.get_column(name).to_numpy()
+        if self.spec.takes_back:
+            taken = (frame.get_column("__sign") < 0).to_numpy()
+            partials[taken] = self.negated(partials[taken])
         return self._with_entries(partials, frame) if self.sketches else partials
 
     @cached_property

@@ -17,7 +17,7 @@ import polars as pl
 from headrace.bus.source_partition import NO_CLOCK
 from headrace.event_log.by_source import source_codes
 from headrace.event_log.columns import ACCEPTED
-from headrace.features.kernel.role_rows import view_rows
+from headrace.features.kernel.role_rows import SIGN, view_rows
 from headrace.features.kernel.sorting import stable_order
 from headrace.features.kernel.tile_kernel import TileKernel, kernel
 from headrace.features.offline.tile_index import TileIndex
@@ -73,7 +73,7 @@ class ViewHistory:
         self._available = self._by_source(_joined(coded.values()), "__available_at")
         self._clocks = self._available if spec.clock == "wall" else self._event_clocks(accepted)
         self._names = spec.key_names
-        self._measured = spec.measured_fields
+        self._measured = [*spec.measured_fields, *([SIGN] if spec.takes_back else [])]
         used = list(dict.fromkeys([*self._names, "__time", "__source", "offset", *self._measured]))
         self._kept = self.kernel.keep(accepted).select(used)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from headrace.features.definitions.expression import Expression
 from headrace.features.definitions.feature_spec import (
@@ -42,6 +43,9 @@ def bounding_spec(spec: ViewSpec) -> ViewSpec | None:
     A feature ``x`` becomes ``x_up`` and ``x_down``, the sums of its values above 0 and below 0, ``x_squares`` and
     ``x_rows``.
     """
+    if spec.roles is not UNSET:  # a row that takes another one back adds to the magnitudes as well
+        roles = tuple(msgspec.structs.replace(role, takes_back=UNSET) for role in spec.roles)
+        spec = msgspec.structs.replace(spec, roles=roles)
     features = [part for feature in spec.features if is_bounded(spec, feature) for part in _parts(spec, feature)]
     return msgspec.structs.replace(spec, name=f"{spec.name}_bounds", features=tuple(features)) if features else None
 
