@@ -1,4 +1,4 @@
-"""On a real Redis Cluster: slots move and a master is emptied while events are folded and looked up."""
+"""On a real Redis Cluster: slots move, a master is emptied or dies while events are folded and looked up."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from redis.cluster import ClusterNode as RedisNode
 from headrace.errors import OnlineStoreUnavailableError
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.serving.features import Status
-from tests.support.flowing_payments import SERVED, PaymentsBench
-from tests.support.redis_cluster import slot_of
+from tests.support.flowing_payments import SERVED, PaymentsBench, is_served
+from tests.support.redis_cluster import RedisCluster, slot_of
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from headrace.app.local.services import LocalServices
-    from tests.support.redis_cluster import RedisCluster
 
 pytestmark = pytest.mark.integration
 
@@ -54,6 +53,25 @@ def test_a_master_that_is_emptied_is_noticed_and_its_shards_are_rebuilt(
         redis_cluster.nodes[redis_cluster.owner(slot_of(0))].redis.flushall()
         until(lambda: bench.seen[Status.REBUILDING] > 0, 5, lambda: bench.troubles)
         until(lambda: set(bench.look_up().views[0].statuses) <= SERVED, 30, lambda: bench.seen)
+
+
+@pytest.mark.long
+def test_writes_that_a_lagging_replica_of_a_master_did_not_get_are_made_again(
+    services: LocalServices, namespace: str, tmp_path: Path
+) -> None:
+    cluster = RedisCluster(tmp_path / "cluster", has_replicas=True)
+    try:
+        cluster.start()
+        bench = PaymentsBench(services, cluster.url, namespace, tmp_path / "events", may_be_away=True)
+        number = cluster.owner(slot_of(0))
+        with bench.running():
+            cluster.hold_replica(number)
+            bench.flow.send(500)
+            bench.await_folded()
+            cluster.fail_over(number)
+            until(lambda: is_served(bench), 60, lambda: bench.seen)
+    finally:
+        cluster.stop()
 
 
 def test_a_call_without_time_to_find_the_slots_leaves_it_to_the_next_call(

@@ -12,7 +12,7 @@ from headrace.app.doctor.redis import examine
 from headrace.errors import OnlineStoreUnavailableError
 from headrace.features.online.redis.async_store import AsyncRedisOnlineStore
 from headrace.features.online.redis.redis_store import RedisOnlineStore
-from tests.support.flowing_payments import SERVED, PaymentsBench
+from tests.support.flowing_payments import PaymentsBench, is_served
 from tests.support.redis_sentinel import WatchedRedis
 from tests.support.waiting import until
 
@@ -45,14 +45,6 @@ def test_writes_that_a_lagging_replica_did_not_get_are_made_again(
         bench.await_folded()
         redis.lose_primary()
         until(lambda: is_served(bench), 60, lambda: bench.seen)
-
-
-def is_served(bench: PaymentsBench) -> bool:
-    """Whether everybody is served again."""
-    try:
-        return set(bench.look_up().views[0].statuses) <= SERVED
-    except OnlineStoreUnavailableError:
-        return False
 
 
 def test_both_clients_and_doctor_follow_the_sentinel(redis: WatchedRedis, namespace: str) -> None:

@@ -174,3 +174,11 @@ class PaymentsBench:
         until(lambda: self.log.read(self.stream.topic).height >= sum(self.flow.ends), 10)
         logged = self.log.read(self.stream.topic).select("__partition", "__offset").unique()
         assert logged.height == self.log.read(self.stream.topic).height == sum(self.flow.ends)
+
+
+def is_served(bench: PaymentsBench) -> bool:
+    """Whether everybody is served again."""
+    try:
+        return set(bench.look_up().views[0].statuses) <= SERVED
+    except OnlineStoreUnavailableError:
+        return False

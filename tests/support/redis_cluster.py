@@ -1,10 +1,11 @@
-"""A real cluster of three masters on this machine."""
+"""A real cluster of three masters on this machine, with or without a replica of each."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from redis import Redis
 from redis.crc import key_slot
 
@@ -19,7 +20,7 @@ _SLOTS = 16_384
 
 
 class ClusterNode(LocalValkey):
-    """One master."""
+    """A master, or a replica."""
 
     def __init__(self, folder: Path, port: int, bus_port: int) -> None:
         super().__init__(folder, port=port, save="")
@@ -42,13 +43,15 @@ class ClusterNode(LocalValkey):
 
 
 class RedisCluster:
-    """Started as a whole, each master with a third of the slots."""
+    """Started as a whole, each master with a third of the slots. The nth of the ``replicas`` is the nth master's."""
 
-    def __init__(self, folder: Path, masters: int = 3) -> None:
-        ports = free_ports(2 * masters)
-        self.nodes = [
+    def __init__(self, folder: Path, masters: int = 3, *, has_replicas: bool = False) -> None:
+        count = 2 * masters if has_replicas else masters
+        ports = free_ports(2 * count)
+        made = [
             ClusterNode(folder / f"node-{n}", *pair) for n, pair in enumerate(zip(ports[::2], ports[1::2], strict=True))
         ]
+        self.nodes, self.replicas = made[:masters], made[masters:]
 
     @property
     def url(self) -> str:
@@ -57,21 +60,39 @@ class RedisCluster:
 
     def start(self) -> None:
         """Until it takes commands."""
-        for node in self.nodes:
+        for node in self._all():
             node.launch()
-        for node in self.nodes:
+        for node in self._all():
             node.await_ready()
         for n, node in enumerate(self.nodes):
             bounds = [place * _SLOTS // len(self.nodes) for place in (n, n + 1)]
             node.ask("ADDSLOTSRANGE", bounds[0], bounds[1] - 1)
             node.ask("SET-CONFIG-EPOCH", n + 1)
-        for node in self.nodes[1:]:
+        for node in self._all()[1:]:
             self.nodes[0].ask("MEET", "127.0.0.1", node.port, node.bus_port)
         self.await_agreement()
+        for replica, node in zip(self.replicas, self.nodes, strict=False):
+            replica.ask("REPLICATE", node.id)
+        self._await(
+            lambda: all(each.redis.info("replication").get("master_link_status") == "up" for each in self.replicas)
+        )
+
+    def _all(self) -> list[ClusterNode]:
+        return [*self.nodes, *self.replicas]
+
+    def fail_over(self, number: int) -> None:
+        """Kill a master whose replica lags: the replica goes on with what it has, and becomes the master."""
+        self.nodes[number].kill()
+        psutil.Process(self.replicas[number].pid).resume()
+        self._await(lambda: self.replicas[number].redis.info("replication")["role"] == "master")
+
+    def hold_replica(self, number: int) -> None:
+        """From now on a replica lags."""
+        psutil.Process(self.replicas[number].pid).suspend()
 
     def stop(self) -> None:
         """End all."""
-        for node in self.nodes:
+        for node in self._all():
             node.redis.close()
             node.stop()
 
@@ -82,7 +103,7 @@ class RedisCluster:
 
     def _is_well(self, node: ClusterNode) -> bool:
         found = node.redis.cluster("INFO")
-        return (found["cluster_state"], int(found["cluster_known_nodes"])) == ("ok", len(self.nodes))
+        return (found["cluster_state"], int(found["cluster_known_nodes"])) == ("ok", len(self._all()))
 
     @staticmethod
     def _await(holds: Callable[[], bool]) -> None:
