@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from datetime import UTC, date, datetime, timedelta
@@ -9,9 +10,11 @@ from decimal import Decimal  # noqa: TC003 - the event types read it
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from uuid import UUID  # noqa: TC003 - the event types read it
 
+import fastavro
 import numpy as np
 import polars as pl
 import pytest
+from confluent_kafka import Message
 
 from headrace import (
     Avro,
@@ -31,6 +34,7 @@ from headrace import (
 from headrace.app.doctor import kafka
 from headrace.base.times import epoch_us
 from headrace.bus.producer import _record
+from headrace.bus.schemas.schema_store import SchemaStore
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.bus.stream_spec import StreamSpec
 from headrace.bus.topics import STAMPED, TopicIncarnation
@@ -45,6 +49,7 @@ from headrace.streams.deployments.spec_diff import changes
 from headrace.streams.plane.record_judge import PartitionRecords
 from headrace.streams.plane.table_judge import judge_of
 from headrace.trainers.definition_checks import check_is_no_table
+from tests.support.schema_registries import MemorySchemaRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -400,6 +405,58 @@ def test_a_delete_takes_its_key_from_before_or_from_the_record() -> None:
     rows = judged(customers, records)
     assert rows["customer_id"].to_list()[:3] == [1, 2, 3]
     assert rows["__reason"].to_list() == [None] * 3 + ["missing_key", "decode", "decode", "decode"]
+
+
+def in_avro(content: Any, schema: Any, number: int) -> bytes:
+    body = io.BytesIO()
+    fastavro.schemaless_writer(body, fastavro.parse_schema(schema), content)
+    return b"\0" + number.to_bytes(4, "big") + body.getvalue()
+
+
+KEY = {"type": "record", "name": "Key", "fields": [{"name": "customer_id", "type": "int"}]}
+VALUE = {
+    "type": "record", "name": "Value", "fields": [
+        {"name": "customer_id", "type": "int"}, {"name": "plan", "type": "string"},
+        {"name": "credit_limit", "type": ["null", "double"]},
+    ],
+}  # fmt: skip
+ENVELOPE = {
+    "type": "record", "name": "Envelope", "fields": [
+        {"name": "before", "type": ["null", VALUE]}, {"name": "after", "type": ["null", "Value"]},
+        {"name": "op", "type": "string"},
+    ],
+}  # fmt: skip
+
+
+def test_changes_in_avro_and_tombstones_whose_keys_are_in_avro() -> None:
+    registry, content = MemorySchemaRegistry(), {"customer_id": 7, "plan": "gold", "credit_limit": 2.5}
+    of_key, of_value = registry.add(KEY), registry.add(ENVELOPE)
+    key = in_avro({"customer_id": 7}, KEY, of_key)
+    created = in_avro({"before": None, "after": content, "op": "c"}, ENVELOPE, of_value)
+    deleted = in_avro({"before": content, "after": None, "op": "d"}, ENVELOPE, of_value)
+    table = Table("t", Customer, key="customer_id", format=Debezium(Avro()))
+    judge = judge_of(table, SchemaStore(registry))
+    records = [(key, created), (key, None), (key, created), (None, deleted), (b"7", created), (b"7", None)]
+    given = PartitionRecords(
+        np.arange(6), np.full(6, START_US), [key for key, _ in records], [value for _, value in records]
+    )
+    rows = judge.rows(TOPIC_ID, 0, given, NO_CLOCK)
+    assert rows["__reason"].to_list() == [None] * 5 + ["decode"]
+    assert rows["__op"].to_list()[:5] == ["upsert", "delete", "upsert", "delete", "upsert"]
+    assert rows["customer_id"].to_list()[:5] == [7] * 5
+
+    registry.is_away, later = True, judge_of(table, SchemaStore(registry))
+    tombstone = Message(topic="t", partition=0, offset=3, key=key, value=None)
+    change = Message(topic="t", partition=0, offset=4, key=None, value=created)
+    for messages, schema_id, position in (
+        ([tombstone, change], of_key, 0),
+        ([change, tombstone], of_value, 0),
+        ([change], of_value, 0),
+    ):
+        awaited = later.awaited(messages)
+        assert awaited is not None
+        assert (awaited.schema_id, awaited.position) == (schema_id, position)
+    assert judge.awaited([tombstone, change]) is None
 
 
 # -- views ----------------------------------------------------------------------------------------------------------

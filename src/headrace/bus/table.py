@@ -56,7 +56,8 @@ class Table(Stream):
         if self.unique_fields:
             message = f"{where}: unique={self.unique!r}; a table has no duplicates: the same row again changes nothing"
             raise DefinitionError(message)
-        self.format.deletes(TableKeys(self.event, ()))
+        if not self.format.has_deletes:
+            raise DefinitionError(f"{where}: a table is read from Json() or Debezium(…), not from {self.format!r}")
         super().__post_init__()
         if self.has_event_time and isinstance(self.format, Debezium):
             message = (

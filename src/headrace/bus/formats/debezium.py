@@ -48,6 +48,7 @@ class Debezium(RecordFormat):
     """
 
     envelope: RecordFormat = _JSON
+    has_deletes = True
 
     @property
     def reads_headers(self) -> bool:  # type: ignore[override]

@@ -35,6 +35,8 @@ class Json(RecordFormat):
     Json()
     """
 
+    has_deletes = True
+
     @property
     def spec(self) -> None:
         """None: a spec without a format has this one."""

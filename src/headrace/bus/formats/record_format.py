@@ -88,12 +88,13 @@ class RecordFormat(ABC):
 
     ``reads_headers``: the verdict on a record depends on its headers too. ``spec`` is the text of the format in the
     stream's spec; None for the default. ``uses_schemas``: records name schemas, which a schema registry has.
-    ``has_nan``: a number may be NaN or infinite, which JSON cannot write.
+    ``has_nan``: a number may be NaN or infinite, which JSON cannot write. ``has_deletes``: a table may be in it.
     """
 
     reads_headers = False
     uses_schemas = False
     has_nan = False
+    has_deletes = False
 
     @property
     @abstractmethod
@@ -114,7 +115,6 @@ class RecordFormat(ABC):
     def deletes(self, keys: TableKeys, schemas: SchemaStore | None = None) -> DeleteReader:  # noqa: ARG002
         """Return a reader of the deletes of a table whose rows have these keys.
 
-        Raises DefinitionError for a format that is not one of tables.
+        Raises SettingsError as :meth:`reader`, and DefinitionError unless the format :attr:`has_deletes`.
         """
-        message = f"a table is read from Json() or Debezium(…), not from {self!r}"
-        raise DefinitionError(message)
+        raise DefinitionError(f"a table is read from Json() or Debezium(…), not from {self!r}")
