@@ -32,15 +32,17 @@ CUTS = (0, 13, 26, RECORDS)
 
 
 class TornLog:
-    """A topic of forty records, and a log of it in three commits."""
+    """A topic of forty records, and a log of it in three commits. ``same``: so many records have one number."""
 
-    def __init__(self, services: LocalServices, stream: Stream, folder: Path) -> None:
+    def __init__(self, services: LocalServices, stream: Stream, folder: Path, *, same: int = 1) -> None:
         self.servers, self.stream = services.bootstrap_servers, stream
         self.log = EventLog(folder)
         ensure_topics(self.servers, [TopicPlan(stream.topic)])
         producer = Producer({"bootstrap.servers": self.servers})
         for number in range(RECORDS):
-            value = b"junk" if number % 7 == 3 else json.dumps({"n": number, "at": "2020-01-01T00:00:00Z"}).encode()
+            value = (
+                b"junk" if number % 7 == 3 else json.dumps({"n": number // same, "at": "2020-01-01T00:00:00Z"}).encode()
+            )
             producer.produce(stream.topic, value, b"key", timestamp=1_600_000_000_000 - 1_000 * (number % 5))
         assert producer.flush(10) == 0
         found = eventually(lambda: incarnations(admin(self.servers), [stream.topic])[stream.topic])
@@ -87,6 +89,18 @@ def test_a_torn_file_of_rows_is_made_again_from_kafka(torn: TornLog, part: int) 
     assert torn.log.read(torn.stream.topic).equals(torn.whole)
     assert (find_damage(torn.log, torn.stream.topic), torn.restore()) == ([], [])
     assert LogWriter(torn.log, torn.stream).position(torn.source) == RECORDS
+
+
+def test_rows_that_are_made_again_are_duplicates_of_rows_that_were_not_torn(
+    services: LocalServices, namespace: str, tmp_path: Path
+) -> None:
+    stream = Stream(f"{namespace}.pings", Ping, event_time="at", unique="n", within="1h")
+    torn = TornLog(services, stream, tmp_path / "events", same=4)  # 12 and 13, and 25 and 26, are in different commits
+    assert torn.whole["__verdict"].to_list()[12:14] == ["accepted", "duplicate"]
+    assert torn.whole["__verdict"].to_list()[24:27] == ["rejected", "accepted", "duplicate"]
+    os.truncate(torn.rows_of(1), 30)
+    torn.restore()
+    assert torn.log.read(stream.topic).equals(torn.whole)
 
 
 @pytest.mark.parametrize("left", [0, 40])

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 import pytest
+from msgspec import structs
+from polars.testing import assert_frame_equal
 
+from headrace import Settings, training_set
 from headrace.app.doctor import duplicates
-from headrace.base.times import epoch_us
-from headrace.bus.event import Event
+from headrace.base.times import epoch_us, utc_datetime
+from headrace.bus.event import Event, encode
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.bus.stream import Stream
 from headrace.bus.worker_report import PartitionReport, decode
@@ -23,8 +27,12 @@ from headrace.streams.dead_letters.dead_letter import find_letters
 from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 from headrace.streams.plane.seen_ids import SeenIds, seen_before
 from headrace.streams.views.logged_rows import LoggedRows
+from headrace.trainers.data.model_log import ModelLog
+from tests.support.control_topics import VECTORS
+from tests.support.orders_model import Order, Return, day, model, orders, returns
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import polars as pl
@@ -132,3 +140,41 @@ def test_a_report_names_duplicates_only_of_streams_that_look_for_them() -> None:
     counted = msgspec.structs.replace(plain, duplicates=3)
     report = b'{"type":"observation","worker":"w","observed_us":1,"partitions":[%b]}' % msgspec.json.encode(counted)
     assert decode(report).partitions == [counted]
+
+
+# -- what nothing uses --------------------------------------------------------------------------------------------
+
+
+def write_all(log: EventLog, stream: Stream, unique: str, rows: Sequence[Event]) -> None:
+    """Log events of one partition, each available at its own time."""
+    times = [epoch_us(getattr(row, stream.event_time)) for row in rows]
+    records = PartitionRecords(np.arange(len(rows)), np.array(times), [None] * len(rows), list(map(encode, rows)))
+    judge = RecordJudge(replace(stream, unique=unique, within="1d"))
+    frame = judge.rows(SOURCES[0].topic_id, 0, records, NO_CLOCK, SeenIds(DAY_US))
+    LogWriter(log, stream).append(frame, {SOURCES[0]: None}, {SOURCES[0]: len(rows)})
+
+
+@pytest.mark.slow
+def test_a_duplicate_is_no_request_no_label_and_in_no_feature(tmp_path: Path) -> None:
+    bought = [Order(number, f"shop-{number % 3}", 1.0, utc_datetime(day(number / 10))) for number in range(40)]
+    back = [Return(number, number % 2 == 0, utc_datetime(day(number / 10 + 0.5))) for number in range(40)]
+    logs = [EventLog(tmp_path / "once"), EventLog(tmp_path / "twice")]
+    other_orders = [structs.replace(row, amount=9.0) for row in bought]
+    other_labels = [structs.replace(row, back=not row.back) for row in back]
+    for log, each in zip(logs, (1, 2), strict=True):
+        write_all(
+            log, orders, "order_id", [row for pair in zip(bought, other_orders, strict=True) for row in pair[:each]]
+        )
+        write_all(
+            log, returns, "order_id", [row for pair in zip(back, other_labels, strict=True) for row in pair[:each]]
+        )
+        log.create(VECTORS)
+    assert (logs[1].read("orders")["__verdict"] == "duplicate").sum() == 40
+    once, twice = (
+        training_set(model, as_of=utc_datetime(day(30)), excluded=[], settings=Settings(event_log=log.url)).to_polars()
+        for log in logs
+    )
+    assert once.height == 40
+    assert_frame_equal(once, twice)
+    found = [ModelLog(model, log).labelled(day(30)) for log in logs]
+    assert found[0]["__label"].to_list() == found[1]["__label"].to_list() == [row.back for row in back]

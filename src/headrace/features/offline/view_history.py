@@ -67,8 +67,12 @@ class ViewHistory:
         self.kernel: TileKernel = kernel(spec)
         self._ends = ends or {}
         by_topic = {spec.stream.topic: rows} if isinstance(rows, pl.DataFrame) else rows
-        self.sources = sorted({source for each in by_topic.values() for source in source_codes(each, self._ends)[0]})
-        coded = {topic: each.with_columns(self._codes(each)) for topic, each in by_topic.items()}
+        found = {topic: source_codes(each, self._ends) for topic, each in by_topic.items()}
+        self.sources = sorted({source for own, _ in found.values() for source in own})
+        coded = {
+            topic: each.with_columns(pl.Series("__source", self._among_all(*found[topic])))
+            for topic, each in by_topic.items()
+        }
         accepted = pl.concat([_accepted(spec, topic, each) for topic, each in coded.items()])
         self._available = self._by_source(_joined(coded.values()), "__available_at")
         self._clocks = self._available if spec.clock == "wall" else self._event_clocks(accepted)
@@ -77,10 +81,12 @@ class ViewHistory:
         used = list(dict.fromkeys([*self._names, "__time", "__source", "offset", *self._measured]))
         self._kept = self.kernel.keep(accepted).select(used)
 
-    def _codes(self, rows: pl.DataFrame) -> pl.Series:
-        """Return the column ``__source``: the place of each row's source partition among all of the view's."""
-        own, codes = source_codes(rows)
-        return pl.Series("__source", np.array([self.sources.index(source) for source in own], np.int64)[codes])
+    def _among_all(self, own: Sequence[SourcePartition], codes: np.ndarray) -> np.ndarray:
+        """Return the place of each row's source partition among all of the view's."""
+        if list(own) == self.sources:
+            return codes
+        places: np.ndarray = np.array([self.sources.index(source) for source in own], np.int64)[codes]
+        return places
 
     def _by_source(self, rows: pl.DataFrame, time: str) -> dict[SourcePartition, tuple[np.ndarray, np.ndarray]]:
         """Return a time in us and the offset of the rows of each source partition, by offset."""
