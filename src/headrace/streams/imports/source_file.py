@@ -102,7 +102,7 @@ def _files_of(name: str, form: FileForm | None) -> list[SourceFile]:
     if not listed:
         raise SettingsError(f"{name}: there is no such file, folder or Delta table")
     is_one = listed[0][0] == name
-    found = [(path, form or _form(path), size) for path, size in listed]
+    found: list[tuple[str, FileForm | None, int]] = [(path, form or _form(path), size) for path, size in listed]
     if is_one and found[0][1] is None:
         message = f"{name}: its name says no form ({', '.join(_FORMS)}): give it with --format parquet, csv or jsonl"
         raise SettingsError(message)
