@@ -277,3 +277,31 @@ def test_a_union_is_rebuilding_until_each_of_its_topics_is_there() -> None:
             side.fold(source, logged.of(source, topic), 1, NAMES[topic].event_time)
     assert status() is Status.PRESENT
     assert sum(own.rows_total for own in side.views.values()) == 6  # a transfer counts in two roles
+
+
+def test_a_union_is_stale_when_nobody_writes_the_cursors_of_one_of_its_topics() -> None:
+    side, logged = Side(1), Logged()
+    now_us = [1]
+    side.store = MemoryOnlineStore(lambda: now_us[0])
+    publish_definitions(side.store, [view], [FeatureService("risk", [view])])
+    side.start(RANKED)
+    client = FeatureClient(side.store, clock=lambda: 1, heartbeat_bound="10s")
+    for topic, sources in SOURCES.items():
+        for source in sources:
+            logged.add(topic, source, [(Sent(topic, source.partition, "a", "b", 1.0, 0, 0, 0), START)])
+            side.fold(source, logged.of(source, topic), 1, NAMES[topic].event_time)
+
+    def beat(topics: Sequence[str]) -> Status:
+        now_us[0] += 11_000_000
+        for topic in topics:
+            for source in SOURCES[topic]:
+                own = side.views[source]
+                (write,) = own.heartbeat()
+                assert side.store.write([write]) == [True]
+                own.applied(write)
+        return client.get("risk", {"card": "a"}, as_of=START).statuses()["card"]
+
+    assert beat(["paid", "transferred"]) is Status.PRESENT
+    assert beat(["paid"]) is Status.STALE
+    assert beat(["transferred"]) is Status.STALE
+    assert beat(["paid", "transferred"]) is Status.PRESENT
