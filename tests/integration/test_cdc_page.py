@@ -14,7 +14,7 @@ import pytest
 from confluent_kafka import Producer
 
 import headrace
-from headrace import Entity, Event, FeatureView, Table
+from headrace import Entity, Event, EventProducer, FeatureView, Table
 from headrace.app.doctor import kafka
 from headrace.bus.kafka_clients import admin
 from headrace.bus.topics import TopicPlan, dead_letter_topic, ensure_topics, existing_incarnations, retained_offsets
@@ -123,11 +123,14 @@ def test_a_topic_that_kafka_has_compacted(services: LocalServices, namespace: st
         "min.cleanable.dirty.ratio": "0.01", "max.compaction.lag.ms": "1000", "file.delete.delay.ms": "100",
     }  # fmt: skip
     ensure_topics(services.bootstrap_servers, [TopicPlan(table.topic, 1, config)])
-    producer = Producer({"bootstrap.servers": services.bootstrap_servers})
+    producer = EventProducer(services.bootstrap_servers)
 
     def put(key: int, level: int | None) -> None:
-        producer.produce(table.topic, None if level is None else json.dumps({"id": key, "level": level}), str(key))
-        assert producer.flush(20) == 0
+        if level is None:
+            producer.delete(table, {"id": key})
+        else:
+            producer.send(table, Level(id=key, level=level))
+        producer.flush()
 
     for level in range(5):
         put(1, level)

@@ -8,7 +8,7 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal  # noqa: TC003 - the event types read it
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
-from uuid import UUID  # noqa: TC003 - the event types read it
+from uuid import UUID
 
 import fastavro
 import numpy as np
@@ -23,6 +23,7 @@ from headrace import (
     Debezium,
     Entity,
     Event,
+    EventProducer,
     FeatureView,
     Label,
     Places,
@@ -315,6 +316,28 @@ def test_a_producer_writes_the_rows_of_a_table_with_their_key() -> None:
     assert rows["customer_id"].to_list() == [7, 7]
     with pytest.raises(DefinitionError, match="Debezium connector writes this topic"):
         _record(customers, Customer(customer_id=7, plan="gold", credit_limit=1.0), None)
+
+
+def test_a_producer_deletes_rows_of_tables_that_it_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Any] = []
+    monkeypatch.setattr(EventProducer, "put", lambda _, *of, **more: sent.append((*of, more)))
+    producer = EventProducer("127.0.0.1:1")
+    pairs = Table("pairs", Pair, key=["shop", "id"])
+    producer.delete(upserts, {"customer_id": 7})
+    producer.delete(pairs, {"id": UUID(int=1), "shop": "a"})
+    assert [(topic, key, value) for topic, key, value, _ in sent] == [
+        ("customers", b"7", None),
+        ("pairs", b"a|00000000-0000-0000-0000-000000000001", None),
+    ]
+    for table, key, said in (
+        (upserts, {}, r"has the key \['customer_id'\]; {} cannot be deleted"),
+        (upserts, {"customer_id": 7, "plan": "x"}, "has the key"),
+        (timed_stream, {}, "it is no table"),
+        (customers, {"customer_id": 7}, "a Debezium connector writes this topic"),
+    ):
+        with pytest.raises(DefinitionError, match=said):
+            producer.delete(table, key)  # type: ignore[arg-type]
+    assert len(sent) == 2
 
 
 # -- event times ----------------------------------------------------------------------------------------------------

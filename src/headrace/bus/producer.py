@@ -13,10 +13,10 @@ from headrace.bus.event import plain_value, value_of
 from headrace.bus.missing_rights import missing_right
 from headrace.bus.stream_spec import AVAILABLE_AT
 from headrace.bus.written_events import written_events
-from headrace.errors import BusUnavailableError, RefusedError, TerminalError
+from headrace.errors import BusUnavailableError, DefinitionError, RefusedError, TerminalError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     import msgspec
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from headrace.bus.formats.record_format import RecordWriter
     from headrace.bus.schemas.schema_store import SchemaStore
     from headrace.bus.stream import Stream
+    from headrace.bus.table import Table
 
 
 _REFUSED = (
@@ -122,6 +123,18 @@ class EventProducer:
             said = f"{self._servers} has the event of {stream.topic!r}, but does not say its offset"
             raise TerminalError(said)
         return partition, offset
+
+    def delete(self, table: Table, key: Mapping[str, object], *, timestamp: datetime | None = None) -> None:
+        """Produce a tombstone: the row with this key, such as ``{"customer_id": 7}``, is deleted.
+
+        ``timestamp`` is as in :meth:`send`. Raises DefinitionError if the key has other fields than the table's, or if
+        a connector writes the table, and what :meth:`put` raises.
+        """
+        self._writer(table)  # raises if producers do not write this format
+        if not table.spec.table or sorted(key) != sorted(table.key_fields):
+            what = f"the key {list(table.key_fields)}" if table.spec.table else "no rows: it is no table"
+            raise DefinitionError(f"{table.topic!r} has {what}; {dict(key)} cannot be deleted")
+        self.put(table.topic, _record_key(key[name] for name in table.key_fields), None, timestamp=timestamp)
 
     def put(
         self,
@@ -239,11 +252,7 @@ def _record(
 ) -> ProducerRecord:
     """Return the record of an event, keyed by the stream's key fields."""
     writer = writer or stream.format.writer(stream.topic, stream.event)
-    key = (
-        "|".join(str(plain_value(value_of(event, name))) for name in stream.key_fields).encode()
-        if stream.key_fields
-        else None
-    )
+    key = _record_key(value_of(event, name) for name in stream.key_fields)
     more: dict[str, Any] = {} if timestamp is None else {"timestamp": epoch_us(timestamp) // 1_000}
     written = written_events(stream.event)
     at = utc_datetime(0) if stream.event_time == AVAILABLE_AT else value_of(event, stream.event_time)
@@ -251,3 +260,9 @@ def _record(
     if headers:
         more["headers"] = list(headers.items())
     return ProducerRecord(stream.topic, key, value, more)
+
+
+def _record_key(values: Iterable[object]) -> bytes | None:
+    """Return the key of a record; None if the stream has no key fields."""
+    parts = [str(plain_value(value)) for value in values]
+    return "|".join(parts).encode() if parts else None
