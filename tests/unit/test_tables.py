@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from uuid import UUID
 
 import fastavro
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -42,8 +43,10 @@ from headrace.bus.topics import STAMPED, TopicIncarnation
 from headrace.errors import DefinitionError
 from headrace.event_log.columns import log_schema
 from headrace.event_log.event_log import EventLog
-from headrace.features.definitions.spec import read_spec, to_document
+from headrace.features.definitions.spec import read_spec, spec_hash, to_document
 from headrace.features.definitions.view_spec import ViewSpec
+from headrace.features.kernel.role_rows import with_time
+from headrace.features.kernel.tile_kernel import kernel
 from headrace.features.offline.view_history import PointInTimeQueries, ViewHistory
 from headrace.streams.deployments.deployment import Deployed, decode, encode
 from headrace.streams.deployments.spec_diff import changes
@@ -212,6 +215,35 @@ def test_the_columns_of_a_view_over_a_table_have_no_window() -> None:
     assert made.spec.column_kinds == {"customer__limit": "float", "customer__is_gold": "bool"}
     again = read_spec(to_document(made.spec), ViewSpec, "the view")
     assert again.version == made.version != view(upserts).version != view(customers).version
+
+
+def test_the_specs_and_their_hashes_never_change() -> None:
+    source = (
+        b'{"topic":"shop.public.customers","event":"Customer","fields":[{"name":"customer_id","kind":"int","many":fals'
+        b'e,"nullable":false},{"name":"plan","kind":"str","many":false,"nullable":false},{"name":"credit_limit","kind"'
+        b':"float","many":false,"nullable":true},{"name":"active","kind":"bool","many":false,"nullable":false}],"event'
+        b'_time":"__available_at","key":["customer_id"],"lateness_us":3600000000,"tolerance_us":300000000,"available_a'
+        b't":"record","format":"debezium","table":true}'
+    )
+    features = (
+        b'"features":[{"aggregate":"row_value","name":"credit_limit","value":["col","credit_limit"],"where":["ne",["co'
+        b'l","__op"],["lit","delete"]]},{"aggregate":"row_value","name":"active","value":["col","active"],"where":["ne'
+        b'",["col","__op"],["lit","delete"]]}]'
+    )
+    assert msgspec.json.encode(customers.spec) == source
+    assert features in msgspec.json.encode(view(customers).spec)
+    assert (view(customers).version, spec_hash(customers.spec)) == ("0d07af5aa72fbe07", "e78e0d2b15141d58")
+
+
+def test_a_tile_has_these_bytes() -> None:
+    """docs/reference/online-format.md: time, offset, whether there is a value, and the value of each feature."""
+    rows = with_time(judged(upserts, [(b"1", row(1, 2.5)), (b"1", row(1, None)), (b"1", None)]), "__available_at")
+    lifted = kernel(view().spec).lift(rows)
+    assert [tuple(each)[1:] for each in lifted.tolist()] == [
+        (START_US, 0, 1, 2.5, START_US, 0, 1, 1),
+        (START_US + 1_000_000, 1, 0, 0.0, START_US + 1_000_000, 1, 1, 1),
+        (START_US + 2_000_000, 2, 0, 0.0, START_US + 2_000_000, 2, 0, 0),
+    ]
 
 
 def test_an_older_reader_refuses_a_table_by_name() -> None:
