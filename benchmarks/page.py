@@ -100,6 +100,13 @@ def _backfill(section: Json) -> str:
     return _table(head, [row])
 
 
+def _history(section: Json) -> str:
+    head = ("form", "rows per CPU second", "ratio to the floor")
+    rows = [(form, each["rows_per_cpu_s"], each["ratio"]) for form, each in section["forms"].items()]
+    floor = f"floor: {section['floor_per_cpu_s']:,} rows per CPU second"
+    return f"{_table(head, rows)}\n\n{section['events']:,} payments of a year, in no order; {floor}."
+
+
 def _bytes(section: Json) -> str:
     what = "bytes_per_entity_window"
     head = ("bytes per entity and window", "measured", "ratio to the dense minimum")
@@ -264,6 +271,7 @@ PARTS: dict[str, Callable[[Json], str]] = {
     "ingest": _ingest,
     "freshness": _freshness,
     "backfill": _backfill,
+    "history": _history,
     "bytes": _bytes,
     "formats": _formats,
     "growth": _growth,
@@ -280,6 +288,7 @@ TITLES = {
     "ingest": "Ingest: Kafka to Valkey and Delta",
     "freshness": "Freshness",
     "backfill": "Backfill",
+    "history": "History from files",
     "bytes": "Bytes in Valkey",
     "formats": "Formats of records",
     "growth": "Growth",
