@@ -7,6 +7,7 @@ import json
 import re
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal  # noqa: TC003 - the event types read it
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from uuid import UUID
 
@@ -32,7 +33,9 @@ from headrace import (
     Table,
     after,
     col,
+    load_settings,
 )
+from headrace.app.data_profile import _of_project
 from headrace.app.doctor import kafka
 from headrace.base.times import epoch_us
 from headrace.bus.producer import _record
@@ -43,6 +46,7 @@ from headrace.bus.topics import STAMPED, TopicIncarnation
 from headrace.errors import DefinitionError
 from headrace.event_log.columns import log_schema
 from headrace.event_log.event_log import EventLog
+from headrace.event_log.log_writer import LogWriter
 from headrace.features.definitions.spec import read_spec, spec_hash, to_document
 from headrace.features.definitions.view_spec import ViewSpec
 from headrace.features.kernel.role_rows import with_time
@@ -57,6 +61,7 @@ from tests.support.schema_registries import MemorySchemaRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 START_US = epoch_us(START)
@@ -582,12 +587,35 @@ def test_a_view_of_several_sources_has_no_table_among_them() -> None:
 timed_stream = Stream("s", Changed, event_time="changed_at")
 
 
+def test_a_profile_of_a_table_has_its_rows_without_the_deletes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = EventLog(tmp_path / "events")
+    log.create(upserts)
+    source = SourcePartition(0, TOPIC_ID)
+    rows = judged(upserts, [(b"1", row(1, 100.0)), (b"1", None), (b"2", b"{"), (b"2", row(2, 5.0))])
+    LogWriter(log, upserts).append(rows, {source: None}, {source: 4})
+    monkeypatch.setattr(
+        "headrace.app.project.project.load_project",
+        lambda _: SimpleNamespace(models={}, streams={"customers": upserts}),
+    )
+    found = _of_project("customers", load_settings({"data_dir": str(tmp_path)}))
+    assert found.frame["credit_limit"].to_list() == [100.0, 5.0]
+    assert found.time in found.frame.columns
+
+
 def test_a_compacted_topic_is_no_error_for_a_table() -> None:
     there, config = TopicIncarnation(TOPIC_ID, 3), {"cleanup.policy": "compact", "retention.ms": "-1"}
     config[STAMPED] = "LogAppendTime"
     found = list(kafka._check_stream(upserts, there, config))
     assert [each.severity for each in found] == ["ok", "ok"]
     assert "keeps each version of a row that a worker has read" in found[1].found
+    short = config | {"delete.retention.ms": "60000"}
+    assert [each.severity for each in kafka._check_stream(upserts, there, short)] == ["ok", "ok", "warning"]
+    week = config | {"cleanup.policy": "compact,delete", "retention.ms": "604800000"}
+    assert [each.severity for each in kafka._check_stream(upserts, there, week)] == ["ok", "ok", "warning"]
+    hour = config | {"cleanup.policy": "delete", "retention.ms": "3600000"}
+    assert [each.severity for each in kafka._check_stream(upserts, there, hour)] == ["ok", "warning"]
+    kept = config | {"cleanup.policy": "delete"}
+    assert [each.severity for each in kafka._check_stream(upserts, there, kept)] == ["ok"]
     stream = Stream("s", Changed, event_time="changed_at")
     assert [each.severity for each in kafka._check_stream(stream, there, config)] == ["ok", "error"]
 

@@ -74,7 +74,8 @@ def _of_project(what: str, settings: Settings) -> ProfiledTable:
     if what in project.streams:
         stream = project.streams[what]
         rows = _accepted(EventLog(settings.event_log, namespace=settings.namespace).read(what))
-        return ProfiledTable(picked(rows, [field.name for field in stream.fields]), None, stream.event_time)
+        names = [*(field.name for field in stream.fields), stream.event_time]  # a table's time may be no field
+        return ProfiledTable(picked(rows, list(dict.fromkeys(names))), None, stream.event_time)
     raise ProjectError(
         f"{what!r} is not a Parquet file (*.parquet), and the project has no model or stream of that name; it has "
         f"the models {sorted(project.models) or 'none'} and the streams {sorted(project.streams) or 'none'}"
@@ -84,9 +85,11 @@ def _of_project(what: str, settings: Settings) -> ProfiledTable:
 def _accepted(rows: pl.DataFrame) -> pl.DataFrame:
     import polars as pl
 
+    from headrace.bus.stream_spec import DELETE, OPERATION
     from headrace.event_log.columns import ACCEPTED
 
-    return rows.filter(pl.col("__verdict") == ACCEPTED)
+    good = rows.filter(pl.col("__verdict") == ACCEPTED)
+    return good.filter(pl.col(OPERATION) != DELETE) if OPERATION in good.columns else good
 
 
 def print_profile(found: Profile) -> None:

@@ -54,6 +54,25 @@ _COMPACTED = (
 )
 
 
+def _check_table(subject: str, config: Mapping[str, str | None]) -> Iterator[Finding]:
+    retention_ms, deletes_ms = int(config["retention.ms"] or -1), int(config.get("delete.retention.ms") or _DAY_MS)
+    if "compact" in (config["cleanup.policy"] or ""):
+        yield ok(subject, _COMPACTED)
+        if deletes_ms < _DAY_MS:
+            yield warning(
+                subject,
+                f"delete.retention.ms is {deletes_ms:,}: a row whose tombstone is not read by then stays for ever",
+                "keep at least a day, and longer than workers may be down",
+            )
+    if "delete" in (config["cleanup.policy"] or "") and retention_ms >= _DAY_MS:
+        yield warning(
+            subject,
+            f"retention.ms is {retention_ms:,}: a row that does not change for so long is in the event log alone, and "
+            "a new event log will not have it",
+            "cleanup.policy=compact",
+        )
+
+
 def _check_stream(
     stream: Stream, there: TopicIncarnation | None, config: Mapping[str, str | None]
 ) -> Iterator[Finding]:
@@ -62,8 +81,8 @@ def _check_stream(
         yield warning(subject, "it does not exist", "create it, or start a worker, which creates it")
         return
     yield ok(subject, f"{there.partitions} partitions")
-    if isinstance(stream, Table) and "compact" in (config["cleanup.policy"] or ""):
-        yield ok(subject, _COMPACTED)
+    if isinstance(stream, Table):
+        yield from _check_table(subject, config)
         config = {**config, "cleanup.policy": "delete"}
     yield from check_stream_topic(subject, config, by_record=stream.available_at == "record")
 
