@@ -159,7 +159,7 @@ def test_a_topic_that_kafka_has_compacted(services: LocalServices, namespace: st
     assert len(levels) < 10  # others were removed before anybody read them
     there = existing_incarnations(admin(services.bootstrap_servers), [table.topic])[table.topic]
     known = {**config, "retention.ms": "-1", "message.timestamp.type": "LogAppendTime"}
-    said = {each.severity: each.found for each in kafka._check_stream(table, there, known)}
+    said = {str(each.severity): each.found for each in kafka._check_stream(table, there, known)}
     assert "it is compacted" in said["ok"]
     assert "delete.retention.ms is 0" in said["warning"]
 
