@@ -410,6 +410,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content:
         load(tmp_path, name)
 
 
+def test_a_partitioned_delta_table_has_the_columns_of_its_partitions(tmp_path: Path) -> None:
+    ROWS.write_delta(tmp_path / "table", delta_write_options={"partition_by": ["card", "items"]})
+    load(tmp_path, "table")
+    assert sorted(logged(tmp_path).select("card", "items").rows()) == [("a", 1), ("a", 3), ("b", 2)]
+
+
 def test_the_id_of_an_import_is_none_that_kafka_makes() -> None:
     source = import_partition(bytes(range(9)))
     assert source.topic_id.startswith(IMPORT_MARK)

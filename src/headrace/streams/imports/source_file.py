@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import obstore
 import obstore.store
@@ -28,6 +28,8 @@ _FORMS: dict[str, FileForm] = {
 _COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
 _PATTERN = frozenset("*?[")
 _HASHED = 4 << 20
+_NOT_READ = frozenset({"deletionVectors", "columnMapping"})
+"""Features of Delta tables whose rows are not those of their files."""
 
 
 @dataclass(frozen=True)
@@ -128,11 +130,17 @@ def _is_delta(name: str) -> bool:
 
 def _of_delta(name: str) -> list[SourceFile]:
     table = DeltaTable(name)
+    features = {*(table.protocol().reader_features or ())} & _NOT_READ
+    if features:
+        message = (
+            f"{name} is a Delta table with {', '.join(sorted(features))}: its files alone do not say what its rows are"
+        )
+        raise SettingsError(f"{message}; import a copy that was written without")
     actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
     partitions, root = table.metadata().partition_columns, name.removeprefix("file://")
     return [
         SourceFile(
-            f"{root}/{each['path']}",
+            f"{root}/{unquote(each['path'])}",
             "parquet",
             each["size_bytes"],
             tuple((column, each[f"partition.{column}"]) for column in partitions),
