@@ -64,7 +64,8 @@ def passes(gains: np.ndarray, alpha: float, *, measured: bool, known: KnownCorre
 
 
 def _is_postponed(gains: np.ndarray) -> bool:
-    return not serial_correlation(gains).enough and not passes(gains, 0.025, measured=True)
+    is_alike = not serial_correlation(gains).enough
+    return bool(is_alike and gains.mean() > 0 and not passes(gains, 0.025, measured=True))
 
 
 def looks() -> list[dict[str, Any]]:

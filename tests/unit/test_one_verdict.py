@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Binarizer
 
 from headrace.errors import RegistryUnavailableError
 from headrace.models.model_event_log import MemoryModelEventLog
@@ -67,6 +70,12 @@ def live(tmp_path: Path, fits: CountedFits) -> Shop:
 
 def learns_the_opposite(X: Any, y: Any, run: Any) -> Any:  # noqa: N803
     return fit(X, 1 - y, run)
+
+
+def knows_little(X: Any, y: Any, run: Any) -> Any:  # noqa: N803
+    """It knows the dearest orders."""
+    del run
+    return make_pipeline(Binarizer(threshold=1.3), LogisticRegression()).fit(X, y)
 
 
 def never(*_: object) -> Any:
@@ -206,7 +215,7 @@ def test_a_look_at_days_that_are_too_much_alike_is_taken_again_when_half_of_them
     """No 14 days are worth 15 independent ones. The end is the same where the trainer died before it said so."""
     for module in ("metrics.serial_correlation", "runs.gate"):
         monkeypatch.setattr(f"headrace.trainers.{module}.LEAST_EFFECTIVE", 15)
-    ended = live.runner(replace(model, train=learns_the_opposite)).run(request("second", T2))
+    ended = live.runner(replace(model, train=knows_little)).run(request("second", T2))
     assert ended.outcome == "postponed"
     assert "its days are like their neighbours" in ended.reason
     assert ended.holdout_days == (20_000 + 35, 20_000 + 49)

@@ -105,6 +105,12 @@ def test_a_gain_that_is_sure_at_the_highest_correlation_passes_however_alike_the
     assert report.metrics["logloss"].gain_low > 0
 
 
+def test_a_challenger_that_is_worse_is_refused_however_alike_the_days_are() -> None:
+    report = judge(*judged(np.linspace(-0.01, -0.2, 14)), Gate("logloss"))
+    assert (report.verdict, report.too_alike) == ("refused", False)
+    assert float(report.effective_blocks or 0) < LEAST_EFFECTIVE
+
+
 def test_a_gate_measures_unless_it_is_told_not_to_or_cannot() -> None:
     assert Gate("auc").measures_correlation
     assert Gate("auc").spec == Gate("auc", serial_correlation="measured").spec

@@ -249,7 +249,7 @@ def judge(
         need = gate.margin if gate.rule == "better" else -gate.margin
         bound = found[metric].interval.lower_bound(alpha, len(ours.blocks))
         decided = _bound_decides(compared[metric], metric, need, bound, alpha)
-        decided = _undecided(found[metric], gate, alpha, decided.verdict) or decided
+        decided = _undecided(found[metric], gate, alpha, need, decided.verdict) or decided
     setting = _GateSetting(rule=gate.rule, metric=metric, margin=gate.margin, seed=seed, draws=draws)
     report = _report(rows, decided, compared, setting)
     if gate.blocks_named != "days":
@@ -307,15 +307,17 @@ def _compared(gain: Gain) -> MetricComparison:
     )
 
 
-def _undecided(gain: Gain, gate: Gate, alpha: float, by_bound: GateVerdict) -> _Decided | None:
+def _undecided(gain: Gain, gate: Gate, alpha: float, need: float, by_bound: GateVerdict) -> _Decided | None:
     """Return the verdict where no chance is left, or neighbouring blocks are so alike that too few of them count.
 
-    A gain passes all the same if it would be sure even at the highest correlation.
+    A gain passes all the same if it would be sure even at the highest correlation. One that is not above what the rule
+    needs is refused: no correlation makes it better.
     """
     if alpha <= 0:
         return _Decided("postponed", NO_CHANCE)
     found = gain.correlation
-    if found is None or found.enough or (found.pooled is None and by_bound == "passed"):
+    is_sure = by_bound == "passed" and found is not None and found.pooled is None
+    if found is None or found.enough or is_sure or gain.interval.point <= need:
         return None
     taken = f"{found.lag1:.2f}" if found.pooled is None else f"{found.pooled:.2f}, over all looks and with a margin"
     hint = "" if found.pooled is None else "; a longer holdout has more"
