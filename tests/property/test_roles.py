@@ -15,13 +15,16 @@ from headrace.base.times import epoch_us, utc_datetime
 from headrace.bus.event import encode
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.features.definitions.service import FeatureService
+from headrace.features.kernel.field import unpack
+from headrace.features.kernel.tile_kernel import kernel
 from headrace.features.offline.view_history import PointInTimeQueries, ViewHistory
+from headrace.features.online.entity_key import serializer
 from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.serving.features import FeatureClient, Status
 from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 from headrace.streams.views.logged_rows import LoggedRows
 from headrace.streams.views.view_memory import ViewMemory
-from headrace.streams.views.view_partition import ViewPartition
+from headrace.streams.views.view_partition import ViewPartition, fold_together
 from headrace.streams.worker import publish_definitions
 from tests.support.example_budget import examples
 from tests.support.naive import naive_answers
@@ -159,6 +162,21 @@ class Side:
                 found = self.views[source] = ViewPartition(view.spec, source, self.store, memory, topic=topic)
                 found.acquire(bytes(16), len(own))
 
+    def fold_together(self, topic: str, logged: Logged) -> None:
+        """Fold what is new of all partitions of a topic in one fold, the last partition first."""
+        sources = SOURCES[topic][::-1]
+        views = [self.views[source] for source in sources]
+        new = [
+            logged.of(source, topic).filter(pl.col("__offset") >= own.position)
+            for source, own in zip(sources, views, strict=True)
+        ]
+        rows = LoggedRows.from_rows(pl.concat(new), NAMES[topic].event_time)
+        for own, writes in zip(views, fold_together(views, rows, [logged.ends[s] for s in sources]), strict=True):
+            for write in [*writes, *own.level()]:
+                if write.before == own.cursors[write.shard]:
+                    assert self.store.write([write]) == [True]
+                    own.applied(write)
+
     def fold(self, source: SourcePartition, rows: pl.DataFrame, end: int, event_time: str) -> None:
         """Fold rows of one partition from its view's position on, and write."""
         own = self.views[source]
@@ -232,11 +250,23 @@ def check(side: Side, logged: Logged, at: datetime) -> None:
                 assert abs(again - exact) <= slack, (name, again, exact)
 
 
+def take(side: Side, logged: Logged, topic: str, stamped: list[tuple[Sent, datetime]], event: str) -> None:
+    """Log the records of a topic, and fold them: together, each partition alone, or later."""
+    for source in SOURCES[topic]:
+        own = [(record, now) for record, now in stamped if record.partition == source.partition]
+        if own:
+            logged.add(topic, source, own)
+        if event != "together" and (event != "behind" or topic == "paid"):  # else the look-up's V is behind the log
+            side.fold(source, logged.of(source, topic), logged.ends[source], NAMES[topic].event_time)
+    if event == "together":
+        side.fold_together(topic, logged)
+
+
 @settings(deadline=None, max_examples=examples(25))
 @given(
     st.lists(st.lists(sent, min_size=1, max_size=12), min_size=1, max_size=6),
     st.sampled_from([1, 4]),
-    st.lists(st.sampled_from(["", "restart", "behind"]), max_size=6),
+    st.lists(st.sampled_from(["", "restart", "behind", "together", "together"]), max_size=6),
     st.integers(0, 90),
 )
 def test_a_union_is_the_same_live_and_from_the_log_and_in_a_naive_loop(
@@ -251,15 +281,10 @@ def test_a_union_is_the_same_live_and_from_the_log_and_in_a_naive_loop(
         event = then[number] if number < len(then) else ""
         if event == "restart":
             side.start(RANKED[number % 4 :])
-        for topic, sources in SOURCES.items():
-            for source in sources:
-                own = [(r, t) for r, t in stamped if r.topic == topic and r.partition == source.partition]
-                if own:
-                    logged.add(topic, source, own)
-                if event != "behind" or topic == "paid":  # else the look-up's V is behind the log, and catches up
-                    rows = logged.of(source, topic)
-                    side.fold(source, rows, logged.ends[source], NAMES[topic].event_time)
-        check(side, logged, utc_datetime(max(logged.clocks.values()) + minutes * 60_000_000))
+        for topic in SOURCES:
+            take(side, logged, topic, [pair for pair in stamped if pair[0].topic == topic], event)
+        if number % 3 == 2 or number == len(batches) - 1:
+            check(side, logged, utc_datetime(max(logged.clocks.values()) + minutes * 60_000_000))
 
 
 def test_a_union_is_rebuilding_until_each_of_its_topics_is_there() -> None:
@@ -305,3 +330,29 @@ def test_a_union_is_stale_when_nobody_writes_the_cursors_of_one_of_its_topics() 
     assert beat(["paid"]) is Status.STALE
     assert beat(["transferred"]) is Status.STALE
     assert beat(["paid", "transferred"]) is Status.PRESENT
+
+
+@settings(deadline=None, max_examples=examples(20))
+@given(st.lists(st.lists(sent, min_size=1, max_size=12), min_size=1, max_size=4), st.sampled_from([1, 4]))
+def test_one_fold_of_all_partitions_of_a_topic_writes_the_fields_of_a_fold_of_each(
+    batches: list[list[Sent]], shards: int
+) -> None:
+    one, other, logged, now = Side(shards), Side(shards), Logged(), START
+    for batch in batches:
+        now += timedelta(minutes=20)
+        for topic, sources in SOURCES.items():
+            for source in sources:
+                own = [(r, now) for r in batch if r.topic == topic and r.partition == source.partition]
+                if own:
+                    logged.add(topic, source, own)
+                other.fold(source, logged.of(source, topic), logged.ends[source], NAMES[topic].event_time)
+            one.fold_together(topic, logged)
+    assert fields(one) == fields(other)
+
+
+def fields(side: Side) -> list[dict[SourcePartition, list[int]]]:
+    """Of each card the tiles that the store has of each partition, without the positions in their headers."""
+    keys = [serializer(kernel(view.spec).entity_keys)((card,)) for card in CARDS]
+    (found,) = side.store.look_up([(view.spec.versioned_name, keys)])
+    layout = kernel(view.spec).layout
+    return [{s: [tiles.tolist() for tiles in unpack(f, layout)[1]] for s, f in own.items()} for own in found.fields]

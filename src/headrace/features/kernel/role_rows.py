@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from headrace.features.definitions.role_spec import RoleSpec
     from headrace.features.definitions.view_spec import ViewSpec
 
-_ROLE = "__role"
+_ROW, _ROLE = "__row", "__role"
 SIGN = "__sign"
 """The column that is -1 where a row takes an earlier one back, of a view in which rows do."""
 
@@ -46,17 +46,16 @@ def in_roles(rows: pl.DataFrame, spec: ViewSpec, topic: str) -> pl.DataFrame:
     """
     if spec.roles is UNSET:
         return rows
-    roles, own = spec.roles_of(topic), [name for name in rows.columns if name.startswith("__") or name == "offset"]
-    parts = [_in_role(rows, role, own, spec.used_columns) for role in roles]
+    roles, numbered = spec.roles_of(topic), rows.with_row_index(_ROW)
+    own = [name for name in numbered.columns if name.startswith("__") or name == "offset"]
+    parts = [_in_role(numbered, role, own, spec.used_columns) for role in roles]
     if spec.takes_back:
         signs = [-1 if role.takes_back is True else 1 for role in roles]
         parts = [part.with_columns(pl.lit(sign, pl.Int64).alias(SIGN)) for part, sign in zip(parts, signs, strict=True)]
     if len(parts) == 1:
-        return parts[0]
-    numbered = (part.with_columns(pl.lit(number).alias(_ROLE)) for number, part in enumerate(parts))
-    joined = pl.concat(list(numbered), how="vertical_relaxed")
-    place = [name for name in ("__source", "__topic_id", "__partition") if name in joined.columns]
-    return joined.sort(*place, "offset", _ROLE, maintain_order=True).drop(_ROLE)
+        return parts[0].drop(_ROW)
+    by_role = (part.with_columns(pl.lit(number).alias(_ROLE)) for number, part in enumerate(parts))
+    return pl.concat(list(by_role)).sort(_ROW, _ROLE).drop(_ROW, _ROLE)
 
 
 def view_rows(rows: pl.DataFrame, spec: ViewSpec, topic: str) -> pl.DataFrame:
