@@ -6,6 +6,8 @@ Real Kafka and Valkey; the answers are compared with a plain loop over the rows 
 from __future__ import annotations
 
 import json
+import multiprocessing
+import signal
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from confluent_kafka import Producer
 from redis import Redis
 
 from headrace import Count, Entity, Event, FeatureService, FeatureView, Lifetime, Max, Stream, Sum
+from headrace.base.failpoints import arm
 from headrace.base.times import epoch_us
 from headrace.bus.event import encode
 from headrace.bus.topics import TopicPlan, dead_letter_topic, ensure_topics
@@ -38,6 +41,7 @@ from headrace.streams.plane.plane_config import PlaneConfig
 from headrace.streams.worker import publish_definitions
 from tests.support.control_topics import OBSERVATIONS
 from tests.support.naive import naive_values
+from tests.support.processes import end_with_the_test_run
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -68,7 +72,7 @@ class Bench:
     folder: Path
 
     def __post_init__(self) -> None:
-        self.stream = Stream(f"{self.namespace}.spent", Spent, event_time="at", key="card")
+        self.stream = stream_of(self.namespace)
         self.log = EventLog(self.folder / "log")
         self.store = RedisOnlineStore(self.services.redis_url, self.namespace)
         self.client = FeatureClient(self.store, clock=lambda: epoch_us(BEGINS), heartbeat_bound="60s")
@@ -78,10 +82,7 @@ class Bench:
         ensure_topics(self.services.bootstrap_servers, plans)
 
     def view(self, name: str = "spending", **features: Any) -> FeatureView:
-        return FeatureView(
-            name, Entity("card", str), self.stream, ["6h", "30d", Lifetime()],
-            features or {"n": Count(), "cents": Sum("cents")}, history="40d",
-        )  # fmt: skip
+        return view_of(self.stream, name, **(features or {"n": Count(), "cents": Sum("cents")}))
 
     def events(self, first: datetime, count: int, seed: int) -> list[Spent]:
         random = np.random.default_rng(seed)
@@ -127,11 +128,7 @@ class Bench:
 
     @contextmanager
     def worker(self, *views: FeatureView) -> Iterator[None]:
-        publish = lambda: publish_definitions(self.store, views, [FeatureService("risk", views)])  # noqa: E731
-        plane = DataPlane(
-            PlaneConfig(self.services.bootstrap_servers, group=self.namespace, flush_s=0.1, heartbeat_s=0.2),
-            [self.stream], FixedViews([view.spec for view in views], publish), self.store, self.log,
-        )  # fmt: skip
+        plane = plane_of(self.services.bootstrap_servers, self.namespace, self.stream, views, self.store, self.log)
         thread = threading.Thread(target=plane.run)
         thread.start()
         try:
@@ -160,6 +157,31 @@ class Bench:
         served = [json.dumps({view.name: dict(found.offsets(row)[view.name])}) for row in range(found.rows)]
         frame = history.features(pl.DataFrame({"card": CARDS}), np.full(len(CARDS), epoch_us(at)), served)
         assert [list(row) for row in frame.iter_rows()] == wanted
+
+
+def plane_of(servers: str, namespace: str, stream: Stream, views: Sequence[FeatureView], *stores: Any) -> DataPlane:
+    """A worker's plane in small pieces. ``stores`` are the online store and the event log."""
+    store, log = stores
+    config = PlaneConfig(servers, group=namespace, flush_s=0.1, heartbeat_s=0.2, catch_up_rows=500)
+    publish = lambda: publish_definitions(store, views, [FeatureService("risk", views)])  # noqa: E731
+    return DataPlane(config, [stream], FixedViews([view.spec for view in views], publish), store, log)
+
+
+def killed_worker(servers: str, redis_url: str, namespace: str, log: str, failpoint: str) -> None:
+    """A worker in a process of its own, which dies there."""
+    end_with_the_test_run()
+    arm(failpoint)
+    stream = stream_of(namespace)
+    view = view_of(stream, "spending", n=Count(), cents=Sum("cents"))
+    plane_of(servers, namespace, stream, [view], RedisOnlineStore(redis_url, namespace), EventLog(log)).run()
+
+
+def stream_of(namespace: str) -> Stream:
+    return Stream(f"{namespace}.spent", Spent, event_time="at", key="card")
+
+
+def view_of(stream: Stream, name: str, **features: Any) -> FeatureView:
+    return FeatureView(name, Entity("card", str), stream, ["6h", "30d", Lifetime()], features, history="40d")
 
 
 @contextmanager
@@ -225,3 +247,24 @@ def test_an_undone_import_leaves_log_and_store_as_they_were_without_it(bench: Be
     with bench.worker(view):
         until(lambda: bench.is_done(view, 0), 30)
         bench.check(view, end)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_workers_that_are_killed_while_they_fold_history_count_it_once(bench: Bench, services: LocalServices) -> None:
+    bench.produce(bench.events(BEGINS, 200, seed=1))
+    bench.load(april := bench.events(BEGINS - timedelta(days=9), 2_500, seed=2))
+    bench.count(april)
+    for failpoint in ("before-catch-up:2", "after-catch-up:3"):
+        process = multiprocessing.get_context("forkserver").Process(
+            target=killed_worker,
+            args=(services.bootstrap_servers, services.redis_url, bench.namespace, bench.log.url, failpoint),
+            daemon=True,
+        )
+        process.start()
+        process.join(120)
+        assert process.exitcode == -signal.SIGKILL
+    view = bench.view()
+    with bench.worker(view):
+        until(lambda: bench.is_done(view, 1), 60, lambda: bench.store.cursors([view.spec.versioned_name]))
+        bench.check(view, BEGINS + timedelta(days=3))
