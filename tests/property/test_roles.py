@@ -158,9 +158,13 @@ class Side:
         """Acquire partitions with a new memory, as a new worker does."""
         memory = ViewMemory(view.spec, self.store)
         for topic, own in SOURCES.items():
-            for source in set(own) & set(sources):
-                found = self.views[source] = ViewPartition(view.spec, source, self.store, memory, topic=topic)
-                found.acquire(bytes(16), len(own))
+            self.views |= {s: ViewPartition(view.spec, s, self.store, memory, topic=topic) for s in own if s in sources}
+        self.acquire(sources)
+
+    def acquire(self, sources: Sequence[SourcePartition]) -> None:
+        """Acquire partitions again."""
+        for source in sources:
+            self.views[source].acquire(bytes(16), 2)
 
     def fold_together(self, topic: str, logged: Logged) -> None:
         """Fold what is new of all partitions of a topic in one fold, the last partition first."""
@@ -266,7 +270,7 @@ def take(side: Side, logged: Logged, topic: str, stamped: list[tuple[Sent, datet
 @given(
     st.lists(st.lists(sent, min_size=1, max_size=12), min_size=1, max_size=6),
     st.sampled_from([1, 4]),
-    st.lists(st.sampled_from(["", "restart", "behind", "together", "together"]), max_size=6),
+    st.lists(st.sampled_from(["", "restart", "acquire", "behind", "together", "together"]), max_size=6),
     st.integers(0, 90),
 )
 def test_a_union_is_the_same_live_and_from_the_log_and_in_a_naive_loop(
@@ -280,7 +284,9 @@ def test_a_union_is_the_same_live_and_from_the_log_and_in_a_naive_loop(
             stamped.append((record, now))
         event = then[number] if number < len(then) else ""
         if event == "restart":
-            side.start(RANKED[number % 4 :])
+            side.start(RANKED)
+        if event == "acquire":
+            side.acquire(RANKED[number % 4 :])
         for topic in SOURCES:
             take(side, logged, topic, [pair for pair in stamped if pair[0].topic == topic], event)
         if number % 3 == 2 or number == len(batches) - 1:
