@@ -22,19 +22,19 @@ _KEY_KINDS = frozenset({"str", "int"})
 
 @dataclass(frozen=True)
 class Table(Stream):
-    """A topic of the versions of a table's rows: change data capture, or upserts on a compacted topic.
+    """A topic whose records are versions of a table's rows: changes of a database, or upserts on a compacted topic.
 
-    ``key`` names the fields that identify a row. A record with a row makes it the row of its key, whether it was there
-    before or not. A delete takes the row away: a tombstone, which is a record without a value, or a change with the op
-    ``d`` of :class:`headrace.Debezium`. The newest record of a key counts, by event time, partition and offset.
+    ``key`` names the fields that identify a row. A record with a row makes it the row of its key, whether the key was
+    there before or not. A delete takes the row away. It is a tombstone (a record without a value), or a change with the
+    op ``d`` of :class:`headrace.Debezium`. The newest record of a key counts, by event time, partition and offset.
 
-    Without ``event_time`` a record is as late as it was available, so within a partition the last record of a key
-    counts, as in a compacted topic. ``event_time`` names a datetime field instead, for upserts that come out of order;
-    a tombstone, which has no fields, is then as late as it was available. Every other argument is that of
+    Without ``event_time`` the event time of a record is its ``available_at``. So within a partition the last record of
+    a key counts, as in a compacted topic. For upserts that come out of order ``event_time`` names a datetime field. A
+    tombstone has no fields, so its event time is its ``available_at``. All other arguments are those of
     :class:`headrace.Stream`.
 
-    Raises DefinitionError if there is no key, if a key field is not a text or a whole number of its own, for a format
-    that has no deletes, and as a stream does.
+    Raises DefinitionError if there is no key, if a key field is not a plain ``str`` or ``int``, if the format has no
+    deletes, and whenever a stream does.
 
     >>> from headrace import Debezium, Event, Table
     >>> class Customer(Event):
@@ -54,7 +54,7 @@ class Table(Stream):
         if not self.key_fields:
             raise DefinitionError(f"{where} has no key: name the fields that identify a row, such as key='customer_id'")
         if self.unique_fields:
-            message = f"{where}: unique={self.unique!r}; a table has no duplicates: the same row again changes nothing"
+            message = f"{where}: leave unique={self.unique!r} out: a table has no duplicates, as a row may come again"
             raise DefinitionError(message)
         if not self.format.has_deletes:
             raise DefinitionError(f"{where}: a table is read from Json() or Debezium(…), not from {self.format!r}")
@@ -75,7 +75,7 @@ class Table(Stream):
         if field.kind not in _KEY_KINDS or not field.is_single or field.path or "." in field.name:
             message = (
                 f"table {self.topic!r}: key field {field.name!r} of {self.event.__name__} is no plain field of the "
-                "kind str or int: the keys of records have such fields"
+                "kind str or int: take such fields as the key, as the keys of records have them"
             )
             raise DefinitionError(message)
 
@@ -83,9 +83,10 @@ class Table(Stream):
         if self.has_event_time:
             super()._check_times()
             if "." in self.event_time:
-                raise DefinitionError(f"table {self.topic!r}: event_time={self.event_time!r} is a nested field")
+                message = f"table {self.topic!r}: event_time={self.event_time!r} is a nested field: name a plain one"
+                raise DefinitionError(message)
         elif isinstance(self.available_at, AfterEventTime):
-            message = f"table {self.topic!r}: available_at={self.available_at!r} needs an event_time; name a field"
+            message = f"table {self.topic!r}: available_at={self.available_at!r} needs an event_time: name a field"
             raise DefinitionError(message)
         elif self.available_field is not None:
             self._check_is_time(self.available_field)

@@ -86,7 +86,7 @@ class Role:
         expect("role", "stream", stream, Stream, write="a Stream, such as Stream('orders', Order, …)")
         of = f"role of {stream.topic!r}"
         if isinstance(stream, Table):
-            raise DefinitionError(f"{of}: it is a Table, whose view has its rows alone: write source={stream.topic}")
+            raise DefinitionError(f"{of}: it is a Table, and a table has no roles: write the table itself as source=")
         expect_values(of, "columns", columns, (Expression, str), write="a field's name, or an expression")
         self._check_event_time(of)
         with naming(of):
