@@ -20,6 +20,7 @@ from headrace.errors import DefinitionError, SettingsError
 from headrace.event_log.event_log import EventLog
 from headrace.event_log.imports import Imports
 from headrace.event_log.log_writer import LogWriter
+from headrace.event_log.maintenance import CompactionSizes, compact
 from headrace.streams.imports import file_pieces, history_import
 from headrace.streams.imports.availability import Availability
 from headrace.streams.imports.boundary import first_in_log
@@ -351,6 +352,25 @@ def test_an_undo_leaves_the_rows_of_the_topic(tmp_path: Path) -> None:
     undo(log, "purchases", done.id, _NOW)
     writer.append(own.with_columns(pl.col("__offset") + 3), {source: 3}, {source: 6})
     assert logged(tmp_path)["__offset"].to_list() == [0, 1, 2, 3, 4, 5]
+
+
+def test_compaction_merges_files_of_imports_with_others_and_an_undo_still_finds_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history_import, "FILE_ROWS", 1)
+    write(tmp_path, "rows.parquet")
+    done = load(tmp_path, "rows.parquet").record
+    assert done is not None
+    log, source = EventLog(tmp_path / "log"), SourcePartition(0, b"k" * 16)
+    of_topic = {"__topic_id": pl.lit(source.topic_id), "__partition": pl.lit(0, pl.Int32)}
+    LogWriter(log, purchases).append(logged(tmp_path).with_columns(**of_topic), {source: None}, {source: 3})
+    before = logged(tmp_path)
+    assert sum(compact(log, "purchases", 1, CompactionSizes(least_files=2))) == 4
+    assert len(log.table("purchases").file_uris()) == 1
+    assert logged(tmp_path).equals(before)
+    assert LogWriter(log, purchases).position(done.partition) == 3
+    undo(log, "purchases", done.id, _NOW)
+    assert logged(tmp_path)["__topic_id"].to_list() == [source.topic_id] * 3
 
 
 @pytest.mark.parametrize(
