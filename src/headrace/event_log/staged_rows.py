@@ -139,7 +139,7 @@ class StagedRows:
 
 def _write(data: pa.Table, where: Any) -> None:
     """Write a file of Parquet. Dictionaries of numbers and times would cost half of an import, and make it larger."""
-    texts = [field.name for field in data.schema if _is_text(field.type)]
+    texts: Any = [field.name for field in data.schema if _is_text(field.type)]  # pyarrow's stub knows only a bool
     pq.write_table(data, where, row_group_size=_GROUP_ROWS, compression="snappy", use_dictionary=texts)
 
 
