@@ -69,7 +69,7 @@ def judged(partition: int, seen: SeenIds | None, *records: tuple[str | None, int
         ({"unique": "tags", "within": "1d"}, r"unique field 'tags' is list\(str\); it has to be a text"),
         ({"unique": ("payment_id", "amount"), "within": "1d"}, "unique field 'amount' is float"),
         ({"unique": "payment_id", "within": "soon"}, "stream 'p': within"),
-        ({"unique": "payment_id", "within": "0s"}, "within='0s' is no time"),
+        ({"unique": "payment_id", "within": "0s"}, "within='0s' is not above 0"),
     ],
 )
 def test_a_wrong_unique_is_an_error_that_says_what_to_write(changes: dict[str, Any], says: str) -> None:

@@ -95,11 +95,11 @@ balance = view(
         (lambda: view([payments, Role(transfers, card=col("amount") * 2)]), "is str, in 'card.transfers' it is float"),
         (
             lambda: view([payments, Role(transfers, card="sender")], where=col("shop") == "y"),
-            "have the column 'shop' alike: in 'card.payments' it is str; 'card.transfers' has no field 'shop'",
+            "need the column 'shop', of one kind: in 'card.payments' it is str; 'card.transfers' has no field 'shop'",
         ),
         (
             lambda: view([payments, Role(transfers, card="sender", amount=col("amount") * 2)]),
-            r"column 'amount' alike: in 'card.payments' it is decimal\(2\); in 'card.transfers' it is float",
+            r"column 'amount', of one kind: in 'card.payments' it is decimal\(2\); in 'card.transfers' it is float",
         ),
         (
             lambda: Role(payments, where=col("shop")),

@@ -136,7 +136,7 @@ class Stream:
             raise DefinitionError(message)
         with naming(f"{where}: within"):
             if self.within is not None and duration_us(self.within) <= 0:
-                raise DefinitionError(f"{where}: within={self.within!r} is no time: write a duration, such as '1d'")
+                raise DefinitionError(f"{where}: within={self.within!r} is not above 0: write a duration, such as '1d'")
 
     def _check_times(self) -> None:
         for name in (self.event_time, self.available_field or self.event_time):

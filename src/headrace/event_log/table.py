@@ -74,9 +74,8 @@ def _check_is_same_kind(stream: Stream, wanted: Mapping[str, Any], found: Mappin
         return
     now, before = ("table", "stream") if OPERATION in wanted else ("stream", "table")
     message = (
-        f"{stream.topic!r} is a {now} now, and was a {before} when the event log at {table_uri} was written: the rows "
-        "of a stream lack the deletes, and a stream has none. Read the topic into another log: another data_dir or "
-        "namespace"
+        f"{stream.topic!r} is a {now} now, and was a {before} when the event log at {table_uri} was written. Only the "
+        "log of a table has deletes. Read the topic into another event log: take another namespace and another data_dir"
     )
     raise DefinitionError(message)
 

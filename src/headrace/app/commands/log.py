@@ -79,8 +79,8 @@ def import_(
     until: Annotated[
         str | None,
         typer.Option(
-            help="Leave out rows that were available from this time on, as the topic has them; `none`: leave out none "
-            "(default: the first record of the topic)."
+            help="Leave out rows that were available at this time or later, because the topic has them; `none`: leave "
+            "out no row (default: the time of the first record of the topic)."
         ),
     ] = None,
     zone: Annotated[
@@ -96,8 +96,8 @@ def import_(
     """Import history from files into the event log: Parquet, Delta tables, CSV with a header, or lines of JSON.
 
     Rows enter the log in one commit, and workers fold them into all views of the stream. Files whose content was
-    imported before change nothing. If it is interrupted, the same command goes on. `headrace log undo-import` takes
-    it back.
+    imported before are left out. If the command is interrupted, run it again: it goes on. `headrace log undo-import`
+    takes an import back.
     """
     from headrace.app.processes.registry_alias import whoami
     from headrace.base.times import wall_clock
@@ -272,7 +272,7 @@ def _boundary(settings: Settings, log: EventLog, stream: Stream, until: str | No
     if found is None and servers is None:
         message = (
             f"where the topic {stream.topic!r} begins is not known: the event log has no rows of it, and no Kafka is "
-            "set or runs. Say --until TIME, from which on the topic has the events, or --until none"
+            "set or running. Write --until TIME (from this time on the topic has the events), or --until none"
         )
         raise SettingsError(message)
     return found

@@ -56,9 +56,9 @@ def _examined(log: EventLog, stream: Stream, within_us: int, newest_us: int) -> 
         return ok(subject, found)
     return warning(
         subject,
-        f"{found}, and {several:,} values of {names} are accepted in more than one partition: each partition finds its "
-        "own duplicates alone",
-        f"let the producers use {names} as the record key, so that equal ones come to one partition",
+        f"{found}, and {several:,} values of {names} are accepted in more than one partition: each partition finds "
+        "only its own duplicates",
+        f"let the producers use {names} as the record key: then equal values come to one partition",
     )
 
 

@@ -40,7 +40,7 @@ def check_import(record: ImportRecord, *, has_rows: bool = False) -> Finding:
         return warning(
             subject,
             f"its rows count as known at {record.available_at}: if some came later, training sets know too much",
-            "take a delay in which all of them came, or a column with the times: undo it and import it again",
+            "if so, undo the import, and import again with a longer delay, or with a column that has the times",
         )
     return ok(subject, f"{record.rows:,} rows, {days(record)}")
 

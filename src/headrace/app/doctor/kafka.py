@@ -49,8 +49,8 @@ def examine(servers: str, topics: ControlTopics, streams: Sequence[Stream], log:
 
 
 _COMPACTED = (
-    "it is compacted: the event log keeps each version of a row that a worker has read, and the versions that Kafka "
-    "removed before are not in training sets"
+    "it is compacted: the event log keeps each version of a row that a worker has read. Training sets lack the "
+    "versions that Kafka removed before"
 )
 
 
@@ -61,15 +61,16 @@ def _check_table(subject: str, config: Mapping[str, str | None]) -> Iterator[Fin
         if deletes_ms < _DAY_MS:
             yield warning(
                 subject,
-                f"delete.retention.ms is {deletes_ms:,}: a row whose tombstone is not read by then stays for ever",
-                "keep at least a day, and longer than workers may be down",
+                f"delete.retention.ms is {deletes_ms:,}: if no worker reads a tombstone within this time, its "
+                "row stays for ever",
+                "set at least a day, and longer than workers may be down",
             )
     if "delete" in (config["cleanup.policy"] or "") and retention_ms >= _DAY_MS:
         yield warning(
             subject,
-            f"retention.ms is {retention_ms:,}: a row that does not change for so long is in the event log alone, and "
-            "a new event log will not have it",
-            "cleanup.policy=compact",
+            f"retention.ms is {retention_ms:,}: Kafka removes a row that does not change for so long, so a new event "
+            "log would not have it",
+            "set cleanup.policy=compact",
         )
 
 

@@ -93,8 +93,8 @@ def _ask_masters(url: str) -> dict[str, tuple[dict[str, Any], float]]:
             }
     except exceptions.NoPermissionError as failed:
         message = (
-            f"Redis at {redacted(url)} does not say its settings: {failed}. Give this user the right +info. Where a "
-            "service forbids INFO, see to it that maxmemory-policy is noeviction, and start the worker with "
+            f"Redis at {redacted(url)} does not say its settings: {failed}. Give this user the right +info. If a "
+            "service forbids INFO, set maxmemory-policy to noeviction there, and start the worker with "
             "--allow-eviction"
         )
         raise SettingsError(message) from failed

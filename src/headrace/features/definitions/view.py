@@ -165,8 +165,8 @@ class FeatureView:
             if known and name not in self.spec.kinds:
                 each = "; ".join(_what(role, name, role.kinds.get(name)) for role in self.spec.sources)
                 message = (
-                    f"view {self.name!r}: not all of its sources have the column {name!r} alike: {each}. "
-                    f"Say what it is, by Role(stream, {name}=…)"
+                    f"view {self.name!r}: all of its sources need the column {name!r}, of one kind: {each}. "
+                    f"Say which field it is: Role(stream, {name}='…')"
                 )
                 raise DefinitionError(message)
 

@@ -58,8 +58,8 @@ class Availability:
         if text is None:
             message = (
                 f"stream {stream.topic!r}: say since when a row of the files was known. --available-at COLUMN names a "
-                "column with that time, such as Kafka's timestamp of the record. --available-at event_time+5m takes "
-                "it as known five minutes after its event time: as long as events really took to arrive, or longer"
+                "column with this time, such as Kafka's timestamp of the record. With --available-at event_time+5m a "
+                "row counts as known five minutes after its event time. Choose a delay within which all events came"
             )
             raise SettingsError(message)
         if text.startswith(_AFTER):

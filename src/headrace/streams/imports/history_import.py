@@ -214,7 +214,8 @@ def undo(log: EventLog, topic: str, id_: str, at_us: int) -> ImportRecord:
     found = [each for each in known if each.id.startswith(id_) and each.state != "begun"]
     if len(found) != 1:
         ids = ", ".join(each.id for each in known if each.state == "complete") or "none"
-        raise SettingsError(f"the event log of {topic!r} has {len(found) or 'no'} import {id_!r}; it has {ids}")
+        which = "several imports whose id begins with" if found else "no import"
+        raise SettingsError(f"the event log of {topic!r} has {which} {id_!r}; write the id of one of these: {ids}")
     if found[0].state != "undone":
         imports.undo(found[0], at_us)
     failpoint("after-undo-note")

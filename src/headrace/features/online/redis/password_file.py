@@ -47,7 +47,7 @@ def without_password_file(url: str) -> tuple[str, dict[str, Any]]:
     user = _USER.match(address)
     name, colon, _ = user[2].partition(":") if user else ("", "", "")
     if len(files) > 1 or not files[0] or colon:
-        raise ValueError("a password and a file for it, or no name of a file")
+        raise ValueError("write a password, or password_file= with the name of one file, not both")
     rest = urlencode([(name, value) for name, value in given if name != _PARAMETER])
     place = _USER.sub(r"\1", address) + (f"?{rest}" if rest else "")
     return place, {"credential_provider": PasswordFile(unquote(name) or None, Path(files[0]))}
