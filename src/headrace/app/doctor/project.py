@@ -61,6 +61,6 @@ def check_view(
     if not is_live(cursors, topics):
         return warning(subject, "it is catching up: `rebuilding`", "wait, or see the worker's log if it lasts")
     history = imported(cursors)
-    beside = f" and {len(history)} imports" if history else ""
+    beside = f" and {len(history)} import{'s' * (len(history) > 1)}" if history else ""
     rows = sum(cursor.rows_total for cursor in [*current, *history])
     return ok(subject, f"live, {len(current)} partitions{beside}, {rows:,} rows")
