@@ -61,9 +61,11 @@ class Stream:
     this long after its event time. ``tolerance``: the event time may lie this long after the record's own timestamp; a
     record beyond it is rejected. ``available_at`` says when the system could know of the event: ``"record"`` (the
     record's timestamp), the name of a datetime field, or :func:`after` a delay. ``format`` says how the records are
-    written, such as :class:`headrace.CloudEvents`. ``unique`` names the fields that identify an event, such as
-    ``payment_id``: a record that repeats one of its partition ``within`` this time is a duplicate, and counts nowhere.
-    The time is that of the partition's ``available_at``; a record with a null in these fields is no duplicate.
+    written, such as :class:`headrace.CloudEvents`.
+
+    ``unique`` names the fields that identify an event, such as ``payment_id``. A record is a duplicate if an earlier
+    record of its partition has the same values and was available at most ``within`` before. No feature, label or
+    request uses a duplicate. A record with a null in one of these fields is never one.
 
     Raises DefinitionError if a named field is missing or has another kind, or if a duration is malformed.
 

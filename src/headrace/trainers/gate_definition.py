@@ -56,11 +56,11 @@ class Gate:
     announced, and waits until a person promotes it.
 
     The rows of one ``block`` of time are resampled together: whole days, or a time that divides a day, such as
-    ``"1h"``. A holdout is a number of whole blocks. The gate measures how much one block tells of the next, and widens
-    the interval as far. A holdout that is worth fewer than 6 independent blocks is not judged by. With
-    ``serial_correlation="ignored"`` blocks count as independent: then a gate is wrong more often where bad days follow
-    bad days. A holdout of 5 blocks is always judged so, because it cannot be worth 6. ``floors`` is the least evidence
-    that is judged by.
+    ``"1h"``. A holdout is a number of whole blocks. The gate measures how much the gain of one block says about the
+    next, and widens the interval by it. If a holdout is worth fewer than 6 independent blocks, only a very large gain
+    passes. With ``serial_correlation="ignored"`` blocks count as independent. Then a gate is wrong more often where bad
+    days follow bad days. A holdout of 5 blocks is always judged in this way, because it cannot be worth 6. ``floors``
+    is the least evidence that a gate needs.
 
     With an entity as ``block``, or a field of the requests, all rows of one entity are resampled together. Use it if
     each customer, or each route, has many rows. The holdout is then a number of whole days. Entities have no order, so

@@ -40,17 +40,17 @@ _TAKES = {"count": [*_ANYTHING, "null"], "approx_distinct": _ANYTHING}
 class FeatureView:
     """Aggregates of one stream, or of several, for one entity over one or more windows.
 
-    ``source`` is a stream, or a list of streams and of each :class:`Role` of a stream: then the view has the columns
-    that all of them have. A window is the length of a sliding one, such as ``"1h"``, or a :class:`Sliding`,
+    ``source`` is a stream, a :class:`Role` of a stream, or a list of these. The expressions of the view read columns
+    that all sources have. A window is the length of a sliding one, such as ``"1h"``, or a :class:`Sliding`,
     :class:`Tumbling` or :class:`Lifetime` one. ``where`` keeps the rows on which it is true. ``derived`` names further
     columns for the expressions. ``max_age``: a value is ``stale`` if its newest event is older. ``history``: a look-up
     may ask for a time this long before the partition clock. ``delay``: a training set assumes this time between an
     event's ``available_at`` and the look-up that sees it. ``clock`` is the time that ages the tiles: ``"wall"``
     (``available_at``) or ``"stream"`` (event time).
 
-    Over a :class:`headrace.Table` the features are columns of the newest row, without windows: names such as
-    ``["credit_limit"]``, or a dict of names to expressions. They are null after a delete, and while ``where`` is not
-    true on the newest row. The entity is the table's key.
+    Over a :class:`headrace.Table` the features are columns of the newest row, without windows. They are a list of
+    columns such as ``["credit_limit"]``, or a dict that gives each feature a column or an expression. They are null
+    after a delete, and while ``where`` is not true on the newest row. The entity has the table's key as its join key.
 
     Raises DefinitionError for a definition that cannot work; the message names the part and the choices.
 
