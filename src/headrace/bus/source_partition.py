@@ -51,7 +51,7 @@ class SourcePartition:
 
     @property
     def is_import(self) -> bool:
-        """True if its rows were imported from files, so that no topic has them."""
+        """True if its rows were imported from files. Then no topic has them."""
         return is_import(self.topic_id)
 
     @property

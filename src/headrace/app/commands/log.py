@@ -257,7 +257,7 @@ def _form(text: str | None) -> Any:
 
 
 def _boundary(settings: Settings, log: EventLog, stream: Stream, until: str | None) -> int | None:
-    """Return the time from which on rows are left out; None if none are. Raises SettingsError if nobody knows it."""
+    """Return the time from which on rows are left out; None: no row is. Raises SettingsError if it is not known."""
     from headrace.app.local.services import known_addresses
     from headrace.app.processes.connections import schemas
     from headrace.base.times import epoch_us

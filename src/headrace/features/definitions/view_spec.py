@@ -103,7 +103,7 @@ class ViewSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unkn
 
     @cached_property
     def kinds(self) -> dict[str, str]:
-        """The kind of each column that the view's expressions may read: those that all its roles have alike."""
+        """The kind of each column that the view's expressions may read: all its roles have it, with this kind."""
         first, *others = (role.kinds for role in self.sources)
         return {name: of for name, of in first.items() if all(other.get(name) == of for other in others)}
 

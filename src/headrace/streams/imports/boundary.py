@@ -1,4 +1,4 @@
-"""The boundary between files and topic: the first record that the topic has, so that no event counts twice."""
+"""The boundary between files and topic: the first record that the topic has. So no event counts twice."""
 
 from __future__ import annotations
 

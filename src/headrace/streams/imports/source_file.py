@@ -29,7 +29,7 @@ _COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
 _PATTERN = frozenset("*?[")
 _HASHED = 4 << 20
 _NOT_READ = frozenset({"deletionVectors", "columnMapping"})
-"""Features of Delta tables whose rows are not those of their files."""
+"""Features of Delta tables whose files alone do not say which rows the table has."""
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class ImportedPartitions:
         return opened
 
     def give_up(self, topics: Iterable[str]) -> None:
-        """Give up the imports of topics whose partition 0 is not this worker's any more."""
+        """Give up the imports of topics whose partition 0 has gone to another worker."""
         left = set(topics)
         for owned in self._owned():
             if owned.topic in left:
@@ -79,7 +79,7 @@ class ImportedPartitions:
         self._removing = {source: each for source, each in self._removing.items() if each[0].topic not in left}
 
     def acquire_again(self, topic: str) -> None:
-        """Acquire the imports of a topic of which a write was refused. Raises OnlineStoreUnavailableError."""
+        """Acquire the imports of a topic again after a write was refused. Raises OnlineStoreUnavailableError."""
         for owned in self._owned():
             if owned.topic == topic and not owned.is_written:
                 self._acquisition.acquire(owned)
@@ -149,7 +149,7 @@ class ImportedPartitions:
                 self._forget(record, max(position, 0))
 
     def _fenced(self, record: ImportRecord) -> bool:
-        """Fence whoever folds an import. Return False if it has no cursors, so that nothing of it is in the store."""
+        """Fence the owner of an import. Return False if it has no cursors: then nothing of it is in the store."""
         found = self._store.cursors(self._opener.view_names(record.topic))
         if not any(record.partition in of_view for of_view in found):
             return False

@@ -177,7 +177,7 @@ class SeenIds:
         return newest
 
     def _forget(self) -> None:
-        """Drop the tables whose ids lie further back than the time, by the span of the newest id."""
+        """Drop the hash tables whose newest id is older than the time to remember."""
         reach = max(self._tables) * self._span_us - self._within_us
         for span in [span for span in self._tables if (span + 1) * self._span_us <= reach]:
             del self._tables[span]
