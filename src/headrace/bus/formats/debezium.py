@@ -37,8 +37,8 @@ class Debezium(RecordFormat):
     """Each record is a change of a table's row, as Debezium writes it; the row after the change is the event.
 
     ``envelope`` is the format of the envelopes: ``Json()`` by default, with the wrapper of ``schema`` and ``payload``
-    or without it, or another format, such as ``Avro()``. A record of a delete, a truncate or a message is rejected: no
-    event of a stream takes an earlier one back. A :class:`headrace.Table` reads deletes and tombstones too.
+    or without it, or another format, such as ``Avro()``. A stream rejects records of deletes, truncates and messages. A
+    :class:`headrace.Table` reads deletes and tombstones too, and rejects truncates and messages.
 
     >>> from headrace import Debezium, Stream
     >>> from streams.flights import Departure
