@@ -42,7 +42,7 @@ def check_store(subject: str, url: str) -> Finding:
     try:
         check_fence(url, uuid.uuid4().hex)
     except SettingsError as failed:
-        return error(subject, str(failed), "take a store with conditional PUT: docs/reference/event-log.md#stores lists them")
+        return error(subject, str(failed), "take a store with conditional PUT (docs/reference/event-log.md#stores)")
     except OfflineStoreUnavailableError as failed:
         return error(subject, str(failed), "look at the address and the credentials in the environment (AWS_…)")
     return ok(subject, "an object store with conditional PUT")
