@@ -132,11 +132,11 @@ def test_the_log_leaves_out_any_record_from_every_aggregate(raw: list[tuple[Any,
     whole = kernel(every.spec)
     frame = pl.DataFrame(
         [
-            {**row["event"], "__time": row["time_us"], "__source": row["partition"], "offset": row["offset"]}
+            {**row["event"], "__time": row["time_us"], "__source": row["partition"], "__row_offset": row["offset"]}
             for row in rows
         ],
         schema_overrides={"amount": pl.Float64, "buyer": pl.String, "at": pl.Datetime("us", "UTC")},
-    ).sort("__source", "offset")
+    ).sort("__source", "__row_offset")
     index = TileIndex(whole, whole.keep(frame), len(SOURCES), every.spec.measured_fields)
     own = np.full((len(rows), len(SOURCES)), -1)
     for number, row in enumerate(rows):

@@ -22,7 +22,7 @@ from headrace.errors import DefinitionError
 from headrace.event_log.event_log import EventLog
 from headrace.event_log.log_writer import LogWriter
 from headrace.event_log.query_span import QuerySpan
-from headrace.features.definitions.aggregates import Count, Last, Sum, Variance
+from headrace.features.definitions.aggregates import Count, Last, Max, Sum, Variance
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.expression import col
 from headrace.features.definitions.role import Role
@@ -88,6 +88,10 @@ balance = view(
         (lambda: Role(transfers, card="payer"), "role of 'card.transfers': there is no column 'payer'; there are"),
         (lambda: Role(transfers, amount=3), r"role of 'card.transfers': columns\['amount'\]=3 is an int"),  # type: ignore[arg-type]
         (lambda: Role(transfers, event_time="amount"), "event_time='amount' is decimal; write the name of a datetime"),
+        (lambda: Role(transfers, 5), "names=5 is an int; write a dict of columns"),  # type: ignore[arg-type]
+        (lambda: Role(transfers, {"__time": "sender"}), r"columns \['__time'\]: .* begins those of headrace"),
+        (lambda: Role(transfers, where="shop"), "where='shop' is a str; write a condition"),  # type: ignore[arg-type]
+        (lambda: Role(transfers, event_time=col("sent_at")), "event_time=.* write the name of a datetime"),  # type: ignore[arg-type]
         (lambda: view([]), r"view 'card': source=\[\]: write a Stream, a Role, or a list"),
         (lambda: view("payments"), "view 'card': source='payments' is a str; write a Stream, or a list of them"),
         (lambda: view([payments, "x"]), "write a Stream, a Role, or a list of them"),
@@ -196,6 +200,26 @@ def test_a_training_set_has_the_rows_of_all_roles(log: EventLog) -> None:
     line = msgspec.json.encode({"card": {OF_PAYMENTS.text: 1, OF_TRANSFERS.text: 2}}).decode()
     served = history.features(KEYS, TIMES, [line] * 4)
     assert served["card__n_1h"].to_list() == [2, 3, 2, 0]
+
+
+class Position(Event):
+    """An event with a field that is named as a place in a topic is."""
+
+    card: str
+    offset: int
+    at: datetime
+
+
+def test_a_field_may_be_named_offset(tmp_path: Path) -> None:
+    positions, log = Stream("positions", Position, event_time="at"), EventLog(tmp_path / "events")
+    append(log, positions, OF_PAYMENTS, [Position("a", 70, AT), Position("a", 30, AT)])
+    for source in (positions, [Role(positions)], Role(positions, offset=col("offset") * 1)):
+        read = view(source, features={"most": Max("offset"), "last": Last("offset")})
+        history = FeatureHistory([read.spec], log)
+        history.refresh()
+        assert history.features(KEYS[:1], TIMES[:1]).select("card__most_1h", "card__last_1h").row(0) == (70, 30)
+        offsets, span = {OF_PAYMENTS.text: 1}, (epoch_us(AT), epoch_us(AT) + 1)
+        assert entity_rows(log, kernel(read.spec), {"card": "a"}, offsets, span)["offset"].to_list() == [70]
 
 
 def test_an_explanation_has_the_rows_of_all_roles(log: EventLog) -> None:

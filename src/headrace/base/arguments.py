@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from headrace.errors import DefinitionError
 
@@ -39,6 +40,16 @@ def expect_values(where: str, name: str, value: object, kinds: type | tuple[type
     for key, item in value.items():
         expect(where, name, key, str, write=write)
         expect(where, f"{name}[{key!r}]", item, kinds, write=write)
+
+
+def expect_names(where: str, name: str, value: object, *, write: str) -> None:
+    """Raise DefinitionError unless the argument is a text, or a list of different texts."""
+    if isinstance(value, str):
+        return
+    expect_items(where, name, value, str, write=write)
+    names = list(cast("Sequence[str]", value))
+    if len(set(names)) != len(names):
+        raise DefinitionError(f"{where}: {name}={_shown(value)} names one twice; write each once")
 
 
 def _wrong(where: str, name: str, value: object, write: str) -> str:

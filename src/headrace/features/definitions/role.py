@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import NoneType
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from headrace.features.definitions.expression import Expression, as_expression, 
 from headrace.features.definitions.role_spec import DerivedColumn, RoleSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True, init=False)
@@ -79,21 +80,28 @@ class Role:
         ``where`` keeps the records on which it is true; it reads the stream's fields. With ``takes_back`` a row of this
         role takes an earlier row back: counts and sums have it with the other sign, in the tile of ``event_time``.
         """
+        expect("role", "stream", stream, Stream, write="a Stream, such as Stream('orders', Order, …)")
+        of = f"role of {stream.topic!r}"
+        expect(of, "names", names, (Mapping, NoneType), write="a dict of columns, such as {'card.id': 'sender.id'}")
         columns = {**(names or {}), **columns}
         given = {"stream": stream, "columns": columns, "event_time": event_time, "where": where}
         for name, value in {**given, "takes_back": takes_back}.items():
             object.__setattr__(self, name, value)
-        expect("role", "stream", stream, Stream, write="a Stream, such as Stream('orders', Order, …)")
-        of = f"role of {stream.topic!r}"
         if isinstance(stream, Table):
             raise DefinitionError(f"{of}: it is a Table, and a table has no roles: write the table itself as source=")
         expect_values(of, "columns", columns, (Expression, str), write="a field's name, or an expression")
+        reserved = [name for name in columns if not name or name.startswith("__")]
+        if reserved:
+            raise DefinitionError(f"{of}: columns {reserved}: a name has a letter, and '__' begins those of headrace")
+        expect(of, "where", where, (Expression, NoneType), write="a condition, such as col('kind') == 'refund'")
+        expect(of, "takes_back", takes_back, bool, write="True or False")
         self._check_event_time(of)
         with naming(of):
             _ = self.spec.kinds
         self._check_where(of)
 
     def _check_event_time(self, where: str) -> None:
+        expect(where, "event_time", self.event_time, (str, NoneType), write="the name of a datetime field")
         if self.event_time is not None:
             field = self.stream.field(self.event_time)
             if field.kind != "datetime" or not field.is_single:
@@ -101,8 +109,6 @@ class Role:
                 raise DefinitionError(message)
 
     def _check_where(self, of: str) -> None:
-        expect(of, "where", self.where, (Expression, NoneType), write="a condition, such as col('kind') == 'refund'")
-        expect(of, "takes_back", self.takes_back, bool, write="True or False")
         if self.where is not None:
             with naming(f"{of}: where"):
                 found = kind(self.where.tree, self.stream.spec.kinds)

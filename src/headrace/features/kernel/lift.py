@@ -31,10 +31,10 @@ def lift_state(component: Component) -> list[pl.Expr]:
     there = value.is_not_null() if counted is None else counted & value.is_not_null()
     match component.op:
         case "first" | "last":
-            return [_where(there, "__time", columns[0][1]), _where(there, "offset", 0), measured]
+            return [_where(there, "__time", columns[0][1]), _where(there, "__row_offset", 0), measured]
         case "row_value":
             has_value = there.fill_null(value=False).cast(pl.Int64)
-            return [pl.col("__time"), pl.col("offset").cast(pl.Int64), has_value, measured]
+            return [pl.col("__time"), pl.col("__row_offset").cast(pl.Int64), has_value, measured]
         case "moments":
             return [there.fill_null(value=False).cast(pl.Int64), measured, pl.lit(0.0)]
         case "decayed":
@@ -73,7 +73,7 @@ def lift_sketch(component: Component, sketch: Sketch, frame: pl.DataFrame) -> tu
     there = value.is_not_null() if counted is None else counted & value.is_not_null()
     lifted = frame.select(
         "__time",
-        "offset",
+        "__row_offset",
         there.fill_null(value=False).alias("there"),
         _measured(component, value, _NOTHING[component.dtype]).alias("value"),
     )
@@ -82,7 +82,7 @@ def lift_sketch(component: Component, sketch: Sketch, frame: pl.DataFrame) -> tu
         content = values.to_numpy()
     else:
         content = hash_texts(values.to_list()) if component.dtype == "text" else hash_numbers(values.to_numpy())
-    time, offset, there_now = (lifted.get_column(name).to_numpy() for name in ("__time", "offset", "there"))
+    time, offset, there_now = (lifted.get_column(name).to_numpy() for name in ("__time", "__row_offset", "there"))
     return there_now.astype(np.int64), sketch.lift(content, time, offset)
 
 

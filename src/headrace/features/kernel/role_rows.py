@@ -32,10 +32,13 @@ SIGN = "__sign"
 
 
 def with_time(frame: pl.DataFrame, event_time: str) -> pl.DataFrame:
-    """Return the frame as the kernel needs it: with ``__time`` (event time in us), ``offset``, and structs flat."""
+    """Return the frame as the kernel needs it: with ``__time`` (event time in us), ``__row_offset``, and structs flat.
+
+    Fields of events keep their names, and none of theirs begins with two underscores.
+    """
     frame = flat(frame)
     time, offset = frame.get_column(event_time).cast(pl.Int64), frame.get_column("__offset")
-    return frame.hstack([time.alias("__time"), offset.alias("offset")])
+    return frame.hstack([time.alias("__time"), offset.alias("__row_offset")])
 
 
 def in_roles(rows: pl.DataFrame, spec: ViewSpec, topic: str) -> pl.DataFrame:
@@ -47,7 +50,7 @@ def in_roles(rows: pl.DataFrame, spec: ViewSpec, topic: str) -> pl.DataFrame:
     if spec.roles is UNSET:
         return rows
     roles, numbered = spec.roles_of(topic), rows.with_row_index(_ROW)
-    own = [name for name in numbered.columns if name.startswith("__") or name == "offset"]
+    own = [name for name in numbered.columns if name.startswith("__")]
     parts = [_in_role(numbered, role, own, spec.used_columns) for role in roles]
     if spec.takes_back:
         signs = [-1 if role.takes_back is True else 1 for role in roles]

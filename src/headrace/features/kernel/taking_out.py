@@ -41,13 +41,13 @@ def fields_without(kernel: TileKernel, events: Sequence[Mapping[str, Any]]) -> l
     frame = _frame(kernel, events)
     kept = kernel.keep(frame)
     found: list[bytes | None] = [None] * len(events)
-    for row, field in zip(kept.get_column("offset").to_list(), _fields(kernel, kept), strict=True):
+    for row, field in zip(kept.get_column("__row_offset").to_list(), _fields(kernel, kept), strict=True):
         found[row] = field
     return found
 
 
 def _frame(kernel: TileKernel, events: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-    """Return the events as the kernel takes them; ``offset`` is the event's place among them."""
+    """Return the events as the kernel takes them; ``__row_offset`` is the event's place among them."""
     import polars as pl  # noqa: PLC0415 - keeps `import headrace.serving` light
 
     from headrace.bus.codec import column_type  # noqa: PLC0415
@@ -70,7 +70,7 @@ def _frame(kernel: TileKernel, events: Sequence[Mapping[str, Any]]) -> pl.DataFr
         raise RequestValueError(message) from error
     frame = pl.DataFrame(columns)
     time = frame.get_column(spec.stream.event_time).cast(pl.Int64).alias("__time")
-    return frame.hstack([time, pl.Series("offset", np.arange(len(events)))])
+    return frame.hstack([time, pl.Series("__row_offset", np.arange(len(events)))])
 
 
 def _stored(field: FieldSpec, value: Any) -> Any:

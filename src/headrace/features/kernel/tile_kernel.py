@@ -127,7 +127,7 @@ class TileKernel:
     def lift(self, frame: pl.DataFrame) -> np.ndarray:
         """Return one partial for each row, its ``k`` unset.
 
-        The frame has the event's fields, ``__time`` (event time in us) and ``offset``.
+        The frame has the event's fields, ``__time`` (event time in us) and ``__row_offset``.
         """
         from headrace.features.kernel.lift import column_itself  # noqa: PLC0415
 
@@ -140,7 +140,7 @@ class TileKernel:
             else:
                 partials[names[0]] = plain
         if worked_out:
-            lifted = frame.select("offset", *(part for _, part in worked_out))  # offset: a literal alone is one row
+            lifted = frame.select("__row_offset", *(part for _, part in worked_out))  # a literal alone is one row
             for name, _ in worked_out:
                 partials[name] = lifted.get_column(name).to_numpy()
         if self.spec.takes_back:

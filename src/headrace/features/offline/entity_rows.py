@@ -31,7 +31,7 @@ def entity_rows(
     spec = compiled.spec
     fields = [field.name for field in spec.stream.fields] if spec.roles is UNSET else spec.used_columns
     parts = [_kept(log, compiled, topic, entity) for topic in spec.topics if log.exists(topic)]
-    wanted = ["__topic_id", "__partition", "__offset", "offset", "__time", *fields]
+    wanted = ["__topic_id", "__partition", "__offset", "__row_offset", "__time", *fields]
     if not parts:
         return pl.DataFrame(schema=["__partition", "__offset", "__time", *fields])
     rows = pl.concat([part.select(wanted) for part in parts])
@@ -45,7 +45,7 @@ def entity_rows(
     )
     inside = rows.filter(pl.col("__time").is_between(*span, closed="left"))
     inside = inside.join(below, on=["__topic_id", "__partition"], how="inner")
-    inside = inside.filter(pl.col("offset") < pl.col("__below")).sort("__time", "__partition", "offset")
+    inside = inside.filter(pl.col("__row_offset") < pl.col("__below")).sort("__time", "__partition", "__row_offset")
     return inside.select("__partition", "__offset", "__time", *fields)
 
 

@@ -68,18 +68,18 @@ class TileIndex:
     """Rows of a view as tiles, for queries about the entities of these rows.
 
     ``rows`` have the join keys, ``__time`` (event time, us), ``__source`` (the place of the source partition among
-    ``sources``), ``offset``, and the fields that the view's expressions use.
+    ``sources``), ``__row_offset``, and the fields that the view's expressions use.
     """
 
     def __init__(self, of: TileKernel, rows: pl.DataFrame, sources: int, measured: Sequence[str]) -> None:
         self._kernel, self._sources = of, max(sources, 1)
         rows = _by_offset(rows)
         with ThreadPoolExecutor(_THREADS, "headrace-tiles") as threads:
-            lifted = threads.submit(of.lift, rows.select("__time", "offset", *measured))
+            lifted = threads.submit(of.lift, rows.select("__time", "__row_offset", *measured))
             self._entities, codes = EntityNumbers.number(rows.select([key for key, _ in of.entity_keys]))
             entity, order = in_order(codes)  # rows of one tile lie next to each other
             self._time, self._offset, self._source = (
-                rows.get_column(name).to_numpy().take(order) for name in ("__time", "offset", "__source")
+                rows.get_column(name).to_numpy().take(order) for name in ("__time", "__row_offset", "__source")
             )
             self._tiles = list(threads.map(lambda size: self._tiles_of(entity, size), of.sizes))
             self._partials = lifted.result().take(order)
@@ -280,9 +280,9 @@ def _index(asked: pa.Array, values: pa.Array) -> np.ndarray:
 
 def _by_offset(rows: pl.DataFrame) -> pl.DataFrame:
     """Return the rows by source and offset. Most often they are in this order already."""
-    source, offset = (rows.get_column(name).to_numpy() for name in ("__source", "offset"))
+    source, offset = (rows.get_column(name).to_numpy() for name in ("__source", "__row_offset"))
     ascends = (source[1:] > source[:-1]) | ((source[1:] == source[:-1]) & (offset[1:] >= offset[:-1]))
-    return rows if ascends.all() else rows.sort("__source", "offset", maintain_order=True)
+    return rows if ascends.all() else rows.sort("__source", "__row_offset", maintain_order=True)
 
 
 def _pieces(held: np.ndarray) -> list[slice]:

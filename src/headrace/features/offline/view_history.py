@@ -78,7 +78,7 @@ class ViewHistory:
         self._clocks = self._available if spec.clock == "wall" else self._event_clocks(accepted)
         self._names = spec.key_names
         self._measured = [*spec.measured_fields, *([SIGN] if spec.takes_back else [])]
-        used = list(dict.fromkeys([*self._names, "__time", "__source", "offset", *self._measured]))
+        used = list(dict.fromkeys([*self._names, "__time", "__source", "__row_offset", *self._measured]))
         self._kept = self.kernel.keep(accepted).select(used)
 
     def _among_all(self, own: Sequence[SourcePartition], codes: np.ndarray) -> np.ndarray:

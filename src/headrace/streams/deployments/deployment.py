@@ -98,7 +98,7 @@ def _check(spec: ViewSpec) -> None:
         raise CodecError(f"view {spec.name!r} of a deployment cannot be folded: {message.problem(error)}") from error
 
 
-_OWN: dict[str, Any] = {"__time": pl.Int64(), "offset": pl.Int64(), "__available_at": pl.Datetime("us", "UTC")}
+_OWN: dict[str, Any] = {"__time": pl.Int64(), "__row_offset": pl.Int64(), "__available_at": pl.Datetime("us", "UTC")}
 
 
 def _no_rows(stream: StreamSpec) -> pl.DataFrame:

@@ -26,7 +26,7 @@ FOLDED = ("__partition", "__offset", "__available_at", "__verdict", "__reason")
 class LoggedRows:
     """Rows as the event log has them: those of one partition after the other, each in order.
 
-    ``accepted``: the rows that count, with the columns ``__time`` and ``offset``.
+    ``accepted``: the rows that count, with the columns ``__time`` and ``__row_offset``.
     """
 
     rows: pl.DataFrame

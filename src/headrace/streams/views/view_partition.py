@@ -240,7 +240,7 @@ def _rows_to_fold(
     partition = index_of(data)
     return RowsToFold(
         partition=partition,
-        offset=data.get_column("offset").to_numpy(),
+        offset=data.get_column("__row_offset").to_numpy(),
         slot=memory.slots(data, partition, homes.bounds),
         time_us=data.get_column("__time").to_numpy(),
         partial=memory.kernel.lift(data),
@@ -260,7 +260,7 @@ def _row_counts(
         return np.bincount(accepted, minlength=len(ends))[:, None]
     home = homes.homes(kept.slot)
     counts = np.bincount(home[kept.offset >= ends.reshape(-1)[home]], minlength=ends.size).reshape(ends.shape)
-    offsets = rows.accepted.get_column("offset").to_numpy()
+    offsets = rows.accepted.get_column("__row_offset").to_numpy()
     for partition, offset, sign in ((accepted, offsets, 1), (kept.partition, kept.offset, -1)):
         counts[:, 0] += sign * np.bincount(partition[offset >= ends[partition, 0]], minlength=len(ends))
     return counts
