@@ -68,8 +68,13 @@ def judged(partition: int, seen: SeenIds | None, *records: tuple[str | None, int
         ({"unique": "id", "within": "1d"}, r"stream 'p' has no field 'id'; it has \['payment_id', 'at'"),
         ({"unique": "tags", "within": "1d"}, r"unique field 'tags' is list\(str\); it has to be a text"),
         ({"unique": ("payment_id", "amount"), "within": "1d"}, "unique field 'amount' is float"),
+        ({"unique": 5, "within": "1d"}, "stream 'p': unique=5 is an int; write a field's name, or a list of them"),
+        ({"unique": {"payment_id"}, "within": "1d"}, "unique=.* is a set; write a field's name"),
+        ({"unique": ["payment_id", "payment_id"], "within": "1d"}, "names one twice; write each once"),
+        ({"key": None}, "stream 'p': key=None is a NoneType; write a field's name"),
+        ({"unique": "payment_id", "within": "99999999999999d"}, "up to 36500d, such as '1d'"),
         ({"unique": "payment_id", "within": "soon"}, "stream 'p': within"),
-        ({"unique": "payment_id", "within": "0s"}, "within='0s' is not above 0"),
+        ({"unique": "payment_id", "within": "0s"}, "within='0s': write a duration above 0s and up to 36500d"),
     ],
 )
 def test_a_wrong_unique_is_an_error_that_says_what_to_write(changes: dict[str, Any], says: str) -> None:
@@ -93,7 +98,7 @@ def test_a_duplicate_keeps_its_fields_and_has_no_bytes_and_no_error() -> None:
     assert (found["payment_id"], found["at"], found["__reason"]) == ("a", AT, "duplicate")
     assert (found["__error"], found["__key"], found["__value"]) == (None, None, None)
     logged = LoggedRows.from_rows(rows, "at")
-    assert logged.accepted["offset"].to_list() == [0, 1, 3, 4]
+    assert logged.accepted["__row_offset"].to_list() == [0, 1, 3, 4]
 
 
 def test_the_time_begins_anew_with_each_repetition() -> None:
@@ -131,6 +136,22 @@ def test_a_duplicate_is_no_dead_letter_and_doctor_counts_those_of_other_partitio
     assert "1 of 9 records" in found.found
     assert "2 values of payment_id are accepted in more than one partition" in found.found
     assert "record key" in found.advice
+
+
+def test_doctor_waits_for_a_worker_that_logs_a_new_unique_field(tmp_path: Path) -> None:
+    class Older(Event):
+        at: datetime
+
+    log, source = EventLog(tmp_path), SOURCES[0]
+    values = [b'{"at":"2020-01-01T00:00:00Z"}']
+    given = PartitionRecords(np.arange(1), np.array([epoch_us(AT)]), [None], values)
+    older = Stream("payments", Older, event_time="at")
+    LogWriter(log, older).append(RecordJudge(older).rows(bytes(16), 0, given, NO_CLOCK), {source: None}, {source: 1})
+    assert list(duplicates.examine(log, [payments])) == []
+    LogWriter(log, payments)
+    (found,) = duplicates.examine(log, [payments])
+    assert found.found == "0 of 1 records of the last 1d are duplicates"
+    assert len(seen_before(log, payments, source, 1, epoch_us(AT)) or ()) == 0
 
 
 def test_a_report_names_duplicates_only_of_streams_that_look_for_them() -> None:

@@ -158,6 +158,7 @@ class Keyed(Event):
     ("made", "said"),
     [
         (lambda: Table("t", Customer), "has no key"),
+        (lambda: Table("t", Customer, key=["plan", "plan"]), "names one twice"),
         (lambda: Table("t", Customer, key="customer_id", unique="plan", within="1d"), "a table has no duplicates"),
         (lambda: Table("t", Customer, key="nobody"), "has no field 'nobody'"),
         (lambda: Table("t", Keyed, key="amount"), "no plain field of the kind str or int"),
@@ -183,6 +184,7 @@ def test_a_table_that_cannot_work_is_refused(made: Any, said: str) -> None:
         (lambda: view(features=[]), "needs at least one feature"),
         (lambda: view(features={"n": Count()}), "a table has no aggregates"),
         (lambda: view(features=Count()), "over a table write names of columns"),
+        (lambda: view(features=[["credit_limit"]]), r"features has \['credit_limit'\]; over a table write names"),
         (lambda: view(features="credit_limit"), "over a table write names of columns"),
         (lambda: view(features=["plan"]), r"'plan' of 'plan' is str; .* Compare a text"),
         (lambda: view(features=["nothing"]), "no column 'nothing'|has no field 'nothing'|nothing"),

@@ -106,6 +106,7 @@ WRONG_VIEWS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"features": {"a": LastN("amount", 2), "a_1": Count()}}, ("columns", "'a_1_1h'", "feature 'a'", "'a_1': rename")),
     ({"features": {"n": Count(), "n_tumbling": Count()}, "windows": ["1d", Tumbling("1d")]}, ("'n_tumbling_1d'",)),
     ({"max_age": "1 hour"}, ("max_age", "'1 hour'", "ms, s, m, h, d")),
+    ({"clock": "sun"}, ("clock='sun'", "'wall'", "'stream'")),
     ({"history": "long"}, ("history", "'long'", "ms, s, m, h, d")),
     ({"delay": "soon"}, ("delay", "'soon'", "ms, s, m, h, d")),
     ({"delay": "0s"}, ("delay '0s'", "at least 1ms")),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
-from headrace.base.arguments import expect
+from headrace.base.arguments import expect, expect_names
 from headrace.base.times import Duration, duration_us, format_duration
 from headrace.bus.event import Event, Field, fields, leaves
 from headrace.bus.formats.json_format import Json
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _JSON = Json()
+_LONGEST_WITHIN_US = duration_us("36500d")
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ class Stream:
         expect(where, "event_time", self.event_time, str, write="the name of a datetime field")
         expect(where, "available_at", self.available_at, (str, AfterEventTime), write="'record', or after('5m')")
         expect(where, "format", self.format, RecordFormat, write="a format, such as CloudEvents()")
+        expect_names(where, "key", self.key, write="a field's name, or a list of them")
+        expect_names(where, "unique", self.unique, write="a field's name, or a list of them")
 
     def _check_key(self, field: Field) -> None:
         if field.keyed or field.kind in {"bytes", "event"}:
@@ -137,8 +140,10 @@ class Stream:
             )
             raise DefinitionError(message)
         with naming(f"{where}: within"):
-            if self.within is not None and duration_us(self.within) <= 0:
-                raise DefinitionError(f"{where}: within={self.within!r} is not above 0: write a duration, such as '1d'")
+            within_us = _LONGEST_WITHIN_US if self.within is None else duration_us(self.within)
+        if not 0 < within_us <= _LONGEST_WITHIN_US:
+            message = f"{where}: within={self.within!r}: write a duration above 0s and up to 36500d, such as '1d'"
+            raise DefinitionError(message)
 
     def _check_times(self) -> None:
         for name in (self.event_time, self.available_field or self.event_time):

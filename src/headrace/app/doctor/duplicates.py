@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow.dataset as ds
 
 from headrace.app.doctor.finding import Finding, ok, warning
 from headrace.base.times import format_duration
+from headrace.errors import NotInLogYetError
 from headrace.event_log.columns import ACCEPTED, DUPLICATE, REJECTED
 from headrace.streams.plane.seen_ids import RecordIds, unique_values
 
@@ -25,13 +27,17 @@ _PLACE = ["__topic_id", "__partition"]
 
 
 def examine(log: EventLog, streams: Iterable[Stream]) -> Iterator[Finding]:
-    """Look for events that several partitions of a stream have. Raises OfflineStoreUnavailableError."""
+    """Look for events that several partitions of a stream have. Raises OfflineStoreUnavailableError.
+
+    A log that has no column of a unique field yet has no such events: no worker with this definition has run.
+    """
     for stream in streams:
         within_us = stream.spec.within_us
         if isinstance(within_us, int) and log.exists(stream.topic):
             newest = _newest(log, stream)
             if newest is not None:
-                yield _examined(log, stream, within_us, newest)
+                with suppress(NotInLogYetError):
+                    yield _examined(log, stream, within_us, newest)
 
 
 def _newest(log: EventLog, stream: Stream) -> int | None:

@@ -30,6 +30,9 @@ def table_columns(view: str, features: object) -> dict[str, Expression]:
     if isinstance(features, Mapping):
         found: dict[Any, Any] = dict(features)
     elif isinstance(features, Sequence) and not isinstance(features, str):
+        for name in features:
+            if not isinstance(name, str):
+                raise DefinitionError(f"view {view!r}: features has {name!r}; over a table {_WRITE}")
         found = {name: name for name in features}
     else:
         raise DefinitionError(f"view {view!r}: features={features!r}; over a table {_WRITE}")

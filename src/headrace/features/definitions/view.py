@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import NoneType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, cast, get_args
 
 import msgspec
 from msgspec import UNSET
@@ -116,6 +116,8 @@ class FeatureView:
             table_columns(self.name, self.features)
         expect_values(where, "derived", self.derived, Expression, write="a dict, such as {'twice': col('km') * 2}")
         expect(where, "where", self.where, (Expression, NoneType), write="a condition, such as col('delay') > 15")
+        if self.clock not in get_args(ViewClock):
+            raise DefinitionError(f"{where}: clock={self.clock!r}; it is one of {list(get_args(ViewClock))}")
 
     def _check_aggregates(self, where: str) -> None:
         expect_values(where, "features", self.features, object, write="a dict, such as {'orders': Count()}")
