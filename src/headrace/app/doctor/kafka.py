@@ -68,8 +68,8 @@ def _check_table(subject: str, config: Mapping[str, str | None]) -> Iterator[Fin
     if "delete" in (config["cleanup.policy"] or "") and retention_ms >= _DAY_MS:
         yield warning(
             subject,
-            f"retention.ms is {retention_ms:,}: Kafka removes a row that does not change for so long, so a new event "
-            "log would not have it",
+            f"retention.ms is {retention_ms:,}: Kafka removes a row that did not change for this time, so a new "
+            "event log would not have it",
             "set cleanup.policy=compact",
         )
 
