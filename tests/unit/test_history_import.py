@@ -6,13 +6,16 @@ import gzip
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from headrace import Epoch, Event, Stream, after
+from headrace import Epoch, Event, Places, Stream, after
 from headrace.base.times import epoch_us
 from headrace.bus.event import encode
 from headrace.bus.source_partition import IMPORT_MARK, SourcePartition, import_partition
@@ -434,6 +437,50 @@ def test_a_partitioned_delta_table_has_the_columns_of_its_partitions(tmp_path: P
     ROWS.write_delta(tmp_path / "table", delta_write_options={"partition_by": ["card", "items"]})
     load(tmp_path, "table")
     assert sorted(logged(tmp_path).select("card", "items").rows()) == [("a", 1), ("a", 3), ("b", 2)]
+
+
+def test_times_and_decimals_that_polars_cannot_read_stop_no_import(tmp_path: Path) -> None:
+    class Wide(Event):
+        at: datetime
+        price: Annotated[Decimal, Places(2)]
+
+    seconds = [_NOW // 1_000_000, 9_000_000_000_000, _NOW // 1_000_000]
+    times = pa.array(seconds, pa.timestamp("s", "UTC"))
+    arrived = pa.array([seconds[0], seconds[0], 9_000_000_000_000_000], pa.timestamp("s", "UTC"))
+    prices = pa.array([Decimal("1.50")] * 3, pa.decimal256(50, 2))
+    pq.write_table(pa.table({"at": times, "price": prices, "arrived": arrived}), tmp_path / "f.parquet")
+    load(tmp_path, "f.parquet", stream=Stream("wide", Wide, event_time="at"))
+    rows = logged(tmp_path, "wide")
+    assert sorted(rows["__error"].to_list(), key=str) == [
+        "Invalid RFC3339 encoded datetime - at `$.at`", None, "the row has no time at which it was available"
+    ]  # fmt: skip
+    (good,) = rows.filter(pl.col("__verdict") == "accepted").iter_rows(named=True)
+    assert (good["at"], good["price"]) == (T0, Decimal("1.50"))
+
+
+def test_a_binary_column_of_a_text_is_its_text(tmp_path: Path) -> None:
+    rows = ROWS.with_columns(card=pl.Series([b"a", b"\xff", b"a"]))
+    write(tmp_path, "rows.parquet", rows)
+    load(tmp_path, "rows.parquet")
+    found = logged(tmp_path)
+    assert found["card"].to_list() == ["a", "a", None]
+    assert found["__error"].to_list() == [None, None, "Expected `str`, got `array` - at `$.card`"]
+
+
+def test_a_line_that_is_nested_too_deeply_is_rejected(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(b'{"a":' * 5000 + b"1" + b"}" * 5000)
+    load(tmp_path, "rows.jsonl")
+    assert logged(tmp_path)["__error"].to_list() == ["the JSON is nested too deeply"]
+
+
+def test_two_columns_of_one_name_a_zone_and_a_delay_that_cannot_be_are_named(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("card,card,amount,items,paid_at,arrived\n")
+    with pytest.raises(SettingsError, match=r"rows.csv has two columns of one name, \['card'\]: rename one"):
+        load(tmp_path, "rows.csv")
+    with pytest.raises(SettingsError, match="--zone Mars/Base: there is no such zone"):
+        load(tmp_path, "rows.csv", zone="Mars/Base")
+    with pytest.raises(SettingsError, match="the delay is longer than 36500d"):
+        load(tmp_path, "rows.csv", available_at="event_time+99999999999999d")
 
 
 def test_the_id_of_an_import_is_none_that_kafka_makes() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import numpy as np
@@ -17,6 +18,7 @@ from headrace.base.times import duration_us, epoch_us
 from headrace.bus.nested_columns import column_of
 from headrace.bus.source_partition import NO_CLOCK
 from headrace.errors import SettingsError
+from headrace.streams.imports.wire_rows import near_times
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from headrace.streams.imports.file_pieces import FilePiece
 
 _AFTER = "event_time+"
+_LONGEST_DELAY_US = duration_us("36500d")
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Availability:
 
         Raises SettingsError if nothing says it, or both do, and DefinitionError for a malformed delay.
         """
+        _check_zone(zone)
         own = stream.available_field
         if own is not None:
             if text not in {None, stream.spec.available_at}:
@@ -63,7 +67,10 @@ class Availability:
             )
             raise SettingsError(message)
         if text.startswith(_AFTER):
-            return Availability(text, stream.event_time, duration_us(text.removeprefix(_AFTER)))
+            delay_us = duration_us(text.removeprefix(_AFTER))
+            if delay_us > _LONGEST_DELAY_US:
+                raise SettingsError(f"--available-at {text}: the delay is longer than 36500d; write one such as 5m")
+            return Availability(text, stream.event_time, delay_us)
         times = [each.name for each in stream.fields if each.kind == "datetime" and each.is_single]
         return Availability(text, text) if text in times else Availability(text, column=text, zone=zone)
 
@@ -86,7 +93,9 @@ class Availability:
         if not isinstance(column.dtype, pl.Datetime) or (column.dtype.time_zone is None and self.zone is None):
             message = f"--available-at {name}: the column is {column.dtype}; it has to be a time with a zone"
             raise SettingsError(f"{message}, or without one and --zone says which")
-        if column.dtype.time_zone is None:
+        has_zone = column.dtype.time_zone is not None
+        column = column.zip_with(near_times(column), pl.Series([None], dtype=column.dtype))
+        if not has_zone:
             column = column.dt.replace_time_zone(self.zone, ambiguous="earliest", non_existent="null")
         return column.dt.convert_time_zone("UTC").dt.cast_time_unit("us").to_physical()
 
@@ -96,9 +105,16 @@ class Availability:
         return pl.Series([_time_in(decode, line) for line in lines], dtype=pl.Int64)
 
 
+def _check_zone(zone: str | None) -> None:
+    try:
+        ZoneInfo(zone or "UTC")
+    except (KeyError, OSError, ValueError) as error:
+        raise SettingsError(f"--zone {zone}: there is no such zone; write one such as UTC or Europe/Berlin") from error
+
+
 def _time_in(decode: Any, line: bytes) -> int | None:
     try:
         at: datetime | None = decode(line).at
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return None
     return None if at is None or at.tzinfo is None else epoch_us(at)

@@ -57,7 +57,18 @@ def pieces(file: SourceFile, wanted: Sequence[str]) -> Iterator[FilePiece]:
 
 
 def column_names(file: SourceFile) -> list[str] | None:
-    """Return the columns of a file; None for lines of JSON, of which each has its own."""
+    """Return the columns of a file; None for lines of JSON, of which each has its own.
+
+    Raises SettingsError for a file that is not of its form, or that has two columns of one name.
+    """
+    names = _names(file)
+    double = sorted({name for name in names or () if names and names.count(name) > 1})
+    if double:
+        raise SettingsError(f"{file.name} has two columns of one name, {double}: rename one of them")
+    return names
+
+
+def _names(file: SourceFile) -> list[str] | None:
     try:
         with file.opened() as opened:
             if file.form == "parquet":
@@ -74,9 +85,15 @@ def _parquet(file: SourceFile, wanted: Sequence[str]) -> Iterator[FilePiece]:
         there = [name for name in parquet.schema_arrow.names if name in wanted]
         a_row = file.size / max(parquet.metadata.num_rows, 1)
         for batch in parquet.iter_batches(PIECE_ROWS, columns=there):
-            frame = pl.DataFrame(pa.table(batch)) if there else pl.DataFrame(height=batch.num_rows)
+            frame = pl.DataFrame(_readable(pa.table(batch))) if there else pl.DataFrame(height=batch.num_rows)
             constants = [pl.lit(value).alias(name) for name, value in file.constants if name in wanted]
             yield FilePiece(int(a_row * batch.num_rows), frame.with_columns(constants))
+
+
+def _readable(table: pa.Table) -> pa.Table:
+    """Return a table with texts for decimals of 256 bits, which Polars does not have."""
+    kinds = [pa.field(each.name, pa.string()) if pa.types.is_decimal256(each.type) else each for each in table.schema]
+    return table.cast(pa.schema(kinds))
 
 
 def _csv(file: SourceFile, wanted: Sequence[str]) -> Iterator[FilePiece]:

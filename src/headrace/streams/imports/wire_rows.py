@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import msgspec
+import polars as pl
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import polars as pl
-
     from headrace.bus.event import Event, Field
 
+_FIRST_YEAR_MS, _LAST_YEAR_MS = -62_135_510_400_000, 253_402_214_400_000
+"""A day after the first time of a datetime, and a day before the last: also in another zone they are datetimes."""
 _TRUTHS = {"true": True, "false": False}
 
 
@@ -39,9 +40,10 @@ class WireRows:
         columns = [(field, self.column(field, frame.columns)) for field in self.fields]
         absent = {field.name: None for field, column in columns if column is None and field.nullable}
         named = [(field, column) for field, column in columns if column is not None]
+        frame, far = _far_times(frame)
         return [
-            msgspec.json.encode(self._record(row, named, absent, is_text=is_text))
-            for row in frame.iter_rows(named=True)
+            msgspec.json.encode(self._record(row | far.get(place, {}), named, absent, is_text=is_text))
+            for place, row in enumerate(frame.iter_rows(named=True))
         ]
 
     def _record(
@@ -88,6 +90,8 @@ class WireRows:
             return int(value)
         if field.kind == "datetime":
             return self._time(field, value)
+        if isinstance(value, bytes) and field.kind != "bytes":
+            return _text_of(value)
         return None if isinstance(value, float) and value != value else value  # noqa: PLR0124 - NaN is no number
 
     def _time(self, field: Field, value: Any) -> Any:
@@ -105,6 +109,32 @@ def _names(event: type[Event]) -> dict[str, str]:
     """Return the last name in JSON of each field of an event type."""
     infos = msgspec.structs.fields(event)
     return {info.name: info.encode_name.rpartition(".")[2] or info.name for info in infos}
+
+
+def near_times(column: pl.Series) -> pl.Series:
+    """Return for each time of a column whether it is one that a datetime holds, also in another zone, or null."""
+    times = column.dt.cast_time_unit("ms").to_physical()
+    return times.is_between(_FIRST_YEAR_MS, _LAST_YEAR_MS).fill_null(value=True)
+
+
+def _far_times(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[int, dict[str, str]]]:
+    """Return the frame with null for each time that no datetime holds, and a text for it by row and column."""
+    far: dict[int, dict[str, str]] = {}
+    for column in frame.get_columns():
+        if isinstance(column.dtype, pl.Datetime):
+            is_near, times = near_times(column), column.to_physical()
+            if not is_near.all():
+                for row in is_near.not_().arg_true().to_list():
+                    far.setdefault(row, {})[column.name] = f"{times[row]} {column.dtype.time_unit} since 1970"
+                frame = frame.with_columns(pl.when(is_near).then(pl.col(column.name)).alias(column.name))
+    return frame, far
+
+
+def _text_of(value: bytes) -> str | list[bytes]:
+    """Return bytes as the text that they are. Others stay bytes, in a list: their record is rejected."""
+    with suppress(UnicodeDecodeError):
+        return value.decode()
+    return [value]
 
 
 def _typed(field: Field, text: str) -> Any:
