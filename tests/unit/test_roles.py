@@ -89,7 +89,7 @@ balance = view(
         (lambda: Role(transfers, amount=3), r"role of 'card.transfers': columns\['amount'\]=3 is an int"),  # type: ignore[arg-type]
         (lambda: Role(transfers, event_time="amount"), "event_time='amount' is decimal; write the name of a datetime"),
         (lambda: Role(transfers, 5), "names=5 is an int; write a dict of columns"),  # type: ignore[arg-type]
-        (lambda: Role(transfers, {"__time": "sender"}), r"columns \['__time'\]: .* begins those of headrace"),
+        (lambda: Role(transfers, {"__time": "sender"}), r"columns \['__time'\]: .* may not begin with '__'"),
         (lambda: Role(transfers, where="shop"), "where='shop' is a str; write a condition"),  # type: ignore[arg-type]
         (lambda: Role(transfers, event_time=col("sent_at")), "event_time=.* write the name of a datetime"),  # type: ignore[arg-type]
         (lambda: view([]), r"view 'card': source=\[\]: write a Stream, a Role, or a list"),

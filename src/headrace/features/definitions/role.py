@@ -92,7 +92,7 @@ class Role:
         expect_values(of, "columns", columns, (Expression, str), write="a field's name, or an expression")
         reserved = [name for name in columns if not name or name.startswith("__")]
         if reserved:
-            raise DefinitionError(f"{of}: columns {reserved}: a name has a letter, and '__' begins those of headrace")
+            raise DefinitionError(f"{of}: columns {reserved}: a name needs a letter, and may not begin with '__'")
         expect(of, "where", where, (Expression, NoneType), write="a condition, such as col('kind') == 'refund'")
         expect(of, "takes_back", takes_back, bool, write="True or False")
         self._check_event_time(of)
