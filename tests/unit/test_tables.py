@@ -373,10 +373,37 @@ def test_a_producer_deletes_rows_of_tables_that_it_writes(monkeypatch: pytest.Mo
         (upserts, {"customer_id": 7, "plan": "x"}, "has the key"),
         (timed_stream, {}, "it is no table"),
         (customers, {"customer_id": 7}, "a Debezium connector writes this topic"),
+        (upserts, {"customer_id": "seven"}, "cannot be deleted.*Expected `int`"),
+        (upserts, {"customer_id": None}, "cannot be deleted"),
     ):
         with pytest.raises(DefinitionError, match=said):
             producer.delete(table, key)  # type: ignore[arg-type]
     assert len(sent) == 2
+
+
+class Named(Event):
+    """A row whose key may be any text."""
+
+    name: str
+    area: str = ""
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "", '"a"', '"', "{a", '{"name":"b"}', ' {"name":"b"}', "a|b", "None", "null", "\0"]
+)
+def test_a_row_of_any_key_is_deleted_by_the_record_key_that_it_was_sent_with(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Any] = []
+    monkeypatch.setattr(EventProducer, "put", lambda _, *of, **more: sent.append((*of, more)))
+    for keys in (["name"], ["name", "area"]):
+        table = Table("named", Named, key=keys)
+        EventProducer("127.0.0.1:1").delete(table, {"name": name, "area": "x"} if len(keys) > 1 else {"name": name})
+        record = _record(table, Named(name=name, area="x"), None)
+        assert sent[-1][1] == record.key
+        rows = judged(table, [(record.key, record.value), (record.key, None)])
+        assert rows["__op"].to_list() == ["upsert", "delete"]
+        assert rows["name"].to_list() == [name, name]
 
 
 # -- event times ----------------------------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ from headrace.bus import kafka_clients
 from headrace.bus.event import plain_value, value_of
 from headrace.bus.missing_rights import missing_right
 from headrace.bus.stream_spec import AVAILABLE_AT
+from headrace.bus.table import Table
 from headrace.bus.written_events import written_events
-from headrace.errors import BusUnavailableError, DefinitionError, RefusedError, TerminalError
+from headrace.errors import BusUnavailableError, CodecError, DefinitionError, RefusedError, TerminalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from headrace.bus.formats.record_format import RecordWriter
     from headrace.bus.schemas.schema_store import SchemaStore
     from headrace.bus.stream import Stream
-    from headrace.bus.table import Table
 
 
 _REFUSED = (
@@ -134,7 +134,14 @@ class EventProducer:
         if not table.spec.table or sorted(key) != sorted(table.key_fields):
             what = f"the key {list(table.key_fields)}" if table.spec.table else "no rows: it is no table"
             raise DefinitionError(f"{table.topic!r} has {what}; {dict(key)} cannot be deleted")
-        self.put(table.topic, _record_key(key[name] for name in table.key_fields), None, timestamp=timestamp)
+        written = table.table_keys.written(key[name] for name in table.key_fields)
+        try:
+            is_whole = None not in table.table_keys.values(table.table_keys.read(written))
+        except CodecError as error:
+            raise DefinitionError(f"{table.topic!r}: {dict(key)} cannot be deleted. {error}") from error
+        if not is_whole:
+            raise DefinitionError(f"{table.topic!r}: {dict(key)} cannot be deleted: a row has no null in its key")
+        self.put(table.topic, written, None, timestamp=timestamp)
 
     def put(
         self,
@@ -252,7 +259,8 @@ def _record(
 ) -> ProducerRecord:
     """Return the record of an event, keyed by the stream's key fields."""
     writer = writer or stream.format.writer(stream.topic, stream.event)
-    key = _record_key(value_of(event, name) for name in stream.key_fields)
+    values = (value_of(event, name) for name in stream.key_fields)
+    key = stream.table_keys.written(values) if isinstance(stream, Table) else _record_key(values)
     more: dict[str, Any] = {} if timestamp is None else {"timestamp": epoch_us(timestamp) // 1_000}
     written = written_events(stream.event)
     at = utc_datetime(0) if stream.event_time == AVAILABLE_AT else value_of(event, stream.event_time)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,7 +13,7 @@ from headrace.bus.message import problem
 from headrace.errors import CodecError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from headrace.bus.event import Event
 
@@ -46,6 +47,18 @@ class TableKeys:
             raise
         except Exception as error:
             raise CodecError(f"The record's key is not that of a row, {self._wanted}: {problem(error)}") from error
+
+    def written(self, values: Iterable[object]) -> bytes:
+        """Return the key of a record: the values, or a JSON object if the values would be read as another key.
+
+        Text such as ``"a"`` or ``{a``, or several fields with ``|`` in one of them, would be.
+        """
+        plain = [plain_value(value) for value in values]
+        text = _BETWEEN.join(map(str, plain)).encode()
+        with suppress(CodecError):
+            if list(map(str, self.values(self.read(text)))) == list(map(str, plain)) and None not in plain:
+                return text
+        return msgspec.json.encode(self.kind(*plain))
 
     def values(self, key: Any) -> list[Any]:
         """Return the values of a key in the order of the names. Raises CodecError for one that no column holds."""
