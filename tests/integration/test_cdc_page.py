@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import threading
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,23 +15,17 @@ import headrace
 from headrace import Entity, Event, EventProducer, FeatureView, Table
 from headrace.app.doctor import kafka
 from headrace.bus.kafka_clients import admin
-from headrace.bus.topics import TopicPlan, dead_letter_topic, ensure_topics, existing_incarnations, retained_offsets
+from headrace.bus.topics import TopicPlan, ensure_topics, existing_incarnations, retained_offsets
 from headrace.event_log.event_log import EventLog
-from headrace.features.definitions.service import FeatureService
-from headrace.features.online.redis.redis_store import RedisOnlineStore
-from headrace.streams.plane.data_plane import DataPlane
-from headrace.streams.plane.followed_views import FixedViews
-from headrace.streams.plane.plane_config import PlaneConfig
-from headrace.streams.worker import publish_definitions
-from tests.support.control_topics import OBSERVATIONS
 from tests.support.documents import blocks
+from tests.support.view_worker import working
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from headrace.app.local.services import LocalServices
+    from headrace.features.online.redis.redis_store import RedisOnlineStore
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 PAGE = "docs/how-to/cdc-from-postgres.md"
@@ -42,28 +34,6 @@ TEXTS = [block.text for block in blocks(PAGE, "text")]
 LINES = blocks(PAGE, "json")[-1].text.splitlines()
 RECORDS = list(zip(LINES[::2], LINES[1::2], strict=True))
 """The key and the value of each record of the page."""
-
-
-@contextmanager
-def working(services: LocalServices, namespace: str, folder: Path, view: FeatureView) -> Iterator[RedisOnlineStore]:
-    """A worker of one view, in a thread."""
-    store = RedisOnlineStore(services.redis_url, namespace)
-    topics = [dead_letter_topic(view.streams[0].topic), OBSERVATIONS]
-    ensure_topics(services.bootstrap_servers, list(map(TopicPlan, topics)))
-    plane = DataPlane(
-        PlaneConfig(services.bootstrap_servers, group=namespace, flush_s=0.1, heartbeat_s=0.2),
-        view.streams,
-        FixedViews([view.spec], lambda: publish_definitions(store, [view], [FeatureService(view.name, [view])])),
-        store, EventLog(folder / "events", namespace=namespace),
-    )  # fmt: skip
-    thread = threading.Thread(target=plane.run)
-    thread.start()
-    try:
-        yield store
-    finally:
-        plane.stop()
-        thread.join(30)
-        store.close()
 
 
 def folded(store: RedisOnlineStore, view: FeatureView) -> int:

@@ -11,9 +11,9 @@ import pytest
 from headrace import FeatureClient
 from headrace.bus.topics import TopicPlan, ensure_topics
 from headrace.event_log.event_log import EventLog
-from tests.integration.test_cdc_page import PAGE, PYTHON, working
 from tests.support.debezium_connect import Connect, Postgres
 from tests.support.documents import blocks
+from tests.support.view_worker import working
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from headrace.app.local.services import LocalServices
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.long]
+PAGE = "docs/how-to/cdc-from-postgres.md"
+PYTHON = [block.text for block in blocks(PAGE, "python")]
 KEYS = range(1, 31)
 STATEMENTS = (
     "DELETE FROM customers WHERE id = {id}",

@@ -12,8 +12,8 @@ from confluent_kafka import Producer
 
 from headrace.bus.topics import TopicPlan, ensure_topics
 from headrace.features.definitions.view import FeatureView
-from tests.integration.test_roles import working
 from tests.support.documents import blocks
+from tests.support.view_worker import working
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def test_the_page(services: LocalServices, namespace: str, tmp_path: Path, monke
     for line in LINES:
         producer.produce(topic, line, b"k", timestamp=json.loads(line)["ts_ms"])
     assert producer.flush(20) == 0
-    with working(services, namespace, tmp_path, view) as store:
+    with working(services, namespace, tmp_path, view, service="risk") as store:
         name = view.spec.versioned_name
         until(lambda: sum(each.next_offset for each in store.cursors([name])[0].values()) == len(LINES), 60)
         out = io.StringIO()

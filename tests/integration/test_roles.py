@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,26 +12,19 @@ from headrace.bus.event import Event
 from headrace.bus.kafka_clients import admin
 from headrace.bus.producer import EventProducer
 from headrace.bus.stream import Stream
-from headrace.bus.topics import TopicPlan, dead_letter_topic, ensure_topics, incarnations
+from headrace.bus.topics import TopicPlan, ensure_topics, incarnations
 from headrace.errors import FeaturesUnknownError
-from headrace.event_log.event_log import EventLog
 from headrace.features.definitions.aggregates import Count, Sum
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.expression import col
 from headrace.features.definitions.role import Role
-from headrace.features.definitions.service import FeatureService
 from headrace.features.definitions.view import FeatureView
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.serving.features import FeatureClient, Status
-from headrace.streams.plane.data_plane import DataPlane
-from headrace.streams.plane.followed_views import FixedViews
-from headrace.streams.plane.plane_config import PlaneConfig
-from headrace.streams.worker import publish_definitions
-from tests.support.control_topics import OBSERVATIONS
+from tests.support.view_worker import working
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from headrace.app.local.services import LocalServices
@@ -76,29 +67,6 @@ def balance(namespace: str) -> FeatureView:
     )
 
 
-@contextmanager
-def working(services: LocalServices, namespace: str, folder: Path, view: FeatureView) -> Iterator[RedisOnlineStore]:
-    """A worker in a thread."""
-    store = RedisOnlineStore(services.redis_url, namespace)
-    topics = [dead_letter_topic(stream.topic) for stream in view.streams]
-    ensure_topics(services.bootstrap_servers, [TopicPlan(name) for name in (*topics, OBSERVATIONS)])
-    plane = DataPlane(
-        PlaneConfig(services.bootstrap_servers, group=namespace, flush_s=0.1, heartbeat_s=0.2),
-        view.streams,
-        FixedViews([view.spec], lambda: publish_definitions(store, [view], [FeatureService("risk", [view])])),
-        store,
-        EventLog(folder / "events", namespace=namespace),
-    )
-    thread = threading.Thread(target=plane.run)
-    thread.start()
-    try:
-        yield store
-    finally:
-        plane.stop()
-        thread.join(30)
-        store.close()
-
-
 def is_exact(client: FeatureClient, wanted: list[list[float]]) -> bool:
     """Whether the look-up of all cards has these values, and says that they are the present ones."""
     try:
@@ -125,7 +93,7 @@ def test_a_worker_folds_all_topics_of_a_view_and_rebuilds_it(
     ids = {topic: found[topic].topic_id.hex() for topic in found}
     wanted = [[-10.0, 110], [-10.0, 30], [-10.0, 30], [-10.0, 30]]
     for _ in range(2):
-        with working(services, namespace, tmp_path, view) as store:
+        with working(services, namespace, tmp_path, view, service="risk") as store:
             client = FeatureClient(store, heartbeat_bound="20s")
             until(partial(is_exact, client, wanted), 60, lambda: client.get("risk", {"card": "c0"}))  # noqa: B023
             offsets = client.get("risk", {"card": "c1"}).offsets()["balance"]

@@ -62,7 +62,7 @@ class Scene:
                 return Evidence(t_us, 1_000)
 
         monkeypatch.setattr(trigger_consumer, "ModelEvidence", Counted)
-        monkeypatch.setattr(trigger_consumer, "identity", lambda *_: "")  # it reads the code of the project
+        monkeypatch.setattr(trigger_consumer, "short_identity", lambda *_: "")  # it reads the code of the project
         self.start_again()
 
     def start_again(self) -> None:
