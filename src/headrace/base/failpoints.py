@@ -21,6 +21,10 @@ The names in an import of history, in the order in which it passes them::
     after-import        the commit is made; the process does not know it yet
     after-undo-note     the import is noted as undone; its rows are still there
 
+The name in an ingest::
+
+    after-ingest-flush  Kafka has the rows of a file; the file is not remembered yet
+
 The names in a trainer, in the order in which a run passes them::
 
     before-ask           a decision asks for a run; nothing is on the bus

@@ -78,6 +78,19 @@ def redis_address(settings: Settings) -> str:
     return address
 
 
+def kafka_address(settings: Settings) -> str:
+    """Return the address of Kafka, found as :func:`addresses` does. Raises SettingsError if there is none."""
+    found = None if settings.kafka_servers else started_services(settings.data_dir)
+    address = settings.kafka_servers or (found and found.bootstrap_servers)
+    if not address:
+        message = (
+            f"no Kafka: `bootstrap_servers` is not set, and no services run on {settings.data_dir}; start them with "
+            "`headrace up`"
+        )
+        raise SettingsError(message)
+    return address
+
+
 def schemas(settings: Settings, streams: Iterable[Stream]) -> SchemaStore | None:
     """Return the schemas of the records of these streams; None if they need none, or if no schema registry is set."""
     access = settings.schema_registry.access(settings.root)

@@ -15,43 +15,24 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ByteSize,
-    ConfigDict,
     Field,
     NonNegativeInt,
-    PlainSerializer,
     PositiveInt,
     PrivateAttr,
     SecretStr,
     model_validator,
 )
 
+from headrace.app.project.ingest_settings import IngestSettings, check_names
 from headrace.app.project.schema_registry_settings import SchemaRegistrySettings
+from headrace.app.project.setting_types import STRICT, DurationText, PublicPlace, UrlWithPassword
 from headrace.base.place_names import check_folder_name
-from headrace.base.redaction import SecretUrl, redacted
-from headrace.base.times import duration_us
+from headrace.base.redaction import redacted
 from headrace.bus.control_topics import DEFAULT_NAMESPACE, LONGEST_NAMESPACE, NAMESPACE, ControlTopics
 from headrace.bus.kafka_servers import KafkaServers, kafka_properties, read_secrets, shown
-from headrace.errors import DefinitionError, SettingsError
+from headrace.errors import SettingsError
 from headrace.models.artifact_urls import check_place, scheme_of
 from headrace.models.publication_signing import PublicationSigning
-
-
-def _duration(text: str) -> str:
-    try:
-        duration_us(text)
-    except DefinitionError as error:
-        raise ValueError(str(error)) from error
-    return text
-
-
-def _public(place: str) -> str:
-    """Refuse a place with a password: places are part of model events, tables and messages."""
-    if redacted(place) != place:
-        raise ValueError(
-            f"{redacted(place)} has a password, and the place is shown in model events and messages: give the "
-            "credentials in the environment of the processes, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        )
-    return place
 
 
 def _properties(given: Any) -> Any:
@@ -69,16 +50,10 @@ def _usable(folder: Path) -> Path:
     return folder
 
 
-DurationText = Annotated[str, AfterValidator(_duration)]
-UrlWithPassword = Annotated[str, AfterValidator(SecretUrl), PlainSerializer(str)]
-PublicPlace = Annotated[str, AfterValidator(_public)]
-_STRICT = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
-
-
 class ProjectSettings(BaseModel):
     """The modules with the definitions, by import path from the folder of headrace.toml."""
 
-    model_config = _STRICT
+    model_config = STRICT
     streams: list[str] = Field(default=["streams"], description="Modules that say what arrives: Stream objects.")
     features: list[str] = Field(
         default=["features"], description="Modules that say what is remembered: Entity, FeatureView, FeatureService."
@@ -96,7 +71,7 @@ class ProjectSettings(BaseModel):
 class DemoSettings(BaseModel):
     """The settings of `headrace demo`."""
 
-    model_config = _STRICT
+    model_config = STRICT
     months: PositiveInt = Field(default=6, le=12, description="Months of 2013 to replay, from January on.")
     source: str = Field(
         default="streams.history:history",
@@ -111,7 +86,7 @@ class DemoSettings(BaseModel):
 class TrainerSettings(BaseModel):
     """The settings of `headrace trainer`: the limits of a fit. They hold for all processes that a fit starts."""
 
-    model_config = _STRICT
+    model_config = STRICT
     fit_time: DurationText = Field(default="1h", description="Longest time of a fit. After it the run fails.")
     fit_memory: ByteSize | None = Field(
         default=None,
@@ -123,7 +98,7 @@ class TrainerSettings(BaseModel):
 class HttpSettings(BaseModel):
     """The settings of `headrace serve`."""
 
-    model_config = _STRICT
+    model_config = STRICT
     host: str = Field(default="127.0.0.1", description="Address that the HTTP server listens on; 0.0.0.0 for all.")
     port: NonNegativeInt = Field(default=8_080, le=65_535, description="Port that the HTTP server listens on.")
     workers: PositiveInt = Field(default=1, description="Number of processes that answer, ideally one for each core.")
@@ -180,7 +155,7 @@ class Settings(BaseModel):
     'shop'
     """
 
-    model_config = _STRICT
+    model_config = STRICT
     root: Path = Field(default=Path(), description="The project's folder: the one of headrace.toml.")
     namespace: str = Field(
         default=DEFAULT_NAMESPACE,
@@ -251,7 +226,9 @@ class Settings(BaseModel):
         description="Largest memory of a worker for cached entities, such as 512MiB. Other entities are read "
         "from Redis again. The buffers of Kafka and of the event log are not counted.",
     )
-    metrics_host: str = Field(default="127.0.0.1", description="Address on which worker and trainer serve metrics.")
+    metrics_host: str = Field(
+        default="127.0.0.1", description="Address on which worker, trainer and ingest serve metrics."
+    )
     metrics_port: NonNegativeInt = Field(
         default=0, le=65_535, description="Port on which a worker serves metrics for Prometheus; 0: none."
     )
@@ -289,6 +266,12 @@ class Settings(BaseModel):
     )
     tick: DurationText = Field(
         default="1m", description="How often trigger rules are evaluated, on the injected clock."
+    )
+    ingest: Annotated[list[IngestSettings], AfterValidator(check_names)] = Field(
+        default=[], description="Sources of events: each is a table [[ingest]] of headrace.toml."
+    )
+    ingest_metrics_port: NonNegativeInt = Field(
+        default=0, le=65_535, description="Port on which `headrace ingest` serves metrics for Prometheus; 0: none."
     )
     trainer: TrainerSettings = Field(default_factory=TrainerSettings, description="The trainer.")
     http: HttpSettings = Field(default_factory=HttpSettings, description="The HTTP server.")

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from headrace.app.project.ingest_settings import IngestSettings, entry_at
 from headrace.app.project.settings import Settings, leaves
 from headrace.base.redaction import redacted
 from headrace.errors import SettingsError
 from headrace.serving.server_addresses import PROJECT_FILE, find_project_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pydantic_core import ErrorDetails
 
 PREFIX = "HEADRACE_"
 _KAFKA = "kafka."
@@ -121,6 +124,7 @@ _LISTS = {
     "artifact_places",
     "publication_keys",
     "http.services",
+    "ingest",
     "project.streams",
     "project.features",
     "project.trainers",
@@ -138,15 +142,30 @@ def _build(values: _Layer) -> Settings:
     try:
         return Settings.model_validate(tree).with_origins(origins)
     except ValidationError as error:
-        raise SettingsError(_complaint(error, origins)) from error
+        raise SettingsError(_complaint(error, origins, tree)) from error
 
 
-def _complaint(error: ValidationError, origins: Mapping[str, str]) -> str:
+def _complaint(error: ValidationError, origins: Mapping[str, str], tree: Mapping[str, Any]) -> str:
     lines = []
     for one in error.errors(include_url=False):
-        path = ".".join(str(part) for part in one["loc"] if not isinstance(part, int))
-        lines.append(f"{path} = {_shown(path, one['input'])} (from {origins.get(path, 'default')}): {one['msg']}")
+        match one["loc"]:
+            case ("ingest", int(place), *rest):
+                lines.append(f"{entry_at(tree['ingest'], place)}{_came(rest, one)}: {one['msg']}")
+            case loc:
+                path = ".".join(str(part) for part in loc if not isinstance(part, int))
+                shown = _shown(path, one["input"])
+                lines.append(f"{path} = {shown} (from {origins.get(path, 'default')}): {one['msg']}")
     return "wrong settings: " + "; ".join(lines)
+
+
+def _came(path: Sequence[int | str], error: ErrorDetails) -> str:
+    """Return the setting of an entry that is wrong, and its value. One that headrace does not know may be a secret."""
+    if not path:
+        return ""
+    name = ".".join(map(str, path))
+    if error["type"] == "missing":
+        return f", {name}"
+    return f", {name} = {error['input']!r}" if path[0] in IngestSettings.model_fields else f", {name} = ***"
 
 
 def _shown(path: str, value: Any) -> str:

@@ -29,7 +29,7 @@ class FilePiece:
     """Some rows of a file: ``columns``, or ``lines`` of JSON.
 
     ``read``: the bytes of the file that were read with it. ``is_text``: every column is text, as CSV has it.
-    ``broken`` are lines of CSV that have another number of columns.
+    ``broken`` are lines of CSV that have another number of columns, and ``broken_at`` their numbers: the header is 1.
     """
 
     read: int
@@ -37,6 +37,7 @@ class FilePiece:
     lines: Sequence[bytes] = ()
     is_text: bool = False
     broken: Sequence[bytes] = field(default=())
+    broken_at: Sequence[int] = field(default=())
 
     @property
     def height(self) -> int:
@@ -100,20 +101,23 @@ def _csv(file: SourceFile, wanted: Sequence[str]) -> Iterator[FilePiece]:
     with file.opened() as opened:
         names = _opened_csv(opened, file, None, lambda _: "skip").schema.names
     broken: list[bytes] = []
+    broken_at: list[int] = []
 
     def keep(row: pyarrow.csv.InvalidRow) -> str:
         broken.append((row.text or "").encode())
+        broken_at.append(row.number or 0)
         return "skip"
 
     with file.opened() as opened:
         reader, at = _opened_csv(opened, file, names, keep), 0
         for batch in reader:
             before, at = at, opened.tell()
-            taken, broken[:] = list(broken), []
+            taken, taken_at, broken[:], broken_at[:] = list(broken), list(broken_at), [], []
             frame = pl.DataFrame(pa.table(batch.select([name for name in names if name in wanted])))
-            yield FilePiece(at - before, frame, is_text=True, broken=taken)
+            yield FilePiece(at - before, frame, is_text=True, broken=taken, broken_at=taken_at)
         if broken:
-            yield FilePiece(0, pl.DataFrame(schema=dict.fromkeys(names, pl.String)), is_text=True, broken=broken)
+            none = pl.DataFrame(schema=dict.fromkeys(names, pl.String))
+            yield FilePiece(0, none, is_text=True, broken=broken, broken_at=broken_at)
 
 
 def _opened_csv(

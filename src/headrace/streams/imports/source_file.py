@@ -104,7 +104,7 @@ def _files_of(name: str, form: FileForm | None) -> list[SourceFile]:
     if not listed:
         raise SettingsError(f"{name}: there is no such file, folder or Delta table")
     is_one = listed[0][0] == name
-    found: list[tuple[str, FileForm | None, int]] = [(path, form or _form(path), size) for path, size in listed]
+    found: list[tuple[str, FileForm | None, int]] = [(path, form or form_of(path), size) for path, size in listed]
     if is_one and found[0][1] is None:
         message = f"{name}: its name says no form ({', '.join(_FORMS)}): give it with --format parquet, csv or jsonl"
         raise SettingsError(message)
@@ -114,7 +114,8 @@ def _files_of(name: str, form: FileForm | None) -> list[SourceFile]:
     return sorted(known, key=lambda each: each.name)
 
 
-def _form(name: str) -> FileForm | None:
+def form_of(name: str) -> FileForm | None:
+    """Return the form that the end of a file's name says; None if it says none."""
     path = PurePosixPath(name)
     if path.suffix.lower() in _COMPRESSED:
         path = path.with_suffix("")

@@ -1,0 +1,1 @@
+"""Brings events from outside to the topic of a stream."""

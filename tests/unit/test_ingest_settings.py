@@ -1,0 +1,102 @@
+"""The tables [[ingest]] of headrace.toml: what is taken, and errors that name the entry."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from headrace.app.processes.ingest import stream_of
+from headrace.app.project.ingest_settings import IngestSettings
+from headrace.app.project.project import Project
+from headrace.app.project.settings_sources import load_settings
+from headrace.bus.formats.avro import Avro
+from headrace.bus.formats.debezium import Debezium
+from headrace.bus.formats.json_format import Json
+from headrace.errors import SettingsError
+from tests.support.documents import ROOT
+from tests.support.payments_stream import payments
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from headrace.app.project.settings import Settings
+
+SHOP = '[[ingest]]\nname = "shop"\nstream = "payments"\nfolder = "inbox"\n'
+
+
+def loaded(folder: Path, text: str, **environ: str) -> Settings:
+    (folder / "headrace.toml").write_text(text)
+    return load_settings(environ=environ, folder=folder)
+
+
+def test_each_table_is_a_source(tmp_path: Path) -> None:
+    more = (
+        '[[ingest]]\nname = "bank"\nstream = "payments"\nfolder = "/in"\nformat = "csv"\nzone = "UTC"\nsettle = "1m"\n'
+    )
+    shop, bank = loaded(tmp_path, SHOP + more).ingest
+    assert (shop.name, shop.stream, str(shop.folder), shop.format, shop.zone) == (
+        "shop", "payments", "inbox", None, None,
+    )  # fmt: skip
+    assert (bank.format, bank.zone, bank.settle) == ("csv", "UTC", "1m")
+    assert loaded(tmp_path, "").ingest == []
+
+
+def test_the_environment_has_them_as_json(tmp_path: Path) -> None:
+    text = '[{"name": "shop", "stream": "payments", "folder": "inbox"}]'
+    (entry,) = loaded(tmp_path, "", HEADRACE_INGEST=text).ingest
+    assert entry.name == "shop"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ('name = "a"\nstream = "s"\n', "[[ingest]] 2 ('a'), folder: Field required"),
+        ('stream = "s"\nfolder = "f"\n', "[[ingest]] 2, name: Field required"),
+        ('name = "A b"\nstream = "s"\nfolder = "f"\n', "[[ingest]] 2 ('A b'), name = 'A b': String should match"),
+        ('name = "a"\nstream = "s"\nfolder = "f"\nformat = "xml"\n', "[[ingest]] 2 ('a'), format = 'xml': Input"),
+        ('name = "a"\nstream = "s"\nfolder = "f"\nsettle = "soon"\n', "[[ingest]] 2 ('a'), settle = 'soon': "),
+        ('name = "a"\nstream = "s"\nfolder = "f"\nzone = "Mars"\n', "'Mars' is no time zone"),
+        ('name = "a"\nstream = "s"\nfolder = "f"\npassword = "hunter2"\n', "[[ingest]] 2 ('a'), password = ***: Extra"),
+        ('name = "shop"\nstream = "s"\nfolder = "f"\n', "two tables [[ingest]] have the name 'shop'"),
+    ],
+)
+def test_a_wrong_table_is_named_by_its_place_and_its_name(tmp_path: Path, wrong: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(said)) as found:
+        loaded(tmp_path, f"{SHOP}[[ingest]]\n{wrong}")
+    assert "hunter2" not in str(found.value)
+
+
+def test_another_value_than_tables_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="ingest"):
+        loaded(tmp_path, 'ingest = ["inbox"]\n')
+    with pytest.raises(SettingsError, match=r"sets 'ingest\.folder'"):
+        loaded(tmp_path, '[ingest]\nfolder = "inbox"\n')
+
+
+def test_an_entry_that_does_not_fit_the_project_is_named(tmp_path: Path) -> None:
+    settings = loaded(tmp_path, SHOP)
+    own = Project({"payments": payments(Avro())})
+    with pytest.raises(
+        SettingsError, match=r"\[\[ingest\]\] 1 \('shop'\).*has no stream of that topic; it has \['b'\]"
+    ):
+        stream_of(settings, 0, Project({"b": payments(Avro())}))
+    with pytest.raises(SettingsError, match=r"\[\[ingest\]\] 1 \('shop'\).*no event can be produced"):
+        stream_of(settings, 0, own)
+    with pytest.raises(SettingsError, match=r"\[\[ingest\]\] 1 \('shop'\).*no event can be produced"):
+        stream_of(settings, 0, Project({"payments": payments(Debezium())}))
+
+
+def test_the_folder_must_be_there(tmp_path: Path) -> None:
+    settings = loaded(tmp_path, SHOP)
+    project = Project({"payments": payments(Json())})
+    with pytest.raises(SettingsError, match=r"\[\[ingest\]\] 1 \('shop'\).*there is no such folder"):
+        stream_of(settings, 0, project)
+    (tmp_path / "inbox").mkdir()
+    assert stream_of(settings, 0, project).topic == "payments"
+
+
+def test_the_page_has_a_row_for_each_setting() -> None:
+    page = (ROOT / "docs" / "how-to" / "ingest.md").read_text("utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) >= IngestSettings.model_fields.keys()
