@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from headrace.app.processes.ingest import stream_of
-from headrace.app.project.ingest_settings import IngestSettings
+from headrace.app.processes.webhook_server import tokens_of
+from headrace.app.project.ingest_settings import IngestSettings, WebhookSettings
 from headrace.app.project.project import Project
+from headrace.app.project.settings import explain
 from headrace.app.project.settings_sources import load_settings
 from headrace.bus.formats.avro import Avro
 from headrace.bus.formats.debezium import Debezium
@@ -52,7 +54,10 @@ def test_the_environment_has_them_as_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ('name = "a"\nstream = "s"\n', "[[ingest]] 2 ('a'), folder: Field required"),
+        ('name = "a"\nstream = "s"\n', "[[ingest]] 2 ('a'): Value error, it has neither of `folder`"),
+        ('name = "a"\nstream = "s"\nfolder = "f"\nwebhook = "/a"\n', "it has both of `folder` and `webhook`"),
+        ('name = "a"\nstream = "s"\nwebhook = "/a"\nzone = "UTC"\n', "a webhook has no 'zone'"),
+        ('name = "a"\nstream = "s"\nwebhook = "a b"\n', "[[ingest]] 2 ('a'), webhook = 'a b': String should match"),
         ('stream = "s"\nfolder = "f"\n', "[[ingest]] 2, name: Field required"),
         ('name = "A b"\nstream = "s"\nfolder = "f"\n', "[[ingest]] 2 ('A b'), name = 'A b': String should match"),
         ('name = "a"\nstream = "s"\nfolder = "f"\nformat = "xml"\n', "[[ingest]] 2 ('a'), format = 'xml': Input"),
@@ -97,6 +102,29 @@ def test_the_folder_must_be_there(tmp_path: Path) -> None:
     assert stream_of(settings, 0, project).topic == "payments"
 
 
+HOOK = '[[ingest]]\nname = "hook"\nstream = "payments"\nwebhook = "/payments"\n'
+
+
+def test_two_webhooks_have_two_paths(tmp_path: Path) -> None:
+    assert loaded(tmp_path, HOOK).ingest[0].webhook == "/payments"
+    with pytest.raises(SettingsError, match=re.escape("two tables [[ingest]] have the webhook '/payments'")):
+        loaded(tmp_path, HOOK + HOOK.replace("hook", "other", 1))
+
+
+def test_tokens_are_needed_where_others_can_post(tmp_path: Path) -> None:
+    assert tokens_of(loaded(tmp_path, HOOK)) == ()
+    with pytest.raises(SettingsError, match=r"webhook\.host = '0\.0\.0\.0' \(from headrace\.toml\).*Set a token"):
+        tokens_of(loaded(tmp_path, HOOK + '[webhook]\nhost = "0.0.0.0"\n'))
+    own = loaded(tmp_path, HOOK + '[webhook]\nhost = "0.0.0.0"\n', HEADRACE_WEBHOOK__TOKEN="hunter2")
+    assert tokens_of(own) == ("hunter2",)
+    assert "hunter2" not in str(explain(own))
+    (tmp_path / "tokens").write_text("# of the bank\none\ntwo\n")
+    assert tokens_of(loaded(tmp_path, HOOK + '[webhook]\ntoken_file = "tokens"\n')) == ("one", "two")
+    with pytest.raises(SettingsError, match=r"webhook\.token_file .*cannot be read"):
+        tokens_of(loaded(tmp_path, HOOK + '[webhook]\ntoken_file = "none"\n'))
+
+
 def test_the_page_has_a_row_for_each_setting() -> None:
     page = (ROOT / "docs" / "how-to" / "ingest.md").read_text("utf-8")
-    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) >= IngestSettings.model_fields.keys()
+    named = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    assert named >= IngestSettings.model_fields.keys() | WebhookSettings.model_fields.keys()

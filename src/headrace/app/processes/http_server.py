@@ -18,6 +18,8 @@ from headrace.errors import SettingsError, require
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pydantic import SecretStr
+
     from headrace.app.project.settings import HttpSettings, Settings
     from headrace.serving.http import HttpOptions, TlsFiles
 
@@ -73,26 +75,30 @@ def options(http: HttpSettings, root: Path) -> HttpOptions:
     from headrace.serving.http import HttpOptions, RequestLimits
 
     limits = RequestLimits(http.body_limit, http.entity_limit, http.key_limit, http.deadline)
-    return HttpOptions(tuple(http.services), _keys(http, root), limits)
+    return HttpOptions(tuple(http.services), secrets_of(http.api_key, root, http.api_key_file, "http.api_key"), limits)
 
 
-def _keys(http: HttpSettings, root: Path) -> tuple[str, ...]:
-    keys = [] if http.api_key is None else [http.api_key.get_secret_value()]
-    if http.api_key_file is not None:
-        keys += _keys_in(root / http.api_key_file)
-    if not all(keys):
-        raise SettingsError("http.api_key is empty: set a key, or do not set it at all")
-    return tuple(keys)
+def secrets_of(own: SecretStr | None, root: Path, file: Path | None, setting: str) -> tuple[str, ...]:
+    """Return the secrets of which a request must have one: the one of a setting, and those of its file.
+
+    Raises SettingsError if the setting is empty, or if the file cannot be read or has none.
+    """
+    found = [] if own is None else [own.get_secret_value()]
+    if file is not None:
+        found += _lines_of(root / file, setting)
+    if not all(found):
+        raise SettingsError(f"{setting} is empty: set a key, or do not set it at all")
+    return tuple(found)
 
 
-def _keys_in(file: Path) -> list[str]:
+def _lines_of(file: Path, setting: str) -> list[str]:
     try:
         lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"http.api_key_file {file} cannot be read: {type(error).__name__}") from error
+        raise SettingsError(f"{setting}_file {file} cannot be read: {type(error).__name__}") from error
     keys = [line for line in lines if line and not line.startswith("#")]
     if not keys:
-        raise SettingsError(f"http.api_key_file {file} has no key: write one key a line")
+        raise SettingsError(f"{setting}_file {file} has no key: write one key a line")
     return keys
 
 

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from headrace.app.project.ingest_settings import IngestSettings, check_names
+from headrace.app.project.ingest_settings import IngestSettings, WebhookSettings, check_names
 from headrace.app.project.schema_registry_settings import SchemaRegistrySettings
 from headrace.app.project.setting_types import STRICT, DurationText, PublicPlace, UrlWithPassword
 from headrace.base.place_names import check_folder_name
@@ -270,6 +270,7 @@ class Settings(BaseModel):
     ingest: Annotated[list[IngestSettings], AfterValidator(check_names)] = Field(
         default=[], description="Sources of events: each is a table [[ingest]] of headrace.toml."
     )
+    webhook: WebhookSettings = Field(default_factory=WebhookSettings, description="The HTTP server of webhooks.")
     ingest_metrics_port: NonNegativeInt = Field(
         default=0, le=65_535, description="Port on which `headrace ingest` serves metrics for Prometheus; 0: none."
     )

@@ -175,4 +175,4 @@ def _shown(path: str, value: Any) -> str:
 
 
 _SECRET = {"kafka", "publication_keys", "redis_url", "registry_uri", "http.api_key", "http.tls_key_password"}
-_SECRET |= {"schema_registry.password", "schema_registry.url"}
+_SECRET |= {"schema_registry.password", "schema_registry.url", "webhook.token"}

@@ -59,7 +59,12 @@ def _digest(key: str) -> bytes:
 
 
 class GuardedEndpoint:
-    """An endpoint that turns the bytes of a body into an answer, within the limits."""
+    """An endpoint that turns the bytes of a body into an answer, within the limits.
+
+    ``status`` is that of the answer, and ``table`` has the settings of the limits.
+    """
+
+    status, table = HTTPStatus.OK, "http"
 
     def __init__(self, answer: Callable[[bytes], Awaitable[bytes]], limits: RequestLimits) -> None:
         self._answer = answer
@@ -78,7 +83,7 @@ class GuardedEndpoint:
                 raise
             return
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.start", "status": int(self.status), "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
     async def _content(self, scope: Scope, receive: Receive) -> bytes:
@@ -87,9 +92,13 @@ class GuardedEndpoint:
         try:
             async with asyncio.timeout(self._deadline_s):
                 body = await self._body(scope, receive)
-                return await self._answer(body)
+                return await self.respond(scope, body)
         except TimeoutError:
-            raise self._late(has_come=body is not None) from None
+            raise self.late(has_come=body is not None) from None
+
+    async def respond(self, scope: Scope, body: bytes) -> bytes:  # noqa: ARG002 - others look at the headers
+        """Return the body of the answer to a body that has come whole."""
+        return await self._answer(body)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         announced = dict(scope["headers"]).get(b"content-length", b"0")
@@ -109,10 +118,11 @@ class GuardedEndpoint:
 
     def _too_large(self, size: int) -> ProblemError:
         most = self._limits.body_bytes
-        return too_large(f"the body has {size} bytes or more; at most {most} are taken (http.body_limit)")
+        return too_large(f"the body has {size} bytes or more; at most {most} are taken ({self.table}.body_limit)")
 
-    def _late(self, *, has_come: bool) -> ProblemError:
-        limit = f"within {self._deadline_s:g} s (http.deadline)"
+    def late(self, *, has_come: bool) -> ProblemError:
+        """Return the problem of a request that took too long. ``has_come``: its body is there."""
+        limit = f"within {self._deadline_s:g} s ({self.table}.deadline)"
         if not has_come:
             return ProblemError(HTTPStatus.REQUEST_TIMEOUT, "too-slow", f"the body did not come {limit}")
         detail = f"the online store did not answer {limit}: try again, ask for less, or look at the store"

@@ -32,7 +32,10 @@ KEEP_ALIVE_S = 5
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """The address of the server, its number of processes, and the time for open requests after a signal to stop."""
+    """The address of the server, its number of processes, and the time for open requests after a signal to stop.
+
+    ``address_from`` says in errors how another address is chosen.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8_080
@@ -40,6 +43,7 @@ class ServerOptions:
     grace: Duration = "5s"
     tls: TlsFiles | None = None
     limits: ConnectionLimits = DEFAULT_LIMITS
+    address_from: str = "--host and --port"
 
 
 def serve(make: Callable[[], ASGIApp], options: ServerOptions) -> None:
@@ -109,7 +113,8 @@ def _listening(options: ServerOptions) -> Iterator[socket.socket]:
         listener = socket.create_server((options.host, options.port), family=family, backlog=_BACKLOG)
     except OSError as error:
         message = (
-            f"cannot listen on {options.host}:{options.port}: {error}; choose another address with --host and --port"
+            f"cannot listen on {options.host}:{options.port}: {error}; choose another address with "
+            f"{options.address_from}"
         )
         raise SettingsError(message) from error
     with listener:

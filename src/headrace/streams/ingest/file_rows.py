@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 import pyarrow as pa
 
-from headrace.bus.event import value_of
-from headrace.bus.event_reader import EventReader
-from headrace.bus.formats.json_format import Json
-from headrace.bus.stream_spec import AVAILABLE_AT
+from headrace.bus.event_intake import EventIntake
 from headrace.errors import CodecError, SettingsError
 from headrace.streams.imports.column_fields import check_columns
 from headrace.streams.imports.file_pieces import column_names, pieces
@@ -46,11 +43,8 @@ class FileRows:
     """Reads files as events of one stream, whatever the format of its records. ``zone``: that of times without one."""
 
     def __init__(self, stream: Stream, zone: str | None = None) -> None:
-        self._stream = stream
-        self._reader = EventReader(replace(stream, format=Json()))
+        self._stream, self._intake = stream, EventIntake(stream)
         self._wire = WireRows(stream.event, stream.columns, zone)
-        needed = (*stream.key_fields, *([] if stream.event_time == AVAILABLE_AT else [stream.event_time]))
-        self._needed = tuple(dict.fromkeys(needed))
 
     def of(self, file: SourceFile) -> Iterator[FileRow]:
         """Yield the rows of a file in their order; broken lines of CSV follow the rows around them.
@@ -65,13 +59,9 @@ class FileRows:
     def row(self, line: int, content: bytes) -> FileRow:
         """Return the row in these bytes of JSON."""
         try:
-            event = self._reader.read(content)
+            return FileRow(line, content, self._intake.read(content))
         except CodecError as error:
             return FileRow(line, content, reason=str(error))
-        absent = next((name for name in self._needed if value_of(event, name) is None), None)
-        if absent is not None:
-            return FileRow(line, content, reason=f"{absent} is null: every event of {self._stream.topic!r} needs it")
-        return FileRow(line, content, event)
 
     @staticmethod
     def _json_lines(file: SourceFile) -> Iterator[tuple[int, bytes, str]]:

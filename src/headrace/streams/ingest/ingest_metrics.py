@@ -22,6 +22,7 @@ class IngestMetrics:
         self._rows = self._counter("rows", "Rows that were produced.", "source")
         self._rejected = self._counter("rejected_rows", "Rows that are no event.", "source")
         self._files = self._counter("files", "Files, by how they ended.", "source", "result")
+        self._requests = self._counter("requests", "Requests to webhooks, by status.", "source", "status")
         for source in sources:
             self._rows.labels(source)
             self._rejected.labels(source)
@@ -38,3 +39,8 @@ class IngestMetrics:
     def failed_file(self, source: str) -> None:
         """Count a file that cannot be produced."""
         self._files.labels(source, "failed").inc()
+
+    def answered(self, source: str, status: int, rows: int) -> None:
+        """Count a request to a webhook that was answered, with the events that were taken."""
+        self._requests.labels(source, str(status)).inc()
+        self._rows.labels(source).inc(rows)
