@@ -66,7 +66,7 @@ def test_an_authority_that_is_not_known_is_named(redis: TlsRedis, namespace: str
 
 
 def test_a_client_without_a_certificate_is_refused(redis: TlsRedis, namespace: str) -> None:
-    refused(redis.secured(ssl_ca_certs=redis.ca), namespace, "(?i)certificate required|connection")
+    refused(redis.secured(ssl_ca_certs=redis.ca), namespace, "does not answer")  # TLS tells it while it writes or reads
 
 
 def test_a_client_without_tls_is_refused(redis: TlsRedis, namespace: str) -> None:
