@@ -17,6 +17,7 @@ import headrace.event_log
 import headrace.models
 import headrace.streams
 import headrace.streams.imports
+import headrace.streams.ingest
 import headrace.trainers
 from tests.support.crash.worker import Setting, work
 from tests.support.waiting import until
@@ -39,8 +40,12 @@ class Fault(Protocol):
 
 
 def named_steps() -> set[str]:
-    """Every failpoint of workers that there is: in their own code, and in what the tests put round its stores."""
-    of_workers = _named_in(headrace.streams) - _named_in(headrace.streams.imports)
+    """Every failpoint of workers that there is: in their own code, and in what the tests put round its stores.
+
+    Imports and the ingest process have failpoints of their own.
+    """
+    others = _named_in(headrace.streams.imports) | _named_in(headrace.streams.ingest)
+    of_workers = _named_in(headrace.streams) - others
     return of_workers | _named_by(Path(work.__code__.co_filename))
 
 
