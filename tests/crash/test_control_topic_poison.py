@@ -155,8 +155,9 @@ def an_application_follows(servers: str, model: str, topics: ControlTopics) -> N
         event = published(f"{model}-1", 1, expects=None, request_id=f"{model}-1")
         poison(servers, topics)
         log.append(type(event)(id=event.id, model=model, at_us=event.at_us, data=event.data))
-        until(lambda: subscriber.status.wanted == 1, 60, lambda: subscriber.status)
-        assert "version 1 cannot be loaded" in subscriber.status.error  # its artifact is nowhere: it is said
+        # its artifact is nowhere, which is said as soon as it was looked for
+        until(lambda: "version 1 cannot be loaded" in subscriber.status.error, 60, lambda: subscriber.status)
+        assert subscriber.status.wanted == 1
         assert not subscriber.status.is_current
     finally:
         subscriber.stop()
