@@ -50,7 +50,10 @@ def test_killed_workers_count_a_payment_that_was_sent_twice_once(
     ensure_topics(services.bootstrap_servers, [TopicPlan(name, count, never) for name, count in plans])
     producer = Producer({"bootstrap.servers": services.bootstrap_servers, "enable.idempotence": True})
     output = str(tmp_path / "worker.txt")
-    setting = Setting(services.bootstrap_servers, services.redis_url, str(tmp_path / "log"), namespace, output)
+    setting = Setting(
+        services.bootstrap_servers, services.redis_url, str(tmp_path / "log"), namespace, output,
+        batch_rows=100, flush_s=0.1, catch_up_rows=500,
+    )  # fmt: skip
     store, log = RedisOnlineStore(services.redis_url, namespace), EventLog(tmp_path / "log")
     view = f"user@{users(namespace).version}"
 

@@ -85,7 +85,7 @@ class Level(Event):
 
 @pytest.mark.long  # Kafka looks for something to compact each 15 s
 def test_a_topic_that_kafka_has_compacted(services: LocalServices, namespace: str, tmp_path: Path) -> None:
-    """What was read before stays in the log; what was removed before it was read is not there, and nothing stops."""
+    """Versions that were read stay in the log. Versions that Kafka removed earlier are not there, and nothing stops."""
     table = Table(f"{namespace}.levels", Level, key="id")
     view = FeatureView("levels", Entity("level", keys={"id": int}), table, features=["level"])
     config = {

@@ -25,7 +25,7 @@ from headrace.bus.topics import incarnations
 from headrace.bus.unreadable_records import KafkaPlace, UnreadableRecords
 from headrace.bus.worker_report import PartitionReport, StoppedReport, ViewReport, WorkerReport
 from headrace.errors import CodecError, SettingsError
-from headrace.streams.metrics import WorkerMetrics, serve_metrics
+from headrace.streams.metrics import WorkerMetrics
 from headrace.trainers.process.trainer_metrics import TrainerMetrics
 from headrace.trainers.runs.messages import DecisionRecord
 from headrace.trainers.triggers.evidence import Evidence
@@ -213,14 +213,14 @@ def test_metrics_report_the_state_of_the_worker() -> None:
 
 
 def test_a_taken_port_is_an_error() -> None:
-    with serve_metrics(WorkerMetrics(), "127.0.0.1", 0) as port:
+    with serve_status(WorkerMetrics().registry, "127.0.0.1", 0) as port:
         assert scraped(port)
         with (
             pytest.raises(SettingsError, match=f"127.0.0.1:{port}.*--metrics-port"),
-            serve_metrics(full(), "127.0.0.1", port),
+            serve_status(full().registry, "127.0.0.1", port),
         ):
             pass
-    with serve_metrics(WorkerMetrics(), "127.0.0.1", port):
+    with serve_status(WorkerMetrics().registry, "127.0.0.1", port):
         pass  # it was given back
 
 

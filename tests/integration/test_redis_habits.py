@@ -11,12 +11,10 @@ from redis import Redis
 
 from headrace.app.processes.worker import check_eviction, log_redis_warnings
 from headrace.errors import OnlineStoreUnavailableError, SettingsError
-from headrace.features.online.redis.async_store import AsyncRedisOnlineStore
 from headrace.features.online.redis.redis_store import RedisOnlineStore
 from headrace.features.online.redis.url import check_url
-from headrace.serving import AsyncFeatureClient
 from headrace.serving.features import FeatureClient
-from tests.support.lookups_scene import A1, filled
+from tests.support.lookups_scene import A1, filled, look_up_async
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -81,14 +79,6 @@ def test_a_password_in_a_file_may_change_while_processes_run(
         until(lambda: answers(lambda: client.get("risk", A1).to_dicts() == found), 10)
         assert len(store.cursors(["user@x"])) == 1
         assert asyncio.run(look_up_async(url, user)) == found
-
-
-async def look_up_async(url: str, namespace: str) -> list[dict[str, Any]]:
-    store = AsyncRedisOnlineStore(url, namespace)
-    try:
-        return (await AsyncFeatureClient(store).get("risk", A1)).to_dicts()
-    finally:
-        await store.close()
 
 
 def answers(ask: Callable[[], bool]) -> bool:

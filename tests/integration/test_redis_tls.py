@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from headrace.app.doctor.finding import Severity
 from headrace.app.doctor.redis import examine
 from headrace.errors import OnlineStoreUnavailableError
-from headrace.features.online.redis.async_store import AsyncRedisOnlineStore
 from headrace.features.online.redis.redis_store import RedisOnlineStore
-from headrace.serving import AsyncFeatureClient
 from headrace.serving.features import FeatureClient
-from tests.support.lookups_scene import A1, filled
+from tests.support.lookups_scene import A1, filled, look_up_async
 from tests.support.tls_redis import SERVER, TlsRedis
 
 if TYPE_CHECKING:
@@ -45,15 +43,7 @@ def test_a_worker_writes_and_both_clients_read_over_tls(url: str, namespace: str
     with closing(RedisOnlineStore(url, namespace)) as store, closing(FeatureClient.from_url(url, namespace)) as client:
         filled(store)
         found = client.get("risk", A1).to_dicts()
-    assert found == asyncio.run(look_up(url, namespace))
-
-
-async def look_up(url: str, namespace: str) -> list[dict[str, Any]]:
-    store = AsyncRedisOnlineStore(url, namespace)
-    try:
-        return (await AsyncFeatureClient(store).get("risk", A1)).to_dicts()
-    finally:
-        await store.close()
+    assert found == asyncio.run(look_up_async(url, namespace))
 
 
 def test_the_doctor_looks_at_it_over_tls(url: str) -> None:

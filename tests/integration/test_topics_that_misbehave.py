@@ -169,6 +169,13 @@ class Bench:
         for future in self.client.delete_records([TopicPartition(self.topic, partition, before)]).values():
             future.result(10)
 
+    def remake_topic(self) -> None:
+        """Delete the topic, and make it anew with one partition."""
+        for future in self.client.delete_topics([self.topic]).values():
+            future.result(10)
+        until(lambda: self.incarnation_partitions() == 0, 10)
+        self.make_topic(1)
+
     def seek(self, partition: int, offset: int) -> None:
         """Let Kafka answer that an offset is out of range."""
         until(partial(self.consumers[-1].seek, self.topic, partition, offset), 10)
@@ -346,10 +353,7 @@ def test_a_recreated_topic_is_a_new_incarnation_and_its_old_cursors_are_in_nobod
     bench.start()
     bench.await_count(0, 10)
     old = bench.source(0).topic_id
-    for future in bench.client.delete_topics([bench.topic]).values():
-        future.result(10)
-    until(lambda: bench.incarnation_partitions() == 0, 10)
-    bench.make_topic(1)
+    bench.remake_topic()
     assert bench.source(0).topic_id != old
     bench.send(0, 4)
     bench.await_live(0, 4)
@@ -359,10 +363,7 @@ def test_a_recreated_topic_is_a_new_incarnation_and_its_old_cursors_are_in_nobod
 
 def test_a_recreated_topic_that_has_lost_its_oldest_records_stops(bench: Bench) -> None:
     begun(bench)
-    for future in bench.client.delete_topics([bench.topic]).values():
-        future.result(10)
-    until(lambda: bench.incarnation_partitions() == 0, 10)
-    bench.make_topic(1)
+    bench.remake_topic()
     bench.send(0, 4)
     bench.delete_records(0, 2)
     (found,) = bench.gaps()

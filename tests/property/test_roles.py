@@ -357,7 +357,7 @@ def test_one_fold_of_all_partitions_of_a_topic_writes_the_fields_of_a_fold_of_ea
 
 
 def fields(side: Side) -> list[dict[SourcePartition, list[int]]]:
-    """Of each card the tiles that the store has of each partition, without the positions in their headers."""
+    """The store's tiles by card and partition, without the positions in their headers."""
     keys = [serializer(kernel(view.spec).entity_keys)((card,)) for card in CARDS]
     (found,) = side.store.look_up([(view.spec.versioned_name, keys)])
     layout = kernel(view.spec).layout

@@ -150,3 +150,12 @@ class _Awaitable:
             return getattr(self._store, name)(*asked)
 
         return call
+
+
+async def look_up_async(url: str, namespace: str) -> list[dict[str, Any]]:
+    """The values of :data:`A1` by an asynchronous client."""
+    store = AsyncRedisOnlineStore(url, namespace)
+    try:
+        return (await AsyncFeatureClient(store).get("risk", A1)).to_dicts()
+    finally:
+        await store.close()

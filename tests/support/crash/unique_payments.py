@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import json
 import random
-import signal
-import uuid
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from headrace.base.failpoints import arm
 from headrace.base.times import epoch_us
 from headrace.bus.event import Event
 from headrace.bus.stream import Stream
-from headrace.event_log.event_log import EventLog
 from headrace.features.definitions.aggregates import Count, Sum
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.service import FeatureService
 from headrace.features.definitions.view import FeatureView
-from headrace.streams.plane.data_plane import DataPlane
-from headrace.streams.plane.followed_views import FixedViews
-from headrace.streams.plane.plane_config import PlaneConfig
-from headrace.streams.worker import publish_definitions
-from tests.support.crash.worker import Setting, Store, obey, write_to
-from tests.support.processes import end_with_the_test_run
+from tests.support.crash.worker import Setting, work_on
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -49,7 +40,7 @@ def payments(namespace: str) -> Stream:
 
 
 def users(namespace: str) -> FeatureView:
-    """What is remembered of a user."""
+    """The features of a user."""
     return FeatureView(
         "user",
         entity=Entity("user", str),
@@ -106,20 +97,4 @@ def verdicts(sent: list[SentPayment]) -> list[str]:
 
 def work_on_payments(setting: Setting, orders: Connection) -> None:
     """Run a worker until SIGTERM or death."""
-    end_with_the_test_run()
-    arm(setting.failpoint)
-    write_to(setting.output)
-    obey(orders)
-    namespace = setting.namespace
-    store = Store(setting.redis_url, namespace)
-    definitions = FixedViews(
-        [users(namespace).spec],
-        publish=lambda: publish_definitions(store, [users(namespace)], [service(namespace)]),
-    )
-    config = PlaneConfig(
-        setting.bootstrap_servers, group=setting.group, worker=uuid.uuid4().hex,
-        batch_rows=100, flush_s=0.1, catch_up_rows=500,
-    )  # fmt: skip
-    plane = DataPlane(config, [payments(namespace)], definitions, store, EventLog(setting.event_log))
-    signal.signal(signal.SIGTERM, lambda *_: plane.stop())
-    plane.run()
+    work_on(setting, orders, users(setting.namespace), service(setting.namespace))

@@ -20,7 +20,7 @@ from headrace.streams.plane.data_plane import DataPlane
 from headrace.streams.plane.followed_views import FixedViews
 from headrace.streams.plane.plane_config import PlaneConfig
 from headrace.streams.worker import publish_definitions
-from tests.support.crash.definitions import payments, service, users
+from tests.support.crash.definitions import service, users
 from tests.support.processes import end_with_the_test_run
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from headrace.bus.source_partition import SourcePartition
+    from headrace.features.definitions.service import FeatureService
+    from headrace.features.definitions.view import FeatureView
     from headrace.features.online.cursor import Cursor
 
 _PROCESSES = multiprocessing.get_context("forkserver")
@@ -65,14 +67,18 @@ class Store(RedisOnlineStore):
 
 
 def work(setting: Setting, orders: Connection) -> None:
-    """Run until SIGTERM or death."""
+    """Run a worker of the payments until SIGTERM or death."""
+    work_on(setting, orders, users(setting.namespace), service(setting.namespace))
+
+
+def work_on(setting: Setting, orders: Connection, view: FeatureView, of_view: FeatureService) -> None:
+    """Run a worker of one view, with its service, until SIGTERM or death."""
     end_with_the_test_run()
     os.environ.update(setting.environment)
     arm(setting.failpoint)
     write_to(setting.output)
     obey(orders)
-    namespace = setting.namespace
-    store = Store(setting.redis_url, namespace)
+    store = Store(setting.redis_url, setting.namespace)
     plane = DataPlane(
         PlaneConfig(
             setting.bootstrap_servers,
@@ -82,11 +88,8 @@ def work(setting: Setting, orders: Connection) -> None:
             flush_s=setting.flush_s,
             catch_up_rows=setting.catch_up_rows,
         ),
-        [payments(namespace)],
-        FixedViews(
-            [users(namespace).spec],
-            publish=lambda: publish_definitions(store, [users(namespace)], [service(namespace)]),
-        ),
+        view.streams,
+        FixedViews([view.spec], publish=lambda: publish_definitions(store, [view], [of_view])),
         store,
         EventLog(setting.event_log),
     )
