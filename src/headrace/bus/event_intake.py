@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class EventIntake:
     """Reads events that are written in ``written`` (default: JSON), whatever the format of the stream's records is.
 
-    What it reads can be produced: EventProducer then writes it in the stream's own format.
+    EventProducer can produce these events: it writes them in the stream's own format.
     """
 
     def __init__(self, stream: Stream, written: RecordFormat | None = None) -> None:

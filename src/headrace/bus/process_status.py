@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -49,6 +49,11 @@ class _QuietHandler(WSGIRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name for it
         """Log nothing."""
+
+
+def status_served(registry: CollectorRegistry, host: str, port: int | None) -> AbstractContextManager[object]:
+    """Return :func:`serve_status` for the port of a setting. Without one, or for 0, nothing is served."""
+    return serve_status(registry, host, port) if port else nullcontext()
 
 
 @contextmanager

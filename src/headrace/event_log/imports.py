@@ -79,6 +79,7 @@ class Imports:
     def __init__(self, log: EventLog) -> None:
         self._log = log
         self._table: DeltaTable | None = None
+        self._completed: set[str] = set()  # a complete import stays complete: its transaction is in the table for ever
 
     def all(self) -> list[ImportRecord]:
         """Return every import, the oldest first."""
@@ -110,14 +111,14 @@ class Imports:
         self._append(record.source, record.topic, "undone", at_us, "{}")
 
     def _complete(self, records: Iterable[ImportRecord]) -> set[str]:
-        tables = {
-            topic: self._log.table(topic) for topic in {each.topic for each in records} if self._log.exists(topic)
-        }
-        return {
+        asked = [each for each in records if each.source not in self._completed]
+        tables = {topic: self._log.table(topic) for topic in {each.topic for each in asked} if self._log.exists(topic)}
+        self._completed |= {
             each.source
-            for each in records
+            for each in asked
             if each.topic in tables and tables[each.topic].transaction_version(each.source) is not None
         }
+        return self._completed
 
     def _rows(self) -> pl.DataFrame:
         if self._table is None and not self._log.exists(TABLE):

@@ -9,13 +9,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from headrace.bus.process_status import ProcessStatus, serve_status
+from headrace.bus.process_status import ProcessStatus
 from headrace.bus.source_partition import NO_CLOCK
 from headrace.streams.plane.plane_metrics import PlaneMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
 
     import polars as pl
     from prometheus_client import Metric
@@ -127,8 +126,3 @@ class _Families:
             self.view.add_metric((*place, view), at.next_offset)
             if at.clock_us > NO_CLOCK:
                 self.view_clock.add_metric((*place, view), at.clock_us / 1e6)
-
-
-def serve_metrics(metrics: WorkerMetrics, host: str, port: int) -> AbstractContextManager[int]:
-    """Serve the metrics and the probes of a worker: see :func:`serve_status`."""
-    return serve_status(metrics.registry, host, port)

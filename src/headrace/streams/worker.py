@@ -6,7 +6,6 @@ import asyncio
 import gc
 import time
 import uuid
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from headrace.bus.control import ControlMessage, FlushRequest, decode_control
 from headrace.bus.control_topics import DEFAULT_NAMESPACE, ControlTopics
 from headrace.bus.faust_shell import ThreadService, listen, run_shell, shell
 from headrace.bus.kafka_clients import admin
+from headrace.bus.process_status import status_served
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import (
     FOR_EVER,
@@ -40,7 +40,7 @@ from headrace.models.publication_signing import UNSIGNED, PublicationSigning
 from headrace.streams.deployments.kafka_deployment_log import KafkaDeploymentLog
 from headrace.streams.deployments.rollout import Rollout, RolloutTimes
 from headrace.streams.log_claims import LogClaims
-from headrace.streams.metrics import WorkerMetrics, serve_metrics
+from headrace.streams.metrics import WorkerMetrics
 from headrace.streams.plane.data_plane import DataPlane
 from headrace.streams.plane.plane_config import PlaneConfig, PlaneEnvironment
 from headrace.streams.upkeep import LogUpkeep, ScheduledJob, UpkeepSchedule
@@ -179,7 +179,7 @@ def run_worker(
     )  # fmt: skip
     app = shell(name, config.data_dir)
     _flush_on_request(app, config, plane)
-    with upkeep, _metrics_served(config, metrics):
+    with upkeep, status_served(metrics.registry, config.metrics_host, config.metrics_port):
         gc.collect()
         gc.freeze()  # collections need not look at what the libraries made again: that would stop batches
         run_shell(app, ThreadService(plane.run, plane.stop))
@@ -210,9 +210,3 @@ def _flush_on_request(app: App, config: WorkerConfig, plane: DataPlane) -> None:
         await asyncio.sleep(0)
 
     listen(app, config.bootstrap_servers, ControlTopics(config.namespace).control, decode_control, on_control)
-
-
-def _metrics_served(config: WorkerConfig, metrics: WorkerMetrics) -> AbstractContextManager[object]:
-    if not config.metrics_port:
-        return nullcontext()
-    return serve_metrics(metrics, config.metrics_host, config.metrics_port)

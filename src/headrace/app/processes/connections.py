@@ -13,7 +13,7 @@ from headrace.errors import SettingsError, UnavailableError
 from headrace.models.artifact_places import places_with
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from headrace.app.local.lock import Addresses
@@ -67,24 +67,23 @@ def started_services(folder: Path) -> Addresses | None:
 
 def redis_address(settings: Settings) -> str:
     """Return the address of Redis, found as :func:`addresses` does. Raises SettingsError if there is none."""
-    found = None if settings.redis_url else started_services(settings.data_dir)
-    address = settings.redis_url or (found and found.redis_url)
-    if not address:
-        message = (
-            f"no Redis: `redis_url` is not set, and no services run on {settings.data_dir}; start them with "
-            "`headrace up`"
-        )
-        raise SettingsError(message)
-    return address
+    return _address(settings, settings.redis_url, lambda found: found.redis_url, "Redis", "redis_url")
 
 
 def kafka_address(settings: Settings) -> str:
     """Return the address of Kafka, found as :func:`addresses` does. Raises SettingsError if there is none."""
-    found = None if settings.kafka_servers else started_services(settings.data_dir)
-    address = settings.kafka_servers or (found and found.bootstrap_servers)
+    given = settings.kafka_servers
+    return _address(settings, given, lambda found: found.bootstrap_servers, "Kafka", "bootstrap_servers")
+
+
+def _address(
+    settings: Settings, given: str | None, of: Callable[[Addresses], str | None], server: str, setting: str
+) -> str:
+    found = None if given else started_services(settings.data_dir)
+    address = given or (found and of(found))
     if not address:
         message = (
-            f"no Kafka: `bootstrap_servers` is not set, and no services run on {settings.data_dir}; start them with "
+            f"no {server}: `{setting}` is not set, and no services run on {settings.data_dir}; start them with "
             "`headrace up`"
         )
         raise SettingsError(message)

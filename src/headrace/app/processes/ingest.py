@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,6 @@ from headrace.errors import DefinitionError, SettingsError, TopicUnknownError, r
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from contextlib import AbstractContextManager
 
     from headrace.app.project.ingest_settings import IngestSettings
     from headrace.app.project.project import Project
@@ -36,6 +34,7 @@ _LOOK_S, _CHECK_S, _STOP_S = 1.0, 5.0, 2.0
 def run(settings: Settings, project: Project) -> None:
     """Run all sources until a signal arrives. Raises SettingsError for an entry that does not fit the project."""
     require("prometheus_client", "worker")
+    from headrace.bus.process_status import status_served
     from headrace.bus.producer import EventProducer
     from headrace.streams.ingest.ingest_metrics import IngestMetrics
 
@@ -68,7 +67,10 @@ def run(settings: Settings, project: Project) -> None:
         else:
             stop_signals.asked.wait()
 
-    with _status_served(settings, metrics), stop_signals.calling(lambda: None):
+    with (
+        status_served(metrics.registry, settings.metrics_host, settings.ingest_metrics_port),
+        stop_signals.calling(lambda: None),
+    ):
         _run_while(serve, loops)
 
 
@@ -144,11 +146,3 @@ def _run_while(serve: Callable[[], None], loops: Sequence[BackgroundLoop]) -> No
             loop.stopping.set()
         for loop in loops:
             loop.stop(_STOP_S)
-
-
-def _status_served(settings: Settings, metrics: IngestMetrics) -> AbstractContextManager[object]:
-    from headrace.bus.process_status import serve_status
-
-    if not settings.ingest_metrics_port:
-        return nullcontext()
-    return serve_status(metrics.registry, settings.metrics_host, settings.ingest_metrics_port)

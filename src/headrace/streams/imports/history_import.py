@@ -42,7 +42,7 @@ FILE_ROWS = 500_000
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What is said of the rows besides the files: since when they were known, and the boundary to the topic.
+    """The options of an import besides its files: since when rows were known, and the boundary to the topic.
 
     ``until_us``: rows that were available from then on are left out, because the topic has them; None: none are.
     ``zone``: that of times without one. ``by``: who imports.
@@ -104,9 +104,10 @@ class HistoryImport:
 
     def _imported(self) -> dict[str, str]:
         """Return the import of each content that the log has, by its digest. Remove what a kill has left of them."""
-        for each in self._imports.of(self._stream.topic):
+        complete = self._imports.of(self._stream.topic)
+        for each in complete:
             SortedRuns(self._folder / each.partition.topic_id.hex()).remove()
-        return {file.digest: each.id for each in self._imports.of(self._stream.topic) for file in each.files}
+        return {file.digest: each.id for each in complete for file in each.files}
 
     def _import(self, fresh: dict[str, SourceFile], at_us: int) -> ImportRecord:
         source = self._source([*fresh])
@@ -187,7 +188,7 @@ class HistoryImport:
 
 
 class _Counted:
-    """What is counted of the rows on their way into the log."""
+    """The counts of the rows that go into the log."""
 
     def __init__(self) -> None:
         self.rows = 0

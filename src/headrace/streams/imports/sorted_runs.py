@@ -23,7 +23,7 @@ _TIME = "__available_at"
 
 
 class _Noted(msgspec.Struct, frozen=True):
-    """What is known of a run besides its rows."""
+    """The facts about a run besides its rows."""
 
     left_out: int
 

@@ -92,12 +92,17 @@ _BLOCK = 1 << 20
 
 def _lines(source: pa.NativeFile, file: SourceFile) -> Iterator[bytes]:
     """Yield the lines of a file, without their ends."""
-    rest = b""
+    begun: list[bytes] = []  # the pieces of a line whose end was not read yet
     try:
         while block := source.read(_BLOCK):
-            *whole, rest = (rest + block).split(b"\n")
-            yield from whole
+            end, *others = block.split(b"\n")
+            begun.append(end)
+            if others:
+                yield b"".join(begun)
+                yield from others[:-1]
+                begun = others[-1:]
     except (pa.ArrowException, EOFError, OSError) as error:
         raise SettingsError(f"{file.name} is no {file.form} file, or is damaged: {error}") from error
+    rest = b"".join(begun)
     if rest:
         yield rest

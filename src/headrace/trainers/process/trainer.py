@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import uuid
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from headrace.base.times import Clock, wall_clock
 from headrace.bus.control import ControlMessage, Tick, decode_control
 from headrace.bus.control_topics import DEFAULT_NAMESPACE, ControlTopics
 from headrace.bus.faust_shell import ThreadService, listen, run_shell, shell
-from headrace.bus.process_status import serve_status
+from headrace.bus.process_status import status_served
 from headrace.bus.producer import EventProducer
 from headrace.bus.tail import TopicTail
 from headrace.bus.topics import FOR_EVER, TopicPlan, ensure_topics, grow_topic
@@ -338,15 +337,9 @@ def run_trainer(config: TrainerConfig, models: Sequence[Model]) -> None:
     listen(app, servers, topics.observations, decode_report, trainer.on_heartbeat)
     listen(app, servers, topics.operator_requests, decode_operator, trainer.on_operator)
     listen(app, servers, topics.runs, lambda value: decode(value, RunEnded), trainer.on_run)
-    with _status_served(config, trainer.metrics):
+    with status_served(trainer.metrics.registry, config.metrics_host, config.metrics_port):
         aliases.start()
         try:
             run_shell(app, ThreadService(loop.run, loop.stop))
         finally:
             aliases.stop(_STOP_S)
-
-
-def _status_served(config: TrainerConfig, metrics: TrainerMetrics) -> AbstractContextManager[object]:
-    if not config.metrics_port:
-        return nullcontext()
-    return serve_status(metrics.registry, config.metrics_host, config.metrics_port)
