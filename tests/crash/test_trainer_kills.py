@@ -8,17 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-import mlflow
 import pytest
 
-from headrace.app import operators
 from headrace.models.mlflow_registry import MlflowRegistry
-from headrace.models.model_events import Published
 from tests.support.crash.faults import named_steps_of_trainers
-from tests.support.crash.trained_models import WAVES, trained_models
+from tests.support.crash.trained_models import WAVES
 from tests.support.crash.trainer_lane import TrainerLane
+from tests.support.crash.trainer_versions import check_versions
 from tests.support.example_budget import soaking
-from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,35 +65,5 @@ def test_trainers_killed_at_any_step_publish_one_version_for_each_request(lanes:
             played.result()
     deaths: Counter[str] = sum((lane.deaths for lane in lanes), Counter())
     for lane in lanes:
-        check(lane)
+        check_versions(lane)
     assert all(deaths[step] >= LANES for step in (*DECISION_STEPS, *RUN_STEPS)), deaths
-
-
-def check(lane: TrainerLane) -> None:
-    """Everything that a lane's trainers wrote."""
-    states, registry = lane.states(), lane.registry()
-    ends = operators.ended_runs(lane.bootstrap_servers, lane.topics)
-    requests = operators.requested_runs(lane.bootstrap_servers, lane.topics)
-    assert ends.keys() == requests.keys()
-    client = mlflow.MlflowClient(f"sqlite:///{lane.folder}/mlflow.db", f"sqlite:///{lane.folder}/mlflow.db")
-    until(lambda: champions(lane.names, registry) == {name: states[name].version for name in lane.names}, 30)
-    for model in trained_models(lane.models):
-        state = states[model.name]
-        own = [event.data for event in state.history if isinstance(event.data, Published)]
-        assert len(own) == len(state.history)
-        assert [data.version for data in own] == list(range(1, len(WAVES) + 1)), (lane.namespace, model.name)
-        published = {data.request_id: data.version for data in own}
-        assert len(published) == len(WAVES)
-        assert published == {end.request_id: end.version for end in ends.values() if end.model == model.name}
-        registered = client.search_model_versions(f"name = '{model.name}'")
-        assert {each.tags["headrace.request_id"]: int(each.version) for each in registered} == published
-        assert len(registered) == len(WAVES)
-        records = operators.history(lane.bootstrap_servers, lane.topics, model.name)
-        replayed = operators.replay(model, records)
-        assert replayed["decisions"] >= len(WAVES)
-        assert replayed["differences"] == []
-
-
-def champions(names: list[str], registry: MlflowRegistry) -> dict[str, int | None]:
-    """The version that the registry's alias names, of each model."""
-    return {name: registry.champion(name) for name in names}

@@ -13,11 +13,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import TopicPartition
 from redis import Redis
 
 from headrace.base.times import utc_datetime
-from headrace.bus.kafka_clients import admin
+from headrace.bus.kafka_clients import admin, producer, reader
 from headrace.bus.source_partition import SourcePartition
 from headrace.bus.topics import TopicPlan, dead_letter_topic, ensure_topics, incarnations
 from headrace.errors import TransientError
@@ -62,6 +62,7 @@ class Scene:
     ) -> None:
         """``folder`` is for the event log; ``disk`` is the one that it lies on, if it can be full.
 
+        ``bootstrap_servers`` may have the properties that let clients in.
         ``event_log`` is another place for it. ``environment``: variables of the workers.
         """
         self.valkey, self.disk = valkey, disk
@@ -81,7 +82,7 @@ class Scene:
         self._folder = folder
         self._started = 0
         self.group = f"{namespace}-all"
-        self._producer = Producer({"bootstrap.servers": bootstrap_servers, "enable.idempotence": True, "log_level": 2})
+        self._producer = producer(bootstrap_servers, {"enable.idempotence": True})
         self._one_at_a_time = threading.Lock()
         self._undelivered: list[object] = []
         self._acknowledged = [0] * PARTITIONS
@@ -195,7 +196,7 @@ class Scene:
 
     def misplaced(self) -> list[tuple[int, int]]:
         """Partition and offset of what the broker holds otherwise than it was produced."""
-        consumer = Consumer({"bootstrap.servers": self._setting.bootstrap_servers, "group.id": "none", "log_level": 2})
+        consumer = reader(self._setting.bootstrap_servers, "crash-suite")
         consumer.assign([TopicPartition(self.topic, partition, 0) for partition in range(PARTITIONS)])
         wanted = {(record.partition, record.offset): record.value for record in list(self.till.produced)}
         found: dict[tuple[int | None, int | None], bytes | None] = {}

@@ -40,7 +40,7 @@ _SECOND_US = 1_000_000
 
 @dataclass
 class TrainerLane:
-    """``deck``: for each of :data:`WAVES` the steps at which trainers die, one after the other."""
+    """``deck``: for each wave, at most those of :data:`WAVES`, the steps at which trainers die, one after the other."""
 
     bootstrap_servers: str
     namespace: str
