@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import deltalake
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
@@ -36,8 +37,6 @@ from tests.support.ping_log import ONE, REBORN, ZERO, append, offsets, pings, ro
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from headrace.bus.source_partition import SourcePartition
 
 ALL = CompactionSizes(least_files=2)
@@ -118,7 +117,7 @@ def stale(log: EventLog, monkeypatch: pytest.MonkeyPatch, meanwhile: Any) -> Non
 def test_one_of_two_concurrent_compactions_is_refused(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(log)
     before = in_order(log)
-    with pytest.raises(FencedError, match="something else replaced the same rows"):
+    with pytest.raises(FencedError, match="something else replaced these rows"):
         stale(log, monkeypatch, lambda: list(compact(log, "pings", 6, ALL)))
     assert log.table("pings").to_pyarrow_dataset().count_rows() == before.height
     assert in_order(log).equals(before)
@@ -136,6 +135,23 @@ def test_rows_appended_during_a_compaction_stay(log: EventLog, monkeypatch: pyte
     assert table_shape(log, "pings").files == 4
     for source in (ZERO, ONE, REBORN):
         assert log.read_from("pings", source, 0).equals(rows(source, 0, 50))
+
+
+def test_a_compaction_goes_on_if_the_file_of_a_writer_spans_partitions(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Partitions are not equally far: the file of both has offsets from 43 to 60, and partition 0 is replaced to 52."""
+    writer = fill(log)
+    append(writer, ZERO, 53)
+
+    def both() -> None:
+        new = pl.concat([rows(ZERO, 53, 60), rows(ONE, 42, 50)])
+        writer.append(new, {ZERO: 53, ONE: 42}, {ZERO: 60, ONE: 50})
+
+    stale(log, monkeypatch, both)
+    assert table_shape(log, "pings").files == 2
+    for source, end in ((ZERO, 60), (ONE, 50), (REBORN, 42)):
+        assert log.read_from("pings", source, 0).equals(rows(source, 0, end))
 
 
 def test_a_writer_goes_on_after_compaction_and_a_zombie_stays_fenced(log: EventLog) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from headrace.errors import UnknownVersionError
-from headrace.models import artifact, manifest
+from headrace.errors import RegistryUnavailableError, UnknownVersionError
+from headrace.models import artifact, manifest, mlflow_registry
 from headrace.models.mlflow_registry import MlflowRegistry
 from headrace.models.registry import CHALLENGER_FILE, MemoryRegistry, Registry
 from tests.support.model_events import MANIFEST
@@ -123,6 +125,46 @@ def test_a_run_cut_short_after_its_version_keeps_that_version(tmp_path: Path, mo
     kept = registry.record(PASSED)
     assert (kept.version, versions(uri)) == (1, {1: "delay-1"})
     assert registry.find("delay", "delay-1") == registry.version("delay", 1) == kept
+
+
+@pytest.mark.integration
+def test_a_registry_whose_making_was_cut_short_is_made_by_the_next_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow renames tables one after the other. A file that it has half made can never be used again."""
+    from alembic.ddl.impl import DefaultImpl
+
+    uri, artifacts = f"sqlite:///{tmp_path}/mlflow.db", (tmp_path / "artifacts").as_uri()
+    with monkeypatch.context() as cut:
+        cut.setattr(DefaultImpl, "drop_table", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            MlflowRegistry(uri, artifacts)
+    assert MlflowRegistry(uri, artifacts).record(PASSED).version == 1
+    assert [path.name for path in tmp_path.glob("mlflow*")] == ["mlflow.db"]
+
+
+@pytest.mark.integration
+def test_two_that_make_the_registry_at_once_have_the_same(tmp_path: Path) -> None:
+    uri, artifacts = f"sqlite:///{tmp_path}/mlflow.db", (tmp_path / "artifacts").as_uri()
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        assert list(pool.map(made_champion, [uri] * 2, [artifacts] * 2)) == [None, None]
+
+
+def made_champion(uri: str, artifacts: str) -> int | None:
+    """Make the registry, and ask it."""
+    return MlflowRegistry(uri, artifacts).champion("delay")
+
+
+@pytest.mark.integration
+def test_a_database_that_is_locked_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sqlalchemy.exc import OperationalError
+
+    def locked(*_: object) -> None:
+        raise OperationalError("SELECT 1", None, OSError("database is locked"))
+
+    monkeypatch.setattr(mlflow_registry, "make_database", locked)
+    with pytest.raises(RegistryUnavailableError, match=r"does not answer: .*database is locked"):
+        MlflowRegistry(f"sqlite:///{tmp_path}/mlflow.db", (tmp_path / "artifacts").as_uri())
 
 
 @pytest.mark.integration

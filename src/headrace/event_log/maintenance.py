@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 COMPACTED, VACUUMED = "headrace.compacted", "headrace.vacuumed"
 """Delta transactions whose version is the time of the last such work that had something to do, in epoch seconds."""
 LEAST_RETENTION = timedelta(days=7)
+_TRIES = 5
 _KEY = ["__partition", "__topic_id", "__offset"]
 
 
@@ -89,8 +90,10 @@ def _files(table: DeltaTable) -> pl.DataFrame:
 def compact(log: EventLog, topic: str, now_s: int, sizes: CompactionSizes | None = None) -> Iterator[int]:
     """Merge small files, piece by piece. Yield the number of files in each piece after it is committed.
 
-    Raises FencedError if another process replaced the same rows meanwhile, and then changes nothing;
-    OfflineStoreUnavailableError; and TerminalError if the rows differ afterwards, which a person has to look at.
+    A piece is tried again if a writer commits meanwhile: its file may hold other rows of several partitions, and Delta
+    compares only the least and the largest offset. Raises FencedError if another process replaced the same rows, or a
+    writer came between each time, and then changes nothing; OfflineStoreUnavailableError; and TerminalError if the rows
+    differ afterwards, which a person has to look at.
     """
     sizes = sizes or CompactionSizes()
     with log.storage(topic):
@@ -101,8 +104,20 @@ def compact(log: EventLog, topic: str, now_s: int, sizes: CompactionSizes | None
     for _, part in small.group_by(piece, maintain_order=True):
         if part.height > 1:
             with log.storage(topic, passing=CommitFailedError):
-                _replace(log.table(topic), part["path"].to_list(), now_s)
+                _replace_patiently(log, topic, part["path"].to_list(), now_s)
         yield part.height
+
+
+def _replace_patiently(log: EventLog, topic: str, paths: Sequence[str], now_s: int) -> None:
+    """Replace files, and begin again if a writer came between. What another compaction replaced is not there again."""
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            return _replace(log.table(topic), paths, now_s)
+        except FencedError:
+            if tries == _TRIES or not set(paths) <= set(_files(log.table(topic))["path"]):
+                raise
 
 
 def _replace(table: DeltaTable, paths: Sequence[str], now_s: int) -> None:
@@ -118,7 +133,7 @@ def _replace(table: DeltaTable, paths: Sequence[str], now_s: int) -> None:
             commit_properties=CommitProperties(app_transactions=[Transaction(COMPACTED, now_s)]),
         )
     except CommitFailedError as error:
-        message = f"compaction of {table.table_uri}: something else replaced the same rows meanwhile: {error}"
+        message = f"compaction of {table.table_uri}: something else replaced these rows, or wrote meanwhile: {error}"
         raise FencedError(message) from error
     make_durable(table)
     found = _rows(table, ranges, ["__offset"]).num_rows

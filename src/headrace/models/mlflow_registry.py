@@ -18,6 +18,7 @@ from headrace.base.failpoints import failpoint
 from headrace.base.redaction import redacted, revealed, without_secrets
 from headrace.errors import HeadraceError, RegistryUnavailableError, TransientError, UnknownVersionError, require
 from headrace.models import artifact, artifact_urls, manifest
+from headrace.models.mlflow_database import database_errors, make_database
 from headrace.models.registry import (
     CHALLENGER_FILE,
     GATE_FILE,
@@ -75,6 +76,7 @@ class MlflowRegistry:
             self._mlflow: Any = require("mlflow", "trainer")
             logging.getLogger("mlflow").setLevel(logging.WARNING)  # otherwise it logs its migrations
             uri = revealed(tracking_uri)
+            make_database(uri, self._artifacts)
             self._client: Any = self._mlflow.MlflowClient(uri, uri)
             self._client.search_experiments(max_results=1)  # creates the tables
 
@@ -302,7 +304,7 @@ def _is_away(error: Exception) -> bool:
     Without a connection, and for an answer that is no JSON, the code is that of an internal error.
     """
     code = getattr(error, "error_code", None)
-    return isinstance(error, OSError) if code is None else code in _AWAY
+    return isinstance(error, (OSError, *database_errors())) if code is None else code in _AWAY
 
 
 def _files(run: RunRecord) -> Mapping[str, bytes]:
