@@ -178,7 +178,7 @@ def put(servers: str, topic: str) -> None:
     producer.flush()
 
 
-def with_record(servers: KafkaServers) -> KafkaServers:
+def with_record(servers: str) -> str:
     """Produce a record to the stream's topic: of a topic without records nothing is read, whatever the rights."""
     put(servers, "sales.payments")
     return servers
