@@ -16,6 +16,7 @@ from headrace.event_log.columns import log_schema
 from headrace.features.kernel.field import unpack
 from headrace.features.kernel.role_rows import with_time
 from headrace.features.offline.view_history import PointInTimeQueries, ViewHistory
+from headrace.features.online.value_columns import python_list
 from headrace.streams.views.folded_view import FoldedView
 from tests.support.every_aggregate import FIELDS, KERNEL, SOURCES, START, build, sales, view, wrong
 from tests.support.example_budget import examples
@@ -65,7 +66,7 @@ def keys_frame(keys: list[tuple[str, int]]) -> pl.DataFrame:
 
 def listed(values: list[tuple[np.ndarray, np.ndarray]], row: int) -> list[Any]:
     """One row of an evaluation as Python values."""
-    return [v[row].item() if p[row] else None for v, p in values]
+    return [python_list(v[row : row + 1])[0] if p[row] else None for v, p in values]
 
 
 @settings(max_examples=examples(40), deadline=None)

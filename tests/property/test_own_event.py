@@ -20,6 +20,7 @@ from headrace.features.definitions.windows import Lifetime
 from headrace.features.kernel.tile_kernel import kernel
 from headrace.features.offline.tile_index import TileIndex
 from headrace.features.online.memory_store import MemoryOnlineStore
+from headrace.features.online.value_columns import python_list
 from headrace.serving.features import FeatureClient
 from headrace.serving.left_out import LeftOutRecords
 from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
@@ -145,4 +146,5 @@ def test_the_log_leaves_out_any_record_from_every_aggregate(raw: list[tuple[Any,
     columns = index.values(keys, np.full(len(rows), at_us), np.tile(np.array(ends), (len(rows), 1)), own)
     for number, row in enumerate(rows):
         wanted = naive_answers(every.spec, below(rows, ends, row), tuple(keys.row(number)), at_us)
-        agree([values[number].item() if there[number] else None for values, there in columns], wanted, 1e-9)
+        found = [python_list(values[number : number + 1])[0] if there[number] else None for values, there in columns]
+        agree(found, wanted, 1e-9)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal  # noqa: TC003 - the event type reads it
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 
@@ -49,6 +49,8 @@ class Account(Event):
     amount: float | None
     price: Annotated[Decimal, Places(2)]
     active: bool
+    plan: str | None
+    since: date
 
 
 TABLES = {
@@ -63,6 +65,9 @@ FEATURES: Any = {
     "active": "active",
     "is_large": col("amount").fill_null(0.0) > 1.0,
     "twice": col("doubled"),
+    "plan": "plan",
+    "at": "at",
+    "since": "since",
 }
 
 
@@ -126,10 +131,19 @@ def row_at(change: Change, stamp_us: int) -> int:
     return stamp_us + change.at * SECOND_US
 
 
+def plan_of(change: Change) -> str | None:
+    return None if change.level is None else "gold, éven more than twenty bytes"[: 11 * (change.level + 2)]
+
+
+def since_of(change: Change) -> date:
+    return date(1969, 12, 28) + timedelta(days=change.at % 7)
+
+
 def _value(kind: str, change: Change, stamp_us: int) -> bytes | None:
     row = {
         "id": change.key, "at": utc_datetime(row_at(change, stamp_us)).isoformat(), "level": change.level,
         "amount": change.amount, "price": f"{(change.level or 0) / 4:.2f}", "active": change.active,
+        "plan": plan_of(change), "since": since_of(change).isoformat(),
     }  # fmt: skip
     if change.what == "tombstone" or (change.what == "delete" and kind != "debezium"):
         return None
@@ -176,7 +190,9 @@ def naive(kind: str, records: Sequence[Record], key: int, ends: Sequence[int], *
         return [None] * len(FEATURES)
     level, amount = found.change.level, found.change.amount
     twice = None if level is None else 2 * level
-    return [level, amount, float(f"{(level or 0) / 4:.2f}"), found.change.active, (amount or 0.0) > 1.0, twice]
+    at, since = utc_datetime(row_at(found.change, found.stamp_us)), since_of(found.change)
+    price, is_large = float(f"{(level or 0) / 4:.2f}"), (amount or 0.0) > 1.0
+    return [level, amount, price, found.change.active, is_large, twice, plan_of(found.change), at, since]
 
 
 # -- the machine ----------------------------------------------------------------------------------------------------

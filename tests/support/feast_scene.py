@@ -28,6 +28,7 @@ from headrace.streams.views.view_partition import ViewPartition
 from headrace.streams.worker import publish_definitions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from headrace.app.local.services import LocalServices
@@ -107,9 +108,20 @@ entity_key_serialization_version: 3
 
 
 class FeastScene:
-    """A project whose sales were folded and logged, with a repository of Feast in a folder."""
+    """A project whose sales were folded and logged, with a repository of Feast in a folder.
 
-    def __init__(self, services: LocalServices, folder: Path, kind: str = "sql") -> None:
+    ``service`` and ``events`` are others than the sales': a service over one stream, and events of this stream.
+    """
+
+    def __init__(
+        self,
+        services: LocalServices,
+        folder: Path,
+        kind: str = "sql",
+        *,
+        service: FeatureService = risk,
+        events: Sequence[Event] = SALES,
+    ) -> None:
         self.namespace = f"t{uuid.uuid4().hex[:10]}"
         self.folder = folder
         self.store = RedisOnlineStore(services.redis_url, self.namespace)
@@ -125,19 +137,20 @@ class FeastScene:
         )
         (folder / "feature_store.yaml").write_text(text)
         RATINGS.to_parquet(folder / "ratings.parquet")
-        self._fold()
+        self._fold(service, events)
 
-    def _fold(self) -> None:
-        """As a worker does: tiles into the store, rows into the log."""
-        publish_definitions(self.store, [shops, tills], [risk])
-        times = np.array([epoch_us(sale.at) + 1_000_000 for sale in SALES], np.int64)
-        records = PartitionRecords(np.arange(len(SALES)), times, [None] * len(SALES), [encode(sale) for sale in SALES])
-        rows = RecordJudge(sales).rows(SOURCE.topic_id, 0, records, NO_CLOCK)
-        for spec in (shops.spec, tills.spec):
-            view = ViewPartition(spec, SOURCE, self.store)
+    def _fold(self, service: FeatureService, events: Sequence[Any]) -> None:
+        """As a worker does: tiles into the store, rows into the log. An event is available a second after its time."""
+        publish_definitions(self.store, service.views, [service])
+        (stream,) = service.views[0].streams
+        times, count = np.array([epoch_us(event.at) + 1_000_000 for event in events], np.int64), len(events)
+        records = PartitionRecords(np.arange(count), times, [None] * count, [encode(event) for event in events])
+        rows = RecordJudge(stream).rows(SOURCE.topic_id, 0, records, NO_CLOCK)
+        for made in service.views:
+            view = ViewPartition(made.spec, SOURCE, self.store)
             view.acquire(b"w" * 16, 1)
-            assert all(self.store.write(view.fold(LoggedRows.from_rows(rows, sales.event_time), len(SALES))))
-        LogWriter(self.log, sales).append(rows, {SOURCE: None}, {SOURCE: len(SALES)})
+            assert all(self.store.write(view.fold(LoggedRows.from_rows(rows, stream.event_time), count)))
+        LogWriter(self.log, stream).append(rows, {SOURCE: None}, {SOURCE: count})
 
     def feast(self) -> Any:
         """Feast's own way in."""

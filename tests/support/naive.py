@@ -116,6 +116,8 @@ def _aggregate(feature: FeatureSpec, rows: list[Counted], at_us: int) -> list[An
 def _number(aggregate: str, values: list[Any]) -> Answer:
     if not values:
         return (0 if aggregate in {"count", "sum", "approx_distinct"} else None), 0.0
+    if aggregate in {"first", "last"}:
+        return values[0 if aggregate == "first" else -1], 0.0
     mean, size = math.fsum(values) / len(values), math.fsum(map(abs, values))
     variance = math.fsum((value - mean) ** 2 for value in values) / len(values)
     slack = _RELATIVE * math.fsum(value * value for value in values) / len(values)
@@ -126,8 +128,6 @@ def _number(aggregate: str, values: list[Any]) -> Answer:
         "mean": (mean, _RELATIVE * size / len(values)),
         "variance": (variance, slack),
         "std": (math.sqrt(variance), math.sqrt(slack)),
-        "first": (values[0], 0.0),
-        "last": (values[-1], 0.0),
         "min": (min(values), 0.0),
         "max": (max(values), 0.0),
     }

@@ -15,11 +15,9 @@ from headrace import (
     Entity,
     Event,
     FeatureView,
-    First,
     Gate,
     Histogram,
     Label,
-    Last,
     LastN,
     Lifetime,
     Max,
@@ -123,8 +121,8 @@ def test_a_wrong_view_is_refused_when_it_is_made(changes: dict[str, Any], said: 
 @pytest.mark.parametrize(
     "aggregate",
     [
-        Sum, Mean, Variance, Std, Min, Max, First, Last,
-        lambda of: Histogram(of, [1.0]), lambda of: LastN(of, 3), lambda of: DecayedSum(of, "1h"),
+        Sum, Mean, Variance, Std, Min, Max,
+        lambda of: Histogram(of, [1.0]), lambda of: DecayedSum(of, "1h"),
         lambda of: Quantile(of, 0.5),
     ],
 )  # fmt: skip

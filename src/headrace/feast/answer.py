@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus, GetOnlineFeaturesResponse
 from feast.protos.feast.types.Value_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
+
+from headrace.base.times import epoch_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,7 +52,7 @@ def fill(response: Any, names: Sequence[str], filled: FilledView) -> None:
 
 
 def cells(values: Sequence[Any], present: Sequence[bool], kind: str) -> list[bytes]:
-    """Return the Values of a column of a tiled view (int, float or bool). A missing value is an empty Value."""
+    """Return the Values of a column of a tiled view. A missing value is an empty Value."""
     encode = _ENCODE[kind]
     if all(present):
         return [*map(encode, values)]
@@ -82,6 +85,7 @@ def _tag(field: int, wire_type: int) -> bytes:
     return _varint(field << 3 | wire_type)
 
 
+_TEXT, _TIME = _tag(Value.STRING_VAL_FIELD_NUMBER, _MESSAGE), _tag(Value.UNIX_TIMESTAMP_VAL_FIELD_NUMBER, _VARINT)
 _DOUBLE, _INT, _BOOL = (
     _tag(Value.DOUBLE_VAL_FIELD_NUMBER, _FIXED64),
     _tag(Value.INT64_VAL_FIELD_NUMBER, _VARINT),
@@ -89,7 +93,18 @@ _DOUBLE, _INT, _BOOL = (
 )
 _SECONDS, _NANOS = _tag(Timestamp.SECONDS_FIELD_NUMBER, _VARINT), _tag(Timestamp.NANOS_FIELD_NUMBER, _VARINT)
 _PACK = struct.Struct("<d").pack
+_FIRST_DATE, _DAY_S = date(1970, 1, 1), 86_400
+
+
+def _of_text(value: str) -> bytes:
+    encoded = value.encode()
+    return _TEXT + _varint(len(encoded)) + encoded
+
+
 _ENCODE: dict[str, Callable[[Any], bytes]] = {
+    "str": _of_text,
+    "datetime": lambda value: _TIME + _varint(epoch_us(value) // MILLION & _UNSIGNED),
+    "date": lambda value: _TIME + _varint((value - _FIRST_DATE).days * _DAY_S & _UNSIGNED),
     "float": lambda value: _DOUBLE + _PACK(value),
     "int": lambda value: _INT + _varint(int(value) & _UNSIGNED),
     "bool": lambda value: _BOOL + (b"\x01" if value else b"\x00"),

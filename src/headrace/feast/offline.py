@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import polars as pl
 import pyarrow as pa
 from feast import utils
 from feast.feature_view import DUMMY_ENTITY_ID
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     import pandas as pd
-    import polars as pl
 
 _ROW = "__headrace_row"
-_ARROW = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+_TIME = pa.timestamp("us", "UTC")
+_ARROW = {
+    "str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "datetime": _TIME, "date": _TIME,
+}  # fmt: skip
 
 
 class HeadraceOfflineStoreConfig(DaskOfflineStoreConfig):
@@ -225,13 +228,17 @@ def _of_log(spine: EntityFrame, views: Sequence[Any], log: EventLog) -> dict[Any
 
 def _of_view(found: pl.DataFrame, source: HeadraceSource) -> dict[str, pa.Array]:
     prefix = source.spec.name
-    return {
-        name: found.get_column(f"{prefix}__{name}").to_arrow().cast(_ARROW[kind]) for name, kind in source.kinds.items()
-    }
+    return {name: _arrow(found.get_column(f"{prefix}__{name}"), kind) for name, kind in source.kinds.items()}
+
+
+def _arrow(column: pl.Series, kind: str) -> pa.Array:
+    """Return a column with Feast's type, which has a date as the time of its beginning."""
+    column = column.cast(pl.Datetime("us", "UTC")) if kind == "date" else column
+    return column.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(_ARROW[kind])
 
 
 def _nothing(config: Any, source: HeadraceSource) -> TrainingSetRetrieval:
     keys = [(name, _ARROW[kind]) for name, kind in source.spec.entity.key_kinds.items()]
     features = [(name, _ARROW[kind]) for name, kind in source.kinds.items()]
-    schema = pa.schema([*keys, *features, (source.timestamp_field, pa.timestamp("us", "UTC"))])
+    schema = pa.schema([*keys, *features, (source.timestamp_field, _TIME)])
     return TrainingSetRetrieval(schema.empty_table, full_feature_names=False, repo_path=str(config.repo_path))

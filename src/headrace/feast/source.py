@@ -22,8 +22,14 @@ if TYPE_CHECKING:
 FORMAT = 1
 _CLASS = "headrace.feast.source.HeadraceSource"
 """This name is stored in registries, so it is never renamed."""
-_ARROW = {"str": "string", "int": "int64", "float": "double", "bool": "bool"}
-TYPES = {"str": types.String, "int": types.Int64, "float": types.Float64, "bool": types.Bool}
+_TIME = "timestamp[us, tz=UTC]"
+_ARROW = {
+    "str": "string", "int": "int64", "float": "double", "bool": "bool", "datetime": _TIME, "date": _TIME,
+}  # fmt: skip
+TYPES = {
+    "str": types.String, "int": types.Int64, "float": types.Float64, "bool": types.Bool,
+    "datetime": types.UnixTimestamp, "date": types.UnixTimestamp,
+}  # fmt: skip
 """Feast's types of join keys and of feature columns, by the kinds in a spec."""
 
 
@@ -58,7 +64,7 @@ class HeadraceSource(DataSource):
 
     @cached_property
     def kinds(self) -> dict[str, str]:
-        """The feature columns in order, without the view's name, and their kinds: int, float or bool."""
+        """The feature columns in order, without the view's name, and their kinds, such as int or str."""
         prefix = f"{self.spec.name}__"
         return {name.removeprefix(prefix): kind for name, kind in self.spec.column_kinds.items()}
 
@@ -114,7 +120,7 @@ class HeadraceSource(DataSource):
         """Return join keys, features and event time with Arrow's type names."""
         keys = [(name, _ARROW[kind]) for name, kind in self.spec.entity.key_kinds.items()]
         features = [(name, _ARROW[kind]) for name, kind in self.kinds.items()]
-        return [*keys, *features, (self.timestamp_field, "timestamp[us, tz=UTC]")]
+        return [*keys, *features, (self.timestamp_field, _TIME)]
 
 
 def tiled(view: Any) -> HeadraceSource | None:

@@ -11,6 +11,7 @@ from headrace.base.times import epoch_us
 from headrace.errors import DefinitionError
 from headrace.features.kernel.field import unpack
 from headrace.features.kernel.tile_kernel import TileKernel, WindowTiles, kernel
+from headrace.features.online.value_columns import python_list
 from headrace.serving.features import FeatureClient, Status
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _tiles(
         values, there = compiled.finish(own, np.full(len(own), at_us))[column // len(compiled.windows)]
         tiles += [
             ExplainedTile(source, k * size, (k + 1) * size, value if known else None)
-            for k, value, known in zip(own["k"].tolist(), values.tolist(), there.tolist(), strict=True)
+            for k, value, known in zip(own["k"].tolist(), python_list(values), there.tolist(), strict=True)
         ]
     return sorted(tiles, key=lambda tile: (tile.begin_us, tile.source))
 

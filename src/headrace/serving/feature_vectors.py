@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headrace.errors import TerminalError
-from headrace.features.online.value_columns import lists_of
+from headrace.features.online.value_columns import in_expressions, lists_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,6 +46,8 @@ class Status(StrEnum):
 
 
 _WORST_FIRST = list(Status)
+_NO_NUMBERS = "OM"
+"""The kinds of numpy's types that texts, times and dates have."""
 
 FEAST_STATUSES: Mapping[Status, str | None] = {
     Status.OUT_OF_RANGE: "OUTSIDE_MAX_AGE",
@@ -115,6 +117,7 @@ class FeatureVectors:
         if not features.names:
             return self
         found = {name: values for view in self.views for name, values in zip(view.columns, view.values, strict=True)}
+        found |= {name: in_expressions(found[name]) for name in features.reads if name in found}
         made = features.values(found, given, self.rows)
         return replace(self, on_demand=dict(zip(features.names, made, strict=True)))
 
@@ -122,11 +125,20 @@ class FeatureVectors:
         """Return the same answer, with the status ``behind`` for these rows of a view, unless theirs is worse."""
         return replace(self, views=[each.behind(rows) if each.view == view else each for each in self.views])
 
+    @cached_property
+    def _others(self) -> list[str]:
+        """The columns that are no numbers."""
+        found = zip(self.columns, self._values(), strict=True)
+        return [name for name, (values, _) in found if values.dtype.kind in _NO_NUMBERS]
+
     def _values(self) -> Sequence[Values]:
         return [*(values for view in self.views for values in view.values), *self.on_demand.values()]
 
     def to_lists(self) -> list[list[Any]]:
-        """Return one list of values for each row; None where there is no value."""
+        """Return one list of values for each row; None where there is no value.
+
+        A text is a str, a time a datetime in UTC, and a date a date.
+        """
         found = [lists_of(view.values, place) for view in self.views for place in range(len(view.values))]
         found += [lists_of([values], 0) for values in self.on_demand.values()]
         columns = [values if all(present) else _with_none(values, present) for values, present in found]
@@ -137,15 +149,27 @@ class FeatureVectors:
         return [dict(zip(self.columns, row, strict=True)) for row in self.to_lists()]
 
     def to_numpy(self) -> np.ndarray:
-        """Return a float64 matrix with one column for each feature; NaN where there is no value."""
+        """Return a float64 matrix with one column for each feature; NaN where there is no value.
+
+        Raises TerminalError if a feature is a text, a time or a date.
+        """
+        if self._others:
+            message = f"a matrix has numbers, and {self._others} are none: use to_pandas(), to_dicts() or to_lists()"
+            raise TerminalError(message)
         columns = [np.where(present, values, np.nan) for values, present in self._values()]
         return np.column_stack(columns) if columns else np.zeros((self.rows, 0))
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return a float64 DataFrame; NaN where there is no value."""
+        """Return a DataFrame with numbers as float64, NaN where there is no value.
+
+        A text is a str or None, a date a date or None, and a time datetime64[us, UTC], NaT where there is no value.
+        """
         import pandas as pd  # noqa: PLC0415 - comes with headrace[serving]
 
-        return pd.DataFrame(self.to_numpy(), columns=self.columns)
+        if not self._others:
+            return pd.DataFrame(self.to_numpy(), columns=self.columns)
+        found = zip(self.columns, self._values(), strict=True)
+        return pd.DataFrame({name: _pandas_column(*values) for name, values in found}, columns=self.columns)
 
     def statuses(self, row: int | None = None) -> dict[str, Status]:
         """Return view → status of one row. ``row`` may be left out if the look-up had one row only.
@@ -174,6 +198,17 @@ class FeatureVectors:
             message = f"this look-up has {self.rows} rows: name the row, such as {method}(0) for the first one"
             raise TerminalError(message)
         return row or 0
+
+
+def _pandas_column(values: np.ndarray, present: np.ndarray) -> Any:
+    """Return one column as :meth:`FeatureVectors.to_pandas` has it."""
+    import pandas as pd  # noqa: PLC0415
+
+    if values.dtype == "M8[us]":
+        return pd.DatetimeIndex(np.where(present, values, np.datetime64("NaT", "us"))).tz_localize("UTC")
+    if values.dtype.kind in _NO_NUMBERS:
+        return pd.Series(_with_none(values.tolist(), present.tolist()), dtype=object)
+    return np.where(present, values, np.nan)
 
 
 def _with_none(values: Sequence[Any], present: Sequence[bool]) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from headrace.features.definitions.expression import ExpressionTree
 
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from headrace.features.definitions.windows import WindowSpec
+
+
+OtherKind = Literal["str", "datetime", "date"]
+"""The kinds of features that are no numbers. A spec names them, so that a release that lacks them refuses it."""
 
 
 class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, tag_field="aggregate", forbid_unknown_fields=True):
@@ -67,15 +72,21 @@ class MaxSpec(FeatureSpec, frozen=True, tag="max"):
     """The largest value."""
 
 
-class FirstSpec(FeatureSpec, frozen=True, tag="first"):
+class OfAnyKind(FeatureSpec, frozen=True, kw_only=True):
+    """A feature that is one of the values, or several of them. ``kind`` is theirs if they are no numbers."""
+
+    kind: OtherKind | UnsetType = UNSET
+
+
+class FirstSpec(OfAnyKind, frozen=True, tag="first"):
     """The earliest value."""
 
 
-class LastSpec(FeatureSpec, frozen=True, tag="last"):
+class LastSpec(OfAnyKind, frozen=True, tag="last"):
     """The latest value."""
 
 
-class LastNSpec(FeatureSpec, frozen=True, kw_only=True, tag="last_n"):
+class LastNSpec(OfAnyKind, frozen=True, kw_only=True, tag="last_n"):
     """The ``n`` latest values, one column each."""
 
     n: int
@@ -128,7 +139,7 @@ class HistogramSpec(FeatureSpec, frozen=True, kw_only=True, tag="histogram"):
         return [f"{self.name}_b{bucket}" for bucket in range(len(self.edges) + 1)]
 
 
-class RowValueSpec(FeatureSpec, frozen=True, tag="row_value"):
+class RowValueSpec(OfAnyKind, frozen=True, tag="row_value"):
     """The value in the newest row of a table's key; null while ``where`` is not true on that row."""
 
     def windowed_columns(self, windows: Sequence[WindowSpec]) -> list[str]:  # noqa: ARG002 - a table has none

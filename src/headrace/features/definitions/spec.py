@@ -57,7 +57,7 @@ def checked_name(what: str, name: object) -> None:
 
 
 def result_kind(aggregate: str, of: str) -> str:
-    """Return the kind of an aggregate's columns over values of the kind ``of``: int, float or bool."""
+    """Return the kind of an aggregate's columns over values of the kind ``of``: a number's, str, datetime or date."""
     if aggregate in {"count", "histogram", "approx_distinct"}:
         return "int"
     if of.startswith("decimal("):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from headrace.bus.stream_spec import DELETE, OPERATION
 from headrace.errors import DefinitionError, naming
@@ -15,13 +15,14 @@ from headrace.features.definitions.expression import (
     kind,
     plain_column,
 )
-from headrace.features.definitions.feature_spec import RowValueSpec
+from headrace.features.definitions.feature_spec import OtherKind, RowValueSpec
 from headrace.features.definitions.spec import NUMBER_KINDS
 
 if TYPE_CHECKING:
     from headrace.bus.table import Table
     from headrace.features.definitions.entity import Entity
 
+_KINDS = [*NUMBER_KINDS, *get_args(OtherKind)]
 _WRITE = "write names of columns, such as ['credit_limit'], or a dict, such as {'is_gold': col('plan') == 'gold'}"
 
 
@@ -67,12 +68,8 @@ def check_column(view: str, feature: RowValueSpec, kinds: Mapping[str, str]) -> 
     where = f"view {view!r}: feature {feature.name!r}"
     with naming(where):
         found = kind(feature.value, kinds)
-    if found in NUMBER_KINDS or is_decimal(found):
+    if found in _KINDS or is_decimal(found):
         return
     name = plain_column(feature.value)
     of = f"{where} of {name!r}" if name else where
-    message = (
-        f"{of} is {found}; a feature of a table is one of {NUMBER_KINDS} or a decimal. Compare a text, such as "
-        "col('plan') == 'gold', or take a part of a time, such as col('since').year()"
-    )
-    raise DefinitionError(message)
+    raise DefinitionError(f"{of} is {found}; a feature of a table is one of {_KINDS} or a decimal")

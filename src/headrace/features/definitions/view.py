@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import NoneType
@@ -17,7 +18,7 @@ from headrace.bus.table import Table
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.entity import KEY_KINDS, Entity
 from headrace.features.definitions.expression import Expression, ExpressionTree, columns, is_decimal, kind, plain_column
-from headrace.features.definitions.feature_spec import TAKEN_BACK, RowValueSpec
+from headrace.features.definitions.feature_spec import TAKEN_BACK, OfAnyKind, OtherKind, RowValueSpec
 from headrace.features.definitions.role import Role, roles_of
 from headrace.features.definitions.role_spec import DerivedColumn, RoleSpec
 from headrace.features.definitions.spec import NUMBER_KINDS, SPEC_VERSION, checked_name
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from headrace.features.definitions.windows import WindowSpec
 
 _ANYTHING = [*NUMBER_KINDS, "date", "datetime", "str"]
-_TAKES = {"count": [*_ANYTHING, "null"], "approx_distinct": _ANYTHING}
+_TAKES = {"count": [*_ANYTHING, "null"], **dict.fromkeys(["approx_distinct", "first", "last", "last_n"], _ANYTHING)}
 
 
 @dataclass(frozen=True)
@@ -261,6 +262,12 @@ class FeatureView:
     @cached_property
     def spec(self) -> ViewSpec:
         """The view as data: all that workers, readers of the event log and applications need."""
+        plain = self._with(self._features)
+        features = tuple(_of_kind(feature, plain) for feature in self._features)
+        return plain if features == self._features else self._with(features)
+
+    def _with(self, features: tuple[AnyFeatureSpec, ...]) -> ViewSpec:
+        """Return the view as data, with these features."""
         return ViewSpec(
             spec_version=SPEC_VERSION,
             name=self.name,
@@ -269,7 +276,7 @@ class FeatureView:
             where=None if self.where is None or self._table else self.where.tree,  # a table's features have it
             derived=tuple(DerivedColumn(name, expression.tree) for name, expression in self.derived.items()),
             windows=self._windows,
-            features=self._features,
+            features=features,
             max_age_us=None if self.max_age is None else duration_us(self.max_age),
             history_us=duration_us(self.history),
             delay_us=duration_us(self.delay),
@@ -281,6 +288,17 @@ class FeatureView:
     def version(self) -> str:
         """The hash of the spec: a changed definition is a new version of the view."""
         return self.spec.version
+
+
+def _of_kind(feature: AnyFeatureSpec, spec: ViewSpec) -> AnyFeatureSpec:
+    """Return a feature with the kind of its values, if they are no numbers. An expression may be wrong still."""
+    if not isinstance(feature, OfAnyKind):
+        return feature
+    with suppress(DefinitionError):
+        found = spec.kind_of(feature.value)
+        if found in get_args(OtherKind):
+            return msgspec.structs.replace(feature, kind=found)
+    return feature
 
 
 def _what(role: RoleSpec, name: str, found: str | None) -> str:

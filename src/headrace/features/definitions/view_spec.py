@@ -129,7 +129,7 @@ class ViewSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unkn
 
     @cached_property
     def column_kinds(self) -> dict[str, str]:
-        """The kind of each of the view's columns: int, float or bool."""
+        """The kind of each of the view's columns: int, float, bool, str, datetime or date."""
         found = {}
         for feature in self.features:
             of = "int" if feature.value is None else self.kind_of(feature.value)

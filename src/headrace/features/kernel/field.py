@@ -1,4 +1,4 @@
-"""The bytes of one online field: one (view version, entity, source partition). Formats 1 and 2, little-endian.
+"""The bytes of one online field: one (view version, entity, source partition). Formats 1 to 3, little-endian.
 
 ::
 
@@ -10,7 +10,8 @@
     tiles             smallest size first, k ascending; each: i64 k, then the view's physical columns (8 bytes each)
 
 A view with sketches has format 2. A tile then ends with u32 entries[sketches], the numbers of its entries. The tiles of
-each size are followed by the entries of the first sketch, tile after tile, then by those of the next sketch.
+each size are followed by the entries of the first sketch, tile after tile, then by those of the next sketch. Format 3
+is the same for a view with texts, which are entries too.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 
 from headrace.errors import CodecError
 from headrace.features.kernel.sketched_tiles import entries_of, references, sketched
+from headrace.features.kernel.text_sketch import TEXT_ENTRY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,6 +48,8 @@ class FieldLayout:
     @property
     def form(self) -> int:
         """The format number that a field begins with."""
+        if TEXT_ENTRY in self.entries:
+            return 3
         return 2 if self.entries else 1
 
     @cached_property

@@ -11,6 +11,7 @@ from headrace.features.definitions.expression import plain_column
 from headrace.features.kernel.expression_polars import to_polars
 from headrace.features.kernel.hyperloglog import hash_numbers, hash_texts
 from headrace.features.kernel.states import state_of
+from headrace.features.kernel.text_sketch import TextSketch, Utf8
 
 if TYPE_CHECKING:
     from headrace.features.kernel.sketches import Sketch
@@ -66,8 +67,11 @@ def column_itself(component: Component, frame: pl.DataFrame) -> np.ndarray | int
 _OF_ONE_COLUMN = {"add", "min", "max"}
 
 
-def lift_sketch(component: Component, sketch: Sketch, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Return whether each row counts, and an entry for every row, also for those that do not count."""
+def lift_sketch(component: Component, sketch: Sketch, frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return where the entries of each row begin, how many they are, and all entries.
+
+    A number has one entry, also in a row that does not count; a text has as many as it needs.
+    """
     value = _value(component)
     counted = _counted(component, value)
     there = value.is_not_null() if counted is None else counted & value.is_not_null()
@@ -78,12 +82,23 @@ def lift_sketch(component: Component, sketch: Sketch, frame: pl.DataFrame) -> tu
         _measured(component, value, _NOTHING[component.dtype]).alias("value"),
     )
     values = lifted.get_column("value")
+    time, offset, there_now = (lifted.get_column(name).to_numpy() for name in ("__time", "__row_offset", "there"))
+    if isinstance(sketch, TextSketch):
+        number, entries = sketch.lift_texts(_utf8(values), there_now, time, offset)
+        return np.cumsum(number) - number, number, entries
     if component.op != "registers":
         content = values.to_numpy()
     else:
         content = hash_texts(values.to_list()) if component.dtype == "text" else hash_numbers(values.to_numpy())
-    time, offset, there_now = (lifted.get_column(name).to_numpy() for name in ("__time", "__row_offset", "there"))
-    return there_now.astype(np.int64), sketch.lift(content, time, offset)
+    return np.arange(len(time)), there_now.astype(np.int64), sketch.lift(content, time, offset)
+
+
+def _utf8(texts: pl.Series) -> Utf8:
+    """Return texts, of which none is null, as their bytes."""
+    array = texts.to_arrow(compat_level=pl.CompatLevel.oldest())
+    _, ends, data = array.buffers()
+    of_texts = np.frombuffer(ends, "<i8")[array.offset : array.offset + len(array) + 1] if len(array) else np.zeros(1)
+    return Utf8(np.frombuffer(data or b"", "u1"), of_texts.astype(np.int64))
 
 
 def _value(component: Component) -> pl.Expr:

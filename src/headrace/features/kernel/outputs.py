@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from headrace.features.definitions.feature_spec import FeatureSpec
 
 _DTYPES = {"int": "<i8", "bool": "<i8", "float": "<f8", "datetime": "<i8", "str": "text"}
+_IN_TILES_AS_NUMBERS = {"bool": "bool", "datetime": "datetime64[us]", "date": "datetime64[D]"}
 EXACT_OF_DECIMALS = frozenset(
     {"count", "sum", "mean", "min", "max", "first", "last", "last_n", "row_value", "approx_distinct"}
 )
@@ -54,7 +55,7 @@ class OutputColumn:
 
     feature: str
     kind: str
-    result: str  # int float bool
+    result: str  # int float bool str datetime date
     components: tuple[int, ...]
     item: int = 0
     half_life_us: int = 0
@@ -221,10 +222,14 @@ def _decayed(output: OutputColumn, columns: StateColumns, at_us: np.ndarray) -> 
 
 
 def typed(output: OutputColumn, values: np.ndarray) -> np.ndarray:
-    """Return values in the type of the output: a tile holds a bool as a number, and a decimal in its units."""
+    """Return values in the type of the output.
+
+    A tile holds a bool as a number, a time in microseconds, a date in days, and a decimal in its units.
+    """
     if output.places is not None:
         return _doubles(values, output.places)
-    return values.astype(bool) if output.result == "bool" else values
+    dtype = _IN_TILES_AS_NUMBERS.get(output.result)
+    return values if dtype is None else values.astype(dtype)
 
 
 def _doubles(units: np.ndarray, places: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from headrace.features.kernel.hyperloglog import estimate
+from headrace.features.kernel.text_sketch import TextSketch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,9 +176,17 @@ _SKETCHES: dict[str, Callable[[Component], Sketch]] = {
     "buckets": lambda c: BucketSketch(c.argument),
     "newest": lambda c: NewestSketch(c.argument, c.dtype),
 }
+_OF_TEXTS: dict[str, Callable[[Component], Sketch]] = {
+    "first": lambda _: TextSketch(earliest=True),
+    "last": lambda _: TextSketch(),
+    "newest": lambda c: TextSketch(c.argument),
+    "row_value": lambda _: TextSketch(keeps_rows=True),
+}
 
 
 def sketch_of(component: Component) -> Sketch | None:
     """Return the sketch of a component, or None for a component of a fixed size."""
     make = _SKETCHES.get(component.op)
+    if component.dtype == "text":
+        make = _OF_TEXTS.get(component.op, make)
     return None if make is None else make(component)

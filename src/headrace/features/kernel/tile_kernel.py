@@ -161,14 +161,13 @@ class TileKernel:
         return [replace(component, where=self.spec.inlined(component.where)) for component in self.components]
 
     def _with_entries(self, partials: np.ndarray, frame: pl.DataFrame) -> np.ndarray:
-        """The partials with one entry for each row and sketch, counted if the row counts."""
+        """The partials with the entries of each row and sketch, counted if the row counts."""
         from headrace.features.kernel.lift import lift_sketch  # noqa: PLC0415
 
         entries = []
         for place, (index, sketch) in enumerate(self._sketches.items()):
             start, count = references(place)
-            partials[start] = np.arange(len(partials))
-            partials[count], lifted = lift_sketch(self._inlined[index], sketch, frame)
+            partials[start], partials[count], lifted = lift_sketch(self._inlined[index], sketch, frame)
             entries.append(lifted)
         return sketched(partials, entries)
 

@@ -154,7 +154,7 @@ class FeatureHistory:
         left_out = None if limits is None or not is_excluded else np.where(limits == _NO_LIMIT, -1, limits)
         queries = PointInTimeQueries(keys, at_us, offsets, history.sources, left_out)
         for name, (found, present) in zip(kernel(spec).columns, history.values(queries), strict=True):
-            yield _column(name, found, ~present | unknown)
+            yield value_column(name, found, ~present | unknown)
 
 
 def _available(history: ViewHistory, at_us: np.ndarray, limits: np.ndarray | None, *, is_excluded: bool) -> np.ndarray:
@@ -178,11 +178,17 @@ def available_features(history: ViewHistory, keys: pl.DataFrame, at_us: np.ndarr
     offsets = history.known_at(at_us, history.kernel.spec.delay_us)
     found = history.values(PointInTimeQueries(keys, at_us, offsets, history.sources))
     names = history.kernel.columns
-    return pl.DataFrame([_column(name, each, ~there) for name, (each, there) in zip(names, found, strict=True)])
+    return pl.DataFrame([value_column(name, each, ~there) for name, (each, there) in zip(names, found, strict=True)])
 
 
-def _column(name: str, found: np.ndarray, missing: np.ndarray) -> pl.Series:
+def value_column(name: str, found: np.ndarray, missing: np.ndarray) -> pl.Series:
+    """Return values of the kernel as a Polars column, null where they are ``missing``."""
+    if found.dtype == object:
+        texts = [None if no else text for text, no in zip(found.tolist(), missing.tolist(), strict=True)]
+        return pl.Series(name, texts, pl.String)
     column = pl.Series(name, found)
+    if isinstance(column.dtype, pl.Datetime):
+        column = column.dt.replace_time_zone("UTC")
     return column.set(pl.Series(missing), None) if missing.any() else column
 
 

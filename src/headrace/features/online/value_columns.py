@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from headrace.features.kernel.states import Values
 
 
+_TIME = np.dtype("M8[us]")
 ColumnLists = tuple[list[Any], list[bool]]
 """A column as Python lists: its values (any value where there is none), and whether each is present."""
 
@@ -27,7 +29,7 @@ class ValueBlock:
     @cached_property
     def lists(self) -> ColumnLists:
         """The values as lists, made once for all columns: with few rows this takes longer than everything else."""
-        return self.values.tolist(), self.present.tolist()
+        return python_list(self.values), self.present.tolist()
 
 
 class ValueColumns(Sequence["Values"]):
@@ -100,4 +102,16 @@ def lists_of(columns: Sequence[Values], column: int) -> ColumnLists:
     if isinstance(columns, ValueColumns):
         return columns.lists(column)
     values, present = columns[column]
-    return values.tolist(), present.tolist()
+    return python_list(values), present.tolist()
+
+
+def python_list(values: np.ndarray) -> list[Any]:
+    """Return values as Python has them: a time is a datetime in UTC, a date a date, a text a str."""
+    found: list[Any] = values.tolist()
+    return [time.replace(tzinfo=UTC) for time in found] if values.dtype == _TIME else found
+
+
+def in_expressions(found: Values) -> Values:
+    """Return values as expressions take them: times and dates in microseconds."""
+    values, present = found
+    return (values.astype(_TIME).astype(np.int64), present) if values.dtype.kind == "M" else found

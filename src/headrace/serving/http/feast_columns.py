@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import date, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Raw
 
-from headrace.base.times import epoch_us
+from headrace.base.times import SECOND, epoch_us
 from headrace.serving.feature_vectors import FEAST_STATUSES
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from headrace.features.online.value_columns import ColumnLists
     from headrace.serving.features import FeatureVectors, Status, ViewAnswer
 
+_FIRST_DATE, _DAY_S = date(1970, 1, 1), 86_400
 _EPOCH = "1970-01-01T00:00:00Z"
 _PRESENT, _NULL = "PRESENT", "NULL_VALUE"
 _REPEATED, _STREAMS = 64, 8
@@ -56,7 +58,9 @@ class FeastRows:
         """Return one of the columns."""
         found: list[Any]
         found, there = column
-        if not math.isfinite(sum(found)):
+        if found and isinstance(found[there.index(True) if True in there else 0], str | date | None):
+            found = [_in_seconds(value) for value in found]
+        elif not math.isfinite(sum(found)):
             found = [_native(value) for value in found]
         if all(there):
             return FeastVector(values=found, statuses=self._whole, event_timestamps=self._times)
@@ -101,6 +105,13 @@ def _named(state: Status | None) -> str:
 @lru_cache(_REPEATED)
 def _repeated(text: str, rows: int) -> Raw:
     return Raw(msgspec.json.encode([text] * rows))
+
+
+def _in_seconds(value: Any) -> Any:
+    """Return a text as it is, and a time as Feast has it: in whole seconds since the epoch."""
+    if isinstance(value, datetime):
+        return epoch_us(value) // SECOND
+    return (value - _FIRST_DATE).days * _DAY_S if isinstance(value, date) else value
 
 
 def _native(value: float) -> float | str:

@@ -1,0 +1,116 @@
+"""Texts, times and dates through Feast: online, in training sets, and read by an on-demand feature."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from headrace import Entity, Event, FeatureService, FeatureView, First, Last, LastN, Stream, col
+from headrace.base.times import epoch_us
+from headrace.features.offline.spine import Spine
+from headrace.trainers.data.spine_rows import SpineRows
+from headrace.trainers.data.training_set import TrainingSet
+from tests.support.feast_scene import NOW, FeastScene, ago
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from headrace.app.local.services import LocalServices
+
+pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore")]
+
+
+class Payment(Event):
+    """A card pays."""
+
+    card: str
+    merchant: str | None
+    due: date
+    at: datetime
+
+
+payments = Stream("payments", Payment, event_time="at")
+cards = FeatureView(
+    "card", Entity("card", str), payments, ["1d"],
+    {"merchant": Last("merchant"), "since": First("at"), "due": Last("due"), "merchants": LastN("merchant", 2)},
+)  # fmt: skip
+service = FeatureService(
+    "payments",
+    [cards],
+    request={"merchant": str},
+    on_demand={"is_same": col("merchant") == col("card__merchant_1d")},
+)
+PAYMENTS = [
+    Payment(card="a", merchant="a bookshop with a long name", due=date(2026, 1, 31), at=ago(9)),
+    Payment(card="a", merchant="grocery", due=date(2026, 2, 1), at=ago(5)),
+    Payment(card="b", merchant=None, due=date(1969, 12, 31), at=ago(4)),
+]
+COLUMNS = ["merchant_1d", "since_1d", "due_1d", "merchants_1_1d", "merchants_2_1d"]
+
+
+@pytest.fixture(scope="module")
+def scene(services: LocalServices, tmp_path_factory: pytest.TempPathFactory) -> FeastScene:
+    return FeastScene(services, tmp_path_factory.mktemp("feast"), "file", service=service, events=PAYMENTS)
+
+
+@pytest.fixture(scope="module")
+def store(scene: FeastScene) -> Iterator[Any]:
+    from headrace.feast import objects
+
+    store = scene.feast()
+    store.apply([*objects(service).values()])
+    yield store
+    store.teardown()
+
+
+def midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def test_a_look_up_through_feast_has_texts_and_times(store: Any) -> None:
+    rows = [{"card": "a", "merchant": "grocery"}, {"card": "b", "merchant": "x"}, {"card": "no", "merchant": "x"}]
+    found = store.get_online_features(features=store.get_feature_service("payments"), entity_rows=rows).to_dict()
+    assert found["merchant_1d"] == ["grocery", None, None]
+    assert found["since_1d"] == [ago(9), ago(4), None]
+    assert found["due_1d"] == [midnight(date(2026, 2, 1)), midnight(date(1969, 12, 31)), None]
+    assert found["merchants_2_1d"] == ["a bookshop with a long name", None, None]
+    assert found["is_same"] == [True, None, None]
+
+
+def test_a_training_set_through_feast_has_the_texts_of_its_time(store: Any) -> None:
+    spine = pd.DataFrame(
+        {"card": ["a", "a", "b", "no"], "merchant": ["grocery"] * 4, "event_timestamp": [NOW, ago(7), NOW, NOW]}
+    )
+    job = store.get_historical_features(entity_df=spine, features=store.get_feature_service("payments"))
+    found = job.to_df()
+    assert found["merchant_1d"].tolist() == ["grocery", "a bookshop with a long name", None, None]
+    assert found["since_1d"].tolist()[:3] == [ago(9), ago(9), ago(4)]
+    assert found["due_1d"].tolist()[:2] == [midnight(date(2026, 2, 1)), midnight(date(2026, 1, 31))]
+    assert found["is_same"].tolist()[:2] == [True, False]
+    schema = job.to_arrow().schema
+    assert (schema.field("merchant_1d").type, schema.field("since_1d").type) == (
+        pa.string(),
+        pa.timestamp("us", "UTC"),
+    )
+
+
+def test_our_own_training_set_has_polars_and_arrows_types(scene: FeastScene) -> None:
+    spine = pd.DataFrame({"card": ["a", "no"], "merchant": ["grocery", "x"], "time": [NOW, NOW]})
+    made = TrainingSet(SpineRows(service, scene.log, Spine.from_table(spine), "time", epoch_us(NOW) + 60_000_000))
+    found = made.to_polars().select(made.feature_columns)
+    assert [str(dtype) for dtype in found.dtypes] == [
+        "String", "Datetime(time_unit='us', time_zone='UTC')", "Date", "String", "String", "Boolean",
+    ]  # fmt: skip
+    first = ("grocery", ago(9), date(2026, 2, 1), "grocery", "a bookshop with a long name", True)
+    assert found.rows() == [first, (None,) * 6]
+    types = made.to_arrow().select(made.feature_columns).schema.types
+    assert [str(each) for each in types] == [
+        "large_string", "timestamp[us, tz=UTC]", "date32[day]", "large_string", "large_string", "bool",
+    ]  # fmt: skip
+    frame = made.to_pandas()
+    assert frame["card__merchant_1d"].tolist() == ["grocery", None]
+    assert str(frame["card__since_1d"].dtype) == "datetime64[us, UTC]"
