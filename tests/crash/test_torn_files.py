@@ -10,21 +10,26 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import Producer, TopicPartition
 
+from headrace import Avro, CloudEvents, EventProducer
 from headrace.bus.kafka_clients import admin
+from headrace.bus.schemas.schema_store import SchemaStore
 from headrace.bus.source_partition import SourcePartition
 from headrace.bus.stream import Stream
 from headrace.bus.topics import TopicPlan, ensure_topics, incarnations
+from headrace.errors import SchemaRegistryUnavailableError
 from headrace.event_log.damage import find_damage
 from headrace.event_log.event_log import EventLog
 from headrace.event_log.log_writer import LogWriter
 from headrace.streams.restored_rows import LogRestorer, RestoredRows
-from tests.support.ping_log import Ping
+from tests.support.ping_log import START, Ping
+from tests.support.schema_registries import MemorySchemaRegistry
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from headrace.app.local.services import LocalServices
+    from headrace.bus.formats.record_format import RecordFormat
 
 pytestmark = pytest.mark.integration
 RECORDS = 40
@@ -101,6 +106,29 @@ def test_rows_that_are_made_again_are_duplicates_of_rows_that_were_not_torn(
     os.truncate(torn.rows_of(1), 30)
     torn.restore()
     assert torn.log.read(stream.topic).equals(torn.whole)
+
+
+@pytest.mark.parametrize("written", [Avro(), CloudEvents(), CloudEvents("structured")], ids=repr)
+def test_rows_are_made_again_from_records_of_any_format(
+    services: LocalServices, namespace: str, tmp_path: Path, written: RecordFormat
+) -> None:
+    stream = Stream(f"{namespace}.pings", Ping, event_time="at", format=written)
+    registry, log = MemorySchemaRegistry(), EventLog(tmp_path)
+    ensure_topics(services.bootstrap_servers, [TopicPlan(stream.topic)])
+    producer = EventProducer(services.bootstrap_servers, schemas=SchemaStore(registry))
+    for number in range(3):
+        producer.send(stream, Ping(number, START))
+    producer.flush()
+    found = eventually(lambda: incarnations(admin(services.bootstrap_servers), [stream.topic])[stream.topic])
+    LogWriter(log, stream).note(SourcePartition(0, found.topic_id), None, 3, why={"test": "moves D"})
+    restorer = LogRestorer(services.bootstrap_servers, log, stream, "test", SchemaStore(registry))
+    if stream.format.uses_schemas:
+        registry.is_away = True
+        with pytest.raises(SchemaRegistryUnavailableError, match="waiting for the schema with the id 1"):
+            list(restorer.restore())
+        registry.is_away = False
+    assert [done.restored for done in restorer.restore()] == [3]
+    assert log.read(stream.topic).select("__verdict", "n").rows() == [("accepted", number) for number in range(3)]
 
 
 @pytest.mark.parametrize("left", [0, 40])

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-import fastavro
-from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace import Avro
-from headrace.base.times import epoch_us
 from headrace.base.waiting import UntilAvailable
-from headrace.bus.formats.registry_record import head_of
 from headrace.bus.schemas.schema_store import SchemaStore
 from headrace.bus.source_partition import SourcePartition
 from headrace.features.online.memory_store import MemoryOnlineStore
@@ -27,49 +22,32 @@ from headrace.streams.plane.partitions import Partitions
 from headrace.streams.plane.plane_metrics import PlaneMetrics
 from headrace.streams.plane.record_judge import RecordJudge
 from headrace.streams.plane.retries import Retries
-from tests.support.payments_stream import NOON, payments
+from tests.support.avro_payments import SCHEMA_IDS, message, payment, schema
+from tests.support.payments_stream import payments
 from tests.support.schema_registries import MemorySchemaRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import polars as pl
+    from confluent_kafka import Message
 
-SCHEMAS = [
-    {
-        "type": "record",
-        "name": f"Payment{number}",
-        "fields": [
-            {"name": "card", "type": "string"},
-            {"name": "amount", "type": "double"},
-            {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}},
-            *([{"name": "note", "type": "string"}] if number else []),
-        ],
-    }
-    for number in range(3)
-]
+SCHEMAS = [schema(schema_id) for schema_id in SCHEMA_IDS]
 STREAM = payments(Avro())
 UNKNOWN = 9
 
 
 def record(schema_id: int, number: int) -> bytes:
     """A payment of so much; of an unknown schema if the id is none of the three."""
-    target = BytesIO()
-    schema = fastavro.parse_schema(SCHEMAS[schema_id - 1 if schema_id != UNKNOWN else 0])
-    fastavro.schemaless_writer(target, schema, {"card": "c", "amount": float(number), "at": NOON, "note": "n"})
-    return head_of(schema_id) + target.getvalue()
+    return payment(schema_id, float(number), written_by=1 if schema_id == UNKNOWN else None)
 
 
 class Kafka:
     """The records of two partitions, the log of what was judged, and a consumer that reads on until it is released."""
 
     def __init__(self, ids: Sequence[Sequence[int]]) -> None:
-        stamp = (1, epoch_us(NOON) // 1_000)
         self.records = [
-            [
-                Message(topic="payments", partition=place, offset=at, key=b"c", value=record(of, at), timestamp=stamp)
-                for at, of in enumerate(own)
-            ]
+            [message(of, at, record(of, at), partition=place) for at, of in enumerate(own)]
             for place, own in enumerate(ids)
         ]
         self.position: list[int | None] = [0, 0]
@@ -95,6 +73,9 @@ class Kafka:
         own = self.logged[source.partition]
         assert rows.get_column("__offset").to_list() == list(range(len(own), next_offset))
         own += rows.select("__verdict", "amount").iter_rows()
+
+    def commit(self) -> set[SourcePartition]:
+        return set()
 
     def open(self, topic: str, partition: int) -> OwnedPartition:
         at = len(self.logged[partition])
@@ -172,8 +153,8 @@ def test_each_record_is_judged_once_in_order_and_with_its_schema(
     found: tuple[list[int], list[int]], turns: list[tuple[bool, int]]
 ) -> None:
     registry, kafka = MemorySchemaRegistry(), Kafka(found)
-    for schema in SCHEMAS:
-        registry.add(schema)
+    for each in SCHEMAS:
+        registry.add(each)
     loop = Loop(kafka, registry, threading.Event())
     try:
         for is_away, count in turns:
@@ -191,8 +172,8 @@ def test_each_record_is_judged_once_in_order_and_with_its_schema(
 
 def test_a_neighbour_goes_on_while_a_partition_waits_and_the_reason_is_named() -> None:
     registry, kafka = MemorySchemaRegistry(), Kafka([[1, 1, 2, 1], [1, 1, 1, 1]])
-    for schema in SCHEMAS:
-        registry.add(schema)
+    for each in SCHEMAS:
+        registry.add(each)
     loop = Loop(kafka, registry, threading.Event())
     loop.turn(1)
     registry.is_away = True

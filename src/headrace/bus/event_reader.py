@@ -43,9 +43,17 @@ class EventReader:
         """Return the first record that cannot be judged yet; None if all can be."""
         return self._reader.awaited(payloads)
 
-    def still_awaited(self, schema_id: int) -> str | None:
-        """Return why it is not known yet what a schema is; None if it is. It never waits."""
-        return self._reader.still_awaited(schema_id)
+    def still_awaited(self, awaited: AwaitedSchema) -> str | None:
+        """Return why an awaited schema is not there yet; None if it is, or will not come. It never waits."""
+        return self._reader.still_awaited(awaited)
+
+    def unregistered(self, payloads: Sequence[bytes | None]) -> AwaitedSchema | None:
+        """Return the first record of whose schema the registry says that there is none, or None."""
+        return self._reader.unregistered(payloads)
+
+    def may_change(self, payloads: Sequence[bytes | None]) -> bool:
+        """Return whether one of these records, which cannot be read, could be if a schema were registered now."""
+        return self._reader.may_change(payloads)
 
     def rows(self, payloads: Sequence[bytes | None], headers: Sequence[Headers] = ()) -> list[Any] | None:
         """Return the rows of all payloads, or None if one of them cannot be read. It is quick."""

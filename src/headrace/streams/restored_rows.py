@@ -1,7 +1,8 @@
 """Makes rows again that the event log has lost, from the records that Kafka still has.
 
 A verdict depends only on the record, the stream, and the records before it in its partition. So the rows are the same
-as the lost ones.
+as the lost ones. The one exception is a record that was rejected because its schema was not registered: it is accepted
+if the schema has been registered since.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from headrace.bus import kafka_clients
 from headrace.bus.kafka_clients import admin
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.bus.topics import RetainedOffsets, existing_incarnations, retained_offsets
-from headrace.errors import BusUnavailableError, FencedError
+from headrace.errors import BusUnavailableError, FencedError, SchemaRegistryUnavailableError
 from headrace.event_log.damage import DamagedFile, find_damage, set_aside
 from headrace.event_log.log_writer import LogWriter
 from headrace.event_log.logged_offsets import LoggedOffsets
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
+    from headrace.bus.schemas.schema_store import SchemaStore
     from headrace.bus.stream import Stream
     from headrace.event_log.event_log import EventLog
     from headrace.streams.plane.seen_ids import SeenIds
@@ -55,9 +57,12 @@ class RestoredRows(msgspec.Struct, frozen=True):
 class LogRestorer:
     """Restores the event log of one stream. Workers may run meanwhile."""
 
-    def __init__(self, bootstrap_servers: str, log: EventLog, stream: Stream, reason: str) -> None:
+    def __init__(
+        self, bootstrap_servers: str, log: EventLog, stream: Stream, reason: str, schemas: SchemaStore | None = None
+    ) -> None:
+        """``schemas`` are needed by formats whose records name a schema: without them SettingsError is raised."""
         self._servers, self._log, self._stream, self._reason = bootstrap_servers, log, stream, reason
-        self._judge = judge_of(stream)
+        self._judge = judge_of(stream, schemas)
 
     def restore(self) -> Iterator[RestoredRows]:
         """Set damaged files aside, and make the missing rows again. Yield each span of missing offsets when it is done.
@@ -66,7 +71,8 @@ class LogRestorer:
         Offsets that Kafka does not have any more are lost if there was damage. If not, their loss was accepted before.
         An interruption leaves nothing half done, and a second call goes on.
 
-        Raises OSError, BusUnavailableError and OfflineStoreUnavailableError.
+        Raises OSError, BusUnavailableError, OfflineStoreUnavailableError, and SchemaRegistryUnavailableError while the
+        registry does not say what a schema is.
         """
         topic, damage = self._stream.topic, self._set_aside()
         if not self._log.exists(topic):
@@ -121,7 +127,10 @@ class LogRestorer:
 
     def _append(self, source: SourcePartition, messages: list[Message], clock_us: int, seen: SeenIds | None) -> int:
         """Add the rows of these records, and return the partition's clock after them. D does not move."""
-        records = PartitionRecords.from_messages(messages)
+        awaited = self._judge.awaited(messages)
+        if awaited is not None:
+            raise SchemaRegistryUnavailableError(awaited.why)
+        records = PartitionRecords.from_messages(messages, with_headers=self._stream.format.reads_headers)
         rows = self._judge.rows(source.topic_id, source.partition, records, clock_us, seen)
         for _ in range(_ATTEMPTS):
             writer = LogWriter(self._log, self._stream)

@@ -21,6 +21,7 @@ from headrace.app.terminal.tables import print_list
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from headrace.bus.schemas.schema_store import SchemaStore
     from headrace.bus.stream import Stream
     from headrace.event_log.damage import DamagedFile
     from headrace.event_log.event_log import EventLog
@@ -64,7 +65,7 @@ def repair(
     """
     settings = settings_from(data_dir=data_dir, bootstrap_servers=bootstrap_servers, redis_url=redis_url)
     from headrace.app.local.services import known_addresses
-    from headrace.app.processes.connections import addresses
+    from headrace.app.processes.connections import addresses, schemas
     from headrace.app.project.project import load_project
     from headrace.bus.kafka_clients import admin
     from headrace.event_log.damage import find_damage
@@ -76,7 +77,8 @@ def repair(
     streams = _chosen(own_streams(list(load_project(settings).streams.values()), settings.namespace), stream)
     log = EventLog(settings.event_log, namespace=settings.namespace)
     if restore:
-        _restore(servers, log, list(streams.values()), reason=reason, json=json)
+        own = list(streams.values())
+        _restore(servers, log, own, schemas=schemas(settings, own), reason=reason, json=json)
         return
     if damage := [found for topic in streams for found in find_damage(log, topic)]:
         print_list(_DAMAGE, [_damage(found) for found in damage], json=json, if_empty=_NOTHING)
@@ -99,11 +101,13 @@ def _damage(found: DamagedFile) -> dict[str, Any]:
     return {"topic": found.topic, "file": str(found.file), "what": found.what}
 
 
-def _restore(servers: str, log: EventLog, streams: Sequence[Stream], *, reason: str, json: bool) -> None:
+def _restore(
+    servers: str, log: EventLog, streams: Sequence[Stream], *, schemas: SchemaStore | None, reason: str, json: bool
+) -> None:
     """Restore each stream's table. The exit code is 1 if rows are lost."""
     from headrace.streams.restored_rows import LogRestorer
 
-    done = [each for stream in streams for each in LogRestorer(servers, log, stream, reason).restore()]
+    done = [each for stream in streams for each in LogRestorer(servers, log, stream, reason, schemas).restore()]
     rows = [{name: getattr(each, name) for name in _RESTORED} for each in done]
     print_list(_RESTORED, rows, json=json, if_empty="nothing is missing: every offset below the log's end has a row")
     if lost := sum(each.lost for each in done):

@@ -96,8 +96,14 @@ class _ChangeReader(RecordReader):
     def awaited(self, values: Sequence[bytes | None]) -> AwaitedSchema | None:
         return self._envelopes.awaited(values)
 
-    def still_awaited(self, of: int) -> str | None:
-        return self._envelopes.still_awaited(of)
+    def still_awaited(self, awaited: AwaitedSchema) -> str | None:
+        return self._envelopes.still_awaited(awaited)
+
+    def unregistered(self, values: Sequence[bytes | None]) -> AwaitedSchema | None:
+        return self._envelopes.unregistered(values)
+
+    def may_change(self, values: Sequence[bytes | None]) -> bool:
+        return self._envelopes.may_change(values)
 
 
 class _ChangedAway(DeleteReader):
@@ -117,6 +123,12 @@ class _ChangedAway(DeleteReader):
 
     def awaited(self, keys: Sequence[bytes | None]) -> AwaitedSchema | None:
         return None if self._of_records is None else self._of_records.awaited(keys)
+
+    def unregistered(self, keys: Sequence[bytes | None]) -> AwaitedSchema | None:
+        return None if self._of_records is None else self._of_records.unregistered(keys)
+
+    def may_change(self, keys: Sequence[bytes | None]) -> bool:
+        return self._of_records is not None and self._of_records.may_change(keys)
 
     def _deletes(self, value: bytes, headers: Headers) -> bool:
         try:

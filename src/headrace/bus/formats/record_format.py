@@ -30,11 +30,15 @@ class WrittenRecord(NamedTuple):
 
 
 class AwaitedSchema(NamedTuple):
-    """The schema that the record at a position of a batch needs, and why it is not there yet."""
+    """The schema that the record at a position of a batch needs, and why it is not there yet.
+
+    ``is_certain``: there is such a schema, so the registry's word that there is none does not end the wait.
+    """
 
     position: int
     schema_id: int
     why: str
+    is_certain: bool = False
 
 
 class RecordReader(ABC):
@@ -55,9 +59,17 @@ class RecordReader(ABC):
         """Return the first record that cannot be judged yet, because the schema registry does not answer."""
         return None
 
-    def still_awaited(self, of: int) -> str | None:  # noqa: ARG002
-        """Return why the registry has not said yet what the schema with an id is; None if it has. Never wait."""
+    def still_awaited(self, awaited: AwaitedSchema) -> str | None:  # noqa: ARG002
+        """Return why an awaited schema is not there yet; None if it is, or will not come. Never wait."""
         return None
+
+    def unregistered(self, values: Sequence[bytes | None]) -> AwaitedSchema | None:  # noqa: ARG002
+        """Return the first record of whose schema the registry says that there is none."""
+        return None
+
+    def may_change(self, values: Sequence[bytes | None]) -> bool:  # noqa: ARG002
+        """Return whether one of these records, which cannot be read, could be if a schema were registered now."""
+        return False
 
 
 class DeleteReader(ABC):
@@ -73,6 +85,14 @@ class DeleteReader(ABC):
     def awaited(self, keys: Sequence[bytes | None]) -> AwaitedSchema | None:  # noqa: ARG002 - most need no schema
         """Return the first record whose key cannot be read yet, because the schema registry does not answer."""
         return None
+
+    def unregistered(self, keys: Sequence[bytes | None]) -> AwaitedSchema | None:  # noqa: ARG002
+        """Return the first record of whose key's schema the registry says that there is none."""
+        return None
+
+    def may_change(self, keys: Sequence[bytes | None]) -> bool:  # noqa: ARG002
+        """Return whether one of these keys, which cannot be read, could be if a schema were registered now."""
+        return False
 
 
 class RecordWriter(ABC):

@@ -10,11 +10,11 @@ import msgspec
 
 from headrace.bus.formats.record_format import AwaitedSchema, Headers, RecordFormat, RecordReader
 from headrace.bus.message import problem
-from headrace.bus.schemas.schema_store import WAIT_S
+from headrace.bus.schemas.schema_store import LARGEST_ID, WAIT_S
 from headrace.errors import CodecError, SchemaRegistryUnavailableError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from headrace.bus.event import Event
     from headrace.bus.schemas.schema_registry import RegisteredSchema, SchemaKind
@@ -110,26 +110,48 @@ class RegistryReader(RecordReader):
 
     def awaited(self, values: Sequence[bytes | None]) -> AwaitedSchema | None:
         """Return the first record whose schema is not there yet. All schemas together are waited for half a second."""
-        heads = {value[:HEAD] for value in values if value is not None and len(value) >= HEAD and value[0] == 0}
         until, missing = time.monotonic() + WAIT_S, dict[bytes, str]()
-        for head in heads - self._contents.keys():
-            why = self.still_awaited(schema_id(head), max(0.0, until - time.monotonic()))
+        for head in self._new_heads(values):
+            why = self._awaited(schema_id(head), max(0.0, until - time.monotonic()))
             if why is not None:
                 missing[head] = why
-        if not missing:
-            return None
-        first = next(place for place, value in enumerate(values) if value is not None and value[:HEAD] in missing)
-        head = (values[first] or b"")[:HEAD]
-        return AwaitedSchema(first, schema_id(head), missing[head])
+        return _first(values, missing)
 
-    def still_awaited(self, of: int, wait_s: float = 0.0) -> str | None:
-        """Return why the registry has not said yet what a schema is; None if it has."""
+    def still_awaited(self, awaited: AwaitedSchema) -> str | None:
+        """Return why a schema is not there yet; None if it is, or will not come."""
+        return self._awaited(awaited.schema_id, 0.0, is_certain=awaited.is_certain)
+
+    def unregistered(self, values: Sequence[bytes | None]) -> AwaitedSchema | None:
+        """Return the first record whose schema the registry does not have. Such a schema may come later."""
+        missing = {}
+        for head in self._new_heads(values):
+            try:
+                self._schemas.schema(schema_id(head), last_word=True)
+            except (CodecError, SchemaRegistryUnavailableError) as error:
+                if schema_id(head) <= LARGEST_ID:
+                    missing[head] = str(error)
+        return _first(values, missing)
+
+    def may_change(self, values: Sequence[bytes | None]) -> bool:
+        """Return whether the schema of a record has never been used. It does not ask the registry.
+
+        So the answer is that at the time when the record was read, even if the schema has been registered since.
+        """
+        return any(schema_id(head) <= LARGEST_ID for head in self._new_heads(values))
+
+    def _new_heads(self, values: Sequence[bytes | None]) -> set[bytes]:
+        """Return the first bytes of records whose schemas have not been used yet."""
+        heads = {value[:HEAD] for value in values if value is not None and len(value) >= HEAD and value[0] == 0}
+        return heads - self._contents.keys()
+
+    def _awaited(self, of: int, wait_s: float, *, is_certain: bool = False) -> str | None:
+        """Return why a schema is not there yet. ``is_certain``: it is awaited even if the registry has none."""
         try:
             self._schemas.schema(of, wait_s)
         except SchemaRegistryUnavailableError as error:
             return str(error)
-        except CodecError:
-            pass
+        except CodecError as error:
+            return f"{error}, but a worker has read this record by it" if is_certain else None
         return None
 
     def known(self, head: bytes) -> Callable[[bytes], Any]:
@@ -164,6 +186,14 @@ class _Unreadable:
 
     def __call__(self, value: bytes) -> Any:  # noqa: ARG002 - as what reads records
         raise CodecError(self._why)
+
+
+def _first(values: Sequence[bytes | None], missing: Mapping[bytes, str]) -> AwaitedSchema | None:
+    """Return the first record whose first bytes are among these, and why its schema is missing."""
+    for place, value in enumerate(values) if missing else ():
+        if value is not None and value[:HEAD] in missing:
+            return AwaitedSchema(place, schema_id(value), missing[value[:HEAD]])
+    return None
 
 
 def schema_id(value: bytes) -> int:

@@ -29,7 +29,7 @@ WAIT_S = 0.5
 """A caller waits so long for an answer of the registry, before it is told that the schema is not there yet."""
 _UNKNOWN_FOR_S, _MOST_UNKNOWN = 60.0, 100_000
 """That there is no schema is remembered so long, for so many ids: more than the records of a batch can name."""
-_LARGEST_ID = 2**31 - 1
+LARGEST_ID = 2**31 - 1
 """Registries give ids of 31 bits. Some say nothing of a larger one but that the address is wrong."""
 _FOREVER = msgspec.json.Decoder(RegisteredSchema)
 T = TypeVar("T")
@@ -65,8 +65,8 @@ class SchemaStore:
         answered after ``wait_s`` seconds. It is then asked again by the next call. With ``last_word``, a registry that
         does not answer says again that there is none, if that is the last thing that it has said.
         """
-        if schema_id > _LARGEST_ID:
-            raise CodecError(f"There is no schema with the id {schema_id}: the largest id is {_LARGEST_ID}")
+        if schema_id > LARGEST_ID:
+            raise CodecError(f"There is no schema with the id {schema_id}: the largest id is {LARGEST_ID}")
         if schema_id in self._known:
             return self._known[schema_id]
         if self._monotonic() >= self._unknown.get(schema_id, 0.0):

@@ -161,6 +161,15 @@ class Flusher:
             self._finish()
         return self._result()
 
+    def commit(self) -> set[SourcePartition]:
+        """Commit everything and wait. Return the fenced partitions, whose rows were dropped.
+
+        The outcome is returned by the next :meth:`collect` too. Raises as :meth:`collect` does.
+        """
+        result = self.flush()
+        self._commits, self._fenced = list(result.commits), list(result.fenced)
+        return set(result.fenced)
+
     def shutdown(self) -> None:
         """End the thread."""
         with contextlib.suppress(OfflineStoreUnavailableError):

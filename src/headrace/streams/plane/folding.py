@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 _READ: Any = Message
 """Methods of messages that were read: each has a topic, a partition and an offset. ``map`` calls nothing faster."""
+_MOST_DOUBT_S = 600.0
+"""A record that a view may have counted is not rejected for so long, counted from the first one of its partition."""
 logger = structlog.get_logger(__name__)
 
 
@@ -103,6 +105,7 @@ class Folding:
         self._streams, self._store, self._partitions, self._copies = streams, store, partitions, copies
         self._until_available, self._monotonic, self._meter = until_available, monotonic, meter
         self._waiting: dict[Place, AwaitedSchema] = {}
+        self._doubted_since: dict[Place, float] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="write")
         self._under_way: tuple[_PendingBatch, Future[_WriteOutcome]] | None = None
 
@@ -116,7 +119,7 @@ class Folding:
         began = self._monotonic()
         judged = [(batches, self._judged(topic, batches)) for topic, batches in self._by_topic(messages).items()]
         self.settle()
-        writes = [write for batches, rows in judged for write in self._fold(batches, rows)]
+        writes = [write for batches, rows in judged for write in self._fold(self._final(batches, rows), rows)]
         failpoint("before-redis")
         self._begin(_PendingBatch(len(messages), began, writes))
 
@@ -159,9 +162,9 @@ class Folding:
         waiting, self._waiting = self._waiting, {}
         return waiting
 
-    def still_awaited(self, topic: str, schema_id: int) -> str | None:
-        """Return why a schema is not there yet; None if it is, or never will be. It never waits."""
-        return self._streams[topic].judge.still_awaited(schema_id)
+    def still_awaited(self, topic: str, awaited: AwaitedSchema) -> str | None:
+        """Return why an awaited schema is not there yet; None if it is, or will not come. It never waits."""
+        return self._streams[topic].judge.still_awaited(awaited)
 
     def close(self) -> None:
         """End the thread, once its write has been answered."""
@@ -183,11 +186,42 @@ class Folding:
 
     def _judgeable(self, owned: OwnedPartition, records: list[Message]) -> list[Message]:
         """Return the records up to the first one whose schema is not there yet."""
-        awaited = self._streams[owned.topic].judge.awaited(records)
+        awaited = self._streams[owned.topic].judge.awaited(records) or self._doubtful(owned, records)
         if awaited is None:
             return records
         self._waiting[owned.place] = awaited
         return records[: awaited.position]
+
+    def _doubtful(self, owned: OwnedPartition, records: Sequence[Message]) -> AwaitedSchema | None:
+        """Return the first record that must not be rejected, although its schema is not registered.
+
+        A view has folded it, and so it was accepted: a rejection is in the log before a view goes beyond it. While the
+        cursors are not acquired, nobody knows. If the log was restored from a backup, it may have lost the rejection:
+        so a partition does not wait for ever.
+        """
+        stream = self._streams[owned.topic]
+        if not (stream.stream.format.uses_schemas and owned.views):
+            return None
+        folded = max(view.furthest for view in owned.views)
+        doubted = records[: bisect_left(records, folded, key=_READ.offset)] if owned.is_written else records
+        if not doubted:
+            return None
+        found = stream.judge.unregistered(list(map(Message.key, doubted)), list(map(Message.value, doubted)))
+        if found is None or not owned.is_written:
+            return found
+        return None if self._gives_up(owned, found) else found._replace(is_certain=True)
+
+    def _gives_up(self, owned: OwnedPartition, awaited: AwaitedSchema) -> bool:
+        """Return whether a partition has waited long enough for schemas by which it may have been read before."""
+        now = self._monotonic()
+        if now - self._doubted_since.setdefault(owned.place, now) < _MOST_DOUBT_S:
+            return False
+        logger.error(
+            "records are rejected that a view may have counted: their schemas are not registered",
+            topic=owned.topic, partition=owned.source.partition, schema_id=awaited.schema_id,
+            do="compare with `headrace audit`; a new version of the view is made of the log alone",
+        )  # fmt: skip
+        return True
 
     def _judged(self, topic: str, batches: Sequence[PartitionBatch]) -> LoggedRows:
         """Judge and buffer the records of a topic, and move the position of each partition beyond them."""
@@ -210,6 +244,24 @@ class Folding:
                 owned.duplicates += rows.filter(pl.col("__verdict") == DUPLICATE).height
             self._streams[topic].flusher.add(owned.source, rows, owned.next_offset)
         return logged
+
+    def _final(self, batches: Sequence[PartitionBatch], logged: LoggedRows) -> Sequence[PartitionBatch]:
+        """Return the batches whose verdicts are final. First commit the verdicts that could be others later.
+
+        A record is rejected if its schema is not registered. If the schema came afterwards, another worker would accept
+        the record, unless the log has the rejection. Partitions of which another worker has moved the log are left out.
+        """
+        stream = self._streams[batches[0].owned.topic]
+        if not (stream.stream.format.uses_schemas and logged.rejects):
+            return batches
+        rejected = logged.rows.filter(pl.col("__verdict") == REJECTED)
+        if not stream.judge.may_change(
+            rejected.get_column("__key").to_list(), rejected.get_column("__value").to_list()
+        ):
+            return batches
+        self._until_available(self._copies.flush)
+        fenced = self._until_available(stream.flusher.commit)
+        return [batch for batch in batches if batch.owned.source not in fenced]
 
     def _reject(self, owned: OwnedPartition, rejected: pl.DataFrame) -> None:
         owned.rejected += rejected.height

@@ -119,9 +119,7 @@ class Ownership:
 
     def stop_waiting(self, waiting: Mapping[Place, AwaitedSchema]) -> None:
         """Stop partitions whose next record needs a schema that the registry has not given yet. The others go on."""
-        self._stop_reading(
-            [StoppedPartition(*place, each.why, awaits=each.schema_id) for place, each in waiting.items()]
-        )
+        self._stop_reading([StoppedPartition(*place, each.why, awaits=each) for place, each in waiting.items()])
 
     def _stop_reading(self, stopping: Sequence[StoppedPartition]) -> None:
         if stopping:

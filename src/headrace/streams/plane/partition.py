@@ -12,6 +12,7 @@ from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.bus.worker_report import PartitionReport, StoppedReport, ViewReport
 
 if TYPE_CHECKING:
+    from headrace.bus.formats.record_format import AwaitedSchema
     from headrace.streams.plane.gap import Gap
     from headrace.streams.plane.seen_ids import SeenIds
     from headrace.streams.views.view_partition import ViewPartition
@@ -106,7 +107,7 @@ class StoppedPartition:
     """A partition that Kafka assigned to this worker but that is not read. ``why`` gives the reason.
 
     ``gap``: the gap between the partition's topic and its log, or None if there is none. If there is a gap, ``owned``
-    has the views whose cursors must say *rebuilding*. ``awaits`` is the id of the schema that its next record needs.
+    has the views whose cursors must say *rebuilding*. ``awaits`` is the schema that its next record needs.
     """
 
     topic: str
@@ -114,7 +115,7 @@ class StoppedPartition:
     why: str
     gap: Gap | None = field(default=None, compare=False)
     owned: OwnedPartition | None = field(default=None, compare=False)
-    awaits: int | None = field(default=None, compare=False)
+    awaits: AwaitedSchema | None = field(default=None, compare=False)
 
     @property
     def place(self) -> Place:

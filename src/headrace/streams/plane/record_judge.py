@@ -71,7 +71,8 @@ class RecordJudge:
     """Gives each record of a stream its verdict.
 
     A verdict depends on the record and the stream's spec alone. Whether an accepted record is a duplicate also depends
-    on the records before it in its partition.
+    on the records before it in its partition. Whether a schema is registered depends on when the registry is asked:
+    :meth:`may_change` finds the rejections that depend on it.
     """
 
     def __init__(self, stream: Stream, schemas: SchemaStore | None = None) -> None:
@@ -84,9 +85,21 @@ class RecordJudge:
             return None
         return self._decoder.reader.awaited(list(map(Message.value, messages)))
 
-    def still_awaited(self, schema_id: int) -> str | None:
-        """Return why it is not known yet what a schema is; None if it is. It never waits."""
-        return self._decoder.reader.still_awaited(schema_id)
+    def still_awaited(self, awaited: AwaitedSchema) -> str | None:
+        """Return why an awaited schema is not there yet; None if it is, or will not come. It never waits."""
+        return self._decoder.reader.still_awaited(awaited)
+
+    def unregistered(
+        self,
+        keys: Sequence[bytes | None],  # noqa: ARG002 - those of a table's records have schemas too
+        values: Sequence[bytes | None],
+    ) -> AwaitedSchema | None:
+        """Return the first record of whose schema the registry says that there is none, or None."""
+        return self._decoder.reader.unregistered(values)
+
+    def may_change(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> bool:  # noqa: ARG002
+        """Return whether one of these rejected records could be accepted if a schema were registered now."""
+        return self._decoder.reader.may_change(values)
 
     def rows(
         self, topic_id: bytes, partition: int, records: PartitionRecords, clock_us: int, seen: SeenIds | None = None

@@ -28,6 +28,12 @@ def judge_of(stream: Stream, schemas: SchemaStore | None = None) -> RecordJudge:
     return TableJudge(stream, schemas) if isinstance(stream, Table) else RecordJudge(stream, schemas)
 
 
+def _earlier(of_key: AwaitedSchema | None, of_value: AwaitedSchema | None) -> AwaitedSchema | None:
+    if of_key is None or of_value is None:
+        return of_key or of_value
+    return min(of_key, of_value)
+
+
 class TableJudge(RecordJudge):
     """Gives each record of a table its verdict and its operation. Both depend on the record and the spec alone."""
 
@@ -40,11 +46,15 @@ class TableJudge(RecordJudge):
         """Return the first record that cannot be judged yet, for the schema of its value or of its key."""
         if not self._table.format.uses_schemas:
             return None
-        of_key = self._deletes.awaited(list(map(Message.key, messages)))
-        of_value = super().awaited(messages)
-        if of_key is None or of_value is None:
-            return of_key or of_value
-        return min(of_key, of_value)
+        return _earlier(self._deletes.awaited(list(map(Message.key, messages))), super().awaited(messages))
+
+    def unregistered(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> AwaitedSchema | None:
+        """Return the first record of whose schemas one is not registered."""
+        return _earlier(self._deletes.unregistered(keys), super().unregistered(keys, values))
+
+    def may_change(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> bool:
+        """Return whether one of these rejected records could be accepted if one of its schemas were registered now."""
+        return self._deletes.may_change(keys) or super().may_change(keys, values)
 
     def judge(self, runs: Sequence[PartitionRun], records: PartitionRecords) -> pl.DataFrame:
         """Return the log's rows of records of several partitions, run by run."""

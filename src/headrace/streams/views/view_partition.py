@@ -94,6 +94,11 @@ class ViewPartition:
         return max(min(cursor.next_offset for cursor in self.cursors), 0)
 
     @property
+    def furthest(self) -> int:
+        """The offset below which some shard has all its rows in the store, by the cursors."""
+        return max(cursor.next_offset for cursor in self.cursors)
+
+    @property
     def rows_total(self) -> int:
         """The accepted rows folded, by the cursors."""
         return sum(cursor.rows_total for cursor in self.cursors)
