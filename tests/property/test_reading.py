@@ -77,6 +77,7 @@ KERNELS = [
     compiled(["1d", Sliding("30m", "1m"), Sliding("10m", "1m")], ORDERED),
     compiled(["1h"], SKETCHES),
     compiled(["10m", "6h"], PLAIN),
+    compiled(["10m", Sliding("1h", lag="1h")], PLAIN),
     compiled([Lifetime(), Tumbling("1h")], {**ORDERED, "decayed": DecayedSum("value", "1h")}),
     compiled([Tumbling("1d")], {"n": Count()}),
 ]

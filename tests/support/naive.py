@@ -89,7 +89,7 @@ def _inside(rows: list[Counted], window: WindowSpec, at_us: int) -> list[Counted
     if window.name == "lifetime":
         return rows
     size = window.tile_us
-    newest, tiles = at_us // size, window.length_us // size
+    newest, tiles = at_us // size - window.skipped_us // size, window.length_us // size
     return [row for row in rows if newest - tiles < row[0] // size <= newest]
 
 

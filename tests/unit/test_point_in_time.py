@@ -58,7 +58,7 @@ def test_some_entities_at_a_time_are_as_all_at_once(
     assert sum(map(len, made)) <= DAYS * 150
     assert history.features(keys[:0], at_us[:0]).equals(wanted[:0])
     made.clear()
-    longest_us = view.spec.longest_window_us
+    longest_us = view.spec.longest_reach_us
     narrow = history.features(keys[:1], at_us[:1])
     assert narrow.equals(wanted[:1])
     (rows,) = made

@@ -219,8 +219,8 @@ def _span(compiled: TileKernel, at_us: int) -> tuple[int, int]:
     for window in compiled.windows:
         size = compiled.sizes[window.resolution]
         newest = at_us // size
-        begins.append((newest - window.tiles + 1) * size)
-        ends.append((newest + 1) * size)
+        begins.append((newest - window.reach + 1) * size)
+        ends.append((newest - window.lag + 1) * size)
     return max(0, min(begins)), max(ends)
 
 

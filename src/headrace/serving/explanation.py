@@ -122,7 +122,7 @@ def _tiles(
     compiled: TileKernel, column: int, window: WindowTiles, answer: StoredFields, at_us: int
 ) -> list[ExplainedTile]:
     size = compiled.sizes[window.resolution]
-    newest = at_us // size
+    newest = at_us // size - window.lag
     tiles = []
     for source, field in (answer.fields[0] if answer.fields else {}).items():
         own = unpack(field, compiled.layout)[1][window.resolution]

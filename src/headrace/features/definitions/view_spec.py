@@ -118,9 +118,9 @@ class ViewSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unkn
         return [key.name for key in self.entity.keys]
 
     @property
-    def longest_window_us(self) -> int:
-        """The length of the longest window, in microseconds."""
-        return max(window.length_us for window in self.windows)
+    def longest_reach_us(self) -> int:
+        """The time from the earliest beginning of a window to now, in microseconds."""
+        return max(window.reach_us for window in self.windows)
 
     @cached_property
     def columns(self) -> list[str]:

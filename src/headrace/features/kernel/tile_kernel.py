@@ -34,11 +34,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WindowTiles:
-    """A window of a view: its name, its tiles' resolution (index into the sizes) and their number."""
+    """A window of a view: its name, its tiles' resolution (index into the sizes), and their number.
+
+    ``lag`` is the number of newer tiles that it leaves out.
+    """
 
     name: str
     resolution: int
     tiles: int
+    lag: int
+
+    @property
+    def reach(self) -> int:
+        """The number of tiles from its oldest one to the newest one of all."""
+        return self.tiles + self.lag
 
 
 class TileKernel:
@@ -49,7 +58,12 @@ class TileKernel:
         self.version = spec.version
         self.sizes = tuple(sorted({window.tile_us for window in spec.windows}))
         self.windows = tuple(
-            WindowTiles(each.name, self.sizes.index(each.tile_us), each.length_us // each.tile_us)
+            WindowTiles(
+                each.name,
+                self.sizes.index(each.tile_us),
+                each.length_us // each.tile_us,
+                each.skipped_us // each.tile_us,
+            )
             for each in spec.windows
         )
         self.columns = spec.columns
@@ -224,6 +238,12 @@ class TileKernel:
             tiles[name] = column
 
     @cached_property
+    def reaches(self) -> list[int]:
+        """For each tile size, the largest number of tiles from the oldest one of a window to the newest one."""
+        of = [[window.reach for window in self.windows if window.resolution == r] for r in range(len(self.sizes))]
+        return list(map(max, of))
+
+    @cached_property
     def is_additive(self) -> bool:
         """True if every record adds its own part to a tile, so that one can be taken out again."""
         sums = all(isinstance(state, UfuncState) and state.ufunc is np.add for _, state in self._states.values())
@@ -253,7 +273,7 @@ class TileKernel:
             newest = np.floor_divide(at_us, self.sizes[window.resolution])
             of, which = tiles[window.resolution], query[window.resolution]
             age = newest[which] - of["k"]
-            inside = np.flatnonzero((age >= 0) & (age < window.tiles))
+            inside = np.flatnonzero((age >= window.lag) & (age < window.reach))
             of_rank = rank[window.resolution].take(inside)
             merged = self._merge_queries(of.take(inside), which.take(inside), of_rank, len(at_us))
             by_window.append(self.finish(merged, at_us))

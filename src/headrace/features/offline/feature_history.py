@@ -197,7 +197,7 @@ def _reader(log: ReadableLog, topic: str, specs: Sequence[ViewSpec], span: Query
     columns = ["__available_at", *(name for spec in specs for name in spec.fields_of(topic))]
     if span is None:
         return log.reader(topic, columns)
-    longest_us = max(spec.longest_window_us for spec in specs)
+    longest_us = max(spec.longest_reach_us for spec in specs)
     times = {role.time_field for spec in specs for role in spec.roles_of(topic)}
     return SpanReader(log, topic, columns, span.keeps(topic, sorted(times), longest_us), span.below[topic])
 

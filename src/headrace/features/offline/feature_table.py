@@ -92,7 +92,7 @@ class FeatureTable:
         return {topic: self._rows_of(topic, done) for topic in self._spec.topics}
 
     def _rows_of(self, topic: str, done: int | None) -> pl.DataFrame:
-        since_us = -1 if done is None else done * self._step - self._spec.longest_window_us
+        since_us = -1 if done is None else done * self._step - self._spec.longest_reach_us
         since = pa.scalar(since_us, pa.timestamp("us", "UTC"))
         keep = ds.field("__available_at") >= since
         for role in self._spec.roles_of(topic):

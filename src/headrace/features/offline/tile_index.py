@@ -136,8 +136,7 @@ class TileIndex:
     def _ranges(self, resolution: int, entity: np.ndarray, at_us: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the range of tiles of one size that the windows of each query reach."""
         newest = np.floor_divide(at_us, self._kernel.sizes[resolution])
-        tiles_back = max(w.tiles for w in self._kernel.windows if w.resolution == resolution)
-        return self._tiles[resolution].ranges(entity, newest - tiles_back + 1, newest)
+        return self._tiles[resolution].ranges(entity, newest - self._kernel.reaches[resolution] + 1, newest)
 
     def _chunk(
         self,

@@ -175,7 +175,7 @@ class ViewHistory:
 
     def _times(self, at_us: np.ndarray) -> tuple[int, int]:
         """The first and the last event time that a query may use."""
-        first = int(at_us.min(initial=-NO_CLOCK)) - self.kernel.spec.longest_window_us
+        first = int(at_us.min(initial=-NO_CLOCK)) - self.kernel.spec.longest_reach_us
         return first, int(at_us.max(initial=NO_CLOCK)) + max(self.kernel.sizes)
 
     def _align(self, queries: PointInTimeQueries, offsets: np.ndarray, *, absent: int) -> np.ndarray:

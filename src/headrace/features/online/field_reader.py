@@ -226,7 +226,7 @@ class FieldsRead:
         place += step * (before[runs.part] - before[runs.first_part] - counts.cumsum() + counts)
         run = runs.number.repeat(counts)
         place = place[run] + step[run] * np.arange(len(run))
-        age = (at_us // runs.size_us)[run] - self._words[place]
+        age = ((at_us - runs.lag_us) // runs.size_us)[run] - self._words[place]
         inside = (age.view(np.uint64) < runs.tiles[run]).nonzero()[0]  # a tile that is newer than t has a huge age
         if len(inside) < len(run):
             run, place = run[inside], place[inside]

@@ -60,11 +60,15 @@ class ViewArrays(NamedTuple):
 
 
 class WindowArrays(NamedTuple):
-    """One item for each window of each view without sketches: its part, its number of tiles, and their size."""
+    """One item for each window of each view without sketches: its part, its number of tiles, and their size.
+
+    ``lag_us`` is the time between the end of the window and now.
+    """
 
     resolution: np.ndarray
     tiles: np.ndarray
     size_us: np.ndarray
+    lag_us: np.ndarray
 
     @staticmethod
     def from_kernels(kernels: Sequence[TileKernel]) -> WindowArrays:
@@ -74,6 +78,7 @@ class WindowArrays(NamedTuple):
             resolution=np.array([window.resolution for _, window in windows], np.int64),
             tiles=np.array([window.tiles for _, window in windows], np.uint64),
             size_us=np.array([kernel.sizes[window.resolution] for kernel, window in windows], np.int64),
+            lag_us=np.array([window.lag * kernel.sizes[window.resolution] for kernel, window in windows], np.int64),
         )
 
 
@@ -115,7 +120,7 @@ class RunArrays(NamedTuple):
     """One item for each run, in the order of the groups: where its tiles lie, and which of them its window reads.
 
     ``first_part`` is the first part of its field, and ``front`` the number of words before that part. ``words`` is the
-    size of a tile in words.
+    size of a tile in words. ``lag_us`` is one number if no window has a lag.
     """
 
     number: np.ndarray
@@ -127,6 +132,7 @@ class RunArrays(NamedTuple):
     words: np.ndarray
     tiles: np.ndarray
     size_us: np.ndarray
+    lag_us: np.ndarray | int
 
 
 class GroupArrays(NamedTuple):
@@ -220,6 +226,7 @@ class ReadPlanner:
             words=self._views.words[view[field]],
             tiles=self._windows.tiles[window],
             size_us=self._windows.size_us[window],
+            lag_us=self._windows.lag_us[window] if self._windows.lag_us.any() else 0,
         )
 
     def _groups(self, first_group: np.ndarray, key_bounds: np.ndarray) -> GroupArrays:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from headrace.bus.stream_spec import StreamSpec
+    from headrace.features.definitions.windows import WindowSpec
     from headrace.models.model_state import ModelState
 
 FORMAT = 1
@@ -88,7 +89,7 @@ def decode(data: bytes | None) -> DeploymentChange:
 def _check(spec: ViewSpec) -> None:
     """Raise CodecError unless the view has windows, compiles, and folds rows of its stream: here none."""
     try:
-        if not all(0 < window.tile_us <= window.length_us for window in spec.windows) or spec.longest_window_us <= 0:
+        if not spec.windows or any(not _is_sound(window) for window in spec.windows):
             raise ValueError("a window is not as long as its tiles")  # noqa: TRY301 - one place that words it
         compiled = kernel(spec)
         for topic in spec.topics:
@@ -96,6 +97,12 @@ def _check(spec: ViewSpec) -> None:
             compiled.lift(compiled.keep(in_roles(rows, spec, topic)))
     except Exception as error:
         raise CodecError(f"view {spec.name!r} of a deployment cannot be folded: {message.problem(error)}") from error
+
+
+def _is_sound(window: WindowSpec) -> bool:
+    """Return whether a window is as long as its tiles, and its lag is a whole number of them."""
+    lag_us = window.skipped_us
+    return 0 < window.tile_us <= window.length_us and lag_us >= 0 and lag_us % window.tile_us == 0
 
 
 _OWN: dict[str, Any] = {"__time": pl.Int64(), "__row_offset": pl.Int64(), "__available_at": pl.Datetime("us", "UTC")}

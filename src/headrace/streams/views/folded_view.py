@@ -40,7 +40,7 @@ class FoldedView:
         spec = kernel.spec
         self._history = spec.history_us
         slack = spec.history_us + spec.tolerance_us
-        self._tiles = [max(w.tiles for w in kernel.windows if w.resolution == r) for r in range(len(kernel.sizes))]
+        self._tiles = kernel.reaches
         self.rings = [
             self._room(tiles + -(-slack // size) + 3) for size, tiles in zip(kernel.sizes, self._tiles, strict=True)
         ]

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 def reach(spec: ViewSpec) -> timedelta:
     """Return how far before a view's clock a look-up can see: longest window plus history."""
-    return timedelta(microseconds=spec.longest_window_us + spec.history_us)
+    return timedelta(microseconds=spec.longest_reach_us + spec.history_us)
 
 
 class ViewPartition:

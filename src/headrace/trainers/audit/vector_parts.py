@@ -110,7 +110,7 @@ class VectorParts:
         """
         own = self._times.filter(pl.col("service") == self.service.version).get_column("served_at")
         times = np.sort(own.dt.epoch("us").to_numpy())
-        longest_us = max([_DAY_US, *(spec.longest_window_us for spec in self._specs)])
+        longest_us = max([_DAY_US, *(spec.longest_reach_us for spec in self._specs)])
         spans, begin = [], 0
         while begin < len(times):
             end = min(begin + MOST, int(np.searchsorted(times, times[begin] + longest_us, side="right")))
