@@ -8,8 +8,9 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 
-from headrace.features.kernel.expression_numpy import column, to_numpy
+from headrace.features.kernel.expression_numpy import to_numpy
 from headrace.features.kernel.expression_polars import to_polars
+from headrace.features.kernel.masked_column import column
 from tests.support.example_budget import examples
 from tests.support.random_expressions import KINDS, TYPES, boolean, numeric, plain, rows_strategy
 
@@ -28,8 +29,13 @@ def check_all_three(tree: Any, rows: list[dict[str, Any]]) -> None:
     answer = (
         frame(rows).select(pl.repeat(None, len(rows)).alias("__"), to_polars(tree).alias("found"))["found"].to_list()
     )
-    assert answer == wanted, ("polars", tree)
-    assert in_numpy(tree, rows) == wanted, ("numpy", tree)
+    assert exactly(answer) == exactly(wanted), ("polars", tree)
+    assert exactly(in_numpy(tree, rows)) == exactly(wanted), ("numpy", tree)
+
+
+def exactly(values: list[Any]) -> list[str]:
+    """The values with their types and all bits: 1 is not 1.0, and 0.0 is not -0.0."""
+    return list(map(repr, values))
 
 
 @settings(max_examples=examples(400), deadline=None)

@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 
 from headrace import Count, Entity, Event, FeatureView, LastN, Lifetime, Max, Mean, Min, Places, Stream, Sum
 from headrace.features.definitions.decimals import lowered
-from headrace.features.definitions.expression import kind
-from headrace.features.kernel.expression_numpy import column, to_numpy
+from headrace.features.definitions.expression_kinds import kind
+from headrace.features.kernel.expression_numpy import to_numpy
 from headrace.features.kernel.expression_polars import to_polars
+from headrace.features.kernel.masked_column import column
 from headrace.features.kernel.role_rows import with_time
 from headrace.features.kernel.tile_kernel import kernel
 from tests.support.example_budget import examples

@@ -10,7 +10,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.features.definitions.expression import kind
+from headrace.features.definitions.expression_kinds import kind
 from headrace.features.definitions.service_spec import OnDemandFeature, OnDemandSpec, RequestField
 from headrace.features.kernel.on_demand import OnDemandFeatures
 from headrace.features.kernel.on_demand_polars import on_demand_columns

@@ -15,7 +15,8 @@ from headrace.features.definitions.feature_spec import (
     LastNSpec,
     QuantileSpec,
 )
-from headrace.features.kernel.expression_numpy import column, to_numpy
+from headrace.features.kernel.expression_numpy import to_numpy
+from headrace.features.kernel.masked_column import column
 
 if TYPE_CHECKING:
     from headrace.features.definitions.feature_spec import FeatureSpec

@@ -10,10 +10,15 @@ from typing import Any
 import polars as pl
 from hypothesis import strategies as st
 
-from headrace.features.definitions.expression import TIME_PARTS, kind
+from headrace.features.definitions.expression_kinds import kind
+from headrace.features.definitions.expression_tree import TIME_PARTS, trees_of
+from tests.support.plain_steps import STEPS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-KINDS = {"i": "int", "j": "int", "f": "float", "g": "float", "b": "bool", "c": "bool", "s": "str", "t": "datetime"}
+KINDS = {
+    "i": "int", "j": "int", "f": "float", "g": "float", "b": "bool", "c": "bool", "s": "str", "t": "datetime",
+    "u": "datetime",
+}  # fmt: skip
 TYPES = {
     "int": pl.Int64(),
     "float": pl.Float64(),
@@ -21,9 +26,9 @@ TYPES = {
     "str": pl.String(),
     "datetime": pl.Datetime("us", "UTC"),
 }
-ints = st.integers(-3, 3) | st.sampled_from([2**62, -(2**62), 10**6])
-floats = st.sampled_from([0.0, -0.5, 1.5, 1e300, -1e300, 3.0])
-texts = st.sampled_from(["", "x", "y", "süß"])
+ints = st.integers(-3, 3) | st.sampled_from([2**62, -(2**62), 10**6, -(2**63), 2**63 - 1])
+floats = st.sampled_from([0.0, -0.5, 1.5, 1e300, -1e300, 3.0, 2.675, -0.125, 2.0**63])
+texts = st.sampled_from(["", "x", "y", "süß", "12", "-1.5", "true", "1e999", "٣"])
 times = st.integers(-(10**15), 4 * 10**15).map(lambda us: EPOCH + timedelta(microseconds=us))
 scalars = {"int": ints, "float": floats, "bool": st.booleans(), "str": texts, "datetime": times}
 rows_strategy = st.lists(
@@ -38,25 +43,38 @@ def leaf(of: str) -> st.SearchStrategy[Any]:
 
 numeric_leaf = leaf("int") | leaf("float")
 time_part = st.tuples(st.sampled_from(sorted(TIME_PARTS)), st.just(["col", "t"])).map(list)
+between = st.just(["seconds_since", ["col", "t"], ["col", "u"]])
 numeric = st.recursive(
-    numeric_leaf | time_part,
+    numeric_leaf | time_part | between,
     lambda inner: (
         st.tuples(st.sampled_from(["add", "sub", "mul", "div", "fill_null"]), inner, inner).map(list)
         | st.tuples(st.just("neg"), inner).map(list)
+        | st.tuples(st.sampled_from(["floor_div", "mod", "pow", "min_of", "max_of"]), inner, inner).map(list)
+        | st.tuples(st.sampled_from(["abs", "floor", "ceil", "sqrt", "exp", "log", "log1p"]), inner).map(list)
+        | st.tuples(st.just("round"), inner, st.sampled_from([0, 1, 2, 15])).map(list)
+        | st.tuples(st.just("cast"), inner | leaf("str") | leaf("bool"), st.sampled_from(["int", "float"])).map(list)
+        | st.tuples(st.just("when"), leaf("bool"), inner, inner | st.just(["lit", None])).map(list)
     ),
     max_leaves=5,
+)
+textual = (
+    leaf("str")
+    | st.tuples(st.just("cast"), leaf("int") | leaf("bool") | leaf("str"), st.just("str")).map(list)
+    | st.tuples(st.just("when"), leaf("bool"), leaf("str"), leaf("str") | st.just(["lit", None])).map(list)
 )
 compare = st.sampled_from(["eq", "ne", "lt", "le", "gt", "ge"])
 boolean = st.recursive(
     leaf("bool")
     | st.tuples(compare, numeric, numeric).map(list)
-    | st.tuples(compare, leaf("str"), leaf("str")).map(list)
+    | st.tuples(compare, textual, textual).map(list)
+    | st.tuples(st.just("cast"), numeric | leaf("str") | leaf("bool"), st.just("bool")).map(list)
     | st.tuples(st.just("is_in"), leaf("str"), st.lists(texts | st.none(), max_size=3)).map(list)
     | st.tuples(st.just("is_in"), leaf("int"), st.lists(ints, max_size=3)).map(list)
     | st.tuples(st.just("is_null"), numeric | leaf("str") | leaf("datetime")).map(list),
     lambda inner: (
         st.tuples(st.sampled_from(["and", "or", "fill_null"]), inner, inner).map(list)
         | st.tuples(st.just("not"), inner).map(list)
+        | st.tuples(st.just("when"), inner, inner, inner | st.just(["lit", None])).map(list)
     ),
     max_leaves=5,
 )
@@ -76,7 +94,9 @@ def plain(tree: Any, row: dict[str, Any]) -> Any:  # noqa: PLR0911 - one line a 
     if name == "is_in":
         value = plain(arms[0], row)
         return None if value is None else value in set(arms[1]) - {None}
-    values = [plain(arm, row) for arm in arms]
+    values = [plain(arm, row) for arm in trees_of(tree)]
+    if name == "when":
+        return as_kind(kind(tree, KINDS), values[1] if values[0] is True else values[2])
     if name in {"and", "or"}:
         return kleene(name, values)
     if name == "is_null":
@@ -94,6 +114,8 @@ def kleene(name: str, values: list[bool | None]) -> bool | None:
 
 
 def step(name: str, values: list[Any], tree: Any) -> Any:
+    if name in STEPS:
+        return STEPS[name](*values, *tree[1 + len(values) :])
     if name in TIME_PARTS:
         moment = values[0]
         return moment.isoweekday() if name == "weekday" else getattr(moment, name)

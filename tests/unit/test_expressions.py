@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from headrace.errors import DefinitionError
-from headrace.features.definitions.expression import Expression, check, col, columns, kind, nullable
+from headrace.features.definitions.expression import Expression, col
+from headrace.features.definitions.expression_kinds import kind, nullable
+from headrace.features.definitions.expression_tree import check, columns
 
 EVERYTHING = (
     ((col("a") + 1 - col("b")) * 2 / (1 - col("a")) >= -col("b"))

@@ -29,8 +29,8 @@ from headrace import (
 from headrace.base.times import epoch_us
 from headrace.errors import DefinitionError, RequestValueError
 from headrace.event_log.event_log import EventLog
-from headrace.features.kernel.expression_numpy import MaskedColumn
 from headrace.features.kernel.field import unpack
+from headrace.features.kernel.masked_column import MaskedColumn
 from headrace.features.kernel.on_demand import expanded, on_demand
 from headrace.features.kernel.on_demand_polars import on_demand_columns
 from headrace.features.kernel.taking_out import fields_without

@@ -16,7 +16,7 @@ from headrace.base.times import epoch_us, utc_datetime
 from headrace.feast.source import TYPES
 from headrace.features.definitions.service_spec import OnDemandSpec
 from headrace.features.definitions.spec import read_spec, to_document
-from headrace.features.kernel.expression_numpy import MaskedColumn, column
+from headrace.features.kernel.masked_column import MaskedColumn, column
 from headrace.features.kernel.on_demand import on_demand
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from headrace.base.times import Duration, duration_us, format_duration
 from headrace.bus.stream import Stream
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.decimals import in_doubles
-from headrace.features.definitions.expression import Expression, kind
+from headrace.features.definitions.expression import Expression
+from headrace.features.definitions.expression_kinds import kind
 from headrace.features.definitions.service import FeatureService
 from headrace.trainers.definition_checks import (
     brings,

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from headrace.features.definitions.expression import ExpressionTree
+from headrace.features.definitions.expression_tree import ExpressionTree
 from headrace.features.definitions.feature_spec import OwnEventRule
 from headrace.features.definitions.service_spec import OnDemandSpec, VersionedName
 from headrace.features.definitions.spec import spec_hash

@@ -177,7 +177,7 @@ def explain(
     """Show how the value of a feature is made: its tiles, the newest events in them, offsets, the version."""
     from headrace.app.processes.connections import client_options
     from headrace.event_log.event_log import EventLog
-    from headrace.features.definitions.expression import columns
+    from headrace.features.definitions.expression_tree import columns
     from headrace.serving.explanation import explain as explained
 
     settings = settings_from(data_dir=data_dir, redis_url=redis_url)
@@ -237,7 +237,7 @@ def _view_rows(spec: ViewSpec) -> list[dict[str, Any]]:
 
 def _on_demand_rows(service: FeatureService) -> list[dict[str, Any]]:
     """Return a row for each on-demand feature. ``source`` names the columns that it is computed from."""
-    from headrace.features.definitions.expression import columns
+    from headrace.features.definitions.expression_tree import columns
 
     return [
         {

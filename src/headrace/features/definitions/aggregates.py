@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 from headrace.base.arguments import expect
 from headrace.base.times import duration_us
 from headrace.errors import DefinitionError, naming
-from headrace.features.definitions.expression import Expression, ExpressionTree, as_expression
+from headrace.features.definitions.expression import Expression, as_expression
 from headrace.features.definitions.feature_spec import (
     ApproxDistinctSpec,
     CountSpec,
@@ -38,6 +38,7 @@ from headrace.features.definitions.feature_spec import (
 
 if TYPE_CHECKING:
     from headrace.base.times import Duration
+    from headrace.features.definitions.expression_tree import ExpressionTree
 
 Value = Expression | str
 MOST_LAST = 100

@@ -1,22 +1,23 @@
 """Decimals in expressions: whole numbers of their smallest unit where a step is exact, else doubles.
 
-A sum, a difference, a comparison or ``fill_null`` of decimals with equally many places is exact, and so is ``-x``. In
-every other step a decimal is its number of units divided by a power of ten: the nearest double, if it has at most 15
-digits.
+A sum, a difference, a comparison, a choice (``when``, ``min_of``, ``max_of``) or ``fill_null`` of decimals with equally
+many places is exact, and so are ``-x`` and ``abs(x)``. In every other step a decimal is its number of units divided by
+a power of ten: the nearest double, if it has at most 15 digits.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headrace.features.definitions.expression import COMPARISONS, is_decimal, kind, trees_of
+from headrace.features.definitions.expression_kinds import is_decimal, kind
+from headrace.features.definitions.expression_tree import COMPARISONS, trees_of, with_trees
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from headrace.features.definitions.expression import ExpressionTree
+    from headrace.features.definitions.expression_tree import ExpressionTree
 
-_EXACT = COMPARISONS | {"add", "sub", "neg", "fill_null", "is_null"}
+_EXACT = COMPARISONS | {"add", "sub", "neg", "abs", "fill_null", "is_null", "when", "min_of", "max_of"}
 UNITS = "units"
 """The step that takes a decimal as the number of its units. Only :func:`lowered` makes it; no spec has it."""
 
@@ -35,9 +36,10 @@ def lowered(tree: ExpressionTree, kinds: Mapping[str, str]) -> ExpressionTree:
         return [UNITS, tree] if tree[0] == "col" and is_decimal(kinds.get(tree[1], "")) else tree
     found = [kind(arm, kinds) for arm in arms]
     parts = [lowered(arm, kinds) for arm in arms]
-    if tree[0] not in _EXACT or len({each for each in found if each != "null"}) > 1:
+    values = found[1:] if tree[0] == "when" else found
+    if tree[0] not in _EXACT or len({each for each in values if each != "null"}) > 1:
         parts = [_double(part, of) for part, of in zip(parts, found, strict=True)]
-    return [tree[0], *parts, *tree[1 + len(arms) :]]
+    return with_trees(tree, parts)
 
 
 def in_doubles(tree: ExpressionTree, kinds: Mapping[str, str]) -> ExpressionTree:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from headrace.features.definitions.expression import ExpressionTree
+from headrace.features.definitions.expression_tree import ExpressionTree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,8 @@ from headrace.base.arguments import expect, expect_values
 from headrace.bus.stream import Stream
 from headrace.bus.table import Table
 from headrace.errors import DefinitionError, naming
-from headrace.features.definitions.expression import Expression, as_expression, kind
+from headrace.features.definitions.expression import Expression, as_expression
+from headrace.features.definitions.expression_kinds import kind
 from headrace.features.definitions.role_spec import DerivedColumn, RoleSpec
 
 if TYPE_CHECKING:

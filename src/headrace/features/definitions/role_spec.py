@@ -8,7 +8,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from headrace.bus.stream_spec import StreamSpec
-from headrace.features.definitions.expression import ExpressionTree, columns, kind, nullable
+from headrace.features.definitions.expression_kinds import kind, nullable
+from headrace.features.definitions.expression_tree import ExpressionTree, columns
 
 
 class DerivedColumn(msgspec.Struct, frozen=True, array_like=True):

@@ -12,7 +12,9 @@ from msgspec import UNSET
 from headrace.base.arguments import expect_items, expect_values
 from headrace.bus.event import fields, leaves
 from headrace.errors import DefinitionError, naming
-from headrace.features.definitions.expression import Expression, columns, kind
+from headrace.features.definitions.expression import Expression
+from headrace.features.definitions.expression_kinds import kind
+from headrace.features.definitions.expression_tree import columns
 from headrace.features.definitions.service_spec import (
     ON_DEMAND_VERSION,
     OnDemandFeature,

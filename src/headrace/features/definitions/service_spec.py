@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from headrace.bus.event import Kind
-from headrace.features.definitions.expression import ExpressionTree
+from headrace.features.definitions.expression_tree import ExpressionTree
 from headrace.features.definitions.spec import spec_hash
 
 ON_DEMAND_VERSION = 2

@@ -7,14 +7,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from headrace.bus.stream_spec import DELETE, OPERATION
 from headrace.errors import DefinitionError, naming
-from headrace.features.definitions.expression import (
-    Expression,
-    ExpressionTree,
-    as_expression,
-    is_decimal,
-    kind,
-    plain_column,
-)
+from headrace.features.definitions.expression import Expression, as_expression
+from headrace.features.definitions.expression_kinds import is_decimal, kind
+from headrace.features.definitions.expression_tree import ExpressionTree, plain_column
 from headrace.features.definitions.feature_spec import OtherKind, RowValueSpec
 from headrace.features.definitions.spec import NUMBER_KINDS
 

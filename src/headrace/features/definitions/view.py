@@ -17,7 +17,9 @@ from headrace.bus.stream import Stream
 from headrace.bus.table import Table
 from headrace.errors import DefinitionError, naming
 from headrace.features.definitions.entity import KEY_KINDS, Entity
-from headrace.features.definitions.expression import Expression, ExpressionTree, columns, is_decimal, kind, plain_column
+from headrace.features.definitions.expression import Expression
+from headrace.features.definitions.expression_kinds import is_decimal, kind
+from headrace.features.definitions.expression_tree import ExpressionTree, columns, plain_column
 from headrace.features.definitions.feature_spec import TAKEN_BACK, OfAnyKind, OtherKind, RowValueSpec
 from headrace.features.definitions.role import Role, roles_of
 from headrace.features.definitions.role_spec import DerivedColumn, RoleSpec

@@ -10,7 +10,8 @@ from msgspec import UNSET, UnsetType
 
 from headrace.bus.stream_spec import StreamSpec
 from headrace.features.definitions.decimals import lowered
-from headrace.features.definitions.expression import ExpressionTree, columns, inline, kind
+from headrace.features.definitions.expression_kinds import kind
+from headrace.features.definitions.expression_tree import ExpressionTree, columns, inline
 from headrace.features.definitions.feature_spec import AnyFeatureSpec
 from headrace.features.definitions.role_spec import DerivedColumn, RoleSpec
 from headrace.features.definitions.spec import result_kind, spec_hash

@@ -2,66 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headrace.base.times import epoch_us
-from headrace.features.definitions.decimals import places_of
-from headrace.features.definitions.expression import TIME_PARTS, ExpressionTree, is_decimal
+from headrace.features.definitions.expression_tree import TIME_PARTS, trees_of
+from headrace.features.kernel.masked_column import DAY, MaskedColumn, column
+from headrace.features.kernel.number_steps import NUMBER_STEPS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-_DAY, _EPOCH = 86_400_000_000, date(1970, 1, 1)
-
-
-class MaskedColumn:
-    """A numpy column with a mask: ``values``, and ``present``, which is true where there is a value."""
-
-    __slots__ = ("present", "values")
-
-    def __init__(self, values: np.ndarray, present: np.ndarray) -> None:
-        self.values = values
-        self.present = present
-
-    def to_list(self) -> list[Any]:
-        """Return Python values; None for a missing one."""
-        return [
-            value if there else None for value, there in zip(self.values.tolist(), self.present.tolist(), strict=True)
-        ]
-
-
-_DTYPES: dict[str, Any] = {
-    "int": np.int64, "float": np.float64, "bool": np.bool_, "str": object, "datetime": np.int64, "date": np.int64,
-    "decimal": np.int64, "dict": object,
-}  # fmt: skip
-
-
-def column(values: Iterable[Any], kind: str) -> MaskedColumn:
-    """Return a column of Python values of one kind of an expression.
-
-    Times and dates become us, and decimals the number of their smallest units.
-    """
-    given = list(values)
-    present = np.array([value is not None for value in given], bool)
-    full = np.zeros(len(given), _DTYPES[kind.partition("(")[0]])
-    known = [value for value in given if value is not None]
-    full[present] = _numbers(known, kind)
-    return MaskedColumn(full, present)
-
-
-def _numbers(values: list[Any], kind: str) -> list[Any]:
-    if kind == "datetime":
-        return [epoch_us(value) for value in values]
-    if kind == "date":
-        return [_DAY * (value.toordinal() - _EPOCH.toordinal()) for value in values]
-    if is_decimal(kind):
-        return [int(value.scaleb(places_of(kind))) for value in values]
-    return values
+    from headrace.features.definitions.expression_tree import ExpressionTree
 
 
 def to_numpy(tree: ExpressionTree, table: Mapping[str, MaskedColumn], rows: int) -> MaskedColumn:
@@ -84,7 +38,7 @@ def to_numpy(tree: ExpressionTree, table: Mapping[str, MaskedColumn], rows: int)
     if operator == "item":
         return _item(to_numpy(arms[0], table, rows), arms[1])
     with np.errstate(all="ignore"):
-        return _numpy_step(operator, [to_numpy(arm, table, rows) for arm in arms])
+        return numpy_step(tree, [to_numpy(arm, table, rows) for arm in trees_of(tree)])
 
 
 def _item(dicts: MaskedColumn, key: str) -> MaskedColumn:
@@ -99,10 +53,17 @@ _UFUNCS = {
 }  # fmt: skip
 
 
-def _numpy_step(operator: str, arms: list[MaskedColumn]) -> MaskedColumn:
-    left, right = arms[0], arms[-1]
+def numpy_step(tree: ExpressionTree, arms: list[MaskedColumn]) -> MaskedColumn:
+    """Return one step over the columns of its trees."""
+    operator, left, right = tree[0], arms[0], arms[-1]
+    if operator in NUMBER_STEPS:
+        return NUMBER_STEPS[operator](arms, *tree[1 + len(arms) :])
     if operator in TIME_PARTS:
         return MaskedColumn(_time_part(operator, left.values), left.present)
+    return _when(tree, arms) if operator == "when" else _plain_step(operator, left, right)
+
+
+def _plain_step(operator: str, left: MaskedColumn, right: MaskedColumn) -> MaskedColumn:
     match operator:
         case "and" | "or":
             return _kleene(operator, left, right)
@@ -116,6 +77,16 @@ def _numpy_step(operator: str, arms: list[MaskedColumn]) -> MaskedColumn:
             both = left.present & right.present
             result = _apply(operator, left.values, right.values, both)
             return MaskedColumn(result, both & np.isfinite(result) if result.dtype.kind == "f" else both)
+
+
+def _when(tree: ExpressionTree, arms: list[MaskedColumn]) -> MaskedColumn:
+    condition, chosen, other = arms
+    is_true = condition.present & condition.values.astype(bool)
+    values = [chosen.values, other.values]
+    for place, arm in enumerate(tree[2:]):  # null has the type of the other value
+        if arm == ["lit", None]:
+            values[place] = np.zeros(len(is_true), values[1 - place].dtype)
+    return MaskedColumn(np.where(is_true, *values), np.where(is_true, chosen.present, other.present))
 
 
 def _apply(operator: str, left: np.ndarray, right: np.ndarray, both: np.ndarray) -> np.ndarray:
@@ -136,7 +107,7 @@ def _kleene(operator: str, left: MaskedColumn, right: MaskedColumn) -> MaskedCol
 
 
 def _time_part(part: str, micros: NDArray[np.int64]) -> NDArray[np.int64]:
-    days = micros // _DAY
+    days = micros // DAY
     match part:
         case "hour":
             return micros // 3_600_000_000 % 24

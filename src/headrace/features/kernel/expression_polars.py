@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from headrace.features.definitions.expression import TIME_PARTS, columns
+from headrace.features.definitions.expression_tree import TIME_PARTS, columns, trees_of
+from headrace.features.kernel.numpy_in_polars import step_of_numpy
 
 if TYPE_CHECKING:
-    from headrace.features.definitions.expression import ExpressionTree, Scalar
+    from headrace.features.definitions.expression_tree import ExpressionTree, Scalar
 
 
 def to_polars(tree: ExpressionTree) -> pl.Expr:
@@ -28,7 +30,10 @@ def to_polars(tree: ExpressionTree) -> pl.Expr:
         return to_polars(arms[0]).list.eval(pl.element().filter(own).struct.field("value")).list.first()
     if operator in _MIRRORED and not columns(arms[0]):  # Polars loses the height of a constant compared with all nulls
         operator, arms = _MIRRORED[operator], arms[::-1]
-    steps = [to_polars(arm) for arm in arms]
+        tree = [operator, *arms]
+    steps = [to_polars(arm) for arm in trees_of(tree)]
+    if operator in _OF_NUMPY:
+        return step_of_numpy(tree, steps)
     if operator == "div" and arms[1][0] != "col":
         steps[1] += _ZEROS
     return _polars_step(operator, steps)
@@ -39,6 +44,8 @@ _ZEROS = pl.int_range(pl.len()).cast(pl.Float64) * 0.0
 
 Polars divides by one constant as by its reciprocal, which rounds twice, but not in a batch of one row.
 """
+_OF_NUMPY = frozenset({"exp", "log", "log1p", "pow", "mod", "floor_div", "round", "cast", "seconds_since"})
+"""Steps that Polars would compute otherwise: another last bit, or another rule for signs or overflow."""
 _MIRRORED = {"eq": "eq", "ne": "ne", "lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
 
 
@@ -51,6 +58,15 @@ def _polars_step(operator: str, arms: list[pl.Expr]) -> pl.Expr:
         case "add" | "sub" | "mul" | "div":
             result: pl.Expr = getattr(left, "truediv" if operator == "div" else operator)(*right)
             step = pl.when(result.is_finite()).then(result)
+        case "when":
+            step = pl.when(left).then(right[0]).otherwise(right[1])
+        case "abs":
+            step = pl.when(left.abs() >= 0).then(left.abs())  # the distance of -2^63 wraps
+        case "sqrt":
+            root = left.cast(pl.Float64).sqrt()
+            step = pl.when(root.is_finite()).then(root)
+        case "min_of" | "max_of":
+            step = reduce(_least if operator == "min_of" else _most, arms)
         case "and" | "or" | "not":
             step = getattr(left, f"{operator}_")(*right)
         case _ if operator in TIME_PARTS:
@@ -58,6 +74,14 @@ def _polars_step(operator: str, arms: list[pl.Expr]) -> pl.Expr:
         case _:
             step = getattr(left, operator)(*right)
     return step
+
+
+def _least(left: pl.Expr, right: pl.Expr) -> pl.Expr:
+    return pl.when(left.is_not_null() & right.is_not_null()).then(pl.when(right < left).then(right).otherwise(left))
+
+
+def _most(left: pl.Expr, right: pl.Expr) -> pl.Expr:
+    return pl.when(left.is_not_null() & right.is_not_null()).then(pl.when(right > left).then(right).otherwise(left))
 
 
 def _polars_type(value: Scalar) -> pl.DataType | None:

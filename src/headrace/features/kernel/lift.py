@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from headrace.features.definitions.expression import plain_column
+from headrace.features.definitions.expression_tree import plain_column
 from headrace.features.kernel.expression_polars import to_polars
 from headrace.features.kernel.hyperloglog import hash_numbers, hash_texts
 from headrace.features.kernel.states import state_of

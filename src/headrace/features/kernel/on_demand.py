@@ -16,10 +16,11 @@ import numpy as np
 from msgspec import Meta
 
 from headrace.errors import RequestValueError
-from headrace.features.definitions.expression import check, columns
+from headrace.features.definitions.expression_tree import check, columns
 from headrace.features.definitions.service_spec import OnDemandSpec
 from headrace.features.definitions.spec import read_spec
-from headrace.features.kernel.expression_numpy import MaskedColumn, column, to_numpy
+from headrace.features.kernel.expression_numpy import to_numpy
+from headrace.features.kernel.masked_column import MaskedColumn, column
 
 if TYPE_CHECKING:
     from msgspec import UnsetType

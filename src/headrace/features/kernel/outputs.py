@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from headrace.features.definitions.decimals import places_of
-from headrace.features.definitions.expression import is_decimal
+from headrace.features.definitions.expression_kinds import is_decimal
 from headrace.features.definitions.feature_spec import (
     ApproxDistinctSpec,
     CountSpec,
@@ -31,7 +31,7 @@ from headrace.features.kernel.states import FOREVER, NEVER, Component, DecayedSt
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from headrace.features.definitions.expression import ExpressionTree
+    from headrace.features.definitions.expression_tree import ExpressionTree
     from headrace.features.definitions.feature_spec import FeatureSpec
 
 _DTYPES = {"int": "<i8", "bool": "<i8", "float": "<f8", "datetime": "<i8", "str": "text"}

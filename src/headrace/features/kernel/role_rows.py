@@ -17,7 +17,7 @@ from msgspec import UNSET
 
 from headrace.bus.nested_columns import flat
 from headrace.features.definitions.decimals import lowered, places_of
-from headrace.features.definitions.expression import is_decimal, kind
+from headrace.features.definitions.expression_kinds import is_decimal, kind
 from headrace.features.kernel.expression_polars import to_polars
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from headrace.features.definitions.expression import ExpressionTree
+    from headrace.features.definitions.expression_tree import ExpressionTree
 
 NEVER = -(2**63)
 """The event time of a ``last`` that has seen no row."""

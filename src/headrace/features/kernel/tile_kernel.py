@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headrace.features.definitions.decimals import places_of
-from headrace.features.definitions.expression import is_decimal, kind, nullable
+from headrace.features.definitions.expression_kinds import is_decimal, kind, nullable
 from headrace.features.kernel.field import FieldLayout
 from headrace.features.kernel.outputs import EXACT_OF_DECIMALS, OutputColumn, TypedValue, compile_feature, finish, typed
 from headrace.features.kernel.sketched_tiles import SketchedTiles, entries_of, join, references, sketched

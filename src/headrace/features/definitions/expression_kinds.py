@@ -1,0 +1,225 @@
+"""The kind of an expression's value, and whether it may be null."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headrace.errors import DefinitionError
+from headrace.features.definitions.expression_tree import (
+    COMPARISONS,
+    OF_FLOATS,
+    SAME_KIND,
+    TIME_PARTS,
+    trees_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from collections.abc import Set as AbstractSet
+
+    from headrace.features.definitions.expression_tree import ExpressionTree, Scalar
+
+NUMBER_KINDS = frozenset({"int", "float", "null"})
+_NUMBERS = "int, float and decimals"
+_OF_A_DAY = frozenset({"hour", "minute"})
+_PLAIN = frozenset({"int", "float", "bool", "str", "null"})
+
+
+def kind(tree: ExpressionTree, kinds: Mapping[str, str]) -> str:
+    """Return the kind of a tree's value over columns of ``kinds``.
+
+    It is int, float, bool, str, datetime, date, bytes or null, ``decimal(2)`` with two places, or a dict or list such
+    as ``dict(float)``. Raises DefinitionError for an unknown column or a step that its operands do not allow.
+    """
+    operator, *arms = tree
+    if operator == "col":
+        if arms[0] not in kinds:
+            message = f"there is no column {arms[0]!r}; there are {sorted(kinds)}"
+            raise DefinitionError(message)
+        return kinds[arms[0]]
+    if operator == "lit":
+        return _literal_kind(arms[0])
+    if operator == "is_in":
+        found = [kind(arms[0], kinds), *sorted({_literal_kind(member) for member in arms[1]})]
+    else:
+        found = [kind(arm, kinds) for arm in trees_of(tree)]
+    result = _RULES[operator](found, tree) if operator in _RULES else None
+    if result is None:
+        hint = ": write a.seconds_since(b)" if operator == "sub" and "datetime" in found else ""
+        takes = f"; it takes {_TAKES[operator]}" if operator in _TAKES else ""
+        message = f"{operator!r} cannot take {' and '.join(found)} in {tree!r}{takes}{hint}"
+        raise DefinitionError(message)
+    return result
+
+
+def _literal_kind(value: Scalar) -> str:
+    return "null" if value is None else type(value).__name__
+
+
+def is_decimal(kind_: str) -> bool:
+    """Return whether a kind is that of decimals, such as ``decimal(2)``."""
+    return kind_.startswith("decimal(")
+
+
+def _are_numbers(found: list[str]) -> bool:
+    return all(name in NUMBER_KINDS or is_decimal(name) for name in found)
+
+
+def _one_kind(found: list[str]) -> str | None:
+    """Return the kind that all have, apart from null; None if there are several, or if values have none in common."""
+    known = {name for name in found if name != "null"}
+    if len(known) > 1 or any(name == "bytes" or name.startswith(("dict(", "list(")) for name in known):
+        return None
+    return next(iter(known), "null")
+
+
+def _common(found: list[str]) -> str | None:
+    """Return the kind of a value that may be any of these: numbers of several kinds are doubles."""
+    one = _one_kind(found)
+    if one is None and _are_numbers(found):
+        return "float"
+    return one
+
+
+def _of_numbers(found: list[str], _: ExpressionTree) -> str | None:
+    """Return the kind of a sum: that of the numbers, and decimals with as many places stay exact."""
+    of = _common(found) if _are_numbers(found) else None
+    return "int" if of == "null" else of
+
+
+def _in_doubles(found: list[str], _: ExpressionTree) -> str | None:
+    """Return the kind of a product: whole numbers stay whole, all others are doubles."""
+    return ("int" if NUMBER_KINDS - {"float"} >= set(found) else "float") if _are_numbers(found) else None
+
+
+def _float(found: list[str], _: ExpressionTree) -> str | None:
+    return "float" if _are_numbers(found) else None
+
+
+def _rounded(found: list[str], tree: ExpressionTree) -> str | None:
+    return _of_numbers(found, tree) if tree[0] == "abs" else _in_doubles(found, tree)
+
+
+def _time_part(found: list[str], tree: ExpressionTree) -> str | None:
+    of_a_date = found[0] == "date" and tree[0] not in _OF_A_DAY
+    return "int" if found[0] == "datetime" or of_a_date else None
+
+
+def _seconds(found: list[str], _: ExpressionTree) -> str | None:
+    return "float" if {"datetime", "date"}.issuperset(found) else None
+
+
+def _truth(found: list[str], _: ExpressionTree) -> str | None:
+    return "bool" if {"bool", "null"}.issuperset(found) else None
+
+
+def _comparison(found: list[str], _: ExpressionTree) -> str | None:
+    return "bool" if _common(found) is not None else None
+
+
+def _fill_null(found: list[str], _: ExpressionTree) -> str | None:
+    of = _common(found)
+    return found[0] if of != "float" and of is not None else of
+
+
+def _member(found: list[str], _: ExpressionTree) -> str | None:
+    exact = _one_kind(found) is not None
+    return "bool" if exact or (any(map(is_decimal, found)) and _are_numbers(found)) else None
+
+
+def _item(found: list[str], _: ExpressionTree) -> str | None:
+    return found[0][5:-1] if found[0].startswith("dict(") else None
+
+
+def _units(found: list[str], _: ExpressionTree) -> str | None:
+    return found[0] if is_decimal(found[0]) else None
+
+
+def _when(found: list[str], _: ExpressionTree) -> str | None:
+    of = _common(found[1:]) if found[0] in {"bool", "null"} else None
+    return None if of == "null" else of
+
+
+def _extreme(found: list[str], tree: ExpressionTree) -> str | None:
+    return _one_kind(found) if {"datetime", "date"} & set(found) else _of_numbers(found, tree)
+
+
+def _cast(found: list[str], tree: ExpressionTree) -> str | None:
+    of, to = found[0], tree[2]
+    if is_decimal(of):
+        return "float" if to == "float" else None
+    return to if of in _PLAIN and (of, to) != ("float", "str") else None
+
+
+_RULES: dict[str, Callable[[list[str], ExpressionTree], str | None]] = {
+    **dict.fromkeys(COMPARISONS, _comparison),
+    **dict.fromkeys(TIME_PARTS, _time_part),
+    **dict.fromkeys(OF_FLOATS, _float),
+    **dict.fromkeys(SAME_KIND, _rounded),
+    **dict.fromkeys(("add", "sub", "neg"), _of_numbers),
+    **dict.fromkeys(("mul", "mod", "floor_div", "pow"), _in_doubles),
+    **dict.fromkeys(("and", "or", "not"), _truth),
+    **dict.fromkeys(("min_of", "max_of"), _extreme),
+    "div": _float,
+    "seconds_since": _seconds,
+    "is_null": lambda _, __: "bool",
+    "fill_null": _fill_null,
+    "is_in": _member,
+    "item": _item,
+    "units": _units,
+    "when": _when,
+    "cast": _cast,
+}
+"""The kind that a step gives of the kinds that it takes; None if it does not take them."""
+_TAKES: dict[str, str] = {
+    **dict.fromkeys((*OF_FLOATS, *SAME_KIND, "add", "sub", "neg", "mul", "div", "mod", "floor_div", "pow"), _NUMBERS),
+    **dict.fromkeys(COMPARISONS, "two numbers, or two values of one kind"),
+    **dict.fromkeys(("and", "or", "not"), "bool: write a comparison, such as col('a') > 0"),
+    **dict.fromkeys(TIME_PARTS, "a datetime"),
+    **dict.fromkeys(("year", "month", "day", "weekday"), "a datetime or a date"),
+    **dict.fromkeys(("min_of", "max_of"), f"{_NUMBERS}, or only datetimes, or only dates"),
+    "fill_null": "two numbers, or two values of one kind",
+    "is_in": "members of its own kind",
+    "item": "a dict",
+    "seconds_since": "two datetimes or dates",
+    "when": "a bool, and two numbers or two values of one kind",
+    "cast": "int, float, bool and str; a decimal becomes a float, and a float no str",
+}
+"""What a step takes, for errors."""
+_NULL_OF_NULL = (
+    COMPARISONS
+    | TIME_PARTS
+    | {
+        "and",
+        "or",
+        "not",
+        "neg",
+        "is_in",
+        "min_of",
+        "max_of",
+        "floor",
+        "ceil",
+        "round",
+        "when",
+        "units",
+        "seconds_since",
+    }
+)
+"""Steps whose value is null only if one of their trees is."""
+
+
+def nullable(tree: ExpressionTree, nullable_columns: AbstractSet[str]) -> bool:
+    """Return whether the tree's value may be null if only ``nullable_columns`` may be null."""
+    operator, *arms = tree
+    if operator == "col":
+        return arms[0] in nullable_columns
+    if operator == "lit":
+        return arms[0] is None
+    if operator == "is_null":
+        return False
+    if operator == "fill_null":
+        return nullable(arms[1], nullable_columns)
+    if operator in _NULL_OF_NULL:
+        of = trees_of(tree)
+        return any(nullable(arm, nullable_columns) for arm in (of[1:] if operator == "when" else of))
+    return True

@@ -1,0 +1,127 @@
+"""Trees of steps: an expression as plain data, ``[step, argument, …]``, which specs store and hash.
+
+A step takes trees, and after them plain data such as the members of ``is_in``. The words of steps are a public format:
+they never change their meaning, and a reader that does not know a word refuses the tree.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from headrace.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+ExpressionTree = Any
+Scalar = bool | int | float | str | None
+COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
+BINARY = COMPARISONS | {
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "and",
+    "or",
+    "fill_null",
+    "floor_div",
+    "mod",
+    "pow",
+    "seconds_since",
+}
+TIME_PARTS = frozenset({"year", "month", "day", "weekday", "hour", "minute"})
+OF_FLOATS = frozenset({"sqrt", "exp", "log", "log1p"})
+"""Steps that give a double of a number."""
+SAME_KIND = frozenset({"abs", "floor", "ceil", "round"})
+"""Steps that give a number of the kind that they take."""
+MOST_DIGITS = 15
+CASTS = ("int", "float", "bool", "str")
+"""The kinds that ``cast`` gives."""
+_UNARY = TIME_PARTS | OF_FLOATS | (SAME_KIND - {"round"}) | {"not", "neg", "is_null"}
+_ANY_NUMBER = -1
+
+
+def _is_digits(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MOST_DIGITS
+
+
+_DATA: dict[str, tuple[Callable[[Any], bool], ...]] = {
+    "is_in": (lambda value: isinstance(value, list | tuple),),
+    "item": (lambda value: isinstance(value, str),),
+    "round": (_is_digits,),
+    "cast": (lambda value: value in CASTS,),
+}
+"""The plain data of steps, after one tree: what each has to be."""
+_TREES = (
+    dict.fromkeys(BINARY, 2) | dict.fromkeys(_UNARY, 1) | dict.fromkeys(_DATA, 1)
+    | {"when": 3, "min_of": _ANY_NUMBER, "max_of": _ANY_NUMBER}
+)  # fmt: skip
+"""The number of trees that each step takes; at least one if it is -1."""
+
+
+def literal(value: object) -> Scalar:
+    """Return a value that may stand in an expression. Raises DefinitionError for any other."""
+    if value is None or isinstance(value, str) or (isinstance(value, int) and -(2**63) <= value < 2**63):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    message = (
+        f"{value!r} ({type(value).__name__}) cannot stand in an expression: write a finite number of at most 64 bits, "
+        "a string, a bool or None"
+    )
+    raise DefinitionError(message)
+
+
+def plain_column(tree: ExpressionTree) -> str | None:
+    """Return the name of the column if the tree is a column and nothing more, else None."""
+    return tree[1] if tree[0] == "col" else None
+
+
+def columns(tree: ExpressionTree) -> set[str]:
+    """Return the names of the columns that a tree reads."""
+    if tree[0] == "col":
+        return {tree[1]}
+    return set().union(*map(columns, trees_of(tree)))
+
+
+def trees_of(tree: ExpressionTree) -> list[ExpressionTree]:
+    """Return the trees that a step takes; none for a column and for plain data."""
+    if tree[0] in {"col", "lit"}:
+        return []
+    arms: list[ExpressionTree] = tree[1:2] if tree[0] in _DATA else tree[1:]
+    return arms
+
+
+def inline(tree: ExpressionTree, derived: Mapping[str, ExpressionTree]) -> ExpressionTree:
+    """Return the tree with each derived column replaced by its expression."""
+    if tree is None or tree[0] == "lit":
+        return tree
+    if tree[0] == "col":
+        return derived.get(tree[1], tree)
+    return with_trees(tree, [inline(arm, derived) for arm in trees_of(tree)])
+
+
+def with_trees(tree: ExpressionTree, arms: list[ExpressionTree]) -> ExpressionTree:
+    """Return a step of other trees, with the same plain data."""
+    return [tree[0], *arms, *tree[1 + len(arms) :]]
+
+
+def check(tree: ExpressionTree) -> None:
+    """Raise DefinitionError unless ``tree`` is well formed. It is called for specs that came over a wire."""
+    if not isinstance(tree, list) or not tree or not isinstance(tree[0], str) or not _is_well_formed(tree):
+        known = sorted({"col", "lit", *_TREES})
+        message = f"{tree!r} is not an expression of this version; it knows {known}"
+        raise DefinitionError(message)
+    for arm in trees_of(tree):
+        check(arm)
+
+
+def _is_well_formed(tree: ExpressionTree) -> bool:
+    step, *given = tree
+    if step in {"col", "lit"}:
+        return len(given) == 1
+    data = _DATA.get(step, ())
+    trees = _TREES.get(step, 0)
+    right = len(given) > 0 if trees == _ANY_NUMBER else len(given) == trees + len(data)
+    return right and step in _TREES and all(fits(each) for fits, each in zip(data, given[trees:], strict=False))

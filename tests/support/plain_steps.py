@@ -1,0 +1,138 @@
+"""The meaning of the steps of numbers on one row, in plain Python.
+
+Exponentials, logarithms and powers of doubles are asked for one number at a time:
+``tests/unit/test_elementary.py`` compares them with exact ones.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import timedelta
+from functools import partial, reduce
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headrace.features.kernel import elementary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+LEAST, BEYOND = -(2**63), 2**63
+
+
+def finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def alone(name: str, *values: float) -> float | None:
+    """The value of an elementary function of these numbers alone."""
+    with np.errstate(all="ignore"):
+        return finite(getattr(elementary, name)(*(np.array([float(value)]) for value in values))[0].item())
+
+
+def in_64_bits(value: int) -> int | None:
+    return value if LEAST <= value < BEYOND else None
+
+
+def absolute(value: Any) -> Any:
+    return in_64_bits(abs(value)) if isinstance(value, int) else abs(value)
+
+
+def rounded(value: Any, digits: int) -> Any:
+    if isinstance(value, int):
+        return value
+    scaled = value * 10.0**digits
+    return math.copysign(round(scaled), scaled) / 10.0**digits if abs(scaled) < 2.0**52 else value
+
+
+def whole(function: Callable[[float], int]) -> Callable[[Any], Any]:
+    def step(value: Any) -> Any:
+        return value if isinstance(value, int) or abs(value) >= 2.0**52 else math.copysign(function(value), value)
+
+    return step
+
+
+def root(value: Any) -> float | None:
+    return math.sqrt(value) if value >= 0 else None
+
+
+def floor_div(left: Any, right: Any) -> Any:
+    if right == 0:
+        return None
+    return in_64_bits(left // right) if are_whole(left, right) else finite(float(left) // float(right))
+
+
+def mod(left: Any, right: Any) -> Any:
+    if right == 0:
+        return None
+    return left % right if are_whole(left, right) else finite(float(left) % float(right))
+
+
+def power(base: Any, exponent: Any) -> Any:
+    if not are_whole(base, exponent):
+        return alone("power", base, exponent)
+    if exponent < 0:
+        return None
+    exponent = exponent if abs(base) > 1 else 2 + exponent % 2 if exponent else 0
+    return in_64_bits(base**exponent) if exponent < 100 else None
+
+
+def are_whole(*values: Any) -> bool:
+    return all(isinstance(value, int) for value in values)
+
+
+def least(*values: Any) -> Any:
+    return reduce(min, same_kind(values))
+
+
+def most(*values: Any) -> Any:
+    return reduce(max, same_kind(values))
+
+
+def same_kind(values: tuple[Any, ...]) -> list[Any]:
+    is_float = any(isinstance(value, float) for value in values)
+    return [float(value) if is_float else value for value in values]
+
+
+def seconds_since(later: datetime, earlier: datetime) -> float:
+    return (later - earlier) // timedelta(microseconds=1) / 1e6
+
+
+def cast(value: Any, to: str) -> Any:
+    if isinstance(value, str):
+        return cast_text(value, to)
+    if to == "int":
+        return in_64_bits(int(value))
+    if to == "str":
+        return str(value).lower()
+    return float(value) if to == "float" else bool(value)
+
+
+def cast_text(value: str, to: str) -> Any:
+    if to == "str":
+        return value
+    if to == "bool":
+        return {"true": True, "false": False}.get(value)
+    if to == "int":
+        return in_64_bits(int(value)) if re.fullmatch("[+-]?[0-9]+", value) else None
+    return finite(float(value)) if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", value) else None
+
+
+STEPS: dict[str, Callable[..., Any]] = {
+    "abs": absolute,
+    "floor": whole(math.floor),
+    "ceil": whole(math.ceil),
+    "round": rounded,
+    "sqrt": root,
+    **{name: partial(alone, name) for name in ("exp", "log", "log1p")},
+    "floor_div": floor_div,
+    "mod": mod,
+    "pow": power,
+    "min_of": least,
+    "max_of": most,
+    "cast": cast,
+    "seconds_since": seconds_since,
+}
