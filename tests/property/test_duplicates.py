@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import polars as pl
@@ -16,8 +17,9 @@ from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.bus.stream import Stream
 from headrace.event_log.event_log import EventLog
 from headrace.event_log.log_writer import LogWriter
+from headrace.streams.plane import seen_ids
 from headrace.streams.plane.record_judge import PartitionRecords, PartitionRun, RecordJudge
-from headrace.streams.plane.seen_ids import IdTable, RecordIds, SeenIds, seen_before
+from headrace.streams.plane.seen_ids import IdTable, RecordIds, RecordPlaces, SeenIds, seen_before
 from tests.support.example_budget import examples
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ class Payment(Event):
 SECOND_US = 1_000_000
 START_US = epoch_us(datetime(2020, 1, 1, tzinfo=UTC))
 SOURCES = [SourcePartition(number, bytes(16)) for number in range(2)]
+BLOCK = 4
+"""So that the few records of a test are several blocks."""
 one = Stream("payments", Payment, event_time="at", key="shop", tolerance="1m", unique="payment_id", within="10s")
 two = Stream(
     "payments", Payment, event_time="at", key="shop", tolerance="1m", unique=("shop", "payment_id"), within="10s"
@@ -56,7 +60,7 @@ sent = st.builds(
     st.integers(0, 1),
     st.one_of(st.none(), st.integers(0, 3)),
     st.sampled_from("ab"),
-    st.sampled_from([0, 1, 4, 5, 6, 11, -3]),
+    st.sampled_from([0, 1, 4, 5, 6, 11, -3, 1_000, -1_000]),
     st.sampled_from([""] * 6 + ["decode", "future", "key"]),
 )
 
@@ -122,17 +126,22 @@ class Plane:
 
 def naive(stream: Stream, records: list[Sent], times: list[int]) -> list[str]:
     """The verdict of each record of one partition."""
-    verdicts, seen, clock = [], dict[object, int](), NO_CLOCK
-    for record, at in zip(records, times, strict=True):
-        clock = max(clock, at)
+    verdicts, seen, clock = [], dict[object, list[tuple[int, int | None]]](), NO_CLOCK
+    for offset, (record, at) in enumerate(zip(records, times, strict=True)):
+        clock, block = max(clock, at), offset // BLOCK
         name = record.payment_id if stream is one else (record.shop, record.payment_id)
         if record.wrong:
             verdicts.append("rejected")
         elif record.payment_id is None:
             verdicts.append("accepted")
         else:
-            verdicts.append("duplicate" if clock - seen.get(name, NO_CLOCK) <= 10 * SECOND_US else "accepted")
-            seen[name] = clock
+            before = [
+                then
+                for then, overtaken_in in seen.get(name, ())
+                if clock - then <= 10 * SECOND_US and (overtaken_in is None or block - overtaken_in <= 1)
+            ]
+            verdicts.append("duplicate" if before else "accepted")
+            seen.setdefault(name, []).append((clock, block if clock - at > 10 * SECOND_US else None))
     return verdicts
 
 
@@ -153,14 +162,15 @@ def test_verdicts_are_those_of_a_naive_loop_in_any_batch_cut_after_any_restarts(
     tmp_path_factory: pytest.TempPathFactory, stream: Stream, log: list[Sent], turns: list[tuple[int, str]]
 ) -> None:
     plane, topic = Plane(stream, EventLog(tmp_path_factory.mktemp("log"))), topic_of(log)
-    for most, then in turns:
-        plane.fold(topic, most)
-        if then == "flush":
-            plane.flush()
-        elif then == "restart":
-            plane.restart()
-    while plane.fold(topic, 7):
-        pass
+    with patch.object(seen_ids, "BLOCK", BLOCK):
+        for most, then in turns:
+            plane.fold(topic, most)
+            if then == "flush":
+                plane.flush()
+            elif then == "restart":
+                plane.restart()
+        while plane.fold(topic, 7):
+            pass
     plane.flush()
     rows = plane.log.read("payments")
     for source, (records, times) in zip(SOURCES, topic, strict=True):
@@ -203,3 +213,20 @@ def test_an_id_takes_between_34_and_69_bytes_and_ids_beyond_the_time_take_none()
         clocks = np.arange(begin, begin + 10_000)
         assert not seen.duplicates(RecordIds.of(pl.DataFrame({"n": clocks}), clocks)).any()
     assert len(seen) <= 100_000
+
+
+def test_a_timestamp_far_ahead_does_not_let_the_memory_grow() -> None:
+    """Later records are available at that time, so the clock leaves none of them behind for ten years."""
+    seen, step, ahead = SeenIds(10_000), 20_000, START_US + 10 * 365 * 86_400 * SECOND_US
+    sizes, first = [], RecordIds.of(pl.DataFrame({"n": [0]}), np.array([ahead]))
+    assert not seen.duplicates(first).any()
+    with patch.object(seen_ids, "BLOCK", step):
+        for begin in range(step, 12 * step, step):
+            numbers = np.arange(begin, begin + step)
+            places = RecordPlaces.of(numbers, np.full(step, ahead), START_US + numbers, 10_000)
+            ids = RecordIds.of(pl.DataFrame({"n": numbers}), np.full(step, ahead))
+            assert not seen.duplicates(ids, places).any()
+            assert seen.duplicates(ids, places).all()
+            sizes.append(len(seen))
+    assert max(sizes) <= 2 * step + 1
+    assert seen.duplicates(first).all(), "the record itself is not overtaken"

@@ -32,7 +32,7 @@ from tests.support.control_topics import VECTORS
 from tests.support.orders_model import Order, Return, day, model, orders, returns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import polars as pl
@@ -136,6 +136,28 @@ def test_a_duplicate_is_no_dead_letter_and_doctor_counts_those_of_other_partitio
     assert "1 of 9 records" in found.found
     assert "2 values of payment_id are accepted in more than one partition" in found.found
     assert "record key" in found.advice
+
+
+def test_doctor_reads_the_unique_fields_of_the_last_time_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, source = EventLog(tmp_path), SOURCES[0]
+    writer = LogWriter(log, payments)
+    for place, day_of in enumerate([0, 5, 9]):
+        rows = judged(0, SeenIds(DAY_US), ("a", day_of * DAY_US), ("b", day_of * DAY_US), first=2 * place)
+        writer.append(rows, {source: 2 * place or None}, {source: 2 * place + 2})
+    read: list[tuple[list[str], int]] = []
+    scan = EventLog.scan
+
+    def scanned(self: EventLog, topic: str, columns: list[str], *keep: Any) -> Iterator[pl.DataFrame]:
+        for piece in scan(self, topic, columns, *keep):
+            read.append((columns, piece.height))
+            yield piece
+
+    monkeypatch.setattr(EventLog, "scan", scanned)
+    (found,) = duplicates.examine(log, [payments])
+    assert found.found == "0 of 2 records of the last 1d are duplicates"
+    assert read == [(["payment_id"], 2)]
 
 
 def test_doctor_waits_for_a_worker_that_logs_a_new_unique_field(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from headrace.bus import kafka_clients
 from headrace.bus.kafka_clients import admin
-from headrace.bus.source_partition import NO_CLOCK, SourcePartition
+from headrace.bus.source_partition import SourcePartition
 from headrace.bus.topics import RetainedOffsets, existing_incarnations, retained_offsets
 from headrace.errors import BusUnavailableError, FencedError, SchemaRegistryUnavailableError
 from headrace.event_log.damage import DamagedFile, find_damage, set_aside
@@ -112,18 +112,14 @@ class LogRestorer:
         return [(first, until) for first, until in spans if first < until]
 
     def _fill(self, source: SourcePartition, first: int, end: int, retained: RetainedOffsets) -> RestoredRows:
-        begin, restored, clock_us = max(first, retained.begins), 0, self._clock_us(source, first)
+        begin, restored = max(first, retained.begins), 0
+        clock_us = self._log.clock_us(self._stream.topic, source, first)
         seen = seen_before(self._log, self._stream, source, first, clock_us)
         for messages in self._records(source.partition, begin, min(end, retained.ends)):
             clock_us = self._append(source, messages, clock_us, seen)
             restored += len(messages)
         lost = min(begin, end) - first + max(end - max(retained.ends, begin), 0)
         return RestoredRows(self._stream.topic, source.partition, first, end, restored, lost)
-
-    def _clock_us(self, source: SourcePartition, first: int) -> int:
-        before = self._log.read_from(self._stream.topic, source, 0, first, ["__available_at"])
-        latest: int | None = before.get_column("__available_at").dt.epoch("us").max()  # type: ignore[assignment]
-        return NO_CLOCK if latest is None else latest
 
     def _append(self, source: SourcePartition, messages: list[Message], clock_us: int, seen: SeenIds | None) -> int:
         """Add the rows of these records, and return the partition's clock after them. D does not move."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _ID = ["first", "second"]
 _PLACE = ["__topic_id", "__partition"]
+_NEWEST = "max.__available_at"
 
 
 def examine(log: EventLog, streams: Iterable[Stream]) -> Iterator[Finding]:
@@ -41,8 +42,14 @@ def examine(log: EventLog, streams: Iterable[Stream]) -> Iterator[Finding]:
 
 
 def _newest(log: EventLog, stream: Stream) -> int | None:
-    """Return the newest ``available_at`` in the log."""
-    pieces = log.scan(stream.topic, ["__available_at"])
+    """Return the newest ``available_at`` in the log, by the statistics of its files. If one has none, read them."""
+    with log.storage(stream.topic):
+        actions: Any = log.table(stream.topic).get_add_actions(flatten=True)
+    files = pl.DataFrame(actions)
+    if _NEWEST in files.columns and not files.get_column(_NEWEST).null_count():
+        pieces = iter([files.select(pl.col(_NEWEST).alias("__available_at"))])
+    else:
+        pieces = log.scan(stream.topic, ["__available_at"])
     newest: list[int] = [rows.get_column("__available_at").dt.epoch("us").max() for rows in pieces]  # type: ignore[misc]
     return max(newest, default=None)
 
@@ -69,11 +76,13 @@ def _examined(log: EventLog, stream: Stream, within_us: int, newest_us: int) -> 
 
 
 def _accepted(stream: Stream, rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the ids of accepted rows with the partition of each, each once."""
+    """Return the ids of accepted rows with a number for the partition of each, each once."""
     values, is_whole = unique_values(stream, rows)
     is_own = is_whole & (rows.get_column("__verdict") == ACCEPTED).to_numpy()
     ids = RecordIds.of(values, np.zeros(rows.height, np.int64))
-    found = rows.select(_PLACE).with_columns(pl.Series("first", ids.first), pl.Series("second", ids.second))
+    found = rows.select(pl.struct(_PLACE).hash().alias("source")).with_columns(
+        pl.Series("first", ids.first), pl.Series("second", ids.second)
+    )
     return found.filter(pl.Series(is_own)).unique()
 
 

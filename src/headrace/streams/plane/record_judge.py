@@ -17,7 +17,7 @@ from headrace.bus.message import readable_headers
 from headrace.bus.nested_columns import column_of
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.event_log.columns import ACCEPTED, DUPLICATE, REJECTED
-from headrace.streams.plane.seen_ids import RecordIds, unique_values
+from headrace.streams.plane.seen_ids import RecordIds, RecordPlaces, unique_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -130,7 +130,7 @@ class RecordJudge:
         if reasons:
             frame = frame.with_columns(_rejections(reasons, problems, records))
         if self._stream.unique_fields:
-            frame = _with_duplicates(frame, self._duplicates(fields, runs, available, reasons))
+            frame = _with_duplicates(frame, self._duplicates(fields, runs, records, available, reasons))
         return frame.hstack(fields)
 
     def _fields(self, records: PartitionRecords) -> tuple[pl.DataFrame, dict[int, str]]:
@@ -184,17 +184,24 @@ class RecordJudge:
         return np.concatenate([np.maximum.accumulate(np.maximum(part, run.clock_us)) for run, part in parts])
 
     def _duplicates(
-        self, fields: pl.DataFrame, runs: Sequence[PartitionRun], available: np.ndarray, rejected: Mapping[int, str]
+        self,
+        fields: pl.DataFrame,
+        runs: Sequence[PartitionRun],
+        records: PartitionRecords,
+        available: np.ndarray,
+        rejected: Mapping[int, str],
     ) -> np.ndarray:
         """Return for each record whether it is a duplicate. The seen ids of each run then include its records."""
         values, counts = unique_values(self._stream, fields)
         counts[list(rejected)] = False
+        within_us: int = self._stream.spec.within_us  # type: ignore[assignment]  # a stream with `unique=` has it
+        places = RecordPlaces.of(records.offsets, available, records.timestamps_us, within_us)
         ids, found, end = RecordIds.of(values, available), np.zeros(len(available), bool), 0
         for run in runs:
             begin, end = end, end + run.count
             if run.seen is not None:
                 own = begin + np.flatnonzero(counts[begin:end])
-                found[own] = run.seen.duplicates(ids.take(own))
+                found[own] = run.seen.duplicates(ids.take(own), places.take(own))
         return found
 
 

@@ -6,10 +6,15 @@
 
 A span is an eighth of the time, so a whole table is dropped once the partition's clock has left it behind. A table has
 at most seven ids in ten places, and a place takes 24 bytes: an id takes between 34 and 69 bytes.
+
+A record with a timestamp far ahead holds the clock for a long time. The records after it are *overtaken*: the clock is
+beyond their own timestamps by more than the stream's time. The clock never leaves them behind, so they have tables by
+the block of their offsets. Those of the present block and of the one before are kept.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +38,8 @@ _SPANS = 8
 _SEEDS = (1, 2)
 _PLACES = 1 << 8
 _FULL = 0.7
+BLOCK = 1 << 19
+"""The offsets of a block. The ids of overtaken records are kept to the end of the next block: at most 72 MB."""
 
 
 class RecordIds:
@@ -62,6 +69,25 @@ class RecordIds:
         """Return for each but the first whether the one before it has the same id."""
         same: NDArray[np.bool_] = (self.first[1:] == self.first[:-1]) & (self.second[1:] == self.second[:-1])
         return same
+
+
+@dataclass(frozen=True)
+class RecordPlaces:
+    """The block of offsets of each record, and whether the record is overtaken."""
+
+    blocks: NDArray[np.int64]
+    is_overtaken: NDArray[np.bool_]
+
+    @staticmethod
+    def of(
+        offsets: NDArray[np.int64], clocks: NDArray[np.int64], timestamps_us: NDArray[np.int64], within_us: int
+    ) -> RecordPlaces:
+        """Return the places of records. ``clocks`` are the partition's clock at each of them."""
+        return RecordPlaces(offsets // BLOCK, clocks - timestamps_us > within_us)
+
+    def take(self, which: np.ndarray) -> RecordPlaces:
+        """Return the places of these records."""
+        return RecordPlaces(self.blocks[which], self.is_overtaken[which])
 
 
 class IdTable:
@@ -133,19 +159,35 @@ class SeenIds:
         self._within_us = within_us
         self._span_us = -(-within_us // _SPANS)
         self._tables: dict[int, IdTable] = {}
+        self._overtaken: dict[int, IdTable] = {}
 
     @property
     def nbytes(self) -> int:
         """The bytes that its ids take."""
-        return sum(table.nbytes for table in self._tables.values())
+        return sum(table.nbytes for table in self._all())
 
     def __len__(self) -> int:
-        return sum(map(len, self._tables.values()))
+        return sum(map(len, self._all()))
 
-    def duplicates(self, ids: RecordIds) -> NDArray[np.bool_]:
-        """Return for each record, in order, whether its id was seen within the time before. Remember them all."""
+    def duplicates(self, ids: RecordIds, places: RecordPlaces | None = None) -> NDArray[np.bool_]:
+        """Return for each record, in order, whether its id was seen within the time before. Remember them all.
+
+        Without ``places`` no record is overtaken. The id of an overtaken record is not seen any more from the second
+        next block on.
+        """
         if not len(ids):
             return np.zeros(0, bool)
+        if places is None or not (self._overtaken or places.is_overtaken.any()):
+            return self._duplicates(ids)
+        found = np.zeros(len(ids), bool)
+        for block in np.unique(places.blocks).tolist():
+            self._forget_before(block - 1)
+            own = places.blocks == block
+            found[own] = self._duplicates(ids.take(own), places.take(own))
+        return found
+
+    def _duplicates(self, ids: RecordIds, places: RecordPlaces | None = None) -> NDArray[np.bool_]:
+        """Return the same for records of one block."""
         order = ids.in_order()
         ordered = ids.take(order)
         before = np.append(NO_CLOCK, np.where(ordered.repeats(), ordered.clocks[:-1], NO_CLOCK))
@@ -153,26 +195,30 @@ class SeenIds:
         before[heads] = self._clocks(ordered.take(heads))
         found = np.empty(len(ids), bool)
         found[order] = ordered.clocks - before <= self._within_us
-        self.remember(ids)
+        self.remember(ids, places)
         return found
 
-    def remember(self, ids: RecordIds) -> None:
+    def remember(self, ids: RecordIds, places: RecordPlaces | None = None) -> None:
         """Remember ids, in any order. Forget what no later record can be a duplicate of."""
+        if places is not None:
+            for block in np.unique(places.blocks[places.is_overtaken]).tolist():
+                own = ids.take(places.is_overtaken & (places.blocks == block))
+                self._overtaken.setdefault(block, IdTable()).put(_newest(own))
+            ids = ids.take(~places.is_overtaken)
         if not len(ids):
             return
         ids = ids.take(ids.clocks >= ids.clocks.max() - self._within_us)
         spans = ids.clocks // self._span_us
         for span in np.unique(spans).tolist():
-            own = ids.take(spans == span)
-            order = np.lexsort((own.clocks, own.second, own.first))
-            ordered = own.take(order)
-            newest = ordered.take(np.append(~ordered.repeats(), True))
-            self._tables.setdefault(span, IdTable()).put(newest)
+            self._tables.setdefault(span, IdTable()).put(_newest(ids.take(spans == span)))
         self._forget()
+
+    def _all(self) -> list[IdTable]:
+        return [*self._tables.values(), *self._overtaken.values()]
 
     def _clocks(self, ids: RecordIds) -> NDArray[np.int64]:
         newest = np.full(len(ids), NO_CLOCK)
-        for table in self._tables.values():
+        for table in self._all():
             np.maximum(newest, table.clocks(ids), out=newest)
         return newest
 
@@ -181,6 +227,17 @@ class SeenIds:
         reach = max(self._tables) * self._span_us - self._within_us
         for span in [span for span in self._tables if (span + 1) * self._span_us <= reach]:
             del self._tables[span]
+
+    def _forget_before(self, first: int) -> None:
+        """Drop the hash tables of overtaken records of blocks before this one."""
+        for block in [block for block in self._overtaken if block < first]:
+            del self._overtaken[block]
+
+
+def _newest(ids: RecordIds) -> RecordIds:
+    """Return each id once, with its largest clock."""
+    ordered = ids.take(np.lexsort((ids.clocks, ids.second, ids.first)))
+    return ordered.take(np.append(~ordered.repeats(), True))
 
 
 def unique_values(stream: Stream, rows: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
@@ -205,16 +262,27 @@ def seen_before(
         return None
     seen = SeenIds(within_us)
     if clock_us > NO_CLOCK:
-        since = pa.scalar(clock_us - within_us, pa.timestamp("us", "UTC"))
+        first = position // BLOCK - 1
+        in_blocks = ds.field("__offset") >= first * BLOCK
         keep = (
             (ds.field("__partition") == source.partition)
             & (ds.field("__offset") < position)
-            & (ds.field("__available_at") >= since)
+            & (ds.field("__available_at") >= _moment(clock_us - within_us))
             & (ds.field("__verdict") != REJECTED)
+            & (in_blocks | (ds.field("__record_timestamp") >= _moment(clock_us - 2 * within_us)))  # else overtaken
         )
-        for rows in log.scan(stream.topic, ["__available_at", *stream.unique_fields], keep):
+        for rows in log.scan(stream.topic, ["__available_at", "__record_timestamp", *stream.unique_fields], keep):
             own = rows.filter(pl.col("__topic_id") == source.topic_id)
             values, is_whole = unique_values(stream, own)
-            clocks = own.get_column("__available_at").to_numpy().astype(np.int64)
-            seen.remember(RecordIds.of(values, clocks).take(is_whole))
+            clocks, timestamps, offsets = (own.get_column(name).to_numpy().astype(np.int64) for name in _PLACED_BY)
+            places = RecordPlaces.of(offsets, clocks, timestamps, within_us)
+            is_kept = is_whole & (~places.is_overtaken | (places.blocks >= first))
+            seen.remember(RecordIds.of(values, clocks).take(is_kept), places.take(is_kept))
     return seen
+
+
+_PLACED_BY = ("__available_at", "__record_timestamp", "__offset")
+
+
+def _moment(time_us: int) -> pa.Scalar:
+    return pa.scalar(time_us, pa.timestamp("us", "UTC"))
