@@ -19,7 +19,7 @@ from headrace.event_log.event_log import EventLog
 from headrace.event_log.log_writer import LogWriter
 from headrace.streams.plane import seen_ids
 from headrace.streams.plane.record_judge import PartitionRecords, PartitionRun, RecordJudge
-from headrace.streams.plane.seen_ids import IdTable, RecordIds, RecordPlaces, SeenIds, seen_before
+from headrace.streams.plane.seen_ids import IdTable, RecordIds, OffsetBlocks, SeenIds, seen_before
 from tests.support.example_budget import examples
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def test_a_timestamp_far_ahead_does_not_let_the_memory_grow() -> None:
     with patch.object(seen_ids, "BLOCK", step):
         for begin in range(step, 12 * step, step):
             numbers = np.arange(begin, begin + step)
-            places = RecordPlaces.of(numbers, np.full(step, ahead), START_US + numbers, 10_000)
+            places = OffsetBlocks.of(numbers, np.full(step, ahead), START_US + numbers, 10_000)
             ids = RecordIds.of(pl.DataFrame({"n": numbers}), np.full(step, ahead))
             assert not seen.duplicates(ids, places).any()
             assert seen.duplicates(ids, places).all()

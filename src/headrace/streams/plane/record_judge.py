@@ -17,7 +17,7 @@ from headrace.bus.message import readable_headers
 from headrace.bus.nested_columns import column_of
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.event_log.columns import ACCEPTED, DUPLICATE, REJECTED
-from headrace.streams.plane.seen_ids import RecordIds, RecordPlaces, unique_values
+from headrace.streams.plane.seen_ids import RecordIds, OffsetBlocks, unique_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -195,7 +195,7 @@ class RecordJudge:
         values, counts = unique_values(self._stream, fields)
         counts[list(rejected)] = False
         within_us: int = self._stream.spec.within_us  # type: ignore[assignment]  # a stream with `unique=` has it
-        places = RecordPlaces.of(records.offsets, available, records.timestamps_us, within_us)
+        places = OffsetBlocks.of(records.offsets, available, records.timestamps_us, within_us)
         ids, found, end = RecordIds.of(values, available), np.zeros(len(available), bool), 0
         for run in runs:
             begin, end = end, end + run.count

@@ -72,7 +72,7 @@ class RecordIds:
 
 
 @dataclass(frozen=True)
-class RecordPlaces:
+class OffsetBlocks:
     """The block of offsets of each record, and whether the record is overtaken."""
 
     blocks: NDArray[np.int64]
@@ -81,13 +81,13 @@ class RecordPlaces:
     @staticmethod
     def of(
         offsets: NDArray[np.int64], clocks: NDArray[np.int64], timestamps_us: NDArray[np.int64], within_us: int
-    ) -> RecordPlaces:
+    ) -> OffsetBlocks:
         """Return the places of records. ``clocks`` are the partition's clock at each of them."""
-        return RecordPlaces(offsets // BLOCK, clocks - timestamps_us > within_us)
+        return OffsetBlocks(offsets // BLOCK, clocks - timestamps_us > within_us)
 
-    def take(self, which: np.ndarray) -> RecordPlaces:
+    def take(self, which: np.ndarray) -> OffsetBlocks:
         """Return the places of these records."""
-        return RecordPlaces(self.blocks[which], self.is_overtaken[which])
+        return OffsetBlocks(self.blocks[which], self.is_overtaken[which])
 
 
 class IdTable:
@@ -169,7 +169,7 @@ class SeenIds:
     def __len__(self) -> int:
         return sum(map(len, self._all()))
 
-    def duplicates(self, ids: RecordIds, places: RecordPlaces | None = None) -> NDArray[np.bool_]:
+    def duplicates(self, ids: RecordIds, places: OffsetBlocks | None = None) -> NDArray[np.bool_]:
         """Return for each record, in order, whether its id was seen within the time before. Remember them all.
 
         Without ``places`` no record is overtaken. The id of an overtaken record is not seen any more from the second
@@ -186,7 +186,7 @@ class SeenIds:
             found[own] = self._duplicates(ids.take(own), places.take(own))
         return found
 
-    def _duplicates(self, ids: RecordIds, places: RecordPlaces | None = None) -> NDArray[np.bool_]:
+    def _duplicates(self, ids: RecordIds, places: OffsetBlocks | None = None) -> NDArray[np.bool_]:
         """Return the same for records of one block."""
         order = ids.in_order()
         ordered = ids.take(order)
@@ -198,7 +198,7 @@ class SeenIds:
         self.remember(ids, places)
         return found
 
-    def remember(self, ids: RecordIds, places: RecordPlaces | None = None) -> None:
+    def remember(self, ids: RecordIds, places: OffsetBlocks | None = None) -> None:
         """Remember ids, in any order. Forget what no later record can be a duplicate of."""
         if places is not None:
             for block in np.unique(places.blocks[places.is_overtaken]).tolist():
@@ -275,7 +275,7 @@ def seen_before(
             own = rows.filter(pl.col("__topic_id") == source.topic_id)
             values, is_whole = unique_values(stream, own)
             clocks, timestamps, offsets = (own.get_column(name).to_numpy().astype(np.int64) for name in _PLACED_BY)
-            places = RecordPlaces.of(offsets, clocks, timestamps, within_us)
+            places = OffsetBlocks.of(offsets, clocks, timestamps, within_us)
             is_kept = is_whole & (~places.is_overtaken | (places.blocks >= first))
             seen.remember(RecordIds.of(values, clocks).take(is_kept), places.take(is_kept))
     return seen
