@@ -19,7 +19,7 @@ from headrace.event_log.event_log import EventLog
 from headrace.event_log.log_writer import LogWriter
 from headrace.streams.plane import seen_ids
 from headrace.streams.plane.record_judge import PartitionRecords, PartitionRun, RecordJudge
-from headrace.streams.plane.seen_ids import IdTable, RecordIds, OffsetBlocks, SeenIds, seen_before
+from headrace.streams.plane.seen_ids import IdTable, OffsetBlocks, RecordIds, SeenIds, seen_before
 from tests.support.example_budget import examples
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from headrace.bus.message import readable_headers
 from headrace.bus.nested_columns import column_of
 from headrace.bus.source_partition import NO_CLOCK, SourcePartition
 from headrace.event_log.columns import ACCEPTED, DUPLICATE, REJECTED
-from headrace.streams.plane.seen_ids import RecordIds, OffsetBlocks, unique_values
+from headrace.streams.plane.seen_ids import OffsetBlocks, RecordIds, unique_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
