@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from headrace.features.definitions.role import Role
     from headrace.features.definitions.service import FeatureService
     from headrace.features.definitions.view import FeatureView
-    from headrace.features.definitions.windows import Lifetime, Sliding, Tumbling
+    from headrace.features.definitions.windows import Calendar, Lifetime, Sliding, Tumbling
     from headrace.serving.answerer import Predicted
     from headrace.serving.async_features import AsyncFeatureClient
     from headrace.serving.connection import Connection, connect
@@ -118,7 +118,7 @@ _MODULES = {
     "headrace.features.definitions.role": ("Role",),
     "headrace.features.definitions.service": ("FeatureService",),
     "headrace.features.definitions.view": ("FeatureView",),
-    "headrace.features.definitions.windows": ("Lifetime", "Sliding", "Tumbling"),
+    "headrace.features.definitions.windows": ("Calendar", "Lifetime", "Sliding", "Tumbling"),
     "headrace.serving.answerer": ("Predicted",),
     "headrace.serving.async_features": ("AsyncFeatureClient",),
     "headrace.serving.connection": ("Connection", "connect"),
@@ -153,15 +153,16 @@ _EXTRA = {  # which extra brings a package that one of the modules above may lac
 }
 
 __all__ = [
-    "ApproxDistinct", "AsyncFeatureClient", "Avro", "CloudEvents", "Connection", "Count", "Debezium", "DecayedSum",
-    "Entity", "Epoch", "Event", "EventProducer", "FeatureClient", "FeatureService", "FeatureVectors", "FeatureView",
-    "First", "Floors", "Gate", "HeadraceError", "Histogram", "Json", "JsonSchema", "Label", "Last", "LastN", "Lifetime",
-    "LocalServices", "Max", "Mean", "Min", "MissingExtraError", "Model", "ModelEventFeed", "ModelSubscriber",
-    "NoModelError", "Places", "Predicted", "Predictor", "Project", "Protobuf", "Quantile", "Role", "Run", "Settings",
-    "Sliding", "Status", "Std", "Stream", "Sum", "Table", "TerminalError", "TimeText", "TrainingSet", "TransientError",
-    "Tumbling", "UnavailableError", "Variance", "after", "all_of", "any_of", "at_least", "col", "connect",
-    "consecutive", "drift", "expected_cost", "field", "hysteresis", "load_project", "load_settings", "max_of", "min_of",
-    "own_metric", "performance", "rebuild", "schedule", "training_set", "volume", "when", "within_block",
+    "ApproxDistinct", "AsyncFeatureClient", "Avro", "Calendar", "CloudEvents", "Connection", "Count", "Debezium",
+    "DecayedSum", "Entity", "Epoch", "Event", "EventProducer", "FeatureClient", "FeatureService", "FeatureVectors",
+    "FeatureView", "First", "Floors", "Gate", "HeadraceError", "Histogram", "Json", "JsonSchema", "Label", "Last",
+    "LastN", "Lifetime", "LocalServices", "Max", "Mean", "Min", "MissingExtraError", "Model", "ModelEventFeed",
+    "ModelSubscriber", "NoModelError", "Places", "Predicted", "Predictor", "Project", "Protobuf", "Quantile", "Role",
+    "Run", "Settings", "Sliding", "Status", "Std", "Stream", "Sum", "Table", "TerminalError", "TimeText", "TrainingSet",
+    "TransientError", "Tumbling", "UnavailableError", "Variance", "after", "all_of", "any_of", "at_least", "col",
+    "connect", "consecutive", "drift", "expected_cost", "field", "hysteresis", "load_project", "load_settings",
+    "max_of", "min_of", "own_metric", "performance", "rebuild", "schedule", "training_set", "volume", "when",
+    "within_block",
 ]  # fmt: skip
 
 

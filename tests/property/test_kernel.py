@@ -179,7 +179,7 @@ def look_up(fields: dict[Name, bytes], key: Name, at_us: int) -> list[Any]:
     return listed(values, 0)
 
 
-@pytest.mark.parametrize("window", ["10m", "1h", "tumbling_1d", "lifetime"])
+@pytest.mark.parametrize("window", ["10m", "1h", "tumbling_1d_lag_1d", "day_kolkata_ago_1", "lifetime"])
 def test_an_empty_view_answers_nothing_at_all(window: str) -> None:
     found = dict(zip(KERNEL.columns, look_up({}, ("a", 0), epoch_us(START)), strict=True))
     assert found[f"sales__n_{window}"] == 0

@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headrace import (
+    Calendar,
     Count,
     DecayedSum,
     Entity,
@@ -78,6 +79,7 @@ KERNELS = [
     compiled(["1h"], SKETCHES),
     compiled(["10m", "6h"], PLAIN),
     compiled(["10m", Sliding("1h", lag="1h")], PLAIN),
+    compiled([Calendar("day", "Asia/Kolkata"), "1h", Calendar("day", "Europe/Berlin", ago=1)], PLAIN),
     compiled([Lifetime(), Tumbling("1h")], {**ORDERED, "decayed": DecayedSum("value", "1h")}),
     compiled([Tumbling("1d")], {"n": Count()}),
 ]

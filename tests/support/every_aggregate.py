@@ -28,7 +28,7 @@ from headrace.features.definitions.aggregates import (
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.expression import col
 from headrace.features.definitions.view import FeatureView
-from headrace.features.definitions.windows import Lifetime, Sliding, Tumbling
+from headrace.features.definitions.windows import Calendar, Lifetime, Sliding, Tumbling
 from headrace.features.kernel.tile_kernel import kernel
 
 if TYPE_CHECKING:
@@ -55,7 +55,14 @@ view = FeatureView(
     "sales",
     entity=Entity("place", keys={"shop": str, "till": int}),
     source=sales,
-    windows=["10m", "1h", Sliding("10m", lag="20m"), Tumbling("1d"), Tumbling("1d", lag="1d"), Lifetime()],
+    windows=[
+        "10m",
+        "1h",
+        Sliding("10m", lag="20m"),
+        Tumbling("1d", lag="1d"),
+        Calendar("day", "Asia/Kolkata", ago=1),
+        Lifetime(),
+    ],
     derived={"each": col("amount") / col("pieces")},
     where=col("pieces") >= 0,
     features={

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from datetime import timedelta
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
+from msgspec import UNSET
+
+from headrace.base.times import utc_datetime
 from headrace.features.definitions.feature_spec import (
     ApproxDistinctSpec,
     CountSpec,
@@ -21,7 +26,7 @@ from headrace.features.kernel.masked_column import column
 if TYPE_CHECKING:
     from headrace.features.definitions.feature_spec import FeatureSpec
     from headrace.features.definitions.view_spec import ViewSpec
-    from headrace.features.definitions.windows import WindowSpec
+    from headrace.features.definitions.windows import CalendarSpec, WindowSpec
 
 
 def value_of(tree: Any, event: dict[str, Any]) -> Any:
@@ -90,8 +95,23 @@ def _inside(rows: list[Counted], window: WindowSpec, at_us: int) -> list[Counted
     if window.name == "lifetime":
         return rows
     size = window.tile_us
+    if window.calendar is not UNSET:
+        return [row for row in rows if row[0] // size <= at_us // size and _in_calendar(row[0], window.calendar, at_us)]
     newest, tiles = at_us // size - window.skipped_us // size, window.length_us // size
     return [row for row in rows if newest - tiles < row[0] // size <= newest]
+
+
+def _in_calendar(time_us: int, calendar: CalendarSpec, at_us: int) -> bool:
+    """Whether the local date of a time is in the period, found by counting dates back from the local date of t."""
+    zone = ZoneInfo(calendar.zone)
+    local, now = (utc_datetime(us).astimezone(zone).date() for us in (time_us, at_us))
+    match calendar.period:
+        case "day":
+            return (now - local).days == calendar.ago
+        case "week":
+            mondays = [each - timedelta(days=each.weekday()) for each in (local, now)]
+            return (mondays[1] - mondays[0]).days == 7 * calendar.ago
+    return (now.year - local.year) * 12 + now.month - local.month == calendar.ago
 
 
 def _aggregate(feature: FeatureSpec, rows: list[Counted], at_us: int) -> list[Answer]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 import msgspec
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -217,10 +218,9 @@ def _span(compiled: TileKernel, at_us: int) -> tuple[int, int]:
     """Return the event times, [from, to), that the windows of a view cover at t."""
     begins, ends = [], []
     for window in compiled.windows:
-        size = compiled.sizes[window.resolution]
-        newest = at_us // size
-        begins.append((newest - window.reach + 1) * size)
-        ends.append((newest - window.lag + 1) * size)
+        first, last = (int(k[0]) for k in window.span(np.array([at_us])))
+        begins.append(first * window.size_us)
+        ends.append((last + 1) * window.size_us)
     return max(0, min(begins)), max(ends)
 
 

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
 from headrace.base.redaction import shortened
 from headrace.base.times import epoch_us, utc_datetime
+from headrace.base.zones import time_zone
 from headrace.errors import CodecError, DefinitionError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from zoneinfo import ZoneInfo
 
 EpochUnit = Literal["s", "ms", "us", "ns"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -133,8 +134,8 @@ class TimeText:
     @cached_property
     def _zone(self) -> ZoneInfo:
         try:
-            return ZoneInfo(self.zone)
-        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            return time_zone(self.zone)
+        except DefinitionError as error:
             raise DefinitionError(f"TimeText: {self.zone!r} is no time zone, such as 'Europe/Berlin'") from error
 
     @property

@@ -10,7 +10,7 @@ import numpy as np
 from headrace.base.times import epoch_us
 from headrace.errors import DefinitionError
 from headrace.features.kernel.field import unpack
-from headrace.features.kernel.tile_kernel import TileKernel, WindowTiles, kernel
+from headrace.features.kernel.tile_kernel import TileKernel, kernel
 from headrace.features.online.value_columns import python_list
 from headrace.serving.features import FeatureClient, Status
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from headrace.bus.source_partition import SourcePartition
     from headrace.event_log.event_log import EventLog
     from headrace.features.definitions.view_spec import ViewSpec
+    from headrace.features.kernel.window_tiles import WindowTiles
     from headrace.features.online.store import OnlineStore, StoredFields, WantedKeys
     from headrace.serving.look_up import LookUpOptions
 
@@ -121,12 +122,12 @@ class _RememberingStore:
 def _tiles(
     compiled: TileKernel, column: int, window: WindowTiles, answer: StoredFields, at_us: int
 ) -> list[ExplainedTile]:
-    size = compiled.sizes[window.resolution]
-    newest = at_us // size - window.lag
+    size = window.size_us
+    first, last = (int(k[0]) for k in window.span(np.array([at_us])))
     tiles = []
     for source, field in (answer.fields[0] if answer.fields else {}).items():
         own = unpack(field, compiled.layout)[1][window.resolution]
-        own = own[np.flatnonzero((own["k"] <= newest) & (own["k"] > newest - window.tiles))]
+        own = own[np.flatnonzero((own["k"] >= first) & (own["k"] <= last))]
         values, there = compiled.finish(own, np.full(len(own), at_us))[column // len(compiled.windows)]
         tiles += [
             ExplainedTile(source, k * size, (k + 1) * size, value if known else None)

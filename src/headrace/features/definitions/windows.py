@@ -1,35 +1,56 @@
-"""Windows and their tiles: sliding, tumbling and lifetime."""
+"""Windows and their tiles: sliding, tumbling, of a calendar, and lifetime."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from headrace.base.times import SECOND, Duration, duration_us, format_duration
+from headrace.base.zones import time_zone
 from headrace.errors import DefinitionError
 
 MOST_TILES = 60
 """The largest number of tiles in a window whose tile size follows from its length."""
-MOST_OLD_TILES = 1_000
+MOST_OLD_TILES = 2_000
 """The largest number of tiles from now back to the beginning of a window."""
 _FRIENDLY = [duration_us(size) for size in (
     "1s", "2s", "5s", "10s", "15s", "20s", "30s", "1m", "2m", "5m", "10m", "15m", "20m", "30m",
     "1h", "2h", "3h", "4h", "6h", "8h", "12h", "1d", "2d", "5d", "7d", "10d", "30d",
 )]  # fmt: skip
+_HOUR_US, _DAY_US = duration_us("1h"), duration_us("1d")
 _EVER_US = 2**61
 """73,000 years."""
 
 
+Period = Literal["day", "week", "month"]
+_DAYS: dict[str, int] = {"day": 1, "week": 7, "month": 31}
+_MOST_AGO = 1_000
+
+
+class CalendarSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A period of a time zone's calendar: the current one, or the one that many periods ago."""
+
+    period: Period
+    zone: str
+    ago: Annotated[int, msgspec.Meta(ge=0, le=_MOST_AGO)] = 0
+
+
 class WindowSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A window: its length, the size of its tiles, and the time between its end and now, in microseconds."""
+    """A window: its length, the size of its tiles, and the time between its end and now, in microseconds.
+
+    The length of a window of a ``calendar`` is the longest time from its begin to now.
+    """
 
     name: str
     length_us: int
     tile_us: int
     lag_us: int | UnsetType = UNSET
+    calendar: CalendarSpec | UnsetType = UNSET
 
     @property
     def skipped_us(self) -> int:
@@ -150,13 +171,66 @@ class Lifetime:
         return WindowSpec(name="lifetime", length_us=2 * _EVER_US, tile_us=_EVER_US)
 
 
-Window = Duration | Sliding | Tumbling | Lifetime
+@dataclass(frozen=True)
+class Calendar:
+    """The current day, week or month of a time zone, or with ``ago`` the whole one that many periods before.
+
+    A week begins on Monday. A day of a change of the clocks has 23 or 25 hours. Tiles have one hour, or half or a
+    quarter of one where the zone's midnight needs it; ``every`` is another tile size. If a period does not begin with a
+    tile, its first tile counts as a whole.
+
+    >>> from headrace import Calendar
+    >>> Calendar("day", zone="America/New_York").spec.name
+    'day_new_york'
+    >>> Calendar("week", ago=1).spec.name
+    'week_ago_1'
+    """
+
+    period: Period
+    zone: str = "UTC"
+    ago: int = 0
+    every: Duration | None = None
+
+    @cached_property
+    def spec(self) -> WindowSpec:
+        """The window as data, named by its period, the place of its zone, and how long ago. Raises DefinitionError."""
+        if self.period not in _DAYS or not 0 <= self.ago <= _MOST_AGO:
+            message = (
+                f"Calendar({self.period!r}, ago={self.ago!r}): the period is {', '.join(get_args(Period))}, and ago is "
+                f"a whole number from 0 to {_MOST_AGO:,}"
+            )
+            raise DefinitionError(message)
+        tile_us = _tile_of(self.zone) if self.every is None else duration_us(self.every)
+        longest_us = (self.ago + 1) * _DAYS[self.period] * _DAY_US + 2 * _HOUR_US  # a change of the clocks
+        tiles = -(-longest_us // tile_us) + 1 if tile_us else 0
+        if tile_us < SECOND or tile_us > _DAY_US or tiles > MOST_OLD_TILES:
+            size = format_duration(tile_us)
+            message = f"{self!r} has up to {tiles:,} tiles of {size}: at most {MOST_OLD_TILES:,}, of 1s to 1d"
+            raise DefinitionError(message)
+        place = (
+            "" if self.zone == "UTC" else "_" + self.zone.rpartition("/")[2].lower().replace("-", "_").replace("+", "_")
+        )
+        calendar = CalendarSpec(period=self.period, zone=self.zone, ago=self.ago)
+        name = self.period + place + (f"_ago_{self.ago}" if self.ago else "")
+        return WindowSpec(name=name, length_us=tiles * tile_us, tile_us=tile_us, calendar=calendar)
+
+
+def _tile_of(zone: str) -> int:
+    """Return the largest of an hour, half and a quarter of one that divides all offsets of the zone since 1980."""
+    known, years = time_zone(zone), range(1980, 2038)
+    moments = [datetime(year, month, 1, tzinfo=UTC) for year in years for month in range(1, 13)]
+    offsets = {moment.astimezone(known).utcoffset() for moment in moments}
+    us = [duration_us(offset) for offset in offsets if offset is not None]
+    return next((size for size in (_HOUR_US, _HOUR_US // 2) if all(each % size == 0 for each in us)), _HOUR_US // 4)
+
+
+Window = Duration | Sliding | Tumbling | Calendar | Lifetime
 """A duration is the length of a sliding window whose tile size follows from it."""
 
 
 def window_spec(window: Window) -> WindowSpec:
     """Return a window as data: name, length and tile size. Raises DefinitionError."""
-    if isinstance(window, Sliding | Tumbling | Lifetime):
+    if isinstance(window, Sliding | Tumbling | Calendar | Lifetime):
         return window.spec
     length = duration_us(window)
     return WindowSpec(name=format_duration(length), length_us=length, tile_us=tile_size(length))

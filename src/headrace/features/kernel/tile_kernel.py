@@ -8,7 +8,7 @@ It is pure and vectorised. No other code computes values. A *partial* is one str
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from headrace.features.kernel.outputs import EXACT_OF_DECIMALS, OutputColumn, Ty
 from headrace.features.kernel.sketched_tiles import SketchedTiles, entries_of, join, references, sketched
 from headrace.features.kernel.sketches import Sketch, sketch_of
 from headrace.features.kernel.states import NEVER, State, UfuncState, Values, state_of
+from headrace.features.kernel.window_tiles import WindowTiles
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
@@ -32,24 +33,6 @@ if TYPE_CHECKING:
     from headrace.features.kernel.states import Component
 
 
-@dataclass(frozen=True)
-class WindowTiles:
-    """A window of a view: its name, its tiles' resolution (index into the sizes), and their number.
-
-    ``lag`` is the number of newer tiles that it leaves out.
-    """
-
-    name: str
-    resolution: int
-    tiles: int
-    lag: int
-
-    @property
-    def reach(self) -> int:
-        """The number of tiles from its oldest one to the newest one of all."""
-        return self.tiles + self.lag
-
-
 class TileKernel:
     """Computes one view: from rows to partials, from partials to partials, and from partials to values."""
 
@@ -57,15 +40,7 @@ class TileKernel:
         self.spec = spec
         self.version = spec.version
         self.sizes = tuple(sorted({window.tile_us for window in spec.windows}))
-        self.windows = tuple(
-            WindowTiles(
-                each.name,
-                self.sizes.index(each.tile_us),
-                each.length_us // each.tile_us,
-                each.skipped_us // each.tile_us,
-            )
-            for each in spec.windows
-        )
+        self.windows = tuple(WindowTiles.from_spec(each, self.sizes.index(each.tile_us)) for each in spec.windows)
         self.columns = spec.columns
         self.entity_keys = [(key.name, key.kind) for key in spec.entity.keys]
         self._compile()
@@ -270,10 +245,9 @@ class TileKernel:
         """
         by_window: list[list[Values]] = []
         for window in self.windows:
-            newest = np.floor_divide(at_us, self.sizes[window.resolution])
+            first, last = window.span(at_us)
             of, which = tiles[window.resolution], query[window.resolution]
-            age = newest[which] - of["k"]
-            inside = np.flatnonzero((age >= window.lag) & (age < window.reach))
+            inside = np.flatnonzero((of["k"] >= first[which]) & (of["k"] <= last[which]))
             of_rank = rank[window.resolution].take(inside)
             merged = self._merge_queries(of.take(inside), which.take(inside), of_rank, len(at_us))
             by_window.append(self.finish(merged, at_us))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from headrace.features.kernel.tile_kernel import TileKernel
+    from headrace.features.kernel.window_tiles import WindowTiles
 
 T = TypeVar("T")
 _KIND = 0xFFFF00FF
@@ -226,8 +227,11 @@ class FieldsRead:
         place += step * (before[runs.part] - before[runs.first_part] - counts.cumsum() + counts)
         run = runs.number.repeat(counts)
         place = place[run] + step[run] * np.arange(len(run))
-        age = ((at_us - runs.lag_us) // runs.size_us)[run] - self._words[place]
-        inside = (age.view(np.uint64) < runs.tiles[run]).nonzero()[0]  # a tile that is newer than t has a huge age
+        last, tiles = (at_us - runs.lag_us) // runs.size_us, runs.tiles
+        if runs.calendar is not None:
+            last, tiles = _of_calendar(*runs.calendar, at_us)
+        age = last[run] - self._words[place]
+        inside = (age.view(np.uint64) < tiles[run]).nonzero()[0]  # a tile that is newer than the last has a huge age
         if len(inside) < len(run):
             run, place = run[inside], place[inside]
         return _SeenTiles(place, runs.group[run], run)
@@ -248,6 +252,13 @@ class FieldsRead:
             np.full(stop - first, at_us),
         )
         return ValueColumns([ValueBlock(*values) for values in found], 1, range(stop - first))
+
+
+def _of_calendar(windows: Sequence[WindowTiles], window: np.ndarray, at_us: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the last k of each run's window at t, and the number of its tiles."""
+    spans = [window.span(np.array([at_us])) for window in windows]
+    first, last = (np.concatenate(ends) for ends in zip(*spans, strict=True))
+    return last[window], (last - first + 1).astype(np.uint64)[window]
 
 
 class _SeenTiles(NamedTuple):

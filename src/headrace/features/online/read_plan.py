@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from headrace.features.kernel.tile_kernel import TileKernel
+    from headrace.features.kernel.window_tiles import WindowTiles
 
 HEADER_WORDS = 4
 """The words of eight bytes in a field's header."""
@@ -62,13 +63,14 @@ class ViewArrays(NamedTuple):
 class WindowArrays(NamedTuple):
     """One item for each window of each view without sketches: its part, its number of tiles, and their size.
 
-    ``lag_us`` is the time between the end of the window and now.
+    ``lag_us`` is the time between the end of the window and now. ``windows`` are the windows themselves.
     """
 
     resolution: np.ndarray
     tiles: np.ndarray
     size_us: np.ndarray
     lag_us: np.ndarray
+    windows: Sequence[WindowTiles]
 
     @staticmethod
     def from_kernels(kernels: Sequence[TileKernel]) -> WindowArrays:
@@ -78,7 +80,8 @@ class WindowArrays(NamedTuple):
             resolution=np.array([window.resolution for _, window in windows], np.int64),
             tiles=np.array([window.tiles for _, window in windows], np.uint64),
             size_us=np.array([kernel.sizes[window.resolution] for kernel, window in windows], np.int64),
-            lag_us=np.array([window.lag * kernel.sizes[window.resolution] for kernel, window in windows], np.int64),
+            lag_us=np.array([window.lag * window.size_us for _, window in windows], np.int64),
+            windows=[window for _, window in windows],
         )
 
 
@@ -120,7 +123,8 @@ class RunArrays(NamedTuple):
     """One item for each run, in the order of the groups: where its tiles lie, and which of them its window reads.
 
     ``first_part`` is the first part of its field, and ``front`` the number of words before that part. ``words`` is the
-    size of a tile in words. ``lag_us`` is one number if no window has a lag.
+    size of a tile in words. ``lag_us`` is one number if no window has a lag. ``calendar`` has the windows and the run's
+    place among them, if one of them is of a calendar.
     """
 
     number: np.ndarray
@@ -133,6 +137,7 @@ class RunArrays(NamedTuple):
     tiles: np.ndarray
     size_us: np.ndarray
     lag_us: np.ndarray | int
+    calendar: tuple[Sequence[WindowTiles], np.ndarray] | None
 
 
 class GroupArrays(NamedTuple):
@@ -227,6 +232,7 @@ class ReadPlanner:
             tiles=self._windows.tiles[window],
             size_us=self._windows.size_us[window],
             lag_us=self._windows.lag_us[window] if self._windows.lag_us.any() else 0,
+            calendar=(self._windows.windows, window) if any(each.periods for each in self._windows.windows) else None,
         )
 
     def _groups(self, first_group: np.ndarray, key_bounds: np.ndarray) -> GroupArrays:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 import msgspec
 import polars as pl
+
+from headrace.base.zones import time_zone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ class WireRows:
     def __init__(self, event: type[Event], fields: Sequence[Field], zone: str | None = None) -> None:
         self.fields = fields
         self._written = _names(event)
-        self._zone = None if zone is None else ZoneInfo(zone)
+        self._zone = None if zone is None else time_zone(zone)
 
     def column(self, field: Field, there: Sequence[str]) -> str | None:
         """Return the column of a file that has a field: by its name in JSON, or in Python. None if there is none."""

@@ -1,0 +1,42 @@
+"""Time zones, from the `tzdata` package alone: training and serving have the same rules on every machine.
+
+Python would read the rules of the operating system first, and these are of another year on another machine.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.resources import files
+from zoneinfo import ZoneInfo
+
+from headrace.errors import DefinitionError
+
+
+@lru_cache(maxsize=1024)
+def time_zone(name: str) -> ZoneInfo:
+    """Return a zone of the IANA database, such as ``Europe/Berlin``. Raises DefinitionError for an unknown name.
+
+    The package has all zones from the first one on. A name is never a path of the machine.
+
+    >>> from datetime import datetime
+    >>> datetime(2026, 7, 1, tzinfo=time_zone("Europe/Berlin")).isoformat()
+    '2026-07-01T00:00:00+02:00'
+    """
+    parts = str(name).split("/")
+    is_safe = all(part.replace("-", "").replace("_", "").replace("+", "").isalnum() for part in parts)
+    try:
+        with files("tzdata").joinpath("zoneinfo", *(parts if is_safe else ["?"])).open("rb") as file:
+            return ZoneInfo.from_file(file, key=name)
+    except (OSError, ValueError) as error:
+        message = f"{name!r} is no time zone: write a name of the IANA database, such as 'UTC' or 'Europe/Berlin'"
+        raise DefinitionError(message) from error
+
+
+def rules_version() -> str:
+    """Return the version of the zones' rules, such as ``2026b``.
+
+    Two machines of one version agree on every local time. Upgrade the package of workers and trainers together.
+    """
+    import tzdata  # noqa: PLC0415 - few need it
+
+    return str(tzdata.IANA_VERSION)
