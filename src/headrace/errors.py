@@ -36,6 +36,7 @@
             ├── OnlineStoreUnavailableError   Redis
             ├── RegistryUnavailableError      the model registry, or the place of its artifacts
             ├── SchemaRegistryUnavailableError  the schema registry
+            ├── SourceUnavailableError        a source of `headrace ingest`, such as Postgres
             └── OfflineStoreUnavailableError  Delta
                 ├── LogDamagedError           a file of the event log cannot be read: `headrace repair` mends it
                 └── NotInLogYetError          the event log lacks a table or a column, which a worker makes
@@ -152,12 +153,13 @@ class NewerFormatError(CodecError):
 class RefusedError(TerminalError):
     """The broker refuses records because of their content.
 
-    ``records`` are these records, each a ``ProducerRecord``. The producer does not send them again.
+    ``records`` are these records, each a ``ProducerRecord``. The producer does not send them again. ``lacks_right``:
+    Kafka's user may not write to the topic, so it is not the content.
     """
 
-    def __init__(self, message: str, records: Sequence[Any]) -> None:
+    def __init__(self, message: str, records: Sequence[Any], *, lacks_right: bool = False) -> None:
         super().__init__(message)
-        self.records = records
+        self.records, self.lacks_right = records, lacks_right
 
 
 class DataLossError(TerminalError):
@@ -251,6 +253,10 @@ class RegistryUnavailableError(UnavailableError):
 
 class SchemaRegistryUnavailableError(UnavailableError):
     """The schema registry does not answer, or not as it should."""
+
+
+class SourceUnavailableError(UnavailableError):
+    """What `headrace ingest` reads from does not answer, or does not let it in."""
 
 
 class OfflineStoreUnavailableError(UnavailableError):

@@ -11,8 +11,9 @@ import pytest
 from headrace import FeatureClient
 from headrace.bus.topics import TopicPlan, ensure_topics
 from headrace.event_log.event_log import EventLog
-from tests.support.debezium_connect import Connect, Postgres
+from tests.support.debezium_connect import Connect
 from tests.support.documents import blocks
+from tests.support.postgres_server import Postgres
 from tests.support.view_worker import working
 from tests.support.waiting import until
 

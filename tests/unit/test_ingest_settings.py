@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from headrace.app.processes.ingest import stream_of
+from headrace.app.processes.ingest_sources import stream_of
 from headrace.app.processes.webhook_server import tokens_of
 from headrace.app.project.ingest_settings import IngestSettings, WebhookSettings
 from headrace.app.project.project import Project
@@ -54,8 +54,11 @@ def test_the_environment_has_them_as_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ('name = "a"\nstream = "s"\n', "[[ingest]] 2 ('a'): Value error, it has neither of `folder`"),
-        ('name = "a"\nstream = "s"\nfolder = "f"\nwebhook = "/a"\n', "it has both of `folder` and `webhook`"),
+        (
+            'name = "a"\nstream = "s"\n',
+            "[[ingest]] 2 ('a'): Value error, it has none of `folder`, `webhook`, `postgres`",
+        ),
+        ('name = "a"\nstream = "s"\nfolder = "f"\nwebhook = "/a"\n', "it has `folder` and `webhook` of `folder`"),
         ('name = "a"\nstream = "s"\nwebhook = "/a"\nzone = "UTC"\n', "a webhook has no 'zone'"),
         ('name = "a"\nstream = "s"\nwebhook = "a b"\n', "[[ingest]] 2 ('a'), webhook = 'a b': String should match"),
         ('stream = "s"\nfolder = "f"\n', "[[ingest]] 2, name: Field required"),

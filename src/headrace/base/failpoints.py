@@ -23,7 +23,7 @@ The names in an import of history, in the order in which it passes them::
 
 The name in an ingest::
 
-    after-ingest-flush  Kafka has the rows of a file; the file is not remembered yet
+    after-ingest-flush  Kafka has the rows of a file or a batch; the file or the position is not remembered yet
 
 The names in a trainer, in the order in which a run passes them::
 

@@ -163,6 +163,10 @@ class EventProducer:
             more["headers"] = list(headers.items())
         self._accept(ProducerRecord(topic, key, value, more))
 
+    def repeat(self, record: ProducerRecord) -> None:
+        """Produce a record that was handed back by RefusedError. Raises what :meth:`put` raises."""
+        self._accept(record)
+
     def _writer(self, stream: Stream) -> RecordWriter:
         key = stream.topic, stream.event, stream.format
         if key not in self._writers:
@@ -251,7 +255,8 @@ class EventProducer:
             record, error = refused[0]
             said = error.str() + missing_right(error, "Write", record.topic)
             message = f"{self._servers} refuses {len(refused)} messages, first one to {record.topic!r}: {said}"
-            raise RefusedError(message, [record for record, _ in refused])
+            lacks_right = error.name() == "TOPIC_AUTHORIZATION_FAILED"
+            raise RefusedError(message, [record for record, _ in refused], lacks_right=lacks_right)
 
 
 def _record(

@@ -7,9 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ByteSize, Field, NonNegativeInt, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    NonNegativeInt,
+    PlainSerializer,
+    SecretStr,
+    model_validator,
+)
 
 from headrace.app.project.setting_types import STRICT, DurationText
+from headrace.base.redaction import SecretUrl
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +34,30 @@ def _zone(name: str) -> str:
     return name
 
 
+def _postgres_url(url: str) -> str:
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise ValueError("write a URL, such as postgresql://reader@db:5432/shop")
+    return SecretUrl(url)
+
+
+def _names(given: Any) -> Any:
+    """Return a list for one name."""
+    return [given] if isinstance(given, str) else given
+
+
+_OF_KIND = {
+    "folder": ("format", "zone", "settle"),
+    "webhook": (),
+    "postgres": ("table", "query", "watermark", "key", "zone", "interval", "lag", "longest_transaction",
+                 "password_file", "password_env"),
+}  # fmt: skip
+"""The kinds of sources: the setting that makes an entry one, and the settings that it may have beside it."""
+SECRET_SETTINGS = frozenset({"postgres"})
+"""The settings of an entry that an error does not show."""
+
+
 class IngestSettings(BaseModel):
-    """One source of events for a stream: new files of a folder, or what is posted to a webhook."""
+    """One source of events for a stream: files of a folder, requests to a webhook, or rows of Postgres."""
 
     model_config = STRICT
     name: str = Field(
@@ -48,16 +81,57 @@ class IngestSettings(BaseModel):
     )
     settle: DurationText = Field(default="2s", description="How long a file must not have changed before it is read.")
 
+    postgres: Annotated[str, AfterValidator(_postgres_url), PlainSerializer(str)] | None = Field(
+        default=None, description="URL of a Postgres database: postgresql://user@host:5432/database."
+    )
+    password_file: Path | None = Field(default=None, description="File with the password of the database's user.")
+    password_env: str | None = Field(default=None, description="Environment variable with that password.")
+    table: str | None = Field(
+        default=None, description="Table to read, letter by letter, with its schema before a dot: shop.payments."
+    )
+    query: str | None = Field(default=None, description="Query to read, in place of a table: SELECT … FROM ….")
+    watermark: str | None = Field(
+        default=None, description="Column that grows with every new row or change: a timestamp or a whole number."
+    )
+    key: Annotated[list[str], BeforeValidator(_names)] = Field(
+        default=[], description="Column, or list of columns, that is another for each row: the primary key."
+    )
+    interval: DurationText = Field(default="1s", description="Time between two looks at a database.")
+    lag: DurationText = Field(
+        default="5s", description="How long a row of a database is left alone: more than clocks differ."
+    )
+    longest_transaction: DurationText = Field(
+        default="1h", description="How long a transaction is waited for that may still add rows."
+    )
+
+    @property
+    def kind(self) -> str:
+        """Which kind of source it is: the name of the setting that says where its events are."""
+        return next(kind for kind in _OF_KIND if getattr(self, kind) is not None)
+
     @model_validator(mode="after")
     def _check_source(self) -> IngestSettings:
-        """Refuse an entry that has no source or two, and settings of files for a webhook."""
-        if (self.folder is None) == (self.webhook is None):
-            came = "neither" if self.folder is None else "both"
-            raise ValueError(f"it has {came} of `folder` and `webhook`: give one of them")
-        of_files = sorted({"format", "zone", "settle"} & self.model_fields_set)
-        if self.webhook is not None and of_files:
-            raise ValueError(f"a webhook has no {of_files[0]!r}: leave it out")
+        """Refuse an entry that has no source or two, settings of another kind of source, and half a database."""
+        given = [kind for kind in _OF_KIND if getattr(self, kind) is not None]
+        every = ", ".join(f"`{kind}`" for kind in _OF_KIND)
+        if len(given) != 1:
+            came = " and ".join(f"`{kind}`" for kind in given) or "none"
+            raise ValueError(f"it has {came} of {every}: give one of them")
+        foreign = sorted({name for of in _OF_KIND.values() for name in of} - {*_OF_KIND[given[0]]})
+        wrong = next((name for name in foreign if name in self.model_fields_set), None)
+        if wrong is not None:
+            raise ValueError(f"a {given[0]} has no {wrong!r}: leave it out")
+        if self.postgres is not None:
+            self._check_database()
         return self
+
+    def _check_database(self) -> None:
+        if (self.table is None) == (self.query is None):
+            raise ValueError("it has neither of `table` and `query`, or both: give one of them")
+        if self.watermark is None or not self.key:
+            raise ValueError("give the `watermark`, a column that grows, and the `key`, which is another for each row")
+        if self.password_file is not None and self.password_env is not None:
+            raise ValueError("`password_file` and `password_env` are the same secret: give one of them")
 
 
 class WebhookSettings(BaseModel):

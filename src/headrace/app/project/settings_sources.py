@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from headrace.app.project.ingest_settings import IngestSettings, entry_at
+from headrace.app.project.ingest_settings import SECRET_SETTINGS, IngestSettings, entry_at
 from headrace.app.project.settings import Settings, leaves
 from headrace.base.redaction import redacted
 from headrace.errors import SettingsError
@@ -165,7 +165,8 @@ def _came(path: Sequence[int | str], error: ErrorDetails) -> str:
     name = ".".join(map(str, path))
     if error["type"] == "missing":
         return f", {name}"
-    return f", {name} = {error['input']!r}" if path[0] in IngestSettings.model_fields else f", {name} = ***"
+    is_open = path[0] in IngestSettings.model_fields.keys() - SECRET_SETTINGS
+    return f", {name} = {error['input']!r}" if is_open else f", {name} = ***"
 
 
 def _shown(path: str, value: Any) -> str:

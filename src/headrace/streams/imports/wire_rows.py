@@ -36,6 +36,10 @@ class WireRows:
         """Return the column of a file that has a field: by its name in JSON, or in Python. None if there is none."""
         return next((name for name in (self._written[field.name], field.name) if name in there), None)
 
+    def written(self, field: Field) -> str:
+        """Return the last name of a field in JSON."""
+        return self._written[field.name]
+
     def lines(self, frame: pl.DataFrame, *, is_text: bool) -> list[bytes]:
         """Return each row as a record. A column that the frame lacks is null, if the field may be null."""
         columns = [(field, self.column(field, frame.columns)) for field in self.fields]

@@ -30,10 +30,14 @@ class IngestMetrics:
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"headrace_ingest_{name}", text, labels, registry=self.registry)
 
-    def produced_file(self, source: str, rows: int, rejected: int) -> None:
-        """Count a file that was produced, with its rows."""
+    def produced(self, source: str, rows: int, rejected: int) -> None:
+        """Count rows that were produced, and rows that are no event."""
         self._rows.labels(source).inc(rows)
         self._rejected.labels(source).inc(rejected)
+
+    def produced_file(self, source: str, rows: int, rejected: int) -> None:
+        """Count a file that was produced, with its rows."""
+        self.produced(source, rows, rejected)
         self._files.labels(source, "produced").inc()
 
     def failed_file(self, source: str) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-from base64 import b64encode
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from headrace.errors import DataFolderInUseError, SettingsError
+from headrace.errors import SettingsError
+from headrace.streams.ingest.source_state import locked, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +51,7 @@ class ProducedFiles:
     def __init__(self, folder: Path) -> None:
         self._file, self._rejected = folder / "files.jsonl", folder / "rejected"
         self._rejected.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(folder)
+        self._lock = locked(folder)
         self._known = {each.sha256: each for each in self._read()}
 
     @property
@@ -104,20 +103,6 @@ class ProducedFiles:
             ) from error
 
 
-def _locked(folder: Path) -> int:
-    """Return the file descriptor that keeps other processes away from a source."""
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise DataFolderInUseError(
-            f"another `headrace ingest` runs the source {folder.name!r}, whose state is in {folder}: stop it first, or "
-            "give this process another data folder"
-        ) from error
-    return descriptor
-
-
 class RejectedRows:
     """The rejected rows of one file. ``place`` is written at the end, whole: there is none without a rejected row."""
 
@@ -131,7 +116,7 @@ class RejectedRows:
         """Write one row."""
         if self._opened is None:
             self._opened = self._own.open("wb")
-        rejected = RejectedRow(file=self._file, line=row.line, reason=row.reason, **_text_of(row.content))
+        rejected = RejectedRow(file=self._file, line=row.line, reason=row.reason, **text_of(row.content))
         self._opened.write(msgspec.json.encode(rejected) + b"\n")
         self.count += 1
 
@@ -146,10 +131,3 @@ class RejectedRows:
         """Close the file."""
         if self._opened is not None:
             self._opened.close()
-
-
-def _text_of(content: bytes) -> dict[str, Any]:
-    try:
-        return {"row": content.decode()}
-    except UnicodeDecodeError:
-        return {"row_base64": b64encode(content).decode()}
