@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+WHITE = "[\\t-\\r \\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]*"
 LEAST, BEYOND = -(2**63), 2**63
 
 
@@ -121,6 +122,26 @@ def cast_text(value: str, to: str) -> Any:
     return finite(float(value)) if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", value) else None
 
 
+def split_part(text: str, separator: str, part: int) -> str | None:
+    parts = text.split(separator)
+    place = part if part >= 0 else len(parts) + part
+    return parts[place] if 0 <= place < len(parts) else None
+
+
+def bucket(text: str, buckets: int) -> int:
+    """SplitMix64's finaliser of the sum of those of each (place, byte), and of the length."""
+    content = text.encode()
+    total = sum(mixed(place << 8 | byte) for place, byte in enumerate(content))
+    return mixed(total + len(content)) % buckets
+
+
+def mixed(bits: int) -> int:
+    bits = (bits + 0x9E3779B97F4A7C15) % 2**64
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        bits = (bits ^ (bits >> shift)) * factor % 2**64
+    return bits ^ (bits >> 31)
+
+
 STEPS: dict[str, Callable[..., Any]] = {
     "abs": absolute,
     "floor": whole(math.floor),
@@ -134,5 +155,15 @@ STEPS: dict[str, Callable[..., Any]] = {
     "min_of": least,
     "max_of": most,
     "cast": cast,
+    "lower": str.lower,
+    "upper": str.upper,
+    "strip": lambda text: re.sub(rf"^{WHITE}|{WHITE}$", "", text),
+    "length": lambda text: len(list(text)),
+    "contains": lambda text, part: text.find(part) >= 0,
+    "starts_with": lambda text, start: text[: len(start)] == start,
+    "ends_with": lambda text, end: end == "" or text[-len(end) :] == end,
+    "slice": lambda text, start, stop: "".join(list(text)[slice(start, stop)]),
+    "split_part": split_part,
+    "bucket": bucket,
     "seconds_since": seconds_since,
 }

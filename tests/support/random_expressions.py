@@ -28,7 +28,9 @@ TYPES = {
 }
 ints = st.integers(-3, 3) | st.sampled_from([2**62, -(2**62), 10**6, -(2**63), 2**63 - 1])
 floats = st.sampled_from([0.0, -0.5, 1.5, 1e300, -1e300, 3.0, 2.675, -0.125, 2.0**63])
-texts = st.sampled_from(["", "x", "y", "süß", "12", "-1.5", "true", "1e999", "٣"])
+texts = st.sampled_from(
+    ["", "x", "y", "süß", "12", "-1.5", "true", "1e999", "٣", " x\u3000", "ΑΣ x", "xyx", "İ", "\u019b"]
+)
 times = st.integers(-(10**15), 4 * 10**15).map(lambda us: EPOCH + timedelta(microseconds=us))
 scalars = {"int": ints, "float": floats, "bool": st.booleans(), "str": texts, "datetime": times}
 rows_strategy = st.lists(
@@ -43,9 +45,13 @@ def leaf(of: str) -> st.SearchStrategy[Any]:
 
 numeric_leaf = leaf("int") | leaf("float")
 time_part = st.tuples(st.sampled_from(sorted(TIME_PARTS)), st.just(["col", "t"])).map(list)
+of_text = st.one_of(
+    st.tuples(st.just("length"), leaf("str")).map(list),
+    st.tuples(st.just("bucket"), leaf("str"), st.sampled_from([1, 7, 2**31])).map(list),
+)
 between = st.just(["seconds_since", ["col", "t"], ["col", "u"]])
 numeric = st.recursive(
-    numeric_leaf | time_part | between,
+    numeric_leaf | time_part | between | of_text,
     lambda inner: (
         st.tuples(st.sampled_from(["add", "sub", "mul", "div", "fill_null"]), inner, inner).map(list)
         | st.tuples(st.just("neg"), inner).map(list)
@@ -57,8 +63,12 @@ numeric = st.recursive(
     ),
     max_leaves=5,
 )
+parts = st.integers(-3, 3)
 textual = (
     leaf("str")
+    | st.tuples(st.sampled_from(["lower", "upper", "strip"]), leaf("str")).map(list)
+    | st.tuples(st.just("slice"), leaf("str"), parts, parts | st.none()).map(list)
+    | st.tuples(st.just("split_part"), leaf("str"), st.sampled_from(["x", ".", "üß"]), parts).map(list)
     | st.tuples(st.just("cast"), leaf("int") | leaf("bool") | leaf("str"), st.just("str")).map(list)
     | st.tuples(st.just("when"), leaf("bool"), leaf("str"), leaf("str") | st.just(["lit", None])).map(list)
 )
@@ -67,6 +77,7 @@ boolean = st.recursive(
     leaf("bool")
     | st.tuples(compare, numeric, numeric).map(list)
     | st.tuples(compare, textual, textual).map(list)
+    | st.tuples(st.sampled_from(["contains", "starts_with", "ends_with"]), leaf("str"), textual).map(list)
     | st.tuples(st.just("cast"), numeric | leaf("str") | leaf("bool"), st.just("bool")).map(list)
     | st.tuples(st.just("is_in"), leaf("str"), st.lists(texts | st.none(), max_size=3)).map(list)
     | st.tuples(st.just("is_in"), leaf("int"), st.lists(ints, max_size=3)).map(list)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from headrace.base.arguments import expect
 from headrace.errors import DefinitionError
 from headrace.features.definitions.expression_tree import literal
+from headrace.features.definitions.text_steps import TextSteps
 from headrace.features.definitions.time_steps import TimeSteps
 
 if TYPE_CHECKING:
@@ -44,13 +45,18 @@ class Expression(TimeSteps):
             raise DefinitionError(message)
         return Expression(["item", self.tree, key])
 
+    @property
+    def text(self) -> TextSteps[Expression]:
+        """The steps of a text, such as ``col("name").text.lower()``."""
+        return TextSteps(self)
+
     def is_null(self) -> Expression:
         """Return an expression that is true if this value is null."""
         return Expression(["is_null", self.tree])
 
     def fill_null(self, value: Operand) -> Expression:
         """Return an expression for this value, or for ``value`` where this value is null."""
-        return self._step("fill_null", value)
+        return self.step("fill_null", value)
 
     def is_in(self, values: Iterable[Scalar]) -> Expression:
         """Return an expression that is true if this value is one of ``values``, and null if this value is null."""

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from headrace.errors import DefinitionError
 from headrace.features.definitions.expression_tree import (
     COMPARISONS,
+    OF_A_TEXT,
     OF_FLOATS,
+    OF_TWO_TEXTS,
     SAME_KIND,
     TIME_PARTS,
     trees_of,
@@ -131,6 +133,15 @@ def _item(found: list[str], _: ExpressionTree) -> str | None:
     return found[0][5:-1] if found[0].startswith("dict(") else None
 
 
+def _of_a_text(found: list[str], tree: ExpressionTree) -> str | None:
+    of = {"length": "int", "bucket": "int"}.get(tree[0], "str")
+    return of if found == ["str"] else None
+
+
+def _of_two_texts(found: list[str], _: ExpressionTree) -> str | None:
+    return "bool" if found[0] == "str" and {"str", "null"}.issuperset(found) else None
+
+
 def _units(found: list[str], _: ExpressionTree) -> str | None:
     return found[0] if is_decimal(found[0]) else None
 
@@ -160,6 +171,8 @@ _RULES: dict[str, Callable[[list[str], ExpressionTree], str | None]] = {
     **dict.fromkeys(("mul", "mod", "floor_div", "pow"), _in_doubles),
     **dict.fromkeys(("and", "or", "not"), _truth),
     **dict.fromkeys(("min_of", "max_of"), _extreme),
+    **dict.fromkeys(OF_A_TEXT, _of_a_text),
+    **dict.fromkeys(OF_TWO_TEXTS, _of_two_texts),
     "div": _float,
     "seconds_since": _seconds,
     "is_null": lambda _, __: "bool",
@@ -178,6 +191,8 @@ _TAKES: dict[str, str] = {
     **dict.fromkeys(TIME_PARTS, "a datetime"),
     **dict.fromkeys(("year", "month", "day", "weekday"), "a datetime or a date"),
     **dict.fromkeys(("min_of", "max_of"), f"{_NUMBERS}, or only datetimes, or only dates"),
+    **dict.fromkeys(OF_A_TEXT, "a text"),
+    **dict.fromkeys(OF_TWO_TEXTS, "two texts"),
     "fill_null": "two numbers, or two values of one kind",
     "is_in": "members of its own kind",
     "item": "a dict",
@@ -189,6 +204,8 @@ _TAKES: dict[str, str] = {
 _NULL_OF_NULL = (
     COMPARISONS
     | TIME_PARTS
+    | OF_TWO_TEXTS
+    | (OF_A_TEXT - {"split_part"})
     | {
         "and",
         "or",

@@ -7,7 +7,7 @@ they never change their meaning, and a reader that does not know a word refuses 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from headrace.errors import DefinitionError
 
@@ -38,12 +38,21 @@ SAME_KIND = frozenset({"abs", "floor", "ceil", "round"})
 MOST_DIGITS = 15
 CASTS = ("int", "float", "bool", "str")
 """The kinds that ``cast`` gives."""
-_UNARY = TIME_PARTS | OF_FLOATS | (SAME_KIND - {"round"}) | {"not", "neg", "is_null"}
+OF_A_TEXT = frozenset({"lower", "upper", "strip", "length", "slice", "split_part", "bucket"})
+OF_TWO_TEXTS = frozenset({"contains", "starts_with", "ends_with"})
+MOST_BUCKETS = 2**31
+_UNARY = (
+    TIME_PARTS | {"lower", "upper", "strip", "length"} | OF_FLOATS | (SAME_KIND - {"round"}) | {"not", "neg", "is_null"}
+)
 _ANY_NUMBER = -1
 
 
 def _is_digits(value: object) -> bool:
-    return type(value) is int and 0 <= value <= MOST_DIGITS
+    return _is_int(value) and 0 <= value <= MOST_DIGITS
+
+
+def _is_int(value: object) -> TypeGuard[int]:
+    return type(value) is int and -(2**63) <= value < 2**63
 
 
 _DATA: dict[str, tuple[Callable[[Any], bool], ...]] = {
@@ -51,10 +60,13 @@ _DATA: dict[str, tuple[Callable[[Any], bool], ...]] = {
     "item": (lambda value: isinstance(value, str),),
     "round": (_is_digits,),
     "cast": (lambda value: value in CASTS,),
+    "slice": (_is_int, lambda value: value is None or _is_int(value)),
+    "split_part": (lambda value: isinstance(value, str) and value != "", _is_int),
+    "bucket": (lambda value: _is_int(value) and 1 <= value <= MOST_BUCKETS,),
 }
 """The plain data of steps, after one tree: what each has to be."""
 _TREES = (
-    dict.fromkeys(BINARY, 2) | dict.fromkeys(_UNARY, 1) | dict.fromkeys(_DATA, 1)
+    dict.fromkeys(BINARY | OF_TWO_TEXTS, 2) | dict.fromkeys(_UNARY, 1) | dict.fromkeys(_DATA, 1)
     | {"when": 3, "min_of": _ANY_NUMBER, "max_of": _ANY_NUMBER}
 )  # fmt: skip
 """The number of trees that each step takes; at least one if it is -1."""

@@ -20,13 +20,15 @@ class Operators:
     def __init__(self, tree: ExpressionTree) -> None:
         self.tree = tree
 
-    def _step(self, operator: str, *others: object) -> Self:
+    def step(self, operator: str, *others: object) -> Self:
+        """Return a larger tree: a step of this tree and of others."""
         return type(self)([operator, self.tree, *map(as_tree, others)])
 
     def _turned(self, operator: str, left: object) -> Self:
         return type(self)([operator, as_tree(left), self.tree])
 
-    def _with_data(self, operator: str, *data: object, write: str) -> Self:
+    def step_with_data(self, operator: str, *data: object, write: str) -> Self:
+        """Return a step of this tree with plain data. Raises DefinitionError; ``write`` says what to write."""
         tree = [operator, self.tree, *data]
         try:
             check([operator, ["lit", None], *data])
@@ -37,67 +39,67 @@ class Operators:
         return type(self)(tree)
 
     def __eq__(self, other: object) -> Self:  # type: ignore[override]
-        return self._step("eq", other)
+        return self.step("eq", other)
 
     def __ne__(self, other: object) -> Self:  # type: ignore[override]
-        return self._step("ne", other)
+        return self.step("ne", other)
 
     def __lt__(self, other: Operand) -> Self:
-        return self._step("lt", other)
+        return self.step("lt", other)
 
     def __le__(self, other: Operand) -> Self:
-        return self._step("le", other)
+        return self.step("le", other)
 
     def __gt__(self, other: Operand) -> Self:
-        return self._step("gt", other)
+        return self.step("gt", other)
 
     def __ge__(self, other: Operand) -> Self:
-        return self._step("ge", other)
+        return self.step("ge", other)
 
     def __add__(self, other: Operand) -> Self:
-        return self._step("add", other)
+        return self.step("add", other)
 
     def __radd__(self, other: Operand) -> Self:
         return self._turned("add", other)
 
     def __sub__(self, other: Operand) -> Self:
-        return self._step("sub", other)
+        return self.step("sub", other)
 
     def __rsub__(self, other: Operand) -> Self:
         return self._turned("sub", other)
 
     def __mul__(self, other: Operand) -> Self:
-        return self._step("mul", other)
+        return self.step("mul", other)
 
     def __rmul__(self, other: Operand) -> Self:
         return self._turned("mul", other)
 
     def __truediv__(self, other: Operand) -> Self:
-        return self._step("div", other)
+        return self.step("div", other)
 
     def __rtruediv__(self, other: Operand) -> Self:
         return self._turned("div", other)
 
     def __floordiv__(self, other: Operand) -> Self:
-        return self._step("floor_div", other)
+        return self.step("floor_div", other)
 
     def __rfloordiv__(self, other: Operand) -> Self:
         return self._turned("floor_div", other)
 
     def __mod__(self, other: Operand) -> Self:
-        return self._step("mod", other)
+        return self.step("mod", other)
 
     def __rmod__(self, other: Operand) -> Self:
         return self._turned("mod", other)
 
     def __pow__(self, other: Operand) -> Self:
-        return self._step("pow", other)
+        return self.step("pow", other)
 
     def __rpow__(self, other: Operand) -> Self:
         return self._turned("pow", other)
 
     def __neg__(self) -> Self:
-        return self._step("neg")
+        return self.step("neg")
 
     def __pos__(self) -> Self:
         return self
@@ -115,20 +117,20 @@ class Operators:
         return self.ceil()
 
     def __and__(self, other: Operand) -> Self:
-        return self._step("and", other)
+        return self.step("and", other)
 
     def __or__(self, other: Operand) -> Self:
-        return self._step("or", other)
+        return self.step("or", other)
 
     def __invert__(self) -> Self:
-        return self._step("not")
+        return self.step("not")
 
     def abs(self) -> Self:
         """Return an expression for the distance of a number from zero, as ``abs(…)`` does.
 
         It is null for the whole number -2^63, whose distance has more than 64 bits.
         """
-        return self._step("abs")
+        return self.step("abs")
 
     def round(self, digits: int = 0) -> Self:
         """Return an expression for a number with so many digits after the point, 0 to 15, as ``round(…, digits)`` does.
@@ -136,31 +138,31 @@ class Operators:
         A double x becomes ``x * 10^digits``, rounded to a whole number, half to even, and divided by ``10^digits``. A
         whole number stays as it is.
         """
-        return self._with_data("round", digits, write=f"a whole number of digits, 0 to {MOST_DIGITS}")
+        return self.step_with_data("round", digits, write=f"a whole number of digits, 0 to {MOST_DIGITS}")
 
     def floor(self) -> Self:
         """Return an expression for the largest whole number that is not above a number. A double stays a double."""
-        return self._step("floor")
+        return self.step("floor")
 
     def ceil(self) -> Self:
         """Return an expression for the smallest whole number that is not below a number. A double stays a double."""
-        return self._step("ceil")
+        return self.step("ceil")
 
     def sqrt(self) -> Self:
         """Return an expression for the square root; null for a negative number."""
-        return self._step("sqrt")
+        return self.step("sqrt")
 
     def exp(self) -> Self:
         """Return an expression for e to the power of a number; null if it is beyond the largest double."""
-        return self._step("exp")
+        return self.step("exp")
 
     def log(self) -> Self:
         """Return an expression for the natural logarithm; null unless the number is positive."""
-        return self._step("log")
+        return self.step("log")
 
     def log1p(self) -> Self:
         """Return an expression for the natural logarithm of 1 + x; null unless x is above -1."""
-        return self._step("log1p")
+        return self.step("log1p")
 
     def pow(self, exponent: Operand) -> Self:
         """Return an expression for a number to the power of another, as ``x ** exponent`` does."""
@@ -180,7 +182,7 @@ class Operators:
         A double becomes the whole number towards zero. A text has to be a number such as ``"-1.5"``, or ``"true"`` or
         ``"false"``. What cannot be cast is null, such as ``"x"`` as an int, or a number beyond 64 bits.
         """
-        return self._with_data("cast", getattr(kind, "__name__", kind), write=f"one of {', '.join(CASTS)}")
+        return self.step_with_data("cast", getattr(kind, "__name__", kind), write=f"one of {', '.join(CASTS)}")
 
 
 Operand = Operators | Scalar

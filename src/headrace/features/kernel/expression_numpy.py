@@ -9,6 +9,7 @@ import numpy as np
 from headrace.features.definitions.expression_tree import TIME_PARTS, trees_of
 from headrace.features.kernel.masked_column import DAY, MaskedColumn, column
 from headrace.features.kernel.number_steps import NUMBER_STEPS
+from headrace.features.kernel.text_steps import TEXT_STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,6 +48,7 @@ def _item(dicts: MaskedColumn, key: str) -> MaskedColumn:
     return column(found, kind)
 
 
+_STEPS = NUMBER_STEPS | TEXT_STEPS
 _UFUNCS = {
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.true_divide,
@@ -56,8 +58,8 @@ _UFUNCS = {
 def numpy_step(tree: ExpressionTree, arms: list[MaskedColumn]) -> MaskedColumn:
     """Return one step over the columns of its trees."""
     operator, left, right = tree[0], arms[0], arms[-1]
-    if operator in NUMBER_STEPS:
-        return NUMBER_STEPS[operator](arms, *tree[1 + len(arms) :])
+    if operator in _STEPS:
+        return _STEPS[operator](arms, *tree[1 + len(arms) :])
     if operator in TIME_PARTS:
         return MaskedColumn(_time_part(operator, left.values), left.present)
     return _when(tree, arms) if operator == "when" else _plain_step(operator, left, right)

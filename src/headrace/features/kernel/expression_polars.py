@@ -9,8 +9,11 @@ import polars as pl
 
 from headrace.features.definitions.expression_tree import TIME_PARTS, columns, trees_of
 from headrace.features.kernel.numpy_in_polars import step_of_numpy
+from headrace.features.kernel.text_steps import WHITE_SPACE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from headrace.features.definitions.expression_tree import ExpressionTree, Scalar
 
 
@@ -44,36 +47,26 @@ _ZEROS = pl.int_range(pl.len()).cast(pl.Float64) * 0.0
 
 Polars divides by one constant as by its reciprocal, which rounds twice, but not in a batch of one row.
 """
-_OF_NUMPY = frozenset({"exp", "log", "log1p", "pow", "mod", "floor_div", "round", "cast", "seconds_since"})
+_OF_NUMPY = frozenset(
+    {
+        "exp",
+        "log",
+        "log1p",
+        "pow",
+        "mod",
+        "floor_div",
+        "round",
+        "cast",
+        "seconds_since",
+        "lower",
+        "upper",
+        "slice",
+        "split_part",
+        "bucket",
+    }
+)
 """Steps that Polars would compute otherwise: another last bit, or another rule for signs or overflow."""
 _MIRRORED = {"eq": "eq", "ne": "ne", "lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
-
-
-def _polars_step(operator: str, arms: list[pl.Expr]) -> pl.Expr:
-    left, *right = arms
-    step: pl.Expr
-    match operator:
-        case "units":
-            step = left.to_physical().cast(pl.Int64)
-        case "add" | "sub" | "mul" | "div":
-            result: pl.Expr = getattr(left, "truediv" if operator == "div" else operator)(*right)
-            step = pl.when(result.is_finite()).then(result)
-        case "when":
-            step = pl.when(left).then(right[0]).otherwise(right[1])
-        case "abs":
-            step = pl.when(left.abs() >= 0).then(left.abs())  # the distance of -2^63 wraps
-        case "sqrt":
-            root = left.cast(pl.Float64).sqrt()
-            step = pl.when(root.is_finite()).then(root)
-        case "min_of" | "max_of":
-            step = reduce(_least if operator == "min_of" else _most, arms)
-        case "and" | "or" | "not":
-            step = getattr(left, f"{operator}_")(*right)
-        case _ if operator in TIME_PARTS:
-            step = getattr(left.dt, operator)().cast(pl.Int64)
-        case _:
-            step = getattr(left, operator)(*right)
-    return step
 
 
 def _least(left: pl.Expr, right: pl.Expr) -> pl.Expr:
@@ -82,6 +75,43 @@ def _least(left: pl.Expr, right: pl.Expr) -> pl.Expr:
 
 def _most(left: pl.Expr, right: pl.Expr) -> pl.Expr:
     return pl.when(left.is_not_null() & right.is_not_null()).then(pl.when(right > left).then(right).otherwise(left))
+
+
+def _finite(result: pl.Expr) -> pl.Expr:
+    return pl.when(result.is_finite()).then(result)
+
+
+_STEPS: dict[str, Callable[..., pl.Expr]] = {
+    "units": lambda value: value.to_physical().cast(pl.Int64),
+    "add": lambda left, right: _finite(left.add(right)),
+    "sub": lambda left, right: _finite(left.sub(right)),
+    "mul": lambda left, right: _finite(left.mul(right)),
+    "div": lambda left, right: _finite(left.truediv(right)),
+    "and": lambda left, right: left.and_(right),
+    "or": lambda left, right: left.or_(right),
+    "not": lambda value: value.not_(),
+    "when": lambda condition, chosen, other: pl.when(condition).then(chosen).otherwise(other),
+    "abs": lambda value: pl.when(value.abs() >= 0).then(value.abs()),  # the distance of -2^63 wraps
+    "sqrt": lambda value: _finite(value.cast(pl.Float64).sqrt()),
+    "min_of": lambda *values: reduce(_least, values),
+    "max_of": lambda *values: reduce(_most, values),
+    "strip": lambda text: text.str.strip_chars(WHITE_SPACE),
+    "length": lambda text: text.str.len_chars().cast(pl.Int64),
+    "contains": lambda text, part: text.str.contains(part, literal=True),
+    "starts_with": lambda text, start: text.str.starts_with(start),
+    "ends_with": lambda text, end: text.str.ends_with(end),
+}
+"""The steps that are no method of their own name."""
+
+
+def _polars_step(operator: str, arms: list[pl.Expr]) -> pl.Expr:
+    left, *right = arms
+    step: pl.Expr
+    if operator in TIME_PARTS:
+        step = getattr(left.dt, operator)().cast(pl.Int64)
+    else:
+        step = _STEPS[operator](*arms) if operator in _STEPS else getattr(left, operator)(*right)
+    return step
 
 
 def _polars_type(value: Scalar) -> pl.DataType | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _TYPES: dict[str, pl.DataType] = {"i": pl.Int64(), "f": pl.Float64(), "b": pl.Boolean(), "O": pl.String()}
 _OF_STEPS: dict[str, pl.DataType] = {
     "exp": pl.Float64(), "log": pl.Float64(), "log1p": pl.Float64(), "seconds_since": pl.Float64(),
+    "lower": pl.String(), "upper": pl.String(), "slice": pl.String(), "split_part": pl.String(), "bucket": pl.Int64(),
 }  # fmt: skip
 """The types of steps that have one alone. Polars asks all others for it, by running them on two rows."""
 _OF_CASTS: dict[str, pl.DataType] = {
@@ -55,7 +56,7 @@ def _masked(series: pl.Series, rows: int) -> MaskedColumn:
 
 def _values(series: pl.Series) -> np.ndarray:
     of = series.dtype
-    if of == pl.String:
+    if isinstance(of, pl.String | pl.Categorical | pl.Enum):
         found = np.empty(len(series), object)
         found[:] = series.to_list()
         return found
