@@ -329,7 +329,11 @@ class Asked(Event):
     vip: bool | None = None
 
 
-def followed(application: Application, values: Sequence[bytes]) -> RequestFollower:
+def followed(
+    application: Application,
+    values: Sequence[bytes],
+    duplicates: Callable[[Sequence[Any]], set[tuple[int, int]]] | None = None,
+) -> RequestFollower:
     """What follows a stream of these values."""
     ours = {"topic": lambda: "asked", "partition": lambda: 0, "timestamp": lambda: (1, epoch_us(AT) // 1_000)}
     messages = [
@@ -338,7 +342,7 @@ def followed(application: Application, values: Sequence[bytes]) -> RequestFollow
     me: Any = application
     tail: Any = SimpleNamespace(poll=lambda _: messages)
     stream = Stream("asked", Asked, event_time="sent")
-    requests = RequestTail(stream, "at", tail)
+    requests = RequestTail(stream, "at", tail, duplicates=duplicates)
     follower = RequestFollower(requests, subscriber=me, answerer=application.answerer, producer=me)
     follower.receive(0.0)
     return follower
@@ -358,6 +362,24 @@ def test_a_stream_goes_on_after_requests_that_cannot_be_read_or_predicted() -> N
     assert (served.requests, served.predicted, served.failed, served.logged) == (3, 2, 1, 2)
     assert application.keys == ["1", "2"]
     assert follower.serve(AT).requests == 0
+
+
+def test_a_duplicate_of_a_request_is_left_out_and_waits_while_it_is_not_known() -> None:
+    application, told = Application(), list[list[int]]()
+
+    def duplicates(records: Sequence[Any]) -> set[tuple[int, int]]:
+        told.append([record.offset() for record in records])
+        if len(told) == 1:
+            raise BusUnavailableError("away")
+        return {(0, 2)}
+
+    follower = followed(application, [asked(1), b"junk", asked(1), asked(2)], duplicates)
+    assert follower.serve(AT).requests == 0
+    follower.receive(0.0)
+    assert follower.serve(AT).predicted == 2
+    assert application.keys == ["1", "2"]
+    assert told == [[0, 1, 2, 3]] * 2
+    assert follower.received == 4
 
 
 def test_requests_wait_while_the_store_is_away(monkeypatch: pytest.MonkeyPatch) -> None:

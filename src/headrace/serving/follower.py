@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,10 @@ from headrace.bus.event import plain_value, value_of
 from headrace.bus.event_reader import EventReader
 from headrace.bus.message import headers_of
 from headrace.bus.unreadable_records import readable
-from headrace.errors import RefusedError, SchemaRegistryUnavailableError
+from headrace.errors import RefusedError, SchemaRegistryUnavailableError, TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Sequence
     from datetime import datetime
 
     from confluent_kafka import Message
@@ -53,7 +54,8 @@ class RequestTail:
     """The requests to follow: their stream, the field with a request's time, and the records as they come.
 
     ``places`` makes the places of the requests' records, for a model with a rule for the own event. ``schemas`` are
-    those of a schema registry, if the stream's format needs one.
+    those of a schema registry, if the stream's format needs one. ``duplicates`` returns partition and offset of those
+    among records that repeat an earlier one, if the stream has ``unique=``.
     """
 
     stream: Stream
@@ -61,6 +63,14 @@ class RequestTail:
     tail: TopicTail
     places: RecordPlaces | None = None
     schemas: SchemaStore | None = None
+    duplicates: Callable[[Sequence[Message]], Collection[tuple[int, int]]] | None = None
+
+    def repeated(self, records: Sequence[Message]) -> Collection[tuple[int, int]]:
+        """Return partition and offset of the records that repeat an earlier one: no view counts them.
+
+        Raises TransientError while the earlier records cannot be read.
+        """
+        return self.duplicates(records) if self.duplicates is not None and records else ()
 
     def is_rejected(self, event: Event, message: Message) -> bool:
         """Return whether the workers reject a request because of its times: then no view counts it."""
@@ -89,8 +99,8 @@ class RequestTail:
 class RequestFollower:
     """Reads a request stream from its beginning. ``serve`` predicts the requests that were read and not predicted yet.
 
-    A record that is no request is left out, as workers reject it. ``shadow_first`` keeps the first live version, which
-    then predicts every request too, as a shadow.
+    A record that is no request is left out, as workers reject it. So is a duplicate of a request. ``shadow_first``
+    keeps the first live version, which then predicts every request too, as a shadow.
     """
 
     def __init__(
@@ -116,20 +126,30 @@ class RequestFollower:
     def receive(self, timeout_s: float) -> None:
         """Read the requests that have come. Wait at most ``timeout_s`` seconds for the first one.
 
-        While the schema registry does not answer, the requests that need it wait for the next call.
+        While the schema registry does not answer, the requests that need it wait for the next call. So do requests
+        whose earlier records cannot be read.
         """
         if not self._unread:
             self._unread = self._requests.tail.poll(timeout_s)
             self.received += len(self._unread)
+        read: list[tuple[Event, Message]] = []
         done = 0
         try:
             for record in self._unread:
-                for event in readable([record], self._read):
-                    self._take(event, record)  # the workers keep the others as dead letters
+                read += [(event, record) for event in readable([record], self._read)]  # the others are dead letters
                 done += 1
         except SchemaRegistryUnavailableError as error:
             logger.warning("requests wait for their schema", reason=str(error))
+        try:
+            repeated = self._requests.repeated(self._unread[:done])
+        except TransientError as error:
+            logger.warning("requests wait, as the records before them cannot be read", reason=str(error))
+            time.sleep(timeout_s)
+            return
         self._unread = self._unread[done:]
+        for event, record in read:
+            if (record.partition(), record.offset()) not in repeated:
+                self._take(event, record)
 
     def _read(self, record: Message) -> Event:
         headers = headers_of(record) if self._requests.stream.format.reads_headers else ()

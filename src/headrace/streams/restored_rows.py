@@ -7,17 +7,16 @@ if the schema has been registered since.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
-from headrace.bus import kafka_clients
 from headrace.bus.kafka_clients import admin
 from headrace.bus.source_partition import SourcePartition
+from headrace.bus.topic_span import records_between
 from headrace.bus.topics import RetainedOffsets, existing_incarnations, retained_offsets
-from headrace.errors import BusUnavailableError, FencedError, SchemaRegistryUnavailableError
+from headrace.errors import FencedError, SchemaRegistryUnavailableError
 from headrace.event_log.damage import DamagedFile, find_damage, set_aside
 from headrace.event_log.log_writer import LogWriter
 from headrace.event_log.logged_offsets import LoggedOffsets
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from headrace.event_log.event_log import EventLog
     from headrace.streams.plane.seen_ids import SeenIds
 
-_BATCH = 20_000
-_POLL_S, _SILENT_S = 0.2, 10.0
 _ATTEMPTS = 10
 
 
@@ -115,7 +112,8 @@ class LogRestorer:
         begin, restored = max(first, retained.begins), 0
         clock_us = self._log.clock_us(self._stream.topic, source, first)
         seen = seen_before(self._log, self._stream, source, first, clock_us)
-        for messages in self._records(source.partition, begin, min(end, retained.ends)):
+        span = begin, min(end, retained.ends)
+        for messages in records_between(self._servers, self._stream.topic, source.partition, *span):
             clock_us = self._append(source, messages, clock_us, seen)
             restored += len(messages)
         lost = min(begin, end) - first + max(end - max(retained.ends, begin), 0)
@@ -139,28 +137,3 @@ class LogRestorer:
             return latest
         message = f"{self._stream.topic}-{source.partition}: workers commit too often; stop them and try again"
         raise FencedError(message)
-
-    def _records(self, partition: int, first: int, end: int) -> Iterator[list[Message]]:
-        """Yield the records at offsets from ``first`` to below ``end``. Raises BusUnavailableError."""
-        from confluent_kafka import TopicPartition  # noqa: PLC0415
-
-        if first >= end:
-            return
-        consumer = kafka_clients.reader(self._servers, "repair", {"enable.partition.eof": True})
-        consumer.assign([TopicPartition(self._stream.topic, partition, first)])
-        try:
-            at, silent_since = first, time.monotonic()
-            while at < end:
-                found = consumer.consume(_BATCH, _POLL_S)
-                records = [each for each in found if each.error() is None and (each.offset() or 0) < end]
-                if records:
-                    yield records
-                at = consumer.position([TopicPartition(self._stream.topic, partition)])[0].offset
-                silent_since = time.monotonic() if found else silent_since
-                if time.monotonic() - silent_since > _SILENT_S:
-                    what = f"{self._stream.topic}-{partition} at offset {at} of {end}"
-                    raise BusUnavailableError(f"{self._servers} sends no more records of {what}")
-                if any((error := each.error()) is not None and error.name() == "_PARTITION_EOF" for each in found):
-                    return
-        finally:
-            consumer.close()

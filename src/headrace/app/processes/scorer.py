@@ -20,11 +20,15 @@ from headrace.errors import FeaturesUnknownError, TransientError
 from headrace.models import artifact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Sequence
+
+    from confluent_kafka import Message
 
     from headrace.app.project.project import Project
     from headrace.app.project.settings import Settings
     from headrace.base.times import Clock
+    from headrace.bus.schemas.schema_store import SchemaStore
+    from headrace.bus.stream import Stream
     from headrace.serving.follower import RequestFollower
     from headrace.serving.subscriber import ModelSubscriber
 
@@ -67,13 +71,15 @@ def make_scorer(
     new_id = _numbered_ids(application) if lockstep else _random_id
     answerer = Answerer(subscriber, features, producer, new_id=new_id, namespace=settings.namespace)
     tail = TopicTail(servers, [model.requests.topic], from_beginning=lockstep)
+    known_schemas = schemas(settings, [model.requests])
     follower = RequestFollower(
         RequestTail(
             model.requests,
             model.requested_at,
             tail,
             RecordPlaces(servers) if model.own_event else None,
-            schemas(settings, [model.requests]),
+            known_schemas,
+            _duplicates(settings, servers, model.requests, known_schemas),
         ),
         subscriber=subscriber,
         answerer=answerer,
@@ -81,6 +87,19 @@ def make_scorer(
         shadow_first=shadow_first,
     )
     return Scorer(follower, subscriber, clock)
+
+
+def _duplicates(
+    settings: Settings, servers: str, requests: Stream, known_schemas: SchemaStore | None
+) -> Callable[[Sequence[Message]], Collection[tuple[int, int]]] | None:
+    """Return what finds duplicate requests; None if their stream does not look for them."""
+    if not requests.unique_fields:
+        return None
+    from headrace.event_log.event_log import EventLog
+    from headrace.streams.plane.followed_duplicates import FollowedDuplicates
+
+    log = EventLog(settings.event_log, namespace=settings.namespace)
+    return FollowedDuplicates(servers, log, requests, known_schemas).among
 
 
 def _subscriber(settings: Settings, servers: str, model_name: str, application: str, clock: Clock) -> ModelSubscriber:
