@@ -18,14 +18,10 @@ from headrace import (
     FeatureService,
     FeatureView,
     First,
-    Gate,
-    Label,
     Last,
     LastN,
     Lifetime,
-    Model,
     Role,
-    Run,
     Stream,
     Sum,
     col,
@@ -42,13 +38,14 @@ from headrace.features.offline.view_history import PointInTimeQueries, ViewHisto
 from headrace.features.online.entity_key import serializer
 from headrace.features.online.memory_store import MemoryOnlineStore
 from headrace.features.online.value_columns import lists_of, python_list
+from headrace.models.predictions import ServedVector, logged_values
 from headrace.serving.http.feast_columns import FeastRows
 from headrace.serving.http.messages import response_of
 from headrace.streams.plane.record_judge import PartitionRecords, RecordJudge
 from headrace.streams.views.logged_rows import LoggedRows
 from headrace.streams.views.view_partition import ViewPartition
 from headrace.streams.worker import publish_definitions
-from headrace.trainers.triggers.rules import volume
+from headrace.trainers.data.vector_values import vector_columns
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 START_US = 1_767_225_600_000_000
@@ -172,10 +169,10 @@ def test_a_table_of_pandas_has_texts_as_objects_and_times_as_times() -> None:
     found = looked_up(view(), log(("a", "grocery")), "a", "nobody").to_pandas()
     assert found.dtypes.astype(str).to_dict() == {
         "card__merchant_lifetime": "object", "card__first_lifetime": "object", "card__order_lifetime": "float64",
-        "card__due_lifetime": "object", "card__at_lifetime": "datetime64[us, UTC]",
+        "card__due_lifetime": "datetime64[ms]", "card__at_lifetime": "datetime64[us, UTC]",
     }  # fmt: skip
     assert found["card__merchant_lifetime"].tolist() == ["grocery", None]
-    assert found["card__due_lifetime"].tolist() == [date(1969, 12, 30), None]
+    assert found["card__due_lifetime"].tolist() == [pd.Timestamp(1969, 12, 30), pd.NaT]
     assert found["card__at_lifetime"][0] == pd.Timestamp(START)
     assert found["card__at_lifetime"].isna().tolist() == [False, True]
 
@@ -256,18 +253,38 @@ def test_an_answer_over_http_has_times_as_text_and_feasts_has_them_in_seconds() 
     assert values == [["grocery", None], ["grocery", None], [2**53 + 1, None], [-172_800, None], [at, None]]
 
 
-def test_a_model_does_not_learn_from_texts_yet() -> None:
-    def train(X: Any, y: Any, run: Run) -> Any:  # noqa: N803
-        raise NotImplementedError
-
-    with pytest.raises(DefinitionError, match=r"view 'card' has the features .*'card__merchant_lifetime': 'str'"):
-        Model(
-            "fraud", requests=paid, request_key="order", requested_at="at", features=FeatureService("fraud", [view()]),
-            label=Label(paid, value=col("order") > 1, on="order", within="1d"), train=train,
-            triggers=volume(labels=100), gate=Gate("auc"),
-        )  # fmt: skip
-
-
 def test_a_sum_of_texts_is_still_refused() -> None:
     with pytest.raises(DefinitionError, match=r"is a sum of str; it takes \['bool', 'float', 'int'\]"):
         view(features={"merchants": Sum("merchant")})
+
+
+def test_a_logged_vector_of_numbers_is_as_ever_and_another_one_has_its_texts() -> None:
+    fields: dict[str, Any] = {
+        "vector_id": "a", "model": "m", "key": "k", "requested_at": START, "served_at": START, "service": "s",
+        "statuses": "{}", "offsets": "{}", "request": "{}",
+    }  # fmt: skip
+    times = b'"requested_at":"2026-01-01T00:00:00Z","served_at":"2026-01-01T00:00:00Z"'
+    front = b'{"vector_id":"a","model":"m","key":"k",' + times + b',"service":"s",'
+    rest = b'"statuses":"{}","offsets":"{}","request":"{}","record":null'
+    numbers, texts = logged_values([3, None, True]), logged_values([3, None, "a", START, date(2026, 1, 31)])
+    assert encode(ServedVector(**fields, **numbers)) == front + b'"values":[3.0,null,1.0],' + rest + b"}"
+    assert encode(ServedVector(**fields, **texts)) == (
+        front + b'"values":[3.0,null,null,null,null],' + rest
+        + b',"texts":[null,null,"a","2026-01-01T00:00:00Z","2026-01-31"]}'
+    )  # fmt: skip
+
+
+def test_texts_of_a_log_are_read_as_their_kinds_and_nonsense_is_null() -> None:
+    kinds = {"n": "float", "text": "str", "at": "datetime", "day": "date"}
+    rows = [
+        [None, "a", "2026-01-01T00:00:00.000001Z", "2026-01-31"], [None, None, "soon", "31 January"], [None, "b"], None,
+    ]  # fmt: skip
+    vectors = pl.DataFrame(
+        {"values": [[1.0, None, None, None]] * 4, "texts": pl.Series(rows, dtype=pl.List(pl.String))}
+    )
+    found = vector_columns(vectors, kinds)
+    assert found.rows() == [
+        (1.0, "a", START + timedelta(microseconds=1), date(2026, 1, 31)),
+        (1.0, None, None, None), (1.0, "b", None, None), (1.0, None, None, None),
+    ]  # fmt: skip
+    assert vector_columns(vectors.drop("texts"), kinds).schema == found.schema

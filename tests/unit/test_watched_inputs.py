@@ -132,7 +132,7 @@ def vector(sale: Sale, served: Callable[[int], float | None], **changes: Any) ->
 def looked(log: EventLog, of: Model = MODEL, excluded: Sequence[TimeSpan] = ()) -> dict[tuple[str, str], WatchedInput]:
     own = ModelLog(of, log)
     own.evidence(NOW_US, None)
-    found = InputWatch(of, own, ServedNulls(log, [of.name])).look(NOW_US + 5, excluded)
+    found = InputWatch(of, own, ServedNulls(log, {of.name: of})).look(NOW_US + 5, excluded)
     return {(each.input, each.what): each for each in found}
 
 
@@ -244,7 +244,7 @@ def test_vectors_of_another_number_of_values_do_not_count_and_hold_up_no_other(t
 
 
 def test_vectors_that_are_logged_after_their_day_count_on_the_next_one(tmp_path: Path) -> None:
-    log, names = scene(tmp_path), [MODEL.name]
+    log, names = scene(tmp_path), {MODEL.name: MODEL}
     counted = ServedNulls(log, names)
     assert counted.count(FIRST + DAYS)
     sale = Sale(0, "s", 1.0, "k", 1, utc_datetime(NOW_US - 1))
@@ -263,7 +263,7 @@ def test_a_log_without_vectors_has_the_other_inputs(tmp_path: Path) -> None:
     log = EventLog(tmp_path)
     write(log, sales, [Sale(0, "s", None, "k", 1, utc_datetime(NOW_US - 2 * DAY_US))])
     log.create(claims)
-    assert ServedNulls(log, [MODEL.name]).count(FIRST + DAYS)
+    assert ServedNulls(log, {MODEL.name: MODEL}).count(FIRST + DAYS)
     log.create(VECTORS)
     log.create(PREDICTIONS)
     assert {name for name, _ in looked(log)} == {"price", "kind", "size", "label"}

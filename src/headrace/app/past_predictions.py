@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 import msgspec
@@ -22,9 +22,10 @@ from headrace.models.predictions import Prediction, predictions_of
 from headrace.trainers.audit.compare import recomputed
 from headrace.trainers.audit.vector_parts import VectorParts
 from headrace.trainers.data.model_log import ModelLog
+from headrace.trainers.data.vector_values import vector_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from headrace.event_log.event_log import EventLog
     from headrace.features.definitions.view_spec import ViewSpec
@@ -58,11 +59,14 @@ class PastOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PastFeature(msgspec.Struct, frozen=True, kw_only=True):
-    """A value of the served vector, and the same value computed again from the event log at the logged V and t."""
+    """A value of the served vector, and the same value computed again from the event log at the logged V and t.
+
+    A time or a date is text.
+    """
 
     name: str
-    served: float | None
-    recomputed: float | None
+    served: float | str | None
+    recomputed: float | str | None
 
 
 class PastView(msgspec.Struct, frozen=True, kw_only=True):
@@ -246,9 +250,13 @@ def said_age(us: int) -> str:
 
 def _features(part: VectorPart) -> list[PastFeature]:
     again = recomputed(part.served).row(0, named=True)
-    served: Sequence[float | None] = part.served.vectors.get_column("values").to_list()[0]
-    values = zip(again.items(), served, strict=True)
-    return [PastFeature(name=name, served=value, recomputed=own) for (name, own), value in values]
+    served = vector_columns(part.served.vectors, part.served.kinds).row(0, named=True)
+    return [PastFeature(name=name, served=_plain(served[name]), recomputed=_plain(own)) for name, own in again.items()]
+
+
+def _plain(value: Any) -> Any:
+    """Return a value, with a time or a date as text."""
+    return _time(value) if isinstance(value, datetime) else str(value) if isinstance(value, date) else value
 
 
 def _time(at: datetime | int) -> str:

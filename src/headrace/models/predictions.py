@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,13 +14,17 @@ from headrace.bus.event import Event
 from headrace.bus.stream import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from headrace.models.prediction_task import PredictionTask
 
 
-class ServedVector(Event):
+class ServedVector(Event, omit_defaults=True):
     """A vector that an application looked up for one request.
 
-    ``values`` are the feature columns in the service's order; ``offsets`` is V as JSON: view → source partition
+    ``values`` are the feature columns in the service's order. A feature that is no number is null there. It is in
+    ``texts``, which has as many items: a text as it is, a time in RFC 3339, a date such as ``2026-01-31``, and null for
+    numbers. A vector of numbers has no ``texts``. ``offsets`` is V as JSON: view → source partition
     (``<topic id>-<partition>``) → next offset; ``statuses`` is JSON: view → status. ``request`` is the request as JSON.
     ``record`` is the place of the request's own record, ``<topic id>-<partition>-<offset>``, or null if the application
     did not know it.
@@ -35,7 +40,26 @@ class ServedVector(Event):
     statuses: str
     offsets: str
     request: str
-    record: str | None = None
+    record: str | None = msgspec.field(default_factory=NoneType)  # written also if it is null, as ever
+    texts: list[str | None] | None = None
+
+
+def logged_values(values: Sequence[Any]) -> dict[str, Any]:
+    """Return the fields of a served vector that have its values, from the values of a look-up.
+
+    >>> logged_values([1, None, "grocery"])
+    {'values': [1.0, None, None], 'texts': [None, None, 'grocery']}
+    """
+    texts = [_text(value) if isinstance(value, str | date) else None for value in values]
+    if texts.count(None) == len(texts):
+        return {"values": [None if value is None else float(value) for value in values]}
+    numbers = [None if value is None or text is not None else float(value)
+               for value, text in zip(values, texts, strict=True)]  # fmt: skip
+    return {"values": numbers, "texts": texts}
+
+
+def _text(value: str | date) -> str:
+    return value if isinstance(value, str) else msgspec.to_builtins(value)
 
 
 FORMAT = 2

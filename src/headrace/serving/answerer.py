@@ -23,7 +23,14 @@ from headrace.errors import (
     TerminalError,
 )
 from headrace.features.kernel.on_demand import expanded, on_demand
-from headrace.models.predictions import Prediction, ServedVector, logged_fields, predictions_of, vectors_of
+from headrace.models.predictions import (
+    Prediction,
+    ServedVector,
+    logged_fields,
+    logged_values,
+    predictions_of,
+    vectors_of,
+)
 from headrace.models.row_scores import row_scores
 from headrace.serving.own_events import OwnEventLookUp
 
@@ -338,14 +345,19 @@ def check_fields(service: ServiceRef, requests: Sequence[Mapping[str, Any]]) -> 
 def model_frame(service: ServiceRef, requests: Sequence[Mapping[str, Any]], found: FeatureVectors) -> pd.DataFrame:
     """Return the estimator's input: the feature columns, then the request features; numbers are float64.
 
-    Raises what :func:`check_fields` raises.
+    A text is a str or None, a time ``datetime64[us, UTC]``, and a date ``datetime64[ms]``. Raises what
+    :func:`check_fields` raises.
     """
     check_fields(service, requests)
     import pandas as pd  # noqa: PLC0415 - comes with headrace[serving]
 
     own = {name: [request[name] for request in requests] for name in service.request_features}
-    features = found.to_numpy()[:, [found.columns.index(name) for name in service.columns]]
-    frame = pd.DataFrame(features, columns=list(service.columns))
+    columns = list(service.columns)
+    if found.others:
+        frame = found.to_pandas()[columns]
+    else:
+        features = found.to_numpy()[:, [found.columns.index(name) for name in columns]]
+        frame = pd.DataFrame(features, columns=columns)
     return pd.concat([frame, pd.DataFrame(own, index=frame.index)], axis=1) if own else frame
 
 
@@ -359,7 +371,7 @@ def _vector(model: LoadedModel, part: _LookedUp, answer: Predicted, *, row: int,
         requested_at=request.get(service.at) or served_at,
         served_at=served_at,
         service=service.hash,
-        values=[None if value is None else float(value) for value in values],
+        **logged_values(values),
         statuses=_json(answer.statuses),
         offsets=_json(part.found.offsets(row)),
         request=_json(request),

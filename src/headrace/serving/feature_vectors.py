@@ -126,8 +126,8 @@ class FeatureVectors:
         return replace(self, views=[each.behind(rows) if each.view == view else each for each in self.views])
 
     @cached_property
-    def _others(self) -> list[str]:
-        """The columns that are no numbers."""
+    def others(self) -> list[str]:
+        """The columns that are texts, times or dates."""
         found = zip(self.columns, self._values(), strict=True)
         return [name for name, (values, _) in found if values.dtype.kind in _NO_NUMBERS]
 
@@ -153,8 +153,8 @@ class FeatureVectors:
 
         Raises TerminalError if a feature is a text, a time or a date.
         """
-        if self._others:
-            message = f"a matrix has numbers, and {self._others} are none: use to_pandas(), to_dicts() or to_lists()"
+        if self.others:
+            message = f"a matrix has numbers, and {self.others} are none: use to_pandas(), to_dicts() or to_lists()"
             raise TerminalError(message)
         columns = [np.where(present, values, np.nan) for values, present in self._values()]
         return np.column_stack(columns) if columns else np.zeros((self.rows, 0))
@@ -162,11 +162,11 @@ class FeatureVectors:
     def to_pandas(self) -> pd.DataFrame:
         """Return a DataFrame with numbers as float64, NaN where there is no value.
 
-        A text is a str or None, a date a date or None, and a time datetime64[us, UTC], NaT where there is no value.
+        A text is a str or None. A time is datetime64[us, UTC] and a date datetime64[ms], NaT where there is no value.
         """
         import pandas as pd  # noqa: PLC0415 - comes with headrace[serving]
 
-        if not self._others:
+        if not self.others:
             return pd.DataFrame(self.to_numpy(), columns=self.columns)
         found = zip(self.columns, self._values(), strict=True)
         return pd.DataFrame({name: _pandas_column(*values) for name, values in found}, columns=self.columns)
@@ -204,8 +204,11 @@ def _pandas_column(values: np.ndarray, present: np.ndarray) -> Any:
     """Return one column as :meth:`FeatureVectors.to_pandas` has it."""
     import pandas as pd  # noqa: PLC0415
 
-    if values.dtype == "M8[us]":
-        return pd.DatetimeIndex(np.where(present, values, np.datetime64("NaT", "us"))).tz_localize("UTC")
+    if values.dtype.kind == "M":
+        times = np.where(present, values, np.datetime64("NaT"))
+        if values.dtype == "M8[D]":
+            return times.astype("M8[ms]")
+        return pd.DatetimeIndex(times).tz_localize("UTC")
     if values.dtype.kind in _NO_NUMBERS:
         return pd.Series(_with_none(values.tolist(), present.tolist()), dtype=object)
     return np.where(present, values, np.nan)

@@ -9,7 +9,6 @@ from msgspec import UNSET
 from headrace.bus.table import Table
 from headrace.errors import DefinitionError
 from headrace.features.definitions.feature_spec import SUMS_OF_RECORDS, OwnEventRule
-from headrace.features.definitions.spec import NUMBER_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,18 +24,6 @@ def check_is_no_table(where: str, stream: Stream) -> None:
     if isinstance(stream, Table):
         message = f"{where} is the table {stream.topic!r}; it has to be a Stream, whose events stay"
         raise DefinitionError(message)
-
-
-def check_numbers(model: str, views: Sequence[FeatureView]) -> None:
-    """Raise DefinitionError for a feature that is no number: a model cannot learn from it yet."""
-    for view in views:
-        others = {name: kind for name, kind in view.spec.column_kinds.items() if kind not in NUMBER_KINDS}
-        if others:
-            message = (
-                f"model {model!r}: view {view.name!r} has the features {others}; a model learns from "
-                f"{NUMBER_KINDS}: put the others into a view of their own"
-            )
-            raise DefinitionError(message)
 
 
 def check_own_event(model: str, topic: str, rule: OwnEventRule | None, views: Sequence[FeatureView]) -> None:

@@ -98,6 +98,12 @@ class FeatureService:
         return [*(column for view in self.views for column in view.spec.columns), *self.on_demand]
 
     @cached_property
+    def column_kinds(self) -> dict[str, str]:
+        """The kind of each feature column in order: int, float, bool, str, datetime or date."""
+        of_views = {name: kind for view in self.views for name, kind in view.spec.column_kinds.items()}
+        return of_views | {feature.name: feature.kind for feature in self._made_on_demand}
+
+    @cached_property
     def _read(self) -> set[str]:
         """The columns that the on-demand features read."""
         return set().union(*(columns(expression.tree) for expression in self.on_demand.values()))

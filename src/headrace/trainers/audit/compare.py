@@ -20,6 +20,7 @@ from headrace.features.kernel.tile_kernel import kernel
 from headrace.features.offline.feature_history import OwnRecords
 from headrace.trainers.audit.own_events import count_own_events, record_places
 from headrace.trainers.audit.tolerance import tolerances
+from headrace.trainers.data.vector_values import vector_columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -72,6 +73,12 @@ class ServedVectorRows:
     def at_us(self) -> NDArray[np.int64]:
         """The t of each vector."""
         return self.vectors.get_column("served_at").dt.epoch("us").to_numpy()
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The kind of each feature column, in order."""
+        found = {name: kind for spec in self.specs for name, kind in spec.column_kinds.items()}
+        return found | {feature.name: feature.kind for feature in self.made.features}
 
     @cached_property
     def logged(self) -> ServedOffsets:
@@ -199,8 +206,7 @@ def _compare(
     if vectors.is_empty():
         return VectorComparison(0, 0)
     recomputed = served.history.features(served.keys, served.at_us, logged, served.own_records)
-    columns = [*recomputed.columns, *served.made.names]
-    values = vectors.select(pl.col("values").list.to_struct(fields=columns)).unnest("values")
+    values = vector_columns(vectors, served.kinds)
     differ = _far(served, logged, recomputed, values)
     wrong = pl.DataFrame({name: judge(view, differ[name]) for name, view in _columns(served.specs)})
     for column in _made(served, recomputed, values, wrong):
@@ -284,6 +290,8 @@ def _forgive(
 
 
 def _differ(one: pl.Series, other: pl.Series) -> pl.Series:
+    if one.dtype == pl.String or one.dtype.is_temporal():
+        return one.ne_missing(other)
     return one.cast(pl.Float64).ne_missing(other.cast(pl.Float64))
 
 

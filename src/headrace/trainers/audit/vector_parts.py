@@ -27,6 +27,7 @@ from headrace.models.predictions import vectors_of
 from headrace.trainers.audit.audited_service import AuditedService
 from headrace.trainers.audit.compare import ServedVectorRows
 from headrace.trainers.audit.own_events import OwnEvents
+from headrace.trainers.data.vector_values import TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
     from headrace.event_log.readable_log import ReadableLog
     from headrace.trainers.definitions import Model
 
-_USED = ["key", "requested_at", "served_at", "service", "values", "statuses", "offsets", "request", "model", "record"]
+_USED = [
+    "key", "requested_at", "served_at", "service", "values", TEXTS, "statuses", "offsets", "request", "model", "record",
+]  # fmt: skip
 _DAY_US = 86_400_000_000
 _UNREADABLE = CodecError("its offsets, statuses or request are not the JSON of a served vector")
 MOST = 250_000
@@ -133,7 +136,7 @@ class VectorParts:
 
     @cached_property
     def _used(self) -> list[str]:
-        """The columns to read. A log may be older than the column ``record``."""
+        """The columns to read. A log may be older than the columns ``record`` and ``texts``."""
         there = {field.name for field in self._log.newest(self._topic).schema().fields}
         return [name for name in _USED if name in there]
 

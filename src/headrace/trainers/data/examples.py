@@ -14,6 +14,7 @@ from headrace.features.offline.feature_history import FeatureHistory, OwnRecords
 from headrace.models.prediction_task import BINARY
 from headrace.trainers.data.label_values import label_values, truths
 from headrace.trainers.data.model_log import ModelLog
+from headrace.trainers.data.vector_values import TEXTS, model_matrix, vector_columns
 from headrace.trainers.metrics.entity_blocks import entity_hashes
 
 if TYPE_CHECKING:
@@ -150,8 +151,7 @@ class ExampleBuilder:
         return spine.filter(pl.col("__label").is_not_null())
 
     def _logged(self, spine: pl.DataFrame) -> pl.DataFrame:
-        columns = self._model.features.columns()
-        return spine.select(pl.col("__values").list.to_struct(fields=columns)).unnest("__values")
+        return vector_columns(spine, self._model.features.column_kinds, values="__values", texts=f"__{TEXTS}")
 
     def features(self, spine: pl.DataFrame, snapshot: LogSnapshot) -> pl.DataFrame:
         """Return the feature columns of each row, in order. The features of a served row are computed once and kept.
@@ -181,9 +181,3 @@ class ExampleBuilder:
 
 _ROW = ["__topic_id", "__partition", "__offset", "__at_us"]
 """The columns that identify a row of a spine."""
-
-
-def model_matrix(features: pl.DataFrame, request: pl.DataFrame) -> pd.DataFrame:
-    """Return what an estimator gets: the features as float64 (NaN: no value), then the unchanged request features."""
-    numbers = features.select(pl.all().cast(pl.Float64).fill_null(float("nan")))
-    return numbers.hstack(request).to_pandas()

@@ -79,7 +79,7 @@ class ModelEvidence:
         self._scored: tuple[object, ServedScores] | None = None
         self._refit: ShadowRefit | None = None
         if sources is not None:
-            vectors = vectors or SharedVectors(log)
+            vectors = vectors or SharedVectors(log, {model.name: model})
             self._versions = VersionScores(model, vectors, sources.places, sources.trusted)
             self._refit = None if sources.fit is None else ShadowRefit(model, log, vectors, sources.fit)
 

@@ -13,6 +13,7 @@ from headrace.trainers.data.label_values import label_value, prediction_array, p
 from headrace.trainers.data.labelled_requests import LabelledRequests
 from headrace.trainers.data.request_joins import LABEL, REQUEST, as_of_clock, of_requests
 from headrace.trainers.data.topic_rows import TopicRows
+from headrace.trainers.data.vector_values import logged_columns
 from headrace.trainers.triggers.evidence import DAY_US, Evidence, Outcomes, ServedScores
 from headrace.trainers.triggers.waiting_labels import HELD_AFTER_US, WaitingLabels
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 DOUBTFUL = ("out_of_range", "rebuilding", "behind", "stale")
 """The statuses of a view whose values may lack events, or are old. See ``Model.on_stale``."""
 _VECTOR = ["key", "requested_at", "served_at", "offsets"]
-_VALUES: dict[str, list[str]] = {"events": [], "logged": ["service", "values"]}
+_VALUES = ["service", "values"]
 _VECTOR_ID = pl.col("vector_id").hash().alias("vector")  # a long text otherwise, one a prediction
 
 
@@ -84,7 +85,8 @@ class ModelLog:
         )
         self._labelled = LabelledRequests(self._requests, self._labels, label)
         own = pl.col("model") == model.name
-        served = map(pl.col, [*_VECTOR, *_VALUES[model.learn_from]])
+        self._values = logged_columns([model], _VALUES) if model.learn_from == "logged" else []
+        served = map(pl.col, [*_VECTOR, *self._values])
         doubtful = is_doubtful(model)
         self._vectors = TopicRows.of_log(
             log,
@@ -183,7 +185,7 @@ class ModelLog:
         """The rows of :meth:`labelled` with ``__served_us`` and ``__offsets`` of the served vector, where there is one.
 
         ``__doubtful`` is true if the model leaves the vector out, see :data:`DOUBTFUL`. A model that learns from logged
-        vectors also gets ``__service`` and ``__values``. See :func:`of_requests` for
+        vectors also gets ``__service``, ``__values`` and, if they are needed, ``__texts``. See :func:`of_requests` for
         the request that a vector belongs to.
         """
         labelled = self.labelled(t_us, excluded=excluded, snapshot=snapshot)
@@ -191,7 +193,7 @@ class ModelLog:
         served = of_requests(self.vectors(snapshot), known).select(
             *REQUEST,
             pl.col("served_at").dt.epoch("us").alias("__served_us"),
-            pl.col(["offsets", "doubtful", *_VALUES[self._model.learn_from]]).name.prefix("__"),
+            pl.col(["offsets", "doubtful", *self._values]).name.prefix("__"),
         )
         return labelled.join(served, on=REQUEST, how="left", maintain_order="left")
 

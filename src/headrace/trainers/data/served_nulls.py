@@ -20,10 +20,11 @@ from headrace.errors import NotInLogYetError
 from headrace.event_log.columns import ACCEPTED
 from headrace.models.predictions import vectors_of
 from headrace.trainers.data.model_log import is_doubtful_vector
+from headrace.trainers.data.vector_values import TEXTS, logged_columns
 from headrace.trainers.triggers.evidence import DAY_US
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -50,14 +51,15 @@ class _Vectors(NamedTuple):
 
 
 class ServedNulls:
-    """Counts the null values of the vectors of some ``models``. A vector that is logged twice counts twice.
+    """Counts the null values of the vectors of some ``models``, by name. A vector that is logged twice counts twice.
 
     For several threads.
     """
 
-    def __init__(self, log: ReadableLog, models: Iterable[str]) -> None:
+    def __init__(self, log: ReadableLog, models: Mapping[str, Model]) -> None:
         self._log = log
         self._models = sorted(models)
+        self._columns = logged_columns(models.values(), _COLUMNS)
         self._topic = vectors_of(log.namespace).topic
         self._counts: dict[_Vectors, dict[int, NDArray[np.int64]]] = defaultdict(dict)
         self._first = self._until = 0  # the days that are counted
@@ -107,7 +109,7 @@ class ServedNulls:
         found: dict[tuple[_Vectors, int], NDArray[np.int64]] = {}
         keep = (asked >= begin) & (asked < end) & ds.field("model").isin(self._models)
         try:
-            for piece in self._log.scan(self._topic, _COLUMNS, keep):
+            for piece in self._log.scan(self._topic, self._columns, keep):
                 rows += piece.height
                 for *key, day, each in _counted(piece).iter_rows():
                     place, counts = (_Vectors(*key), day), np.array(each, np.int64)
@@ -125,11 +127,28 @@ class ServedNulls:
 def _counted(vectors: pl.DataFrame) -> pl.DataFrame:
     """Return the columns of :data:`_KEY`, and a list: the number of vectors, then that of the nulls of each column."""
     day = (pl.col("requested_at").dt.epoch("us") // DAY_US).alias("day")
+    texts = [TEXTS] if TEXTS in vectors.columns else []
     own = vectors.filter((pl.col("__verdict") == ACCEPTED) & (pl.col("values").list.len() > 0))
     width = pl.col("values").list.len()
-    own = own.select("model", "service", is_doubtful_vector().alias("is_doubtful"), width.alias("width"), day, "values")
+    own = own.select(
+        "model", "service", is_doubtful_vector().alias("is_doubtful"), width.alias("width"), day, "values", *texts
+    )
     own = own.with_columns(pl.int_ranges(pl.col("width")).alias("column"))
-    flat = own.explode("values", "column").group_by(*_KEY, "column")
-    counts = flat.agg(pl.len().alias("rows"), (pl.col("values").is_null() | pl.col("values").is_nan()).sum())
+    counts = _in_columns(own).group_by(*_KEY, "column").agg(pl.len().alias("rows"), pl.col("values").sum())
     lists = counts.sort("column").group_by(_KEY).agg(pl.col("rows").first(), pl.col("values"))
     return lists.select(*_KEY, pl.concat_list(pl.col("rows").cast(pl.Int64), pl.col("values").cast(pl.List(pl.Int64))))
+
+
+def _in_columns(own: pl.DataFrame) -> pl.DataFrame:
+    """Return one row for each value of each vector, whose ``values`` is true if the value is null.
+
+    A feature that is no number is null if it has no text either.
+    """
+    is_null = pl.col("values").is_null() | pl.col("values").is_nan()
+    if TEXTS not in own.columns:
+        return own.explode("values", "column").with_columns(is_null)
+    has_texts = (pl.col(TEXTS).list.len() == pl.col("width")).fill_null(value=False)
+    with_texts = (
+        own.filter(has_texts).explode("values", "column", TEXTS).with_columns(is_null & pl.col(TEXTS).is_null())
+    )
+    return pl.concat([_in_columns(own.filter(~has_texts).drop(TEXTS)), with_texts.drop(TEXTS)])

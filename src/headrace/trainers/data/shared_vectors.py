@@ -15,12 +15,14 @@ import pyarrow.dataset as ds
 
 from headrace.event_log.by_source import by_source
 from headrace.models.predictions import vectors_of
+from headrace.trainers.data.vector_values import logged_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from headrace.bus.source_partition import SourcePartition
     from headrace.event_log.readable_log import ReadableLog
+    from headrace.trainers.definitions import Model
 
 VECTOR_COLUMNS = [
     "key", "model", "requested_at", "request", "service", "statuses", "values", "__available_at", "__verdict",
@@ -51,12 +53,13 @@ class VectorFeed:
 
 
 class SharedVectors:
-    """Reads the vectors of all models, and keeps what is new until a model asks for it. For several threads."""
+    """Reads the vectors of all ``models``, and keeps what is new until one asks for it. For several threads."""
 
-    def __init__(self, log: ReadableLog) -> None:
+    def __init__(self, log: ReadableLog, models: Mapping[str, Model] | None = None) -> None:
         self._log = log
         self._topic = vectors_of(log.namespace).topic
-        self._reader = log.reader(self._topic, VECTOR_COLUMNS)
+        self._columns = logged_columns((models or {}).values(), VECTOR_COLUMNS)
+        self._reader = log.reader(self._topic, self._columns)
         self._feeds: dict[str, WeakSet[VectorFeed]] = defaultdict(WeakSet)
         self._first: dict[str, list[pl.DataFrame]] = {}
         self._is_first = True
@@ -95,7 +98,7 @@ class SharedVectors:
         """Return the rows of a model that were read before, but not kept for this feed."""
         if self._is_first and not feed.positions:
             return self._first.get(feed.model, [])
-        found = by_source(self._log.select(self._topic, ds.field("model") == feed.model, VECTOR_COLUMNS))
+        found = by_source(self._log.select(self._topic, ds.field("model") == feed.model, self._columns))
         until = self._reader.positions()
         offset = pl.col("__offset")
         return [

@@ -11,6 +11,7 @@ import polars as pl
 from headrace.event_log.columns import ACCEPTED
 from headrace.models.row_scores import row_scores
 from headrace.trainers.data.model_log import is_doubtful
+from headrace.trainers.data.vector_values import model_matrix, no_numbers, vector_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,9 +74,18 @@ class VectorScores:
         """Return what the estimator gets, as the application that served these vectors gave it."""
         import pandas as pd  # noqa: PLC0415 - seconds at start-up that a trainer without such a rule does not need
 
-        columns = self._model.features.columns()
+        kinds = self._model.features.column_kinds
+        columns = list(kinds)
+        if no_numbers(kinds):
+            frame = model_matrix(vector_columns(vectors, kinds), pl.DataFrame())
+            return self._with_request(frame, requests)
         values = np.array(vectors.get_column("values").to_list(), np.float64).reshape(len(requests), len(columns))
-        frame = pd.DataFrame(values, columns=columns)
+        return self._with_request(pd.DataFrame(values, columns=columns), requests)
+
+    def _with_request(self, frame: pd.DataFrame, requests: list[dict[str, Any]]) -> pd.DataFrame:
+        """Return a frame with the request features after its columns."""
+        import pandas as pd  # noqa: PLC0415
+
         own = {name: [request[name] for request in requests] for name in self._model.request_features}
         return pd.concat([frame, pd.DataFrame(own, index=frame.index)], axis=1) if own else frame
 

@@ -88,7 +88,7 @@ class TriggerConsumer:
     ) -> None:
         options = options or TriggerOptions()
         self._models = {model.name: model for model in models}
-        shared = ServedNulls(log, self._models), SharedVectors(log)
+        shared = ServedNulls(log, self._models), SharedVectors(log, self._models)
         self._logs = {model.name: ModelEvidence(model, log, options.sources, *shared) for model in models}
         self._watched: dict[str, Sequence[WatchedInput]] = {}
         self._events = FoldedEvents(model_events)
