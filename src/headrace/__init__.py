@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from headrace.features.definitions.conditional import max_of, min_of, when
     from headrace.features.definitions.entity import Entity
     from headrace.features.definitions.expression import col
+    from headrace.features.definitions.recency import Age, Gap, Since
     from headrace.features.definitions.role import Role
     from headrace.features.definitions.service import FeatureService
     from headrace.features.definitions.view import FeatureView
@@ -115,6 +116,7 @@ _MODULES = {
     "headrace.features.definitions.conditional": ("max_of", "min_of", "when"),
     "headrace.features.definitions.entity": ("Entity",),
     "headrace.features.definitions.expression": ("col",),
+    "headrace.features.definitions.recency": ("Age", "Gap", "Since"),
     "headrace.features.definitions.role": ("Role",),
     "headrace.features.definitions.service": ("FeatureService",),
     "headrace.features.definitions.view": ("FeatureView",),
@@ -153,16 +155,16 @@ _EXTRA = {  # which extra brings a package that one of the modules above may lac
 }
 
 __all__ = [
-    "ApproxDistinct", "AsyncFeatureClient", "Avro", "Calendar", "CloudEvents", "Connection", "Count", "Debezium",
+    "Age", "ApproxDistinct", "AsyncFeatureClient", "Avro", "Calendar", "CloudEvents", "Connection", "Count", "Debezium",
     "DecayedSum", "Entity", "Epoch", "Event", "EventProducer", "FeatureClient", "FeatureService", "FeatureVectors",
-    "FeatureView", "First", "Floors", "Gate", "HeadraceError", "Histogram", "Json", "JsonSchema", "Label", "Last",
-    "LastN", "Lifetime", "LocalServices", "Max", "Mean", "Min", "MissingExtraError", "Model", "ModelEventFeed",
+    "FeatureView", "First", "Floors", "Gap", "Gate", "HeadraceError", "Histogram", "Json", "JsonSchema", "Label",
+    "Last", "LastN", "Lifetime", "LocalServices", "Max", "Mean", "Min", "MissingExtraError", "Model", "ModelEventFeed",
     "ModelSubscriber", "NoModelError", "Places", "Predicted", "Predictor", "Project", "Protobuf", "Quantile", "Role",
-    "Run", "Settings", "Sliding", "Status", "Std", "Stream", "Sum", "Table", "TerminalError", "TimeText", "TrainingSet",
-    "TransientError", "Tumbling", "UnavailableError", "Variance", "after", "all_of", "any_of", "at_least", "col",
-    "connect", "consecutive", "drift", "expected_cost", "field", "hysteresis", "load_project", "load_settings",
-    "max_of", "min_of", "own_metric", "performance", "rebuild", "schedule", "training_set", "volume", "when",
-    "within_block",
+    "Run", "Settings", "Since", "Sliding", "Status", "Std", "Stream", "Sum", "Table", "TerminalError", "TimeText",
+    "TrainingSet", "TransientError", "Tumbling", "UnavailableError", "Variance", "after", "all_of", "any_of",
+    "at_least", "col", "connect", "consecutive", "drift", "expected_cost", "field", "hysteresis", "load_project",
+    "load_settings", "max_of", "min_of", "own_metric", "performance", "rebuild", "schedule", "training_set", "volume",
+    "when", "within_block",
 ]  # fmt: skip
 
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from headrace.app.local.services import LocalServices
-    from headrace.streams.plane.gap import Gap
+    from headrace.streams.plane.gap import LogGap
 
 pytestmark = pytest.mark.integration
 NOW_MS = START_US // 1_000
@@ -185,7 +185,7 @@ class Bench:
         source = self.source(partition).text
         return next((each for each in self.seen.report.partitions if each.source == source), None)
 
-    def gaps(self) -> list[Gap]:
+    def gaps(self) -> list[LogGap]:
         return find_gaps(self.client, self.log, [self.stream])
 
     def accept_all(self) -> None:

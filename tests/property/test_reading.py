@@ -13,12 +13,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headrace import (
+    Age,
     Calendar,
     Count,
     DecayedSum,
     Entity,
     FeatureView,
     First,
+    Gap,
     Last,
     LastN,
     Lifetime,
@@ -26,6 +28,7 @@ from headrace import (
     Mean,
     Min,
     Quantile,
+    Since,
     Sliding,
     Std,
     Stream,
@@ -72,6 +75,7 @@ def compiled(windows: list[Any], features: dict[str, Any]) -> TileKernel:
 
 PLAIN: dict[str, Any] = {"n": Count(), "sum": Sum("value"), "low": Min("value"), "high": Max("value")}
 ORDERED: dict[str, Any] = {"first": First("value"), "last": Last("value"), "std": Std("value"), "mean": Mean("value")}
+TIMES: dict[str, Any] = {"since": Since(), "age": Age(), "rhythm": Gap("mean"), "pause": Gap("last", "value")}
 SKETCHES: dict[str, Any] = {"newest": LastN("value", 2), "middle": Quantile("value", 0.5), "sum": Sum("value")}
 KERNELS = [
     compiled(["1h", "1d"], PLAIN),
@@ -80,7 +84,7 @@ KERNELS = [
     compiled(["10m", "6h"], PLAIN),
     compiled(["10m", Sliding("1h", lag="1h")], PLAIN),
     compiled([Calendar("day", "Asia/Kolkata"), "1h", Calendar("day", "Europe/Berlin", ago=1)], PLAIN),
-    compiled([Lifetime(), Tumbling("1h")], {**ORDERED, "decayed": DecayedSum("value", "1h")}),
+    compiled([Lifetime(), Tumbling("1h")], {**ORDERED, **TIMES, "decayed": DecayedSum("value", "1h")}),
     compiled([Tumbling("1d")], {"n": Count()}),
 ]
 

@@ -27,12 +27,13 @@ from headrace.features.definitions.aggregates import (
 )
 from headrace.features.definitions.entity import Entity
 from headrace.features.definitions.expression import col
+from headrace.features.definitions.recency import Age, Gap, Since
 from headrace.features.definitions.view import FeatureView
 from headrace.features.definitions.windows import Calendar, Lifetime, Sliding, Tumbling
 from headrace.features.kernel.tile_kernel import kernel
 
 if TYPE_CHECKING:
-    from tests.support.naive import Answer
+    from tests.support.naive_aggregates import Answer
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 
@@ -96,6 +97,14 @@ view = FeatureView(
         "last_at": Last("at", where=col("amount") > 0),
         "first_at": First("at"),
         "newest_at": LastN("at", 2),
+        "since": Since(),
+        "since_cash": Since("amount", where=col("cash")),
+        "age": Age(),
+        "age_buyer": Age("buyer"),
+        "rhythm": Gap("mean"),
+        "rhythm_cash": Gap("mean", "amount", where=col("cash")),
+        "pause": Gap("last"),
+        "pause_cash": Gap("last", where=col("cash")),
         "pieces_at": Quantile("pieces", [0.1, 0.75, 0.999], error=0.05),
     },
 )

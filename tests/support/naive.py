@@ -22,11 +22,13 @@ from headrace.features.definitions.feature_spec import (
 )
 from headrace.features.kernel.expression_numpy import to_numpy
 from headrace.features.kernel.masked_column import column
+from tests.support.naive_aggregates import ANSWERS
 
 if TYPE_CHECKING:
     from headrace.features.definitions.feature_spec import FeatureSpec
     from headrace.features.definitions.view_spec import ViewSpec
     from headrace.features.definitions.windows import CalendarSpec, WindowSpec
+    from tests.support.naive_aggregates import Answer, Counted
 
 
 def value_of(tree: Any, event: dict[str, Any]) -> Any:
@@ -38,8 +40,6 @@ def _kind(value: Any) -> str:
     return "float" if value is None else type(value).__name__
 
 
-Answer = tuple[Any, float]
-"""A value, and how far from it is equal by the law."""
 _RELATIVE = 1e-9
 
 
@@ -57,7 +57,8 @@ def naive_answers(spec: ViewSpec, rows: list[dict[str, Any]], key: tuple[Any, ..
         answer
         for feature in spec.features
         for counted in [_counted(feature, own)]
-        for by_window in [[_aggregate(feature, _inside(counted, w, at_us), at_us) for w in spec.windows]]
+        for answer_of in [ANSWERS.get(type(feature), _aggregate)]
+        for by_window in [[answer_of(feature, _inside(counted, w, at_us), at_us) for w in spec.windows]]
         for answer in _outside_in(by_window)
     ]
 
@@ -74,10 +75,6 @@ def _outside_in(by_window: list[list[Answer]]) -> list[Answer]:
 
 def _true(tree: Any, event: dict[str, Any]) -> bool:
     return tree is None or value_of(tree, event) is True
-
-
-Counted = tuple[int, int, int, Any]
-"""Event time, partition, offset, value."""
 
 
 def _counted(feature: FeatureSpec, rows: list[dict[str, Any]]) -> list[Counted]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _WRONG, _LATER = 1, 75
 _MOST_GAPS = 10
-Since = Annotated[
+ServedSince = Annotated[
     datetime | None,
     typer.Option(parser=moment, help="Only vectors served from this time on. A time without a zone is UTC."),
 ]
@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 
 def audit(
-    *, model: ModelFilter = None, since: Since = None, json: JsonOption = False, data_dir: DataDir = None
+    *, model: ModelFilter = None, since: ServedSince = None, json: JsonOption = False, data_dir: DataDir = None
 ) -> None:
     """Recompute every served vector from the event log, at the V and the time that were logged with it.
 
@@ -54,7 +54,7 @@ def audit(
 def skew(
     *,
     model: ModelFilter = None,
-    since: Since = None,
+    since: ServedSince = None,
     at_least: Annotated[
         float | None, typer.Option(min=0, max=1, help="Exit code 1 if the share of equal vectors is smaller.")
     ] = None,

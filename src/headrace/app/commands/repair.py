@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from headrace.bus.stream import Stream
     from headrace.event_log.damage import DamagedFile
     from headrace.event_log.event_log import EventLog
-    from headrace.streams.plane.gap import Gap
+    from headrace.streams.plane.gap import LogGap
 
 _COLUMNS = ("topic", "partition", "log_ends", "topic_begins", "topic_ends", "rows_lost")
 _DAMAGE = ("topic", "file", "what")
@@ -115,13 +115,13 @@ def _restore(
         raise typer.Exit(1)
 
 
-def _row(gap: Gap, *, json: bool) -> dict[str, Any]:
+def _row(gap: LogGap, *, json: bool) -> dict[str, Any]:
     row = gap.to_json()
     return row if json else row | {"rows_lost": f"{row['rows_lost']:,}"}
 
 
 def _decide(
-    gaps: Sequence[Gap], streams: Mapping[str, Stream], log: EventLog, *, accept: bool, ask: bool, reason: str
+    gaps: Sequence[LogGap], streams: Mapping[str, Stream], log: EventLog, *, accept: bool, ask: bool, reason: str
 ) -> None:
     """Accept the gaps one by one. Each is durable by itself, so an interruption leaves the others unchanged."""
     from headrace.streams.repair import accept_loss

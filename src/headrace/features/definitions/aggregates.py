@@ -11,18 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from types import NoneType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from headrace.base.arguments import expect
 from headrace.base.times import duration_us
 from headrace.errors import DefinitionError, naming
-from headrace.features.definitions.expression import Expression, as_expression
 from headrace.features.definitions.feature_spec import (
     ApproxDistinctSpec,
     CountSpec,
     DecayedSumSpec,
-    FeatureSpec,
     FirstSpec,
     HistogramSpec,
     LastNSpec,
@@ -35,12 +31,13 @@ from headrace.features.definitions.feature_spec import (
     SumSpec,
     VarianceSpec,
 )
+from headrace.features.definitions.measured import OfValue, Value, value_tree, where_tree
+from headrace.features.definitions.recency import Age, Gap, Since
 
 if TYPE_CHECKING:
     from headrace.base.times import Duration
-    from headrace.features.definitions.expression_tree import ExpressionTree
+    from headrace.features.definitions.expression import Expression
 
-Value = Expression | str
 MOST_LAST = 100
 PRECISIONS = range(4, 15)
 _BITS = range(1, 10)
@@ -63,22 +60,10 @@ class Count:
     @cached_property
     def spec(self) -> CountSpec:
         """The aggregate as data, without the name that a view gives it."""
-        return CountSpec(value=None if self.value is None else _value(self.value), where=_where(self.where))
+        return CountSpec(value=value_tree(self.value), where=where_tree(self.where))
 
 
-@dataclass(frozen=True, eq=False)
-class _OfValue:
-    value: Value
-    where: Expression | None = None
-    _spec: ClassVar[type[FeatureSpec]]
-
-    @cached_property
-    def spec(self) -> FeatureSpec:
-        """The aggregate as data, without the name that a view gives it."""
-        return self._spec(value=_value(self.value), where=_where(self.where))
-
-
-class Sum(_OfValue):
+class Sum(OfValue):
     """The sum of a number. A sum of whole numbers is exact within 64 bits. A bool counts as 0 or 1.
 
     >>> from headrace import Sum, col
@@ -89,7 +74,7 @@ class Sum(_OfValue):
     _spec = SumSpec
 
 
-class Mean(_OfValue):
+class Mean(OfValue):
     """The arithmetic mean of a number. The mean of a bool is the share of true.
 
     >>> from headrace import Mean, col
@@ -100,7 +85,7 @@ class Mean(_OfValue):
     _spec = MeanSpec
 
 
-class Variance(_OfValue):
+class Variance(OfValue):
     """The variance of a number over the whole population: divided by n, so the variance of one row is 0.
 
     It is merged from count, mean and squared distances from the mean (Chan), so large numbers that lie close together
@@ -114,7 +99,7 @@ class Variance(_OfValue):
     _spec = VarianceSpec
 
 
-class Std(_OfValue):
+class Std(OfValue):
     """The standard deviation of a number over the whole population: the root of :class:`Variance`.
 
     >>> from headrace import Std
@@ -125,7 +110,7 @@ class Std(_OfValue):
     _spec = StdSpec
 
 
-class Min(_OfValue):
+class Min(OfValue):
     """The smallest value of a number.
 
     >>> from headrace import Min
@@ -136,7 +121,7 @@ class Min(_OfValue):
     _spec = MinSpec
 
 
-class Max(_OfValue):
+class Max(OfValue):
     """The largest value of a number.
 
     >>> from headrace import Max
@@ -147,7 +132,7 @@ class Max(_OfValue):
     _spec = MaxSpec
 
 
-class First(_OfValue):
+class First(OfValue):
     """The value with the earliest event time. A tie goes to the smaller partition, then to the smaller offset.
 
     >>> from headrace import First
@@ -158,7 +143,7 @@ class First(_OfValue):
     _spec = FirstSpec
 
 
-class Last(_OfValue):
+class Last(OfValue):
     """The value with the latest event time. A tie goes to the larger partition, then to the larger offset.
 
     >>> from headrace import Last
@@ -192,7 +177,7 @@ class LastN:
     @cached_property
     def spec(self) -> LastNSpec:
         """The aggregate as data, without the name that a view gives it."""
-        return LastNSpec(value=_value(self.value), where=_where(self.where), n=self.n)
+        return LastNSpec(value=value_tree(self.value), where=where_tree(self.where), n=self.n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +207,7 @@ class DecayedSum:
     def spec(self) -> DecayedSumSpec:
         """The aggregate as data, without the name that a view gives it."""
         half_life_us = duration_us(self.half_life)
-        return DecayedSumSpec(value=_value(self.value), where=_where(self.where), half_life_us=half_life_us)
+        return DecayedSumSpec(value=value_tree(self.value), where=where_tree(self.where), half_life_us=half_life_us)
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +235,7 @@ class ApproxDistinct:
     @cached_property
     def spec(self) -> ApproxDistinctSpec:
         """The aggregate as data, without the name that a view gives it."""
-        return ApproxDistinctSpec(value=_value(self.value), where=_where(self.where), precision=self.precision)
+        return ApproxDistinctSpec(value=value_tree(self.value), where=where_tree(self.where), precision=self.precision)
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,7 +272,9 @@ class Quantile:
     def spec(self) -> QuantileSpec:
         """The aggregate as data, without the name that a view gives it."""
         q = tuple(map(float, self.q)) if isinstance(self.q, Sequence) else float(self.q)
-        return QuantileSpec(value=_value(self.value), where=_where(self.where), q=q, bits=_bits(self.error) or 0)
+        return QuantileSpec(
+            value=value_tree(self.value), where=where_tree(self.where), q=q, bits=_bits(self.error) or 0
+        )
 
 
 def _bits(error: float) -> int | None:
@@ -323,19 +310,10 @@ class Histogram:
     def spec(self) -> HistogramSpec:
         """The aggregate as data, without the name that a view gives it."""
         edges = tuple(map(float, self.edges))
-        return HistogramSpec(value=_value(self.value), where=_where(self.where), edges=edges)
+        return HistogramSpec(value=value_tree(self.value), where=where_tree(self.where), edges=edges)
 
 
 Aggregate = (
     Count | Sum | Mean | Variance | Std | Min | Max | First | Last | LastN | DecayedSum | ApproxDistinct | Quantile
-    | Histogram
+    | Histogram | Since | Age | Gap
 )  # fmt: skip
-
-
-def _value(value: Value) -> ExpressionTree:
-    return as_expression(value).tree
-
-
-def _where(where: Expression | None) -> ExpressionTree:
-    expect("aggregate", "where", where, (Expression, NoneType), write="a condition such as col('delay_minutes') > 15")
-    return None if where is None else where.tree

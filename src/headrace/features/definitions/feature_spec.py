@@ -22,7 +22,7 @@ OtherKind = Literal["str", "datetime", "date"]
 class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, tag_field="aggregate", forbid_unknown_fields=True):
     """One feature: an aggregate of ``value`` over the rows on which ``where`` is true; null means every row.
 
-    ``name`` is empty until a view names the feature. ``value`` is null only in a count of rows.
+    ``name`` is empty until a view names the feature. ``value`` is null if only rows count, not what is in them.
     """
 
     name: str = ""
@@ -33,6 +33,16 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True, tag_field="aggregat
     def aggregate(self) -> str:
         """The name of the aggregate, such as ``last_n``."""
         return str(self.__struct_config__.tag)
+
+    @property
+    def values(self) -> Sequence[ExpressionTree]:
+        """The expressions that the feature measures; an expression is null in a count of rows."""
+        return [self.value]
+
+    @property
+    def filters(self) -> Sequence[ExpressionTree]:
+        """The filters of the feature; null for every row."""
+        return [self.where]
 
     @property
     def columns(self) -> list[str]:
@@ -139,6 +149,24 @@ class HistogramSpec(FeatureSpec, frozen=True, kw_only=True, tag="histogram"):
         return [f"{self.name}_b{bucket}" for bucket in range(len(self.edges) + 1)]
 
 
+class SinceSpec(FeatureSpec, frozen=True, tag="since"):
+    """The seconds from the newest row to t."""
+
+
+class AgeSpec(FeatureSpec, frozen=True, tag="age"):
+    """The seconds from the first row to t."""
+
+
+GapKind = Literal["mean", "last"]
+"""Which gap between rows a feature is."""
+
+
+class GapSpec(FeatureSpec, frozen=True, kw_only=True, tag="gap"):
+    """The mean gap between rows in seconds, or the one between the two newest rows."""
+
+    of: GapKind
+
+
 class RowValueSpec(OfAnyKind, frozen=True, tag="row_value"):
     """The value in the newest row of a table's key; null while ``where`` is not true on that row."""
 
@@ -158,5 +186,6 @@ TAKEN_BACK = (*SUMS_OF_RECORDS, VarianceSpec, StdSpec)
 
 AnyFeatureSpec = (
     CountSpec | SumSpec | MeanSpec | VarianceSpec | StdSpec | MinSpec | MaxSpec | FirstSpec | LastSpec | LastNSpec
-    | DecayedSumSpec | ApproxDistinctSpec | QuantileSpec | HistogramSpec | RowValueSpec
+    | DecayedSumSpec | ApproxDistinctSpec | QuantileSpec | HistogramSpec | SinceSpec | AgeSpec | GapSpec
+    | RowValueSpec
 )  # fmt: skip

@@ -36,7 +36,11 @@ if TYPE_CHECKING:
     from headrace.features.definitions.windows import WindowSpec
 
 _ANYTHING = [*NUMBER_KINDS, "date", "datetime", "str"]
-_TAKES = {"count": [*_ANYTHING, "null"], **dict.fromkeys(["approx_distinct", "first", "last", "last_n"], _ANYTHING)}
+_OR_ROWS = [*_ANYTHING, "null"]
+_TAKES = {
+    **dict.fromkeys(["count", "since", "age", "gap"], _OR_ROWS),
+    **dict.fromkeys(["approx_distinct", "first", "last", "last_n"], _ANYTHING),
+}
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,7 @@ class FeatureView:
     def _check_roles(self) -> None:
         """Refuse a column that only some of the sources have, or that is of another kind in some of them."""
         derived = [expression.tree for expression in self.derived.values()]
-        of_features = [tree for feature in self._features for tree in (feature.value, feature.where)]
+        of_features = [tree for feature in self._features for tree in (*feature.values, *feature.filters)]
         trees = [*derived, *of_features, None if self.where is None else self.where.tree]
         for name in sorted(set().union(*(columns(tree) for tree in trees if tree is not None)) - self.derived.keys()):
             known = {role.kinds[name] for role in self.spec.sources if name in role.kinds}

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 
 from headrace.features.definitions.expression_tree import plain_column
+from headrace.features.kernel.component_states import state_of
 from headrace.features.kernel.expression_polars import to_polars
 from headrace.features.kernel.hyperloglog import hash_numbers, hash_texts
-from headrace.features.kernel.states import state_of
 from headrace.features.kernel.text_sketch import TextSketch, Utf8
 
 if TYPE_CHECKING:
@@ -27,9 +27,25 @@ def lift_state(component: Component) -> list[pl.Expr]:
     counted = _counted(component, value)
     if component.measure == "count":
         return [pl.lit(1, pl.Int64) if counted is None else counted.fill_null(value=False).cast(pl.Int64)]
+    there = value.is_not_null() if counted is None else counted & value.is_not_null()
+    return _times(component, there) if component.measure == "time" else _measures(component, value, there)
+
+
+def _times(component: Component, there: pl.Expr) -> list[pl.Expr]:
+    """The event time if the row counts. Every further time of the state is one that no row has."""
+    columns = state_of(component).columns
+    first = (
+        pl.col("__time")
+        if component.value is None and component.where is None
+        else _where(there, "__time", columns[0][1])
+    )
+    return [first, *(pl.lit(nothing, pl.Int64) for _, nothing in columns[1:])]
+
+
+def _measures(component: Component, value: pl.Expr, there: pl.Expr) -> list[pl.Expr]:
+    """What the row has of the value."""
     columns = state_of(component).columns
     measured = _measured(component, value, columns[-1][1])
-    there = value.is_not_null() if counted is None else counted & value.is_not_null()
     match component.op:
         case "first" | "last":
             return [_where(there, "__time", columns[0][1]), _where(there, "__row_offset", 0), measured]
@@ -52,16 +68,22 @@ def column_itself(component: Component, frame: pl.DataFrame) -> np.ndarray | int
     if component.where is not None or component.low is not None or component.high is not None:
         return None
     if component.value is None:
-        return 1 if component.measure == "count" else None
+        return _of_every_row(component, frame)
     name = plain_column(component.value)
     if name is None or component.op not in _OF_ONE_COLUMN:
         return None
     column = frame.get_column(name)
     if column.null_count():
         return None
-    if component.measure == "count":
-        return 1
+    if component.measure != "value":
+        return _of_every_row(component, frame)
     return column.to_numpy() if column.dtype == _TYPES[component.dtype] else None
+
+
+def _of_every_row(component: Component, frame: pl.DataFrame) -> np.ndarray | int | None:
+    if component.measure == "time" and component.op in _OF_ONE_COLUMN:
+        return frame.get_column("__time").to_numpy()
+    return 1 if component.measure == "count" else None
 
 
 _OF_ONE_COLUMN = {"add", "min", "max"}

@@ -11,20 +11,24 @@ import numpy as np
 from headrace.features.definitions.decimals import places_of
 from headrace.features.definitions.expression_kinds import is_decimal
 from headrace.features.definitions.feature_spec import (
+    AgeSpec,
     ApproxDistinctSpec,
     CountSpec,
     DecayedSumSpec,
+    GapSpec,
     HistogramSpec,
     LastNSpec,
     MaxSpec,
     MeanSpec,
     MinSpec,
     QuantileSpec,
+    SinceSpec,
     StdSpec,
     SumSpec,
     VarianceSpec,
 )
 from headrace.features.definitions.spec import result_kind
+from headrace.features.kernel.recency import gap_last, gap_mean, since
 from headrace.features.kernel.sketches import MILLION
 from headrace.features.kernel.states import FOREVER, NEVER, Component, DecayedState, StateColumns, Values
 
@@ -89,7 +93,7 @@ def compile_feature(feature: FeatureSpec, shape: TypedValue, index: Callable[[Co
     return [
         OutputColumn(
             name,
-            feature.aggregate,
+            f"gap_{feature.of}" if isinstance(feature, GapSpec) else feature.aggregate,
             result,
             tuple(map(index, part.components)),
             part.item,
@@ -125,7 +129,22 @@ def _parts(feature: FeatureSpec, shape: TypedValue) -> Sequence[_Part]:
             ]
     if shape.takes_back and isinstance(feature, VarianceSpec | StdSpec):
         return [_Part(0, [count, replace(own, op="add", dtype="<f8"), _squares(own, shape.kind)])]
+    if isinstance(feature, SinceSpec | AgeSpec | GapSpec):
+        return [_Part(0, _times(feature, count))]
     return [_Part(0, _components(feature, own, count, shape.kind))]
+
+
+def _times(feature: SinceSpec | AgeSpec | GapSpec, count: Component) -> Sequence[Component]:
+    """The components of a feature of the times of the rows that ``count`` counts."""
+    newest, first = (replace(count, measure="time", op=op) for op in ("max", "min"))
+    match feature:
+        case SinceSpec():
+            return [newest]
+        case AgeSpec():
+            return [first]
+        case GapSpec(of="last"):
+            return [replace(newest, op="two_newest")]
+    return [newest, first, count]
 
 
 def _components(feature: FeatureSpec, own: Component, count: Component, kind: str) -> Sequence[Component]:
@@ -254,4 +273,8 @@ _FINISH: dict[str, Callable[[OutputColumn, StateColumns, np.ndarray], Values]] =
     "variance": _variance,
     "std": _variance,
     "decayed_sum": _decayed,
+    "since": lambda _, columns, at_us: since(columns, at_us),
+    "age": lambda _, columns, at_us: since(columns, at_us),
+    "gap_mean": lambda _, columns, __: gap_mean(columns),
+    "gap_last": lambda _, columns, __: gap_last(columns),
 }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from headrace.features.definitions.expression_tree import ExpressionTree
 
@@ -35,7 +35,7 @@ class Component:
     the value: ``<i8``, ``<f8``, or ``text``.
     """
 
-    measure: str  # count | value
+    measure: str  # count | value | time
     op: str
     dtype: str
     value: ExpressionTree = None
@@ -102,7 +102,7 @@ class ExtremeState:
         """Choose from each run the first or last row by (event time, partition, offset)."""
         time, offset = columns[:2]
         tie = np.zeros(len(time), np.int8) if rank is None else rank
-        order = np.lexsort((offset, tie, time, _runs(len(time), starts)))
+        order = np.lexsort((offset, tie, time, runs_of(len(time), starts)))
         chosen = order[np.append(starts[1:], len(time)) - 1 if self.latest else starts]
         return [column[chosen] for column in columns]
 
@@ -146,7 +146,7 @@ class MomentsState:
         with np.errstate(over="ignore", invalid="ignore"):
             total = np.add.reduceat(count, starts)
             one = np.where(total > 0, np.maximum.reduceat(np.where(count > 0, mean, -np.inf), starts), 0.0)
-            run = _runs(len(count), starts)
+            run = runs_of(len(count), starts)
             beyond = np.add.reduceat(np.where(count > 0, count * (mean - one[run]), 0.0), starts)
             centre = one + np.divide(beyond, total, out=np.zeros(len(total)), where=total > 0)
             away = mean - centre[run]
@@ -154,7 +154,7 @@ class MomentsState:
 
     def merge(self, left: StateColumns, right: StateColumns) -> StateColumns:
         """Reduce each pair."""
-        return _in_pairs(self, left, right)
+        return in_pairs(self, left, right)
 
 
 @dataclass(frozen=True)
@@ -173,11 +173,11 @@ class DecayedState:
         time, total = columns
         newest = np.maximum.reduceat(time, starts)
         with np.errstate(over="ignore", invalid="ignore"):
-            return [newest, np.add.reduceat(self.aged(total, time, newest[_runs(len(time), starts)]), starts)]
+            return [newest, np.add.reduceat(self.aged(total, time, newest[runs_of(len(time), starts)]), starts)]
 
     def merge(self, left: StateColumns, right: StateColumns) -> StateColumns:
         """Reduce each pair."""
-        return _in_pairs(self, left, right)
+        return in_pairs(self, left, right)
 
     def aged(self, total: np.ndarray, time: np.ndarray, at_us: np.ndarray) -> np.ndarray:
         """Return what is left at ``at_us`` of the sums at ``time``. A sum does not grow towards the past."""
@@ -187,30 +187,14 @@ class DecayedState:
         return aged
 
 
-def _runs(length: int, starts: np.ndarray) -> np.ndarray:
-    """The number of the run of each of ``length`` members."""
+def runs_of(length: int, starts: np.ndarray) -> np.ndarray:
+    """Return the number of the run of each of ``length`` members."""
     changes = np.zeros(length, np.int64)
     changes[starts[1:]] = 1
     return np.cumsum(changes)
 
 
-def _in_pairs(state: State, left: StateColumns, right: StateColumns) -> StateColumns:
+def in_pairs(state: State, left: StateColumns, right: StateColumns) -> StateColumns:
+    """Return the merge of each pair: its members are a run of two."""
     columns = [np.stack(pair, axis=1).reshape(-1) for pair in zip(left, right, strict=True)]
     return state.reduce(columns, np.arange(0, len(columns[0]), 2), None)
-
-
-_STATES: dict[str, Callable[[Component], State]] = {
-    "add": lambda c: UfuncState(np.add, c.dtype, 0 if c.dtype == "<i8" else 0.0),
-    "min": lambda c: UfuncState(np.minimum, c.dtype, FOREVER if c.dtype == "<i8" else np.inf),
-    "max": lambda c: UfuncState(np.maximum, c.dtype, NEVER if c.dtype == "<i8" else -np.inf),
-    "first": lambda c: ExtremeState(c.dtype, latest=False),
-    "last": lambda c: ExtremeState(c.dtype, latest=True),
-    "row_value": lambda c: NewestRowState(c.dtype, latest=True),
-    "moments": lambda _: MomentsState(),
-    "decayed": lambda c: DecayedState(c.argument),
-}
-
-
-def state_of(component: Component) -> State:
-    """Return the state that a component keeps in each tile."""
-    return _STATES[component.op](component)

@@ -16,11 +16,12 @@ import numpy as np
 
 from headrace.features.definitions.decimals import places_of
 from headrace.features.definitions.expression_kinds import is_decimal, kind, nullable
+from headrace.features.kernel.component_states import state_of
 from headrace.features.kernel.field import FieldLayout
 from headrace.features.kernel.outputs import EXACT_OF_DECIMALS, OutputColumn, TypedValue, compile_feature, finish, typed
 from headrace.features.kernel.sketched_tiles import SketchedTiles, entries_of, join, references, sketched
 from headrace.features.kernel.sketches import Sketch, sketch_of
-from headrace.features.kernel.states import NEVER, State, UfuncState, Values, state_of
+from headrace.features.kernel.states import NEVER, State, UfuncState, Values
 from headrace.features.kernel.window_tiles import WindowTiles
 
 if TYPE_CHECKING:

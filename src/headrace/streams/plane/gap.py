@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Gap:
+class LogGap:
     """The log of a partition ends at ``log_ends`` (D), the topic holds [``topic_begins``, ``topic_ends``).
 
     There are two kinds. If the topic begins beyond D, some records are gone and the log never had them. If the topic
@@ -56,7 +56,7 @@ class Gap:
         }  # fmt: skip
 
 
-def find_gap(topic: str, source: SourcePartition, retained: RetainedOffsets, writer: LogWriter) -> Gap | None:
+def find_gap(topic: str, source: SourcePartition, retained: RetainedOffsets, writer: LogWriter) -> LogGap | None:
     """Return the gap of a partition. Return None if there is no gap, or if it was accepted.
 
     Raises OfflineStoreUnavailableError.
@@ -65,10 +65,10 @@ def find_gap(topic: str, source: SourcePartition, retained: RetainedOffsets, wri
     ends = retained.ends if cut is None or cut >= 0 else min(retained.ends, -1 - cut)
     if retained.begins <= log_ends and (ends >= log_ends or cut == log_ends):
         return None
-    return Gap(topic, source, log_ends, retained.begins, ends)
+    return LogGap(topic, source, log_ends, retained.begins, ends)
 
 
-def is_beginning(gap: Gap, writer: LogWriter) -> bool:
+def is_beginning(gap: LogGap, writer: LogWriter) -> bool:
     """Return whether the log has no row of this partition, of any incarnation of its topic.
 
     Then nothing is lost that a worker had to read: Kafka deleted the records before headrace was there. Raises
@@ -77,7 +77,7 @@ def is_beginning(gap: Gap, writer: LogWriter) -> bool:
     return writer.position(gap.source) is None and not gap.is_cut and not writer.has_rows(gap.source.partition)
 
 
-def note_cut(gap: Gap, writer: LogWriter) -> None:
+def note_cut(gap: LogGap, writer: LogWriter) -> None:
     """Write a note about a cut into the log. Without the note, a topic that grows beyond D again would hide the cut.
 
     Raises FencedError and OfflineStoreUnavailableError.
@@ -87,8 +87,8 @@ def note_cut(gap: Gap, writer: LogWriter) -> None:
         writer.note(gap.source, gap.log_ends, gap.log_ends, cut=cut, why={"headrace.gap": gap.why})
 
 
-def accept_gap(gap: Gap, writer: LogWriter, reason: str) -> None:
-    """Let the log go on at :attr:`Gap.goes_on_at`. Raises FencedError if the log has moved since the gap was found."""
+def accept_gap(gap: LogGap, writer: LogWriter, reason: str) -> None:
+    """Let the log go on behind the gap. Raises FencedError if the log has moved since the gap was found."""
     why = {"headrace.gap": gap.why, "headrace.accepted-loss": str(gap.rows_lost), "headrace.reason": reason}
     cut = gap.goes_on_at if gap.is_cut else None
     writer.note(gap.source, gap.log_ends or None, gap.goes_on_at, cut=cut, why=why)

@@ -13,7 +13,7 @@ from headrace.bus.worker_report import PartitionReport, StoppedReport, ViewRepor
 
 if TYPE_CHECKING:
     from headrace.bus.formats.record_format import AwaitedSchema
-    from headrace.streams.plane.gap import Gap
+    from headrace.streams.plane.gap import LogGap
     from headrace.streams.plane.seen_ids import SeenIds
     from headrace.streams.views.view_partition import ViewPartition
 
@@ -113,7 +113,7 @@ class StoppedPartition:
     topic: str
     partition: int
     why: str
-    gap: Gap | None = field(default=None, compare=False)
+    gap: LogGap | None = field(default=None, compare=False)
     owned: OwnedPartition | None = field(default=None, compare=False)
     awaits: AwaitedSchema | None = field(default=None, compare=False)
 

@@ -1,0 +1,42 @@
+"""What an aggregate measures in a row: a value, and a filter that says which rows count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from types import NoneType
+from typing import TYPE_CHECKING, ClassVar
+
+from headrace.base.arguments import expect
+from headrace.features.definitions.expression import Expression, as_expression
+
+if TYPE_CHECKING:
+    from headrace.features.definitions.expression_tree import ExpressionTree
+    from headrace.features.definitions.feature_spec import FeatureSpec
+
+Value = Expression | str
+
+
+@dataclass(frozen=True, eq=False)
+class OfValue:
+    """An aggregate of a value that has no other parameter than a filter."""
+
+    value: Value
+    where: Expression | None = None
+    _spec: ClassVar[type[FeatureSpec]]
+
+    @cached_property
+    def spec(self) -> FeatureSpec:
+        """The aggregate as data, without the name that a view gives it."""
+        return self._spec(value=value_tree(self.value), where=where_tree(self.where))
+
+
+def value_tree(value: Value | None) -> ExpressionTree:
+    """Return the tree of a value; None for none. Raises DefinitionError for anything else than a name or expression."""
+    return None if value is None else as_expression(value).tree
+
+
+def where_tree(where: Expression | None) -> ExpressionTree:
+    """Return the tree of a filter; None for none. Raises DefinitionError for anything else than an expression."""
+    expect("aggregate", "where", where, (Expression, NoneType), write="a condition such as col('delay_minutes') > 15")
+    return None if where is None else where.tree
