@@ -1,4 +1,7 @@
-"""Test doubles for applications: everything that headrace keeps in Kafka, Redis or MLflow, in memory instead.
+"""Tests without servers: features of given rows, and doubles of all that headrace keeps in Kafka, Redis or MLflow.
+
+``fold`` computes what a look-up answers after some rows, as :class:`FoldedFeatures`. A ``Record`` is a row with a
+timestamp of its own. docs/how-to/test-features.md shows both.
 
 Each double passes the same contract tests as the real thing. They are imported when they are first used.
 
@@ -26,6 +29,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from headrace.app.in_memory.folded_features import FoldedFeatures
+    from headrace.app.in_memory.memory_fold import fold
+    from headrace.app.in_memory.record import Record
     from headrace.base.times import SettableClock
     from headrace.features.online.memory_store import MemoryOnlineStore
     from headrace.models.model_event_log import MemoryAcknowledgements, MemoryModelEventLog
@@ -35,25 +41,31 @@ if TYPE_CHECKING:
     from headrace.trainers.triggers.rule_conformance import check_trigger_rule
 
 _HOME = {
+    "FoldedFeatures": "headrace.app.in_memory.folded_features",
     "InlineFits": "headrace.trainers.runs.fitting",
     "MemoryAcknowledgements": "headrace.models.model_event_log",
     "MemoryExclusions": "headrace.trainers.data.exclusions",
     "MemoryModelEventLog": "headrace.models.model_event_log",
     "MemoryOnlineStore": "headrace.features.online.memory_store",
     "MemoryRegistry": "headrace.models.registry",
+    "Record": "headrace.app.in_memory.record",
     "SettableClock": "headrace.base.times",
     "check_trigger_rule": "headrace.trainers.triggers.rule_conformance",
+    "fold": "headrace.app.in_memory.memory_fold",
 }
 
 __all__ = [
+    "FoldedFeatures",
     "InlineFits",
     "MemoryAcknowledgements",
     "MemoryExclusions",
     "MemoryModelEventLog",
     "MemoryOnlineStore",
     "MemoryRegistry",
+    "Record",
     "SettableClock",
     "check_trigger_rule",
+    "fold",
 ]
 
 

@@ -53,18 +53,18 @@ class ImportJudge:
         A row without a time stands beside the row before it in the file. Raises SettingsError for a column of times
         without a zone.
         """
-        values, fields, errors = self._decoded(piece)
+        values, fields, errors = self.decoded(piece)
         times = self._available.times(fields, piece)
         for row in np.flatnonzero(times == NO_CLOCK).tolist():
             errors.setdefault(row, NO_TIME)
-        times = _filled(times)
+        times = filled(times)
         order = np.argsort(times, kind="stable")
         if (order[1:] < order[:-1]).any():
             places = np.empty_like(order)
             places[order] = np.arange(len(order))
             fields, times = fields[order], times[order]
             errors = {int(places[row]): problem for row, problem in errors.items()}
-        records = PartitionRecords(np.arange(len(times)), times, _NoKeys(len(times)), _Reordered(values, order))
+        records = PartitionRecords(np.arange(len(times)), times, NoKeys(len(times)), Reordered(values, order))
         run = PartitionRun(source, len(times), int(times[0]) if len(times) else NO_CLOCK)
         return self._judge.judge_fields([run], records, fields, errors)
 
@@ -87,7 +87,7 @@ class ImportJudge:
             for name in ("__verdict", "__reason")
         )
 
-    def _decoded(self, piece: FilePiece) -> tuple[Sequence[bytes], pl.DataFrame, dict[int, str]]:
+    def decoded(self, piece: FilePiece) -> tuple[Sequence[bytes], pl.DataFrame, dict[int, str]]:
         """Return the bytes of the rows as records, their fields, and the errors of those that do not decode."""
         if piece.columns is None:
             return piece.lines, *self._judge.fields(piece.lines)
@@ -138,7 +138,7 @@ class _Lazy(Sequence[bytes]):
         return self._piece.broken[row - height] if row >= height else self.lines(np.array([row]))[0]
 
 
-class _Reordered(Sequence[bytes]):
+class Reordered(Sequence[bytes]):
     """Records in another order. Only those that are asked for are looked up."""
 
     def __init__(self, values: Sequence[bytes], order: np.ndarray) -> None:
@@ -151,7 +151,7 @@ class _Reordered(Sequence[bytes]):
         return self._values[int(self._order[row])]
 
 
-class _NoKeys(Sequence[None]):
+class NoKeys(Sequence[None]):
     """The keys of rows of files: there are none."""
 
     def __init__(self, count: int) -> None:
@@ -164,7 +164,7 @@ class _NoKeys(Sequence[None]):
         return None
 
 
-def _filled(times: np.ndarray) -> np.ndarray:
+def filled(times: np.ndarray) -> np.ndarray:
     """Return times with that of the row before in place of none, or of the row after at the beginning, or 1970."""
     known = times != NO_CLOCK
     if known.all():

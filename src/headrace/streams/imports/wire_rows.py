@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from headrace.base.zones import time_zone
@@ -34,7 +35,19 @@ class WireRows:
 
     def column(self, field: Field, there: Sequence[str]) -> str | None:
         """Return the column of a file that has a field: by its name in JSON, or in Python. None if there is none."""
-        return next((name for name in (self._written[field.name], field.name) if name in there), None)
+        return next((name for name in self.names(field) if name in there), None)
+
+    def names(self, field: Field) -> tuple[str, str]:
+        """Return the names by which a row may have a field: that in JSON, and that in Python."""
+        return self._written[field.name], field.name
+
+    def line(self, row: Mapping[str, Any]) -> bytes:
+        """Return one row as a record. A field that the row lacks is missing in the record too.
+
+        Raises TypeError for a value that JSON does not have.
+        """
+        named = [(each, name) for each in self.fields if (name := self.column(each, list(row))) is not None]
+        return msgspec.json.encode(self._record(row, named, {}, is_text=False), enc_hook=_plain)
 
     def written(self, field: Field) -> str:
         """Return the last name of a field in JSON."""
@@ -108,6 +121,13 @@ class WireRows:
         if value.tzinfo is None and self._zone is not None:
             value = value.replace(tzinfo=self._zone)
         return value if field.form is None or value.tzinfo is None else field.form.write(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return the Python value of a scalar of numpy. Raises TypeError for all else."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r} is no value of JSON")
 
 
 def _names(event: type[Event]) -> dict[str, str]:

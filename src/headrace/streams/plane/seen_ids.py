@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.dataset as ds
 from msgspec import UNSET
 
 from headrace.bus.nested_columns import column_of
@@ -257,6 +256,8 @@ def seen_before(
 
     ``clock_us`` is the partition's clock there. Raises OfflineStoreUnavailableError.
     """
+    import pyarrow.dataset as ds  # noqa: PLC0415 - it imports pandas, which takes a second
+
     within_us = stream.spec.within_us
     if within_us is UNSET:
         return None
