@@ -14,6 +14,7 @@ import structlog
 
 from headrace.errors import UnavailableError
 from headrace.trainers.data.label_values import truths
+from headrace.trainers.data.served_categories import OTHER
 from headrace.trainers.data.served_nulls import KEPT_DAYS
 from headrace.trainers.triggers.compared_days import ComparedDays, compared_days
 from headrace.trainers.triggers.evidence import DAY_US
@@ -88,11 +89,15 @@ class InputWatch:
         for name in self._model.request_features:
             yield from _nulls(name, asked, name, day)
             if self._is_category(name, asked, day):
-                yield from _unseen(name, asked, day)
+                yield _unseen_of(name, asked.group_by("__day", name).agg(pl.len().alias("rows")), day)
         days, rows, nulls = self._nulls.of(self._model)
         kept = ~np.isin(days, _touched(excluded)) & (days < day)
-        for name, counts in zip(self._model.features.columns(), nulls.T, strict=True):
-            yield _series(name, "nulls", DailySums.of_share(days[kept], rows[kept], counts[kept]), day)
+        served = self._nulls.categories(self._model).filter(pl.col("__day").is_in(days[kept]))
+        for place, (name, kind) in enumerate(self._model.features.column_kinds.items()):
+            yield _series(name, "nulls", DailySums.of_share(days[kept], rows[kept], nulls[kept, place]), day)
+            if kind == "str":
+                counts = served.filter(pl.col("column") == place).rename({"category": name})
+                yield _unseen_of(name, counts.with_columns(pl.col(name).replace(OTHER, None)), day)
 
     def _label(self, t_us: int, excluded: Sequence[TimeSpan]) -> Iterator[_Series]:
         """Yield what is watched of the label: on days whose labels are all known."""
@@ -168,13 +173,14 @@ def _nulls(name: str, rows: pl.DataFrame, column: str, day: int) -> Iterator[_Se
     yield _series(name, "nulls", _shares(counts), day)
 
 
-def _unseen(name: str, rows: pl.DataFrame, day: int) -> Iterator[_Series]:
-    """Yield the share of values that had not been seen before the two weeks in which they are.
+def _unseen_of(name: str, counts: pl.DataFrame, day: int) -> _Series:
+    """Return the share of values that had not been seen before the two weeks in which they are.
+
+    ``counts`` has the ``rows`` of each value on each ``__day``. A null is never unseen.
 
     The two weeks are those of the sample, and as many days with rows before it, again and again. All values of the
     oldest ones are seen for the first time, so these are not compared.
     """
-    counts = rows.group_by("__day", name).agg(pl.len().alias("rows"))
     days = compared_days(np.unique(counts.get_column("__day").to_numpy()), until_day=day, sample_days=SAMPLE_DAYS)
     served = np.concatenate([days.reference[len(days.reference) % SAMPLE_DAYS :], days.sample])
     weeks = pl.DataFrame({"__day": served, "weeks": np.arange(len(served)) // SAMPLE_DAYS})
@@ -183,7 +189,7 @@ def _unseen(name: str, rows: pl.DataFrame, day: int) -> Iterator[_Series]:
     is_unseen = (pl.col("weeks") == first) & pl.col(name).is_not_null()
     hits = placed.with_columns(pl.when(is_unseen).then("rows").otherwise(0).alias("hits"))
     sums = hits.filter(pl.col("weeks") > 0).group_by("__day").agg(pl.col("rows").sum(), pl.col("hits").sum())
-    yield _series(name, "unseen", _shares(sums.sort("__day")), day)
+    return _series(name, "unseen", _shares(sums.sort("__day")), day)
 
 
 def _shares(counts: pl.DataFrame) -> DailySums:

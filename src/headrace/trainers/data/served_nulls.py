@@ -20,6 +20,7 @@ from headrace.errors import NotInLogYetError
 from headrace.event_log.columns import ACCEPTED
 from headrace.models.predictions import vectors_of
 from headrace.trainers.data.model_log import is_doubtful_vector
+from headrace.trainers.data.served_categories import ServedCategories
 from headrace.trainers.data.vector_values import TEXTS, logged_columns
 from headrace.trainers.triggers.evidence import DAY_US
 
@@ -60,6 +61,7 @@ class ServedNulls:
         self._log = log
         self._models = sorted(models)
         self._columns = logged_columns(models.values(), _COLUMNS)
+        self._categories = ServedCategories(models)
         self._topic = vectors_of(log.namespace).topic
         self._counts: dict[_Vectors, dict[int, NDArray[np.int64]]] = defaultdict(dict)
         self._first = self._until = 0  # the days that are counted
@@ -102,20 +104,29 @@ class ServedNulls:
         table = np.array([found[day] for day in days], np.int64).reshape(len(days), width + 1)
         return np.array(days, np.int64), table[:, 0], table[:, 1:]
 
+    def categories(self, model: Model) -> pl.DataFrame:
+        """Return how often each text was served: see :meth:`ServedCategories.of`."""
+        with self._lock:
+            return self._categories.of(model)
+
     def _add(self, first: int, until: int) -> int:
         """Count the vectors of the days from ``first`` on again. Return how many rows were read."""
         begin, end = (pa.scalar(utc_datetime(day * DAY_US), pa.timestamp("us", "UTC")) for day in (first, until))
         asked, rows = ds.field("requested_at"), 0
         found: dict[tuple[_Vectors, int], NDArray[np.int64]] = {}
+        categories: list[pl.DataFrame] = []
         keep = (asked >= begin) & (asked < end) & ds.field("model").isin(self._models)
         try:
             for piece in self._log.scan(self._topic, self._columns, keep):
                 rows += piece.height
-                for *key, day, each in _counted(piece).iter_rows():
+                own = _own(piece)
+                categories.append(self._categories.counted(own))
+                for *key, day, each in _counted(own).iter_rows():
                     place, counts = (_Vectors(*key), day), np.array(each, np.int64)
                     found[place] = found[place] + counts if place in found else counts
         except NotInLogYetError:
             return 0
+        self._categories.replace(first, until, until - KEPT_DAYS, categories)
         for kept in self._counts.values():
             for day in [day for day in kept if first <= day < until or day < until - KEPT_DAYS]:
                 del kept[day]
@@ -124,15 +135,19 @@ class ServedNulls:
         return rows
 
 
-def _counted(vectors: pl.DataFrame) -> pl.DataFrame:
-    """Return the columns of :data:`_KEY`, and a list: the number of vectors, then that of the nulls of each column."""
+def _own(vectors: pl.DataFrame) -> pl.DataFrame:
+    """Return the accepted vectors, with the columns of :data:`_KEY`."""
     day = (pl.col("requested_at").dt.epoch("us") // DAY_US).alias("day")
     texts = [TEXTS] if TEXTS in vectors.columns else []
     own = vectors.filter((pl.col("__verdict") == ACCEPTED) & (pl.col("values").list.len() > 0))
     width = pl.col("values").list.len()
-    own = own.select(
+    return own.select(
         "model", "service", is_doubtful_vector().alias("is_doubtful"), width.alias("width"), day, "values", *texts
     )
+
+
+def _counted(own: pl.DataFrame) -> pl.DataFrame:
+    """Return the columns of :data:`_KEY`, and a list: the number of vectors, then that of the nulls of each column."""
     own = own.with_columns(pl.int_ranges(pl.col("width")).alias("column"))
     counts = _in_columns(own).group_by(*_KEY, "column").agg(pl.len().alias("rows"), pl.col("values").sum())
     lists = counts.sort("column").group_by(_KEY).agg(pl.col("rows").first(), pl.col("values"))
