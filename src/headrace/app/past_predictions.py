@@ -202,7 +202,7 @@ class PastPredictions:
     def _view(self, spec: ViewSpec, vector: _Vector, request: dict[str, Any], newest: int) -> PastView:
         compiled, at_us = kernel(spec), epoch_us(vector.served_at)
         offsets = msgspec.json.decode(vector.offsets, type=dict[str, dict[str, int]]).get(spec.name, {})
-        entity = {name: request.get(name) for name, _ in compiled.entity_keys}
+        entity = {name: request.get(name) for name in compiled.spec.key_fields}
         rows = entity_rows(self._log, compiled, entity, offsets, _span(compiled, at_us))
         last: Any = rows.get_column("__time").max()
         statuses = msgspec.json.decode(vector.statuses, type=dict[str, str])

@@ -11,6 +11,7 @@ from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_
 
 from headrace.errors import DefinitionError
 from headrace.event_log.columns import ACCEPTED, META
+from headrace.features.definitions.view_spec import NO_KEY, NO_KEY_VALUE
 from headrace.features.offline.spine import keys_of
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ class EntityFrame:
             )
 
     def _key(self, name: str, column: str, kind: str) -> pl.Series:
+        if name == NO_KEY:
+            return pl.Series(name, [NO_KEY_VALUE] * len(self.frame), pl.String)
         self.lacks_none_of([column])
         given = self.frame[column].astype(object)
         found = pl.Series(column, given.where(given.notna(), None).tolist(), strict=False)

@@ -222,7 +222,9 @@ def _of_log(spine: EntityFrame, views: Sequence[Any], log: EventLog) -> dict[Any
     columns = dict(column for view in views for column in _columns(view))
     history = FeatureHistory([source.spec for source in {s.view: s for s in sources.values()}.values()], log)
     history.refresh()
-    found = history.features(spine.keys([(name, columns[name], kind) for name, kind in kinds.items()]), spine.at_us)
+    found = history.features(
+        spine.keys([(name, columns.get(name, name), kind) for name, kind in kinds.items()]), spine.at_us
+    )
     return {view: _of_view(found, source) for view, source in sources.items()}
 
 

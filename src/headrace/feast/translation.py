@@ -63,7 +63,7 @@ def _entities(views: Sequence[ViewSpec]) -> dict[str, Any]:
     """One of Feast's entities for each join key, with its name: an entity of Feast has a single key."""
     kinds: dict[str, tuple[str, str]] = {}
     for spec in views:
-        for key, kind in spec.entity.key_kinds.items():
+        for key, kind in _keys(spec).items():
             other = kinds.setdefault(key, (kind, spec.name))
             if other[0] != kind:
                 raise DefinitionError(
@@ -74,12 +74,18 @@ def _entities(views: Sequence[ViewSpec]) -> dict[str, Any]:
     return {key: feast.Entity(name=key, join_keys=[key], value_type=types[kind]) for key, (kind, _) in kinds.items()}
 
 
+def _keys(spec: ViewSpec) -> Mapping[str, str]:
+    """The join keys that Feast is told of, by name and kind. Where a view has none, Feast sets in its own."""
+    return {} if spec.entity.is_global else spec.entity.key_kinds
+
+
 def _view(spec: ViewSpec, entities: Mapping[str, Any]) -> Any:
     source = HeadraceSource(spec, description=f"The event log of {', '.join(spec.topics)}")
-    kinds = [*spec.entity.key_kinds.items(), *source.kinds.items()]
+    keys = _keys(spec)
+    kinds = [*keys.items(), *source.kinds.items()]
     return feast.FeatureView(
         name=spec.name,
-        entities=[entities[key] for key in spec.key_names],
+        entities=[entities[key] for key in keys],
         schema=[feast.Field(name=name, dtype=TYPES[kind]) for name, kind in kinds],
         source=source,
         ttl=None if spec.max_age_us is None else timedelta(microseconds=spec.max_age_us),

@@ -92,7 +92,7 @@ def explain(
         spec.name,
         compiled.version,
         window.name,
-        {name: entity.get(name) for name, _ in compiled.entity_keys},
+        {name: entity.get(name) for name in spec.key_fields},
         found.at,
         found.to_lists()[0][column],
         found.statuses()[spec.name],

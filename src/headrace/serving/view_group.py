@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 
 from headrace.bus.source_partition import NO_CLOCK, credible_ahead_us, text_of
+from headrace.features.definitions.view_spec import NO_KEY_VALUE
 from headrace.features.online.entity_key import serializer
 from headrace.features.online.field_reader import FieldOffsets, FieldReader
 from headrace.features.online.store import StoredFields
@@ -161,7 +162,8 @@ class ViewVersion:
         self.entity = tuple((key, kind) for key, kind in kernel.entity_keys)
         self._view = kernel.spec.name
         self._columns = kernel.columns
-        self._join_keys = [key for key, _ in self.entity]
+        self._is_global = kernel.spec.entity.is_global
+        self._join_keys = [] if self._is_global else [key for key, _ in self.entity]
         self._serialize = serializer(self.entity)
         self._history_us = kernel.spec.history_us
         self._topics = len(kernel.spec.topics)
@@ -174,6 +176,8 @@ class ViewVersion:
         """Return the keys of some rows. A row that lacks a join key, or has None for it, has no key."""
         join_keys = self._join_keys
         of_rows = [tuple([row.get(key) for key in join_keys]) for row in rows]
+        if self._is_global:
+            of_rows = [(NO_KEY_VALUE,)] * len(rows)
         distinct = [values for values in dict.fromkeys(of_rows) if None not in values]
         keys = [self._serialize(values) for values in distinct]
         if len(distinct) == len(rows):

@@ -225,7 +225,7 @@ def _view_rows(spec: ViewSpec) -> list[dict[str, Any]]:
             "feature": next(names),
             "aggregate": feature.aggregate,
             "window": None if isinstance(feature, RowValueSpec) else window.name,
-            "entity": ", ".join(spec.key_names),
+            "entity": ", ".join(spec.key_fields),
             "source": ", ".join(spec.topics),
             "version": spec.version,
         }

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from headrace.errors import DefinitionError
 from headrace.features.definitions.spec import checked_name
-from headrace.features.definitions.view_spec import EntitySpec, JoinKey, KeyKind
+from headrace.features.definitions.view_spec import NO_KEY, EntitySpec, JoinKey, KeyKind
 
 KeyType = type[str] | type[int]
 
@@ -21,7 +21,8 @@ class Entity:
     """The kind of thing that features belong to, such as an airport or a pair of airports.
 
     The join keys are the fields whose values make the key of one entity. Every stream whose views use the entity has
-    each of these fields, as a str or an int. Without ``keys`` there is one join key, which has the entity's name.
+    each of these fields, as a str or an int. Without ``keys`` there is one join key, which has the entity's name. With
+    ``keys=[]`` there is one such entity, to which all events belong: a shop as a whole, or a market.
 
     >>> from headrace import Entity
     >>> Entity("origin", str).join_keys
@@ -30,6 +31,8 @@ class Entity:
     {'origin': <class 'str'>, 'dest': <class 'str'>}
     >>> Entity("seat", keys={"flight_id": int, "row": str}).join_keys
     {'flight_id': <class 'int'>, 'row': <class 'str'>}
+    >>> Entity("market", keys=[]).join_keys
+    {}
     """
 
     name: str
@@ -54,4 +57,4 @@ class Entity:
     def spec(self) -> EntitySpec:
         """The entity as data."""
         keys = tuple(JoinKey(key, KEY_KINDS[key_type]) for key, key_type in self.join_keys.items())
-        return EntitySpec(name=self.name, keys=keys)
+        return EntitySpec(name=self.name, keys=keys or (JoinKey(NO_KEY, "str"),))

@@ -19,6 +19,8 @@ from headrace.features.definitions.windows import WindowSpec
 
 ViewClock = Literal["wall", "stream"]
 KeyKind = Literal["str", "int"]
+NO_KEY, NO_KEY_VALUE = "__dummy_id", ""
+"""The join key of an entity without join keys, and its value in every row. Feast has the same ones."""
 
 
 class JoinKey(msgspec.Struct, frozen=True, array_like=True):
@@ -29,10 +31,15 @@ class JoinKey(msgspec.Struct, frozen=True, array_like=True):
 
 
 class EntitySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The entity that a view's features belong to."""
+    """The entity that a view's features belong to. It has one join key at least: NO_KEY if it is global."""
 
     name: str
     keys: tuple[JoinKey, ...]
+
+    @property
+    def is_global(self) -> bool:
+        """True if there is one such entity, to which all rows belong."""
+        return self.keys[0].name == NO_KEY
 
     @property
     def key_kinds(self) -> dict[str, KeyKind]:
@@ -118,6 +125,11 @@ class ViewSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unkn
         """The names of the join keys, in order."""
         return [key.name for key in self.entity.keys]
 
+    @cached_property
+    def key_fields(self) -> list[str]:
+        """The fields of the stream that make the key, in order; none for a global entity."""
+        return [] if self.entity.is_global else self.key_names
+
     @property
     def longest_reach_us(self) -> int:
         """The time from the earliest beginning of a window to now, in microseconds."""
@@ -155,7 +167,7 @@ class ViewSpec(msgspec.Struct, frozen=True, kw_only=True, dict=True, forbid_unkn
     @cached_property
     def used_columns(self) -> list[str]:
         """The columns that the view needs of its rows: join keys, and the columns its expressions read."""
-        return list(dict.fromkeys([*self.key_names, *self.measured_fields]))
+        return list(dict.fromkeys([*self.key_fields, *self.measured_fields]))
 
     def fields_of(self, topic: str) -> list[str]:
         """Return the fields of one of the view's streams that the view needs, first the event time."""

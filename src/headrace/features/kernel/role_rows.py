@@ -18,6 +18,7 @@ from msgspec import UNSET
 from headrace.bus.nested_columns import flat
 from headrace.features.definitions.decimals import lowered, places_of
 from headrace.features.definitions.expression_kinds import is_decimal, kind
+from headrace.features.definitions.view_spec import NO_KEY, NO_KEY_VALUE
 from headrace.features.kernel.expression_polars import to_polars
 
 if TYPE_CHECKING:
@@ -44,11 +45,15 @@ def with_time(frame: pl.DataFrame, event_time: str) -> pl.DataFrame:
 def in_roles(rows: pl.DataFrame, spec: ViewSpec, topic: str) -> pl.DataFrame:
     """Return accepted rows of one of a view's streams, as :func:`with_time` returns them, as rows of the view.
 
-    In a view without roles they are the same. In a role, a row whose event time is null, or lies after the record's
-    ``available_at`` by more than the stream's tolerance, is left out. The rows stay in the order of their records.
+    In a view without roles they are the same; rows of a global entity get its join key. In a role, a row whose event
+    time is null, or lies after the record's ``available_at`` by more than the stream's tolerance, is left out. The rows
+    stay in the order of their records.
     """
-    if spec.roles is UNSET:
-        return rows
+    found = rows if spec.roles is UNSET else _in_roles(rows, spec, topic)
+    return found.with_columns(pl.lit(NO_KEY_VALUE).alias(NO_KEY)) if spec.entity.is_global else found
+
+
+def _in_roles(rows: pl.DataFrame, spec: ViewSpec, topic: str) -> pl.DataFrame:
     roles, numbered = spec.roles_of(topic), rows.with_row_index(_ROW)
     own = [name for name in numbered.columns if name.startswith("__")]
     parts = [_in_role(numbered, role, own, spec.used_columns) for role in roles]

@@ -52,6 +52,8 @@ def entity_rows(
 def _kept(log: EventLog, compiled: TileKernel, topic: str, entity: Mapping[str, Any]) -> pl.DataFrame:
     """Return the rows of one stream that the view folds for an entity."""
     spec, keep = compiled.spec, ds.field("__verdict") == ACCEPTED
+    if spec.entity.is_global:
+        return compiled.keep(view_rows(log.select(topic, keep), spec, topic))
     if spec.roles is UNSET:
         for name in spec.key_names:
             keep &= ds.field(*name.split(".")) == entity[name]

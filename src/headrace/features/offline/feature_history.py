@@ -11,6 +11,7 @@ import polars as pl
 
 from headrace.bus.message import Int64
 from headrace.event_log.query_span import QuerySpan, SpanReader
+from headrace.features.definitions.view_spec import NO_KEY, NO_KEY_VALUE
 from headrace.features.kernel.tile_kernel import kernel
 from headrace.features.offline.view_history import PointInTimeQueries, ViewHistory
 
@@ -131,6 +132,8 @@ class FeatureHistory:
         """
         logged = served if isinstance(served, ServedOffsets) or served is None else self.logged(served)
         places = range(len(self._specs))
+        if any(spec.entity.is_global for spec in self._specs):
+            keys = keys.with_columns(pl.Series(NO_KEY, [NO_KEY_VALUE] * len(at_us), pl.String))
         return pl.DataFrame([column for place in places for column in self._columns(place, keys, at_us, logged, own)])
 
     def _columns(

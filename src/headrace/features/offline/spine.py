@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.errors import DefinitionError, TerminalError
+from headrace.features.definitions.view_spec import NO_KEY, NO_KEY_VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -109,6 +110,8 @@ def keys_of(piece: pl.DataFrame, wanted: Mapping[str, str]) -> pl.DataFrame:
 
     Raises DefinitionError.
     """
+    if NO_KEY in wanted and NO_KEY not in piece.columns:
+        piece = piece.with_columns(pl.Series(NO_KEY, [NO_KEY_VALUE] * piece.height, pl.String))
     missing = [name for name in wanted if name not in piece.columns]
     if missing:
         message = f"the spine lacks the join keys {missing}; it has {piece.columns}, and needs {list(wanted)}"
