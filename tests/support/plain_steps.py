@@ -1,7 +1,7 @@
 """The meaning of the steps of numbers on one row, in plain Python.
 
-Exponentials, logarithms and powers of doubles are asked for one number at a time:
-``tests/unit/test_elementary.py`` compares them with exact ones.
+Exponentials, logarithms, powers and distances are asked for one row at a time: ``tests/unit/test_number_steps.py`` and
+``test_time_steps.py`` compare them with exact ones.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headrace.base.zones import time_zone
 from headrace.features.kernel import elementary
+from headrace.features.kernel.expression_numpy import to_numpy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,6 +144,10 @@ def mixed(bits: int) -> int:
     return bits ^ (bits >> 31)
 
 
+def part(name: str, time: Any) -> int:
+    return time.isoweekday() if name == "weekday" else getattr(time, name)  # type: ignore[no-any-return]
+
+
 STEPS: dict[str, Callable[..., Any]] = {
     "abs": absolute,
     "floor": whole(math.floor),
@@ -155,6 +161,10 @@ STEPS: dict[str, Callable[..., Any]] = {
     "min_of": least,
     "max_of": most,
     "cast": cast,
+    **{name: partial(part, name) for name in ("year", "month", "day", "weekday", "hour", "minute")},
+    "in_zone": lambda time, zone: time.astimezone(time_zone(zone)),
+    "date": lambda time: time.date(),
+    "haversine": lambda *degrees: to_numpy(["haversine", *(["lit", each] for each in degrees)], {}, 1).to_list()[0],
     "lower": str.lower,
     "upper": str.upper,
     "strip": lambda text: re.sub(rf"^{WHITE}|{WHITE}$", "", text),

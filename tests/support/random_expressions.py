@@ -44,14 +44,17 @@ def leaf(of: str) -> st.SearchStrategy[Any]:
 
 
 numeric_leaf = leaf("int") | leaf("float")
-time_part = st.tuples(st.sampled_from(sorted(TIME_PARTS)), st.just(["col", "t"])).map(list)
+zones = st.sampled_from(["America/New_York", "Europe/Berlin", "Asia/Kathmandu", "Africa/Casablanca", "UTC"])
+local = st.tuples(st.just("in_zone"), st.just(["col", "t"]), zones).map(list)
+time_part = st.tuples(st.sampled_from(sorted(TIME_PARTS)), st.just(["col", "t"]) | local).map(list)
+distance = st.tuples(st.just("haversine"), leaf("float"), leaf("int"), leaf("float"), leaf("float")).map(list)
 of_text = st.one_of(
     st.tuples(st.just("length"), leaf("str")).map(list),
     st.tuples(st.just("bucket"), leaf("str"), st.sampled_from([1, 7, 2**31])).map(list),
 )
 between = st.just(["seconds_since", ["col", "t"], ["col", "u"]])
 numeric = st.recursive(
-    numeric_leaf | time_part | between | of_text,
+    numeric_leaf | time_part | between | of_text | distance,
     lambda inner: (
         st.tuples(st.sampled_from(["add", "sub", "mul", "div", "fill_null"]), inner, inner).map(list)
         | st.tuples(st.just("neg"), inner).map(list)
@@ -127,9 +130,6 @@ def kleene(name: str, values: list[bool | None]) -> bool | None:
 def step(name: str, values: list[Any], tree: Any) -> Any:
     if name in STEPS:
         return STEPS[name](*values, *tree[1 + len(values) :])
-    if name in TIME_PARTS:
-        moment = values[0]
-        return moment.isoweekday() if name == "weekday" else getattr(moment, name)
     if name == "not":
         return not values[0]
     if name in {"eq", "ne", "lt", "le", "gt", "ge"}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import polars as pl
@@ -11,7 +12,7 @@ from headrace.features.kernel.expression_numpy import to_numpy
 from headrace.features.kernel.expression_polars import to_polars
 from headrace.features.kernel.masked_column import column
 from tests.support.plain_steps import STEPS
-from tests.support.random_expressions import TYPES
+from tests.support.random_expressions import EPOCH, TYPES
 
 
 def all_alike(tree: Any, kinds: dict[str, str], rows: list[tuple[Any, ...]]) -> None:
@@ -25,9 +26,12 @@ def all_alike(tree: Any, kinds: dict[str, str], rows: list[tuple[Any, ...]]) -> 
     table = {name: column([row[place] for row in rows], of) for place, (name, of) in enumerate(kinds.items())}
     in_numpy = to_numpy(tree, table, len(rows))
     of = kind(tree, kinds)
-    assert in_polars.dtype == TYPES[of]
-    assert in_numpy.values.dtype == {"int": "i8", "float": "f8", "bool": "?", "str": "O"}[of]
-    for row, plain, *found in zip(rows, wanted, in_polars.to_list(), in_numpy.to_list(), strict=True):
+    assert in_polars.dtype == {**TYPES, "date": pl.Date()}[of]
+    assert in_numpy.values.dtype == {"int": "i8", "float": "f8", "bool": "?", "str": "O", "date": "i8"}[of]
+    numbers = in_numpy.to_list()
+    if of == "date":
+        numbers = [None if us is None else (EPOCH + timedelta(microseconds=us)).date() for us in numbers]
+    for row, plain, *found in zip(rows, wanted, in_polars.to_list(), numbers, strict=True):
         assert [repr(plain)] * 2 == [*map(repr, found)], (tree, row)
     one_by_one = [frame[place].select(to_polars(tree).alias("x")).item() for place in range(0, len(rows), 7)]
     assert [*map(repr, one_by_one)] == [*map(repr, wanted[::7])]

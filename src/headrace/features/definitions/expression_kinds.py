@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 NUMBER_KINDS = frozenset({"int", "float", "null"})
 _NUMBERS = "int, float and decimals"
 _OF_A_DAY = frozenset({"hour", "minute"})
+_LOCAL = "local time"
+"""The kind of what clocks in a zone show. Only the parts of a time take it."""
+_TIMES = frozenset({"datetime", _LOCAL})
 _PLAIN = frozenset({"int", "float", "bool", "str", "null"})
 
 
@@ -104,7 +107,15 @@ def _rounded(found: list[str], tree: ExpressionTree) -> str | None:
 
 def _time_part(found: list[str], tree: ExpressionTree) -> str | None:
     of_a_date = found[0] == "date" and tree[0] not in _OF_A_DAY
-    return "int" if found[0] == "datetime" or of_a_date else None
+    return "int" if found[0] in _TIMES or of_a_date else None
+
+
+def _date(found: list[str], _: ExpressionTree) -> str | None:
+    return "date" if found[0] in _TIMES else None
+
+
+def _in_zone(found: list[str], _: ExpressionTree) -> str | None:
+    return _LOCAL if found[0] == "datetime" else None
 
 
 def _seconds(found: list[str], _: ExpressionTree) -> str | None:
@@ -174,6 +185,9 @@ _RULES: dict[str, Callable[[list[str], ExpressionTree], str | None]] = {
     **dict.fromkeys(OF_A_TEXT, _of_a_text),
     **dict.fromkeys(OF_TWO_TEXTS, _of_two_texts),
     "div": _float,
+    "haversine": _float,
+    "date": _date,
+    "in_zone": _in_zone,
     "seconds_since": _seconds,
     "is_null": lambda _, __: "bool",
     "fill_null": _fill_null,
@@ -197,6 +211,8 @@ _TAKES: dict[str, str] = {
     "is_in": "members of its own kind",
     "item": "a dict",
     "seconds_since": "two datetimes or dates",
+    "haversine": _NUMBERS,
+    **dict.fromkeys(("date", "in_zone"), "a datetime"),
     "when": "a bool, and two numbers or two values of one kind",
     "cast": "int, float, bool and str; a decimal becomes a float, and a float no str",
 }
@@ -206,21 +222,8 @@ _NULL_OF_NULL = (
     | TIME_PARTS
     | OF_TWO_TEXTS
     | (OF_A_TEXT - {"split_part"})
-    | {
-        "and",
-        "or",
-        "not",
-        "neg",
-        "is_in",
-        "min_of",
-        "max_of",
-        "floor",
-        "ceil",
-        "round",
-        "when",
-        "units",
-        "seconds_since",
-    }
+    | {"and", "or", "not", "neg", "is_in", "min_of", "max_of", "floor", "ceil", "round", "when", "units"}
+    | {"seconds_since", "date", "in_zone"}
 )
 """Steps whose value is null only if one of their trees is."""
 

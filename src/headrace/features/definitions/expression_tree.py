@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from headrace.base.zones import time_zone
 from headrace.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ def _is_digits(value: object) -> bool:
     return _is_int(value) and 0 <= value <= MOST_DIGITS
 
 
+def _is_zone(value: object) -> bool:
+    return isinstance(value, str) and time_zone(value).key == value
+
+
 def _is_int(value: object) -> TypeGuard[int]:
     return type(value) is int and -(2**63) <= value < 2**63
 
@@ -62,12 +67,13 @@ _DATA: dict[str, tuple[Callable[[Any], bool], ...]] = {
     "cast": (lambda value: value in CASTS,),
     "slice": (_is_int, lambda value: value is None or _is_int(value)),
     "split_part": (lambda value: isinstance(value, str) and value != "", _is_int),
+    "in_zone": (_is_zone,),
     "bucket": (lambda value: _is_int(value) and 1 <= value <= MOST_BUCKETS,),
 }
 """The plain data of steps, after one tree: what each has to be."""
 _TREES = (
     dict.fromkeys(BINARY | OF_TWO_TEXTS, 2) | dict.fromkeys(_UNARY, 1) | dict.fromkeys(_DATA, 1)
-    | {"when": 3, "min_of": _ANY_NUMBER, "max_of": _ANY_NUMBER}
+    | {"when": 3, "haversine": 4, "min_of": _ANY_NUMBER, "max_of": _ANY_NUMBER}
 )  # fmt: skip
 """The number of trees that each step takes; at least one if it is -1."""
 

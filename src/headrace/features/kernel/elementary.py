@@ -1,4 +1,4 @@
-"""Powers, exponentials and logarithms that are equal to the bit on every machine.
+"""Powers, exponentials, logarithms and angles that are equal to the bit on every machine.
 
 numpy's own ``exp`` differs between processors in the last bit of every twentieth double, and so do Polars' and those of
 the C libraries. These are made of steps that IEEE 754 defines to the last bit: ``+ - * /``, the square root, rounding
@@ -21,11 +21,18 @@ _LOG_2 = float.fromhex("0x1.62e42fefa39efp-1")
 _LOG_2_HIGH, _LOG_2_LOW = float.fromhex("0x1.62e42feep-1"), float.fromhex("0x1.a39ef35793c76p-33")
 """The logarithm of 2 in two parts: a whole number below 2^21 times the first part is exact."""
 _ROOT_HALF = float.fromhex("0x1.6a09e667f3bcdp-1")
-_FACTORIALS = np.cumprod(np.arange(1.0, 15.0))
+_FACTORIALS = np.cumprod(np.arange(1.0, 21.0))
+"""1! to 20!."""
 _EXP_TERMS = [float(1.0 / _FACTORIALS[n - 1]) for n in range(14, 1, -1)]
 """1/n! for n = 14 to 2."""
 _LOG_TERMS = [2.0 / (2 * n + 1) for n in range(12, 0, -1)]
 """The series of 2·artanh(s), divided by s, without its first term: powers of s² from 12 to 1."""
+_SIN_TERMS = [float((-1.0) ** n / _FACTORIALS[2 * n]) for n in range(9, -1, -1)]
+"""The series of sin(x)/x in x², from the power 9 down."""
+_COS_TERMS = [float((-1.0) ** n / _FACTORIALS[2 * n - 1]) for n in range(10, 0, -1)] + [1.0]
+_ATAN_TERMS = [(-1.0) ** n / (2 * n + 1) for n in range(13, -1, -1)]
+"""The series of arctan(x)/x in x²: enough for x up to tan(π/16)."""
+_QUARTER = 90.0
 _LEAST, _MOST = -800.0, 800.0
 _TINY = 2.0**-54
 _MOST_STEPS = 1024
@@ -99,3 +106,25 @@ def _through_logs(base: Doubles, exponent: Doubles) -> Doubles:
     of_a_negative = np.where(exponent == np.rint(exponent), np.where(odd, -size, size), np.nan)
     of_zero = np.where(exponent > 0.0, 0.0, np.inf)
     return np.where(base > 0.0, size, np.where(base < 0.0, of_a_negative, of_zero))
+
+
+def sin_degrees(x: Doubles) -> Doubles:
+    """Return the sine of each angle in degrees."""
+    quarters = np.rint(x / _QUARTER)
+    rest = (x - quarters * _QUARTER) * (np.pi / 180.0)
+    turn = quarters.astype(np.int64) % 4
+    square = rest * rest
+    found = np.where(turn % 2 == 0, rest * _series(_SIN_TERMS, square), _series(_COS_TERMS, square))
+    return np.where(turn >= 2, -found, found)  # noqa: PLR2004 - the second half of the circle
+
+
+def cos_degrees(x: Doubles) -> Doubles:
+    """Return the cosine of each angle in degrees."""
+    return sin_degrees(_QUARTER - np.abs(x))
+
+
+def arctan(x: Doubles) -> Doubles:
+    """Return the angle of each tangent of 0 to 1, in radians: four times the one of a quarter of the angle."""
+    for _ in range(2):
+        x = x / (1.0 + np.sqrt(1.0 + x * x))
+    return 4.0 * (x * _series(_ATAN_TERMS, x * x))

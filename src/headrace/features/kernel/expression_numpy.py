@@ -9,6 +9,7 @@ import numpy as np
 from headrace.features.definitions.expression_tree import TIME_PARTS, trees_of
 from headrace.features.kernel.masked_column import DAY, MaskedColumn, column
 from headrace.features.kernel.number_steps import NUMBER_STEPS
+from headrace.features.kernel.place_steps import PLACE_STEPS
 from headrace.features.kernel.text_steps import TEXT_STEPS
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _item(dicts: MaskedColumn, key: str) -> MaskedColumn:
     return column(found, kind)
 
 
-_STEPS = NUMBER_STEPS | TEXT_STEPS
+_STEPS = NUMBER_STEPS | TEXT_STEPS | PLACE_STEPS
 _UFUNCS = {
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.true_divide,

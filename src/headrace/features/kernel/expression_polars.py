@@ -63,6 +63,8 @@ _OF_NUMPY = frozenset(
         "slice",
         "split_part",
         "bucket",
+        "in_zone",
+        "haversine",
     }
 )
 """Steps that Polars would compute otherwise: another last bit, or another rule for signs or overflow."""
@@ -93,6 +95,7 @@ _STEPS: dict[str, Callable[..., pl.Expr]] = {
     "when": lambda condition, chosen, other: pl.when(condition).then(chosen).otherwise(other),
     "abs": lambda value: pl.when(value.abs() >= 0).then(value.abs()),  # the distance of -2^63 wraps
     "sqrt": lambda value: _finite(value.cast(pl.Float64).sqrt()),
+    "date": lambda time: time.dt.date(),
     "min_of": lambda *values: reduce(_least, values),
     "max_of": lambda *values: reduce(_most, values),
     "strip": lambda text: text.str.strip_chars(WHITE_SPACE),

@@ -20,6 +20,7 @@ _TYPES: dict[str, pl.DataType] = {"i": pl.Int64(), "f": pl.Float64(), "b": pl.Bo
 _OF_STEPS: dict[str, pl.DataType] = {
     "exp": pl.Float64(), "log": pl.Float64(), "log1p": pl.Float64(), "seconds_since": pl.Float64(),
     "lower": pl.String(), "upper": pl.String(), "slice": pl.String(), "split_part": pl.String(), "bucket": pl.Int64(),
+    "haversine": pl.Float64(), "in_zone": pl.Datetime("us", "UTC"),
 }  # fmt: skip
 """The types of steps that have one alone. Polars asks all others for it, by running them on two rows."""
 _OF_CASTS: dict[str, pl.DataType] = {
@@ -35,11 +36,11 @@ def step_of_numpy(tree: ExpressionTree, arms: list[pl.Expr]) -> pl.Expr:
     def function(given: Sequence[pl.Series]) -> pl.Series:
         rows = max((len(each) for each, arm in zip(given, trees_of(tree), strict=True) if columns(arm)), default=1)
         with np.errstate(all="ignore"):
-            return _series(numpy_step(tree, [_masked(each, rows) for each in given]))
+            found = _series(numpy_step(tree, [_masked(each, rows) for each in given]))
+        return found.cast(of) if of == _OF_STEPS["in_zone"] else found
 
-    return pl.map_batches(
-        arms, function, return_dtype=_OF_CASTS[tree[2]] if tree[0] == "cast" else _OF_STEPS.get(tree[0])
-    )
+    of = _OF_CASTS[tree[2]] if tree[0] == "cast" else _OF_STEPS.get(tree[0])
+    return pl.map_batches(arms, function, return_dtype=of)
 
 
 def _constant(tree: ExpressionTree) -> pl.Expr:

@@ -1,4 +1,4 @@
-"""Expressions that choose between values: ``when``, ``min_of`` and ``max_of``."""
+"""Functions of several expressions: ``when``, ``min_of``, ``max_of`` and ``haversine``."""
 
 from __future__ import annotations
 
@@ -77,6 +77,18 @@ def max_of(*values: Operand) -> Expression:
     Expression(['max_of', ['col', 'first_try'], ['col', 'second_try'], ['lit', 0]])
     """
     return _extreme("max_of", values)
+
+
+def haversine(lat1: Operand, lon1: Operand, lat2: Operand, lon2: Operand) -> Expression:
+    """Return an expression for the kilometres between two places on a sphere of the Earth's mean radius, 6,371.0088 km.
+
+    Latitudes and longitudes are degrees. It is null if one is null, a latitude is beyond 90, or a longitude beyond 360.
+
+    >>> from headrace import col, haversine
+    >>> haversine(col("lat"), col("lon"), 40.64, -73.78)
+    Expression(['haversine', ['col', 'lat'], ['col', 'lon'], ['lit', 40.64], ['lit', -73.78]])
+    """
+    return Expression(["haversine", *map(as_tree, (lat1, lon1, lat2, lon2))])
 
 
 def _extreme(name: str, values: tuple[Operand, ...]) -> Expression:
