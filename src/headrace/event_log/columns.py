@@ -32,6 +32,8 @@ IDENTITY = ("__topic_id", "__partition", "__offset", "__verdict")
 ACCEPTED, REJECTED, DUPLICATE = "accepted", "rejected", "duplicate"
 """The verdicts in the column ``__verdict``."""
 
+IMPORTS_TABLE = "_headrace_imports"
+"""The table of the imports: see imports.py."""
 IMPORTED = pl.col("__topic_id").bin.starts_with(IMPORT_MARK)
 """True for the rows of imports, which no topic has. Their source partitions are complete, so their clocks stand still.
 """

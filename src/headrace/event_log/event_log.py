@@ -18,17 +18,17 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from headrace.base.place_names import check_folder_name
 from headrace.bus.control_topics import DEFAULT_NAMESPACE
 from headrace.bus.nested_columns import conformed, picked, stored
+from headrace.bus.source_partition import SourcePartition
 from headrace.errors import LogDamagedError, NotInLogYetError, OfflineStoreUnavailableError
-from headrace.event_log.columns import log_schema
+from headrace.event_log.columns import IMPORTS_TABLE, log_schema
 from headrace.event_log.durable_commit import make_durable
 from headrace.event_log.files import read_local, read_remote
 from headrace.event_log.readable_log import ReadableLog
 from headrace.event_log.table import local_folder, missing_columns, no_rows, remote_files, with_defaults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from headrace.bus.source_partition import SourcePartition
     from headrace.bus.stream import Stream
 
 _ATTEMPTS = 10
@@ -196,6 +196,16 @@ class EventLog(ReadableLog):
             for source, end in below.items()
         )
         return rows.filter(pl.any_horizontal(pl.lit(value=False), *own))
+
+    def undone(self, topic: str) -> Collection[SourcePartition]:
+        """Return the imports of a topic that were undone. Raises OfflineStoreUnavailableError."""
+        if not self.exists(IMPORTS_TABLE):
+            return set()
+        table = self.table(IMPORTS_TABLE)
+        with self.storage(IMPORTS_TABLE):
+            rows = pl.DataFrame(table.to_pyarrow_table(columns=["id", "topic", "what"]))
+        ids = rows.filter((pl.col("topic") == topic) & (pl.col("what") == "undone")).get_column("id")
+        return {SourcePartition.from_text(each) for each in ids.to_list()}
 
     def empty(self, topic: str) -> pl.DataFrame:
         """Return no rows, with all columns of the table."""

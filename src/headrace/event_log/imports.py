@@ -15,6 +15,7 @@ from deltalake import write_deltalake
 
 from headrace.base.times import utc_datetime
 from headrace.bus.source_partition import SourcePartition
+from headrace.event_log.columns import IMPORTS_TABLE
 from headrace.event_log.durable_commit import make_durable
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from headrace.event_log.event_log import EventLog
 
-TABLE = "_headrace_imports"
+TABLE = IMPORTS_TABLE
 ImportState = Literal["begun", "complete", "undone"]
 _SCHEMA = {"id": pl.String(), "topic": pl.String(), "what": pl.String(), "at_us": pl.Int64(), "document": pl.String()}
 

@@ -56,6 +56,7 @@ class SpanReader:
     ) -> None:
         self._log, self._topic, self._columns, self._below = log, topic, columns, below
         self._keep: ds.Expression | None = keep
+        self.restarts = 0
 
     def read(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
         """Return the rows of the span; those of each source partition are in order. A second call returns no rows."""

@@ -17,7 +17,7 @@ from headrace.event_log.files import NO_END, OffsetRange, read_local
 from headrace.event_log.table import has_column, local_folder, no_rows, with_defaults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from deltalake import DeltaTable
@@ -68,6 +68,10 @@ class ReadableLog(ABC):
     @abstractmethod
     def rows(self, topic: str, table: DeltaTable, uris: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
         """Return these columns of some files of a topic's table. They include the ones that identify a row."""
+
+    @abstractmethod
+    def undone(self, topic: str) -> Collection[SourcePartition]:
+        """Return the imports of a topic that were undone. Its table has no rows of them any more, or soon."""
 
     def snapshot(self) -> LogSnapshot:
         """Return a snapshot of this log. In it, each topic stays as it is at its first read."""
@@ -186,12 +190,19 @@ class LogSnapshot(ReadableLog):
         """Return the rows of these files from the log."""
         return self._log.rows(topic, table, uris, columns)
 
+    def undone(self, topic: str) -> Collection[SourcePartition]:
+        """Return the imports that were undone by now."""
+        return self._log.undone(topic)
+
 
 class LogReader:
     """Reads the rows of a table once each: every call of :meth:`read` returns the rows that are new since the last one.
 
     Compaction rewrites files. Rows are identified by their offsets, so no row comes twice and no row is missed. The
     columns are the ones that were asked for, or else those of the first call, even if the table gets new ones later.
+
+    If an import was undone whose rows were returned, the next call returns all rows of the table again, and
+    ``restarts`` is one more: the rows of the calls before do not count any more.
     """
 
     def __init__(self, log: ReadableLog, topic: str, columns: Sequence[str] | None = None) -> None:
@@ -202,6 +213,7 @@ class LogReader:
         self._table: DeltaTable | None = None
         self._seen: set[str] = set()
         self._next: dict[SourcePartition, int] = {}
+        self.restarts = 0
 
     def read(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
         """Return the rows that are new since the last call, from the log or from a later ``snapshot`` of it.
@@ -217,6 +229,8 @@ class LogReader:
                 self._columns = self._columns or no_rows(table).columns
                 _check(self._topic, table, self._columns)
                 self._nothing = picked(no_rows(table), self._columns)
+            if self._seen - uris and self._has_undone(log):
+                self._seen, self._next, self.restarts = set(), {}, self.restarts + 1
             fresh = sorted(uris - self._seen)
             frame = log.rows(self._topic, table, fresh, self._columns) if fresh else self._nothing
         self._seen = uris  # only now: after a failure of the storage the same files are read again
@@ -225,6 +239,11 @@ class LogReader:
     def positions(self) -> Mapping[SourcePartition, int]:
         """Return for each source partition the offset below which every row was read."""
         return dict(self._next)
+
+    def _has_undone(self, log: ReadableLog) -> bool:
+        """Return whether an import was undone whose rows were read. It is asked when files have gone."""
+        imports = {source for source in self._next if source.is_import}
+        return bool(imports) and not imports.isdisjoint(log.undone(self._topic))
 
     def _only_new(self, frame: pl.DataFrame) -> pl.DataFrame:
         parts = []

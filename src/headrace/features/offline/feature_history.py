@@ -76,11 +76,19 @@ class FeatureHistory:
         self._readers = {topic: _reader(log, topic, of_topic, span) for topic, of_topic in of_topics.items()}
         self._rows: dict[str, list[pl.DataFrame]] = {topic: [] for topic in self._readers}
         self._views: dict[str, ViewHistory] = {}
+        self._restarts = dict.fromkeys(self._readers, 0)
+
+    @property
+    def restarts(self) -> int:
+        """How often the rows of a stream were read again, because an import was undone. V may have lost rows then."""
+        return sum(self._restarts.values())
 
     def refresh(self, snapshot: LogSnapshot | None = None) -> None:
         """Read the rows that are new in the log, or in a later ``snapshot`` of it."""
         for topic, reader in self._readers.items():
             new = reader.read(snapshot)
+            if reader.restarts != self._restarts[topic]:
+                self._rows[topic], self._restarts[topic] = [], reader.restarts
             if not self._rows[topic] or not new.is_empty():
                 self._rows[topic] = [pl.concat([*self._rows[topic], new])]
                 self._views = {name: v for name, v in self._views.items() if topic not in v.kernel.spec.topics}

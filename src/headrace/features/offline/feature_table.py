@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from headrace.errors import FencedError, OfflineStoreUnavailableError
 from headrace.event_log.columns import ACCEPTED, IMPORTED
+from headrace.event_log.imports import Imports
 from headrace.features.kernel.role_rows import view_rows
 from headrace.features.offline.feature_history import available_features
 from headrace.features.offline.view_history import ViewHistory
@@ -22,11 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from headrace.event_log.event_log import EventLog
+    from headrace.event_log.imports import ImportRecord
     from headrace.features.definitions.view_spec import ViewSpec
 
 TIME = "time"
-GRID, SPEC = "headrace.grid", "headrace.spec"
-"""Delta transactions: the place on the grid of the table's last time, and a number for the view's version."""
+GRID, SPEC, IMPORTS = "headrace.grid", "headrace.spec", "headrace.imports"
+"""Delta transactions: the place on the grid of the table's last time, a number for the view's version, and one for the
+imports of its streams: they bring rows of times that the table has already, or take them away."""
 MARGIN_US = 300_000_000
 """The distance of the grid from the newest row of the partition that is furthest behind."""
 SILENT_US = 86_400_000_000
@@ -57,8 +61,9 @@ class FeatureTable:
     def update(self) -> int:
         """Add the times that the log has reached since the last call, and return the number of rows.
 
-        If the view has changed, its table is made again. Raises OfflineStoreUnavailableError, and FencedError if
-        another process has updated the table meanwhile; then this call changes nothing.
+        If the view has changed, or its streams' imports have, its table is made again. Raises
+        OfflineStoreUnavailableError, and FencedError if another process has updated the table meanwhile; then this call
+        changes nothing.
         """
         try:
             return sum(self._pieces())
@@ -73,17 +78,24 @@ class FeatureTable:
         All commits use one handle, so a commit of another process makes the next one fail.
         """
         table = self._opened()
-        is_ours = table is not None and table.transaction_version(SPEC) == self._version
+        imports = self._imports()
+        is_ours = (
+            table is not None
+            and table.transaction_version(SPEC) == self._version
+            and (table.transaction_version(IMPORTS) or 0) == imports
+        )
         done = table.transaction_version(GRID) if table is not None and is_ours else None
         rows = self._rows(done)
         if all(each.is_empty() for each in rows.values()):
+            if table is not None and not is_ours and table.file_uris():  # all there was has been undone
+                table.delete(commit_properties=CommitProperties(app_transactions=[Transaction(SPEC, 0)]))
             return
         counted = self._counted(rows)
         history = ViewHistory(self._spec, rows)
         table = self._made(counted, history) if table is None else table
         newest = (_reached(rows) - MARGIN_US) // self._step
         for piece, end in _pieces(self._asked(counted, -(2**62) if done is None else done, newest)):
-            self._append(table, self._values(piece, history), end, is_first=done is None)
+            self._append(table, self._values(piece, history), (end, imports), is_first=done is None)
             done = end
             yield piece.height
 
@@ -134,9 +146,24 @@ class FeatureTable:
         asked = rows.filter(wanted & present).select(*names, place.alias("__place")).unique()
         return asked.sort("__place", *names)
 
-    def _append(self, table: DeltaTable, rows: pl.DataFrame, end: int, *, is_first: bool) -> None:
-        """Add the rows. The first piece of a view's version replaces everything."""
+    def _imports(self) -> int:
+        """Return a number for the complete imports of the view's streams; 0 if there are none."""
+        of_topics = sorted(each.source for each in Imports(self._log).all() if self._counts(each))
+        digest = hashlib.sha256("\n".join(of_topics).encode()).digest()
+        return int.from_bytes(digest[:8], "big") >> 1 if of_topics else 0
+
+    def _counts(self, record: ImportRecord) -> bool:
+        return record.topic in self._spec.topics and record.state == "complete"
+
+    def _append(self, table: DeltaTable, rows: pl.DataFrame, done: tuple[int, int], *, is_first: bool) -> None:
+        """Add the rows. The first piece of a view's version replaces everything.
+
+        ``done`` is the place of the last time on the grid, and the number for the imports.
+        """
+        end, imports = done
         transactions = [Transaction(GRID, end), Transaction(SPEC, self._version)]
+        if imports or table.transaction_version(IMPORTS):
+            transactions.append(Transaction(IMPORTS, imports))
         write_deltalake(
             table,
             rows.to_arrow(compat_level=pl.CompatLevel.oldest()),

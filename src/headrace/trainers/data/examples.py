@@ -95,6 +95,7 @@ class ExampleBuilder:
         self._log = log
         self._history = FeatureHistory([view.spec for view in model.features.views], log)
         self._known: pl.DataFrame | None = None
+        self._restarts = 0
         self.model_log = ModelLog(model, log)
 
     def positions(self) -> dict[str, Mapping[SourcePartition, int]]:
@@ -156,11 +157,13 @@ class ExampleBuilder:
     def features(self, spine: pl.DataFrame, snapshot: LogSnapshot) -> pl.DataFrame:
         """Return the feature columns of each row, in order. The features of a served row are computed once and kept.
 
-        The value at a logged V never changes. For other rows V is what was available, as far as it is in the log by
-        now.
+        The value at a logged V never changes, unless an import was undone. For other rows V is what was available, as
+        far as it is in the log by now.
         """
         spine = spine.with_columns(pl.col("__served_us").fill_null(pl.col("__requested_us")).alias("__at_us"))
         self._history.refresh(snapshot)
+        if self._history.restarts != self._restarts:
+            self._known, self._restarts = None, self._history.restarts
         known = self._known
         new = spine if known is None else spine.join(known.select(_ROW), on=_ROW, how="anti", maintain_order="left")
         if known is not None and new.is_empty():

@@ -28,6 +28,7 @@ class LabelledRequests:
         self._labels = labels
         self._label = label
         self._frame: pl.DataFrame | None = None
+        self._restarts = 0, 0
 
     def frame(self, snapshot: LogSnapshot | None = None) -> pl.DataFrame:
         """A row for each request in the log, matured or not, in order of availability.
@@ -36,6 +37,9 @@ class LabelledRequests:
         epoch), and those of :func:`found_labels`.
         """
         requests, labels = self._requests.frame(snapshot), self._labels.frame(snapshot)
+        restarts = self._requests.restarts, self._labels.restarts
+        if restarts != self._restarts:
+            self._frame, self._restarts = None, restarts
         is_new = self._requests.unchanged < requests.height or self._labels.unchanged < labels.height
         if self._frame is None or is_new:
             self._frame = self._updated(requests, labels)
@@ -46,7 +50,7 @@ class LabelledRequests:
     def _updated(self, requests: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
         """Join the labels of requests that are new, and of those with the key of a new label; keep all others."""
         keys, changed = requests.get_column(self._label.on), labels.get_column("__on")[self._labels.unchanged :]
-        unchanged = self._requests.unchanged
+        unchanged = 0 if self._frame is None else self._requests.unchanged
         again = keys[:unchanged].is_in(changed.unique().implode()).arg_true().to_numpy()
         rows = np.concatenate([again, np.arange(unchanged, len(keys))])
         asked = pl.DataFrame({"__on": keys, "__asked_us": requests.get_column("__requested_us")})[rows]

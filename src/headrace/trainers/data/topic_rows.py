@@ -57,6 +57,8 @@ class TopicRows:
         self._frame: pl.DataFrame | None = None
         self._unchanged = 0
         self._clocks: dict[Any, int] = {}
+        self.restarts = 0
+        """How often all rows were read again, because an import was undone. No row is the same as before then."""
 
     @property
     def unchanged(self) -> int:
@@ -77,6 +79,9 @@ class TopicRows:
         An expression may raise. Then the rows that were read are kept, and the next call begins with them.
         """
         self._read.append(self._reader.read(snapshot))
+        if self._reader.restarts != self.restarts:
+            self._read, self._frame, self._unchanged, self._clocks = self._read[-1:], None, 0, {}
+            self.restarts = self._reader.restarts
         new = pl.concat(self._read)
         if self._frame is None or not new.is_empty():
             kept = self._in_order(new.filter(self._where).select(self._selection))
