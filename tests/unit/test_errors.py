@@ -49,7 +49,7 @@ def test_public_names_exist(name: str) -> None:
 
 
 def test_an_unknown_name_lists_the_public_ones() -> None:
-    with pytest.raises(AttributeError, match=r"no attribute 'nothing'; it has ApproxDistinct"):
+    with pytest.raises(AttributeError, match=r"no attribute 'nothing'; it has A\w+, "):
         _ = headrace.nothing  # type: ignore[attr-defined]
 
 

@@ -112,7 +112,7 @@ def test_labels_mature_by_the_clocks_of_the_topic_if_it_has_rows(tmp_path: Path)
 
 @pytest.mark.parametrize("undone", [("orders",), ("returns",), ("orders", "returns"), ("none",)])
 @pytest.mark.parametrize("is_compacted", [False, True])
-def test_what_reads_on_forgets_an_import_that_is_undone(
+def test_a_reader_forgets_an_import_that_is_undone(
     tmp_path: Path, undone: tuple[str, ...], *, is_compacted: bool
 ) -> None:
     log, (bought, back) = EventLog(tmp_path / "log"), made()

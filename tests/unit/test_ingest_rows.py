@@ -116,7 +116,7 @@ def event(card: str) -> Any:
     return SimpleNamespace(card=card)
 
 
-def test_of_a_refused_batch_only_the_record_that_is_refused_alone_is_rejected() -> None:
+def test_one_record_of_a_refused_batch_that_is_refused_alone_is_rejected() -> None:
     own, producer = sender()
     producer.refused = lambda each: each.card == "b"
     own.begin()
@@ -127,7 +127,7 @@ def test_of_a_refused_batch_only_the_record_that_is_refused_alone_is_rejected() 
     assert [each.card for each in producer.flushed] == ["a", "c"]
 
 
-def test_what_an_attempt_has_left_goes_first() -> None:
+def test_the_rest_of_an_attempt_goes_first() -> None:
     own, producer = sender()
     own.begin()
     own.send(event("a"))
